@@ -1,0 +1,163 @@
+"""One class per failure, all under `ArenaError` and a fitting builtin.
+
+A message says what is wrong, where, the numbers, and what to do next; the same
+facts hang on the exception as attributes, given as keyword arguments.
+"""
+
+from __future__ import annotations
+
+
+class ArenaError(Exception):
+    """Root of every error this package raises.
+
+    Parameters
+    ----------
+    message : str
+        What, where, the numbers, and what to do next.
+    **facts
+        The data behind the message; each becomes an attribute.
+    """
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class InvalidParameterError(ArenaError, ValueError):
+    """A name or value given by the user cannot be used."""
+
+
+class UnknownPropertyError(InvalidParameterError):
+    """A property name that the layer, optimizer or model does not have."""
+
+
+class UnknownTypeError(InvalidParameterError):
+    """A layer, optimizer, scheduler or example type that does not exist."""
+
+
+class DuplicateNameError(InvalidParameterError):
+    """Two layers with one name."""
+
+
+class UnknownLayerError(InvalidParameterError):
+    """A layer is named that the model does not have."""
+
+
+class AfterInitializationError(InvalidParameterError):
+    """A change that is only possible before `initialize()`."""
+
+
+class CheckpointBlockError(InvalidParameterError):
+    """A checkpoint block that cannot be."""
+
+
+class BlockTooSmallError(CheckpointBlockError):
+    """A checkpoint block of fewer than two layers."""
+
+
+class UnknownBlockLayerError(CheckpointBlockError, UnknownLayerError):
+    """A checkpoint block names a layer that the model does not have."""
+
+
+class DuplicateBlockLayerError(CheckpointBlockError):
+    """A checkpoint block names a layer twice."""
+
+
+class NonConsecutiveBlockError(CheckpointBlockError):
+    """The layers of a checkpoint block do not follow each other."""
+
+
+class ReversedBlockError(NonConsecutiveBlockError):
+    """The layers of a checkpoint block are not in forward order."""
+
+
+class OverlappingBlocksError(CheckpointBlockError):
+    """A layer in two checkpoint blocks."""
+
+
+class GraphError(InvalidParameterError):
+    """The layers do not form a trainable graph."""
+
+
+class CycleError(GraphError):
+    """Layers that feed each other in a circle."""
+
+
+class LossError(GraphError):
+    """No loss layer, or more than one."""
+
+
+class DanglingOutputError(GraphError):
+    """A layer whose output nobody reads."""
+
+
+class ShapeMismatchError(GraphError):
+    """Shapes that do not fit together."""
+
+
+class StateError(ArenaError, RuntimeError):
+    """A call that comes too early or too late."""
+
+
+class NotInitializedError(StateError):
+    """A call that needs `initialize()` first."""
+
+
+class ArenaTooLargeError(ArenaError, MemoryError):
+    """The arena does not fit in the memory of this machine."""
+
+
+class LayoutError(ArenaError, AssertionError):
+    """A memory layout breaks a rule: a defect of the allocator, not of the user."""
+
+
+class PlanFormatError(ArenaError, ValueError):
+    """A text that is no memory plan of this version."""
+
+
+class CanaryError(ArenaError, AssertionError):
+    """A kernel wrote outside its buffer (found in debug mode)."""
+
+
+class NonFiniteError(ArenaError, ArithmeticError):
+    """NaN or infinity in the loss or, in debug mode, in a tensor."""
+
+
+class DataError(ArenaError, ValueError):
+    """Data that cannot be trained on."""
+
+
+class DataShapeError(DataError):
+    """An array whose shape does not fit the model."""
+
+
+class DataTypeError(DataError, TypeError):
+    """An array whose dtype does not fit."""
+
+
+class EmptyDataError(DataError):
+    """No samples."""
+
+
+class NonFiniteDataError(DataError):
+    """NaN or infinity in the data."""
+
+
+class LabelRangeError(DataError):
+    """A label outside the classes of the model."""
+
+
+class CorruptFileError(DataError):
+    """A file that is truncated, damaged or of another format."""
+
+
+class DataFileNotFoundError(DataError, FileNotFoundError):
+    """A data file that does not exist."""
+
+
+class IniError(InvalidParameterError):
+    """An INI file that does not describe a model."""

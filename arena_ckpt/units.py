@@ -1,0 +1,61 @@
+"""Bytes and their alignment, and how people write them."""
+
+from __future__ import annotations
+
+import re
+
+from arena_ckpt.errors import InvalidParameterError
+
+ALIGNMENT_BYTES = 64
+"""Every buffer starts at a multiple of this: a cache line, and an AVX-512 vector."""
+
+_SUFFIX_BYTES = {
+    "": 1, "b": 1,
+    "k": 1024, "kib": 1024, "kb": 1000,
+    "m": 1024**2, "mib": 1024**2, "mb": 1000**2,
+    "g": 1024**3, "gib": 1024**3, "gb": 1000**3,
+}  # fmt: skip
+
+
+def align_up(value_bytes: int, alignment_bytes: int = ALIGNMENT_BYTES) -> int:
+    """Round `value_bytes` up to a multiple of `alignment_bytes`."""
+    return -(-value_bytes // alignment_bytes) * alignment_bytes
+
+
+def format_bytes(value_bytes: int) -> str:
+    """Write bytes in a binary unit and exactly: ``"2.50 KiB (2,560 B)"``."""
+    for suffix, unit in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if abs(value_bytes) >= unit:
+            return f"{value_bytes / unit:,.2f} {suffix} ({value_bytes:,} B)"
+    return f"{value_bytes:,} B"
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read a size such as ``"256KiB"``, ``"64 MB"`` or ``1024``.
+
+    Parameters
+    ----------
+    text : str or int
+        A number with an optional unit: B, KiB, MiB, GiB (powers of 1024; K, M, G
+        mean the same) or KB, MB, GB (powers of 1000).
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    InvalidParameterError
+        The text is no positive size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    if match and match[2].lower() in _SUFFIX_BYTES:
+        value_bytes = int(float(match[1]) * _SUFFIX_BYTES[match[2].lower()])
+        if value_bytes > 0:
+            return value_bytes
+    raise InvalidParameterError(
+        f"{text!r} is no memory size; write a positive number with an optional unit, "
+        "for example 262144, 256KiB or 64MiB",
+        text=text,
+    )

@@ -1,0 +1,27 @@
+import pytest
+
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.units import align_up, format_bytes, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1024", 1024), ("256KiB", 262144), ("64 MB", 64_000_000), ("1.5k", 1536)],
+)
+def test_sizes_are_read(text: str, value: int) -> None:
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "-1", "0", "12 parsecs", "KiB", "1e3"])
+def test_what_is_no_size_is_named(text: str) -> None:
+    with pytest.raises(InvalidParameterError, match="256KiB"):
+        parse_bytes(text)
+
+
+def test_alignment_rounds_up() -> None:
+    assert [align_up(v) for v in (0, 1, 64, 65)] == [0, 64, 64, 128]
+
+
+def test_sizes_are_written_in_a_unit_and_exactly() -> None:
+    assert format_bytes(40) == "40 B"
+    assert format_bytes(2560) == "2.50 KiB (2,560 B)"
