@@ -14,7 +14,7 @@ Options, and why:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -34,11 +34,9 @@ def kernel(function: F) -> F:
     callable
         The Numba dispatcher.
     """
-    jitted: F = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
-    return jitted
+    return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
 
 
 def helper(function: F) -> F:
     """Compile `function` for inlining into the kernels of its own file."""
-    jitted: F = numba.njit(error_model="numpy", nogil=True, inline="never")(function)
-    return jitted
+    return cast(F, numba.njit(error_model="numpy", nogil=True)(function))
