@@ -1,0 +1,81 @@
+"""Matrix products, by the BLAS library that the package depends on.
+
+The library is loaded once and its ``cblas_sgemm`` registered with LLVM under a name
+of ours, which compiled kernels refer to; so their disk cache does not depend on which
+library is loaded, or where.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import llvmlite.binding
+import scipy_openblas32
+from numba import types
+
+from arena_ckpt.kernels.jit import Matrix, helper, kernel
+
+ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
+
+_library = ctypes.CDLL(scipy_openblas32.get_library(fullname=True))
+llvmlite.binding.add_symbol(
+    "arena_ckpt_sgemm",
+    ctypes.cast(_library.scipy_cblas_sgemm, ctypes.c_void_p).value,
+)
+_int = types.int32
+# Addresses travel as integers: the ABI passes both in the same registers.
+_sgemm = types.ExternalFunction(
+    "arena_ckpt_sgemm",
+    types.void(
+        *(_int, _int, _int, _int, _int, _int, types.float32),
+        *(types.uintp, _int, types.uintp, _int, types.float32, types.uintp, _int),
+    ),
+)
+
+
+def set_blas_threads(n_threads: int) -> None:
+    """Let matrix products use `n_threads` threads (process-wide)."""
+    _library.scipy_openblas_set_num_threads(ctypes.c_int(n_threads))
+
+
+def blas_threads() -> int:
+    """Return how many threads matrix products use."""
+    return int(_library.scipy_openblas_get_num_threads())
+
+
+@helper
+def _gemm(transpose_a, transpose_b, m, n, k, a, b, beta, c):
+    _sgemm(
+        ROW_MAJOR,
+        TRANSPOSE if transpose_a else NO_TRANSPOSE,
+        TRANSPOSE if transpose_b else NO_TRANSPOSE,
+        m,
+        n,
+        k,
+        1.0,
+        a.ctypes.data,
+        a.shape[1],
+        b.ctypes.data,
+        b.shape[1],
+        beta,
+        c.ctypes.data,
+        c.shape[1],
+    )
+
+
+@kernel
+def matmul(a: Matrix, b: Matrix, c: Matrix) -> None:
+    """``c = a @ b`` for a (m, k), b (k, n), c (m, n)."""
+    _gemm(False, False, a.shape[0], b.shape[1], a.shape[1], a, b, 0.0, c)
+
+
+@kernel
+def matmul_transposed_a(a: Matrix, b: Matrix, beta: float, c: Matrix) -> None:
+    """``c = a.T @ b + beta * c`` for a (k, m), b (k, n), c (m, n)."""
+    _gemm(True, False, a.shape[1], b.shape[1], a.shape[0], a, b, beta, c)
+
+
+@kernel
+def matmul_transposed_b(a: Matrix, b: Matrix, c: Matrix) -> None:
+    """``c = a @ b.T`` for a (m, k), b (n, k), c (m, n)."""
+    _gemm(False, True, a.shape[0], b.shape[0], a.shape[1], a, b, 0.0, c)
