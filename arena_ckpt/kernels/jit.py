@@ -67,6 +67,11 @@ def helper(function: F) -> F:
     return cast(F, numba.njit(inline="always", **_OPTIONS)(function))
 
 
+def compiled(function: F) -> F:
+    """Compile a function for calls from Python: planners' hot loops, not kernels."""
+    return cast(F, numba.njit(cache=True, **_OPTIONS)(function))
+
+
 def kernel(function: Callable[..., None]) -> Kernel:
     """Make a kernel of `function`; nothing is compiled before its first use.
 

@@ -1,0 +1,81 @@
+"""The one buffer: allocated once, aligned, handed out as typed views.
+
+In debug mode the plan leaves a canary after every buffer; `Arena.guard` fills it,
+`Arena.is_guard_intact` finds a kernel that wrote past its end, and `Arena.poison`
+fills a dead buffer so that nothing stale can be mistaken for a value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from arena_ckpt.errors import ArenaTooLargeError
+from arena_ckpt.units import ALIGNMENT_BYTES, format_bytes
+
+CANARY_BYTES = ALIGNMENT_BYTES
+_CANARY = np.uint8(0xC7)
+_POISON = {"f": np.nan, "i": 0xA5, "u": 0xA5}
+
+
+def check_fits(arena_bytes: int, what: str) -> None:
+    """Refuse an arena that is larger than the memory that is free.
+
+    Raises
+    ------
+    ArenaTooLargeError
+        With `arena_bytes` and `available_bytes`.
+    """
+    available = int(psutil.virtual_memory().available)
+    if arena_bytes > available:
+        raise ArenaTooLargeError(
+            f"{what} needs {format_bytes(arena_bytes)}, and this machine has "
+            f"{format_bytes(available)} of memory free; nothing was allocated. Make "
+            "batch_size or the layers smaller, or use micro_batches",
+            arena_bytes=arena_bytes,
+            available_bytes=available,
+        )
+
+
+class Arena:
+    """One block of memory.
+
+    Parameters
+    ----------
+    size_bytes : int
+
+    Raises
+    ------
+    ArenaTooLargeError
+        More than the memory that is free; nothing is allocated then.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        check_fits(size_bytes, "the arena")
+        whole = np.zeros(size_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
+        skip = -whole.ctypes.data % ALIGNMENT_BYTES
+        self.bytes: npt.NDArray[np.uint8] = whole[skip : skip + size_bytes]
+
+    def view(
+        self, offset_bytes: int, shape: tuple[int, ...], dtype: str
+    ) -> npt.NDArray[Any]:
+        """Return a typed view; nothing is copied."""
+        return np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset_bytes)
+
+    def poison(self, offset_bytes: int, size_bytes: int, dtype: str) -> None:
+        """Fill dead bytes with NaN (integers: 0xA5…)."""
+        kind = np.dtype(dtype)
+        n_elems = size_bytes // kind.itemsize
+        self.view(offset_bytes, (n_elems,), dtype).fill(_POISON[kind.kind])
+
+    def guard(self, offset_bytes: int) -> None:
+        """Set the canary that begins at `offset_bytes`."""
+        self.bytes[offset_bytes : offset_bytes + CANARY_BYTES] = _CANARY
+
+    def is_guard_intact(self, offset_bytes: int) -> bool:
+        """Tell whether nobody wrote into the canary at `offset_bytes`."""
+        canary = self.bytes[offset_bytes : offset_bytes + CANARY_BYTES]
+        return bool((canary == _CANARY).all())

@@ -1,0 +1,285 @@
+"""What arrays of the user must be before training may use them.
+
+These checks stand at the boundary of training. What leaves them has the dtype, the
+memory order, the shape and the range that the kernels take for granted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.errors import (
+    DataShapeError,
+    DataTypeError,
+    EmptyDataError,
+    LabelRangeError,
+    NonFiniteDataError,
+)
+
+
+def check_samples(
+    x: npt.ArrayLike,
+    sample_elems: int,
+    sample_shape: tuple[int, int, int],
+    name: str = "x",
+) -> npt.NDArray[np.float32]:
+    """Return samples as the model reads them.
+
+    Parameters
+    ----------
+    x : array_like of numbers or bools
+        ``(n, sample_elems)``, ``(n, *sample_shape)`` or the latter with dimensions of
+        size 1 left out or added. For a model whose input is a plain vector, any
+        ``(n, …)`` with `sample_elems` values in a sample.
+    sample_elems : int
+        Values in one sample.
+    sample_shape : tuple of int
+        Channels, height and width of the model's input.
+    name : str
+        What messages call the array.
+
+    Returns
+    -------
+    ndarray of float32
+        ``(n, sample_elems)``, C-contiguous; `x` itself, or a view of it, where it
+        already is.
+
+    Raises
+    ------
+    DataTypeError
+        Objects, strings, complex numbers, dates.
+    DataShapeError
+        Samples of another size or shape.
+    EmptyDataError
+        No samples.
+    NonFiniteDataError
+        NaN, infinity or a number beyond float32.
+    """
+    array = to_numbers(x, name)
+    _require_samples(array, name)
+    if not _fits_sample(array.shape[1:], sample_elems, sample_shape):
+        channels, height, width = sample_shape
+        expected = f"(n, {sample_elems})"
+        if math.prod(sample_shape) != max(sample_shape):
+            expected += f" or (n, {channels}, {height}, {width})"
+        hint = (
+            f"; for a single sample, pass {name}[None]"
+            if _fits_sample(array.shape, sample_elems, sample_shape)
+            else "; reshape the data or change the input layer"
+        )
+        raise DataShapeError(
+            f"{name} has the shape {array.shape}; expected {expected}, with n the "
+            f"number of samples{hint}",
+            name=name,
+            expected=(None, sample_elems),
+            found=array.shape,
+        )
+    return to_finite_float32(array, name).reshape(array.shape[0], sample_elems)
+
+
+def check_labels(
+    y: npt.ArrayLike,
+    n_samples: int,
+    units: int,
+    *,
+    sparse: bool,
+    name: str = "y",
+) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
+    """Return labels as the loss reads them.
+
+    Parameters
+    ----------
+    y : array_like of numbers or bools
+        Targets, ``(n_samples, units)`` or another shape with as many values for each
+        sample; where `sparse`, also class numbers, ``(n_samples,)`` or
+        ``(n_samples, 1)``.
+    n_samples : int
+        Samples in x.
+    units : int
+        Values that the model puts out for one sample.
+    sparse : bool
+        Whether the loss takes class numbers (cross_softmax does).
+    name : str
+        What messages call the array.
+
+    Returns
+    -------
+    ndarray of float32 or int64
+        Targets as ``(n_samples, units)`` float32, class numbers as ``(n_samples,)``
+        int64; C-contiguous; `y` itself, or a view of it, where it already is.
+
+    Raises
+    ------
+    DataTypeError
+        Objects, strings, complex numbers, dates; class numbers that are not whole.
+    DataShapeError
+        Another number of labels than of samples, or of values than of units.
+    EmptyDataError
+        No labels.
+    NonFiniteDataError
+        NaN, infinity or a target beyond float32.
+    LabelRangeError
+        A class number outside ``[0, units)``.
+    """
+    array = to_numbers(y, name)
+    _require_samples(array, name)
+    n_labels = array.shape[0]
+    if n_labels != n_samples:
+        raise DataShapeError(
+            f"{name} has {n_labels:,} labels for {n_samples:,} samples; give one label "
+            "for each sample",
+            name=name,
+            expected=n_samples,
+            found=n_labels,
+        )
+    tail = array.shape[1:]
+    if sparse and (tail == () or (tail == (1,) and units > 1)):
+        return _to_class_numbers(array.reshape(n_labels), units, name)
+    if math.prod(tail) != units:
+        hint = "reshape the labels or change the last layer"
+        if tail in ((), (1,)) and not sparse:
+            hint = (
+                "class numbers need the loss cross_softmax; for another loss make them "
+                f"one-hot, for example numpy.eye({units})[{name}]"
+            )
+        raise DataShapeError(
+            f"{name} has the shape {array.shape}; expected ({n_labels}, {units}), a "
+            f"value for each of the {units} outputs of the model; {hint}",
+            name=name,
+            expected=(n_labels, units),
+            found=array.shape,
+        )
+    return to_finite_float32(array, name).reshape(n_labels, units)
+
+
+def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    """Return `values` as an array of bools, integers or floats.
+
+    Raises
+    ------
+    DataTypeError
+        They are something else, or rows of different lengths.
+    """
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataTypeError(
+            f"{name} is no array of numbers ({error}); give every sample the same "
+            "shape and pass one NumPy array",
+            name=name,
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise DataTypeError(
+            f"{name} holds {array.dtype}; expected real numbers (float, int or bool): "
+            f"convert it first, for example with {name}.astype('float32')",
+            name=name,
+            dtype=str(array.dtype),
+        )
+    return array
+
+
+def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+    """Return numbers as aligned, C-contiguous float32; no copy where they are.
+
+    Raises
+    ------
+    NonFiniteDataError
+        NaN, infinity or a number beyond float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = np.require(array, np.float32, ["C", "A"])
+    finite = np.isfinite(converted)
+    if not finite.all():
+        raise _non_finite(array, finite, name)
+    return converted
+
+
+def _require_samples(array: npt.NDArray[Any], name: str) -> None:
+    if array.ndim == 0:
+        raise DataShapeError(
+            f"{name} is a single number; expected an array with one entry for each "
+            "sample",
+            name=name,
+            expected=(None,),
+            found=(),
+        )
+    if array.shape[0] == 0:
+        raise EmptyDataError(
+            f"{name} has no samples (shape {array.shape}); give at least one",
+            name=name,
+            found=array.shape,
+        )
+
+
+def _fits_sample(
+    tail: tuple[int, ...], sample_elems: int, sample_shape: tuple[int, int, int]
+) -> bool:
+    """Whether a sample of shape `tail` lies in memory as the model reads it.
+
+    A plain vector takes any shape with its size. A picture does not: 20 × 30 for
+    30 × 20, or channels last, has the right number of values in the wrong places.
+    """
+    if math.prod(tail) != sample_elems:
+        return False
+    is_vector = max(sample_shape) == sample_elems
+    return is_vector or len(tail) == 1 or _squeezed(tail) == _squeezed(sample_shape)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _to_class_numbers(
+    labels: npt.NDArray[Any], units: int, name: str
+) -> npt.NDArray[np.int64]:
+    if labels.dtype.kind == "f":
+        finite = np.isfinite(labels)
+        if not finite.all():
+            raise _non_finite(labels, finite, name)
+        fractional = np.trunc(labels) != labels
+        if fractional.any():
+            index = int(np.argmax(fractional))
+            raise DataTypeError(
+                f"{name}[{index}] is {labels[index]}; class numbers are whole (0 to "
+                f"{units - 1}): for targets pass the shape ({len(labels)}, {units})",
+                name=name,
+                dtype=str(labels.dtype),
+                index=index,
+                value=float(labels[index]),
+            )
+    if labels.dtype.kind != "b":
+        outside = (labels < 0) | (labels >= units)
+        if outside.any():
+            index, count = int(np.argmax(outside)), int(np.count_nonzero(outside))
+            raise LabelRangeError(
+                f"{name}[{index}] is {labels[index]}, but the model has {units} "
+                f"classes (0 to {units - 1}); {count:,} labels are outside: renumber "
+                "them or give the last layer more units",
+                name=name,
+                index=index,
+                value=int(labels[index]),
+                units=units,
+                count=count,
+            )
+    return np.require(labels, np.int64, ["C", "A"])
+
+
+def _non_finite(
+    array: npt.NDArray[Any], finite: npt.NDArray[np.bool_], name: str
+) -> NonFiniteDataError:
+    count = int(np.count_nonzero(~finite))
+    index = tuple(map(int, np.unravel_index(int(np.argmin(finite)), finite.shape)))
+    value = float(array[index])
+    return NonFiniteDataError(
+        f"{name} has {count:,} values that are NaN, infinite or beyond float32 "
+        f"(3.4e38); the first, {name}[{', '.join(map(str, index))}], is {value}: "
+        "clean or scale the data",
+        name=name,
+        count=count,
+        index=index,
+        value=value,
+    )

@@ -1,0 +1,464 @@
+"""Data to train on: `Dataset`, and the loaders that make one.
+
+`open_data` takes a name or a path and picks the loader. The bytes are read in
+`arena_ckpt.files`; what training asks of arrays is checked in `arena_ckpt.checks`.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.checks import (
+    check_labels,
+    check_samples,
+    to_finite_float32,
+    to_numbers,
+)
+from arena_ckpt.errors import (
+    DataFileNotFoundError,
+    DataShapeError,
+    DataTypeError,
+    EmptyDataError,
+    InvalidParameterError,
+)
+from arena_ckpt.files import read_idx, read_npz, read_table
+from arena_ckpt.properties import nearest
+
+__all__ = [
+    "Dataset",
+    "check_labels",
+    "check_samples",
+    "load_csv",
+    "load_digits",
+    "load_idx",
+    "load_npz",
+    "open_data",
+]
+
+KNOWN_FORMATS = (
+    "'digits' (shipped with the package), .npz, .csv, .tsv, IDX "
+    "(-idx3-ubyte, .idx3-ubyte); .csv, .tsv and IDX also with .gz"
+)
+
+StrPath = str | os.PathLike[str]
+LabelColumn = Literal["first", "last", "none"] | int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Samples and, where there are any, their labels.
+
+    Attributes
+    ----------
+    name : str
+        For messages and reports.
+    x : ndarray of float32
+        ``(n, …)``, C-contiguous.
+    y : ndarray or None
+        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, units)``;
+        C-contiguous.
+
+    Raises
+    ------
+    DataTypeError, DataShapeError, EmptyDataError
+        The arrays are not as described.
+    """
+
+    name: str
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+
+    def __post_init__(self) -> None:
+        _require_layout(f"{self.name}: x", self.x, (np.float32,))
+        if self.x.ndim < 2 or 0 in self.x.shape[1:]:
+            raise DataShapeError(
+                f"{self.name}: x has the shape {self.x.shape}; expected (n, …) with at "
+                "least one value for each sample",
+                name=self.name,
+                found=self.x.shape,
+            )
+        if not self.n_samples:
+            raise EmptyDataError(f"{self.name}: there are no samples", name=self.name)
+        if self.y is None:
+            return
+        _require_layout(f"{self.name}: y", self.y, (np.int64, np.float32))
+        y_ndim = 1 if self.y.dtype == np.int64 else 2
+        if self.y.ndim != y_ndim or len(self.y) != self.n_samples:
+            expected = f"({self.n_samples}{', units)' if y_ndim == 2 else ',)'}"
+            raise DataShapeError(
+                f"{self.name}: y has the shape {self.y.shape} for {self.n_samples:,} "
+                f"samples in x; expected {expected}, one label for each sample",
+                name=self.name,
+                expected=self.n_samples,
+                found=self.y.shape,
+            )
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in it."""
+        return len(self.x)
+
+    def take(self, indices: npt.ArrayLike) -> Dataset:
+        """Return the samples with the given numbers, in the given order.
+
+        Parameters
+        ----------
+        indices : array_like of int
+            From 0; one-dimensional; repetitions are allowed.
+
+        Raises
+        ------
+        EmptyDataError
+            No index.
+        InvalidParameterError
+            An index that is no whole number, or outside ``[0, n_samples)``.
+        """
+        index = np.asarray(indices)
+        if index.size == 0:
+            raise EmptyDataError(
+                f"{self.name}: no sample is taken; give at least one index",
+                name=self.name,
+            )
+        if index.ndim != 1 or index.dtype.kind not in "iu":
+            raise InvalidParameterError(
+                f"{self.name}: indices of {index.dtype} and shape {index.shape}; "
+                "expected whole numbers in one dimension",
+                name=self.name,
+                found=index.shape,
+            )
+        outside = (index < 0) | (index >= self.n_samples)
+        if outside.any():
+            value = int(index[np.argmax(outside)])
+            raise InvalidParameterError(
+                f"{self.name}: there is no sample {value}; samples are numbered 0 to "
+                f"{self.n_samples - 1}",
+                name=self.name,
+                index=value,
+                n_samples=self.n_samples,
+            )
+        return Dataset(
+            self.name, self.x[index], None if self.y is None else self.y[index]
+        )
+
+    def split(self, validation_fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+        """Shuffle the samples and part them in two.
+
+        Parameters
+        ----------
+        validation_fraction : float
+            Above 0 and below 1; the part's size is rounded to the nearest whole number.
+        seed : int
+            At least 0; the same seed gives the same parts.
+
+        Returns
+        -------
+        training, validation : Dataset
+
+        Raises
+        ------
+        InvalidParameterError
+            A fraction or a seed that cannot be.
+        EmptyDataError
+            A part would have no samples.
+        """
+        if not 0 < validation_fraction < 1:
+            raise InvalidParameterError(
+                f"validation_fraction={validation_fraction} is not possible; expected "
+                "a number above 0 and below 1",
+                validation_fraction=validation_fraction,
+            )
+        if not _is_whole(seed) or seed < 0:
+            raise InvalidParameterError(
+                f"seed={seed!r} is not possible; expected a whole number of at least 0",
+                seed=seed,
+            )
+        n_validation = round(self.n_samples * validation_fraction)
+        n_training = self.n_samples - n_validation
+        if not (n_validation and n_training):
+            raise EmptyDataError(
+                f"{self.name}: validation_fraction={validation_fraction} of "
+                f"{self.n_samples} samples leaves {n_training} for training and "
+                f"{n_validation} for validation; both need at least one",
+                name=self.name,
+                n_training=n_training,
+                n_validation=n_validation,
+            )
+        order = np.random.default_rng(seed).permutation(self.n_samples)
+        return self.take(order[:n_training]), self.take(order[n_training:])
+
+
+def open_data(spec: StrPath) -> Dataset:
+    """Load data by name or path.
+
+    Parameters
+    ----------
+    spec : str or path
+        - ``digits``: `load_digits`;
+        - a path that ends in ``.npz``: `load_npz`;
+        - in ``.csv`` or ``.tsv``, also with ``.gz``: `load_csv`, labels in the last
+          column;
+        - two IDX paths, ``images,labels``: `load_idx`;
+        - one IDX path with ``images-idx3`` or ``images.idx3`` in its name: the labels
+          are looked for beside it, under the name with ``labels-idx1``.
+
+    Raises
+    ------
+    InvalidParameterError
+        The name tells no format.
+    DataError
+        The file is missing, damaged or of another format, or its data cannot be
+        trained on.
+    """
+    text = os.fspath(spec)
+    if text == "digits":
+        return load_digits()
+    if "," in text and not os.path.exists(text):
+        images, _, labels = text.partition(",")
+        if _format(images) == _format(labels) == "idx":
+            return load_idx(images.strip(), labels.strip())
+    else:
+        match _format(text):
+            case "npz":
+                return load_npz(text)
+            case "table":
+                return load_csv(text)
+            case "idx":
+                return load_idx(text, _labels_beside(Path(text)))
+    raise InvalidParameterError(
+        f"{text!r} names no data format{nearest(text, ['digits'])}; known are "
+        f"{KNOWN_FORMATS}, as one path with 'images-idx3' in its name or as "
+        "'images,labels'",
+        spec=text,
+        known=KNOWN_FORMATS,
+    )
+
+
+def load_digits() -> Dataset:
+    """Load the handwritten digits that ship with the package.
+
+    Returns
+    -------
+    Dataset
+        1,797 pictures of 8 × 8 pixels: x (1797, 64), from 0 (paper) to 1 (ink); y the
+        digits, 0 to 9.
+
+    References
+    ----------
+    E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine
+    Learning Repository, 1998, CC BY 4.0, https://doi.org/10.24432/C50P49 (its test
+    part).
+    """
+    packed = importlib.resources.files("arena_ckpt.datasets") / "digits.csv.gz"
+    with importlib.resources.as_file(packed) as path:
+        table = read_table(path)
+    return _dataset("digits", table[:, :-1] / 16, table[:, -1].astype(np.int64))
+
+
+def load_npz(path: StrPath) -> Dataset:
+    """Load samples and labels from NumPy's .npz.
+
+    Parameters
+    ----------
+    path : path
+        A file with the arrays x and y, or x_train and y_train, X and y, data and
+        target, images and labels: the first of these that it has. Labels may be
+        missing. Other arrays are not read.
+
+    Returns
+    -------
+    Dataset
+        Numbers as they are: pictures of bytes stay in 0 to 255, so scale them before
+        they are saved. Labels of whole numbers in one dimension are class numbers,
+        others are targets.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file.
+    CorruptFileError
+        It is damaged, of another format, or has no array of these names.
+    DataError
+        Arrays that cannot be trained on.
+    """
+    x, y = read_npz(path)
+    return _dataset(Path(path).name, x, y)
+
+
+def load_idx(images_path: StrPath, labels_path: StrPath) -> Dataset:
+    """Load samples and labels from two IDX files, the format of MNIST.
+
+    Parameters
+    ----------
+    images_path, labels_path : path
+        Plain or in gzip.
+
+    Returns
+    -------
+    Dataset
+        Unsigned bytes in the images are divided by 255, other types are taken as they
+        are.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        A file does not exist.
+    CorruptFileError
+        A file is damaged, cut short or of another format.
+    DataError
+        Arrays that cannot be trained on, or more or fewer labels than images.
+    """
+    images = read_idx(images_path)
+    labels = read_idx(labels_path)
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32)
+        images /= np.float32(255)
+    return _dataset(Path(images_path).name, images, labels)
+
+
+def load_csv(path: StrPath, label_column: LabelColumn = "last") -> Dataset:
+    """Load a table of numbers from text.
+
+    Parameters
+    ----------
+    path : path
+        Lines of numbers separated by commas, semicolons or tabs, with or without a
+        header line, plain or in gzip. Every line is a sample.
+    label_column : {"last", "first", "none"} or int
+        The column with the labels; a number counts from 0.
+
+    Returns
+    -------
+    Dataset
+        Labels that are all whole numbers are class numbers, int64 ``(n,)``; others are
+        targets, float32 ``(n, 1)``.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file.
+    CorruptFileError
+        A cell that is no number, or a line of another length; the place is named.
+    InvalidParameterError
+        A label column that the table does not have.
+    DataError
+        Numbers that cannot be trained on.
+    """
+    table = read_table(path)
+    name = Path(path).name
+    column = _label_column(name, label_column, table.shape[1])
+    if column is None:
+        return _dataset(name, table, None)
+    if table.shape[1] < 2:
+        raise DataShapeError(
+            f"{name}: there is only one column, which is the labels; samples need at "
+            "least one more, or label_column='none'",
+            name=name,
+            found=table.shape,
+        )
+    labels: npt.NDArray[Any] = table[:, column]
+    # whole numbers beyond 2**53 are no longer exact in the table
+    if (np.trunc(labels) == labels).all() and np.abs(labels).max() <= 2**53:
+        labels = labels.astype(np.int64)
+    return _dataset(name, np.delete(table, column, axis=1), labels)
+
+
+def _format(path: str) -> str | None:
+    name = Path(path.strip()).name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")):
+        return "table"
+    if name.endswith(".npz"):
+        return "npz"
+    if re.search(r"[.-]idx\d", name) or name.endswith(".idx"):
+        return "idx"
+    return None
+
+
+def _labels_beside(images_path: Path) -> Path:
+    name = re.sub(r"images([.-])idx\d", r"labels\1idx1", images_path.name)
+    if name == images_path.name:
+        raise InvalidParameterError(
+            f"{images_path}: there is no 'images-idx3' in its name that tells where "
+            "the labels are; give both paths, as 'images,labels'",
+            spec=str(images_path),
+        )
+    labels_path = images_path.with_name(name)
+    if images_path.exists() and not labels_path.exists():
+        raise DataFileNotFoundError(
+            f"{labels_path}, the labels of {images_path}, does not exist; put it there "
+            "or give both paths, as 'images,labels'",
+            path=str(labels_path),
+        )
+    return labels_path
+
+
+def _label_column(name: str, column: LabelColumn, n_columns: int) -> int | None:
+    if column == "none":
+        return None
+    if column == "last":
+        return n_columns - 1
+    if column == "first":
+        return 0
+    if _is_whole(column) and 0 <= int(column) < n_columns:
+        return int(column)
+    raise InvalidParameterError(
+        f"{name}: label_column={column!r} is not possible; expected 'last', 'first', "
+        f"'none' or a number from 0 to {n_columns - 1}",
+        name=name,
+        label_column=column,
+        n_columns=n_columns,
+    )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _dataset(name: str, x: npt.NDArray[Any], y: npt.NDArray[Any] | None) -> Dataset:
+    """Bring arrays from a file into the form of a `Dataset`."""
+    samples = to_finite_float32(to_numbers(x, f"{name}: x"), f"{name}: x")
+    if samples.ndim == 1:
+        samples = samples.reshape(-1, 1)
+    if y is None:
+        return Dataset(name, samples, None)
+    labels = to_numbers(y, f"{name}: y")
+    return Dataset(name, samples, _labels(labels, f"{name}: y"))
+
+
+def _labels(
+    labels: npt.NDArray[Any], name: str
+) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+    is_column = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
+    if labels.dtype.kind in "biu" and is_column:
+        if labels.dtype == np.uint64 and labels.size and labels.max() >= 2**63:
+            raise DataTypeError(
+                f"{name} has the class number {labels.max()}; expected whole numbers "
+                "below 2**63",
+                name=name,
+                value=int(labels.max()),
+            )
+        return np.require(labels.reshape(-1), np.int64, ["C", "A"])
+    targets = to_finite_float32(labels, name)
+    n_labels = labels.shape[0] if labels.ndim else 1
+    return targets.reshape(n_labels, -1 if targets.size else 1)
+
+
+def _require_layout(
+    name: str, array: npt.NDArray[Any], dtypes: tuple[type[np.generic], ...]
+) -> None:
+    if array.dtype not in dtypes or not array.flags.c_contiguous:
+        order = "C-contiguous" if array.flags.c_contiguous else "not C-contiguous"
+        expected = " or ".join(dtype.__name__ for dtype in dtypes)
+        raise DataTypeError(
+            f"{name} is {array.dtype}, {order}; expected {expected}, C-contiguous: use "
+            "numpy.ascontiguousarray(array, dtype)",
+            name=name,
+            dtype=str(array.dtype),
+        )

@@ -1,0 +1,159 @@
+"""NumPy's .npz: a zip archive with one .npy file per array."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from arena_ckpt.errors import CorruptFileError, DataTypeError
+from arena_ckpt.files.source import (
+    LARGEST_DEFLATE_RATIO,
+    Source,
+    corrupt,
+    find_source,
+    reading,
+)
+
+NAME_PAIRS = (
+    ("x", "y"),
+    ("x_train", "y_train"),
+    ("X", "y"),
+    ("data", "target"),
+    ("images", "labels"),
+)
+"""Names under which samples and labels are looked for; the first found is taken."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that NumPy writes
+
+
+def read_npz(
+    path: str | os.PathLike[str],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Read samples and labels from an .npz file.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    x : ndarray
+        The array of the first name in `NAME_PAIRS` that the file has.
+    y : ndarray or None
+        Its partner; None where the file has none.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file.
+    CorruptFileError
+        It is no .npz file, has no samples under a known name, or an array is not as
+        large as its header states.
+    DataTypeError
+        An array of objects, strings, records or complex numbers. Pickles are never
+        opened.
+    """
+    source = find_source(path)
+    with (
+        reading(source.path, "an .npz file (a zip archive of .npy arrays)"),
+        zipfile.ZipFile(source.path) as archive,
+    ):
+        members = {
+            info.filename.removesuffix(".npy"): info for info in archive.infolist()
+        }
+        for x_name, y_name in NAME_PAIRS:
+            if x_name in members:
+                x = _read_member(source, archive, members[x_name])
+                if y_name not in members:
+                    return x, None
+                return x, _read_member(source, archive, members[y_name])
+    pairs = ", ".join(f"{x_name} and {y_name}" for x_name, y_name in NAME_PAIRS)
+    names = sorted(members)
+    raise CorruptFileError(
+        f"{source.path}: expected arrays named {pairs}, found "
+        f"{', '.join(names) or 'none'}; save them with numpy.savez(path, x=x, y=y)",
+        path=str(source.path),
+        expected=NAME_PAIRS,
+        found=tuple(names),
+    )
+
+
+def _read_member(
+    source: Source, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> npt.NDArray[Any]:
+    _check_member(source, info)
+    with warnings.catch_warnings():
+        # NumPy warns where a header needs its Python 2 parser; what it reads is checked
+        warnings.simplefilter("ignore")
+        with archive.open(info) as member:
+            _check_header(source.path, info, member)
+        with archive.open(info) as member:
+            array: npt.NDArray[Any] = npy.read_array(member, allow_pickle=False)
+            if member.read(1):  # the end is also where zipfile compares the checksum
+                raise corrupt(
+                    source.path, f"{array.nbytes:,} bytes in {info.filename}", "more"
+                )
+    return array
+
+
+def _check_member(source: Source, info: zipfile.ZipInfo) -> None:
+    """Compare what the archive's directory says of a member with the file's size."""
+    if info.compress_type not in _METHODS:
+        raise corrupt(
+            source.path,
+            f"{info.filename} stored or deflated",
+            f"zip compression method {info.compress_type}",
+        )
+    ratio = LARGEST_DEFLATE_RATIO if info.compress_type == zipfile.ZIP_DEFLATED else 1
+    most_bytes = min(info.compress_size, source.file_bytes) * ratio
+    if info.compress_size > source.file_bytes or info.file_size > most_bytes:
+        raise corrupt(
+            source.path,
+            f"{info.file_size:,} bytes of {info.filename} in {info.compress_size:,} "
+            "bytes of the archive, as its directory states",
+            f"a file of {source.file_bytes:,} bytes, which can hold at most "
+            f"{most_bytes:,}",
+            expected_bytes=info.file_size,
+        )
+
+
+def _check_header(path: Path, info: zipfile.ZipInfo, member: IO[bytes]) -> None:
+    """Compare the size that a .npy header states with the size of its member."""
+    version = npy.read_magic(member)
+    if version == (1, 0):
+        shape, _, dtype = npy.read_array_header_1_0(member)
+    elif version == (2, 0):
+        shape, _, dtype = npy.read_array_header_2_0(member)
+    else:  # 3.0 differs in the names of record fields only, which are refused anyway
+        raise corrupt(
+            path,
+            f"{info.filename} in version 1.0 or 2.0 of .npy",
+            f"version {version[0]}.{version[1]}",
+        )
+    if dtype.kind not in "biuf":
+        raise DataTypeError(
+            f"{path}: {info.filename} holds {dtype}; expected numbers: convert it "
+            "before it is saved, for example with .astype('float32')",
+            path=str(path),
+            name=info.filename,
+            dtype=str(dtype),
+        )
+    expected_bytes = math.prod(shape) * dtype.itemsize
+    found_bytes = info.file_size - member.tell()
+    if min(shape, default=0) < 0 or expected_bytes != found_bytes:
+        raise corrupt(
+            path,
+            f"{expected_bytes:,} bytes for the shape {shape} of {dtype} in "
+            f"{info.filename}, as its header states",
+            f"{found_bytes:,} bytes",
+            shape=shape,
+            expected_bytes=expected_bytes,
+            found_bytes=found_bytes,
+        )

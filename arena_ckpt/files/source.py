@@ -1,0 +1,138 @@
+"""A file that may be compressed: that it exists, how large it can be, how it fails."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from arena_ckpt.errors import (
+    ArenaError,
+    CorruptFileError,
+    DataError,
+    DataFileNotFoundError,
+)
+from arena_ckpt.properties import nearest
+
+LARGEST_DEFLATE_RATIO = 1032
+"""Deflate spends at least 2 bits on 258 bytes: no more can come out of a file."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A regular file.
+
+    Attributes
+    ----------
+    path : Path
+    file_bytes : int
+        Its size on disk.
+    is_gzip : bool
+        Told by the first two bytes and not by the name: browsers unpack silently.
+    """
+
+    path: Path
+    file_bytes: int
+    is_gzip: bool
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes that can be read from it, unpacked."""
+        ratio = LARGEST_DEFLATE_RATIO if self.is_gzip else 1
+        return self.file_bytes * ratio
+
+    def open(self) -> BinaryIO:
+        """Open it for reading, unpacked."""
+        if self.is_gzip:
+            return cast(BinaryIO, gzip.open(self.path, "rb"))
+        return self.path.open("rb")
+
+
+def find_source(path: str | os.PathLike[str]) -> Source:
+    """Look a file up.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file; the nearest name in its folder is given.
+    DataError
+        It is a folder or a device, or may not be read.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise _not_found(path)
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise DataError(f"{path} is {what}; name a data file", path=str(path))
+        with path.open("rb") as stream:
+            return Source(
+                path=path,
+                file_bytes=os.fstat(stream.fileno()).st_size,
+                is_gzip=stream.read(2) == _GZIP_MAGIC,
+            )
+    except (OSError, ValueError) as error:
+        if isinstance(error, ArenaError):
+            raise
+        raise DataError(
+            f"{str(path)!r} cannot be read ({error}); check the path and its rights",
+            path=str(path),
+        ) from error
+
+
+def _not_found(path: Path) -> DataFileNotFoundError:
+    folder = path.parent
+    if not folder.is_dir():
+        return DataFileNotFoundError(
+            f"{path} does not exist, nor does its folder {folder}; check the path",
+            path=str(path),
+            near=None,
+        )
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    lowered = {name.lower(): name for name in names}
+    hint = nearest(path.name, lowered)
+    near = next((name for low, name in lowered.items() if repr(low) in hint), None)
+    return DataFileNotFoundError(
+        f"{path} does not exist"
+        + (f" (did you mean {str(folder / near)!r}?)" if near else "")
+        + "; check the path",
+        path=str(path),
+        near=near,
+    )
+
+
+def corrupt(path: Path, expected: str, found: str, **facts: object) -> CorruptFileError:
+    """Return the error for a file that holds something else than `expected`."""
+    return CorruptFileError(
+        f"{path}: expected {expected}, found {found}; "
+        "the file is damaged, cut short or of another format: fetch or write it again",
+        path=str(path),
+        expected=expected,
+        found=found,
+        **facts,
+    )
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Turn every failure of a decoder inside into a `CorruptFileError`.
+
+    The decoders of the standard library and of NumPy meet damaged bytes with some
+    ten kinds of exception (BadZipFile, zlib.error, EOFError, struct.error,
+    NotImplementedError, SyntaxError, …), so all are taken.
+    """
+    try:
+        yield
+    except (ArenaError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise corrupt(path, expected, f"bytes that cannot be read ({reason})") from (
+            error
+        )

@@ -1,0 +1,123 @@
+"""Optimizer updates: one pass over weights, gradients and state.
+
+`decay` is L2 weight decay, added to the gradient: ``g = gradient * gradient_scale +
+decay * w``. `hyper` holds what changes from step to step, in float64; what a loop needs
+of it is computed in float64 and rounded to float32 once. The gradient is only read.
+
+The formulas, and where epsilon stands, are PyTorch's (torch.optim, 2.x).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from arena_ckpt.kernels.jit import Doubles, Vector, helper, kernel
+
+
+@kernel
+def sgd(weight: Vector, gradient: Vector, decay: float, hyper: Doubles) -> None:
+    """``w -= learning_rate * g``; hyper = [learning_rate, gradient_scale]."""
+    rate, scale = np.float32(hyper[0]), np.float32(hyper[1])
+    decay32 = np.float32(decay)
+    for i in range(weight.size):
+        w = weight[i]
+        weight[i] = w - rate * (gradient[i] * scale + decay32 * w)
+
+
+@kernel
+def sgd_momentum(
+    weight: Vector, gradient: Vector, velocity: Vector, decay: float, hyper: Doubles
+) -> None:
+    """``v = momentum * v + g; w -= learning_rate * v``.
+
+    hyper = [learning_rate, gradient_scale, momentum].
+    """
+    rate, scale = np.float32(hyper[0]), np.float32(hyper[1])
+    momentum, decay32 = np.float32(hyper[2]), np.float32(decay)
+    for i in range(weight.size):
+        w = weight[i]
+        v = momentum * velocity[i] + (gradient[i] * scale + decay32 * w)
+        velocity[i] = v
+        weight[i] = w - rate * v
+
+
+@kernel
+def sgd_nesterov(
+    weight: Vector, gradient: Vector, velocity: Vector, decay: float, hyper: Doubles
+) -> None:
+    """``v = momentum * v + g; w -= learning_rate * (g + momentum * v)``.
+
+    hyper = [learning_rate, gradient_scale, momentum].
+    """
+    rate, scale = np.float32(hyper[0]), np.float32(hyper[1])
+    momentum, decay32 = np.float32(hyper[2]), np.float32(decay)
+    for i in range(weight.size):
+        w = weight[i]
+        g = gradient[i] * scale + decay32 * w
+        v = momentum * velocity[i] + g
+        velocity[i] = v
+        weight[i] = w - rate * (g + momentum * v)
+
+
+@helper
+def _adam(weight, gradient, first, second, decay, hyper, shrink):
+    scale, decay32 = np.float32(hyper[1]), np.float32(decay)
+    beta1, beta2 = np.float32(hyper[2]), np.float32(hyper[3])
+    rest1, rest2 = np.float32(1.0 - hyper[2]), np.float32(1.0 - hyper[3])
+    epsilon = np.float32(hyper[4])
+    rate = np.float32(hyper[0] / hyper[5])
+    root = np.float32(1.0 / math.sqrt(hyper[6]))
+    for i in range(weight.size):
+        w = weight[i] * shrink
+        g = gradient[i] * scale + decay32 * w
+        m = beta1 * first[i] + rest1 * g
+        v = beta2 * second[i] + rest2 * (g * g)
+        first[i] = m
+        second[i] = v
+        weight[i] = w - rate * m / (math.sqrt(v) * root + epsilon)
+
+
+@kernel
+def adam(
+    weight: Vector,
+    gradient: Vector,
+    first_moment: Vector,
+    second_moment: Vector,
+    decay: float,
+    hyper: Doubles,
+) -> None:
+    """One step of Adam.
+
+    hyper = [learning_rate, gradient_scale, beta1, beta2, epsilon, bias_correction1,
+    bias_correction2], where bias_correctionK = 1 - betaK**t.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+    """
+    one = np.float32(1.0)
+    _adam(weight, gradient, first_moment, second_moment, decay, hyper, one)
+
+
+@kernel
+def adamw(
+    weight: Vector,
+    gradient: Vector,
+    first_moment: Vector,
+    second_moment: Vector,
+    decay: float,
+    hyper: Doubles,
+) -> None:
+    """One step of Adam after ``w *= 1 - learning_rate * weight_decay``.
+
+    hyper = [learning_rate, gradient_scale, beta1, beta2, epsilon, bias_correction1,
+    bias_correction2, weight_decay].
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+    """
+    shrink = np.float32(1.0 - hyper[0] * hyper[7])
+    _adam(weight, gradient, first_moment, second_moment, decay, hyper, shrink)

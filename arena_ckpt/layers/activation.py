@@ -1,0 +1,65 @@
+"""Activation functions as layers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    InPlace,
+    Layer,
+    LayerSpec,
+    Shape,
+)
+from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.properties import Property
+
+
+class Activation(Layer):
+    """One function of every element (softmax: of every row)."""
+
+    type_name = "activation"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("activation", ACTIVATION, "none", "the function"),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input; backward needs the input or the output."""
+        forward, lifespan = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+        is_view = self["activation"] == "none"
+        saves = "" if is_view else ACTIVATIONS[self["activation"]].saves
+        return LayerSpec(
+            output_shape=input_shapes[0],
+            input_lifespan=forward | lifespan if saves == "input" else forward,
+            output_lifespan=(
+                lifespan if saves == "output" else TensorLifespan.UNMANAGED
+            ),
+            in_place=(
+                InPlace(Phase.FORWARD, "out0", ("in0",), is_view),
+                InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view),
+            ),
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Apply the function."""
+        if self["activation"] == "none":
+            return copy_unless_same(tensors, "in0", "out0")
+        array = tensors.matrix if self["activation"] == "softmax" else tensors.vector
+        function = ACTIVATIONS[self["activation"]]
+        return [Call(function.forward, (array("in0"), array("out0")))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Multiply the derivative by that of the function."""
+        if self["activation"] == "none":
+            return copy_unless_same(tensors, "out0:grad", "in0:grad")
+        array = tensors.matrix if self["activation"] == "softmax" else tensors.vector
+        function = ACTIVATIONS[self["activation"]]
+        saved = array("in0" if function.saves == "input" else "out0")
+        arguments = (saved, array("out0:grad"), array("in0:grad"))
+        return [Call(function.backward, arguments)]

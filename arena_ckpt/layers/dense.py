@@ -1,0 +1,158 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from arena_ckpt.kernels import blas, elementwise, reductions
+from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Layer,
+    LayerSpec,
+    Shape,
+    WeightSpec,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import (
+    BOOLEAN,
+    NONNEGATIVE_REAL,
+    POSITIVE_INT,
+    Property,
+    choice,
+)
+
+INITIALIZER = choice(
+    "zeros",
+    "ones",
+    "lecun_normal",
+    "lecun_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "he_normal",
+    "he_uniform",
+)
+ACTIVATION = choice(*ACTIVATIONS, "none")
+
+WEIGHT_PROPERTIES = (
+    Property("trainable", BOOLEAN, True, "false freezes the weights"),
+    Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
+    Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),
+    Property(
+        "weight_regularizer",
+        choice("l2norm", "none"),
+        "none",
+        "adds constant / 2 · Σw² to the loss",
+    ),
+    Property(
+        "weight_regularizer_constant",
+        NONNEGATIVE_REAL,
+        1.0,
+        "the constant of weight_regularizer",
+    ),
+    Property(
+        "weight_decay",
+        NONNEGATIVE_REAL,
+        0.0,
+        "adds this times the weight to its gradient at each update",
+    ),
+    Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for the bias"),
+)
+
+
+class FullyConnected(Layer):
+    """``out0 = in0 · weight + bias`` over the last axis."""
+
+    type_name = "fully_connected"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("unit", POSITIVE_INT, None, "outputs for each row (required)"),
+        Property("activation", ACTIVATION, "none", "becomes a layer of its own"),
+        Property("disable_bias", BOOLEAN, False, "true leaves the bias out"),
+        Property("bias", BOOLEAN, True, "false leaves the bias out"),
+        *WEIGHT_PROPERTIES,
+    )
+
+    @property
+    def has_bias(self) -> bool:
+        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
+        return bool(self["bias"]) and not self["disable_bias"]
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return weight (width, unit), bias (unit); the gradient needs the input."""
+        channel, height, width = input_shapes[0]
+        unit = self["unit"]
+        if unit is None:
+            raise self.mismatch("has no unit; set it, for example unit=10")
+        regularized = self["weight_regularizer"] == "l2norm"
+        weights = [
+            WeightSpec(
+                "weight",
+                (width, unit),
+                self["weight_initializer"],
+                fan_in=width,
+                fan_out=unit,
+                lifespan=TensorLifespan.FORWARD_DERIV,
+                decay=self["weight_decay"],
+                regularizer_constant=(
+                    self["weight_regularizer_constant"] if regularized else 0.0
+                ),
+            )
+        ]
+        if self.has_bias:
+            weights.append(
+                WeightSpec(
+                    "bias",
+                    (unit,),
+                    self["bias_initializer"],
+                    fan_in=width,
+                    fan_out=unit,
+                    lifespan=TensorLifespan.FORWARD,
+                    decay=self["bias_decay"],
+                )
+            )
+        return LayerSpec(
+            output_shape=(channel, height, unit),
+            weights=tuple(weights),
+            input_lifespan=TensorLifespan.FORWARD_GRAD,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Multiply, then add the bias to each row."""
+        out = tensors.matrix("out0")
+        calls = [
+            Call(blas.matmul, (tensors.matrix("in0"), tensors.matrix("weight"), out))
+        ]
+        if self.has_bias:
+            calls.append(Call(elementwise.add_bias, (out, tensors.vector("bias"), out)))
+        return calls
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
+        beta = 1.0 if tensors.accumulate else 0.0
+        d_out = tensors.matrix("out0:grad")
+        calls = [
+            Call(
+                blas.matmul_transposed_a,
+                (tensors.matrix("in0"), d_out, beta, tensors.matrix("weight:grad")),
+            )
+        ]
+        if self.has_bias:
+            arguments = (d_out, beta, tensors.vector("bias:grad"))
+            calls.append(Call(reductions.bias_gradient, arguments))
+        return calls
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """``in0:grad = out0:grad · weightᵀ``."""
+        return [
+            Call(
+                blas.matmul_transposed_b,
+                (
+                    tensors.matrix("out0:grad"),
+                    tensors.matrix("weight"),
+                    tensors.matrix("in0:grad"),
+                ),
+            )
+        ]

@@ -1,0 +1,399 @@
+"""The memory plan: everything about one training iteration that is known beforehand.
+
+Frozen data, the same in every process; reports draw it, golden files hold its JSON, the
+program is bound from it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from arena_ckpt.allocate import allocate
+from arena_ckpt.allocate.bounds import live_bytes
+from arena_ckpt.allocate.validate import check_layout
+from arena_ckpt.codec import decode, encode
+from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanFormatError
+from arena_ckpt.graph import CheckpointBlock, Graph
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.liveness import Execution, Liveness, TensorKind, TensorLife, analyze
+from arena_ckpt.timeline import ExecutionOrder, Step, Timeline, build_timeline
+from arena_ckpt.units import ALIGNMENT_BYTES, align_up, format_bytes
+
+PLAN_FORMAT = "arena_ckpt memory plan"
+PLAN_VERSION = 1
+LARGEST_PLAN_BYTES = 2**60
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLayer:
+    """A layer as reports and exporters need it.
+
+    Attributes
+    ----------
+    name, type_name : str
+    inputs : tuple of str
+        Layers whose outputs it reads.
+    weights : tuple of str
+        Names within the layer.
+    is_trainable : bool
+        Not frozen by ``trainable=false``; true for layers without weights.
+    is_loss : bool
+    output_shape : tuple of int
+        Of one sample: channel, height, width.
+    in_place : bool
+        The layer can overwrite its input with its output.
+    """
+
+    name: str
+    type_name: str
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    is_trainable: bool
+    is_loss: bool
+    output_shape: tuple[int, int, int]
+    in_place: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A live range in the arena.
+
+    Attributes
+    ----------
+    tensor : str
+        The tensor that lives longest in it.
+    kind : TensorKind
+        Of that tensor.
+    start, stop : int
+        Steps, half-open.
+    offset_bytes : int
+        From the start of the arena; a multiple of the alignment.
+    size_bytes : int
+        Exact; the space taken is this rounded up to the alignment.
+    tensors : tuple of int
+        All tensor lives that share it, as indexes into `MemoryPlan.tensors`.
+    """
+
+    tensor: str
+    kind: TensorKind
+    start: int
+    stop: int
+    offset_bytes: int
+    size_bytes: int
+    tensors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Steps, tensors, live ranges and offsets of one training iteration.
+
+    Attributes
+    ----------
+    arena_bytes : int
+        The one allocation.
+    live_lower_bound_bytes : int
+        The most bytes alive at one step: no layout of these buffers can be smaller.
+    local_lower_bound_bytes : int
+        Weights and states plus the largest working set of one step: no schedule of this
+        graph can be smaller.
+    naive_bytes : int
+        Every tensor with bytes of its own.
+    execution_order : dict from str to ExecutionOrder
+        In forward order.
+    buffers : tuple of Buffer
+    tensors : tuple of TensorLife
+    executions : tuple of Execution
+        The steps at which kernels run, with the tensor in each role.
+    layers : tuple of PlanLayer
+        In forward order.
+    blocks : tuple of CheckpointBlock
+    steps : tuple of Step or None
+    n_forward, n_pass : int
+        Where the backward pass begins and where a micro-batch ends.
+    batch_size, micro_batches : int
+        Samples of one iteration, and into how many passes they are split.
+    alignment_bytes, canary_bytes : int
+        Canaries stand behind each buffer in debug mode only.
+    allocator : str
+        The engine that found the layout.
+    """
+
+    arena_bytes: int
+    live_lower_bound_bytes: int
+    local_lower_bound_bytes: int
+    naive_bytes: int
+    execution_order: dict[str, ExecutionOrder]
+    buffers: tuple[Buffer, ...]
+    tensors: tuple[TensorLife, ...]
+    executions: tuple[Execution, ...]
+    layers: tuple[PlanLayer, ...]
+    blocks: tuple[CheckpointBlock, ...]
+    steps: tuple[Step | None, ...]
+    n_forward: int
+    n_pass: int
+    batch_size: int
+    micro_batches: int
+    alignment_bytes: int
+    canary_bytes: int
+    allocator: str
+
+    @property
+    def proved_optimal(self) -> bool:
+        """The arena is as small as the live lower bound."""
+        return self.arena_bytes == self.live_lower_bound_bytes
+
+    def taken_bytes(self, size_bytes: int) -> int:
+        """Return the space that a buffer of `size_bytes` takes in the arena."""
+        return align_up(size_bytes + self.canary_bytes, self.alignment_bytes)
+
+    def live_bytes(self) -> list[int]:
+        """Return the bytes taken by live buffers at each step."""
+        return [
+            int(b)
+            for b in live_bytes(
+                np.array([b.start for b in self.buffers]),
+                np.array([b.stop for b in self.buffers]),
+                np.array([self.taken_bytes(b.size_bytes) for b in self.buffers]),
+            )
+        ]
+
+    @property
+    def peak_step(self) -> int:
+        """The first step at which the most bytes are alive."""
+        live = self.live_bytes()
+        return live.index(max(live))
+
+    def alive_at(self, step: int) -> tuple[Buffer, ...]:
+        """Return the buffers alive at a step, the largest first."""
+        alive = [b for b in self.buffers if b.start <= step < b.stop]
+        return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
+
+    def bytes_by_kind(self, step: int) -> dict[TensorKind, int]:
+        """Return the space taken at a step by each kind of tensor."""
+        totals = dict.fromkeys(TensorKind, 0)
+        for buffer in self.alive_at(step):
+            totals[buffer.kind] += self.taken_bytes(buffer.size_bytes)
+        return totals
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text that `from_json` reads back to an equal plan.
+
+        Times are steps, ranges half-open, sizes bytes; one key for each field.
+        """
+        document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
+        document["proved_optimal"] = self.proved_optimal
+        return json.dumps(document, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> MemoryPlan:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        PlanFormatError
+            The text is no plan, of another version, or contradicts itself.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise PlanFormatError(
+                f"this is no memory plan: {error}; plans are written by to_json()"
+            ) from None
+        if not isinstance(document, dict) or document.get("format") != PLAN_FORMAT:
+            raise PlanFormatError(
+                f"this JSON is no memory plan: its 'format' is not {PLAN_FORMAT!r}; "
+                "plans are written by to_json()"
+            )
+        if document.get("version") != PLAN_VERSION:
+            raise PlanFormatError(
+                f"the plan has version {document.get('version')!r}, this package reads "
+                f"version {PLAN_VERSION}; make the plan again with this package",
+                version=document.get("version"),
+            )
+        try:
+            plan: MemoryPlan = decode(cls, document)
+            _check(plan)
+        except (ValueError, LayoutError, RecursionError) as error:
+            raise PlanFormatError(
+                f"the plan is damaged: {error}; make it again with to_json()"
+            ) from None
+        return plan
+
+
+def _check(plan: MemoryPlan) -> None:
+    """Refuse indexes that point nowhere and buffers that overlap."""
+    check_layout(
+        [b.start for b in plan.buffers],
+        [b.stop for b in plan.buffers],
+        [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
+        [b.offset_bytes for b in plan.buffers],
+        plan.arena_bytes,
+        plan.alignment_bytes,
+    )
+    seen = sorted(index for buffer in plan.buffers for index in buffer.tensors)
+    if seen != list(range(len(plan.tensors))):
+        raise ValueError("the buffers do not hold every tensor exactly once")
+    for execution in plan.executions:
+        for operand in execution.operands:
+            if not 0 <= operand.tensor < len(plan.tensors):
+                raise ValueError(
+                    f"step {execution.step} uses tensor {operand.tensor} of "
+                    f"{len(plan.tensors)}"
+                )
+
+
+def make_plan(
+    graph: Graph,
+    *,
+    batch_size: int,
+    micro_batches: int = 1,
+    state_names: tuple[str, ...] = (),
+    clip: bool = False,
+    share_memory: bool = True,
+    canary_bytes: int = 0,
+) -> MemoryPlan:
+    """Plan one training iteration.
+
+    Parameters
+    ----------
+    graph : Graph
+    batch_size : int
+        Samples of one iteration.
+    micro_batches : int
+        Passes it is split into; their gradients are added up.
+    state_names : tuple of str
+        Tensors that the optimizer keeps for each weight.
+    clip : bool
+        Gradients are clipped by their global norm, so all of them live until the end.
+    share_memory : bool
+        False gives every tensor bytes of its own: for comparison.
+    canary_bytes : int
+        Guard space behind each buffer.
+
+    Returns
+    -------
+    MemoryPlan
+
+    Raises
+    ------
+    ArenaTooLargeError
+        Sizes that no machine has; nothing is allocated here in any case.
+    """
+    timeline = build_timeline(graph, defer_updates=clip or micro_batches > 1, clip=clip)
+    liveness = analyze(
+        graph,
+        timeline,
+        batch_size=-(-batch_size // micro_batches),
+        state_names=state_names,
+        keep_gradients=micro_batches > 1,
+        share_memory=share_memory,
+    )
+    naive_bytes = sum(
+        align_up(tensor.size_bytes, ALIGNMENT_BYTES) for tensor in liveness.tensors
+    )
+    if naive_bytes > LARGEST_PLAN_BYTES:
+        largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
+        raise ArenaTooLargeError(
+            f"the tensors of this model take {format_bytes(naive_bytes)} together, "
+            f"{largest.name} alone {format_bytes(largest.size_bytes)}; make batch_size "
+            "or that layer smaller",
+            arena_bytes=naive_bytes,
+            tensor=largest.name,
+        )
+    ranges = [
+        _range_of(liveness, group, len(timeline.steps), share_memory)
+        for group in liveness.groups
+    ]
+    sizes = [liveness.tensors[group[0]].size_bytes for group in liveness.groups]
+    layout = allocate(
+        [start for start, _ in ranges],
+        [stop for _, stop in ranges],
+        [size + canary_bytes for size in sizes],
+        alignment=ALIGNMENT_BYTES,
+    )
+    buffers = []
+    for group, (start, stop), size, offset in zip(
+        liveness.groups, ranges, sizes, layout.offsets, strict=True
+    ):
+        main = max((liveness.tensors[i] for i in group), key=lambda t: t.stop - t.start)
+        buffers.append(Buffer(main.name, main.kind, start, stop, offset, size, group))
+    return MemoryPlan(
+        arena_bytes=layout.height_bytes,
+        live_lower_bound_bytes=layout.lower_bound_bytes,
+        local_lower_bound_bytes=_local_lower_bound(liveness, timeline, canary_bytes),
+        naive_bytes=naive_bytes,
+        execution_order=timeline.execution_order,
+        buffers=tuple(buffers),
+        tensors=liveness.tensors,
+        executions=liveness.executions,
+        layers=_plan_layers(graph),
+        blocks=graph.blocks,
+        steps=timeline.steps,
+        n_forward=timeline.n_forward,
+        n_pass=timeline.n_pass,
+        batch_size=batch_size,
+        micro_batches=micro_batches,
+        alignment_bytes=ALIGNMENT_BYTES,
+        canary_bytes=canary_bytes,
+        allocator=layout.engine,
+    )
+
+
+def _range_of(
+    liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
+) -> tuple[int, int]:
+    """Return the steps in which a group's bytes matter; all of them without reuse."""
+    if not share_memory:
+        return 0, n_steps
+    members = [liveness.tensors[i] for i in group]
+    return min(t.start for t in members), max(t.stop for t in members)
+
+
+def _local_lower_bound(
+    liveness: Liveness, timeline: Timeline, canary_bytes: int
+) -> int:
+    """Return the weights and states plus what the hungriest single step touches."""
+    n_steps = len(timeline.steps)
+    group_of = {i: group for group in liveness.groups for i in group}
+    taken = {
+        group: align_up(
+            liveness.tensors[group[0]].size_bytes + canary_bytes, ALIGNMENT_BYTES
+        )
+        for group in liveness.groups
+    }
+    always = {
+        (index,)
+        for index, tensor in enumerate(liveness.tensors)
+        if tensor.kind in _ALWAYS_LIVE and (tensor.start, tensor.stop) == (0, n_steps)
+    }
+    always_bytes = sum(taken[group] for group in sorted(always))
+    largest = 0
+    for execution in liveness.executions:
+        touched = {group_of[o.tensor] for o in execution.operands} - always
+        largest = max(largest, sum(taken[group] for group in sorted(touched)))
+    return always_bytes + largest
+
+
+_ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
+
+
+def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
+    return tuple(
+        PlanLayer(
+            name=node.name,
+            type_name=node.layer.type_name,
+            inputs=node.inputs,
+            weights=tuple(weight.name for weight in node.spec.weights),
+            is_trainable=node.layer.is_trainable,
+            is_loss=node.layer.is_loss,
+            output_shape=node.spec.output_shape,
+            in_place=any(
+                offer.phase is Phase.FORWARD and "in0" in offer.operands
+                for offer in node.spec.in_place
+            ),
+        )
+        for node in graph.nodes
+    )

@@ -1,0 +1,306 @@
+"""A plan bound to an arena: one flat table of kernel calls for all steps.
+
+A program holds, for each step, the calls of its execution with the addresses of the
+views they work on. Running steps is one native call (`kernels.jit.run_table`) and
+allocates nothing. A last, smaller batch has a program of its own, on the leading
+samples of the same buffers.
+
+Where an activation overwrites the output of a fully connected layer, the pass that adds
+the bias applies the function as well; the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.arena import Arena
+from arena_ckpt.graph import Graph, Node
+from arena_ckpt.kernels import elementwise, reductions
+from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.kernels.jit import Doubles, Integers, Matrix, Vector, run_table
+from arena_ckpt.layers.base import Call
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.liveness import CONTROL, Access, Control, Execution, TensorKind
+from arena_ckpt.optimizers import Optimizer
+from arena_ckpt.plan import MemoryPlan
+
+Report = Callable[[int, int], None]
+"""Told how many kernel calls are bound, of how many: compiling takes time."""
+
+_WITH_BATCH = (
+    TensorKind.ACTIVATION,
+    TensorKind.RECOMPUTED,
+    TensorKind.DERIVATIVE,
+    TensorKind.DATA,
+)
+
+
+class TensorViews:
+    """Arrays over the arena for the tensors of a plan.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    arena : Arena
+    """
+
+    def __init__(self, plan: MemoryPlan, arena: Arena) -> None:
+        self.plan = plan
+        self.arena = arena
+        self._buffer_of = {
+            tensor: buffer for buffer in plan.buffers for tensor in buffer.tensors
+        }
+        self._persistent = {
+            tensor.name: index
+            for index, tensor in enumerate(plan.tensors)
+            if tensor.life == 0
+        }
+
+    def offset_bytes(self, tensor: int) -> int:
+        """Return where a tensor life begins in the arena."""
+        return self._buffer_of[tensor].offset_bytes
+
+    def array(self, tensor: int, n_samples: int | None = None) -> npt.NDArray[Any]:
+        """Return the view of a tensor life, or of its first `n_samples` samples."""
+        life = self.plan.tensors[tensor]
+        shape = life.shape
+        if n_samples is not None and life.kind in _WITH_BATCH:
+            shape = (n_samples, *shape[1:])
+        return self.arena.view(self.offset_bytes(tensor), shape, life.dtype)
+
+    def named(self, name: str, n_samples: int | None = None) -> npt.NDArray[Any]:
+        """Return the view of the first life of a tensor."""
+        return self.array(self._persistent[name], n_samples)
+
+    @property
+    def control(self) -> Doubles:
+        """The scalars that change from step to step; see `Control`."""
+        return self.named(CONTROL)
+
+
+class _Binding:
+    """Arrays of one execution, by role (the protocol `layers.base.Binding`)."""
+
+    def __init__(
+        self, views: TensorViews, execution: Execution, n_samples: int, add: bool
+    ) -> None:
+        control = views.control
+        self.accumulate = add
+        self.scale: Doubles = control[Control.SCALE : Control.SCALE + 1]
+        self.loss: Doubles = control[Control.LOSS : Control.LOSS + 1]
+        self._views = views
+        self._n_samples = n_samples
+        self._tensors = {o.role: o.tensor for o in execution.operands}
+
+    def array(self, role: str) -> npt.NDArray[Any]:
+        return self._views.array(self._tensors[role], self._n_samples)
+
+    def vector(self, role: str) -> Vector:
+        return self.array(role).reshape(-1)
+
+    def matrix(self, role: str) -> Matrix:
+        array = self.array(role)
+        return array.reshape(-1, array.shape[-1])
+
+    def is_wanted(self, role: str) -> bool:
+        return role in self._tensors
+
+    def is_same(self, role: str, other: str) -> bool:
+        first, second = self._tensors[role], self._tensors[other]
+        return self._views.offset_bytes(first) == self._views.offset_bytes(second)
+
+
+class Program:
+    """The kernel calls of every step, for one number of samples.
+
+    Parameters
+    ----------
+    graph : Graph
+    views : TensorViews
+    optimizer : Optimizer
+    n_samples : int
+        Samples in a pass, at most those of the plan.
+    add_gradients : bool
+        Weight gradients are added to those of earlier micro-batches.
+    max_norm : float or None
+        Where to clip the global norm of the gradients.
+    report : callable, optional
+        Told about progress.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        views: TensorViews,
+        optimizer: Optimizer,
+        *,
+        n_samples: int,
+        add_gradients: bool = False,
+        max_norm: float | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self._graph = graph
+        self._views = views
+        self._optimizer = optimizer
+        self._n_samples = n_samples
+        self._add_gradients = add_gradients
+        self._max_norm = max_norm
+        calls = _fuse_bias(
+            [(e.step, call) for e in views.plan.executions for call in self._calls(e)]
+        )
+        self._table, self._blocks = _link([call for _, call in calls], report)
+        self._address = self._table.ctypes.data
+        n_steps = len(views.plan.steps)
+        counts = np.bincount([step for step, _ in calls], minlength=n_steps)
+        self._first_call: list[int] = [0, *np.cumsum(counts).tolist()]
+
+    def run(self, start: int, stop: int) -> None:
+        """Run the steps [start, stop)."""
+        first, last = self._first_call[start], self._first_call[stop]
+        run_table(self._address + 16 * first, last - first)
+
+    def n_calls(self, start: int, stop: int) -> int:
+        """Return how many kernels run in the steps [start, stop)."""
+        return self._first_call[stop] - self._first_call[start]
+
+    def _calls(self, execution: Execution) -> list[Call]:
+        phase = execution.phase
+        if phase is Phase.CLIP_GRADIENTS:
+            return self._clip(execution)
+        node = self._graph.node(execution.layer)
+        tensors = _Binding(self._views, execution, self._n_samples, self._add_gradients)
+        if phase is Phase.FORWARD:
+            return [*node.layer.forward(tensors), *self._penalties(node, tensors)]
+        if phase is Phase.RECOMPUTE:
+            return node.layer.forward(tensors)
+        if phase is Phase.CALC_GRADIENT:
+            calls = node.layer.calc_gradient(tensors)
+            return [*calls, *self._penalty_gradients(node, tensors)]
+        if phase is Phase.CALC_DERIVATIVE:
+            calls = node.layer.calc_derivative(tensors)
+            return [*calls, *_totals(execution, tensors)]
+        return self._apply(node, tensors)
+
+    def _control(self, place: Control, length: int = 1) -> Doubles:
+        return self._views.control[place : place + length]
+
+    @property
+    def _hyper(self) -> Doubles:
+        return self._control(Control.HYPER, Control.LENGTH - Control.HYPER)
+
+    def _penalties(self, node: Node, tensors: _Binding) -> list[Call]:
+        fraction, loss = self._control(Control.FRACTION), tensors.loss
+        return [
+            Call(
+                reductions.l2_penalty,
+                (tensors.vector(w.name), w.regularizer_constant, fraction, loss),
+            )
+            for w in node.spec.weights
+            if w.regularizer_constant and node.trains
+        ]
+
+    def _penalty_gradients(self, node: Node, tensors: _Binding) -> list[Call]:
+        fraction = self._control(Control.FRACTION)
+        return [
+            Call(
+                reductions.l2_gradient,
+                (
+                    self._views.named(f"{node.name}:{w.name}").reshape(-1),
+                    w.regularizer_constant,
+                    fraction,
+                    tensors.vector(f"{w.name}:grad"),
+                ),
+            )
+            for w in node.spec.weights
+            if w.regularizer_constant
+        ]
+
+    def _clip(self, execution: Execution) -> list[Call]:
+        assert self._max_norm is not None
+        total = self._control(Control.SQUARE_NORM)
+        gradients = [self._views.array(o.tensor) for o in execution.operands]
+        return [
+            Call(elementwise.fill_doubles, (0.0, total)),
+            *(Call(reductions.square_sum, (g.reshape(-1), total)) for g in gradients),
+            Call(reductions.clip_scale, (total, self._max_norm, self._hyper[1:2])),
+        ]
+
+    def _apply(self, node: Node, tensors: _Binding) -> list[Call]:
+        calls = []
+        for weight in node.spec.weights:
+            roles = [weight.name, f"{weight.name}:grad"]
+            roles += [f"{weight.name}:{s}" for s in self._optimizer.state_names]
+            arguments = (*map(tensors.vector, roles), weight.decay, self._hyper)
+            calls.append(Call(self._optimizer.kernel, arguments))
+        return calls
+
+
+def finite_check(arrays: list[npt.NDArray[Any]], count: Integers) -> Callable[[], int]:
+    """Return a function that counts NaN and infinite values in `arrays`.
+
+    Parameters
+    ----------
+    arrays : list of float32 array
+        Contiguous; looked at anew on each call.
+    count : int64 array, shape (1,)
+        Scratch space.
+    """
+    calls = [Call(reductions.count_nonfinite, (a.reshape(-1), count)) for a in arrays]
+    table, blocks = _link(calls, None)
+    address = table.ctypes.data
+
+    def n_nonfinite(keep_alive: object = blocks) -> int:
+        total = 0
+        for index in range(len(calls)):
+            run_table(address + 16 * index, 1)
+            total += int(count[0])
+        return total
+
+    return n_nonfinite
+
+
+def _totals(execution: Execution, tensors: _Binding) -> list[Call]:
+    """Add derivatives to those of readers that came before."""
+    totals = [o.role for o in execution.operands if o.access is Access.UPDATE]
+    return [
+        Call(
+            elementwise.add_to,
+            (tensors.vector(role.removesuffix(":total")), tensors.vector(role)),
+        )
+        for role in totals
+    ]
+
+
+def _fuse_bias(calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
+    """Let one pass add the bias and apply an activation that overwrites its input."""
+    fused_kernels = {a.forward: a.bias_forward for a in ACTIVATIONS.values()}
+    result: list[tuple[int, Call]] = []
+    for step, call in calls:
+        fused = fused_kernels.get(call.kernel)
+        if fused and result and result[-1][1].kernel is elementwise.add_bias:
+            x, bias, sums = result[-1][1].arguments
+            source, target = call.arguments
+            if sums.ctypes.data == source.ctypes.data == target.ctypes.data:
+                result[-1] = (result[-1][0], Call(fused, (x, bias, sums)))
+                continue
+        result.append((step, call))
+    return result
+
+
+def _link(calls: list[Call], report: Report | None) -> tuple[Integers, Integers]:
+    """Return the table of (entry, argument block) pairs, and the blocks."""
+    packed = [call.kernel.pack(call.arguments) for call in calls]
+    blocks = np.array([slot for slots in packed for slot in slots], dtype=np.int64)
+    table = np.zeros(2 * len(calls), dtype=np.int64)
+    place = 0
+    for index, (call, slots) in enumerate(zip(calls, packed, strict=True)):
+        table[2 * index] = call.kernel.entry(call.arguments)
+        table[2 * index + 1] = blocks.ctypes.data + 8 * place
+        place += len(slots)
+        if report:
+            report(index + 1, len(calls))
+    return table, blocks

@@ -1,0 +1,55 @@
+"""Progress on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+Update = Callable[[int, int, str], None]
+"""Told what is done, of how much, and a text to show."""
+
+
+@contextmanager
+def progress_bar(description: str, show: bool | None) -> Iterator[Update]:
+    """Show a bar while the block runs.
+
+    Parameters
+    ----------
+    description : str
+    show : bool or None
+        None shows it where standard error is a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda done, total, text: None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+        transient=show is None,
+    )
+    with bar:
+        task = bar.add_task(description, total=None, text="")
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, text=text
+        )
+
+
+@contextmanager
+def compile_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show how many kernels are loaded: the first use ever compiles them."""
+    with progress_bar("loading kernels", None) as update:
+        yield lambda done, total: update(done, total, "(compiled at first use)")

@@ -1,0 +1,181 @@
+"""Samples and labels, checked against a model and ready to be copied into its arena."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.checks import check_labels, check_samples
+from arena_ckpt.errors import DataShapeError, InvalidParameterError, NonFiniteDataError
+from arena_ckpt.properties import nearest
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Arrays that fit a model.
+
+    Attributes
+    ----------
+    inputs : dict from str to float32 array, shape (n, elements)
+        For each input layer.
+    labels : float32 array (n, elements), int64 array (n,) of class numbers, or None
+    n_classes : int or None
+        Where labels are classes: how many.
+    """
+
+    inputs: dict[str, npt.NDArray[np.float32]]
+    labels: npt.NDArray[Any] | None
+    n_classes: int | None
+
+    @classmethod
+    def check(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        inputs: Mapping[str, Shape],
+        output_shape: Shape,
+        takes_class_numbers: bool,
+        look_for_nonfinite: bool = True,
+    ) -> Samples:
+        """Check and convert what a user gives.
+
+        Parameters
+        ----------
+        x : array_like, or dict from input layer to array_like
+            One sample a row, flat or in the shape of the input layer.
+        y : array_like or None
+            Values of the output's shape, or class numbers.
+        inputs : mapping
+            Shapes of the input layers.
+        output_shape : Shape
+        takes_class_numbers : bool
+            The loss accepts one class number for each sample.
+        look_for_nonfinite : bool
+            False leaves that to the caller, where the arrays need no conversion.
+
+        Raises
+        ------
+        DataError
+            A shape, dtype, value or number of samples does not fit; see `checks`.
+        """
+        arrays = _by_input(x, inputs)
+        checked = {}
+        for name, shape in inputs.items():
+            label = "x" if len(inputs) == 1 else f"x[{name!r}]"
+            array, elems = arrays[name], math.prod(shape)
+            if look_for_nonfinite or not _is_ready(array, elems):
+                array = check_samples(array, elems, shape, label)
+            checked[name] = array
+        counts = {name: len(array) for name, array in checked.items()}
+        if len(set(counts.values())) > 1:
+            raise DataShapeError(
+                f"the inputs have different numbers of samples: {counts}; make them "
+                "equal",
+                found=counts,
+            )
+        n_samples = next(iter(counts.values()))
+        units = math.prod(output_shape)
+        labels = None
+        if y is not None:
+            labels = y
+            if look_for_nonfinite or not _is_ready(y, units) or len(y) != n_samples:
+                sparse = takes_class_numbers and output_shape[:2] == (1, 1)
+                labels = check_labels(y, n_samples, units, sparse=sparse)
+        n_classes = None
+        if look_for_nonfinite and labels is not None and _are_classes(labels):
+            n_classes = units
+        return cls(checked, labels, n_classes)
+
+    @property
+    def n_samples(self) -> int:
+        """How many."""
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def metric_name(self) -> str:
+        """Accuracy for classes, mean absolute error for values."""
+        return "accuracy" if self.n_classes else "mean_absolute_error"
+
+    def metric_sum(
+        self, prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32]
+    ) -> float:
+        """Return the metric of a batch, summed over its samples."""
+        n = len(prediction)
+        guess, truth = prediction.reshape(n, -1), label.reshape(n, -1)
+        if not self.n_classes:
+            return float(np.abs(guess - truth).mean(axis=1, dtype=np.float64).sum())
+        if self.n_classes == 1:
+            return float(np.count_nonzero((guess > 0.5) == (truth > 0.5)))
+        return float(np.count_nonzero(guess.argmax(axis=1) == truth.argmax(axis=1)))
+
+    def raise_nonfinite(self) -> None:
+        """Raise the error that says where the NaN or infinity is.
+
+        Raises
+        ------
+        NonFiniteDataError
+        """
+        arrays = [*self.inputs.items(), ("y", self.labels)]
+        for name, array in arrays:
+            if array is None or np.isfinite(array).all():
+                continue
+            where = np.argwhere(~np.isfinite(array))
+            index = ", ".join(str(i) for i in where[0])
+            label = "x" if name in self.inputs and len(self.inputs) == 1 else name
+            raise NonFiniteDataError(
+                f"{label} has {len(where):,} values that are NaN or infinite, the "
+                f"first at [{index}]; clean the data. No weight was changed",
+                name=label,
+                index=tuple(int(i) for i in where[0]),
+                count=len(where),
+            )
+
+
+def _by_input(x: Any, inputs: Mapping[str, Shape]) -> dict[str, Any]:
+    if not isinstance(x, Mapping):
+        if len(inputs) == 1:
+            return {next(iter(inputs)): x}
+        raise InvalidParameterError(
+            f"the model has {len(inputs)} inputs ({', '.join(inputs)}); give x as a "
+            "dict with an array for each",
+            inputs=tuple(inputs),
+        )
+    unknown = [name for name in x if name not in inputs]
+    missing = [name for name in inputs if name not in x]
+    if unknown or missing:
+        hint = nearest(unknown[0], inputs) if unknown else ""
+        raise InvalidParameterError(
+            f"x is a dict with {', '.join(map(repr, x)) or 'nothing'}{hint}; the model "
+            f"needs exactly {', '.join(map(repr, inputs))}",
+            unknown=tuple(unknown),
+            missing=tuple(missing),
+        )
+    return dict(x)
+
+
+def _is_ready(array: Any, elems: int) -> bool:
+    """Tell whether an array can be copied into the arena as it is."""
+    return (
+        isinstance(array, np.ndarray)
+        and array.dtype == np.float32
+        and array.ndim == 2
+        and array.shape[1] == elems
+        and len(array) > 0
+        and array.flags.c_contiguous
+    )
+
+
+def _are_classes(labels: npt.NDArray[Any]) -> bool:
+    """Tell whether labels are class numbers, one-hot rows or single bits."""
+    if labels.ndim == 1:
+        return True
+    bits = bool(((labels == 0) | (labels == 1)).all())
+    return bits and (labels.shape[1] == 1 or bool((labels.sum(axis=1) == 1).all()))

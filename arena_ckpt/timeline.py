@@ -1,0 +1,114 @@
+"""The ordered steps of one training iteration, and the execution orders in them.
+
+Forward takes steps 0..n-1. Then layers are walked in reverse; the first layer met of a
+checkpoint block lets the whole block be recomputed, and each layer takes a step for
+its weight gradient, its input derivative and its update. The numbering is NNTrainer's
+(DESIGN §3). Where gradients must outlive the backward pass (clipping by global norm,
+accumulation over micro-batches) the update steps of the walk stay idle, and clipping
+and updates follow at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from arena_ckpt.graph import Graph
+from arena_ckpt.lifespan import Phase
+
+
+class ExecutionOrder(NamedTuple):
+    """The steps at which one layer acts; recompute is 0 for a layer in no block."""
+
+    forward: int
+    recompute: int
+    calc_gradient: int
+    calc_derivative: int
+    apply_gradient: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one tick of the timeline is for; whether a kernel runs, liveness decides."""
+
+    phase: Phase
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One training iteration.
+
+    Attributes
+    ----------
+    steps : tuple of Step or None
+        Index = time. None is a tick that the numbering keeps and nobody uses.
+    execution_order : dict from str to ExecutionOrder
+        In forward order.
+    n_forward : int
+        Steps before the first of the backward pass.
+    n_pass : int
+        Steps of one micro-batch; those from here on run once per iteration.
+    """
+
+    steps: tuple[Step | None, ...]
+    execution_order: dict[str, ExecutionOrder]
+    n_forward: int
+    n_pass: int
+
+
+def build_timeline(graph: Graph, *, defer_updates: bool, clip: bool) -> Timeline:
+    """Lay out the steps of one iteration.
+
+    Parameters
+    ----------
+    graph : Graph
+    defer_updates : bool
+        Updates follow the backward pass of all layers, because gradients are clipped
+        together or added up over micro-batches.
+    clip : bool
+        A step for the global norm precedes the deferred updates.
+
+    Returns
+    -------
+    Timeline
+
+    Notes
+    -----
+    O(layers).
+    """
+    names = [node.name for node in graph.nodes]
+    steps: list[Step | None] = [Step(Phase.FORWARD, name) for name in names]
+    block_of = {name: block for block in graph.blocks for name in block.layers}
+    recompute: dict[str, int] = {}
+    backward: dict[str, tuple[int, int, int]] = {}
+    for node in reversed(graph.nodes):
+        name = node.name
+        if name in block_of and name not in recompute:
+            for member in block_of[name].layers:
+                recompute[member] = len(steps)
+                steps.append(Step(Phase.RECOMPUTE, member))
+        apply_step = None if defer_updates else Step(Phase.APPLY_GRADIENT, name)
+        first = len(steps)
+        if node.layer.is_trainable:
+            backward[name] = (first, first + 1, first + 2)
+            steps.append(Step(Phase.CALC_GRADIENT, name))
+            steps.append(Step(Phase.CALC_DERIVATIVE, name))
+            steps.append(apply_step)
+        else:
+            backward[name] = (first, first, first)
+            steps.append(Step(Phase.CALC_DERIVATIVE, name))
+    n_pass = len(steps)
+    if clip:
+        steps.append(Step(Phase.CLIP_GRADIENTS, graph.loss.name))
+    if defer_updates:
+        for node in reversed(graph.nodes):
+            if node.trains:
+                gradient, derivative, _ = backward[node.name]
+                backward[node.name] = (gradient, derivative, len(steps))
+                steps.append(Step(Phase.APPLY_GRADIENT, node.name))
+    execution_order = {
+        name: ExecutionOrder(index, recompute.get(name, 0), *backward[name])
+        for index, name in enumerate(names)
+    }
+    return Timeline(tuple(steps), execution_order, len(names), n_pass)
