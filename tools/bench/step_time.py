@@ -1,0 +1,147 @@
+"""Time of one training step beside PyTorch eager, interleaved.
+
+Each contestant lives in a process of its own and is asked, by turns, for a number of
+steps (zero_grad, forward, backward, update with fused Adam), so that both see the same
+moods of the machine. Shown are medians over the rounds, in microseconds of wall and
+of process CPU time a step, and the ratio of the medians.
+
+    python tools/bench/step_time.py [--threads 1 2] [--rounds 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+CASES = {
+    "64-32-32-10 b16": (16, [64, 32, 32, 10], 400),
+    "784-512-256-128-10 b32": (32, [784, 512, 256, 128, 10], 40),
+    "6x1024 b256": (256, [1024] * 7, 2),
+}
+
+
+def arena_steps(batch: int, sizes: list[int], threads: int) -> Callable[[], object]:
+    """Return a function that runs one step of ours."""
+    import numpy as np
+
+    import arena_ckpt as ac
+
+    model = ac.Model(seed=0)
+    model.add_layer("input", name="in", input_shape=(1, 1, sizes[0]))
+    for i, unit in enumerate(sizes[1:], start=1):
+        model.add_layer("fully_connected", name=f"fc{i}", unit=unit)
+        if i + 1 < len(sizes):
+            model.add_layer("activation", name=f"act{i}", activation="relu")
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=batch, threads=threads)
+    model.set_optimizer("adam", learning_rate=1e-3)
+    model.initialize()
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((batch, sizes[0]), dtype=np.float32)
+    y = generator.standard_normal((batch, sizes[-1]), dtype=np.float32)
+    return lambda: model.train_step(x, y)
+
+
+def torch_steps(batch: int, sizes: list[int], threads: int) -> Callable[[], object]:
+    """Return a function that runs one step of PyTorch."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = []
+    for i, unit in enumerate(sizes[1:]):
+        layers.append(torch.nn.Linear(sizes[i], unit))
+        if i + 2 < len(sizes):
+            layers.append(torch.nn.ReLU())
+    model = torch.nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    criterion = torch.nn.MSELoss()
+    x, y = torch.randn(batch, sizes[0]), torch.randn(batch, sizes[-1])
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+CONTESTANTS = {"arena_ckpt": arena_steps, "pytorch": torch_steps}
+
+
+def _serve(name: str, case: str, threads: int, pipe: object) -> None:
+    batch, sizes, n_steps = CASES[case]
+    step = CONTESTANTS[name](batch, sizes, threads)
+    for _ in range(max(3, n_steps)):
+        step()
+    pipe.send("ready")
+    while pipe.recv():
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(n_steps):
+            step()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        pipe.send((wall / n_steps * 1e6, cpu / n_steps * 1e6))
+
+
+def measure(case: str, threads: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Return median wall and CPU microseconds a step of each contestant."""
+    # The BLAS reads its number of threads when it is loaded, in the child process.
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    context = multiprocessing.get_context("spawn")
+    pipes, processes, times = {}, [], {name: [] for name in CONTESTANTS}
+    for name in CONTESTANTS:
+        pipes[name], end = context.Pipe()
+        process = context.Process(target=_serve, args=(name, case, threads, end))
+        process.start()
+        processes.append(process)
+    for pipe in pipes.values():
+        assert pipe.recv() == "ready"
+    for _ in range(rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            times[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    for process in processes:
+        process.join()
+    return {
+        name: (
+            statistics.median(wall for wall, _ in rows),
+            statistics.median(cpu for _, cpu in rows),
+        )
+        for name, rows in times.items()
+    }
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES))
+    options = parser.parse_args()
+    print(
+        f"{'model':24} {'threads':>7} {'arena wall':>11} {'torch wall':>11} "
+        f"{'ratio':>6} {'arena cpu':>11} {'torch cpu':>11} {'ratio':>6}   (µs a step)"
+    )
+    for case in options.case:
+        for threads in options.threads:
+            result = measure(case, threads, options.rounds)
+            (wall, cpu), (torch_wall, torch_cpu) = result.values()
+            print(
+                f"{case:24} {threads:7} {wall:11.1f} {torch_wall:11.1f} "
+                f"{wall / torch_wall:6.2f} {cpu:11.1f} {torch_cpu:11.1f} "
+                f"{cpu / torch_cpu:6.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
