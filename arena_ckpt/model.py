@@ -341,6 +341,7 @@ class Model:
                 self._schedule,
                 seed=self.seed,
                 max_norm=self.get_property("clip_grad_by_norm"),
+                threads=self.get_property("threads"),
                 debug=debug,
                 report=report,
             )

@@ -43,6 +43,10 @@ OPTIMIZER_SCHEMAS: dict[str, tuple[Property, ...]] = {
         Property("weight_decay", NONNEGATIVE_REAL, 0.0, "decoupled weight decay"),
     ),
 }
+_DEFAULTS = {
+    type_name: {declared.name: declared.default for declared in schema}
+    for type_name, schema in OPTIMIZER_SCHEMAS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,7 @@ class Optimizer:
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of a property, or its default."""
-        defaults = {p.name: p.default for p in OPTIMIZER_SCHEMAS[self.type_name]}
-        return self.given.get(name, defaults[name])
+        return self.given.get(name, _DEFAULTS[self.type_name][name])
 
     @property
     def state_names(self) -> tuple[str, ...]:

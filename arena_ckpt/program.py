@@ -239,28 +239,34 @@ class Program:
         return calls
 
 
-def finite_check(arrays: list[npt.NDArray[Any]], count: Integers) -> Callable[[], int]:
-    """Return a function that counts NaN and infinite values in `arrays`.
+class FiniteCheck:
+    """Counts NaN and infinite values in arrays of the arena.
 
     Parameters
     ----------
     arrays : list of float32 array
-        Contiguous; looked at anew on each call.
+        Contiguous; looked at anew each time.
     count : int64 array, shape (1,)
         Scratch space.
     """
-    calls = [Call(reductions.count_nonfinite, (a.reshape(-1), count)) for a in arrays]
-    table, blocks = _link(calls, None)
-    address = table.ctypes.data
 
-    def n_nonfinite(keep_alive: object = blocks) -> int:
+    def __init__(self, arrays: list[npt.NDArray[Any]], count: Integers) -> None:
+        calls = [
+            Call(reductions.count_nonfinite, (a.reshape(-1), count)) for a in arrays
+        ]
+        self._count = count
+        self._table, self._blocks = _link(calls, None)
+        self._addresses = [
+            self._table.ctypes.data + 16 * place for place in range(len(calls))
+        ]
+
+    def __call__(self) -> int:
+        """Return the count."""
         total = 0
-        for index in range(len(calls)):
-            run_table(address + 16 * index, 1)
-            total += int(count[0])
+        for address in self._addresses:
+            run_table(address, 1)
+            total += int(self._count[0])
         return total
-
-    return n_nonfinite
 
 
 def _totals(execution: Execution, tensors: _Binding) -> list[Call]:

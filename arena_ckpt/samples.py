@@ -15,6 +15,8 @@ from arena_ckpt.errors import DataShapeError, InvalidParameterError, NonFiniteDa
 from arena_ckpt.properties import nearest
 
 Shape = tuple[int, int, int]
+Rows = npt.NDArray[np.int64] | None
+"""Numbers of the samples of a batch; None means all, in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

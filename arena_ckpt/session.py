@@ -27,19 +27,19 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.graph import Graph
 from arena_ckpt.initializers import initialize_weight
+from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.liveness import Control, TensorKind
 from arena_ckpt.optimizers import Optimizer
+from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.program import Program, Report, TensorViews, finite_check
+from arena_ckpt.program import Program, Report, TensorViews
 from arena_ckpt.properties import nearest
-from arena_ckpt.samples import Samples
+from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
 
 FloatArray = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64] | None
-"""Numbers of the samples of a batch; None means all, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ class Session:
         Of the initial weights.
     max_norm : float or None
         Where to clip the global norm of the gradients.
+    threads : int
+        Cores that matrix products may use.
     debug : bool
         Poison dead buffers, guard all with canaries, look for NaN after each step.
     report : callable, optional
@@ -96,6 +98,7 @@ class Session:
         *,
         seed: int,
         max_norm: float | None = None,
+        threads: int = 1,
         debug: bool = False,
         report: Report | None = None,
     ) -> None:
@@ -107,9 +110,9 @@ class Session:
         self.arena = Arena(plan.arena_bytes)
         self.views = TensorViews(plan, self.arena)
         self._max_norm = max_norm
+        self._threads = threads
         self._control = self.views.control
-        self._programs: dict[tuple[int, bool], Program] = {}
-        self._finite_checks: dict[int, Any] = {}
+        self._passes: dict[tuple[int, bool], Pass] = {}
         loss = graph.loss.layer
         assert isinstance(loss, Loss)
         self.loss_layer = loss
@@ -118,8 +121,6 @@ class Session:
             node.name: node.spec.output_shape for node in graph.nodes if not node.inputs
         }
         self.pass_samples = -(-plan.batch_size // plan.micro_batches)
-        self._one_hot_rows = np.arange(self.pass_samples) * math.prod(self.output_shape)
-        self._one_hot_index = np.zeros(self.pass_samples, dtype=np.int64)
         self._weights = {
             f"{node.name}:{weight.name}": self.views.named(f"{node.name}:{weight.name}")
             for node in graph.nodes
@@ -133,7 +134,7 @@ class Session:
                 name = f"{node.name}:{weight.name}"
                 initialize_weight(self._weights[name], weight, name, seed)
         self._debug = DebugRunner(self.views) if debug else None
-        self._program(self.pass_samples, False, report)
+        self._pass(self.pass_samples, False, report)
 
     # -- weights ---------------------------------------------------------------
 
@@ -209,8 +210,8 @@ class Session:
         """Return the loss and copies of the weight gradients; change no weight."""
         gradients: dict[str, FloatArray] = {}
         loss = self._run(self._batch(x, y), None, True, gradients)
-        order = [name for name in self._weights if f"{name}" in gradients]
-        return loss, {name: gradients[name] for name in order}
+        names = [name for name in self._weights if name in gradients]
+        return loss, {name: gradients[name] for name in names}
 
     def iterate(self, samples: Samples, rows: Rows, *, check: bool = False) -> float:
         """Run one iteration on the samples `rows`; return the loss.
@@ -242,69 +243,38 @@ class Session:
         n_total = samples.n_samples if rows is None else len(rows)
         scale = self.loss_layer.sample_scale(self.output_shape, n_total)
         self._begin(scale)
-        if self._debug:
-            self._debug.begin()
-        for index, (start, stop) in enumerate(self._passes(n_total)):
-            n = stop - start
+        n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
+        for start in range(0, n_total, self.pass_samples):
+            n = min(self.pass_samples, n_total - start)
             self._control[Control.FRACTION] = n / n_total
-            self._load(samples, rows, start, stop)
-            if check:
-                self._check_batch(samples, n)
-            program = self._program(n, index > 0)
-            self._steps(program, 0, self.plan.n_forward, n)
+            one = self._pass(n, start > 0)
+            one.load(samples, rows, start)
+            if check and one.count_nonfinite():
+                samples.raise_nonfinite()
+            self._steps(one, 0, n_forward)
             self._check_loss()
             if gradients is None:
-                self._steps(program, self.plan.n_forward, self.plan.n_pass, n)
+                self._steps(one, n_forward, n_pass)
             else:
-                self._capture(program, self.plan.n_forward, n, gradients)
-        if gradients is None and self.plan.n_pass < len(self.plan.steps):
-            self._steps(program, self.plan.n_pass, len(self.plan.steps), n)
+                self._capture(one, gradients)
+        if gradients is None and n_pass < len(self.plan.steps):
+            self._steps(one, n_pass, len(self.plan.steps))
         return float(self._control[Control.LOSS])
 
     def _begin(self, scale: float) -> None:
+        set_blas_threads(self._threads)
+        if self._debug:
+            self._debug.begin()
         hyper = self.optimizer.hyperparameters(self.iteration, self.learning_rate)
         self._control[Control.LOSS] = 0.0
         self._control[Control.SCALE] = scale
         for place, value in enumerate(hyper, start=Control.HYPER):
             self._control[place] = value
 
-    def _passes(self, n_samples: int) -> Iterator[tuple[int, int]]:
-        for start in range(0, n_samples, self.pass_samples):
-            yield start, min(start + self.pass_samples, n_samples)
-
-    def _steps(self, program: Program, start: int, stop: int, n_samples: int) -> None:
-        if self._debug:
-            self._debug.run(program, start, stop, n_samples)
-        else:
-            program.run(start, stop)
-
-    def _capture(
-        self, program: Program, start: int, n: int, gradients: dict[str, FloatArray]
-    ) -> None:
-        """Run the backward steps, copying each gradient instead of applying it.
-
-        A gradient is copied right after the step that made it; micro-batches after the
-        first find the sum so far.
-        """
-        for execution in self.plan.executions:
-            if not start <= execution.step < self.plan.n_pass:
-                continue
-            if execution.phase is Phase.APPLY_GRADIENT:
-                continue
-            self._steps(program, execution.step, execution.step + 1, n)
-            if execution.phase is Phase.CALC_GRADIENT:
-                for operand in execution.operands:
-                    tensor = self.plan.tensors[operand.tensor]
-                    if tensor.kind is TensorKind.GRADIENT:
-                        weight = tensor.name.removesuffix(":grad")
-                        gradients[weight] = self.views.array(operand.tensor).copy()
-
-    def _program(
-        self, n_samples: int, add: bool, report: Report | None = None
-    ) -> Program:
+    def _pass(self, n_samples: int, add: bool, report: Report | None = None) -> Pass:
         key = n_samples, add
-        if key not in self._programs:
-            self._programs[key] = Program(
+        if key not in self._passes:
+            program = Program(
                 self.graph,
                 self.views,
                 self.optimizer,
@@ -313,7 +283,35 @@ class Session:
                 max_norm=self._max_norm,
                 report=report,
             )
-        return self._programs[key]
+            names = [f"{name}:out0" for name in self.inputs]
+            label = f"{self.graph.loss.name}:label"
+            self._passes[key] = Pass(program, self.views, n_samples, names, label)
+        return self._passes[key]
+
+    def _steps(self, one: Pass, start: int, stop: int) -> None:
+        if self._debug:
+            self._debug.run(one.program, start, stop, one.n_samples)
+        else:
+            one.program.run(start, stop)
+
+    def _capture(self, one: Pass, gradients: dict[str, FloatArray]) -> None:
+        """Run the backward steps, copying each gradient instead of applying it.
+
+        A gradient is copied right after the step that made it; micro-batches after the
+        first find the sum so far.
+        """
+        for execution in self.plan.executions:
+            if not self.plan.n_forward <= execution.step < self.plan.n_pass:
+                continue
+            if execution.phase is Phase.APPLY_GRADIENT:
+                continue
+            self._steps(one, execution.step, execution.step + 1)
+            if execution.phase is Phase.CALC_GRADIENT:
+                for operand in execution.operands:
+                    tensor = self.plan.tensors[operand.tensor]
+                    if tensor.kind is TensorKind.GRADIENT:
+                        weight = tensor.name.removesuffix(":grad")
+                        gradients[weight] = self.views.array(operand.tensor).copy()
 
     def _check_loss(self) -> None:
         loss = float(self._control[Control.LOSS])
@@ -351,54 +349,14 @@ class Session:
             )
         return samples
 
-    def _load(self, samples: Samples, rows: Rows, start: int, stop: int) -> None:
-        """Copy samples [start, stop) of a batch into the arena."""
-        n = stop - start
-        for name, values in samples.inputs.items():
-            target = self.views.named(f"{name}:out0", n).reshape(n, -1)
-            if rows is None:
-                np.copyto(target, values[start:stop])
-            else:
-                np.take(values, rows[start:stop], axis=0, out=target, mode="clip")
-        label = self.views.named(f"{self.loss_layer.name}:label", n).reshape(n, -1)
-        if samples.labels is None:
-            label.fill(0)
-        elif samples.labels.ndim == 2:
-            if rows is None:
-                np.copyto(label, samples.labels[start:stop])
-            else:
-                np.take(
-                    samples.labels, rows[start:stop], axis=0, out=label, mode="clip"
-                )
-        else:
-            index = self._one_hot_index[:n]
-            if rows is None:
-                np.copyto(index, samples.labels[start:stop])
-            else:
-                np.take(samples.labels, rows[start:stop], out=index, mode="clip")
-            np.add(index, self._one_hot_rows[:n], out=index)
-            label.fill(0)
-            label.reshape(-1)[index] = 1
-
-    def _check_batch(self, samples: Samples, n: int) -> None:
-        if n not in self._finite_checks:
-            names = [f"{name}:out0" for name in self.inputs]
-            names.append(f"{self.loss_layer.name}:label")
-            place = int(Control.NONFINITE)
-            count = self._control[place : place + 1].view(np.int64)
-            arrays = [self.views.named(name, n) for name in names]
-            self._finite_checks[n] = finite_check(arrays, count)
-        if self._finite_checks[n]():
-            samples.raise_nonfinite()
-
     # -- inference -------------------------------------------------------------
 
     def predict(self, x: Any) -> FloatArray:
         """Return the predictions for any number of samples, ``(n, C, H, W)``."""
         samples = self.samples(x, None)
         out = np.empty((samples.n_samples, *self.output_shape), dtype=np.float32)
-        for start, stop in self._forward(samples, 0.0):
-            out[start:stop] = self._prediction(stop - start)
+        for start, one in self._forward(samples, 0.0):
+            out[start : start + one.n_samples] = self._prediction(one)
         return out
 
     def evaluate(self, samples: Samples) -> Evaluation:
@@ -406,10 +364,8 @@ class Session:
         assert samples.labels is not None
         scale = self.loss_layer.sample_scale(self.output_shape, samples.n_samples)
         total = 0.0
-        for start, stop in self._forward(samples, scale):
-            n = stop - start
-            label = self.views.named(f"{self.loss_layer.name}:label", n)
-            total += samples.metric_sum(self._prediction(n), label)
+        for _, one in self._forward(samples, scale):
+            total += samples.metric_sum(self._prediction(one), one.label)
         return Evaluation(
             float(self._control[Control.LOSS]),
             samples.metric_name,
@@ -417,18 +373,16 @@ class Session:
             samples.n_samples,
         )
 
-    def _forward(self, samples: Samples, scale: float) -> Iterator[tuple[int, int]]:
+    def _forward(self, samples: Samples, scale: float) -> Iterator[tuple[int, Pass]]:
         """Run forward steps pass by pass; the prediction is there after each."""
-        self._control[Control.LOSS] = 0.0
-        self._control[Control.SCALE] = scale
-        if self._debug:
-            self._debug.begin()
-        for start, stop in self._passes(samples.n_samples):
-            n = stop - start
+        self._begin(scale)
+        for start in range(0, samples.n_samples, self.pass_samples):
+            n = min(self.pass_samples, samples.n_samples - start)
             self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
-            self._load(samples, None, start, stop)
-            self._steps(self._program(n, False), 0, self.plan.n_forward, n)
-            yield start, stop
+            one = self._pass(n, False)
+            one.load(samples, None, start)
+            self._steps(one, 0, self.plan.n_forward)
+            yield start, one
 
-    def _prediction(self, n: int) -> FloatArray:
-        return self.views.named(f"{self.loss_layer.name}:out0", n)
+    def _prediction(self, one: Pass) -> FloatArray:
+        return self.views.named(f"{self.graph.loss.name}:out0", one.n_samples)

@@ -35,7 +35,8 @@ _sgemm = types.ExternalFunction(
 
 def set_blas_threads(n_threads: int) -> None:
     """Let matrix products use `n_threads` threads (process-wide)."""
-    _library.scipy_openblas_set_num_threads(ctypes.c_int(n_threads))
+    if n_threads != _library.scipy_openblas_get_num_threads():
+        _library.scipy_openblas_set_num_threads(n_threads)
 
 
 def blas_threads() -> int:
