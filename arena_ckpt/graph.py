@@ -8,7 +8,7 @@ shapes, check the blocks. It changes nothing that it is given.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import networkx as nx
 
@@ -92,10 +92,15 @@ class Graph:
 
     nodes: tuple[Node, ...]
     blocks: tuple[CheckpointBlock, ...]
+    _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name = {node.name: node for node in self.nodes}
+        object.__setattr__(self, "_by_name", by_name)
 
     def node(self, name: str) -> Node:
         """Return the node of a layer."""
-        return next(node for node in self.nodes if node.name == name)
+        return self._by_name[name]
 
     def readers(self) -> dict[str, tuple[str, ...]]:
         """Return for each layer those that read its output, in forward order."""

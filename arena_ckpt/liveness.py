@@ -12,7 +12,7 @@ execution.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from arena_ckpt.graph import Graph, Node
@@ -219,18 +219,20 @@ def analyze(
 
 def recomputed_layers(graph: Graph) -> frozenset[str]:
     """Return the layers of checkpoint blocks whose forward has to run again."""
+    read_backward: set[str] = set()
+    for node in graph.nodes:
+        for phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
+            if not _runs(graph, node, phase):
+                continue
+            if node.spec.input_lifespan & phase.lifespan:
+                read_backward.update(node.inputs)
+            if node.spec.output_lifespan & phase.lifespan:
+                read_backward.add(node.name)
+    readers = graph.readers()
     needed: set[str] = set()
     for block in graph.blocks:
-        inner = inner_layers(graph, block.layers)
-        wanted: set[str] = set()
-        for node in graph.nodes:
-            for phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
-                if not _runs(graph, node, phase):
-                    continue
-                if node.spec.input_lifespan & phase.lifespan:
-                    wanted.update(node.inputs)
-                if node.spec.output_lifespan & phase.lifespan:
-                    wanted.add(node.name)
+        inner = inner_layers(readers, block.layers)
+        wanted = read_backward & set(block.layers)
         for name in reversed(block.layers):
             if name in wanted and name in inner:
                 needed.add(name)
@@ -238,9 +240,17 @@ def recomputed_layers(graph: Graph) -> frozenset[str]:
     return frozenset(needed)
 
 
-def inner_layers(graph: Graph, block: tuple[str, ...]) -> frozenset[str]:
-    """Return the layers of a block whose outputs only the block itself reads."""
-    readers = graph.readers()
+def inner_layers(
+    readers: Mapping[str, tuple[str, ...]], block: tuple[str, ...]
+) -> frozenset[str]:
+    """Return the layers of a block whose outputs only the block itself reads.
+
+    Parameters
+    ----------
+    readers : mapping
+        For each layer those that read its output.
+    block : tuple of str
+    """
     return frozenset(
         name for name in block[:-1] if all(r in block for r in readers[name])
     )
@@ -454,6 +464,11 @@ def _share(graph: Graph, builder: _Builder) -> tuple[tuple[int, ...], ...]:
                 if operand is None:
                     continue
                 group = group_of[operand.tensor]
+                if not offer.is_view and any(
+                    other.role != role and other.tensor in group
+                    for other in execution.operands
+                ):
+                    continue  # a later kernel of this step may read it in that role
                 if _can_take(lives, group, result.tensor, offer, execution.step):
                     group.append(result.tensor)
                     group_of[result.tensor] = group

@@ -187,7 +187,7 @@ class Layer(ABC):
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of a property, or its default."""
-        return self.given.get(name, self._defaults[name])
+        return self.given[name] if name in self.given else self._defaults[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a property, or `default` where the type has none."""
