@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.errors import CanaryError, NonFiniteError
-from arena_ckpt.liveness import Access, Execution, TensorKind
 from arena_ckpt.plan import Buffer
 from arena_ckpt.program import Program, TensorViews
+from arena_ckpt.tensors import Access, Execution, TensorKind
 
 _KEPT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.liveness import Control
 from arena_ckpt.program import FiniteCheck, Program, TensorViews
 from arena_ckpt.samples import Rows, Samples
+from arena_ckpt.tensors import Control
 
 
 class Pass:

@@ -18,7 +18,8 @@ from arena_ckpt.codec import decode, encode
 from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanFormatError
 from arena_ckpt.graph import CheckpointBlock, Graph
 from arena_ckpt.lifespan import Phase
-from arena_ckpt.liveness import Execution, Liveness, TensorKind, TensorLife, analyze
+from arena_ckpt.liveness import Liveness, analyze
+from arena_ckpt.tensors import Execution, TensorKind, TensorLife
 from arena_ckpt.timeline import ExecutionOrder, Step, Timeline, build_timeline
 from arena_ckpt.units import ALIGNMENT_BYTES, align_up, format_bytes
 

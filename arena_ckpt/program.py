@@ -24,9 +24,9 @@ from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.jit import Doubles, Integers, Matrix, Vector, run_table
 from arena_ckpt.layers.base import Call
 from arena_ckpt.lifespan import Phase
-from arena_ckpt.liveness import CONTROL, Access, Control, Execution, TensorKind
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.tensors import CONTROL, Access, Control, Execution, TensorKind
 
 Report = Callable[[int, int], None]
 """Told how many kernel calls are bound, of how many: compiling takes time."""

@@ -30,7 +30,6 @@ from arena_ckpt.initializers import initialize_weight
 from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
-from arena_ckpt.liveness import Control, TensorKind
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
@@ -38,6 +37,7 @@ from arena_ckpt.program import Program, Report, TensorViews
 from arena_ckpt.properties import nearest
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
+from arena_ckpt.tensors import Control, TensorKind
 
 FloatArray = npt.NDArray[np.float32]
 

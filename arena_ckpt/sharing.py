@@ -1,0 +1,117 @@
+"""Which tensors share their bytes, decided anew for each execution.
+
+A result takes the memory of an operand where its layer offers that and no later reader
+would find changed bytes. So the same layer can run in place in the forward pass, where
+its input is dropped, and not in the recompute, where the backward pass reads it.
+"""
+
+from __future__ import annotations
+
+from arena_ckpt.graph import Graph
+from arena_ckpt.layers.base import InPlace
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.tensors import Access, Execution, Operand, TensorKind, TensorLife
+
+Groups = tuple[tuple[int, ...], ...]
+"""Tensors by index; every tensor is in exactly one group."""
+
+_NEVER_SHARED = (
+    TensorKind.WEIGHT,
+    TensorKind.OPTIMIZER_STATE,
+    TensorKind.GRADIENT,
+    TensorKind.WORKSPACE,
+)
+
+
+def share(
+    graph: Graph, tensors: tuple[TensorLife, ...], executions: tuple[Execution, ...]
+) -> Groups:
+    """Group tensors that can share their bytes, deciding in order of time.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its layers offer operation in place.
+    tensors : tuple of TensorLife
+    executions : tuple of Execution
+        In order of time.
+
+    Returns
+    -------
+    tuple of tuple of int
+
+    Notes
+    -----
+    O(executions × members of a group), which are few.
+    """
+    updates: dict[int, list[int]] = {}
+    for execution in executions:
+        for operand in execution.operands:
+            if operand.access is Access.UPDATE:
+                updates.setdefault(operand.tensor, []).append(execution.step)
+    group_of = {index: [index] for index in range(len(tensors))}
+    for execution in executions:
+        for offer in graph.node(execution.layer).spec.in_place:
+            if offer.phase is not _offered(execution.phase):
+                continue
+            result = execution.operand(offer.result)
+            if result is None:
+                continue
+            for operand in _takeable(execution, offer, group_of):
+                group = group_of[operand.tensor]
+                if _fits(tensors, updates, group, result.tensor, offer, execution.step):
+                    group.append(result.tensor)
+                    group_of[result.tensor] = group
+                    break
+    distinct = {id(group): group for group in group_of.values()}
+    return tuple(sorted(tuple(sorted(group)) for group in distinct.values()))
+
+
+def _offered(phase: Phase) -> Phase:
+    return Phase.FORWARD if phase is Phase.RECOMPUTE else phase
+
+
+def _takeable(
+    execution: Execution, offer: InPlace, group_of: dict[int, list[int]]
+) -> list[Operand]:
+    """Return the offered operands whose bytes stand in no other role of this step.
+
+    A layer with several kernels may read another role after the result is written.
+    """
+    found = []
+    for role in offer.operands:
+        operand = execution.operand(role)
+        if operand is None:
+            continue
+        group = group_of[operand.tensor]
+        others = [o for o in execution.operands if o.role != role]
+        if offer.is_view or all(other.tensor not in group for other in others):
+            found.append(operand)
+    return found
+
+
+def _fits(
+    tensors: tuple[TensorLife, ...],
+    updates: dict[int, list[int]],
+    group: list[int],
+    result: int,
+    offer: InPlace,
+    step: int,
+) -> bool:
+    """Tell whether `result`, born at `step`, can take the bytes of `group`."""
+    new = tensors[result]
+    if result in group or new.start != step:
+        return False
+    for index in group:
+        old = tensors[index]
+        if old.kind in _NEVER_SHARED or old.size_bytes != new.size_bytes:
+            return False
+        if not offer.is_view and old.stop > step + 1:
+            return False  # somebody still reads what the result would overwrite
+        # Whoever adds to one of the sharers later must find no reader of another.
+        if any(old.stop > update for update in updates.get(result, ())):
+            return False
+        later = [update for update in updates.get(index, ()) if update >= step]
+        if any(new.stop > update for update in later):
+            return False
+    return True

@@ -1,0 +1,106 @@
+"""Tensors of a training iteration: what they are for, how long they live, their uses.
+
+Frozen data that liveness makes and that plan, program and reports read.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from arena_ckpt.lifespan import Phase, TensorLifespan
+
+CONTROL = "model:control"
+"""The tensor of float64 scalars that change from step to step (see `Control`)."""
+
+
+class Control(enum.IntEnum):
+    """Places in the control tensor; hyperparameters of the optimizer fill the end."""
+
+    LOSS = 0
+    SCALE = 1
+    FRACTION = 2
+    SQUARE_NORM = 3
+    NONFINITE = 4
+    HYPER = 8
+    LENGTH = 16
+
+
+class TensorKind(enum.StrEnum):
+    """What a tensor is for: the colours of every report."""
+
+    WEIGHT = "weight"
+    GRADIENT = "gradient"
+    OPTIMIZER_STATE = "optimizer_state"
+    ACTIVATION = "activation"
+    RECOMPUTED = "recomputed_activation"
+    DERIVATIVE = "derivative"
+    WORKSPACE = "workspace"
+    DATA = "data"
+
+
+class Access(enum.StrEnum):
+    """What an execution does to a tensor; an update reads and writes."""
+
+    READ = "read"
+    WRITE = "write"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A tensor in a role of one execution; `tensor` indexes the tensor lives."""
+
+    role: str
+    tensor: int
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A step at which kernels run."""
+
+    step: int
+    phase: Phase
+    layer: str
+    operands: tuple[Operand, ...]
+
+    def operand(self, role: str) -> Operand | None:
+        """Return the operand in a role, or None."""
+        return next((o for o in self.operands if o.role == role), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorLife:
+    """One life of a tensor: from when its bytes are written until their last use.
+
+    Attributes
+    ----------
+    name : str
+        ``"fc1:out0"``; all lives of a tensor have one name.
+    life : int
+        0 for the first, 1 for the recomputed one.
+    kind : TensorKind
+    layer : str
+        The layer that owns it.
+    shape : tuple of int
+        Elements along each axis, the batch first where there is one.
+    dtype : str
+        ``"float32"`` or ``"float64"``.
+    size_bytes : int
+    start, stop : int
+        Steps, half-open.
+    lifespan : TensorLifespan
+        The phases in which it is touched.
+    """
+
+    name: str
+    life: int
+    kind: TensorKind
+    layer: str
+    shape: tuple[int, ...]
+    dtype: str
+    size_bytes: int
+    start: int
+    stop: int
+    lifespan: TensorLifespan
