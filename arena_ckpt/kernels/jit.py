@@ -56,20 +56,42 @@ Integers = npt.NDArray[np.int64]
 
 _OPTIONS: Any = {"error_model": "numpy", "nogil": True}
 _SLOTS = {"Vector": 2, "Matrix": 3, "Doubles": 2, "Integers": 2, "int": 1, "float": 1}
-# Entries are stamped with their kernel's file; this stamps them with ours as well.
-_REVISION = f"{zlib.crc32(Path(__file__).read_bytes()):08x}"
+
+
+def _revision() -> str:
+    """Return a checksum of all kernel sources.
+
+    Numba's disk cache notices an edit in the file of a kernel, not in a helper that
+    stands elsewhere; so the names under which it keeps our functions hold this.
+    """
+    checksum = 0
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        checksum = zlib.crc32(path.read_bytes(), checksum)
+    return f"{checksum:08x}"
+
+
+REVISION = _revision()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def helper(function: F) -> F:
-    """Compile `function` for inlining into the kernels of its own file."""
+    """Compile `function` for inlining into kernels."""
     return cast(F, numba.njit(inline="always", **_OPTIONS)(function))
 
 
 def compiled(function: F) -> F:
     """Compile a function for calls from Python: planners' hot loops, not kernels."""
-    return cast(F, numba.njit(cache=True, **_OPTIONS)(function))
+    return cast(F, _cached(numba.njit, function))
+
+
+def _cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
+    """Apply a Numba decorator with the disk cache, or without where none can be."""
+    function.__qualname__ = f"{function.__name__}_{REVISION}"
+    try:
+        return decorator(*signature, cache=True, **_OPTIONS, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return decorator(*signature, **_OPTIONS, **options)(function)
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
@@ -104,7 +126,7 @@ class Kernel:
         self.name = function.__name__
         self.parameters = tuple(str(kind) for kind in annotations.values())
         self._python = function
-        self._compiled = numba.njit(cache=True, inline="always", **_OPTIONS)(function)
+        self._compiled = _cached(numba.njit, function, inline="always")
         self._entries: dict[tuple[int, ...], Any] = {}
         self.__doc__ = function.__doc__
 
@@ -166,7 +188,7 @@ class Kernel:
             slot += _SLOTS[kind]
         call = ", ".join(f"p{index}" for index in pattern)
         suffix = "_".join(str(index) for index in pattern)
-        name = f"{self.name}__entry_{_REVISION}_{suffix}"
+        name = f"{self.name}_entry_{suffix}"
         head = [f"def {name}(block):", f"    a = carray(block, {slot})"]
         source = "\n".join([*head, *body, f"    kernel_function({call})"])
         namespace = {"carray": carray, "kernel_function": self._compiled, **_POINTERS}
@@ -175,9 +197,8 @@ class Kernel:
         exec(compile(source, self._python.__code__.co_filename, "exec"), namespace)
         function = cast(FunctionType, namespace[name])
         function.__module__ = self._python.__module__
-        return numba.cfunc(
-            types.void(types.CPointer(types.int64)), cache=True, **_OPTIONS
-        )(function)
+        signature = types.void(types.CPointer(types.int64))
+        return _cached(numba.cfunc, function, signature)
 
 
 _typed_intrinsic: Any = intrinsic  # typed in some Numba releases, untyped in others
@@ -231,8 +252,7 @@ _READ = {
 }
 
 
-@numba.njit("void(int64, int64)", cache=True, **_OPTIONS)
-def run_table(table_address: int, n_calls: int) -> None:
+def _run_table(table_address: int, n_calls: int) -> None:
     """Call the entries of a table of int64 pairs (entry, argument block), in order.
 
     Parameters
@@ -245,3 +265,8 @@ def run_table(table_address: int, n_calls: int) -> None:
     table = carray(_i64(table_address), 2 * n_calls)
     for call in range(n_calls):
         _call_entry(table[2 * call], table[2 * call + 1])
+
+
+run_table: Callable[[int, int], None] = _cached(
+    numba.njit, _run_table, "void(int64, int64)"
+)
