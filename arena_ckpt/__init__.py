@@ -2,6 +2,7 @@
 
 from arena_ckpt.data import Dataset, load_csv, load_digits, load_idx, load_npz
 from arena_ckpt.errors import ArenaError, InvalidParameterError
+from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.graph import CheckpointBlock
 from arena_ckpt.layers import create_layer
 from arena_ckpt.lifespan import Phase, TensorLifespan
@@ -29,5 +30,6 @@ __all__ = [
     "load_csv",
     "load_digits",
     "load_idx",
+    "load_ini",
     "load_npz",
 ]

@@ -7,6 +7,7 @@ fills a dead buffer so that nothing stale can be mistaken for a value.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ _CANARY = np.uint8(0xC7)
 _POISON = {"f": np.nan, "i": 0xA5, "u": 0xA5}
 
 
+def available_bytes() -> int:
+    """Return the memory that is free, within the limit of a container (cgroup v2)."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text()
+        return available if limit == "max" else min(available, int(limit) - int(used))
+    except (OSError, ValueError):  # no cgroup, or not of this kind
+        return available
+
+
 def check_fits(arena_bytes: int, what: str) -> None:
     """Refuse an arena that is larger than the memory that is free.
 
@@ -29,7 +41,7 @@ def check_fits(arena_bytes: int, what: str) -> None:
     ArenaTooLargeError
         With `arena_bytes` and `available_bytes`.
     """
-    available = int(psutil.virtual_memory().available)
+    available = available_bytes()
     if arena_bytes > available:
         raise ArenaTooLargeError(
             f"{what} needs {format_bytes(arena_bytes)}, and this machine has "

@@ -7,6 +7,7 @@ shapes, check the blocks. It changes nothing that it is given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -264,8 +265,8 @@ def _realize(
             layer = layer.with_values(input_layers=(f"={name}",))
         realized.append(layer)
         previous = name
-    names = [layer.name for layer in realized]
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    counts = Counter(layer.name for layer in realized)
+    repeated = next((name for name, n in counts.items() if n > 1), None)
     if repeated:
         raise DuplicateNameError(
             f"two layers are named {repeated!r}; names must be unique (an activation "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from arena_ckpt.graph import (
     check_consecutive,
     forward_order,
 )
+from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import Optimizer, create_optimizer
@@ -37,6 +39,7 @@ from arena_ckpt.properties import (
     parse_properties,
     split_strings,
     unknown_property,
+    write_properties,
 )
 from arena_ckpt.samples import Samples
 from arena_ckpt.schedules import Schedule
@@ -89,7 +92,7 @@ class Model:
     Parameters
     ----------
     seed : int
-        Decides the initial weights and the order of samples.
+        From 0 to 2⁶⁴ - 1; decides the initial weights and the order of samples.
 
     Examples
     --------
@@ -271,6 +274,25 @@ class Model:
         """The learning-rate scheduler, or None."""
         return self._schedule
 
+    def save_ini(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, without its weights, as an INI file for `load_ini`.
+
+        Raises
+        ------
+        IniError
+            A name that an INI section cannot have, or a file that cannot be written;
+            no file was changed.
+        """
+        write_ini(
+            path,
+            properties=write_properties(MODEL_PROPERTIES, self._properties),
+            layers=self._layers,
+            blocks=self._blocks,
+            optimizer=self._optimizer,
+            schedule=self._schedule,
+            seed=self.seed,
+        )
+
     # -- planning --------------------------------------------------------------
 
     def compile(self) -> None:
@@ -315,6 +337,8 @@ class Model:
         ------
         AfterInitializationError
             It was initialized before.
+        InvalidParameterError
+            An impossible seed, or more micro-batches than samples.
         ArenaTooLargeError
             The arena is larger than the memory that is free; nothing was allocated.
         """
@@ -329,6 +353,12 @@ class Model:
                 "would have no samples; make it smaller",
                 micro_batches=micro,
                 batch_size=batch,
+            )
+        if type(self.seed) is not int or not 0 <= self.seed < 2**64:
+            raise InvalidParameterError(
+                f"seed={self.seed!r} is not possible; expected a whole number from 0 "
+                f"to {2**64 - 1}",
+                seed=self.seed,
             )
         plan = self.make_plan(debug=debug)
         check_fits(plan.arena_bytes, "the arena")
@@ -425,17 +455,14 @@ class Model:
         NotInitializedError, DataError, NonFiniteError
         """
         session = self._running("train")
-        epochs = self.get_property("epochs") if epochs is None else epochs
-        if epochs <= 0:
-            raise InvalidParameterError(
-                f"epochs={epochs} is not possible; expected a whole number from 1",
-                epochs=epochs,
-            )
+        if epochs is None:
+            epochs = self.get_property("epochs")
+        given = parse_properties("train", MODEL_PROPERTIES, {"epochs": epochs})
         return train(
             session,
             self._samples(data),
             None if validation is None else self._samples(validation),
-            epochs=epochs,
+            epochs=given["epochs"],
             seed=self.seed,
             shuffle=shuffle,
             progress=progress,

@@ -75,7 +75,7 @@ def recomputed_layers(graph: Graph) -> frozenset[str]:
     readers = graph.readers()
     needed: set[str] = set()
     for block in graph.blocks:
-        inner = inner_layers(readers, block.layers)
+        inner = _inner_layers(graph, readers, block.layers)
         wanted = read_backward & set(block.layers)
         for name in reversed(block.layers):
             if name in wanted and name in inner:
@@ -84,19 +84,18 @@ def recomputed_layers(graph: Graph) -> frozenset[str]:
     return frozenset(needed)
 
 
-def inner_layers(
-    readers: Mapping[str, tuple[str, ...]], block: tuple[str, ...]
+def _inner_layers(
+    graph: Graph, readers: Mapping[str, tuple[str, ...]], block: tuple[str, ...]
 ) -> frozenset[str]:
-    """Return the layers of a block whose outputs only the block itself reads.
+    """Return the layers of a block whose outputs can be dropped and made again.
 
-    Parameters
-    ----------
-    readers : mapping
-        For each layer those that read its output.
-    block : tuple of str
+    These are read by the block only; the samples of an input layer are never dropped,
+    because nothing in the arena could make them again.
     """
     return frozenset(
-        name for name in block[:-1] if all(r in block for r in readers[name])
+        name
+        for name in block[:-1]
+        if graph.node(name).inputs and all(r in block for r in readers[name])
     )
 
 

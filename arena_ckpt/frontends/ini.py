@@ -1,0 +1,515 @@
+"""Read models from NNTrainer's INI format.
+
+In stages: bytes become text, text becomes sections (`configparser`, fed with lines
+whose comments and indentation are gone), sections become a `Model`. Each section keeps
+the lines of its keys, so that every error names its place.
+
+NNTrainer's `[Model] loss`, and its former place of the optimizer, `[Model] optimizer`,
+are read as well; `Model.save_ini` writes neither.
+
+References
+----------
+NNTrainer, "Writing Configuration File", docs/configuration-ini.md, and
+nntrainer/models/model_loader.cpp.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from arena_ckpt.errors import (
+    CheckpointBlockError,
+    DataError,
+    IniError,
+    InvalidParameterError,
+    UnknownTypeError,
+)
+from arena_ckpt.files.source import find_source
+from arena_ckpt.ini_text import (
+    BLOCK,
+    DATA_SECTIONS,
+    MODEL,
+    OPTIMIZER,
+    OWN_SECTIONS,
+    SCHEDULER,
+    SEED,
+    block_name,
+    canonical_section,
+    name_fault,
+)
+from arena_ckpt.layers import LAYER_TYPES, create_layer
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.model import MODEL_PROPERTIES, Model
+from arena_ckpt.optimizers import create_optimizer
+from arena_ckpt.properties import nearest, parse_properties, unknown_property
+from arena_ckpt.schedules import create_schedule
+
+LARGEST_FILE_BYTES = 16 * 2**20
+
+_SHOWN = 60  # characters of a line in a message
+
+_LOSSES = ("mse", "cross", "cross_softmax", "cross_sigmoid")
+_OLD_OPTIMIZER_KEYS = ("optimizer", "learning_rate", "beta1", "beta2", "epsilon")
+_ELSEWHERE = {
+    "save_path": "an INI file holds no paths; give one when weights are saved",
+    "decay_rate": f"give it in [{SCHEDULER}], with type = exponential",
+    "decay_steps": f"give it in [{SCHEDULER}], with type = exponential",
+}
+"""Keys that NNTrainer has in [Model] and we have not, and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A section as written.
+
+    `name` is canonical, `values` are texts by key in lower case, and `lines` counts
+    from 1: the line of each key, and under ``""`` that of the header.
+    """
+
+    file: str
+    name: str
+    values: Mapping[str, str]
+    lines: Mapping[str, int]
+
+    def error(self, message: str, key: str = "", **facts: object) -> IniError:
+        line = self.lines.get(key, self.lines[""])
+        where = f"{self.file}, line {line}, [{self.name}]" + (f" {key}" if key else "")
+        facts |= {"path": self.file, "section": self.name, "line": line}
+        return IniError(f"{where}: {message}", **{"key": key or None, **facts})
+
+    @contextmanager
+    def building(self, key: str = "") -> Iterator[None]:
+        """Give the errors raised inside their place; their facts are kept."""
+        try:
+            yield
+        except IniError:
+            raise
+        except InvalidParameterError as error:
+            facts = dict(vars(error))
+            named = str(facts.get("property", ""))
+            if isinstance(error, UnknownTypeError) and not key:
+                key = "type"
+            elif isinstance(error, CheckpointBlockError):
+                key = "layers"
+            elif named in self.values:
+                key = named
+            raise self.error(str(error), key, **facts) from error
+
+    def without(self, *keys: str) -> dict[str, str]:
+        return {key: value for key, value in self.values.items() if key not in keys}
+
+
+def load_ini(path: str | os.PathLike[str]) -> Model:
+    """Read a model from an INI file in NNTrainer's format.
+
+    Parameters
+    ----------
+    path : path
+        UTF-8 text of at most 16 MiB.
+
+    Returns
+    -------
+    Model
+        Not initialized yet. `Model.save_ini` writes it back; reading that again gives
+        an equal model.
+
+    Raises
+    ------
+    IniError
+        A file that cannot be read, text that is no INI, or sections that describe no
+        model. The message names file, line, section and key; where they are
+        known they are attributes as well (`path`, `line`, `section`, `key`). An error
+        of a layer, optimizer or schedule is kept as `__cause__`.
+
+    Notes
+    -----
+    Keys and types may be in any case, names of layers may not. ``#`` and ``;`` begin a
+    comment anywhere in a line. ``[Model]`` is required; without ``[Optimizer]`` the
+    model keeps its default (sgd), and without a type in it the type is adam, as in
+    NNTrainer. ``[Model] loss = cross`` takes the place of a softmax or sigmoid after
+    the last layer. Shapes and the graph are checked later, by `Model.compile`, so
+    that parts of a model can be read and added to.
+
+    References
+    ----------
+    NNTrainer, "Writing Configuration File", docs/configuration-ini.md.
+    """
+    file = os.fspath(path)
+    sections = _parse(file, _read_text(file))
+    _check_sections(file, sections)
+    by_name = {section.name: section for section in sections}
+    head = by_name[MODEL]
+    layers = [section for section in sections if _is_layer(section.name)]
+    blocks = [s for s in sections if block_name(s.name) is not None]
+
+    model = Model(seed=_seed(head))
+    _set_properties(model, head)
+    _set_optimizer(model, head, by_name.get(OPTIMIZER))
+    if schedule := by_name.get(SCHEDULER):
+        _require_type(schedule)
+        with schedule.building():
+            texts = _strings(schedule.without("type"))
+            kind = schedule.values["type"]
+            model.set_learning_rate_scheduler(create_schedule(kind, texts))
+    renamed = _add_layers(model, head, layers)
+    for block in blocks:
+        _add_block(model, block, renamed)
+    return model
+
+
+# -- text ------------------------------------------------------------------------------
+
+
+def _read_text(file: str) -> str:
+    if os.path.isdir(file):
+        raise IniError(f"{file} is a folder; name an INI file in it", path=file)
+    try:
+        source = find_source(file)
+        with source.path.open("rb") as stream:
+            data = stream.read(LARGEST_FILE_BYTES + 1)
+    except DataError as error:
+        raise IniError(str(error), **{"path": file, **vars(error)}) from error
+    except OSError as error:
+        raise IniError(
+            f"{file} cannot be read ({error}); check its rights", path=file
+        ) from error
+    if len(data) > LARGEST_FILE_BYTES:
+        raise IniError(
+            f"{file} has {source.file_bytes:,} bytes, more than the "
+            f"{LARGEST_FILE_BYTES:,} that an INI file may have; is it another file?",
+            path=file,
+            file_bytes=source.file_bytes,
+            limit_bytes=LARGEST_FILE_BYTES,
+        )
+    if b"\0" in data:
+        raise _not_text(file, data, data.index(b"\0"), "a NUL byte")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"the byte 0x{error.object[error.start]:02x}, which is no UTF-8"
+        at = error.start + len(data) - len(error.object)  # the codec cuts a BOM off
+        raise _not_text(file, data, at, found) from error
+
+
+def _not_text(file: str, data: bytes, at: int, found: str) -> IniError:
+    line = data.count(b"\n", 0, at) + 1
+    return IniError(
+        f"{file}, line {line}: {found}; save the file as plain text in UTF-8",
+        path=file,
+        line=line,
+        offset=at,
+    )
+
+
+def _parse(file: str, text: str) -> list[_Section]:
+    lines = [_clean(line) for line in re.split(r"\r\n|\r|\n", text)]
+    places = _find_places(file, lines)
+    parser = configparser.RawConfigParser(
+        delimiters=("=",),
+        comment_prefixes=(),
+        empty_lines_in_values=False,
+        default_section="\0",  # [DEFAULT] is a name like any other
+    )
+    try:
+        parser.read_file(lines, file)
+    except configparser.DuplicateSectionError as error:
+        raise _fault(
+            file,
+            error.lineno or 0,
+            f"[{error.section}] is there twice, first in line "
+            f"{places[error.section]['']}; keep one, or rename the layer",
+            section=error.section,
+        ) from error
+    except configparser.DuplicateOptionError as error:
+        raise _fault(
+            file,
+            error.lineno or 0,
+            f"[{error.section}] {error.option} is given twice, first in line "
+            f"{places[error.section][error.option]}; keep one",
+            section=error.section,
+            key=error.option,
+        ) from error
+    return [
+        _Section(file, name, dict(parser[name]), places[name])
+        for name in parser.sections()
+    ]
+
+
+def _clean(line: str) -> str:
+    """Bring a line into the form in which `configparser` cannot misread it.
+
+    To it an indented line continues the value above, and runs of spaces before ``=``
+    cost it quadratic time.
+    """
+    line = re.split("[#;]", line, maxsplit=1)[0].strip()
+    if line.startswith("["):
+        closed = line.endswith("]")
+        return f"[{canonical_section(line[1:-1])}]" if closed else line
+    key, equals, value = line.partition("=")
+    return f"{' '.join(key.split()).lower()} = {value.strip()}" if equals else line
+
+
+def _find_places(file: str, lines: list[str]) -> dict[str, dict[str, int]]:
+    """Return the line of each section (under ``""``) and key; refuse other lines."""
+    places: dict[str, dict[str, int]] = {}
+    section = None
+    for number, line in enumerate(lines, 1):
+        shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+        key, equals, _ = line.partition(" =")
+        if line.startswith("["):
+            if not line.endswith("]") or line == "[]":
+                raise _fault(file, number, f"{shown!r} is no section; write [NAME]")
+            section = line[1:-1]
+            places.setdefault(section, {"": number})
+        elif line and section is None:
+            raise _fault(
+                file,
+                number,
+                f"{shown!r} stands before any section; begin with [{MODEL}]",
+                key=key if equals else None,
+            )
+        elif line and not (equals and key):
+            raise _fault(
+                file,
+                number,
+                f"[{section}] {shown!r} is neither a section nor a key; write "
+                "key = value",
+                section=section,
+            )
+        elif section is not None:
+            places[section].setdefault(key, number)
+    return places
+
+
+def _fault(file: str, line: int, message: str, **facts: object) -> IniError:
+    return IniError(
+        f"{file}, line {line}: {message}", **{"path": file, "line": line, **facts}
+    )
+
+
+# -- sections --------------------------------------------------------------------------
+
+
+def _is_layer(name: str) -> bool:
+    return name not in OWN_SECTIONS and block_name(name) is None
+
+
+def _check_sections(file: str, sections: list[_Section]) -> None:
+    """Refuse what cannot be a model, before any of it is built."""
+    names = [section.name for section in sections]
+    if MODEL not in names:
+        raise IniError(
+            f"{file} has no [{MODEL}] section{_meant(MODEL, names)}; add one with "
+            "type = NeuralNetwork",
+            path=file,
+            section=MODEL,
+        )
+    for section in sections:
+        if section.name in DATA_SECTIONS:
+            raise section.error(
+                "data are not part of an INI file here; give them to Model.train(), "
+                "or to the command line with --data, and remove this section"
+            )
+        name = block_name(section.name)
+        if name == "":
+            raise section.error(
+                f"a checkpoint block needs a name; write [{BLOCK} NAME]"
+            )
+        if section.name not in OWN_SECTIONS:
+            fault = name_fault(section.name if name is None else name)
+            if fault:
+                raise section.error(f"the name {fault}; give it another one")
+        for key, value in section.values.items():
+            if not value:
+                raise section.error("has no value; give one or remove the key", key)
+        if _is_layer(section.name):
+            _require_type(section)
+
+
+def _require_type(section: _Section) -> None:
+    if "type" in section.values:
+        return
+    kind = "fully_connected" if _is_layer(section.name) else "constant"
+    slip = difflib.get_close_matches("type", list(section.values), n=1, cutoff=0.75)
+    raise section.error(
+        "this section has no type"
+        + (f" (did you mean it by {slip[0]!r}?)" if slip else "")
+        + _meant(section.name, OWN_SECTIONS)
+        + f"; add one, for example type = {kind}",
+        "type",
+    )
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean [x]?)"`` only for a slip of the keyboard.
+
+    `nearest` looks farther, which suits keys; names of layers are anything.
+    """
+    lowered = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.75)
+    return f" (did you mean [{lowered[found[0]]}]?)" if found else ""
+
+
+# -- model -----------------------------------------------------------------------------
+
+
+def _seed(head: _Section) -> int:
+    given = {key: text for key, text in head.values.items() if key == "seed"}
+    with head.building():
+        return int(parse_properties("model", [SEED], given).get("seed", SEED.default))
+
+
+def _set_properties(model: Model, head: _Section) -> None:
+    kind = head.values.get("type", "neuralnetwork")
+    if kind.lower() != "neuralnetwork":
+        raise head.error(
+            f"unknown model type {kind!r}{nearest(kind, ['neuralnetwork'])}; only "
+            "NeuralNetwork can be trained here",
+            "type",
+            type_name=kind,
+        )
+    given = head.without("type", "seed", "loss", *_OLD_OPTIMIZER_KEYS)
+    own = [declared.name for declared in MODEL_PROPERTIES]
+    for key in given:
+        if key in _ELSEWHERE:
+            raise head.error(f"{_ELSEWHERE[key]}, and remove {key} here", key)
+        if key not in own:
+            with head.building():
+                raise unknown_property("model", key, [*own, "type", "seed", "loss"])
+    with head.building():
+        model.set_property(**given)
+
+
+def _set_optimizer(model: Model, head: _Section, section: _Section | None) -> None:
+    old = {key: head.values[key] for key in _OLD_OPTIMIZER_KEYS if key in head.values}
+    if old and (section or "optimizer" not in old):
+        key = next(iter(old))
+        raise head.error(
+            f"[{OPTIMIZER}] is the place for the optimizer"
+            + (", and it is there as well" if section else "")
+            + f"; move {key} there"
+            + ("" if section else ", and its type"),
+            key,
+        )
+    if section is not None:
+        kind = section.values.get("type", "adam")
+        with section.building():
+            model.set_optimizer(
+                create_optimizer(kind, _strings(section.without("type")))
+            )
+    elif old:
+        kind = old.pop("optimizer")
+        with head.building("optimizer"):
+            model.set_optimizer(create_optimizer(kind, _strings(old)))
+
+
+def _strings(values: Mapping[str, str]) -> list[str]:
+    return [f"{key}={text}" for key, text in values.items()]
+
+
+# -- layers ----------------------------------------------------------------------------
+
+
+def _add_layers(model: Model, head: _Section, layers: list[_Section]) -> dict[str, str]:
+    """Add all layers; return the new name of the one that a loss replaced."""
+    layers, renamed = _with_loss(head, layers)
+    names = [section.name for section in layers]
+    for section in layers:
+        layer = _create_layer(section)
+        for source in layer["input_layers"] or ():
+            if source not in names:
+                raise section.error(
+                    f"layer {source!r} does not exist{nearest(source, names)}; the "
+                    f"file has {', '.join(names)}",
+                    "input_layers",
+                    unknown=source,
+                )
+        with section.building():
+            model.add_layer(layer)
+    return renamed
+
+
+def _create_layer(section: _Section) -> Layer:
+    kind = section.values["type"]
+    if "name" in section.values:
+        raise section.error(
+            f"the section is the layer's name, {section.name!r}; remove this key",
+            "name",
+        )
+    meant = _meant(section.name, OWN_SECTIONS)
+    if kind.lower() not in LAYER_TYPES and meant:
+        raise section.error(
+            f"unknown layer type {kind!r}; the section is taken for a layer{meant}",
+            "type",
+            type_name=kind,
+        )
+    texts = _strings(section.without("type"))
+    with section.building():
+        return create_layer(kind, [f"name={section.name}", *texts])
+
+
+def _with_loss(
+    head: _Section, layers: list[_Section]
+) -> tuple[list[_Section], dict[str, str]]:
+    """Add the loss layer of ``[Model] loss``; for cross it replaces an activation."""
+    if "loss" not in head.values:
+        return layers, {}
+    kind = head.values["loss"].lower()
+    if kind not in _LOSSES:
+        raise head.error(
+            f"unknown loss {kind!r}{nearest(kind, _LOSSES)}; known are "
+            f"{', '.join(_LOSSES)}",
+            "loss",
+            type_name=kind,
+        )
+    for section in layers:
+        layer_type = LAYER_TYPES.get(section.values["type"].lower())
+        if section.name == "loss" or (layer_type and layer_type.is_loss):
+            raise head.error(
+                f"layer {section.name!r} in line {section.lines['']} is a loss or has "
+                "its name already; remove one of them",
+                "loss",
+                layer=section.name,
+            )
+    loss = replace(head, name="loss", lines={"": head.lines["loss"]})
+    if kind != "cross":
+        return [*layers, replace(loss, values={"type": kind})], {}
+    last = layers[-1] if layers else None
+    activation = last.values.get("activation", "").lower() if last else ""
+    if last is None or activation not in ("softmax", "sigmoid"):
+        raise head.error(
+            "cross needs softmax or sigmoid as the activation of the last layer; add "
+            "it, or write cross_softmax or cross_sigmoid, which bring their own",
+            "loss",
+            activation=activation or None,
+        )
+    values = {"type": f"cross_{activation}"}
+    if last.values["type"].lower() != "activation":
+        kept = replace(last, values=last.without("activation"))
+        return [*layers[:-1], kept, replace(loss, values=values)], {}
+    if "input_layers" in last.values:
+        values["input_layers"] = last.values["input_layers"]
+    loss = replace(last, name="loss", values=values)
+    return [*layers[:-1], loss], {last.name: "loss"}
+
+
+def _add_block(model: Model, section: _Section, renamed: Mapping[str, str]) -> None:
+    for key in section.without("layers"):
+        with section.building():
+            raise unknown_property(f"section {section.name!r}", key, ["layers"])
+    if "layers" not in section.values:
+        raise section.error(
+            "names no layers; write them in forward order, layers = fc1, act1",
+            "layers",
+        )
+    names = [name.strip() for name in section.values["layers"].split(",")]
+    with section.building("layers"):
+        model.add_checkpoint_block(
+            [renamed.get(name, name) for name in names], block_name(section.name) or ""
+        )
