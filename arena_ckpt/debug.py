@@ -61,7 +61,10 @@ class DebugRunner:
         NonFiniteError
             A step wrote NaN or infinity; the message names layer and tensor.
         """
+        n_forward = self._plan.n_forward
         for step in range(start, stop):
+            if step == n_forward:  # until now the prediction could still be read
+                self._poison_dead(step)
             for buffer in self._plan.buffers:
                 if buffer.start == step:
                     self._guard(buffer)
@@ -70,12 +73,17 @@ class DebugRunner:
             self._check_canaries(step, execution)
             if execution and program.n_calls(step, step + 1):
                 self._check_finite(execution, n_samples)
-            for buffer in self._plan.buffers:
-                if buffer.stop == step + 1 and buffer.stop < len(self._plan.steps):
-                    self._poison(buffer)
+            if step + 1 != n_forward:
+                self._poison_dead(step + 1)
 
     def _guard(self, buffer: Buffer) -> None:
         self._views.arena.guard(buffer.offset_bytes + buffer.size_bytes)
+
+    def _poison_dead(self, step: int) -> None:
+        """Poison what died just before `step`; what lives to the end is kept."""
+        for buffer in self._plan.buffers:
+            if buffer.stop == step < len(self._plan.steps):
+                self._poison(buffer)
 
     def _poison(self, buffer: Buffer) -> None:
         dtype = self._plan.tensors[buffer.tensors[0]].dtype

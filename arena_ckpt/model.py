@@ -306,7 +306,26 @@ class Model:
         self._graph = build_graph(self._layers, self._blocks)
 
     def make_plan(self, *, debug: bool = False) -> MemoryPlan:
-        """Return the memory plan without allocating anything."""
+        """Return the memory plan without allocating anything.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        InvalidParameterError
+            More micro-batches than samples.
+        """
+        micro, batch = (
+            self.get_property("micro_batches"),
+            self.get_property("batch_size"),
+        )
+        if micro > batch:
+            raise InvalidParameterError(
+                f"micro_batches={micro} is more than batch_size={batch}: some passes "
+                "would have no samples; make it smaller",
+                micro_batches=micro,
+                batch_size=batch,
+            )
         if self._graph is None:
             self.compile()
         assert self._graph is not None
@@ -343,17 +362,6 @@ class Model:
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
-        micro, batch = (
-            self.get_property("micro_batches"),
-            self.get_property("batch_size"),
-        )
-        if micro > batch:
-            raise InvalidParameterError(
-                f"micro_batches={micro} is more than batch_size={batch}: some passes "
-                "would have no samples; make it smaller",
-                micro_batches=micro,
-                batch_size=batch,
-            )
         if type(self.seed) is not int or not 0 <= self.seed < 2**64:
             raise InvalidParameterError(
                 f"seed={self.seed!r} is not possible; expected a whole number from 0 "

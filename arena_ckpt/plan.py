@@ -7,6 +7,7 @@ program is bound from it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,11 +173,22 @@ class MemoryPlan:
         alive = [b for b in self.buffers if b.start <= step < b.stop]
         return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
 
+    def tensor_in(self, buffer: Buffer, step: int) -> TensorLife:
+        """Return the tensor life whose bytes a buffer holds at a step.
+
+        Operation in place lets several share a buffer; of those alive the longest is
+        taken.
+        """
+        lives = [self.tensors[index] for index in buffer.tensors]
+        alive = [life for life in lives if life.start <= step < life.stop]
+        return max(alive or lives, key=lambda life: life.stop - life.start)
+
     def bytes_by_kind(self, step: int) -> dict[TensorKind, int]:
         """Return the space taken at a step by each kind of tensor."""
         totals = dict.fromkeys(TensorKind, 0)
         for buffer in self.alive_at(step):
-            totals[buffer.kind] += self.taken_bytes(buffer.size_bytes)
+            kind = self.tensor_in(buffer, step).kind
+            totals[kind] += self.taken_bytes(buffer.size_bytes)
         return totals
 
     def to_json(self) -> str:
@@ -225,7 +237,19 @@ class MemoryPlan:
 
 
 def _check(plan: MemoryPlan) -> None:
-    """Refuse indexes that point nowhere and buffers that overlap."""
+    """Refuse indexes and names that point nowhere, and buffers that overlap."""
+    if plan.alignment_bytes < 1 or plan.canary_bytes < 0:
+        raise ValueError(
+            f"alignment_bytes is {plan.alignment_bytes}, canary_bytes "
+            f"{plan.canary_bytes}"
+        )
+    n_steps = len(plan.steps)
+    for life in (*plan.tensors, *plan.buffers):
+        if not 0 <= life.start < life.stop <= n_steps or life.size_bytes < 0:
+            raise ValueError(
+                f"{life.size_bytes} bytes live in [{life.start}, {life.stop}) of "
+                f"{n_steps} steps"
+            )
     check_layout(
         [b.start for b in plan.buffers],
         [b.stop for b in plan.buffers],
@@ -237,13 +261,39 @@ def _check(plan: MemoryPlan) -> None:
     seen = sorted(index for buffer in plan.buffers for index in buffer.tensors)
     if seen != list(range(len(plan.tensors))):
         raise ValueError("the buffers do not hold every tensor exactly once")
+    if list(plan.execution_order) != [layer.name for layer in plan.layers]:
+        raise ValueError("execution_order and layers do not name the same layers")
+    for order in plan.execution_order.values():
+        if not 0 <= min(order) <= max(order) < n_steps:
+            raise ValueError(f"the orders {tuple(order)} are not within {n_steps} steps")
+    for name in _named_layers(plan):
+        if name not in plan.execution_order:
+            raise ValueError(f"there is no layer {name!r}")
     for execution in plan.executions:
+        if not 0 <= execution.step < n_steps:
+            raise ValueError(f"step {execution.step} of {n_steps}")
         for operand in execution.operands:
             if not 0 <= operand.tensor < len(plan.tensors):
                 raise ValueError(
                     f"step {execution.step} uses tensor {operand.tensor} of "
                     f"{len(plan.tensors)}"
                 )
+    if max(plan.live_bytes()) != plan.live_lower_bound_bytes:
+        raise ValueError(
+            f"the live lower bound is {max(plan.live_bytes())} bytes, not "
+            f"{plan.live_lower_bound_bytes}"
+        )
+
+
+def _named_layers(plan: MemoryPlan) -> Iterator[str]:
+    """Yield every layer that a part of the plan names."""
+    for layer in plan.layers:
+        yield from layer.inputs
+    for block in plan.blocks:
+        yield from block.layers
+    yield from (step.layer for step in plan.steps if step)
+    yield from (execution.layer for execution in plan.executions)
+    yield from (tensor.layer for tensor in plan.tensors if tensor.layer)
 
 
 def make_plan(

@@ -39,6 +39,7 @@ def progress_bar(description: str, show: bool | None) -> Iterator[Update]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
+        redirect_stdout=False,  # what goes to a file must go on going there
         transient=show is None,
     )
     with bar:

@@ -59,19 +59,17 @@ def check_layout(
             raise _error(
                 "alignment", (i,), f"starts at {offset[i]}, no multiple of {alignment}"
             )
-    # At equal times ends (0) come before starts (1): ranges are half-open.
+    # At equal times ends (0) come before starts (1): ranges are half-open. An empty
+    # buffer overlaps nothing, and would hide a neighbour.
     events = sorted(
-        [(int(upper[i]), 0, i) for i in range(n)]
-        + [(int(lower[i]), 1, i) for i in range(n)]
+        [(int(upper[i]), 0, i) for i in range(n) if size[i]]
+        + [(int(lower[i]), 1, i) for i in range(n) if size[i]]
     )
     live: list[tuple[int, int]] = []
     for _, is_start, i in events:
         key = (int(offset[i]), i)
         if not is_start:
             live.pop(bisect.bisect_left(live, key))
-            continue
-        if size[i] == 0:
-            bisect.insort(live, key)
             continue
         place = bisect.bisect_left(live, key)
         for neighbour in live[max(0, place - 1) : place + 1]:

@@ -1,0 +1,22 @@
+"""The public names, and where they come from; each is imported at its first use."""
+
+from .data import Dataset as Dataset
+from .data import load_csv as load_csv
+from .data import load_digits as load_digits
+from .data import load_idx as load_idx
+from .data import load_npz as load_npz
+from .errors import ArenaError as ArenaError
+from .errors import InvalidParameterError as InvalidParameterError
+from .frontends.ini import load_ini as load_ini
+from .graph import CheckpointBlock as CheckpointBlock
+from .layers import create_layer as create_layer
+from .lifespan import Phase as Phase
+from .lifespan import TensorLifespan as TensorLifespan
+from .model import Model as Model
+from .optimizers import create_optimizer as create_optimizer
+from .plan import MemoryPlan as MemoryPlan
+from .schedules import create_schedule as create_schedule
+from .timeline import ExecutionOrder as ExecutionOrder
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,9 @@
+"""The command line: parse, call, print.
+
+`commands` parses and prints, `models` finds what MODEL stands for, `script` runs a
+Python file for that, `results` writes what a training did.
+"""
+
+from arena_ckpt.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,86 @@
+"""Exit codes, and every failure as one message on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from arena_ckpt.errors import ArenaError, DataError, InvalidParameterError
+from arena_ckpt.properties import nearest
+
+OK, RUN_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
+
+
+class Commands(click.Group):
+    """Turns every failure into one message and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and exit; return the exit code where that is not wanted."""
+        args = list(sys.argv[1:] if args is None else args)
+        as_json = "--json" in args
+        try:
+            # Anything but a number is the end of --help and the like.
+            result = super().main(args, prog_name, complete_var, False, **extra)
+            code = result if isinstance(result, int) else OK
+        except click.ClickException as error:
+            code = BAD_INPUT
+            _report_failure("UsageError", _usage_message(error), code, as_json)
+        except ArenaError as error:
+            code = exit_code_of(error)
+            _report_failure(type(error).__name__, str(error), code, as_json)
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+            _report_failure("KeyboardInterrupt", "interrupted", code, as_json)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was named, or tell which is near."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(
+                f"there is no command {args[0]!r}{nearest(args[0], self.commands)}; "
+                f"commands are {', '.join(self.commands)}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+def exit_code_of(error: ArenaError) -> int:
+    """Return 2 for what the user has to correct, 1 for what failed while it ran."""
+    is_input = isinstance(error, InvalidParameterError | DataError)
+    return BAD_INPUT if is_input else RUN_FAILED
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{message}\nsee '{context.command_path} --help'" if context else message
+
+
+def _report_failure(kind: str, message: str, code: int, as_json: bool) -> None:
+    if os.environ.get(TRACEBACK_VARIABLE) == "1":
+        traceback.print_exc(file=sys.stderr)
+    click.echo(f"error: {message}", err=True)
+    if as_json:
+        print_json({"error": {"type": kind, "message": message, "exit_code": code}})
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print the one document of a command on standard output."""
+    click.echo(json.dumps(document, indent=1, allow_nan=False))

@@ -1,0 +1,110 @@
+"""Models by name or path: an example, an INI file or a function in a Python file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from arena_ckpt.cli.script import functions_in, load_script
+from arena_ckpt.data import Dataset, open_data
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.frontends.ini import load_ini
+from arena_ckpt.model import Model
+from arena_ckpt.properties import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model and the data that came with it.
+
+    Attributes
+    ----------
+    model : Model
+    data, validation : Dataset or None
+    """
+
+    model: Model
+    data: Dataset | None = None
+    validation: Dataset | None = None
+
+
+def load_model(spec: str) -> LoadedModel:
+    """Load a model by what stands for it on the command line.
+
+    Parameters
+    ----------
+    spec : str
+        The name of a bundled example, ``PATH.ini`` or ``PATH.py:FUNCTION``.
+
+    Raises
+    ------
+    InvalidParameterError
+        It stands for nothing, or for something that builds no model.
+    """
+    if spec in EXAMPLES:
+        example = load_example(spec)
+        return LoadedModel(example.model, example.data, example.validation)
+    path, colon, function = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        return LoadedModel(*load_script(_existing(path), function))
+    if spec.endswith(".py"):
+        known = functions_in(_existing(spec))
+        raise InvalidParameterError(
+            f"{spec} needs the function that builds the model, for example "
+            f"{spec}:{known[0] if known else 'build'}; it has "
+            f"{', '.join(known) or 'no functions'}",
+            model=spec,
+        )
+    if spec.lower().endswith(".ini"):
+        return LoadedModel(load_ini(_existing(spec)))
+    raise InvalidParameterError(
+        f"{spec!r} is no model{nearest(spec, EXAMPLES)}; give a PATH.ini, a "
+        f"PATH.py:FUNCTION or an example, one of {', '.join(EXAMPLES)}",
+        model=spec,
+    )
+
+
+def _existing(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))
+    raise InvalidParameterError(
+        f"there is no file {name}{nearest(path.name, beside)}", path=name
+    )
+
+
+def without_blocks(model: Model) -> Model:
+    """Return an uninitialized copy without checkpoint blocks."""
+    copy = Model(model.seed)
+    for layer in model.layers:
+        copy.add_layer(layer)
+    copy.set_property(**model.properties)
+    copy.set_optimizer(model.optimizer)
+    if model.schedule is not None:
+        copy.set_learning_rate_scheduler(model.schedule)
+    return copy
+
+
+def choose_data(
+    loaded: LoadedModel,
+    spec: str,
+    data: str | None,
+    validation: str | None,
+    validation_fraction: float | None,
+    seed: int,
+) -> tuple[Dataset, Dataset | None]:
+    """Return data for training and validation; options go before what MODEL brings."""
+    training = loaded.data if data is None else open_data(data)
+    if training is None:
+        raise InvalidParameterError(
+            f"{spec} comes without data; give --data, for example --data digits or "
+            "--data train.npz",
+            model=spec,
+        )
+    if validation_fraction is not None:
+        return training.split(validation_fraction, seed)
+    if validation is not None:
+        return training, open_data(validation)
+    return training, loaded.validation if data is None else None

@@ -1,0 +1,127 @@
+"""Plans on standard output, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from arena_ckpt.cli.results import epoch_line
+from arena_ckpt.data import Dataset
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.model import Model
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report import explain, plan_summary
+from arena_ckpt.training import EpochRecord
+
+_PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
+_TEXT_COLUMNS = 80
+
+
+def describe_plan(plan: MemoryPlan) -> str:
+    """Return what was planned, in one line."""
+    parts = [f"{len(plan.layers)} layers", f"batch size {plan.batch_size}"]
+    if plan.micro_batches > 1:
+        parts.append(f"{plan.micro_batches} micro-batches")
+    parts += [
+        f"checkpoint block {block.name} ({' '.join(block.layers)})"
+        for block in plan.blocks
+    ]
+    if plan.canary_bytes:
+        parts.append(f"debug: {plan.canary_bytes} B of canary behind each buffer")
+    return "; ".join(parts)
+
+
+def print_training(
+    name: str,
+    model: Model,
+    training: Dataset,
+    validation: Dataset | None,
+    plan: MemoryPlan,
+) -> None:
+    """Print what is about to be trained."""
+    click.echo(f"{name}: {describe_plan(plan)}")
+    beside = (
+        "no validation data"
+        if validation is None
+        else f"{validation.n_samples:,} for validation"
+    )
+    click.echo(
+        f"{training.n_samples:,} samples of {training.name}, {beside}; optimizer "
+        f"{model.optimizer.type_name}, seed {model.seed}\n"
+    )
+
+
+def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:
+    """Print what limits the plan."""
+    for sentence in explain(plan, without):
+        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
+    click.echo()
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as it is where standard output is no terminal."""
+    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    Console(width=_PIPE_COLUMNS if is_free else None).print(table)
+    click.echo()
+
+
+def print_epoch(record: EpochRecord, n_epochs: int, out: TextIO) -> None:
+    """Print an epoch to `out`, which was standard output before training began."""
+    # On a terminal the bar's stand-in for sys.stdout prints above the bar.
+    stream = sys.stdout if out.isatty() else out
+    print(epoch_line(record, n_epochs), file=stream, flush=True)
+
+
+def plan_document(plan: MemoryPlan, without: MemoryPlan | None) -> dict[str, Any]:
+    """Return the part of a JSON document that is about the plan."""
+    return {
+        "plan": plan_summary(plan),
+        "without_blocks": None if without is None else plan_summary(without),
+        "saved_bytes": None
+        if without is None
+        else without.arena_bytes - plan.arena_bytes,
+        "explanation": explain(plan, without),
+    }
+
+
+def require_writable(path: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise InvalidParameterError(
+            f"{path} cannot be written: there is no folder {folder}; make it first",
+            path=str(path),
+        )
+    if not os.access(folder, os.W_OK) or (path.exists() and not path.is_file()):
+        raise InvalidParameterError(
+            f"{path} cannot be written; choose another place", path=str(path)
+        )
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file, which is there whole afterwards or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InvalidParameterError(
+            f"{path} cannot be written: {error.strerror}", path=str(path)
+        ) from error
+
+
+def write_weights(path: Path, model: Model) -> None:
+    """Write an .npz with an array for each weight, under its name ``fc1:weight``."""
+    arrays: dict[str, Any] = dict(model.weights())
+    write_file(path, lambda file: np.savez(file, **arrays))

@@ -1,0 +1,89 @@
+"""What a training did, as lines for people and as plain dicts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from arena_ckpt.session import Evaluation
+from arena_ckpt.training import EpochRecord, History
+
+
+def epoch_line(record: EpochRecord, n_epochs: int) -> str:
+    """Return one line about an epoch out of `n_epochs`."""
+    width = len(str(n_epochs))
+    line = f"epoch {record.epoch:{width}}/{n_epochs}  loss {record.loss:.4f}"
+    if record.validation is not None:
+        line += f"  validation: {evaluation_text(record.validation)}"
+    return f"{line}  ({record.seconds:.3f} s)"
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return ``"loss 0.1234, accuracy 95.00 %"``."""
+    metric = evaluation.metric_name.replace("_", " ")
+    value = (
+        f"{100 * evaluation.metric:.2f} %"
+        if evaluation.metric_name == "accuracy"
+        else f"{evaluation.metric:.4g}"
+    )
+    return f"loss {evaluation.loss:.4f}, {metric} {value}"
+
+
+def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
+    """Return what stands at the end of a training of `n_epochs`.
+
+    Parameters
+    ----------
+    history : History
+    n_epochs : int
+        That were asked for.
+    on_training : Evaluation
+        Of the training data, with the final weights.
+    """
+    done = len(history.epochs)
+    iterations = f"{history.n_iterations:,} iterations"
+    head = (
+        f"interrupted after {done} whole epochs of {n_epochs} ({iterations})"
+        if history.interrupted
+        else f"trained {done} epoch{'s' if done != 1 else ''} ({iterations})"
+    )
+    lines = [head, f"training data:   {evaluation_text(on_training)}"]
+    last = history.epochs[-1].validation if history.epochs else None
+    if last is not None:
+        lines.append(f"validation data: {evaluation_text(last)}")
+    return "\n".join(lines)
+
+
+def history_document(history: History, on_training: Evaluation) -> dict[str, Any]:
+    """Return a training as plain values; ``docs/cli.md`` lists the keys."""
+    return {
+        "epochs": [
+            {
+                "epoch": record.epoch,
+                "loss": _finite(record.loss),
+                "validation": _document(record.validation),
+                "learning_rate": _finite(record.learning_rate),
+                "seconds": record.seconds,
+            }
+            for record in history.epochs
+        ],
+        "n_iterations": history.n_iterations,
+        "interrupted": history.interrupted,
+        "training": _document(on_training),
+    }
+
+
+def _document(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    return {
+        "loss": _finite(evaluation.loss),
+        "metric_name": evaluation.metric_name,
+        "metric": _finite(evaluation.metric),
+        "n_samples": evaluation.n_samples,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return the number, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,143 @@
+"""Models from Python files: ``model.py:build`` on the command line."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from arena_ckpt.data import Dataset
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.model import Model
+from arena_ckpt.properties import nearest
+
+Built = tuple[Model, Dataset | None, Dataset | None]
+"""A model, its data, and its validation data."""
+
+_RETURNS = "a Model, (Model, Dataset) or (Model, Dataset, Dataset)"
+
+
+def load_script(path: Path, function: str) -> Built:
+    """Run a Python file and let one of its functions build a model.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of the file can be imported from, as with ``python path``. What the
+        file prints goes to standard error.
+    function : str
+        Takes no parameters; returns a Model, (Model, Dataset) or (Model, Dataset,
+        Dataset), the second for validation.
+
+    Raises
+    ------
+    InvalidParameterError
+        The file or function does not exist, raises (type, message and line are in the
+        message) or returns something else.
+    """
+    where = f"{path}:{function}"
+    with _folder_importable(path), contextlib.redirect_stdout(sys.stderr):
+        with _failures_named(path, f"{path} cannot be run"):
+            spec = importlib.util.spec_from_file_location(
+                "arena_ckpt_script", path.absolute()
+            )
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+        build = _function(module, path, function)
+        with _failures_named(path, f"{where} failed"):
+            made = build()
+    match made if isinstance(made, tuple) else (made,):
+        case (Model() as model,):
+            return model, None, None
+        case (Model() as model, (Dataset() | None) as data):
+            return model, data, None
+        case (
+            Model() as model,
+            (Dataset() | None) as data,
+            (Dataset() | None) as other,
+        ):
+            return model, data, other
+    found = type(made).__name__
+    if isinstance(made, tuple):
+        found = f"({', '.join(type(part).__name__ for part in made)})"
+    raise InvalidParameterError(
+        f"{where} returned {found}; expected {_RETURNS}", path=str(path)
+    )
+
+
+def functions_in(path: Path) -> tuple[str, ...]:
+    """Return the names of the functions at the top of a file, without running it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return ()
+    return tuple(
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    )
+
+
+def _function(module: Any, path: Path, name: str) -> Callable[[], Any]:
+    build = getattr(module, name, None)
+    if not callable(build):
+        known = functions_in(path)
+        raise InvalidParameterError(
+            f"{path} has no function {name!r}{nearest(name, known)}; it has "
+            f"{', '.join(known) or 'no functions'}",
+            path=str(path),
+            function=name,
+        )
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise InvalidParameterError(
+            f"{path}:{name} cannot be called without arguments ({error}); give its "
+            "parameters defaults",
+            path=str(path),
+            function=name,
+        ) from None
+    return build  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _failures_named(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever the file raises into one message with its line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        line = _line_of(error, path)
+        at = f" (line {line})" if line is not None else ""
+        raise InvalidParameterError(
+            f"{what}{at}: {type(error).__name__}: {error}", path=str(path), line=line
+        ) from error
+
+
+def _line_of(error: BaseException, path: Path) -> int | None:
+    """Return the line of the file at which an exception passed last."""
+    name = str(path.absolute())  # what the import machinery calls the file
+    if isinstance(error, SyntaxError) and error.filename == name:
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == name]
+    return lines[-1] if lines else None
+
+
+@contextlib.contextmanager
+def _folder_importable(path: Path) -> Iterator[None]:
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)

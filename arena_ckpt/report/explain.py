@@ -1,0 +1,222 @@
+"""What limits a plan, in a few sentences that claim only what the plan shows.
+
+The arena is at least the live lower bound of its live ranges, and that is at least the
+local lower bound, which no checkpoint block changes. Which of the three are equal says
+what could still help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.tables import (
+    describe_step,
+    recomputed_layers,
+)
+from arena_ckpt.tensors import Access, TensorKind
+from arena_ckpt.units import format_bytes
+
+_WORDS = {
+    TensorKind.GRADIENT: "weight gradients",
+    TensorKind.ACTIVATION: "activations",
+    TensorKind.RECOMPUTED: "recomputed activations",
+    TensorKind.DERIVATIVE: "derivatives",
+    TensorKind.WORKSPACE: "workspace",
+    TensorKind.DATA: "input and labels",
+}
+_ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+_WORTH_NAMING = 0.05  # of the peak
+
+
+def explain(plan: MemoryPlan, without_blocks: MemoryPlan | None = None) -> list[str]:
+    """Return one to three sentences about what makes the arena as large as it is.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    without_blocks : MemoryPlan, optional
+        Of the same model without its checkpoint blocks.
+
+    Returns
+    -------
+    list of str
+        The peak, what the blocks did where there are any, and what could still help.
+
+    Notes
+    -----
+    O(tensors + executions), and the live bytes of each step.
+    """
+    if _is_without_reuse(plan):
+        return [
+            "Memory optimization is off: every tensor has bytes of its own, "
+            f"{format_bytes(plan.arena_bytes)} together; blocks cannot save anything "
+            "until it is on."
+        ]
+    sentences = [_peak(plan)]
+    if plan.blocks and without_blocks is not None:
+        sentences.append(_blocks(plan, without_blocks))
+    sentences.append(_bounds(plan))
+    return sentences
+
+
+def _is_without_reuse(plan: MemoryPlan) -> bool:
+    n_steps = len(plan.steps)
+    return all((b.start, b.stop) == (0, n_steps) for b in plan.buffers)
+
+
+def _peak(plan: MemoryPlan) -> str:
+    step = plan.peak_step
+    kinds = plan.bytes_by_kind(step)
+    total = sum(kinds.values())
+    always = sum(kinds[kind] for kind in _ALWAYS)
+    parts = [f"weights and optimizer states take {format_bytes(always)}"]
+    rest = total - always
+    for kind in sorted(_WORDS, key=lambda kind: (-kinds[kind], kind)):
+        if kinds[kind] >= _WORTH_NAMING * total:
+            parts.append(f"{_words(plan, kind)} {format_bytes(kinds[kind])}")
+            rest -= kinds[kind]
+    if rest:
+        parts.append(f"everything else {format_bytes(rest)}")
+    passing = [plan.tensor_in(buffer, step) for buffer in plan.alive_at(step)]
+    largest = next(t.name for t in passing if t.kind not in _ALWAYS)
+    return (
+        f"At the peak ({describe_step(plan, step)}) {', '.join(parts)}; the largest "
+        f"tensor that comes and goes is {largest}."
+    )
+
+
+def _words(plan: MemoryPlan, kind: TensorKind) -> str:
+    if kind is TensorKind.GRADIENT and plan.n_pass < len(plan.steps):
+        why = "micro-batches add to them" if plan.micro_batches > 1 else "clipping"
+        return f"weight gradients (all kept to the end: {why})"
+    return _WORDS[kind]
+
+
+def _bounds(plan: MemoryPlan) -> str:
+    arena, local = plan.arena_bytes, plan.local_lower_bound_bytes
+    if arena == local:
+        other = "other " if plan.blocks else ""
+        return (
+            f"No {other}block helps here: the arena is already at the local lower "
+            "bound, the weights and optimizer states and what a single step needs "
+            "beside them."
+        )
+    blocks = "other checkpoint blocks" if plan.blocks else "checkpoint blocks"
+    at_most = (
+        f"{blocks} can lower it by {format_bytes(arena - local)} at the very "
+        "most, down to the local lower bound"
+    )
+    if plan.proved_optimal:
+        return f"No layout of these live ranges is smaller; {at_most}."
+    above = arena - plan.live_lower_bound_bytes
+    return (
+        f"The layout is {format_bytes(above)} above the live lower bound and not "
+        f"proved optimal; {at_most}."
+    )
+
+
+def _blocks(plan: MemoryPlan, without: MemoryPlan) -> str:
+    again = recomputed_layers(plan)
+    saved = without.arena_bytes - plan.arena_bytes
+    them = "the block" if len(plan.blocks) == 1 else "the blocks"
+    if not again:
+        return f"{_saves(saved)}: {them} {_changes_nothing(plan, saved)}."
+    if saved > 0:
+        return (
+            f"Checkpointing saves {format_bytes(saved)} "
+            f"({100 * saved / without.arena_bytes:.1f} %) and runs the forward of "
+            f"{_list(again)} twice."
+        )
+    return f"{_saves(saved)}: {_why_not(plan, without)}."
+
+
+def _saves(saved_bytes: int) -> str:
+    if saved_bytes > 0:
+        return f"Checkpointing saves {format_bytes(saved_bytes)}"
+    if saved_bytes < 0:
+        return f"Checkpointing costs {format_bytes(-saved_bytes)}"
+    return "Checkpointing saves nothing"
+
+
+def _changes_nothing(plan: MemoryPlan, saved_bytes: int) -> str:
+    named = ", ".join(f"{b.name}: {' '.join(b.layers)}" for b in plan.blocks)
+    verb = "changes" if len(plan.blocks) == 1 else "change"
+    why = (
+        f"({named}) {verb} no live range, because what the backward pass reads is the "
+        "input or the output of a block, and those are kept"
+    )
+    if saved_bytes:
+        why += "; the same live ranges at other steps happened to get another layout"
+    return why
+
+
+def _why_not(plan: MemoryPlan, without: MemoryPlan) -> str:
+    """Say where the dropped tensors, and those they are made from, are at the peaks."""
+    more = plan.arena_bytes > without.arena_bytes
+    if more and plan.live_lower_bound_bytes <= without.live_lower_bound_bytes:
+        return (
+            "not because more bytes are alive at once (their live lower bound is "
+            f"{format_bytes(plan.live_lower_bound_bytes)}), but because the layout "
+            "found for the changed steps has gaps"
+        )
+    outputs = {f"{name}:out0" for name in recomputed_layers(plan)}
+    peak = plan.peak_step
+    kept = sorted(_sources(plan) & _alive(plan, peak) - _alive_same_step(plan, without))
+    if kept:
+        are = "are" if len(kept) > 1 else "is"
+        return f"{_list(kept)} {are} kept until the recompute, which reads from there"
+    back = sorted(outputs & _alive(plan, peak, recomputed=True))
+    if back:
+        are = "are" if len(back) > 1 else "is"
+        return f"at the peak {_list(back)} {are} there again, recomputed"
+    here = outputs & _alive(plan, peak)
+    there = outputs & _alive(without, without.peak_step)
+    if there and not here:
+        return (
+            f"without {_list(sorted(there))} another step "
+            f"({describe_step(plan, peak)}) needs as many bytes or more"
+        )
+    if here:
+        return f"the peak comes before {_list(sorted(here))} can be dropped"
+    return (
+        f"what it drops and recomputes ({_list(sorted(outputs))}) is not alive at the "
+        "peak, with or without it"
+    )
+
+
+def _sources(plan: MemoryPlan) -> set[str]:
+    """Return the tensors that recomputing starts from, weights left out."""
+    return {
+        plan.tensors[operand.tensor].name
+        for execution in plan.executions
+        if execution.phase is Phase.RECOMPUTE
+        for operand in execution.operands
+        if operand.access is Access.READ
+        and plan.tensors[operand.tensor].life == 0
+        and plan.tensors[operand.tensor].kind not in _ALWAYS
+    }
+
+
+def _alive(plan: MemoryPlan, step: int, recomputed: bool = False) -> set[str]:
+    return {
+        tensor.name
+        for tensor in plan.tensors
+        if tensor.start <= step < tensor.stop and tensor.life >= recomputed
+    }
+
+
+def _alive_same_step(plan: MemoryPlan, without: MemoryPlan) -> set[str]:
+    """Return what is alive without blocks at the step that is the peak with them."""
+    running = plan.steps[plan.peak_step]
+    if running not in without.steps:
+        return {tensor.name for tensor in without.tensors}
+    return _alive(without, without.steps.index(running))
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

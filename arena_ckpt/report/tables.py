@@ -1,0 +1,253 @@
+"""Tables of a memory plan for people (rich) and the same facts as plain dicts.
+
+Everything is read from `MemoryPlan` objects. Cells are `Text`, because rich would take
+``:label:`` in the name of a tensor for an emoji.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.tensors import TensorKind
+from arena_ckpt.units import format_bytes
+
+_TOTALS = (
+    ("arena", "arena_bytes"),
+    ("live lower bound", "live_lower_bound_bytes"),
+    ("local lower bound", "local_lower_bound_bytes"),
+    ("sum without reuse", "naive_bytes"),
+)
+
+
+def totals_table(plan: MemoryPlan) -> Table:
+    """Return the arena, its bounds and what the plan would take without reuse."""
+    meanings = {
+        "arena": "the one allocation"
+        + (", proved optimal" if plan.proved_optimal else ", not proved optimal"),
+        "live lower bound": "the most bytes alive at one step",
+        "local lower bound": "working set of the hungriest step",
+        "sum without reuse": "each tensor in bytes of its own",
+    }
+    table = _table("", ("total", "left"), ("size", "right"), ("", "left"))
+    table.show_header = False
+    for label, attribute in _TOTALS:
+        _add(table, label, format_bytes(getattr(plan, attribute)), meanings[label])
+    return table
+
+
+def kind_table(plan: MemoryPlan) -> Table:
+    """Return the bytes of each kind of tensor at the peak, the most first."""
+    step = plan.peak_step
+    title = f"At the peak: {describe_step(plan, step)}"
+    table = _table(title, ("kind", "left"), ("size", "right"), ("share", "right"))
+    kinds = plan.bytes_by_kind(step)
+    total = sum(kinds.values())
+    for kind in sorted(kinds, key=lambda kind: (-kinds[kind], kind)):
+        if kinds[kind]:
+            share = f"{100 * kinds[kind] / total:.1f} %"
+            _add(table, kind.value, format_bytes(kinds[kind]), share)
+    table.add_section()
+    _add(table, "together", format_bytes(total), "100.0 %")
+    return table
+
+
+def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
+    """Return the largest buffers alive at the peak.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    n_rows : int
+        At most so many.
+    """
+    step = plan.peak_step
+    alive = plan.alive_at(step)
+    title = f"The largest of {len(alive)} tensors at the peak"
+    table = _table(
+        title,
+        ("tensor", "left"),
+        ("kind", "left"),
+        ("size", "right"),
+        ("steps", "right"),
+    )
+    for buffer in alive[:n_rows]:
+        steps = f"[{buffer.start}, {buffer.stop})"
+        tensor = plan.tensor_in(buffer, step)
+        size = format_bytes(buffer.size_bytes)
+        _add(table, tensor.name, tensor.kind.value, size, steps)
+    return table
+
+
+def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
+    """Return two plans of one model side by side, without and with its blocks.
+
+    Parameters
+    ----------
+    before : MemoryPlan
+        Of the model without checkpoint blocks.
+    after : MemoryPlan
+        With them.
+    """
+    table = _table(
+        "Without and with checkpoint blocks",
+        ("bytes", "left"),
+        ("without", "right"),
+        ("with", "right"),
+        ("difference", "right"),
+    )
+
+    def add(label: str, first: int, second: int) -> None:
+        _add(table, label, f"{first:,}", f"{second:,}", _difference(second - first))
+
+    for label, attribute in _TOTALS:
+        add(label, getattr(before, attribute), getattr(after, attribute))
+    table.add_section()
+    _add(table, "at the peak, step", str(before.peak_step), str(after.peak_step), "")
+    first = before.bytes_by_kind(before.peak_step)
+    second = after.bytes_by_kind(after.peak_step)
+    for kind in TensorKind:
+        if first[kind] or second[kind]:
+            add(kind.value, first[kind], second[kind])
+    return table
+
+
+def execution_order_table(plan: MemoryPlan) -> Table:
+    """Return the steps of each layer and the block it is in.
+
+    The recompute step of a layer that need not run again stands in parentheses.
+    """
+    table = _table(
+        "Execution order",
+        ("layer", "left"),
+        ("type", "left"),
+        ("forward", "right"),
+        ("recompute", "right"),
+        ("calc\ngradient", "right"),
+        ("calc\nderivative", "right"),
+        ("apply\ngradient", "right"),
+        ("block", "left"),
+    )
+    table.padding = 0  # eight columns have to fit into 80 characters
+    block_of = {name: block.name for block in plan.blocks for name in block.layers}
+    again = recomputed_layers(plan)
+    for layer in plan.layers:
+        order = plan.execution_order[layer.name]
+        idle = layer.name in block_of and layer.name not in again
+        recompute = f"({order.recompute})" if idle else str(order.recompute)
+        _add(
+            table,
+            layer.name,
+            layer.type_name,
+            str(order.forward),
+            recompute,
+            str(order.calc_gradient),
+            str(order.calc_derivative),
+            str(order.apply_gradient),
+            block_of.get(layer.name, ""),
+        )
+    return table
+
+
+def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
+    """Return what the tables show as plain values: sizes in bytes, times in steps.
+
+    Returns
+    -------
+    dict
+        ``docs/cli.md`` lists the keys.
+    """
+    step = plan.peak_step
+    running = plan.steps[step]
+    again = recomputed_layers(plan)
+    return {
+        "batch_size": plan.batch_size,
+        "micro_batches": plan.micro_batches,
+        "arena_bytes": plan.arena_bytes,
+        "live_lower_bound_bytes": plan.live_lower_bound_bytes,
+        "local_lower_bound_bytes": plan.local_lower_bound_bytes,
+        "naive_bytes": plan.naive_bytes,
+        "proved_optimal": plan.proved_optimal,
+        "allocator": plan.allocator,
+        "canary_bytes": plan.canary_bytes,
+        "peak": {
+            "step": step,
+            "phase": running.phase.value if running else None,
+            "layer": running.layer if running else None,
+            "bytes_by_kind": {
+                kind.value: size for kind, size in plan.bytes_by_kind(step).items()
+            },
+            "buffers": [
+                {
+                    "tensor": plan.tensor_in(buffer, step).name,
+                    "kind": plan.tensor_in(buffer, step).kind.value,
+                    "size_bytes": buffer.size_bytes,
+                    "offset_bytes": buffer.offset_bytes,
+                    "start_step": buffer.start,
+                    "stop_step": buffer.stop,
+                }
+                for buffer in plan.alive_at(step)
+            ],
+        },
+        "blocks": [
+            {
+                "name": block.name,
+                "layers": list(block.layers),
+                "recomputed": [name for name in block.layers if name in again],
+            }
+            for block in plan.blocks
+        ],
+        "execution_order": {
+            name: order._asdict() for name, order in plan.execution_order.items()
+        },
+    }
+
+
+def describe_step(plan: MemoryPlan, step: int) -> str:
+    """Return ``"step 34, calc_gradient of fc1"``."""
+    running = plan.steps[step]
+    if running is None:
+        return f"step {step}"
+    if running.phase is Phase.CLIP_GRADIENTS:
+        return f"step {step}, {running.phase.value}"
+    return f"step {step}, {running.phase.value} of {running.layer}"
+
+
+def recomputed_layers(plan: MemoryPlan) -> tuple[str, ...]:
+    """Return the layers whose forward kernels run again, in order of time."""
+    return tuple(
+        execution.layer
+        for execution in plan.executions
+        if execution.phase is Phase.RECOMPUTE
+    )
+
+
+def _difference(value_bytes: int) -> str:
+    if not value_bytes:
+        return "0 B"
+    return ("+" if value_bytes > 0 else "-") + format_bytes(abs(value_bytes))
+
+
+def _table(title: str, *columns: tuple[str, Any]) -> Table:
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        min_width=len(title),  # rich folds a title that is wider than its table
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for header, justify in columns:
+        table.add_column(Text(header), justify=justify, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(cell) for cell in cells))
