@@ -19,7 +19,7 @@ from arena_ckpt.units import ALIGNMENT_BYTES, format_bytes
 
 CANARY_BYTES = ALIGNMENT_BYTES
 _CANARY = np.uint8(0xC7)
-_POISON = {"f": np.nan, "i": 0xA5, "u": 0xA5}
+_POISON = np.uint8(0xA5)
 
 
 def available_bytes() -> int:
@@ -78,10 +78,13 @@ class Arena:
         return np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset_bytes)
 
     def poison(self, offset_bytes: int, size_bytes: int, dtype: str) -> None:
-        """Fill dead bytes with NaN (integers: 0xA5…)."""
+        """Fill dead bytes with NaN (where they are no floats: 0xA5 in every byte)."""
         kind = np.dtype(dtype)
-        n_elems = size_bytes // kind.itemsize
-        self.view(offset_bytes, (n_elems,), dtype).fill(_POISON[kind.kind])
+        if kind.kind == "f":
+            n_elems = size_bytes // kind.itemsize
+            self.view(offset_bytes, (n_elems,), dtype).fill(np.nan)
+        else:
+            self.bytes[offset_bytes : offset_bytes + size_bytes] = _POISON
 
     def guard(self, offset_bytes: int) -> None:
         """Set the canary that begins at `offset_bytes`."""

@@ -162,16 +162,31 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     Raises
     ------
     DataTypeError
-        They are something else, or rows of different lengths.
+        They are something else, rows of different lengths, or partly masked.
     """
+    if np.ma.is_masked(values):
+        count = int(np.count_nonzero(np.ma.getmask(values)))
+        raise DataTypeError(
+            f"{name} is a masked array with {count:,} masked values; training would "
+            "use what lies under the mask: decide on values first, for example with "
+            f"{name}.filled(0)",
+            name=name,
+            count=count,
+        )
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise DataTypeError(
             f"{name} is no array of numbers ({error}); give every sample the same "
             "shape and pass one NumPy array",
             name=name,
         ) from error
+    if array.dtype.kind == "O" and array.ndim == 0:
+        raise DataTypeError(
+            f"{name} is a {type(values).__name__}; expected an array of numbers",
+            name=name,
+            dtype="object",
+        )
     if array.dtype.kind not in "biuf":
         raise DataTypeError(
             f"{name} holds {array.dtype}; expected real numbers (float, int or bool): "

@@ -161,3 +161,7 @@ class DataFileNotFoundError(DataError, FileNotFoundError):
 
 class IniError(InvalidParameterError):
     """An INI file that does not describe a model."""
+
+
+class IniFileNotFoundError(IniError, FileNotFoundError):
+    """An INI file that does not exist."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def name_fault(name: str) -> str | None:
     return None
 
 
+def layer_name_fault(name: str) -> str | None:
+    """Return why a layer of this name cannot have a section, or None where it can."""
+    section = canonical_section(name)
+    if section in OWN_SECTIONS or block_name(section) is not None:
+        return "is the name of a section with another meaning"
+    return name_fault(name)
+
+
 def write_ini(
     path: str | os.PathLike[str],
     *,
@@ -121,7 +130,8 @@ def write_ini(
     if schedule is not None:
         given = {"type": schedule.type_name, **schedule.to_properties()}
         sections.append((SCHEDULER, given))
-    sections += [(layer.name, _layer_section(file, layer, layers)) for layer in layers]
+    names = dict.fromkeys(layer.name for layer in layers)
+    sections += [(layer.name, _layer_section(file, layer, names)) for layer in layers]
     for block in blocks:
         if fault := name_fault(block.name):
             raise _refuse(file, f"checkpoint block {block.name!r}", fault, block.name)
@@ -148,15 +158,12 @@ def _seed_text(file: str, seed: int) -> str:
         ) from None
 
 
-def _layer_section(file: str, layer: Layer, layers: Sequence[Layer]) -> dict[str, str]:
+def _layer_section(
+    file: str, layer: Layer, names: Mapping[str, None]
+) -> dict[str, str]:
     name = layer.name
-    if canonical_section(name) in OWN_SECTIONS or (
-        block_name(canonical_section(name)) is not None
-    ):
-        fault = "is the name of a section with another meaning"
+    if fault := layer_name_fault(name):
         raise _refuse(file, f"layer {name!r}", fault, name)
-    if fault_of_name := name_fault(name):
-        raise _refuse(file, f"layer {name!r}", fault_of_name, name)
     if LAYER_TYPES.get(layer.type_name) is not type(layer):
         raise IniError(
             f"{file}: layer {name!r} is a {type(layer).__name__}, which INI files do "
@@ -165,7 +172,6 @@ def _layer_section(file: str, layer: Layer, layers: Sequence[Layer]) -> dict[str
             section=name,
             key="type",
         )
-    names = [other.name for other in layers]
     for source in layer["input_layers"] or ():
         if source not in names:
             raise IniError(
@@ -196,12 +202,16 @@ def _replace_file(file: str, text: str) -> None:
         target = Path(os.path.realpath(file))
         if target.is_dir():
             raise IsADirectoryError(f"{file} is a folder")
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        if target.exists() and not target.is_file():
+            raise FileExistsError(f"{file} is no regular file")
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
             with temporary.open("x", encoding="utf-8", newline="\n") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)

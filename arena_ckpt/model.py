@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import CANARY_BYTES, check_fits
+from arena_ckpt.checks import to_finite_float32, to_numbers
 from arena_ckpt.data import Dataset
 from arena_ckpt.errors import (
     AfterInitializationError,
@@ -16,6 +18,7 @@ from arena_ckpt.errors import (
     EmptyDataError,
     InvalidParameterError,
     NotInitializedError,
+    StateError,
 )
 from arena_ckpt.graph import (
     CheckpointBlock,
@@ -74,6 +77,10 @@ MODEL_PROPERTIES = (
         None,
         "scale all gradients down together where their global norm is larger",
     ),
+)
+_TRAIN_PROPERTIES = (
+    Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
+    Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
 )
 _PLANNED = (
     "batch_size",
@@ -144,9 +151,9 @@ class Model:
         if not isinstance(layer, Layer):
             layer = create_layer(layer, properties, **values)
         elif properties or values:
-            layer = create_layer(
-                layer.type_name, properties, **(dict(layer.given) | values)
-            )
+            changes = split_strings(f"layer of type {layer.type_name}", properties)
+            values = dict(layer.given) | changes | values
+            layer = create_layer(layer.type_name, (), **values)
         names = [other.name for other in self._layers]
         if layer["name"] is None:
             same = sum(1 for o in self._layers if o.type_name == layer.type_name)
@@ -180,13 +187,25 @@ class Model:
         self._require_before("Cannot add checkpoint block after initialization")
         if isinstance(layers, str):
             layers = [part.strip() for part in layers.split(",")]
+        if not isinstance(layers, Iterable):
+            raise InvalidParameterError(
+                f"layers={layers!r} is not possible; give a checkpoint block the names "
+                "of at least two layers, for example ['fc1', 'fc2']",
+                layers=layers,
+            )
+        layers = tuple(str(layer) for layer in layers)
+        if not isinstance(name, str):
+            raise InvalidParameterError(
+                f"name={name!r} is not possible; the name of a block is a text",
+                name=name,
+            )
         taken = [block.name for block in self._blocks]
         if name in taken:
             raise DuplicateNameError(
                 f"a checkpoint block named {name!r} already exists", name=name
             )
         name = name or _free_name("block", len(taken), taken)
-        block = CheckpointBlock(tuple(layers), name)
+        block = CheckpointBlock(layers, name)
         check_block(block, [layer.name for layer in self._layers], self._blocks)
         order = forward_order(self._layers)
         if order is not None:
@@ -224,25 +243,61 @@ class Model:
     def get_property(self, name: str) -> Any:
         """Return a property of the model, or its default."""
         defaults = {p.name: p.default for p in MODEL_PROPERTIES}
-        if name not in defaults:
+        if not isinstance(name, str) or name not in defaults:
             raise unknown_property("model", name, defaults)
         return self._properties.get(name, defaults[name])
 
-    def set_optimizer(self, optimizer: Optimizer | str, **values: Any) -> None:
+    def set_optimizer(
+        self,
+        optimizer: Optimizer | str,
+        properties: Sequence[str] = (),
+        **values: Any,
+    ) -> None:
         """Choose the optimizer (by default sgd).
+
+        Parameters
+        ----------
+        optimizer : Optimizer or str
+            What `create_optimizer` returned, or a type name for it.
+        properties, **values
+            Passed to `create_optimizer`; they change an optimizer that is given.
 
         Raises
         ------
+        InvalidParameterError
+            An unknown type or property, or an impossible value; nothing is changed.
         AfterInitializationError
             The plan holds the states of another one.
         """
         self._require_before("Cannot set the optimizer after initialization")
         if not isinstance(optimizer, Optimizer):
-            optimizer = create_optimizer(optimizer, **values)
+            optimizer = create_optimizer(optimizer, properties, **values)
+        elif properties or values:
+            changes = split_strings(f"optimizer {optimizer.type_name}", properties)
+            values = dict(optimizer.given) | changes | values
+            optimizer = create_optimizer(optimizer.type_name, (), **values)
         self._optimizer = optimizer
 
-    def set_learning_rate_scheduler(self, schedule: Schedule) -> None:
-        """Let the learning rate change with the iterations; see `create_schedule`."""
+    def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
+        """Let the learning rate change with the iterations; see `create_schedule`.
+
+        Parameters
+        ----------
+        schedule : Schedule or None
+            What `create_schedule` returned; None takes the rate of the optimizer again.
+
+        Raises
+        ------
+        InvalidParameterError
+            Something else.
+        """
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise InvalidParameterError(
+                f"{schedule!r} is no learning-rate scheduler; make one with "
+                "create_schedule, for example create_schedule('constant', "
+                "learning_rate=0.1)",
+                schedule=schedule,
+            )
         self._schedule = schedule
         if self._session:
             self._session.schedule = schedule
@@ -362,12 +417,7 @@ class Model:
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
-        if type(self.seed) is not int or not 0 <= self.seed < 2**64:
-            raise InvalidParameterError(
-                f"seed={self.seed!r} is not possible; expected a whole number from 0 "
-                f"to {2**64 - 1}",
-                seed=self.seed,
-            )
+        seed = self._checked_seed()
         plan = self.make_plan(debug=debug)
         check_fits(plan.arena_bytes, "the arena")
         assert self._graph is not None
@@ -377,7 +427,7 @@ class Model:
                 plan,
                 self._optimizer,
                 self._schedule,
-                seed=self.seed,
+                seed=seed,
                 max_norm=self.get_property("clip_grad_by_norm"),
                 threads=self.get_property("threads"),
                 debug=debug,
@@ -416,7 +466,9 @@ class Model:
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
-        return self._running("train_step").train_step(x, y)
+        session = self._running("train_step")
+        _require_labels(y)
+        return session.train_step(x, y)
 
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss of a batch and copies of the weight gradients.
@@ -424,7 +476,9 @@ class Model:
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
-        return self._running("compute_gradients").compute_gradients(x, y)
+        session = self._running("compute_gradients")
+        _require_labels(y)
+        return session.compute_gradients(x, y)
 
     def train(
         self,
@@ -460,19 +514,27 @@ class Model:
 
         Raises
         ------
-        NotInitializedError, DataError, NonFiniteError
+        NotInitializedError, InvalidParameterError, DataError, NonFiniteError
         """
         session = self._running("train")
         if epochs is None:
             epochs = self.get_property("epochs")
-        given = parse_properties("train", MODEL_PROPERTIES, {"epochs": epochs})
+        given = parse_properties(
+            "train", _TRAIN_PROPERTIES, {"epochs": epochs, "shuffle": shuffle}
+        )
+        if on_epoch is not None and not callable(on_epoch):
+            raise InvalidParameterError(
+                f"on_epoch={on_epoch!r} cannot be called; give a function that takes "
+                "the record of an epoch",
+                on_epoch=on_epoch,
+            )
         return train(
             session,
             self._samples(data),
             None if validation is None else self._samples(validation),
             epochs=given["epochs"],
-            seed=self.seed,
-            shuffle=shuffle,
+            seed=self._checked_seed(),
+            shuffle=given["shuffle"],
             progress=progress,
             on_epoch=on_epoch,
         )
@@ -498,8 +560,28 @@ class Model:
         return self._running("weights").weights()
 
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
-        """Overwrite some or all weights; see `weights` for names and shapes."""
-        self._running("set_weights").set_weights(values)
+        """Overwrite some or all weights; see `weights` for names and shapes.
+
+        Raises
+        ------
+        InvalidParameterError
+            An unknown name; as with the errors below, no weight was changed.
+        ShapeMismatchError
+            An array of another shape.
+        DataTypeError, NonFiniteDataError
+            An array without numbers, with NaN, or with values beyond float32.
+        """
+        session = self._running("set_weights")
+        if not isinstance(values, Mapping):
+            raise InvalidParameterError(
+                f"the weights are a {type(values).__name__}; give a dict from names to "
+                "arrays, like the one that weights() returns"
+            )
+        arrays = {}
+        for name, value in values.items():
+            label = f"weight {name!r}"
+            arrays[name] = to_finite_float32(to_numbers(value, label), label)
+        session.set_weights(arrays)
 
     def _samples(self, data: XY) -> Samples:
         session = self._running("this")
@@ -510,9 +592,32 @@ class Model:
                 f"data is a {type(data).__name__}; expected (x, y) or a Dataset"
             )
         x, y = data
-        if y is None:
-            raise EmptyDataError("the data have no labels; give (x, y)")
+        _require_labels(y)
         return session.samples(x, y)
+
+    def _checked_seed(self) -> int:
+        seed = self.seed
+        is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+        if not is_whole or not 0 <= seed < 2**64:
+            raise InvalidParameterError(
+                f"seed={seed!r} is not possible; expected a whole number from 0 to "
+                f"{2**64 - 1}",
+                seed=seed,
+            )
+        return int(seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to copy or pickle an arena: kernels hold its addresses."""
+        if self._session is not None:
+            raise StateError(
+                "an initialized model cannot be copied or pickled; build another one "
+                "the same way and give it the weights: other.set_weights(weights())"
+            )
+        return self.__dict__ | {  # adding to a copy adds to the copy alone
+            "_layers": list(self._layers),
+            "_blocks": list(self._blocks),
+            "_properties": dict(self._properties),
+        }
 
     def _running(self, what: str) -> Session:
         if self._session is None:
@@ -526,6 +631,11 @@ class Model:
             raise AfterInitializationError(
                 f"{message}; build a new Model for another configuration"
             )
+
+
+def _require_labels(y: Any) -> None:
+    if y is None:
+        raise EmptyDataError("the data have no labels; give (x, y)")
 
 
 def _free_name(stem: str, start: int, taken: Sequence[str]) -> str:

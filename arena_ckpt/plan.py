@@ -244,7 +244,8 @@ def _check(plan: MemoryPlan) -> None:
             f"{plan.canary_bytes}"
         )
     n_steps = len(plan.steps)
-    for life in (*plan.tensors, *plan.buffers):
+    lives: tuple[TensorLife | Buffer, ...] = (*plan.tensors, *plan.buffers)
+    for life in lives:
         if not 0 <= life.start < life.stop <= n_steps or life.size_bytes < 0:
             raise ValueError(
                 f"{life.size_bytes} bytes live in [{life.start}, {life.stop}) of "
@@ -265,7 +266,9 @@ def _check(plan: MemoryPlan) -> None:
         raise ValueError("execution_order and layers do not name the same layers")
     for order in plan.execution_order.values():
         if not 0 <= min(order) <= max(order) < n_steps:
-            raise ValueError(f"the orders {tuple(order)} are not within {n_steps} steps")
+            raise ValueError(
+                f"the orders {tuple(order)} are not within {n_steps} steps"
+            )
     for name in _named_layers(plan):
         if name not in plan.execution_order:
             raise ValueError(f"there is no layer {name!r}")

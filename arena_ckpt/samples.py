@@ -88,8 +88,11 @@ class Samples:
         labels = None
         if y is not None:
             labels = y
-            if look_for_nonfinite or not _is_ready(y, units) or len(y) != n_samples:
-                sparse = takes_class_numbers and output_shape[:2] == (1, 1)
+            sparse = takes_class_numbers and output_shape[:2] == (1, 1)
+            if look_for_nonfinite or not (
+                (_is_ready(y, units) and len(y) == n_samples)
+                or (sparse and _are_ready_class_numbers(y, n_samples, units))
+            ):
                 labels = check_labels(y, n_samples, units, sparse=sparse)
         n_classes = None
         if look_for_nonfinite and labels is not None and _are_classes(labels):
@@ -166,12 +169,25 @@ def _by_input(x: Any, inputs: Mapping[str, Shape]) -> dict[str, Any]:
 def _is_ready(array: Any, elems: int) -> bool:
     """Tell whether an array can be copied into the arena as it is."""
     return (
-        isinstance(array, np.ndarray)
+        type(array) is np.ndarray  # a subclass may mean more, such as a mask
         and array.dtype == np.float32
         and array.ndim == 2
         and array.shape[1] == elems
         and len(array) > 0
         and array.flags.c_contiguous
+    )
+
+
+def _are_ready_class_numbers(array: Any, n_samples: int, units: int) -> bool:
+    """Tell whether class numbers can be used as they are, and are in range."""
+    return (
+        type(array) is np.ndarray
+        and array.dtype == np.int64
+        and array.shape == (n_samples,)
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        # Read as unsigned, negative numbers are the largest.
+        and bool(array.view(np.uint64).max() < units)
     )
 
 

@@ -51,12 +51,15 @@ def share(
                 updates.setdefault(operand.tensor, []).append(execution.step)
     group_of = {index: [index] for index in range(len(tensors))}
     for execution in executions:
-        for offer in graph.node(execution.layer).spec.in_place:
-            if offer.phase is not _offered(execution.phase):
-                continue
-            result = execution.operand(offer.result)
-            if result is None:
-                continue
+        offers = [
+            (offer, result)
+            for offer in graph.node(execution.layer).spec.in_place
+            if offer.phase is _offered(execution.phase)
+            and (result := execution.operand(offer.result))
+        ]
+        # A result that others add to later keeps everybody else out: it goes last.
+        offers.sort(key=lambda pair: pair[1].tensor in updates)
+        for offer, result in offers:
             for operand in _takeable(execution, offer, group_of):
                 group = group_of[operand.tensor]
                 if _fits(tensors, updates, group, result.tensor, offer, execution.step):

@@ -105,8 +105,8 @@ def _order(n: int, seed: int, iteration: int, shuffle: bool) -> np.ndarray:
     """Return the order of samples of the epoch that begins at `iteration`."""
     if not shuffle:
         return np.arange(n)
-    generator = np.random.Generator(np.random.Philox(key=[seed, iteration]))
-    return generator.permutation(n)
+    key = np.array([seed, iteration], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(n)
 
 
 @contextmanager

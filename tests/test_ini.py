@@ -9,14 +9,15 @@ from strategies import ModelSpec, chains, dags
 from arena_ckpt import Model, create_schedule, load_ini
 from arena_ckpt.errors import IniError as Error
 from arena_ckpt.errors import (
+    IniFileNotFoundError,
     InvalidParameterError,
     NonConsecutiveBlockError,
     UnknownBlockLayerError,
     UnknownPropertyError,
     UnknownTypeError,
 )
-from arena_ckpt.frontends.ini import LARGEST_FILE_BYTES
-from arena_ckpt.ini_text import canonical_section, name_fault
+from arena_ckpt.frontends.ini_sections import LARGEST_FILE_BYTES
+from arena_ckpt.ini_text import canonical_section, layer_name_fault
 from arena_ckpt.layers.base import Layer
 
 SMALL = """\
@@ -175,6 +176,35 @@ def test_cross_takes_the_activation_of_a_layer(tmp_path: Path) -> None:
     assert model.layers[-1].type_name == "cross_softmax"
 
 
+def test_a_file_in_the_style_of_nntrainer(tmp_path: Path) -> None:
+    text = (
+        "# Network\n\n[Model]\nType = NeuralNetwork\t# of all types this one\n"
+        "Epochs = 20\t\t# passes\nLoss = cross\t# mse or\n"
+        "\t\t# cross\n# Save_Path = model.bin\nbatch_size=16\n\n"
+        "[Optimizer]\nType = adam\nbeta1 = 0.9\t# first\nepsilon = 1e-7\n\n"
+        "[LearningRateScheduler]\ntype=constant\nLearning_rate = 1e-4\n\n"
+        "# Layers\n[inputlayer]\nType = input\nInput_Shape = 1:4:4\n\n"
+        "[flat]\nType=flatten\ninput_layers = inputlayer\n\n"
+        "[hidden]\nType = fully_connected\nUnit = 8\nbias_initializer=zeros\n"
+        "Activation = tanh\n\n"
+        "[outputlayer]\nType = fully_connected\ninput_layers=hidden\nUnit = 3\n"
+        "weight_initializer = xavier_uniform\nActivation = softmax\n"
+    )
+    model = load(tmp_path, text)
+
+    assert model.properties == {"batch_size": 16, "epochs": 20}
+    assert dict(model.optimizer.given) == {"beta1": 0.9, "epsilon": 1e-7}
+    assert model.schedule == create_schedule("constant", learning_rate=1e-4)
+    assert [(layer.name, layer.type_name) for layer in model.layers] == [
+        ("inputlayer", "input"),
+        ("flat", "flatten"),
+        ("hidden", "fully_connected"),
+        ("outputlayer", "fully_connected"),
+        ("loss", "cross_softmax"),
+    ]
+    assert model.make_plan().arena_bytes > 0
+
+
 # -- round trip --------------------------------------------------------------------
 
 
@@ -222,7 +252,10 @@ def test_any_model_comes_back_equal(
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(name=st.text(min_size=1, max_size=12) | st.sampled_from(["DEFAULT", "a b", "é"]))
+@given(
+    name=st.text(min_size=1, max_size=12)
+    | st.sampled_from(["DEFAULT", "a b", "é", "OPTIMIZER"])
+)
 def test_any_name_comes_back_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
@@ -235,7 +268,7 @@ def test_any_name_comes_back_or_is_refused(
     try:
         model.save_ini(path)
     except Error:
-        assert name_fault(model.layers[0].name)
+        assert layer_name_fault(model.layers[0].name)
         assert not path.exists()
     else:
         assert parts(load_ini(path)) == parts(model)
@@ -350,6 +383,30 @@ def test_saving_follows_links_and_keeps_usual_rights(tmp_path: Path) -> None:
     assert target.stat().st_mode == plain.stat().st_mode
 
 
+def test_saving_keeps_the_rights_of_a_private_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.ini"
+    path.touch(mode=0o600)
+    Model().save_ini(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(Error, match="no regular file"):
+        Model().save_ini(path)
+    assert path.is_fifo()
+    with pytest.raises(Error, match="no regular file"):
+        load_ini(path)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_the_longest_names_can_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".ini")
+    Model().save_ini(path)
+    assert parts(load_ini(path)) == parts(Model())
+
+
 # -- bad files ---------------------------------------------------------------------
 
 
@@ -357,6 +414,8 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "digits.ini").write_text(HEAD)
     with pytest.raises(Error, match=r"digits\.ini") as caught:
         load_ini(tmp_path / "digit.ini")
+    assert isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, IniFileNotFoundError)
     assert caught.value.near == "digits.ini"
     assert caught.value.path == str(tmp_path / "digit.ini")
 
@@ -406,6 +465,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         (HEAD + "epochs = no", ["line 3", "[Model] epochs", "whole number"]),
         (HEAD + "seed = -1", ["line 3", "[Model] seed", "from 0"]),
         (HEAD + "save_path = a.bin", ["line 3", "[Model] save_path", "no paths"]),
+        (HEAD + "tensor_format = NHWC", ["line 3", "[Model] tensor_format", "NCHW"]),
         ("[Model]\ntype = knn", ["line 2", "[Model] type", "NeuralNetwork"]),
         (HEAD + "loss = crossed", ["line 3", "[Model] loss", "did you mean 'cross'?"]),
         (HEAD + "loss = cross", ["line 3", "[Model] loss", "softmax or sigmoid"]),
@@ -450,6 +510,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
             HEAD + "[fc]\ntype = fully_connected\nunit = three",
             ["line 5", "[fc] unit", "unit=three", "whole number"],
         ),
+        (HEAD + "[fc]\nbackbone = a.ini", ["line 4", "[fc] backbone", "layers here"]),
+        (HEAD + "[CheckpointBlok b]\nlayers = a, b", ["[CheckpointBlock NAME]"]),
         (HEAD + "[a=b]\ntype = mse", ["line 3", "[a=b]", "name"]),
         (HEAD + "[a\tb]\ntype = mse", ["line 3", "cannot be printed"]),
         (

@@ -225,32 +225,14 @@ def test_explains_blocks_that_cost_bytes() -> None:
     assert "in:out0 is kept until the recompute" in text
 
 
-def test_says_when_the_layout_and_not_the_live_ranges_cost_bytes() -> None:
-    def plan(block: Sequence[str]) -> MemoryPlan:
-        model = Model()
-        model.add_layer("input", name="in", input_shape="1:1:16")
-        for i, (unit, trainable) in enumerate(
-            [(4, True), (1, True), (16, False), (4, False)]
-        ):
-            model.add_layer(
-                "fully_connected", name=f"fc{i}", unit=unit, trainable=trainable
-            )
-        model.add_layer("activation", name="act4", activation="relu")
-        model.add_layer("mse", name="loss")
-        if block:
-            model.add_checkpoint_block(block)
-        model.set_property(batch_size=256)
-        return model.make_plan()
-
-    with_block, without = plan(["fc2", "fc3", "act4"]), plan([])
-    if with_block.arena_bytes <= without.arena_bytes:
-        pytest.skip("a stronger allocator finds the better layout of both")
-    text = sentences(with_block, without)
-    assert "Checkpointing costs" in text
-    assert "happened to get another layout" in text
-    lucky = sentences(with_block, replace(without, arena_bytes=2**20))
-    assert "Checkpointing saves" in lucky
-    assert "happened to get another layout" in lucky
+def test_says_when_only_the_layout_differs() -> None:
+    # nothing is recomputed, but a heuristic may lay the same live ranges out otherwise
+    for other_bytes, verb in ((-64, "costs"), (64, "saves")):
+        arena_bytes = RELU_PLAIN.arena_bytes + other_bytes
+        without = replace(RELU_PLAIN, arena_bytes=arena_bytes)
+        text = sentences(RELU_BLOCK, without)
+        assert f"Checkpointing {verb} 64 B: the block" in text
+        assert "happened to get another layout" in text
 
 
 def test_says_when_a_recompute_costs_bytes_only_by_its_layout() -> None:

@@ -1,11 +1,8 @@
 """Read models from NNTrainer's INI format.
 
-In stages: bytes become text, text becomes sections (`configparser`, fed with lines
-whose comments and indentation are gone), sections become a `Model`. Each section keeps
-the lines of its keys, so that every error names its place.
-
-NNTrainer's `[Model] loss`, and its former place of the optimizer, `[Model] optimizer`,
-are read as well; `Model.save_ini` writes neither.
+`arena_ckpt.frontends.ini_sections` makes sections of the text; here they become a
+`Model`. NNTrainer's `[Model] loss`, and its former place of the optimizer, `[Model]
+optimizer`, are read as well; `Model.save_ini` writes neither.
 
 References
 ----------
@@ -15,22 +12,13 @@ nntrainer/models/model_loader.cpp.
 
 from __future__ import annotations
 
-import configparser
 import difflib
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from arena_ckpt.errors import (
-    CheckpointBlockError,
-    DataError,
-    IniError,
-    InvalidParameterError,
-    UnknownTypeError,
-)
-from arena_ckpt.files.source import find_source
+from arena_ckpt.errors import IniError
+from arena_ckpt.frontends.ini_sections import Section, read_sections
 from arena_ckpt.ini_text import (
     BLOCK,
     DATA_SECTIONS,
@@ -40,7 +28,6 @@ from arena_ckpt.ini_text import (
     SCHEDULER,
     SEED,
     block_name,
-    canonical_section,
     name_fault,
 )
 from arena_ckpt.layers import LAYER_TYPES, create_layer
@@ -50,59 +37,18 @@ from arena_ckpt.optimizers import create_optimizer
 from arena_ckpt.properties import nearest, parse_properties, unknown_property
 from arena_ckpt.schedules import create_schedule
 
-LARGEST_FILE_BYTES = 16 * 2**20
-
-_SHOWN = 60  # characters of a line in a message
-
 _LOSSES = ("mse", "cross", "cross_softmax", "cross_sigmoid")
 _OLD_OPTIMIZER_KEYS = ("optimizer", "learning_rate", "beta1", "beta2", "epsilon")
 _ELSEWHERE = {
     "save_path": "an INI file holds no paths; give one when weights are saved",
     "decay_rate": f"give it in [{SCHEDULER}], with type = exponential",
     "decay_steps": f"give it in [{SCHEDULER}], with type = exponential",
+    "continue_train": "training begins when it is called",
+    "tensor_type": "all tensors are float32",
+    "model_tensor_type": "all tensors are float32",
+    "tensor_format": "shapes are channel:height:width, as in NCHW",
 }
 """Keys that NNTrainer has in [Model] and we have not, and what to do instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """A section as written.
-
-    `name` is canonical, `values` are texts by key in lower case, and `lines` counts
-    from 1: the line of each key, and under ``""`` that of the header.
-    """
-
-    file: str
-    name: str
-    values: Mapping[str, str]
-    lines: Mapping[str, int]
-
-    def error(self, message: str, key: str = "", **facts: object) -> IniError:
-        line = self.lines.get(key, self.lines[""])
-        where = f"{self.file}, line {line}, [{self.name}]" + (f" {key}" if key else "")
-        facts |= {"path": self.file, "section": self.name, "line": line}
-        return IniError(f"{where}: {message}", **{"key": key or None, **facts})
-
-    @contextmanager
-    def building(self, key: str = "") -> Iterator[None]:
-        """Give the errors raised inside their place; their facts are kept."""
-        try:
-            yield
-        except IniError:
-            raise
-        except InvalidParameterError as error:
-            facts = dict(vars(error))
-            named = str(facts.get("property", ""))
-            if isinstance(error, UnknownTypeError) and not key:
-                key = "type"
-            elif isinstance(error, CheckpointBlockError):
-                key = "layers"
-            elif named in self.values:
-                key = named
-            raise self.error(str(error), key, **facts) from error
-
-    def without(self, *keys: str) -> dict[str, str]:
-        return {key: value for key, value in self.values.items() if key not in keys}
 
 
 def load_ini(path: str | os.PathLike[str]) -> Model:
@@ -126,22 +72,34 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
         model. The message names file, line, section and key; where they are
         known they are attributes as well (`path`, `line`, `section`, `key`). An error
         of a layer, optimizer or schedule is kept as `__cause__`.
+    IniFileNotFoundError
+        There is no such file; the nearest name in its folder is given.
 
     Notes
     -----
     Keys and types may be in any case, names of layers may not. ``#`` and ``;`` begin a
     comment anywhere in a line. ``[Model]`` is required; without ``[Optimizer]`` the
     model keeps its default (sgd), and without a type in it the type is adam, as in
-    NNTrainer. ``[Model] loss = cross`` takes the place of a softmax or sigmoid after
-    the last layer. Shapes and the graph are checked later, by `Model.compile`, so
-    that parts of a model can be read and added to.
+    NNTrainer.
+
+    ``[Model] loss = mse``, ``cross_softmax`` or ``cross_sigmoid`` adds such a layer,
+    named ``loss``, at the end. ``cross`` does as well, and the activation of the last
+    layer decides which: a softmax or sigmoid, given as an activation layer or as the
+    property of a layer, is removed, because the loss computes it itself. A loss layer
+    in the file together with ``[Model] loss`` is an error.
+
+    Data are not part of the file: ``[Dataset]``, ``[train_set]``, ``[valid_set]`` and
+    ``[test_set]`` are errors that say where to give them instead.
+
+    Shapes and the graph are checked later, by `Model.compile`, so that parts of a model
+    can be read and added to.
 
     References
     ----------
     NNTrainer, "Writing Configuration File", docs/configuration-ini.md.
     """
     file = os.fspath(path)
-    sections = _parse(file, _read_text(file))
+    sections = read_sections(file)
     _check_sections(file, sections)
     by_name = {section.name: section for section in sections}
     head = by_name[MODEL]
@@ -163,136 +121,6 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
     return model
 
 
-# -- text ------------------------------------------------------------------------------
-
-
-def _read_text(file: str) -> str:
-    if os.path.isdir(file):
-        raise IniError(f"{file} is a folder; name an INI file in it", path=file)
-    try:
-        source = find_source(file)
-        with source.path.open("rb") as stream:
-            data = stream.read(LARGEST_FILE_BYTES + 1)
-    except DataError as error:
-        raise IniError(str(error), **{"path": file, **vars(error)}) from error
-    except OSError as error:
-        raise IniError(
-            f"{file} cannot be read ({error}); check its rights", path=file
-        ) from error
-    if len(data) > LARGEST_FILE_BYTES:
-        raise IniError(
-            f"{file} has {source.file_bytes:,} bytes, more than the "
-            f"{LARGEST_FILE_BYTES:,} that an INI file may have; is it another file?",
-            path=file,
-            file_bytes=source.file_bytes,
-            limit_bytes=LARGEST_FILE_BYTES,
-        )
-    if b"\0" in data:
-        raise _not_text(file, data, data.index(b"\0"), "a NUL byte")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        found = f"the byte 0x{error.object[error.start]:02x}, which is no UTF-8"
-        at = error.start + len(data) - len(error.object)  # the codec cuts a BOM off
-        raise _not_text(file, data, at, found) from error
-
-
-def _not_text(file: str, data: bytes, at: int, found: str) -> IniError:
-    line = data.count(b"\n", 0, at) + 1
-    return IniError(
-        f"{file}, line {line}: {found}; save the file as plain text in UTF-8",
-        path=file,
-        line=line,
-        offset=at,
-    )
-
-
-def _parse(file: str, text: str) -> list[_Section]:
-    lines = [_clean(line) for line in re.split(r"\r\n|\r|\n", text)]
-    places = _find_places(file, lines)
-    parser = configparser.RawConfigParser(
-        delimiters=("=",),
-        comment_prefixes=(),
-        empty_lines_in_values=False,
-        default_section="\0",  # [DEFAULT] is a name like any other
-    )
-    try:
-        parser.read_file(lines, file)
-    except configparser.DuplicateSectionError as error:
-        raise _fault(
-            file,
-            error.lineno or 0,
-            f"[{error.section}] is there twice, first in line "
-            f"{places[error.section]['']}; keep one, or rename the layer",
-            section=error.section,
-        ) from error
-    except configparser.DuplicateOptionError as error:
-        raise _fault(
-            file,
-            error.lineno or 0,
-            f"[{error.section}] {error.option} is given twice, first in line "
-            f"{places[error.section][error.option]}; keep one",
-            section=error.section,
-            key=error.option,
-        ) from error
-    return [
-        _Section(file, name, dict(parser[name]), places[name])
-        for name in parser.sections()
-    ]
-
-
-def _clean(line: str) -> str:
-    """Bring a line into the form in which `configparser` cannot misread it.
-
-    To it an indented line continues the value above, and runs of spaces before ``=``
-    cost it quadratic time.
-    """
-    line = re.split("[#;]", line, maxsplit=1)[0].strip()
-    if line.startswith("["):
-        closed = line.endswith("]")
-        return f"[{canonical_section(line[1:-1])}]" if closed else line
-    key, equals, value = line.partition("=")
-    return f"{' '.join(key.split()).lower()} = {value.strip()}" if equals else line
-
-
-def _find_places(file: str, lines: list[str]) -> dict[str, dict[str, int]]:
-    """Return the line of each section (under ``""``) and key; refuse other lines."""
-    places: dict[str, dict[str, int]] = {}
-    section = None
-    for number, line in enumerate(lines, 1):
-        shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
-        key, equals, _ = line.partition(" =")
-        if line.startswith("["):
-            if not line.endswith("]") or line == "[]":
-                raise _fault(file, number, f"{shown!r} is no section; write [NAME]")
-            section = line[1:-1]
-            places.setdefault(section, {"": number})
-        elif line and section is None:
-            raise _fault(
-                file,
-                number,
-                f"{shown!r} stands before any section; begin with [{MODEL}]",
-                key=key if equals else None,
-            )
-        elif line and not (equals and key):
-            raise _fault(
-                file,
-                number,
-                f"[{section}] {shown!r} is neither a section nor a key; write "
-                "key = value",
-                section=section,
-            )
-        elif section is not None:
-            places[section].setdefault(key, number)
-    return places
-
-
-def _fault(file: str, line: int, message: str, **facts: object) -> IniError:
-    return IniError(
-        f"{file}, line {line}: {message}", **{"path": file, "line": line, **facts}
-    )
-
-
 # -- sections --------------------------------------------------------------------------
 
 
@@ -300,7 +128,7 @@ def _is_layer(name: str) -> bool:
     return name not in OWN_SECTIONS and block_name(name) is None
 
 
-def _check_sections(file: str, sections: list[_Section]) -> None:
+def _check_sections(file: str, sections: list[Section]) -> None:
     """Refuse what cannot be a model, before any of it is built."""
     names = [section.name for section in sections]
     if MODEL not in names:
@@ -332,15 +160,19 @@ def _check_sections(file: str, sections: list[_Section]) -> None:
             _require_type(section)
 
 
-def _require_type(section: _Section) -> None:
+def _require_type(section: Section) -> None:
     if "type" in section.values:
         return
+    if "backbone" in section.values:
+        raise section.error(
+            "models in other files are not read; write their layers here", "backbone"
+        )
     kind = "fully_connected" if _is_layer(section.name) else "constant"
     slip = difflib.get_close_matches("type", list(section.values), n=1, cutoff=0.75)
     raise section.error(
         "this section has no type"
         + (f" (did you mean it by {slip[0]!r}?)" if slip else "")
-        + _meant(section.name, OWN_SECTIONS)
+        + (_meant(section.name, OWN_SECTIONS) or _meant_block(section.name))
         + f"; add one, for example type = {kind}",
         "type",
     )
@@ -356,16 +188,22 @@ def _meant(word: str, known: Iterable[str]) -> str:
     return f" (did you mean [{lowered[found[0]]}]?)" if found else ""
 
 
+def _meant_block(header: str) -> str:
+    first = header.split()[0].lower()
+    found = difflib.get_close_matches(first, [BLOCK.lower()], n=1, cutoff=0.75)
+    return f" (did you mean [{BLOCK} NAME]?)" if found else ""
+
+
 # -- model -----------------------------------------------------------------------------
 
 
-def _seed(head: _Section) -> int:
+def _seed(head: Section) -> int:
     given = {key: text for key, text in head.values.items() if key == "seed"}
     with head.building():
         return int(parse_properties("model", [SEED], given).get("seed", SEED.default))
 
 
-def _set_properties(model: Model, head: _Section) -> None:
+def _set_properties(model: Model, head: Section) -> None:
     kind = head.values.get("type", "neuralnetwork")
     if kind.lower() != "neuralnetwork":
         raise head.error(
@@ -386,7 +224,7 @@ def _set_properties(model: Model, head: _Section) -> None:
         model.set_property(**given)
 
 
-def _set_optimizer(model: Model, head: _Section, section: _Section | None) -> None:
+def _set_optimizer(model: Model, head: Section, section: Section | None) -> None:
     old = {key: head.values[key] for key in _OLD_OPTIMIZER_KEYS if key in head.values}
     if old and (section or "optimizer" not in old):
         key = next(iter(old))
@@ -416,7 +254,7 @@ def _strings(values: Mapping[str, str]) -> list[str]:
 # -- layers ----------------------------------------------------------------------------
 
 
-def _add_layers(model: Model, head: _Section, layers: list[_Section]) -> dict[str, str]:
+def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str, str]:
     """Add all layers; return the new name of the one that a loss replaced."""
     layers, renamed = _with_loss(head, layers)
     names = [section.name for section in layers]
@@ -435,7 +273,7 @@ def _add_layers(model: Model, head: _Section, layers: list[_Section]) -> dict[st
     return renamed
 
 
-def _create_layer(section: _Section) -> Layer:
+def _create_layer(section: Section) -> Layer:
     kind = section.values["type"]
     if "name" in section.values:
         raise section.error(
@@ -455,8 +293,8 @@ def _create_layer(section: _Section) -> Layer:
 
 
 def _with_loss(
-    head: _Section, layers: list[_Section]
-) -> tuple[list[_Section], dict[str, str]]:
+    head: Section, layers: list[Section]
+) -> tuple[list[Section], dict[str, str]]:
     """Add the loss layer of ``[Model] loss``; for cross it replaces an activation."""
     if "loss" not in head.values:
         return layers, {}
@@ -499,7 +337,7 @@ def _with_loss(
     return [*layers[:-1], loss], {last.name: "loss"}
 
 
-def _add_block(model: Model, section: _Section, renamed: Mapping[str, str]) -> None:
+def _add_block(model: Model, section: Section, renamed: Mapping[str, str]) -> None:
     for key in section.without("layers"):
         with section.building():
             raise unknown_property(f"section {section.name!r}", key, ["layers"])

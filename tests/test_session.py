@@ -1,0 +1,815 @@
+"""Training, evaluation and weights as a user sees them, and every wrong way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from strategies import ModelSpec, chain, normal
+
+from arena_ckpt import Dataset, Model, create_optimizer, create_schedule
+from arena_ckpt.errors import (
+    AfterInitializationError,
+    ArenaError,
+    ArenaTooLargeError,
+    DataError,
+    DataShapeError,
+    DataTypeError,
+    EmptyDataError,
+    InvalidParameterError,
+    LabelRangeError,
+    NonFiniteDataError,
+    NonFiniteError,
+    NotInitializedError,
+    ShapeMismatchError,
+)
+
+N_INPUTS, N_CLASSES = 6, 3
+
+
+def classifier(**properties: object) -> ModelSpec:
+    return chain(
+        *(5, "gelu", N_CLASSES),
+        loss="cross_softmax",
+        blocks=(("fc1", "act1"),),
+        **properties,
+    )
+
+
+def clusters(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Samples around one corner for each class."""
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, N_CLASSES, n)
+    x = 0.3 * normal(generator, n, N_INPUTS)
+    x[np.arange(n), y] += 2
+    return x, y
+
+
+def bits(model: Model) -> dict[str, bytes]:
+    return {name: weight.tobytes() for name, weight in model.weights().items()}
+
+
+# -- training --------------------------------------------------------------------------
+
+
+def test_training_learns_and_records_every_epoch() -> None:
+    spec = classifier(epochs=3)
+    model = spec.model()
+    model.set_optimizer("adam", learning_rate=0.05)
+    model.initialize()
+    data, held_back = clusters(50), clusters(30, seed=1)
+
+    history = model.train(data, validation=held_back, epochs=10)
+
+    assert [record.epoch for record in history.epochs] == list(range(1, 11))
+    assert history.n_iterations == 10 * 7  # 50 samples, 8 at a time
+    assert not history.interrupted
+    assert history.epochs[-1].loss < history.epochs[0].loss / 4
+    assert {record.learning_rate for record in history.epochs} == {0.05}
+    assert all(record.seconds > 0 for record in history.epochs)
+    last = history.epochs[-1].validation
+    assert last == model.evaluate(held_back)
+    assert last is not None
+    assert (last.metric_name, last.n_samples) == ("accuracy", 30)
+    assert last.metric == 1.0
+    assert len(model.train(data).epochs) == 3  # the property
+
+
+def test_the_loss_of_an_epoch_counts_every_sample_once() -> None:
+    model = chain(2, batch_size=4, optimizer=("sgd", {"learning_rate": 1e-20}))
+    trained = model.initialized()
+    x, y = model.batch(10)
+
+    record = trained.train((x, y)).epochs[0]
+
+    assert record.loss == pytest.approx(trained.evaluate((x, y)).loss, rel=1e-6)
+
+
+def test_training_equals_the_same_steps_by_hand() -> None:
+    spec = classifier()
+    trained, by_hand = spec.initialized(), spec.initialized()
+    x, y = clusters(19)
+
+    history = trained.train((x, y), shuffle=False, epochs=2)
+
+    for _ in range(2):
+        for start in range(0, 19, 8):
+            by_hand.train_step(x[start : start + 8], y[start : start + 8])
+    assert bits(trained) == bits(by_hand)
+    assert history.n_iterations == 6
+
+
+def test_the_shuffled_order_comes_from_the_seed() -> None:
+    data = clusters(40)
+
+    def trained(seed: int, **given: Any) -> dict[str, bytes]:
+        model = classifier().model()
+        model.seed = seed
+        model.initialize()
+        model.set_weights(weights)
+        model.train(data, epochs=2, **given)
+        return bits(model)
+
+    weights = classifier().initialized().weights()
+    assert trained(1) == trained(1)
+    assert trained(1) != trained(2)
+    assert trained(1) != trained(1, shuffle=False)
+    assert trained(1, shuffle=False) == trained(2, shuffle=False)
+
+
+def test_two_epochs_are_not_in_one_order_but_continue_reproducibly() -> None:
+    data = clusters(40)
+    at_once, in_parts = classifier().initialized(), classifier().initialized()
+
+    at_once.train(data, epochs=2)
+    in_parts.train(data, epochs=1)
+    in_parts.train(data, epochs=1)
+
+    assert bits(at_once) == bits(in_parts)
+
+
+def test_on_epoch_can_stop_the_training() -> None:
+    model = classifier().initialized()
+    seen: list[int] = []
+
+    def stop_at_two(record: Any) -> bool:
+        seen.append(record.epoch)
+        return bool(record.epoch == 2)
+
+    history = model.train(clusters(8), epochs=9, on_epoch=stop_at_two)
+
+    assert seen == [1, 2]
+    assert len(history.epochs) == 2
+    assert not history.interrupted
+
+
+def test_a_schedule_sets_the_rate_of_each_iteration() -> None:
+    model = classifier().model()
+    model.set_learning_rate_scheduler(
+        create_schedule("step", iteration="1, 2", learning_rate="0.3, 0.2, 0.1")
+    )
+    model.initialize()
+
+    history = model.train(clusters(8), epochs=5)
+
+    assert [record.learning_rate for record in history.epochs] == [
+        0.3,
+        0.3,
+        0.2,
+        0.1,
+        0.1,
+    ]
+
+
+@pytest.mark.parametrize("when", ["in a callback", "in an iteration"])
+def test_ctrl_c_ends_training_and_leaves_a_usable_model(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "getsignal", signal.getsignal)
+    before = signal.getsignal(signal.SIGINT)
+    assert before is signal.default_int_handler, "else Ctrl-C is somebody else's"
+    model, uninterrupted = classifier().initialized(), classifier().initialized()
+    x, y = clusters(32)
+
+    def interrupt(record: Any) -> None:
+        if record.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    if when == "in a callback":
+        history = model.train((x, y), epochs=9, shuffle=False, on_epoch=interrupt)
+        assert (len(history.epochs), history.n_iterations) == (2, 8)
+    else:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        history = model.train((x, y), epochs=10**6, shuffle=False)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        assert len(history.epochs) == history.n_iterations // 4
+
+    assert history.interrupted
+    assert signal.getsignal(signal.SIGINT) is before
+    for step in range(history.n_iterations):
+        rows = slice(8 * (step % 4), 8 * (step % 4 + 1))
+        uninterrupted.train_step(x[rows], y[rows])
+    assert bits(model) == bits(uninterrupted)
+    assert not model.train((x, y), epochs=1).interrupted
+
+
+def test_a_second_ctrl_c_is_not_swallowed() -> None:
+    model = classifier().initialized()
+
+    def interrupt_twice(record: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        model.train(clusters(8), epochs=3, on_epoch=interrupt_twice)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    model.train(clusters(8))
+
+
+def test_ctrl_c_of_somebody_else_is_left_alone() -> None:
+    seen: list[int] = []
+    model = classifier().initialized()
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    mine = signal.getsignal(signal.SIGINT)
+    try:
+        history = model.train(
+            clusters(8),
+            epochs=2,
+            on_epoch=lambda record: os.kill(os.getpid(), signal.SIGINT),
+        )
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (len(history.epochs), history.interrupted, len(seen)) == (2, False, 2)
+
+
+def test_an_error_in_a_callback_gives_ctrl_c_back() -> None:
+    model = classifier().initialized()
+
+    def fail(record: Any) -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        model.train(clusters(8), on_epoch=fail)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    model.train(clusters(8))
+
+
+def test_models_in_turns_and_in_threads_do_not_disturb_each_other() -> None:
+    x, y = clusters(64)
+    alone, in_turns, beside = (classifier().initialized() for _ in range(3))
+    alone.train((x, y), epochs=5, shuffle=False)
+    for _ in range(5):
+        for start in range(0, 64, 8):
+            rows = slice(start, start + 8)
+            in_turns.train_step(x[rows], y[rows])
+            beside.train_step(x[rows], y[rows])
+            beside.predict(x)
+    assert bits(in_turns) == bits(beside) == bits(alone)
+
+    pair = [classifier().initialized() for _ in range(2)]
+    threads = [
+        threading.Thread(target=m.train, args=((x, y),), kwargs={"epochs": 20})
+        for m in pair
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    again = classifier().initialized()
+    again.train((x, y), epochs=20)
+    assert bits(pair[0]) == bits(pair[1]) == bits(again)
+
+
+def test_a_callback_may_use_the_model() -> None:
+    plain, watched = classifier().initialized(), classifier().initialized()
+    data = clusters(20)
+    plain.train(data, epochs=3)
+
+    def look(record: Any) -> None:
+        watched.predict(data[0])
+        watched.evaluate(data)
+        watched.compute_gradients(data[0][:8], data[1][:8])
+
+    watched.train(data, epochs=3, on_epoch=look)
+    assert bits(plain) == bits(watched)
+
+
+def test_a_schedule_sets_the_size_of_every_step() -> None:
+    model = chain(2).model()
+    rates = [0.5, 0.25, 0.125, 0.125]
+    model.set_learning_rate_scheduler(
+        create_schedule("step", iteration="0, 1", learning_rate="0.5, 0.25, 0.125")
+    )
+    model.initialize()
+    x, y = chain(2).batch(8)
+
+    for rate in rates:
+        before = model.weights()
+        _, gradients = model.compute_gradients(x, y)
+        model.train_step(x, y)
+        for name, weight in model.weights().items():
+            step = np.float32(rate) * gradients[name]
+            np.testing.assert_array_equal(weight, before[name] - step)
+
+    model.set_learning_rate_scheduler(None)  # that of sgd from now on
+    before, (_, gradients) = model.weights(), model.compute_gradients(x, y)
+    model.train_step(x, y)
+    step = np.float32(0.01) * gradients["fc1:bias"]
+    np.testing.assert_array_equal(
+        model.weights()["fc1:bias"], before["fc1:bias"] - step
+    )
+
+
+def test_an_optimizer_can_be_changed_before_it_is_used() -> None:
+    model = chain(2).model()
+    model.set_optimizer(create_optimizer("adam", beta1=0.5), learning_rate=0.25)
+    assert model.optimizer == create_optimizer("adam", beta1=0.5, learning_rate=0.25)
+    model.set_optimizer(model.optimizer, ["learning_rate=3", "beta2=0.5"], beta1=0.25)
+    assert model.optimizer == create_optimizer(
+        "adam", beta1=0.25, beta2=0.5, learning_rate=3
+    )
+    model.add_layer(model.layers[0], ["name=other", "input_shape=9"])
+    assert model.layers[-1]["input_shape"] == (1, 1, 9)
+    model.set_optimizer("sgd", ["momentum=0.5"], learning_rate=2)
+    assert (model.optimizer["momentum"], model.optimizer["learning_rate"]) == (0.5, 2)
+
+
+def test_several_inputs_come_as_a_dict_in_any_order() -> None:
+    def two_inputs() -> Model:
+        model = Model()
+        for name in ("left", "right"):
+            model.add_layer("input", name=name, input_shape=(1, 1, N_INPUTS))
+        model.add_layer("fully_connected", name="fc", unit=4, input_layers="left")
+        model.add_layer("fully_connected", name="fd", unit=4, input_layers="right")
+        model.add_layer("addition", name="sum", input_layers="fc, fd")
+        model.add_layer("mse", name="loss")
+        model.set_property(batch_size=8)
+        model.initialize()
+        return model
+
+    model, turned = two_inputs(), two_inputs()
+    left, right = clusters(20)[0], clusters(20, seed=1)[0]
+    y = normal(np.random.default_rng(2), 20, 4)
+
+    model.train(({"left": left, "right": right}, y), epochs=2)
+    turned.train(({"right": right.tolist(), "left": left}, y), epochs=2)
+
+    assert bits(model) == bits(turned)
+    found = model.predict({"left": left, "right": right})
+    weights = model.weights()
+    expected = left @ weights["fc:weight"] + right @ weights["fd:weight"]
+    expected += weights["fc:bias"] + weights["fd:bias"]
+    np.testing.assert_allclose(found.reshape(20, 4), expected, rtol=1e-4, atol=1e-6)
+    assert model.predict({"left": right, "right": left}).tobytes() != found.tobytes()
+
+
+# -- batches ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 5, 7])
+def test_a_smaller_batch_equals_a_model_planned_for_it(n: int) -> None:
+    large, exact = classifier().initialized(), classifier(batch_size=n).initialized()
+    x, y = clusters(n)
+
+    losses = [model.train_step(x, y) for model in (large, exact)]
+
+    # OpenBLAS takes the same path for both: the operands have the same shape.
+    assert losses[0] == losses[1]
+    assert bits(large) == bits(exact)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 3, 8])
+@pytest.mark.parametrize("n", [8, 5])
+def test_micro_batches_equal_one_batch(micro_batches: int, n: int) -> None:
+    whole = classifier().initialized()
+    split = classifier(micro_batches=micro_batches).initialized()
+    x, y = clusters(n)
+
+    expected_loss, expected = whole.compute_gradients(x, y)
+    loss, gradients = split.compute_gradients(x, y)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-5, atol=1e-7)
+    for _ in range(3):
+        assert split.train_step(x, y) == pytest.approx(whole.train_step(x, y), rel=1e-5)
+    for name, weight in split.weights().items():
+        np.testing.assert_allclose(weight, whole.weights()[name], rtol=1e-5, atol=1e-6)
+
+
+def test_micro_batches_need_less_memory() -> None:
+    whole = classifier(batch_size=64).model().make_plan().arena_bytes
+    split = classifier(batch_size=64, micro_batches=8).model().make_plan().arena_bytes
+    assert split < whole / 3
+
+
+def test_class_numbers_and_one_hot_rows_give_the_same_bits() -> None:
+    numbers, one_hot = classifier().initialized(), classifier().initialized()
+    x, y = clusters(8)
+    rows = np.eye(N_CLASSES, dtype=np.float32)[y]
+
+    for _ in range(3):
+        assert numbers.train_step(x, y) == one_hot.train_step(x, rows)
+    assert (
+        numbers.train((x, y)).epochs[0].loss == one_hot.train((x, rows)).epochs[0].loss
+    )
+    assert bits(numbers) == bits(one_hot)
+    assert numbers.evaluate((x, y)) == one_hot.evaluate((x, rows))
+
+
+def test_gradients_are_those_of_the_step_and_change_nothing() -> None:
+    model = chain(4, "tanh", 2, optimizer=("sgd", {"learning_rate": 0.5})).initialized()
+    x, y = normal(np.random.default_rng(0), 8, 6), np.zeros((8, 2), np.float32)
+    before = model.weights()
+
+    loss, gradients = model.compute_gradients(x, y)
+
+    assert bits(model) == {k: w.tobytes() for k, w in before.items()}
+    assert list(gradients) == list(before)
+    assert model.train_step(x, y) == loss
+    for name, weight in model.weights().items():
+        expected = before[name] - np.float32(0.5) * gradients[name]
+        np.testing.assert_allclose(weight, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda a: a.astype(np.float64),
+        lambda a: a.astype(np.float16).astype(object).astype(np.float16),
+        lambda a: a.tolist(),
+        lambda a: np.asfortranarray(a),
+        lambda a: np.repeat(a, 2, axis=0)[::2],
+        lambda a: a.astype(">f4"),
+        lambda a: a.reshape(-1, 1, 1, N_INPUTS),
+        lambda a: (
+            np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:]
+            .view(np.float32)
+            .reshape(a.shape)
+        ),
+    ],
+    ids="float64 float16 list fortran strided big-endian 4d unaligned".split(),
+)
+def test_any_real_array_is_taken(convert: Callable[[Any], Any]) -> None:
+    plain, given = classifier().initialized(), classifier().initialized()
+    x, y = clusters(8)
+    x = x.astype(np.float16).astype(np.float32)  # exact in every dtype below
+    for _ in range(2):
+        assert given.train_step(convert(x), y) == plain.train_step(x, y)
+    given.train((convert(x), y))
+    plain.train((x, y))
+    assert bits(given) == bits(plain)
+    assert given.predict(convert(x)).tobytes() == plain.predict(x).tobytes()
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int32", "uint64", "float64", "bool", ">i2"]
+)
+def test_class_numbers_of_any_dtype(dtype: str) -> None:
+    plain, given = classifier().initialized(), classifier().initialized()
+    x, y = clusters(8)
+    y = y % 2
+    assert given.train_step(x, y.astype(dtype)) == plain.train_step(x, y)
+    assert given.train_step(x, y.astype(dtype)[:, None]) == plain.train_step(x, y)
+    assert given.train_step(x, y.tolist()) == plain.train_step(x, y)
+
+
+# -- predicting ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 30])
+def test_predictions_for_any_number_of_samples(n: int) -> None:
+    model = classifier().initialized()
+    x, _ = clusters(n)
+
+    found = model.predict(x)
+
+    assert found.shape == (n, 1, 1, N_CLASSES)
+    np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-6)
+    for i in range(n):
+        np.testing.assert_allclose(model.predict(x[i : i + 1])[0], found[i], rtol=1e-5)
+    found[...] = 0  # a copy
+    assert model.predict(x).max() > 0
+
+
+def test_evaluation_of_values_and_of_bits() -> None:
+    spec = chain(2, batch_size=4)
+    model = spec.initialized()
+    x, y = spec.batch(10)
+    difference = model.predict(x).reshape(10, 2) - y
+
+    found = model.evaluate((x, y))
+
+    assert found.metric_name == "mean_absolute_error"
+    assert found.metric == pytest.approx(float(np.abs(difference).mean()), rel=1e-5)
+    assert found.loss == pytest.approx(float((difference**2).mean()), rel=1e-5)
+
+    one_bit = chain(1, loss="cross_sigmoid", batch_size=4).initialized()
+    inputs = x["in"]
+    truth = (one_bit.predict(inputs).reshape(-1, 1) > 0.5).astype(np.float32)
+    truth[:3] = 1 - truth[:3]
+    found = one_bit.evaluate((inputs, truth))
+    assert (found.metric_name, found.metric) == ("accuracy", pytest.approx(0.7))
+
+
+def test_evaluating_and_predicting_change_nothing() -> None:
+    model, other = classifier().initialized(), classifier().initialized()
+    data = clusters(20)
+    for _ in range(3):
+        model.evaluate(data)
+        model.predict(data[0])
+        assert model.train_step(data[0][:8], data[1][:8]) == other.train_step(
+            data[0][:8], data[1][:8]
+        )
+    assert bits(model) == bits(other)
+
+
+def test_a_dataset_is_taken_where_x_and_y_are() -> None:
+    model = classifier().initialized()
+    x, y = clusters(12)
+    assert model.evaluate(Dataset("clusters", x, y)) == model.evaluate((x, y))
+    with pytest.raises(EmptyDataError, match="no labels"):
+        model.train(Dataset("clusters", x, None))
+
+
+# -- weights ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"fc1:wieght": 0}, InvalidParameterError, "did you mean 'fc1:weight'"),
+        ({"fc1:weight": np.zeros((5, 6))}, ShapeMismatchError, r"\(6, 5\).*\(5, 6\)"),
+        ({"fc1:weight": np.zeros(30)}, ShapeMismatchError, "nothing was changed"),
+        ({"fc1:bias": [1, 2, np.nan, 4, np.inf]}, NonFiniteDataError, "2 values"),
+        ({"fc1:bias": [1e300] * 5}, NonFiniteDataError, "5 values"),
+        ({"fc1:bias": ["a"] * 5}, DataTypeError, "fc1:bias"),
+        ({"fc1:bias": [1j] * 5}, DataTypeError, "fc1:bias"),
+        ({"fc1:bias": [[1], [2, 3]]}, DataTypeError, "fc1:bias"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_weights_that_cannot_be_leave_all_as_they_were(
+    values: dict[str, Any], error: type[ArenaError], words: str
+) -> None:
+    model = classifier().initialized()
+    before = bits(model)
+    good = {"fc2:bias": np.ones(N_CLASSES)}
+
+    with pytest.raises(error, match=words):
+        model.set_weights(good | values)
+
+    assert bits(model) == before
+    model.set_weights(good)
+    assert model.weights()["fc2:bias"].tolist() == [1] * N_CLASSES
+    assert bits(model)["fc1:weight"] == before["fc1:weight"]
+
+
+def test_weights_are_copies() -> None:
+    model = classifier().initialized()
+    before = bits(model)
+    for weight in model.weights().values():
+        weight.fill(7)
+    assert bits(model) == before
+
+
+# -- errors ----------------------------------------------------------------------------
+
+GOOD_X, GOOD_Y = clusters(8)
+
+
+def with_value(array: np.ndarray, value: float) -> np.ndarray:
+    changed = array.astype(np.float32)
+    changed.reshape(-1)[-2] = value
+    return changed
+
+
+BAD_BATCHES: dict[str, tuple[Any, Any, type[Exception], str]] = {
+    "nan in x": (with_value(GOOD_X, np.nan), GOOD_Y, NonFiniteDataError, "x"),
+    "inf in x": (with_value(GOOD_X, -np.inf), GOOD_Y, NonFiniteDataError, "x"),
+    "beyond float32": (
+        GOOD_X.astype(np.float64) * 1e300,
+        GOOD_Y,
+        NonFiniteDataError,
+        "x",
+    ),
+    "nan in y": (
+        GOOD_X,
+        with_value(np.eye(3)[GOOD_Y], np.nan),
+        NonFiniteDataError,
+        "y",
+    ),
+    "nan as class": (GOOD_X, with_value(GOOD_Y, np.nan), NonFiniteDataError, "y"),
+    "too large a class": (GOOD_X, GOOD_Y + 1, LabelRangeError, r"3 classes \(0 to 2\)"),
+    "negative class": (GOOD_X, GOOD_Y - 1, LabelRangeError, "-1"),
+    "fractional class": (GOOD_X, GOOD_Y + 0.5, DataTypeError, "whole"),
+    "huge class": (GOOD_X, np.full(8, 2**64 - 1, np.uint64), LabelRangeError, "y"),
+    "too wide": (GOOD_X[:, :5], GOOD_Y, DataShapeError, r"\(8, 5\).*\(n, 6\)"),
+    "one sample alone": (GOOD_X[0], GOOD_Y[:1], DataShapeError, r"x\[None\]"),
+    "a number": (3.0, GOOD_Y, DataShapeError, "single number"),
+    "too few labels": (GOOD_X, GOOD_Y[:7], DataShapeError, "7 labels for 8 samples"),
+    "too many targets": (GOOD_X, np.zeros((8, 4)), DataShapeError, r"\(8, 3\)"),
+    "no samples": (GOOD_X[:0], GOOD_Y[:0], EmptyDataError, "no samples"),
+    "no labels": (GOOD_X, GOOD_Y[:0], DataError, "y"),
+    "strings": (GOOD_X.astype(str), GOOD_Y, DataTypeError, "real numbers"),
+    "complex": (GOOD_X + 1j, GOOD_Y, DataTypeError, "complex"),
+    "objects": (GOOD_X.astype(object), GOOD_Y, DataTypeError, "object"),
+    "dates": (GOOD_X.astype("M8[s]"), GOOD_Y, DataTypeError, "datetime"),
+    "ragged": ([[1.0], [2.0, 3.0]], GOOD_Y[:2], DataTypeError, "same shape"),
+    "none": (None, GOOD_Y, DataTypeError, "x"),
+    "unknown input": ({"inn": GOOD_X}, GOOD_Y, InvalidParameterError, "'in'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BATCHES)
+def test_bad_data_change_nothing(case: str) -> None:
+    x, y, error, words = BAD_BATCHES[case]
+    model = classifier().initialized()
+    before = bits(model)
+    for call in (
+        lambda: model.train_step(x, y),
+        lambda: model.compute_gradients(x, y),
+        lambda: model.train((x, y)),
+        lambda: model.evaluate((x, y)),
+    ):
+        with pytest.raises(error, match=words) as caught:
+            call()
+        assert isinstance(caught.value, ArenaError)
+        assert isinstance(caught.value, ValueError)
+    assert bits(model) == before
+    fresh = classifier().initialized()
+    assert model.train_step(GOOD_X, GOOD_Y) == fresh.train_step(GOOD_X, GOOD_Y)
+
+
+def test_the_place_of_a_nan_is_named() -> None:
+    model = classifier().initialized()
+    x = GOOD_X.copy()
+    x[5, 2] = np.nan
+    for call in (
+        lambda: model.train_step(x, GOOD_Y),
+        lambda: model.predict(x),
+        lambda: model.train((x, GOOD_Y)),
+    ):
+        with pytest.raises(NonFiniteDataError) as caught:
+            call()
+        assert caught.value.index == (5, 2)
+        assert caught.value.count == 1
+
+
+def test_too_large_a_batch_is_refused_with_the_numbers() -> None:
+    model = classifier().initialized()
+    with pytest.raises(DataShapeError, match=r"9 samples.*batch_size=8") as caught:
+        model.train_step(*clusters(9))
+    assert (caught.value.expected, caught.value.found) == (8, 9)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_infinite_loss_changes_no_weight(debug: bool) -> None:
+    spec = chain(4, 2, optimizer=("adam", {}), clip_grad_by_norm=1.0)
+    model, other = spec.initialized(debug=debug), spec.initialized(debug=debug)
+    x, y = spec.batch(8)
+    before = bits(model)
+    huge = np.full((8, 6), 3e38, np.float32)
+
+    with pytest.raises(NonFiniteError) as caught:
+        model.train_step(huge, y)
+    with pytest.raises(NonFiniteError):
+        model.compute_gradients(huge, y)
+    with pytest.raises(NonFiniteError):
+        model.train((huge, y))
+
+    assert isinstance(caught.value, ArithmeticError)
+    assert bits(model) == before
+    for _ in range(2):
+        assert model.train_step(x, y) == other.train_step(x, y)
+
+
+def test_every_call_before_initialize_says_so() -> None:
+    model = classifier().model()
+    x, y = clusters(8)
+    for call in (
+        lambda: model.train_step(x, y),
+        lambda: model.compute_gradients(x, y),
+        lambda: model.train((x, y)),
+        lambda: model.predict(x),
+        lambda: model.evaluate((x, y)),
+        lambda: model.weights(),
+        lambda: model.set_weights({}),
+        lambda: model.plan,
+    ):
+        with pytest.raises(NotInitializedError, match="initialize") as caught:
+            call()
+        assert isinstance(caught.value, RuntimeError)
+
+
+def test_every_change_after_initialize_is_refused() -> None:
+    model = classifier().initialized()
+    x, y = clusters(8)
+    for call in (
+        lambda: model.add_layer("mse", name="other"),
+        lambda: model.add_checkpoint_block(["fc1", "act1"]),
+        lambda: model.set_property(batch_size=9),
+        lambda: model.set_property(["micro_batches=2", "epochs=5"]),
+        lambda: model.set_property(clip_grad_by_norm=1.0),
+        lambda: model.set_property(memory_optimization=False),
+        lambda: model.set_optimizer("adam"),
+        lambda: model.initialize(),
+    ):
+        with pytest.raises(AfterInitializationError, match="new Model"):
+            call()
+    assert model.get_property("epochs") == 1
+    model.set_property(batch_size=8, epochs=2)  # 8 as before
+    assert len(model.train((x, y)).epochs) == 2
+    assert model.train_step(x, y) > 0
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, "three", True])
+def test_impossible_epochs(epochs: Any) -> None:
+    model = classifier().initialized()
+    with pytest.raises(InvalidParameterError, match="epochs"):
+        model.train(clusters(8), epochs=epochs)
+
+
+@pytest.mark.parametrize("data", [None, 3, (GOOD_X,), (GOOD_X, GOOD_Y, 1), GOOD_X])
+def test_data_that_is_no_pair(data: Any) -> None:
+    model = classifier().initialized()
+    with pytest.raises(InvalidParameterError, match=r"\(x, y\)"):
+        model.train(data)
+    with pytest.raises(InvalidParameterError, match=r"\(x, y\)"):
+        model.evaluate(data)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 2**200, 1.5, "a", None, True])
+def test_an_impossible_seed_is_refused(seed: Any) -> None:
+    model = classifier().model()
+    model.seed = seed
+    with pytest.raises(InvalidParameterError, match="seed"):
+        model.initialize()
+    model.seed = 5
+    model.initialize()
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 2**40, 2**63, 2**64 - 1, np.int64(3), np.uint64(2**64 - 1)]
+)
+def test_every_possible_seed_works(seed: int) -> None:
+    model = classifier().model()
+    model.seed = seed
+    model.initialize()
+    assert model.train(clusters(9)).n_iterations == 2
+
+
+def test_large_seeds_next_to_each_other_shuffle_differently() -> None:
+    def trained(seed: int) -> dict[str, bytes]:
+        model = classifier().model()
+        model.seed = seed
+        model.initialize()
+        model.set_weights(weights)
+        model.train(clusters(40))
+        return bits(model)
+
+    weights = classifier().initialized().weights()
+    assert trained(2**63 + 2) != trained(2**63 + 4)
+
+
+def test_memory_comes_back_with_the_model() -> None:
+    spec = chain(2048, width=2048, batch_size=8)
+    process = psutil.Process()
+    spec.initialized()  # what is loaded once, is
+    before = process.memory_info().rss
+    model = spec.initialized()
+    model.train_step(*spec.batch(8))
+    held = process.memory_info().rss - before
+    del model  # no circle that would wait for the garbage collector
+    assert held > 2**24
+    assert process.memory_info().rss - before < held / 4
+
+
+def test_more_micro_batches_than_samples() -> None:
+    model = classifier(micro_batches=9).model()
+    with pytest.raises(InvalidParameterError, match=r"micro_batches=9.*batch_size=8"):
+        model.initialize()
+
+
+HUGE = 2**40
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        chain(HUGE),
+        chain(HUGE, "relu", HUGE),
+        chain(4, width=HUGE),
+        chain(4, width=HUGE, batch_size=HUGE),
+        chain(HUGE, HUGE, HUGE, width=HUGE, batch_size=HUGE),
+        chain(4, batch_size=HUGE),
+        chain(4, batch_size=HUGE, memory_optimization=False),
+        chain(100, 100, batch_size=2**36, blocks=(("fc1", "fc2"),)),
+    ],
+    ids=range(8),
+)
+def test_huge_sizes_are_refused_before_anything_is_allocated(spec: ModelSpec) -> None:
+    model = spec.model()
+    for debug in (False, True):
+        with pytest.raises(ArenaTooLargeError) as caught:
+            model.initialize(debug=debug)
+        assert caught.value.arena_bytes > 2**40
+        assert "GiB" in str(caught.value)
+        assert isinstance(caught.value, MemoryError)
+
+
+def test_sizes_beyond_any_number_are_refused_by_name() -> None:
+    model = Model()
+    for values in ({"unit": 2**41}, {"unit": 0}, {"unit": -3}, {"unit": "1e3"}):
+        with pytest.raises(InvalidParameterError, match="unit"):
+            model.add_layer("fully_connected", name="fc", **values)
+    for batch_size in (0, -1, 2**41, 2.5, True, "many"):
+        with pytest.raises(InvalidParameterError, match="batch_size"):
+            model.set_property(batch_size=batch_size)
