@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import types
 import typing
 from typing import Any
@@ -30,6 +31,9 @@ def encode(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}
     return value
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def decode(kind: Any, value: Any, where: str = "") -> Any:
@@ -63,7 +67,7 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
 
 def _decode_fields(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), "an object", value, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     missing = sorted(hints.keys() - value.keys())
     if missing:
         raise ValueError(f"{where or 'the document'} lacks {', '.join(missing)}")
@@ -80,7 +84,7 @@ def _decode_tuple(kind: Any, value: Any, where: str) -> Any:
     named = getattr(kind, "_fields", None)
     arguments = typing.get_args(kind)
     if named:
-        hints = list(typing.get_type_hints(kind).values())
+        hints = list(_hints(kind).values())
     elif arguments[-1] is Ellipsis:
         hints = [arguments[0]] * len(value)
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import CANARY_BYTES, check_fits
-from arena_ckpt.checks import to_finite_float32, to_numbers
 from arena_ckpt.data import Dataset
 from arena_ckpt.errors import (
     AfterInitializationError,
@@ -42,6 +42,7 @@ from arena_ckpt.properties import (
     parse_properties,
     split_strings,
     unknown_property,
+    whole,
     write_properties,
 )
 from arena_ckpt.samples import Samples
@@ -66,7 +67,7 @@ MODEL_PROPERTIES = (
     ),
     Property(
         "threads",
-        POSITIVE_INT,
+        whole(1, 64),
         1,
         "processor cores that large kernels may use; results can differ in the last "
         "bits between numbers of threads, never between runs",
@@ -119,7 +120,7 @@ class Model:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
-        self._layers: list[Layer] = []
+        self._layers: dict[str, Layer] = {}
         self._blocks: list[CheckpointBlock] = []
         self._properties: dict[str, Any] = {}
         self._optimizer = create_optimizer("sgd")
@@ -154,16 +155,16 @@ class Model:
             changes = split_strings(f"layer of type {layer.type_name}", properties)
             values = dict(layer.given) | changes | values
             layer = create_layer(layer.type_name, (), **values)
-        names = [other.name for other in self._layers]
         if layer["name"] is None:
-            same = sum(1 for o in self._layers if o.type_name == layer.type_name)
-            layer = layer.with_values(name=_free_name(layer.type_name, same, names))
-        if layer.name in names:
+            same = [o for o in self.layers if o.type_name == layer.type_name]
+            name = _free_name(layer.type_name, len(same), self._layers)
+            layer = layer.with_values(name=name)
+        if layer.name in self._layers:
             raise DuplicateNameError(
                 f"a layer named {layer.name!r} already exists; names must be unique",
                 name=layer.name,
             )
-        self._layers.append(layer)
+        self._layers[layer.name] = layer
         self._graph = None
 
     def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
@@ -206,8 +207,8 @@ class Model:
             )
         name = name or _free_name("block", len(taken), taken)
         block = CheckpointBlock(layers, name)
-        check_block(block, [layer.name for layer in self._layers], self._blocks)
-        order = forward_order(self._layers)
+        check_block(block, self._layers, self._blocks)
+        order = forward_order(self.layers)
         if order is not None:
             check_consecutive(block.layers, order)
         self._blocks.append(block)
@@ -307,7 +308,7 @@ class Model:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers, as added."""
-        return tuple(self._layers)
+        return tuple(self._layers.values())
 
     @property
     def blocks(self) -> tuple[CheckpointBlock, ...]:
@@ -341,7 +342,7 @@ class Model:
         write_ini(
             path,
             properties=write_properties(MODEL_PROPERTIES, self._properties),
-            layers=self._layers,
+            layers=self.layers,
             blocks=self._blocks,
             optimizer=self._optimizer,
             schedule=self._schedule,
@@ -358,7 +359,7 @@ class Model:
         GraphError, UnknownLayerError, CheckpointBlockError
             See `arena_ckpt.graph.build_graph`.
         """
-        self._graph = build_graph(self._layers, self._blocks)
+        self._graph = build_graph(self.layers, self._blocks)
 
     def make_plan(self, *, debug: bool = False) -> MemoryPlan:
         """Return the memory plan without allocating anything.
@@ -466,9 +467,9 @@ class Model:
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
-        session = self._running("train_step")
-        _require_labels(y)
-        return session.train_step(x, y)
+        with self._working("train_step") as session:
+            _require_labels(y)
+            return session.train_step(x, y)
 
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss of a batch and copies of the weight gradients.
@@ -476,9 +477,9 @@ class Model:
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
-        session = self._running("compute_gradients")
-        _require_labels(y)
-        return session.compute_gradients(x, y)
+        with self._working("compute_gradients") as session:
+            _require_labels(y)
+            return session.compute_gradients(x, y)
 
     def train(
         self,
@@ -516,7 +517,7 @@ class Model:
         ------
         NotInitializedError, InvalidParameterError, DataError, NonFiniteError
         """
-        session = self._running("train")
+        self._running("train")
         if epochs is None:
             epochs = self.get_property("epochs")
         given = parse_properties(
@@ -528,16 +529,17 @@ class Model:
                 "the record of an epoch",
                 on_epoch=on_epoch,
             )
-        return train(
-            session,
-            self._samples(data),
-            None if validation is None else self._samples(validation),
-            epochs=given["epochs"],
-            seed=self._checked_seed(),
-            shuffle=given["shuffle"],
-            progress=progress,
-            on_epoch=on_epoch,
-        )
+        with self._working("train") as session:
+            return train(
+                session,
+                _samples(session, data),
+                None if validation is None else _samples(session, validation),
+                epochs=given["epochs"],
+                seed=self._checked_seed(),
+                shuffle=given["shuffle"],
+                progress=progress,
+                on_epoch=on_epoch,
+            )
 
     # -- inference -------------------------------------------------------------
 
@@ -547,17 +549,20 @@ class Model:
         They are probabilities where the loss is a cross entropy. Any number of samples
         is taken, `batch_size` at a time.
         """
-        return self._running("predict").predict(x)
+        with self._working("predict") as session:
+            return session.predict(x)
 
     def evaluate(self, data: XY) -> Evaluation:
         """Return loss and metric on a data set."""
-        return self._running("evaluate").evaluate(self._samples(data))
+        with self._working("evaluate") as session:
+            return session.evaluate(_samples(session, data))
 
     # -- weights ---------------------------------------------------------------
 
     def weights(self) -> dict[str, FloatArray]:
         """Return copies of the weights by name, ``"fc1:weight"``."""
-        return self._running("weights").weights()
+        with self._working("weights") as session:
+            return session.weights()
 
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite some or all weights; see `weights` for names and shapes.
@@ -571,29 +576,8 @@ class Model:
         DataTypeError, NonFiniteDataError
             An array without numbers, with NaN, or with values beyond float32.
         """
-        session = self._running("set_weights")
-        if not isinstance(values, Mapping):
-            raise InvalidParameterError(
-                f"the weights are a {type(values).__name__}; give a dict from names to "
-                "arrays, like the one that weights() returns"
-            )
-        arrays = {}
-        for name, value in values.items():
-            label = f"weight {name!r}"
-            arrays[name] = to_finite_float32(to_numbers(value, label), label)
-        session.set_weights(arrays)
-
-    def _samples(self, data: XY) -> Samples:
-        session = self._running("this")
-        if isinstance(data, Dataset):
-            data = (data.x, data.y)
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise InvalidParameterError(
-                f"data is a {type(data).__name__}; expected (x, y) or a Dataset"
-            )
-        x, y = data
-        _require_labels(y)
-        return session.samples(x, y)
+        with self._working("set_weights") as session:
+            session.set_weights(values)
 
     def _checked_seed(self) -> int:
         seed = self.seed
@@ -614,7 +598,7 @@ class Model:
                 "the same way and give it the weights: other.set_weights(weights())"
             )
         return self.__dict__ | {  # adding to a copy adds to the copy alone
-            "_layers": list(self._layers),
+            "_layers": dict(self._layers),
             "_blocks": list(self._blocks),
             "_properties": dict(self._properties),
         }
@@ -626,6 +610,20 @@ class Model:
             )
         return self._session
 
+    @contextmanager
+    def _working(self, what: str) -> Iterator[Session]:
+        """Give the session to one thread at a time."""
+        session = self._running(what)
+        if not session.lock.acquire(blocking=False):
+            raise StateError(
+                f"{what}: another thread is using this model, and both would write "
+                "into one arena; let them take turns, or build a model for each"
+            )
+        try:
+            yield session
+        finally:
+            session.lock.release()
+
     def _require_before(self, message: str) -> None:
         if self._session is not None:
             raise AfterInitializationError(
@@ -633,12 +631,24 @@ class Model:
             )
 
 
+def _samples(session: Session, data: XY) -> Samples:
+    if isinstance(data, Dataset):
+        data = (data.x, data.y)
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise InvalidParameterError(
+            f"data is a {type(data).__name__}; expected (x, y) or a Dataset"
+        )
+    x, y = data
+    _require_labels(y)
+    return session.samples(x, y)
+
+
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
 
 
-def _free_name(stem: str, start: int, taken: Sequence[str]) -> str:
+def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:
     number = start
     while f"{stem}{number}" in taken:
         number += 1

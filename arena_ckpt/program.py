@@ -152,6 +152,7 @@ class Program:
         calls = _fuse_bias(
             [(e.step, call) for e in views.plan.executions for call in self._calls(e)]
         )
+        calls += self._count_iteration(calls)
         self._table, self._blocks = _link([call for _, call in calls], report)
         self._address = self._table.ctypes.data
         n_steps = len(views.plan.steps)
@@ -184,6 +185,14 @@ class Program:
             calls = node.layer.calc_derivative(tensors)
             return [*calls, *_totals(execution, tensors)]
         return self._apply(node, tensors)
+
+    def _count_iteration(self, calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
+        """Count the iteration with its last update: both or neither are interrupted."""
+        last = self._views.plan.executions[-1]
+        if last.phase is not Phase.APPLY_GRADIENT:
+            return []
+        counter = self._control(Control.ITERATION)
+        return [(last.step, Call(elementwise.count_up, (counter,)))]
 
     def _control(self, place: Control, length: int = 1) -> Doubles:
         return self._views.control[place : place + length]

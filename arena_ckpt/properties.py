@@ -15,6 +15,9 @@ from typing import Any
 
 from arena_ckpt.errors import InvalidParameterError, UnknownPropertyError
 
+LONGEST_SHOWN = 200
+"""Characters of a value that a message repeats."""
+
 LARGEST_INT = 2**40
 """Whole numbers beyond this are refused, so that products of two cannot overflow."""
 
@@ -92,7 +95,7 @@ def _parse_shape(value: object) -> tuple[int, int, int]:
         value.split(":")
         if isinstance(value, str)
         else list(value)
-        if isinstance(value, Iterable)
+        if isinstance(value, Iterable) and not isinstance(value, Mapping)
         else [value]
     )
     if len(parts) == 4 and str(parts[0]).strip() == "1":
@@ -120,8 +123,10 @@ def _parse_list(parse_item: Callable[[object], Any]) -> Callable[[object], Any]:
 
 
 def _parse_name(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        raise ValueError
     name = str(value).strip()
-    if not name or any(c in name for c in ",=[]\n\r#;:"):
+    if not name.isprintable() or not name or any(c in name for c in ",=[]#;:"):
         raise ValueError
     return name
 
@@ -132,6 +137,14 @@ def _write_list(values: tuple[Any, ...]) -> str:
 
 def _write_number(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def whole(least: int, most: int) -> Kind:
+    """Return the kind of a whole number from `least` to `most`."""
+    return Kind(
+        f"a whole number from {least} to {most}",
+        _where(_parse_int, lambda v: least <= v <= most),
+    )
 
 
 def choice(*options: str) -> Kind:
@@ -147,12 +160,8 @@ def choice(*options: str) -> Kind:
 
 
 BOOLEAN = Kind("true or false", _parse_bool, lambda v: "true" if v else "false")
-POSITIVE_INT = Kind(
-    f"a whole number from 1 to {LARGEST_INT}", _where(_parse_int, lambda v: v > 0)
-)
-COUNT = Kind(
-    f"a whole number from 0 to {LARGEST_INT}", _where(_parse_int, lambda v: v >= 0)
-)
+POSITIVE_INT = whole(1, LARGEST_INT)
+COUNT = whole(0, LARGEST_INT)
 REAL = Kind("a finite number", _parse_real, repr)
 POSITIVE_REAL = Kind("a number above 0", _where(_parse_real, lambda v: v > 0), repr)
 NONNEGATIVE_REAL = Kind(
@@ -168,7 +177,7 @@ SHAPE = Kind(
     _parse_shape,
     lambda shape: ":".join(str(size) for size in shape),
 )
-NAME = Kind("a name without any of , = [ ] # ; : or line breaks", _parse_name)
+NAME = Kind("a printable name without any of , = [ ] # ; :", _parse_name)
 NAMES = Kind("names, separated by commas", _parse_list(_parse_name), _write_list)
 POSITIVE_REALS = Kind(
     "numbers above 0, separated by commas",
@@ -193,6 +202,12 @@ def split_strings(owner: str, strings: Iterable[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     if isinstance(strings, str):
         strings = [strings]
+    if not isinstance(strings, Iterable):
+        raise InvalidParameterError(
+            f"{owner}: {_show(strings)} is no list of properties; write them as "
+            "['key=value', …] or as keyword arguments",
+            owner=owner,
+        )
     for string in strings:
         key, equals, value = str(string).partition("=")
         key = key.strip().lower()
@@ -254,12 +269,23 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
         return declared.kind.parse(value)
     except (ValueError, TypeError, OverflowError):
         raise InvalidParameterError(
-            f"{owner}: {declared.name}={value} is not possible; expected "
+            f"{owner}: {declared.name}={_show(value)} is not possible; expected "
             f"{declared.kind.expects}",
             owner=owner,
             property=declared.name,
             value=value,
         ) from None
+
+
+def _show(value: object) -> str:
+    """Write a value for a message, not all of it where it is long."""
+    try:
+        text = str(value)
+        if not text.strip():
+            text = repr(value)
+    except ValueError:  # Python refuses to write whole numbers of thousands of digits
+        return f"a {type(value).__name__} of many digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def unknown_property(
@@ -278,8 +304,9 @@ def unknown_property(
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"``, or nothing where nothing is near."""
-    matches = difflib.get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    lowered = {str(name).lower(): name for name in known}
+    matches = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
+    return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 
 def write_properties(

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.checks import check_labels, check_samples
-from arena_ckpt.errors import DataShapeError, InvalidParameterError, NonFiniteDataError
+from arena_ckpt.errors import (
+    DataShapeError,
+    InvalidParameterError,
+    LabelRangeError,
+    NonFiniteDataError,
+)
+from arena_ckpt.layers.loss import Loss
 from arena_ckpt.properties import nearest
 
 Shape = tuple[int, int, int]
@@ -44,7 +50,7 @@ class Samples:
         *,
         inputs: Mapping[str, Shape],
         output_shape: Shape,
-        takes_class_numbers: bool,
+        loss: Loss,
         look_for_nonfinite: bool = True,
     ) -> Samples:
         """Check and convert what a user gives.
@@ -58,8 +64,8 @@ class Samples:
         inputs : mapping
             Shapes of the input layers.
         output_shape : Shape
-        takes_class_numbers : bool
-            The loss accepts one class number for each sample.
+        loss : Loss
+            Says which labels there can be.
         look_for_nonfinite : bool
             False leaves that to the caller, where the arrays need no conversion.
 
@@ -88,12 +94,14 @@ class Samples:
         labels = None
         if y is not None:
             labels = y
-            sparse = takes_class_numbers and output_shape[:2] == (1, 1)
+            sparse = loss.takes_class_numbers and output_shape[:2] == (1, 1)
             if look_for_nonfinite or not (
                 (_is_ready(y, units) and len(y) == n_samples)
                 or (sparse and _are_ready_class_numbers(y, n_samples, units))
             ):
                 labels = check_labels(y, n_samples, units, sparse=sparse)
+            if loss.takes_probabilities:
+                _check_probabilities(labels)
         n_classes = None
         if look_for_nonfinite and labels is not None and _are_classes(labels):
             n_classes = units
@@ -142,6 +150,19 @@ class Samples:
                 index=tuple(int(i) for i in where[0]),
                 count=len(where),
             )
+
+
+def _check_probabilities(labels: npt.NDArray[Any]) -> None:
+    """Refuse values outside [0, 1]; NaN is left to the checks for that."""
+    if labels.ndim != 2 or not (labels.min() < 0 or labels.max() > 1):
+        return
+    index = tuple(int(i) for i in np.argwhere((labels < 0) | (labels > 1))[0])
+    raise LabelRangeError(
+        f"y[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy labels "
+        "are probabilities from 0 to 1 (one-hot rows, or one class number a sample)",
+        index=index,
+        value=float(labels[index]),
+    )
 
 
 def _by_input(x: Any, inputs: Mapping[str, Shape]) -> dict[str, Any]:

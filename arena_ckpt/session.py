@@ -9,6 +9,7 @@ run in native code, hence an interrupt is only seen between them.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
+from arena_ckpt.checks import to_finite_float32, to_numbers
 from arena_ckpt.debug import DebugRunner
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
-    NonFiniteDataError,
     NonFiniteError,
     ShapeMismatchError,
 )
@@ -40,6 +41,11 @@ from arena_ckpt.schedules import Schedule
 from arena_ckpt.tensors import Control, TensorKind
 
 FloatArray = npt.NDArray[np.float32]
+
+MOST_PASSES = 16
+"""Programs kept for different numbers of samples."""
+
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +112,13 @@ class Session:
         self.plan = plan
         self.optimizer = optimizer
         self.schedule = schedule
-        self.iteration = 0
         self.arena = Arena(plan.arena_bytes)
         self.views = TensorViews(plan, self.arena)
         self._max_norm = max_norm
         self._threads = threads
         self._control = self.views.control
+        self._control.fill(0)
+        self.lock = threading.RLock()
         self._passes: dict[tuple[int, bool], Pass] = {}
         loss = graph.loss.layer
         assert isinstance(loss, Loss)
@@ -151,9 +158,14 @@ class Session:
             An unknown name.
         ShapeMismatchError
             An array of another shape.
-        NonFiniteDataError
-            NaN or infinity.
+        DataTypeError, NonFiniteDataError
+            An array without numbers, with NaN, or with values beyond float32.
         """
+        if not isinstance(values, Mapping):
+            raise InvalidParameterError(
+                f"the weights are a {type(values).__name__}; give a dict from names to "
+                "arrays, like the one that weights() returns"
+            )
         checked = {}
         for name, value in values.items():
             if name not in self._weights:
@@ -162,28 +174,26 @@ class Session:
                     f"has {', '.join(self._weights)}",
                     weight=name,
                 )
-            view = self._weights[name]
-            array = np.asarray(value, dtype=np.float32)
-            if array.shape != view.shape:
+            label, shape = f"weight {name!r}", self._weights[name].shape
+            array = to_numbers(value, label)
+            if array.shape != shape:
                 raise ShapeMismatchError(
-                    f"weight {name!r} has shape {view.shape}, the given array "
-                    f"{array.shape}; nothing was changed",
+                    f"{label} has shape {shape}, the given array {array.shape}; "
+                    "nothing was changed",
                     weight=name,
-                    expected=view.shape,
+                    expected=shape,
                     found=array.shape,
                 )
-            if not np.isfinite(array).all():
-                raise NonFiniteDataError(
-                    f"the array for weight {name!r} has "
-                    f"{np.count_nonzero(~np.isfinite(array)):,} values that are NaN or "
-                    "infinite; nothing was changed",
-                    weight=name,
-                )
-            checked[name] = array
+            checked[name] = to_finite_float32(array, label)
         for name, array in checked.items():
             self._weights[name][...] = array
 
     # -- iterations ------------------------------------------------------------
+
+    @property
+    def iteration(self) -> int:
+        """Updates made so far; counted by the last kernel of each iteration."""
+        return int(self._control[Control.ITERATION])
 
     @property
     def learning_rate(self) -> float:
@@ -199,7 +209,7 @@ class Session:
             y,
             inputs=self.inputs,
             output_shape=self.output_shape,
-            takes_class_numbers=self.loss_layer.takes_class_numbers,
+            loss=self.loss_layer,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -229,9 +239,7 @@ class Session:
         NonFiniteDataError, NonFiniteError
             The weights are as they were before the call.
         """
-        loss = self._run(samples, rows, check, None)
-        self.iteration += 1
-        return loss
+        return self._run(samples, rows, check, None)
 
     def _run(
         self,
@@ -242,6 +250,7 @@ class Session:
     ) -> float:
         n_total = samples.n_samples if rows is None else len(rows)
         scale = self.loss_layer.sample_scale(self.output_shape, n_total)
+        self._set_hyperparameters()
         self._begin(scale)
         n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
         for start in range(0, n_total, self.pass_samples):
@@ -261,15 +270,25 @@ class Session:
             self._steps(one, n_pass, len(self.plan.steps))
         return float(self._control[Control.LOSS])
 
+    def _set_hyperparameters(self) -> None:
+        rate = self.learning_rate
+        if not rate <= _LARGEST_FLOAT:
+            raise NonFiniteError(
+                f"the learning rate is {rate:g} in iteration {self.iteration}, beyond "
+                "float32; no weight was changed. Look at the learning-rate scheduler",
+                learning_rate=rate,
+                iteration=self.iteration,
+            )
+        hyper = self.optimizer.hyperparameters(self.iteration, rate)
+        for place, value in enumerate(hyper, start=Control.HYPER):
+            self._control[place] = value
+
     def _begin(self, scale: float) -> None:
         set_blas_threads(self._threads)
         if self._debug:
             self._debug.begin()
-        hyper = self.optimizer.hyperparameters(self.iteration, self.learning_rate)
         self._control[Control.LOSS] = 0.0
         self._control[Control.SCALE] = scale
-        for place, value in enumerate(hyper, start=Control.HYPER):
-            self._control[place] = value
 
     def _pass(self, n_samples: int, add: bool, report: Report | None = None) -> Pass:
         key = n_samples, add
@@ -285,6 +304,9 @@ class Session:
             )
             names = [f"{name}:out0" for name in self.inputs]
             label = f"{self.graph.loss.name}:label"
+            if len(self._passes) > MOST_PASSES:
+                # The one for a whole batch was made first, and stays.
+                del self._passes[list(self._passes)[1]]
             self._passes[key] = Pass(program, self.views, n_samples, names, label)
         return self._passes[key]
 
@@ -319,6 +341,16 @@ class Session:
             return
         if self._debug:
             self._debug.roll_back()
+        broken = [n for n, w in self._weights.items() if not np.isfinite(w).all()]
+        if broken:
+            raise NonFiniteError(
+                f"the loss is {loss} in iteration {self.iteration}, because an earlier "
+                f"one has left NaN or infinity in {', '.join(broken)}; set these "
+                "weights anew, and lower the learning rate or clip gradients",
+                loss=loss,
+                iteration=self.iteration,
+                weights=tuple(broken),
+            )
         raise NonFiniteError(
             f"the loss is {loss} in iteration {self.iteration} (learning rate "
             f"{self.learning_rate:g}); no weight was changed by this iteration. Lower "
@@ -336,7 +368,7 @@ class Session:
             y,
             inputs=self.inputs,
             output_shape=self.output_shape,
-            takes_class_numbers=self.loss_layer.takes_class_numbers,
+            loss=self.loss_layer,
             look_for_nonfinite=False,
         )
         if samples.n_samples > self.plan.batch_size:

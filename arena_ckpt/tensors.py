@@ -22,6 +22,7 @@ class Control(enum.IntEnum):
     FRACTION = 2
     SQUARE_NORM = 3
     NONFINITE = 4
+    ITERATION = 5
     HYPER = 8
     LENGTH = 16
 

@@ -332,7 +332,7 @@ def write_mnist(folder: Path, images_name: str, labels_name: str) -> None:
     labels = np.array([7, 3], np.uint8)
     for name, array in ((images_name, images), (labels_name, labels)):
         data = idx_bytes(array)
-        packed = gzip.compress(data) if name.endswith(".gz") else data
+        packed = gzip.compress(data, mtime=0) if name.endswith(".gz") else data
         (folder / name).write_bytes(packed)
 
 
@@ -440,7 +440,7 @@ def test_csv_labels_stand_in_any_column(
 
 def test_csv_labels_with_fractions_are_targets(tmp_path: Path) -> None:
     path = tmp_path / "d.csv.gz"
-    path.write_bytes(gzip.compress(b"1,0.5\n2,1\n"))
+    path.write_bytes(gzip.compress(b"1,0.5\n2,1\n", mtime=0))
     y = open_data(path).y
     assert y is not None
     assert (y.dtype, y.tolist()) == (np.float32, [[0.5], [1.0]])

@@ -155,8 +155,9 @@ def test_impossible_values_are_named(kind: str, bad: object) -> None:
         parse(**{kind: bad})
 
     error: Any = caught.value
+    shown = bad if str(bad).strip() else repr(bad)
     assert str(error) == (
-        f"thing: {kind}={bad} is not possible; expected {KINDS[kind].expects}"
+        f"thing: {kind}={shown} is not possible; expected {KINDS[kind].expects}"
     )
     assert (error.owner, error.property) == ("thing", kind)
     assert error.value is bad

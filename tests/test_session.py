@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -28,7 +30,9 @@ from arena_ckpt.errors import (
     NonFiniteError,
     NotInitializedError,
     ShapeMismatchError,
+    StateError,
 )
+from arena_ckpt.session import MOST_PASSES
 
 N_INPUTS, N_CLASSES = 6, 3
 
@@ -813,3 +817,107 @@ def test_sizes_beyond_any_number_are_refused_by_name() -> None:
     for batch_size in (0, -1, 2**41, 2.5, True, "many"):
         with pytest.raises(InvalidParameterError, match="batch_size"):
             model.set_property(batch_size=batch_size)
+
+
+# -- what two threads, wild rates and many sizes must not break ------------------------
+
+
+def test_a_model_in_use_by_one_thread_is_refused_to_another() -> None:
+    model = classifier().initialized()
+    data, caught = clusters(16), []
+
+    def intrude() -> None:
+        for call in (model.weights, lambda: model.predict(data[0])):
+            with pytest.raises(StateError, match="another thread") as error:
+                call()
+            caught.append(error)
+
+    def on_epoch(record: object) -> None:
+        thread = threading.Thread(target=intrude)
+        thread.start()
+        thread.join()
+
+    model.train(data, epochs=1, on_epoch=on_epoch)
+
+    assert len(caught) == 2
+    assert model.predict(data[0]).shape == (16, 1, 1, N_CLASSES)
+
+
+def test_a_learning_rate_beyond_float32_stops_before_the_step() -> None:
+    model = classifier().initialized()
+    model.set_learning_rate_scheduler(
+        create_schedule(
+            "exponential", learning_rate=1.0, decay_rate=1e300, decay_steps=1
+        )
+    )
+    x, y = clusters(8)
+    model.train_step(x, y)
+    before = bits(model)
+
+    with pytest.raises(NonFiniteError, match="learning rate is 1e\\+300"):
+        model.train_step(x, y)
+
+    assert bits(model) == before
+    assert np.isfinite(model.predict(x)).all()
+
+
+def test_weights_that_broke_earlier_are_named() -> None:
+    model = classifier().initialized()
+    x, y = clusters(8)
+    session: Any = model._session
+    session.views.named("fc1:weight").fill(np.nan)
+
+    with pytest.raises(NonFiniteError, match=r"earlier one has left NaN.*fc1:weight"):
+        model.train_step(x, y)
+
+
+def test_labels_of_a_cross_entropy_are_probabilities() -> None:
+    model = classifier().initialized()
+    x, y = clusters(8)
+    rows = np.eye(N_CLASSES, dtype=np.float32)[y]
+    rows[3, 1] = 7
+
+    for call in (model.train_step, lambda x, y: model.train((x, y))):
+        with pytest.raises(LabelRangeError, match=r"y\[3, 1\] is 7") as caught:
+            call(x, rows)
+        assert caught.value.index == (3, 1)
+
+
+def test_iterations_are_counted_by_their_last_update() -> None:
+    for properties in ({}, {"micro_batches": 2}, {"clip_grad_by_norm": 1.0}):
+        model = classifier(**properties).initialized()
+        session: Any = model._session
+        x, y = clusters(8)
+        for n in range(3):
+            assert session.iteration == n
+            model.compute_gradients(x, y)
+            model.evaluate((x, y))
+            assert session.iteration == n
+            model.train_step(x, y)
+
+
+def test_programs_for_many_sizes_are_not_kept_for_ever() -> None:
+    model = classifier(batch_size=64).initialized()
+    x, y = clusters(64)
+    for n in range(1, 65):
+        model.train_step(x[:n], y[:n])
+    session: Any = model._session
+
+    assert len(session._passes) <= MOST_PASSES + 1
+    assert (64, False) in session._passes
+
+
+def test_a_model_can_be_copied_until_it_is_initialized() -> None:
+    model = classifier().model()
+    twin = pickle.loads(pickle.dumps(model))
+    deep = copy.deepcopy(model)
+    x, y = clusters(8)
+
+    losses = []
+    for one in (model, twin, deep):
+        one.initialize()
+        losses.append(one.train_step(x, y))
+
+    assert losses[0] == losses[1] == losses[2]
+    with pytest.raises(StateError, match="cannot be copied or pickled"):
+        copy.copy(model)

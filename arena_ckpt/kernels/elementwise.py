@@ -55,6 +55,12 @@ def fill_doubles(value: float, y: Doubles) -> None:
 
 
 @kernel
+def count_up(counter: Doubles) -> None:
+    """``counter[0] += 1``."""
+    counter[0] += 1.0
+
+
+@kernel
 def one_hot(labels: Integers, y: Matrix) -> None:
     """``y[r, c] = 1 if labels[r] == c else 0``; a label of no column gives zeros."""
     for r in range(y.shape[0]):

@@ -205,6 +205,9 @@ class Layer(ABC):
     def __repr__(self) -> str:
         return f"{self.type_name}({self.name!r})"
 
+    def __reduce__(self) -> tuple[type[Layer], tuple[dict[str, Any]]]:
+        return type(self), (dict(self.given),)
+
     @property
     def is_trainable(self) -> bool:
         """False only where ``trainable=false`` was set."""

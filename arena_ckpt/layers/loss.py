@@ -30,6 +30,9 @@ class Loss(Layer):
     takes_class_numbers: ClassVar[bool] = False
     """One class number per sample may stand for a one-hot label."""
 
+    takes_probabilities: ClassVar[bool] = False
+    """Labels outside [0, 1] would leave the loss without a lower bound."""
+
     prediction_is_view: ClassVar[bool] = False
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
@@ -82,6 +85,7 @@ class CrossEntropySoftmax(Loss):
     """Cross entropy after a softmax over the last axis; the mean over samples."""
 
     type_name = "cross_softmax"
+    takes_probabilities = True
     takes_class_numbers = True
 
     def sample_scale(self, shape: Shape, n_samples: int) -> float:
@@ -114,6 +118,7 @@ class CrossEntropySigmoid(Loss):
     """Binary cross entropy after a sigmoid, for each element; the mean over samples."""
 
     type_name = "cross_sigmoid"
+    takes_probabilities = True
 
     def sample_scale(self, shape: Shape, n_samples: int) -> float:
         """One part of all samples."""
