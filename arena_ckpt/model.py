@@ -32,7 +32,8 @@ from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import Optimizer, create_optimizer
-from arena_ckpt.plan import MemoryPlan, make_plan
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planner import make_plan
 from arena_ckpt.progress import compile_progress
 from arena_ckpt.properties import (
     BOOLEAN,

@@ -12,21 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocate import allocate
 from arena_ckpt.allocate.bounds import live_bytes
 from arena_ckpt.allocate.validate import check_layout
 from arena_ckpt.codec import decode, encode
-from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanFormatError
-from arena_ckpt.graph import CheckpointBlock, Graph
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.liveness import Liveness, analyze
+from arena_ckpt.errors import LayoutError, PlanFormatError
+from arena_ckpt.graph import CheckpointBlock
 from arena_ckpt.tensors import Execution, TensorKind, TensorLife
-from arena_ckpt.timeline import ExecutionOrder, Step, Timeline, build_timeline
-from arena_ckpt.units import ALIGNMENT_BYTES, align_up, format_bytes
+from arena_ckpt.timeline import ExecutionOrder, Step
+from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
 PLAN_VERSION = 1
-LARGEST_PLAN_BYTES = 2**60
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,157 +293,3 @@ def _named_layers(plan: MemoryPlan) -> Iterator[str]:
     yield from (step.layer for step in plan.steps if step)
     yield from (execution.layer for execution in plan.executions)
     yield from (tensor.layer for tensor in plan.tensors if tensor.layer)
-
-
-def make_plan(
-    graph: Graph,
-    *,
-    batch_size: int,
-    micro_batches: int = 1,
-    state_names: tuple[str, ...] = (),
-    clip: bool = False,
-    share_memory: bool = True,
-    canary_bytes: int = 0,
-) -> MemoryPlan:
-    """Plan one training iteration.
-
-    Parameters
-    ----------
-    graph : Graph
-    batch_size : int
-        Samples of one iteration.
-    micro_batches : int
-        Passes it is split into; their gradients are added up.
-    state_names : tuple of str
-        Tensors that the optimizer keeps for each weight.
-    clip : bool
-        Gradients are clipped by their global norm, so all of them live until the end.
-    share_memory : bool
-        False gives every tensor bytes of its own: for comparison.
-    canary_bytes : int
-        Guard space behind each buffer.
-
-    Returns
-    -------
-    MemoryPlan
-
-    Raises
-    ------
-    ArenaTooLargeError
-        Sizes that no machine has; nothing is allocated here in any case.
-    """
-    timeline = build_timeline(graph, defer_updates=clip or micro_batches > 1, clip=clip)
-    liveness = analyze(
-        graph,
-        timeline,
-        batch_size=-(-batch_size // micro_batches),
-        state_names=state_names,
-        keep_gradients=micro_batches > 1,
-        share_memory=share_memory,
-    )
-    naive_bytes = sum(
-        align_up(tensor.size_bytes, ALIGNMENT_BYTES) for tensor in liveness.tensors
-    )
-    if naive_bytes > LARGEST_PLAN_BYTES:
-        largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
-        raise ArenaTooLargeError(
-            f"the tensors of this model take {format_bytes(naive_bytes)} together, "
-            f"{largest.name} alone {format_bytes(largest.size_bytes)}; make batch_size "
-            "or that layer smaller",
-            arena_bytes=naive_bytes,
-            tensor=largest.name,
-        )
-    ranges = [
-        _range_of(liveness, group, len(timeline.steps), share_memory)
-        for group in liveness.groups
-    ]
-    sizes = [liveness.tensors[group[0]].size_bytes for group in liveness.groups]
-    layout = allocate(
-        [start for start, _ in ranges],
-        [stop for _, stop in ranges],
-        [size + canary_bytes for size in sizes],
-        alignment=ALIGNMENT_BYTES,
-    )
-    buffers = []
-    for group, (start, stop), size, offset in zip(
-        liveness.groups, ranges, sizes, layout.offsets, strict=True
-    ):
-        main = max((liveness.tensors[i] for i in group), key=lambda t: t.stop - t.start)
-        buffers.append(Buffer(main.name, main.kind, start, stop, offset, size, group))
-    return MemoryPlan(
-        arena_bytes=layout.height_bytes,
-        live_lower_bound_bytes=layout.lower_bound_bytes,
-        local_lower_bound_bytes=_local_lower_bound(liveness, timeline, canary_bytes),
-        naive_bytes=naive_bytes,
-        execution_order=timeline.execution_order,
-        buffers=tuple(buffers),
-        tensors=liveness.tensors,
-        executions=liveness.executions,
-        layers=_plan_layers(graph),
-        blocks=graph.blocks,
-        steps=timeline.steps,
-        n_forward=timeline.n_forward,
-        n_pass=timeline.n_pass,
-        batch_size=batch_size,
-        micro_batches=micro_batches,
-        alignment_bytes=ALIGNMENT_BYTES,
-        canary_bytes=canary_bytes,
-        allocator=layout.engine,
-    )
-
-
-def _range_of(
-    liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
-) -> tuple[int, int]:
-    """Return the steps in which a group's bytes matter; all of them without reuse."""
-    if not share_memory:
-        return 0, n_steps
-    members = [liveness.tensors[i] for i in group]
-    return min(t.start for t in members), max(t.stop for t in members)
-
-
-def _local_lower_bound(
-    liveness: Liveness, timeline: Timeline, canary_bytes: int
-) -> int:
-    """Return the weights and states plus what the hungriest single step touches."""
-    n_steps = len(timeline.steps)
-    group_of = {i: group for group in liveness.groups for i in group}
-    taken = {
-        group: align_up(
-            liveness.tensors[group[0]].size_bytes + canary_bytes, ALIGNMENT_BYTES
-        )
-        for group in liveness.groups
-    }
-    always = {
-        (index,)
-        for index, tensor in enumerate(liveness.tensors)
-        if tensor.kind in _ALWAYS_LIVE and (tensor.start, tensor.stop) == (0, n_steps)
-    }
-    always_bytes = sum(taken[group] for group in sorted(always))
-    largest = 0
-    for execution in liveness.executions:
-        touched = {group_of[o.tensor] for o in execution.operands} - always
-        largest = max(largest, sum(taken[group] for group in sorted(touched)))
-    return always_bytes + largest
-
-
-_ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
-
-
-def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
-    return tuple(
-        PlanLayer(
-            name=node.name,
-            type_name=node.layer.type_name,
-            inputs=node.inputs,
-            weights=tuple(weight.name for weight in node.spec.weights),
-            is_trainable=node.layer.is_trainable,
-            is_loss=node.layer.is_loss,
-            output_shape=node.spec.output_shape,
-            in_place=any(
-                offer.phase is Phase.FORWARD and "in0" in offer.operands
-                for offer in node.spec.in_place
-            ),
-        )
-        for node in graph.nodes
-    )

@@ -15,7 +15,8 @@ from strategies import ModelSpec, chain, chains, dags
 
 from arena_ckpt import Model
 from arena_ckpt.errors import PlanFormatError
-from arena_ckpt.plan import PLAN_FORMAT, MemoryPlan, make_plan
+from arena_ckpt.plan import PLAN_FORMAT, MemoryPlan
+from arena_ckpt.planner import make_plan
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.tensors import TensorKind
 

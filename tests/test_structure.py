@@ -27,6 +27,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("liveness",),
     ("allocate",),
     ("plan",),
+    ("planner",),
     ("arena",),
     ("optimizers", "initializers"),
     ("program",),
