@@ -290,7 +290,7 @@ def test_train_prints_a_line_per_epoch_and_the_result() -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert sum(line.startswith("epoch ") for line in lines) == 2
-    assert "trained 2 epochs (90 iterations)" in lines
+    assert "trained 2 epochs (24 iterations)" in lines
     assert "accuracy" in lines[-1]
     assert lines[-1].startswith("validation data: loss")
 

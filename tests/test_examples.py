@@ -36,7 +36,7 @@ def test_every_call_gives_a_new_model_and_the_same_data() -> None:
 def test_digits_are_read_with_95_percent(seed: int) -> None:
     example = load_example("digits_mlp")
     assert (example.data.n_samples, example.validation.n_samples) == (1438, 359)
-    assert len(example.model.blocks) == 1
+    assert len(example.model.blocks) == 3
     example.model.seed = seed
     example.model.initialize()
     example.model.train(example.data, progress=False)

@@ -1,31 +1,30 @@
 #!/usr/bin/env bash
 # Sets up .venv from nothing but Python 3.11 or newer, trains a small network on real
-# data in one planned arena, and shows what its checkpoint block does to the memory.
+# data in one planned arena, and shows what its checkpoint blocks do to the memory.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 setup_env ""
 
 run() { .venv/bin/arena-ckpt "$@"; }
-model=(digits_mlp --batch-size 256)
 weights="$(mktemp -d)"
 trap 'rm -rf "$weights"' EXIT
 
 cat <<'TEXT'
 == The memory of one training iteration, planned before anything is allocated.
    Inside a checkpoint block, activations are dropped and computed again later.
-$ arena-ckpt plan digits_mlp --batch-size 256 --brief
+$ arena-ckpt plan digits_mlp --brief
 TEXT
-run plan "${model[@]}" --brief
+run plan digits_mlp --brief
 
 cat <<'TEXT'
 == Training on handwritten digits, in that arena. The first run ever compiles the
    kernels, which can take half a minute; later runs load them from disk.
-$ arena-ckpt train digits_mlp --batch-size 256 --quiet
+$ arena-ckpt train digits_mlp --quiet
 TEXT
-run train "${model[@]}" --quiet --save-weights "$weights/with.npz" | grep -v "^weights"
+run train digits_mlp --quiet --save-weights "$weights/with.npz" | grep -v "^weights"
 echo
-echo "== The same without the block: more memory, and not one bit of the weights differs."
-run train "${model[@]}" --quiet --no-blocks --save-weights "$weights/without.npz" |
+echo "== The same without the blocks: more memory, and not one bit of the weights differs."
+run train digits_mlp --quiet --no-blocks --save-weights "$weights/without.npz" |
     grep -v "^weights"
 if cmp -s "$weights/with.npz" "$weights/without.npz"; then
     echo "weights:         the same, bit for bit"

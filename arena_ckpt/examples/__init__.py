@@ -18,8 +18,8 @@ __all__ = ["EXAMPLES", "Example", "load_example"]
 
 EXAMPLES: dict[str, str] = {
     "digits_mlp": (
-        "handwritten digits of 8 × 8 pixels, 64-128-128-64-10 with relu, adam and one "
-        "checkpoint block; reaches more than 95 % in seconds"
+        "handwritten digits of 8 × 8 pixels, six hidden layers of 64 with gelu, adam and "
+        "three checkpoint blocks; reaches more than 95 % in a second"
     ),
     "nine_layer_mlp": (
         "784-512-256-128-10 with relu, mse and one checkpoint block, on made-up data"

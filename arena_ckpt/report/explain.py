@@ -125,8 +125,8 @@ def _blocks(plan: MemoryPlan, without: MemoryPlan) -> str:
         return f"{_saves(saved)}: {them} {_changes_nothing(plan, saved)}."
     if saved > 0:
         return (
-            f"Checkpointing saves {format_bytes(saved)} "
-            f"({100 * saved / without.arena_bytes:.1f} %) and runs the forward of "
+            f"Checkpointing saves {format_bytes(saved)}, "
+            f"{100 * saved / without.arena_bytes:.1f} %, and runs the forward of "
             f"{_list(again)} twice."
         )
     return f"{_saves(saved)}: {_why_not(plan, without)}."
