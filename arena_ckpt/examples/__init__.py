@@ -18,7 +18,7 @@ __all__ = ["EXAMPLES", "Example", "load_example"]
 
 EXAMPLES: dict[str, str] = {
     "digits_mlp": (
-        "handwritten digits of 8 × 8 pixels, six hidden layers of 64 with gelu, adam and "
+        "handwritten digits of 8 × 8 pixels, six hidden layers of 64, gelu, adam and "
         "three checkpoint blocks; reaches more than 95 % in a second"
     ),
     "nine_layer_mlp": (
