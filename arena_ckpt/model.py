@@ -1,101 +1,41 @@
-"""What a user touches: build a model, plan its memory, train it."""
+"""What a user touches: define a model, plan its memory, train it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.arena import CANARY_BYTES, check_fits
+from arena_ckpt.arena import check_fits
 from arena_ckpt.data import Dataset
+from arena_ckpt.definition import ModelDefinition
 from arena_ckpt.errors import (
     AfterInitializationError,
-    DuplicateNameError,
     EmptyDataError,
     InvalidParameterError,
     NotInitializedError,
     StateError,
 )
-from arena_ckpt.graph import (
-    CheckpointBlock,
-    Graph,
-    build_graph,
-    check_block,
-    check_consecutive,
-    forward_order,
-)
-from arena_ckpt.ini_text import write_ini
-from arena_ckpt.layers import create_layer
-from arena_ckpt.layers.base import Layer
-from arena_ckpt.optimizers import Optimizer, create_optimizer
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import make_plan
 from arena_ckpt.progress import compile_progress
-from arena_ckpt.properties import (
-    BOOLEAN,
-    POSITIVE_INT,
-    POSITIVE_REAL,
-    Property,
-    parse_properties,
-    split_strings,
-    unknown_property,
-    whole,
-    write_properties,
-)
+from arena_ckpt.properties import BOOLEAN, POSITIVE_INT, Property, parse_properties
 from arena_ckpt.samples import Samples
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.session import Evaluation, FloatArray, Session
 from arena_ckpt.training import EpochRecord, History, train
 
-MODEL_PROPERTIES = (
-    Property("batch_size", POSITIVE_INT, 1, "samples of one iteration"),
-    Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
-    Property(
-        "memory_optimization",
-        BOOLEAN,
-        True,
-        "false gives every tensor bytes of its own, for comparison",
-    ),
-    Property(
-        "micro_batches",
-        POSITIVE_INT,
-        1,
-        "passes that an iteration is split into; their gradients are added up",
-    ),
-    Property(
-        "threads",
-        whole(1, 64),
-        1,
-        "processor cores that large kernels may use; results can differ in the last "
-        "bits between numbers of threads, never between runs",
-    ),
-    Property(
-        "clip_grad_by_norm",
-        POSITIVE_REAL,
-        None,
-        "scale all gradients down together where their global norm is larger",
-    ),
-)
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
-)
-_PLANNED = (
-    "batch_size",
-    "memory_optimization",
-    "micro_batches",
-    "clip_grad_by_norm",
-    "threads",
 )
 
 XY = tuple[Any, Any] | Dataset
 
 
-class Model:
+class Model(ModelDefinition):
     """A neural network that trains inside one planned block of memory.
 
     Parameters
@@ -120,281 +60,17 @@ class Model:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-        self._layers: dict[str, Layer] = {}
-        self._blocks: list[CheckpointBlock] = []
-        self._properties: dict[str, Any] = {}
-        self._optimizer = create_optimizer("sgd")
-        self._schedule: Schedule | None = None
-        self._graph: Graph | None = None
+        super().__init__(seed)
         self._session: Session | None = None
 
-    # -- building --------------------------------------------------------------
-
-    def add_layer(
-        self, layer: Layer | str, properties: Sequence[str] = (), **values: object
-    ) -> None:
-        """Add a layer; without ``input_layers`` it reads the one added before.
-
-        Parameters
-        ----------
-        layer : Layer or str
-            What `create_layer` returned, or a type name for it.
-        properties, **values
-            Passed to `create_layer` with a type name.
-
-        Raises
-        ------
-        InvalidParameterError
-            An unknown type or property, an impossible value, a name that is taken, or
-            the model is initialized; the model is unchanged.
-        """
-        self._require_before("Cannot add a layer after initialization")
-        if not isinstance(layer, Layer):
-            layer = create_layer(layer, properties, **values)
-        elif properties or values:
-            changes = split_strings(f"layer of type {layer.type_name}", properties)
-            values = dict(layer.given) | changes | values
-            layer = create_layer(layer.type_name, (), **values)
-        if layer["name"] is None:
-            same = [o for o in self.layers if o.type_name == layer.type_name]
-            name = _free_name(layer.type_name, len(same), self._layers)
-            layer = layer.with_values(name=name)
-        if layer.name in self._layers:
-            raise DuplicateNameError(
-                f"a layer named {layer.name!r} already exists; names must be unique",
-                name=layer.name,
-            )
-        self._layers[layer.name] = layer
-        self._graph = None
-
-    def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
-        """Drop the inner activations of consecutive layers and recompute them.
-
-        Parameters
-        ----------
-        layers : sequence of str
-            At least two layer names, consecutive in forward order.
-        name : str
-            For reports and INI sections; made up where empty.
-
-        Raises
-        ------
-        CheckpointBlockError
-            Fewer than two layers, unknown ones, repeated ones, not consecutive, in
-            reversed order, or in another block already; the model is unchanged.
-        AfterInitializationError
-            The model is initialized.
-        """
-        self._require_before("Cannot add checkpoint block after initialization")
-        if isinstance(layers, str):
-            layers = [part.strip() for part in layers.split(",")]
-        if not isinstance(layers, Iterable):
-            raise InvalidParameterError(
-                f"layers={layers!r} is not possible; give a checkpoint block the names "
-                "of at least two layers, for example ['fc1', 'fc2']",
-                layers=layers,
-            )
-        layers = tuple(str(layer) for layer in layers)
-        if not isinstance(name, str):
-            raise InvalidParameterError(
-                f"name={name!r} is not possible; the name of a block is a text",
-                name=name,
-            )
-        taken = [block.name for block in self._blocks]
-        if name in taken:
-            raise DuplicateNameError(
-                f"a checkpoint block named {name!r} already exists", name=name
-            )
-        name = name or _free_name("block", len(taken), taken)
-        block = CheckpointBlock(layers, name)
-        check_block(block, self._layers, self._blocks)
-        order = forward_order(self.layers)
-        if order is not None:
-            check_consecutive(block.layers, order)
-        self._blocks.append(block)
-        self._graph = None
-
-    def set_property(self, properties: Sequence[str] = (), **values: object) -> None:
-        """Set properties of the model: `MODEL_PROPERTIES` lists them.
-
-        Parameters
-        ----------
-        properties : sequence of str
-            NNTrainer-style ``["batch_size=32", "epochs=10"]``.
-        **values
-            The same as keyword arguments; these win.
-
-        Raises
-        ------
-        InvalidParameterError
-            An unknown property or an impossible value; nothing is set then.
-        AfterInitializationError
-            A property that the plan depends on, after `initialize`.
-        """
-        given = split_strings("model", properties) | values
-        parsed = parse_properties("model", MODEL_PROPERTIES, given)
-        for key, value in parsed.items():
-            if key in _PLANNED and value != self.get_property(key):
-                self._require_before(
-                    f"Cannot change {key} after initialization, because the memory "
-                    "plan depends on it"
-                )
-        self._properties |= parsed
-
-    def get_property(self, name: str) -> Any:
-        """Return a property of the model, or its default."""
-        defaults = {p.name: p.default for p in MODEL_PROPERTIES}
-        if not isinstance(name, str) or name not in defaults:
-            raise unknown_property("model", name, defaults)
-        return self._properties.get(name, defaults[name])
-
-    def set_optimizer(
-        self,
-        optimizer: Optimizer | str,
-        properties: Sequence[str] = (),
-        **values: Any,
-    ) -> None:
-        """Choose the optimizer (by default sgd).
-
-        Parameters
-        ----------
-        optimizer : Optimizer or str
-            What `create_optimizer` returned, or a type name for it.
-        properties, **values
-            Passed to `create_optimizer`; they change an optimizer that is given.
-
-        Raises
-        ------
-        InvalidParameterError
-            An unknown type or property, or an impossible value; nothing is changed.
-        AfterInitializationError
-            The plan holds the states of another one.
-        """
-        self._require_before("Cannot set the optimizer after initialization")
-        if not isinstance(optimizer, Optimizer):
-            optimizer = create_optimizer(optimizer, properties, **values)
-        elif properties or values:
-            changes = split_strings(f"optimizer {optimizer.type_name}", properties)
-            values = dict(optimizer.given) | changes | values
-            optimizer = create_optimizer(optimizer.type_name, (), **values)
-        self._optimizer = optimizer
-
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
-        """Let the learning rate change with the iterations; see `create_schedule`.
+        """Let the learning rate change with the iterations, also during training.
 
-        Parameters
-        ----------
-        schedule : Schedule or None
-            What `create_schedule` returned; None takes the rate of the optimizer again.
-
-        Raises
-        ------
-        InvalidParameterError
-            Something else.
+        See `ModelDefinition.set_learning_rate_scheduler`.
         """
-        if schedule is not None and not isinstance(schedule, Schedule):
-            raise InvalidParameterError(
-                f"{schedule!r} is no learning-rate scheduler; make one with "
-                "create_schedule, for example create_schedule('constant', "
-                "learning_rate=0.1)",
-                schedule=schedule,
-            )
-        self._schedule = schedule
+        super().set_learning_rate_scheduler(schedule)
         if self._session:
             self._session.schedule = schedule
-
-    # -- what was built --------------------------------------------------------
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers, as added."""
-        return tuple(self._layers.values())
-
-    @property
-    def blocks(self) -> tuple[CheckpointBlock, ...]:
-        """The checkpoint blocks, as added."""
-        return tuple(self._blocks)
-
-    @property
-    def properties(self) -> Mapping[str, Any]:
-        """The properties that were set."""
-        return dict(self._properties)
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer."""
-        return self._optimizer
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """The learning-rate scheduler, or None."""
-        return self._schedule
-
-    def save_ini(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, without its weights, as an INI file for `load_ini`.
-
-        Raises
-        ------
-        IniError
-            A name that an INI section cannot have, or a file that cannot be written;
-            no file was changed.
-        """
-        write_ini(
-            path,
-            properties=write_properties(MODEL_PROPERTIES, self._properties),
-            layers=self.layers,
-            blocks=self._blocks,
-            optimizer=self._optimizer,
-            schedule=self._schedule,
-            seed=self.seed,
-        )
-
-    # -- planning --------------------------------------------------------------
-
-    def compile(self) -> None:
-        """Validate layers and blocks, and put them in order.
-
-        Raises
-        ------
-        GraphError, UnknownLayerError, CheckpointBlockError
-            See `arena_ckpt.graph.build_graph`.
-        """
-        self._graph = build_graph(self.layers, self._blocks)
-
-    def make_plan(self, *, debug: bool = False) -> MemoryPlan:
-        """Return the memory plan without allocating anything.
-
-        Raises
-        ------
-        GraphError, UnknownLayerError, CheckpointBlockError
-            See `compile`.
-        InvalidParameterError
-            More micro-batches than samples.
-        """
-        micro, batch = (
-            self.get_property("micro_batches"),
-            self.get_property("batch_size"),
-        )
-        if micro > batch:
-            raise InvalidParameterError(
-                f"micro_batches={micro} is more than batch_size={batch}: some passes "
-                "would have no samples; make it smaller",
-                micro_batches=micro,
-                batch_size=batch,
-            )
-        if self._graph is None:
-            self.compile()
-        assert self._graph is not None
-        return make_plan(
-            self._graph,
-            batch_size=self.get_property("batch_size"),
-            micro_batches=self.get_property("micro_batches"),
-            state_names=self._optimizer.state_names,
-            clip=self.get_property("clip_grad_by_norm") is not None,
-            share_memory=self.get_property("memory_optimization"),
-            canary_bytes=CANARY_BYTES if debug else 0,
-        )
 
     def initialize(self, *, debug: bool = False) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
@@ -598,11 +274,7 @@ class Model:
                 "an initialized model cannot be copied or pickled; build another one "
                 "the same way and give it the weights: other.set_weights(weights())"
             )
-        return self.__dict__ | {  # adding to a copy adds to the copy alone
-            "_layers": dict(self._layers),
-            "_blocks": list(self._blocks),
-            "_properties": dict(self._properties),
-        }
+        return super().__getstate__()
 
     def _running(self, what: str) -> Session:
         if self._session is None:
@@ -647,10 +319,3 @@ def _samples(session: Session, data: XY) -> Samples:
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
-
-
-def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:
-    number = start
-    while f"{stem}{number}" in taken:
-        number += 1
-    return f"{stem}{number}"

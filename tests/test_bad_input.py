@@ -22,6 +22,7 @@ from arena_ckpt import (
     create_optimizer,
     create_schedule,
 )
+from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaTooLargeError,
@@ -41,7 +42,6 @@ from arena_ckpt.errors import (
     UnknownTypeError,
 )
 from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.model import MODEL_PROPERTIES
 from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.schedules import SCHEDULE_SCHEMAS
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_ckpt import Model, create_layer, create_optimizer
+from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import (
     InvalidParameterError,
     UnknownPropertyError,
     UnknownTypeError,
 )
 from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.model import MODEL_PROPERTIES
 from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.properties import (
     BOOLEAN,

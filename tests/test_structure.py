@@ -35,6 +35,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("session",),
     ("training",),
     ("ini_text",),
+    ("definition",),
     ("model",),
     ("frontends", "report"),
     ("examples",),

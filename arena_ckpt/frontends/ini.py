@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import IniError
 from arena_ckpt.frontends.ini_sections import Section, read_sections
 from arena_ckpt.ini_text import (
@@ -32,7 +33,7 @@ from arena_ckpt.ini_text import (
 )
 from arena_ckpt.layers import LAYER_TYPES, create_layer
 from arena_ckpt.layers.base import Layer
-from arena_ckpt.model import MODEL_PROPERTIES, Model
+from arena_ckpt.model import Model
 from arena_ckpt.optimizers import create_optimizer
 from arena_ckpt.properties import nearest, parse_properties, unknown_property
 from arena_ckpt.schedules import create_schedule

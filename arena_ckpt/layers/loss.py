@@ -7,9 +7,10 @@ itself for `mse`, probabilities for the cross entropies.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from arena_ckpt.kernels import losses
+from arena_ckpt.kernels.jit import Kernel
 from arena_ckpt.layers.base import (
     Binding,
     Call,
@@ -81,66 +82,51 @@ class MeanSquaredError(Loss):
         return [Call(losses.mse_derivative, arguments)]
 
 
-class CrossEntropySoftmax(Loss):
-    """Cross entropy after a softmax over the last axis; the mean over samples."""
+class CrossEntropy(Loss):
+    """Cross entropy after a function that makes probabilities; the mean over samples.
+
+    Attributes
+    ----------
+    kernels : tuple of Kernel
+        The loss and its derivative.
+    by_row : bool
+        They work on rows, not on single elements.
+    """
+
+    takes_probabilities = True
+    kernels: ClassVar[tuple[Kernel, Kernel]]
+    by_row: ClassVar[bool]
+
+    def sample_scale(self, shape: Shape, n_samples: int) -> float:
+        """One part of all samples."""
+        return 1.0 / n_samples
+
+    def _arrays(self, tensors: Binding, *roles: str) -> list[Any]:
+        return [(tensors.matrix if self.by_row else tensors.vector)(r) for r in roles]
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Turn logits into probabilities and add up the loss."""
+        arrays = self._arrays(tensors, "in0", "label", "out0")
+        return [Call(self.kernels[0], (*arrays, tensors.scale, tensors.loss))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Probabilities minus label, scaled."""
+        out, label, d_in = self._arrays(tensors, "out0", "label", "in0:grad")
+        return [Call(self.kernels[1], (out, label, tensors.scale, d_in))]
+
+
+class CrossEntropySoftmax(CrossEntropy):
+    """Cross entropy after a softmax over the last axis."""
 
     type_name = "cross_softmax"
-    takes_probabilities = True
     takes_class_numbers = True
-
-    def sample_scale(self, shape: Shape, n_samples: int) -> float:
-        """One part of all samples."""
-        return 1.0 / n_samples
-
-    def forward(self, tensors: Binding) -> list[Call]:
-        """Turn logits into probabilities and add up the loss."""
-        arguments = (
-            tensors.matrix("in0"),
-            tensors.matrix("label"),
-            tensors.matrix("out0"),
-            tensors.scale,
-            tensors.loss,
-        )
-        return [Call(losses.cross_softmax_loss, arguments)]
-
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Probabilities minus label, scaled."""
-        arguments = (
-            tensors.matrix("out0"),
-            tensors.matrix("label"),
-            tensors.scale,
-            tensors.matrix("in0:grad"),
-        )
-        return [Call(losses.cross_softmax_derivative, arguments)]
+    kernels = (losses.cross_softmax_loss, losses.cross_softmax_derivative)
+    by_row = True
 
 
-class CrossEntropySigmoid(Loss):
-    """Binary cross entropy after a sigmoid, for each element; the mean over samples."""
+class CrossEntropySigmoid(CrossEntropy):
+    """Binary cross entropy after a sigmoid, for each element."""
 
     type_name = "cross_sigmoid"
-    takes_probabilities = True
-
-    def sample_scale(self, shape: Shape, n_samples: int) -> float:
-        """One part of all samples."""
-        return 1.0 / n_samples
-
-    def forward(self, tensors: Binding) -> list[Call]:
-        """Turn logits into probabilities and add up the loss."""
-        arguments = (
-            tensors.vector("in0"),
-            tensors.vector("label"),
-            tensors.vector("out0"),
-            tensors.scale,
-            tensors.loss,
-        )
-        return [Call(losses.cross_sigmoid_loss, arguments)]
-
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Probabilities minus label, scaled."""
-        arguments = (
-            tensors.vector("out0"),
-            tensors.vector("label"),
-            tensors.scale,
-            tensors.vector("in0:grad"),
-        )
-        return [Call(losses.cross_sigmoid_derivative, arguments)]
+    kernels = (losses.cross_sigmoid_loss, losses.cross_sigmoid_derivative)
+    by_row = False
