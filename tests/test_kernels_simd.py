@@ -1,0 +1,49 @@
+"""The loops that matter are vectors in the code that LLVM made of them."""
+
+import re
+from typing import Any
+
+import pytest
+
+from arena_ckpt.kernels import elementwise, jit, losses, reductions, updates
+from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.kernels.jit import Kernel
+
+SEPARATE, IN_PLACE = (0, 1), (0, 0)
+
+LOOPS = [
+    *((a.forward, pattern) for a in ACTIVATIONS.values() if a.bias_forward
+      for pattern in (SEPARATE, IN_PLACE)),
+    *((a.backward, pattern) for a in ACTIVATIONS.values() if a.bias_forward
+      for pattern in ((0, 1, 2), (0, 1, 1))),
+    *((a.bias_forward, (0, 1, 0)) for a in ACTIVATIONS.values() if a.bias_forward),
+    (elementwise.add_to, SEPARATE),
+    (losses.mse_derivative, (0, 1, 2, 0)),
+    (reductions.square_sum, SEPARATE),
+    (reductions.count_nonfinite, SEPARATE),
+    (updates.sgd, (0, 1, 2, 3)),
+    (updates.adam, (0, 1, 2, 3, 4, 5)),
+    (updates.adamw, (0, 1, 2, 3, 4, 5)),
+]  # fmt: skip
+
+
+def llvm_of(
+    kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Compile an entry anew: what comes from the disk cache has no LLVM text."""
+
+    def uncached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
+        return decorator(*signature, **jit._OPTIONS, **options)(function)
+
+    monkeypatch.setattr(jit, "_cached", uncached)
+    return str(kernel._compile_entry(pattern).inspect_llvm())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pattern"), LOOPS, ids=[f"{k.name}-{p}" for k, p in LOOPS]
+)
+def test_the_loop_is_vectorized(
+    kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llvm = llvm_of(kernel, pattern, monkeypatch)
+    assert re.search(r"= f(mul|add|sub|cmp \w+) (\w+ )*<\d+ x (float|double)>", llvm)
