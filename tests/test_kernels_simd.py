@@ -1,5 +1,7 @@
 """The loops that matter are vectors in the code that LLVM made of them."""
 
+from __future__ import annotations
+
 import re
 from typing import Any
 
@@ -7,9 +9,10 @@ import pytest
 
 from arena_ckpt.kernels import elementwise, jit, losses, reductions, updates
 from arena_ckpt.kernels.activations import ACTIVATIONS
-from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.kernels.jit import Doubles, Kernel, Vector
 
 SEPARATE, IN_PLACE = (0, 1), (0, 0)
+VECTOR = re.compile(r"= f(mul|add|sub|cmp \w+) (\w+ )*<\d+ x (float|double)>")
 
 LOOPS = [
     *((a.forward, pattern) for a in ACTIVATIONS.values() if a.bias_forward
@@ -46,4 +49,20 @@ def test_the_loop_is_vectorized(
     kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llvm = llvm_of(kernel, pattern, monkeypatch)
-    assert re.search(r"= f(mul|add|sub|cmp \w+) (\w+ )*<\d+ x (float|double)>", llvm)
+    assert VECTOR.search(llvm)
+
+
+def test_a_sum_in_order_is_no_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    @jit.kernel
+    def sum_in_order(x: Vector, total: Doubles) -> None:
+        for i in range(x.size):
+            total[0] += x[i]
+
+    assert not VECTOR.search(llvm_of(sum_in_order, SEPARATE, monkeypatch))
+
+
+def test_a_kernel_without_annotations_is_refused_with_advice() -> None:
+    with pytest.raises(TypeError, match="kernel bare: annotate each parameter"):
+
+        @jit.kernel
+        def bare(x: int, y: object) -> None: ...

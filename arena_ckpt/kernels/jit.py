@@ -125,6 +125,12 @@ class Kernel:
         annotations.pop("return", None)
         self.name = function.__name__
         self.parameters = tuple(str(kind) for kind in annotations.values())
+        if not set(self.parameters) <= _SLOTS.keys():
+            raise TypeError(
+                f"kernel {self.name}: annotate each parameter with one of "
+                f"{', '.join(_SLOTS)}, in a file that begins with "
+                "'from __future__ import annotations' (Vector and Matrix are one type)"
+            )
         self._python = function
         self._compiled = _cached(numba.njit, function, inline="always")
         self._entries: dict[tuple[int, ...], Any] = {}
