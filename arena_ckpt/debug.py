@@ -12,7 +12,7 @@ import numpy as np
 from arena_ckpt.errors import CanaryError, NonFiniteError
 from arena_ckpt.plan import Buffer
 from arena_ckpt.program import Program, TensorViews
-from arena_ckpt.tensors import Access, Execution, TensorKind
+from arena_ckpt.tensors import Access, Control, Execution, TensorKind
 
 _KEPT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 
@@ -34,6 +34,7 @@ class DebugRunner:
             index for index, t in enumerate(self._plan.tensors) if t.kind in _KEPT
         ]
         self._saved: dict[int, np.ndarray] = {}
+        self._iteration = 0.0
         n_steps = len(self._plan.steps)
         for buffer in self._plan.buffers:
             if (buffer.start, buffer.stop) != (0, n_steps):
@@ -45,11 +46,13 @@ class DebugRunner:
     def begin(self) -> None:
         """Remember weights and states, to be able to go back."""
         self._saved = {i: self._views.array(i).copy() for i in self._kept}
+        self._iteration = float(self._views.control[Control.ITERATION])
 
     def roll_back(self) -> None:
         """Put weights and states back to where `begin` found them."""
         for index, values in self._saved.items():
             self._views.array(index)[...] = values
+        self._views.control[Control.ITERATION] = self._iteration
 
     def run(self, program: Program, start: int, stop: int, n_samples: int) -> None:
         """Run the steps [start, stop).

@@ -207,7 +207,7 @@ class MemoryPlan:
         """
         try:
             document = json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise PlanFormatError(
                 f"this is no memory plan: {error}; plans are written by to_json()"
             ) from None
@@ -225,7 +225,7 @@ class MemoryPlan:
         try:
             plan: MemoryPlan = decode(cls, document)
             _check(plan)
-        except (ValueError, LayoutError, RecursionError) as error:
+        except (ValueError, OverflowError, LayoutError, RecursionError) as error:
             raise PlanFormatError(
                 f"the plan is damaged: {error}; make it again with to_json()"
             ) from None

@@ -65,7 +65,8 @@ def make_plan(
         share_memory=share_memory,
     )
     naive_bytes = sum(
-        align_up(tensor.size_bytes, ALIGNMENT_BYTES) for tensor in liveness.tensors
+        align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
+        for tensor in liveness.tensors
     )
     if naive_bytes > LARGEST_PLAN_BYTES:
         largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
@@ -96,7 +97,9 @@ def make_plan(
     return MemoryPlan(
         arena_bytes=layout.height_bytes,
         live_lower_bound_bytes=layout.lower_bound_bytes,
-        local_lower_bound_bytes=_local_lower_bound(liveness, timeline, canary_bytes),
+        local_lower_bound_bytes=_local_lower_bound(
+            graph, liveness, timeline, canary_bytes
+        ),
         naive_bytes=naive_bytes,
         execution_order=timeline.execution_order,
         buffers=tuple(buffers),
@@ -126,28 +129,44 @@ def _range_of(
 
 
 def _local_lower_bound(
-    liveness: Liveness, timeline: Timeline, canary_bytes: int
+    graph: Graph, liveness: Liveness, timeline: Timeline, canary_bytes: int
 ) -> int:
-    """Return the weights and states plus what the hungriest single step touches."""
+    """Return the weights and states plus what the hungriest single step touches.
+
+    Every result is taken to overwrite an operand wherever its layer offers that, live
+    or not, so that neither blocks nor other sharing can get below.
+    """
     n_steps = len(timeline.steps)
-    group_of = {i: group for group in liveness.groups for i in group}
-    taken = {
-        group: align_up(
-            liveness.tensors[group[0]].size_bytes + canary_bytes, ALIGNMENT_BYTES
-        )
-        for group in liveness.groups
-    }
+    taken = [
+        align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
+        for tensor in liveness.tensors
+    ]
     always = {
-        (index,)
+        index
         for index, tensor in enumerate(liveness.tensors)
         if tensor.kind in _ALWAYS_LIVE and (tensor.start, tensor.stop) == (0, n_steps)
     }
-    always_bytes = sum(taken[group] for group in sorted(always))
+    same_bytes = list(range(len(taken)))  # a view stands for the tensor it shows
     largest = 0
     for execution in liveness.executions:
-        touched = {group_of[o.tensor] for o in execution.operands} - always
-        largest = max(largest, sum(taken[group] for group in sorted(touched)))
-    return always_bytes + largest
+        phase = execution.phase
+        offered = Phase.FORWARD if phase is Phase.RECOMPUTE else phase
+        touched = {same_bytes[operand.tensor] for operand in execution.operands}
+        offers = (
+            ()
+            if phase is Phase.CLIP_GRADIENTS
+            else graph.node(execution.layer).spec.in_place
+        )
+        for offer in offers:
+            result = execution.operand(offer.result)
+            operand = next(filter(None, map(execution.operand, offer.operands)), None)
+            if offer.phase is offered and result and operand:
+                touched.discard(result.tensor)
+                touched.add(same_bytes[operand.tensor])
+                if offer.is_view:
+                    same_bytes[result.tensor] = same_bytes[operand.tensor]
+        largest = max(largest, sum(taken[index] for index in touched - always))
+    return sum(taken[index] for index in always) + largest
 
 
 _ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)

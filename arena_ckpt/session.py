@@ -239,7 +239,12 @@ class Session:
         NonFiniteDataError, NonFiniteError
             The weights are as they were before the call.
         """
-        return self._run(samples, rows, check, None)
+        try:
+            return self._run(samples, rows, check, None)
+        except BaseException:  # in debug mode an interrupt can come between updates
+            if self._debug:
+                self._debug.roll_back()
+            raise
 
     def _run(
         self,
@@ -250,7 +255,8 @@ class Session:
     ) -> float:
         n_total = samples.n_samples if rows is None else len(rows)
         scale = self.loss_layer.sample_scale(self.output_shape, n_total)
-        self._set_hyperparameters()
+        if gradients is None:
+            self._set_hyperparameters()
         self._begin(scale)
         n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
         for start in range(0, n_total, self.pass_samples):
@@ -304,9 +310,11 @@ class Session:
             )
             names = [f"{name}:out0" for name in self.inputs]
             label = f"{self.graph.loss.name}:label"
-            if len(self._passes) > MOST_PASSES:
-                # The one for a whole batch was made first, and stays.
-                del self._passes[list(self._passes)[1]]
+            if len(self._passes) >= MOST_PASSES:
+                # Those for whole passes are needed in every iteration, and stay.
+                del self._passes[
+                    next(k for k in self._passes if k[0] != self.pass_samples)
+                ]
             self._passes[key] = Pass(program, self.views, n_samples, names, label)
         return self._passes[key]
 

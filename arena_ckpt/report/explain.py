@@ -79,12 +79,15 @@ def _peak(plan: MemoryPlan) -> str:
             rest -= kinds[kind]
     if rest:
         parts.append(f"everything else {format_bytes(rest)}")
-    passing = [plan.tensor_in(buffer, step) for buffer in plan.alive_at(step)]
-    largest = next(t.name for t in passing if t.kind not in _ALWAYS)
-    return (
-        f"At the peak ({describe_step(plan, step)}) {', '.join(parts)}; the largest "
-        f"tensor that comes and goes is {largest}."
+    passing = [
+        plan.tensor_in(buffer, step).name
+        for buffer in plan.alive_at(step)
+        if (buffer.start, buffer.stop) != (0, len(plan.steps))
+    ]
+    largest = (
+        f"; the largest tensor that comes and goes is {passing[0]}" if passing else ""
     )
+    return f"At the peak ({describe_step(plan, step)}) {', '.join(parts)}{largest}."
 
 
 def _words(plan: MemoryPlan, kind: TensorKind) -> str:
