@@ -239,12 +239,7 @@ class Session:
         NonFiniteDataError, NonFiniteError
             The weights are as they were before the call.
         """
-        try:
-            return self._run(samples, rows, check, None)
-        except BaseException:  # in debug mode an interrupt can come between updates
-            if self._debug:
-                self._debug.roll_back()
-            raise
+        return self._run(samples, rows, check, None)
 
     def _run(
         self,
@@ -258,6 +253,22 @@ class Session:
         if gradients is None:
             self._set_hyperparameters()
         self._begin(scale)
+        try:
+            self._run_passes(samples, rows, n_total, check, gradients)
+        except BaseException:  # in debug mode an interrupt can come between updates
+            if self._debug:
+                self._debug.roll_back()
+            raise
+        return float(self._control[Control.LOSS])
+
+    def _run_passes(
+        self,
+        samples: Samples,
+        rows: Rows,
+        n_total: int,
+        check: bool,
+        gradients: dict[str, FloatArray] | None,
+    ) -> None:
         n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
         for start in range(0, n_total, self.pass_samples):
             n = min(self.pass_samples, n_total - start)
@@ -274,7 +285,6 @@ class Session:
                 self._capture(one, gradients)
         if gradients is None and n_pass < len(self.plan.steps):
             self._steps(one, n_pass, len(self.plan.steps))
-        return float(self._control[Control.LOSS])
 
     def _set_hyperparameters(self) -> None:
         rate = self.learning_rate
@@ -347,8 +357,6 @@ class Session:
         loss = float(self._control[Control.LOSS])
         if math.isfinite(loss):
             return
-        if self._debug:
-            self._debug.roll_back()
         broken = [n for n, w in self._weights.items() if not np.isfinite(w).all()]
         if broken:
             raise NonFiniteError(

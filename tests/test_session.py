@@ -843,8 +843,10 @@ def test_a_model_in_use_by_one_thread_is_refused_to_another() -> None:
     assert model.predict(data[0]).shape == (16, 1, 1, N_CLASSES)
 
 
-def test_a_learning_rate_beyond_float32_stops_before_the_step() -> None:
-    model = classifier().initialized()
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_learning_rate_beyond_float32_stops_before_the_step(debug: bool) -> None:
+    model = classifier().model()
+    model.initialize(debug=debug)
     model.set_learning_rate_scheduler(
         create_schedule(
             "exponential", learning_rate=1.0, decay_rate=1e300, decay_steps=1
