@@ -115,6 +115,28 @@ class LayoutError(ArenaError, AssertionError):
     """A memory layout breaks a rule: a defect of the allocator, not of the user."""
 
 
+class InvalidBufferError(InvalidParameterError):
+    """A buffer that cannot be placed anywhere: its numbers make no sense.
+
+    `buffers` holds the indexes of those at fault.
+    """
+
+
+class CapacityError(ArenaError, MemoryError):
+    """It is proved that the buffers do not fit.
+
+    `proof` names the kind of proof, `conflict` holds the indexes of buffers that do
+    not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers.
+    """
+
+
+class TimeLimitError(ArenaError, TimeoutError):
+    """The search ended before it knew whether the buffers fit.
+
+    `layout` is the best one found, higher than `capacity_bytes`.
+    """
+
+
 class PlanFormatError(ArenaError, ValueError):
     """A text that is no memory plan of this version."""
 

@@ -1,0 +1,359 @@
+"""What is to be placed: buffers as flat arrays, checked before anything looks at them.
+
+A buffer lives in the half-open range [lower, upper) of steps and takes `size` bytes from
+its offset on. In a *gap* of that range its bytes are free for others, all of them or,
+with a *window*, all but the bytes [window lower, window upper) counted from its offset.
+The members of a *group* stand one behind the other in the order of their indexes, with
+no more between them than alignment asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.errors import InvalidBufferError
+
+Integers = npt.NDArray[np.int64]
+IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
+Gap = tuple[int, int] | tuple[int, int, int, int]
+"""(lower, upper) in steps, or (lower, upper, window lower, window upper)."""
+
+FREE = -1
+"""In `Buffers.fixed_offset` and `Buffers.group`: no offset, no group."""
+
+LARGEST_SUM_BYTES = 2**62
+"""Sizes and alignments together stay below, so that no sum leaves int64."""
+
+Label = Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffers:
+    """Buffers to place, one element an array for each.
+
+    Attributes
+    ----------
+    lower, upper : int64 array, shape (n,)
+        Half-open live ranges in steps.
+    size, alignment : int64 array, shape (n,)
+        Bytes.
+    fixed_offset : int64 array, shape (n,)
+        Bytes, or `FREE`.
+    group : int64 array, shape (n,)
+        Number of the group, or `FREE`.
+    gap_owner, gap_lower, gap_upper : int64 array, shape (number of gaps,)
+        The buffer each gap belongs to, and its steps; ascending by owner and step.
+    window_lower, window_upper : int64 array, shape (number of gaps,)
+        Bytes of the owner that stay taken; equal where none do.
+    """
+
+    lower: Integers
+    upper: Integers
+    size: Integers
+    alignment: Integers
+    fixed_offset: Integers
+    group: Integers
+    gap_owner: Integers
+    gap_lower: Integers
+    gap_upper: Integers
+    window_lower: Integers
+    window_upper: Integers
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing is fixed, grouped or has gaps."""
+        return not (
+            len(self.gap_owner)
+            or (self.fixed_offset != FREE).any()
+            or (self.group != FREE).any()
+        )
+
+    def gaps_of(self, index: int) -> list[Gap]:
+        """Return the gaps of a buffer, with a window where one is taken."""
+        first, last = np.searchsorted(self.gap_owner, [index, index + 1])
+        gaps: list[Gap] = []
+        for i in range(int(first), int(last)):
+            steps = int(self.gap_lower[i]), int(self.gap_upper[i])
+            window = int(self.window_lower[i]), int(self.window_upper[i])
+            gaps.append(steps if window[0] == window[1] else (*steps, *window))
+        return gaps
+
+
+def make_buffers(
+    lower: IntegerLike,
+    upper: IntegerLike,
+    size: IntegerLike,
+    *,
+    alignment: int | IntegerLike = 1,
+    fixed_offset: Sequence[int | None] | None = None,
+    gaps: Sequence[Iterable[Gap] | None] | None = None,
+    group: Sequence[Hashable | None] | None = None,
+    label: Label = "buffer {}".format,
+) -> Buffers:
+    """Check what a user gives and lay it out as arrays.
+
+    Parameters
+    ----------
+    lower, upper : sequence of int, length n
+        Half-open live ranges in steps.
+    size : sequence of int, length n
+        Bytes.
+    alignment : int or sequence of int
+        What each offset is a multiple of, in bytes.
+    fixed_offset : sequence of int or None, optional
+        The offset a buffer must have, in bytes.
+    gaps : sequence, optional
+        For each buffer its gaps in ascending order, each ``(lower, upper)`` or
+        ``(lower, upper, window_lower, window_upper)``.
+    group : sequence of hashable or None, optional
+        Buffers with equal values must be contiguous, in the order of their indexes.
+    label : callable
+        How messages call the buffer with an index.
+
+    Returns
+    -------
+    Buffers
+
+    Raises
+    ------
+    InvalidBufferError
+        Names the first buffer at fault, the numbers, and what they must be.
+    """
+    lowers = _integers(lower, "lower", label)
+    uppers = _integers(upper, "upper", label)
+    sizes = _integers(size, "size", label)
+    n = len(sizes)
+    alignments = (
+        np.full(n, _integer(alignment, "alignment"), dtype=np.int64)
+        if np.ndim(alignment) == 0
+        else _integers(alignment, "alignment", label)  # type: ignore[arg-type]
+    )
+    columns = {
+        "lower": lowers,
+        "upper": uppers,
+        "alignment": alignments,
+        "fixed_offset": fixed_offset,
+        "gaps": gaps,
+        "group": group,
+    }
+    for name, column in columns.items():
+        if column is not None and len(column) != n:
+            raise InvalidBufferError(
+                f"there are {n} sizes but {len(column)} values of {name}; give one for "
+                "each buffer",
+                buffers=(),
+            )
+    _require(sizes > 0, "has a size of {} bytes; it must be positive", label, sizes)
+    _require(
+        lowers < uppers,
+        "lives in [{}, {}), which is empty; upper must be greater than lower",
+        label,
+        lowers,
+        uppers,
+    )
+    _require(
+        alignments > 0,
+        "has an alignment of {} bytes; it must be positive",
+        label,
+        alignments,
+    )
+    _refuse_overflow(lowers, uppers, sizes, alignments, label)
+    fixed = _fixed_offsets(fixed_offset, n, label)
+    _require(
+        (fixed == FREE) | (fixed % alignments == 0),
+        "has the fixed offset {}, which is no multiple of its alignment of {} bytes",
+        label,
+        fixed,
+        alignments,
+    )
+    return Buffers(
+        lowers,
+        uppers,
+        sizes,
+        alignments,
+        fixed,
+        _groups(group, n),
+        *_gap_arrays(gaps, lowers, uppers, sizes, label),
+    )
+
+
+def _integer(value: object, name: str) -> int:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    raise InvalidBufferError(
+        f"{name} is {value!r}; it must be an integer", buffers=(), name=name
+    )
+
+
+def _integers(values: IntegerLike, name: str, label: Label) -> Integers:
+    """Return `values` as an int64 array of one dimension, never shared with the user."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, OverflowError):
+        array = np.asarray(values, dtype=object)
+    if array.ndim != 1:
+        raise InvalidBufferError(
+            f"{name} has the shape {array.shape}; it must have one dimension, with a "
+            "value for each buffer",
+            buffers=(),
+        )
+    if not len(array):
+        return np.zeros(0, dtype=np.int64)
+    if array.dtype.kind == "i":
+        return np.array(array, dtype=np.int64)
+    for index, value in enumerate(array.tolist()):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise InvalidBufferError(
+                f"{label(index)} has {name} {value!r}; it must be an integer",
+                buffers=(index,),
+            )
+        if abs(int(value)) >= LARGEST_SUM_BYTES:
+            raise InvalidBufferError(
+                f"{label(index)} has {name} {value}; it must be below 2**62",
+                buffers=(index,),
+            )
+    return np.array([int(value) for value in array.tolist()], dtype=np.int64)
+
+
+def _require(
+    holds: npt.NDArray[np.bool_], message: str, label: Label, *columns: Integers
+) -> None:
+    if holds.all():
+        return
+    index = int(np.argmin(holds))
+    numbers = (int(column[index]) for column in columns)
+    raise InvalidBufferError(
+        f"{label(index)} {message.format(*numbers)}", buffers=(index,)
+    )
+
+
+def _refuse_overflow(
+    lower: Integers, upper: Integers, size: Integers, alignment: Integers, label: Label
+) -> None:
+    """Refuse what could leave int64 when offsets are added up."""
+    for name, column in (("lower", lower), ("upper", upper)):
+        _require(
+            np.abs(column) < LARGEST_SUM_BYTES,
+            f"has {name} {{}}; steps must be within ±2**62",
+            label,
+            column,
+        )
+    total = 0
+    for column in (size, alignment):
+        # Exact: the parts are sums of at most 2**31 values below 2**32.
+        total += (int((column >> 32).sum()) << 32) + int((column & 0xFFFFFFFF).sum())
+    if total >= LARGEST_SUM_BYTES:
+        index = int(np.argmax(size))
+        raise InvalidBufferError(
+            f"sizes and alignments add up to {total} bytes, which must stay below "
+            f"2**62; the largest is that of {label(index)}, {size[index]} bytes",
+            buffers=(index,),
+            total_bytes=total,
+        )
+
+
+def _fixed_offsets(
+    fixed_offset: Sequence[int | None] | None, n: int, label: Label
+) -> Integers:
+    fixed = np.full(n, FREE, dtype=np.int64)
+    for index, value in enumerate(() if fixed_offset is None else fixed_offset):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise InvalidBufferError(
+                f"{label(index)} has the fixed offset {value!r}; it must be an integer "
+                "or None",
+                buffers=(index,),
+            )
+        if not 0 <= value < LARGEST_SUM_BYTES:
+            raise InvalidBufferError(
+                f"{label(index)} has the fixed offset {value}; it must be at least 0 and "
+                "below 2**62 (None leaves it free)",
+                buffers=(index,),
+            )
+        fixed[index] = value
+    return fixed
+
+
+def _groups(group: Sequence[Hashable | None] | None, n: int) -> Integers:
+    """Number the groups in the order in which they appear; one member is no group."""
+    numbers = np.full(n, FREE, dtype=np.int64)
+    if group is None:
+        return numbers
+    members: dict[Hashable, list[int]] = {}
+    for index, value in enumerate(group):
+        if value is not None:
+            members.setdefault(value, []).append(index)
+    together = [indexes for indexes in members.values() if len(indexes) > 1]
+    for number, indexes in enumerate(together):
+        numbers[indexes] = number
+    return numbers
+
+
+def _gap_arrays(
+    gaps: Sequence[Iterable[Gap] | None] | None,
+    lower: Integers,
+    upper: Integers,
+    size: Integers,
+    label: Label,
+) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+    rows: list[tuple[int, int, int, int, int]] = []
+    for index, its_gaps in enumerate(() if gaps is None else gaps):
+        before = int(lower[index])
+        for gap in its_gaps or ():
+            start, stop, low, high = _gap_numbers(gap, index, label)
+            if not start < stop:
+                raise InvalidBufferError(
+                    f"{label(index)} has the gap [{start}, {stop}), which is empty",
+                    buffers=(index,),
+                )
+            if start < before:
+                raise InvalidBufferError(
+                    f"{label(index)} has the gap [{start}, {stop}), which begins before "
+                    f"{before}: gaps lie inside [{lower[index]}, {upper[index]}), in "
+                    "ascending order and apart",
+                    buffers=(index,),
+                )
+            if stop > upper[index]:
+                raise InvalidBufferError(
+                    f"{label(index)} has the gap [{start}, {stop}), which ends after "
+                    f"the buffer does, at {upper[index]}",
+                    buffers=(index,),
+                )
+            if not 0 <= low <= high <= size[index]:
+                raise InvalidBufferError(
+                    f"{label(index)} has a gap with the window [{low}, {high}), which "
+                    f"does not lie in its {size[index]} bytes",
+                    buffers=(index,),
+                )
+            rows.append((index, start, stop, low, high))
+            before = stop
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 5)
+    owner, start, stop, low, high = (np.ascontiguousarray(c) for c in table.T)
+    return owner, start, stop, low, high
+
+
+def _gap_numbers(gap: Gap, index: int, label: Label) -> tuple[int, int, int, int]:
+    try:
+        numbers = tuple(gap)
+    except TypeError:
+        numbers = ()
+    if len(numbers) not in (2, 4) or not all(
+        isinstance(number, int | np.integer) and not isinstance(number, bool)
+        for number in numbers
+    ):
+        raise InvalidBufferError(
+            f"{label(index)} has the gap {gap!r}; it must be (lower, upper) or (lower, "
+            "upper, window lower, window upper), all integers",
+            buffers=(index,),
+        )
+    whole = [int(number) for number in numbers]
+    return (whole[0], whole[1], 0, 0) if len(whole) == 2 else tuple(whole)  # type: ignore[return-value]
