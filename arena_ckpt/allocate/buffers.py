@@ -1,8 +1,8 @@
-"""What is to be placed: buffers as flat arrays, checked before anything looks at them.
+"""What is to be placed: buffers as flat arrays, checked before anyone relies on them.
 
-A buffer lives in the half-open range [lower, upper) of steps and takes `size` bytes from
-its offset on. In a *gap* of that range its bytes are free for others, all of them or,
-with a *window*, all but the bytes [window lower, window upper) counted from its offset.
+A buffer lives in the half-open range [lower, upper) of steps and takes `size` bytes
+from its offset on. In a *gap* of that range its bytes are free for others, all of them
+or, with a *window*, all but [window lower, window upper) counted from its offset.
 The members of a *group* stand one behind the other in the order of their indexes, with
 no more between them than alignment asks for.
 """
@@ -194,7 +194,7 @@ def _integer(value: object, name: str) -> int:
 
 
 def _integers(values: IntegerLike, name: str, label: Label) -> Integers:
-    """Return `values` as an int64 array of one dimension, never shared with the user."""
+    """Return `values` as a new int64 array of one dimension."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, OverflowError):
@@ -275,8 +275,8 @@ def _fixed_offsets(
             )
         if not 0 <= value < LARGEST_SUM_BYTES:
             raise InvalidBufferError(
-                f"{label(index)} has the fixed offset {value}; it must be at least 0 and "
-                "below 2**62 (None leaves it free)",
+                f"{label(index)} has the fixed offset {value}; it must be at least 0 "
+                "and below 2**62 (None leaves it free)",
                 buffers=(index,),
             )
         fixed[index] = value
@@ -284,7 +284,7 @@ def _fixed_offsets(
 
 
 def _groups(group: Sequence[Hashable | None] | None, n: int) -> Integers:
-    """Number the groups in the order in which they appear; one member is no group."""
+    """Return the number of each buffer's group; one member alone is no group."""
     numbers = np.full(n, FREE, dtype=np.int64)
     if group is None:
         return numbers
@@ -317,9 +317,9 @@ def _gap_arrays(
                 )
             if start < before:
                 raise InvalidBufferError(
-                    f"{label(index)} has the gap [{start}, {stop}), which begins before "
-                    f"{before}: gaps lie inside [{lower[index]}, {upper[index]}), in "
-                    "ascending order and apart",
+                    f"{label(index)} has the gap [{start}, {stop}), which begins "
+                    f"before {before}: gaps lie inside [{lower[index]}, "
+                    f"{upper[index]}), in ascending order and apart",
                     buffers=(index,),
                 )
             if stop > upper[index]:
@@ -336,9 +336,8 @@ def _gap_arrays(
                 )
             rows.append((index, start, stop, low, high))
             before = stop
-    table = np.array(rows, dtype=np.int64).reshape(len(rows), 5)
-    owner, start, stop, low, high = (np.ascontiguousarray(c) for c in table.T)
-    return owner, start, stop, low, high
+    columns = np.array(rows, dtype=np.int64).reshape(len(rows), 5).T.copy()
+    return columns[0], columns[1], columns[2], columns[3], columns[4]
 
 
 def _gap_numbers(gap: Gap, index: int, label: Label) -> tuple[int, int, int, int]:
