@@ -1,12 +1,16 @@
 """The public names, and where they come from; each is imported at its first use."""
 
+from .allocation.allocator import allocate as allocate
+from .allocation.layout import Layout as Layout
 from .data import Dataset as Dataset
 from .data import load_csv as load_csv
 from .data import load_digits as load_digits
 from .data import load_idx as load_idx
 from .data import load_npz as load_npz
 from .errors import ArenaError as ArenaError
+from .errors import CapacityError as CapacityError
 from .errors import InvalidParameterError as InvalidParameterError
+from .errors import TimeLimitError as TimeLimitError
 from .frontends.ini import load_ini as load_ini
 from .graph import CheckpointBlock as CheckpointBlock
 from .layers import create_layer as create_layer

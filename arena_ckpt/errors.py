@@ -112,7 +112,7 @@ class ArenaTooLargeError(ArenaError, MemoryError):
 
 
 class LayoutError(ArenaError, AssertionError):
-    """A memory layout breaks a rule: a defect of the allocator, not of the user."""
+    """A memory layout breaks a rule; `rule` names it, `buffers` who breaks it."""
 
 
 class InvalidBufferError(InvalidParameterError):
@@ -179,6 +179,13 @@ class CorruptFileError(DataError):
 
 class DataFileNotFoundError(DataError, FileNotFoundError):
     """A data file that does not exist."""
+
+
+class BufferFileError(DataError):
+    """A CSV of buffers that cannot be used.
+
+    `path` names the file, `row` the line at fault as editors count, or None.
+    """
 
 
 class IniError(InvalidParameterError):

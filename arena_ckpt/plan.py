@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocate.bounds import live_bytes
-from arena_ckpt.allocate.validate import check_layout
+from arena_ckpt.allocation.bounds import live_bytes
+from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.errors import LayoutError, PlanFormatError
 from arena_ckpt.graph import CheckpointBlock
@@ -247,14 +248,13 @@ def _check(plan: MemoryPlan) -> None:
                 f"{life.size_bytes} bytes live in [{life.start}, {life.stop}) of "
                 f"{n_steps} steps"
             )
-    check_layout(
+    buffers = make_buffers(
         [b.start for b in plan.buffers],
         [b.stop for b in plan.buffers],
         [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
-        [b.offset_bytes for b in plan.buffers],
-        plan.arena_bytes,
-        plan.alignment_bytes,
+        alignment=plan.alignment_bytes,
     )
+    check_layout(buffers, [b.offset_bytes for b in plan.buffers], plan.arena_bytes)
     seen = sorted(index for buffer in plan.buffers for index in buffer.tensors)
     if seen != list(range(len(plan.tensors))):
         raise ValueError("the buffers do not hold every tensor exactly once")

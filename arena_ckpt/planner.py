@@ -5,7 +5,7 @@ The stages of the road up to here, put together; nothing is allocated.
 
 from __future__ import annotations
 
-from arena_ckpt.allocate import allocate
+from arena_ckpt.allocation import allocate
 from arena_ckpt.errors import ArenaTooLargeError
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
@@ -16,6 +16,9 @@ from arena_ckpt.timeline import Timeline, build_timeline
 from arena_ckpt.units import ALIGNMENT_BYTES, align_up, format_bytes
 
 LARGEST_PLAN_BYTES = 2**60
+
+LAYOUT_NODES = 50_000
+"""How long the layout is searched: in nodes, so that a plan is the same everywhere."""
 
 
 def make_plan(
@@ -85,12 +88,13 @@ def make_plan(
     layout = allocate(
         [start for start, _ in ranges],
         [stop for _, stop in ranges],
-        [size + canary_bytes for size in sizes],
+        [align_up(size + canary_bytes) for size in sizes],
         alignment=ALIGNMENT_BYTES,
+        node_limit=LAYOUT_NODES,
     )
     buffers = []
     for group, (start, stop), size, offset in zip(
-        liveness.groups, ranges, sizes, layout.offsets, strict=True
+        liveness.groups, ranges, sizes, layout.offset.tolist(), strict=True
     ):
         main = max((liveness.tensors[i] for i in group), key=lambda t: t.stop - t.start)
         buffers.append(Buffer(main.name, main.kind, start, stop, offset, size, group))

@@ -50,6 +50,24 @@ def progress_bar(description: str, show: bool | None) -> Iterator[Update]:
 
 
 @contextmanager
+def status_line(description: str, show: bool | None) -> Iterator[Callable[[str], None]]:
+    """Show a line of text that can be replaced, while the block runs.
+
+    Parameters
+    ----------
+    description : str
+    show : bool or None
+        None shows it where standard error is a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda text: None
+        return
+    console = Console(stderr=True)
+    with console.status(description) as status:
+        yield lambda text: status.update(f"{description}: {text}")
+
+
+@contextmanager
 def compile_progress() -> Iterator[Callable[[int, int], None]]:
     """Show how many kernels are loaded: the first use ever compiles them."""
     with progress_bar("loading kernels", None) as update:

@@ -25,7 +25,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("uses",),
     ("sharing",),
     ("liveness",),
-    ("allocate",),
+    ("allocation",),
     ("plan",),
     ("planner",),
     ("arena",),

@@ -76,6 +76,25 @@ class Buffers:
             or (self.group != FREE).any()
         )
 
+    def take(self, indexes: Integers, *, ignore_groups: bool = False) -> Buffers:
+        """Return the buffers with these indexes, which ascend."""
+        new_index = np.full(len(self), FREE, dtype=np.int64)
+        new_index[indexes] = np.arange(len(indexes))
+        gaps = np.flatnonzero(new_index[self.gap_owner] != FREE)
+        return Buffers(
+            self.lower[indexes],
+            self.upper[indexes],
+            self.size[indexes],
+            self.alignment[indexes],
+            self.fixed_offset[indexes],
+            np.full(len(indexes), FREE) if ignore_groups else self.group[indexes],
+            new_index[self.gap_owner[gaps]],
+            self.gap_lower[gaps],
+            self.gap_upper[gaps],
+            self.window_lower[gaps],
+            self.window_upper[gaps],
+        )
+
     def gaps_of(self, index: int) -> list[Gap]:
         """Return the gaps of a buffer, with a window where one is taken."""
         first, last = np.searchsorted(self.gap_owner, [index, index + 1])

@@ -1,0 +1,70 @@
+"""Why it does not fit: a small set of buffers that cannot fit even alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arena_ckpt.allocation.bodies import Bodies, make_bodies
+from arena_ckpt.allocation.bounds import lower_bound
+from arena_ckpt.allocation.buffers import Buffers, Integers
+from arena_ckpt.allocation.orders import Orders
+from arena_ckpt.allocation.search import NOTHING_FITS, Instance, Search, make_instance
+
+SEARCH_NODES = 4000
+"""For each set that is tried, and each order."""
+
+MOST_TRIES = 400
+
+
+def conflicting_buffers(
+    buffers: Buffers, bodies: Bodies, capacity_bytes: int
+) -> tuple[tuple[int, ...], str]:
+    """Return buffers that do not fit in a capacity, and the kind of proof.
+
+    Where the live bytes alone are too many, these are the largest of one step, and no
+    smaller set of that step would do. Else buffers are left out, many at a time and
+    then one by one, as long as the search still proves that the rest does not fit.
+    """
+    bound = lower_bound(bodies)
+    if bound.height_bytes > capacity_bytes and bound.body is not None:
+        members = np.flatnonzero(bodies.body_of == bound.body)
+        return tuple(members.tolist()), bound.reason
+    if bound.height_bytes > capacity_bytes and bound.section is not None:
+        step = int(bodies.section_step[bound.section])
+        alive = np.flatnonzero((buffers.lower <= step) & (step < buffers.upper))
+        by_size = alive[np.argsort(-buffers.size[alive], kind="stable")]
+        together = np.cumsum(buffers.size[by_size])
+        n = int(np.searchsorted(together, capacity_bytes, side="right"))
+        return tuple(sorted(by_size[: n + 1].tolist())), bound.reason
+    kept = np.arange(len(buffers))
+    tries, part = 0, len(kept) // 2
+    while part and tries < MOST_TRIES:
+        start = 0
+        while start < len(kept) and tries < MOST_TRIES:
+            rest = np.delete(kept, slice(start, start + part))
+            tries += 1
+            if len(rest) and not _may_fit(buffers.take(rest), capacity_bytes):
+                kept = rest
+            else:
+                start += part
+        part //= 2
+    return tuple(kept.tolist()), "exhausted"
+
+
+def _may_fit(buffers: Buffers, capacity_bytes: int) -> bool:
+    """Say False only where it is proved that the buffers do not fit."""
+    bodies = make_bodies(buffers)
+    if lower_bound(bodies).height_bytes > capacity_bytes:
+        return False
+    if not bodies.are_flat:
+        return True
+    instance, orders = make_instance(bodies), Orders(bodies)
+    return not any(
+        _proves(orders.rank(letters), instance, capacity_bytes)
+        for letters in ("TWA", "ATW")
+    )
+
+
+def _proves(rank: Integers, instance: Instance, capacity_bytes: int) -> bool:
+    search = Search(instance, rank, capacity_bytes)
+    return search.run(SEARCH_NODES) == NOTHING_FITS

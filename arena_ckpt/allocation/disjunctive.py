@@ -1,0 +1,176 @@
+"""Exact search for bodies with overhangs: windows in gaps, groups that live unequally.
+
+Such a body may lie partly below and partly above another, so there is no order from
+the bottom up. Each pair of pieces that meet in time has the choice which lies below.
+The search starts with no choice made and every body as low as the choices so far let it
+be; the first pair that then overlaps in memory is decided both ways. Exhaustion proves
+that nothing fits. Meant for some dozens of bodies.
+
+The model is that of job shops, "disjunctive" since Balas, "Machine sequencing via
+disjunctive graphs", 1969.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bounds import height_unit
+from arena_ckpt.allocation.budget import Budget
+from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.search import FITS, NOTHING_FITS, PAUSED
+from arena_ckpt.kernels.jit import Integers, compiled
+
+LARGEST_INSTANCE = 400
+"""Pieces: beyond, the choices are too many to be worth a try."""
+
+FIRST_TURN_NODES = 5000
+
+
+def improve(
+    bodies: Bodies, incumbent: Incumbent, budget: Budget, capacity_bytes: int | None
+) -> None:
+    """Search for lower and lower layouts, or for one below a capacity.
+
+    Until the incumbent is optimal, the capacity is decided, or time is up.
+    """
+    unit = height_unit(bodies)
+    limit = FIRST_TURN_NODES
+    while not (incumbent.is_optimal or budget.is_over):
+        target = (incumbent.height_bytes - 1) // unit * unit
+        if capacity_bytes is not None:
+            target = min(target, capacity_bytes)
+        outcome = decide(bodies, incumbent, target, budget, limit)
+        if outcome == PAUSED:
+            limit *= 4
+        elif capacity_bytes is not None:
+            return
+
+
+def decide(
+    bodies: Bodies,
+    incumbent: Incumbent,
+    capacity_bytes: int,
+    budget: Budget,
+    n_nodes: int,
+) -> int:
+    """Search for a layout below a capacity; return `FITS`, `NOTHING_FITS`, `PAUSED`."""
+    pairs = _pairs(bodies)
+    offset = np.maximum(bodies.fixed_offset, 0)
+    outcome, nodes = _search(
+        *pairs,
+        bodies.alignment,
+        bodies.fixed_offset,
+        bodies.extent,
+        capacity_bytes,
+        budget.nodes_left(n_nodes),
+        offset,
+    )
+    budget.spend(
+        int(nodes),
+        lambda: (
+            f"best {incumbent.height_bytes:,} B, at least "
+            f"{incumbent.lower_bound_bytes:,} B; trying {capacity_bytes:,} B"
+        ),
+    )
+    if outcome == FITS:
+        incumbent.offer(offset, bodies.height_bytes(offset), "exact:disjunctive")
+    elif outcome == NOTHING_FITS:
+        unit = height_unit(bodies)
+        least = (capacity_bytes // unit + 1) * unit
+        if least > incumbent.lower_bound_bytes:
+            incumbent.lower_bound_bytes, incumbent.proof = least, "exhausted"
+    return int(outcome)
+
+
+def _pairs(bodies: Bodies) -> tuple[Integers, Integers, Integers, Integers]:
+    """Return for each pair of pieces that meet in time its bodies and two distances.
+
+    With the first below, the second body's offset is at least the first's plus the
+    first distance; with the second below it is the other way round.
+    """
+    owner = bodies.piece_owner()
+    lower, upper = bodies.section_lower, bodies.section_upper
+    meets = (lower[:, None] < upper) & (lower < upper[:, None])
+    p, q = np.nonzero(np.triu(meets, 1) & (owner[:, None] != owner))
+    base, size = bodies.base, bodies.size
+    return (
+        owner[p],
+        owner[q],
+        base[p] + size[p] - base[q],
+        base[q] + size[q] - base[p],
+    )
+
+
+@compiled
+def _search(
+    first: Integers,
+    second: Integers,
+    second_above: Integers,
+    first_above: Integers,
+    alignment: Integers,
+    fixed_offset: Integers,
+    extent: Integers,
+    capacity: int,
+    n_nodes: int,
+    offset: Integers,
+) -> tuple[int, int]:
+    """Write the offsets of a layout that fits; return the outcome and the nodes."""
+    n, n_pairs = extent.size, first.size
+    for b in range(n):
+        if offset[b] + extent[b] > capacity:
+            return NOTHING_FITS, 0
+    chosen = np.empty(n_pairs, np.int64)  # the pairs decided, in order
+    choice = np.zeros(n_pairs, np.int64)  # 1: second above first, 2: first above second
+    before = np.empty((n_pairs + 1, n), np.int64)
+    depth = nodes = 0
+    while True:
+        # Which pair overlaps in memory, with all bodies as low as they may be?
+        pair = -1
+        for k in range(n_pairs):
+            distance = offset[second[k]] - offset[first[k]]
+            if -first_above[k] < distance < second_above[k]:
+                pair = k
+                break
+        if pair < 0:
+            return FITS, nodes
+        chosen[depth] = pair
+        before[depth] = offset
+        depth += 1
+        while True:
+            # Take the next choice of the last pair; go back where there is none.
+            pair = chosen[depth - 1]
+            choice[pair] += 1
+            offset[:] = before[depth - 1]
+            if choice[pair] > 2:
+                choice[pair] = 0
+                depth -= 1
+                if depth == 0:
+                    return NOTHING_FITS, nodes
+                continue
+            nodes += 1
+            if nodes > n_nodes:
+                return PAUSED, nodes
+            # Lift bodies until every choice holds: a least fixed point, or too high.
+            fits, moved = True, True
+            while moved and fits:
+                moved = False
+                for d in range(depth):
+                    k = chosen[d]
+                    if choice[k] == 1:
+                        low, high, distance = first[k], second[k], second_above[k]
+                    else:
+                        low, high, distance = second[k], first[k], first_above[k]
+                    least = offset[low] + distance
+                    if offset[high] < least:
+                        step = alignment[high]
+                        offset[high] = (least + step - 1) // step * step
+                        moved = True
+                        if (
+                            offset[high] + extent[high] > capacity
+                            or 0 <= fixed_offset[high] < offset[high]
+                        ):
+                            fits = False
+                            break
+            if fits:
+                break

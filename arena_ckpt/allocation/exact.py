@@ -1,0 +1,198 @@
+"""The exact engine: proofs where they can be had, and better layouts until then.
+
+*Decide*: several searches for one capacity, each with an order of its own, go on in
+turns of growing length; between them short ones start afresh with a jittered order. Run
+times are heavy-tailed, so where one order is lost another is quick. The first to end
+ends it: a layout, or the proof that there is none.
+
+*Minimize*: decide for capacities between the best proved lower bound and the best
+layout, again and again with growing limits, until both meet.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bounds import height_unit
+from arena_ckpt.allocation.budget import Budget
+from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.orders import Orders, noise, rank_of
+from arena_ckpt.allocation.search import (
+    FITS,
+    NOTHING_FITS,
+    PAUSED,
+    Instance,
+    Search,
+    make_instance,
+)
+
+LARGEST_INSTANCE = 2000
+"""Bodies; the search keeps a list of them for every depth."""
+
+SEARCH_ORDERS = ("TWA", "ATW", "WTA")
+JITTER_ORDERS = ("TWA", "WTA")
+JITTER_REACHES = (1.5, 2.5, 1.2, 4.0)
+FIRST_TURN_NODES = 500
+TURN_GROWTH = 4
+TIGHTER_TURNS = 2
+JITTER_NODES = 2000
+DIVE_NODES = 4
+"""For each body: most dives that succeed hardly ever go back."""
+
+DIVE_DEPTHS = (1.0, 0.85, 0.7)
+"""Where to dive to, from the lower bound (0) to just below the best layout (1)."""
+
+
+class ExactEngine:
+    """Searches over one set of flat bodies.
+
+    Parameters
+    ----------
+    bodies : Bodies
+        Flat, at most `LARGEST_INSTANCE`.
+    orders : Orders
+    seed : int
+        Of the jitter.
+    """
+
+    def __init__(self, bodies: Bodies, orders: Orders, seed: int) -> None:
+        assert len(bodies) <= LARGEST_INSTANCE
+        self._bodies = bodies
+        self._orders = orders
+        self._seed = seed
+        self._instance: Instance = make_instance(bodies)
+        self._unit = height_unit(bodies)
+        spans = int((bodies.section_upper - bodies.section_lower).sum())
+        # Nodes that take some hundredths of a second: how often the clock is read.
+        self._chunk_nodes = max(16, 8_000_000 // (spans + 16 * len(bodies) + 1))
+        self._n_jitters = 0
+
+    def decide(self, incumbent: Incumbent, capacity_bytes: int, budget: Budget) -> int:
+        """Look for a layout below a capacity; return `FITS`, `NOTHING_FITS`, `PAUSED`.
+
+        What is found or proved goes into `incumbent`. A tighter capacity can be far
+        easier, so the lower bound is tried first for some turns.
+        """
+        decision = _Decision(self, capacity_bytes)
+        tighter = _Decision(self, incumbent.lower_bound_bytes)
+        for turn in itertools.count():
+            outcome = decision.turn(incumbent, budget)
+            if outcome != PAUSED or budget.is_over:
+                return outcome
+            if turn < TIGHTER_TURNS and tighter.capacity_bytes < capacity_bytes:
+                tighter.turn(incumbent, budget)
+                if incumbent.height_bytes <= capacity_bytes:
+                    return FITS
+        raise AssertionError("itertools.count() ended")
+
+    def minimize(self, incumbent: Incumbent, budget: Budget) -> None:
+        """Improve `incumbent` from both sides until it is optimal or time is up.
+
+        Half of the nodes go to the lower bound itself, half to short dives somewhere
+        between it and the best layout.
+        """
+        unit = self._unit
+        incumbent.lower_bound_bytes = -(-incumbent.lower_bound_bytes // unit) * unit
+        at_bound = _Decision(self, incumbent.lower_bound_bytes)
+        n_dives = 0
+        while not (incumbent.is_optimal or budget.is_over):
+            before = budget.nodes
+            outcome = at_bound.turn(incumbent, budget)
+            if outcome == NOTHING_FITS:
+                at_bound = _Decision(self, incumbent.lower_bound_bytes)
+            until = budget.nodes + max(budget.nodes - before, FIRST_TURN_NODES)
+            while budget.nodes < until and not (incumbent.is_optimal or budget.is_over):
+                low = incumbent.lower_bound_bytes
+                steps = (incumbent.height_bytes - 1 - low) // unit
+                depth = DIVE_DEPTHS[n_dives % len(DIVE_DEPTHS)]
+                target = low + int(steps * depth) * unit
+                letters, search = self.jittered_search(target)
+                nodes = DIVE_NODES * len(self._bodies)
+                self.run(search, f"{letters}+jitter", nodes, incumbent, budget)
+                n_dives += 1
+
+    def run(
+        self,
+        search: Search,
+        name: str,
+        n_nodes: int,
+        incumbent: Incumbent,
+        budget: Budget,
+    ) -> int:
+        """Let a search go on for some nodes and take note of what it found."""
+        end = search.nodes + n_nodes
+        outcome = PAUSED
+        while outcome == PAUSED and search.nodes < end and not budget.is_over:
+            before = search.nodes
+            outcome = search.run(
+                budget.nodes_left(min(self._chunk_nodes, end - before))
+            )
+            budget.spend(
+                search.nodes - before,
+                lambda: (
+                    f"best {incumbent.height_bytes:,} B, at least "
+                    f"{incumbent.lower_bound_bytes:,} B; trying "
+                    f"{search.capacity_bytes:,} B, {budget.nodes:,} nodes"
+                ),
+            )
+        if outcome == FITS:
+            offset = search.offset
+            height = self._bodies.height_bytes(offset)
+            incumbent.offer(offset, height, f"exact:{name}")
+        elif outcome == NOTHING_FITS:
+            # Heights are multiples of the unit: the next that is possible.
+            least = (search.capacity_bytes // self._unit + 1) * self._unit
+            if least > incumbent.lower_bound_bytes:
+                incumbent.lower_bound_bytes = least
+                incumbent.proof = "exhausted"
+        return outcome
+
+    def search(self, letters: str, capacity_bytes: int) -> Search:
+        """Return a new search in one of the static orders."""
+        return Search(self._instance, self._orders.rank(letters), capacity_bytes)
+
+    def jittered_search(self, capacity_bytes: int) -> tuple[str, Search]:
+        """Return a new search in an order of which every place is moved at random."""
+        k = self._n_jitters
+        self._n_jitters += 1
+        letters = JITTER_ORDERS[k % len(JITTER_ORDERS)]
+        reach = JITTER_REACHES[k // len(JITTER_ORDERS) % len(JITTER_REACHES)]
+        n = len(self._bodies)
+        moved = self._orders.rank(letters) + reach * noise(n, self._seed, k)
+        rank = rank_of(np.argsort(moved, kind="stable"))
+        return letters, Search(self._instance, rank, capacity_bytes)
+
+
+class _Decision:
+    """The searches for one capacity, which go on in turns."""
+
+    def __init__(
+        self,
+        engine: ExactEngine,
+        capacity_bytes: int,
+        turn_nodes: int = FIRST_TURN_NODES,
+    ) -> None:
+        self.capacity_bytes = capacity_bytes
+        self._engine = engine
+        self._turn_nodes = turn_nodes
+        self._searches: dict[str, Search] = {}
+
+    def turn(self, incumbent: Incumbent, budget: Budget) -> int:
+        """Let every order go on once, then try a jittered one."""
+        engine, capacity = self._engine, self.capacity_bytes
+        for letters in SEARCH_ORDERS:
+            if letters not in self._searches:
+                self._searches[letters] = engine.search(letters, capacity)
+            outcome = engine.run(
+                self._searches[letters], letters, self._turn_nodes, incumbent, budget
+            )
+            if outcome != PAUSED or budget.is_over:
+                return outcome
+        letters, search = engine.jittered_search(capacity)
+        nodes = min(JITTER_NODES, self._turn_nodes)
+        outcome = engine.run(search, f"{letters}+jitter", nodes, incumbent, budget)
+        self._turn_nodes *= TURN_GROWTH
+        return outcome

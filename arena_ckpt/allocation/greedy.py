@@ -1,0 +1,98 @@
+"""Greedy layouts: the best of several static orders, then of jittered ones.
+
+Rectangles are placed lowest first, which is near-linear and, on training graphs, often
+at the lower bound. First fit, which looks into holes, is tried for all up to a size,
+and is the only one that knows gaps, fixed offsets and groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.budget import Budget
+from arena_ckpt.allocation.first_fit import first_fit
+from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.lowest_first import lowest_first
+from arena_ckpt.allocation.orders import Orders, noise, rank_of
+
+LOWEST_FIRST_ORDERS = ("TWA", "AW", "SW", "TAW", "WTA")
+FIRST_FIT_ORDERS = ("SW", "WS", "AW", "TWA")
+MOST_FIRST_FIT = 5000
+"""Rectangles: beyond, first fit takes much longer than lowest first."""
+
+ALL_ORDERS = 20_000
+"""Bodies: up to here every static order is tried, however little time there is."""
+
+JITTER_PARTS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""How far a jittered order moves a body, in parts of all."""
+
+
+def try_orders(
+    bodies: Bodies,
+    orders: Orders,
+    incumbent: Incumbent,
+    budget: Budget,
+    goal_bytes: int,
+) -> None:
+    """Offer the layouts of the static orders, until one is no higher than the goal.
+
+    Each order counts as one node a body. Beyond `ALL_ORDERS` bodies only the first is
+    tried whatever the budget.
+    """
+    for tried, (name, letters) in enumerate(_static_orders(bodies)):
+        is_over = tried and len(bodies) > ALL_ORDERS and budget.is_over
+        if incumbent.height_bytes <= goal_bytes or is_over:
+            return
+        if name == "lowest-first":
+            offset = lowest_first(bodies, orders.rank(letters))
+        else:
+            offset = first_fit(bodies, orders.order(letters))
+        incumbent.offer(offset, bodies.height_bytes(offset), f"{name}:{letters}")
+        _spend(budget, bodies, incumbent)
+
+
+def try_jittered(
+    bodies: Bodies,
+    orders: Orders,
+    incumbent: Incumbent,
+    budget: Budget,
+    goal_bytes: int,
+    seed: int,
+) -> None:
+    """Offer layouts of jittered orders until the goal is reached or time is up."""
+    names = list(_static_orders(bodies))
+    attempt = 0
+    while not (incumbent.height_bytes <= goal_bytes or budget.is_over):
+        name, letters = names[attempt % len(names)]
+        part = JITTER_PARTS[attempt // len(names) % len(JITTER_PARTS)]
+        reach = 1.5 + part * len(bodies)
+        moved = orders.rank(letters) + reach * noise(len(bodies), seed, attempt)
+        order = np.argsort(moved, kind="stable")
+        if name == "lowest-first":
+            offset = lowest_first(bodies, rank_of(order))
+        else:
+            offset = first_fit(bodies, order)
+        height = bodies.height_bytes(offset)
+        incumbent.offer(offset, height, f"{name}:{letters}+jitter")
+        _spend(budget, bodies, incumbent)
+        attempt += 1
+
+
+def _static_orders(bodies: Bodies) -> Iterator[tuple[str, str]]:
+    if bodies.are_rectangles:
+        yield from (("lowest-first", letters) for letters in LOWEST_FIRST_ORDERS)
+    if not bodies.are_rectangles or len(bodies) <= MOST_FIRST_FIT:
+        yield from (("first-fit", letters) for letters in FIRST_FIT_ORDERS)
+
+
+def _spend(budget: Budget, bodies: Bodies, incumbent: Incumbent) -> None:
+    budget.spend(
+        len(bodies),
+        lambda: (
+            f"best {incumbent.height_bytes:,} B, at least "
+            f"{incumbent.lower_bound_bytes:,} B; trying orders"
+        ),
+    )

@@ -1,0 +1,40 @@
+"""The best layout known while engines search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arena_ckpt.allocation.buffers import Integers
+
+
+@dataclass(slots=True)
+class Incumbent:
+    """The best layout so far and the best proved bound; may be read at any time.
+
+    Attributes
+    ----------
+    offset : int64 array, shape (number of bodies,)
+    height_bytes : int
+    lower_bound_bytes : int
+    engine : str
+        What found the layout.
+    proof : str
+        What proved the bound.
+    """
+
+    offset: Integers
+    height_bytes: int
+    lower_bound_bytes: int
+    engine: str
+    proof: str
+
+    @property
+    def is_optimal(self) -> bool:
+        """Height and bound meet."""
+        return self.height_bytes <= self.lower_bound_bytes
+
+    def offer(self, offset: Integers, height_bytes: int, engine: str) -> None:
+        """Take a layout that is lower than the best."""
+        if height_bytes < self.height_bytes:
+            # In this order: whoever interrupts finds a layout that is whole.
+            self.offset, self.height_bytes, self.engine = offset, height_bytes, engine

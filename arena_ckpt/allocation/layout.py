@@ -1,0 +1,48 @@
+"""What an allocation gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from arena_ckpt.allocation.buffers import Integers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """An offset for every buffer, and what is known about it.
+
+    Attributes
+    ----------
+    offset : int64 array, shape (n,)
+        Bytes from the start of the arena or, with pools, of the buffer's pool.
+    height_bytes : int
+        The largest end of a buffer: what the arena must hold. With pools, the sum of
+        their heights.
+    lower_bound_bytes : int
+        No layout of these buffers is lower.
+    engine : str
+        What found it: a placement and its order, ``"lowest-first:TWA"`` or
+        ``"exact:ATW"``.
+    pool : int64 array, shape (n,), or None
+        The pool of each buffer, where there are pools.
+    pool_heights_bytes : tuple of int
+        What each pool must hold; one number without pools.
+    stats : dict
+        ``nodes`` looked at, ``seconds``, ``proof`` of the lower bound (``"live
+        bytes"``, ``"largest buffer"``, ``"fixed offset"`` or ``"exhausted"``), and
+        whether the search was ``interrupted``.
+    """
+
+    offset: Integers
+    height_bytes: int
+    lower_bound_bytes: int
+    engine: str
+    pool: Integers | None = None
+    pool_heights_bytes: tuple[int, ...] = ()
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def proved_optimal(self) -> bool:
+        """The height is the lower bound."""
+        return self.height_bytes == self.lower_bound_bytes

@@ -1,0 +1,549 @@
+"""Buffers as CSV, the format of google/minimalloc with two more columns.
+
+The header names the columns, in any order: `id,lower,upper,size` and, where wanted,
+`alignment`, `hint`, `gaps` and `offset`, and of our own `group` and `pool`. Of the
+older names, `end` differs in more than its name: it is the last step instead of the one
+after it, and so are the ends of gaps beside it. What is written is always half-open.
+
+Rows are parsed in chunks, a column at a time; only a chunk that does not parse is gone
+through cell by cell, to name the first one at fault.
+
+References
+----------
+google/minimalloc, README.md, "Input format" and src/converter.cc.
+"""
+
+from __future__ import annotations
+
+import array
+import csv
+import io
+import itertools
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from arena_ckpt.allocation.buffers import (
+    LARGEST_SUM_BYTES,
+    Buffers,
+    Gap,
+    Integers,
+    make_buffers,
+)
+from arena_ckpt.errors import (
+    BufferFileError,
+    InvalidBufferError,
+    InvalidParameterError,
+)
+from arena_ckpt.files.source import find_source, reading
+from arena_ckpt.properties import nearest
+
+OLDER_NAMES = {
+    "begin": "lower",
+    "start": "lower",
+    "end": "upper",
+    "buffer": "id",
+    "buffer_id": "id",
+}
+REQUIRED = ("id", "lower", "upper", "size")
+
+ROWS_AT_ONCE = 512
+"""More would not be faster: at 2**16 the garbage collector goes through the rows again
+and again, and the whole takes four times as long."""
+
+LONGEST_SHOWN = 60
+"""Characters of a cell that a message repeats."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_GAP = re.compile(r"(-?[0-9]+)-(-?[0-9]+)(?:@([0-9]+):([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BufferTable:
+    """What a file says of its buffers, one element a row in each.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The columns of the file in its order, in their newer names.
+    rows : int64 array, shape (n,)
+        The line each buffer stands on, as editors count: the header is on line 1.
+    ids : tuple of str
+        No two are equal.
+    buffers : Buffers
+    hint : tuple of int, or None
+        minimalloc's, -1 for none; we only keep it. None where the column is missing.
+    group : tuple of (str or None), or None
+        As written, members alone included.
+    offset, pool : tuple of (int or None), or None
+        None for an empty cell, and for all where the column is missing.
+    """
+
+    columns: tuple[str, ...]
+    rows: Integers
+    ids: tuple[str, ...]
+    buffers: Buffers
+    hint: tuple[int, ...] | None
+    group: tuple[str | None, ...] | None
+    offset: tuple[int | None, ...] | None
+    pool: tuple[int | None, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def label(self, index: int) -> str:
+        """Return how messages call a buffer: ``"row 17 (id 'b3')"``."""
+        return _place(int(self.rows[index]), self.ids[index])
+
+
+def read_buffers(path: Path, *, fixed: bool = True) -> BufferTable:
+    """Read buffers from a CSV, plain or in gzip.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8 with or without byte order mark, lines ending in LF or CRLF. Spaces around
+        cells and empty lines are passed over.
+    fixed : bool
+        What the column `offset` holds: offsets that buffers must have, or else an
+        answer to check, which then stands in the table only and not in its buffers.
+
+    Returns
+    -------
+    BufferTable
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file.
+    CorruptFileError
+        A gzip that cannot be unpacked.
+    BufferFileError
+        A column, row or cell that cannot be used; the place and the value are named.
+
+    Notes
+    -----
+    O(n) in the size of the file; a million rows of four columns take 2 to 3
+    seconds, of all ten with gaps in every fifth row about 12.
+    """
+    source = find_source(path)
+    with reading(source.path, "a CSV of buffers"), source.open() as stream:
+        data = stream.read()
+    with io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="") as text:
+        try:
+            names, rows, cells = _read_columns(source.path, text)
+        except UnicodeDecodeError:
+            raise _not_utf8(source.path, data) from None
+    columns = tuple(OLDER_NAMES.get(name, name) for name in names)
+    if "end" in names:
+        _make_half_open(cells)
+    ids: list[str] = cells["id"]
+    _refuse_duplicates(source.path, rows, ids)
+    buffers = _checked_buffers(source.path, rows, cells, fixed=fixed)
+    return BufferTable(
+        columns,
+        rows,
+        tuple(ids),
+        buffers,
+        *(
+            tuple(cells[name]) if name in cells else None
+            for name in ("hint", "group", "offset", "pool")
+        ),
+    )
+
+
+def write_layout(
+    file: TextIO,
+    table: BufferTable,
+    offset: Iterable[int | None],
+    pool: Iterable[int | None] | None = None,
+) -> None:
+    """Write a table with an answer.
+
+    Parameters
+    ----------
+    file : TextIO
+        Opened with ``newline=""``.
+    table : BufferTable
+        Its columns are written in the order of the file they come from, in their newer
+        names, half-open; only `offset` and `pool` are not taken from it.
+    offset : iterable of int or None, length n
+        Bytes; None leaves the cell empty.
+    pool : iterable of int or None, optional
+        Without it no column `pool` is written.
+
+    Raises
+    ------
+    InvalidParameterError
+        Not one offset or pool for each buffer; nothing is written.
+    """
+    buffers = table.buffers
+    written: dict[str, Sequence[object]] = {
+        "id": table.ids,
+        "lower": buffers.lower.tolist(),
+        "upper": buffers.upper.tolist(),
+        "size": buffers.size.tolist(),
+        "alignment": buffers.alignment.tolist(),
+        "gaps": _gap_cells(buffers),
+        "hint": table.hint or (),
+        "group": table.group or (),
+        "offset": _answers(table, "offsets", offset),
+    }
+    if pool is not None:
+        written["pool"] = _answers(table, "pools", pool)
+    names = [name for name in table.columns if name in written]
+    names += [name for name in ("offset", "pool") if name in written.keys() - names]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*(written[name] for name in names), strict=True))
+
+
+# -- cells -----------------------------------------------------------------------------
+
+
+def _whole(cell: str) -> int:
+    cell = cell.strip()
+    if not _WHOLE.fullmatch(cell):
+        raise ValueError
+    number = int(cell)  # ValueError where Python finds it too long
+    if abs(number) >= LARGEST_SUM_BYTES:
+        raise ValueError
+    return number
+
+
+def _wholes(cells: Sequence[str]) -> Iterable[int]:
+    """Parse as `_whole` does, several times faster."""
+    text = "".join(cells)
+    if "_" in text or not text.isascii():  # int() takes 1_000 and digits of all scripts
+        return map(_whole, cells)
+    numbers = list(map(int, cells))
+    if max(-min(numbers), max(numbers)) >= LARGEST_SUM_BYTES:
+        raise ValueError
+    return numbers
+
+
+def _whole_or_none(cell: str) -> int | None:
+    return _whole(cell) if cell.strip() else None
+
+
+def _wholes_or_none(cells: Sequence[str]) -> Iterable[int | None]:
+    filled = [cell for cell in cells if cell.strip()]
+    if not filled:
+        return [None] * len(cells)
+    numbers = iter(_wholes(filled))
+    return [next(numbers) if cell.strip() else None for cell in cells]
+
+
+def _name(cell: str) -> str:
+    cell = cell.strip()
+    if not cell:
+        raise ValueError
+    return cell
+
+
+def _names(cells: Sequence[str]) -> Iterable[str]:
+    names = [cell.strip() for cell in cells]
+    if not all(names):
+        raise ValueError
+    return names
+
+
+def _name_or_none(cell: str) -> str | None:
+    return cell.strip() or None
+
+
+def _gaps(cell: str) -> tuple[Gap, ...] | None:
+    if not cell:
+        return None
+    gaps: list[Gap] = []
+    for text in cell.split():
+        match = _GAP.fullmatch(text)
+        if not match:
+            raise ValueError
+        lower, upper, *window = (int(part) for part in match.groups() if part)
+        gaps.append((lower, upper, *window) if window else (lower, upper))  # type: ignore[arg-type]
+    return tuple(gaps) or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A type of cell: `parse` raises ValueError, `must_be` completes "it must be …"."""
+
+    must_be: str
+    parse: Callable[[str], Any]
+    parse_all: Callable[[Sequence[str]], Iterable[Any]] | None = None
+    """The same for a whole column, where that is faster."""
+
+    def parse_column(self, cells: Sequence[str]) -> list[Any]:
+        return list(self.parse_all(cells) if self.parse_all else map(self.parse, cells))
+
+
+_NUMBER = _Kind("a whole number between -2**62 and 2**62", _whole, _wholes)
+_OPTIONAL_NUMBER = _Kind(f"empty or {_NUMBER.must_be}", _whole_or_none, _wholes_or_none)
+KINDS = {
+    "id": _Kind("a name", _name, _names),
+    "lower": _NUMBER,
+    "upper": _NUMBER,
+    "size": _NUMBER,
+    "alignment": _NUMBER,
+    "hint": _NUMBER,
+    "gaps": _Kind(
+        "empty or gaps with spaces between them, each lower-upper or "
+        "lower-upper@windowlow:windowhigh, as in '3-5 8-9@0:64'",
+        _gaps,
+    ),
+    "offset": _OPTIONAL_NUMBER,
+    "group": _Kind("text", _name_or_none),
+    "pool": _OPTIONAL_NUMBER,
+}
+
+
+# -- reading ---------------------------------------------------------------------------
+
+Record = tuple[int, list[str]]
+"""The line that it begins on, and its cells."""
+
+
+def _read_columns(
+    path: Path, text: TextIO
+) -> tuple[list[str], Integers, dict[str, Any]]:
+    """Return the names of the header, the row of each buffer and the parsed columns."""
+    records = _records(path, text)
+    header = next(records, None)
+    if header is None:
+        raise BufferFileError(
+            f"{path} is empty; it must begin with the header {','.join(REQUIRED)}",
+            path=str(path),
+            row=None,
+        )
+    names = _read_header(path, *header)
+    kinds = {name: KINDS[OLDER_NAMES.get(name, name)] for name in names}
+    cells: dict[str, Any] = {
+        OLDER_NAMES.get(name, name): array.array("q") if kind is _NUMBER else []
+        for name, kind in kinds.items()
+    }
+    rows = array.array("q")
+    while chunk := list(itertools.islice(records, ROWS_AT_ONCE)):
+        try:
+            parsed = _parse_chunk(kinds, chunk)
+        except ValueError:
+            raise _fault(path, kinds, chunk) from None
+        for column, more in zip(cells.values(), parsed, strict=True):
+            column.extend(more)
+        rows.extend([row for row, _ in chunk])
+    if not rows:
+        raise BufferFileError(
+            f"{path} has no buffers, only the header on row {header[0]}; give each "
+            "buffer a row below it",
+            path=str(path),
+            row=header[0],
+        )
+    return names, np.frombuffer(rows, np.int64), cells
+
+
+def _records(path: Path, text: TextIO) -> Iterator[Record]:
+    """Yield the lines that are not empty."""
+    reader = csv.reader(text, skipinitialspace=True, strict=True)
+    row = 1
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                yield row, cells
+            row = reader.line_num + 1
+    except csv.Error as error:
+        raise BufferFileError(
+            f"{path}: row {row} cannot be split into cells ({error}); quotes must be "
+            f"closed, and a cell may have up to {csv.field_size_limit():,} characters",
+            path=str(path),
+            row=row,
+        ) from None
+
+
+def _read_header(path: Path, row: int, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    facts: dict[str, Any] = {"path": str(path), "row": row, "columns": tuple(names)}
+    place = f"{path}: row {row}, the header,"
+    there = _shown(",".join(names))
+    advice = (
+        f"it must name {', '.join(REQUIRED)} and may name "
+        f"{', '.join(name for name in KINDS if name not in REQUIRED)}, with commas "
+        "between them"
+    )
+    known = [*KINDS, *OLDER_NAMES]
+    for name in names:
+        if name not in known:
+            raise BufferFileError(
+                f"{place} has the unknown column {_shown(name)}{nearest(name, known)} "
+                f"in {there}; {advice}",
+                name=name,
+                **facts,
+            )
+    first: dict[str, str] = {}
+    for name in names:
+        meaning = OLDER_NAMES.get(name, name)
+        if meaning in first:
+            raise BufferFileError(
+                f"{place} has {first[meaning]!r} and {name!r} in {there}, which are "
+                f"one column, {meaning}; keep one",
+                name=name,
+                **facts,
+            )
+        first[meaning] = name
+    missing = tuple(name for name in REQUIRED if name not in first)
+    if missing:
+        raise BufferFileError(
+            f"{place} lacks {', '.join(missing)} in {there}; {advice}",
+            missing=missing,
+            **facts,
+        )
+    return names
+
+
+def _parse_chunk(kinds: dict[str, _Kind], chunk: list[Record]) -> list[list[Any]]:
+    """Parse column by column; ValueError wherever a record is at fault."""
+    columns = list(zip(*[cells for _, cells in chunk], strict=True))
+    return [
+        kind.parse_column(cells)
+        for kind, cells in zip(kinds.values(), columns, strict=True)
+    ]
+
+
+def _fault(path: Path, kinds: dict[str, _Kind], chunk: list[Record]) -> BufferFileError:
+    """Return the error for the first record that does not parse."""
+    at_id = next(
+        i for i, name in enumerate(kinds) if OLDER_NAMES.get(name, name) == "id"
+    )
+    for row, cells in chunk:
+        buffer_id = cells[at_id].strip() if at_id < len(cells) else ""
+        place = f"{path}: {_place(row, buffer_id)}"
+        facts: dict[str, Any] = {"path": str(path), "row": row, "id": buffer_id}
+        if len(cells) != len(kinds):
+            return BufferFileError(
+                f"{place} has {len(cells)} cells, the header has {len(kinds)} "
+                f"({', '.join(kinds)}); every row needs the same number",
+                expected=len(kinds),
+                found=len(cells),
+                **facts,
+            )
+        for (name, kind), cell in zip(kinds.items(), cells, strict=True):
+            try:
+                kind.parse(cell)
+            except ValueError:
+                has = f"has {name} {_shown(cell)}" if cell.strip() else f"has no {name}"
+                return BufferFileError(
+                    f"{place} {has}; it must be {kind.must_be}",
+                    column=name,
+                    value=cell,
+                    **facts,
+                )
+    raise AssertionError("a chunk failed to parse whose cells all parse")
+
+
+def _make_half_open(cells: dict[str, Any]) -> None:
+    """Turn the last steps of lives and gaps into the ones after them."""
+    cells["upper"] = np.frombuffer(cells["upper"], np.int64) + 1
+    if "gaps" in cells:
+        cells["gaps"] = [
+            gaps and [(gap[0], gap[1] + 1, *gap[2:]) for gap in gaps]
+            for gaps in cells["gaps"]
+        ]
+
+
+def _refuse_duplicates(path: Path, rows: Integers, ids: list[str]) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    first: dict[str, int] = {}
+    for row, buffer_id in zip(rows.tolist(), ids, strict=True):
+        if buffer_id in first:
+            raise BufferFileError(
+                f"{path}: {_place(row, buffer_id)} has the id of row "
+                f"{first[buffer_id]}; ids must differ",
+                path=str(path),
+                row=row,
+                id=buffer_id,
+                first_row=first[buffer_id],
+            )
+        first[buffer_id] = row
+
+
+def _checked_buffers(
+    path: Path, rows: Integers, cells: dict[str, Any], *, fixed: bool
+) -> Buffers:
+    ids = cells["id"]
+
+    def label(index: int) -> str:
+        return _place(int(rows[index]), ids[index])
+
+    try:
+        return make_buffers(
+            *(np.asarray(cells[name]) for name in ("lower", "upper", "size")),
+            alignment=np.asarray(cells["alignment"]) if "alignment" in cells else 1,
+            fixed_offset=cells.get("offset") if fixed else None,
+            gaps=cells.get("gaps"),
+            group=cells.get("group"),
+            label=label,
+        )
+    except InvalidBufferError as error:
+        (index,) = vars(error)["buffers"]
+        raise BufferFileError(
+            f"{path}: {error}", path=str(path), row=int(rows[index]), id=ids[index]
+        ) from error
+
+
+def _not_utf8(path: Path, data: bytes) -> BufferFileError:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        byte = data[error.start]
+    row = before.count(b"\n") + 1
+    return BufferFileError(
+        f"{path}: row {row} has the byte {byte:#04x}, which is not UTF-8; save the "
+        "file as CSV in UTF-8",
+        path=str(path),
+        row=row,
+    )
+
+
+def _place(row: int, buffer_id: str) -> str:
+    return f"row {row} (id {_shown(buffer_id)})" if buffer_id else f"row {row}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
+
+
+# -- writing ---------------------------------------------------------------------------
+
+
+def _answers(
+    table: BufferTable, what: str, answers: Iterable[int | None]
+) -> list[int | None]:
+    """Return what was found for each buffer; csv writes None as an empty cell."""
+    numbers = [None if each is None else operator.index(each) for each in answers]
+    if len(numbers) != len(table):
+        raise InvalidParameterError(
+            f"there are {len(table)} buffers but {len(numbers)} {what}; give one for "
+            "each buffer"
+        )
+    return numbers
+
+
+def _gap_cells(buffers: Buffers) -> list[str]:
+    cells = [""] * len(buffers)
+    for owner, lower, upper, low, high in zip(
+        buffers.gap_owner.tolist(),
+        buffers.gap_lower.tolist(),
+        buffers.gap_upper.tolist(),
+        buffers.window_lower.tolist(),
+        buffers.window_upper.tolist(),
+        strict=True,
+    ):
+        gap = f"{lower}-{upper}" + (f"@{low}:{high}" if low < high else "")
+        cells[owner] += f" {gap}" if cells[owner] else gap
+    return cells
