@@ -41,8 +41,6 @@ class Bodies:
     base, size : int64 array, shape (pieces,)
         Bytes above the body's offset, and bytes taken.
     n_sections : int
-    section_step : int64 array, shape (n_sections,)
-        A step at which all pieces of the section are alive.
     lifetime : int64 array, shape (n,)
         Steps in which any byte of a body is taken.
     body_of, base_of : int64 array, shape (number of buffers,)
@@ -58,7 +56,6 @@ class Bodies:
     base: Integers
     size: Integers
     n_sections: int
-    section_step: Integers
     lifetime: Integers
     body_of: Integers
     base_of: Integers
@@ -111,7 +108,7 @@ def make_bodies(buffers: Buffers, label: Label = "buffer {}".format) -> Bodies:
     extent = np.zeros(n, dtype=np.int64)
     np.maximum.at(extent, body_of, base_of + buffers.size)
     first_piece = np.searchsorted(owner, np.arange(n + 1)).astype(np.int64)
-    section_lower, section_upper, section_step = _sections(lower, upper)
+    section_lower, section_upper = _sections(lower, upper)
     lifetime = np.zeros(n, dtype=np.int64)
     np.add.at(lifetime, owner, upper - lower)
     return Bodies(
@@ -123,8 +120,7 @@ def make_bodies(buffers: Buffers, label: Label = "buffer {}".format) -> Bodies:
         section_upper=section_upper,
         base=base,
         size=size,
-        n_sections=len(section_step),
-        section_step=section_step,
+        n_sections=int(section_upper.max(initial=0)),
         lifetime=lifetime,
         body_of=body_of,
         base_of=base_of,
@@ -225,15 +221,15 @@ def _stack_equal(
     return table[0], table[1], table[2], table[3], table[4]
 
 
-def _sections(lower: Integers, upper: Integers) -> tuple[Integers, Integers, Integers]:
-    """Return the run of sections of each piece, and a step of each section.
+def _sections(lower: Integers, upper: Integers) -> tuple[Integers, Integers]:
+    """Return the run of sections of each piece.
 
     Going through the steps, ends before starts, a new section begins with the first
     start after an end.
     """
     if not len(lower):
         empty = np.zeros(0, dtype=np.int64)
-        return empty, empty, empty
+        return empty, empty
     starts = np.unique(lower)
     stops = np.unique(upper)
     ended = np.searchsorted(stops, starts, side="right")  # ends at or before a start
@@ -241,11 +237,10 @@ def _sections(lower: Integers, upper: Integers) -> tuple[Integers, Integers, Int
     opens[0] = True
     opens[1:] = ended[1:] > ended[:-1]
     section_of_start = np.cumsum(opens) - 1
-    last_start = np.append(np.flatnonzero(opens)[1:], len(starts)) - 1
     section_lower = section_of_start[np.searchsorted(starts, lower)]
     started = np.searchsorted(starts, upper, side="left")  # starts before an end
     section_upper = section_of_start[started - 1] + 1
-    return section_lower, section_upper, starts[last_start]
+    return section_lower, section_upper
 
 
 def section_bytes(

@@ -30,12 +30,16 @@ def conflicting_buffers(
         members = np.flatnonzero(bodies.body_of == bound.body)
         return tuple(members.tolist()), bound.reason
     if bound.height_bytes > capacity_bytes and bound.section is not None:
-        step = int(bodies.section_step[bound.section])
-        alive = np.flatnonzero((buffers.lower <= step) & (step < buffers.upper))
-        by_size = alive[np.argsort(-buffers.size[alive], kind="stable")]
-        together = np.cumsum(buffers.size[by_size])
+        alive = np.flatnonzero(
+            (bodies.section_lower <= bound.section)
+            & (bound.section < bodies.section_upper)
+        )
+        by_size = alive[np.argsort(-bodies.size[alive], kind="stable")]
+        together = np.cumsum(bodies.size[by_size])
         n = int(np.searchsorted(together, capacity_bytes, side="right"))
-        return tuple(sorted(by_size[: n + 1].tolist())), bound.reason
+        chosen = np.unique(bodies.piece_owner()[by_size[: n + 1]])
+        members = np.flatnonzero(np.isin(bodies.body_of, chosen))
+        return tuple(members.tolist()), bound.reason
     kept = np.arange(len(buffers))
     tries, part = 0, len(kept) // 2
     while part and tries < MOST_TRIES:

@@ -34,11 +34,12 @@ LARGEST_INSTANCE = 2000
 
 SEARCH_ORDERS = ("TWA", "ATW", "WTA")
 JITTER_ORDERS = ("TWA", "WTA")
-JITTER_REACHES = (1.5, 2.5, 1.2, 4.0)
-FIRST_TURN_NODES = 500
+JITTER_REACHES = (2.5, 1.5, 2.0, 4.0)
+FIRST_TURN_NODES = 1000
 TURN_GROWTH = 4
 TIGHTER_TURNS = 2
-JITTER_NODES = 2000
+LONGEST_TURN_NODES = 32_000
+DIVES_PER_TURN = 6
 DIVE_NODES = 4
 """For each body: most dives that succeed hardly ever go back."""
 
@@ -86,13 +87,17 @@ class ExactEngine:
                 tighter.turn(incumbent, budget)
                 if incumbent.height_bytes <= capacity_bytes:
                     return FITS
+            for _ in range(DIVES_PER_TURN):
+                outcome = self.dive(capacity_bytes, incumbent, budget)
+                if outcome != PAUSED or budget.is_over:
+                    return outcome
         raise AssertionError("itertools.count() ended")
 
     def minimize(self, incumbent: Incumbent, budget: Budget) -> None:
         """Improve `incumbent` from both sides until it is optimal or time is up.
 
-        Half of the nodes go to the lower bound itself, half to short dives somewhere
-        between it and the best layout.
+        A third of the nodes goes to the lower bound itself, the rest to short dives
+        somewhere between it and the best layout.
         """
         unit = self._unit
         incumbent.lower_bound_bytes = -(-incumbent.lower_bound_bytes // unit) * unit
@@ -103,15 +108,13 @@ class ExactEngine:
             outcome = at_bound.turn(incumbent, budget)
             if outcome == NOTHING_FITS:
                 at_bound = _Decision(self, incumbent.lower_bound_bytes)
-            until = budget.nodes + max(budget.nodes - before, FIRST_TURN_NODES)
+            until = budget.nodes + 2 * (budget.nodes - before)
             while budget.nodes < until and not (incumbent.is_optimal or budget.is_over):
                 low = incumbent.lower_bound_bytes
                 steps = (incumbent.height_bytes - 1 - low) // unit
                 depth = DIVE_DEPTHS[n_dives % len(DIVE_DEPTHS)]
                 target = low + int(steps * depth) * unit
-                letters, search = self.jittered_search(target)
-                nodes = DIVE_NODES * len(self._bodies)
-                self.run(search, f"{letters}+jitter", nodes, incumbent, budget)
+                self.dive(target, incumbent, budget)
                 n_dives += 1
 
     def run(
@@ -154,8 +157,8 @@ class ExactEngine:
         """Return a new search in one of the static orders."""
         return Search(self._instance, self._orders.rank(letters), capacity_bytes)
 
-    def jittered_search(self, capacity_bytes: int) -> tuple[str, Search]:
-        """Return a new search in an order of which every place is moved at random."""
+    def dive(self, capacity_bytes: int, incumbent: Incumbent, budget: Budget) -> int:
+        """Search shortly in an order of which every place is moved at random."""
         k = self._n_jitters
         self._n_jitters += 1
         letters = JITTER_ORDERS[k % len(JITTER_ORDERS)]
@@ -163,7 +166,8 @@ class ExactEngine:
         n = len(self._bodies)
         moved = self._orders.rank(letters) + reach * noise(n, self._seed, k)
         rank = rank_of(np.argsort(moved, kind="stable"))
-        return letters, Search(self._instance, rank, capacity_bytes)
+        search = Search(self._instance, rank, capacity_bytes)
+        return self.run(search, f"{letters}+jitter", DIVE_NODES * n, incumbent, budget)
 
 
 class _Decision:
@@ -181,7 +185,7 @@ class _Decision:
         self._searches: dict[str, Search] = {}
 
     def turn(self, incumbent: Incumbent, budget: Budget) -> int:
-        """Let every order go on once, then try a jittered one."""
+        """Let every order go on for some nodes, more than the last time."""
         engine, capacity = self._engine, self.capacity_bytes
         for letters in SEARCH_ORDERS:
             if letters not in self._searches:
@@ -191,8 +195,5 @@ class _Decision:
             )
             if outcome != PAUSED or budget.is_over:
                 return outcome
-        letters, search = engine.jittered_search(capacity)
-        nodes = min(JITTER_NODES, self._turn_nodes)
-        outcome = engine.run(search, f"{letters}+jitter", nodes, incumbent, budget)
-        self._turn_nodes *= TURN_GROWTH
-        return outcome
+        self._turn_nodes = min(LONGEST_TURN_NODES, self._turn_nodes * TURN_GROWTH)
+        return PAUSED
