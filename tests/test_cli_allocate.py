@@ -1,4 +1,6 @@
-"""`arena-ckpt allocate`: layouts, verdicts and pictures, as people and scripts see them."""
+"""`arena-ckpt allocate`: layouts, verdicts and pictures, as people see them."""
+
+from __future__ import annotations
 
 import csv
 import gzip
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from arena_ckpt.allocation import Layout, allocator
+from arena_ckpt.allocation import Layout, single
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.cli import main
 from arena_ckpt.report import layout_png
@@ -24,12 +26,12 @@ LAID = "id,lower,upper,size,offset\na,0,4,8,0\nb,2,8,4,8\nc,4,8,8,0\n"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
-def hard(n: int = 24) -> str:
+def hard(n: int = 60) -> str:
     """Return buffers whose greedy layouts are above the bound."""
-    rng = np.random.default_rng(1)
-    lower = rng.integers(0, 30, n)
-    upper = lower + rng.integers(1, 14, n)
-    rows = zip(lower, upper, rng.integers(1, 60, n), strict=True)
+    rng = np.random.default_rng(3)
+    lower = rng.integers(0, 40, n)
+    upper = lower + rng.integers(1, 15, n)
+    rows = zip(lower, upper, rng.integers(1, 100, n), strict=True)
     lines = [f"b{i},{lo},{up},{size}\n" for i, (lo, up, size) in enumerate(rows)]
     return "id,lower,upper,size\n" + "".join(lines)
 
@@ -165,8 +167,8 @@ def test_ctrl_c_writes_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
         original(*arguments)
         raise KeyboardInterrupt
 
-    original = allocator.try_orders
-    monkeypatch.setattr(allocator, "try_orders", interrupt)
+    original = single.try_orders
+    monkeypatch.setattr(single, "try_orders", interrupt)
     result = run("in.csv", "-o", "out.csv")
     assert result.exit_code == 130
     assert "warning: interrupted" in result.stdout
@@ -225,7 +227,7 @@ def test_not_known_is_3_and_writes_nothing() -> None:
         *("-o", "out.csv", "--png", "out.png"),
         code=3,
     )
-    assert "not known whether the 24 buffers fit" in message
+    assert "not known whether the 60 buffers fit" in message
     assert "nothing was written" in message
     assert f"{found['height_bytes']:,} B" in message
 
@@ -255,7 +257,7 @@ def test_bad_options(arguments: tuple[str, ...], named: str) -> None:
 def test_unwritable_output_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(allocator, "_search", lambda *_: pytest.fail("it worked"))
+    monkeypatch.setattr(single, "_search", lambda *_: pytest.fail("it worked"))
     refused("in.csv", "-o", "none/out.csv")
 
 

@@ -33,7 +33,7 @@ LARGEST_INSTANCE = 2000
 """Bodies; the search keeps a list of them for every depth."""
 
 SEARCH_ORDERS = ("TWA", "ATW", "WTA")
-JITTER_ORDERS = ("TWA", "WTA")
+JITTER_ORDERS = ("TWA", "TWA", "WTA")
 JITTER_REACHES = (2.5, 1.5, 2.0, 4.0)
 FIRST_TURN_NODES = 1000
 TURN_GROWTH = 4

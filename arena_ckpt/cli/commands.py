@@ -46,14 +46,17 @@ Examples:
   arena-ckpt train digits_mlp --epochs 5
   arena-ckpt train model.ini --data digits --validation-split 0.2
   arena-ckpt plan model.py:build --batch-size 64 --json
+  arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
 
 \b
 Exit codes:
   0    it worked
   1    it failed while it ran: an arena larger than the free memory, a loss
-       that is NaN or infinite, a defect found in debug mode
+       that is NaN or infinite, a defect found in debug mode; buffers that
+       are proved not to fit, a layout that breaks a rule
   2    the command line, the model, the data or a file cannot be used;
        the message says what to change
+  3    not known whether buffers fit: the time or node limit was reached
   130  interrupted with Ctrl-C; the iteration under way was finished
 
 Errors are one message on standard error. With ARENA_CKPT_TRACEBACK=1 in the
@@ -85,6 +88,20 @@ Examples:
   arena-ckpt plan digits_mlp --batch-size 256 --top 20
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan model.ini --json --output plan.json
+"""
+_ALLOCATE_HELP = """\
+Place the buffers of FILE.csv in one block of memory, as low as possible.
+
+FILE.csv has a header with id, lower, upper and size (steps and bytes, half-open) and,
+where wanted, alignment, gaps, group and offset, which fixes a buffer. With --check it
+is an answer instead: the offsets are not used but tested.
+
+\b
+Examples:
+  arena-ckpt allocate buffers.csv
+  arena-ckpt allocate buffers.csv -o layout.csv --png layout.png
+  arena-ckpt allocate buffers.csv -o - --capacity 1MiB --time-limit 60
+  arena-ckpt allocate --check layout.csv --capacity 1MiB
 """
 _batch_size = click.option(
     "--batch-size",
@@ -342,6 +359,108 @@ def plan(
     return OK
 
 
+@main.command(help=_ALLOCATE_HELP)
+@click.argument("path", metavar="FILE.csv", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="OUT.csv",
+    help="Write the buffers with their offsets there; '-' is standard output, and the "
+    "summary then goes to standard error.",
+)
+@click.option(
+    "--capacity",
+    metavar="SIZE",
+    help="Take the first layout that fits in it, for example 256KiB.  [default: look "
+    "for the lowest]",
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to improve or to prove after the first layouts.",
+)
+@click.option(
+    "--node-limit",
+    type=click.IntRange(0),
+    metavar="N",
+    help="So many nodes of the search instead of seconds: the same answer everywhere.",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="'greedy' tries fixed orders only, 'exact' searches with proofs, 'large' "
+    "varies the orders; 'auto' is 'exact' where it can be, else 'large'.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Decides how orders are varied.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Test the offsets (and pools) in FILE.csv instead of looking for some.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="MAP.png",
+    help="Draw the layout there; needs 'pip install arena-ckpt[png]'.",
+)
+@_json
+@click.pass_context
+def allocate(
+    ctx: click.Context,
+    path: Path,
+    output: Path | None,
+    capacity: str | None,
+    time_limit: float,
+    node_limit: int | None,
+    engine: str,
+    seed: int,
+    check: bool,
+    png: Path | None,
+    as_json: bool,
+) -> int:
+    """Place the buffers of FILE.csv in one block of memory, as low as possible."""
+    if check:
+        _refuse_given(ctx, "output", "time_limit", "node_limit", "engine", "seed")
+    if as_json and output == Path("-"):
+        raise click.UsageError(
+            "--json and --output - both want standard output; give a file", ctx
+        )
+    if png is not None and png == output:
+        raise click.UsageError(
+            f"--output and --png are both {png}; give two files", ctx
+        )
+    from arena_ckpt.cli.allocation import allocate_file, check_file
+    from arena_ckpt.units import parse_bytes
+
+    capacity_bytes = None if capacity is None else parse_bytes(capacity)
+    if check:
+        return check_file(path, capacity_bytes, png, as_json=as_json)
+    return allocate_file(
+        path,
+        output,
+        png,
+        as_json=as_json,
+        capacity=capacity_bytes,
+        time_limit_seconds=time_limit,
+        node_limit=node_limit,
+        engine=engine,
+        seed=seed,
+    )
+
+
 @main.command()
 @_json
 def examples(as_json: bool) -> int:
@@ -363,6 +482,17 @@ def examples(as_json: bool) -> int:
     for name, text in EXAMPLES.items():
         click.echo(f"{name:{width}}  {text}")
     return OK
+
+
+def _refuse_given(ctx: click.Context, *names: str) -> None:
+    """Refuse options that mean nothing beside --check."""
+    for name in names:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--check looks for no layout, so --{name.replace('_', '-')} means "
+                "nothing beside it; leave one of them out",
+                ctx,
+            )
 
 
 def _set_given(model: Model, **values: int | None) -> None:

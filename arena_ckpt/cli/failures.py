@@ -11,10 +11,15 @@ from typing import Any
 
 import click
 
-from arena_ckpt.errors import ArenaError, DataError, InvalidParameterError
+from arena_ckpt.errors import (
+    ArenaError,
+    DataError,
+    InvalidParameterError,
+    TimeLimitError,
+)
 from arena_ckpt.properties import nearest
 
-OK, RUN_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, RUN_FAILED, BAD_INPUT, NOT_KNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
 
 
@@ -62,7 +67,12 @@ class Commands(click.Group):
 
 
 def exit_code_of(error: ArenaError) -> int:
-    """Return 2 for what the user has to correct, 1 for what failed while it ran."""
+    """Return 2 for what the user has to correct, 1 for what failed while it ran.
+
+    3 is for a search that ended without an answer, 130 if that was for Ctrl-C.
+    """
+    if isinstance(error, TimeLimitError):
+        return INTERRUPTED if getattr(error, "interrupted", False) else NOT_KNOWN
     is_input = isinstance(error, InvalidParameterError | DataError)
     return BAD_INPUT if is_input else RUN_FAILED
 

@@ -1,0 +1,369 @@
+"""What `arena-ckpt allocate` does: place the buffers of a file, or check a layout."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from arena_ckpt.allocation.allocator import allocate_buffers
+from arena_ckpt.allocation.bodies import make_bodies
+from arena_ckpt.allocation.bounds import lower_bound
+from arena_ckpt.allocation.buffers import Integers
+from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.allocation.minimalloc_csv import (
+    BufferTable,
+    read_buffers,
+    write_layout,
+)
+from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
+from arena_ckpt.cli.output import require_writable, write_file
+from arena_ckpt.errors import (
+    ArenaError,
+    BufferFileError,
+    CapacityError,
+    InvalidBufferError,
+    LayoutError,
+    TimeLimitError,
+)
+from arena_ckpt.report.layout_png import layout_png, percent_above, require_pillow
+from arena_ckpt.units import format_bytes
+
+STANDARD_OUTPUT = Path("-")
+LABELS_SHOWN = 12
+"""Buffers that a message names."""
+
+PROOFS = {
+    "live bytes": "the bytes alive in one step",
+    "largest buffer": "the largest buffer or group",
+    "fixed offset": "the highest fixed offset",
+    "exhausted": "an exhaustive search",
+}
+
+
+def allocate_file(
+    path: Path,
+    output: Path | None,
+    png: Path | None,
+    *,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Place the buffers of a file, write what was asked for and tell about it.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, plain or in gzip.
+    output : Path or None
+        Where the CSV with offsets goes; "-" is standard output.
+    png : Path or None
+        Where the picture goes.
+    as_json : bool
+        Print a document instead of the summary.
+    **options
+        Of `allocate_buffers`.
+
+    Returns
+    -------
+    int
+        The exit code: 130 after Ctrl-C, which still writes the best layout so far.
+
+    Raises
+    ------
+    BufferFileError
+        Also for offsets that collide, with their rows.
+    CapacityError
+        Names rows and ids; `ids` and `rows` are added to what it carries.
+    TimeLimitError
+        Nothing is written.
+    """
+    _require_places(output, png)
+    table = read_buffers(path)
+    try:
+        layout = allocate_buffers(
+            table.buffers, progress=False if as_json else None, **options
+        )
+    except InvalidBufferError as error:
+        raise _named(error, BufferFileError, path, table, "buffers") from error
+    except CapacityError as error:
+        raise _named(error, CapacityError, path, table, "conflict") from error
+    except TimeLimitError as error:
+        raise _not_known(error, path, table) from error
+    text = io.StringIO(newline="")
+    write_layout(text, table, layout.offset.tolist())
+    written = text.getvalue().encode()
+    picture = None if png is None else layout_png(table.buffers, layout, path.name)
+    if output is not None and output != STANDARD_OUTPUT:
+        write_file(output, lambda file: file.write(written))
+    _write_picture(png, picture)
+    if as_json:
+        print_json(_document(path, table, layout, options["capacity"], output, png))
+    else:
+        to_stderr = output == STANDARD_OUTPUT
+        if to_stderr:
+            click.echo(written, nl=False)
+        click.echo(
+            _summary(path, table, layout, options["capacity"], output, png),
+            err=to_stderr,
+        )
+    return INTERRUPTED if layout.stats["interrupted"] else OK
+
+
+def check_file(
+    path: Path, capacity: int | None, png: Path | None, *, as_json: bool
+) -> int:
+    """Check the layout in a file and tell its height.
+
+    Parameters
+    ----------
+    path : Path
+        CSV with a column `offset` and perhaps `pool`, and no cell of them empty.
+    capacity : int or None
+        What it has to fit in; pools together.
+    png : Path or None
+        Where the picture goes.
+    as_json : bool
+        Print a document instead of a line.
+
+    Raises
+    ------
+    BufferFileError
+        A column or cell is missing.
+    LayoutError
+        A rule is broken; its message names it with rows and ids.
+    """
+    _require_places(None, png)
+    table = read_buffers(path, fixed=False)
+    if table.offset is None:
+        raise BufferFileError(
+            f"{path} has no column offset, so there is no layout to check; its columns "
+            f"are {', '.join(table.columns)}",
+            path=str(path),
+            row=None,
+        )
+    offset = _filled(path, table, "offset", table.offset)
+    has_pools = table.pool is not None and any(p is not None for p in table.pool)
+    pool = _filled(path, table, "pool", table.pool or ()) if has_pools else None
+    heights = _pool_heights(table, offset, pool)
+    height = sum(heights)
+    try:
+        check_layout(
+            table.buffers,
+            offset,
+            height if capacity is None else capacity,
+            pool=pool,
+            label=table.label,
+        )
+    except LayoutError as error:
+        facts = vars(error)
+        raise LayoutError(
+            f"{path}: {error}", **facts, **_places(table, facts["buffers"])
+        ) from error
+    if png is not None:
+        # What alignment adds to a bound is proved for one pool only.
+        bound = 0 if pool is not None else _bound_bytes(table)
+        layout = Layout(offset, height, bound, "file", pool, heights)
+        _write_picture(png, layout_png(table.buffers, layout, path.name))
+    if as_json:
+        print_json(
+            {
+                "command": "allocate",
+                "file": str(path),
+                "valid": True,
+                "n_buffers": len(table),
+                "height_bytes": height,
+                "capacity_bytes": capacity,
+                "png_file": None if png is None else str(png),
+            }
+        )
+        return OK
+    pools = f" in {len(heights)} pools" if pool is not None else ""
+    click.echo(f"valid: {len(table):,} buffers{pools}, height {format_bytes(height)}")
+    if png is not None:
+        click.echo(f"the picture is in {png}")
+    return OK
+
+
+def _require_places(output: Path | None, png: Path | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    if output is not None and output != STANDARD_OUTPUT:
+        require_writable(output)
+    if png is not None:
+        require_writable(png)
+        require_pillow()
+
+
+def _write_picture(png: Path | None, picture: bytes | None) -> None:
+    if png is not None and picture is not None:
+        write_file(png, lambda file: file.write(picture))
+
+
+# -- answers in a file -----------------------------------------------------------------
+
+
+def _filled(
+    path: Path, table: BufferTable, name: str, cells: tuple[int | None, ...]
+) -> Integers:
+    for index, cell in enumerate(cells):
+        if cell is None:
+            raise BufferFileError(
+                f"{path}: {table.label(index)} has no {name}; a layout to check needs "
+                "one for every buffer",
+                path=str(path),
+                row=int(table.rows[index]),
+                id=table.ids[index],
+                column=name,
+            )
+    return np.array(cells, dtype=np.int64)
+
+
+def _pool_heights(
+    table: BufferTable,
+    offset: Integers,
+    pool: Integers | None,
+) -> tuple[int, ...]:
+    end = offset + table.buffers.size
+    if pool is None:
+        return (max(0, int(end.max())),)
+    numbers, number = np.unique(pool, return_inverse=True)
+    heights = np.zeros(len(numbers), dtype=np.int64)
+    np.maximum.at(heights, number, end)
+    return tuple(heights.tolist())
+
+
+def _bound_bytes(table: BufferTable) -> int:
+    return lower_bound(make_bodies(table.buffers)).height_bytes
+
+
+# -- failures --------------------------------------------------------------------------
+
+
+def _places(table: BufferTable, indexes: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "ids": tuple(table.ids[index] for index in indexes),
+        "rows": tuple(int(table.rows[index]) for index in indexes),
+    }
+
+
+def _named(
+    error: ArenaError,
+    kind: type[ArenaError],
+    path: Path,
+    table: BufferTable,
+    fact: str,
+) -> ArenaError:
+    """Return an error of a kind that says which rows the indexes in `fact` are."""
+    facts = vars(error)
+    indexes: tuple[int, ...] = facts[fact]
+    if not indexes:
+        return error
+    places = _places(table, indexes)
+    names = ", ".join(table.label(index) for index in indexes[:LABELS_SHOWN])
+    more = len(indexes) - LABELS_SHOWN
+    also = f" and {more:,} more" if more > 0 else ""
+    if kind is BufferFileError:
+        facts = {"path": str(path), "row": places["rows"][0], **facts}
+    return kind(
+        f"{path}: {error}. In the file these buffers are {names}{also}",
+        **facts,
+        **places,
+    )
+
+
+def _not_known(error: TimeLimitError, path: Path, table: BufferTable) -> TimeLimitError:
+    facts = vars(error)
+    layout: Layout = facts["layout"]
+    interrupted = layout.stats["interrupted"]
+    ended = "interrupted" if interrupted else "the limit was reached"
+    return TimeLimitError(
+        f"{path}: not known whether the {len(table):,} buffers fit in "
+        f"{format_bytes(facts['capacity_bytes'])}: {ended} after {_effort(layout)}. "
+        f"The best layout found takes {format_bytes(layout.height_bytes)}, and less "
+        f"than {format_bytes(layout.lower_bound_bytes)} is impossible; nothing was "
+        "written. "
+        "Raise --time-limit or --node-limit, or the capacity",
+        interrupted=interrupted,
+        **facts,
+    )
+
+
+# -- what is told ----------------------------------------------------------------------
+
+
+def _effort(layout: Layout) -> str:
+    return f"{layout.stats['nodes']:,} nodes in {layout.stats['seconds']:.2f} s"
+
+
+def _summary(
+    path: Path,
+    table: BufferTable,
+    layout: Layout,
+    capacity: int | None,
+    output: Path | None,
+    png: Path | None,
+) -> str:
+    height, bound = layout.height_bytes, layout.lower_bound_bytes
+    total = int(table.buffers.size.sum())
+    proof = layout.stats["proof"]
+    lines = [
+        f"{path}: {len(table):,} buffers",
+        f"height:       {format_bytes(height)}, {_verdict(height, bound)}",
+        f"lower bound:  {format_bytes(bound)}, proved by {PROOFS.get(proof, proof)}",
+    ]
+    if capacity is not None:
+        lines.append(f"capacity:     {format_bytes(capacity)}, it fits")
+    lines += [
+        f"sum of sizes: {format_bytes(total)}, {100 * (total - height) / total:.1f} % "
+        "saved",
+        f"engine:       {layout.engine}, {_effort(layout)}",
+    ]
+    if layout.stats["interrupted"]:
+        lines.append("warning: interrupted; this is the best layout found until then")
+    if table.pool is not None and any(pool is not None for pool in table.pool):
+        lines.append("warning: the column pool was not used; all are in one block")
+    if output is not None and output != STANDARD_OUTPUT:
+        lines.append(f"the layout is in {output}")
+    if png is not None:
+        lines.append(f"the picture is in {png}")
+    return "\n".join(lines)
+
+
+def _verdict(height: int, bound: int) -> str:
+    if height == bound:
+        return "proved optimal"
+    return f"at most {percent_above(height, bound)} above the optimum"
+
+
+def _document(
+    path: Path,
+    table: BufferTable,
+    layout: Layout,
+    capacity: int | None,
+    output: Path | None,
+    png: Path | None,
+) -> dict[str, Any]:
+    stats = dict(layout.stats)
+    return {
+        "command": "allocate",
+        "file": str(path),
+        "n_buffers": len(table),
+        "height_bytes": layout.height_bytes,
+        "lower_bound_bytes": layout.lower_bound_bytes,
+        "proof": stats.pop("proof"),
+        "proved_optimal": layout.proved_optimal,
+        "sum_bytes": int(table.buffers.size.sum()),
+        "capacity_bytes": capacity,
+        "engine": layout.engine,
+        "stats": stats,
+        "output_file": None if output is None else str(output),
+        "png_file": None if png is None else str(png),
+        "offsets": [
+            {"id": each, "offset": offset}
+            for each, offset in zip(table.ids, layout.offset.tolist(), strict=True)
+        ],
+    }
