@@ -9,7 +9,7 @@ no more between them than alignment asks for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ FREE = -1
 
 LARGEST_SUM_BYTES = 2**62
 """Sizes and alignments together stay below, so that no sum leaves int64."""
+
+LONGEST_BITS = 13_000
+"""Integers beyond are too long for Python to print."""
 
 Label = Callable[[int], str]
 
@@ -155,6 +158,12 @@ def make_buffers(
         if np.ndim(alignment) == 0
         else _integers(alignment, "alignment", label)  # type: ignore[arg-type]
     )
+    if fixed_offset is not None:
+        fixed_offset = _items(fixed_offset, "fixed_offset", "integers or None")  # type: ignore[assignment]
+    if gaps is not None:
+        gaps = _items(gaps, "gaps", "lists of gaps")  # type: ignore[assignment]
+    if group is not None:
+        group = _items(group, "group", "names")
     columns = {
         "lower": lowers,
         "upper": uppers,
@@ -199,21 +208,59 @@ def make_buffers(
         sizes,
         alignments,
         fixed,
-        _groups(group, n),
+        _groups(group, n, label),
         *_gap_arrays(gaps, lowers, uppers, sizes, label),
     )
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """Return how a message shows a value; Python refuses to print huge integers."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "an integer of thousands of digits"
+
+
 def _integer(value: object, name: str) -> int:
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return int(value)
-    raise InvalidBufferError(
-        f"{name} is {value!r}; it must be an integer", buffers=(), name=name
-    )
+    if not _is_whole(value):
+        raise InvalidBufferError(
+            f"{name} is {_shown(value)}; it must be an integer", buffers=(), name=name
+        )
+    number = int(value)  # type: ignore[call-overload]
+    if abs(number) >= LARGEST_SUM_BYTES:
+        raise InvalidBufferError(
+            f"{name} is {_shown(number)}; it must be below 2**62", buffers=(), name=name
+        )
+    return int(number)
+
+
+def _items(values: object, name: str, what: str) -> list[object]:
+    """Return the elements of a sequence, or say that there is none."""
+    if isinstance(values, Iterator):
+        raise InvalidBufferError(
+            f"{name} is an iterator; it must be a sequence of {what}, so that it has a "
+            "length",
+            buffers=(),
+        )
+    try:
+        return list(values)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        raise InvalidBufferError(
+            f"{name} is {_shown(values)}; it must be a sequence of {what}", buffers=()
+        ) from None
 
 
 def _integers(values: IntegerLike, name: str, label: Label) -> Integers:
     """Return `values` as a new int64 array of one dimension."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        index = int(np.argmax(np.ma.getmaskarray(values)))
+        raise InvalidBufferError(
+            f"{label(index)} has {name} masked; it must be an integer", buffers=(index,)
+        )
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, OverflowError):
@@ -224,22 +271,22 @@ def _integers(values: IntegerLike, name: str, label: Label) -> Integers:
             "value for each buffer",
             buffers=(),
         )
-    if not len(array):
-        return np.zeros(0, dtype=np.int64)
-    if array.dtype.kind == "i":
+    if isinstance(values, np.ndarray) and array.dtype.kind == "i":
         return np.array(array, dtype=np.int64)
-    for index, value in enumerate(array.tolist()):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    # The values as they were given: NumPy turns [4, 1.5] into floats.
+    items = array.tolist() if isinstance(values, np.ndarray) else list(values)
+    for index, value in enumerate(items):
+        if not _is_whole(value):
             raise InvalidBufferError(
-                f"{label(index)} has {name} {value!r}; it must be an integer",
+                f"{label(index)} has {name} {_shown(value)}; it must be an integer",
                 buffers=(index,),
             )
-        if abs(int(value)) >= LARGEST_SUM_BYTES:
+        if not -(2**63) <= value < 2**63:
             raise InvalidBufferError(
-                f"{label(index)} has {name} {value}; it must be below 2**62",
+                f"{label(index)} has {name} {_shown(value)}; it must be below 2**62",
                 buffers=(index,),
             )
-    return np.array([int(value) for value in array.tolist()], dtype=np.int64)
+    return np.array(items, dtype=np.int64)
 
 
 def _require(
@@ -260,7 +307,7 @@ def _refuse_overflow(
     """Refuse what could leave int64 when offsets are added up."""
     for name, column in (("lower", lower), ("upper", upper)):
         _require(
-            np.abs(column) < LARGEST_SUM_BYTES,
+            (-LARGEST_SUM_BYTES < column) & (column < LARGEST_SUM_BYTES),
             f"has {name} {{}}; steps must be within ±2**62",
             label,
             column,
@@ -286,31 +333,39 @@ def _fixed_offsets(
     for index, value in enumerate(() if fixed_offset is None else fixed_offset):
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        if not _is_whole(value):
             raise InvalidBufferError(
-                f"{label(index)} has the fixed offset {value!r}; it must be an integer "
-                "or None",
+                f"{label(index)} has the fixed offset {_shown(value)}; it must be an "
+                "integer or None",
                 buffers=(index,),
             )
         if not 0 <= value < LARGEST_SUM_BYTES:
             raise InvalidBufferError(
-                f"{label(index)} has the fixed offset {value}; it must be at least 0 "
-                "and below 2**62 (None leaves it free)",
+                f"{label(index)} has the fixed offset {_shown(value)}; it must be at "
+                "least 0 and below 2**62 (None leaves it free)",
                 buffers=(index,),
             )
         fixed[index] = value
     return fixed
 
 
-def _groups(group: Sequence[Hashable | None] | None, n: int) -> Integers:
+def _groups(group: Sequence[Hashable | None] | None, n: int, label: Label) -> Integers:
     """Return the number of each buffer's group; one member alone is no group."""
     numbers = np.full(n, FREE, dtype=np.int64)
     if group is None:
         return numbers
     members: dict[Hashable, list[int]] = {}
     for index, value in enumerate(group):
-        if value is not None:
+        if value is None:
+            continue
+        try:
             members.setdefault(value, []).append(index)
+        except TypeError:
+            raise InvalidBufferError(
+                f"{label(index)} has the group {_shown(value)}, which cannot be "
+                "compared; name groups with texts or numbers",
+                buffers=(index,),
+            ) from None
     together = [indexes for indexes in members.values() if len(indexes) > 1]
     for number, indexes in enumerate(together):
         numbers[indexes] = number
@@ -327,7 +382,7 @@ def _gap_arrays(
     rows: list[tuple[int, int, int, int, int]] = []
     for index, its_gaps in enumerate(() if gaps is None else gaps):
         before = int(lower[index])
-        for gap in its_gaps or ():
+        for gap in () if its_gaps is None else _gaps_of_one(its_gaps, index, label):
             start, stop, low, high = _gap_numbers(gap, index, label)
             if not start < stop:
                 raise InvalidBufferError(
@@ -359,18 +414,30 @@ def _gap_arrays(
     return columns[0], columns[1], columns[2], columns[3], columns[4]
 
 
+def _gaps_of_one(its_gaps: object, index: int, label: Label) -> list[Gap]:
+    try:
+        return list(its_gaps)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        raise InvalidBufferError(
+            f"{label(index)} has the gaps {_shown(its_gaps)}; it must be a list of "
+            "(lower, upper), or None",
+            buffers=(index,),
+        ) from None
+
+
 def _gap_numbers(gap: Gap, index: int, label: Label) -> tuple[int, int, int, int]:
     try:
         numbers = tuple(gap)
     except TypeError:
         numbers = ()
-    if len(numbers) not in (2, 4) or not all(
-        isinstance(number, int | np.integer) and not isinstance(number, bool)
-        for number in numbers
+    if (
+        len(numbers) not in (2, 4)
+        or not all(map(_is_whole, numbers))
+        or max(int(number).bit_length() for number in numbers) > LONGEST_BITS
     ):
         raise InvalidBufferError(
-            f"{label(index)} has the gap {gap!r}; it must be (lower, upper) or (lower, "
-            "upper, window lower, window upper), all integers",
+            f"{label(index)} has the gap {_shown(gap)}; it must be (lower, upper) or "
+            "(lower, upper, window lower, window upper), all integers",
             buffers=(index,),
         )
     whole = [int(number) for number in numbers]
