@@ -32,7 +32,15 @@ from arena_ckpt.allocation.search import (
 LARGEST_INSTANCE = 2000
 """Bodies; the search keeps a list of them for every depth."""
 
-SEARCH_ORDERS = ("TWA", "ATW", "WTA")
+SEARCH_ORDERS = (
+    ("TWA", 1.0),
+    ("ATW", 1.0),
+    ("WTA", 1.0),
+    ("EWA", 0.25),
+    ("SWA", 0.25),
+)
+"""Orders, and their share of a turn: the last two solve perfect packings."""
+
 JITTER_ORDERS = ("TWA", "TWA", "WTA")
 JITTER_REACHES = (2.5, 1.5, 2.0, 4.0)
 FIRST_TURN_NODES = 1000
@@ -187,11 +195,12 @@ class _Decision:
     def turn(self, incumbent: Incumbent, budget: Budget) -> int:
         """Let every order go on for some nodes, more than the last time."""
         engine, capacity = self._engine, self.capacity_bytes
-        for letters in SEARCH_ORDERS:
+        for letters, share in SEARCH_ORDERS:
             if letters not in self._searches:
                 self._searches[letters] = engine.search(letters, capacity)
+            nodes = int(self._turn_nodes * share)
             outcome = engine.run(
-                self._searches[letters], letters, self._turn_nodes, incumbent, budget
+                self._searches[letters], letters, nodes, incumbent, budget
             )
             if outcome != PAUSED or budget.is_over:
                 return outcome

@@ -1,4 +1,4 @@
-"""Static orders in which to place bodies, by four measures in turn.
+"""Static orders in which to place bodies, by five measures in turn.
 
 ======  ==========================================================
 letter  measure, the largest first
@@ -7,6 +7,7 @@ W       lifetime in steps (the width in a picture)
 A       area: lifetime × bytes
 T       total: the most bytes taken in any section the body spans
 S       size in bytes
+E       earliness: minus the first section it spans
 ======  ==========================================================
 
 ``"TWA"`` orders by total, among equals by lifetime, then by area, then by index.
@@ -51,6 +52,10 @@ class Orders:
             return bodies.lifetime
         if letter == "S":
             return bodies.extent
+        if letter == "E":
+            earliest = np.full(len(bodies), -bodies.n_sections, dtype=np.int64)
+            np.maximum.at(earliest, bodies.piece_owner(), -bodies.section_lower)
+            return earliest
         if letter == "A":
             return bodies.lifetime.astype(np.float64) * bodies.extent
         total = np.zeros(len(bodies), dtype=np.int64)
