@@ -219,9 +219,9 @@ def _time_limit_error(layout: Layout, capacity: int, budget: Budget) -> TimeLimi
     return TimeLimitError(
         f"not known whether the buffers fit in {format_bytes(capacity)}: {ended} after "
         f"{budget.nodes:,} nodes with a best layout of "
-        f"{format_bytes(layout.height_bytes)}, and no proof that less than "
-        f"{format_bytes(layout.lower_bound_bytes)} is impossible; give it more time, "
-        "or take the layout that this error carries",
+        f"{format_bytes(layout.height_bytes)}; only that less than "
+        f"{format_bytes(layout.lower_bound_bytes)} is impossible is proved. Give it "
+        "more time, or take the layout that this error carries",
         layout=layout,
         capacity_bytes=capacity,
         lower_bound_bytes=layout.lower_bound_bytes,
