@@ -285,7 +285,7 @@ REFUSED: dict[str, Refusal] = {
         {"size": [2**61, 2**61 + 1]},
         (1,),
         rf"add up to {2**62 + 3} bytes, which must stay below 2\*\*62; the largest is "
-        rf"that of buffer 1, {2**61 + 1} bytes",
+        rf"the size of buffer 1, {2**61 + 1} bytes",
     ),
     "sum just too large": (
         {"size": [2**61, 2**61 - 2]},
@@ -296,7 +296,12 @@ REFUSED: dict[str, Refusal] = {
     "sum with alignments": (
         {"alignment": 2**61},
         (0,),
-        f"add up to {2**62 + 96} bytes",
+        f"add up to {2**62 + 96} bytes.* is the alignment of buffer 0, {2**61} bytes",
+    ),
+    "sum by one alignment": (
+        {"alignment": [1, 2**62 - 1]},
+        (1,),
+        f"the largest is the alignment of buffer 1, {2**62 - 1} bytes",
     ),
     # fixed offsets
     "offset misaligned": (
@@ -442,6 +447,36 @@ ODD: dict[str, Refusal] = {
         (1,),
         "buffer 1 has lower",
     ),
+    "masked in a list": ({"size": [4, np.ma.masked]}, (1,), "buffer 1 has size masked"),
+    "masked offset": (
+        {"fixed_offset": np.ma.array([0, 2], mask=[False, True])},
+        (1,),
+        "buffer 1 has the fixed offset masked",
+    ),
+    "masked gap": (
+        {"gaps": [None, np.ma.array([[3, 4]], mask=[[False, True]])]},
+        (1,),
+        "buffer 1 has the gap",
+    ),
+    "masked group": (
+        {"group": np.ma.array([0, 0], mask=[False, True])},
+        (1,),
+        "buffer 1 has the group masked",
+    ),
+    "ragged alignments": (
+        {"alignment": [[1], [1, 2]]},
+        (0,),
+        r"buffer 0 has alignment \[1\]; it must be an integer",
+    ),
+    **{
+        f"{name} {type(value).__name__}": (
+            {name: value},
+            (),
+            f"{name} is a {type(value).__name__}; it must be a sequence of",
+        )
+        for name in ("fixed_offset", "gaps", "group")
+        for value in (set(), frozenset({0, 8}), {0: 1, 1: 2})
+    },
     "fixed_offset int": ({"fixed_offset": 8}, (), "fixed_offset"),
     "fixed_offset iterator": ({"fixed_offset": iter([8, 8])}, (), "fixed_offset"),
     "gaps int": ({"gaps": 8}, (), "gaps"),

@@ -71,8 +71,9 @@ class Bodies:
 
     @property
     def are_rectangles(self) -> bool:
-        """Every body is one piece, and may be anywhere."""
-        return len(self.size) == len(self) and bool((self.fixed_offset == FREE).all())
+        """Every body is one full piece, and may be anywhere."""
+        one_each = bool((np.diff(self.first_piece) == 1).all())
+        return one_each and self.are_flat and bool((self.fixed_offset == FREE).all())
 
     def piece_owner(self) -> Integers:
         """Return the body of each piece."""
@@ -142,6 +143,8 @@ def _join_groups(
     starts = np.searchsorted(group[by_group], np.arange(int(group.max()) + 2))
     for first, last in itertools.pairwise(starts.tolist()):
         members = by_group[first:last]
+        if not len(members):  # buffers taken out of a larger set may lack a group
+            continue
         head = int(members[0])
         leader[members] = head
         whole = math.lcm(*(int(a) for a in buffers.alignment[members]))

@@ -9,7 +9,15 @@ no more between them than alignment asks for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +163,7 @@ def make_buffers(
     n = len(sizes)
     alignments = (
         np.full(n, _integer(alignment, "alignment"), dtype=np.int64)
-        if np.ndim(alignment) == 0
+        if _is_scalar(alignment)
         else _integers(alignment, "alignment", label)  # type: ignore[arg-type]
     )
     if fixed_offset is not None:
@@ -213,6 +221,13 @@ def make_buffers(
     )
 
 
+def _is_scalar(value: object) -> bool:
+    try:
+        return np.ndim(value) == 0  # type: ignore[arg-type]
+    except ValueError:  # a ragged list
+        return False
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
@@ -246,6 +261,11 @@ def _items(values: object, name: str, what: str) -> list[object]:
             "length",
             buffers=(),
         )
+    if isinstance(values, Set | Mapping):
+        raise InvalidBufferError(
+            f"{name} is a {type(values).__name__}; it must be a sequence of {what}",
+            buffers=(),
+        )
     try:
         return list(values)  # type: ignore[call-overload, no-any-return]
     except TypeError:
@@ -261,17 +281,23 @@ def _integers(values: IntegerLike, name: str, label: Label) -> Integers:
         raise InvalidBufferError(
             f"{label(index)} has {name} masked; it must be an integer", buffers=(index,)
         )
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, OverflowError):
-        array = np.asarray(values, dtype=object)
+    if isinstance(values, list | tuple) and any(v is np.ma.masked for v in values):
+        array = np.empty(len(values))  # NumPy would warn; refused by name below
+    else:
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError, OverflowError):
+            array = np.asarray(values, dtype=object)
     if array.ndim != 1:
         raise InvalidBufferError(
             f"{name} has the shape {array.shape}; it must have one dimension, with a "
             "value for each buffer",
             buffers=(),
         )
-    if isinstance(values, np.ndarray) and array.dtype.kind == "i":
+    if isinstance(values, np.ndarray) and (
+        array.dtype.kind == "i"
+        or (array.dtype.kind == "u" and array.max(initial=0) < 2**63)
+    ):
         return np.array(array, dtype=np.int64)
     # The values as they were given: NumPy turns [4, 1.5] into floats.
     items = array.tolist() if isinstance(values, np.ndarray) else list(values)
@@ -317,10 +343,14 @@ def _refuse_overflow(
         # Exact: the parts are sums of at most 2**31 values below 2**32.
         total += (int((column >> 32).sum()) << 32) + int((column & 0xFFFFFFFF).sum())
     if total >= LARGEST_SUM_BYTES:
-        index = int(np.argmax(size))
+        # Of both, the largest one; sizes first where they are equal.
+        is_size = size.max() >= alignment.max()
+        kind, column = ("size", size) if is_size else ("alignment", alignment)
+        index = int(np.argmax(column))
         raise InvalidBufferError(
             f"sizes and alignments add up to {total} bytes, which must stay below "
-            f"2**62; the largest is that of {label(index)}, {size[index]} bytes",
+            f"2**62; the largest is the {kind} of {label(index)}, {column[index]} "
+            "bytes",
             buffers=(index,),
             total_bytes=total,
         )

@@ -102,7 +102,7 @@ def make_instance(bodies: Bodies) -> Instance:
     n = len(bodies)
     owner = bodies.piece_owner()
     beside = np.zeros((n, n), dtype=bool)
-    if len(bodies.size) == n:
+    if (np.diff(bodies.first_piece) == 1).all():
         lower, upper = bodies.section_lower, bodies.section_upper
         beside = (lower[:, None] < upper) & (lower < upper[:, None])
     else:
