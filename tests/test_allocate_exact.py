@@ -17,6 +17,7 @@ from arena_ckpt.allocation.allocator import allocate_buffers
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.exact import ExactEngine
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
+from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import CapacityError, InvalidParameterError, TimeLimitError
 
@@ -623,5 +624,5 @@ def test_the_hard_instances_of_minimalloc_fit(name: str) -> None:
     if not path.is_file():
         pytest.skip(f"the instances of minimalloc are absent: {path}")
     buffers = read_buffers(path).buffers
-    layout = allocate_buffers(buffers, capacity=1 << 20, node_limit=400_000)
+    layout = allocate_buffers(buffers, 1 << 20, None, SearchOptions(node_limit=400_000))
     assert layout.height_bytes <= 1 << 20

@@ -15,13 +15,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from arena_ckpt.allocation.buffers import FREE, Buffers, Gap
-from arena_ckpt.allocation.minimalloc_csv import (
-    ROWS_AT_ONCE,
-    BufferTable,
+from arena_ckpt.allocation.csv_cells import (
     _whole,
     _whole_or_none,
     _wholes,
     _wholes_or_none,
+)
+from arena_ckpt.allocation.minimalloc_csv import (
+    ROWS_AT_ONCE,
+    BufferTable,
     read_buffers,
     write_layout,
 )

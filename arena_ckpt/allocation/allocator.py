@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 
-from arena_ckpt.allocation.buffers import Buffers, Gap, IntegerLike, make_buffers
+from arena_ckpt.allocation.buffers import Buffers, Gap, make_buffers
+from arena_ckpt.allocation.integers import IntegerLike
 from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.pools import allocate_in_pools
 from arena_ckpt.allocation.single import allocate_in_one
 from arena_ckpt.errors import InvalidParameterError
@@ -103,50 +105,25 @@ def allocate(
     )
     return allocate_buffers(
         buffers,
-        capacity=capacity,
-        pools=pools,
-        time_limit_seconds=time_limit_seconds,
-        node_limit=node_limit,
-        engine=engine,
-        seed=seed,
-        progress=progress,
+        capacity,
+        pools,
+        SearchOptions(time_limit_seconds, node_limit, engine, seed, progress),
     )
 
 
 def allocate_buffers(
     buffers: Buffers,
-    *,
-    capacity: int | None = None,
-    pools: Sequence[int | None] | None = None,
-    time_limit_seconds: float = 1.0,
-    node_limit: int | None = None,
-    engine: str = "auto",
-    seed: int = 0,
-    progress: bool | None = None,
+    capacity: int | None,
+    pools: Sequence[int | None] | None,
+    options: SearchOptions,
 ) -> Layout:
-    """Do what `allocate` does, for buffers that are already checked."""
+    """Do what `allocate` does, for buffers and options that are already checked."""
     if pools is None:
-        return allocate_in_one(
-            buffers,
-            capacity=capacity,
-            time_limit_seconds=time_limit_seconds,
-            node_limit=node_limit,
-            engine=engine,
-            seed=seed,
-            progress=progress,
-        )
+        return allocate_in_one(buffers, capacity, options)
     if capacity is not None:
         raise InvalidParameterError(
             "capacity and pools are both given; the sizes of the pools are the "
             "capacities, so leave capacity out",
             capacity_bytes=capacity,
         )
-    return allocate_in_pools(
-        buffers,
-        pools,
-        time_limit_seconds=time_limit_seconds,
-        node_limit=node_limit,
-        engine=engine,
-        seed=seed,
-        progress=progress,
-    )
+    return allocate_in_pools(buffers, pools, options)

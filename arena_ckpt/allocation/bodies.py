@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.allocation.buffers import FREE, Buffers, Integers, Label
+from arena_ckpt.allocation.buffers import FREE, Buffers
+from arena_ckpt.allocation.integers import Integers, Label
 from arena_ckpt.errors import InvalidBufferError
 from arena_ckpt.units import align_up
 
@@ -257,8 +258,19 @@ def section_bytes(
     piece_bytes : int64 array, shape (pieces,), optional
         What each piece counts for, instead of its size.
     """
-    amount = bodies.size if piece_bytes is None else piece_bytes
-    change = np.zeros(bodies.n_sections + 1, dtype=np.int64)
-    np.add.at(change, bodies.section_lower, amount)
-    np.subtract.at(change, bodies.section_upper, amount)
-    return np.cumsum(change)[: bodies.n_sections]
+    return running_total(
+        bodies.section_lower,
+        bodies.section_upper,
+        bodies.size if piece_bytes is None else piece_bytes,
+        bodies.n_sections,
+    )
+
+
+def running_total(
+    lower: Integers, upper: Integers, amount: Integers, n: int
+) -> Integers:
+    """Return for each place below `n` the sum of the amounts whose range holds it."""
+    change = np.zeros(n + 1, dtype=np.int64)
+    np.add.at(change, lower, amount)
+    np.subtract.at(change, upper, amount)
+    return np.cumsum(change)[:n]

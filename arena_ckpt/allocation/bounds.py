@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocation.bodies import Bodies, section_bytes
-from arena_ckpt.allocation.buffers import FREE, Integers
+from arena_ckpt.allocation.bodies import Bodies, running_total, section_bytes
+from arena_ckpt.allocation.buffers import FREE
+from arena_ckpt.allocation.integers import Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,4 @@ def live_bytes(lower: Integers, upper: Integers, size: Integers) -> Integers:
     """
     if not len(size):
         return np.zeros(1, dtype=np.int64)
-    change = np.zeros(int(upper.max()) + 1, dtype=np.int64)
-    np.add.at(change, lower, size)
-    np.subtract.at(change, upper, size)
-    return np.cumsum(change)[: max(1, len(change) - 1)]
+    return running_total(lower, upper, size, int(upper.max()))

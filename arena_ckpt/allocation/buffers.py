@@ -9,38 +9,34 @@ no more between them than alignment asks for.
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    Hashable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-    Set,
-)
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.allocation.integers import (
+    LARGEST_SUM_BYTES,
+    IntegerLike,
+    Integers,
+    Label,
+    integer_of,
+    integers_of,
+    is_scalar,
+    is_whole,
+    items_of,
+    shown,
+)
 from arena_ckpt.errors import InvalidBufferError
 
-Integers = npt.NDArray[np.int64]
-IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
 Gap = tuple[int, int] | tuple[int, int, int, int]
 """(lower, upper) in steps, or (lower, upper, window lower, window upper)."""
 
 FREE = -1
 """In `Buffers.fixed_offset` and `Buffers.group`: no offset, no group."""
 
-LARGEST_SUM_BYTES = 2**62
-"""Sizes and alignments together stay below, so that no sum leaves int64."""
-
 LONGEST_BITS = 13_000
 """Integers beyond are too long for Python to print."""
-
-Label = Callable[[int], str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,21 +153,21 @@ def make_buffers(
     InvalidBufferError
         Names the first buffer at fault, the numbers, and what they must be.
     """
-    lowers = _integers(lower, "lower", label)
-    uppers = _integers(upper, "upper", label)
-    sizes = _integers(size, "size", label)
+    lowers = integers_of(lower, "lower", label)
+    uppers = integers_of(upper, "upper", label)
+    sizes = integers_of(size, "size", label)
     n = len(sizes)
     alignments = (
-        np.full(n, _integer(alignment, "alignment"), dtype=np.int64)
-        if _is_scalar(alignment)
-        else _integers(alignment, "alignment", label)  # type: ignore[arg-type]
+        np.full(n, integer_of(alignment, "alignment"), dtype=np.int64)
+        if is_scalar(alignment)
+        else integers_of(alignment, "alignment", label)  # type: ignore[arg-type]
     )
     if fixed_offset is not None:
-        fixed_offset = _items(fixed_offset, "fixed_offset", "integers or None")  # type: ignore[assignment]
+        fixed_offset = items_of(fixed_offset, "fixed_offset", "integers or None")  # type: ignore[assignment]
     if gaps is not None:
-        gaps = _items(gaps, "gaps", "lists of gaps")  # type: ignore[assignment]
+        gaps = items_of(gaps, "gaps", "lists of gaps")  # type: ignore[assignment]
     if group is not None:
-        group = _items(group, "group", "names")
+        group = items_of(group, "group", "names")
     columns = {
         "lower": lowers,
         "upper": uppers,
@@ -219,100 +215,6 @@ def make_buffers(
         _groups(group, n, label),
         *_gap_arrays(gaps, lowers, uppers, sizes, label),
     )
-
-
-def _is_scalar(value: object) -> bool:
-    try:
-        return np.ndim(value) == 0  # type: ignore[arg-type]
-    except ValueError:  # a ragged list
-        return False
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _shown(value: object) -> str:
-    """Return how a message shows a value; Python refuses to print huge integers."""
-    try:
-        return repr(value)
-    except ValueError:
-        return "an integer of thousands of digits"
-
-
-def _integer(value: object, name: str) -> int:
-    if not _is_whole(value):
-        raise InvalidBufferError(
-            f"{name} is {_shown(value)}; it must be an integer", buffers=(), name=name
-        )
-    number = int(value)  # type: ignore[call-overload]
-    if abs(number) >= LARGEST_SUM_BYTES:
-        raise InvalidBufferError(
-            f"{name} is {_shown(number)}; it must be below 2**62", buffers=(), name=name
-        )
-    return int(number)
-
-
-def _items(values: object, name: str, what: str) -> list[object]:
-    """Return the elements of a sequence, or say that there is none."""
-    if isinstance(values, Iterator):
-        raise InvalidBufferError(
-            f"{name} is an iterator; it must be a sequence of {what}, so that it has a "
-            "length",
-            buffers=(),
-        )
-    if isinstance(values, Set | Mapping):
-        raise InvalidBufferError(
-            f"{name} is a {type(values).__name__}; it must be a sequence of {what}",
-            buffers=(),
-        )
-    try:
-        return list(values)  # type: ignore[call-overload, no-any-return]
-    except TypeError:
-        raise InvalidBufferError(
-            f"{name} is {_shown(values)}; it must be a sequence of {what}", buffers=()
-        ) from None
-
-
-def _integers(values: IntegerLike, name: str, label: Label) -> Integers:
-    """Return `values` as a new int64 array of one dimension."""
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        index = int(np.argmax(np.ma.getmaskarray(values)))
-        raise InvalidBufferError(
-            f"{label(index)} has {name} masked; it must be an integer", buffers=(index,)
-        )
-    if isinstance(values, list | tuple) and any(v is np.ma.masked for v in values):
-        array = np.empty(len(values))  # NumPy would warn; refused by name below
-    else:
-        try:
-            array = np.asarray(values)
-        except (TypeError, ValueError, OverflowError):
-            array = np.asarray(values, dtype=object)
-    if array.ndim != 1:
-        raise InvalidBufferError(
-            f"{name} has the shape {array.shape}; it must have one dimension, with a "
-            "value for each buffer",
-            buffers=(),
-        )
-    if isinstance(values, np.ndarray) and (
-        array.dtype.kind == "i"
-        or (array.dtype.kind == "u" and array.max(initial=0) < 2**63)
-    ):
-        return np.array(array, dtype=np.int64)
-    # The values as they were given: NumPy turns [4, 1.5] into floats.
-    items = array.tolist() if isinstance(values, np.ndarray) else list(values)
-    for index, value in enumerate(items):
-        if not _is_whole(value):
-            raise InvalidBufferError(
-                f"{label(index)} has {name} {_shown(value)}; it must be an integer",
-                buffers=(index,),
-            )
-        if not -(2**63) <= value < 2**63:
-            raise InvalidBufferError(
-                f"{label(index)} has {name} {_shown(value)}; it must be below 2**62",
-                buffers=(index,),
-            )
-    return np.array(items, dtype=np.int64)
 
 
 def _require(
@@ -363,15 +265,15 @@ def _fixed_offsets(
     for index, value in enumerate(() if fixed_offset is None else fixed_offset):
         if value is None:
             continue
-        if not _is_whole(value):
+        if not is_whole(value):
             raise InvalidBufferError(
-                f"{label(index)} has the fixed offset {_shown(value)}; it must be an "
+                f"{label(index)} has the fixed offset {shown(value)}; it must be an "
                 "integer or None",
                 buffers=(index,),
             )
         if not 0 <= value < LARGEST_SUM_BYTES:
             raise InvalidBufferError(
-                f"{label(index)} has the fixed offset {_shown(value)}; it must be at "
+                f"{label(index)} has the fixed offset {shown(value)}; it must be at "
                 "least 0 and below 2**62 (None leaves it free)",
                 buffers=(index,),
             )
@@ -392,7 +294,7 @@ def _groups(group: Sequence[Hashable | None] | None, n: int, label: Label) -> In
             members.setdefault(value, []).append(index)
         except TypeError:
             raise InvalidBufferError(
-                f"{label(index)} has the group {_shown(value)}, which cannot be "
+                f"{label(index)} has the group {shown(value)}, which cannot be "
                 "compared; name groups with texts or numbers",
                 buffers=(index,),
             ) from None
@@ -449,7 +351,7 @@ def _gaps_of_one(its_gaps: object, index: int, label: Label) -> list[Gap]:
         return list(its_gaps)  # type: ignore[call-overload, no-any-return]
     except TypeError:
         raise InvalidBufferError(
-            f"{label(index)} has the gaps {_shown(its_gaps)}; it must be a list of "
+            f"{label(index)} has the gaps {shown(its_gaps)}; it must be a list of "
             "(lower, upper), or None",
             buffers=(index,),
         ) from None
@@ -462,11 +364,11 @@ def _gap_numbers(gap: Gap, index: int, label: Label) -> tuple[int, int, int, int
         numbers = ()
     if (
         len(numbers) not in (2, 4)
-        or not all(map(_is_whole, numbers))
+        or not all(map(is_whole, numbers))
         or max(int(number).bit_length() for number in numbers) > LONGEST_BITS
     ):
         raise InvalidBufferError(
-            f"{label(index)} has the gap {_shown(gap)}; it must be (lower, upper) or "
+            f"{label(index)} has the gap {shown(gap)}; it must be (lower, upper) or "
             "(lower, upper, window lower, window upper), all integers",
             buffers=(index,),
         )

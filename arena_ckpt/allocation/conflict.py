@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
-from arena_ckpt.allocation.bounds import lower_bound
-from arena_ckpt.allocation.buffers import Buffers, Integers
+from arena_ckpt.allocation.bounds import LowerBound, lower_bound
+from arena_ckpt.allocation.buffers import Buffers
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.orders import Orders
 from arena_ckpt.allocation.search import NOTHING_FITS, Instance, Search, make_instance
 
@@ -17,7 +18,7 @@ MOST_TRIES = 400
 
 
 def conflicting_buffers(
-    buffers: Buffers, bodies: Bodies, capacity_bytes: int
+    buffers: Buffers, bodies: Bodies, bound: LowerBound, capacity_bytes: int
 ) -> tuple[tuple[int, ...], str]:
     """Return buffers that do not fit in a capacity, and the kind of proof.
 
@@ -25,7 +26,6 @@ def conflicting_buffers(
     smaller set of that step would do. Else buffers are left out, many at a time and
     then one by one, as long as the search still proves that the rest does not fit.
     """
-    bound = lower_bound(bodies)
     if bound.height_bytes > capacity_bytes and bound.body is not None:
         members = np.flatnonzero(bodies.body_of == bound.body)
         return tuple(members.tolist()), bound.reason

@@ -68,18 +68,12 @@ def decide(
     )
     budget.spend(
         int(nodes),
-        lambda: (
-            f"best {incumbent.height_bytes:,} B, at least "
-            f"{incumbent.lower_bound_bytes:,} B; trying {capacity_bytes:,} B"
-        ),
+        lambda: f"{incumbent}; trying {capacity_bytes:,} B",
     )
     if outcome == FITS:
         incumbent.offer(offset, bodies.height_bytes(offset), "exact:disjunctive")
     elif outcome == NOTHING_FITS:
-        unit = height_unit(bodies)
-        least = (capacity_bytes // unit + 1) * unit
-        if least > incumbent.lower_bound_bytes:
-            incumbent.lower_bound_bytes, incumbent.proof = least, "exhausted"
+        incumbent.rule_out(capacity_bytes, height_unit(bodies))
     return int(outcome)
 
 

@@ -11,8 +11,6 @@ layout, again and again with growing limits, until both meet.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies
@@ -87,11 +85,13 @@ class ExactEngine:
         """
         decision = _Decision(self, capacity_bytes)
         tighter = _Decision(self, incumbent.lower_bound_bytes)
-        for turn in itertools.count():
+        tighter_turns = TIGHTER_TURNS if tighter.capacity_bytes < capacity_bytes else 0
+        while True:
             outcome = decision.turn(incumbent, budget)
             if outcome != PAUSED or budget.is_over:
                 return outcome
-            if turn < TIGHTER_TURNS and tighter.capacity_bytes < capacity_bytes:
+            if tighter_turns:
+                tighter_turns -= 1
                 tighter.turn(incumbent, budget)
                 if incumbent.height_bytes <= capacity_bytes:
                     return FITS
@@ -99,7 +99,6 @@ class ExactEngine:
                 outcome = self.dive(capacity_bytes, incumbent, budget)
                 if outcome != PAUSED or budget.is_over:
                     return outcome
-        raise AssertionError("itertools.count() ended")
 
     def minimize(self, incumbent: Incumbent, budget: Budget) -> None:
         """Improve `incumbent` from both sides until it is optimal or time is up.
@@ -144,9 +143,8 @@ class ExactEngine:
             budget.spend(
                 search.nodes - before,
                 lambda: (
-                    f"best {incumbent.height_bytes:,} B, at least "
-                    f"{incumbent.lower_bound_bytes:,} B; trying "
-                    f"{search.capacity_bytes:,} B, {budget.nodes:,} nodes"
+                    f"{incumbent}; trying {search.capacity_bytes:,} B, "
+                    f"{budget.nodes:,} nodes"
                 ),
             )
         if outcome == FITS:
@@ -154,11 +152,7 @@ class ExactEngine:
             height = self._bodies.height_bytes(offset)
             incumbent.offer(offset, height, f"exact:{name}")
         elif outcome == NOTHING_FITS:
-            # Heights are multiples of the unit: the next that is possible.
-            least = (search.capacity_bytes // self._unit + 1) * self._unit
-            if least > incumbent.lower_bound_bytes:
-                incumbent.lower_bound_bytes = least
-                incumbent.proof = "exhausted"
+            incumbent.rule_out(search.capacity_bytes, self._unit)
         return outcome
 
     def search(self, letters: str, capacity_bytes: int) -> Search:
@@ -181,15 +175,10 @@ class ExactEngine:
 class _Decision:
     """The searches for one capacity, which go on in turns."""
 
-    def __init__(
-        self,
-        engine: ExactEngine,
-        capacity_bytes: int,
-        turn_nodes: int = FIRST_TURN_NODES,
-    ) -> None:
+    def __init__(self, engine: ExactEngine, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
         self._engine = engine
-        self._turn_nodes = turn_nodes
+        self._turn_nodes = FIRST_TURN_NODES
         self._searches: dict[str, Search] = {}
 
     def turn(self, incumbent: Incumbent, budget: Budget) -> int:

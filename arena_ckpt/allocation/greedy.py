@@ -15,6 +15,7 @@ from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.first_fit import first_fit
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.lowest_first import lowest_first
 from arena_ckpt.allocation.orders import Orders, noise, rank_of
 
@@ -46,12 +47,8 @@ def try_orders(
         is_over = tried and len(bodies) > ALL_ORDERS and budget.is_over
         if incumbent.height_bytes <= goal_bytes or is_over:
             return
-        if name == "lowest-first":
-            offset = lowest_first(bodies, orders.rank(letters))
-        else:
-            offset = first_fit(bodies, orders.order(letters))
-        incumbent.offer(offset, bodies.height_bytes(offset), f"{name}:{letters}")
-        _spend(budget, bodies, incumbent)
+        order = orders.order(letters)
+        _try(bodies, name, order, f"{name}:{letters}", incumbent, budget)
 
 
 def try_jittered(
@@ -71,13 +68,7 @@ def try_jittered(
         reach = 1.5 + part * len(bodies)
         moved = orders.rank(letters) + reach * noise(len(bodies), seed, attempt)
         order = np.argsort(moved, kind="stable")
-        if name == "lowest-first":
-            offset = lowest_first(bodies, rank_of(order))
-        else:
-            offset = first_fit(bodies, order)
-        height = bodies.height_bytes(offset)
-        incumbent.offer(offset, height, f"{name}:{letters}+jitter")
-        _spend(budget, bodies, incumbent)
+        _try(bodies, name, order, f"{name}:{letters}+jitter", incumbent, budget)
         attempt += 1
 
 
@@ -88,11 +79,18 @@ def _static_orders(bodies: Bodies) -> Iterator[tuple[str, str]]:
         yield from (("first-fit", letters) for letters in FIRST_FIT_ORDERS)
 
 
-def _spend(budget: Budget, bodies: Bodies, incumbent: Incumbent) -> None:
-    budget.spend(
-        len(bodies),
-        lambda: (
-            f"best {incumbent.height_bytes:,} B, at least "
-            f"{incumbent.lower_bound_bytes:,} B; trying orders"
-        ),
-    )
+def _try(
+    bodies: Bodies,
+    placement: str,
+    order: Integers,
+    name: str,
+    incumbent: Incumbent,
+    budget: Budget,
+) -> None:
+    """Offer the layout that a placement makes of an order."""
+    if placement == "lowest-first":
+        offset = lowest_first(bodies, rank_of(order))
+    else:
+        offset = first_fit(bodies, order)
+    incumbent.offer(offset, bodies.height_bytes(offset), name)
+    budget.spend(len(bodies), lambda: f"{incumbent}; trying orders")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena_ckpt.allocation.buffers import Integers
+from arena_ckpt.allocation.integers import Integers
 
 
 @dataclass(slots=True)
@@ -38,3 +38,12 @@ class Incumbent:
         if height_bytes < self.height_bytes:
             # In this order: whoever interrupts finds a layout that is whole.
             self.offset, self.height_bytes, self.engine = offset, height_bytes, engine
+
+    def rule_out(self, capacity_bytes: int, unit_bytes: int) -> None:
+        """Take note that nothing fits, where heights are multiples of a unit."""
+        least = (capacity_bytes // unit_bytes + 1) * unit_bytes
+        if least > self.lower_bound_bytes:
+            self.lower_bound_bytes, self.proof = least, "exhausted"
+
+    def __str__(self) -> str:
+        return f"best {self.height_bytes:,} B, at least {self.lower_bound_bytes:,} B"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from arena_ckpt.allocation.buffers import Integers
+from arena_ckpt.allocation.integers import Integers
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,21 +20,16 @@ import csv
 import io
 import itertools
 import operator
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from arena_ckpt.allocation.buffers import (
-    LARGEST_SUM_BYTES,
-    Buffers,
-    Gap,
-    Integers,
-    make_buffers,
-)
+from arena_ckpt.allocation.buffers import Buffers, make_buffers
+from arena_ckpt.allocation.csv_cells import KINDS, NUMBER, CellKind
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.errors import (
     BufferFileError,
     InvalidBufferError,
@@ -58,9 +53,6 @@ and again, and the whole takes four times as long."""
 
 LONGEST_SHOWN = 60
 """Characters of a cell that a message repeats."""
-
-_WHOLE = re.compile(r"[+-]?[0-9]+")
-_GAP = re.compile(r"(-?[0-9]+)-(-?[0-9]+)(?:@([0-9]+):([0-9]+))?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,106 +195,6 @@ def write_layout(
     writer.writerows(zip(*(written[name] for name in names), strict=True))
 
 
-# -- cells -----------------------------------------------------------------------------
-
-
-def _whole(cell: str) -> int:
-    cell = cell.strip()
-    if not _WHOLE.fullmatch(cell):
-        raise ValueError
-    number = int(cell)  # ValueError where Python finds it too long
-    if abs(number) >= LARGEST_SUM_BYTES:
-        raise ValueError
-    return number
-
-
-def _wholes(cells: Sequence[str]) -> Iterable[int]:
-    """Parse as `_whole` does, several times faster."""
-    text = "".join(cells)
-    if "_" in text or not text.isascii():  # int() takes 1_000 and digits of all scripts
-        return map(_whole, cells)
-    numbers = list(map(int, cells))
-    if max(-min(numbers), max(numbers)) >= LARGEST_SUM_BYTES:
-        raise ValueError
-    return numbers
-
-
-def _whole_or_none(cell: str) -> int | None:
-    return _whole(cell) if cell.strip() else None
-
-
-def _wholes_or_none(cells: Sequence[str]) -> Iterable[int | None]:
-    filled = [cell for cell in cells if cell.strip()]
-    if not filled:
-        return [None] * len(cells)
-    numbers = iter(_wholes(filled))
-    return [next(numbers) if cell.strip() else None for cell in cells]
-
-
-def _name(cell: str) -> str:
-    cell = cell.strip()
-    if not cell:
-        raise ValueError
-    return cell
-
-
-def _names(cells: Sequence[str]) -> Iterable[str]:
-    names = [cell.strip() for cell in cells]
-    if not all(names):
-        raise ValueError
-    return names
-
-
-def _name_or_none(cell: str) -> str | None:
-    return cell.strip() or None
-
-
-def _gaps(cell: str) -> tuple[Gap, ...] | None:
-    if not cell:
-        return None
-    gaps: list[Gap] = []
-    for text in cell.split():
-        match = _GAP.fullmatch(text)
-        if not match:
-            raise ValueError
-        lower, upper, *window = (int(part) for part in match.groups() if part)
-        gaps.append((lower, upper, *window) if window else (lower, upper))  # type: ignore[arg-type]
-    return tuple(gaps) or None
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A type of cell: `parse` raises ValueError, `must_be` completes "it must be …"."""
-
-    must_be: str
-    parse: Callable[[str], Any]
-    parse_all: Callable[[Sequence[str]], Iterable[Any]] | None = None
-    """The same for a whole column, where that is faster."""
-
-    def parse_column(self, cells: Sequence[str]) -> list[Any]:
-        return list(self.parse_all(cells) if self.parse_all else map(self.parse, cells))
-
-
-_NUMBER = _Kind("a whole number between -2**62 and 2**62", _whole, _wholes)
-_OPTIONAL_NUMBER = _Kind(f"empty or {_NUMBER.must_be}", _whole_or_none, _wholes_or_none)
-KINDS = {
-    "id": _Kind("a name", _name, _names),
-    "lower": _NUMBER,
-    "upper": _NUMBER,
-    "size": _NUMBER,
-    "alignment": _NUMBER,
-    "hint": _NUMBER,
-    "gaps": _Kind(
-        "empty or gaps with spaces between them, each lower-upper or "
-        "lower-upper@windowlow:windowhigh, as in '3-5 8-9@0:64'",
-        _gaps,
-    ),
-    "offset": _OPTIONAL_NUMBER,
-    "group": _Kind("text", _name_or_none),
-    "pool": _OPTIONAL_NUMBER,
-}
-
-
 # -- reading ---------------------------------------------------------------------------
 
 Record = tuple[int, list[str]]
@@ -324,7 +216,7 @@ def _read_columns(
     names = _read_header(path, *header)
     kinds = {name: KINDS[OLDER_NAMES.get(name, name)] for name in names}
     cells: dict[str, Any] = {
-        OLDER_NAMES.get(name, name): array.array("q") if kind is _NUMBER else []
+        OLDER_NAMES.get(name, name): array.array("q") if kind is NUMBER else []
         for name, kind in kinds.items()
     }
     rows = array.array("q")
@@ -404,7 +296,7 @@ def _read_header(path: Path, row: int, cells: list[str]) -> list[str]:
     return names
 
 
-def _parse_chunk(kinds: dict[str, _Kind], chunk: list[Record]) -> list[list[Any]]:
+def _parse_chunk(kinds: dict[str, CellKind], chunk: list[Record]) -> list[list[Any]]:
     """Parse column by column; ValueError wherever a record is at fault."""
     columns = list(zip(*[cells for _, cells in chunk], strict=True))
     return [
@@ -413,7 +305,9 @@ def _parse_chunk(kinds: dict[str, _Kind], chunk: list[Record]) -> list[list[Any]
     ]
 
 
-def _fault(path: Path, kinds: dict[str, _Kind], chunk: list[Record]) -> BufferFileError:
+def _fault(
+    path: Path, kinds: dict[str, CellKind], chunk: list[Record]
+) -> BufferFileError:
     """Return the error for the first record that does not parse."""
     at_id = next(
         i for i, name in enumerate(kinds) if OLDER_NAMES.get(name, name) == "id"

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation.bodies import Bodies, section_bytes
-from arena_ckpt.allocation.buffers import Integers
+from arena_ckpt.allocation.integers import Integers
 
 Measure = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 

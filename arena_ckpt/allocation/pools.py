@@ -17,11 +17,13 @@ import numpy as np
 
 from arena_ckpt.allocation.bodies import make_bodies
 from arena_ckpt.allocation.bounds import lower_bound
-from arena_ckpt.allocation.buffers import FREE, Buffers, Integers
+from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.first_fit import first_fit
+from arena_ckpt.allocation.integers import Integers, is_whole
 from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.orders import Orders
-from arena_ckpt.allocation.single import allocate_in_one
+from arena_ckpt.allocation.single import allocate_in_one, find_layout
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import (
     CapacityError,
@@ -39,7 +41,7 @@ POOL_NODES = 20_000
 """How long to look for a layout of all that is left in a pool that could hold it."""
 
 
-def check_pools(pools: Sequence[int | None]) -> tuple[int | None, ...]:
+def _checked_sizes(pools: Sequence[int | None]) -> tuple[int | None, ...]:
     """Return the sizes of pools, or say what is wrong with them."""
     sizes = tuple(pools)
     if not sizes:
@@ -48,8 +50,7 @@ def check_pools(pools: Sequence[int | None]) -> tuple[int | None, ...]:
         is_last = index == len(sizes) - 1
         if size is None and is_last:
             continue
-        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-        if not whole or size <= 0:  # type: ignore[operator]
+        if not is_whole(size) or size <= 0:  # type: ignore[operator]
             raise InvalidParameterError(
                 f"pool {index} has the size {size!r}; it must be a positive integer in "
                 "bytes, or None for the last pool, which then has no limit",
@@ -59,14 +60,7 @@ def check_pools(pools: Sequence[int | None]) -> tuple[int | None, ...]:
 
 
 def allocate_in_pools(
-    buffers: Buffers,
-    pools: Sequence[int | None],
-    *,
-    time_limit_seconds: float,
-    node_limit: int | None,
-    engine: str,
-    seed: int,
-    progress: bool | None,
+    buffers: Buffers, pools: Sequence[int | None], options: SearchOptions
 ) -> Layout:
     """Place buffers in pools; see the module.
 
@@ -79,7 +73,7 @@ def allocate_in_pools(
     CapacityError, TimeLimitError
         What is left for the last pool cannot fit, or is not known to.
     """
-    sizes = check_pools(pools)
+    sizes = _checked_sizes(pools)
     fixed = np.flatnonzero(buffers.fixed_offset != FREE)
     if len(fixed):
         raise InvalidBufferError(
@@ -91,12 +85,12 @@ def allocate_in_pools(
     pool = np.zeros(len(buffers), dtype=np.int64)
     heights: list[int] = []
     engines: list[str] = []
-    nodes, seconds, interrupted = 0, 0.0, False
+    seconds = 0.0
     rest = np.arange(len(buffers))
     for index, size in enumerate(sizes[:-1]):
         assert size is not None
         began = time.perf_counter()
-        chosen, its_offset, its_engine = _fill(buffers.take(rest), size, seed)
+        chosen, its_offset, its_engine = _fill(buffers.take(rest), size, options.seed)
         seconds += time.perf_counter() - began
         inside = rest[chosen]
         offset[inside], pool[inside] = its_offset, index
@@ -106,15 +100,7 @@ def allocate_in_pools(
         rest = np.delete(rest, chosen)
     last = len(sizes) - 1
     try:
-        layout = allocate_in_one(
-            buffers.take(rest),
-            capacity=sizes[last],
-            time_limit_seconds=time_limit_seconds,
-            node_limit=node_limit,
-            engine=engine,
-            seed=seed,
-            progress=progress,
-        )
+        layout = allocate_in_one(buffers.take(rest), sizes[last], options)
     except (CapacityError, TimeLimitError) as error:
         facts = dict(vars(error))
         facts["pool"] = last
@@ -130,9 +116,6 @@ def allocate_in_pools(
     heights.append(layout.height_bytes)
     if len(rest):
         engines.append(layout.engine)
-    nodes += layout.stats["nodes"]
-    seconds += layout.stats["seconds"]
-    interrupted = layout.stats["interrupted"]
     check_layout(buffers, offset, sum(heights), pool=pool, pool_bytes=sizes)
     bound = lower_bound(make_bodies(buffers))
     spilled = pool > 0
@@ -145,10 +128,10 @@ def allocate_in_pools(
         pool=pool,
         pool_heights_bytes=tuple(heights),
         stats={
-            "nodes": nodes,
-            "seconds": seconds,
+            "nodes": layout.stats["nodes"],
+            "seconds": seconds + layout.stats["seconds"],
             "proof": bound.reason,
-            "interrupted": interrupted,
+            "interrupted": layout.stats["interrupted"],
             "spilled_buffers": int(spilled.sum()),
             "spilled_byte_steps": int((buffers.size * lifetime)[spilled].sum()),
         },
@@ -160,7 +143,9 @@ def _fill(
 ) -> tuple[Integers, Integers, str]:
     """Return the buffers that go into a pool, their offsets, and what found them."""
     everything = np.arange(len(buffers))
-    layout = _quick_layout(buffers, size_bytes, seed, POOL_NODES)
+    layout = find_layout(
+        buffers, size_bytes, SearchOptions(node_limit=POOL_NODES, seed=seed)
+    )
     if layout is not None:
         return everything, layout.offset, layout.engine
     bodies = make_bodies(buffers)
@@ -175,27 +160,14 @@ def _fill(
     chosen = np.flatnonzero(is_in[bodies.body_of])
     offset, engine = bodies.buffer_offsets(placed)[chosen], f"first-fit:{letters}"
     spilled = np.flatnonzero(~is_in & (bodies.extent <= size_bytes))
+    briefly = SearchOptions(node_limit=TAKE_BACK_NODES, seed=seed)
     heaviest_first = spilled[np.argsort(-weight[spilled], kind="stable")]
     for body in heaviest_first[:MOST_TAKEN_BACK]:
         is_in[body] = True
         more = np.flatnonzero(is_in[bodies.body_of])
-        layout = _quick_layout(buffers.take(more), size_bytes, seed, TAKE_BACK_NODES)
+        layout = find_layout(buffers.take(more), size_bytes, briefly)
         if layout is None:
             is_in[body] = False
         else:
             chosen, offset, engine = more, layout.offset, layout.engine
     return chosen, offset, engine
-
-
-def _quick_layout(
-    buffers: Buffers, size_bytes: int, seed: int, n_nodes: int
-) -> Layout | None:
-    """Return a layout that fits, if one is found quickly."""
-    if lower_bound(make_bodies(buffers)).height_bytes > size_bytes:
-        return None
-    try:
-        return allocate_in_one(
-            buffers, capacity=size_bytes, node_limit=n_nodes, seed=seed
-        )
-    except (CapacityError, TimeLimitError):
-        return None

@@ -96,6 +96,22 @@ class _State(NamedTuple):
     release: Integers
 
 
+_FRAME_FIELDS = (
+    "is_split",
+    "list_start",
+    "list_length",
+    "next_child",
+    "trail_mark",
+    "placed_mark",
+    "chosen",
+    "part_lower",
+    "part_upper",
+    "path_offset",
+    "path_rank",
+    "offset_limit",
+)
+
+
 def make_instance(bodies: Bodies) -> Instance:
     """Lay out flat bodies for the search; needs memory for every pair of neighbours."""
     assert bodies.are_flat
@@ -200,43 +216,32 @@ def _new_state(instance: Instance, rank: Integers) -> _State:
     np.subtract.at(
         crossing, np.maximum(instance.hull_upper, instance.hull_lower + 1), 1
     )
-    n_frames = 2 * n + 4
-    frames = np.zeros((12, n_frames), dtype=np.int64)
-    listed = np.empty(n * (n + 5) + 16, dtype=np.int64)
-    listed_rank = np.empty_like(listed)
+    frames = np.zeros((len(_FRAME_FIELDS), 2 * n + 4), dtype=np.int64)
+    listed = np.empty((2, n * (n + 5) + 16), dtype=np.int64)
     order = np.argsort(rank)
-    listed[:n], listed_rank[:n] = order, rank[order]
-    frames[0, 0] = 1  # the root is a split of all bodies into parts
-    frames[2, 0] = n
-    frames[8, 0] = instance.n_sections
-    beside = np.diff(instance.first_neighbour)
-    return _State(
-        np.zeros(5, dtype=np.int64),
-        np.maximum(instance.fixed_offset, 0),
-        np.zeros(n, dtype=np.int64),
-        beside.copy(),
-        np.cumsum(crossing),
-        frames[0],
-        frames[1],
-        frames[2],
-        frames[3],
-        frames[4],
-        frames[5],
-        frames[6],
-        frames[7],
-        frames[8],
-        frames[9],
-        frames[10],
-        frames[11],
-        listed,
-        listed_rank,
-        np.empty(len(instance.neighbour) + 1, dtype=np.int64),
-        np.empty(len(instance.neighbour) + 1, dtype=np.int64),
-        np.empty(n, dtype=np.int64),
-        np.empty(instance.n_sections, dtype=np.int64),
-        np.empty(n, dtype=np.int64),
-        np.empty(n, dtype=np.int64),
+    listed[:, :n] = order, rank[order]
+    n_trail = len(instance.neighbour) + 1
+    state = _State(
+        scalars=np.zeros(5, dtype=np.int64),
+        floor=np.maximum(instance.fixed_offset, 0),
+        is_placed=np.zeros(n, dtype=np.int64),
+        n_unplaced_beside=np.diff(instance.first_neighbour),
+        crossing=np.cumsum(crossing),
+        **dict(zip(_FRAME_FIELDS, frames, strict=True)),
+        listed=listed[0],
+        listed_rank=listed[1],
+        trail_body=np.empty(n_trail, dtype=np.int64),
+        trail_floor=np.empty(n_trail, dtype=np.int64),
+        placed=np.empty(n, dtype=np.int64),
+        section_sum=np.empty(instance.n_sections, dtype=np.int64),
+        by_release=np.empty(n, dtype=np.int64),
+        release=np.empty(n, dtype=np.int64),
     )
+    # The root is a split of all bodies into parts.
+    state.is_split[0] = 1
+    state.list_length[0] = n
+    state.part_upper[0] = instance.n_sections
+    return state
 
 
 @compiled

@@ -7,13 +7,12 @@ orders.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 from arena_ckpt.allocation import disjunctive
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
-from arena_ckpt.allocation.bounds import lower_bound
+from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.conflict import conflicting_buffers
@@ -21,6 +20,7 @@ from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
 from arena_ckpt.allocation.greedy import try_jittered, try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.allocation.options import SearchOptions, require_natural
 from arena_ckpt.allocation.orders import Orders
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import (
@@ -33,50 +33,71 @@ from arena_ckpt.errors import (
 from arena_ckpt.progress import status_line
 from arena_ckpt.units import format_bytes
 
-ENGINES = ("auto", "greedy", "exact", "large")
+NO_LAYOUT_BYTES = 2**62
+"""The height before any order has been tried."""
 
 
 def allocate_in_one(
-    buffers: Buffers,
-    *,
-    capacity: int | None = None,
-    time_limit_seconds: float = 1.0,
-    node_limit: int | None = None,
-    engine: str = "auto",
-    seed: int = 0,
-    progress: bool | None = None,
+    buffers: Buffers, capacity: int | None, options: SearchOptions
 ) -> Layout:
     """Do what `allocate` does, for checked buffers and without pools."""
-    _check_options(capacity, time_limit_seconds, node_limit, engine, seed)
+    if capacity is not None:
+        require_natural("capacity", capacity)
     _refuse_fixed_collisions(buffers)
     bodies = make_bodies(buffers)
     bound = lower_bound(bodies)
-    if capacity is not None and bound.height_bytes > capacity:
-        raise _capacity_error(buffers, bodies, capacity, bound.height_bytes, None)
+    if capacity is None:
+        return _best_layout(buffers, bodies, bound, None, options)
+    if bound.height_bytes > capacity:
+        raise _capacity_error(buffers, bodies, bound, capacity, None)
+    layout = _best_layout(buffers, bodies, bound, capacity, options)
+    if layout.lower_bound_bytes > capacity:
+        raise _capacity_error(buffers, bodies, bound, capacity, layout)
+    if layout.height_bytes > capacity:
+        raise _time_limit_error(layout, capacity)
+    return layout
+
+
+def find_layout(
+    buffers: Buffers, capacity: int, options: SearchOptions
+) -> Layout | None:
+    """Return a layout of at most a capacity, or None without looking for a reason."""
+    bodies = make_bodies(buffers)
+    bound = lower_bound(bodies)
+    if bound.height_bytes > capacity:
+        return None
+    layout = _best_layout(buffers, bodies, bound, capacity, options)
+    return layout if layout.height_bytes <= capacity else None
+
+
+def _best_layout(
+    buffers: Buffers,
+    bodies: Bodies,
+    bound: LowerBound,
+    capacity: int | None,
+    options: SearchOptions,
+) -> Layout:
+    """Return the best layout found, checked, with the best bound that was proved."""
     incumbent = Incumbent(
         np.zeros(len(bodies), dtype=np.int64),
-        0 if not len(bodies) else 2**62,
+        NO_LAYOUT_BYTES if len(bodies) else 0,
         bound.height_bytes,
         "greedy:empty",
         bound.reason,
     )
     began = time.perf_counter()
     interrupted = False
-    with status_line("placing", progress) as report:
-        budget = Budget(node_limit, time_limit_seconds, report)
+    with status_line("placing", options.progress) as report:
+        budget = Budget(options.node_limit, options.time_limit_seconds, report)
         try:
-            _search(bodies, incumbent, budget, capacity, engine, seed)
+            _search(bodies, incumbent, budget, capacity, options)
         except KeyboardInterrupt:
-            if incumbent.height_bytes == 2**62:
+            if incumbent.height_bytes == NO_LAYOUT_BYTES:
                 raise
             interrupted = True
-    if capacity is not None and incumbent.lower_bound_bytes > capacity:
-        raise _capacity_error(
-            buffers, bodies, capacity, incumbent.lower_bound_bytes, incumbent
-        )
     offset = bodies.buffer_offsets(incumbent.offset)
     check_layout(buffers, offset, incumbent.height_bytes)
-    layout = Layout(
+    return Layout(
         offset,
         incumbent.height_bytes,
         incumbent.lower_bound_bytes,
@@ -89,9 +110,6 @@ def allocate_in_one(
             "interrupted": interrupted,
         },
     )
-    if capacity is not None and layout.height_bytes > capacity:
-        raise _time_limit_error(layout, capacity, budget)
-    return layout
 
 
 def _search(
@@ -99,69 +117,34 @@ def _search(
     incumbent: Incumbent,
     budget: Budget,
     capacity: int | None,
-    engine: str,
-    seed: int,
+    options: SearchOptions,
 ) -> None:
     """Let the engines improve the incumbent until it is good enough or time is up."""
     goal = incumbent.lower_bound_bytes if capacity is None else capacity
     orders = Orders(bodies)
     try_orders(bodies, orders, incumbent, budget, goal)
-    few = len(bodies.size) <= disjunctive.LARGEST_INSTANCE
-    can_prove = len(bodies) <= LARGEST_INSTANCE if bodies.are_flat else few
-    if engine == "exact" and not can_prove:
+    are_flat = bodies.are_flat
+    if are_flat:
+        can_prove = len(bodies) <= LARGEST_INSTANCE
+    else:
+        can_prove = len(bodies.size) <= disjunctive.LARGEST_INSTANCE
+    if options.engine == "exact" and not can_prove:
         raise InvalidParameterError(
             f"engine 'exact' takes at most {LARGEST_INSTANCE} bodies, or "
             f"{disjunctive.LARGEST_INSTANCE} pieces where groups or windows overhang; "
             f"these are {len(bodies)} and {len(bodies.size)}: use 'large' or 'auto'",
-            engine=engine,
+            engine=options.engine,
         )
-    if engine == "greedy" or incumbent.height_bytes <= goal or budget.is_over:
+    if options.engine == "greedy" or incumbent.height_bytes <= goal or budget.is_over:
         return
-    if engine == "large" or not can_prove:
-        try_jittered(bodies, orders, incumbent, budget, goal, seed)
-    elif not bodies.are_flat:
+    if options.engine == "large" or not can_prove:
+        try_jittered(bodies, orders, incumbent, budget, goal, options.seed)
+    elif not are_flat:
         disjunctive.improve(bodies, incumbent, budget, capacity)
     elif capacity is None:
-        ExactEngine(bodies, orders, seed).minimize(incumbent, budget)
+        ExactEngine(bodies, orders, options.seed).minimize(incumbent, budget)
     else:
-        ExactEngine(bodies, orders, seed).decide(incumbent, capacity, budget)
-
-
-def _check_options(
-    capacity: int | None,
-    time_limit_seconds: float,
-    node_limit: int | None,
-    engine: str,
-    seed: int,
-) -> None:
-    whole: dict[str, Any] = {
-        "capacity": capacity,
-        "node_limit": node_limit,
-        "seed": seed,
-    }
-    for name, value in whole.items():
-        if value is None and name != "seed":
-            continue
-        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not is_whole or value < 0:
-            raise InvalidParameterError(
-                f"{name} is {value!r}; it must be an integer, at least 0", name=name
-            )
-    if (
-        isinstance(time_limit_seconds, bool)
-        or not isinstance(time_limit_seconds, int | float)
-        or not time_limit_seconds >= 0
-    ):
-        raise InvalidParameterError(
-            f"time_limit_seconds is {time_limit_seconds!r}; it must be a number of "
-            "seconds, at least 0",
-            name="time_limit_seconds",
-        )
-    if engine not in ENGINES:
-        raise InvalidParameterError(
-            f"there is no engine {engine!r}; engines are {', '.join(ENGINES)}",
-            engine=engine,
-        )
+        ExactEngine(bodies, orders, options.seed).decide(incumbent, capacity, budget)
 
 
 def _refuse_fixed_collisions(buffers: Buffers) -> None:
@@ -190,35 +173,37 @@ def _refuse_fixed_collisions(buffers: Buffers) -> None:
 def _capacity_error(
     buffers: Buffers,
     bodies: Bodies,
+    bound: LowerBound,
     capacity: int,
-    bound_bytes: int,
-    incumbent: Incumbent | None,
+    best: Layout | None,
 ) -> CapacityError:
-    conflict, proof = conflicting_buffers(buffers, bodies, capacity)
+    """Say that it is proved: by `bound`, or by the search that found `best`."""
+    conflict, proof = conflicting_buffers(buffers, bodies, bound, capacity)
+    needed_bytes = bound.height_bytes if best is None else best.lower_bound_bytes
     shown = ", ".join(str(i) for i in conflict[:12])
     more = f" and {len(conflict) - 12} more" if len(conflict) > 12 else ""
-    best = (
+    found = (
         ""
-        if incumbent is None
-        else f"; the best layout found takes {format_bytes(incumbent.height_bytes)}"
+        if best is None
+        else f"; the best layout found takes {format_bytes(best.height_bytes)}"
     )
     return CapacityError(
         f"the buffers cannot fit in {format_bytes(capacity)}: at least "
-        f"{format_bytes(bound_bytes)} are needed (proof: {proof}){best}. Already "
+        f"{format_bytes(needed_bytes)} are needed (proof: {proof}){found}. Already "
         f"{len(conflict)} of them do not fit together: {shown}{more}. Raise the "
         "capacity or make one of these smaller or shorter-lived",
         capacity_bytes=capacity,
-        lower_bound_bytes=bound_bytes,
+        lower_bound_bytes=needed_bytes,
         proof=proof,
         conflict=conflict,
     )
 
 
-def _time_limit_error(layout: Layout, capacity: int, budget: Budget) -> TimeLimitError:
+def _time_limit_error(layout: Layout, capacity: int) -> TimeLimitError:
     ended = "interrupted" if layout.stats["interrupted"] else "the limit was reached"
     return TimeLimitError(
         f"not known whether the buffers fit in {format_bytes(capacity)}: {ended} after "
-        f"{budget.nodes:,} nodes with a best layout of "
+        f"{layout.stats['nodes']:,} nodes with a best layout of "
         f"{format_bytes(layout.height_bytes)}; only that less than "
         f"{format_bytes(layout.lower_bound_bytes)} is impossible is proved. Give it "
         "more time, or take the layout that this error carries",

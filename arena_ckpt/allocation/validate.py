@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.allocation.buffers import FREE, Buffers, IntegerLike, Label
+from arena_ckpt.allocation.buffers import FREE, Buffers
+from arena_ckpt.allocation.integers import IntegerLike, Label
 from arena_ckpt.errors import LayoutError
 from arena_ckpt.kernels.jit import Integers, compiled
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from arena_ckpt.allocation.allocator import allocate_buffers
 from arena_ckpt.allocation.bodies import make_bodies
 from arena_ckpt.allocation.bounds import lower_bound
-from arena_ckpt.allocation.buffers import Integers
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.minimalloc_csv import (
     BufferTable,
     read_buffers,
     write_layout,
 )
+from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.output import require_writable, write_file
@@ -49,9 +51,10 @@ def allocate_file(
     path: Path,
     output: Path | None,
     png: Path | None,
+    capacity: int | None,
+    options: SearchOptions,
     *,
     as_json: bool,
-    **options: Any,
 ) -> int:
     """Place the buffers of a file, write what was asked for and tell about it.
 
@@ -63,10 +66,11 @@ def allocate_file(
         Where the CSV with offsets goes; "-" is standard output.
     png : Path or None
         Where the picture goes.
+    capacity : int or None
+        Bytes that the layout has to fit in.
+    options : SearchOptions
     as_json : bool
         Print a document instead of the summary.
-    **options
-        Of `allocate_buffers`.
 
     Returns
     -------
@@ -85,9 +89,7 @@ def allocate_file(
     _require_places(output, png)
     table = read_buffers(path)
     try:
-        layout = allocate_buffers(
-            table.buffers, progress=False if as_json else None, **options
-        )
+        layout = allocate_buffers(table.buffers, capacity, None, options)
     except InvalidBufferError as error:
         raise _named(error, BufferFileError, path, table, "buffers") from error
     except CapacityError as error:
@@ -101,16 +103,14 @@ def allocate_file(
     if output is not None and output != STANDARD_OUTPUT:
         write_file(output, lambda file: file.write(written))
     _write_picture(png, picture)
+    answer = _Answer(path, table, layout, capacity, output, png)
     if as_json:
-        print_json(_document(path, table, layout, options["capacity"], output, png))
+        print_json(answer.document())
     else:
         to_stderr = output == STANDARD_OUTPUT
         if to_stderr:
             click.echo(written, nl=False)
-        click.echo(
-            _summary(path, table, layout, options["capacity"], output, png),
-            err=to_stderr,
-        )
+        click.echo(answer.summary(), err=to_stderr)
     return INTERRUPTED if layout.stats["interrupted"] else OK
 
 
@@ -299,71 +299,74 @@ def _effort(layout: Layout) -> str:
     return f"{layout.stats['nodes']:,} nodes in {layout.stats['seconds']:.2f} s"
 
 
-def _summary(
-    path: Path,
-    table: BufferTable,
-    layout: Layout,
-    capacity: int | None,
-    output: Path | None,
-    png: Path | None,
-) -> str:
-    height, bound = layout.height_bytes, layout.lower_bound_bytes
-    total = int(table.buffers.size.sum())
-    proof = layout.stats["proof"]
-    lines = [
-        f"{path}: {len(table):,} buffers",
-        f"height:       {format_bytes(height)}, {_verdict(height, bound)}",
-        f"lower bound:  {format_bytes(bound)}, proved by {PROOFS.get(proof, proof)}",
-    ]
-    if capacity is not None:
-        lines.append(f"capacity:     {format_bytes(capacity)}, it fits")
-    lines += [
-        f"sum of sizes: {format_bytes(total)}, {100 * (total - height) / total:.1f} % "
-        "saved",
-        f"engine:       {layout.engine}, {_effort(layout)}",
-    ]
-    if layout.stats["interrupted"]:
-        lines.append("warning: interrupted; this is the best layout found until then")
-    if table.pool is not None and any(pool is not None for pool in table.pool):
-        lines.append("warning: the column pool was not used; all are in one block")
-    if output is not None and output != STANDARD_OUTPUT:
-        lines.append(f"the layout is in {output}")
-    if png is not None:
-        lines.append(f"the picture is in {png}")
-    return "\n".join(lines)
-
-
 def _verdict(height: int, bound: int) -> str:
     if height == bound:
         return "proved optimal"
     return f"at most {percent_above(height, bound)} above the optimum"
 
 
-def _document(
-    path: Path,
-    table: BufferTable,
-    layout: Layout,
-    capacity: int | None,
-    output: Path | None,
-    png: Path | None,
-) -> dict[str, Any]:
-    stats = dict(layout.stats)
-    return {
-        "command": "allocate",
-        "file": str(path),
-        "n_buffers": len(table),
-        "height_bytes": layout.height_bytes,
-        "lower_bound_bytes": layout.lower_bound_bytes,
-        "proof": stats.pop("proof"),
-        "proved_optimal": layout.proved_optimal,
-        "sum_bytes": int(table.buffers.size.sum()),
-        "capacity_bytes": capacity,
-        "engine": layout.engine,
-        "stats": stats,
-        "output_file": None if output is None else str(output),
-        "png_file": None if png is None else str(png),
-        "offsets": [
-            {"id": each, "offset": offset}
-            for each, offset in zip(table.ids, layout.offset.tolist(), strict=True)
-        ],
-    }
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """What was placed and where it went."""
+
+    path: Path
+    table: BufferTable
+    layout: Layout
+    capacity: int | None
+    output: Path | None
+    png: Path | None
+
+    def summary(self) -> str:
+        height, bound = self.layout.height_bytes, self.layout.lower_bound_bytes
+        total = int(self.table.buffers.size.sum())
+        saved = f"{100 * (total - height) / total:.1f} % saved"
+        proof = self.layout.stats["proof"]
+        proved = f"proved by {PROOFS.get(proof, proof)}"
+        lines = [
+            f"{self.path}: {len(self.table):,} buffers",
+            f"height:       {format_bytes(height)}, {_verdict(height, bound)}",
+            f"lower bound:  {format_bytes(bound)}, {proved}",
+        ]
+        if self.capacity is not None:
+            lines.append(f"capacity:     {format_bytes(self.capacity)}, it fits")
+        lines += [
+            f"sum of sizes: {format_bytes(total)}, {saved}",
+            f"engine:       {self.layout.engine}, {_effort(self.layout)}",
+        ]
+        if self.layout.stats["interrupted"]:
+            lines.append(
+                "warning: interrupted; this is the best layout found until then"
+            )
+        if self.table.pool is not None and any(
+            pool is not None for pool in self.table.pool
+        ):
+            lines.append("warning: the column pool was not used; all are in one block")
+        if self.output is not None and self.output != STANDARD_OUTPUT:
+            lines.append(f"the layout is in {self.output}")
+        if self.png is not None:
+            lines.append(f"the picture is in {self.png}")
+        return "\n".join(lines)
+
+    def document(self) -> dict[str, Any]:
+        stats = dict(self.layout.stats)
+        return {
+            "command": "allocate",
+            "file": str(self.path),
+            "n_buffers": len(self.table),
+            "height_bytes": self.layout.height_bytes,
+            "lower_bound_bytes": self.layout.lower_bound_bytes,
+            "proof": stats.pop("proof"),
+            "proved_optimal": self.layout.proved_optimal,
+            "sum_bytes": int(self.table.buffers.size.sum()),
+            "capacity_bytes": self.capacity,
+            "engine": self.layout.engine,
+            "stats": stats,
+            "output_file": None if self.output is None else str(self.output),
+            "png_file": None if self.png is None else str(self.png),
+            "offsets": [
+                {"id": each, "offset": offset}
+                for each, offset in zip(
+                    self.table.ids, self.layout.offset.tolist(), strict=True
+                )
+            ],
+        }

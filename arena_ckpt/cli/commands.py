@@ -442,6 +442,7 @@ def allocate(
         raise click.UsageError(
             f"--output and --png are both {png}; give two files", ctx
         )
+    from arena_ckpt.allocation.options import SearchOptions
     from arena_ckpt.cli.allocation import allocate_file, check_file
     from arena_ckpt.units import parse_bytes
 
@@ -452,12 +453,11 @@ def allocate(
         path,
         output,
         png,
+        capacity_bytes,
+        SearchOptions(
+            time_limit, node_limit, engine, seed, progress=False if as_json else None
+        ),
         as_json=as_json,
-        capacity=capacity_bytes,
-        time_limit_seconds=time_limit,
-        node_limit=node_limit,
-        engine=engine,
-        seed=seed,
     )
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.allocation.buffers import Buffers, Integers
+from arena_ckpt.allocation.buffers import Buffers
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.errors import InvalidParameterError
 

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from arena_ckpt import Layout, allocate
 from arena_ckpt.allocation.allocator import allocate_buffers
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
+from arena_ckpt.allocation.options import SearchOptions
 
 Integers = npt.NDArray[np.int64]
 CAPACITY = 1 << 20
@@ -61,9 +62,7 @@ def hard(folder: Path, peers: Path | None, rounds: int) -> None:
         ours, theirs = [], []
         for _ in range(rounds):
             layout, seconds = timed(
-                lambda b=buffers: allocate_buffers(
-                    b, capacity=CAPACITY, time_limit_seconds=60
-                )
+                lambda b=buffers: allocate_buffers(b, CAPACITY, None, SearchOptions(60))
             )
             ours.append(seconds)
             if peer and peer.exists():
@@ -104,7 +103,7 @@ def least_height(folder: Path, seconds: float) -> None:
     for path in sorted(folder.glob("*.1048576.csv")):
         buffers = read_buffers(path).buffers
         layout, took = timed(
-            lambda b=buffers: allocate_buffers(b, time_limit_seconds=seconds)
+            lambda b=buffers: allocate_buffers(b, None, None, SearchOptions(seconds))
         )
         print(
             f"{path.stem:12} {layout.height_bytes:8}  proved at least "
@@ -121,7 +120,9 @@ def large(folder: Path) -> None:
         buffers = read_buffers(path).buffers
         for engine in ("auto", "greedy"):
             layout, took = timed(
-                lambda b=buffers, e=engine: allocate_buffers(b, engine=e)
+                lambda b=buffers, e=engine: allocate_buffers(
+                    b, None, None, SearchOptions(engine=e)
+                )
             )
             print(
                 f"{path.stem:12} n {len(buffers):7,}  {engine:6} {above(layout):18} "

@@ -1,0 +1,55 @@
+"""How to search for a layout, checked once at the boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arena_ckpt.allocation.integers import is_whole
+from arena_ckpt.errors import InvalidParameterError
+
+ENGINES = ("auto", "greedy", "exact", "large")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What `allocate` takes beside buffers and sizes; described there.
+
+    Raises
+    ------
+    InvalidParameterError
+        An unknown engine, a negative limit or seed.
+    """
+
+    time_limit_seconds: float = 1.0
+    node_limit: int | None = None
+    engine: str = "auto"
+    seed: int = 0
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.node_limit is not None:
+            require_natural("node_limit", self.node_limit)
+        require_natural("seed", self.seed)
+        if (
+            isinstance(self.time_limit_seconds, bool)
+            or not isinstance(self.time_limit_seconds, int | float)
+            or not self.time_limit_seconds >= 0
+        ):
+            raise InvalidParameterError(
+                f"time_limit_seconds is {self.time_limit_seconds!r}; it must be a "
+                "number of seconds, at least 0",
+                name="time_limit_seconds",
+            )
+        if self.engine not in ENGINES:
+            raise InvalidParameterError(
+                f"there is no engine {self.engine!r}; engines are {', '.join(ENGINES)}",
+                engine=self.engine,
+            )
+
+
+def require_natural(name: str, value: object) -> None:
+    """Refuse what is no integer of at least 0."""
+    if not is_whole(value) or value < 0:  # type: ignore[operator]
+        raise InvalidParameterError(
+            f"{name} is {value!r}; it must be an integer, at least 0", name=name
+        )
