@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from arena_ckpt.allocation import allocate
 from arena_ckpt.allocation.allocator import allocate_buffers
+from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.exact import ExactEngine
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
@@ -589,7 +591,7 @@ def test_the_exact_engine_says_how_many_it_takes() -> None:
 
 
 def test_the_largest_buffer_is_a_proof() -> None:
-    with pytest.raises(CapacityError) as caught:
+    with pytest.raises(CapacityError, match="Number 0 alone does not fit") as caught:
         allocate([0, 0], [1, 1], [9, 4], capacity=8)
     assert caught.value.conflict == (0,)  # type: ignore[attr-defined]
 
@@ -626,3 +628,12 @@ def test_the_hard_instances_of_minimalloc_fit(name: str) -> None:
     buffers = read_buffers(path).buffers
     layout = allocate_buffers(buffers, 1 << 20, None, SearchOptions(node_limit=400_000))
     assert layout.height_bytes <= 1 << 20
+
+
+def test_compiling_is_not_searching() -> None:
+    budget = Budget(None, 0.05)
+    with budget.stopped():
+        time.sleep(0.1)
+    assert not budget.is_over
+    time.sleep(0.1)
+    assert budget.is_over

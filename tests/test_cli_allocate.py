@@ -438,3 +438,8 @@ def test_help_fits_a_terminal() -> None:
     text = worked("--help")
     assert max(map(len, text.splitlines())) <= 88
     assert "arena-ckpt allocate --check layout.csv" in text
+
+
+def test_a_layout_that_takes_more_than_all_sizes_says_so() -> None:
+    Path("forced.csv").write_text("id,lower,upper,size,offset\na,0,2,8,\nb,1,3,8,4\n")
+    assert "sum of sizes: 16 B, 25.0 % more" in worked("forced.csv")

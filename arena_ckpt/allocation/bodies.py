@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.allocation.buffers import FREE, Buffers
+from arena_ckpt.allocation.buffers import FREE, Buffers, make_buffers
 from arena_ckpt.allocation.integers import Integers, Label
 from arena_ckpt.errors import InvalidBufferError
 from arena_ckpt.units import align_up
@@ -274,3 +274,8 @@ def running_total(
     np.add.at(change, lower, amount)
     np.subtract.at(change, upper, amount)
     return np.cumsum(change)[:n]
+
+
+def two_bodies() -> Bodies:
+    """Return the least there is to place: what compiles a kernel is run on these."""
+    return make_bodies(make_buffers([0, 0], [2, 1], [1, 1]))

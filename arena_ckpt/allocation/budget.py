@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 Report = Callable[[str], None]
 """Told now and then what the search is at."""
@@ -38,6 +39,16 @@ class Budget:
         self._report = report
         self._next_report = now + 0.5
         self.nodes = 0
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop the clock while the block runs: compiling is not searching."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._deadline is not None:
+                self._deadline += time.monotonic() - began
 
     @property
     def is_over(self) -> bool:

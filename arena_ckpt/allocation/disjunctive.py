@@ -12,9 +12,11 @@ disjunctive graphs", 1969.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
@@ -75,6 +77,21 @@ def decide(
     elif outcome == NOTHING_FITS:
         incumbent.rule_out(capacity_bytes, height_unit(bodies))
     return int(outcome)
+
+
+@functools.cache
+def load() -> None:
+    """Have the kernel compiled, or loaded from disk; done once a process."""
+    bodies = two_bodies()
+    _search(
+        *_pairs(bodies),
+        bodies.alignment,
+        bodies.fixed_offset,
+        bodies.extent,
+        2,
+        1,
+        np.zeros(2, dtype=np.int64),
+    )
 
 
 def _pairs(bodies: Bodies) -> tuple[Integers, Integers, Integers, Integers]:

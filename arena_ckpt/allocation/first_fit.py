@@ -8,9 +8,11 @@ Placing a body costs O(log s + k log k) for s sections and k placed pieces besid
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.kernels.jit import Integers, compiled
 
@@ -44,6 +46,12 @@ def first_fit(
         offset,
     )
     return offset
+
+
+@functools.cache
+def load() -> None:
+    """Have the kernel compiled, or loaded from disk; done once a process."""
+    first_fit(two_bodies(), np.arange(2))
 
 
 @compiled

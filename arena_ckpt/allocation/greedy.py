@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from arena_ckpt.allocation import first_fit, lowest_first
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
-from arena_ckpt.allocation.first_fit import first_fit
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.integers import Integers
-from arena_ckpt.allocation.lowest_first import lowest_first
 from arena_ckpt.allocation.orders import Orders, noise, rank_of
 
 LOWEST_FIRST_ORDERS = ("TWA", "AW", "SW", "TAW", "WTA")
@@ -88,9 +87,12 @@ def _try(
     budget: Budget,
 ) -> None:
     """Offer the layout that a placement makes of an order."""
-    if placement == "lowest-first":
-        offset = lowest_first(bodies, rank_of(order))
+    is_lowest_first = placement == "lowest-first"
+    with budget.stopped():
+        (lowest_first if is_lowest_first else first_fit).load()
+    if is_lowest_first:
+        offset = lowest_first.lowest_first(bodies, rank_of(order))
     else:
-        offset = first_fit(bodies, order)
+        offset = first_fit.first_fit(bodies, order)
     incumbent.offer(offset, bodies.height_bytes(offset), name)
     budget.spend(len(bodies), lambda: f"{incumbent}; trying orders")

@@ -18,9 +18,11 @@ here the places along the run are given.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.kernels.jit import Integers, compiled
 
 BLOCK = 256
@@ -63,6 +65,12 @@ def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
             offset,
         )
     return offset
+
+
+@functools.cache
+def load() -> None:
+    """Have the kernel compiled, or loaded from disk; done once a process."""
+    lowest_first(two_bodies(), np.arange(2))
 
 
 @compiled

@@ -29,11 +29,12 @@ whose sorted (offset, rank) sequence comes first breaks none of them.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.kernels.jit import Integers, compiled
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
@@ -207,6 +208,12 @@ class Search:
                 self.nodes + n_nodes,
             )
         )
+
+
+@functools.cache
+def load() -> None:
+    """Have the kernel compiled, or loaded from disk; done once a process."""
+    Search(make_instance(two_bodies()), np.arange(2), 2).run(1)
 
 
 def _new_state(instance: Instance, rank: Integers) -> _State:

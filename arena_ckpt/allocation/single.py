@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from arena_ckpt.allocation import disjunctive
+from arena_ckpt.allocation import disjunctive, search
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
@@ -139,7 +139,10 @@ def _search(
         return
     if options.engine == "large" or not can_prove:
         try_jittered(bodies, orders, incumbent, budget, goal, options.seed)
-    elif not are_flat:
+        return
+    with budget.stopped():
+        (search if are_flat else disjunctive).load()
+    if not are_flat:
         disjunctive.improve(bodies, incumbent, budget, capacity)
     elif capacity is None:
         ExactEngine(bodies, orders, options.seed).minimize(incumbent, budget)
@@ -187,11 +190,15 @@ def _capacity_error(
         if best is None
         else f"; the best layout found takes {format_bytes(best.height_bytes)}"
     )
+    together = (
+        f"Number {shown} alone does not fit. Raise the capacity or make it smaller"
+        if len(conflict) == 1
+        else f"Already {len(conflict)} of them do not fit together: {shown}{more}. "
+        "Raise the capacity or make one of these smaller or shorter-lived"
+    )
     return CapacityError(
         f"the buffers cannot fit in {format_bytes(capacity)}: at least "
-        f"{format_bytes(needed_bytes)} are needed (proof: {proof}){found}. Already "
-        f"{len(conflict)} of them do not fit together: {shown}{more}. Raise the "
-        "capacity or make one of these smaller or shorter-lived",
+        f"{format_bytes(needed_bytes)} are needed (proof: {proof}){found}. {together}",
         capacity_bytes=capacity,
         lower_bound_bytes=needed_bytes,
         proof=proof,

@@ -319,7 +319,8 @@ class _Answer:
     def summary(self) -> str:
         height, bound = self.layout.height_bytes, self.layout.lower_bound_bytes
         total = int(self.table.buffers.size.sum())
-        saved = f"{100 * (total - height) / total:.1f} % saved"
+        saved_percent = 100 * (total - height) / total
+        saved = f"{abs(saved_percent):.1f} % {'saved' if height <= total else 'more'}"
         proof = self.layout.stats["proof"]
         proved = f"proved by {PROOFS.get(proof, proof)}"
         lines = [
