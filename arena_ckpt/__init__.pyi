@@ -2,6 +2,7 @@
 
 from .allocation.allocator import allocate as allocate
 from .allocation.layout import Layout as Layout
+from .blocks import CheckpointBlock as CheckpointBlock
 from .data import Dataset as Dataset
 from .data import load_csv as load_csv
 from .data import load_digits as load_digits
@@ -12,7 +13,6 @@ from .errors import CapacityError as CapacityError
 from .errors import InvalidParameterError as InvalidParameterError
 from .errors import TimeLimitError as TimeLimitError
 from .frontends.ini import load_ini as load_ini
-from .graph import CheckpointBlock as CheckpointBlock
 from .layers import create_layer as create_layer
 from .lifespan import Phase as Phase
 from .lifespan import TensorLifespan as TensorLifespan

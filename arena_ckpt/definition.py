@@ -11,18 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES
+from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
+from arena_ckpt.connections import forward_order
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
 )
-from arena_ckpt.graph import (
-    CheckpointBlock,
-    Graph,
-    build_graph,
-    check_block,
-    check_consecutive,
-    forward_order,
-)
+from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
@@ -187,10 +182,11 @@ class ModelDefinition:
             )
         name = name or _free_name("block", len(taken), taken)
         block = CheckpointBlock(layers, name)
-        check_block(block, self._layers, self._blocks)
-        order = forward_order(self.layers)
+        parts = [n for n in layers if n.partition("/")[0] in self._layers and "/" in n]
+        check_block(block, [*self._layers, *parts], self._blocks)
+        order = None if parts else forward_order(self.layers)
         if order is not None:
-            check_consecutive(block.layers, order)
+            check_consecutive(layers, {name: i for i, name in enumerate(order)})
         self._blocks.append(block)
         self._graph = None
 

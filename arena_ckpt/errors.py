@@ -99,6 +99,10 @@ class ShapeMismatchError(GraphError):
     """Shapes that do not fit together."""
 
 
+class SharedWeightsError(GraphError):
+    """A layer cannot use the weights of another: `layer`, `shared_from`."""
+
+
 class StateError(ArenaError, RuntimeError):
     """A call that comes too early or too late."""
 

@@ -1,52 +1,38 @@
-"""Layers as a validated graph in execution order, and the checkpoint blocks in it.
+"""The layers of a model in forward order, with shapes, weights and checkpoint blocks.
 
-`build_graph` goes in stages: realize (an activation given on a layer becomes a layer
-of its own, as in NNTrainer), connect, check the graph with networkx, order it, infer
-shapes, check the blocks. It changes nothing that it is given.
+`build_graph` goes in stages: connect and check the layers as added (`connections`);
+walk them in forward order, where each is expanded into its parts (an activation given
+on a layer becomes a layer of its own, as in NNTrainer; an output with several readers
+gets a `multiout`) and shapes are inferred; join layers that share weights; check that
+derivatives reach whatever trains; check the blocks. It changes nothing that it is
+given.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import networkx as nx
-
+from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
+from arena_ckpt.connections import (
+    Inputs,
+    Output,
+    check_connections,
+    connect,
+    order_layers,
+)
 from arena_ckpt.errors import (
-    BlockTooSmallError,
-    CycleError,
     DanglingOutputError,
-    DuplicateBlockLayerError,
     DuplicateNameError,
     GraphError,
-    LossError,
-    NonConsecutiveBlockError,
-    OverlappingBlocksError,
-    ReversedBlockError,
-    UnknownBlockLayerError,
-    UnknownLayerError,
+    SharedWeightsError,
 )
 from arena_ckpt.layers import create_layer
-from arena_ckpt.layers.base import Layer, LayerSpec, Shape
+from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
 from arena_ckpt.layers.loss import Loss
-from arena_ckpt.properties import nearest
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointBlock:
-    """Consecutive layers whose inner activations are dropped and recomputed.
-
-    Attributes
-    ----------
-    layers : tuple of str
-        At least two names, in forward order.
-    name : str
-        For reports and INI sections.
-    """
-
-    layers: tuple[str, ...]
-    name: str = ""
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.properties import nearest, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +42,62 @@ class Node:
     Attributes
     ----------
     layer : Layer
-    inputs : tuple of str
-        Names of the layers whose outputs it reads, in role order in0, in1, …
+    inputs : tuple of Output
+        What it reads, in the order of its roles in0, in1, …
+    sources : tuple of str
+        The tensors behind them, ``"split:out1"``: those of a multiout are its input.
     input_shapes : tuple of Shape
     spec : LayerSpec
+    weights_of : str
+        The layer whose weights it uses: itself, unless it shares them.
     trains : bool
-        It has weights and they are not frozen.
+        It has weights to train and they are not frozen.
+    updates : bool
+        Its step of the update changes the weights: it trains, and of the layers that
+        share them the backward pass comes to it last.
     wants_derivative : bool
-        It or a layer before it trains, so the derivative of its output is needed.
+        It or a layer before it trains, so the derivatives of its outputs are needed.
+    derived_inputs : tuple of int
+        The inputs whose derivatives it makes.
     """
 
     layer: Layer
-    inputs: tuple[str, ...]
+    inputs: tuple[Output, ...]
+    sources: tuple[str, ...]
     input_shapes: tuple[Shape, ...]
     spec: LayerSpec
+    weights_of: str
     trains: bool
+    updates: bool
     wants_derivative: bool
+    derived_inputs: tuple[int, ...]
 
     @property
     def name(self) -> str:
         """Name of the layer."""
         return self.layer.name
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors that the layer makes; none where its output is its input."""
+        if self.layer.is_alias:
+            return ()
+        return tuple(f"{self.name}:out{k}" for k in range(len(self.spec.output_shapes)))
+
+    @property
+    def own_weights(self) -> tuple[WeightSpec, ...]:
+        """Its weights, unless they are those of another layer."""
+        return self.spec.weights if self.weights_of == self.name else ()
+
+    def runs(self, phase: Phase) -> bool:
+        """Tell whether a phase of the layer has anything to do."""
+        if phase is Phase.CALC_GRADIENT:
+            return self.trains
+        if phase is Phase.APPLY_GRADIENT:
+            return self.updates
+        if phase is Phase.CALC_DERIVATIVE:
+            return bool(self.derived_inputs)
+        return not self.layer.is_alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,7 @@ class Graph:
     nodes : tuple of Node
         In forward order.
     blocks : tuple of CheckpointBlock
-        Of realized layer names, in forward order.
+        Of the names of nodes, in forward order.
     """
 
     nodes: tuple[Node, ...]
@@ -104,10 +125,12 @@ class Graph:
         return self._by_name[name]
 
     def readers(self) -> dict[str, tuple[str, ...]]:
-        """Return for each layer those that read its output, in forward order."""
-        readers: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        """Return for each output tensor the layers that read it, in forward order."""
+        readers: dict[str, list[str]] = {}
         for node in self.nodes:
-            for source in dict.fromkeys(node.inputs):
+            for output in node.outputs:
+                readers[output] = []
+            for source in dict.fromkeys(() if node.layer.is_alias else node.sources):
                 readers[source].append(node.name)
         return {name: tuple(names) for name, names in readers.items()}
 
@@ -125,7 +148,7 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     layers : sequence of Layer
         In the order in which they were added, which breaks ties.
     blocks : sequence of CheckpointBlock
-        Of the layers' names.
+        Of the layers' names, or those of their parts.
 
     Returns
     -------
@@ -135,7 +158,7 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     ------
     GraphError
         No layers, a circle, no or several losses, an output that nobody reads,
-        shapes that do not fit; each has its own class.
+        shapes that do not fit, weights that cannot be shared; each has its own class.
     UnknownLayerError
         An input that no layer has the name of.
     CheckpointBlockError
@@ -147,263 +170,241 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     """
     if not layers:
         raise GraphError("the model has no layers; add some with add_layer()")
-    realized, parts = _realize(layers)
-    inputs = _connect(realized, parts)
-    _check_connections(realized, inputs)
-    nodes = _infer_nodes(order_layers(realized, inputs), inputs)
-    order = [node.name for node in nodes]
-    expanded = []
-    for block in blocks:
-        check_block(block, [layer.name for layer in layers], ())
-        names = tuple(part for name in block.layers for part in parts[name])
-        check_consecutive(names, order)
-        expanded.append(CheckpointBlock(names, block.name))
-    expanded.sort(key=lambda block: order.index(block.layers[0]))
-    return Graph(nodes, tuple(expanded))
+    connected, inputs = connect(layers)
+    check_connections(connected, inputs)
+    walk = _Walk(inputs)
+    for layer in order_layers(connected, inputs):
+        walk.add(layer)
+    nodes = _share_weights(list(walk.nodes.values()))
+    _check_outputs(nodes)
+    return Graph(tuple(nodes), _place_blocks(blocks, walk.parts))
 
 
-def check_block(
-    block: CheckpointBlock, known: Iterable[str], others: Iterable[CheckpointBlock]
-) -> None:
-    """Refuse a block that is too small, unknown, repeats a layer or overlaps.
+class _Walk:
+    """Makes nodes of the layers, one after the other in forward order."""
 
-    Raises
-    ------
-    BlockTooSmallError, UnknownBlockLayerError, DuplicateBlockLayerError,
-    OverlappingBlocksError
-    """
-    names = block.layers
-    known = list(known)
-    if len(names) < 2:
-        raise BlockTooSmallError(
-            f"a checkpoint block needs at least 2 layers, got {len(names)} "
-            f"({_quote(names)}); a single layer has nothing inside to drop",
-            layers=names,
-        )
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UnknownBlockLayerError(
-            f"checkpoint block {_quote(names)}: unknown layer {_quote(unknown)}"
-            f"{nearest(unknown[0], known)}; the model has {_quote(known)}",
-            layers=names,
-            unknown=tuple(unknown),
-        )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DuplicateBlockLayerError(
-            f"checkpoint block {_quote(names)}: {_quote(repeated)} is named more than "
-            "once; name each layer once",
-            layers=names,
-            repeated=tuple(repeated),
-        )
-    for other in others:
-        shared = [name for name in names if name in other.layers]
-        if shared:
-            raise OverlappingBlocksError(
-                f"checkpoint block {_quote(names)}: {_quote(shared)} is already in "
-                f"block {_quote(other.layers)}; a layer can be in one block only",
-                layers=names,
-                shared=tuple(shared),
-                other=other.layers,
-            )
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.nodes: dict[str, Node] = {}
+        self.parts: dict[str, tuple[str, ...]] = {}
+        self._stands_for: dict[Output, Output] = {}
+        self._n_readers = Counter(o for many in inputs.values() for o in many)
 
-
-def check_consecutive(names: Sequence[str], order: Sequence[str]) -> None:
-    """Refuse names that do not follow each other in `order`.
-
-    Raises
-    ------
-    ReversedBlockError, NonConsecutiveBlockError
-    """
-    places = [order.index(name) for name in names]
-    first = min(places)
-    if places == list(range(first, first + len(places))):
-        return
-    error = NonConsecutiveBlockError
-    if places == sorted(places, reverse=True):
-        error = ReversedBlockError
-        advice = "they stand in reversed order; name them in forward order"
-    elif sorted(places) == list(range(first, first + len(places))):
-        advice = "they are not in forward order, which is " + _quote(
-            order[first : first + len(places)]
-        )
-    else:
-        between = [n for n in order[first : max(places)] if n not in names]
-        advice = f"between them run {_quote(between)}; add these, or make two blocks"
-    raise error(
-        f"Layers in checkpoint block must be consecutive: {_quote(names)}; {advice}",
-        layers=tuple(names),
-        order=tuple(order),
-    )
-
-
-def _realize(
-    layers: Sequence[Layer],
-) -> tuple[list[Layer], dict[str, tuple[str, ...]]]:
-    """Split layers that stand for several; return them and the parts of each name."""
-    realized: list[Layer] = []
-    parts: dict[str, tuple[str, ...]] = {}
-    previous: str | None = None
-    for layer in layers:
+    def add(self, layer: Layer) -> None:
+        """Expand a layer and infer the shapes of its parts."""
         name = layer.name
-        sources = layer["input_layers"]
-        if layer.n_inputs != 0 and sources is None:
-            sources = (previous,) if previous else None
-        shape = layer["input_shape"]
-        if layer.n_inputs != 0 and shape is not None and not realized:
-            source = f"{name}/input_realized"
-            realized.append(create_layer("input", name=source, input_shape=shape))
-            parts[source], sources = (source,), (source,)
-        parts[name] = (name,)
-        layer = layer.with_values(input_layers=sources)
-        activation = layer.get("activation", "none")
-        if layer.type_name != "activation" and activation != "none":
-            follower = f"{name}/activation_realized"
-            parts[name] = (name, follower)
-            realized.append(layer.with_values(activation="none"))
-            layer = create_layer("activation", name=follower, activation=activation)
-            layer = layer.with_values(input_layers=(f"={name}",))
-        realized.append(layer)
-        previous = name
-    counts = Counter(layer.name for layer in realized)
-    repeated = next((name for name, n in counts.items() if n > 1), None)
-    if repeated:
-        raise DuplicateNameError(
-            f"two layers are named {repeated!r}; names must be unique (an activation "
-            "given on a layer makes one named LAYER/activation_realized)",
-            name=repeated,
-        )
-    return realized, parts
-
-
-def _connect(
-    realized: Sequence[Layer], parts: Mapping[str, tuple[str, ...]]
-) -> dict[str, tuple[str, ...]]:
-    """Return the layers that each layer reads: the last part of what was named."""
-    known = [layer.name for layer in realized]
-    inputs: dict[str, tuple[str, ...]] = {}
-    for layer in realized:
-        sources = []
-        for name in layer["input_layers"] or ():
-            if name.startswith("="):  # a part reads the part before it
-                sources.append(name[1:])
-            elif name in parts:
-                sources.append(parts[name][-1])
-            else:
-                raise UnknownLayerError(
-                    f"layer {layer.name!r} reads {name!r}, which does not exist"
-                    f"{nearest(name, known)}; the model has {_quote(known)}",
-                    layer=layer.name,
-                    unknown=name,
-                )
-        inputs[layer.name] = tuple(sources)
-    return inputs
-
-
-def _check_connections(
-    realized: Sequence[Layer], inputs: Mapping[str, tuple[str, ...]]
-) -> None:
-    """Refuse circles, wrong numbers of inputs, losses or readers."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(layer.name for layer in realized)
-    graph.add_edges_from((s, name) for name, many in inputs.items() for s in many)
-    try:
-        cycle = [source for source, _ in nx.find_cycle(graph)]
-    except nx.NetworkXNoCycle:
-        cycle = []
-    if cycle:
-        raise CycleError(
-            f"layers feed each other in a circle: {' -> '.join([*cycle, cycle[0]])}; "
-            "change the input_layers of one of them",
-            cycle=tuple(cycle),
-        )
-    for layer in realized:
-        n = len(inputs[layer.name])
-        if (layer.n_inputs is None and n == 0) or layer.n_inputs not in (None, n):
-            wanted = "at least 1" if layer.n_inputs is None else str(layer.n_inputs)
-            raise GraphError(
-                f"layer {layer.name!r} ({layer.type_name}) takes {wanted} input(s) "
-                f"and has {n} ({_quote(inputs[layer.name])}); set input_layers, or "
-                "begin with an input layer",
-                layer=layer.name,
-                inputs=inputs[layer.name],
+        given = tuple(self._resolve(layer, output) for output in self.inputs[name])
+        layer = layer.with_values(input_layers=_texts(given) or None)
+        shapes = tuple(self._shape(output) for output in given)
+        parts = [
+            piece for part in layer.expand(shapes) for piece in _split_activation(part)
+        ]
+        own = {part.name for part in parts}
+        by_text = dict(zip(_texts(given), given, strict=True))
+        names = []
+        for part in parts:
+            sources = tuple(
+                by_text[text]
+                if text in by_text and text not in own
+                else Output(text.removeprefix("="))
+                for text in part["input_layers"] or ()
             )
-    losses = [layer.name for layer in realized if layer.is_loss]
-    if len(losses) != 1:
-        raise LossError(
-            f"the model has {len(losses)} loss layers ({_quote(losses)}) and needs "
-            "exactly one, for example mse or cross_softmax, as its last layer",
-            losses=tuple(losses),
-        )
-    if graph.out_degree(losses[0]):
-        raise LossError(
-            f"loss {losses[0]!r} is read by {_quote(list(graph.successors(losses[0])))}"
-            "; a loss has to be the last layer",
-            losses=tuple(losses),
-        )
-    dangling = [n for n in graph if not graph.out_degree(n) and n != losses[0]]
-    if dangling:
-        raise DanglingOutputError(
-            f"nobody reads the output of {_quote(dangling)}; connect it to the loss or "
-            "remove it",
-            layers=tuple(dangling),
-        )
+            self._add_node(
+                part.with_values(input_layers=_texts(sources) or None), sources
+            )
+            names.append(part.name)
+        last = self.nodes[names[-1]]
+        for index in range(len(last.spec.output_shapes)):
+            output = self._stands_for[Output(name, index)] = Output(last.name, index)
+            if self._n_readers[Output(name, index)] > 1 and not last.layer.is_alias:
+                follower = f"{name}/generated_out_{index}"
+                self._add_node(
+                    create_layer("multiout", name=follower).with_values(
+                        input_layers=_texts((output,))
+                    ),
+                    (output,),
+                )
+                self._stands_for[Output(name, index)] = Output(follower)
+                names.append(follower)
+        self.parts[name] = tuple(names)
 
+    def _resolve(self, layer: Layer, output: Output) -> Output:
+        """Return the part behind what was named."""
+        source = self.nodes[self.parts[output.layer][0]].layer
+        if source.type_name == "multiout":
+            output = Output(output.layer)  # all outputs are the same
+        if output not in self._stands_for:
+            n = sum(known.layer == output.layer for known in self._stands_for)
+            raise GraphError(
+                f"layer {layer.name!r} reads output {output.index} of "
+                f"{output.layer!r}, which has {n}, numbered from 0",
+                layer=layer.name,
+                output=output,
+            )
+        return self._stands_for[output]
 
-def order_layers(
-    realized: Sequence[Layer], inputs: Mapping[str, tuple[str, ...]]
-) -> list[Layer]:
-    """Return the layers in topological order; of several, the first added goes first.
+    def _shape(self, output: Output) -> Shape:
+        return self.nodes[output.layer].spec.output_shapes[output.index]
 
-    Parameters
-    ----------
-    realized : sequence of Layer
-    inputs : mapping
-        For each layer name the names of layers it reads, all known, without a circle.
-    """
-    graph = nx.DiGraph()
-    place = {layer.name: i for i, layer in enumerate(realized)}
-    graph.add_nodes_from(place)
-    graph.add_edges_from((s, name) for name, many in inputs.items() for s in many)
-    ordered = nx.lexicographical_topological_sort(graph, key=place.__getitem__)
-    return [realized[place[name]] for name in ordered]
+    def _tensor(self, output: Output) -> str:
+        node = self.nodes[output.layer]
+        if node.layer.is_alias:
+            return node.sources[0]
+        return f"{output.layer}:out{output.index}"
 
-
-def _infer_nodes(
-    ordered: Sequence[Layer], inputs: Mapping[str, tuple[str, ...]]
-) -> tuple[Node, ...]:
-    nodes: dict[str, Node] = {}
-    for layer in ordered:
-        layer = layer.with_values(input_layers=inputs[layer.name] or None)
-        sources = [nodes[name] for name in inputs[layer.name]]
-        shapes = tuple(source.spec.output_shape for source in sources)
+    def _add_node(self, layer: Layer, inputs: tuple[Output, ...]) -> None:
+        if layer.name in self.nodes:
+            raise DuplicateNameError(
+                f"two layers are named {layer.name!r}; names must be unique (parts of "
+                "a layer are named LAYER/PART)",
+                name=layer.name,
+            )
+        shapes = tuple(self._shape(output) for output in inputs)
         spec = layer.infer(shapes)
-        trains = layer.is_trainable and bool(spec.weights)
-        nodes[layer.name] = Node(
+        trains = layer.is_trainable and bool(spec.trained_weights)
+        derived = tuple(
+            index
+            for index, output in enumerate(inputs)
+            if index not in spec.fixed_inputs
+            and self.nodes[output.layer].wants_derivative
+        )
+        self.nodes[layer.name] = Node(
             layer=layer,
-            inputs=inputs[layer.name],
+            inputs=inputs,
+            sources=tuple(self._tensor(output) for output in inputs),
             input_shapes=shapes,
             spec=spec,
+            weights_of=layer.name,
             trains=trains,
-            wants_derivative=trains or any(s.wants_derivative for s in sources),
+            updates=trains,
+            wants_derivative=trains or bool(derived),
+            derived_inputs=() if layer.is_alias else derived,
         )
-    return tuple(nodes.values())
 
 
-def forward_order(layers: Sequence[Layer]) -> list[str] | None:
-    """Return the forward order of the user's layers, realized parts left out.
+def _texts(outputs: Sequence[Output]) -> tuple[str, ...]:
+    """Write outputs as ``input_layers`` does."""
+    return tuple(f"{o.layer}({o.index})" if o.index else o.layer for o in outputs)
 
-    None where the layers do not form a graph yet (a source still to be added).
+
+def _split_activation(layer: Layer) -> Iterator[Layer]:
+    """Yield the layer, and the activation given on it as a layer of its own."""
+    activation = layer.get("activation", "none")
+    if layer.type_name == "activation" or activation == "none":
+        yield layer
+        return
+    yield layer.with_values(activation="none")
+    follower = create_layer(
+        "activation", name=f"{layer.name}/activation_realized", activation=activation
+    )
+    yield follower.with_values(input_layers=(f"={layer.name}",))
+
+
+def _share_weights(nodes: list[Node]) -> list[Node]:
+    """Give layers with ``shared_from`` the weights of the layer they name.
+
+    Raises
+    ------
+    SharedWeightsError
     """
-    realized, parts = _realize(layers)
-    try:
-        inputs = _connect(realized, parts)
-        ordered = order_layers(realized, inputs)
-    except (UnknownLayerError, nx.NetworkXUnfeasible):
-        return None
-    own = {layer.name for layer in layers}
-    return [layer.name for layer in ordered if layer.name in own]
+    known = {node.name: node for node in nodes}
+    owner_of: dict[str, str] = {}
+    for node in nodes:
+        named = node.layer.get("shared_from")
+        if named is None:
+            continue
+        seen = [node.name]
+        while named is not None:
+            if named not in known or named in seen:
+                raise SharedWeightsError(
+                    f"layer {node.name!r} shares the weights of {named!r}, which "
+                    + (
+                        "shares them with it; let one layer have weights of its own"
+                        if named in seen
+                        else f"does not exist{nearest(named, known)}"
+                    ),
+                    layer=node.name,
+                    shared_from=named,
+                )
+            seen.append(named)
+            named = known[named].layer.get("shared_from")
+        owner_of[node.name] = seen[-1]
+    for name, owner in owner_of.items():
+        _check_same_weights(known[name], known[owner])
+    last: dict[str, str] = {}  # the first in forward order is the last in backward
+    for node in reversed(nodes):
+        if node.trains:
+            last[owner_of.get(node.name, node.name)] = node.name
+    return [
+        replace(node, weights_of=owner, updates=last.get(owner) == node.name)
+        for node in nodes
+        for owner in (owner_of.get(node.name, node.name),)
+    ]
 
 
-def _quote(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "none"
+def _check_same_weights(node: Node, owner: Node) -> None:
+    mine, theirs = (
+        {w.name: w.shape for w in n.spec.weights} | {"trainable": n.layer.is_trainable}
+        for n in (node, owner)
+    )
+    if mine != theirs:
+        raise SharedWeightsError(
+            f"layer {node.name!r} cannot share the weights of {owner.name!r}: it needs "
+            f"{mine}, that layer has {theirs}; make them equal",
+            layer=node.name,
+            shared_from=owner.name,
+        )
+
+
+def _check_outputs(nodes: Sequence[Node]) -> None:
+    """Refuse outputs that nobody reads, and weights that no derivative reaches.
+
+    Raises
+    ------
+    DanglingOutputError, GraphError
+    """
+    readers: dict[str, list[Node]] = {o: [] for node in nodes for o in node.outputs}
+    derived: set[str] = set()
+    for node in nodes:
+        if node.layer.is_alias:
+            continue
+        for source in node.sources:
+            readers[source].append(node)
+        derived.update(node.sources[index] for index in node.derived_inputs)
+    for node in nodes:
+        if node.layer.is_loss:
+            continue
+        for output in node.outputs:
+            if not readers[output]:
+                raise DanglingOutputError(
+                    f"nobody reads output {output.rpartition('out')[2]} of "
+                    f"{node.name!r}; connect it, or remove it",
+                    layers=(node.name,),
+                )
+            if node.wants_derivative and output not in derived:
+                names = [reader.name for reader in readers[output]]
+                raise GraphError(
+                    f"layer {node.name!r} cannot train: its output is read by "
+                    f"{quote(names)} only, as numbers without a derivative (ids or a "
+                    "mask); freeze it and what stands before it with trainable=false",
+                    layer=node.name,
+                    readers=tuple(names),
+                )
+
+
+def _place_blocks(
+    blocks: Sequence[CheckpointBlock], parts: Mapping[str, tuple[str, ...]]
+) -> tuple[CheckpointBlock, ...]:
+    """Check blocks against the nodes, and name all parts of their layers."""
+    order = [name for names in parts.values() for name in names]
+    place = {name: index for index, name in enumerate(order)}
+    known = {**{name: (name,) for name in order}, **parts}
+    expanded: list[CheckpointBlock] = []
+    for block in blocks:
+        check_block(block, known, ())
+        names = tuple(part for name in block.layers for part in known[name])
+        whole = CheckpointBlock(names, block.name)
+        check_block(whole, place, expanded)
+        check_consecutive(names, place)
+        expanded.append(whole)
+    return tuple(sorted(expanded, key=lambda block: place[block.layers[0]]))

@@ -18,8 +18,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.errors import IniError
-from arena_ckpt.graph import CheckpointBlock
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import Optimizer

@@ -15,15 +15,15 @@ import numpy as np
 from arena_ckpt.allocation.bounds import live_bytes
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.errors import LayoutError, PlanFormatError
-from arena_ckpt.graph import CheckpointBlock
 from arena_ckpt.tensors import Execution, TensorKind, TensorLife
 from arena_ckpt.timeline import ExecutionOrder, Step
 from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PlanLayer:
     is_trainable : bool
         Not frozen by ``trainable=false``; true for layers without weights.
     is_loss : bool
-    output_shape : tuple of int
+    output_shapes : tuple of tuple of int
         Of one sample: channel, height, width.
     in_place : bool
         The layer can overwrite its input with its output.
@@ -52,8 +52,13 @@ class PlanLayer:
     weights: tuple[str, ...]
     is_trainable: bool
     is_loss: bool
-    output_shape: tuple[int, int, int]
+    output_shapes: tuple[tuple[int, int, int], ...]
     in_place: bool
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Shape of the first output."""
+        return self.output_shapes[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,11 +181,11 @@ def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
         PlanLayer(
             name=node.name,
             type_name=node.layer.type_name,
-            inputs=node.inputs,
+            inputs=tuple(source.layer for source in node.inputs),
             weights=tuple(weight.name for weight in node.spec.weights),
             is_trainable=node.layer.is_trainable,
             is_loss=node.layer.is_loss,
-            output_shape=node.spec.output_shape,
+            output_shapes=node.spec.output_shapes,
             in_place=any(
                 offer.phase is Phase.FORWARD and "in0" in offer.operands
                 for offer in node.spec.in_place

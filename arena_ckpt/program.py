@@ -11,6 +11,8 @@ the bias applies the function as well; the bits are the same.
 
 from __future__ import annotations
 
+import enum
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +23,14 @@ from arena_ckpt.arena import Arena
 from arena_ckpt.graph import Graph, Node
 from arena_ckpt.kernels import elementwise, reductions
 from arena_ckpt.kernels.activations import ACTIVATIONS
-from arena_ckpt.kernels.jit import Doubles, Integers, Matrix, Vector, run_table
+from arena_ckpt.kernels.jit import (
+    Doubles,
+    Indexes,
+    Integers,
+    Matrix,
+    Vector,
+    run_table,
+)
 from arena_ckpt.layers.base import Call
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
@@ -30,13 +39,6 @@ from arena_ckpt.tensors import CONTROL, Access, Control, Execution, TensorKind
 
 Report = Callable[[int, int], None]
 """Told how many kernel calls are bound, of how many: compiling takes time."""
-
-_WITH_BATCH = (
-    TensorKind.ACTIVATION,
-    TensorKind.RECOMPUTED,
-    TensorKind.DERIVATIVE,
-    TensorKind.DATA,
-)
 
 
 class TensorViews:
@@ -68,7 +70,7 @@ class TensorViews:
         """Return the view of a tensor life, or of its first `n_samples` samples."""
         life = self.plan.tensors[tensor]
         shape = life.shape
-        if n_samples is not None and life.kind in _WITH_BATCH:
+        if n_samples is not None and life.per_sample:
             shape = (n_samples, *shape[1:])
         return self.arena.view(self.offset_bytes(tensor), shape, life.dtype)
 
@@ -82,22 +84,44 @@ class TensorViews:
         return self.named(CONTROL)
 
 
+class Mode(enum.Enum):
+    """What a program is run for."""
+
+    TRAIN = "train"
+    GRADIENTS = "gradients"
+    """As in training, but nothing that lasts is changed."""
+
+    PREDICT = "predict"
+    """Forward only, without dropout, by the statistics of the training."""
+
+
 class _Binding:
     """Arrays of one execution, by role (the protocol `layers.base.Binding`)."""
 
     def __init__(
-        self, views: TensorViews, execution: Execution, n_samples: int, add: bool
+        self,
+        views: TensorViews,
+        execution: Execution,
+        *,
+        mode: Mode,
+        n_samples: int,
+        accumulate: bool,
+        random_key: int,
     ) -> None:
         control = views.control
-        self.accumulate = add
+        self.training = mode is not Mode.PREDICT
+        self.updates_state = mode is Mode.TRAIN
+        self.n_samples = n_samples
+        self.accumulate = accumulate
+        self.random_key = random_key
         self.scale: Doubles = control[Control.SCALE : Control.SCALE + 1]
         self.loss: Doubles = control[Control.LOSS : Control.LOSS + 1]
+        self.counters: Doubles = control[Control.ITERATION : Control.FIRST_SAMPLE + 1]
         self._views = views
-        self._n_samples = n_samples
-        self._tensors = {o.role: o.tensor for o in execution.operands}
+        self._operands = {o.role: o for o in execution.operands}
 
     def array(self, role: str) -> npt.NDArray[Any]:
-        return self._views.array(self._tensors[role], self._n_samples)
+        return self._views.array(self._operands[role].tensor, self.n_samples)
 
     def vector(self, role: str) -> Vector:
         return self.array(role).reshape(-1)
@@ -106,11 +130,24 @@ class _Binding:
         array = self.array(role)
         return array.reshape(-1, array.shape[-1])
 
+    def indexes(self, role: str) -> Indexes:
+        array: Indexes = self.array(role).reshape(-1)
+        assert array.dtype == np.int32, role
+        return array
+
+    def doubles(self, role: str) -> Doubles:
+        array: Doubles = self.array(role).reshape(-1)
+        assert array.dtype == np.float64, role
+        return array
+
     def is_wanted(self, role: str) -> bool:
-        return role in self._tensors
+        return role in self._operands
+
+    def is_new(self, role: str) -> bool:
+        return self._operands[role].access is Access.WRITE
 
     def is_same(self, role: str, other: str) -> bool:
-        first, second = self._tensors[role], self._tensors[other]
+        first, second = (self._operands[r].tensor for r in (role, other))
         return self._views.offset_bytes(first) == self._views.offset_bytes(second)
 
 
@@ -122,6 +159,9 @@ class Program:
     graph : Graph
     views : TensorViews
     optimizer : Optimizer
+    mode : Mode
+    seed : int
+        With the name of a layer and the iteration it decides what is random.
     n_samples : int
         Samples in a pass, at most those of the plan.
     add_gradients : bool
@@ -138,6 +178,8 @@ class Program:
         views: TensorViews,
         optimizer: Optimizer,
         *,
+        mode: Mode,
+        seed: int,
         n_samples: int,
         add_gradients: bool = False,
         max_norm: float | None = None,
@@ -146,11 +188,17 @@ class Program:
         self._graph = graph
         self._views = views
         self._optimizer = optimizer
+        self._mode = mode
+        self._seed = seed
         self._n_samples = n_samples
         self._add_gradients = add_gradients
         self._max_norm = max_norm
+        self._begun_gradients: set[int] = set()
+        executions = views.plan.executions
+        if mode is Mode.PREDICT:
+            executions = tuple(e for e in executions if e.phase is Phase.FORWARD)
         calls = _fuse_bias(
-            [(e.step, call) for e in views.plan.executions for call in self._calls(e)]
+            [(e.step, call) for e in executions for call in self._calls(e)]
         )
         calls += self._count_iteration(calls)
         self._table, self._blocks = _link([call for _, call in calls], report)
@@ -173,7 +221,14 @@ class Program:
         if phase is Phase.CLIP_GRADIENTS:
             return self._clip(execution)
         node = self._graph.node(execution.layer)
-        tensors = _Binding(self._views, execution, self._n_samples, self._add_gradients)
+        tensors = _Binding(
+            self._views,
+            execution,
+            mode=self._mode,
+            n_samples=self._n_samples,
+            accumulate=self._accumulates(execution),
+            random_key=random_key(self._seed, node.name),
+        )
         if phase is Phase.FORWARD:
             return [*node.layer.forward(tensors), *self._penalties(node, tensors)]
         if phase is Phase.RECOMPUTE:
@@ -186,10 +241,26 @@ class Program:
             return [*calls, *_totals(execution, tensors)]
         return self._apply(node, tensors)
 
+    def _accumulates(self, execution: Execution) -> bool:
+        """Tell whether there are gradients already where this execution puts its own.
+
+        They are of an earlier micro-batch, or of a layer that shares the weights.
+        """
+        if execution.phase is not Phase.CALC_GRADIENT:
+            return False
+        gradients = {
+            o.tensor
+            for o in execution.operands
+            if self._views.plan.tensors[o.tensor].kind is TensorKind.GRADIENT
+        }
+        begun = bool(gradients & self._begun_gradients)
+        self._begun_gradients |= gradients
+        return begun or self._add_gradients
+
     def _count_iteration(self, calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
         """Count the iteration with its last update: both or neither are interrupted."""
         last = self._views.plan.executions[-1]
-        if last.phase is not Phase.APPLY_GRADIENT:
+        if last.phase is not Phase.APPLY_GRADIENT or self._mode is not Mode.TRAIN:
             return []
         counter = self._control(Control.ITERATION)
         return [(last.step, Call(elementwise.count_up, (counter,)))]
@@ -208,7 +279,7 @@ class Program:
                 reductions.l2_penalty,
                 (tensors.vector(w.name), w.regularizer_constant, fraction, loss),
             )
-            for w in node.spec.weights
+            for w in node.own_weights
             if w.regularizer_constant and node.trains
         ]
 
@@ -224,7 +295,7 @@ class Program:
                     tensors.vector(f"{w.name}:grad"),
                 ),
             )
-            for w in node.spec.weights
+            for w in node.own_weights
             if w.regularizer_constant
         ]
 
@@ -240,7 +311,7 @@ class Program:
 
     def _apply(self, node: Node, tensors: _Binding) -> list[Call]:
         calls = []
-        for weight in node.spec.weights:
+        for weight in node.spec.trained_weights:
             roles = [weight.name, f"{weight.name}:grad"]
             roles += [f"{weight.name}:{s}" for s in self._optimizer.state_names]
             arguments = (*map(tensors.vector, roles), weight.decay, self._hyper)
@@ -278,9 +349,15 @@ class FiniteCheck:
         return total
 
 
+def random_key(seed: int, layer: str) -> int:
+    """Return what random numbers of a layer are keyed by, from 0 to 2⁶³ - 1."""
+    digest = hashlib.blake2b(f"{seed}:{layer}:random".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
 def _totals(execution: Execution, tensors: _Binding) -> list[Call]:
     """Add derivatives to those of readers that came before."""
-    totals = [o.role for o in execution.operands if o.access is Access.UPDATE]
+    totals = [o.role for o in execution.operands if o.role.endswith(":total")]
     return [
         Call(
             elementwise.add_to,

@@ -309,6 +309,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 
+def quote(names: Iterable[str]) -> str:
+    """Write names for a message."""
+    return ", ".join(repr(name) for name in names) or "none"
+
+
 def write_properties(
     schema: Iterable[Property], values: Mapping[str, Any]
 ) -> dict[str, str]:

@@ -34,7 +34,7 @@ from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.program import Program, Report, TensorViews
+from arena_ckpt.program import Mode, Program, Report, TensorViews
 from arena_ckpt.properties import nearest
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
@@ -119,29 +119,32 @@ class Session:
         self._control = self.views.control
         self._control.fill(0)
         self.lock = threading.RLock()
-        self._passes: dict[tuple[int, bool], Pass] = {}
+        self._passes: dict[tuple[Mode, int, bool], Pass] = {}
+        self._seed = seed
         loss = graph.loss.layer
         assert isinstance(loss, Loss)
         self.loss_layer = loss
-        self.output_shape = graph.loss.spec.output_shape
+        self.output_shape = graph.loss.spec.output_shapes[0]
         self.inputs = {
-            node.name: node.spec.output_shape for node in graph.nodes if not node.inputs
+            node.name: node.spec.output_shapes[0]
+            for node in graph.nodes
+            if not node.inputs
         }
         self.pass_samples = -(-plan.batch_size // plan.micro_batches)
         self._weights = {
             f"{node.name}:{weight.name}": self.views.named(f"{node.name}:{weight.name}")
             for node in graph.nodes
-            for weight in node.spec.weights
+            for weight in node.own_weights
         }
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
         for node in graph.nodes:
-            for weight in node.spec.weights:
+            for weight in node.own_weights:
                 name = f"{node.name}:{weight.name}"
                 initialize_weight(self._weights[name], weight, name, seed)
         self._debug = DebugRunner(self.views) if debug else None
-        self._pass(self.pass_samples, False, report)
+        self._pass(Mode.TRAIN, self.pass_samples, False, report)
 
     # -- weights ---------------------------------------------------------------
 
@@ -270,10 +273,12 @@ class Session:
         gradients: dict[str, FloatArray] | None,
     ) -> None:
         n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
+        mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
         for start in range(0, n_total, self.pass_samples):
             n = min(self.pass_samples, n_total - start)
             self._control[Control.FRACTION] = n / n_total
-            one = self._pass(n, start > 0)
+            self._control[Control.FIRST_SAMPLE] = start
+            one = self._pass(mode, n, start > 0)
             one.load(samples, rows, start)
             if check and one.count_nonfinite():
                 samples.raise_nonfinite()
@@ -306,13 +311,17 @@ class Session:
         self._control[Control.LOSS] = 0.0
         self._control[Control.SCALE] = scale
 
-    def _pass(self, n_samples: int, add: bool, report: Report | None = None) -> Pass:
-        key = n_samples, add
+    def _pass(
+        self, mode: Mode, n_samples: int, add: bool, report: Report | None = None
+    ) -> Pass:
+        key = mode, n_samples, add
         if key not in self._passes:
             program = Program(
                 self.graph,
                 self.views,
                 self.optimizer,
+                mode=mode,
+                seed=self._seed,
                 n_samples=n_samples,
                 add_gradients=add,
                 max_norm=self._max_norm,
@@ -323,7 +332,7 @@ class Session:
             if len(self._passes) >= MOST_PASSES:
                 # Those for whole passes are needed in every iteration, and stay.
                 del self._passes[
-                    next(k for k in self._passes if k[0] != self.pass_samples)
+                    next(k for k in self._passes if k[1] != self.pass_samples)
                 ]
             self._passes[key] = Pass(program, self.views, n_samples, names, label)
         return self._passes[key]
@@ -427,7 +436,7 @@ class Session:
         for start in range(0, samples.n_samples, self.pass_samples):
             n = min(self.pass_samples, samples.n_samples - start)
             self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
-            one = self._pass(n, False)
+            one = self._pass(Mode.PREDICT, n, False)
             one.load(samples, None, start)
             self._steps(one, 0, self.plan.n_forward)
             yield start, one

@@ -23,6 +23,7 @@ class Control(enum.IntEnum):
     SQUARE_NORM = 3
     NONFINITE = 4
     ITERATION = 5
+    FIRST_SAMPLE = 6
     HYPER = 8
     LENGTH = 16
 
@@ -86,8 +87,10 @@ class TensorLife:
         The layer that owns it.
     shape : tuple of int
         Elements along each axis, the batch first where there is one.
+    per_sample : bool
+        The samples of a pass stand in front.
     dtype : str
-        ``"float32"`` or ``"float64"``.
+        ``"float32"``, ``"float64"`` or ``"int32"``.
     size_bytes : int
     start, stop : int
         Steps, half-open.
@@ -100,6 +103,7 @@ class TensorLife:
     kind: TensorKind
     layer: str
     shape: tuple[int, ...]
+    per_sample: bool
     dtype: str
     size_bytes: int
     start: int

@@ -88,7 +88,9 @@ def build_timeline(graph: Graph, *, defer_updates: bool, clip: bool) -> Timeline
             for member in block_of[name].layers:
                 recompute[member] = len(steps)
                 steps.append(Step(Phase.RECOMPUTE, member))
-        apply_step = None if defer_updates else Step(Phase.APPLY_GRADIENT, name)
+        shared = node.trains and not node.updates  # a later step updates the weights
+        idle = defer_updates or shared
+        apply_step = None if idle else Step(Phase.APPLY_GRADIENT, name)
         first = len(steps)
         if node.layer.is_trainable:
             backward[name] = (first, first + 1, first + 2)
@@ -103,7 +105,7 @@ def build_timeline(graph: Graph, *, defer_updates: bool, clip: bool) -> Timeline
         steps.append(Step(Phase.CLIP_GRADIENTS, graph.loss.name))
     if defer_updates:
         for node in reversed(graph.nodes):
-            if node.trains:
+            if node.updates:
                 gradient, derivative, _ = backward[node.name]
                 backward[node.name] = (gradient, derivative, len(steps))
                 steps.append(Step(Phase.APPLY_GRADIENT, node.name))

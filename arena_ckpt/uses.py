@@ -1,18 +1,19 @@
 """From steps and lifespans to executions: which tensor stands in each role, and when.
 
-*Recompute on demand*: of each checkpoint block only those layers run again whose
-results the backward pass of the block really reads. A tensor that is dropped and
-recomputed has several lives, and each reader is given the one that is current.
+A tensor that is dropped and recomputed has several lives, and each reader is given the
+one that is current.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from arena_ckpt.graph import Graph, Node
-from arena_ckpt.layers.base import n_elems
+from arena_ckpt.layers.base import TensorSpec, n_elems
+from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.recompute import find_recomputed, saved_tensors
 from arena_ckpt.tensors import (
     CONTROL,
     Access,
@@ -61,53 +62,6 @@ def find_uses(
     return Uses(tensors, tuple(builder.executions))
 
 
-def recomputed_layers(graph: Graph) -> frozenset[str]:
-    """Return the layers of checkpoint blocks whose forward has to run again."""
-    read_backward: set[str] = set()
-    for node in graph.nodes:
-        for phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
-            if not _runs(graph, node, phase):
-                continue
-            if node.spec.input_lifespan & phase.lifespan:
-                read_backward.update(node.inputs)
-            if node.spec.output_lifespan & phase.lifespan:
-                read_backward.add(node.name)
-    readers = graph.readers()
-    needed: set[str] = set()
-    for block in graph.blocks:
-        inner = _inner_layers(graph, readers, block.layers)
-        wanted = read_backward & set(block.layers)
-        for name in reversed(block.layers):
-            if name in wanted and name in inner:
-                needed.add(name)
-                wanted.update(graph.node(name).inputs)
-    return frozenset(needed)
-
-
-def _inner_layers(
-    graph: Graph, readers: Mapping[str, tuple[str, ...]], block: tuple[str, ...]
-) -> frozenset[str]:
-    """Return the layers of a block whose outputs can be dropped and made again.
-
-    These are read by the block only; the samples of an input layer are never dropped,
-    because nothing in the arena could make them again.
-    """
-    return frozenset(
-        name
-        for name in block[:-1]
-        if graph.node(name).inputs and all(r in block for r in readers[name])
-    )
-
-
-def _runs(graph: Graph, node: Node, phase: Phase) -> bool:
-    """Tell whether a phase of a layer has anything to do."""
-    if phase is Phase.CALC_GRADIENT or phase is Phase.APPLY_GRADIENT:
-        return node.trains
-    if phase is Phase.CALC_DERIVATIVE:
-        return any(graph.node(name).wants_derivative for name in node.inputs)
-    return True
-
-
 class _Builder:
     """Walks the timeline once and gives every role of every execution its tensor."""
 
@@ -125,7 +79,7 @@ class _Builder:
         self.state_names = state_names
         self.keep_gradients = keep_gradients
         self.nodes = {node.name: node for node in graph.nodes}
-        self.recomputed = recomputed_layers(graph)
+        self.recomputed = find_recomputed(graph)
         self.lives: list[_OpenLife] = []
         self.executions: list[Execution] = []
         self.current: dict[str, int] = {}
@@ -138,7 +92,7 @@ class _Builder:
             node = self.nodes[step.layer]
             if step.phase is Phase.RECOMPUTE and node.name not in self.recomputed:
                 continue
-            if not _runs(self.graph, node, step.phase):
+            if not node.runs(step.phase):
                 continue
             operands = tuple(self._operands(index, step.phase, node))
             if operands:
@@ -150,9 +104,9 @@ class _Builder:
         control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
         control.dtype, control.is_persistent = "float64", True
         for node in self.graph.nodes:
-            for weight in node.spec.weights:
+            for weight in node.own_weights:
                 name = f"{node.name}:{weight.name}"
-                states = self.state_names if node.trains else ()
+                states = self.state_names if node.trains and weight.is_trained else ()
                 for tensor, kind in (
                     (name, TensorKind.WEIGHT),
                     *((f"{name}:{s}", TensorKind.OPTIMIZER_STATE) for s in states),
@@ -160,114 +114,187 @@ class _Builder:
                     self._add(
                         tensor, kind, node.name, weight.shape
                     ).is_persistent = True
-        loss = self.graph.loss
-        label = self._add(
-            f"{loss.name}:label",
-            TensorKind.DATA,
-            loss.name,
-            (self.batch_size, *loss.spec.output_shape),
-        )
+        node = self.graph.loss
+        assert isinstance(node.layer, Loss)
+        shape = node.layer.label_shape(node.spec.output_shapes[0])
+        name, full = f"{node.name}:label", (self.batch_size, *shape)
+        label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
         label.start = 0
 
     def _add(
-        self, name: str, kind: TensorKind, layer: str, shape: tuple[int, ...]
+        self,
+        name: str,
+        kind: TensorKind,
+        layer: str,
+        shape: tuple[int, ...],
+        *,
+        per_sample: bool = False,
     ) -> _OpenLife:
         life = self.lives[self.current[name]].life + 1 if name in self.current else 0
         self.current[name] = len(self.lives)
-        self.lives.append(_OpenLife(name, life, kind, layer, shape))
+        self.lives.append(_OpenLife(name, life, kind, layer, shape, per_sample))
         return self.lives[-1]
 
     def _operands(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         if phase in (Phase.FORWARD, Phase.RECOMPUTE):
-            yield from self._forward(step, phase, node)
-        elif phase is Phase.CALC_GRADIENT:
             yield from self._reads(step, phase, node)
-            yield self._use(step, phase, "out0:grad", f"{node.name}:out0:grad")
-            yield from self._gradients(step, node)
-        elif phase is Phase.CALC_DERIVATIVE:
+            if node.layer.is_loss:
+                yield self._use(step, phase, "label", f"{node.name}:label")
+            yield from self._results(step, phase, node)
+        elif phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
             yield from self._reads(step, phase, node)
             if node.layer.is_loss:
                 yield self._use(step, phase, "label", f"{node.name}:label")
             else:
-                yield self._use(step, phase, "out0:grad", f"{node.name}:out0:grad")
-            yield from self._derivatives(step, node)
+                for index, output in enumerate(node.outputs):
+                    role = f"out{index}:grad"
+                    yield self._use(step, phase, role, f"{output}:grad")
+            yield from self._own_tensors(step, phase, node)
+            if phase is Phase.CALC_GRADIENT:
+                yield from self._gradients(step, node)
+            else:
+                yield from self._derivatives(step, node)
         elif phase is Phase.CLIP_GRADIENTS:
             for other in self.graph.nodes:
-                for weight in other.spec.weights if other.trains else ():
-                    name = f"{other.name}:{weight.name}:grad"
+                for weight in other.spec.trained_weights if other.updates else ():
+                    name = f"{other.weights_of}:{weight.name}:grad"
                     yield self._use(step, phase, name, name)
         else:
-            for weight in node.spec.weights:
-                name = f"{node.name}:{weight.name}"
+            for weight in node.spec.trained_weights:
+                name = f"{node.weights_of}:{weight.name}"
                 yield self._use(step, phase, f"{weight.name}:grad", f"{name}:grad")
                 for role in (weight.name, *self._states(weight.name)):
-                    tensor = f"{node.name}:{role}"
+                    tensor = f"{node.weights_of}:{role}"
                     yield self._use(step, phase, role, tensor, Access.UPDATE)
 
     def _states(self, weight: str) -> tuple[str, ...]:
         return tuple(f"{weight}:{state}" for state in self.state_names)
 
-    def _forward(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        yield from self._reads(step, phase, node)
-        if node.layer.is_loss:
-            yield self._use(step, phase, "label", f"{node.name}:label")
-        kind = (
-            TensorKind.DATA
-            if not node.inputs
-            else TensorKind.RECOMPUTED
-            if phase is Phase.RECOMPUTE
-            else TensorKind.ACTIVATION
-        )
-        name = f"{node.name}:out0"
-        life = self._add(
-            name, kind, node.name, (self.batch_size, *node.spec.output_shape)
-        )
-        operand = self._use(step, phase, "out0", name, Access.WRITE)
+    def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
+        """Yield what a forward pass or its repetition writes."""
+        again = phase is Phase.RECOMPUTE
+        wanted = self.recomputed[node.name] if again else frozenset(node.outputs)
+        kind = TensorKind.RECOMPUTED if again else TensorKind.ACTIVATION
         if not node.inputs:
-            life.start = 0  # copied in before the iteration begins
-        yield operand
+            kind = TensorKind.DATA
+        for index, (name, shape) in enumerate(
+            zip(node.outputs, node.spec.output_shapes, strict=True)
+        ):
+            role, full = f"out{index}", (self.batch_size, *shape)
+            if name in wanted:
+                life = self._add(name, kind, node.name, full, per_sample=True)
+                operand = self._use(step, phase, role, name, Access.WRITE)
+                if not node.inputs:
+                    life.start = 0  # copied in before the iteration begins
+                yield operand
+            elif not node.spec.forward_skips_unwanted:
+                yield self._discarded(step, phase, node, role, full)
+        yield from self._own_tensors(step, phase, node)
+
+    def _own_tensors(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
+        """Yield the workspaces of a phase, what it saves, and what was saved for it."""
+        forward = phase in (Phase.FORWARD, Phase.RECOMPUTE)
+        flag = TensorLifespan.FORWARD if forward else phase.lifespan
+        kept = saved_tensors(node) if phase is Phase.RECOMPUTE else ()
+        for spec in node.spec.tensors:
+            if not spec.lifespan & flag:
+                continue
+            name = f"{node.name}:{spec.name}"
+            shape = (self.batch_size, *spec.shape) if spec.per_sample else spec.shape
+            if not self._begins(spec, phase, node):
+                yield self._use(step, phase, spec.name, name)
+            elif name in kept and name not in self.recomputed[node.name]:
+                discarded = self._discarded(step, phase, node, spec.name, shape, spec)
+                yield discarded
+            else:
+                kind = TensorKind.WORKSPACE
+                if spec.is_saved:
+                    kind = (
+                        TensorKind.RECOMPUTED
+                        if phase is Phase.RECOMPUTE
+                        else TensorKind.ACTIVATION
+                    )
+                life = self._add(
+                    name, kind, node.name, shape, per_sample=spec.per_sample
+                )
+                life.dtype = spec.dtype
+                yield self._use(step, phase, spec.name, name, Access.WRITE)
+
+    def _begins(self, spec: TensorSpec, phase: Phase, node: Node) -> bool:
+        """Tell whether a phase is the first to touch a tensor of the layer's own."""
+        if phase in (Phase.FORWARD, Phase.RECOMPUTE):
+            return True
+        if spec.lifespan & TensorLifespan.FORWARD:
+            return False
+        carried = spec.lifespan & TensorLifespan.CALC_GRADIENT and node.trains
+        return phase is Phase.CALC_GRADIENT or not carried
+
+    def _discarded(
+        self,
+        step: int,
+        phase: Phase,
+        node: Node,
+        role: str,
+        shape: tuple[int, ...],
+        spec: TensorSpec | None = None,
+    ) -> Operand:
+        """Return a place for a result that a recompute cannot help making."""
+        life = self._add(
+            f"{node.name}:{role}:discarded",
+            TensorKind.WORKSPACE,
+            node.name,
+            shape,
+            per_sample=spec is None or spec.per_sample,
+        )
+        life.dtype = spec.dtype if spec else "float32"
+        return self._use(step, phase, role, life.name, Access.WRITE)
 
     def _reads(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield inputs, weights and own output, as the lifespans of the layer say."""
+        """Yield inputs, weights and own outputs, as the lifespans of the layer say."""
         flag = TensorLifespan.FORWARD if phase is Phase.RECOMPUTE else phase.lifespan
-        if node.spec.input_lifespan & flag:
-            for i, source in enumerate(node.inputs):
-                yield self._use(step, phase, f"in{i}", f"{source}:out0")
+        for i, source in enumerate(node.sources):
+            if node.spec.reads_input(i, flag):
+                yield self._use(step, phase, f"in{i}", source)
         for weight in node.spec.weights:
             if weight.lifespan & flag:
-                tensor = f"{node.name}:{weight.name}"
-                yield self._use(step, phase, weight.name, tensor)
+                tensor = f"{node.weights_of}:{weight.name}"
+                changes = not weight.is_trained and phase is Phase.CALC_GRADIENT
+                access = Access.UPDATE if changes else Access.READ
+                yield self._use(step, phase, weight.name, tensor, access)
         if node.spec.output_lifespan & flag:
-            yield self._use(step, phase, "out0", f"{node.name}:out0")
+            for index, output in enumerate(node.outputs):
+                yield self._use(step, phase, f"out{index}", output)
 
     def _gradients(self, step: int, node: Node) -> Iterator[Operand]:
-        access = Access.UPDATE if self.keep_gradients else Access.WRITE
-        for weight in node.spec.weights:
-            tensor = f"{node.name}:{weight.name}:grad"
-            life = self._add(tensor, TensorKind.GRADIENT, node.name, weight.shape)
-            operand = self._use(
-                step, Phase.CALC_GRADIENT, f"{weight.name}:grad", tensor, access
-            )
-            if self.keep_gradients:
-                life.start = 0
-            yield operand
+        """Yield the weight gradients; layers that share weights add to the first's."""
+        for weight in node.spec.trained_weights:
+            tensor = f"{node.weights_of}:{weight.name}:grad"
+            access = Access.UPDATE
+            if tensor not in self.current:
+                life = self._add(
+                    tensor, TensorKind.GRADIENT, node.weights_of, weight.shape
+                )
+                if self.keep_gradients:
+                    life.start = 0
+                else:
+                    access = Access.WRITE
+            role = f"{weight.name}:grad"
+            yield self._use(step, Phase.CALC_GRADIENT, role, tensor, access)
 
     def _derivatives(self, step: int, node: Node) -> Iterator[Operand]:
         """Results for the inputs; the first reader writes, the others add to it."""
         phase = Phase.CALC_DERIVATIVE
-        for i, (source, shape) in enumerate(
-            zip(node.inputs, node.input_shapes, strict=True)
-        ):
-            if not self.nodes[source].wants_derivative:
-                continue
-            role, total = f"in{i}:grad", f"{source}:out0:grad"
-            full = (self.batch_size, *shape)
+        for i in node.derived_inputs:
+            role, total = f"in{i}:grad", f"{node.sources[i]}:grad"
+            full = (self.batch_size, *node.input_shapes[i])
             if total not in self.current:
-                self._add(total, TensorKind.DERIVATIVE, source, full)
+                source = node.sources[i].rpartition(":")[0]
+                kind = TensorKind.DERIVATIVE
+                self._add(total, kind, source, full, per_sample=True)
                 yield self._use(step, phase, role, total, Access.WRITE)
             else:
-                part = f"{node.name}:{role}"
-                self._add(part, TensorKind.DERIVATIVE, node.name, full)
+                part, kind = f"{node.name}:{role}", TensorKind.DERIVATIVE
+                self._add(part, kind, node.name, full, per_sample=True)
                 yield self._use(step, phase, role, part, Access.WRITE)
                 yield self._use(step, phase, f"{role}:total", total, Access.UPDATE)
 
@@ -297,6 +324,7 @@ class _OpenLife:
     kind: TensorKind
     layer: str
     shape: tuple[int, ...]
+    per_sample: bool = False
     dtype: str = "float32"
     start: int | None = None
     stop: int = 0
@@ -311,6 +339,7 @@ class _OpenLife:
             kind=self.kind,
             layer=self.layer,
             shape=self.shape,
+            per_sample=self.per_sample,
             dtype=self.dtype,
             size_bytes=n_elems(self.shape) * (8 if self.dtype == "float64" else 4),
             start=start,

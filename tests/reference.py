@@ -67,8 +67,8 @@ def loss_of(
     assert model._graph is not None
     for node in model._graph.nodes:
         layer, kind = node.layer, node.layer.type_name
-        shape = (-1, *node.spec.output_shape)
-        inputs = [outputs[source] for source in node.inputs]
+        shape = (-1, *node.spec.output_shapes[0])
+        inputs = [outputs[source.layer] for source in node.inputs]
         if kind == "input":
             out = np.asarray(x[node.name], np.float64).reshape(shape)
         elif kind == "fully_connected":
@@ -82,6 +82,8 @@ def loss_of(
             out = ACTIVATIONS[layer["activation"]](inputs[0])
         elif kind == "flatten":
             out = inputs[0].reshape(shape)
+        elif kind == "multiout":
+            out = inputs[0]
         elif kind == "addition":
             out = np.sum(inputs, axis=0)
         else:

@@ -9,6 +9,7 @@ Vector      float32 array, one dimension   address, length
 Matrix      float32 array, rows × columns  address, rows, columns
 Doubles     float64 array, one dimension   address, length
 Integers    int64 array, one dimension     address, length
+Indexes     int32 array, one dimension     address, length
 int         int64                          the value
 float       float64                        its bits
 ==========  =============================  =============================
@@ -53,9 +54,18 @@ Vector = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Indexes = npt.NDArray[np.int32]
 
 _OPTIONS: Any = {"error_model": "numpy", "nogil": True}
-_SLOTS = {"Vector": 2, "Matrix": 3, "Doubles": 2, "Integers": 2, "int": 1, "float": 1}
+_SLOTS = {
+    "Vector": 2,
+    "Matrix": 3,
+    "Doubles": 2,
+    "Integers": 2,
+    "Indexes": 2,
+    "int": 1,
+    "float": 1,
+}
 
 
 def _revision() -> str:
@@ -245,6 +255,7 @@ _POINTERS = {
     "_f32": _pointer_to("f32", types.float32, ir.FloatType()),
     "_f64": _pointer_to("f64", types.float64, ir.DoubleType()),
     "_i64": _pointer_to("i64", types.int64, ir.IntType(64)),
+    "_i32": _pointer_to("i32", types.int32, ir.IntType(32)),
     "_as_float": _as_float,
 }
 _i64: Any = _POINTERS["_i64"]
@@ -253,6 +264,7 @@ _READ = {
     "Matrix": "carray(_f32(a[{0}]), (a[{1}], a[{2}]))",
     "Doubles": "carray(_f64(a[{0}]), a[{1}])",
     "Integers": "carray(_i64(a[{0}]), a[{1}])",
+    "Indexes": "carray(_i32(a[{0}]), a[{1}])",
     "int": "a[{0}]",
     "float": "_as_float(a[{0}])",
 }

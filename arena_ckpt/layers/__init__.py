@@ -14,7 +14,7 @@ from arena_ckpt.layers.loss import (
     CrossEntropySoftmax,
     MeanSquaredError,
 )
-from arena_ckpt.layers.shape import Flatten, Input
+from arena_ckpt.layers.shape import Flatten, Input, Multiout
 from arena_ckpt.properties import nearest, parse_properties, split_strings
 
 LAYER_TYPES: dict[str, type[Layer]] = {
@@ -24,6 +24,7 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         FullyConnected,
         Activation,
         Flatten,
+        Multiout,
         Addition,
         MeanSquaredError,
         CrossEntropySoftmax,

@@ -35,7 +35,7 @@ class Activation(Layer):
         is_view = self["activation"] == "none"
         saves = "" if is_view else ACTIVATIONS[self["activation"]].saves
         return LayerSpec(
-            output_shape=input_shapes[0],
+            output_shapes=input_shapes[:1],
             input_lifespan=forward | lifespan if saves == "input" else forward,
             output_lifespan=(
                 lifespan if saves == "output" else TensorLifespan.UNMANAGED

@@ -37,7 +37,7 @@ class Addition(Layer):
             )
         roles = tuple(f"in{i}" for i in range(len(input_shapes)))
         return LayerSpec(
-            output_shape=input_shapes[0],
+            output_shapes=input_shapes[:1],
             in_place=(
                 InPlace(Phase.FORWARD, "out0", roles[:2], is_view=len(roles) == 1),
                 *(

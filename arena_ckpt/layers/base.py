@@ -9,11 +9,12 @@ writes. The three call methods name the kernels of a phase, over arrays that a
 role               tensor
 =================  ==============================================================
 in0, in1, …        an input: the output of another layer
-out0               the output
+out0, out1, …      an output
 in0:grad, …        derivative of the loss with respect to an input
-out0:grad          derivative of the loss with respect to the output
+out0:grad, …       derivative of the loss with respect to an output
 weight, bias, …    a weight of the layer
 weight:grad, …     its gradient
+columns, mean, …   a tensor of the layer's own (`TensorSpec`)
 label              what the loss compares the prediction with
 =================  ==============================================================
 """
@@ -27,7 +28,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels.jit import Doubles, Kernel, Matrix, Vector
+from arena_ckpt.kernels.jit import Doubles, Indexes, Kernel, Matrix, Vector
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.properties import NAME, NAMES, SHAPE, Property
 
@@ -63,6 +64,9 @@ class WeightSpec:
         L2 weight decay, added to the gradient at the update.
     regularizer_constant : float
         The loss grows by half of this times the sum of squares.
+    is_trained : bool
+        False for state, such as running statistics: it has no gradient and nothing of
+        the optimizer's; `calc_gradient` may change it.
     """
 
     name: str
@@ -73,6 +77,51 @@ class WeightSpec:
     lifespan: TensorLifespan
     decay: float = 0.0
     regularizer_constant: float = 0.0
+    is_trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor of the layer's own, beside inputs, outputs and weights.
+
+    Attributes
+    ----------
+    name : str
+        Its role.
+    shape : tuple of int
+        Elements along each axis; of one sample where `per_sample`.
+    lifespan : TensorLifespan
+        The phases that touch it. One phase makes a workspace, new at each such step;
+        FORWARD with backward phases saves something for backward, which a checkpoint
+        block drops and makes again; CALC_GRAD_DERIV carries something from the step
+        of the weight gradient to that of the derivative.
+    per_sample : bool
+        The samples of the batch stand in front.
+    dtype : str
+        ``"float32"``, ``"float64"`` or ``"int32"``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    lifespan: TensorLifespan
+    per_sample: bool = True
+    dtype: str = "float32"
+
+    @property
+    def is_saved(self) -> bool:
+        """The forward pass makes it and the backward pass reads it."""
+        return bool(self.lifespan & TensorLifespan.FORWARD) and bool(
+            self.lifespan & TensorLifespan.CALC_GRAD_DERIV
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Floating-point operations for one sample; a multiply-add counts two."""
+
+    forward: int = 0
+    calc_gradient: int = 0
+    calc_derivative: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +146,70 @@ class InPlace:
     is_view: bool = False
 
 
+NO_FLOPS = Flops()
+
+
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
     """What a layer needs, given the shapes of its inputs.
 
     Attributes
     ----------
-    output_shape : Shape
+    output_shapes : tuple of Shape
+        Of out0, out1, …
     weights : tuple of WeightSpec
-    input_lifespan : TensorLifespan
+    tensors : tuple of TensorSpec
+        Workspaces and what backward needs beside inputs and outputs.
+    input_lifespan : TensorLifespan, or a tuple with one for each input
         Phases in which the layer reads its inputs.
     output_lifespan : TensorLifespan
-        Phases in which it reads its own output again, beside writing it.
+        Phases in which it reads its own outputs again, beside writing them.
     in_place : tuple of InPlace
+    fixed_inputs : frozenset of int
+        Inputs without a derivative, such as class numbers and masks.
+    forward_skips_unwanted : bool
+        A recompute may want saved tensors only; `forward` then leaves the outputs out.
+    flops : Flops
+    is_cheap : bool
+        Forward is little more than a pass over memory.
     """
 
-    output_shape: Shape
+    output_shapes: tuple[Shape, ...]
     weights: tuple[WeightSpec, ...] = ()
-    input_lifespan: TensorLifespan = TensorLifespan.FORWARD
+    tensors: tuple[TensorSpec, ...] = ()
+    input_lifespan: TensorLifespan | tuple[TensorLifespan, ...] = TensorLifespan.FORWARD
     output_lifespan: TensorLifespan = TensorLifespan.UNMANAGED
     in_place: tuple[InPlace, ...] = ()
+    fixed_inputs: frozenset[int] = frozenset()
+    forward_skips_unwanted: bool = False
+    flops: Flops = NO_FLOPS
+    is_cheap: bool = False
+
+    def reads_input(self, index: int, phase: TensorLifespan) -> bool:
+        """Tell whether a phase reads an input."""
+        given = self.input_lifespan
+        return bool((given[index] if isinstance(given, tuple) else given) & phase)
+
+    @property
+    def trained_weights(self) -> tuple[WeightSpec, ...]:
+        """The weights that have gradients."""
+        return tuple(weight for weight in self.weights if weight.is_trained)
 
 
 class Binding(Protocol):
     """Arrays of one layer at one step, by role."""
 
+    training: bool
+    """False where a model only predicts: dropout and batch statistics are off."""
+
+    updates_state: bool
+    """Weights that are not trained may change in `calc_gradient`."""
+
+    n_samples: int
+    """Samples of the pass."""
+
     accumulate: bool
-    """Weight gradients are added to those of earlier micro-batches."""
+    """Weight gradients are added to what stands there already."""
 
     scale: Doubles
     """What the loss of one sample counts (one element)."""
@@ -131,14 +217,29 @@ class Binding(Protocol):
     loss: Doubles
     """Where losses are added up (one element)."""
 
+    counters: Doubles
+    """The iteration, and the place in the batch of the first sample of the pass."""
+
+    random_key: int
+    """A number below 2⁶³, from the seed of the model and the name of the layer."""
+
     def vector(self, role: str) -> Vector:
         """Return the tensor as float32, flat."""
 
     def matrix(self, role: str) -> Matrix:
         """Return the tensor with its last axis as columns, everything else as rows."""
 
+    def indexes(self, role: str) -> Indexes:
+        """Return an int32 tensor, flat."""
+
+    def doubles(self, role: str) -> Doubles:
+        """Return a float64 tensor, flat."""
+
     def is_wanted(self, role: str) -> bool:
-        """Tell whether anybody reads this derivative."""
+        """Tell whether a derivative or an output is read by anybody."""
+
+    def is_new(self, role: str) -> bool:
+        """Tell whether this step is the first to touch a tensor of the layer's own."""
 
     def is_same(self, role: str, other: str) -> bool:
         """Tell whether two roles stand for the same bytes."""
@@ -172,14 +273,17 @@ class Layer(ABC):
         NNTrainer's name of the type.
     properties : tuple of Property
         Everything that can be set.
-    n_inputs : int or None
+    n_inputs : int, range or None
         How many inputs the layer takes; None for one or more.
+    is_alias : bool
+        Its outputs are its input: it has no tensors and no kernels.
     """
 
     type_name: ClassVar[str]
     properties: ClassVar[tuple[Property, ...]] = COMMON_PROPERTIES
-    n_inputs: ClassVar[int | None] = 1
+    n_inputs: ClassVar[int | range | None] = 1
     is_loss: ClassVar[bool] = False
+    is_alias: ClassVar[bool] = False
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given: Mapping[str, Any] = MappingProxyType(dict(given))
@@ -213,6 +317,14 @@ class Layer(ABC):
         """False only where ``trainable=false`` was set."""
         return bool(self.get("trainable", True))
 
+    def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
+        """Return the layers that this one stands for, in order; most are themselves.
+
+        A part reads other parts by their names, and the inputs of this layer by the
+        names in its ``input_layers``; the last part's output is that of the layer.
+        """
+        return (self,)
+
     @abstractmethod
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return what the layer needs for inputs of these shapes.
@@ -224,7 +336,7 @@ class Layer(ABC):
         """
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Return the calls that make ``out0`` from the inputs."""
+        """Return the calls that make the outputs from the inputs."""
         return []
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:

@@ -114,7 +114,7 @@ class FullyConnected(Layer):
                 )
             )
         return LayerSpec(
-            output_shape=(channel, height, unit),
+            output_shapes=((channel, height, unit),),
             weights=tuple(weights),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
         )

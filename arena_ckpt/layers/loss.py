@@ -39,13 +39,17 @@ class Loss(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input; backward needs prediction and label."""
         return LayerSpec(
-            output_shape=input_shapes[0],
+            output_shapes=input_shapes[:1],
             output_lifespan=TensorLifespan.CALC_DERIVATIVE,
             in_place=(
                 InPlace(Phase.FORWARD, "out0", ("in0",), self.prediction_is_view),
                 InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0",)),
             ),
         )
+
+    def label_shape(self, output_shape: Shape) -> Shape:
+        """Return the shape of the label of one sample."""
+        return output_shape
 
     @abstractmethod
     def sample_scale(self, shape: Shape, n_samples: int) -> float:

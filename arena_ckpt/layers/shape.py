@@ -28,7 +28,7 @@ class Input(Layer):
             raise self.mismatch(
                 "has no input_shape; set it, for example input_shape=1:1:784"
             )
-        return LayerSpec(output_shape=shape)
+        return LayerSpec(output_shapes=(shape,))
 
 
 class Flatten(Layer):
@@ -39,7 +39,7 @@ class Flatten(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return one row of as many elements; views in both directions."""
         return LayerSpec(
-            output_shape=(1, 1, n_elems(input_shapes[0])),
+            output_shapes=((1, 1, n_elems(input_shapes[0])),),
             in_place=(
                 InPlace(Phase.FORWARD, "out0", ("in0",), is_view=True),
                 InPlace(
@@ -55,6 +55,17 @@ class Flatten(Layer):
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Copy, unless the derivative is a view."""
         return copy_unless_same(tensors, "out0:grad", "in0:grad")
+
+
+class Multiout(Layer):
+    """An output with several readers; made by itself where there is one."""
+
+    type_name = "multiout"
+    is_alias = True
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input."""
+        return LayerSpec(output_shapes=input_shapes)
 
 
 def copy_unless_same(tensors: Binding, source: str, target: str) -> list[Call]:

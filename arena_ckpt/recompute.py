@@ -1,0 +1,100 @@
+"""What a checkpoint block drops after the forward pass, and what runs again.
+
+*Recompute on demand*: of each block only those layers run again whose results the
+backward pass of the block really reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from arena_ckpt.graph import Graph, Node
+from arena_ckpt.layers.base import n_elems
+from arena_ckpt.lifespan import Phase, TensorLifespan
+
+
+def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
+    """Return for each layer that runs again those of its tensors that are read then.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    dict from str to frozenset of str
+        Tensors by name, ``"fc1:out0"``.
+
+    Notes
+    -----
+    Outputs that are read outside the block stay; and so does what their layer saves for
+    backward, where that is no larger than the output (the statistics of a
+    normalization). Everything else in the block is dropped, but the samples of an
+    input layer, because nothing in the arena could make them again. O(connections).
+    """
+    read_backward: set[str] = set()
+    for node in graph.nodes:
+        read_backward.update(_backward_reads(node))
+    readers = graph.readers()
+    again: dict[str, frozenset[str]] = {}
+    for block in graph.blocks:
+        nodes = [graph.node(name) for name in block.layers]
+        members = frozenset(block.layers)
+        dropped = {
+            name
+            for node in nodes
+            for name in _dropped(node, readers, members, node is nodes[-1])
+        }
+        wanted = read_backward & dropped
+        for node in reversed(nodes):
+            mine = wanted & {*node.outputs, *saved_tensors(node)}
+            if not mine:
+                continue
+            again[node.name] = frozenset(mine)
+            for index, source in enumerate(node.sources):
+                if node.spec.reads_input(index, TensorLifespan.FORWARD):
+                    wanted.update({source} & dropped)
+    return again
+
+
+def saved_tensors(node: Node) -> tuple[str, ...]:
+    """Return the names of what a layer saves for backward beside its outputs."""
+    return tuple(f"{node.name}:{t.name}" for t in node.spec.tensors if t.is_saved)
+
+
+def _backward_reads(node: Node) -> set[str]:
+    names: set[str] = set()
+    for phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
+        if not node.runs(phase):
+            continue
+        flag = phase.lifespan
+        for index, source in enumerate(node.sources):
+            if node.spec.reads_input(index, flag):
+                names.add(source)
+        if node.spec.output_lifespan & flag:
+            names.update(node.outputs)
+        for tensor in node.spec.tensors:
+            if tensor.is_saved and tensor.lifespan & flag:
+                names.add(f"{node.name}:{tensor.name}")
+    return names
+
+
+def _dropped(
+    node: Node,
+    readers: Mapping[str, tuple[str, ...]],
+    members: frozenset[str],
+    is_last: bool,
+) -> set[str]:
+    """Return the tensors of a layer in a block that do not outlive the forward pass."""
+    if not node.inputs:
+        return set()
+    outputs = {
+        output
+        for output in node.outputs
+        if not is_last and members.issuperset(readers[output])
+    }
+    output_elems = sum(map(n_elems, node.spec.output_shapes))
+    saved_elems = sum(n_elems(t.shape) for t in node.spec.tensors if t.is_saved)
+    if outputs or saved_elems > output_elems:
+        return outputs.union(saved_tensors(node))
+    return outputs
