@@ -15,6 +15,7 @@ import networkx as nx
 from arena_ckpt.errors import (
     CycleError,
     DanglingOutputError,
+    DuplicateNameError,
     GraphError,
     LossError,
     UnknownLayerError,
@@ -54,6 +55,8 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
 
     Raises
     ------
+    DuplicateNameError
+        Two layers of one name.
     UnknownLayerError
         An input that no layer has the name of.
     """
@@ -61,14 +64,17 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
     named: dict[str, tuple[str, ...]] = {}
     for layer in layers:
         sources = layer["input_layers"]
-        if layer.n_inputs == 0:
-            sources = ()
-        elif sources is None:
-            sources = (connected[-1].name,) if connected else ()
+        if sources is None:
+            sources = (connected[-1].name,) if connected and layer.n_inputs != 0 else ()
         if layer.n_inputs != 0 and layer["input_shape"] is not None and not connected:
             name, shape = f"{layer.name}/input_realized", layer["input_shape"]
             connected.append(create_layer("input", name=name, input_shape=shape))
             named[name], sources = (), (name,)
+        if layer.name in named:
+            raise DuplicateNameError(
+                f"two layers are named {layer.name!r}; names must be unique",
+                name=layer.name,
+            )
         connected.append(layer)
         named[layer.name] = sources
     return connected, {

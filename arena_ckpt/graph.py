@@ -399,10 +399,16 @@ def _place_blocks(
     order = [name for names in parts.values() for name in names]
     place = {name: index for index, name in enumerate(order)}
     known = {**{name: (name,) for name in order}, **parts}
+    named = frozenset(name for block in blocks for name in block.layers)
     expanded: list[CheckpointBlock] = []
     for block in blocks:
         check_block(block, known, ())
-        names = tuple(part for name in block.layers for part in known[name])
+        names = tuple(
+            part
+            for name in block.layers
+            # A layer stands for all its parts, unless these are named one by one.
+            for part in (known[name] if named.isdisjoint(known[name][1:]) else (name,))
+        )
         whole = CheckpointBlock(names, block.name)
         check_block(whole, place, expanded)
         check_consecutive(names, place)

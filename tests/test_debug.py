@@ -18,6 +18,7 @@ from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.plan import Buffer
+from arena_ckpt.program import Mode
 
 MOMENTUM = ("sgd", {"learning_rate": 0.1, "momentum": 0.9})
 
@@ -240,7 +241,7 @@ def test_a_dead_activation_is_nan_in_the_middle_of_an_iteration() -> None:
     session = model._session
     assert session is not None
     plan = model.plan
-    one = session._pass(8, False)
+    one = session._pass(Mode.TRAIN, 8, False)
     one.load(session._batch(*spec().batch(8)), None, 0)
     session._begin(1.0)
     # What dies with the forward pass itself waits: a prediction may be read from it.

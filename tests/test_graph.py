@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_ckpt import Model, create_layer
+from arena_ckpt.connections import Output, order_layers
 from arena_ckpt.errors import (
     CycleError,
     DanglingOutputError,
@@ -18,7 +19,7 @@ from arena_ckpt.errors import (
     ShapeMismatchError,
     UnknownLayerError,
 )
-from arena_ckpt.graph import Graph, build_graph, order_layers
+from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.layers.base import Layer
 
 Spec = tuple[str, dict[str, Any]]
@@ -223,7 +224,12 @@ def test_a_layer_reads_the_one_added_before() -> None:
     built = graph(data(), fc("a"), fc("b"), loss())
 
     assert names(built) == ["in", "a", "b", "loss"]
-    assert [node.inputs for node in built.nodes] == [(), ("in",), ("a",), ("b",)]
+    assert [node.sources for node in built.nodes] == [
+        (),
+        ("in:out0",),
+        ("a:out0",),
+        ("b:out0",),
+    ]
 
 
 def test_layers_may_be_added_in_any_order() -> None:
@@ -247,7 +253,11 @@ def test_of_several_that_could_go_next_the_first_added_goes() -> None:
         loss(),
     )
 
-    assert names(built) == ["in", "z", "a", "m", "sum", "loss"]
+    assert names(built) == [
+        "in",
+        "in/generated_out_0",
+        *("z", "a", "m", "sum", "loss"),
+    ]
 
 
 def test_a_layer_added_early_waits_only_for_its_inputs() -> None:
@@ -261,7 +271,11 @@ def test_a_layer_added_early_waits_only_for_its_inputs() -> None:
         loss(),
     )
 
-    assert names(built) == ["in", "a", "b", "late", "c", "sum", "loss"]
+    assert names(built) == [
+        "in",
+        "in/generated_out_0",
+        *("a", "b", "late", "c", "sum", "loss"),
+    ]
 
 
 @given(st.data())
@@ -276,8 +290,9 @@ def test_the_order_is_the_smallest_by_adding(draw: st.DataObject) -> None:
         for i in range(n)
     }
     added = [create_layer("addition", name=f"l{i}") for i in adding]
+    inputs = {name: tuple(map(Output, many)) for name, many in sources.items()}
 
-    found = [layer.name for layer in order_layers(added, sources)]
+    found = [layer.name for layer in order_layers(added, inputs)]
 
     expected: list[str] = []
     waiting = [layer.name for layer in added]
@@ -298,9 +313,9 @@ def test_an_activation_given_on_a_layer_becomes_a_layer() -> None:
     follower = built.node("a/activation_realized")
     assert follower.layer.type_name == "activation"
     assert follower.layer["activation"] == "relu"
-    assert follower.inputs == ("a",)
+    assert follower.sources == ("a:out0",)
     assert built.node("a").layer["activation"] == "none"
-    assert built.node("b").inputs == ("a/activation_realized",)
+    assert built.node("b").sources == ("a/activation_realized:out0",)
 
 
 def test_whoever_names_the_layer_reads_its_activation() -> None:
@@ -312,7 +327,7 @@ def test_whoever_names_the_layer_reads_its_activation() -> None:
         loss(),
     )
 
-    assert built.node("sum").inputs == ("a/activation_realized", "b")
+    assert built.node("sum").sources == ("a/activation_realized:out0", "b:out0")
 
 
 def test_an_activation_of_none_adds_nothing() -> None:
@@ -327,7 +342,7 @@ def test_an_input_shape_on_the_first_layer_becomes_an_input() -> None:
     built = graph(fc("a", input_shape="1:1:4", activation="relu"), loss())
 
     assert names(built) == ["a/input_realized", "a", "a/activation_realized", "loss"]
-    assert built.node("a/input_realized").spec.output_shape == (1, 1, 4)
+    assert built.node("a/input_realized").spec.output_shapes[0] == (1, 1, 4)
     assert built.node("a").input_shapes == ((1, 1, 4),)
 
 
@@ -359,7 +374,7 @@ def test_shapes_go_through_the_graph() -> None:
         loss(),
     )
 
-    assert {node.name: node.spec.output_shape for node in built.nodes} == {
+    assert {node.name: node.spec.output_shapes[0] for node in built.nodes} == {
         "in": (2, 3, 4),
         "rows": (2, 3, 5),
         "flat": (1, 1, 30),
@@ -396,7 +411,7 @@ def test_readers_are_in_forward_order_and_each_once() -> None:
         loss(),
     )
 
-    assert built.readers()["a"] == ("twice", "sum")
+    assert built.readers()["a:out0"] == ("twice", "sum")
     assert built.loss.name == "loss"
 
 

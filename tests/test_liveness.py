@@ -263,14 +263,14 @@ def test_samples_are_never_dropped() -> None:
 
 
 def test_the_first_reader_writes_the_derivative_and_the_others_add() -> None:
-    # loss (5,0,6,7,8)  sum (4,0,9,10,11)  c (3,0,12,13,14)  b (2,0,15,16,17)
-    # a (1,0,18,19,20)
+    # loss (6,0,7,8,9)  sum (5,0,10,11,12)  c (4,0,13,14,15)  b (3,0,16,17,18)
+    # a/generated_out_0 (2,0,19,20,21)  a (1,0,22,23,24)
     plan = plan_of(DATA, fc("a"), fc("b"), fc("c", "a"), add("sum", "b", "c"), LOSS)
 
-    assert lives(plan, "a:out0:grad") == [(13, 19)]  # until the gradient of a at 18
-    assert lives(plan, "b:in0:grad") == [(16, 17)]  # b's part, at once added
+    assert lives(plan, "a:out0:grad") == [(14, 23)]  # until the gradient of a at 22
+    assert lives(plan, "b:in0:grad") == [(17, 18)]  # b's part, at once added
     assert lives(plan, "c:in0:grad") == []
-    assert lives(plan, "a:out0") == [(1, 16)]  # read for the gradient of b at 15
+    assert lives(plan, "a:out0") == [(1, 17)]  # read for the gradient of b at 16
     accesses = [
         (e.step, o.role, o.access)
         for e in plan.executions
@@ -278,9 +278,9 @@ def test_the_first_reader_writes_the_derivative_and_the_others_add() -> None:
         if plan.tensors[o.tensor].name == "a:out0:grad"
     ]
     assert accesses == [
-        (13, "in0:grad", Access.WRITE),
-        (16, "in0:grad:total", Access.UPDATE),
-        (18, "out0:grad", Access.READ),
+        (14, "in0:grad", Access.WRITE),
+        (17, "in0:grad:total", Access.UPDATE),
+        (22, "out0:grad", Access.READ),
     ]
     assert sharers(plan, "a:out0:grad") == {"a:out0:grad"}
 
@@ -293,12 +293,13 @@ def test_the_derivatives_of_a_sum_are_views_while_nobody_adds_to_them() -> None:
 
 
 def test_a_residual_connection_gets_bytes_of_its_own_to_add_to() -> None:
-    # loss (4,0,5,6,7)  sum (3,0,8,9,10)  b (2,0,11,12,13)  a (1,0,14,15,16)
+    # loss (5,0,6,7,8)  sum (4,0,9,10,11)  b (3,0,12,13,14)
+    # a/generated_out_0 (2,0,15,16,17)  a (1,0,18,19,20)
     plan = plan_of(DATA, fc("a"), fc("b"), add("sum", "b", "a"), LOSS)
 
-    assert lives(plan, "a:out0:grad") == [(9, 15)]
-    assert lives(plan, "b:out0:grad") == [(9, 13)]
-    # b adds to a's at 12, while b's own is read until then: they must not be one
+    assert lives(plan, "a:out0:grad") == [(10, 19)]
+    assert lives(plan, "b:out0:grad") == [(10, 14)]
+    # b adds to a's at 13, while b's own is read until then: they must not be one
     assert "a:out0:grad" not in sharers(plan, "b:out0:grad")
 
 
@@ -322,12 +323,13 @@ def test_a_sum_takes_the_bytes_of_a_dying_input() -> None:
 
 
 def test_a_sum_of_a_tensor_with_itself_is_not_in_place() -> None:
-    # loss (3,0,4,5,6)  sum (2,0,7,8,9)  a (1,0,10,11,12)
+    # loss (4,0,5,6,7)  sum (3,0,8,9,10)  a/generated_out_0 (2,0,11,12,13)
+    # a (1,0,14,15,16)
     plan = plan_of(DATA, fc("a"), add("sum", "a", "a"), LOSS)
 
     assert "a:out0" not in sharers(plan, "sum:out0")
-    assert lives(plan, "a:out0:grad") == [(8, 11)]
-    assert lives(plan, "sum:in1:grad") == [(8, 9)]
+    assert lives(plan, "a:out0:grad") == [(9, 15)]
+    assert lives(plan, "sum:in1:grad") == [(9, 10)]
     assert sharers(plan, "a:out0:grad") == {"a:out0:grad"}  # its second part is added
 
 

@@ -15,7 +15,7 @@ from strategies import ModelSpec, chain, chains, dags
 
 from arena_ckpt import Model
 from arena_ckpt.errors import PlanFormatError
-from arena_ckpt.plan import PLAN_FORMAT, MemoryPlan
+from arena_ckpt.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan
 from arena_ckpt.planner import make_plan
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.tensors import TensorKind
@@ -229,7 +229,7 @@ def test_text_comes_back_as_an_equal_plan(spec: ModelSpec, debug: bool) -> None:
 def test_the_text_says_what_it_is() -> None:
     document = json.loads(planned(example()).to_json())
     assert list(document)[:2] == ["format", "version"]
-    assert (document["format"], document["version"]) == (PLAN_FORMAT, 1)
+    assert (document["format"], document["version"]) == (PLAN_FORMAT, PLAN_VERSION)
     assert document["proved_optimal"] is True
     assert document["execution_order"]["fc1"] == [1, 21, 34, 35, 36]
     assert document["buffers"][0]["kind"] in [kind.value for kind in TensorKind]
@@ -244,8 +244,8 @@ def test_the_text_says_what_it_is() -> None:
         ("null", "no memory plan"),
         ('{"format": "other"}', "'format' is not"),
         ('{"format": "%s"}' % PLAN_FORMAT, "version None"),  # noqa: UP031
-        ('{"format": "%s", "version": 2}' % PLAN_FORMAT, "version 2"),  # noqa: UP031
-        ('{"format": "%s", "version": 1}' % PLAN_FORMAT, "lacks"),  # noqa: UP031
+        ('{"format": "%s", "version": 9}' % PLAN_FORMAT, "version 9"),  # noqa: UP031
+        ('{"format": "%s", "version": 2}' % PLAN_FORMAT, "lacks"),  # noqa: UP031
         ("[" * 100_000, "no memory plan"),
     ],
     ids=lambda v: v[:30],

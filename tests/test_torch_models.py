@@ -71,8 +71,8 @@ class TorchModel:
         penalty = 0.0
         for node in self.nodes:
             layer, kind = node.layer, node.layer.type_name
-            shape = (-1, *node.spec.output_shape)
-            inputs = [outputs[source] for source in node.inputs]
+            shape = (-1, *node.spec.output_shapes[0])
+            inputs = [outputs[source.layer] for source in node.inputs]
             if kind == "input":
                 out = torch.tensor(x[node.name]).reshape(shape)
             elif kind == "fully_connected":
@@ -86,6 +86,8 @@ class TorchModel:
                 out = TORCH_ACTIVATIONS[layer["activation"]](inputs[0])
             elif kind == "flatten":
                 out = inputs[0].reshape(shape)
+            elif kind == "multiout":
+                out = inputs[0]
             elif kind == "addition":
                 out = sum(inputs[1:], inputs[0])
             else:
