@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.errors import (
@@ -34,9 +34,19 @@ class CheckpointBlock:
 
 
 def check_block(
-    block: CheckpointBlock, known: Collection[str], others: Iterable[CheckpointBlock]
+    block: CheckpointBlock,
+    known: Collection[str],
+    block_of: Mapping[str, CheckpointBlock],
 ) -> None:
     """Refuse a block that is too small, unknown, repeats a layer or overlaps.
+
+    Parameters
+    ----------
+    block : CheckpointBlock
+    known : collection of str
+        The layers there are.
+    block_of : mapping from str to CheckpointBlock
+        The layers that are in a block already.
 
     Raises
     ------
@@ -66,16 +76,16 @@ def check_block(
             layers=names,
             repeated=tuple(repeated),
         )
-    for other in others:
-        shared = [name for name in names if name in other.layers]
-        if shared:
-            raise OverlappingBlocksError(
-                f"checkpoint block {quote(names)}: {quote(shared)} is already in "
-                f"block {quote(other.layers)}; a layer can be in one block only",
-                layers=names,
-                shared=tuple(shared),
-                other=other.layers,
-            )
+    shared = [name for name in names if name in block_of]
+    if shared:
+        other = block_of[shared[0]].layers
+        raise OverlappingBlocksError(
+            f"checkpoint block {quote(names)}: {quote(shared)} is already in block "
+            f"{quote(other)}; a layer can be in one block only",
+            layers=names,
+            shared=tuple(shared),
+            other=other,
+        )
 
 
 def check_consecutive(names: Sequence[str], place: Mapping[str, int]) -> None:

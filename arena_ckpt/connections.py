@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -83,18 +83,26 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
     }
 
 
-def _output(reader: str, source: str, known: Mapping[str, object]) -> Output:
-    if source in known:
-        return Output(source)
-    numbered = _NUMBERED.fullmatch(source)
+def find_output(text: str, known: Container[str]) -> Output | None:
+    """Read ``layer`` or ``layer(index)``; None where no such layer is known."""
+    if text in known:
+        return Output(text)
+    numbered = _NUMBERED.fullmatch(text)
     if numbered and numbered["layer"] in known:
         return Output(numbered["layer"], int(numbered["index"]))
-    raise UnknownLayerError(
-        f"layer {reader!r} reads {source!r}, which does not exist"
-        f"{nearest(source, known)}; the model has {quote(known)}",
-        layer=reader,
-        unknown=source,
-    )
+    return None
+
+
+def _output(reader: str, source: str, known: Mapping[str, object]) -> Output:
+    found = find_output(source, known)
+    if found is None:
+        raise UnknownLayerError(
+            f"layer {reader!r} reads {source!r}, which does not exist"
+            f"{nearest(source, known)}; the model has {quote(known)}",
+            layer=reader,
+            unknown=source,
+        )
+    return found
 
 
 def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:

@@ -7,12 +7,13 @@ Everything that can be said before memory is allocated, the memory plan included
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES
 from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
-from arena_ckpt.connections import forward_order
+from arena_ckpt.connections import find_output, forward_order
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
@@ -88,6 +89,10 @@ class ModelDefinition:
         self.seed = seed
         self._layers: dict[str, Layer] = {}
         self._blocks: list[CheckpointBlock] = []
+        self._block_of: dict[str, CheckpointBlock] = {}
+        # Places in forward order, while nothing is read before it is added.
+        self._place: dict[str, int] | None = {}
+        self._n_of_type: Counter[str] = Counter()
         self._properties: dict[str, Any] = {}
         self._optimizer = create_optimizer("sgd")
         self._schedule: Schedule | None = None
@@ -100,6 +105,9 @@ class ModelDefinition:
         return self.__dict__ | {  # adding to a copy adds to the copy alone
             "_layers": dict(self._layers),
             "_blocks": list(self._blocks),
+            "_block_of": dict(self._block_of),
+            "_n_of_type": Counter(self._n_of_type),
+            "_place": None if self._place is None else dict(self._place),
             "_properties": dict(self._properties),
         }
 
@@ -131,15 +139,22 @@ class ModelDefinition:
             values = dict(layer.given) | changes | values
             layer = create_layer(layer.type_name, (), **values)
         if layer["name"] is None:
-            same = [o for o in self.layers if o.type_name == layer.type_name]
-            name = _free_name(layer.type_name, len(same), self._layers)
+            n_same = self._n_of_type[layer.type_name]
+            name = _free_name(layer.type_name, n_same, self._layers)
             layer = layer.with_values(name=name)
         if layer.name in self._layers:
             raise DuplicateNameError(
                 f"a layer named {layer.name!r} already exists; names must be unique",
                 name=layer.name,
             )
+        if self._place is not None:
+            sources = layer["input_layers"] or ()
+            if all(find_output(source, self._layers) for source in sources):
+                self._place[layer.name] = len(self._place)
+            else:
+                self._place = None
         self._layers[layer.name] = layer
+        self._n_of_type[layer.type_name] += 1
         self._graph = None
 
     def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
@@ -183,12 +198,22 @@ class ModelDefinition:
         name = name or _free_name("block", len(taken), taken)
         block = CheckpointBlock(layers, name)
         parts = [n for n in layers if n.partition("/")[0] in self._layers and "/" in n]
-        check_block(block, [*self._layers, *parts], self._blocks)
-        order = None if parts else forward_order(self.layers)
-        if order is not None:
-            check_consecutive(layers, {name: i for i, name in enumerate(order)})
+        known = self._layers.keys() | parts if parts else self._layers
+        check_block(block, known, self._block_of)
+        if not parts:
+            self._check_consecutive(layers)
+        self._block_of.update(dict.fromkeys(layers, block))
         self._blocks.append(block)
         self._graph = None
+
+    def _check_consecutive(self, layers: Sequence[str]) -> None:
+        place = self._place
+        if place is None:
+            order = forward_order(self.layers)
+            if order is None:  # more layers must come before it can be said
+                return
+            place = {name: index for index, name in enumerate(order)}
+        check_consecutive(layers, place)
 
     def set_property(self, properties: Sequence[str] = (), **values: object) -> None:
         """Set properties of the model: `MODEL_PROPERTIES` lists them.

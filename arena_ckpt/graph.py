@@ -400,9 +400,10 @@ def _place_blocks(
     place = {name: index for index, name in enumerate(order)}
     known = {**{name: (name,) for name in order}, **parts}
     named = frozenset(name for block in blocks for name in block.layers)
+    block_of: dict[str, CheckpointBlock] = {}
     expanded: list[CheckpointBlock] = []
     for block in blocks:
-        check_block(block, known, ())
+        check_block(block, known, {})
         names = tuple(
             part
             for name in block.layers
@@ -410,7 +411,8 @@ def _place_blocks(
             for part in (known[name] if named.isdisjoint(known[name][1:]) else (name,))
         )
         whole = CheckpointBlock(names, block.name)
-        check_block(whole, place, expanded)
+        check_block(whole, place, block_of)
         check_consecutive(names, place)
+        block_of.update(dict.fromkeys(names, whole))
         expanded.append(whole)
     return tuple(sorted(expanded, key=lambda block: place[block.layers[0]]))

@@ -7,6 +7,8 @@ its input is dropped, and not in the recompute, where the backward pass reads it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import InPlace
 from arena_ckpt.lifespan import Phase
@@ -42,14 +44,17 @@ def share(
 
     Notes
     -----
-    O(executions × members of a group), which are few.
+    O(executions), and the updates of a group that are still to come.
     """
     updates: dict[int, list[int]] = {}
     for execution in executions:
         for operand in execution.operands:
             if operand.access is Access.UPDATE:
                 updates.setdefault(operand.tensor, []).append(execution.step)
-    group_of = {index: [index] for index in range(len(tensors))}
+    group_of = [
+        _Group([index], tensor.stop, updates.get(index, []))
+        for index, tensor in enumerate(tensors)
+    ]
     for execution in executions:
         offers = [
             (offer, result)
@@ -61,13 +66,36 @@ def share(
         offers.sort(key=lambda pair: pair[1].tensor in updates)
         for offer, result in offers:
             for operand in _takeable(execution, offer, group_of):
-                group = group_of[operand.tensor]
-                if _fits(tensors, updates, group, result.tensor, offer, execution.step):
-                    group.append(result.tensor)
+                group, new = group_of[operand.tensor], group_of[result.tensor]
+                if _fits(tensors, group, result.tensor, new, offer, execution.step):
+                    group.add(new)
                     group_of[result.tensor] = group
                     break
-    distinct = {id(group): group for group in group_of.values()}
-    return tuple(sorted(tuple(sorted(group)) for group in distinct.values()))
+    distinct = {id(group): group.members for group in group_of}
+    return tuple(sorted(tuple(sorted(members)) for members in distinct.values()))
+
+
+@dataclass(slots=True)
+class _Group:
+    """Tensors that share their bytes.
+
+    Attributes
+    ----------
+    members : list of int
+    stop : int
+        When the last of them is read.
+    updates : list of int
+        Steps at which somebody adds to one of them.
+    """
+
+    members: list[int]
+    stop: int
+    updates: list[int]
+
+    def add(self, other: _Group) -> None:
+        self.members.extend(other.members)
+        self.stop = max(self.stop, other.stop)
+        self.updates = [*self.updates, *other.updates]
 
 
 def _offered(phase: Phase) -> Phase:
@@ -75,7 +103,7 @@ def _offered(phase: Phase) -> Phase:
 
 
 def _takeable(
-    execution: Execution, offer: InPlace, group_of: dict[int, list[int]]
+    execution: Execution, offer: InPlace, group_of: list[_Group]
 ) -> list[Operand]:
     """Return the offered operands whose bytes stand in no other role of this step.
 
@@ -88,33 +116,29 @@ def _takeable(
             continue
         group = group_of[operand.tensor]
         others = [o for o in execution.operands if o.role != role]
-        if offer.is_view or all(other.tensor not in group for other in others):
+        if offer.is_view or all(group_of[o.tensor] is not group for o in others):
             found.append(operand)
     return found
 
 
 def _fits(
     tensors: tuple[TensorLife, ...],
-    updates: dict[int, list[int]],
-    group: list[int],
+    group: _Group,
     result: int,
+    new: _Group,
     offer: InPlace,
     step: int,
 ) -> bool:
     """Tell whether `result`, born at `step`, can take the bytes of `group`."""
-    new = tensors[result]
-    if result in group or new.start != step:
+    tensor, old = tensors[result], tensors[group.members[0]]
+    if group is new or tensor.start != step:
         return False
-    for index in group:
-        old = tensors[index]
-        if old.kind in _NEVER_SHARED or old.size_bytes != new.size_bytes:
-            return False
-        if not offer.is_view and old.stop > step + 1:
-            return False  # somebody still reads what the result would overwrite
-        # Whoever adds to one of the sharers later must find no reader of another.
-        if any(old.stop > update for update in updates.get(result, ())):
-            return False
-        later = [update for update in updates.get(index, ()) if update >= step]
-        if any(new.stop > update for update in later):
-            return False
-    return True
+    if old.kind in _NEVER_SHARED or old.size_bytes != tensor.size_bytes:
+        return False
+    if not offer.is_view and group.stop > step + 1:
+        return False  # somebody still reads what the result would overwrite
+    # Whoever adds to one of the sharers later must find no reader of another.
+    if any(group.stop > update for update in new.updates):
+        return False
+    group.updates = [update for update in group.updates if update >= step]
+    return all(tensor.stop <= update for update in group.updates)
