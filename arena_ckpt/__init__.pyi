@@ -14,6 +14,7 @@ from .errors import InvalidParameterError as InvalidParameterError
 from .errors import TimeLimitError as TimeLimitError
 from .frontends.ini import load_ini as load_ini
 from .layers import create_layer as create_layer
+from .layers import register_layer as register_layer
 from .lifespan import Phase as Phase
 from .lifespan import TensorLifespan as TensorLifespan
 from .model import Model as Model

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
-from arena_ckpt.errors import UnknownTypeError
+from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import Addition
 from arena_ckpt.layers.base import Layer
@@ -16,6 +17,8 @@ from arena_ckpt.layers.loss import (
 )
 from arena_ckpt.layers.shape import Flatten, Input, Multiout
 from arena_ckpt.properties import nearest, parse_properties, split_strings
+
+L = TypeVar("L", bound=Layer)
 
 LAYER_TYPES: dict[str, type[Layer]] = {
     layer.type_name: layer
@@ -31,6 +34,45 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         CrossEntropySigmoid,
     )
 }
+
+
+def register_layer(layer: type[L]) -> type[L]:
+    """Make a class of layers known under its `type_name`; a decorator.
+
+    Parameters
+    ----------
+    layer : subclass of Layer
+
+    Returns
+    -------
+    The class itself.
+
+    Raises
+    ------
+    InvalidParameterError
+        No such class, no name in lower case, or a name that another class has.
+    """
+    name = getattr(layer, "type_name", None)
+    if not (isinstance(layer, type) and issubclass(layer, Layer)):
+        raise InvalidParameterError(
+            f"{layer!r} is no class of layers; derive it from arena_ckpt.layers.base."
+            "Layer"
+        )
+    if not isinstance(name, str) or not name or name != name.strip().lower():
+        raise InvalidParameterError(
+            f"{layer.__name__}.type_name is {name!r}; give the class a name in lower "
+            "case",
+            type_name=name,
+        )
+    known = LAYER_TYPES.get(name)
+    if known is not None and known.__qualname__ != layer.__qualname__:
+        raise InvalidParameterError(
+            f"{layer.__name__}.type_name is {name!r}, as that of {known.__name__}; "
+            "choose another",
+            type_name=name,
+        )
+    LAYER_TYPES[name] = layer
+    return layer
 
 
 def create_layer(
