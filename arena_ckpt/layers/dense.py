@@ -18,6 +18,7 @@ from arena_ckpt.layers.base import (
 from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import (
     BOOLEAN,
+    NAME,
     NONNEGATIVE_REAL,
     POSITIVE_INT,
     Property,
@@ -38,6 +39,12 @@ ACTIVATION = choice(*ACTIVATIONS, "none")
 
 WEIGHT_PROPERTIES = (
     Property("trainable", BOOLEAN, True, "false freezes the weights"),
+    Property(
+        "shared_from",
+        NAME,
+        None,
+        "the layer whose weights it uses as well",
+    ),
     Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
     Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),
     Property(

@@ -1,0 +1,124 @@
+"""Layers that share weights: one tensor, the sum of the gradients, one update."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arena_ckpt import Model
+from arena_ckpt.errors import SharedWeightsError
+from arena_ckpt.tensors import TensorKind
+
+Given = dict[str, Any]
+
+
+def build(
+    *layers: Given, blocks: tuple[tuple[str, ...], ...] = (), **given: Any
+) -> Model:
+    """fully_connected layers of 4 units in a chain, tanh between them."""
+    model = Model(seed=3)
+    model.add_layer("input", name="in", input_shape="1:1:4")
+    for values in layers:
+        model.add_layer("fully_connected", unit=4, activation="tanh", **values)
+    model.add_layer("mse", name="loss")
+    for block in blocks:
+        model.add_checkpoint_block(block)
+    model.set_property(batch_size=6, **given)
+    model.set_optimizer("adam", learning_rate=0.05)
+    return model
+
+
+SHARED: tuple[Given, ...] = (
+    {"name": "a"},
+    {"name": "b", "shared_from": "a"},
+    {"name": "c"},
+    {"name": "d", "shared_from": "b"},
+)
+ALONE: tuple[Given, ...] = tuple({"name": values["name"]} for values in SHARED)
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    return x, y
+
+
+def test_gradients_are_summed() -> None:
+    shared, alone = build(*SHARED), build(*ALONE)
+    shared.initialize()
+    alone.initialize()
+    weights = shared.weights()
+    assert list(weights) == ["a:weight", "a:bias", "c:weight", "c:bias"]
+    alone.set_weights(
+        {
+            f"{name}:{w}": weights[f"{owner}:{w}"]
+            for name, owner in (("a", "a"), ("b", "a"), ("c", "c"), ("d", "a"))
+            for w in ("weight", "bias")
+        }
+    )
+    loss, found = shared.compute_gradients(*data())
+    same_loss, parts = alone.compute_gradients(*data())
+    assert loss == same_loss
+    assert list(found) == list(weights)
+    for w in ("weight", "bias"):
+        total = parts[f"d:{w}"] + parts[f"b:{w}"] + parts[f"a:{w}"]
+        np.testing.assert_allclose(found[f"a:{w}"], total, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(found[f"c:{w}"], parts[f"c:{w}"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"micro_batches": 3}, {"clip_grad_by_norm": 0.1}],
+    ids=["plain", "micro-batches", "clipped"],
+)
+def test_the_same_bits_with_blocks_without_reuse_and_in_debug_mode(
+    given: Given,
+) -> None:
+    results = []
+    for blocks, reuse, debug in (
+        ((), True, False),
+        ((("a", "b"), ("c", "d")), True, False),
+        ((("a", "b", "c", "d"),), True, True),
+        ((), False, False),
+    ):
+        model = build(*SHARED, blocks=blocks, memory_optimization=reuse, **given)
+        model.initialize(debug=debug)
+        losses = [model.train_step(*data()) for _ in range(4)]
+        results.append((losses, {n: w.tobytes() for n, w in model.weights().items()}))
+    assert results[0][0][-1] < results[0][0][0]
+    assert all(result == results[0] for result in results)
+
+
+def test_there_is_one_weight_one_gradient_and_one_update() -> None:
+    plan = build(*SHARED).make_plan()
+    names = [t.name for t in plan.tensors if t.kind is TensorKind.WEIGHT]
+    assert names == ["a:weight", "a:bias", "c:weight", "c:bias"]
+    gradient = [t for t in plan.tensors if t.name == "a:weight:grad"]
+    assert len(gradient) == 1
+    order = plan.execution_order
+    assert gradient[0].start == order["d"].calc_gradient
+    assert gradient[0].stop == order["a"].apply_gradient + 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        (({"name": "a", "shared_from": "nobody"},), "'nobody', which does not exist"),
+        (({"name": "a", "shared_from": "a"},), "shares them with it"),
+        (
+            ({"name": "a", "shared_from": "b"}, {"name": "b", "shared_from": "a"}),
+            "shares them with it",
+        ),
+        (
+            ({"name": "a"}, {"name": "b", "shared_from": "a", "disable_bias": True}),
+            "it needs .* that layer has",
+        ),
+        (
+            ({"name": "a"}, {"name": "b", "shared_from": "a", "trainable": False}),
+            "it needs .* that layer has",
+        ),
+    ],
+)
+def test_what_cannot_be_shared(layers: tuple[Given, ...], says: str) -> None:
+    with pytest.raises(SharedWeightsError, match=says) as caught:
+        build(*layers).compile()
+    assert caught.value.shared_from == layers[-1]["shared_from"] or len(layers) == 2
