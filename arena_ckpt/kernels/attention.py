@@ -31,7 +31,7 @@ import math
 import numpy as np
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
-from arena_ckpt.kernels.jit import Doubles, Vector, helper, kernel
+from arena_ckpt.kernels.jit import Doubles, Vector, helper, kernel, routine
 from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, folded
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
@@ -43,7 +43,7 @@ _MOST = np.float32(3.4028234663852886e38)
 # -- loops over one row ---------------------------------------------------------------
 
 
-@helper
+@routine
 def _largest(row, so_far, lanes):
     """Return the greatest of `so_far` and the elements that are not NaN."""
     for j in range(LANES):
@@ -67,7 +67,7 @@ def _largest(row, so_far, lanes):
     return most
 
 
-@helper
+@routine
 def _exponentials(row, most, lanes):
     """``row = exp(row - most)``; return its sum."""
     clear(lanes)
@@ -86,31 +86,31 @@ def _exponentials(row, most, lanes):
     return folded(lanes)
 
 
-@helper
+@routine
 def _scale_row(row, factor):
     for j in range(row.size):
         row[j] *= factor
 
 
-@helper
+@routine
 def _zero(row):
     for j in range(row.size):
         row[j] = ZERO
 
 
-@helper
+@routine
 def _add_row(row, other):
     for j in range(row.size):
         row[j] += other[j]
 
 
-@helper
+@routine
 def _drop_row(row, key, first, threshold, scale):
     for j in range(row.size):
         row[j] *= keep(key, first + j, threshold, scale)
 
 
-@helper
+@routine
 def _inner(a, b, lanes):
     """Return the inner product of two rows."""
     clear(lanes)
@@ -125,14 +125,14 @@ def _inner(a, b, lanes):
     return folded(lanes)
 
 
-@helper
+@routine
 def _score_slopes(p, dp, delta):
     """``dp = p * (dp - delta)``."""
     for j in range(p.size):
         dp[j] = p[j] * (dp[j] - delta)
 
 
-@helper
+@routine
 def _dropped_score_slopes(p, dp, delta, key, first, threshold, scale):
     """``dp = p * (keep * dp - delta)`` and ``p = keep * p``."""
     for j in range(p.size):
@@ -141,7 +141,7 @@ def _dropped_score_slopes(p, dp, delta, key, first, threshold, scale):
         p[j] *= kept
 
 
-@helper
+@routine
 def _visible(causal, i, first, width):
     """How many of the keys from `first` on query `i` may see, at most `width`."""
     return max(0, min(width, i + 1 - first)) if causal else width
@@ -227,10 +227,10 @@ def tiled_forward(
                             _add_row(row, mask[at : at + visible])
                         number = (n * heads + h) * t + i
                         before = lse[number] if j0 > 0 else _LEAST
-                        most = _largest(row, before, lanes)
-                        total = _exponentials(row, most, lanes)
+                        most = np.float32(_largest(row, before, lanes))
+                        total = np.float32(_exponentials(row, most, lanes))
                         if j0 > 0 and most > before:
-                            shrink = exp(before - most)
+                            shrink = np.float32(exp(before - most))
                             total += shrink * sums[i - i0]
                             at = (n * t + i) * v_stride + h * dv
                             _scale_row(out[at : at + dv], shrink)
@@ -328,7 +328,8 @@ def plain_forward(
                         first = n * mask_heads + (h if mask_heads > 1 else 0)
                         first = (first * t + i) * s
                         _add_row(row, mask[first : first + visible])
-                    total = _exponentials(row, _largest(row, _LEAST, lanes), lanes)
+                    most = np.float32(_largest(row, _LEAST, lanes))
+                    total = np.float32(_exponentials(row, most, lanes))
                     _scale_row(row, ZERO if total == ZERO else ONE / total)
                     if threshold > 0:
                         dropped = tile[(i - i0) * s : (i - i0) * s + stop]
@@ -486,7 +487,13 @@ def _backward(
                         if threshold > 0:
                             row_bits = row_key(sample, h * t + i)
                             _dropped_score_slopes(
-                                p, dp, delta[i - i0], row_bits, j0, threshold, kept_scale
+                                p,
+                                dp,
+                                delta[i - i0],
+                                row_bits,
+                                j0,
+                                threshold,
+                                kept_scale,
                             )
                         else:
                             _score_slopes(p, dp, delta[i - i0])

@@ -14,7 +14,7 @@ import numpy as np
 import scipy_openblas32
 from numba import types
 
-from arena_ckpt.kernels.jit import Matrix, helper, kernel
+from arena_ckpt.kernels.jit import Matrix, helper, kernel, routine
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
@@ -95,10 +95,8 @@ def address_of(array, offset):
     return array.ctypes.data + np.uint64(4 * offset)
 
 
-@helper
-def gemm_at(
-    transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc
-):
+@routine
+def gemm_at(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
     """``c = alpha * op(a) @ op(b) + beta * c`` at addresses, with row strides."""
     _sgemm(
         ROW_MAJOR,

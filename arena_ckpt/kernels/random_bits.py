@@ -97,7 +97,7 @@ def row_key(sample, row):
 
 @helper
 def drop_threshold(rate):
-    """What `keep` compares with, to drop with probability `rate`."""
+    """Return what `keep` compares with, to drop with probability `rate`."""
     return int(rate * _RESOLUTION + 0.5)
 
 
