@@ -64,7 +64,13 @@ class Case:
         result = [out.copy()]
         work = poison(
             attention.n_work_elems(
-                t, s, heads, self.dk, self.dv, self.rows, None if self.plain else columns
+                t,
+                s,
+                heads,
+                self.dk,
+                self.dv,
+                self.rows,
+                None if self.plain else columns,
             )
         )
         mask = () if self.plain else (self.mask,)

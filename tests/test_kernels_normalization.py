@@ -97,9 +97,7 @@ def test_rms_norm(shape: tuple[int, int]) -> None:
     d_gamma, dx = poison(shape[1]), poison(*shape)
     run_entry(normalization.rms_norm_forward, x, gamma, EPSILON, inverse, y)
     for accumulate in (0.0, 1.0):
-        run_entry(
-            normalization.rms_norm_gradient, x, dy, inverse, accumulate, d_gamma
-        )
+        run_entry(normalization.rms_norm_gradient, x, dy, inverse, accumulate, d_gamma)
     run_entry(normalization.rms_norm_derivative, x, gamma, dy, inverse, dx)
     into_dy, in_place = dy.copy(), x.copy()
     run_entry(normalization.rms_norm_derivative, x, gamma, into_dy, inverse, into_dy)
@@ -108,9 +106,7 @@ def test_rms_norm(shape: tuple[int, int]) -> None:
         normalization.rms_norm_forward, in_place, gamma, EPSILON, inverse, in_place
     )
     assert_same_bits(in_place, y)
-    exact = reference(
-        x, gamma, np.zeros(1), dy, (1,), centred=False, parameters=(0,)
-    )
+    exact = reference(x, gamma, np.zeros(1), dy, (1,), centred=False, parameters=(0,))
     assert_near([y, dx, d_gamma / 2], exact[:3])
 
 
@@ -150,16 +146,15 @@ def batch_norm(
     d_gamma, d_beta = poison(channels), poison(channels)
     run_entry(
         normalization.batch_norm_statistics,
-        *(flat, EPSILON, 0.9, *moving, mean, inverse, size),
+        *(flat, EPSILON, mean, inverse, size),
     )
+    run_entry(normalization.move_statistics, mean, inverse, EPSILON, 0.9, *moving)
     run_entry(
         normalization.batch_norm_forward, flat, gamma, beta, mean, inverse, y, size
     )
     run_entry(normalization.batch_norm_sums, flat, flat_dy, mean, inverse, sums, size)
     for accumulate in (0.0, 1.0):
-        run_entry(
-            normalization.batch_norm_gradient, sums, accumulate, d_gamma, d_beta
-        )
+        run_entry(normalization.batch_norm_gradient, sums, accumulate, d_gamma, d_beta)
     run_entry(
         normalization.batch_norm_derivative,
         *(flat, gamma, flat_dy, mean, inverse, sums, dx, size),
@@ -187,29 +182,37 @@ def test_batch_norm(shape: tuple[int, int, int]) -> None:
         0.9 * moving[0] + 0.1 * wide.mean(axis=(0, 2)),
         0.9 * moving[1] + 0.1 * wide.var(axis=(0, 2)),
     ]
-    ours = batch_norm(
-        x, gamma.reshape(-1), beta.reshape(-1), dy, moving, size=shape[2]
-    )
+    ours = batch_norm(x, gamma.reshape(-1), beta.reshape(-1), dy, moving, size=shape[2])
     assert_near(ours, exact)
     assert_near(moving, expected)
 
 
-def test_statistics_leave_moving_ones_alone_and_survive_a_large_mean() -> None:
+def test_statistics_survive_a_large_mean_and_no_variance() -> None:
     x = (normal(64) * np.float32(1e-2) + 100).astype(np.float32)
     mean, inverse = poison(1), poison(1)
-    moving = [poison(1), poison(1)]
-    run_entry(
-        normalization.batch_norm_statistics, x, 0.0, 1.0, *moving, mean, inverse, 64
-    )
-    assert np.isnan(moving).all()
+    run_entry(normalization.batch_norm_statistics, x, 0.0, mean, inverse, 64)
     np.testing.assert_allclose(inverse, 1 / x.astype(np.float64).std(), rtol=1e-4)
-    run_entry(normalization.inverse_deviation, np.full(1, 4.0, np.float32), 0.0, mean)
-    assert mean[0] == 0.5
-    same = np.full(8, 0.1, np.float32)  # no variance
-    run_entry(
-        normalization.batch_norm_statistics, same, EPSILON, 1.0, *moving, mean, inverse, 8
-    )
+    same = np.full(8, 0.1, np.float32)
+    run_entry(normalization.batch_norm_statistics, same, EPSILON, mean, inverse, 8)
     np.testing.assert_allclose(inverse, 1 / np.sqrt(EPSILON), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (6, 5, 1)])
+def test_moving_statistics_are_constants(shape: tuple[int, int, int]) -> None:
+    channels = shape[1]
+    mean, variance = normal(channels), np.abs(normal(channels, seed=1))
+    found = poison(channels), poison(channels)
+    run_entry(normalization.moving_statistics, mean, variance, EPSILON, *found)
+    assert_same_bits(found[0], mean)
+    np.testing.assert_allclose(found[1], (variance + EPSILON) ** -0.5, rtol=1e-6)
+    dy, gamma = normal(*shape, seed=2), normal(channels, seed=3)
+    dx, into_dy = poison(dy.size), dy.reshape(-1).copy()
+    arguments = (gamma, dy.reshape(-1), found[1], dx, shape[2])
+    run_entry(normalization.scale_channels, *arguments)
+    expected = dy * (gamma * found[1]).reshape(-1, 1)
+    np.testing.assert_allclose(dx.reshape(shape), expected, rtol=1e-6)
+    run_entry(normalization.scale_channels, gamma, into_dy, found[1], into_dy, shape[2])
+    assert_same_bits(into_dy, dx)
 
 
 def cases() -> list[tuple[Kernel, tuple[Any, ...]]]:
@@ -232,7 +235,7 @@ def cases() -> list[tuple[Kernel, tuple[Any, ...]]]:
             for case in (
                 (
                     n.batch_norm_statistics,
-                    (flat, 0.1, 0.5, wide[0], wide[1], wide[2], wide[3], size),
+                    (flat, 0.1, wide[2], wide[3], size),
                 ),
                 (n.batch_norm_forward, (flat, *wide, out, size)),
                 (
@@ -249,7 +252,9 @@ def cases() -> list[tuple[Kernel, tuple[Any, ...]]]:
             )
         ),
         (n.batch_norm_gradient, (six, 1.0, three[0], three[1])),
-        (n.inverse_deviation, (np.abs(six), 0.1, six)),
+        (n.moving_statistics, (three[0], three[1], 0.1, three[2], three[3])),
+        (n.move_statistics, (three[0], three[1], 0.1, 0.9, three[2], three[3])),
+        (n.scale_channels, (three[0], flat, three[1], out, 70)),
     ]
 
 
@@ -282,9 +287,7 @@ def test_pytorch_agrees() -> None:
         y.backward(torch.tensor(dy))
         return [v.detach().numpy() for v in (y, *(leaf.grad for leaf in leaves))]
 
-    layer = judge(
-        lambda x, g, b: functional.layer_norm(x, (96,), g, b, eps=EPSILON)
-    )
+    layer = judge(lambda x, g, b: functional.layer_norm(x, (96,), g, b, eps=EPSILON))
     assert_near(layer_norm(x, gamma, beta, dy), layer)
     moving = [np.zeros(96, np.float32), np.ones(96, np.float32)]
     batch = judge(

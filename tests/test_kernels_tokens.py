@@ -132,9 +132,7 @@ def test_swiglu(size: int) -> None:
     a, b, dy = normal(size), normal(size, seed=1), normal(size, seed=2)
     y, da, db = poison(size), poison(size), poison(size)
     run_entry(tokens.swiglu_forward, a, b, y)
-    np.testing.assert_allclose(
-        y, swiglu(a.astype(np.float64), b), rtol=1e-6, atol=1e-6
-    )
+    np.testing.assert_allclose(y, swiglu(a.astype(np.float64), b), rtol=1e-6, atol=1e-6)
     run_entry(tokens.swiglu_derivatives, a, b, dy, da, db)
     if size < 100:
         wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)

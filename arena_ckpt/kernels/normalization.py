@@ -339,20 +339,9 @@ def rms_norm_derivative(
 
 @kernel
 def batch_norm_statistics(
-    x: Vector,
-    epsilon: float,
-    momentum: float,
-    moving_mean: Vector,
-    moving_variance: Vector,
-    mean: Vector,
-    inverse: Vector,
-    size: int,
+    x: Vector, epsilon: float, mean: Vector, inverse: Vector, size: int
 ) -> None:
-    """Mean and inverse deviation of each channel, from one pass in float64.
-
-    The moving statistics become ``momentum * moving + (1 - momentum) * new``; with
-    momentum 1 they are neither read nor written.
-    """
+    """Mean and inverse deviation of each channel, from one pass in float64."""
     sums, squares = double_lanes(), double_lanes()
     channels = mean.size
     n_samples = x.size // (channels * size)
@@ -378,18 +367,39 @@ def batch_norm_statistics(
             variance = 0.0 if variance < 0.0 else variance
             mean[c] = np.float32(middle)
             inverse[c] = _inverse(variance, epsilon)
-            if momentum != 1.0:
-                moving = momentum * np.float64(moving_mean[c])
-                moving_mean[c] = np.float32(moving + (1.0 - momentum) * middle)
-                moving = momentum * np.float64(moving_variance[c])
-                moving_variance[c] = np.float32(moving + (1.0 - momentum) * variance)
 
 
 @kernel
-def inverse_deviation(variance: Vector, epsilon: float, inverse: Vector) -> None:
-    """``inverse = 1 / sqrt(variance + epsilon)``."""
-    for c in range(variance.size):
-        inverse[c] = _inverse(variance[c], epsilon)
+def moving_statistics(
+    moving_mean: Vector,
+    moving_variance: Vector,
+    epsilon: float,
+    mean: Vector,
+    inverse: Vector,
+) -> None:
+    """Take the moving statistics as those of the batch."""
+    for c in range(mean.size):
+        mean[c] = moving_mean[c]
+        inverse[c] = _inverse(moving_variance[c], epsilon)
+
+
+@kernel
+def move_statistics(
+    mean: Vector,
+    inverse: Vector,
+    epsilon: float,
+    momentum: float,
+    moving_mean: Vector,
+    moving_variance: Vector,
+) -> None:
+    """Let the moving statistics keep a share `momentum`; the rest is the batch's."""
+    for c in range(mean.size):
+        slope = np.float64(inverse[c])
+        variance = max(1.0 / (slope * slope) - epsilon, 0.0)
+        moving = momentum * np.float64(moving_mean[c])
+        moving_mean[c] = np.float32(moving + (1.0 - momentum) * np.float64(mean[c]))
+        moving = momentum * np.float64(moving_variance[c])
+        moving_variance[c] = np.float32(moving + (1.0 - momentum) * variance)
 
 
 @kernel
@@ -494,3 +504,24 @@ def batch_norm_derivative(
         x_row, dy_row, out = x[first:stop], dy[first:stop], dx[first:stop]
         for j in range(size):
             out[j] = slope * (dy_row[j] - average - (x_row[j] - middle) * tilt)
+
+
+@kernel
+def scale_channels(
+    gamma: Vector, dy: Vector, inverse: Vector, dx: Vector, size: int
+) -> None:
+    """Write the derivative where the statistics are constant; dx may be dy."""
+    channels = gamma.size
+    for row in range(dy.size // channels if size == 1 else 0):
+        first, stop = row * channels, (row + 1) * channels
+        dy_row, out = dy[first:stop], dx[first:stop]
+        for c in range(channels):
+            out[c] = gamma[c] * inverse[c] * dy_row[c]
+    for row in range(dy.size // size if size > 1 else 0):
+        slope = gamma[row % channels] * inverse[row % channels]
+        dy_row, out = (
+            dy[row * size : (row + 1) * size],
+            dx[row * size : (row + 1) * size],
+        )
+        for j in range(size):
+            out[j] = slope * dy_row[j]

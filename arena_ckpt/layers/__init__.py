@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from arena_ckpt.errors import UnknownTypeError
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import Addition
+from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import (
@@ -14,7 +15,13 @@ from arena_ckpt.layers.loss import (
     CrossEntropySoftmax,
     MeanSquaredError,
 )
+from arena_ckpt.layers.normalization import (
+    BatchNormalization,
+    LayerNormalization,
+    RMSNorm,
+)
 from arena_ckpt.layers.shape import Flatten, Input, Multiout
+from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
 from arena_ckpt.properties import nearest, parse_properties, split_strings
 
 LAYER_TYPES: dict[str, type[Layer]] = {
@@ -26,6 +33,14 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Flatten,
         Multiout,
         Addition,
+        MultiHeadAttention,
+        LayerNormalization,
+        RMSNorm,
+        BatchNormalization,
+        Embedding,
+        PositionalEncoding,
+        Dropout,
+        SwiGLU,
         MeanSquaredError,
         CrossEntropySoftmax,
         CrossEntropySigmoid,
