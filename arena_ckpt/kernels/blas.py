@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 
 import llvmlite.binding
+import numpy as np
 import scipy_openblas32
 from numba import types
 
-from arena_ckpt.kernels.jit import Matrix, helper, kernel
+from arena_ckpt.kernels.jit import Matrix, helper, kernel, routine
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
@@ -80,3 +81,36 @@ def matmul_transposed_a(a: Matrix, b: Matrix, beta: float, c: Matrix) -> None:
 def matmul_transposed_b(a: Matrix, b: Matrix, c: Matrix) -> None:
     """``c = a @ b.T`` for a (m, k), b (n, k), c (m, n)."""
     _gemm(False, True, a.shape[0], b.shape[0], a.shape[1], a, b, 0.0, c)
+
+
+@kernel
+def matmul_transposed_b_onto(a: Matrix, b: Matrix, beta: float, c: Matrix) -> None:
+    """``c = a @ b.T + beta * c`` for a (m, k), b (n, k), c (m, n)."""
+    _gemm(False, True, a.shape[0], b.shape[0], a.shape[1], a, b, beta, c)
+
+
+@helper
+def address_of(array, offset):
+    """Address of element `offset` of a flat float32 array."""
+    return array.ctypes.data + np.uint64(4 * offset)
+
+
+@routine
+def gemm_at(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+    """``c = alpha * op(a) @ op(b) + beta * c`` at addresses, with row strides."""
+    _sgemm(
+        ROW_MAJOR,
+        TRANSPOSE if transpose_a else NO_TRANSPOSE,
+        TRANSPOSE if transpose_b else NO_TRANSPOSE,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        lda,
+        b,
+        ldb,
+        beta,
+        c,
+        ldc,
+    )

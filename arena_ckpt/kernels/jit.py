@@ -90,6 +90,15 @@ def helper(function: F) -> F:
     return cast(F, numba.njit(inline="always", **_OPTIONS)(function))
 
 
+def routine(function: F) -> F:
+    """Compile `function` once, for calls from kernels; LLVM decides what to inline.
+
+    A `helper` is pasted into its caller at each use before anything is compiled, which
+    costs several times as much where it is long or used often.
+    """
+    return cast(F, numba.njit(**_OPTIONS)(function))
+
+
 def compiled(function: F) -> F:
     """Compile a function for calls from Python: planners' hot loops, not kernels."""
     return cast(F, _cached(numba.njit, function))

@@ -8,6 +8,7 @@ from typing import TypeVar
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import Addition
+from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import (
@@ -15,7 +16,13 @@ from arena_ckpt.layers.loss import (
     CrossEntropySoftmax,
     MeanSquaredError,
 )
+from arena_ckpt.layers.normalization import (
+    BatchNormalization,
+    LayerNormalization,
+    RMSNorm,
+)
 from arena_ckpt.layers.shape import Flatten, Input, Multiout
+from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
 from arena_ckpt.properties import nearest, parse_properties, split_strings
 
 L = TypeVar("L", bound=Layer)
@@ -29,6 +36,14 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Flatten,
         Multiout,
         Addition,
+        MultiHeadAttention,
+        LayerNormalization,
+        RMSNorm,
+        BatchNormalization,
+        Embedding,
+        PositionalEncoding,
+        Dropout,
+        SwiGLU,
         MeanSquaredError,
         CrossEntropySoftmax,
         CrossEntropySigmoid,

@@ -1,0 +1,527 @@
+"""Layer, root-mean-square and batch normalization.
+
+    x̂ = (x - mean) * inverse     y = gamma * x̂ + beta     inverse = 1 / sqrt(var + eps)
+    g = gamma * dy               dx = inverse * (g - avg(g) - x̂ * avg(g * x̂))
+    d_gamma = sum(dy * x̂)        d_beta = sum(dy)
+
+avg runs over what was normalized together: a row (layer), or a channel of all samples
+(batch). The variance is biased. *rms* leaves out mean, beta and avg(g). Sums over rows
+run in float32 lanes, sums over samples in float64.
+
+References
+----------
+Ioffe and Szegedy, "Batch Normalization", 2015. Ba et al., "Layer Normalization", 2016.
+Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from arena_ckpt.kernels.jit import Matrix, Vector, kernel, routine
+from arena_ckpt.kernels.lanes import (
+    LANES,
+    clear,
+    double_lanes,
+    float_lanes,
+    folded,
+)
+from arena_ckpt.kernels.vector_math import ONE, ZERO
+
+# -- sums over one row ----------------------------------------------------------------
+
+
+@routine
+def _sum(row, lanes):
+    clear(lanes)
+    full = row.size // LANES * LANES
+    for start in range(0, full, LANES):
+        part = row[start : start + LANES]
+        for j in range(LANES):
+            lanes[j] += part[j]
+    rest = row[full:]
+    for j in range(rest.size):
+        lanes[j] += rest[j]
+    return folded(lanes)
+
+
+@routine
+def _sum_of_squares(row, mean, lanes):
+    clear(lanes)
+    full = row.size // LANES * LANES
+    for start in range(0, full, LANES):
+        part = row[start : start + LANES]
+        for j in range(LANES):
+            deviation = part[j] - mean
+            lanes[j] += deviation * deviation
+    rest = row[full:]
+    for j in range(rest.size):
+        deviation = rest[j] - mean
+        lanes[j] += deviation * deviation
+    return folded(lanes)
+
+
+@routine
+def _sum_of_products(a, b, lanes):
+    clear(lanes)
+    full = a.size // LANES * LANES
+    for start in range(0, full, LANES):
+        a_part, b_part = a[start : start + LANES], b[start : start + LANES]
+        for j in range(LANES):
+            lanes[j] += a_part[j] * b_part[j]
+    for j in range(full, a.size):
+        lanes[j - full] += a[j] * b[j]
+    return folded(lanes)
+
+
+@routine
+def _sum_of_deviations(x, mean, gamma, dy, lanes):
+    """Return ``sum(gamma * dy * (x - mean))``."""
+    clear(lanes)
+    full = x.size // LANES * LANES
+    for start in range(0, full, LANES):
+        stop = start + LANES
+        x_part, g_part, dy_part = x[start:stop], gamma[start:stop], dy[start:stop]
+        for j in range(LANES):
+            lanes[j] += g_part[j] * dy_part[j] * (x_part[j] - mean)
+    for j in range(full, x.size):
+        lanes[j - full] += gamma[j] * dy[j] * (x[j] - mean)
+    return folded(lanes)
+
+
+@routine
+def _inverse(variance, epsilon):
+    return np.float32(1.0 / math.sqrt(np.float64(variance) + epsilon))
+
+
+@routine
+def _store(lanes, beta, out):
+    """``out = lanes + beta * out``, beta 0 or 1; at 0, out is only written."""
+    for j in range(out.size):
+        before = 0.0 if beta == 0.0 else np.float64(out[j])
+        out[j] = np.float32(before + lanes[j])
+
+
+# -- layer normalization over the last axes -------------------------------------------
+
+
+@kernel
+def layer_norm_forward(
+    x: Matrix,
+    gamma: Vector,
+    beta: Vector,
+    epsilon: float,
+    mean: Vector,
+    inverse: Vector,
+    y: Matrix,
+) -> None:
+    """Normalize each row; mean and inverse have an element for each; y may be x."""
+    lanes = float_lanes()
+    n = np.float32(x.shape[1])
+    for r in range(x.shape[0]):
+        row, out = x[r], y[r]
+        middle = _sum(row, lanes) / n
+        slope = _inverse(_sum_of_squares(row, middle, lanes) / n, epsilon)
+        mean[r] = middle
+        inverse[r] = slope
+        for j in range(row.size):
+            out[j] = (row[j] - middle) * slope * gamma[j] + beta[j]
+
+
+@kernel
+def layer_norm_gradient(
+    x: Matrix,
+    dy: Matrix,
+    mean: Vector,
+    inverse: Vector,
+    beta: float,
+    d_gamma: Vector,
+    d_beta: Vector,
+) -> None:
+    """Gradients of gamma and beta; `beta` 0 writes, 1 adds."""
+    products, sums = double_lanes(), double_lanes()
+    for start in range(0, x.shape[1], LANES):
+        stop = min(start + LANES, x.shape[1])
+        clear(products)
+        clear(sums)
+        for r in range(x.shape[0]):
+            x_part, dy_part = x[r][start:stop], dy[r][start:stop]
+            middle, slope = mean[r], inverse[r]
+            for j in range(x_part.size):
+                products[j] += np.float64(dy_part[j] * ((x_part[j] - middle) * slope))
+                sums[j] += np.float64(dy_part[j])
+        _store(products, beta, d_gamma[start:stop])
+        _store(sums, beta, d_beta[start:stop])
+
+
+@kernel
+def layer_norm_derivative(
+    x: Matrix, gamma: Vector, dy: Matrix, mean: Vector, inverse: Vector, dx: Matrix
+) -> None:
+    """Write the derivative of the input; dx may be dy."""
+    lanes = float_lanes()
+    n = np.float32(x.shape[1])
+    for r in range(x.shape[0]):
+        x_row, dy_row, out = x[r], dy[r], dx[r]
+        middle, slope = mean[r], inverse[r]
+        average = _sum_of_products(gamma, dy_row, lanes) / n
+        tilt = _sum_of_deviations(x_row, middle, gamma, dy_row, lanes) / n
+        tilt = tilt * slope * slope
+        for j in range(out.size):
+            g = gamma[j] * dy_row[j] - average
+            out[j] = slope * (g - (x_row[j] - middle) * tilt)
+
+
+# -- layer normalization over any axes ------------------------------------------------
+# The tensor is (a, p, b, q), normalized over p and q; statistics are (a, b).
+
+
+@kernel
+def strided_norm_forward(
+    x: Vector,
+    gamma: Vector,
+    beta: Vector,
+    epsilon: float,
+    mean: Vector,
+    inverse: Vector,
+    y: Vector,
+    n_p: int,
+    n_b: int,
+    n_q: int,
+) -> None:
+    """Normalize over p and q; y may be x."""
+    n = n_p * n_q
+    for a in range(mean.size // n_b):
+        for b in range(n_b):
+            total = 0.0
+            for p in range(n_p):
+                at = ((a * n_p + p) * n_b + b) * n_q
+                for q in range(n_q):
+                    total += np.float64(x[at + q])
+            middle = total / n
+            total = 0.0
+            for p in range(n_p):
+                at = ((a * n_p + p) * n_b + b) * n_q
+                for q in range(n_q):
+                    deviation = np.float64(x[at + q]) - middle
+                    total += deviation * deviation
+            mean[a * n_b + b] = np.float32(middle)
+            inverse[a * n_b + b] = _inverse(total / n, epsilon)
+        for p in range(n_p):
+            for b in range(n_b):
+                at = ((a * n_p + p) * n_b + b) * n_q
+                middle32, slope = mean[a * n_b + b], inverse[a * n_b + b]
+                for q in range(n_q):
+                    x_hat = (x[at + q] - middle32) * slope
+                    y[at + q] = x_hat * gamma[p * n_q + q] + beta[p * n_q + q]
+
+
+@kernel
+def strided_norm_gradient(
+    x: Vector,
+    dy: Vector,
+    mean: Vector,
+    inverse: Vector,
+    beta: float,
+    d_gamma: Vector,
+    d_beta: Vector,
+    n_p: int,
+    n_b: int,
+    n_q: int,
+) -> None:
+    """Gradients of gamma and beta, both (p, q); `beta` 0 writes, 1 adds."""
+    for p in range(n_p):
+        for q in range(n_q):
+            products = sums = 0.0
+            for a in range(mean.size // n_b):
+                for b in range(n_b):
+                    at = ((a * n_p + p) * n_b + b) * n_q + q
+                    x_hat = (x[at] - mean[a * n_b + b]) * inverse[a * n_b + b]
+                    products += np.float64(dy[at] * x_hat)
+                    sums += np.float64(dy[at])
+            if beta != 0.0:
+                products += np.float64(d_gamma[p * n_q + q])
+                sums += np.float64(d_beta[p * n_q + q])
+            d_gamma[p * n_q + q] = np.float32(products)
+            d_beta[p * n_q + q] = np.float32(sums)
+
+
+@kernel
+def strided_norm_derivative(
+    x: Vector,
+    gamma: Vector,
+    dy: Vector,
+    mean: Vector,
+    inverse: Vector,
+    dx: Vector,
+    n_p: int,
+    n_b: int,
+    n_q: int,
+) -> None:
+    """Write the derivative of the input; dx may be dy."""
+    n = n_p * n_q
+    for a in range(mean.size // n_b):
+        for b in range(n_b):
+            middle, slope = mean[a * n_b + b], inverse[a * n_b + b]
+            average = tilt = 0.0
+            for p in range(n_p):
+                at = ((a * n_p + p) * n_b + b) * n_q
+                for q in range(n_q):
+                    g = gamma[p * n_q + q] * dy[at + q]
+                    average += np.float64(g)
+                    tilt += np.float64(g * ((x[at + q] - middle) * slope))
+            average32, tilt32 = np.float32(average / n), np.float32(tilt / n)
+            for p in range(n_p):
+                at = ((a * n_p + p) * n_b + b) * n_q
+                for q in range(n_q):
+                    g = gamma[p * n_q + q] * dy[at + q]
+                    x_hat = (x[at + q] - middle) * slope
+                    dx[at + q] = slope * (g - average32 - x_hat * tilt32)
+
+
+# -- root mean square -----------------------------------------------------------------
+
+
+@kernel
+def rms_norm_forward(
+    x: Matrix, gamma: Vector, epsilon: float, inverse: Vector, y: Matrix
+) -> None:
+    """Divide each row by its root mean square; y may be x."""
+    lanes = float_lanes()
+    n = np.float32(x.shape[1])
+    for r in range(x.shape[0]):
+        row, out = x[r], y[r]
+        slope = _inverse(_sum_of_squares(row, ZERO, lanes) / n, epsilon)
+        inverse[r] = slope
+        for j in range(row.size):
+            out[j] = row[j] * slope * gamma[j]
+
+
+@kernel
+def rms_norm_gradient(
+    x: Matrix, dy: Matrix, inverse: Vector, beta: float, d_gamma: Vector
+) -> None:
+    """Gradient of gamma; `beta` 0 writes, 1 adds."""
+    products = double_lanes()
+    for start in range(0, x.shape[1], LANES):
+        stop = min(start + LANES, x.shape[1])
+        clear(products)
+        for r in range(x.shape[0]):
+            x_part, dy_part = x[r][start:stop], dy[r][start:stop]
+            slope = inverse[r]
+            for j in range(x_part.size):
+                products[j] += np.float64(dy_part[j] * (x_part[j] * slope))
+        _store(products, beta, d_gamma[start:stop])
+
+
+@kernel
+def rms_norm_derivative(
+    x: Matrix, gamma: Vector, dy: Matrix, inverse: Vector, dx: Matrix
+) -> None:
+    """Write the derivative of the input; dx may be dy."""
+    lanes = float_lanes()
+    n = np.float32(x.shape[1])
+    for r in range(x.shape[0]):
+        x_row, dy_row, out = x[r], dy[r], dx[r]
+        slope = inverse[r]
+        tilt = _sum_of_deviations(x_row, ZERO, gamma, dy_row, lanes) / n
+        tilt = tilt * slope * slope
+        for j in range(out.size):
+            out[j] = slope * (gamma[j] * dy_row[j] - x_row[j] * tilt)
+
+
+# -- batch normalization --------------------------------------------------------------
+# The tensor is (samples, channels, size). With size 1, channels are the columns of a
+# matrix and the loops run over blocks of columns; else over the rows of one channel.
+
+
+@kernel
+def batch_norm_statistics(
+    x: Vector, epsilon: float, mean: Vector, inverse: Vector, size: int
+) -> None:
+    """Mean and inverse deviation of each channel, from one pass in float64."""
+    sums, squares = double_lanes(), double_lanes()
+    channels = mean.size
+    n_samples = x.size // (channels * size)
+    width = LANES if size == 1 else 1
+    for c0 in range(0, channels, width):
+        c1 = min(c0 + width, channels)
+        clear(sums)
+        clear(squares)
+        for n in range(n_samples):
+            first, stop = (n * channels + c0) * size, (n * channels + c1) * size
+            for start in range(first, stop, LANES):
+                part = x[start : min(start + LANES, stop)]
+                for j in range(part.size):
+                    value = np.float64(part[j])
+                    sums[j] += value
+                    squares[j] += value * value
+        if size > 1:
+            sums[0] = folded(sums)
+            squares[0] = folded(squares)
+        for c in range(c0, c1):
+            middle = sums[c - c0] / (n_samples * size)
+            variance = squares[c - c0] / (n_samples * size) - middle * middle
+            variance = 0.0 if variance < 0.0 else variance
+            mean[c] = np.float32(middle)
+            inverse[c] = _inverse(variance, epsilon)
+
+
+@kernel
+def moving_statistics(
+    moving_mean: Vector,
+    moving_variance: Vector,
+    epsilon: float,
+    mean: Vector,
+    inverse: Vector,
+) -> None:
+    """Take the moving statistics as those of the batch."""
+    for c in range(mean.size):
+        mean[c] = moving_mean[c]
+        inverse[c] = _inverse(moving_variance[c], epsilon)
+
+
+@kernel
+def move_statistics(
+    mean: Vector,
+    inverse: Vector,
+    epsilon: float,
+    momentum: float,
+    moving_mean: Vector,
+    moving_variance: Vector,
+) -> None:
+    """Let the moving statistics keep a share `momentum`; the rest is the batch's."""
+    for c in range(mean.size):
+        slope = np.float64(inverse[c])
+        variance = max(1.0 / (slope * slope) - epsilon, 0.0)
+        moving = momentum * np.float64(moving_mean[c])
+        moving_mean[c] = np.float32(moving + (1.0 - momentum) * np.float64(mean[c]))
+        moving = momentum * np.float64(moving_variance[c])
+        moving_variance[c] = np.float32(moving + (1.0 - momentum) * variance)
+
+
+@kernel
+def batch_norm_forward(
+    x: Vector,
+    gamma: Vector,
+    beta: Vector,
+    mean: Vector,
+    inverse: Vector,
+    y: Vector,
+    size: int,
+) -> None:
+    """Normalize each channel with the given statistics; y may be x."""
+    channels = mean.size
+    for row in range(x.size // (channels * size) if size == 1 else 0):
+        x_row = x[row * channels : (row + 1) * channels]
+        out = y[row * channels : (row + 1) * channels]
+        for c in range(channels):
+            out[c] = (x_row[c] - mean[c]) * (inverse[c] * gamma[c]) + beta[c]
+    for row in range(x.size // size if size > 1 else 0):
+        c = row % channels
+        middle, slope, shift = mean[c], inverse[c] * gamma[c], beta[c]
+        x_row, out = x[row * size : (row + 1) * size], y[row * size : (row + 1) * size]
+        for j in range(size):
+            out[j] = (x_row[j] - middle) * slope + shift
+
+
+@kernel
+def batch_norm_sums(
+    x: Vector, dy: Vector, mean: Vector, inverse: Vector, sums: Vector, size: int
+) -> None:
+    """``sums[:c] = sum(dy * x̂)`` and ``sums[c:] = sum(dy)`` for c channels."""
+    products, plain = double_lanes(), double_lanes()
+    channels = mean.size
+    width = LANES if size == 1 else 1
+    for c0 in range(0, channels, width):
+        c1 = min(c0 + width, channels)
+        clear(products)
+        clear(plain)
+        for n in range(x.size // (channels * size)):
+            first, stop = (n * channels + c0) * size, (n * channels + c1) * size
+            if size == 1:
+                x_part, dy_part, middles = x[first:stop], dy[first:stop], mean[c0:c1]
+                for j in range(x_part.size):
+                    deviation = x_part[j] - middles[j]
+                    products[j] += np.float64(dy_part[j] * deviation)
+                    plain[j] += np.float64(dy_part[j])
+            else:
+                middle = mean[c0]
+                for start in range(first, stop, LANES):
+                    x_part = x[start : min(start + LANES, stop)]
+                    dy_part = dy[start : min(start + LANES, stop)]
+                    for j in range(x_part.size):
+                        deviation = x_part[j] - middle
+                        products[j] += np.float64(dy_part[j] * deviation)
+                        plain[j] += np.float64(dy_part[j])
+        if size > 1:
+            products[0] = folded(products)
+            plain[0] = folded(plain)
+        for c in range(c0, c1):
+            sums[c] = np.float32(products[c - c0] * np.float64(inverse[c]))
+            sums[channels + c] = np.float32(plain[c - c0])
+
+
+@kernel
+def batch_norm_gradient(
+    sums: Vector, beta: float, d_gamma: Vector, d_beta: Vector
+) -> None:
+    """Copy `sums` to the gradients (`beta` 0), or add them (1)."""
+    channels = d_gamma.size
+    for c in range(channels):
+        d_gamma[c] = sums[c] + (ZERO if beta == 0.0 else d_gamma[c])
+        d_beta[c] = sums[channels + c] + (ZERO if beta == 0.0 else d_beta[c])
+
+
+@kernel
+def batch_norm_derivative(
+    x: Vector,
+    gamma: Vector,
+    dy: Vector,
+    mean: Vector,
+    inverse: Vector,
+    sums: Vector,
+    dx: Vector,
+    size: int,
+) -> None:
+    """Write the derivative through the statistics of the batch; dx may be dy."""
+    channels = mean.size
+    share = ONE / np.float32(x.size // channels)
+    for row in range(x.size // channels if size == 1 else 0):
+        first, stop = row * channels, (row + 1) * channels
+        x_row, dy_row, out = x[first:stop], dy[first:stop], dx[first:stop]
+        for c in range(channels):
+            tilt = sums[c] * share * inverse[c]
+            g = dy_row[c] - sums[channels + c] * share - (x_row[c] - mean[c]) * tilt
+            out[c] = gamma[c] * inverse[c] * g
+    for row in range(x.size // size if size > 1 else 0):
+        c = row % channels
+        middle, slope = mean[c], gamma[c] * inverse[c]
+        tilt, average = sums[c] * share * inverse[c], sums[channels + c] * share
+        first, stop = row * size, (row + 1) * size
+        x_row, dy_row, out = x[first:stop], dy[first:stop], dx[first:stop]
+        for j in range(size):
+            out[j] = slope * (dy_row[j] - average - (x_row[j] - middle) * tilt)
+
+
+@kernel
+def scale_channels(
+    gamma: Vector, dy: Vector, inverse: Vector, dx: Vector, size: int
+) -> None:
+    """Write the derivative where the statistics are constant; dx may be dy."""
+    channels = gamma.size
+    for row in range(dy.size // channels if size == 1 else 0):
+        first, stop = row * channels, (row + 1) * channels
+        dy_row, out = dy[first:stop], dx[first:stop]
+        for c in range(channels):
+            out[c] = gamma[c] * inverse[c] * dy_row[c]
+    for row in range(dy.size // size if size > 1 else 0):
+        slope = gamma[row % channels] * inverse[row % channels]
+        dy_row, out = (
+            dy[row * size : (row + 1) * size],
+            dx[row * size : (row + 1) * size],
+        )
+        for j in range(size):
+            out[j] = slope * dy_row[j]

@@ -1,0 +1,435 @@
+"""Multi-head attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from arena_ckpt.kernels import attention, blas, elementwise, reductions
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Flops,
+    InPlace,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+    format_shape,
+)
+from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.properties import (
+    BOOLEAN,
+    FRACTION,
+    POSITIVE_INT,
+    Property,
+    choice,
+)
+
+TILE_ROWS = 64
+"""Queries of a tile."""
+
+TILE_COLUMNS = 256
+"""Keys of a tile; both were measured on T = 128 and 1024, 32 and 64 per head."""
+
+_PARTS = ("query", "key", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What follows from the properties and the shapes of the inputs."""
+
+    heads: int
+    t: int
+    s: int
+    dk: int
+    dv: int
+    units: int
+    rows: int
+    columns: int
+    mask_heads: int
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Columns of the projected query, key and value."""
+        return self.heads * self.dk, self.heads * self.dk, self.heads * self.dv
+
+
+class MultiHeadAttention(Layer):
+    """``softmax(q kᵀ / sqrt(d) + mask) v`` for each head, between linear layers.
+
+    With one input, query, key and value are the same; with two, key and value.
+    """
+
+    type_name = "multi_head_attention"
+    n_inputs = range(1, 5)
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("num_heads", POSITIVE_INT, None, "heads (required)"),
+        Property(
+            "projected_key_dim",
+            POSITIVE_INT,
+            None,
+            "width of query and key for each head; width of the query / num_heads "
+            "where absent",
+        ),
+        Property(
+            "projected_value_dim",
+            POSITIVE_INT,
+            None,
+            "width of the value for each head; projected_key_dim where absent",
+        ),
+        Property(
+            "output_shape",
+            POSITIVE_INT,
+            None,
+            "outputs for each row; width of the query where absent",
+        ),
+        Property("dropout_rate", FRACTION, 0.0, "share of the probabilities set to 0"),
+        Property(
+            "is_causal", BOOLEAN, False, "a query sees keys up to its own place only"
+        ),
+        Property(
+            "attention",
+            choice("auto", "plain", "tiled"),
+            "auto",
+            "plain keeps the probabilities for the backward pass, tiled makes them "
+            "again; auto is plain where they are no larger than the projections",
+        ),
+        Property("disable_bias", BOOLEAN, False, "true leaves the biases out"),
+        Property("bias", BOOLEAN, True, "false leaves the biases out"),
+        *WEIGHT_PROPERTIES,
+    )
+
+    @property
+    def has_bias(self) -> bool:
+        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
+        return bool(self["bias"]) and not self["disable_bias"]
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return weights of the four projections, and what attention saves."""
+        sizes = self._sizes(input_shapes)
+        n = len(input_shapes)
+        forward, grad = TensorLifespan.FORWARD, TensorLifespan.CALC_GRADIENT
+        lifespans = [forward | grad] * n
+        if n == 4:
+            lifespans[3] = forward if self._is_plain(sizes) else forward | self._back
+        return LayerSpec(
+            output_shapes=((1, sizes.t, sizes.units),),
+            weights=self._weights(sizes, input_shapes),
+            tensors=self._tensors(sizes),
+            input_lifespan=tuple(lifespans),
+            in_place=tuple(
+                InPlace(Phase.CALC_DERIVATIVE, f"in{i}:grad", ("out0:grad",))
+                for i in range(min(n, 3))
+            ),
+            fixed_inputs=frozenset({3}) if n == 4 else frozenset(),
+            forward_skips_unwanted=True,
+            flops=self._flops(sizes, input_shapes),
+        )
+
+    @property
+    def _back(self) -> TensorLifespan:
+        """The phase in which attention runs backward: the first one that there is."""
+        if self.is_trainable:
+            return TensorLifespan.CALC_GRADIENT
+        return TensorLifespan.CALC_DERIVATIVE
+
+    def _sizes(self, shapes: tuple[Shape, ...]) -> _Sizes:
+        heads = self["num_heads"]
+        if heads is None:
+            raise self.mismatch("has no num_heads; set it, for example num_heads=8")
+        for name, shape in zip((*_PARTS, "mask"), shapes, strict=False):
+            if shape[0] != 1 and name != "mask":
+                raise self.mismatch(
+                    f"has a {name} of shape {format_shape(shape)}; expected "
+                    "1:tokens:features, so reshape it",
+                    shape=shape,
+                )
+        query, key, value = (shapes[i] for i in self._sources(len(shapes)))
+        if key[1] != value[1]:
+            raise self.mismatch(
+                f"has {key[1]} keys ({format_shape(key)}) and {value[1]} values "
+                f"({format_shape(value)}); they belong together one by one",
+                key=key,
+                value=value,
+            )
+        dk = self["projected_key_dim"]
+        if dk is None:
+            if query[2] % heads:
+                raise self.mismatch(
+                    f"cannot divide a query of width {query[2]} among "
+                    f"{heads} heads; change num_heads or set projected_key_dim",
+                    width=query[2],
+                    num_heads=heads,
+                )
+            dk = query[2] // heads
+        t, s = query[1], key[1]
+        mask_heads = 0
+        if len(shapes) == 4:
+            mask_heads = shapes[3][0]
+            if mask_heads not in (1, heads) or shapes[3][1:] != (t, s):
+                raise self.mismatch(
+                    f"has a mask of shape {format_shape(shapes[3])}; expected "
+                    f"1:{t}:{s} (queries, keys) or {heads}:{t}:{s} (one for each "
+                    "head)",
+                    shape=shapes[3],
+                )
+        return _Sizes(
+            heads=heads,
+            t=t,
+            s=s,
+            dk=dk,
+            dv=self["projected_value_dim"] or dk,
+            units=self["output_shape"] or query[2],
+            rows=min(t, TILE_ROWS),
+            columns=min(s, TILE_COLUMNS),
+            mask_heads=mask_heads,
+        )
+
+    @staticmethod
+    def _sources(n_inputs: int) -> tuple[int, int, int]:
+        """Return which inputs query, key and value are."""
+        return (0, min(1, n_inputs - 1), min(2, n_inputs - 1))
+
+    def _is_plain(self, sizes: _Sizes) -> bool:
+        if self["attention"] == "auto":
+            return sizes.s <= sizes.dk
+        return bool(self["attention"] == "plain")
+
+    def _weights(
+        self, sizes: _Sizes, shapes: tuple[Shape, ...]
+    ) -> tuple[WeightSpec, ...]:
+        forward, derivative = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+        rows = [shapes[i][2] for i in self._sources(len(shapes))]
+        table = [
+            (f"{part}_fc", width, columns, forward | derivative)
+            for part, width, columns in zip(_PARTS, rows, sizes.widths, strict=True)
+        ]
+        table.append(("fc", sizes.widths[2], sizes.units, forward | self._back))
+        regularized = self["weight_regularizer"] == "l2norm"
+        constant = self["weight_regularizer_constant"] if regularized else 0.0
+        weights = []
+        for name, fan_in, fan_out, lifespan in table:
+            weights.append(
+                WeightSpec(
+                    f"{name}_weight",
+                    (fan_in, fan_out),
+                    self["weight_initializer"],
+                    fan_in=fan_in,
+                    fan_out=fan_out,
+                    lifespan=lifespan,
+                    decay=self["weight_decay"],
+                    regularizer_constant=constant,
+                )
+            )
+            if self.has_bias:
+                weights.append(
+                    WeightSpec(
+                        f"{name}_bias",
+                        (fan_out,),
+                        self["bias_initializer"],
+                        fan_in=fan_in,
+                        fan_out=fan_out,
+                        lifespan=forward,
+                        decay=self["bias_decay"],
+                    )
+                )
+        return tuple(weights)
+
+    def _tensors(self, sizes: _Sizes) -> tuple[TensorSpec, ...]:
+        forward, back = TensorLifespan.FORWARD, self._back
+        kept = forward | back | TensorLifespan.CALC_DERIVATIVE
+        is_plain = self._is_plain(sizes)
+        heads, t, s, rows = sizes.heads, sizes.t, sizes.s, sizes.rows
+        columns = s if is_plain else sizes.columns
+        n_work = attention.n_work_elems(
+            t, s, heads, sizes.dk, sizes.dv, rows, None if is_plain else columns
+        )
+        saved = (
+            TensorSpec("attention_weight", (heads, t, s), forward | back)
+            if is_plain
+            else TensorSpec("log_sums", (heads, t), forward | back)
+        )
+        tensors = [
+            # Backward puts the derivatives of these three where they are.
+            TensorSpec("projected_query", (t, sizes.widths[0]), kept),
+            TensorSpec("projected_key", (s, sizes.widths[1]), kept),
+            TensorSpec("projected_value", (s, sizes.widths[2]), kept),
+            TensorSpec("attention_output", (t, sizes.widths[2]), forward | back),
+            saved,
+            TensorSpec("work", (n_work,), back, per_sample=False),
+        ]
+        if not is_plain or self["dropout_rate"] > 0:
+            tile = (rows * columns + rows,)
+            tensors.append(TensorSpec("tile", tile, forward, per_sample=False))
+        return tuple(tensors)
+
+    def _flops(self, sizes: _Sizes, shapes: tuple[Shape, ...]) -> Flops:
+        rows = (sizes.t, sizes.s, sizes.s)
+        projections = sum(
+            2 * n * shapes[i][2] * width
+            for n, i, width in zip(
+                rows, self._sources(len(shapes)), sizes.widths, strict=True
+            )
+        )
+        output = 2 * sizes.t * sizes.widths[2] * sizes.units
+        pairs = sizes.heads * sizes.t * sizes.s
+        if self["is_causal"]:
+            pairs //= 2
+        scores, values = 2 * pairs * sizes.dk, 2 * pairs * sizes.dv
+        backward = 2 * scores + 2 * values
+        if not self._is_plain(sizes):
+            backward += scores
+        backward += output
+        if not self.is_trainable:
+            return Flops(
+                projections + scores + values + output, 0, projections + backward
+            )
+        return Flops(
+            projections + scores + values + output,
+            projections + output + backward,
+            projections,
+        )
+
+    # -- calls ----------------------------------------------------------------------
+
+    def _bound_sizes(self, tensors: Binding) -> _Sizes:
+        """Return the sizes again, from tensors that stand in forward and backward."""
+        heads, n = int(self["num_heads"]), tensors.n_samples
+        query, key, value = (tensors.matrix(f"projected_{part}") for part in _PARTS)
+        t, s = query.shape[0] // n, key.shape[0] // n
+        mask_heads = 0
+        if tensors.is_wanted("in3"):
+            mask_heads = tensors.vector("in3").size // (n * t * s)
+        return _Sizes(
+            heads=heads,
+            t=t,
+            s=s,
+            dk=query.shape[1] // heads,
+            dv=value.shape[1] // heads,
+            units=tensors.matrix("fc_weight").shape[1],
+            rows=min(t, TILE_ROWS),
+            columns=min(s, TILE_COLUMNS),
+            mask_heads=mask_heads,
+        )
+
+    def _inputs(self) -> tuple[int, int, int]:
+        return self._sources(len(self["input_layers"] or ("",)))
+
+    def _dropout(self, tensors: Binding) -> tuple[Any, ...]:
+        rate = self["dropout_rate"] if tensors.training else 0.0
+        return tensors.counters, tensors.random_key, rate
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Project, attend, project; a recompute leaves an unwanted output out."""
+        calls = []
+        for part, index in zip(_PARTS, self._inputs(), strict=True):
+            calls += self._linear(
+                tensors, f"in{index}", f"{part}_fc", f"projected_{part}"
+            )
+        calls.append(self._attend(tensors))
+        if tensors.is_wanted("out0"):
+            calls += self._linear(tensors, "attention_output", "fc", "out0")
+        return calls
+
+    def _linear(
+        self, tensors: Binding, source: str, weight: str, target: str
+    ) -> list[Call]:
+        out = tensors.matrix(target)
+        factors = tensors.matrix(source), tensors.matrix(f"{weight}_weight")
+        calls = [Call(blas.matmul, (*factors, out))]
+        if self.has_bias:
+            bias = tensors.vector(f"{weight}_bias")
+            calls.append(Call(elementwise.add_bias, (out, bias, out)))
+        return calls
+
+    def _attend(self, tensors: Binding) -> Call:
+        sizes = self._bound_sizes(tensors)
+        is_plain = tensors.is_wanted("attention_weight")
+        output = tensors.vector("attention_output")
+        arguments = (
+            *(tensors.vector(f"projected_{part}") for part in _PARTS),
+            tensors.vector("in3") if sizes.mask_heads else output,
+            output,
+            tensors.vector("attention_weight" if is_plain else "log_sums"),
+            tensors.vector("tile") if tensors.is_wanted("tile") else output,
+            *self._dropout(tensors),
+            *(sizes.heads, sizes.t, sizes.s, sizes.dk, sizes.dv),
+            *(sizes.mask_heads, int(self["is_causal"]), sizes.rows),
+        )
+        if is_plain:
+            return Call(attention.plain_forward, arguments)
+        return Call(attention.tiled_forward, (*arguments, sizes.columns))
+
+    def _attend_backward(self, tensors: Binding) -> Call:
+        """Put the derivatives of the projections where these are."""
+        sizes = self._bound_sizes(tensors)
+        is_plain = tensors.is_wanted("attention_weight")
+        output, causal = tensors.vector("attention_output"), int(self["is_causal"])
+        projected = tuple(tensors.vector(f"projected_{part}") for part in _PARTS)
+        rest = (
+            tensors.vector("out0:grad"),
+            tensors.vector("fc_weight"),
+            tensors.vector("work"),
+            *self._dropout(tensors),
+            *(sizes.heads, sizes.t, sizes.s, sizes.dk, sizes.dv),
+        )
+        if is_plain:
+            saved = tensors.vector("attention_weight")
+            return Call(
+                attention.plain_backward,
+                (*projected, output, saved, *rest, causal, sizes.rows),
+            )
+        mask = tensors.vector("in3") if sizes.mask_heads else output
+        arguments = (*projected, mask, output, tensors.vector("log_sums"), *rest)
+        tiles = (sizes.mask_heads, causal, sizes.rows, sizes.columns)
+        return Call(attention.tiled_backward, (*arguments, *tiles))
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Make the gradients of ``fc``, run attention backward, then the other three.
+
+        This leaves the derivatives of the projections for `calc_derivative`.
+        """
+        calls = self._linear_gradient(tensors, "attention_output", "fc", "out0:grad")
+        calls.append(self._attend_backward(tensors))
+        for part, index in zip(_PARTS, self._inputs(), strict=True):
+            calls += self._linear_gradient(
+                tensors, f"in{index}", f"{part}_fc", f"projected_{part}"
+            )
+        return calls
+
+    def _linear_gradient(
+        self, tensors: Binding, source: str, weight: str, derivative: str
+    ) -> list[Call]:
+        beta = 1.0 if tensors.accumulate else 0.0
+        d_out, gradient = tensors.matrix(derivative), f"{weight}_weight:grad"
+        factors = (tensors.matrix(source), d_out, beta, tensors.matrix(gradient))
+        calls = [Call(blas.matmul_transposed_a, factors)]
+        if self.has_bias:
+            arguments = (d_out, beta, tensors.vector(f"{weight}_bias:grad"))
+            calls.append(Call(reductions.bias_gradient, arguments))
+        return calls
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Multiply by the weights; what several projections read gets their sum."""
+        calls = []
+        if tensors.is_wanted("work"):  # nothing was trained, so nothing was done
+            calls.append(self._attend_backward(tensors))
+        begun: set[str] = set()
+        for part, index in zip(_PARTS, self._inputs(), strict=True):
+            role = f"in{index}:grad"
+            if not tensors.is_wanted(role):
+                continue
+            factors = (
+                tensors.matrix(f"projected_{part}"),
+                tensors.matrix(f"{part}_fc_weight"),
+            )
+            target, beta = tensors.matrix(role), 1.0 if role in begun else 0.0
+            arguments = (*factors, beta, target)
+            calls.append(Call(blas.matmul_transposed_b_onto, arguments))
+            begun.add(role)
+        return calls

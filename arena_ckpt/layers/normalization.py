@@ -1,0 +1,426 @@
+"""Normalization over axes of a sample, or over the samples of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from arena_ckpt.kernels import normalization
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Flops,
+    InPlace,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+    n_elems,
+)
+from arena_ckpt.layers.dense import INITIALIZER
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.properties import (
+    BOOLEAN,
+    COUNTS,
+    NONNEGATIVE_REAL,
+    POSITIVE_REAL,
+    Kind,
+    Property,
+)
+
+
+def _share(value: object) -> float:
+    number = float(NONNEGATIVE_REAL.parse(value))
+    if number > 1:
+        raise ValueError
+    return number
+
+
+_FORWARD = TensorLifespan.FORWARD
+_GRADIENT = TensorLifespan.CALC_GRADIENT
+_DERIVATIVE = TensorLifespan.CALC_DERIVATIVE
+_SAVED = TensorLifespan.FORWARD_GRAD_DERIV
+_IN_PLACE = (
+    InPlace(Phase.FORWARD, "out0", ("in0",)),
+    InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",)),
+)
+
+_EPSILON = Property("epsilon", POSITIVE_REAL, 1e-3, "added to the variance")
+_GAMMA = Property("gamma_initializer", INITIALIZER, "ones", "how gamma starts")
+_BETA = Property("beta_initializer", INITIALIZER, "zeros", "how beta starts")
+_TRAINABLE = Property("trainable", BOOLEAN, True, "false freezes the weights")
+_GAMMA_DECAY = Property(
+    "weight_decay",
+    NONNEGATIVE_REAL,
+    0.0,
+    "adds this times gamma to its gradient at each update",
+)
+_BETA_DECAY = Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for beta")
+
+
+def _vector(
+    name: str,
+    length: int,
+    initializer: str,
+    lifespan: TensorLifespan,
+    *,
+    decay: float = 0.0,
+    is_trained: bool = True,
+) -> WeightSpec:
+    return WeightSpec(
+        name,
+        (length,),
+        initializer,
+        fan_in=length,
+        fan_out=length,
+        lifespan=lifespan,
+        decay=decay,
+        is_trained=is_trained,
+    )
+
+
+class LayerNormalization(Layer):
+    """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, over axes of a sample."""
+
+    type_name = "layer_normalization"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property(
+            "axis",
+            COUNTS,
+            (3,),
+            "what is normalized together: 1 (channel), 2 (height), 3 (width)",
+        ),
+        _EPSILON,
+        _GAMMA,
+        _BETA,
+        _TRAINABLE,
+        _GAMMA_DECAY,
+        _BETA_DECAY,
+    )
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes, each once, in order."""
+        return tuple(sorted(set(self["axis"])))
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return gamma and beta over the axes, and the statistics that are saved."""
+        shape, axes = input_shapes[0], self.axes
+        if not set(axes) <= {1, 2, 3}:
+            raise self.mismatch(
+                f"cannot normalize over axis {', '.join(map(str, self['axis']))}; "
+                "expected some of 1 (channel), 2 (height) and 3 (width)",
+                axis=self["axis"],
+            )
+        together = n_elems(tuple(shape[axis - 1] for axis in axes))
+        apart = n_elems(shape) // together
+        n = n_elems(shape)
+        return LayerSpec(
+            output_shapes=(shape,),
+            weights=(
+                _vector(
+                    "gamma",
+                    together,
+                    self["gamma_initializer"],
+                    _FORWARD | _DERIVATIVE,
+                    decay=self["weight_decay"],
+                ),
+                _vector(
+                    "beta",
+                    together,
+                    self["beta_initializer"],
+                    _FORWARD,
+                    decay=self["bias_decay"],
+                ),
+            ),
+            tensors=(
+                TensorSpec("mean", (apart,), _SAVED),
+                TensorSpec("inv_std_dev", (apart,), _SAVED),
+            ),
+            input_lifespan=_SAVED,
+            in_place=_IN_PLACE,
+            flops=Flops(8 * n, 5 * n, 9 * n),
+            is_cheap=True,
+        )
+
+    def _strides(self, tensors: Binding) -> tuple[int, int, int] | None:
+        """Return p, b and q of the strided kernels; None for whole rows."""
+        axes, x = self.axes, tensors.matrix("in0")
+        if axes == tuple(range(4 - len(axes), 4)):
+            return None
+        together = x.size // tensors.vector("mean").size
+        q = x.shape[1] if 3 in axes else 1
+        b = x.shape[1] if 2 in axes else x.size // tensors.n_samples // together
+        return together // q, b, q
+
+    def _kernel_arguments(
+        self, tensors: Binding, strides: Any, names: Sequence[str | float]
+    ) -> tuple[Any, ...]:
+        """Bind names; whole tensors become one row for what is normalized together."""
+        n_rows = tensors.vector("mean").size
+        arguments: list[Any] = []
+        for name in names:
+            if isinstance(name, float):
+                arguments.append(name)
+            elif strides is None and name in ("in0", "out0", "in0:grad", "out0:grad"):
+                arguments.append(tensors.vector(name).reshape(n_rows, -1))
+            else:
+                arguments.append(tensors.vector(name))
+        return (*arguments, *(strides or ()))
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Take the statistics and normalize."""
+        strides = self._strides(tensors)
+        kernel = (
+            normalization.layer_norm_forward
+            if strides is None
+            else normalization.strided_norm_forward
+        )
+        epsilon = float(self["epsilon"])
+        names = ("in0", "gamma", "beta", epsilon, "mean", "inv_std_dev", "out0")
+        return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Sum ``out0:grad`` and ``out0:grad * x̂`` over everything else."""
+        strides = self._strides(tensors)
+        kernel = (
+            normalization.layer_norm_gradient
+            if strides is None
+            else normalization.strided_norm_gradient
+        )
+        keep = 1.0 if tensors.accumulate else 0.0
+        saved = ("in0", "out0:grad", "mean", "inv_std_dev")
+        names = (*saved, keep, "gamma:grad", "beta:grad")
+        return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Go back through the statistics as well."""
+        strides = self._strides(tensors)
+        kernel = (
+            normalization.layer_norm_derivative
+            if strides is None
+            else normalization.strided_norm_derivative
+        )
+        names = ("in0", "gamma", "out0:grad", "mean", "inv_std_dev", "in0:grad")
+        return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
+
+
+class RMSNorm(Layer):
+    """``gamma x / sqrt(mean(x²) + epsilon)``, over the last axis."""
+
+    type_name = "rms_norm"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        _EPSILON,
+        _GAMMA,
+        _TRAINABLE,
+        _GAMMA_DECAY,
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return gamma, and one number to save for each row."""
+        shape = input_shapes[0]
+        channel, height, width = shape
+        gamma = _vector(
+            "gamma",
+            width,
+            self["gamma_initializer"],
+            _FORWARD | _DERIVATIVE,
+            decay=self["weight_decay"],
+        )
+        n = n_elems(shape)
+        return LayerSpec(
+            output_shapes=(shape,),
+            weights=(gamma,),
+            tensors=(TensorSpec("inv_rms", (channel * height,), _SAVED),),
+            input_lifespan=_SAVED,
+            in_place=_IN_PLACE,
+            flops=Flops(4 * n, 3 * n, 7 * n),
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Divide each row by its root mean square."""
+        arguments = (
+            *(tensors.matrix("in0"), tensors.vector("gamma"), float(self["epsilon"])),
+            *(tensors.vector("inv_rms"), tensors.matrix("out0")),
+        )
+        return [Call(normalization.rms_norm_forward, arguments)]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Sum ``out0:grad * x̂`` over the rows."""
+        arguments = (
+            *(tensors.matrix("in0"), tensors.matrix("out0:grad")),
+            *(tensors.vector("inv_rms"), 1.0 if tensors.accumulate else 0.0),
+            tensors.vector("gamma:grad"),
+        )
+        return [Call(normalization.rms_norm_gradient, arguments)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Go back through the root mean square as well."""
+        arguments = (
+            *(tensors.matrix("in0"), tensors.vector("gamma")),
+            *(tensors.matrix("out0:grad"), tensors.vector("inv_rms")),
+            tensors.matrix("in0:grad"),
+        )
+        return [Call(normalization.rms_norm_derivative, arguments)]
+
+
+class BatchNormalization(Layer):
+    """Normalize each channel over the batch; each column where there is one channel.
+
+    Outside training, and where ``trainable=false``, by the moving statistics.
+    """
+
+    type_name = "batch_normalization"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        _EPSILON,
+        Property(
+            "momentum",
+            Kind("a number from 0 to 1", _share, repr),
+            0.99,
+            "share of the moving statistics that a training step keeps",
+        ),
+        Property(
+            "moving_mean_initializer", INITIALIZER, "zeros", "how the mean starts"
+        ),
+        Property(
+            "moving_variance_initializer",
+            INITIALIZER,
+            "ones",
+            "how the variance starts",
+        ),
+        _GAMMA,
+        _BETA,
+        _TRAINABLE,
+        _GAMMA_DECAY,
+        _BETA_DECAY,
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return gamma and beta, the moving statistics and those of the batch."""
+        shape = input_shapes[0]
+        by_channel = shape[0] > 1
+        channels = shape[0] if by_channel else shape[2]
+        n = n_elems(shape)
+        # A column where channels are apart, a row where they are the last axis.
+        saved = (channels, 1) if by_channel else (channels,)
+        moving = _FORWARD | _GRADIENT if self.is_trainable else _FORWARD
+        return LayerSpec(
+            output_shapes=(shape,),
+            weights=(
+                _vector(
+                    "moving_mean",
+                    channels,
+                    self["moving_mean_initializer"],
+                    moving,
+                    is_trained=False,
+                ),
+                _vector(
+                    "moving_variance",
+                    channels,
+                    self["moving_variance_initializer"],
+                    moving,
+                    is_trained=False,
+                ),
+                _vector(
+                    "gamma",
+                    channels,
+                    self["gamma_initializer"],
+                    _FORWARD | _DERIVATIVE,
+                    decay=self["weight_decay"],
+                ),
+                _vector(
+                    "beta",
+                    channels,
+                    self["beta_initializer"],
+                    _FORWARD,
+                    decay=self["bias_decay"],
+                ),
+            ),
+            tensors=(
+                TensorSpec("mean", saved, _SAVED, per_sample=False),
+                TensorSpec("inv_std_dev", saved, _SAVED, per_sample=False),
+                *(
+                    [
+                        TensorSpec(
+                            "sums",
+                            (2 * channels,),
+                            TensorLifespan.CALC_GRAD_DERIV,
+                            per_sample=False,
+                        )
+                    ]
+                    if self.is_trainable
+                    else []
+                ),
+            ),
+            input_lifespan=_SAVED if self.is_trainable else _FORWARD,
+            in_place=_IN_PLACE,
+            flops=Flops(7 * n, 4 * n, 5 * n),
+            is_cheap=True,
+        )
+
+    def _size(self, tensors: Binding, role: str) -> int:
+        """Elements of one channel of one sample that stand together."""
+        mean = tensors.matrix("mean")
+        if mean.shape[1] > 1 or mean.size == 1:
+            return 1
+        return int(tensors.vector(role).size // (tensors.n_samples * mean.size))
+
+    def _statistics(self, tensors: Binding) -> tuple[Any, Any]:
+        return tensors.vector("mean"), tensors.vector("inv_std_dev")
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Take the statistics of the batch, or the moving ones, and normalize."""
+        size, epsilon = self._size(tensors, "in0"), float(self["epsilon"])
+        mean, inverse = self._statistics(tensors)
+        x = tensors.vector("in0")
+        if tensors.training and self.is_trainable:
+            first = Call(
+                normalization.batch_norm_statistics, (x, epsilon, mean, inverse, size)
+            )
+        else:
+            moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
+            first = Call(
+                normalization.moving_statistics, (*moving, epsilon, mean, inverse)
+            )
+        weights = tensors.vector("gamma"), tensors.vector("beta")
+        arguments = (x, *weights, mean, inverse, tensors.vector("out0"), size)
+        return [first, Call(normalization.batch_norm_forward, arguments)]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Make the sums that gradients and derivative need; move the statistics."""
+        size = self._size(tensors, "in0")
+        statistics, sums = self._statistics(tensors), tensors.vector("sums")
+        tensors_of_sums = tensors.vector("in0"), tensors.vector("out0:grad")
+        gradients = tensors.vector("gamma:grad"), tensors.vector("beta:grad")
+        keep = 1.0 if tensors.accumulate else 0.0
+        calls = [
+            Call(
+                normalization.batch_norm_sums,
+                (*tensors_of_sums, *statistics, sums, size),
+            ),
+            Call(normalization.batch_norm_gradient, (sums, keep, *gradients)),
+        ]
+        if tensors.updates_state:
+            moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
+            numbers = float(self["epsilon"]), float(self["momentum"])
+            arguments = (*statistics, *numbers, *moving)
+            calls.append(Call(normalization.move_statistics, arguments))
+        return calls
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Go back through the statistics of the batch; moving ones are constant."""
+        size = self._size(tensors, "out0:grad")
+        statistics, gamma = self._statistics(tensors), tensors.vector("gamma")
+        d_out, d_in = tensors.vector("out0:grad"), tensors.vector("in0:grad")
+        if not self.is_trainable:
+            constant = (gamma, d_out, statistics[1], d_in, size)
+            return [Call(normalization.scale_channels, constant)]
+        x, sums = tensors.vector("in0"), tensors.vector("sums")
+        arguments = (x, gamma, d_out, *statistics, sums, d_in, size)
+        return [Call(normalization.batch_norm_derivative, arguments)]

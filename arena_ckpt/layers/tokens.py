@@ -1,0 +1,248 @@
+"""What else transformers are made of: embedding, positions, dropout, SwiGLU."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from arena_ckpt.kernels import tokens
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Flops,
+    InPlace,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+    format_shape,
+    n_elems,
+)
+from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.properties import FRACTION, POSITIVE_INT, Property
+
+_LARGEST_ID = 2**24
+"""float32 holds the whole numbers up to here."""
+
+
+class Embedding(Layer):
+    """Row ``in0[i]`` of a table for each id; the ids are whole numbers from 0."""
+
+    type_name = "embedding"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("in_dim", POSITIVE_INT, None, "how many ids there are (required)"),
+        Property("out_dim", POSITIVE_INT, None, "width of a row (required)"),
+        *(p for p in WEIGHT_PROPERTIES if not p.name.startswith("bias")),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return one row for each id; ids have no derivative."""
+        shape, rows, width = input_shapes[0], self["in_dim"], self["out_dim"]
+        if rows is None or width is None:
+            raise self.mismatch(
+                "needs in_dim and out_dim; set them, for example in_dim=128 out_dim=64"
+            )
+        if rows > _LARGEST_ID:
+            raise self.mismatch(
+                f"has in_dim {rows:,}; ids are float32, which tells apart at most "
+                f"{_LARGEST_ID:,}",
+                in_dim=rows,
+            )
+        if shape[0] != 1 or (shape[1] > 1 and shape[2] > 1):
+            raise self.mismatch(
+                f"has ids of shape {format_shape(shape)}; expected 1:1:ids or 1:ids:1, "
+                "so flatten them",
+                shape=shape,
+            )
+        length = n_elems(shape)
+        regularized = self["weight_regularizer"] == "l2norm"
+        weight = WeightSpec(
+            "weight",
+            (rows, width),
+            self["weight_initializer"],
+            fan_in=rows,
+            fan_out=width,
+            lifespan=TensorLifespan.FORWARD,
+            decay=self["weight_decay"],
+            regularizer_constant=(
+                self["weight_regularizer_constant"] if regularized else 0.0
+            ),
+        )
+        return LayerSpec(
+            output_shapes=((1, length, width),),
+            weights=(weight,),
+            input_lifespan=TensorLifespan.FORWARD_GRAD,
+            fixed_inputs=frozenset({0}),
+            flops=Flops(0, length * width, 0),
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Copy rows; an id that is no row gives NaN."""
+        ids, table = tensors.vector("in0"), tensors.matrix("weight")
+        arguments = (ids, table, tensors.matrix("out0"))
+        return [Call(tokens.embedding_forward, arguments)]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Add each row of the derivative to that of its id, in order."""
+        beta = 1.0 if tensors.accumulate else 0.0
+        ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
+        arguments = (ids, d_out, beta, tensors.matrix("weight:grad"))
+        return [Call(tokens.embedding_gradient, arguments)]
+
+
+class PositionalEncoding(Layer):
+    """Sines and cosines of the position, added to each row."""
+
+    type_name = "positional_encoding"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property(
+            "max_timestep",
+            POSITIVE_INT,
+            None,
+            "most rows that a sample may have; any number where absent",
+        ),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input; the derivative is a view."""
+        shape, most = input_shapes[0], self["max_timestep"]
+        if shape[0] != 1:
+            raise self.mismatch(
+                f"has an input of shape {format_shape(shape)}; expected "
+                "1:positions:features, so reshape it",
+                shape=shape,
+            )
+        if most is not None and shape[1] > most:
+            raise self.mismatch(
+                f"has an input of {shape[1]} rows and max_timestep={most}; raise "
+                "max_timestep or shorten the input",
+                max_timestep=most,
+                shape=shape,
+            )
+        work = (5 * ((shape[2] + 1) // 2),)
+        return LayerSpec(
+            output_shapes=(shape,),
+            tensors=(
+                TensorSpec(
+                    "work",
+                    work,
+                    TensorLifespan.FORWARD,
+                    per_sample=False,
+                    dtype="float64",
+                ),
+            ),
+            in_place=(
+                InPlace(Phase.FORWARD, "out0", ("in0",)),
+                InPlace(
+                    Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view=True
+                ),
+            ),
+            flops=Flops(n_elems(shape), 0, 0),
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Add the code of each position."""
+        x = tensors.matrix("in0")
+        arguments = (
+            *(tensors.vector("in0"), tensors.vector("out0"), tensors.doubles("work")),
+            *(x.shape[0] // tensors.n_samples, x.shape[1]),
+        )
+        return [Call(tokens.add_positions, arguments)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Hand the derivative on."""
+        return copy_unless_same(tensors, "out0:grad", "in0:grad")
+
+
+class Dropout(Layer):
+    """Sets a share of the elements to 0 in training and scales the others up."""
+
+    type_name = "dropout"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("dropout_rate", FRACTION, 0.0, "share of the elements set to 0"),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input; nothing is saved."""
+        is_view = self["dropout_rate"] == 0
+        n = n_elems(input_shapes[0])
+        return LayerSpec(
+            output_shapes=(input_shapes[0],),
+            in_place=(
+                InPlace(Phase.FORWARD, "out0", ("in0",), is_view),
+                InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view),
+            ),
+            flops=Flops(n, 0, n),
+            is_cheap=True,
+        )
+
+    def _drop(self, tensors: Binding, source: str, target: str) -> list[Call]:
+        if self["dropout_rate"] == 0 or not tensors.training:
+            return copy_unless_same(tensors, source, target)
+        x = tensors.vector(source)
+        random = (tensors.counters, tensors.random_key, self["dropout_rate"])
+        arguments = (x, tensors.vector(target), *random, x.size // tensors.n_samples)
+        return [Call(tokens.dropout, arguments)]
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Drop in training, copy otherwise."""
+        return self._drop(tensors, "in0", "out0")
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Drop the same elements again."""
+        return self._drop(tensors, "out0:grad", "in0:grad")
+
+
+class SwiGLU(Layer):
+    """``swish(in0) * in1``."""
+
+    type_name = "swiglu"
+    n_inputs = 2
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the common shape; backward needs both inputs."""
+        first, second = input_shapes
+        if first != second:
+            raise self.mismatch(
+                f"multiplies inputs of different shapes ({format_shape(first)} and "
+                f"{format_shape(second)}); make them equal",
+                shapes=input_shapes,
+            )
+        n = n_elems(first)
+        return LayerSpec(
+            output_shapes=(first,),
+            input_lifespan=TensorLifespan.FORWARD_DERIV,
+            in_place=(
+                InPlace(Phase.FORWARD, "out0", ("in0", "in1")),
+                InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad", "in0", "in1")),
+                InPlace(Phase.CALC_DERIVATIVE, "in1:grad", ("out0:grad", "in1", "in0")),
+            ),
+            flops=Flops(12 * n, 0, 16 * n),
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Multiply."""
+        arguments = tuple(tensors.vector(role) for role in ("in0", "in1", "out0"))
+        return [Call(tokens.swiglu_forward, arguments)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Make what is wanted of the two derivatives in one pass."""
+        a, b, d_out = (tensors.vector(role) for role in ("in0", "in1", "out0:grad"))
+        first, second = (tensors.is_wanted(f"in{i}:grad") for i in (0, 1))
+        if first and second:
+            results = tensors.vector("in0:grad"), tensors.vector("in1:grad")
+            return [Call(tokens.swiglu_derivatives, (a, b, d_out, *results))]
+        if first:
+            arguments = (a, b, d_out, tensors.vector("in0:grad"))
+            return [Call(tokens.swiglu_gate_derivative, arguments)]
+        rest = (a, d_out, tensors.vector("in1:grad"))
+        return [Call(tokens.swiglu_value_derivative, rest)]
