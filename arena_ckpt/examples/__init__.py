@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import importlib.resources
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from arena_ckpt.data import Dataset, load_digits
-from arena_ckpt.errors import UnknownTypeError
+from arena_ckpt.data import Dataset
+from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
+from arena_ckpt.examples import material, networks
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model import Model
 from arena_ckpt.properties import nearest
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
-
-EXAMPLES: dict[str, str] = {
-    "digits_mlp": (
-        "handwritten digits of 8 × 8 pixels, six hidden layers of 64, gelu, adam and "
-        "three checkpoint blocks; reaches more than 95 % in a second"
-    ),
-    "nine_layer_mlp": (
-        "784-512-256-128-10 with relu, mse and one checkpoint block, on made-up data"
-    ),
-}
-"""What each example is, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,13 +42,120 @@ class Example:
     validation: Dataset | None
 
 
-def load_example(name: str) -> Example:
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How an example is made: its description, the model, and data for the model."""
+
+    description: str
+    build: Callable[..., Model]
+    load: Callable[[Model], material.Split]
+
+
+def _packed(name: str) -> Callable[[], Model]:
+    def build() -> Model:
+        packed = importlib.resources.files("arena_ckpt.examples") / f"{name}.ini"
+        with importlib.resources.as_file(packed) as path:
+            return load_ini(path)
+
+    return build
+
+
+def _pictures(model: Model) -> material.Split:
+    classes = int(model.layers[-2]["unit"])
+    n = 4 * int(model.get_property("batch_size"))
+    return material.noisy_classes(n, _input_elems(model), classes)
+
+
+def _noise(model: Model, *, to_itself: bool = False) -> material.Split:
+    n = 4 * int(model.get_property("batch_size"))
+    return material.noise(n, _input_elems(model), to_itself=to_itself)
+
+
+def _text(model: Model) -> material.Split:
+    return material.python_sources(_input_elems(model))
+
+
+def _input_elems(model: Model) -> int:
+    channel, height, width = model.layers[0]["input_shape"]
+    return int(channel * height * width)
+
+
+_RECIPES: dict[str, _Recipe] = {
+    "digits_mlp": _Recipe(
+        "handwritten digits of 8 × 8 pixels, six hidden layers of 64, gelu, adam and "
+        "three checkpoint blocks; reaches more than 95 % in a second",
+        _packed("digits_mlp"),
+        lambda model: material.digits(),
+    ),
+    "digits_cnn": _Recipe(
+        "the same digits, four convolutions with batch normalization and two "
+        "checkpoint blocks; reaches more than 98 % in some seconds",
+        networks.digits_cnn,
+        lambda model: material.digits(),
+    ),
+    "nine_layer_mlp": _Recipe(
+        "784-512-256-128-10 with relu, mse and one checkpoint block, on made-up data",
+        _packed("nine_layer_mlp"),
+        lambda model: material.noisy_prototypes(),
+    ),
+    "transformer": _Recipe(
+        "attention, normalization, 512-2048-512 with gelu, normalization: repeated, "
+        "each a checkpoint block, on made-up data",
+        networks.transformer,
+        _noise,
+    ),
+    "char_transformer": _Recipe(
+        "a causal transformer that learns to write Python from the sources of the "
+        "standard library, a character at a time",
+        networks.char_transformer,
+        _text,
+    ),
+    "gpt": _Recipe(
+        "the same of six layers of 256 on 128 characters", networks.gpt, _text
+    ),
+    "resnet8": _Recipe(
+        "the residual network of MLPerf Tiny, on made-up pictures of 32 × 32",
+        networks.resnet8,
+        _pictures,
+    ),
+    "resnet18": _Recipe(
+        "a residual network of 18 layers, on made-up pictures of 32 × 32",
+        networks.resnet18,
+        _pictures,
+    ),
+    "mobilenet_v2": _Recipe(
+        "inverted residuals, a third of the paper's width, on made-up pictures of "
+        "96 × 96",
+        networks.mobilenet_v2,
+        _pictures,
+    ),
+    "keyword_gru": _Recipe(
+        "a gated recurrent unit over 49 frames, on made-up keywords",
+        networks.keyword_gru,
+        _pictures,
+    ),
+    "autoencoder": _Recipe(
+        "640 to 8 to 640, the autoencoder of MLPerf Tiny, on made-up data",
+        networks.autoencoder,
+        lambda model: _noise(model, to_itself=True),
+    ),
+}
+
+EXAMPLES: dict[str, str] = {
+    name: recipe.description for name, recipe in _RECIPES.items()
+}
+"""What each example is, by name."""
+
+
+def load_example(name: str, **sizes: Any) -> Example:
     """Make a new model of an example, and load or make its data.
 
     Parameters
     ----------
     name : str
         A key of `EXAMPLES`.
+    **sizes
+        Parameters of the function in `arena_ckpt.examples.networks` that builds it.
 
     Returns
     -------
@@ -69,35 +166,25 @@ def load_example(name: str) -> Example:
     ------
     UnknownTypeError
         No such example; the nearest one is named.
+    InvalidParameterError
+        It has no such size.
     """
-    if name not in EXAMPLES:
+    if name not in _RECIPES:
         raise UnknownTypeError(
             f"unknown example {name!r}{nearest(name, EXAMPLES)}; known are "
             f"{', '.join(EXAMPLES)}",
             type_name=name,
             known=tuple(EXAMPLES),
         )
-    packed = importlib.resources.files("arena_ckpt.examples") / f"{name}.ini"
-    with importlib.resources.as_file(packed) as path:
-        model = load_ini(path)
-    return Example(name, EXAMPLES[name], model, *_DATA[name]())
-
-
-def _digits() -> tuple[Dataset, Dataset | None]:
-    return load_digits().split(0.2, seed=0)
-
-
-def _noisy_prototypes() -> tuple[Dataset, Dataset | None]:
-    """Make 512 samples around a random point for each of 10 classes, one-hot labels."""
-    generator = np.random.default_rng(0)
-    prototypes = generator.random((10, 784), dtype=np.float32)
-    classes = np.arange(512) % 10
-    noise = generator.standard_normal((512, 784), dtype=np.float32)
-    x = prototypes[classes] + np.float32(0.2) * noise
-    return Dataset("noisy prototypes", x, np.eye(10, dtype=np.float32)[classes]), None
-
-
-_DATA: dict[str, Callable[[], tuple[Dataset, Dataset | None]]] = {
-    "digits_mlp": _digits,
-    "nine_layer_mlp": _noisy_prototypes,
-}
+    recipe = _RECIPES[name]
+    try:
+        inspect.signature(recipe.build).bind(**sizes)
+    except TypeError as error:
+        raise InvalidParameterError(
+            f"example {name!r}: {error}; it is built by "
+            f"{name}{inspect.signature(recipe.build)}",
+            type_name=name,
+            sizes=sizes,
+        ) from None
+    model = recipe.build(**sizes)
+    return Example(name, recipe.description, model, *recipe.load(model))

@@ -1,0 +1,95 @@
+"""Data for the examples: real where a machine has some, otherwise made up."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+
+from arena_ckpt.data import Dataset, load_digits
+from arena_ckpt.errors import EmptyDataError
+
+Split = tuple[Dataset, Dataset | None]
+
+VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))
+"""The characters of texts; all others count as a question mark."""
+
+
+def digits() -> Split:
+    """Load the pictures that come with the package."""
+    return load_digits().split(0.2, seed=0)
+
+
+def noisy_prototypes() -> Split:
+    """Make 512 samples around a random point for each of 10 classes, one-hot labels."""
+    generator = np.random.default_rng(0)
+    prototypes = generator.random((10, 784), dtype=np.float32)
+    classes = np.arange(512) % 10
+    noise = generator.standard_normal((512, 784), dtype=np.float32)
+    x = prototypes[classes] + np.float32(0.2) * noise
+    return Dataset("noisy prototypes", x, np.eye(10, dtype=np.float32)[classes]), None
+
+
+def noisy_classes(n: int, elems: int, classes: int) -> Split:
+    """Make samples around a random point for each class, with class numbers."""
+    generator = np.random.default_rng(0)
+    prototypes = generator.standard_normal((classes, elems), dtype=np.float32)
+    numbers = np.arange(n) % classes
+    noise = generator.standard_normal((n, elems), dtype=np.float32)
+    return Dataset("noisy classes", prototypes[numbers] + noise, numbers), None
+
+
+def noise(n: int, elems: int, *, to_itself: bool = False) -> Split:
+    """Make random samples, and random values to learn, or the samples themselves."""
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((2, n, elems), dtype=np.float32)
+    return Dataset("noise", x, x.copy() if to_itself else y), None
+
+
+def python_sources(length: int, most_characters: int = 2_000_000) -> Split:
+    """Cut sources of Python's standard library into windows of `length` characters.
+
+    Parameters
+    ----------
+    length : int
+        Characters of a sample; its label is the same window, one character later.
+    most_characters : int
+        How much is read, file by file in alphabetical order.
+
+    Returns
+    -------
+    Dataset
+        x and y of shape (n, length): places in `VOCABULARY`.
+    Dataset
+        The last twentieth of the windows, which is never trained on.
+
+    Raises
+    ------
+    EmptyDataError
+        This Python has no sources of its library.
+    """
+    folder = Path(sysconfig.get_path("stdlib"))
+    texts, n = [], 0
+    for path in sorted(folder.glob("*.py")):
+        texts.append(path.read_text("utf-8", errors="replace"))
+        n += len(texts[-1])
+        if n >= most_characters:
+            break
+    places = np.full(256, VOCABULARY.index("?"), dtype=np.uint8)
+    for place, character in enumerate(VOCABULARY):
+        places[ord(character)] = place
+    raw = np.frombuffer("".join(texts).encode("latin-1", errors="replace"), np.uint8)
+    ids = places[raw[:most_characters]].astype(np.float32)
+    n_windows = (len(ids) - 1) // length
+    if n_windows < 20:
+        raise EmptyDataError(
+            f"{folder} holds {len(ids):,} characters of Python sources, too few for "
+            f"windows of {length}; this Python came without its library's sources",
+            name=str(folder),
+        )
+    x = ids[: n_windows * length].reshape(n_windows, length)
+    y = ids[1 : n_windows * length + 1].reshape(n_windows, length)
+    cut = n_windows - n_windows // 20
+    whole = Dataset("Python's standard library", x.copy(), y.copy())
+    return whole.take(np.arange(cut)), whole.take(np.arange(cut, n_windows))
