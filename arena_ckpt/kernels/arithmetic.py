@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.kernels.jit import Kernel, Vector, helper, kernel
-from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
+from arena_ckpt.kernels.lanes import LANES, WIDE, total, wide_lanes
 from arena_ckpt.kernels.vector_math import ONE, TWO, ZERO, exp_double, log_double
 
-# -- one pass over whole tensors --------------------------------------------------------
+# -- one pass over whole tensors -------------------------------------------------------
 
 
 @kernel
@@ -93,7 +93,7 @@ def square_root_derivative(y: Vector, dy: Vector, dx: Vector) -> None:
         dx[i] = dy[i] / (TWO * y[i])
 
 
-# -- powers -----------------------------------------------------------------------------
+# -- powers ----------------------------------------------------------------------------
 
 
 _INFINITY = np.float32(np.inf)
@@ -141,6 +141,15 @@ def power(x: Vector, exponent: float, y: Vector) -> None:
     elif exponent == 3.0:
         for i in range(y.size):
             y[i] = x[i] * x[i] * x[i]
+    elif exponent == 0.5:
+        for i in range(y.size):
+            y[i] = math.sqrt(x[i])
+    elif exponent == -0.5:
+        for i in range(y.size):
+            y[i] = ONE / np.float32(math.sqrt(x[i]))
+    elif exponent == -1.0:
+        for i in range(y.size):
+            y[i] = ONE / x[i]
     else:
         of_zero, of_infinity, of_minus_one = _limits(exponent)
         for i in range(y.size):
@@ -160,6 +169,15 @@ def power_derivative(x: Vector, exponent: float, dy: Vector, dx: Vector) -> None
     elif exponent == 3.0:
         for i in range(dx.size):
             dx[i] = dy[i] * (factor * (x[i] * x[i]))
+    elif exponent == 0.5:
+        for i in range(dx.size):
+            dx[i] = dy[i] * (factor / np.float32(math.sqrt(x[i])))
+    elif exponent == -0.5:
+        for i in range(dx.size):
+            dx[i] = dy[i] * (factor / (x[i] * np.float32(math.sqrt(x[i]))))
+    elif exponent == -1.0:
+        for i in range(dx.size):
+            dx[i] = dy[i] * (factor / (x[i] * x[i]))
     else:
         less = exponent - 1.0
         of_zero, of_infinity, of_minus_one = _limits(less)
@@ -168,7 +186,7 @@ def power_derivative(x: Vector, exponent: float, dy: Vector, dx: Vector) -> None
             dx[i] = dy[i] * (factor * p)
 
 
-# -- broadcasting -----------------------------------------------------------------------
+# -- broadcasting ----------------------------------------------------------------------
 
 _BROADCAST = '''
 def broadcast_{name}(
@@ -218,8 +236,17 @@ broadcast_add, broadcast_subtract, broadcast_multiply, broadcast_divide = (
 
 @kernel
 def repeat(
-    x: Vector, factor: float, y: Vector, n0: int, n1: int, n2: int, n3: int,
-    x0: int, x1: int, x2: int, x3: int,
+    x: Vector,
+    factor: float,
+    y: Vector,
+    n0: int,
+    n1: int,
+    n2: int,
+    n3: int,
+    x0: int,
+    x1: int,
+    x2: int,
+    x3: int,
 ) -> None:
     """``y = factor * x``, repeated along the axes where the step of x is 0."""
     times = np.float32(factor)
@@ -239,7 +266,7 @@ def repeat(
                         y_row[j] = value
 
 
-# -- sums -------------------------------------------------------------------------------
+# -- sums ------------------------------------------------------------------------------
 
 _PLAIN, _PRODUCT, _QUOTIENT = 0, 1, 2
 
@@ -254,13 +281,28 @@ def _term(x, z, mode):
 
 
 @helper
+def _add_rows(mode, x, x_step, z, z_step, z_inner, rows, width, lanes):
+    """Add the terms of each of `rows` rows of `width` to the lanes."""
+    for r in range(rows):
+        x_part = x[r * x_step : r * x_step + width]
+        if z_inner != 0:
+            z_part = z[r * z_step : r * z_step + width]
+            for j in range(width):
+                lanes[j] += _term(x_part[j], z_part[j], mode)
+        else:
+            value = z[r * z_step]
+            for j in range(width):
+                lanes[j] += _term(x_part[j], value, mode)
+
+
+@helper
 def _sum(mode, x, z, factor, y, n, y_steps, z_steps):
     """``y = factor * sum(term(x, z))`` over the axes where the step of y is 0.
 
     Of x, all axes are there; of z, all that are summed. The mode is a constant for
     LLVM, so that only its term is left. Sums run in float64 and are rounded once.
     """
-    lanes = double_lanes()
+    lanes = wide_lanes()
     n0, n1, n2, n3 = n
     y0, y1, y2, y3 = y_steps
     z0, z1, z2, z3 = z_steps
@@ -270,49 +312,42 @@ def _sum(mode, x, z, factor, y, n, y_steps, z_steps):
     k1, s1 = (n1, 1) if y1 != 0 else (1, n1)
     k2, s2 = (n2, 1) if y2 != 0 else (1, n2)
     for k in range(k0 * k1 * k2):
-        i0, i1, i2 = k // (k2 * k1), (k // k2) % k1, k % k2
+        i0, i1, i2 = k // (k2 * k1), k // k2 % k1, k % k2
         x_from = i0 * x0 + i1 * x1 + i2 * x2
         y_from = i0 * y0 + i1 * y1 + i2 * y2
         z_from = i0 * z0 + i1 * z1 + i2 * z2
-        if y3 != 0:  # the last axis is kept: many sums side by side
-            for start in range(0, n3, LANES):
-                width = min(LANES, n3 - start)
-                clear(lanes)
-                for s in range(s0 * s1 * s2):
-                    j0, j1, j2 = s // (s2 * s1), (s // s2) % s1, s % s2
-                    at = x_from + j0 * x0 + j1 * x1 + j2 * x2 + start
-                    x_part = x[at : at + width]
-                    at = z_from + j0 * z0 + j1 * z1 + j2 * z2 + start * z3
-                    if z3 != 0:
-                        z_part = z[at : at + width]
-                        for j in range(width):
-                            lanes[j] += _term(x_part[j], z_part[j], mode)
-                    else:
-                        value = z[at]
-                        for j in range(width):
-                            lanes[j] += _term(x_part[j], value, mode)
+        block = WIDE if y3 != 0 else LANES
+        for start in range(0, n3, block):
+            width = min(block, n3 - start)
+            if y3 != 0 or start == 0:
+                for j in range(block):
+                    lanes[j] = 0.0
+            for j0 in range(s0):
+                for j1 in range(s1):
+                    x_rows = x[x_from + j0 * x0 + j1 * x1 + start :]
+                    z_rows = z[z_from + j0 * z0 + j1 * z1 + start * z3 :]
+                    _add_rows(mode, x_rows, x2, z_rows, z2, z3, s2, width, lanes)
+            if y3 != 0:  # kept: many sums side by side
                 y_part = y[y_from + start : y_from + start + width]
                 for j in range(width):
                     y_part[j] = np.float32(factor * lanes[j])
-        else:
-            clear(lanes)
-            for s in range(s0 * s1 * s2):
-                j0, j1, j2 = s // (s2 * s1), (s // s2) % s1, s % s2
-                x_at = x_from + j0 * x0 + j1 * x1 + j2 * x2
-                z_at = z_from + j0 * z0 + j1 * z1 + j2 * z2
-                for start in range(0, n3, LANES):
-                    width = min(LANES, n3 - start)
-                    x_part = x[x_at + start : x_at + start + width]
-                    z_part = z[z_at + start : z_at + start + width]
-                    for j in range(width):
-                        lanes[j] += _term(x_part[j], z_part[j], mode)
+        if y3 == 0:
             y[y_from] = np.float32(factor * total(lanes, n3))
 
 
 @kernel
 def sum_plain(
-    x: Vector, factor: float, y: Vector, n0: int, n1: int, n2: int, n3: int,
-    y0: int, y1: int, y2: int, y3: int,
+    x: Vector,
+    factor: float,
+    y: Vector,
+    n0: int,
+    n1: int,
+    n2: int,
+    n3: int,
+    y0: int,
+    y1: int,
+    y2: int,
+    y3: int,
 ) -> None:
     """``y = factor * sum(x)`` over the axes where the step of y is 0."""
     n, y_steps = (n0, n1, n2, n3), (y0, y1, y2, y3)
@@ -322,8 +357,22 @@ def sum_plain(
 
 @kernel
 def sum_products(
-    x: Vector, z: Vector, factor: float, y: Vector, n0: int, n1: int, n2: int, n3: int,
-    y0: int, y1: int, y2: int, y3: int, z0: int, z1: int, z2: int, z3: int,
+    x: Vector,
+    z: Vector,
+    factor: float,
+    y: Vector,
+    n0: int,
+    n1: int,
+    n2: int,
+    n3: int,
+    y0: int,
+    y1: int,
+    y2: int,
+    y3: int,
+    z0: int,
+    z1: int,
+    z2: int,
+    z3: int,
 ) -> None:
     """``y = factor * sum(x * z)`` over the axes where the step of y is 0."""
     n, y_steps, z_steps = (n0, n1, n2, n3), (y0, y1, y2, y3), (z0, z1, z2, z3)
@@ -332,8 +381,22 @@ def sum_products(
 
 @kernel
 def sum_quotients(
-    x: Vector, z: Vector, factor: float, y: Vector, n0: int, n1: int, n2: int, n3: int,
-    y0: int, y1: int, y2: int, y3: int, z0: int, z1: int, z2: int, z3: int,
+    x: Vector,
+    z: Vector,
+    factor: float,
+    y: Vector,
+    n0: int,
+    n1: int,
+    n2: int,
+    n3: int,
+    y0: int,
+    y1: int,
+    y2: int,
+    y3: int,
+    z0: int,
+    z1: int,
+    z2: int,
+    z3: int,
 ) -> None:
     """``y = factor * sum(x / z)`` over the axes where the step of y is 0."""
     n, y_steps, z_steps = (n0, n1, n2, n3), (y0, y1, y2, y3), (z0, z1, z2, z3)

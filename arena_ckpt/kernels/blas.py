@@ -13,7 +13,7 @@ import llvmlite.binding
 import scipy_openblas32
 from numba import types
 
-from arena_ckpt.kernels.jit import Matrix, helper, kernel
+from arena_ckpt.kernels.jit import Matrix, Vector, helper, kernel
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
@@ -80,3 +80,41 @@ def matmul_transposed_a(a: Matrix, b: Matrix, beta: float, c: Matrix) -> None:
 def matmul_transposed_b(a: Matrix, b: Matrix, c: Matrix) -> None:
     """``c = a @ b.T`` for a (m, k), b (n, k), c (m, n)."""
     _gemm(False, True, a.shape[0], b.shape[0], a.shape[1], a, b, 0.0, c)
+
+
+@kernel
+def matmul_each(
+    a: Vector,
+    b: Vector,
+    c: Vector,
+    n: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    transposed_a: int,
+    transposed_b: int,
+) -> None:
+    """``c = a @ b`` for each of n pairs of matrices, one after another in memory.
+
+    Each a is (rows, inner), b (inner, columns), c (rows, columns); where transposed is
+    not 0, a is stored as (inner, rows), b as (columns, inner).
+    """
+    a_width = rows if transposed_a != 0 else inner
+    b_width = inner if transposed_b != 0 else columns
+    for i in range(n):
+        _sgemm(
+            ROW_MAJOR,
+            TRANSPOSE if transposed_a != 0 else NO_TRANSPOSE,
+            TRANSPOSE if transposed_b != 0 else NO_TRANSPOSE,
+            rows,
+            columns,
+            inner,
+            1.0,
+            a.ctypes.data + 4 * i * rows * inner,
+            a_width,
+            b.ctypes.data + 4 * i * inner * columns,
+            b_width,
+            0.0,
+            c.ctypes.data + 4 * i * rows * columns,
+            columns,
+        )

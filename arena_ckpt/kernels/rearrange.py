@@ -40,9 +40,7 @@ def _transpose_in_registers(
             address = builder.add(start, builder.mul(step, _INT64(row)))
             return builder.inttoptr(address, _FLOATS.as_pointer())
 
-        rows = [
-            builder.load(pointer(x_at, x_bytes, row), align=4) for row in range(8)
-        ]
+        rows = [builder.load(pointer(x_at, x_bytes, row), align=4) for row in range(8)]
         for unit in (1, 2, 4):
             result: list[Any] = [None] * 8
             for row in range(8):
@@ -71,13 +69,24 @@ def _transpose_8_by_8(x, x_from, x_row, y, y_from, y_column):
 
 @kernel
 def copy_rows(
-    x: Vector, y: Vector, n0: int, n1: int, n2: int, width: int,
-    x_from: int, x0: int, x1: int, x2: int,
-    y_from: int, y0: int, y1: int, y2: int,
+    x: Vector,
+    y: Vector,
+    n0: int,
+    n1: int,
+    n2: int,
+    width: int,
+    x_from: int,
+    x0: int,
+    x1: int,
+    x2: int,
+    y_from: int,
+    y0: int,
+    y1: int,
+    y2: int,
 ) -> None:
     """Copy n0 × n1 × n2 rows of `width` elements, which both begin as steps say.
 
-    Row (i, j, k) of x begins at element x_from + i x0 + j x1 + k x2; that of y likewise.
+    Row (i, j, k) of x begins at x_from + i x0 + j x1 + k x2, that of y likewise.
     """
     for i in range(n0):
         for j in range(n1):
@@ -98,7 +107,7 @@ def copy_rows(
 def place_rows(
     x: Vector, y: Vector, rows: int, width: int, start: int, y_width: int
 ) -> None:
-    """Rows of x (rows, width) into those of y (rows, y_width) at `start`; 0 elsewhere."""
+    """Copy rows of `width` to `start` in rows of `y_width`, with 0 around them."""
     for r in range(rows):
         x_row = x[r * width : (r + 1) * width]
         y_row = y[r * y_width : (r + 1) * y_width]
@@ -113,8 +122,18 @@ def place_rows(
 
 @kernel
 def transpose(
-    x: Vector, y: Vector, n0: int, n1: int, rows: int, columns: int,
-    x0: int, x1: int, x_row: int, y0: int, y1: int, y_column: int,
+    x: Vector,
+    y: Vector,
+    n0: int,
+    n1: int,
+    rows: int,
+    columns: int,
+    x0: int,
+    x1: int,
+    x_row: int,
+    y0: int,
+    y1: int,
+    y_column: int,
 ) -> None:
     """Transpose n0 × n1 matrices of rows × columns.
 

@@ -146,7 +146,7 @@ def _shifted_exponent(builder: Any, x: Any) -> Any:
 
 @_typed_intrinsic
 def _exponent(typing_context: Any, x: Any) -> Any:
-    """The n of ``x = m * 2**n``, as a float64."""
+    """Return the n of ``x = m * 2**n``, as a float64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = builder.or_(
@@ -160,7 +160,7 @@ def _exponent(typing_context: Any, x: Any) -> Any:
 
 @_typed_intrinsic
 def _mantissa(typing_context: Any, x: Any) -> Any:
-    """The m of ``x = m * 2**n``, from sqrt(1/2) to sqrt(2)."""
+    """Return the m of ``x = m * 2**n``, from sqrt(1/2) to sqrt(2)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         exponent = builder.sub(_shifted_exponent(builder, args[0]), _INT64(1024))
