@@ -102,19 +102,32 @@ def matmul_each(
     a_width = rows if transposed_a != 0 else inner
     b_width = inner if transposed_b != 0 else columns
     for i in range(n):
-        _sgemm(
-            ROW_MAJOR,
-            TRANSPOSE if transposed_a != 0 else NO_TRANSPOSE,
-            TRANSPOSE if transposed_b != 0 else NO_TRANSPOSE,
-            rows,
-            columns,
-            inner,
-            1.0,
-            a.ctypes.data + 4 * i * rows * inner,
-            a_width,
-            b.ctypes.data + 4 * i * inner * columns,
-            b_width,
-            0.0,
-            c.ctypes.data + 4 * i * rows * columns,
-            columns,
-        )
+        a_at = a.ctypes.data + 4 * i * rows * inner
+        b_at = b.ctypes.data + 4 * i * inner * columns
+        c_at = c.ctypes.data + 4 * i * rows * columns
+        _gemm_at(
+            transposed_a != 0, transposed_b != 0, rows, columns, inner,
+            a_at, a_width, b_at, b_width, c_at, columns,
+        )  # fmt: skip
+
+
+@helper
+def _gemm_at(
+    transpose_a, transpose_b, m, n, k, a_at, a_width, b_at, b_width, c_at, c_width
+):
+    _sgemm(
+        ROW_MAJOR,
+        TRANSPOSE if transpose_a else NO_TRANSPOSE,
+        TRANSPOSE if transpose_b else NO_TRANSPOSE,
+        m,
+        n,
+        k,
+        1.0,
+        a_at,
+        a_width,
+        b_at,
+        b_width,
+        0.0,
+        c_at,
+        c_width,
+    )

@@ -6,15 +6,27 @@ from collections.abc import Sequence
 
 from arena_ckpt.errors import UnknownTypeError
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.arithmetic import Addition
+from arena_ckpt.layers.arithmetic import (
+    Add,
+    Addition,
+    Divide,
+    Multiply,
+    Negative,
+    Power,
+    SquareRoot,
+    Subtract,
+)
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
+    KullbackLeibler,
     MeanSquaredError,
 )
-from arena_ckpt.layers.shape import Flatten, Input, Multiout
+from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
+from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
 from arena_ckpt.properties import nearest, parse_properties, split_strings
 
 LAYER_TYPES: dict[str, type[Layer]] = {
@@ -26,9 +38,26 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Flatten,
         Multiout,
         Addition,
+        Add,
+        Subtract,
+        Multiply,
+        Divide,
+        Power,
+        SquareRoot,
+        Negative,
+        MatMul,
+        ReduceSum,
+        ReduceMean,
+        Concat,
+        Split,
+        Slice,
+        Permute,
+        Reshape,
+        Identity,
         MeanSquaredError,
         CrossEntropySoftmax,
         CrossEntropySigmoid,
+        KullbackLeibler,
     )
 }
 
