@@ -156,6 +156,96 @@ def check_labels(
     return to_finite_float32(array, name).reshape(n_labels, units)
 
 
+def check_row_labels(
+    y: npt.ArrayLike,
+    n_samples: int,
+    n_rows: int,
+    n_classes: int,
+    ignored: int,
+    name: str = "y",
+) -> npt.NDArray[np.float32]:
+    """Return class numbers of the rows of samples as the loss reads them.
+
+    Parameters
+    ----------
+    y : array_like of whole numbers
+        ``(n_samples, n_rows)`` or another shape with `n_rows` for each sample.
+    n_samples : int
+        Samples in x.
+    n_rows, n_classes : int
+        Rows that the model puts out for one sample, and values in a row.
+    ignored : int
+        The label of rows that do not count.
+    name : str
+        What messages call the array.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_samples, n_rows)
+        C-contiguous; `y` itself, or a view of it, where it already is.
+
+    Raises
+    ------
+    DataTypeError
+        Objects, strings, complex numbers, dates; numbers that are not whole.
+    DataShapeError
+        Another number of labels than of samples or rows.
+    EmptyDataError
+        No labels.
+    NonFiniteDataError
+        NaN or infinity.
+    LabelRangeError
+        A number outside ``[0, n_classes)`` that is not `ignored`.
+    """
+    array = to_numbers(y, name)
+    _require_samples(array, name)
+    n_labels, tail = array.shape[0], array.shape[1:]
+    if n_labels != n_samples or math.prod(tail) != n_rows:
+        raise DataShapeError(
+            f"{name} has the shape {array.shape}; expected ({n_samples}, {n_rows}), a "
+            f"class number (0 to {n_classes - 1}, or {ignored} for a row that does not "
+            f"count) for each of the {n_rows} rows of a sample"
+            + ("; one-hot labels need per_token=false" if n_classes in tail else ""),
+            name=name,
+            expected=(n_samples, n_rows),
+            found=array.shape,
+        )
+    array = array.reshape(n_labels, n_rows)
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            raise _non_finite(array, finite, name)
+        fractional = np.trunc(array) != array
+        if fractional.any():
+            sample, row = (int(i) for i in np.argwhere(fractional)[0])
+            raise DataTypeError(
+                f"{name}[{sample}, {row}] is {array[sample, row]}; class numbers are "
+                f"whole (0 to {n_classes - 1})",
+                name=name,
+                dtype=str(array.dtype),
+                index=(sample, row),
+                value=float(array[sample, row]),
+            )
+    if array.dtype.kind != "b":
+        outside = ((array < 0) | (array >= n_classes)) & (array != ignored)
+        if outside.any():
+            sample, row = (int(i) for i in np.argwhere(outside)[0])
+            value, count = int(array[sample, row]), int(np.count_nonzero(outside))
+            raise LabelRangeError(
+                f"the label of sample {sample}, row {row} ({name}[{sample}, {row}]) is "
+                f"{value}, but the model has {n_classes} classes (0 to "
+                f"{n_classes - 1}) and rows to ignore are labelled {ignored}; "
+                f"{count:,} labels are outside: renumber them, give the last layer "
+                "more units or set ignore_label",
+                name=name,
+                index=(sample, row),
+                value=value,
+                units=n_classes,
+                count=count,
+            )
+    return np.require(array, np.float32, ["C", "A"])
+
+
 def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     """Return `values` as an array of bools, integers or floats.
 

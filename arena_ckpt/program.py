@@ -101,6 +101,7 @@ class _Binding:
     def __init__(
         self,
         views: TensorViews,
+        node: Node,
         execution: Execution,
         *,
         mode: Mode,
@@ -112,6 +113,8 @@ class _Binding:
         self.training = mode is not Mode.PREDICT
         self.updates_state = mode is Mode.TRAIN
         self.n_samples = n_samples
+        self.input_shapes = node.input_shapes
+        self.output_shapes = node.spec.output_shapes
         self.accumulate = accumulate
         self.random_key = random_key
         self.scale: Doubles = control[Control.SCALE : Control.SCALE + 1]
@@ -223,6 +226,7 @@ class Program:
         node = self._graph.node(execution.layer)
         tensors = _Binding(
             self._views,
+            node,
             execution,
             mode=self._mode,
             n_samples=self._n_samples,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.checks import check_labels, check_samples
+from arena_ckpt.checks import check_labels, check_row_labels, check_samples
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
@@ -36,11 +36,17 @@ class Samples:
     labels : float32 array (n, elements), int64 array (n,) of class numbers, or None
     n_classes : int or None
         Where labels are classes: how many.
+    ignored_label : int or None
+        Where `labels` are class numbers of rows: of those that do not count.
+    n_counted : int64 array (n,) or None
+        How many rows of each sample count, where not all do.
     """
 
     inputs: dict[str, npt.NDArray[np.float32]]
     labels: npt.NDArray[Any] | None
     n_classes: int | None
+    ignored_label: int | None = None
+    n_counted: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def check(
@@ -92,6 +98,12 @@ class Samples:
         n_samples = next(iter(counts.values()))
         units = math.prod(output_shape)
         labels = None
+        ignored = loss.ignored_label
+        if y is not None and ignored is not None:
+            n_rows, width = math.prod(output_shape[:2]), output_shape[2]
+            of_rows = check_row_labels(y, n_samples, n_rows, width, ignored)
+            n_counted = np.count_nonzero(of_rows != ignored, axis=1)
+            return cls(checked, of_rows, width, ignored, n_counted)
         if y is not None:
             labels = y
             sparse = loss.takes_class_numbers and output_shape[:2] == (1, 1)
@@ -112,6 +124,12 @@ class Samples:
         """How many."""
         return len(next(iter(self.inputs.values())))
 
+    def n_terms(self, rows: Rows = None) -> int:
+        """Return how much a mean over samples `rows` is over: them, or their rows."""
+        if self.n_counted is not None:
+            return int((self.n_counted if rows is None else self.n_counted[rows]).sum())
+        return self.n_samples if rows is None else len(rows)
+
     @property
     def metric_name(self) -> str:
         """Accuracy for classes, mean absolute error for values."""
@@ -120,8 +138,11 @@ class Samples:
     def metric_sum(
         self, prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32]
     ) -> float:
-        """Return the metric of a batch, summed over its samples."""
+        """Return the metric of a batch, summed over its samples or rows that count."""
         n = len(prediction)
+        if self.n_counted is not None:
+            hits = prediction.argmax(axis=-1).reshape(n, -1) == label
+            return float(np.count_nonzero(hits & (label != self.ignored_label)))
         guess, truth = prediction.reshape(n, -1), label.reshape(n, -1)
         if not self.n_classes:
             return float(np.abs(guess - truth).mean(axis=1, dtype=np.float64).sum())

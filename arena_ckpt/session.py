@@ -252,7 +252,8 @@ class Session:
         gradients: dict[str, FloatArray] | None,
     ) -> float:
         n_total = samples.n_samples if rows is None else len(rows)
-        scale = self.loss_layer.sample_scale(self.output_shape, n_total)
+        n_terms = samples.n_terms(rows)
+        scale = self.loss_layer.term_scale(self.output_shape, n_terms)
         if gradients is None:
             self._set_hyperparameters()
         self._begin(scale)
@@ -419,14 +420,15 @@ class Session:
     def evaluate(self, samples: Samples) -> Evaluation:
         """Return loss and metric over all samples; changes no weight."""
         assert samples.labels is not None
-        scale = self.loss_layer.sample_scale(self.output_shape, samples.n_samples)
+        n_terms = samples.n_terms()
+        scale = self.loss_layer.term_scale(self.output_shape, n_terms)
         total = 0.0
         for _, one in self._forward(samples, scale):
             total += samples.metric_sum(self._prediction(one), one.label)
         return Evaluation(
             float(self._control[Control.LOSS]),
             samples.metric_name,
-            total / samples.n_samples,
+            total / n_terms if n_terms else 0.0,
             samples.n_samples,
         )
 

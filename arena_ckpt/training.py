@@ -25,7 +25,8 @@ class EpochRecord:
     epoch : int
         From 1.
     loss : float
-        The mean over the samples, each counted as its batch was trained.
+        The mean over the samples (with class numbers for rows, over the rows that
+        count), each counted as its batch was trained.
     validation : Evaluation or None
     learning_rate : float
         Of the last iteration.
@@ -85,12 +86,12 @@ def train(
                 rows = order[start : start + batch_size]
                 rate = session.learning_rate
                 loss = session.iterate(samples, rows)
-                loss_sum += loss * len(rows)
+                loss_sum += loss * samples.n_terms(rows)
                 n_iterations += 1
                 update(n_iterations, total, f"epoch {epoch}, loss {loss:.4f}")
             record = EpochRecord(
                 epoch,
-                loss_sum / samples.n_samples,
+                loss_sum / max(samples.n_terms(), 1),
                 None if validation is None else session.evaluate(validation),
                 rate,
                 time.perf_counter() - started,

@@ -268,7 +268,7 @@ def resnet8(**sizes: Any) -> Model:
 
 
 def resnet18(**sizes: Any) -> Model:
-    """Return the `resnet` of 18 layers: four stages of two blocks, up to 512 filters."""
+    """Return the `resnet` of 18 layers: stages of two blocks, to 512 filters."""
     return resnet(((64, 2), (128, 2), (256, 2), (512, 2)), **sizes)
 
 

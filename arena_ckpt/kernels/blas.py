@@ -14,7 +14,7 @@ import numpy as np
 import scipy_openblas32
 from numba import types
 
-from arena_ckpt.kernels.jit import Matrix, helper, kernel, routine
+from arena_ckpt.kernels.jit import Matrix, Vector, helper, kernel, routine
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
@@ -114,3 +114,32 @@ def gemm_at(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, l
         c,
         ldc,
     )
+
+
+@kernel
+def matmul_each(
+    a: Vector,
+    b: Vector,
+    c: Vector,
+    n: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    transposed_a: int,
+    transposed_b: int,
+) -> None:
+    """``c = a @ b`` for each of n pairs of matrices, one after another in memory.
+
+    Each a is (rows, inner), b (inner, columns), c (rows, columns); where transposed is
+    not 0, a is stored as (inner, rows), b as (columns, inner).
+    """
+    a_width = rows if transposed_a != 0 else inner
+    b_width = inner if transposed_b != 0 else columns
+    for i in range(n):
+        a_at = address_of(a, i * rows * inner)
+        b_at = address_of(b, i * inner * columns)
+        c_at = address_of(c, i * rows * columns)
+        gemm_at(
+            transposed_a != 0, transposed_b != 0, rows, columns, inner, 1.0,
+            a_at, a_width, b_at, b_width, 0.0, c_at, columns,
+        )  # fmt: skip

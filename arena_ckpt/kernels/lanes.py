@@ -17,15 +17,17 @@ from numba.extending import intrinsic, overload
 from arena_ckpt.kernels.jit import helper
 
 LANES = 32
+WIDE = 256
+"""Sums side by side: a KiB of each row is read at a time."""
 
 
-def _on_stack(numba_type: Any, llvm_type: Any) -> Any:
+def _on_stack(numba_type: Any, llvm_type: Any, length: int = LANES) -> Any:
     typed_intrinsic: Any = intrinsic  # typed in some Numba releases, not in others
 
     @typed_intrinsic
     def on_stack(typing_context: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm_type, LANES))
+            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm_type, length))
             memory.align = 64
             return builder.bitcast(memory, llvm_type.as_pointer())
 
@@ -36,6 +38,7 @@ def _on_stack(numba_type: Any, llvm_type: Any) -> Any:
 
 _floats_on_stack = _on_stack(types.float32, ir.FloatType())
 _doubles_on_stack = _on_stack(types.float64, ir.DoubleType())
+_wide_on_stack = _on_stack(types.float64, ir.DoubleType(), WIDE)
 
 
 def float_lanes() -> Any:
@@ -48,6 +51,11 @@ def double_lanes() -> Any:
     return np.empty(LANES)
 
 
+def wide_lanes() -> Any:
+    """Array of `WIDE` float64 on the stack, not initialized."""
+    return np.empty(WIDE)
+
+
 @overload(float_lanes, inline="always")
 def _compiled_float_lanes() -> Any:
     return lambda: carray(_floats_on_stack(), LANES)
@@ -56,6 +64,11 @@ def _compiled_float_lanes() -> Any:
 @overload(double_lanes, inline="always")
 def _compiled_double_lanes() -> Any:
     return lambda: carray(_doubles_on_stack(), LANES)
+
+
+@overload(wide_lanes, inline="always")
+def _compiled_wide_lanes() -> Any:
+    return lambda: carray(_wide_on_stack(), WIDE)
 
 
 @helper

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
-from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
-from arena_ckpt.kernels.vector_math import ONE, ZERO, exp, log1p
+from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, float_lanes, total
+from arena_ckpt.kernels.vector_math import ONE, ZERO, exp, log1p, log_double
 
 
 @helper
@@ -153,3 +153,108 @@ def cross_sigmoid_derivative(
     factor = np.float32(scale[0])
     for i in range(dx.size):
         dx[i] = factor * (probabilities[i] - label[i])
+
+
+@kernel
+def kld_loss(q: Vector, p: Vector, scale: Doubles, loss: Doubles) -> None:
+    """``loss[0] += scale[0] * sum(p * log(p / q))``; where p is 0, so is the term.
+
+    NaN where p is above 0 and q is not.
+    """
+    lanes = double_lanes()
+    clear(lanes)
+    for start in range(0, p.size, LANES):
+        p_part = p[start : start + LANES]
+        q_part = q[start : start + LANES]
+        for j in range(p_part.size):
+            truth, guess = np.float64(p_part[j]), np.float64(q_part[j])
+            ratio = 1.0 if truth == 0.0 else truth / guess
+            lanes[j] += truth * log_double(ratio)
+    loss[0] += scale[0] * total(lanes, p.size)
+
+
+@kernel
+def kld_derivative(q: Vector, p: Vector, scale: Doubles, dq: Vector) -> None:
+    """``dq = -scale[0] * p / q``, 0 where p is; dq may be q."""
+    factor = np.float32(-scale[0])
+    for i in range(dq.size):
+        dq[i] = factor * (ZERO if p[i] == ZERO else p[i] / q[i])
+
+
+@helper
+def _column(label, n):
+    """Return the class number that `label` is, or -1 if it is none of n classes."""
+    return np.int64(label) if ZERO <= label < np.float32(n) else -1
+
+
+@kernel
+def class_softmax_loss(
+    logits: Matrix,
+    label: Vector,
+    ignored: float,
+    probabilities: Matrix,
+    scale: Doubles,
+    loss: Doubles,
+) -> None:
+    """Cross entropy of softmax(logits) with one class number a row.
+
+    ``loss[0] += scale[0] * sum(logsumexp(row) - row[label])`` over the rows whose label
+    is not `ignored`; keeps the probabilities of all rows, which may be logits.
+    """
+    lanes, most_so_far = double_lanes(), float_lanes()
+    skipped = np.float32(ignored)
+    n = logits.shape[1]
+    total_loss = 0.0
+    for r in range(logits.shape[0] if n > 0 else 0):
+        x_row, p_row = logits[r], probabilities[r]
+        most = _most_of(x_row, most_so_far)
+        column = -1 if label[r] == skipped else _column(label[r], n)
+        chosen = x_row[max(column, 0)]
+        for c in range(n):
+            p_row[c] = exp(x_row[c] - most)
+        sum_of_row = _sum(p_row, lanes)
+        if column >= 0:
+            total_loss += np.float64(most) - np.float64(chosen) + math.log(sum_of_row)
+        inverse = np.float32(1.0 / sum_of_row)
+        for c in range(n):
+            p_row[c] *= inverse
+    loss[0] += scale[0] * total_loss
+
+
+@kernel
+def class_softmax_derivative(
+    probabilities: Matrix, label: Vector, ignored: float, scale: Doubles, dx: Matrix
+) -> None:
+    """``dx = scale[0] * (probabilities - one_hot(label))``, 0 in rows to be ignored.
+
+    dx may be probabilities.
+    """
+    factor, skipped = np.float32(scale[0]), np.float32(ignored)
+    n = dx.shape[1]
+    for r in range(dx.shape[0]):
+        column = -1 if label[r] == skipped else _column(label[r], n)
+        p_row, dx_row = probabilities[r], dx[r]
+        if column < 0:
+            for c in range(n):
+                dx_row[c] = ZERO
+        else:
+            for c in range(n):
+                dx_row[c] = factor * p_row[c]
+            dx_row[column] -= factor
+
+
+@helper
+def _most_of(row, lanes):
+    """Return the greatest element; any number if one is NaN."""
+    first = row[:LANES]
+    for j in range(first.size):
+        lanes[j] = first[j]
+    for start in range(LANES, row.size, LANES):
+        part = row[start : start + LANES]
+        for j in range(part.size):
+            most = part[j] if part[j] > lanes[j] else lanes[j]
+            lanes[j] = most + ZERO  # else a slow masked store, see _most
+    most = lanes[0]
+    for j in range(1, first.size):
+        most = lanes[j] if lanes[j] > most else most
+    return most

@@ -129,3 +129,85 @@ def normal_cdf(x, density):
     q = t * (_Q0 + t * (_Q1 + t * (_Q2 + t * q)))
     tail = density * q
     return tail if x < ZERO else ONE - tail
+
+
+# -- float64, where float32 would lose digits ------------------------------------------
+
+_SPLIT = 0x3FE6A09E667F3BCD  # bits of sqrt(1/2): mantissas lie from there to sqrt(2)
+_EXPONENT_BIAS = 1024 << 52
+_INT64 = ir.IntType(64)
+
+
+def _shifted_exponent(builder: Any, x: Any) -> Any:
+    """Exponent of x + 1024, an integer of few bits (AVX2 shifts only unsigned)."""
+    bits = builder.bitcast(x, _INT64)
+    return builder.lshr(builder.add(bits, _INT64(_EXPONENT_BIAS - _SPLIT)), _INT64(52))
+
+
+@_typed_intrinsic
+def _exponent(typing_context: Any, x: Any) -> Any:
+    """Return the n of ``x = m * 2**n``, as a float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.or_(
+            _shifted_exponent(builder, args[0]), _INT64(0x4330000000000000)
+        )
+        number = builder.bitcast(bits, ir.DoubleType())  # 2**52 + n + 1024
+        return builder.fsub(number, ir.DoubleType()(2.0**52 + 1024))
+
+    return types.float64(types.float64), codegen
+
+
+@_typed_intrinsic
+def _mantissa(typing_context: Any, x: Any) -> Any:
+    """Return the m of ``x = m * 2**n``, from sqrt(1/2) to sqrt(2)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        exponent = builder.sub(_shifted_exponent(builder, args[0]), _INT64(1024))
+        bits = builder.bitcast(args[0], _INT64)
+        bits = builder.sub(bits, builder.shl(exponent, _INT64(52)))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.float64), codegen
+
+
+@_typed_intrinsic
+def _double_power_of_two(typing_context: Any, rounded: Any) -> Any:
+    """``2**n`` for ``rounded = n + 1.5 * 2**52``, -1022 <= n <= 1023."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.shl(builder.bitcast(args[0], _INT64), _INT64(52))
+        bits = builder.add(bits, _INT64(0x3FF0000000000000))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(types.float64), codegen
+
+
+_NAN = float("nan")
+_INFINITY = float("inf")
+_LN2 = 0.6931471805599453
+_DOUBLE_ROUNDER = 6755399441055744.0  # 1.5 * 2**52
+
+
+@helper
+def log_double(x):
+    """``log(x)`` of a normal float64, error 1e-11; NaN unless 0 < x < inf."""
+    m = _mantissa(x)
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    # atanh(s) = s + s**3 / 3 + s**5 / 5 + …, |s| <= 0.172
+    p = q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15)))))
+    p = 2.0 * (s + s * (q * (1 / 3 + q * (1 / 5 + p))))
+    value = _exponent(x) * _LN2 + p
+    value = value if x > 0.0 else _NAN
+    return value if x < _INFINITY else _NAN
+
+
+@helper
+def exp_double(x):
+    """``e**x``, relative error 2e-9, for |x| <= 700."""
+    rounded = x * (1.0 / _LN2) + _DOUBLE_ROUNDER
+    r = x - (rounded - _DOUBLE_ROUNDER) * _LN2
+    p = 1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * (1 / 40320)))
+    p = 1.0 + r * (1.0 + r * (0.5 + r * (1 / 6 + r * (1 / 24 + r * p))))
+    return p * _double_power_of_two(rounded)

@@ -7,13 +7,24 @@ from typing import TypeVar
 
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.arithmetic import Addition
+from arena_ckpt.layers.arithmetic import (
+    Add,
+    Addition,
+    Divide,
+    Multiply,
+    Negative,
+    Power,
+    SquareRoot,
+    Subtract,
+)
 from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
+    KullbackLeibler,
     MeanSquaredError,
 )
 from arena_ckpt.layers.normalization import (
@@ -21,7 +32,8 @@ from arena_ckpt.layers.normalization import (
     LayerNormalization,
     RMSNorm,
 )
-from arena_ckpt.layers.shape import Flatten, Input, Multiout
+from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
+from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
 from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
 from arena_ckpt.properties import nearest, parse_properties, split_strings
 
@@ -33,20 +45,37 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Input,
         FullyConnected,
         Activation,
-        Flatten,
-        Multiout,
-        Addition,
         MultiHeadAttention,
+        Add,
+        Addition,
+        Divide,
+        Multiply,
+        Negative,
+        Power,
+        SquareRoot,
+        Subtract,
+        MatMul,
+        ReduceMean,
+        ReduceSum,
+        CrossEntropySigmoid,
+        CrossEntropySoftmax,
+        KullbackLeibler,
+        MeanSquaredError,
+        BatchNormalization,
         LayerNormalization,
         RMSNorm,
-        BatchNormalization,
+        Dropout,
         Embedding,
         PositionalEncoding,
-        Dropout,
         SwiGLU,
-        MeanSquaredError,
-        CrossEntropySoftmax,
-        CrossEntropySigmoid,
+        Concat,
+        Permute,
+        Slice,
+        Split,
+        Flatten,
+        Identity,
+        Multiout,
+        Reshape,
     )
 }
 

@@ -1,19 +1,33 @@
-"""Element-by-element arithmetic between tensors."""
+"""Element-by-element arithmetic between tensors, and of one.
+
+Sizes of 1 are repeated along an axis where the other operand has more, as in NumPy; the
+derivative of what was repeated is summed.
+"""
 
 from __future__ import annotations
 
-from arena_ckpt.kernels import elementwise
+from typing import ClassVar
+
+from arena_ckpt.kernels import arithmetic, elementwise
+from arena_ckpt.kernels.jit import Kernel
 from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
     Binding,
     Call,
+    Flops,
     InPlace,
     Layer,
     LayerSpec,
     Shape,
     format_shape,
+    n_elems,
 )
 from arena_ckpt.layers.shape import copy_unless_same
-from arena_ckpt.lifespan import Phase
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.properties import REAL, Property
+
+_FORWARD, _DERIVATIVE = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+_BOTH = TensorLifespan.FORWARD_DERIV
 
 
 class Addition(Layer):
@@ -25,19 +39,16 @@ class Addition(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the common shape; every derivative is a view of the output's."""
         if len(set(input_shapes)) > 1:
-            shapes = ", ".join(
-                f"{name} {format_shape(shape)}"
-                for name, shape in zip(
-                    self["input_layers"] or (), input_shapes, strict=False
-                )
-            )
             raise self.mismatch(
-                f"adds inputs of different shapes ({shapes}); make them equal",
+                "adds inputs of different shapes "
+                f"({named_shapes(self, input_shapes)}); make them equal",
                 shapes=input_shapes,
             )
         roles = tuple(f"in{i}" for i in range(len(input_shapes)))
         return LayerSpec(
             output_shapes=input_shapes[:1],
+            flops=Flops(forward=(len(roles) - 1) * n_elems(input_shapes[0])),
+            is_cheap=True,
             in_place=(
                 InPlace(Phase.FORWARD, "out0", roles[:2], is_view=len(roles) == 1),
                 *(
@@ -77,3 +88,370 @@ class Addition(Layer):
             if tensors.is_wanted(f"in{i}:grad")
             for call in copy_unless_same(tensors, "out0:grad", f"in{i}:grad")
         ]
+
+
+class Binary(Layer):
+    """An operation on two inputs, either of which may be repeated along axes.
+
+    Attributes
+    ----------
+    kernels : tuple of Kernel
+        Forward: of two whole operands, and with repetition.
+    saves : tuple of TensorLifespan
+        When the inputs and, third, the output are read.
+    """
+
+    n_inputs = 2
+    kernels: ClassVar[tuple[Kernel, Kernel]]
+    saves: ClassVar[tuple[TensorLifespan, TensorLifespan, TensorLifespan]]
+    derivative_flops: ClassVar[int]
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the larger size along each axis, where one is 1 or both are equal."""
+        first, second = input_shapes
+        out = (
+            max(first[0], second[0]),
+            max(first[1], second[1]),
+            max(first[2], second[2]),
+        )
+        for axis, sizes in enumerate(zip(first, second, strict=True)):
+            if 1 not in sizes and sizes[0] != sizes[1]:
+                raise self.mismatch(
+                    f"has inputs of shapes {named_shapes(self, input_shapes)}, whose "
+                    f"{AXES[axis]}s are {sizes[0]} and {sizes[1]}; make them equal, or "
+                    "one of them 1",
+                    shapes=input_shapes,
+                )
+        whole = tuple(index for index in (0, 1) if input_shapes[index] == out)
+        n = n_elems(out)
+        return LayerSpec(
+            output_shapes=(out,),
+            input_lifespan=self.saves[:2],
+            output_lifespan=self.saves[2],
+            in_place=(
+                InPlace(Phase.FORWARD, "out0", tuple(f"in{i}" for i in whole)),
+                *self.derivatives_in_place(whole),
+            ),
+            flops=Flops(forward=n, calc_derivative=self.derivative_flops * n),
+            is_cheap=True,
+        )
+
+    def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
+        """Return what derivatives of the inputs that are not repeated overwrite.
+
+        A derivative that is summed is made first, one that overwrites its operands
+        last; those of two whole inputs are made together, element by element.
+        """
+        saved = [f"in{i}" for i in whole if self.saves[i] & _DERIVATIVE]
+        saved += ["out0"] if self.saves[2] & _DERIVATIVE else []
+        return tuple(
+            InPlace(Phase.CALC_DERIVATIVE, f"in{i}:grad", ("out0:grad", *saved))
+            for i in whole
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Apply the operation."""
+        a, b, y = (tensors.vector(role) for role in ("in0", "in1", "out0"))
+        if a.size == b.size == y.size:
+            return [Call(self.kernels[0], (a, b, y))]
+        return [self.repeating(tensors, a, b, y)]
+
+    def repeating(self, tensors: Binding, a: object, b: object, y: object) -> Call:
+        """Return the forward operation with repetition, between other arrays."""
+        sizes, (a_steps, b_steps) = fold_axes(
+            tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
+        )
+        return Call(self.kernels[1], (a, b, y, *sizes, *a_steps, *b_steps))
+
+    def is_whole(self, tensors: Binding, index: int) -> bool:
+        """Tell whether an input is not repeated."""
+        return tensors.input_shapes[index] == tensors.output_shapes[0]
+
+    def sum_of(self, tensors: Binding, index: int, factor: float) -> Call:
+        """Return the sum of the derivative over the axes that an input is repeated."""
+        sizes, (steps,) = fold_axes(
+            tensors.n_samples, tensors.output_shapes[0], tensors.input_shapes[index]
+        )
+        dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
+        return Call(arithmetic.sum_plain, (dy, factor, dx, *sizes, *steps))
+
+    def sum_with(
+        self, kernel: Kernel, tensors: Binding, index: int, role: str, factor: float
+    ) -> Call:
+        """Return the same sum of products or quotients with another tensor."""
+        whole = tensors.output_shapes[0]
+        shape = whole if role == "out0" else tensors.input_shapes[int(role[2:])]
+        sizes, (dx_steps, z_steps) = fold_axes(
+            tensors.n_samples, whole, tensors.input_shapes[index], shape
+        )
+        dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
+        arguments = (dy, tensors.vector(role), factor, dx, *sizes, *dx_steps, *z_steps)
+        return Call(kernel, arguments)
+
+
+class Add(Binary):
+    """``out0 = in0 + in1``."""
+
+    type_name = "add"
+    kernels = (elementwise.add, arithmetic.broadcast_add)
+    saves = (_FORWARD, _FORWARD, TensorLifespan.UNMANAGED)
+    derivative_flops = 0
+
+    def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
+        """Return views: the derivative of what is not repeated is that of the sum."""
+        return tuple(
+            InPlace(Phase.CALC_DERIVATIVE, f"in{i}:grad", ("out0:grad",), is_view=True)
+            for i in whole
+        )
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Hand the derivative on, or its sum."""
+        calls = []
+        for i in (0, 1):
+            if not tensors.is_wanted(f"in{i}:grad"):
+                continue
+            if self.is_whole(tensors, i):
+                calls += copy_unless_same(tensors, "out0:grad", f"in{i}:grad")
+            else:
+                calls.append(self.sum_of(tensors, i, 1.0))
+        return calls
+
+
+class Subtract(Binary):
+    """``out0 = in0 - in1``."""
+
+    type_name = "subtract"
+    kernels = (arithmetic.subtract, arithmetic.broadcast_subtract)
+    saves = (_FORWARD, _FORWARD, TensorLifespan.UNMANAGED)
+    derivative_flops = 1
+
+    def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
+        """Return a view for the first input, or else overwriting for the second.
+
+        Not both: what is overwritten cannot be viewed as it was.
+        """
+        phase = Phase.CALC_DERIVATIVE
+        if 0 in whole:
+            return (InPlace(phase, "in0:grad", ("out0:grad",), is_view=True),)
+        return tuple(InPlace(phase, f"in{i}:grad", ("out0:grad",)) for i in whole)
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Hand the derivative on, or its sum; negative to the second input."""
+        calls = []
+        if tensors.is_wanted("in0:grad"):
+            if self.is_whole(tensors, 0):
+                calls += copy_unless_same(tensors, "out0:grad", "in0:grad")
+            else:
+                calls.append(self.sum_of(tensors, 0, 1.0))
+        if tensors.is_wanted("in1:grad"):
+            if self.is_whole(tensors, 1):
+                dy, db = tensors.vector("out0:grad"), tensors.vector("in1:grad")
+                calls.append(Call(arithmetic.negative, (dy, db)))
+            else:
+                calls.append(self.sum_of(tensors, 1, -1.0))
+        return calls
+
+
+class Multiply(Binary):
+    """``out0 = in0 · in1``, element by element."""
+
+    type_name = "multiply"
+    kernels = (arithmetic.multiply, arithmetic.broadcast_multiply)
+    saves = (_BOTH, _BOTH, TensorLifespan.UNMANAGED)
+    derivative_flops = 2
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Multiply the derivative with the other input."""
+        dy = tensors.vector("out0:grad")
+        wanted = [i for i in (0, 1) if tensors.is_wanted(f"in{i}:grad")]
+        whole = [i for i in wanted if self.is_whole(tensors, i)]
+        if len(whole) == 2:
+            roles = ("in0", "in1", "out0:grad", "in0:grad", "in1:grad")
+            arrays = tuple(tensors.vector(role) for role in roles)
+            return [Call(arithmetic.multiply_derivatives, arrays)]
+        calls = [
+            self.sum_with(arithmetic.sum_products, tensors, i, f"in{1 - i}", 1.0)
+            for i in wanted
+            if i not in whole
+        ]
+        for i in whole:
+            other, dx = tensors.vector(f"in{1 - i}"), tensors.vector(f"in{i}:grad")
+            if other.size == dy.size:
+                calls.append(Call(arithmetic.multiply, (dy, other, dx)))
+            elif i == 0:
+                calls.append(self.repeating(tensors, dy, other, dx))
+            else:
+                calls.append(self.repeating(tensors, other, dy, dx))
+        return calls
+
+
+class Divide(Binary):
+    """``out0 = in0 / in1``, element by element."""
+
+    type_name = "divide"
+    kernels = (arithmetic.divide, arithmetic.broadcast_divide)
+    saves = (_FORWARD, _BOTH, _DERIVATIVE)
+    derivative_flops = 3
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """``out0:grad / in1`` and ``-out0:grad / in1 · out0``."""
+        dy, b, y = (tensors.vector(role) for role in ("out0:grad", "in1", "out0"))
+        wanted = [i for i in (0, 1) if tensors.is_wanted(f"in{i}:grad")]
+        whole = [i for i in wanted if self.is_whole(tensors, i)]
+        grads = {i: tensors.vector(f"in{i}:grad") for i in wanted}
+        if len(whole) == 2:
+            arguments = (b, y, dy, grads[0], grads[1])
+            return [Call(arithmetic.divide_derivatives, arguments)]
+        calls = []
+        if 1 in wanted and 1 not in whole:
+            calls += [
+                self.sum_with(arithmetic.sum_products, tensors, 1, "out0", -1.0),
+                Call(arithmetic.divide, (grads[1], b, grads[1])),
+            ]
+        if 0 in wanted and 0 not in whole:
+            kernel = arithmetic.sum_quotients
+            calls.append(self.sum_with(kernel, tensors, 0, "in1", 1.0))
+        if 0 in whole and b.size == dy.size:
+            calls.append(Call(arithmetic.divide, (dy, b, grads[0])))
+        elif 0 in whole:
+            calls.append(self.repeating(tensors, dy, b, grads[0]))
+        if 1 in whole:
+            calls.append(Call(arithmetic.divisor_derivative, (b, y, dy, grads[1])))
+        return calls
+
+
+class Power(Layer):
+    """``out0 = in0 ** exponent``."""
+
+    type_name = "pow"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("exponent", REAL, 1.0, "the power that every element is raised to"),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input, which backward needs."""
+        return _elementwise(input_shapes, saves="in0", forward=10, derivative=12)
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Raise every element."""
+        x, y = tensors.vector("in0"), tensors.vector("out0")
+        return [Call(arithmetic.power, (x, self["exponent"], y))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """``out0:grad · exponent · in0 ** (exponent - 1)``."""
+        x, dy = tensors.vector("in0"), tensors.vector("out0:grad")
+        arguments = (x, self["exponent"], dy, tensors.vector("in0:grad"))
+        return [Call(arithmetic.power_derivative, arguments)]
+
+
+class SquareRoot(Layer):
+    """``out0 = √in0``."""
+
+    type_name = "sqrt"
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input; backward needs the output."""
+        return _elementwise(input_shapes, saves="out0", forward=1, derivative=2)
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Take the root of every element."""
+        arguments = (tensors.vector("in0"), tensors.vector("out0"))
+        return [Call(arithmetic.square_root, arguments)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """``out0:grad / (2 · out0)``."""
+        roles = ("out0", "out0:grad", "in0:grad")
+        arguments = tuple(tensors.vector(role) for role in roles)
+        return [Call(arithmetic.square_root_derivative, arguments)]
+
+
+class Negative(Layer):
+    """``out0 = -in0``."""
+
+    type_name = "negative"
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input; backward needs nothing."""
+        return _elementwise(input_shapes, saves="", forward=1, derivative=1)
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Change every sign."""
+        arguments = (tensors.vector("in0"), tensors.vector("out0"))
+        return [Call(arithmetic.negative, arguments)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Change every sign."""
+        arguments = (tensors.vector("out0:grad"), tensors.vector("in0:grad"))
+        return [Call(arithmetic.negative, arguments)]
+
+
+def _elementwise(
+    input_shapes: tuple[Shape, ...], *, saves: str, forward: int, derivative: int
+) -> LayerSpec:
+    """Return the spec of a function of every element; flops are for each."""
+    n = n_elems(input_shapes[0])
+    saved = (saves,) if saves else ()
+    return LayerSpec(
+        output_shapes=input_shapes,
+        input_lifespan=_BOTH if saves == "in0" else _FORWARD,
+        output_lifespan=_DERIVATIVE if saves == "out0" else TensorLifespan.UNMANAGED,
+        in_place=(
+            InPlace(Phase.FORWARD, "out0", ("in0",)),
+            InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad", *saved)),
+        ),
+        flops=Flops(forward=forward * n, calc_derivative=derivative * n),
+        is_cheap=True,
+    )
+
+
+AXES = ("channel", "height", "width")
+
+
+def named_shapes(layer: Layer, shapes: tuple[Shape, ...]) -> str:
+    """Write the shapes of the inputs of a layer with the names of those inputs."""
+    names = layer["input_layers"] or ()
+    return ", ".join(
+        f"{name} {format_shape(shape)}"
+        for name, shape in zip(names, shapes, strict=False)
+    )
+
+
+def fold_axes(
+    n_samples: int, whole: Shape, *parts: Shape
+) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Describe tensors that lack axes of another to the kernels of `arithmetic`.
+
+    Parameters
+    ----------
+    n_samples : int
+    whole : Shape
+        The tensor that has all axes.
+    *parts : Shape
+        The others; of each the size along an axis is that of `whole`, or 1.
+
+    Returns
+    -------
+    tuple of int
+        Sizes of four axes; neighbours that are alike are one, and the first are 1.
+    list of tuple of int
+        For each part the elements from one place to the next along these axes, 0 where
+        it has size 1.
+    """
+    axes: list[tuple[int, tuple[bool, ...]]] = []
+    shapes = zip(*((n_samples, *part) for part in parts), strict=True)
+    for size, others in zip((n_samples, *whole), shapes, strict=True):
+        has = tuple(other == size for other in others)
+        if axes and axes[-1][1] == has and size > 1:
+            axes[-1] = (axes[-1][0] * size, has)
+        elif size > 1:
+            axes.append((size, has))
+    axes = [(1, (False,) * len(parts))] * (4 - len(axes)) + axes
+    steps = []
+    for part in range(len(parts)):
+        step, mine = 1, []
+        for size, has in reversed(axes):
+            mine.append(step if has[part] else 0)
+            step *= size if has[part] else 1
+        steps.append(tuple(reversed(mine)))
+    return tuple(size for size, _ in axes), steps

@@ -208,6 +208,12 @@ class Binding(Protocol):
     n_samples: int
     """Samples of the pass."""
 
+    input_shapes: tuple[Shape, ...]
+    """Of one sample, whether the step reads the inputs or not."""
+
+    output_shapes: tuple[Shape, ...]
+    """Of one sample."""
+
     accumulate: bool
     """Weight gradients are added to what stands there already."""
 

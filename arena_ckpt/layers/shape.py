@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
     Binding,
     Call,
     InPlace,
     Layer,
     LayerSpec,
     Shape,
+    format_shape,
     n_elems,
 )
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.properties import SHAPE, Kind, Property
+
+
+def _parse_target(value: object) -> tuple[int, ...]:
+    """Read a shape of which one size may be -1; NNTrainer's -1 alone is a row."""
+    text = value if isinstance(value, (str, int)) else ":".join(map(str, value))  # type: ignore[call-overload]
+    parts = [part.strip() for part in str(text).split(":")]
+    if parts.count("-1") > 1:
+        raise ValueError
+    shape = SHAPE.parse(":".join("1" if part == "-1" else part for part in parts))
+    if "-1" not in parts:
+        return tuple(shape)
+    place = parts.index("-1") - len(parts)
+    return tuple(-1 if i - 3 == place else size for i, size in enumerate(shape))
+
+
+TARGET_SHAPE = Kind(
+    "channel:height:width, for example 1:28:28; one of them may be -1",
+    _parse_target,
+    lambda shape: ":".join(str(size) for size in shape),
+)
 
 
 class Input(Layer):
@@ -40,12 +65,8 @@ class Flatten(Layer):
         """Return one row of as many elements; views in both directions."""
         return LayerSpec(
             output_shapes=((1, 1, n_elems(input_shapes[0])),),
-            in_place=(
-                InPlace(Phase.FORWARD, "out0", ("in0",), is_view=True),
-                InPlace(
-                    Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view=True
-                ),
-            ),
+            in_place=views(1),
+            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -57,6 +78,87 @@ class Flatten(Layer):
         return copy_unless_same(tensors, "out0:grad", "in0:grad")
 
 
+class Reshape(Layer):
+    """The same elements in another shape."""
+
+    type_name = "reshape"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property(
+            "target_shape",
+            TARGET_SHAPE,
+            None,
+            "channel:height:width of the output; one may be -1, for what is left "
+            "(required)",
+        ),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the new shape; views in both directions."""
+        target, n = self["target_shape"], n_elems(input_shapes[0])
+        if target is None:
+            raise self.mismatch(
+                "has no target_shape; set it, for example target_shape=1:1:-1"
+            )
+        known = n_elems(tuple(size for size in target if size != -1))
+        first, second, third = (n // known if s == -1 else s for s in target)
+        if first * second * third != n:
+            raise self.mismatch(
+                f"has target_shape={format_shape(target)}, into which the {n} elements "
+                f"of its input {format_shape(input_shapes[0])} do not fit; keep their "
+                "number",
+                shape=input_shapes[0],
+                target_shape=target,
+            )
+        return LayerSpec(
+            output_shapes=((first, second, third),),
+            in_place=views(1),
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Copy, unless the output is a view."""
+        return copy_unless_same(tensors, "in0", "out0")
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Copy, unless the derivative is a view."""
+        return copy_unless_same(tensors, "out0:grad", "in0:grad")
+
+
+class Identity(Layer):
+    """Every input as it is: out0 is in0, out1 is in1 and so on."""
+
+    type_name = "identity"
+    n_inputs = None
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shapes of the inputs; views in both directions."""
+        return LayerSpec(
+            output_shapes=input_shapes,
+            in_place=views(len(input_shapes)),
+            forward_skips_unwanted=True,
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Copy, unless the outputs are views."""
+        return [
+            call
+            for i in range(len(tensors.input_shapes))
+            if tensors.is_wanted(f"out{i}")
+            for call in copy_unless_same(tensors, f"in{i}", f"out{i}")
+        ]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Copy, unless the derivatives are views."""
+        return [
+            call
+            for i in range(len(tensors.input_shapes))
+            if tensors.is_wanted(f"in{i}:grad")
+            for call in copy_unless_same(tensors, f"out{i}:grad", f"in{i}:grad")
+        ]
+
+
 class Multiout(Layer):
     """An output with several readers; made by itself where there is one."""
 
@@ -66,6 +168,20 @@ class Multiout(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input."""
         return LayerSpec(output_shapes=input_shapes)
+
+
+def views(n: int) -> tuple[InPlace, ...]:
+    """Return that n outputs are the bytes of as many inputs, and their derivatives."""
+    return tuple(
+        offer
+        for i in range(n)
+        for offer in (
+            InPlace(Phase.FORWARD, f"out{i}", (f"in{i}",), is_view=True),
+            InPlace(
+                Phase.CALC_DERIVATIVE, f"in{i}:grad", (f"out{i}:grad",), is_view=True
+            ),
+        )
+    )
 
 
 def copy_unless_same(tensors: Binding, source: str, target: str) -> list[Call]:

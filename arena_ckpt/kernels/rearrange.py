@@ -1,0 +1,157 @@
+"""Copies that put elements elsewhere: parts of tensors, and axes in another order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from arena_ckpt.kernels.jit import Vector, helper, kernel
+from arena_ckpt.kernels.vector_math import ZERO
+
+_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, untyped in others
+
+_TILE = 16  # one cache line
+_FLOATS = ir.VectorType(ir.FloatType(), 8)
+_INT64 = ir.IntType(64)
+
+
+def _shuffled(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), places)
+    return builder.shuffle_vector(first, second, mask)
+
+
+@_typed_intrinsic
+def _transpose_in_registers(
+    typing_context: Any, source: Any, x_step: Any, target: Any, y_step: Any
+) -> Any:
+    """Transpose 8 × 8 floats between addresses, whose rows are steps of bytes apart.
+
+    Eight vectors are interleaved three times, in 4-byte, 8-byte and 16-byte units.
+    LLVM does not find this in loops.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x_at, x_bytes, y_at, y_bytes = args
+
+        def pointer(start: Any, step: Any, row: int) -> Any:
+            address = builder.add(start, builder.mul(step, _INT64(row)))
+            return builder.inttoptr(address, _FLOATS.as_pointer())
+
+        rows = [builder.load(pointer(x_at, x_bytes, row), align=4) for row in range(8)]
+        for unit in (1, 2, 4):
+            result: list[Any] = [None] * 8
+            for row in range(8):
+                if row & unit:
+                    continue
+                first, second = rows[row], rows[row + unit]
+                # Element p of the new row has bit `unit` of p and of the row swapped.
+                evens = [p if not p & unit else p - unit + 8 for p in range(8)]
+                odds = [p + unit if not p & unit else p + 8 for p in range(8)]
+                result[row] = _shuffled(builder, first, second, evens)
+                result[row + unit] = _shuffled(builder, first, second, odds)
+            rows = result
+        for row in range(8):
+            builder.store(rows[row], pointer(y_at, y_bytes, row), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@helper
+def _transpose_8_by_8(x, x_from, x_row, y, y_from, y_column):
+    source = x.ctypes.data + 4 * x_from
+    target = y.ctypes.data + 4 * y_from
+    _transpose_in_registers(source, 4 * x_row, target, 4 * y_column)
+
+
+@kernel
+def copy_rows(
+    x: Vector,
+    y: Vector,
+    n0: int,
+    n1: int,
+    n2: int,
+    width: int,
+    x_from: int,
+    x0: int,
+    x1: int,
+    x2: int,
+    y_from: int,
+    y0: int,
+    y1: int,
+    y2: int,
+) -> None:
+    """Copy n0 × n1 × n2 rows of `width` elements, which both begin as steps say.
+
+    Row (i, j, k) of x begins at x_from + i x0 + j x1 + k x2, that of y likewise.
+    """
+    for i in range(n0):
+        for j in range(n1):
+            x_at = x_from + i * x0 + j * x1
+            y_at = y_from + i * y0 + j * y1
+            if width == 1:
+                for k in range(n2):
+                    y[y_at + k * y2] = x[x_at + k * x2]
+            else:
+                for k in range(n2):
+                    x_row = x[x_at + k * x2 : x_at + k * x2 + width]
+                    y_row = y[y_at + k * y2 : y_at + k * y2 + width]
+                    for c in range(width):
+                        y_row[c] = x_row[c]
+
+
+@kernel
+def place_rows(
+    x: Vector, y: Vector, rows: int, width: int, start: int, y_width: int
+) -> None:
+    """Copy rows of `width` to `start` in rows of `y_width`, with 0 around them."""
+    for r in range(rows):
+        x_row = x[r * width : (r + 1) * width]
+        y_row = y[r * y_width : (r + 1) * y_width]
+        for c in range(start):
+            y_row[c] = ZERO
+        inner = y_row[start : start + width]
+        for c in range(width):
+            inner[c] = x_row[c]
+        for c in range(start + width, y_width):
+            y_row[c] = ZERO
+
+
+@kernel
+def transpose(
+    x: Vector,
+    y: Vector,
+    n0: int,
+    n1: int,
+    rows: int,
+    columns: int,
+    x0: int,
+    x1: int,
+    x_row: int,
+    y0: int,
+    y1: int,
+    y_column: int,
+) -> None:
+    """Transpose n0 × n1 matrices of rows × columns.
+
+    Element (r, c) of matrix (i, j) is that of x at i x0 + j x1 + r x_row + c, and that
+    of y at i y0 + j y1 + c y_column + r.
+    """
+    whole_rows, whole_columns = rows - rows % 8, columns - columns % 8
+    for m in range(n0 * n1):
+        i, j = m // n1, m % n1
+        x_at, y_at = i * x0 + j * x1, i * y0 + j * y1
+        for r in range(0, whole_rows, _TILE):
+            for c in range(0, whole_columns, _TILE):
+                for v in range(c, min(c + _TILE, whole_columns), 8):
+                    for u in range(r, min(r + _TILE, whole_rows), 8):
+                        source = x_at + u * x_row + v
+                        target = y_at + v * y_column + u
+                        _transpose_8_by_8(x, source, x_row, y, target, y_column)
+        for v in range(columns):
+            done = whole_rows if v < whole_columns else 0
+            for u in range(done, rows):
+                y[y_at + v * y_column + u] = x[x_at + u * x_row + v]

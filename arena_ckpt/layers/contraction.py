@@ -1,0 +1,128 @@
+"""Products of matrices that are both computed, and sums over axes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from arena_ckpt.kernels import arithmetic, blas
+from arena_ckpt.layers.arithmetic import fold_axes, named_shapes
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Flops,
+    Layer,
+    LayerSpec,
+    Shape,
+    n_elems,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import Property, whole
+
+AXIS = whole(1, 3)
+"""NNTrainer's numbers of the axes: 1 channel, 2 height, 3 width."""
+
+
+class MatMul(Layer):
+    """``out0 = in0 · in1`` for the matrices of each sample and channel."""
+
+    type_name = "matmul"
+    n_inputs = 2
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return (C, M, N) of (C, M, K) and (C, K, N); backward needs both."""
+        (channels, rows, inner), (channels_1, inner_1, columns) = input_shapes
+        if channels != channels_1 or inner != inner_1:
+            wrong = (
+                f"widths of the first and heights of the second are {inner} and "
+                f"{inner_1}"
+                if channels == channels_1
+                else f"channels are {channels} and {channels_1}"
+            )
+            raise self.mismatch(
+                f"multiplies {named_shapes(self, input_shapes)}, whose {wrong}; make "
+                "them equal (permute swaps axes)",
+                shapes=input_shapes,
+            )
+        flops = 2 * channels * rows * inner * columns
+        return LayerSpec(
+            output_shapes=((channels, rows, columns),),
+            input_lifespan=TensorLifespan.FORWARD_DERIV,
+            flops=Flops(forward=flops, calc_derivative=2 * flops),
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Multiply."""
+        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
+        arrays = (tensors.vector(role) for role in ("in0", "in1", "out0"))
+        n = tensors.n_samples * channels
+        return [Call(blas.matmul_each, (*arrays, n, rows, inner, columns, 0, 0))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """``out0:grad · in1ᵀ`` and ``in0ᵀ · out0:grad``."""
+        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
+        n, dy = tensors.n_samples * channels, tensors.vector("out0:grad")
+        calls = []
+        if tensors.is_wanted("in0:grad"):
+            arrays = (dy, tensors.vector("in1"), tensors.vector("in0:grad"))
+            sizes = (n, rows, columns, inner, 0, 1)
+            calls.append(Call(blas.matmul_each, (*arrays, *sizes)))
+        if tensors.is_wanted("in1:grad"):
+            arrays = (tensors.vector("in0"), dy, tensors.vector("in1:grad"))
+            sizes = (n, inner, rows, columns, 1, 0)
+            calls.append(Call(blas.matmul_each, (*arrays, *sizes)))
+        return calls
+
+
+class ReduceSum(Layer):
+    """The sum over an axis, which keeps the size 1, or over all of a sample."""
+
+    type_name = "reduce_sum"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("axis", AXIS, None, "1 channel, 2 height, 3 width; all where absent"),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the input with 1 for the axis; backward needs nothing."""
+        shape = list(input_shapes[0])
+        axes = range(3) if self["axis"] is None else (self["axis"] - 1,)
+        for axis in axes:
+            shape[axis] = 1
+        n = n_elems(input_shapes[0])
+        return LayerSpec(
+            output_shapes=((shape[0], shape[1], shape[2]),),
+            flops=Flops(forward=n, calc_derivative=n),
+            is_cheap=True,
+        )
+
+    def factor(self, tensors: Binding) -> float:
+        """Return what the sum is multiplied by."""
+        return 1.0
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Sum, in float64."""
+        whole, part = tensors.input_shapes[0], tensors.output_shapes[0]
+        sizes, (steps,) = fold_axes(tensors.n_samples, whole, part)
+        x, y = tensors.vector("in0"), tensors.vector("out0")
+        arguments = (x, self.factor(tensors), y, *sizes, *steps)
+        return [Call(arithmetic.sum_plain, arguments)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Repeat the derivative along the axis."""
+        whole, part = tensors.input_shapes[0], tensors.output_shapes[0]
+        sizes, (steps,) = fold_axes(tensors.n_samples, whole, part)
+        dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
+        arguments = (dy, self.factor(tensors), dx, *sizes, *steps)
+        return [Call(arithmetic.repeat, arguments)]
+
+
+class ReduceMean(ReduceSum):
+    """The mean over an axis, which keeps the size 1, or over all of a sample."""
+
+    type_name = "reduce_mean"
+
+    def factor(self, tensors: Binding) -> float:
+        """Return one part of the elements that are summed into one."""
+        part = n_elems(tensors.output_shapes[0])
+        return part / n_elems(tensors.input_shapes[0])
