@@ -1,0 +1,124 @@
+"""What the loops over time of recurrent layers share."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+
+from arena_ckpt.kernels import activations
+from arena_ckpt.kernels.blas import multiply_windows
+from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, helper, kernel
+from arena_ckpt.kernels.lanes import LANES, float_lanes
+from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
+from arena_ckpt.kernels.vector_math import ONE, ZERO
+
+STEP_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu")
+_f32: Any = _POINTERS["_f32"]
+"""What can stand inside a step: functions whose slope follows from their output."""
+
+
+part: Any = numba.njit(
+    forceinline=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+    error_model="numpy",
+    nogil=True,
+)
+"""Compile a function on its own, for LLVM to inline: long texts compile much faster."""
+
+
+@part
+def view(x, place, width):
+    """View of `width` elements from `place` on, unchecked: a slice would clamp."""
+    return carray(_f32(x.ctypes.data + 4 * place), width)
+
+
+@part
+def row_of(x, row, width):
+    """View of one row of a flat array."""
+    return view(x, row * width, width)
+
+
+@part
+def copy_all(x, y):
+    """``y = x``."""
+    for j in range(y.size):
+        y[j] = x[j]
+
+
+@part
+def clear_all(y):
+    """``y = 0``."""
+    for j in range(y.size):
+        y[j] = ZERO
+
+
+@part
+def copy_part(x, y, width):
+    """Copy the first `width` elements."""
+    for j in range(width):
+        y[j] = x[j]
+
+
+@part
+def step_key(key, counters, threshold, sample, row):
+    """What the mask of one step of one sample is keyed by; counters as in `Binding`."""
+    if threshold == 0:
+        return 0
+    here = sample_key(key, int(counters[0]), int(counters[1]) + sample)
+    return row_key(here, row)
+
+
+@part
+def mask_part(lane, mask_key, threshold, scale, start, width):
+    """Drop elements, scale the others; nothing at threshold 0."""
+    if threshold > 0:
+        for j in range(width):
+            lane[j] *= keep(mask_key, start + j, threshold, scale)
+
+
+@part
+def write_output(h, out, sample, time, steps, out_steps, out_width, out_start, unit):
+    """Copy a hidden state to its row of the output: of all steps, the last, or none."""
+    if out_steps == steps or (out_steps == 1 and time == steps - 1):
+        row = sample * out_steps + (time if out_steps == steps else 0)
+        place = row * out_width + out_start
+        copy_part(h, view(out, place, unit), unit)
+
+
+_NAMES = {
+    name: value
+    for name, value in globals().items()
+    if not name.startswith("_") and name not in ("annotations", "activations")
+} | {
+    f"apply_{name}{suffix}": getattr(activations, f"_{name}{suffix}")
+    for name in STEP_ACTIVATIONS
+    for suffix in ("", "_slope")
+}
+
+
+def make_kernels(
+    file: str, module: str, source: str, name: str, hidden: str, recurrent: str
+) -> list[Kernel]:
+    """Compile the text of a module for two activations; return its kernels, in order.
+
+    The text names them ``{hidden}``, ``{hidden}_slope`` and so on; its functions whose
+    names begin with ``{name}`` are the kernels. (As text, for closures over a helper
+    would be compiled anew in every process; under the name of the file, which is where
+    Numba keeps and stamps its cache.)
+    """
+    text = source.format(
+        name=name, hidden=f"apply_{hidden}", recurrent=f"apply_{recurrent}"
+    )
+    made: dict[str, Any] = {**_NAMES, "__name__": module}
+    future = "from __future__ import annotations\n"
+    exec(compile(future + text, file, "exec"), made)
+    return [
+        kernel(value)
+        for key, value in made.items()
+        if key.startswith(name) and isinstance(value, FunctionType)
+    ]
