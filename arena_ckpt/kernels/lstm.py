@@ -13,7 +13,7 @@ derivative of a in the place of the gates, so that one product each over all ste
 the gradients of the weights and the derivative of x.
 
 A kernel holds the loop over time. A step is one small matrix product on contiguous
-workspaces (n, ·), then one pass over the gates in parts of `LANES` units. A part writes
+workspaces (n, ·), then one pass over the gates in parts of `UNITS` units. A part writes
 to the stack first: LLVM then needs no checks of overlap between a dozen rows, which it
 would rather not vectorize for.
 
@@ -37,9 +37,9 @@ _SOURCE = '''
 @part
 def forward_part(x, z, bias, c, h, row_key, threshold, scale, unit, start, width):
     i_lane, f_lane, g_lane, o_lane = (
-        float_lanes(), float_lanes(), float_lanes(), float_lanes()
+        unit_lanes(), unit_lanes(), unit_lanes(), unit_lanes()
     )
-    c_lane, h_lane = float_lanes(), float_lanes()
+    c_lane, h_lane = unit_lanes(), unit_lanes()
     i_x = view(x, start, width)
     f_x = view(x, unit + start, width)
     g_x = view(x, 2 * unit + start, width)
@@ -76,7 +76,7 @@ def forward_part(x, z, bias, c, h, row_key, threshold, scale, unit, start, width
 
 @part
 def states_part(x, c, h, new_c, new_h, row_key, threshold, scale, unit, start, width):
-    c_lane, h_lane = float_lanes(), float_lanes()
+    c_lane, h_lane = unit_lanes(), unit_lanes()
     i_x = view(x, start, width)
     f_x = view(x, unit + start, width)
     g_x = view(x, 2 * unit + start, width)
@@ -96,20 +96,16 @@ def backward_part(
     x, z, c, dh, dy, dc, has_dy, row_key, threshold, scale, unit, start, width
 ):
     i_lane, f_lane, g_lane, o_lane = (
-        float_lanes(), float_lanes(), float_lanes(), float_lanes()
+        unit_lanes(), unit_lanes(), unit_lanes(), unit_lanes()
     )
-    c_lane, h_lane = float_lanes(), float_lanes()
+    c_lane, h_lane = unit_lanes(), unit_lanes()
     i_x = view(x, start, width)
     f_x = view(x, unit + start, width)
     g_x = view(x, 2 * unit + start, width)
     o_x = view(x, 3 * unit + start, width)
     c_part = view(c, start, width)
     dc_part = view(dc, start, width)
-    copy_part(view(dh, start, width), h_lane, width)
-    if has_dy:
-        dy_part = view(dy, start, width)
-        for j in range(width):
-            h_lane[j] += dy_part[j]
+    add_part(view(dh, start, width), view(dy, start, width), has_dy, h_lane, width)
     mask_part(h_lane, row_key, threshold, scale, start, width)
     for j in range(width):
         i = i_x[j]
@@ -160,8 +156,8 @@ def {name}_forward(
             z_row = row_of(z, r, 4 * unit)
             c_row, h_row = row_of(c, r, unit), row_of(h, r, unit)
             mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
-            for start in range(0, unit, LANES):
-                width = min(LANES, unit - start)
+            for start in range(0, unit, UNITS):
+                width = min(UNITS, unit - start)
                 forward_part(
                     x_row, z_row, bias, c_row, h_row, mask_key, threshold, scale,
                     unit, start, width,
@@ -194,8 +190,8 @@ def {name}_states(
             c_row, h_row = row_of(cells, here, unit), row_of(hidden, here, unit)
             new_c, new_h = row_of(cells, after, unit), row_of(hidden, after, unit)
             mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
-            for start in range(0, unit, LANES):
-                width = min(LANES, unit - start)
+            for start in range(0, unit, UNITS):
+                width = min(UNITS, unit - start)
                 states_part(
                     x_row, c_row, h_row, new_c, new_h, mask_key, threshold, scale,
                     unit, start, width,
@@ -204,12 +200,18 @@ def {name}_states(
 
 def {name}_backward(
     gates: Vector, weight_hh: Vector, cells: Vector, z: Vector, dh: Vector, dc: Vector,
-    d_out: Vector, out_steps: int, out_width: int, out_start: int, is_reverse: int,
-    n: int, steps: int, unit: int, counters: Doubles, key: int, rate: float,
+    d_out: Vector, out_steps: int, out_width: int, out_start: int, sums: Doubles,
+    is_reverse: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
+    rate: float,
 ) -> None:
-    """Gates to derivatives before activation; dc from that of the last to the first."""
+    """Gates to derivatives before activation; dc from that of the last to the first.
+
+    `sums` are the derivative of a bias.
+    """
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
     clear_all(dh)
+    for j in range(sums.size):
+        sums[j] = 0.0
     for step in range(steps - 1, -1, -1):
         time = steps - 1 - step if is_reverse else step
         if step < steps - 1:
@@ -223,18 +225,17 @@ def {name}_backward(
             z_row = row_of(z, r, 4 * unit)
             c_row = row_of(cells, r * steps + time, unit)
             dh_row, dc_row = row_of(dh, r, unit), row_of(dc, r, unit)
-            dy_place = out_start
-            if has_dy:
-                dy_row_place = r * out_steps + (time if out_steps == steps else 0)
-                dy_place += dy_row_place * out_width
-            dy_row = view(d_out, dy_place, unit)
+            dy_row = output_row(
+                d_out, r, time, steps, out_steps, out_width, out_start, unit
+            )
             mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
-            for start in range(0, unit, LANES):
-                width = min(LANES, unit - start)
+            for start in range(0, unit, UNITS):
+                width = min(UNITS, unit - start)
                 backward_part(
                     x_row, z_row, c_row, dh_row, dy_row, dc_row, has_dy, mask_key,
                     threshold, scale, unit, start, width,
                 )
+            add_sums(z_row, sums, 0, 4 * unit)
 '''
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from arena_ckpt.kernels import activations
 from arena_ckpt.kernels.blas import multiply_windows
 from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, helper, kernel
-from arena_ckpt.kernels.lanes import LANES, float_lanes
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO
 
@@ -29,6 +31,26 @@ part: Any = numba.njit(
     nogil=True,
 )
 """Compile a function on its own, for LLVM to inline: long texts compile much faster."""
+
+
+UNITS = 128
+"""Units of one part of a step: their gates stand on the stack before they are kept."""
+
+
+@intrinsic
+def _on_stack(typing_context: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        memory = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), UNITS))
+        memory.align = 64
+        return builder.bitcast(memory, ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(), codegen
+
+
+@part
+def unit_lanes():
+    """Array of `UNITS` float32 on the stack, not initialized."""
+    return carray(_on_stack(), UNITS)
 
 
 @part
@@ -82,12 +104,69 @@ def mask_part(lane, mask_key, threshold, scale, start, width):
 
 
 @part
+def add_part(dh, dy, has_dy, lane, width):
+    """``lane = dh``, plus `dy` where there is one."""
+    copy_part(dh, lane, width)
+    if has_dy:
+        for j in range(width):
+            lane[j] += dy[j]
+
+
+@part
+def add_sums(x, sums, place, width):
+    """Add a row of float32 to sums in float64, from `place` on."""
+    for j in range(width):
+        sums[place + j] += np.float64(x[j])
+
+
+@part
+def output_row(out, sample, time, steps, out_steps, out_width, out_start, unit):
+    """View of one step in an output that keeps all steps, or the last; else empty."""
+    if out_steps == steps:
+        return view(out, (sample * steps + time) * out_width + out_start, unit)
+    if out_steps == 1 and time == steps - 1:
+        return view(out, sample * out_width + out_start, unit)
+    return view(out, 0, 0)
+
+
+@part
 def write_output(h, out, sample, time, steps, out_steps, out_width, out_start, unit):
-    """Copy a hidden state to its row of the output: of all steps, the last, or none."""
-    if out_steps == steps or (out_steps == 1 and time == steps - 1):
-        row = sample * out_steps + (time if out_steps == steps else 0)
-        place = row * out_width + out_start
-        copy_part(h, view(out, place, unit), unit)
+    """Copy a hidden state to its row of the output, where that has one."""
+    row = output_row(out, sample, time, steps, out_steps, out_width, out_start, unit)
+    copy_all(h, row)
+
+
+@kernel
+def join_biases(
+    bias_ih: Vector, bias_hh: Vector, n_biases: int, n_apart: int, joined: Vector
+) -> None:
+    """What a step adds: both biases, of their last `n_apart` elements the first only.
+
+    With n_biases 0, zeros; with 1, `bias_ih` alone. The elements of `bias_hh` that are
+    left out of the sum stand behind it.
+    """
+    n_joined = joined.size - n_apart
+    for j in range(joined.size):
+        joined[j] = ZERO
+    if n_biases > 0:
+        for j in range(n_joined):
+            joined[j] = bias_ih[j]
+    if n_biases > 1:
+        for j in range(n_joined - n_apart):
+            joined[j] += bias_hh[j]
+        for j in range(n_apart):
+            joined[n_joined + j] = bias_hh[n_joined - n_apart + j]
+
+
+@kernel
+def bias_from_sums(sums: Doubles, beta: float, db: Vector) -> None:
+    """``db = sums + beta * db``; at beta 0, db is only written."""
+    if beta == 0.0:
+        for j in range(db.size):
+            db[j] = np.float32(sums[j])
+    else:
+        for j in range(db.size):
+            db[j] = np.float32(np.float64(db[j]) + sums[j])
 
 
 _NAMES = {
