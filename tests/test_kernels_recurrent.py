@@ -164,7 +164,7 @@ class Case:
             k = lstm_kernels(self.hidden, self.recurrent)
             reverse = int(self.is_reverse)
             where = (out_steps, unit, 0)
-            states = (h0, c0, state)
+            states = (h0, c0, 2 * state)
             call(
                 k.forward,
                 *(s, w, bias, *states, a, h, c, out, *where, reverse, *many, *random),
@@ -172,7 +172,7 @@ class Case:
             results["c"] = c.copy()
             cells, d_c = poison(n * steps * unit), self.d_c.reshape(-1).copy()
             flat_hidden = hidden.reshape(-1)
-            call(k.states, s, *states, cells, flat_hidden, h, reverse, *many, *random)
+            call(k.states, s, *states, cells, flat_hidden, reverse, *many, *random)
             call(
                 k.backward,
                 *(s, w, cells, a, dh, d_c, d_out, *where, sums, reverse),
@@ -264,7 +264,9 @@ class Case:
         run_entry(blas.matmul_windows, *arguments)
 
 
-def assert_near(found: Array, expected: Any, what: str, tolerance: float = 1e-5) -> None:
+def assert_near(
+    found: Array, expected: Any, what: str, tolerance: float = 1e-5
+) -> None:
     expected = np.asarray(expected, np.float64).reshape(found.shape)
     scale = max(1e-3, float(np.abs(expected).max()))
     assert np.abs(found - expected).max() <= tolerance * scale, what

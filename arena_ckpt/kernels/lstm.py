@@ -75,7 +75,7 @@ def forward_part(x, z, bias, c, h, row_key, threshold, scale, unit, start, width
 
 
 @part
-def states_part(x, c, h, new_c, new_h, row_key, threshold, scale, unit, start, width):
+def states_part(x, c, new_c, new_h, row_key, threshold, scale, unit, start, width):
     c_lane, h_lane = unit_lanes(), unit_lanes()
     i_x = view(x, start, width)
     f_x = view(x, unit + start, width)
@@ -132,21 +132,26 @@ def backward_part(
 
 def {name}_forward(
     gates: Vector, weight_hh: Vector, bias: Vector, h0: Vector, c0: Vector,
-    has_state: int, z: Vector, h: Vector, c: Vector, out: Vector, out_steps: int,
+    n_states: int, z: Vector, h: Vector, c: Vector, out: Vector, out_steps: int,
     out_width: int, out_start: int, is_reverse: int, n: int, steps: int, unit: int,
     counters: Doubles, key: int, rate: float,
 ) -> None:
-    """Gates from products with weight_ih; hidden states to `out`, last cells in `c`."""
+    """Gates from products with weight_ih; hidden states to `out`, last cells in `c`.
+
+    Of the first states `h0` and `c0`, `n_states` are given; the others are zero.
+    """
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
-    if has_state:
+    if n_states > 0:
         copy_all(h0, h)
-        copy_all(c0, c)
     else:
         clear_all(z)
+    if n_states > 1:
+        copy_all(c0, c)
+    else:
         clear_all(c)
     for step in range(steps):
         time = steps - 1 - step if is_reverse else step
-        if step > 0 or has_state:
+        if step > 0 or n_states > 0:
             multiply_windows(
                 False, False, (n, 4 * unit, unit), (h, 0, unit),
                 (weight_hh, 0, 4 * unit), 0.0, (z, 0, 4 * unit),
@@ -168,32 +173,34 @@ def {name}_forward(
 
 
 def {name}_states(
-    gates: Vector, h0: Vector, c0: Vector, has_state: int, cells: Vector,
-    hidden: Vector, h: Vector, is_reverse: int, n: int, steps: int, unit: int,
-    counters: Doubles, key: int, rate: float,
+    gates: Vector, h0: Vector, c0: Vector, n_states: int, cells: Vector,
+    hidden: Vector, is_reverse: int, n: int, steps: int, unit: int, counters: Doubles,
+    key: int, rate: float,
 ) -> None:
     """The cell and the hidden state that each step began with, (n, steps, unit)."""
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
     for r in range(n):
         first = r * steps + (steps - 1 if is_reverse else 0)
-        if has_state:
+        if n_states > 0:
             copy_all(row_of(h0, r, unit), row_of(hidden, first, unit))
-            copy_all(row_of(c0, r, unit), row_of(cells, first, unit))
         else:
             clear_all(row_of(hidden, first, unit))
+        if n_states > 1:
+            copy_all(row_of(c0, r, unit), row_of(cells, first, unit))
+        else:
             clear_all(row_of(cells, first, unit))
         for step in range(steps - 1):
             time = steps - 1 - step if is_reverse else step
             here = r * steps + time
             after = here - 1 if is_reverse else here + 1
             x_row = row_of(gates, here, 4 * unit)
-            c_row, h_row = row_of(cells, here, unit), row_of(hidden, here, unit)
+            c_row = row_of(cells, here, unit)
             new_c, new_h = row_of(cells, after, unit), row_of(hidden, after, unit)
             mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
             for start in range(0, unit, UNITS):
                 width = min(UNITS, unit - start)
                 states_part(
-                    x_row, c_row, h_row, new_c, new_h, mask_key, threshold, scale,
+                    x_row, c_row, new_c, new_h, mask_key, threshold, scale,
                     unit, start, width,
                 )
 
@@ -251,4 +258,6 @@ class LstmKernels(NamedTuple):
 def lstm_kernels(hidden: str, recurrent: str) -> LstmKernels:
     """Return the kernels for two of `steps.STEP_ACTIVATIONS`."""
     name = f"lstm_{hidden}_{recurrent}"
-    return LstmKernels(*make_kernels(__file__, __name__, _SOURCE, name, hidden, recurrent))
+    return LstmKernels(
+        *make_kernels(__file__, __name__, _SOURCE, name, hidden, recurrent)
+    )

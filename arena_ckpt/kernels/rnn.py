@@ -122,7 +122,7 @@ def rnn_previous(
     steps: int,
     unit: int,
 ) -> None:
-    """The state that each step began with: `states`, one step later."""
+    """Copy `states` one step later: the state that each step began with."""
     for r in range(n):
         first = row_of(hidden, r * steps, unit)
         if has_state:

@@ -14,22 +14,17 @@ from numba.extending import intrinsic
 
 from arena_ckpt.kernels import activations
 from arena_ckpt.kernels.blas import multiply_windows
-from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, helper, kernel
+from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, kernel
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
-from arena_ckpt.kernels.vector_math import ONE, ZERO
+from arena_ckpt.kernels.vector_math import ZERO
 
 STEP_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu")
 _f32: Any = _POINTERS["_f32"]
 """What can stand inside a step: functions whose slope follows from their output."""
 
 
-part: Any = numba.njit(
-    forceinline=True,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-    error_model="numpy",
-    nogil=True,
-)
+_OPTIONS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPTIONS)
 """Compile a function on its own, for LLVM to inline: long texts compile much faster."""
 
 
@@ -88,7 +83,7 @@ def copy_part(x, y, width):
 
 @part
 def step_key(key, counters, threshold, sample, row):
-    """What the mask of one step of one sample is keyed by; counters as in `Binding`."""
+    """Key of the mask of one step of a sample; counters as in `layers.Binding`."""
     if threshold == 0:
         return 0
     here = sample_key(key, int(counters[0]), int(counters[1]) + sample)
@@ -140,10 +135,10 @@ def write_output(h, out, sample, time, steps, out_steps, out_width, out_start, u
 def join_biases(
     bias_ih: Vector, bias_hh: Vector, n_biases: int, n_apart: int, joined: Vector
 ) -> None:
-    """What a step adds: both biases, of their last `n_apart` elements the first only.
+    """Add the biases that a step adds, but for the last `n_apart` elements.
 
-    With n_biases 0, zeros; with 1, `bias_ih` alone. The elements of `bias_hh` that are
-    left out of the sum stand behind it.
+    With n_biases 0 these are zeros, with 1 `bias_ih` alone. Elements of `bias_hh` that
+    are left out of the sum stand behind it.
     """
     n_joined = joined.size - n_apart
     for j in range(joined.size):
@@ -169,15 +164,19 @@ def bias_from_sums(sums: Doubles, beta: float, db: Vector) -> None:
             db[j] = np.float32(np.float64(db[j]) + sums[j])
 
 
-_NAMES = {
-    name: value
-    for name, value in globals().items()
-    if not name.startswith("_") and name not in ("annotations", "activations")
+_NAMES: dict[str, Any] = {
+    made.__name__: made
+    for made in (
+        *(multiply_windows, drop_threshold, unit_lanes, view, row_of, copy_all),
+        *(clear_all, copy_part, step_key, mask_part, add_part, add_sums, output_row),
+        write_output,
+    )
 } | {
     f"apply_{name}{suffix}": getattr(activations, f"_{name}{suffix}")
     for name in STEP_ACTIVATIONS
     for suffix in ("", "_slope")
 }
+_NAMES |= {"np": np, "part": part, "UNITS": UNITS}
 
 
 def make_kernels(

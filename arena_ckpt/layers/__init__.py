@@ -9,11 +9,14 @@ from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import Addition
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
     MeanSquaredError,
 )
+from arena_ckpt.layers.lstm import Lstm, LstmCell
+from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Input, Multiout
 from arena_ckpt.properties import nearest, parse_properties, split_strings
 
@@ -26,6 +29,12 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Flatten,
         Multiout,
         Addition,
+        Rnn,
+        Lstm,
+        Gru,
+        RnnCell,
+        LstmCell,
+        GruCell,
         MeanSquaredError,
         CrossEntropySoftmax,
         CrossEntropySigmoid,
