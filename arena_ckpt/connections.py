@@ -78,12 +78,18 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
         connected.append(layer)
         named[layer.name] = sources
     return connected, {
-        name: tuple(_output(name, source, named) for source in sources)
+        name: tuple(find_output(name, source, named) for source in sources)
         for name, sources in named.items()
     }
 
 
-def _output(reader: str, source: str, known: Mapping[str, object]) -> Output:
+def find_output(reader: str, source: str, known: Mapping[str, object]) -> Output:
+    """Read what an entry of ``input_layers`` means, given the layers by name.
+
+    Raises
+    ------
+    UnknownLayerError
+    """
     if source in known:
         return Output(source)
     numbered = _NUMBERED.fullmatch(source)

@@ -202,3 +202,6 @@ class GruCell(Gru):
         *GATE_PROPERTIES,
         _RESET_AFTER,
     )
+
+
+Gru.cell = GruCell

@@ -181,3 +181,6 @@ class LstmCell(Lstm):
 
     def _output_shapes(self, steps: int) -> tuple[Shape, ...]:
         return ((1, 1, self.unit),) * (2 if self["return_cell_state"] else 1)
+
+
+Lstm.cell = LstmCell

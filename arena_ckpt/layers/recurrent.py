@@ -37,6 +37,7 @@ from arena_ckpt.layers.base import (
     format_shape,
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import (
     BOOLEAN,
@@ -75,12 +76,15 @@ class Recurrent(Layer):
 
     Attributes
     ----------
+    cell : type
+        What stands for one step where the layer is unrolled.
     n_gates : int
         Blocks of `unit` columns that the weights have.
     is_cell : bool
         For one step, with states as inputs and outputs.
     """
 
+    cell: ClassVar[type[Recurrent]]
     n_gates: ClassVar[int]
     is_cell: ClassVar[bool] = False
 
@@ -124,6 +128,13 @@ class Recurrent(Layer):
         return ("",)
 
     # -- facts -------------------------------------------------------------------------
+
+    def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
+        """Return one cell for each step where ``unroll=true``, see `unroll`."""
+        if self.is_cell or not self["unroll"]:
+            return (self,)
+        _, steps, _ = self._check_shapes(input_shapes)
+        return unrolled(self, self.cell, steps)
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return shapes, weights, what is saved and the workspaces of the loops."""

@@ -136,3 +136,6 @@ class RnnCell(Rnn):
     n_inputs = range(1, 3)
     is_cell = True
     properties: ClassVar[tuple[Property, ...]] = CELL_PROPERTIES
+
+
+Rnn.cell = RnnCell
