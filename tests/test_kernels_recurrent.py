@@ -22,6 +22,7 @@ from arena_ckpt.kernels.steps import (
     bias_from_sums,
     join_biases,
 )
+from arena_ckpt.kernels.windows import matmul_windows
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -261,7 +262,7 @@ class Case:
         for array, place in (a, b):
             arguments += [array.reshape(-1), place, array.shape[1]]
         arguments += [0.0, c[0].reshape(-1), c[1], c[0].shape[1]]
-        run_entry(blas.matmul_windows, *arguments)
+        run_entry(matmul_windows, *arguments)
 
 
 def assert_near(

@@ -11,6 +11,9 @@ from strategies import OPTIMIZERS, Given, ModelSpec
 from test_same_bits import assert_same_bits
 
 from arena_ckpt import Model
+from arena_ckpt.errors import ArenaError, ShapeMismatchError
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.tensors import TensorKind
 
 Array = npt.NDArray[np.float32]
 STEPS, WIDTH, UNIT, BATCH = 5, 4, 6, 7
@@ -186,10 +189,11 @@ SMOOTH = [case for case in CASES if case[1].get("hidden_state_activation") != "r
 @pytest.mark.parametrize(("kind", "values"), SMOOTH[::3] + MORE[:6], ids=str)
 def test_gradients_are_slopes_of_the_loss(kind: str, values: Given) -> None:
     spec = sequence_model(kind, **values)
-    model = started(spec)
-    x, y = spec.batch(BATCH)
-    loss, gradients = model.compute_gradients(x, y)
-    start = model.weights()
+    assert_slopes(started(spec), *spec.batch(BATCH))
+
+
+def assert_slopes(model: Model, x: Any, y: Array) -> None:
+    gradients, start = model.compute_gradients(x, y)[1], model.weights()
     generator = np.random.default_rng(0)
     for name, gradient in gradients.items():
         direction = generator.normal(size=gradient.shape).astype(np.float32)
@@ -212,3 +216,156 @@ def test_nobody_is_dropped_where_the_model_predicts(kind: str) -> None:
     assert predictions[0].tobytes() == predictions[1].tobytes()
     losses = [started(one).compute_gradients(x, y)[0] for one in (spec, dropped)]
     assert losses[0] != losses[1]
+
+
+# -- cells and unrolled layers ---------------------------------------------------------
+
+UNROLLED: list[tuple[str, Given]] = [
+    ("rnn", {"return_sequences": True}),
+    ("rnn", {"hidden_state_activation": "elu", "trainable": False}),
+    ("lstm", {"return_sequences": True}),
+    ("lstm", {"trainable": False}),
+    ("lstm", {"bidirectional": True, "return_sequences": True}),
+    ("lstm", {"bidirectional": True, "integrate_bias": True}),
+    ("gru", {"return_sequences": True}),
+    ("gru", {"reset_after": False, "disable_bias": True}),
+    ("gru", {"trainable": False}),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), UNROLLED, ids=str)
+def test_unrolled_is_the_same_function(kind: str, values: Given) -> None:
+    fused = started(sequence_model(kind, **values))
+    spec = sequence_model(kind, unroll=True, **values)
+    unrolled = spec.initialized()
+    own = {}
+    for name, value in fused.weights().items():
+        layer, _, weight = name.partition(":")
+        if layer == "layer":
+            first = "t0"
+            if weight.startswith("reverse_"):
+                first, weight = f"r{STEPS - 1}", weight.removeprefix("reverse_")
+            name = f"layer/{first}:{weight}"
+        own[name] = value
+    assert sorted(own) == sorted(unrolled.weights())
+    unrolled.set_weights(own)
+    x, y = spec.batch(BATCH)
+    loss, gradients = fused.compute_gradients(x, y)
+    loss_unrolled, found = unrolled.compute_gradients(x, y)
+    assert loss_unrolled == pytest.approx(loss, rel=1e-6)
+    names = dict(zip(fused.weights(), own, strict=True))
+    assert sorted(found) == sorted(names[name] for name in gradients)
+    for name, gradient in gradients.items():
+        assert_near(found[names[name]], gradient, name)
+    assert_near(unrolled.predict(x), fused.predict(x), "prediction")
+
+
+@pytest.mark.parametrize(
+    "block", [("layer/t0", "layer/t1", "layer/t2"), ("layer", "flat"), ("fc", "layer")]
+)
+@pytest.mark.parametrize(("kind", "values"), UNROLLED[::2], ids=str)
+def test_unrolled_in_blocks(kind: str, values: Given, block: tuple[str, ...]) -> None:
+    plain = sequence_model(kind, unroll=True, dropout_rate=0.2, **values)
+    assert_same_bits(ModelSpec(plain.layers, (block,), plain.properties, OPTIMIZERS[3]))
+
+
+def test_an_unrolled_layer_of_one_step() -> None:
+    layers: tuple[tuple[str, Given], ...] = (
+        ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+        ("lstm", {"name": "a", "unit": 4, "unroll": True, "bidirectional": True}),
+        ("fully_connected", {"name": "head", "unit": 2}),
+        ("mse", {"name": "loss"}),
+    )
+    spec = ModelSpec(layers, (("a", "head"),), {"batch_size": 3})
+    names = [layer.name for layer in spec.model().make_plan().layers]
+    assert names == ["in", "a/t0", "a/r0", "a/both", "head", "loss"]
+    assert_same_bits(spec)
+
+
+def test_cells_by_hand() -> None:
+    """Two inputs, states from layers, both outputs of an lstmcell read."""
+    layers: tuple[tuple[str, Given], ...] = (
+        ("input", {"name": "x", "input_shape": (1, 1, 3)}),
+        ("input", {"name": "state", "input_shape": (1, 1, 4)}),
+        ("fully_connected", {"name": "h", "unit": 4, "input_layers": ["state"]}),
+        ("fully_connected", {"name": "c", "unit": 4, "input_layers": ["state"]}),
+        ("lstmcell", {"name": "a", "unit": 4, "input_layers": ["x", "h", "c"]}),
+        ("lstmcell", {"name": "b", "unit": 4, "input_layers": ["x", "a"]}),
+        ("addition", {"name": "all", "input_layers": ["a(1)", "b", "b(1)"]}),
+        ("grucell", {"name": "g", "unit": 4, "input_layers": ["x", "all"]}),
+        ("rnncell", {"name": "r", "unit": 4, "input_layers": ["g", "state"]}),
+        ("mse", {"name": "loss"}),
+    )
+    spec = ModelSpec(layers, (("a", "b", "all"), ("g", "r")), {"batch_size": 5})
+    assert_same_bits(spec)
+    assert_slopes(started(spec), *spec.batch(5))
+
+
+# -- wrong use -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("lstm", {"unit": None}, "'layer' (lstm): has no unit; set it"),
+        ("gru", {"hidden_state_activation": "softmax"}, "expected one of tanh"),
+        ("rnn", {"bidirectional": True}, "unknown property 'bidirectional'"),
+        ("gru", {"dropout_rate": 1.0}, "at least 0 and below 1"),
+        ("rnncell", {}, f"reads 1:{STEPS}:{WIDTH} and needs one step, 1:1:width"),
+    ],
+    ids=str,
+)
+def test_wrong_use(kind: str, values: Given, message: str) -> None:
+    given = {name: value for name, value in values.items() if value is not None}
+    spec = sequence_model(kind, **given)
+    if values.get("unit", 1) is None:
+        layers = [
+            (name, {k: v for k, v in props.items() if k != "unit" or name != kind})
+            for name, props in spec.layers
+        ]
+        spec = ModelSpec(tuple(layers), properties=spec.properties)
+    with pytest.raises(ArenaError) as caught:
+        spec.model().make_plan()
+    assert message in str(caught.value)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape=(2, 3, 4))
+    model.add_layer("gru", name="a", unit=3)
+    model.add_layer("mse", name="loss")
+    with pytest.raises(
+        ShapeMismatchError, match=r"reads 2:3:4 and needs 1:steps:width"
+    ):
+        model.make_plan()
+    model = Model()
+    model.add_layer("input", name="in", input_shape=(1, 1, 4))
+    model.add_layer("lstmcell", name="a", unit=3, input_layers=["in", "in"])
+    model.add_layer("addition", name="b", input_layers=["a", "a(1)"])
+    model.add_layer("mse", name="loss")
+    with pytest.raises(
+        ShapeMismatchError,
+        match=r"state of shape 1:1:4 as input 1; with unit=3 .*1:1:3",
+    ):
+        model.make_plan()
+
+
+def test_what_lives_from_forward_to_backward() -> None:
+    for kind, saved in (("rnn", 1), ("lstm", 4), ("gru", 3)):
+        plan = sequence_model(kind).model().make_plan()
+        backward = next(
+            e.step
+            for e in plan.executions
+            if e.layer == "head" and e.phase is Phase.CALC_GRADIENT
+        )
+        alive = [
+            t.name
+            for t in plan.tensors
+            if t.layer == "layer"
+            and t.kind is TensorKind.ACTIVATION
+            and t.start < backward < t.stop
+            and not t.name.endswith(":out0")
+        ]
+        shape = next(t.shape for t in plan.tensors if t.name == alive[0])
+        assert len(alive) == 1
+        assert shape == (BATCH, STEPS, saved * UNIT)

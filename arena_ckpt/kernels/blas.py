@@ -13,7 +13,7 @@ import llvmlite.binding
 import scipy_openblas32
 from numba import types
 
-from arena_ckpt.kernels.jit import Matrix, Vector, helper, kernel
+from arena_ckpt.kernels.jit import Matrix, helper, kernel
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
@@ -80,70 +80,3 @@ def matmul_transposed_a(a: Matrix, b: Matrix, beta: float, c: Matrix) -> None:
 def matmul_transposed_b(a: Matrix, b: Matrix, c: Matrix) -> None:
     """``c = a @ b.T`` for a (m, k), b (n, k), c (m, n)."""
     _gemm(False, True, a.shape[0], b.shape[0], a.shape[1], a, b, 0.0, c)
-
-
-@helper
-def multiply_windows(
-    transpose_a,
-    transpose_b,
-    sizes,
-    a,
-    b,
-    beta,
-    c,
-):
-    """``c = a @ b + beta * c`` on windows into flat arrays.
-
-    `sizes` is (m, n, k) of the product; each operand is a tuple (array, place of its
-    first element, distance of its rows). Places count float32 elements.
-    """
-    m, n, k = sizes
-    a_array, a_place, a_distance = a
-    b_array, b_place, b_distance = b
-    c_array, c_place, c_distance = c
-    _sgemm(
-        ROW_MAJOR,
-        TRANSPOSE if transpose_a else NO_TRANSPOSE,
-        TRANSPOSE if transpose_b else NO_TRANSPOSE,
-        m,
-        n,
-        k,
-        1.0,
-        a_array.ctypes.data + 4 * a_place,
-        a_distance,
-        b_array.ctypes.data + 4 * b_place,
-        b_distance,
-        beta,
-        c_array.ctypes.data + 4 * c_place,
-        c_distance,
-    )
-
-
-@kernel
-def matmul_windows(
-    transpose_a: int,
-    transpose_b: int,
-    m: int,
-    n: int,
-    k: int,
-    a: Vector,
-    a_place: int,
-    a_distance: int,
-    b: Vector,
-    b_place: int,
-    b_distance: int,
-    beta: float,
-    c: Vector,
-    c_place: int,
-    c_distance: int,
-) -> None:
-    """``c = a @ b + beta * c`` (m, n) on windows: first element, distance of rows."""
-    multiply_windows(
-        transpose_a,
-        transpose_b,
-        (m, n, k),
-        (a, a_place, a_distance),
-        (b, b_place, b_distance),
-        beta,
-        (c, c_place, c_distance),
-    )

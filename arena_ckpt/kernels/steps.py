@@ -13,10 +13,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from arena_ckpt.kernels import activations
-from arena_ckpt.kernels.blas import multiply_windows
 from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, kernel
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ZERO
+from arena_ckpt.kernels.windows import multiply_windows
 
 STEP_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu")
 _f32: Any = _POINTERS["_f32"]

@@ -24,6 +24,7 @@ import numpy as np
 from arena_ckpt.kernels import blas
 from arena_ckpt.kernels.jit import Vector
 from arena_ckpt.kernels.steps import STEP_ACTIVATIONS, bias_from_sums, join_biases
+from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -334,7 +335,7 @@ def product(
 ) -> Call:
     """Return the call ``c = a @ b + beta * c`` for a product of sizes (m, n, k)."""
     flags = (int(transpose_a), int(transpose_b))
-    return Call(blas.matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
+    return Call(matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
 
 
 def input_gradient(tensors: Binding, prefix: str, derivatives: str) -> Call:
