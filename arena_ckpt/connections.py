@@ -78,7 +78,7 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
         connected.append(layer)
         named[layer.name] = sources
     return connected, {
-        name: tuple(_output(name, source, named) for source in sources)
+        name: tuple(read_output(name, source, named) for source in sources)
         for name, sources in named.items()
     }
 
@@ -93,7 +93,13 @@ def find_output(text: str, known: Container[str]) -> Output | None:
     return None
 
 
-def _output(reader: str, source: str, known: Mapping[str, object]) -> Output:
+def read_output(reader: str, source: str, known: Mapping[str, object]) -> Output:
+    """Read an entry of the ``input_layers`` of `reader`, given the layers by name.
+
+    Raises
+    ------
+    UnknownLayerError
+    """
     found = find_output(source, known)
     if found is None:
         raise UnknownLayerError(

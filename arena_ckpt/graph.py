@@ -21,6 +21,7 @@ from arena_ckpt.connections import (
     check_connections,
     connect,
     order_layers,
+    read_output,
 )
 from arena_ckpt.errors import (
     DanglingOutputError,
@@ -199,14 +200,14 @@ class _Walk:
         parts = [
             piece for part in layer.expand(shapes) for piece in _split_activation(part)
         ]
-        own = {part.name for part in parts}
+        own = {part.name: part for part in parts}
         by_text = dict(zip(_texts(given), given, strict=True))
         names = []
         for part in parts:
             sources = tuple(
                 by_text[text]
                 if text in by_text and text not in own
-                else Output(text.removeprefix("="))
+                else read_output(part.name, text.removeprefix("="), own)
                 for text in part["input_layers"] or ()
             )
             self._add_node(

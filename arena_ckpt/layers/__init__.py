@@ -21,18 +21,21 @@ from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
     KullbackLeibler,
     MeanSquaredError,
 )
+from arena_ckpt.layers.lstm import Lstm, LstmCell
 from arena_ckpt.layers.normalization import (
     BatchNormalization,
     LayerNormalization,
     RMSNorm,
 )
 from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
+from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
 from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
 from arena_ckpt.properties import nearest, parse_properties, split_strings
@@ -45,7 +48,6 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Input,
         FullyConnected,
         Activation,
-        MultiHeadAttention,
         Add,
         Addition,
         Divide,
@@ -54,9 +56,12 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Power,
         SquareRoot,
         Subtract,
+        MultiHeadAttention,
         MatMul,
         ReduceMean,
         ReduceSum,
+        Gru,
+        GruCell,
         CrossEntropySigmoid,
         CrossEntropySoftmax,
         KullbackLeibler,
@@ -64,10 +69,6 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         BatchNormalization,
         LayerNormalization,
         RMSNorm,
-        Dropout,
-        Embedding,
-        PositionalEncoding,
-        SwiGLU,
         Concat,
         Permute,
         Slice,
@@ -76,6 +77,14 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Identity,
         Multiout,
         Reshape,
+        Dropout,
+        Embedding,
+        PositionalEncoding,
+        SwiGLU,
+        Lstm,
+        LstmCell,
+        Rnn,
+        RnnCell,
     )
 }
 

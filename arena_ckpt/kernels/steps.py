@@ -1,0 +1,202 @@
+"""What the loops over time of recurrent layers share."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from arena_ckpt.kernels import activations
+from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, kernel
+from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
+from arena_ckpt.kernels.vector_math import ZERO
+from arena_ckpt.kernels.windows import multiply_windows
+
+STEP_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu")
+_f32: Any = _POINTERS["_f32"]
+"""What can stand inside a step: functions whose slope follows from their output."""
+
+
+_OPTIONS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPTIONS)
+"""Compile a function on its own, for LLVM to inline: long texts compile much faster."""
+
+
+UNITS = 128
+"""Units of one part of a step: their gates stand on the stack before they are kept."""
+
+
+@intrinsic
+def _on_stack(typing_context: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        memory = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), UNITS))
+        memory.align = 64
+        return builder.bitcast(memory, ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(), codegen
+
+
+@part
+def unit_lanes():
+    """Array of `UNITS` float32 on the stack, not initialized."""
+    return carray(_on_stack(), UNITS)
+
+
+@part
+def view(x, place, width):
+    """View of `width` elements from `place` on, unchecked: a slice would clamp."""
+    return carray(_f32(x.ctypes.data + 4 * place), width)
+
+
+@part
+def row_of(x, row, width):
+    """View of one row of a flat array."""
+    return view(x, row * width, width)
+
+
+@part
+def copy_all(x, y):
+    """``y = x``."""
+    for j in range(y.size):
+        y[j] = x[j]
+
+
+@part
+def clear_all(y):
+    """``y = 0``."""
+    for j in range(y.size):
+        y[j] = ZERO
+
+
+@part
+def copy_part(x, y, width):
+    """Copy the first `width` elements."""
+    for j in range(width):
+        y[j] = x[j]
+
+
+@part
+def step_key(key, counters, threshold, sample, row):
+    """Key of the mask of one step of a sample; counters as in `layers.Binding`."""
+    if threshold == 0:
+        return 0
+    here = sample_key(key, int(counters[0]), int(counters[1]) + sample)
+    return row_key(here, row)
+
+
+@part
+def mask_part(lane, mask_key, threshold, scale, start, width):
+    """Drop elements, scale the others; nothing at threshold 0."""
+    if threshold > 0:
+        for j in range(width):
+            lane[j] *= keep(mask_key, start + j, threshold, scale)
+
+
+@part
+def add_part(dh, dy, has_dy, lane, width):
+    """``lane = dh``, plus `dy` where there is one."""
+    copy_part(dh, lane, width)
+    if has_dy:
+        for j in range(width):
+            lane[j] += dy[j]
+
+
+@part
+def add_sums(x, sums, place, width):
+    """Add a row of float32 to sums in float64, from `place` on."""
+    for j in range(width):
+        sums[place + j] += np.float64(x[j])
+
+
+@part
+def output_row(out, sample, time, steps, out_steps, out_width, out_start, unit):
+    """View of one step in an output that keeps all steps, or the last; else empty."""
+    if out_steps == steps:
+        return view(out, (sample * steps + time) * out_width + out_start, unit)
+    if out_steps == 1 and time == steps - 1:
+        return view(out, sample * out_width + out_start, unit)
+    return view(out, 0, 0)
+
+
+@part
+def write_output(h, out, sample, time, steps, out_steps, out_width, out_start, unit):
+    """Copy a hidden state to its row of the output, where that has one."""
+    row = output_row(out, sample, time, steps, out_steps, out_width, out_start, unit)
+    copy_all(h, row)
+
+
+@kernel
+def join_biases(
+    bias_ih: Vector, bias_hh: Vector, n_biases: int, n_apart: int, joined: Vector
+) -> None:
+    """Add the biases that a step adds, but for the last `n_apart` elements.
+
+    With n_biases 0 these are zeros, with 1 `bias_ih` alone. Elements of `bias_hh` that
+    are left out of the sum stand behind it.
+    """
+    n_joined = joined.size - n_apart
+    for j in range(joined.size):
+        joined[j] = ZERO
+    if n_biases > 0:
+        for j in range(n_joined):
+            joined[j] = bias_ih[j]
+    if n_biases > 1:
+        for j in range(n_joined - n_apart):
+            joined[j] += bias_hh[j]
+        for j in range(n_apart):
+            joined[n_joined + j] = bias_hh[n_joined - n_apart + j]
+
+
+@kernel
+def bias_from_sums(sums: Doubles, beta: float, db: Vector) -> None:
+    """``db = sums + beta * db``; at beta 0, db is only written."""
+    if beta == 0.0:
+        for j in range(db.size):
+            db[j] = np.float32(sums[j])
+    else:
+        for j in range(db.size):
+            db[j] = np.float32(np.float64(db[j]) + sums[j])
+
+
+_NAMES: dict[str, Any] = {
+    made.__name__: made
+    for made in (
+        *(multiply_windows, drop_threshold, unit_lanes, view, row_of, copy_all),
+        *(clear_all, copy_part, step_key, mask_part, add_part, add_sums, output_row),
+        write_output,
+    )
+} | {
+    f"apply_{name}{suffix}": getattr(activations, f"_{name}{suffix}")
+    for name in STEP_ACTIVATIONS
+    for suffix in ("", "_slope")
+}
+_NAMES |= {"np": np, "part": part, "UNITS": UNITS}
+
+
+def make_kernels(
+    file: str, module: str, source: str, name: str, hidden: str, recurrent: str
+) -> list[Kernel]:
+    """Compile the text of a module for two activations; return its kernels, in order.
+
+    The text names them ``{hidden}``, ``{hidden}_slope`` and so on; its functions whose
+    names begin with ``{name}`` are the kernels. (As text, for closures over a helper
+    would be compiled anew in every process; under the name of the file, which is where
+    Numba keeps and stamps its cache.)
+    """
+    text = source.format(
+        name=name, hidden=f"apply_{hidden}", recurrent=f"apply_{recurrent}"
+    )
+    made: dict[str, Any] = {**_NAMES, "__name__": module}
+    future = "from __future__ import annotations\n"
+    exec(compile(future + text, file, "exec"), made)
+    return [
+        kernel(value)
+        for key, value in made.items()
+        if key.startswith(name) and isinstance(value, FunctionType)
+    ]

@@ -1,0 +1,73 @@
+"""Matrix products on parts of matrices: some of the columns, some of the rows."""
+
+from __future__ import annotations
+
+from arena_ckpt.kernels.blas import NO_TRANSPOSE, ROW_MAJOR, TRANSPOSE, _sgemm
+from arena_ckpt.kernels.jit import Vector, helper, kernel
+
+
+@helper
+def multiply_windows(
+    transpose_a,
+    transpose_b,
+    sizes,
+    a,
+    b,
+    beta,
+    c,
+):
+    """``c = a @ b + beta * c`` on windows into flat arrays.
+
+    `sizes` is (m, n, k) of the product; each operand is a tuple (array, place of its
+    first element, distance of its rows). Places count float32 elements.
+    """
+    m, n, k = sizes
+    a_array, a_place, a_distance = a
+    b_array, b_place, b_distance = b
+    c_array, c_place, c_distance = c
+    _sgemm(
+        ROW_MAJOR,
+        TRANSPOSE if transpose_a else NO_TRANSPOSE,
+        TRANSPOSE if transpose_b else NO_TRANSPOSE,
+        m,
+        n,
+        k,
+        1.0,
+        a_array.ctypes.data + 4 * a_place,
+        a_distance,
+        b_array.ctypes.data + 4 * b_place,
+        b_distance,
+        beta,
+        c_array.ctypes.data + 4 * c_place,
+        c_distance,
+    )
+
+
+@kernel
+def matmul_windows(
+    transpose_a: int,
+    transpose_b: int,
+    m: int,
+    n: int,
+    k: int,
+    a: Vector,
+    a_place: int,
+    a_distance: int,
+    b: Vector,
+    b_place: int,
+    b_distance: int,
+    beta: float,
+    c: Vector,
+    c_place: int,
+    c_distance: int,
+) -> None:
+    """``c = a @ b + beta * c`` (m, n) on windows: first element, distance of rows."""
+    multiply_windows(
+        transpose_a,
+        transpose_b,
+        (m, n, k),
+        (a, a_place, a_distance),
+        (b, b_place, b_distance),
+        beta,
+        (c, c_place, c_distance),
+    )

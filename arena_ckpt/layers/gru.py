@@ -1,0 +1,207 @@
+"""Gated recurrent units: the layer and its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from arena_ckpt.kernels import elementwise
+from arena_ckpt.kernels.gru import GruKernels, gru_kernels
+from arena_ckpt.kernels.jit import Vector
+from arena_ckpt.layers.base import Binding, Call, TensorSpec
+from arena_ckpt.layers.recurrent import (
+    CELL_PROPERTIES,
+    GATE_PROPERTIES,
+    SEQUENCE_PROPERTIES,
+    Recurrent,
+    beta_of,
+    empty,
+    input_derivative,
+    input_gradient,
+    product,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import BOOLEAN, Property
+
+_RESET_AFTER = Property(
+    "reset_after",
+    BOOLEAN,
+    True,
+    "the reset gate multiplies h · weight_hh (as PyTorch), not h",
+)
+
+
+class Gru(Recurrent):
+    """Gated recurrent units over a sequence; gates update, reset, memory cell."""
+
+    type_name = "gru"
+    n_gates = 3
+    properties: ClassVar[tuple[Property, ...]] = (
+        *CELL_PROPERTIES,
+        *GATE_PROPERTIES,
+        _RESET_AFTER,
+        *SEQUENCE_PROPERTIES,
+    )
+
+    @property
+    def _kernels(self) -> GruKernels:
+        return gru_kernels(
+            self["hidden_state_activation"], self["recurrent_activation"]
+        )
+
+    @property
+    def _reset_after(self) -> int:
+        return int(self["reset_after"])
+
+    @property
+    def _n_apart(self) -> int:
+        """How many biases of h stay behind the reset gate."""
+        return self.unit * self._reset_after
+
+    def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        forward, deriv = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+        unit, columns, backward = self.unit, self.columns, self.backward
+        for name, shape, lifespan in (
+            ("zrg", (steps, columns), forward | backward | deriv),
+            ("step_zrg", (columns,), forward),
+            ("step_hidden_state", (unit,), forward),
+            ("hidden_state", (steps, unit), backward),
+            ("reset_product", (steps, unit), backward),
+            ("d_zrg", (columns,), backward),
+            (
+                "d_hidden_state",
+                (unit,),
+                backward | (deriv if self.n_states else backward),
+            ),
+        ):
+            yield TensorSpec(name, shape, lifespan)
+        if not self["reset_after"]:
+            yield TensorSpec("step_product", (unit,), forward)
+            yield TensorSpec("d_step_product", (unit,), backward)
+        yield self.bias_sum("", columns + self._n_apart, forward)
+        yield self.bias_sum("backward_", columns + self._n_apart, backward)
+        yield self.bias_sums("", columns + unit)
+
+    def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
+        out, out_steps = self._output(tensors, "out0")
+        steps = ("step_zrg", "step_hidden_state")
+        return [
+            self._join_biases(tensors, "", "bias_sum", self._n_apart),
+            self._input_product(tensors, "", "zrg"),
+            Call(
+                self._kernels.forward,
+                (
+                    tensors.vector("zrg"),
+                    tensors.vector("weight_hh"),
+                    tensors.vector("bias_sum"),
+                    *(self._state(tensors, 1), self.n_states),
+                    *(tensors.vector(name) for name in steps),
+                    self._step_product(tensors, "step_product"),
+                    *(out, out_steps, self._reset_after),
+                    *(*self._sizes(tensors, "zrg"), *self._random(tensors)),
+                ),
+            ),
+        ]
+
+    def _step_product(self, tensors: Binding, role: str) -> Vector:
+        return empty(tensors, 3) if self["reset_after"] else tensors.vector(role)
+
+    def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
+        sizes, unit = self._sizes(tensors, "zrg"), self.unit
+        d_out, out_steps = self._output(tensors, "out0:grad")
+        gates, weight = tensors.vector("zrg"), tensors.vector("weight_hh")
+        hidden, products = (
+            tensors.vector("hidden_state"),
+            tensors.vector("reset_product"),
+        )
+        again = (self._reset_after, *sizes, *self._random(tensors))
+        calls = [
+            self._join_biases(tensors, "", "backward_bias_sum", self._n_apart),
+            Call(
+                self._kernels.states,
+                (
+                    *(gates, self._state(tensors, 1), self.n_states),
+                    *(hidden, products, *again),
+                ),
+            ),
+        ]
+        if self["reset_after"]:
+            calls.append(
+                product(
+                    (hidden.size // unit, unit, unit),
+                    (hidden, 0, unit),
+                    (weight, 2 * unit, self.columns),
+                    (products, 0, unit),
+                )
+            )
+        steps = ("d_zrg", "d_hidden_state")
+        calls.append(
+            Call(
+                self._kernels.backward,
+                (
+                    *(gates, weight, tensors.vector("backward_bias_sum")),
+                    *(hidden, products),
+                    *(tensors.vector(name) for name in steps),
+                    self._step_product(tensors, "d_step_product"),
+                    *(d_out, out_steps, tensors.doubles("bias_sums")),
+                    *(self.n_states, *again),
+                ),
+            )
+        )
+        return calls
+
+    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
+        unit, columns, beta = self.unit, self.columns, beta_of(tensors)
+        d_weight = tensors.vector("weight_hh:grad")
+        gates, hidden, products = (
+            tensors.vector(role) for role in ("zrg", "hidden_state", "reset_product")
+        )
+        n_rows = hidden.size // unit
+        left, right = (
+            ((hidden, 0, unit), (products, 0, unit))
+            if self["reset_after"]
+            else ((products, 0, unit), (gates, 2 * unit, columns))
+        )
+        return [
+            input_gradient(tensors, "", "zrg"),
+            product(
+                (unit, 2 * unit, n_rows),
+                (hidden, 0, unit),
+                (gates, 0, columns),
+                (d_weight, 0, columns),
+                transpose_a=True,
+                beta=beta,
+            ),
+            product(
+                (unit, unit, n_rows),
+                left,
+                right,
+                (d_weight, 2 * unit, columns),
+                transpose_a=True,
+                beta=beta,
+            ),
+            *self._bias_gradients(tensors, "", apart=2 * unit),
+        ]
+
+    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
+        calls = input_derivative(tensors, "", "zrg")
+        if tensors.is_wanted("in1:grad"):
+            d_state = tensors.vector("d_hidden_state")
+            calls.append(Call(elementwise.copy, (d_state, tensors.vector("in1:grad"))))
+        return calls
+
+
+class GruCell(Gru):
+    """One step: x [, hidden state] to hidden state."""
+
+    type_name = "grucell"
+    n_inputs = range(1, 3)
+    is_cell = True
+    properties: ClassVar[tuple[Property, ...]] = (
+        *CELL_PROPERTIES,
+        *GATE_PROPERTIES,
+        _RESET_AFTER,
+    )
+
+
+Gru.cell = GruCell

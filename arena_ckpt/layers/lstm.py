@@ -1,0 +1,186 @@
+"""Long short-term memory: the layer and its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from arena_ckpt.kernels import elementwise
+from arena_ckpt.kernels.lstm import LstmKernels, lstm_kernels
+from arena_ckpt.layers.base import Binding, Call, Shape, TensorSpec
+from arena_ckpt.layers.recurrent import (
+    CELL_PROPERTIES,
+    GATE_PROPERTIES,
+    SEQUENCE_PROPERTIES,
+    Recurrent,
+    input_derivative,
+    input_gradient,
+    state_derivative,
+    state_gradient,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import BOOLEAN, Property
+
+
+class Lstm(Recurrent):
+    """Long short-term memory over a sequence; gates input, forget, cell, output.
+
+    Where only the last step is given, that is the last of the sequence in both
+    directions: the backward one has seen a single step then, as in NNTrainer.
+    """
+
+    type_name = "lstm"
+    n_gates = 4
+    properties: ClassVar[tuple[Property, ...]] = (
+        *CELL_PROPERTIES,
+        *GATE_PROPERTIES,
+        *SEQUENCE_PROPERTIES,
+        Property(
+            "bidirectional",
+            BOOLEAN,
+            False,
+            "beside it a second direction, from the last step to the first",
+        ),
+    )
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Prefixes of the weights: forward, and backward where asked for."""
+        return ("", "reverse_") if self.get("bidirectional") else ("",)
+
+    @property
+    def _kernels(self) -> LstmKernels:
+        return lstm_kernels(
+            self["hidden_state_activation"], self["recurrent_activation"]
+        )
+
+    def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        forward, deriv = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+        unit, columns, backward = self.unit, self.columns, self.backward
+        for name, shape, lifespan in (
+            ("ifgo", (steps, columns), forward | backward | deriv),
+            ("step_ifgo", (columns,), forward),
+            ("step_hidden_state", (unit,), forward),
+            ("step_cell_state", (unit,), forward),
+            ("hidden_state", (steps, unit), backward),
+            ("cell_state", (steps, unit), backward),
+            ("d_ifgo", (columns,), backward),
+            ("d_hidden_state", (unit,), backward),
+            (
+                "d_cell_state",
+                (unit,),
+                backward | (deriv if self.n_states else backward),
+            ),
+        ):
+            yield TensorSpec(prefix + name, shape, lifespan)
+        yield self.bias_sum(prefix, columns, forward)
+        yield self.bias_sums(prefix, columns)
+
+    def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
+        gates = prefix + "ifgo"
+        out, out_steps = self._output(tensors, "out0")
+        last = tensors.vector(prefix + "step_cell_state")
+        states = (self._state(tensors, 1), self._state(tensors, 2), self.n_states)
+        steps = ("step_ifgo", "step_hidden_state")
+        calls = [
+            self._join_biases(tensors, prefix, "bias_sum"),
+            self._input_product(tensors, prefix, gates),
+            Call(
+                self._kernels.forward,
+                (
+                    tensors.vector(gates),
+                    tensors.vector(prefix + "weight_hh"),
+                    tensors.vector(prefix + "bias_sum"),
+                    *states,
+                    *(tensors.vector(prefix + name) for name in steps),
+                    last,
+                    *(out, out_steps, *self._columns_of(prefix)),
+                    int(bool(prefix)),
+                    *self._sizes(tensors, gates),
+                    *self._random(tensors),
+                ),
+            ),
+        ]
+        if tensors.is_wanted("out1"):
+            calls.append(Call(elementwise.copy, (last, tensors.vector("out1"))))
+        return calls
+
+    def _columns_of(self, prefix: str) -> tuple[int, int]:
+        """Return the width of the output, and where a direction begins in it."""
+        return len(self.directions) * self.unit, self.unit if prefix else 0
+
+    def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
+        gates, sizes = prefix + "ifgo", self._sizes(tensors, prefix + "ifgo")
+        d_out, out_steps = self._output(tensors, "out0:grad")
+        d_cell = tensors.vector(prefix + "d_cell_state")
+        last = (
+            Call(elementwise.copy, (tensors.vector("out1:grad"), d_cell))
+            if tensors.is_wanted("out1:grad")
+            else Call(elementwise.fill, (0.0, d_cell))
+        )
+        cells = tensors.vector(prefix + "cell_state")
+        is_reverse = int(bool(prefix))
+        return [
+            last,
+            Call(
+                self._kernels.states,
+                (
+                    tensors.vector(gates),
+                    *(self._state(tensors, 1), self._state(tensors, 2), self.n_states),
+                    *(cells, tensors.vector(prefix + "hidden_state")),
+                    *(is_reverse, *sizes, *self._random(tensors)),
+                ),
+            ),
+            Call(
+                self._kernels.backward,
+                (
+                    tensors.vector(gates),
+                    tensors.vector(prefix + "weight_hh"),
+                    *(cells, tensors.vector(prefix + "d_ifgo")),
+                    *(tensors.vector(prefix + "d_hidden_state"), d_cell),
+                    *(d_out, out_steps, *self._columns_of(prefix)),
+                    tensors.doubles(prefix + "bias_sums"),
+                    *(is_reverse, *sizes, *self._random(tensors)),
+                ),
+            ),
+        ]
+
+    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
+        return [
+            input_gradient(tensors, prefix, prefix + "ifgo"),
+            state_gradient(tensors, prefix, prefix + "ifgo"),
+            *self._bias_gradients(tensors, prefix),
+        ]
+
+    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
+        calls = input_derivative(tensors, prefix, prefix + "ifgo")
+        if tensors.is_wanted("in1:grad"):
+            calls.append(state_derivative(tensors, "ifgo"))
+        if tensors.is_wanted("in2:grad"):
+            d_cell = tensors.vector("d_cell_state")
+            calls.append(Call(elementwise.copy, (d_cell, tensors.vector("in2:grad"))))
+        return calls
+
+
+class LstmCell(Lstm):
+    """One step: x [, hidden state [, cell state]] to hidden state, cell state."""
+
+    type_name = "lstmcell"
+    n_inputs = range(1, 4)
+    is_cell = True
+    properties: ClassVar[tuple[Property, ...]] = (
+        *CELL_PROPERTIES,
+        *GATE_PROPERTIES,
+        Property(
+            "return_cell_state",
+            BOOLEAN,
+            True,
+            "false leaves out the second output, which somebody has to read",
+        ),
+    )
+
+    def _output_shapes(self, steps: int) -> tuple[Shape, ...]:
+        return ((1, 1, self.unit),) * (2 if self["return_cell_state"] else 1)
+
+
+Lstm.cell = LstmCell

@@ -1,0 +1,384 @@
+"""What recurrent layers and their cells share; the kinds stand in rnn, lstm and gru.
+
+A sequence is (1, steps, width); a layer gives (1, steps, unit), or the last step
+(1, 1, unit) where ``return_sequences`` is false. A cell is the same layer for one step
+whose states are inputs and outputs. ``unroll=true`` replaces a layer by one cell for
+each step, which share their weights, so that checkpoint blocks and lifespans see the
+steps.
+
+Bytes from forward to backward, for each sample, step and unit: 4 gates (lstm), 3 gates
+(gru), or 1 state (rnn: that of the output, where it has all steps). Everything else is
+made again from these in the backward step that needs it, and the derivatives before
+activation take the place of the gates. A frozen layer runs its loop in the step of the
+derivative, a trained one in that of the weight gradient.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from arena_ckpt.kernels import blas
+from arena_ckpt.kernels.jit import Vector
+from arena_ckpt.kernels.steps import STEP_ACTIVATIONS, bias_from_sums, join_biases
+from arena_ckpt.kernels.windows import matmul_windows
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Flops,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+    format_shape,
+)
+from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.layers.unroll import unrolled
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import (
+    BOOLEAN,
+    FRACTION,
+    NAME,
+    POSITIVE_INT,
+    Property,
+    choice,
+)
+
+_ACTIVATION = choice(*STEP_ACTIVATIONS)
+CELL_PROPERTIES = (
+    *COMMON_PROPERTIES,
+    Property("unit", POSITIVE_INT, None, "size of the hidden state (required)"),
+    Property("hidden_state_activation", _ACTIVATION, "tanh", "makes the states"),
+    Property("dropout_rate", FRACTION, 0.0, "drops from the hidden state of each step"),
+    Property("integrate_bias", BOOLEAN, False, "one bias bias_h in place of two"),
+    Property("disable_bias", BOOLEAN, False, "true leaves the biases out"),
+    Property("shared_from", NAME, None, "a layer whose weights it uses"),
+    *WEIGHT_PROPERTIES,
+)
+GATE_PROPERTIES = (
+    Property("recurrent_activation", _ACTIVATION, "sigmoid", "makes the gates"),
+)
+SEQUENCE_PROPERTIES = (
+    Property("return_sequences", BOOLEAN, False, "all steps, not the last one only"),
+    Property("unroll", BOOLEAN, False, "one cell for each step, seen by the plan"),
+)
+
+Window = tuple[Vector, int, int]
+"""A matrix in a flat array: its first element, and the distance of its rows."""
+
+
+class Recurrent(Layer):
+    """A layer that goes through time.
+
+    Attributes
+    ----------
+    cell : type
+        What stands for one step where the layer is unrolled.
+    n_gates : int
+        Blocks of `unit` columns that the weights have.
+    is_cell : bool
+        For one step, with states as inputs and outputs.
+    """
+
+    cell: ClassVar[type[Recurrent]]
+    n_gates: ClassVar[int]
+    is_cell: ClassVar[bool] = False
+
+    @property
+    def unit(self) -> int:
+        """Size of the hidden state."""
+        return int(self["unit"])
+
+    @property
+    def columns(self) -> int:
+        """Columns of the weights."""
+        return self.n_gates * self.unit
+
+    @property
+    def keeps_all(self) -> bool:
+        """The output has all steps."""
+        return self.is_cell or bool(self["return_sequences"])
+
+    @property
+    def n_states(self) -> int:
+        """How many states a cell is given; others are zero."""
+        return len(self["input_layers"] or ("",)) - 1 if self.is_cell else 0
+
+    @property
+    def biases(self) -> tuple[str, ...]:
+        """The weights that are added in each step."""
+        if self["disable_bias"]:
+            return ()
+        return ("bias_h",) if self["integrate_bias"] else ("bias_ih", "bias_hh")
+
+    @property
+    def backward(self) -> TensorLifespan:
+        """The phase in which the loop over time runs backward."""
+        if self.is_trainable:
+            return TensorLifespan.CALC_GRADIENT
+        return TensorLifespan.CALC_DERIVATIVE
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Prefixes of the tensors of each direction in time."""
+        return ("",)
+
+    # -- facts -------------------------------------------------------------------------
+
+    def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
+        """Return one cell for each step where ``unroll=true``, see `unroll`."""
+        if self.is_cell or not self["unroll"]:
+            return (self,)
+        _, steps, _ = self._check_shapes(input_shapes)
+        return unrolled(self, self.cell, steps)
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return shapes, weights, what is saved and the workspaces of the loops."""
+        _, steps, width = self._check_shapes(input_shapes)
+        states = (TensorLifespan.FORWARD | self.backward,) * (len(input_shapes) - 1)
+        prefixes, unit = self.directions, self.unit
+        product = 2 * len(prefixes) * steps * self.columns
+        own, through_time = product * (width + unit), product * unit
+        return LayerSpec(
+            output_shapes=self._output_shapes(steps),
+            weights=tuple(w for p in prefixes for w in self._weights(p, width)),
+            tensors=tuple(t for p in prefixes for t in self._tensors(p, steps)),
+            input_lifespan=(TensorLifespan.FORWARD_GRAD, *states),
+            forward_skips_unwanted=True,
+            flops=Flops(
+                own,
+                own + through_time,
+                product * width + (0 if self.is_trainable else through_time),
+            ),
+        )
+
+    def _check_shapes(self, input_shapes: tuple[Shape, ...]) -> Shape:
+        given, states = input_shapes[0], input_shapes[1:]
+        if self["unit"] is None:
+            raise self.mismatch("has no unit; set it, for example unit=64")
+        if given[0] != 1 or (self.is_cell and given[1] != 1):
+            wanted = "one step, 1:1:width" if self.is_cell else "1:steps:width"
+            raise self.mismatch(
+                f"reads {format_shape(given)} and needs {wanted}; reshape its input",
+                shape=given,
+            )
+        for index, shape in enumerate(states, 1):
+            if shape != (1, 1, self.unit):
+                raise self.mismatch(
+                    f"reads a state of shape {format_shape(shape)} as input {index}; "
+                    f"with unit={self.unit} a state is 1:1:{self.unit}",
+                    shape=shape,
+                )
+        return given
+
+    def _output_shapes(self, steps: int) -> tuple[Shape, ...]:
+        width = len(self.directions) * self.unit
+        return ((1, steps if self.keeps_all else 1, width),)
+
+    def _weights(self, prefix: str, width: int) -> list[WeightSpec]:
+        regularized = self["weight_regularizer"] == "l2norm"
+        looped = TensorLifespan.FORWARD | self.backward
+        if self.n_states:
+            looped |= TensorLifespan.CALC_DERIVATIVE
+        matrices = [
+            WeightSpec(
+                prefix + name,
+                (rows, self.columns),
+                self["weight_initializer"],
+                fan_in=rows,
+                fan_out=self.columns,
+                lifespan=lifespan,
+                decay=self["weight_decay"],
+                regularizer_constant=(
+                    self["weight_regularizer_constant"] if regularized else 0.0
+                ),
+            )
+            for name, rows, lifespan in (
+                ("weight_ih", width, TensorLifespan.FORWARD_DERIV),
+                ("weight_hh", self.unit, looped),
+            )
+        ]
+        return matrices + [
+            WeightSpec(
+                prefix + name,
+                (self.columns,),
+                self["bias_initializer"],
+                fan_in=width,
+                fan_out=self.columns,
+                lifespan=TensorLifespan.FORWARD | self.backward,
+                decay=self["bias_decay"],
+            )
+            for name in self.biases
+        ]
+
+    def bias_sum(
+        self, prefix: str, columns: int, lifespan: TensorLifespan
+    ) -> TensorSpec:
+        """Return the workspace for what a step adds."""
+        return TensorSpec(prefix + "bias_sum", (columns,), lifespan, per_sample=False)
+
+    def bias_sums(self, prefix: str, columns: int) -> TensorSpec:
+        """Return the workspace for the sums that are the gradient of the biases."""
+        return TensorSpec(
+            prefix + "bias_sums",
+            (columns,),
+            self.backward,
+            per_sample=False,
+            dtype="float64",
+        )
+
+    @abstractmethod
+    def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        """Return what one direction saves, carries and works in."""
+
+    # -- calls -------------------------------------------------------------------------
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Multiply all steps by ``weight_ih``, then loop over time."""
+        return [call for p in self.directions for call in self._forward(tensors, p)]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Loop back through time, then one product over all steps for each weight."""
+        return [
+            call
+            for p in self.directions
+            for call in (*self._backward(tensors, p), *self._gradients(tensors, p))
+        ]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Multiply the derivatives before activation by ``weight_ihᵀ``."""
+        calls: list[Call] = []
+        for prefix in self.directions:
+            if not self.is_trainable:
+                calls += self._backward(tensors, prefix)
+            calls += self._derivatives(tensors, prefix)
+        return calls
+
+    @abstractmethod
+    def _forward(self, tensors: Binding, prefix: str) -> list[Call]: ...
+
+    @abstractmethod
+    def _backward(self, tensors: Binding, prefix: str) -> list[Call]: ...
+
+    @abstractmethod
+    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]: ...
+
+    @abstractmethod
+    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]: ...
+
+    # -- arguments ---------------------------------------------------------------------
+
+    def _sizes(self, tensors: Binding, role: str) -> tuple[int, int, int]:
+        """Return samples, steps and units, given a tensor (samples, steps, columns)."""
+        n_rows = tensors.matrix(role).shape[0]
+        return tensors.n_samples, n_rows // tensors.n_samples, self.unit
+
+    def _random(self, tensors: Binding) -> tuple[Any, int, float]:
+        """Return what decides who is dropped: nobody where the model predicts."""
+        rate = float(self["dropout_rate"]) if tensors.training else 0.0
+        return tensors.counters, tensors.random_key, rate
+
+    def _state(self, tensors: Binding, index: int) -> Vector:
+        """Return a state that the first step begins with, or an empty array."""
+        if index <= self.n_states:
+            return tensors.vector(f"in{index}")
+        return empty(tensors, index)
+
+    def _output(self, tensors: Binding, role: str) -> tuple[Vector, int]:
+        """Return an output or its derivative, and its steps; none where not wanted."""
+        if not tensors.is_wanted(role):
+            return empty(tensors, 0), 0
+        return tensors.vector(role), tensors.matrix(role).shape[0] // tensors.n_samples
+
+    def _input_product(self, tensors: Binding, prefix: str, out: str) -> Call:
+        operands = (tensors.matrix("in0"), tensors.matrix(f"{prefix}weight_ih"))
+        return Call(blas.matmul, (*operands, tensors.matrix(out)))
+
+    def _join_biases(
+        self, tensors: Binding, prefix: str, role: str, n_apart: int = 0
+    ) -> Call:
+        joined = tensors.vector(prefix + role)
+        biases = [tensors.vector(prefix + name) for name in self.biases]
+        first, second = (*biases, empty(tensors, 1), empty(tensors, 2))[:2]
+        return Call(join_biases, (first, second, len(biases), n_apart, joined))
+
+    def _bias_gradients(
+        self, tensors: Binding, prefix: str, *, apart: int | None = None
+    ) -> list[Call]:
+        """Round the sums; those of bias_hh from column `apart` on stand behind."""
+        beta, sums = beta_of(tensors), tensors.doubles(prefix + "bias_sums")
+        calls = []
+        for name in self.biases:
+            db = tensors.vector(f"{prefix}{name}:grad")
+            split = self.columns if name != "bias_hh" or apart is None else apart
+            calls.append(Call(bias_from_sums, (sums[:split], beta, db[:split])))
+            if split < self.columns:
+                rest = sums[self.columns : 2 * self.columns - split]
+                calls.append(Call(bias_from_sums, (rest, beta, db[split:])))
+        return calls
+
+
+def product(
+    sizes: tuple[int, int, int],
+    a: Window,
+    b: Window,
+    c: Window,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    beta: float = 0.0,
+) -> Call:
+    """Return the call ``c = a @ b + beta * c`` for a product of sizes (m, n, k)."""
+    flags = (int(transpose_a), int(transpose_b))
+    return Call(matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
+
+
+def input_gradient(tensors: Binding, prefix: str, derivatives: str) -> Call:
+    """Return the call that makes the gradient of ``weight_ih``."""
+    operands = (tensors.matrix("in0"), tensors.matrix(derivatives))
+    gradient = tensors.matrix(f"{prefix}weight_ih:grad")
+    return Call(blas.matmul_transposed_a, (*operands, beta_of(tensors), gradient))
+
+
+def state_gradient(tensors: Binding, prefix: str, derivatives: str) -> Call:
+    """Return the call that makes the gradient of ``weight_hh``."""
+    states, d = tensors.matrix(f"{prefix}hidden_state"), tensors.matrix(derivatives)
+    gradient = tensors.matrix(f"{prefix}weight_hh:grad")
+    return Call(blas.matmul_transposed_a, (states, d, beta_of(tensors), gradient))
+
+
+def input_derivative(tensors: Binding, prefix: str, derivatives: str) -> list[Call]:
+    """Return the call that makes the derivative of in0; a second direction adds."""
+    if not tensors.is_wanted("in0:grad"):
+        return []
+    d, weight = tensors.matrix(derivatives), tensors.matrix(f"{prefix}weight_ih")
+    d_in = tensors.matrix("in0:grad")
+    if not prefix:
+        return [Call(blas.matmul_transposed_b, (d, weight, d_in))]
+    a, b, c = ((m.reshape(-1), 0, m.shape[1]) for m in (d, weight, d_in))
+    sizes = (*d_in.shape, d.shape[1])
+    return [product(sizes, a, b, c, transpose_b=True, beta=1.0)]
+
+
+def state_derivative(tensors: Binding, derivatives: str) -> Call:
+    """Return the call that makes the derivative of the state that a cell is given."""
+    operands = (tensors.matrix(derivatives), tensors.matrix("weight_hh"))
+    return Call(blas.matmul_transposed_b, (*operands, tensors.matrix("in1:grad")))
+
+
+def beta_of(tensors: Binding) -> float:
+    """Return 1 where gradients are added to what is there, else 0."""
+    return 1.0 if tensors.accumulate else 0.0
+
+
+def empty(tensors: Binding, place: int) -> Vector:
+    """Return an array without elements, for an argument that a kernel leaves alone.
+
+    Those of different places differ, so that no two arguments look like one.
+    """
+    return tensors.counters.view(np.float32)[place:place]

@@ -1,0 +1,141 @@
+"""Plain recurrence: the layer and its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+from arena_ckpt.kernels.rnn import RnnKernels, rnn_kernels, rnn_previous
+from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape, TensorSpec
+from arena_ckpt.layers.recurrent import (
+    CELL_PROPERTIES,
+    SEQUENCE_PROPERTIES,
+    Recurrent,
+    input_derivative,
+    input_gradient,
+    state_derivative,
+    state_gradient,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import Property
+
+
+class Rnn(Recurrent):
+    """Plain recurrence over a sequence.
+
+    Where the output has all steps, it holds the states itself; else a tensor of the
+    layer's own does, and the derivatives take its place.
+    """
+
+    type_name = "rnn"
+    n_gates = 1
+    properties: ClassVar[tuple[Property, ...]] = (
+        *CELL_PROPERTIES,
+        *SEQUENCE_PROPERTIES,
+    )
+
+    @property
+    def _kernels(self) -> RnnKernels:
+        return rnn_kernels(self["hidden_state_activation"])
+
+    @property
+    def _states(self) -> str:
+        return "out0" if self.keeps_all else "all_states"
+
+    @property
+    def _derivative(self) -> str:
+        return "d_states" if self.keeps_all else "all_states"
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return shapes, weights, what is saved and the workspaces of the loops."""
+        spec = super().infer(input_shapes)
+        if not self.keeps_all:
+            return spec
+        return replace(
+            spec, output_lifespan=self.backward, forward_skips_unwanted=False
+        )
+
+    def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        forward, deriv = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+        unit, backward = self.unit, self.backward
+        saved = TensorLifespan.UNMANAGED if self.keeps_all else forward
+        for name, shape, lifespan in (
+            (self._derivative, (steps, unit), saved | backward | deriv),
+            ("step_products", (unit,), forward),
+            ("step_hidden_state", (unit,), forward),
+            ("d_step", (unit,), backward),
+            ("d_hidden_state", (unit,), backward),
+        ):
+            yield TensorSpec(name, shape, lifespan)
+        if self.is_trainable:
+            yield TensorSpec("hidden_state", (steps, unit), backward)
+        yield self.bias_sum("", unit, forward)
+        yield self.bias_sums("", unit)
+
+    def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
+        out, out_steps = self._output(tensors, "" if self.keeps_all else "out0")
+        steps = ("step_products", "step_hidden_state")
+        return [
+            self._join_biases(tensors, "", "bias_sum"),
+            self._input_product(tensors, "", self._states),
+            Call(
+                self._kernels.forward,
+                (
+                    tensors.vector(self._states),
+                    tensors.vector("weight_hh"),
+                    tensors.vector("bias_sum"),
+                    *(self._state(tensors, 1), self.n_states),
+                    *(tensors.vector(name) for name in steps),
+                    *(out, out_steps),
+                    *(*self._sizes(tensors, self._states), *self._random(tensors)),
+                ),
+            ),
+        ]
+
+    def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
+        sizes = self._sizes(tensors, self._states)
+        d_out, out_steps = self._output(tensors, "out0:grad")
+        states, calls = tensors.vector(self._states), []
+        if self.is_trainable:
+            state = (self._state(tensors, 1), self.n_states)
+            hidden = tensors.vector("hidden_state")
+            calls.append(Call(rnn_previous, (states, *state, hidden, *sizes)))
+        calls.append(
+            Call(
+                self._kernels.backward,
+                (
+                    *(states, tensors.vector("weight_hh")),
+                    *(tensors.vector(self._derivative), tensors.vector("d_step")),
+                    *(tensors.vector("d_hidden_state"), d_out, out_steps),
+                    tensors.doubles("bias_sums"),
+                    *(*sizes, *self._random(tensors)),
+                ),
+            )
+        )
+        return calls
+
+    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
+        return [
+            input_gradient(tensors, "", self._derivative),
+            state_gradient(tensors, "", self._derivative),
+            *self._bias_gradients(tensors, ""),
+        ]
+
+    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
+        calls = input_derivative(tensors, "", self._derivative)
+        if tensors.is_wanted("in1:grad"):
+            calls.append(state_derivative(tensors, self._derivative))
+        return calls
+
+
+class RnnCell(Rnn):
+    """One step: x [, hidden state] to hidden state."""
+
+    type_name = "rnncell"
+    n_inputs = range(1, 3)
+    is_cell = True
+    properties: ClassVar[tuple[Property, ...]] = CELL_PROPERTIES
+
+
+Rnn.cell = RnnCell
