@@ -19,13 +19,13 @@ from arena_ckpt.kernels.jit import helper
 LANES = 32
 
 
-def _on_stack(numba_type: Any, llvm_type: Any) -> Any:
+def _on_stack(numba_type: Any, llvm_type: Any, n: int = LANES) -> Any:
     typed_intrinsic: Any = intrinsic  # typed in some Numba releases, not in others
 
     @typed_intrinsic
     def on_stack(typing_context: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm_type, LANES))
+            memory = cgutils.alloca_once(builder, ir.ArrayType(llvm_type, n))
             memory.align = 64
             return builder.bitcast(memory, llvm_type.as_pointer())
 
