@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena_ckpt.kernels.tiles import VECTORS, WIDTH
+from arena_ckpt.kernels.tiles import ROWS, VECTORS, WIDTH
 
 SLACK = 64
 """Elements behind the pictures: vectors read beyond the last row, and a zero."""
+
+_ALL = 1 << 40
+"""Samples that need no workspace are taken together."""
 
 _MOST_ELEMS = 1 << 16
 """More samples share a workspace only up to this size, or a weight's."""
@@ -86,39 +89,60 @@ class Convolution:
             self.out_height,
             self.out_width,
             self.channels * self.taps,
+            is_plain=(
+                self.stride == (1, 1)
+                and (self.padding[0], self.padding[2]) == (0, 0)
+                and (rows, columns) == (self.height, self.width)
+            ),
         )
 
     def derivative_workspace(self) -> Workspace:
         """Return the workspace of `conv_derivative`."""
         (stride_h, stride_w), (top, _, left, _) = self.stride, self.padding
-        rows = (self.height - 1 + top) // stride_h + 1
-        rows += self.reach[0] // stride_h - top // stride_h
-        columns = (self.width - 1 + left) // stride_w + 1
-        columns += self.reach[1] // stride_w - left // stride_w
+        margin_h = self.reach[0] // stride_h - top // stride_h
+        margin_w = self.reach[1] // stride_w - left // stride_w
+        rows = (self.height - 1 + top) // stride_h + margin_h + 1
+        columns = (self.width - 1 + left) // stride_w + margin_w + 1
+        n_taps = self.filters * self.taps
         return self._workspace(
             self.filters * rows * columns,
             -(-self.height // stride_h),
             -(-self.width // stride_w),
-            self.filters * self.taps,
+            2 * n_taps,
+            is_plain=(
+                (margin_h, margin_w) == (0, 0)
+                and (rows, columns) == (self.out_height, self.out_width)
+            ),
+            packed_elems=ROWS * n_taps,
         )
 
     def gradient_workspace(self) -> Workspace:
         """Return the workspace of `conv_gradient`: sums of at least 512 products."""
         rows = (self.out_height - 1) * self.stride[0] + self.reach[0] + 1
         columns = (self.out_width - 1) * self.stride[1] + self.reach[1] + 1
-        sample_elems = rows * columns * self.channels
+        lanes = min(self.channels, WIDTH)
+        sample_elems = rows * columns * -(-self.channels // lanes) * lanes
         plane = self.out_height * self.out_width
         group = min(-(-512 // plane), max(1, self._room // sample_elems))
-        return Workspace(1, group, group * sample_elems + SLACK, 2 * group * plane)
+        return Workspace(1, group, group * sample_elems + SLACK, plane)
 
     @property
     def _room(self) -> int:
         return max(_MOST_ELEMS, self._weight_elems // 4)
 
     def _workspace(
-        self, sample_elems: int, rows: int, columns: int, n_pairs: int
+        self,
+        sample_elems: int,
+        rows: int,
+        columns: int,
+        table_elems: int,
+        *,
+        is_plain: bool,
+        packed_elems: int = 0,
     ) -> Workspace:
         samples = _interleaved(columns)
+        if is_plain and columns >= WIDTH:  # vectors do not read beyond the picture
+            return Workspace(1, _ALL, packed_elems + SLACK, table_elems)
         per_row = -(-columns * samples // WIDTH)
         # Tiles take VECTORS vectors; a lone row of one would waste two of three.
         blocks = 1
@@ -130,7 +154,8 @@ class Convolution:
                 break
             blocks += 1
         group = blocks * samples
-        return Workspace(samples, group, group * sample_elems + SLACK, 2 * n_pairs)
+        elems = packed_elems + group * sample_elems + SLACK
+        return Workspace(samples, group, elems, table_elems)
 
 
 @dataclass(frozen=True, slots=True)

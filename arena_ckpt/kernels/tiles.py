@@ -1,10 +1,9 @@
 """The innermost loop of convolutions: a small tile of sums of products, in registers.
 
-A tile is `ROWS` × `VECTORS` vectors of `WIDTH` sums. Each step of its loop takes a
-pair of offsets from a table, loads the vectors at one offset and multiplies them by
-the numbers at the other:
+A tile is `ROWS` × `VECTORS` vectors of `WIDTH` sums. Each step of its loop loads the
+vectors at one more offset of a table and multiplies them by one number for each row:
 
-    y[j][v] = init[j] + Σ_k w[w0 + table[2k+1] + j·w_stride] · x[x_v + table[2k]]
+    y[j][v] = start[j] + Σ_k w[w0 + k·w_step + j·w_row] · x[x_v + table[k]]
 
 Every element is one sum in the order of the table, whatever tile and lane it stands
 in. So its bits do not depend on the batch, on a machine's vectors or on addresses.
@@ -38,6 +37,7 @@ TILE = VECTORS * WIDTH
 _FLOAT, _I64 = ir.FloatType(), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)
 _I32 = ir.IntType(32)
+_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, not in others
 
 
 def _fuses() -> bool:
@@ -69,17 +69,18 @@ def _broadcast(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
 
 
-def _at(builder: Any, base: Any, elems: Any) -> Any:
-    return builder.gep(base, [elems])
+def _shuffle(builder: Any, low: Any, high: Any, places: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(_I32, WIDTH), places)
+    return builder.shuffle_vector(low, high, mask)
 
 
 def _load_vector(builder: Any, base: Any, elems: Any) -> Any:
-    pointer = builder.bitcast(_at(builder, base, elems), _VECTOR.as_pointer())
+    pointer = builder.bitcast(builder.gep(base, [elems]), _VECTOR.as_pointer())
     return builder.load(pointer, align=4)
 
 
 def _store_vector(builder: Any, value: Any, base: Any, elems: Any) -> None:
-    pointer = builder.bitcast(_at(builder, base, elems), _VECTOR.as_pointer())
+    pointer = builder.bitcast(builder.gep(base, [elems]), _VECTOR.as_pointer())
     builder.store(value, pointer, align=4)
 
 
@@ -108,84 +109,67 @@ def _count(builder: Any, n: Any, start: list[Any], body: Callable[..., Any]) -> 
 
 
 def _tile_intrinsic(rows: int, vectors: int) -> Any:
-    """The compiled tile; arrays travel as addresses, all else counts elements."""
-    typed_intrinsic: Any = intrinsic  # typed in some Numba releases, not in others
-    n_parameters = 12 + 2 * vectors
+    """Return the compiled tile; arrays travel as addresses, the rest as elements."""
+    n_parameters = 13 + 2 * vectors
 
-    @typed_intrinsic
-    def tile(typing_context: Any, arguments: Any) -> Any:
+    @_typed_intrinsic
+    def compiled(typing_context: Any, arguments: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             given = [builder.extract_value(args[0], i) for i in range(n_parameters)]
+            kinds = (_FLOAT, _I32, _FLOAT, _FLOAT, _FLOAT)
             x, table, w, init, y = (
-                builder.inttoptr(a, t.as_pointer())
-                for a, t in zip(
-                    given[:5], (_FLOAT, _I32, _FLOAT, _FLOAT, _FLOAT), strict=True
-                )
+                builder.inttoptr(address, kind.as_pointer())
+                for address, kind in zip(given[:5], kinds, strict=True)
             )
-            first, n, w0, w_stride, i0, i_stride, y_stride = given[5:12]
-            x_at, y_at = given[12 : 12 + vectors], given[12 + vectors :]
+            n, w0, w_step, w_row, i0, i_row, y_row, adds = given[5:13]
+            x_at, y_at = given[13 : 13 + vectors], given[13 + vectors :]
 
-            def times(j: int, stride: Any) -> Any:
-                return builder.mul(ir.Constant(_I64, j), stride)
+            def row(j: int, first: Any, step: Any) -> Any:
+                return builder.add(first, builder.mul(ir.Constant(_I64, j), step))
 
-            x_base = [_at(builder, x, at) for at in x_at]
-            w_base = [
-                _at(builder, w, builder.add(w0, times(j, w_stride)))
-                for j in range(rows)
-            ]
+            x_base = [builder.gep(x, [at]) for at in x_at]
+            w_base = [builder.gep(w, [row(j, w0, w_row)]) for j in range(rows)]
+            continues = builder.icmp_signed("!=", adds, ir.Constant(_I64, 0))
             start = []
             for j in range(rows):
-                at = builder.add(i0, times(j, i_stride))
-                value = _broadcast(builder, builder.load(_at(builder, init, at)))
-                start += [value] * vectors
-            table = _at(builder, table, builder.shl(first, ir.Constant(_I64, 1)))
+                value = builder.load(builder.gep(init, [row(j, i0, i_row)]))
+                fresh = _broadcast(builder, value)
+                for at in y_at:
+                    so_far = _load_vector(builder, y, row(j, at, y_row))
+                    start.append(builder.select(continues, so_far, fresh))
 
-            def body(k: Any, values: Any) -> Any:
-                pair = builder.shl(k, ir.Constant(_I64, 1))
-                x_off, w_off = (
-                    builder.sext(
-                        builder.load(
-                            _at(
-                                builder,
-                                table,
-                                builder.add(pair, ir.Constant(_I64, which)),
-                            )
-                        ),
-                        _I64,
-                    )
-                    for which in range(2)
-                )
-                loaded = [_load_vector(builder, base, x_off) for base in x_base]
+            def body(k: Any, sums: Any) -> Any:
+                offset = builder.load(builder.gep(table, [k]))
+                offset = builder.sext(offset, _I64)
+                loaded = [_load_vector(builder, base, offset) for base in x_base]
+                w_at = builder.mul(k, w_step)
                 results = []
                 for j in range(rows):
-                    factor = _broadcast(
-                        builder, builder.load(_at(builder, w_base[j], w_off))
-                    )
+                    factor = builder.load(builder.gep(w_base[j], [w_at]))
+                    factor = _broadcast(builder, factor)
                     for v in range(vectors):
-                        results.append(
-                            _multiply_add(
-                                builder, factor, loaded[v], values[j * vectors + v]
-                            )
-                        )
+                        so_far = sums[j * vectors + v]
+                        product = _multiply_add(builder, factor, loaded[v], so_far)
+                        results.append(product)
                 return results
 
             sums = _count(builder, n, start, body)
             for j in range(rows):
                 for v in range(vectors):
-                    at = builder.add(y_at[v], times(j, y_stride))
+                    at = row(j, y_at[v], y_row)
                     _store_vector(builder, sums[j * vectors + v], y, at)
             return context.get_dummy_value()
 
         return types.void(arguments), codegen
 
-    return tile
+    return compiled
 
 
 _tile = _tile_intrinsic(ROWS, VECTORS)
 
 
 def tile(
-    x, x_at, table, first, n, w, w0, w_stride, init, i0, i_stride, y, y_at, y_stride
+    x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
 ):
     """Compute one tile (see the module) and write its vectors to ``y``.
 
@@ -195,29 +179,32 @@ def tile(
     x_at, y_at : tuple of int
         Where each vector begins in x and in y.
     table : array of int32
-        Pairs of offsets into x and w.
-    first, n : int
-        The pairs to take.
-    w0, w_stride, i0, i_stride, y_stride : int
-        The first element and the distance of rows.
+        Offsets into x.
+    n : int
+        How many of them to take.
+    w0, w_step, w_row, i0, i_row, y_row : int
+        Where elements are: the first, the next of a sum, the next row.
+    adds : int
+        0 starts from ``init[i0 + j * i_row]``, else from what y holds.
     """
     for j in range(ROWS):
         for at, to in zip(x_at, y_at, strict=True):
-            sums = np.full(WIDTH, init[i0 + j * i_stride], np.float64)
-            for k in range(first, first + n):
-                begin = at + table[2 * k]
-                factor = np.float64(w[w0 + table[2 * k + 1] + j * w_stride])
-                sums += factor * x[begin : begin + WIDTH]
-            begin = to + j * y_stride
-            y[begin : begin + WIDTH] = sums
+            result = y[to + j * y_row :][:WIDTH]
+            sums = np.full(WIDTH, init[i0 + j * i_row], np.float64)
+            if adds:
+                sums[:] = result
+            for k in range(n):
+                factor = np.float64(w[w0 + k * w_step + j * w_row])
+                sums += factor * x[at + table[k] :][:WIDTH]
+            result[:] = sums
 
 
 @overload(tile)
 def _compiled_tile(
-    x, x_at, table, first, n, w, w0, w_stride, init, i0, i_stride, y, y_at, y_stride
+    x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
 ) -> Any:
     def run(
-        x, x_at, table, first, n, w, w0, w_stride, init, i0, i_stride, y, y_at, y_stride
+        x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
     ):
         _tile(
             (
@@ -226,13 +213,14 @@ def _compiled_tile(
                 np.int64(w.ctypes.data),
                 np.int64(init.ctypes.data),
                 np.int64(y.ctypes.data),
-                np.int64(first),
                 np.int64(n),
                 np.int64(w0),
-                np.int64(w_stride),
+                np.int64(w_step),
+                np.int64(w_row),
                 np.int64(i0),
-                np.int64(i_stride),
-                np.int64(y_stride),
+                np.int64(i_row),
+                np.int64(y_row),
+                np.int64(adds),
                 np.int64(x_at[0]),
                 np.int64(x_at[1]),
                 np.int64(x_at[2]),
@@ -241,5 +229,67 @@ def _compiled_tile(
                 np.int64(y_at[2]),
             )
         )
+
+    return run
+
+
+@_typed_intrinsic
+def _transpose(typing_context: Any, x: Any, at: Any, step: Any, y: Any, to: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, y = (builder.inttoptr(args[i], _FLOAT.as_pointer()) for i in (0, 3))
+        at, step, to = args[1], args[2], args[4]
+        rows = []
+        for _ in range(WIDTH):
+            rows.append(_load_vector(builder, x, at))
+            at = builder.add(at, step)
+        # Three rounds of exchanging halves: of 2, of 4 and of 8 elements.
+        for half in (1, 2, 4):
+            mixed = list(rows)
+            for i in range(WIDTH):
+                if i & half:
+                    continue
+                low, high = rows[i], rows[i + half]
+                places = range(WIDTH)
+                mixed[i] = _shuffle(
+                    builder,
+                    low,
+                    high,
+                    [p if not p & half else p - half + WIDTH for p in places],
+                )
+                mixed[i + half] = _shuffle(
+                    builder,
+                    low,
+                    high,
+                    [p + half if not p & half else p + WIDTH for p in places],
+                )
+            rows = mixed
+        for row in rows:
+            _store_vector(builder, row, y, to)
+            to = builder.add(to, ir.Constant(_I64, WIDTH))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
+def transpose(x, at, step, y, to):
+    """Write the columns of a `WIDTH` × `WIDTH` square of x, one after the other, to y.
+
+    Parameters
+    ----------
+    x, y : array of float32
+    at, step : int
+        Where the first row begins in x, and how far the next one is.
+    to : int
+        Where the first column goes in y.
+    """
+    for i in range(WIDTH):
+        for j in range(WIDTH):
+            y[to + j * WIDTH + i] = x[at + i * step + j]
+
+
+@overload(transpose)
+def _compiled_transpose(x, at, step, y, to) -> Any:
+    def run(x, at, step, y, to):
+        _transpose(np.int64(x.ctypes.data), at, step, np.int64(y.ctypes.data), to)
 
     return run
