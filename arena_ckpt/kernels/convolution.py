@@ -33,7 +33,7 @@ from numba.extending import overload
 from arena_ckpt.kernels.conv_geometry import SLACK
 from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, subroutine
 from arena_ckpt.kernels.lanes import LANES, _on_stack, clear, double_lanes, total
-from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, WIDTH, tile, transpose
+from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, WIDTH, pack, tile, transpose
 from arena_ckpt.kernels.vector_math import ZERO
 
 _CHUNK = 32 * VECTORS
@@ -186,10 +186,7 @@ def _correlate(
             output = min(o, n_outputs - step)
             w0, w_step, w_next = output * w_row, 1, w_stride
             if packs:
-                for k in range(n_taps):
-                    at = table[n_taps + k] + w0
-                    for j in range(ROWS):
-                        packed[k * ROWS + j] = w[at + j * w_stride]
+                pack(w, w0, w_stride, table[n_taps:], n_taps, packed)
                 w0, w_step, w_next = 0, ROWS, 1
             for i in range(0, n_here, VECTORS):
                 a, b, c = i, min(i + 1, n_here - 1), min(i + 2, n_here - 1)

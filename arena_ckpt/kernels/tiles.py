@@ -84,6 +84,17 @@ def _store_vector(builder: Any, value: Any, base: Any, elems: Any) -> None:
     builder.store(value, pointer, align=4)
 
 
+def _keep_rolled(builder: Any, branch: Any) -> None:
+    """Tell LLVM not to unroll the loop: two steps need more registers than there are.
+
+    The name of a loop is a list that begins with itself.
+    """
+    module = builder.module
+    loop = module.add_metadata([ir.Constant(_I64, id(branch))])
+    loop.operands = (loop, module.add_metadata(["llvm.loop.unroll.disable"]))
+    branch.set_metadata("llvm.loop", loop)
+
+
 def _count(builder: Any, n: Any, start: list[Any], body: Callable[..., Any]) -> Any:
     """Emit ``for k in range(n): values = body(k, values)``; return the last values."""
     before = builder.block
@@ -103,7 +114,7 @@ def _count(builder: Any, n: Any, start: list[Any], body: Callable[..., Any]) -> 
     k.add_incoming(builder.add(k, ir.Constant(_I64, 1)), builder.block)
     for phi, value in zip(values, results, strict=True):
         phi.add_incoming(value, builder.block)
-    builder.branch(head)
+    _keep_rolled(builder, builder.branch(head))
     builder.position_at_end(after)
     return values
 
@@ -229,6 +240,59 @@ def _compiled_tile(
                 np.int64(y_at[2]),
             )
         )
+
+    return run
+
+
+@_typed_intrinsic
+def _pack(
+    typing_context: Any, w: Any, w0: Any, w_row: Any, table: Any, n: Any, y: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        w, table, y = (
+            builder.inttoptr(args[i], kind.as_pointer())
+            for i, kind in ((0, _FLOAT), (3, _I32), (5, _FLOAT))
+        )
+        _, w0, w_row, _, n, _ = args
+
+        def body(k: Any, values: Any) -> Any:
+            offset = builder.sext(builder.load(builder.gep(table, [k])), _I64)
+            at = builder.add(w0, offset)
+            to = builder.mul(k, ir.Constant(_I64, ROWS))
+            for _ in range(ROWS):
+                value = builder.load(builder.gep(w, [at]))
+                builder.store(value, builder.gep(y, [to]))
+                at = builder.add(at, w_row)
+                to = builder.add(to, ir.Constant(_I64, 1))
+            return []
+
+        _count(builder, n, [], body)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
+
+
+def pack(w, w0, w_row, table, n, y):
+    """Gather the weights of a tile: ``y[k, j] = w[w0 + table[k] + j * w_row]``.
+
+    Parameters
+    ----------
+    w, y : array of float32
+    w0, w_row : int
+        The first element and how far that of the next row is.
+    table : array of int32
+        `n` offsets into w.
+    """
+    for k in range(n):
+        for j in range(ROWS):
+            y[k * ROWS + j] = w[w0 + table[k] + j * w_row]
+
+
+@overload(pack)
+def _compiled_pack(w, w0, w_row, table, n, y) -> Any:
+    def run(w, w0, w_row, table, n, y):
+        addresses = np.int64(w.ctypes.data), np.int64(table.ctypes.data)
+        _pack(addresses[0], w0, w_row, addresses[1], n, np.int64(y.ctypes.data))
 
     return run
 
