@@ -57,7 +57,15 @@ Integers = npt.NDArray[np.int64]
 Indexes = npt.NDArray[np.int32]
 
 _OPTIONS: Any = {"error_model": "numpy", "nogil": True}
-_SLOTS = {"Vector": 2, "Matrix": 3, "Doubles": 2, "Integers": 2, "Indexes": 2, "int": 1, "float": 1}
+_SLOTS = {
+    "Vector": 2,
+    "Matrix": 3,
+    "Doubles": 2,
+    "Integers": 2,
+    "Indexes": 2,
+    "int": 1,
+    "float": 1,
+}
 
 
 def _revision() -> str:
@@ -251,7 +259,6 @@ def _call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
 _POINTERS = {
     "_f32": _pointer_to("f32", types.float32, ir.FloatType()),
     "_f64": _pointer_to("f64", types.float64, ir.DoubleType()),
-    "_i32": _pointer_to("i32", types.int32, ir.IntType(32)),
     "_i64": _pointer_to("i64", types.int64, ir.IntType(64)),
     "_i32": _pointer_to("i32", types.int32, ir.IntType(32)),
     "_as_float": _as_float,
@@ -261,7 +268,6 @@ _READ = {
     "Vector": "carray(_f32(a[{0}]), a[{1}])",
     "Matrix": "carray(_f32(a[{0}]), (a[{1}], a[{2}]))",
     "Doubles": "carray(_f64(a[{0}]), a[{1}])",
-    "Indexes": "carray(_i32(a[{0}]), a[{1}])",
     "Integers": "carray(_i64(a[{0}]), a[{1}])",
     "Indexes": "carray(_i32(a[{0}]), a[{1}])",
     "int": "a[{0}]",
