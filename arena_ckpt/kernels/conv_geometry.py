@@ -1,0 +1,192 @@
+"""The sizes of a convolution: outputs, and what its kernels need as workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arena_ckpt.kernels.tiles import ROWS, VECTORS, WIDTH
+
+SLACK = 64
+"""Elements behind the pictures: vectors read beyond the last row, and a zero."""
+
+_ALL = 1 << 40
+"""Samples that need no workspace are taken together."""
+
+_MOST_ELEMS = 1 << 16
+"""More samples share a workspace only up to this size, or a weight's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution of one sample; stride and so on as (height, width).
+
+    Attributes
+    ----------
+    channels, height, width : int
+        Of the input.
+    filters : int
+        Channels of the output.
+    kernel, stride, dilation : tuple of int
+    padding : tuple of int
+        Top, bottom, left, right.
+    """
+
+    channels: int
+    height: int
+    width: int
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Distance of the first and the last tap."""
+        return (
+            (self.kernel[0] - 1) * self.dilation[0],
+            (self.kernel[1] - 1) * self.dilation[1],
+        )
+
+    @property
+    def out_height(self) -> int:
+        """Rows of the output."""
+        top, bottom, _, _ = self.padding
+        return (self.height + top + bottom - self.reach[0] - 1) // self.stride[0] + 1
+
+    @property
+    def out_width(self) -> int:
+        """Columns of the output."""
+        _, _, left, right = self.padding
+        return (self.width + left + right - self.reach[1] - 1) // self.stride[1] + 1
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What the kernels take, after the number of samples."""
+        return (
+            *(self.channels, self.height, self.width),
+            *(self.filters, *self.kernel, *self.stride, *self.dilation),
+            *(self.padding[0], self.padding[2], self.out_height, self.out_width),
+        )
+
+    @property
+    def taps(self) -> int:
+        """Elements of one channel of a filter."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def _weight_elems(self) -> int:
+        return self.filters * self.channels * self.taps
+
+    def forward_workspace(self) -> Workspace:
+        """Return the workspace of `conv_forward`."""
+        (reach_h, reach_w), (stride_h, stride_w) = self.reach, self.stride
+        rows = self.out_height + reach_h // stride_h
+        columns = self.out_width + reach_w // stride_w
+        phases = min(stride_h, reach_h + 1) * min(stride_w, reach_w + 1)
+        return self._workspace(
+            self.channels * phases * rows * columns,
+            self.out_height,
+            self.out_width,
+            self.channels * self.taps,
+            is_plain=(
+                self.stride == (1, 1)
+                and (self.padding[0], self.padding[2]) == (0, 0)
+                and (rows, columns) == (self.height, self.width)
+            ),
+        )
+
+    def derivative_workspace(self) -> Workspace:
+        """Return the workspace of `conv_derivative`."""
+        (stride_h, stride_w), (top, _, left, _) = self.stride, self.padding
+        margin_h = self.reach[0] // stride_h - top // stride_h
+        margin_w = self.reach[1] // stride_w - left // stride_w
+        rows = (self.height - 1 + top) // stride_h + margin_h + 1
+        columns = (self.width - 1 + left) // stride_w + margin_w + 1
+        n_taps = self.filters * self.taps
+        return self._workspace(
+            self.filters * rows * columns,
+            -(-self.height // stride_h),
+            -(-self.width // stride_w),
+            2 * n_taps,
+            is_plain=(
+                (margin_h, margin_w) == (0, 0)
+                and (rows, columns) == (self.out_height, self.out_width)
+            ),
+            packed_elems=ROWS * n_taps,
+        )
+
+    def gradient_workspace(self) -> Workspace:
+        """Return the workspace of `conv_gradient`: sums of at least 512 products."""
+        rows = (self.out_height - 1) * self.stride[0] + self.reach[0] + 1
+        columns = (self.out_width - 1) * self.stride[1] + self.reach[1] + 1
+        lanes = min(self.channels, WIDTH)
+        sample_elems = rows * columns * -(-self.channels // lanes) * lanes
+        plane = self.out_height * self.out_width
+        group = min(-(-512 // plane), max(1, self._room // sample_elems))
+        return Workspace(1, group, group * sample_elems + SLACK, plane)
+
+    @property
+    def _room(self) -> int:
+        return max(_MOST_ELEMS, self._weight_elems // 4)
+
+    def _workspace(
+        self,
+        sample_elems: int,
+        rows: int,
+        columns: int,
+        table_elems: int,
+        *,
+        is_plain: bool,
+        packed_elems: int = 0,
+    ) -> Workspace:
+        samples = _interleaved(columns)
+        if is_plain and columns >= WIDTH:  # vectors do not read beyond the picture
+            return Workspace(1, _ALL, packed_elems + SLACK, table_elems)
+        per_row = -(-columns * samples // WIDTH)
+        # Tiles take VECTORS vectors; a lone row of one would waste two of three.
+        blocks = 1
+        while blocks * rows * per_row < 8 * VECTORS:
+            vectors = blocks * rows * per_row
+            wasted = -vectors % VECTORS
+            fits = (blocks + 1) * samples * sample_elems <= self._room
+            if wasted * 20 <= vectors or not fits:
+                break
+            blocks += 1
+        group = blocks * samples
+        elems = packed_elems + group * sample_elems + SLACK
+        return Workspace(samples, group, elems, table_elems)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """What one kernel needs.
+
+    Attributes
+    ----------
+    samples : int
+        Samples interleaved, so that a row fills vectors.
+    group : int
+        Samples in the workspace together.
+    elems : int
+        float32 elements.
+    table_elems : int
+        int32 elements.
+    """
+
+    samples: int
+    group: int
+    elems: int
+    table_elems: int
+
+
+def _interleaved(columns: int) -> int:
+    """Samples to interleave: the fewest that nearly fill the vectors."""
+
+    def waste(samples: int) -> float:
+        lanes = columns * samples
+        return -lanes % WIDTH / lanes
+
+    if columns >= WIDTH or waste(1) <= 1 / 6:
+        return 1
+    return min(range(1, WIDTH + 1), key=lambda s: (waste(s) > 1 / 6, s))

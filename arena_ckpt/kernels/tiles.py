@@ -1,0 +1,359 @@
+"""The innermost loop of convolutions: a small tile of sums of products, in registers.
+
+A tile is `ROWS` × `VECTORS` vectors of `WIDTH` sums. Each step of its loop loads the
+vectors at one more offset of a table and multiplies them by one number for each row:
+
+    y[j][v] = start[j] + Σ_k w[w0 + k·w_step + j·w_row] · x[x_v + table[k]]
+
+Every element is one sum in the order of the table, whatever tile and lane it stands
+in. So its bits do not depend on the batch, on a machine's vectors or on addresses.
+Products and sums are fused where the machine can.
+
+LLVM does not find such a loop by itself in Numba's code, so it is written as vectors.
+
+References
+----------
+T. M. Low et al., "Analytical modeling is enough for high-performance BLIS", TOMS 2016
+(how large a tile of registers should be). M. Dukhan, "The indirect convolution
+algorithm", 2019 (a table of offsets in place of im2col).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+ROWS, VECTORS, WIDTH = 4, 3, 8
+TILE = VECTORS * WIDTH
+
+_FLOAT, _I64 = ir.FloatType(), ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, WIDTH)
+_I32 = ir.IntType(32)
+_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, not in others
+
+
+def _fuses() -> bool:
+    """Whether one instruction multiplies and adds; else LLVM would call a function."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return True
+    return bool(llvmlite.binding.get_host_cpu_features().get("fma", False))
+
+
+_FUSES = _fuses()
+
+
+def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    if _FUSES:
+        fma = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(_VECTOR, [_VECTOR] * 3),
+            f"llvm.fma.v{WIDTH}f32",
+        )
+        return builder.call(fma, [a, b, c])
+    return builder.fadd(builder.fmul(a, b), c)
+
+
+def _broadcast(builder: Any, value: Any) -> Any:
+    one = builder.insert_element(
+        ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(_I32, 0)
+    )
+    zeros = ir.Constant(ir.VectorType(_I32, WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+def _shuffle(builder: Any, low: Any, high: Any, places: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(_I32, WIDTH), places)
+    return builder.shuffle_vector(low, high, mask)
+
+
+def _load_vector(builder: Any, base: Any, elems: Any) -> Any:
+    pointer = builder.bitcast(builder.gep(base, [elems]), _VECTOR.as_pointer())
+    return builder.load(pointer, align=4)
+
+
+def _store_vector(builder: Any, value: Any, base: Any, elems: Any) -> None:
+    pointer = builder.bitcast(builder.gep(base, [elems]), _VECTOR.as_pointer())
+    builder.store(value, pointer, align=4)
+
+
+def _keep_rolled(builder: Any, branch: Any) -> None:
+    """Tell LLVM not to unroll the loop: two steps need more registers than there are.
+
+    The name of a loop is a list that begins with itself.
+    """
+    module = builder.module
+    loop = module.add_metadata([ir.Constant(_I64, id(branch))])
+    loop.operands = (loop, module.add_metadata(["llvm.loop.unroll.disable"]))
+    branch.set_metadata("llvm.loop", loop)
+
+
+def _count(builder: Any, n: Any, start: list[Any], body: Callable[..., Any]) -> Any:
+    """Emit ``for k in range(n): values = body(k, values)``; return the last values."""
+    before = builder.block
+    head = builder.append_basic_block("tile_head")
+    inside = builder.append_basic_block("tile_body")
+    after = builder.append_basic_block("tile_after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    k = builder.phi(_I64)
+    values = [builder.phi(value.type) for value in start]
+    k.add_incoming(ir.Constant(_I64, 0), before)
+    for phi, value in zip(values, start, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", k, n), inside, after)
+    builder.position_at_end(inside)
+    results = body(k, values)
+    k.add_incoming(builder.add(k, ir.Constant(_I64, 1)), builder.block)
+    for phi, value in zip(values, results, strict=True):
+        phi.add_incoming(value, builder.block)
+    _keep_rolled(builder, builder.branch(head))
+    builder.position_at_end(after)
+    return values
+
+
+def _tile_intrinsic(rows: int, vectors: int) -> Any:
+    """Return the compiled tile; arrays travel as addresses, the rest as elements."""
+    n_parameters = 13 + 2 * vectors
+
+    @_typed_intrinsic
+    def compiled(typing_context: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            given = [builder.extract_value(args[0], i) for i in range(n_parameters)]
+            kinds = (_FLOAT, _I32, _FLOAT, _FLOAT, _FLOAT)
+            x, table, w, init, y = (
+                builder.inttoptr(address, kind.as_pointer())
+                for address, kind in zip(given[:5], kinds, strict=True)
+            )
+            n, w0, w_step, w_row, i0, i_row, y_row, adds = given[5:13]
+            x_at, y_at = given[13 : 13 + vectors], given[13 + vectors :]
+
+            def row(j: int, first: Any, step: Any) -> Any:
+                return builder.add(first, builder.mul(ir.Constant(_I64, j), step))
+
+            x_base = [builder.gep(x, [at]) for at in x_at]
+            w_base = [builder.gep(w, [row(j, w0, w_row)]) for j in range(rows)]
+            continues = builder.icmp_signed("!=", adds, ir.Constant(_I64, 0))
+            start = []
+            for j in range(rows):
+                value = builder.load(builder.gep(init, [row(j, i0, i_row)]))
+                fresh = _broadcast(builder, value)
+                for at in y_at:
+                    so_far = _load_vector(builder, y, row(j, at, y_row))
+                    start.append(builder.select(continues, so_far, fresh))
+
+            def body(k: Any, sums: Any) -> Any:
+                offset = builder.load(builder.gep(table, [k]))
+                offset = builder.sext(offset, _I64)
+                loaded = [_load_vector(builder, base, offset) for base in x_base]
+                w_at = builder.mul(k, w_step)
+                results = []
+                for j in range(rows):
+                    factor = builder.load(builder.gep(w_base[j], [w_at]))
+                    factor = _broadcast(builder, factor)
+                    for v in range(vectors):
+                        so_far = sums[j * vectors + v]
+                        product = _multiply_add(builder, factor, loaded[v], so_far)
+                        results.append(product)
+                return results
+
+            sums = _count(builder, n, start, body)
+            for j in range(rows):
+                for v in range(vectors):
+                    at = row(j, y_at[v], y_row)
+                    _store_vector(builder, sums[j * vectors + v], y, at)
+            return context.get_dummy_value()
+
+        return types.void(arguments), codegen
+
+    return compiled
+
+
+_tile = _tile_intrinsic(ROWS, VECTORS)
+
+
+def tile(
+    x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
+):
+    """Compute one tile (see the module) and write its vectors to ``y``.
+
+    Parameters
+    ----------
+    x, w, init, y : array of float32
+    x_at, y_at : tuple of int
+        Where each vector begins in x and in y.
+    table : array of int32
+        Offsets into x.
+    n : int
+        How many of them to take.
+    w0, w_step, w_row, i0, i_row, y_row : int
+        Where elements are: the first, the next of a sum, the next row.
+    adds : int
+        0 starts from ``init[i0 + j * i_row]``, else from what y holds.
+    """
+    for j in range(ROWS):
+        for at, to in zip(x_at, y_at, strict=True):
+            result = y[to + j * y_row :][:WIDTH]
+            sums = np.full(WIDTH, init[i0 + j * i_row], np.float64)
+            if adds:
+                sums[:] = result
+            for k in range(n):
+                factor = np.float64(w[w0 + k * w_step + j * w_row])
+                sums += factor * x[at + table[k] :][:WIDTH]
+            result[:] = sums
+
+
+@overload(tile)
+def _compiled_tile(
+    x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
+) -> Any:
+    def run(
+        x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
+    ):
+        _tile(
+            (
+                np.int64(x.ctypes.data),
+                np.int64(table.ctypes.data),
+                np.int64(w.ctypes.data),
+                np.int64(init.ctypes.data),
+                np.int64(y.ctypes.data),
+                np.int64(n),
+                np.int64(w0),
+                np.int64(w_step),
+                np.int64(w_row),
+                np.int64(i0),
+                np.int64(i_row),
+                np.int64(y_row),
+                np.int64(adds),
+                np.int64(x_at[0]),
+                np.int64(x_at[1]),
+                np.int64(x_at[2]),
+                np.int64(y_at[0]),
+                np.int64(y_at[1]),
+                np.int64(y_at[2]),
+            )
+        )
+
+    return run
+
+
+@_typed_intrinsic
+def _pack(
+    typing_context: Any, w: Any, w0: Any, w_row: Any, table: Any, n: Any, y: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        w, table, y = (
+            builder.inttoptr(args[i], kind.as_pointer())
+            for i, kind in ((0, _FLOAT), (3, _I32), (5, _FLOAT))
+        )
+        _, w0, w_row, _, n, _ = args
+
+        def body(k: Any, values: Any) -> Any:
+            offset = builder.sext(builder.load(builder.gep(table, [k])), _I64)
+            at = builder.add(w0, offset)
+            to = builder.mul(k, ir.Constant(_I64, ROWS))
+            for _ in range(ROWS):
+                value = builder.load(builder.gep(w, [at]))
+                builder.store(value, builder.gep(y, [to]))
+                at = builder.add(at, w_row)
+                to = builder.add(to, ir.Constant(_I64, 1))
+            return []
+
+        _count(builder, n, [], body)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
+
+
+def pack(w, w0, w_row, table, n, y):
+    """Gather the weights of a tile: ``y[k, j] = w[w0 + table[k] + j * w_row]``.
+
+    Parameters
+    ----------
+    w, y : array of float32
+    w0, w_row : int
+        The first element and how far that of the next row is.
+    table : array of int32
+        `n` offsets into w.
+    """
+    for k in range(n):
+        for j in range(ROWS):
+            y[k * ROWS + j] = w[w0 + table[k] + j * w_row]
+
+
+@overload(pack)
+def _compiled_pack(w, w0, w_row, table, n, y) -> Any:
+    def run(w, w0, w_row, table, n, y):
+        addresses = np.int64(w.ctypes.data), np.int64(table.ctypes.data)
+        _pack(addresses[0], w0, w_row, addresses[1], n, np.int64(y.ctypes.data))
+
+    return run
+
+
+@_typed_intrinsic
+def _transpose(typing_context: Any, x: Any, at: Any, step: Any, y: Any, to: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, y = (builder.inttoptr(args[i], _FLOAT.as_pointer()) for i in (0, 3))
+        at, step, to = args[1], args[2], args[4]
+        rows = []
+        for _ in range(WIDTH):
+            rows.append(_load_vector(builder, x, at))
+            at = builder.add(at, step)
+        # Three rounds of exchanging halves: of 2, of 4 and of 8 elements.
+        for half in (1, 2, 4):
+            mixed = list(rows)
+            for i in range(WIDTH):
+                if i & half:
+                    continue
+                low, high = rows[i], rows[i + half]
+                places = range(WIDTH)
+                mixed[i] = _shuffle(
+                    builder,
+                    low,
+                    high,
+                    [p if not p & half else p - half + WIDTH for p in places],
+                )
+                mixed[i + half] = _shuffle(
+                    builder,
+                    low,
+                    high,
+                    [p + half if not p & half else p + WIDTH for p in places],
+                )
+            rows = mixed
+        for row in rows:
+            _store_vector(builder, row, y, to)
+            to = builder.add(to, ir.Constant(_I64, WIDTH))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
+def transpose(x, at, step, y, to):
+    """Write the columns of a `WIDTH` × `WIDTH` square of x, one after the other, to y.
+
+    Parameters
+    ----------
+    x, y : array of float32
+    at, step : int
+        Where the first row begins in x, and how far the next one is.
+    to : int
+        Where the first column goes in y.
+    """
+    for i in range(WIDTH):
+        for j in range(WIDTH):
+            y[to + j * WIDTH + i] = x[at + i * step + j]
+
+
+@overload(transpose)
+def _compiled_transpose(x, at, step, y, to) -> Any:
+    def run(x, at, step, y, to):
+        _transpose(np.int64(x.ctypes.data), at, step, np.int64(y.ctypes.data), to)
+
+    return run
