@@ -11,11 +11,9 @@ of process CPU time a step, and the ratio of the medians.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import statistics
-import time
 from collections.abc import Callable
+
+from interleaved import Step, measure
 
 CASES = {
     "64-32-32-10 b16": (16, [64, 32, 32, 10], 400),
@@ -72,52 +70,16 @@ def torch_steps(batch: int, sizes: list[int], threads: int) -> Callable[[], obje
     return step
 
 
-CONTESTANTS = {"arena_ckpt": arena_steps, "pytorch": torch_steps}
+def arena_ckpt(case: str, threads: int) -> tuple[Step, dict[str, object]]:
+    """Set up ours."""
+    batch, sizes, _ = CASES[case]
+    return arena_steps(batch, sizes, threads), {}
 
 
-def _serve(name: str, case: str, threads: int, pipe: object) -> None:
-    batch, sizes, n_steps = CASES[case]
-    step = CONTESTANTS[name](batch, sizes, threads)
-    for _ in range(max(3, n_steps)):
-        step()
-    pipe.send("ready")
-    while pipe.recv():
-        wall, cpu = time.perf_counter(), time.process_time()
-        for _ in range(n_steps):
-            step()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        pipe.send((wall / n_steps * 1e6, cpu / n_steps * 1e6))
-
-
-def measure(case: str, threads: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return median wall and CPU microseconds a step of each contestant."""
-    # The BLAS reads its number of threads when it is loaded, in the child process.
-    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    context = multiprocessing.get_context("spawn")
-    pipes, processes, times = {}, [], {name: [] for name in CONTESTANTS}
-    for name in CONTESTANTS:
-        pipes[name], end = context.Pipe()
-        process = context.Process(target=_serve, args=(name, case, threads, end))
-        process.start()
-        processes.append(process)
-    for pipe in pipes.values():
-        assert pipe.recv() == "ready"
-    for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            times[name].append(pipe.recv())
-    for pipe in pipes.values():
-        pipe.send(False)
-    for process in processes:
-        process.join()
-    return {
-        name: (
-            statistics.median(wall for wall, _ in rows),
-            statistics.median(cpu for _, cpu in rows),
-        )
-        for name, rows in times.items()
-    }
+def pytorch(case: str, threads: int) -> tuple[Step, dict[str, object]]:
+    """Set up PyTorch."""
+    batch, sizes, _ = CASES[case]
+    return torch_steps(batch, sizes, threads), {}
 
 
 def main() -> None:
@@ -133,8 +95,14 @@ def main() -> None:
     )
     for case in options.case:
         for threads in options.threads:
-            result = measure(case, threads, options.rounds)
-            (wall, cpu), (torch_wall, torch_cpu) = result.values()
+            result = measure(
+                {"arena_ckpt": arena_ckpt, "pytorch": pytorch},
+                case,
+                threads=threads,
+                rounds=options.rounds,
+                n_steps=CASES[case][2],
+            )
+            (wall, cpu, _), (torch_wall, torch_cpu, _) = result.values()
             print(
                 f"{case:24} {threads:7} {wall:11.1f} {torch_wall:11.1f} "
                 f"{wall / torch_wall:6.2f} {cpu:11.1f} {torch_cpu:11.1f} "
