@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from layer_calls import Run
 from strategies import OPTIMIZERS, ModelSpec, blocks_of
 from test_same_bits import assert_same_bits as assert_same_bits_in_all_modes
 
-from arena_ckpt import Model
+from arena_ckpt import Model, load_ini
 from arena_ckpt.errors import (
     ArenaError,
     CheckpointBlockError,
@@ -546,6 +547,14 @@ def test_operands_that_are_one_tensor() -> None:
         blocks = (("a", "both"),)
         spec = ModelSpec(layers, blocks, {"batch_size": 3}, SLOW)
         assert_same_bits_in_all_modes(spec)
+
+
+def test_a_model_of_all_layers_is_the_same_from_ini(tmp_path: Path) -> None:
+    model = mixed(*BLOCKS[4]).model()
+    model.save_ini(tmp_path / "mixed.ini")
+    again = load_ini(tmp_path / "mixed.ini")
+    assert again == model
+    assert again.make_plan().to_json() == model.make_plan().to_json()
 
 
 def test_an_input_without_derivative() -> None:
