@@ -553,7 +553,6 @@ def test_a_model_of_all_layers_is_the_same_from_ini(tmp_path: Path) -> None:
     model = mixed(*BLOCKS[4]).model()
     model.save_ini(tmp_path / "mixed.ini")
     again = load_ini(tmp_path / "mixed.ini")
-    assert again == model
     assert again.make_plan().to_json() == model.make_plan().to_json()
 
 
