@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from arena_ckpt.blocks import CheckpointBlock
+from arena_ckpt.connections import find_output
 from arena_ckpt.errors import IniError
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Layer
@@ -173,7 +174,7 @@ def _layer_section(
             key="type",
         )
     for source in layer["input_layers"] or ():
-        if source not in names:
+        if find_output(source, names) is None:
             raise IniError(
                 f"{file}: layer {name!r} reads {source!r}, which does not exist"
                 f"{nearest(source, names)}; add it before the model is saved",

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from arena_ckpt.kernels import elementwise, jit, losses, reductions, updates
+from arena_ckpt.kernels import (
+    arithmetic,
+    elementwise,
+    jit,
+    losses,
+    reductions,
+    updates,
+)
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.jit import Doubles, Kernel, Vector
 
@@ -21,6 +28,17 @@ LOOPS = [
       for pattern in ((0, 1, 2), (0, 1, 1))),
     *((a.bias_forward, (0, 1, 0)) for a in ACTIVATIONS.values() if a.bias_forward),
     (elementwise.add_to, SEPARATE),
+    (arithmetic.multiply, (0, 1, 2)),
+    (arithmetic.multiply_derivatives, (0, 1, 2, 3, 4)),
+    (arithmetic.multiply_derivatives, (0, 1, 2, 2, 1)),
+    (arithmetic.divide_derivatives, (0, 1, 2, 3, 4)),
+    (arithmetic.square_root_derivative, (0, 1, 1)),
+    (arithmetic.power, (0, 1, 2)),
+    (arithmetic.broadcast_multiply, tuple(range(15))),
+    (arithmetic.sum_products, tuple(range(16))),
+    (losses.kld_loss, (0, 1, 2, 3)),
+    (losses.class_softmax_loss, (0, 1, 2, 0, 4, 5)),
+    (losses.class_softmax_derivative, (0, 1, 2, 3, 0)),
     (losses.mse_derivative, (0, 1, 2, 0)),
     (reductions.square_sum, SEPARATE),
     (reductions.count_nonfinite, SEPARATE),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel_calls import assert_same_bits, normal
 from layer_calls import Run
-from strategies import OPTIMIZERS, ModelSpec
+from strategies import OPTIMIZERS, ModelSpec, blocks_of
 from test_same_bits import assert_same_bits as assert_same_bits_in_all_modes
 
-from arena_ckpt import Model
+from arena_ckpt import Model, load_ini
 from arena_ckpt.errors import (
     ArenaError,
+    CheckpointBlockError,
     DataShapeError,
     DataTypeError,
     InvalidParameterError,
@@ -80,11 +82,11 @@ def make_inputs(kind: str, shapes: tuple[Shape, ...], n: int) -> list[Any]:
     return [np.abs(x) + np.float32(0.5) for x in inputs] if kind in POSITIVE else inputs
 
 
-def assert_near(actual: Any, expected: Any, what: str) -> None:
+def assert_near(actual: Any, expected: Any, what: str, tolerance: float = 1e-5) -> None:
     expected = expected.detach().numpy()
     assert actual.shape == expected.shape, what
     scale = float(np.abs(expected).max()) if expected.size else 0.0
-    assert float(np.abs(actual - expected).max()) <= 1e-5 * scale + 1e-7, what
+    assert float(np.abs(actual - expected).max()) <= tolerance * scale + 1e-7, what
 
 
 def judge(kind: str, shapes: tuple[Shape, ...], n: int = 3, **values: Any) -> Run:
@@ -346,7 +348,7 @@ def mixed(*blocks: tuple[str, ...], loss: str = "mse", **properties: Any) -> Mod
         layer("pow", "pow", "div", exponent=1.5),
         layer("permute", "turn", "pow", direction=(1, 3, 2)),
         layer("matmul", "product", "turn", "pow"),
-        layer("reduce_sum", "sum", "product"),
+        layer("reduce_sum", "sum", "product", axis=3),
         layer("subtract", "sub", "product", "sum"),
         layer("slice", "slice", "sub", axis=3, start_index=2, end_index=4),
         layer("negative", "neg", "slice"),
@@ -354,7 +356,8 @@ def mixed(*blocks: tuple[str, ...], loss: str = "mse", **properties: Any) -> Mod
         layer("reshape", "shape", target_shape=(1, 8, 8)),
         layer("identity", "same"),
         layer("add", "add", "same", "shape"),
-        layer("multiply", "square", "add", "add"),
+        layer("activation", "tame", "add", activation="sigmoid"),
+        layer("multiply", "square", "tame", "tame"),
         layer("addition", "total", "square", "same"),
         layer("fully_connected", "fc2", unit=5),
         layer(loss, "loss", **properties),
@@ -366,14 +369,14 @@ BLOCKS = [
     (),
     (("fc1", "act", "split", "mul", "root", "mean", "div"),),
     (("act", "split", "mul"), ("div", "pow", "turn", "product", "sum", "sub")),
-    (("slice", "neg", "cat", "shape", "same", "add", "square", "total"),),
+    (("slice", "neg", "cat", "shape", "same", "add", "tame", "square", "total"),),
     (
         ("mul", "root", "mean", "div", "pow", "turn", "product", "sum", "sub", "slice"),
-        ("cat", "shape", "same", "add", "square", "total", "fc2"),
+        ("cat", "shape", "same", "add", "tame", "square", "total", "fc2"),
     ),
     (
         ("in", "fc1", "act", "split", "mul", "root", "mean", "div", "pow", "turn",
-         "product", "sum", "sub", "slice", "neg", "cat", "shape", "same", "add",
+         "product", "sum", "sub", "slice", "neg", "cat", "shape", "same", "add", "tame",
          "square", "total", "fc2", "loss"),
     ),
 ]  # fmt: skip
@@ -398,6 +401,140 @@ def test_gradients_of_a_model(micro_batches: int) -> None:
         assert_near(gradient, judged.weights[name].grad, name)
 
 
+class Drawn:
+    """A random graph under construction: outputs by the text that reads them."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.layers: list[tuple[str, dict[str, Any]]] = []
+        self.shapes: dict[str, Shape] = {}
+        self.unread: dict[str, None] = {}
+
+    def add(self, kind: str, *sources: str, **values: Any) -> str:
+        """Add a layer; return what reads its first output."""
+        name = f"n{len(self.layers)}"
+        given = {"name": name, **values}
+        shapes = tuple(self.shapes[source] for source in sources)
+        if sources:
+            given["input_layers"] = list(sources)
+            for source in sources:
+                self.unread.pop(source, None)
+        self.layers.append((kind, given))
+        if kind == "input":
+            out = (values["input_shape"],)
+        else:
+            own = {k: v for k, v in given.items() if k not in ("name", "activation")}
+            own.pop("input_layers", None)
+            if kind == "activation":
+                out = shapes
+            else:
+                out = Run(kind, shapes, 1, **own).spec.output_shapes
+        for index, shape in enumerate(out):
+            text = f"{name}({index})" if index else name
+            self.shapes[text], self.unread[text] = shape, None
+        return name
+
+    def any_of(self, fits: Callable[[Shape], bool]) -> str:
+        names = [name for name, shape in self.shapes.items() if fits(shape)]
+        return self.draw(st.sampled_from(names))
+
+    def above_zero(self, source: str) -> str:
+        return self.add("activation", source, activation="sigmoid")
+
+    def grow(self) -> None:
+        """Add a random layer on what is there."""
+        draw, axis = self.draw, self.draw(st.integers(1, 3))
+        source = self.any_of(lambda shape: True)
+        shape = self.shapes[source]
+        kind = draw(st.sampled_from(
+            ("fully_connected", "activation", *BINARY, "addition", "pow", "sqrt",
+             "negative", "matmul", "reduce_sum", "reduce_mean", "concat", "split",
+             "slice", "permute", "reshape", "identity", "flatten")
+        ))  # fmt: skip
+        if kind == "fully_connected":
+            self.add(kind, source, unit=draw(st.integers(1, 5)))
+        elif kind == "activation":
+            self.above_zero(source)
+        elif kind in BINARY:
+            other = self.any_of(
+                lambda s: all(
+                    1 in p or p[0] == p[1] for p in zip(s, shape, strict=True)
+                )
+            )
+            if kind == "divide":
+                other = self.above_zero(other)
+            self.add(kind, *draw(st.permutations((source, other))))
+        elif kind == "addition":
+            self.add(kind, source, self.any_of(lambda s: s == shape))
+        elif kind == "matmul":
+            turned = self.add("permute", source, direction=(1, 3, 2))
+            self.add(kind, *draw(st.permutations((source, turned))))
+        elif kind.startswith("reduce"):
+            self.add(kind, source, **({"axis": axis} if draw(st.booleans()) else {}))
+        elif kind == "concat":
+            there = [*range(axis - 1), *range(axis, 3)]
+            other = self.any_of(lambda s: all(s[i] == shape[i] for i in there))
+            self.add(kind, source, other, axis=axis)
+        elif kind == "split":
+            self.add(kind, source, axis=axis)
+        elif kind == "slice":
+            start = draw(st.integers(1, shape[axis - 1]))
+            self.add(kind, source, axis=axis, start_index=start)
+        elif kind == "permute":
+            self.add(kind, source, direction=tuple(draw(st.permutations((1, 2, 3)))))
+        elif kind == "reshape":
+            self.add(kind, source, target_shape=(shape[2], shape[0], shape[1]))
+        elif kind == "identity":
+            self.add(kind, source, self.any_of(lambda s: True))
+        else:
+            if kind in ("pow", "sqrt"):
+                source = self.above_zero(source)
+            values = {"exponent": 1.5} if kind == "pow" else {}
+            self.add(kind, source, **values)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> ModelSpec:
+    drawn = Drawn(draw)
+    small = st.integers(1, 3)
+    first = drawn.add("input", input_shape=draw(st.tuples(small, small, small)))
+    drawn.add("fully_connected", first, unit=draw(st.integers(1, 4)))
+    for _ in range(draw(st.integers(1, 8))):
+        drawn.grow()
+    ends = []
+    for text in list(drawn.unread):
+        flat = drawn.add("flatten", text)
+        ends.append(drawn.add("fully_connected", flat, unit=2))
+    total = drawn.add("addition", *ends) if len(ends) > 1 else ends[0]
+    drawn.add("mse", total)
+    properties: dict[str, Any] = {"batch_size": draw(st.integers(1, 4))}
+    if draw(st.booleans()):
+        most = properties["batch_size"]
+        properties["micro_batches"] = draw(st.integers(1, most))
+    names = [values["name"] for _, values in drawn.layers]
+    return ModelSpec(tuple(drawn.layers), draw(blocks_of(names)), properties, SLOW)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(graphs())
+def test_any_graph(spec: ModelSpec) -> None:
+    try:
+        model = spec.initialized()
+    except CheckpointBlockError:
+        assume(False)
+    assert_same_bits_in_all_modes(spec)
+    x, y = spec.batch(spec.batch_size)
+    try:
+        _, gradients = model.compute_gradients(x, y)
+    except NonFiniteError:
+        assume(False)
+    judged = TorchModel(model)
+    F.mse_loss(judged.predict(x).reshape(len(y), -1), torch.tensor(y)).backward()
+    for name, gradient in gradients.items():
+        if np.isfinite(gradient).all():
+            assert_near(gradient, judged.weights[name].grad, name, tolerance=1e-4)
+
+
 def test_operands_that_are_one_tensor() -> None:
     for kind in BINARY:
         layers = (
@@ -410,6 +547,13 @@ def test_operands_that_are_one_tensor() -> None:
         blocks = (("a", "both"),)
         spec = ModelSpec(layers, blocks, {"batch_size": 3}, SLOW)
         assert_same_bits_in_all_modes(spec)
+
+
+def test_a_model_of_all_layers_is_the_same_from_ini(tmp_path: Path) -> None:
+    model = mixed(*BLOCKS[4]).model()
+    model.save_ini(tmp_path / "mixed.ini")
+    again = load_ini(tmp_path / "mixed.ini")
+    assert again.make_plan().to_json() == model.make_plan().to_json()
 
 
 def test_an_input_without_derivative() -> None:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from arena_ckpt.connections import find_output
 from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import IniError
 from arena_ckpt.frontends.ini_sections import Section, read_sections
@@ -262,7 +263,7 @@ def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str,
     for section in layers:
         layer = _create_layer(section)
         for source in layer["input_layers"] or ():
-            if source not in names:
+            if find_output(source, names) is None:
                 raise section.error(
                     f"layer {source!r} does not exist{nearest(source, names)}; the "
                     f"file has {', '.join(names)}",
