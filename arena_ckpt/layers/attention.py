@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -297,28 +298,9 @@ class MultiHeadAttention(Layer):
 
     # -- calls ----------------------------------------------------------------------
 
-    def _bound_sizes(self, tensors: Binding) -> _Sizes:
-        """Return the sizes again, from tensors that stand in forward and backward."""
-        heads, n = int(self["num_heads"]), tensors.n_samples
-        query, key, value = (tensors.matrix(f"projected_{part}") for part in _PARTS)
-        t, s = query.shape[0] // n, key.shape[0] // n
-        mask_heads = 0
-        if tensors.is_wanted("in3"):
-            mask_heads = tensors.vector("in3").size // (n * t * s)
-        return _Sizes(
-            heads=heads,
-            t=t,
-            s=s,
-            dk=query.shape[1] // heads,
-            dv=value.shape[1] // heads,
-            units=tensors.matrix("fc_weight").shape[1],
-            rows=min(t, TILE_ROWS),
-            columns=min(s, TILE_COLUMNS),
-            mask_heads=mask_heads,
-        )
-
-    def _inputs(self) -> tuple[int, int, int]:
-        return self._sources(len(self["input_layers"] or ("",)))
+    def _projections(self, tensors: Binding) -> Iterator[tuple[str, int]]:
+        """Yield each projection and the input that it reads."""
+        return zip(_PARTS, self._sources(len(tensors.input_shapes)), strict=True)
 
     def _dropout(self, tensors: Binding) -> tuple[Any, ...]:
         rate = self["dropout_rate"] if tensors.training else 0.0
@@ -327,7 +309,7 @@ class MultiHeadAttention(Layer):
     def forward(self, tensors: Binding) -> list[Call]:
         """Project, attend, project; a recompute leaves an unwanted output out."""
         calls = []
-        for part, index in zip(_PARTS, self._inputs(), strict=True):
+        for part, index in self._projections(tensors):
             calls += self._linear(
                 tensors, f"in{index}", f"{part}_fc", f"projected_{part}"
             )
@@ -348,7 +330,7 @@ class MultiHeadAttention(Layer):
         return calls
 
     def _attend(self, tensors: Binding) -> Call:
-        sizes = self._bound_sizes(tensors)
+        sizes = self._sizes(tensors.input_shapes)
         is_plain = tensors.is_wanted("attention_weight")
         output = tensors.vector("attention_output")
         arguments = (
@@ -367,7 +349,7 @@ class MultiHeadAttention(Layer):
 
     def _attend_backward(self, tensors: Binding) -> Call:
         """Put the derivatives of the projections where these are."""
-        sizes = self._bound_sizes(tensors)
+        sizes = self._sizes(tensors.input_shapes)
         is_plain = tensors.is_wanted("attention_weight")
         output, causal = tensors.vector("attention_output"), int(self["is_causal"])
         projected = tuple(tensors.vector(f"projected_{part}") for part in _PARTS)
@@ -396,7 +378,7 @@ class MultiHeadAttention(Layer):
         """
         calls = self._linear_gradient(tensors, "attention_output", "fc", "out0:grad")
         calls.append(self._attend_backward(tensors))
-        for part, index in zip(_PARTS, self._inputs(), strict=True):
+        for part, index in self._projections(tensors):
             calls += self._linear_gradient(
                 tensors, f"in{index}", f"{part}_fc", f"projected_{part}"
             )
@@ -420,7 +402,7 @@ class MultiHeadAttention(Layer):
         if tensors.is_wanted("work"):  # nothing was trained, so nothing was done
             calls.append(self._attend_backward(tensors))
         begun: set[str] = set()
-        for part, index in zip(_PARTS, self._inputs(), strict=True):
+        for part, index in self._projections(tensors):
             role = f"in{index}:grad"
             if not tensors.is_wanted(role):
                 continue

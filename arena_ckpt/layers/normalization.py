@@ -148,13 +148,15 @@ class LayerNormalization(Layer):
 
     def _strides(self, tensors: Binding) -> tuple[int, int, int] | None:
         """Return p, b and q of the strided kernels; None for whole rows."""
-        axes, x = self.axes, tensors.matrix("in0")
+        axes = self.axes
         if axes == tuple(range(4 - len(axes), 4)):
             return None
-        together = x.size // tensors.vector("mean").size
-        q = x.shape[1] if 3 in axes else 1
-        b = x.shape[1] if 2 in axes else x.size // tensors.n_samples // together
-        return together // q, b, q
+        channel, height, width = tensors.input_shapes[0]
+        if axes == (1, 3):
+            return channel, height, width
+        if axes == (1,):
+            return channel, height * width, 1
+        return (height if axes == (2,) else channel * height), width, 1
 
     def _kernel_arguments(
         self, tensors: Binding, strides: Any, names: Sequence[str | float]
@@ -304,11 +306,8 @@ class BatchNormalization(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return gamma and beta, the moving statistics and those of the batch."""
         shape = input_shapes[0]
-        by_channel = shape[0] > 1
-        channels = shape[0] if by_channel else shape[2]
+        channels = shape[0] if shape[0] > 1 else shape[2]
         n = n_elems(shape)
-        # A column where channels are apart, a row where they are the last axis.
-        saved = (channels, 1) if by_channel else (channels,)
         moving = _FORWARD | _GRADIENT if self.is_trainable else _FORWARD
         return LayerSpec(
             output_shapes=(shape,),
@@ -343,8 +342,8 @@ class BatchNormalization(Layer):
                 ),
             ),
             tensors=(
-                TensorSpec("mean", saved, _SAVED, per_sample=False),
-                TensorSpec("inv_std_dev", saved, _SAVED, per_sample=False),
+                TensorSpec("mean", (channels,), _SAVED, per_sample=False),
+                TensorSpec("inv_std_dev", (channels,), _SAVED, per_sample=False),
                 *(
                     [
                         TensorSpec(
@@ -364,19 +363,18 @@ class BatchNormalization(Layer):
             is_cheap=True,
         )
 
-    def _size(self, tensors: Binding, role: str) -> int:
+    @staticmethod
+    def _size(tensors: Binding) -> int:
         """Elements of one channel of one sample that stand together."""
-        mean = tensors.matrix("mean")
-        if mean.shape[1] > 1 or mean.size == 1:
-            return 1
-        return int(tensors.vector(role).size // (tensors.n_samples * mean.size))
+        channel, height, width = tensors.input_shapes[0]
+        return height * width if channel > 1 else 1
 
     def _statistics(self, tensors: Binding) -> tuple[Any, Any]:
         return tensors.vector("mean"), tensors.vector("inv_std_dev")
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Take the statistics of the batch, or the moving ones, and normalize."""
-        size, epsilon = self._size(tensors, "in0"), float(self["epsilon"])
+        size, epsilon = self._size(tensors), float(self["epsilon"])
         mean, inverse = self._statistics(tensors)
         x = tensors.vector("in0")
         if tensors.training and self.is_trainable:
@@ -394,7 +392,7 @@ class BatchNormalization(Layer):
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Make the sums that gradients and derivative need; move the statistics."""
-        size = self._size(tensors, "in0")
+        size = self._size(tensors)
         statistics, sums = self._statistics(tensors), tensors.vector("sums")
         tensors_of_sums = tensors.vector("in0"), tensors.vector("out0:grad")
         gradients = tensors.vector("gamma:grad"), tensors.vector("beta:grad")
@@ -415,7 +413,7 @@ class BatchNormalization(Layer):
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Go back through the statistics of the batch; moving ones are constant."""
-        size = self._size(tensors, "out0:grad")
+        size = self._size(tensors)
         statistics, gamma = self._statistics(tensors), tensors.vector("gamma")
         d_out, d_in = tensors.vector("out0:grad"), tensors.vector("in0:grad")
         if not self.is_trainable:

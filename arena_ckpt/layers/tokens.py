@@ -149,11 +149,8 @@ class PositionalEncoding(Layer):
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Add the code of each position."""
-        x = tensors.matrix("in0")
-        arguments = (
-            *(tensors.vector("in0"), tensors.vector("out0"), tensors.doubles("work")),
-            *(x.shape[0] // tensors.n_samples, x.shape[1]),
-        )
+        arrays = tensors.vector("in0"), tensors.vector("out0"), tensors.doubles("work")
+        arguments = (*arrays, *tensors.input_shapes[0][1:])
         return [Call(tokens.add_positions, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
