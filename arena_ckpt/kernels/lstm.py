@@ -54,17 +54,17 @@ def forward_part(x, z, bias, c, h, row_key, threshold, scale, unit, start, width
     o_b = view(bias, 3 * unit + start, width)
     c_part = view(c, start, width)
     for j in range(width):
-        i = {recurrent}(i_x[j] + i_z[j] + i_b[j])
-        f = {recurrent}(f_x[j] + f_z[j] + f_b[j])
-        g = {hidden}(g_x[j] + g_z[j] + g_b[j])
-        o = {recurrent}(o_x[j] + o_z[j] + o_b[j])
-        new = f * c_part[j] + i * g
-        i_lane[j] = i
-        f_lane[j] = f
-        g_lane[j] = g
-        o_lane[j] = o
+        i_lane[j] = {recurrent}(i_x[j] + i_z[j] + i_b[j])
+    for j in range(width):
+        f_lane[j] = {recurrent}(f_x[j] + f_z[j] + f_b[j])
+    for j in range(width):
+        g_lane[j] = {hidden}(g_x[j] + g_z[j] + g_b[j])
+    for j in range(width):
+        o_lane[j] = {recurrent}(o_x[j] + o_z[j] + o_b[j])
+    for j in range(width):
+        new = f_lane[j] * c_part[j] + i_lane[j] * g_lane[j]
         c_lane[j] = new
-        h_lane[j] = o * {hidden}(new)
+        h_lane[j] = o_lane[j] * {hidden}(new)
     mask_part(h_lane, row_key, threshold, scale, start, width)
     copy_part(i_lane, i_x, width)
     copy_part(f_lane, f_x, width)
