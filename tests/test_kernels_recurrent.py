@@ -176,7 +176,7 @@ class Case:
             call(k.states, s, *states, cells, flat_hidden, reverse, *many, *random)
             call(
                 k.backward,
-                *(s, w, cells, a, dh, d_c, d_out, *where, sums, reverse),
+                *(s, w, cells, dh, d_c, d_out, *where, sums, reverse),
                 *(*many, *random),
             )
             results["d_c0"] = d_c

@@ -12,10 +12,11 @@ in the place of that product: cell and hidden states follow from them elementwis
 derivative of a in the place of the gates, so that one product each over all steps makes
 the gradients of the weights and the derivative of x.
 
-A kernel holds the loop over time. A step is one small matrix product on contiguous
-workspaces (n, ·), then one pass over the gates in parts of `UNITS` units. A part writes
-to the stack first: LLVM then needs no checks of overlap between a dozen rows, which it
-would rather not vectorize for.
+A kernel holds the loop over time. A step is one small matrix product into a contiguous
+workspace (n, ·), whose rows stand close together, then one pass over the gates in parts
+of `UNITS` units. A part writes to the stack first: LLVM would have to check a dozen
+rows for overlap, and rather not vectorizes. One loop for each gate is faster than one
+for all, whose constants do not fit the registers.
 
 Known shortcoming: BLAS packs weight_hh again in each step.
 
@@ -54,17 +55,17 @@ def forward_part(x, z, bias, c, h, row_key, threshold, scale, unit, start, width
     o_b = view(bias, 3 * unit + start, width)
     c_part = view(c, start, width)
     for j in range(width):
-        i = {recurrent}(i_x[j] + i_z[j] + i_b[j])
-        f = {recurrent}(f_x[j] + f_z[j] + f_b[j])
-        g = {hidden}(g_x[j] + g_z[j] + g_b[j])
-        o = {recurrent}(o_x[j] + o_z[j] + o_b[j])
-        new = f * c_part[j] + i * g
-        i_lane[j] = i
-        f_lane[j] = f
-        g_lane[j] = g
-        o_lane[j] = o
+        i_lane[j] = {recurrent}(i_x[j] + i_z[j] + i_b[j])
+    for j in range(width):
+        f_lane[j] = {recurrent}(f_x[j] + f_z[j] + f_b[j])
+    for j in range(width):
+        g_lane[j] = {hidden}(g_x[j] + g_z[j] + g_b[j])
+    for j in range(width):
+        o_lane[j] = {recurrent}(o_x[j] + o_z[j] + o_b[j])
+    for j in range(width):
+        new = f_lane[j] * c_part[j] + i_lane[j] * g_lane[j]
         c_lane[j] = new
-        h_lane[j] = o * {hidden}(new)
+        h_lane[j] = o_lane[j] * {hidden}(new)
     mask_part(h_lane, row_key, threshold, scale, start, width)
     copy_part(i_lane, i_x, width)
     copy_part(f_lane, f_x, width)
@@ -93,7 +94,7 @@ def states_part(x, c, new_c, new_h, row_key, threshold, scale, unit, start, widt
 
 @part
 def backward_part(
-    x, z, c, dh, dy, dc, has_dy, row_key, threshold, scale, unit, start, width
+    x, c, dh, dy, dc, has_dy, row_key, threshold, scale, unit, start, width
 ):
     i_lane, f_lane, g_lane, o_lane = (
         unit_lanes(), unit_lanes(), unit_lanes(), unit_lanes()
@@ -108,25 +109,18 @@ def backward_part(
     add_part(view(dh, start, width), view(dy, start, width), has_dy, h_lane, width)
     mask_part(h_lane, row_key, threshold, scale, start, width)
     for j in range(width):
-        i = i_x[j]
-        f = f_x[j]
-        g = g_x[j]
-        o = o_x[j]
-        active = {hidden}(f * c_part[j] + i * g)
-        d_c = dc_part[j] + {hidden}_slope(active, h_lane[j] * o)
-        i_lane[j] = {recurrent}_slope(i, d_c * g)
-        f_lane[j] = {recurrent}_slope(f, d_c * c_part[j])
-        g_lane[j] = {hidden}_slope(g, d_c * i)
-        o_lane[j] = {recurrent}_slope(o, h_lane[j] * active)
-        c_lane[j] = d_c * f
+        active = {hidden}(f_x[j] * c_part[j] + i_x[j] * g_x[j])
+        o_lane[j] = {recurrent}_slope(o_x[j], h_lane[j] * active)
+        c_lane[j] = dc_part[j] + {hidden}_slope(active, h_lane[j] * o_x[j])
+    for j in range(width):
+        i_lane[j] = {recurrent}_slope(i_x[j], c_lane[j] * g_x[j])
+        f_lane[j] = {recurrent}_slope(f_x[j], c_lane[j] * c_part[j])
+        g_lane[j] = {hidden}_slope(g_x[j], c_lane[j] * i_x[j])
+        c_lane[j] *= f_x[j]
     copy_part(i_lane, i_x, width)
     copy_part(f_lane, f_x, width)
     copy_part(g_lane, g_x, width)
     copy_part(o_lane, o_x, width)
-    copy_part(i_lane, view(z, start, width), width)
-    copy_part(f_lane, view(z, unit + start, width), width)
-    copy_part(g_lane, view(z, 2 * unit + start, width), width)
-    copy_part(o_lane, view(z, 3 * unit + start, width), width)
     copy_part(c_lane, dc_part, width)
 
 
@@ -206,7 +200,7 @@ def {name}_states(
 
 
 def {name}_backward(
-    gates: Vector, weight_hh: Vector, cells: Vector, z: Vector, dh: Vector, dc: Vector,
+    gates: Vector, weight_hh: Vector, cells: Vector, dh: Vector, dc: Vector,
     d_out: Vector, out_steps: int, out_width: int, out_start: int, sums: Doubles,
     is_reverse: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
     rate: float,
@@ -219,17 +213,18 @@ def {name}_backward(
     clear_all(dh)
     for j in range(sums.size):
         sums[j] = 0.0
+    row_distance = 4 * unit * steps
     for step in range(steps - 1, -1, -1):
         time = steps - 1 - step if is_reverse else step
         if step < steps - 1:
             multiply_windows(
-                False, True, (n, unit, 4 * unit), (z, 0, 4 * unit),
+                False, True, (n, unit, 4 * unit),
+                (gates, 4 * unit * (time - 1 if is_reverse else time + 1), row_distance),
                 (weight_hh, 0, 4 * unit), 0.0, (dh, 0, unit),
             )
         has_dy = out_steps == steps or (out_steps == 1 and time == steps - 1)
         for r in range(n):
             x_row = row_of(gates, r * steps + time, 4 * unit)
-            z_row = row_of(z, r, 4 * unit)
             c_row = row_of(cells, r * steps + time, unit)
             dh_row, dc_row = row_of(dh, r, unit), row_of(dc, r, unit)
             dy_row = output_row(
@@ -239,10 +234,10 @@ def {name}_backward(
             for start in range(0, unit, UNITS):
                 width = min(UNITS, unit - start)
                 backward_part(
-                    x_row, z_row, c_row, dh_row, dy_row, dc_row, has_dy, mask_key,
+                    x_row, c_row, dh_row, dy_row, dc_row, has_dy, mask_key,
                     threshold, scale, unit, start, width,
                 )
-            add_sums(z_row, sums, 0, 4 * unit)
+            add_sums(x_row, sums, 0, 4 * unit)
 '''
 
 

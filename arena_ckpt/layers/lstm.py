@@ -64,7 +64,6 @@ class Lstm(Recurrent):
             ("step_cell_state", (unit,), forward),
             ("hidden_state", (steps, unit), backward),
             ("cell_state", (steps, unit), backward),
-            ("d_ifgo", (columns,), backward),
             ("d_hidden_state", (unit,), backward),
             (
                 "d_cell_state",
@@ -136,7 +135,7 @@ class Lstm(Recurrent):
                 (
                     tensors.vector(gates),
                     tensors.vector(prefix + "weight_hh"),
-                    *(cells, tensors.vector(prefix + "d_ifgo")),
+                    cells,
                     *(tensors.vector(prefix + "d_hidden_state"), d_cell),
                     *(d_out, out_steps, *self._columns_of(prefix)),
                     tensors.doubles(prefix + "bias_sums"),
