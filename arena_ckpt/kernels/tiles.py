@@ -357,3 +357,22 @@ def _compiled_transpose(x, at, step, y, to) -> Any:
         _transpose(np.int64(x.ctypes.data), at, step, np.int64(y.ctypes.data), to)
 
     return run
+
+
+@_typed_intrinsic
+def _choose(typing_context: Any, condition: Any, a: Any, b: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        is_true = context.cast(builder, args[0], condition, types.boolean)
+        return builder.select(is_true, args[1], args[2])
+
+    return a(condition, a, a), codegen
+
+
+def choose(condition, a, b):
+    """Return a if `condition` else b, without a branch that could be mispredicted."""
+    return a if condition else b
+
+
+@overload(choose, inline="always")
+def _compiled_choose(condition, a, b) -> Any:
+    return lambda condition, a, b: _choose(condition, a, b)
