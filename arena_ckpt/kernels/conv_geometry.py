@@ -213,7 +213,7 @@ class Workspace:
 
 
 def _interleaved(columns: int) -> int:
-    """Samples to interleave: the fewest that nearly fill the vectors."""
+    """Return how many samples to interleave: the fewest that fill most lanes."""
 
     def waste(samples: int) -> float:
         lanes = columns * samples

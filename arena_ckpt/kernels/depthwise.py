@@ -17,12 +17,12 @@ from arena_ckpt.kernels.convolution import (
     _places,
     _scratch,
 )
-from arena_ckpt.kernels.jit import Indexes, Vector, kernel, subroutine
+from arena_ckpt.kernels.jit import Indexes, Vector, kernel, routine
 from arena_ckpt.kernels.tiles import DOTS, STRIP, WIDTH, dots, strip
 from arena_ckpt.kernels.vector_math import ZERO
 
 
-@subroutine
+@routine
 def _filter_plane(
     source, row_step, n_rows, n_columns, table, n_taps, w, start,
     y, y0, y_row, y_column,

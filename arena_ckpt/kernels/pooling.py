@@ -9,11 +9,9 @@ average does not count it.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, subroutine
+from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
 from arena_ckpt.kernels.tiles import choose
 from arena_ckpt.kernels.vector_math import ONE, ZERO
@@ -24,19 +22,19 @@ _LEAST = np.float32(-np.inf)
 
 @helper
 def _first_tap(out, stride, before):
-    """The first element of a window that is not padding."""
+    """Return the first element of a window that is not padding."""
     return max(0, before - out * stride)
 
 
 @helper
 def _last_tap(out, stride, before, size, kernel):
-    """One more than the last element of a window that is not padding."""
+    """Return one more than the last element that is not padding."""
     return min(kernel, size + before - out * stride)
 
 
 @helper
 def _outs(tap, stride, before, size, n_outs):
-    """The outputs whose element `tap` is not padding: first, and one beyond the last."""
+    """Return which outputs have no padding at `tap`: first, and beyond the last."""
     first, last = 0, n_outs
     if tap < before:  # divisions are slow, and seldom needed
         first = (before - tap + stride - 1) // stride
@@ -82,7 +80,7 @@ def _max_of_squares(above, below, best, place):
         place[i] = choose(lower_is_greater, lower_place, upper_place)
 
 
-@subroutine
+@routine
 def _max_plane(
     x, height, width, kernel_height, kernel_width, stride_height, stride_width,
     top, left, out_height, out_width, y, place,
@@ -341,7 +339,7 @@ def nearest_derivative(
 def _between(out, factor, size):
     """Return the two inputs that an output lies between, and the second's share."""
     at = max(0.0, (out + 0.5) / factor - 0.5)
-    low = int(math.floor(at))
+    low = np.int64(at)
     return low, min(low + 1, size - 1), np.float32(at - low)
 
 

@@ -213,7 +213,7 @@ def tile(
 @overload(tile)
 def _compiled_tile(
     x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
-) -> Any:
+):
     def run(
         x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
     ):
@@ -266,9 +266,7 @@ def _strip(typing_context: Any, arguments: Any) -> Any:
         )
         places = builder.inttoptr(places, _I64.as_pointer())
         bases = [
-            builder.gep(
-                x, [builder.load(builder.gep(places, [ir.Constant(_I64, v)]))]
-            )
+            builder.gep(x, [builder.load(builder.gep(places, [ir.Constant(_I64, v)]))])
             for v in range(STRIP)
         ]
         fresh = _broadcast(builder, builder.load(start))
@@ -309,7 +307,7 @@ def strip(x, places, table, n, w, start, y):
 
 
 @overload(strip)
-def _compiled_strip(x, places, table, n, w, start, y) -> Any:
+def _compiled_strip(x, places, table, n, w, start, y):
     def run(x, places, table, n, w, start, y):
         _strip(
             (
@@ -348,9 +346,7 @@ def _dots(typing_context: Any, arguments: Any) -> Any:
         places = builder.inttoptr(places, _I64.as_pointer())
         at = [ir.Constant(_I64, t * WIDTH) for t in range(DOTS)]
         offsets = [
-            builder.sext(
-                builder.load(builder.gep(table, [ir.Constant(_I64, t)])), _I64
-            )
+            builder.sext(builder.load(builder.gep(table, [ir.Constant(_I64, t)])), _I64)
             for t in range(DOTS)
         ]
         start = [_load_vector(builder, sums, place) for place in at]
@@ -392,7 +388,7 @@ def dots(x, places, table, dy, n, sums):
 
 
 @overload(dots)
-def _compiled_dots(x, places, table, dy, n, sums) -> Any:
+def _compiled_dots(x, places, table, dy, n, sums):
     def run(x, places, table, dy, n, sums):
         _dots(
             (
@@ -453,7 +449,7 @@ def pack(w, w0, w_row, table, n, y):
 
 
 @overload(pack)
-def _compiled_pack(w, w0, w_row, table, n, y) -> Any:
+def _compiled_pack(w, w0, w_row, table, n, y):
     def run(w, w0, w_row, table, n, y):
         addresses = np.int64(w.ctypes.data), np.int64(table.ctypes.data)
         _pack(addresses[0], w0, w_row, addresses[1], n, np.int64(y.ctypes.data))
@@ -516,7 +512,7 @@ def transpose(x, at, step, y, to):
 
 
 @overload(transpose)
-def _compiled_transpose(x, at, step, y, to) -> Any:
+def _compiled_transpose(x, at, step, y, to):
     def run(x, at, step, y, to):
         _transpose(np.int64(x.ctypes.data), at, step, np.int64(y.ctypes.data), to)
 
@@ -538,5 +534,5 @@ def choose(condition, a, b):
 
 
 @overload(choose, inline="always")
-def _compiled_choose(condition, a, b) -> Any:
+def _compiled_choose(condition, a, b):
     return lambda condition, a, b: _choose(condition, a, b)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from arena_ckpt.kernels import convolution, depthwise
@@ -23,10 +22,9 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.dense import ACTIVATION, WEIGHT_PROPERTIES
 from arena_ckpt.layers.windows import (
+    COUNT_PAIR,
     PADDING_1D,
     PADDING_2D,
-    Padding,
-    PAIR,
     POSITIVE_PAIR,
     pad_1d,
     pad_2d,
@@ -147,12 +145,29 @@ class _Convolution(Layer):
             ),
         )
 
+    def _gradient(
+        self, geometry: Convolution, tensors: Binding, x: str, dy: str
+    ) -> Call:
+        """Return the call of `conv_gradient`."""
+        workspace = geometry.gradient_workspace()
+        return Call(
+            convolution.conv_gradient,
+            (
+                *(tensors.vector(x), tensors.vector(dy)),
+                1.0 if tensors.accumulate else 0.0,
+                *_workspace(tensors, "gradient"),
+                *(tensors.vector("filter:grad"), tensors.n_samples),
+                *geometry.numbers,
+                min(workspace.group, tensors.n_samples),
+            ),
+        )
+
     def _bias_gradient(self, tensors: Binding, plane: int) -> list[Call]:
         if not self.has_bias:
             return []
         beta = 1.0 if tensors.accumulate else 0.0
-        arguments = (tensors.vector("out0:grad"), beta, tensors.vector("bias:grad"))
-        arguments += (tensors.n_samples, plane)
+        gradients = (tensors.vector("out0:grad"), beta, tensors.vector("bias:grad"))
+        arguments = (*gradients, tensors.n_samples, plane)
         return [Call(convolution.conv_bias_gradient, arguments)]
 
 
@@ -189,7 +204,10 @@ def _pointwise(convolution: Convolution) -> Convolution:
         1,
         convolution.height * convolution.width,
         convolution.filters,
-        *((1, 1), (1, 1), (1, 1), (0, 0, 0, 0)),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        (0, 0, 0, 0),
     )
 
 
@@ -209,11 +227,9 @@ class Convolution2D(_Convolution):
         padding = pad_2d(
             self["padding"], shape, kernel, self["stride"], self["dilation"]
         )
+        stride, dilation = self["stride"], self["dilation"]
         return self._fits(
-            Convolution(
-                *(*shape, filters, kernel),
-                *(self["stride"], self["dilation"], padding),
-            )
+            Convolution(*shape, filters, kernel, stride, dilation, padding)
         )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
@@ -241,11 +257,292 @@ class Convolution2D(_Convolution):
         )
 
     def _kernels(self, tensors: Binding) -> Convolution:
-        return _pointwise(self._geometry(tensors.shape("in0")))
+        return _pointwise(self._geometry(tensors.input_shapes[0]))
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Sum over channels and taps."""
-        geometry = self._kernels(tensors)
-        workspace = geometry.forward_workspace()
-        run = (convolution.conv_forward, geometry, workspace, tensors, "forward")
-        return [self._run(*run, "in0", "out0", with_bias=self.has_bias)]
+        sizes = self._kernels(tensors)
+        kernel, workspace = convolution.conv_forward, sizes.forward_workspace()
+        return [
+            self._run(
+                *(kernel, sizes, workspace, tensors),
+                *("forward", "in0", "out0"),
+                with_bias=self.has_bias,
+            )
+        ]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Sum over samples and outputs."""
+        sizes = self._kernels(tensors)
+        call = self._gradient(sizes, tensors, "in0", "out0:grad")
+        plane = sizes.out_height * sizes.out_width
+        return [call, *self._bias_gradient(tensors, plane)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Sum over filters and taps."""
+        sizes = self._kernels(tensors)
+        kernel, workspace = convolution.conv_derivative, sizes.derivative_workspace()
+        return [
+            self._run(
+                *(kernel, sizes, workspace, tensors),
+                *("derivative", "out0:grad", "in0:grad"),
+                with_bias=False,
+            )
+        ]
+
+
+class Convolution1D(Convolution2D):
+    """`Convolution2D` along the last axis of an input of height 1."""
+
+    type_name = "conv1d"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        _FILTERS,
+        Property("kernel_size", POSITIVE_INT, None, "width of a filter (required)"),
+        Property("stride", POSITIVE_INT, 1, "step to the right"),
+        Property("dilation", POSITIVE_INT, 1, "distance between taps"),
+        Property(
+            "padding",
+            PADDING_1D,
+            (0, 0),
+            "zeros beside the input: one number, two (left,right), same, valid or "
+            "causal",
+        ),
+        *_REST,
+    )
+
+    def _geometry(self, shape: Shape) -> Convolution:
+        if shape[1] != 1:
+            raise self.mismatch(
+                f"reads inputs of height 1, but {format_shape(shape)} has {shape[1]}; "
+                "reshape it to channel:1:width, or use conv2d",
+                shape=shape,
+            )
+        filters = self._required("filters", "16")
+        kernel = self._required("kernel_size", "3")
+        stride, dilation = self["stride"], self["dilation"]
+        left, right = pad_1d(self["padding"], shape[2], kernel, stride, dilation)
+        return self._fits(
+            Convolution(
+                *shape,
+                filters,
+                (1, kernel),
+                (1, stride),
+                (1, dilation),
+                (0, 0, left, right),
+            )
+        )
+
+
+class TransposedConvolution2D(_Convolution):
+    """The derivative of a convolution for its input, as a layer that makes more."""
+
+    type_name = "conv2dtranspose"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        *(_FILTERS, _KERNEL, _STRIDE, _DILATION),
+        Property(
+            "padding",
+            PADDING_2D,
+            (0, 0, 0, 0),
+            "rows and columns taken from the output: one number, two (height,width), "
+            "four (top,bottom,left,right), same (output = input · stride) or valid",
+        ),
+        Property(
+            "output_padding",
+            COUNT_PAIR,
+            (0, 0),
+            "rows and columns added to the output at the bottom and right",
+        ),
+        *_REST,
+    )
+
+    def _geometry(self, shape: Shape) -> Convolution:
+        """Return the convolution whose derivative this is: from output to input."""
+        channels, height, width = shape
+        filters = self._required("filters", "16")
+        kernel = self._required("kernel_size", "3,3")
+        stride, dilation = self["stride"], self["dilation"]
+        padding, more = self["padding"], self["output_padding"]
+        if padding == "same":
+            whole = (filters, height * stride[0], width * stride[1])
+            padding = pad_2d(padding, whole, kernel, stride, dilation)
+        top, bottom, left, right = pad_2d(padding, shape, kernel, stride, dilation)
+        out_height = self._out_size("height", height, 0, top + bottom)
+        out_width = self._out_size("width", width, 1, left + right)
+        # No window reads the rows that output_padding adds at the bottom.
+        return Convolution(
+            filters,
+            out_height,
+            out_width,
+            channels,
+            kernel,
+            stride,
+            dilation,
+            (top, bottom - more[0], left, right - more[1]),
+        )
+
+    def _out_size(self, axis: str, size: int, i: int, taken: int) -> int:
+        stride, dilation = self["stride"][i], self["dilation"][i]
+        more = self["output_padding"][i]
+        if more >= max(stride, dilation):
+            raise self.mismatch(
+                f"has output_padding {more} for its {axis}; make it smaller than the "
+                f"stride ({stride}) or the dilation ({dilation})",
+                axis=axis,
+                output_padding=more,
+            )
+        whole = (size - 1) * stride + (self["kernel_size"][i] - 1) * dilation + 1 + more
+        if taken >= whole:
+            raise self.mismatch(
+                f"its padding takes {taken} of a {axis} of {whole}; make it smaller",
+                axis=axis,
+                padding=taken,
+            )
+        return int(whole - taken)
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return filter (channels, filters, height, width) and bias (filters)."""
+        sizes = self._geometry(input_shapes[0])
+        channels, height, width = input_shapes[0]
+        filters = sizes.channels
+        flops = 2 * channels * sizes.taps * filters * height * width
+        return LayerSpec(
+            output_shapes=((filters, sizes.height, sizes.width),),
+            weights=self._weight_specs(
+                (channels, filters, *sizes.kernel),
+                filters,
+                fan_in=channels * sizes.taps,
+                fan_out=filters * sizes.taps,
+            ),
+            tensors=_workspace_specs(
+                sizes.derivative_workspace(),
+                sizes.gradient_workspace(),
+                sizes.forward_workspace(),
+            ),
+            input_lifespan=TensorLifespan.FORWARD_GRAD,
+            flops=Flops(flops, flops, flops),
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Run the derivative of the convolution."""
+        sizes = self._geometry(tensors.input_shapes[0])
+        kernel, workspace = convolution.conv_derivative, sizes.derivative_workspace()
+        return [
+            self._run(
+                *(kernel, sizes, workspace, tensors),
+                *("forward", "in0", "out0"),
+                with_bias=self.has_bias,
+            )
+        ]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Run the gradient of the convolution, input and output exchanged."""
+        sizes = self._geometry(tensors.input_shapes[0])
+        call = self._gradient(sizes, tensors, "out0:grad", "in0")
+        return [call, *self._bias_gradient(tensors, sizes.height * sizes.width)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Run the convolution itself."""
+        sizes = self._geometry(tensors.input_shapes[0])
+        kernel, workspace = convolution.conv_forward, sizes.forward_workspace()
+        return [
+            self._run(
+                *(kernel, sizes, workspace, tensors),
+                *("derivative", "out0:grad", "in0:grad"),
+                with_bias=False,
+            )
+        ]
+
+
+class DepthwiseConvolution2D(_Convolution):
+    """``out0[c] = bias[c] + in0[c] ⋆ filter[c]``: each channel has its own filter."""
+
+    type_name = "depthwiseconv2d"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("filters", POSITIVE_INT, None, "may be given: as many as channels"),
+        *(_KERNEL, _STRIDE, _DILATION, _PADDING),
+        *_REST,
+    )
+
+    def _geometry(self, shape: Shape) -> Convolution:
+        kernel = self._required("kernel_size", "3,3")
+        if self["filters"] not in (None, shape[0]):
+            raise self.mismatch(
+                f"has filters={self['filters']}, but one filter for each of "
+                f"{shape[0]} channels; leave filters out",
+                filters=self["filters"],
+                channels=shape[0],
+            )
+        stride, dilation = self["stride"], self["dilation"]
+        padding = pad_2d(self["padding"], shape, kernel, stride, dilation)
+        return self._fits(
+            Convolution(*shape, shape[0], kernel, stride, dilation, padding)
+        )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return filter (channels, 1, height, width) and bias (channels)."""
+        sizes = self._geometry(input_shapes[0])
+        out = (sizes.channels, sizes.out_height, sizes.out_width)
+        flops = 2 * sizes.taps * out[0] * out[1] * out[2]
+        return LayerSpec(
+            output_shapes=(out,),
+            weights=self._weight_specs(
+                (sizes.channels, 1, *sizes.kernel),
+                sizes.channels,
+                fan_in=sizes.taps,
+                fan_out=sizes.taps,
+            ),
+            tensors=_workspace_specs(*sizes.depthwise_workspaces()),
+            input_lifespan=TensorLifespan.FORWARD_GRAD,
+            flops=Flops(flops, flops, flops),
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Filter each channel."""
+        sizes = self._geometry(tensors.input_shapes[0])
+        bias = tensors.vector("bias" if self.has_bias else "filter")
+        return [
+            Call(
+                depthwise.depthwise_forward,
+                (
+                    *(tensors.vector("in0"), tensors.vector("filter")),
+                    *(bias, int(self.has_bias)),
+                    *_workspace(tensors, "forward"),
+                    *(tensors.vector("out0"), tensors.n_samples),
+                    *sizes.numbers,
+                ),
+            )
+        ]
+
+    def calc_gradient(self, tensors: Binding) -> list[Call]:
+        """Sum over samples and outputs."""
+        sizes = self._geometry(tensors.input_shapes[0])
+        call = Call(
+            depthwise.depthwise_gradient,
+            (
+                *(tensors.vector("in0"), tensors.vector("out0:grad")),
+                1.0 if tensors.accumulate else 0.0,
+                *_workspace(tensors, "gradient"),
+                *(tensors.vector("filter:grad"), tensors.n_samples),
+                *sizes.numbers,
+            ),
+        )
+        plane = sizes.out_height * sizes.out_width
+        return [call, *self._bias_gradient(tensors, plane)]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Filter each channel of the derivative, the other way round."""
+        sizes = self._geometry(tensors.input_shapes[0])
+        return [
+            Call(
+                depthwise.depthwise_derivative,
+                (
+                    *(tensors.vector("out0:grad"), tensors.vector("filter")),
+                    *_workspace(tensors, "derivative"),
+                    *(tensors.vector("in0:grad"), tensors.n_samples),
+                    *sizes.numbers,
+                ),
+            )
+        ]
