@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from arena_ckpt.kernels.tiles import ROWS, VECTORS, WIDTH
+from arena_ckpt.kernels.tiles import DOTS, ROWS, VECTORS, WIDTH
 
 SLACK = 64
 """Elements behind the pictures: vectors read beyond the last row, and a zero."""
@@ -78,39 +78,58 @@ class Convolution:
     def _weight_elems(self) -> int:
         return self.filters * self.channels * self.taps
 
+    def _forward_size(self) -> tuple[int, int]:
+        """Return rows and columns of a phase of the padded input."""
+        return (
+            self.out_height + self.reach[0] // self.stride[0],
+            self.out_width + self.reach[1] // self.stride[1],
+        )
+
+    def _picture_elems(self) -> int:
+        rows, columns = self._forward_size()
+        phases = min(self.stride[0], self.reach[0] + 1)
+        phases *= min(self.stride[1], self.reach[1] + 1)
+        return self.channels * phases * rows * columns
+
     def forward_workspace(self) -> Workspace:
         """Return the workspace of `conv_forward`."""
-        (reach_h, reach_w), (stride_h, stride_w) = self.reach, self.stride
-        rows = self.out_height + reach_h // stride_h
-        columns = self.out_width + reach_w // stride_w
-        phases = min(stride_h, reach_h + 1) * min(stride_w, reach_w + 1)
         return self._workspace(
-            self.channels * phases * rows * columns,
+            self._picture_elems(),
             self.out_height,
             self.out_width,
             self.channels * self.taps,
             is_plain=(
                 self.stride == (1, 1)
                 and (self.padding[0], self.padding[2]) == (0, 0)
-                and (rows, columns) == (self.height, self.width)
+                and self._forward_size() == (self.height, self.width)
             ),
         )
 
+    def _derivative_margins(self) -> tuple[int, int]:
+        (stride_h, stride_w), (top, _, left, _) = self.stride, self.padding
+        return (
+            self.reach[0] // stride_h - top // stride_h,
+            self.reach[1] // stride_w - left // stride_w,
+        )
+
+    def _derivative_size(self) -> tuple[int, int]:
+        """Return rows and columns of the padded derivative."""
+        margin_h, margin_w = self._derivative_margins()
+        rows = (self.height - 1 + self.padding[0]) // self.stride[0]
+        columns = (self.width - 1 + self.padding[2]) // self.stride[1]
+        return rows + margin_h + 1, columns + margin_w + 1
+
     def derivative_workspace(self) -> Workspace:
         """Return the workspace of `conv_derivative`."""
-        (stride_h, stride_w), (top, _, left, _) = self.stride, self.padding
-        margin_h = self.reach[0] // stride_h - top // stride_h
-        margin_w = self.reach[1] // stride_w - left // stride_w
-        rows = (self.height - 1 + top) // stride_h + margin_h + 1
-        columns = (self.width - 1 + left) // stride_w + margin_w + 1
+        rows, columns = self._derivative_size()
         n_taps = self.filters * self.taps
         return self._workspace(
             self.filters * rows * columns,
-            -(-self.height // stride_h),
-            -(-self.width // stride_w),
+            -(-self.height // self.stride[0]),
+            -(-self.width // self.stride[1]),
             2 * n_taps,
             is_plain=(
-                (margin_h, margin_w) == (0, 0)
+                self._derivative_margins() == (0, 0)
                 and (rows, columns) == (self.out_height, self.out_width)
             ),
             packed_elems=ROWS * n_taps,
@@ -125,6 +144,19 @@ class Convolution:
         plane = self.out_height * self.out_width
         group = min(-(-512 // plane), max(1, self._room // sample_elems))
         return Workspace(1, group, group * sample_elems + SLACK, plane)
+
+    def depthwise_workspaces(self) -> tuple[Workspace, Workspace, Workspace]:
+        """Return those of a depthwise forward, gradient and derivative."""
+        one = replace(self, channels=1, filters=1)
+        plane = one._picture_elems()
+        pictures = Workspace(1, 1, plane + SLACK, self.taps)
+        groups = -(-self.taps // DOTS)
+        vectors = self.out_height * -(-self.out_width // WIDTH)
+        elems = (groups * DOTS + vectors) * WIDTH + plane + SLACK
+        gradient = Workspace(1, 1, elems, groups * DOTS)
+        rows, columns = one._derivative_size()
+        elems = self.taps + rows * columns + SLACK
+        return pictures, gradient, Workspace(1, 1, elems, self.taps)
 
     @property
     def _room(self) -> int:
@@ -181,7 +213,7 @@ class Workspace:
 
 
 def _interleaved(columns: int) -> int:
-    """Samples to interleave: the fewest that nearly fill the vectors."""
+    """Return how many samples to interleave: the fewest that fill most lanes."""
 
     def waste(samples: int) -> float:
         lanes = columns * samples

@@ -213,7 +213,7 @@ def tile(
 @overload(tile)
 def _compiled_tile(
     x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
-) -> Any:
+):
     def run(
         x, x_at, table, n, w, w0, w_step, w_row, init, i0, i_row, y, y_at, y_row, adds
     ):
@@ -238,6 +238,166 @@ def _compiled_tile(
                 np.int64(y_at[0]),
                 np.int64(y_at[1]),
                 np.int64(y_at[2]),
+            )
+        )
+
+    return run
+
+
+STRIP = 8
+"""Vectors of a strip: a tile of one row, for filters of one channel."""
+
+
+@_typed_intrinsic
+def _strip(typing_context: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, places, table, n, w, start, y = (
+            builder.extract_value(args[0], i) for i in range(7)
+        )
+        x, table, w, start, y = (
+            builder.inttoptr(address, kind.as_pointer())
+            for address, kind in (
+                (x, _FLOAT),
+                (table, _I32),
+                (w, _FLOAT),
+                (start, _FLOAT),
+                (y, _FLOAT),
+            )
+        )
+        places = builder.inttoptr(places, _I64.as_pointer())
+        bases = [
+            builder.gep(x, [builder.load(builder.gep(places, [ir.Constant(_I64, v)]))])
+            for v in range(STRIP)
+        ]
+        fresh = _broadcast(builder, builder.load(start))
+
+        def body(k: Any, sums: Any) -> Any:
+            offset = builder.sext(builder.load(builder.gep(table, [k])), _I64)
+            factor = _broadcast(builder, builder.load(builder.gep(w, [k])))
+            return [
+                _multiply_add(
+                    builder, factor, _load_vector(builder, base, offset), so_far
+                )
+                for base, so_far in zip(bases, sums, strict=True)
+            ]
+
+        for v, result in enumerate(_count(builder, n, [fresh] * STRIP, body)):
+            _store_vector(builder, result, y, ir.Constant(_I64, v * WIDTH))
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def strip(x, places, table, n, w, start, y):
+    """``y[v] = start[0] + Σ_k w[k] · x[places[v] + table[k]]`` for `STRIP` vectors.
+
+    Parameters
+    ----------
+    x, w, start, y : array of float32
+    places : array of int64
+        Where each vector begins in x.
+    table : array of int32
+        `n` offsets into x.
+    """
+    for v in range(STRIP):
+        sums = np.full(WIDTH, start[0], np.float64)
+        for k in range(n):
+            sums += np.float64(w[k]) * x[places[v] + table[k] :][:WIDTH]
+        y[v * WIDTH :][:WIDTH] = sums
+
+
+@overload(strip)
+def _compiled_strip(x, places, table, n, w, start, y):
+    def run(x, places, table, n, w, start, y):
+        _strip(
+            (
+                np.int64(x.ctypes.data),
+                np.int64(places.ctypes.data),
+                np.int64(table.ctypes.data),
+                np.int64(n),
+                np.int64(w.ctypes.data),
+                np.int64(start.ctypes.data),
+                np.int64(y.ctypes.data),
+            )
+        )
+
+    return run
+
+
+DOTS = 9
+"""Sums that `dots` makes together: the taps of a filter of 3 × 3."""
+
+
+@_typed_intrinsic
+def _dots(typing_context: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, places, table, dy, n, sums = (
+            builder.extract_value(args[0], i) for i in range(6)
+        )
+        x, table, dy, sums = (
+            builder.inttoptr(address, kind.as_pointer())
+            for address, kind in (
+                (x, _FLOAT),
+                (table, _I32),
+                (dy, _FLOAT),
+                (sums, _FLOAT),
+            )
+        )
+        places = builder.inttoptr(places, _I64.as_pointer())
+        at = [ir.Constant(_I64, t * WIDTH) for t in range(DOTS)]
+        offsets = [
+            builder.sext(builder.load(builder.gep(table, [ir.Constant(_I64, t)])), _I64)
+            for t in range(DOTS)
+        ]
+        start = [_load_vector(builder, sums, place) for place in at]
+
+        def body(k: Any, so_far: Any) -> Any:
+            base = builder.gep(x, [builder.load(builder.gep(places, [k]))])
+            step = builder.mul(k, ir.Constant(_I64, WIDTH))
+            factor = _load_vector(builder, dy, step)
+            return [
+                _multiply_add(
+                    builder, factor, _load_vector(builder, base, offset), value
+                )
+                for offset, value in zip(offsets, so_far, strict=True)
+            ]
+
+        for place, value in zip(at, _count(builder, n, start, body), strict=True):
+            _store_vector(builder, value, sums, place)
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def dots(x, places, table, dy, n, sums):
+    """``sums[t] += Σ_v dy[v] · x[places[v] + table[t]]``, vectors, for `DOTS` taps.
+
+    Parameters
+    ----------
+    x, dy, sums : array of float32
+    places : array of int64
+        Where each of n vectors begins in x.
+    table : array of int32
+        The offsets of the taps.
+    """
+    for t in range(DOTS):
+        result = sums[t * WIDTH :][:WIDTH]
+        for v in range(n):
+            part = x[places[v] + table[t] :][:WIDTH].astype(np.float64)
+            result[:] = result + dy[v * WIDTH :][:WIDTH] * part
+
+
+@overload(dots)
+def _compiled_dots(x, places, table, dy, n, sums):
+    def run(x, places, table, dy, n, sums):
+        _dots(
+            (
+                np.int64(x.ctypes.data),
+                np.int64(places.ctypes.data),
+                np.int64(table.ctypes.data),
+                np.int64(dy.ctypes.data),
+                np.int64(n),
+                np.int64(sums.ctypes.data),
             )
         )
 
@@ -289,7 +449,7 @@ def pack(w, w0, w_row, table, n, y):
 
 
 @overload(pack)
-def _compiled_pack(w, w0, w_row, table, n, y) -> Any:
+def _compiled_pack(w, w0, w_row, table, n, y):
     def run(w, w0, w_row, table, n, y):
         addresses = np.int64(w.ctypes.data), np.int64(table.ctypes.data)
         _pack(addresses[0], w0, w_row, addresses[1], n, np.int64(y.ctypes.data))
@@ -352,8 +512,27 @@ def transpose(x, at, step, y, to):
 
 
 @overload(transpose)
-def _compiled_transpose(x, at, step, y, to) -> Any:
+def _compiled_transpose(x, at, step, y, to):
     def run(x, at, step, y, to):
         _transpose(np.int64(x.ctypes.data), at, step, np.int64(y.ctypes.data), to)
 
     return run
+
+
+@_typed_intrinsic
+def _choose(typing_context: Any, condition: Any, a: Any, b: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        is_true = context.cast(builder, args[0], condition, types.boolean)
+        return builder.select(is_true, args[1], args[2])
+
+    return a(condition, a, a), codegen
+
+
+def choose(condition, a, b):
+    """Return a if `condition` else b, without a branch that could be mispredicted."""
+    return a if condition else b
+
+
+@overload(choose, inline="always")
+def _compiled_choose(condition, a, b):
+    return lambda condition, a, b: _choose(condition, a, b)

@@ -20,6 +20,12 @@ from arena_ckpt.layers.arithmetic import (
 from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
+from arena_ckpt.layers.convolution import (
+    Convolution1D,
+    Convolution2D,
+    DepthwiseConvolution2D,
+    TransposedConvolution2D,
+)
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.loss import (
@@ -34,6 +40,7 @@ from arena_ckpt.layers.normalization import (
     LayerNormalization,
     RMSNorm,
 )
+from arena_ckpt.layers.pooling import Pooling2D, Upsample2D
 from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
@@ -57,6 +64,10 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         SquareRoot,
         Subtract,
         MultiHeadAttention,
+        Convolution1D,
+        Convolution2D,
+        DepthwiseConvolution2D,
+        TransposedConvolution2D,
         MatMul,
         ReduceMean,
         ReduceSum,
@@ -69,6 +80,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         BatchNormalization,
         LayerNormalization,
         RMSNorm,
+        Pooling2D,
+        Upsample2D,
         Concat,
         Permute,
         Slice,

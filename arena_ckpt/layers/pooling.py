@@ -1,0 +1,221 @@
+"""Pooling and upsampling of pictures."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from arena_ckpt.kernels import pooling
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Binding,
+    Call,
+    Flops,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    n_elems,
+)
+from arena_ckpt.layers.windows import PADDING_2D, POSITIVE_PAIR, pad_2d
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import Property, choice
+
+_FUNCTIONS = choice("max", "average", "global_max", "global_average")
+
+
+class Pooling2D(Layer):
+    """The greatest or the mean of each window, or of each whole channel."""
+
+    type_name = "pooling2d"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property(
+            "pooling",
+            _FUNCTIONS,
+            None,
+            "max, average, global_max or global_average (required)",
+        ),
+        Property(
+            "pool_size", POSITIVE_PAIR, None, "height,width of a window (not global)"
+        ),
+        Property("stride", POSITIVE_PAIR, (1, 1), "step down and to the right"),
+        Property(
+            "padding",
+            PADDING_2D,
+            (0, 0, 0, 0),
+            "beyond the input, never the greatest and not counted in a mean: one "
+            "number, two (height,width), four (top,bottom,left,right), same or valid",
+        ),
+    )
+
+    @property
+    def _is_global(self) -> bool:
+        return str(self["pooling"]).startswith("global_")
+
+    @property
+    def _is_max(self) -> bool:
+        return str(self["pooling"]).endswith("max")
+
+    def _windows(self, shape: Shape) -> tuple[int, ...]:
+        """Return what the kernels take after the number of planes."""
+        if self["pooling"] is None:
+            raise self.mismatch("has no pooling; set it, for example pooling=max")
+        if self._is_global:
+            self._refuse_windows()
+            return (shape[1] * shape[2],)
+        kernel, stride = self["pool_size"], self["stride"]
+        if kernel is None:
+            raise self.mismatch("has no pool_size; set it, for example pool_size=2,2")
+        padding = pad_2d(self["padding"], shape, kernel, stride)
+        outputs = []
+        for axis, size, i in (("height", shape[1], 0), ("width", shape[2], 1)):
+            before, after = padding[2 * i : 2 * i + 2]
+            if kernel[i] > size + before + after:
+                raise self.mismatch(
+                    f"its window has a {axis} of {kernel[i]}, but the input has {size} "
+                    f"and padding {before} + {after}; make pool_size smaller",
+                    axis=axis,
+                    pool_size=kernel[i],
+                    padded_input=size + before + after,
+                )
+            if max(before, after) >= kernel[i]:
+                raise self.mismatch(
+                    f"padding {before} + {after} of its {axis} leaves windows of "
+                    f"{kernel[i]} with nothing in them; make the padding smaller than "
+                    "pool_size",
+                    axis=axis,
+                    pool_size=kernel[i],
+                    padding=(before, after),
+                )
+            outputs.append((size + before + after - kernel[i]) // stride[i] + 1)
+        return (*shape[1:], *kernel, *stride, padding[0], padding[2], *outputs)
+
+    def _refuse_windows(self) -> None:
+        for name in ("pool_size", "stride", "padding"):
+            value = self[name]
+            if value is None or value == "valid" or set(value) <= {0}:
+                continue
+            if name != "stride" or value != (1, 1):
+                raise self.mismatch(
+                    f"pooling={self['pooling']} takes the whole input, but {name} is "
+                    f"set; leave it out, or set pooling=max or average",
+                    property=name,
+                )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the windows' outputs; a maximum keeps where it stood."""
+        shape = input_shapes[0]
+        windows = self._windows(shape)
+        rows, columns = (1, 1) if self._is_global else windows[-2:]
+        out = (shape[0], rows, columns)
+        taps = windows[0] if self._is_global else windows[2] * windows[3]
+        tensors: tuple[TensorSpec, ...] = ()
+        if self._is_max:
+            places = n_elems(out)
+            if not self._is_global and taps <= pooling.MOST_IN_BYTES:
+                places = -(-places // 4)  # four to an element
+            tensors = (
+                TensorSpec(
+                    "places", (places,), TensorLifespan.FORWARD_DERIV, dtype="int32"
+                ),
+            )
+        elif not self._is_global:
+            tensors = (
+                TensorSpec(
+                    "row",
+                    (columns,),
+                    TensorLifespan.CALC_DERIVATIVE,
+                    per_sample=False,
+                ),
+            )
+        flops = n_elems(out) * taps
+        backward = n_elems(out) if self._is_max else flops
+        return LayerSpec(
+            output_shapes=(out,),
+            tensors=tensors,
+            flops=Flops(forward=flops, calc_derivative=backward),
+            is_cheap=True,
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Look at each window once."""
+        shape = tensors.input_shapes[0]
+        sizes = (tensors.n_samples * shape[0], *self._windows(shape))
+        arrays = (tensors.vector("in0"), tensors.vector("out0"))
+        if not self._is_max:
+            kernel = pooling.average_forward
+            if self._is_global:
+                kernel = pooling.plane_average_forward
+            return [Call(kernel, (*arrays, *sizes))]
+        if self._is_global:
+            kernel = pooling.plane_max_forward
+        elif sizes[3] * sizes[4] <= pooling.MOST_IN_BYTES:
+            kernel = pooling.max_forward
+        else:
+            kernel = pooling.max_forward_wide
+        return [Call(kernel, (*arrays, tensors.indexes("places"), *sizes))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Send each derivative to the place of the maximum, or share it."""
+        shape = tensors.input_shapes[0]
+        sizes = (tensors.n_samples * shape[0], *self._windows(shape))
+        dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
+        if self._is_max:
+            kernel = pooling.max_derivative
+            if self._is_global:
+                kernel = pooling.plane_max_derivative
+            return [Call(kernel, (dy, tensors.indexes("places"), dx, *sizes))]
+        if self._is_global:
+            return [Call(pooling.plane_average_derivative, (dy, dx, *sizes))]
+        arguments = (dy, tensors.vector("row"), dx, *sizes)
+        return [Call(pooling.average_derivative, arguments)]
+
+
+_UPSAMPLINGS = {
+    "nearest": (pooling.nearest_forward, pooling.nearest_derivative),
+    "bilinear": (pooling.bilinear_forward, pooling.bilinear_derivative),
+}
+
+
+class Upsample2D(Layer):
+    """More rows and columns: copies of the nearest element, or between neighbours."""
+
+    type_name = "upsample2d"
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property("upsample", choice(*_UPSAMPLINGS), "nearest", "nearest or bilinear"),
+        Property(
+            "kernel_size",
+            POSITIVE_PAIR,
+            None,
+            "how many times more rows,columns (required)",
+        ),
+    )
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return height and width times the factors."""
+        channels, height, width = input_shapes[0]
+        if self["kernel_size"] is None:
+            raise self.mismatch("has no kernel_size; set it, for example 2,2")
+        down, right = self["kernel_size"]
+        out = (channels, height * down, width * right)
+        flops = n_elems(out) * (1 if self["upsample"] == "nearest" else 9)
+        return LayerSpec(
+            output_shapes=(out,),
+            flops=Flops(forward=flops, calc_derivative=flops),
+            is_cheap=True,
+        )
+
+    def _call(self, tensors: Binding, which: int, x: str, y: str) -> list[Call]:
+        channels, height, width = tensors.input_shapes[0]
+        sizes = (tensors.n_samples * channels, height, width, *self["kernel_size"])
+        arrays = (tensors.vector(x), tensors.vector(y))
+        return [Call(_UPSAMPLINGS[self["upsample"]][which], (*arrays, *sizes))]
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Make the outputs of each input."""
+        return self._call(tensors, 0, "in0", "out0")
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Add up the outputs of each input."""
+        return self._call(tensors, 1, "out0:grad", "in0:grad")
