@@ -70,6 +70,8 @@ def share(
                 if _fits(tensors, group, result.tensor, new, offer, execution.step):
                     group.add(new)
                     group_of[result.tensor] = group
+                    if not offer.is_view:
+                        group.overwritten = execution.step
                     break
     distinct = {id(group): group.members for group in group_of}
     return tuple(sorted(tuple(sorted(members)) for members in distinct.values()))
@@ -86,11 +88,14 @@ class _Group:
         When the last of them is read.
     updates : list of int
         Steps at which somebody adds to one of them.
+    overwritten : int or None
+        The last step at which a result took the place of an operand.
     """
 
     members: list[int]
     stop: int
     updates: list[int]
+    overwritten: int | None = None
 
     def add(self, other: _Group) -> None:
         self.members.extend(other.members)
@@ -135,6 +140,8 @@ def _fits(
         return False
     if old.kind in _NEVER_SHARED or old.size_bytes != tensor.size_bytes:
         return False
+    if offer.is_view and group.overwritten == step:
+        return False  # another result of this step stands where the operand was
     if not offer.is_view and group.stop > step + 1:
         return False  # somebody still reads what the result would overwrite
     # Whoever adds to one of the sharers later must find no reader of another.

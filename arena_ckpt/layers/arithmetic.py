@@ -226,14 +226,16 @@ class Subtract(Binary):
     derivative_flops = 1
 
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
-        """Return a view for the first input, or else overwriting for the second.
-
-        Not both: what is overwritten cannot be viewed as it was.
-        """
-        phase = Phase.CALC_DERIVATIVE
-        if 0 in whole:
-            return (InPlace(phase, "in0:grad", ("out0:grad",), is_view=True),)
-        return tuple(InPlace(phase, f"in{i}:grad", ("out0:grad",)) for i in whole)
+        """Return a view for the first input, overwriting for the second."""
+        return tuple(
+            InPlace(
+                Phase.CALC_DERIVATIVE,
+                f"in{i}:grad",
+                ("out0:grad",),
+                is_view=i == 0,
+            )
+            for i in whole
+        )
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Hand the derivative on, or its sum; negative to the second input."""
