@@ -1,29 +1,95 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from arena_ckpt import Model, load_ini
-from arena_ckpt.errors import UnknownTypeError
+from arena_ckpt.cli.models import without_blocks
+from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.examples.material import VOCABULARY
 from arena_ckpt.layers.dense import FullyConnected
 
+SMALL: dict[str, dict[str, Any]] = {
+    "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
+    "resnet18": {"batch_size": 2},
+    "mobilenet_v2": {"resolution": 32},
+}
+"""Sizes at which the tests train what is large."""
 
-def test_every_example_trains_for_a_step() -> None:
-    for name, description in EXAMPLES.items():
-        example = load_example(name)
-        assert (example.name, example.description) == (name, description)
-        assert example.data.y is not None
-        example.model.initialize()
-        n = example.model.get_property("batch_size")
-        loss = example.model.train_step(example.data.x[:n], example.data.y[:n])
-        assert np.isfinite(loss)
+
+def two_steps(model: Model, x: Any, y: Any) -> tuple[list[float], dict[str, bytes]]:
+    model.initialize()
+    losses = [model.train_step(x, y) for _ in range(2)]
+    return losses, {name: array.tobytes() for name, array in model.weights().items()}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_example_survives_saving(name: str, tmp_path) -> None:
-    model = load_example(name).model
+def test_every_example_trains_to_the_same_bits_without_its_blocks(name: str) -> None:
+    example = load_example(name, **SMALL.get(name, {}))
+    assert (example.name, example.description) == (name, EXAMPLES[name])
+    n = example.model.get_property("batch_size")
+    x, y = example.data.x[:n], example.data.y[:n]
+
+    with_blocks = two_steps(example.model, x, y)
+
+    assert np.isfinite(with_blocks[0]).all()
+    if example.model.blocks:
+        assert two_steps(without_blocks(example.model), x, y) == with_blocks
+
+
+def test_the_blocks_of_a_transformer_save_memory() -> None:
+    sizes = {"n_layers": 4, "d": 64, "heads": 8, "ff": 256}
+    plain, blocked = (
+        load_example("transformer", checkpoint=checkpoint, **sizes).model.make_plan()
+        for checkpoint in (False, True)
+    )
+    assert [len(block.layers) for block in blocked.blocks] == [6] * 4
+    assert blocked.proved_optimal
+    assert blocked.arena_bytes < 0.8 * plain.arena_bytes
+
+
+def test_a_size_that_an_example_does_not_have() -> None:
+    with pytest.raises(InvalidParameterError, match=r"transformer.*'n_layer'.*n_layers"):
+        load_example("transformer", n_layer=3)
+    with pytest.raises(InvalidParameterError, match="digits_mlp"):
+        load_example("digits_mlp", unit=3)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_digits_are_read_with_98_percent_by_convolutions(seed: int) -> None:
+    example = load_example("digits_cnn", seed=seed)
+    assert example.validation is not None
+    example.model.initialize()
+    example.model.train(example.data, progress=False)
+    assert example.model.evaluate(example.validation).metric >= 0.98
+
+
+def test_a_character_transformer_learns() -> None:
+    example = load_example("char_transformer", n_layers=1, d=32, heads=2)
+    data, model = example.data, example.model
+    assert data.y is not None
+    assert (data.x[:, 1:] == data.y[:, :-1]).all()  # the next character
+    assert 0 <= data.x.min() <= data.x.max() < len(VOCABULARY)
+    model.set_learning_rate_scheduler(None)
+    model.initialize()
+    n = model.get_property("batch_size")
+    losses = [
+        model.train_step(data.x[i : i + n], data.y[i : i + n])
+        for i in range(0, 60 * n, n)
+    ]
+    assert losses[0] > 4
+    assert np.mean(losses[-10:]) < 3.3
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_survives_saving(name: str, tmp_path: Path) -> None:
+    model = load_example(name, **SMALL.get(name, {})).model
     model.save_ini(tmp_path / "a.ini")
     load_ini(tmp_path / "a.ini").save_ini(tmp_path / "b.ini")
     assert (tmp_path / "a.ini").read_bytes() == (tmp_path / "b.ini").read_bytes()
+    assert load_ini(tmp_path / "a.ini").make_plan() == model.make_plan()
 
 
 def test_every_call_gives_a_new_model_and_the_same_data() -> None:
