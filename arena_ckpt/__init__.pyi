@@ -12,6 +12,7 @@ from .errors import ArenaError as ArenaError
 from .errors import CapacityError as CapacityError
 from .errors import InvalidParameterError as InvalidParameterError
 from .errors import TimeLimitError as TimeLimitError
+from .examples import load_example as load_example
 from .frontends.ini import load_ini as load_ini
 from .layers import create_layer as create_layer
 from .layers import register_layer as register_layer

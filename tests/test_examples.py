@@ -51,7 +51,8 @@ def test_the_blocks_of_a_transformer_save_memory() -> None:
 
 
 def test_a_size_that_an_example_does_not_have() -> None:
-    with pytest.raises(InvalidParameterError, match=r"transformer.*'n_layer'.*n_layers"):
+    says = r"transformer.*'n_layer'.*n_layers"
+    with pytest.raises(InvalidParameterError, match=says):
         load_example("transformer", n_layer=3)
     with pytest.raises(InvalidParameterError, match="digits_mlp"):
         load_example("digits_mlp", unit=3)
