@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from kernel_calls import normal, poison, run_entry
 from test_kernels_activations import elu, selu, sigmoid
+from test_kernels_simd import llvm_of
 
 from arena_ckpt.kernels import blas
 from arena_ckpt.kernels.gru import gru_kernels
@@ -393,3 +395,21 @@ def test_the_same_bits_every_time() -> None:
         first, second = (Case(kind, rate=0.2, **options).run() for _ in range(2))
         for name, value in first.items():
             assert value.tobytes() == second[name].tobytes(), (kind, name)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        *lstm_kernels("tanh", "sigmoid"),
+        *gru_kernels("tanh", "sigmoid"),
+        *rnn_kernels("tanh"),
+    ],
+    ids=lambda k: k.name,
+)
+def test_the_loops_are_vectorized(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern = tuple(range(len(kernel.parameters)))
+    operation = "fdiv" if "forward" in kernel.name else "fmul"
+    llvm = llvm_of(kernel, pattern, monkeypatch)
+    assert re.search(rf"= {operation} <\d+ x float>", llvm)

@@ -216,10 +216,11 @@ def {name}_backward(
     row_distance = 4 * unit * steps
     for step in range(steps - 1, -1, -1):
         time = steps - 1 - step if is_reverse else step
+        after = time - 1 if is_reverse else time + 1
         if step < steps - 1:
             multiply_windows(
                 False, True, (n, unit, 4 * unit),
-                (gates, 4 * unit * (time - 1 if is_reverse else time + 1), row_distance),
+                (gates, 4 * unit * after, row_distance),
                 (weight_hh, 0, 4 * unit), 0.0, (dh, 0, unit),
             )
         has_dy = out_steps == steps or (out_steps == 1 and time == steps - 1)

@@ -48,7 +48,7 @@ part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPT
 
 @intrinsic
 def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, rounded once; the same on every machine."""
+    """Return ``a * b + c``, rounded once: the same on every machine."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fma(*args)
