@@ -299,7 +299,7 @@ def conv_derivative(
     plane = rows * columns * samples
     n_packed = ROWS * filters * kernel_height * kernel_width
     packed, margins = pictures[:n_packed], pictures[n_packed:]
-    margins[:] = ZERO
+    pictures[:] = ZERO
     copies = margins.size > SLACK
     init = bias if has_bias else pictures
     i0 = 0 if has_bias else pictures.size - 1

@@ -122,7 +122,7 @@ def depthwise_derivative(
     rows = (height - 1 + top) // stride_height + margin_height + 1
     columns = (width - 1 + left) // stride_width + margin_width + 1
     packed, margins = pictures[:taps], pictures[taps:]
-    margins[:] = ZERO
+    pictures[:] = ZERO
     zero = pictures[pictures.size - 1 :]
     for plane in range(n * channels):
         _copy_pictures(
@@ -200,8 +200,7 @@ def depthwise_gradient(
     sums = pictures[:n_sums]
     padded = pictures[n_sums : n_sums + n_vectors * WIDTH]
     margins = pictures[n_sums + n_vectors * WIDTH :]
-    padded[:] = ZERO
-    margins[:] = ZERO
+    pictures[:] = ZERO
     for c in range(channels):
         sums[:] = ZERO
         for i in range(n):
