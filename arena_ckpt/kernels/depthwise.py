@@ -24,6 +24,9 @@ from arena_ckpt.kernels.jit import Indexes, Vector, kernel, routine
 from arena_ckpt.kernels.tiles import DOTS, STRIP, WIDTH, dots, strip
 from arena_ckpt.kernels.vector_math import ZERO
 
+_STRIPS = _CHUNK // STRIP * STRIP
+"""Vectors whose places are worked out together."""
+
 
 @routine
 def _filter_plane(
@@ -36,8 +39,8 @@ def _filter_plane(
     is_direct = y_column == 1 and n_columns >= WIDTH
     target = y if is_direct else scratch
     row, place = 0, 0
-    for v0 in range(0, n_vectors, _CHUNK):
-        n_here = min(_CHUNK, n_vectors - v0)
+    for v0 in range(0, n_vectors, _STRIPS):
+        n_here = min(_STRIPS, n_vectors - v0)
         for v in range((n_here + STRIP - 1) // STRIP * STRIP):
             # A row of at least one vector ends in one that repeats some columns.
             column = min(place * WIDTH, max(0, n_columns - WIDTH))
