@@ -12,7 +12,7 @@ SLACK = 64
 _ALL = 1 << 40
 """Samples that need no workspace are taken together."""
 
-_MOST_ELEMS = 1 << 16
+_MOST_ELEMS = 1 << 14
 """More samples share a workspace only up to this size, or a weight's."""
 
 
@@ -176,13 +176,18 @@ class Convolution:
         if is_plain and columns >= WIDTH:  # vectors do not read beyond the picture
             return Workspace(1, _ALL, packed_elems + SLACK, table_elems)
         per_row = -(-columns * samples // WIDTH)
-        # Tiles take VECTORS vectors; a lone row of one would waste two of three.
-        blocks = 1
-        while blocks * rows * per_row < 8 * VECTORS:
+        # Tiles take VECTORS vectors: a lone row of one would waste two of three. And
+        # weights are packed anew for each group, so that small pictures come in large
+        # groups; large ones had better stay in the second cache.
+        blocks, enough = 1, 8 * VECTORS
+        if packed_elems and rows * per_row < enough:
+            enough = 24 * VECTORS
+        while blocks * rows * per_row < enough:
             vectors = blocks * rows * per_row
             wasted = -vectors % VECTORS
-            fits = (blocks + 1) * samples * sample_elems <= self._room
-            if wasted * 20 <= vectors or not fits:
+            room = max(self._room, self._weight_elems if packed_elems else 0)
+            fits = (blocks + 1) * samples * sample_elems <= room
+            if not fits or (wasted * 20 <= vectors and not packed_elems):
                 break
             blocks += 1
         group = blocks * samples

@@ -36,7 +36,7 @@ from arena_ckpt.kernels.lanes import LANES, _on_stack, clear, double_lanes, tota
 from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, WIDTH, pack, tile, transpose
 from arena_ckpt.kernels.vector_math import ZERO
 
-_CHUNK = 32 * VECTORS
+_CHUNK = 44 * VECTORS
 """Vectors whose places are worked out together."""
 
 # What is kept of each vector, in rows of `_CHUNK`: where it begins in the workspace and
@@ -69,10 +69,14 @@ def _compiled_scratch() -> Any:
 @helper
 def _copy_row(source, source_step, target, target_step, n):
     """``target[:: target_step][:n] = source[:: source_step][:n]``."""
-    # Slices begin at 0, so LLVM need not think of negative indexes.
+    # Slices begin at 0, so LLVM need not think of negative indexes; and steps that it
+    # knows become vectors.
     if source_step == 1 and target_step == 1:
         for i in range(n):
             target[i] = source[i]
+    elif source_step == 2 and target_step == 1:
+        for i in range(n):
+            target[i] = source[2 * i]
     else:
         for i in range(n):
             target[i * target_step] = source[i * source_step]
@@ -299,7 +303,7 @@ def conv_derivative(
     plane = rows * columns * samples
     n_packed = ROWS * filters * kernel_height * kernel_width
     packed, margins = pictures[:n_packed], pictures[n_packed:]
-    margins[:] = ZERO
+    pictures[:] = ZERO
     copies = margins.size > SLACK
     init = bias if has_bias else pictures
     i0 = 0 if has_bias else pictures.size - 1
@@ -384,6 +388,16 @@ def _copy_channels_last(
             to += columns * lanes
 
 
+@helper
+def _put_gradient(sums, dw, step, n, writes):
+    if writes:
+        for lane in range(n):
+            dw[lane * step] = sums[lane]
+    else:
+        for lane in range(n):
+            dw[lane * step] += sums[lane]
+
+
 @kernel
 def conv_gradient(
     x: Vector, dy: Vector, beta: float,
@@ -462,6 +476,13 @@ def conv_gradient(
                     )  # fmt: skip
                 for j in range(f - first, step):
                     for i in range(n_tile):
+                        if joined == 1:
+                            _put_gradient(
+                                scratch[j * TILE + i * WIDTH :],
+                                dw[(first + j) * channels * taps + places[_TO + i] :],
+                                taps, places[_LANES + i], writes,
+                            )  # fmt: skip
+                            continue
                         lane0 = places[_SAMPLE + i]
                         column, c = lane0 // lanes, lane0 % lanes
                         base = (first + j) * channels * taps + places[_TO + i]

@@ -11,7 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.kernels.convolution import (
+    _AT,
     _CHUNK,
+    _ROOM,
+    _TO,
     _copy_pictures,
     _copy_row,
     _places,
@@ -20,6 +23,9 @@ from arena_ckpt.kernels.convolution import (
 from arena_ckpt.kernels.jit import Indexes, Vector, kernel, routine
 from arena_ckpt.kernels.tiles import DOTS, STRIP, WIDTH, dots, strip
 from arena_ckpt.kernels.vector_math import ZERO
+
+_STRIPS = _CHUNK // STRIP * STRIP
+"""Vectors whose places are worked out together."""
 
 
 @routine
@@ -30,32 +36,37 @@ def _filter_plane(
     places, scratch = _places(), _scratch()
     per_row = (n_columns + WIDTH - 1) // WIDTH
     n_vectors = n_rows * per_row
-    for v0 in range(0, n_vectors, STRIP):
-        row, place = v0 // per_row, v0 % per_row
-        first_row, first_place = row, place
-        for v in range(STRIP):
+    is_direct = y_column == 1 and n_columns >= WIDTH
+    target = y if is_direct else scratch
+    row, place = 0, 0
+    for v0 in range(0, n_vectors, _STRIPS):
+        n_here = min(_STRIPS, n_vectors - v0)
+        for v in range((n_here + STRIP - 1) // STRIP * STRIP):
             # A row of at least one vector ends in one that repeats some columns.
             column = min(place * WIDTH, max(0, n_columns - WIDTH))
-            places[v] = row * row_step + column
-            if v0 + v + 1 < n_vectors:
+            into = y0 + row * y_row + column * y_column
+            places[_AT + v] = row * row_step + column
+            places[_ROOM + v] = into
+            places[_TO + v] = into if is_direct else v % STRIP * WIDTH
+            if v < n_here - 1:
                 place += 1
                 if place == per_row:
                     row, place = row + 1, 0
-        strip(source, places, table, n_taps, w, start, scratch)
-        row, place = first_row, first_place
-        for v in range(min(STRIP, n_vectors - v0)):
-            column = min(place * WIDTH, max(0, n_columns - WIDTH))
-            part = scratch[v * WIDTH :]
-            target = y[y0 + row * y_row + column * y_column :]
-            if y_column == 1 and n_columns >= WIDTH:
-                for i in range(WIDTH):
-                    target[i] = part[i]
-            else:
-                for i in range(min(WIDTH, n_columns)):
-                    target[i * y_column] = part[i]
-            place += 1
-            if place == per_row:
-                row, place = row + 1, 0
+        place += 1
+        if place == per_row:
+            row, place = row + 1, 0
+        for v in range(0, n_here, STRIP):
+            strip(
+                source, places[_AT + v :], table, n_taps, w, start,
+                target, places[_TO + v :],
+            )  # fmt: skip
+            if is_direct:
+                continue
+            for i in range(min(STRIP, n_here - v)):
+                _copy_row(
+                    scratch[i * WIDTH :], 1, y[places[_ROOM + v + i] :], y_column,
+                    min(WIDTH, n_columns),
+                )  # fmt: skip
 
 
 @kernel
@@ -122,7 +133,7 @@ def depthwise_derivative(
     rows = (height - 1 + top) // stride_height + margin_height + 1
     columns = (width - 1 + left) // stride_width + margin_width + 1
     packed, margins = pictures[:taps], pictures[taps:]
-    margins[:] = ZERO
+    pictures[:] = ZERO
     zero = pictures[pictures.size - 1 :]
     for plane in range(n * channels):
         _copy_pictures(
@@ -200,8 +211,7 @@ def depthwise_gradient(
     sums = pictures[:n_sums]
     padded = pictures[n_sums : n_sums + n_vectors * WIDTH]
     margins = pictures[n_sums + n_vectors * WIDTH :]
-    padded[:] = ZERO
-    margins[:] = ZERO
+    pictures[:] = ZERO
     for c in range(channels):
         sums[:] = ZERO
         for i in range(n):
@@ -222,9 +232,12 @@ def depthwise_gradient(
                     _copy_row(source, 1, target, 1, out_width)
             for v0 in range(0, n_vectors, _CHUNK):
                 n_here = min(_CHUNK, n_vectors - v0)
+                row, place = v0 // per_row, v0 % per_row
                 for v in range(n_here):
-                    row, place = (v0 + v) // per_row, (v0 + v) % per_row
                     places[v] = row * columns + place * WIDTH
+                    place += 1
+                    if place == per_row:
+                        row, place = row + 1, 0
                 for group in range(groups):
                     dots(
                         margins, places, table[group * DOTS :],

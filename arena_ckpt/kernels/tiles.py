@@ -251,8 +251,8 @@ STRIP = 8
 @_typed_intrinsic
 def _strip(typing_context: Any, arguments: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, places, table, n, w, start, y = (
-            builder.extract_value(args[0], i) for i in range(7)
+        x, places, table, n, w, start, y, targets = (
+            builder.extract_value(args[0], i) for i in range(8)
         )
         x, table, w, start, y = (
             builder.inttoptr(address, kind.as_pointer())
@@ -264,7 +264,9 @@ def _strip(typing_context: Any, arguments: Any) -> Any:
                 (y, _FLOAT),
             )
         )
-        places = builder.inttoptr(places, _I64.as_pointer())
+        places, targets = (
+            builder.inttoptr(p, _I64.as_pointer()) for p in (places, targets)
+        )
         bases = [
             builder.gep(x, [builder.load(builder.gep(places, [ir.Constant(_I64, v)]))])
             for v in range(STRIP)
@@ -282,20 +284,21 @@ def _strip(typing_context: Any, arguments: Any) -> Any:
             ]
 
         for v, result in enumerate(_count(builder, n, [fresh] * STRIP, body)):
-            _store_vector(builder, result, y, ir.Constant(_I64, v * WIDTH))
+            at = builder.load(builder.gep(targets, [ir.Constant(_I64, v)]))
+            _store_vector(builder, result, y, at)
         return context.get_dummy_value()
 
     return types.void(arguments), codegen
 
 
-def strip(x, places, table, n, w, start, y):
-    """``y[v] = start[0] + Σ_k w[k] · x[places[v] + table[k]]`` for `STRIP` vectors.
+def strip(x, places, table, n, w, start, y, targets):
+    """``start[0] + Σ_k w[k] · x[places[v] + table[k]]`` for `STRIP` vectors, to y.
 
     Parameters
     ----------
     x, w, start, y : array of float32
-    places : array of int64
-        Where each vector begins in x.
+    places, targets : array of int64
+        Where each vector begins in x, and in y.
     table : array of int32
         `n` offsets into x.
     """
@@ -303,12 +306,12 @@ def strip(x, places, table, n, w, start, y):
         sums = np.full(WIDTH, start[0], np.float64)
         for k in range(n):
             sums += np.float64(w[k]) * x[places[v] + table[k] :][:WIDTH]
-        y[v * WIDTH :][:WIDTH] = sums
+        y[targets[v] :][:WIDTH] = sums
 
 
 @overload(strip)
-def _compiled_strip(x, places, table, n, w, start, y):
-    def run(x, places, table, n, w, start, y):
+def _compiled_strip(x, places, table, n, w, start, y, targets):
+    def run(x, places, table, n, w, start, y, targets):
         _strip(
             (
                 np.int64(x.ctypes.data),
@@ -318,6 +321,7 @@ def _compiled_strip(x, places, table, n, w, start, y):
                 np.int64(w.ctypes.data),
                 np.int64(start.ctypes.data),
                 np.int64(y.ctypes.data),
+                np.int64(targets.ctypes.data),
             )
         )
 
