@@ -405,8 +405,9 @@ def batch_norm_forward(
     for row in range(x.size // size if size > 1 else 0):
         c = row % channels
         middle, slope, shift = mean[c], inverse[c] * gamma[c], beta[c]
-        for j in range(row * size, (row + 1) * size):
-            y[j] = (x[j] - middle) * slope + shift
+        at = row * size
+        for j in range(size):
+            y[at + j] = (x[at + j] - middle) * slope + shift
 
 
 @kernel
@@ -482,8 +483,10 @@ def batch_norm_derivative(
         c = row % channels
         middle, slope = mean[c], gamma[c] * inverse[c]
         tilt, average = sums[c] * share * inverse[c], sums[channels + c] * share
-        for j in range(row * size, (row + 1) * size):
-            dx[j] = slope * (dy[j] - average - (x[j] - middle) * tilt)
+        at = row * size
+        for j in range(size):
+            g = dy[at + j] - average - (x[at + j] - middle) * tilt
+            dx[at + j] = slope * g
 
 
 @kernel
@@ -498,5 +501,6 @@ def scale_channels(
             dx[at + c] = gamma[c] * inverse[c] * dy[at + c]
     for row in range(dy.size // size if size > 1 else 0):
         slope = gamma[row % channels] * inverse[row % channels]
-        for j in range(row * size, (row + 1) * size):
-            dx[j] = slope * dy[j]
+        at = row * size
+        for j in range(size):
+            dx[at + j] = slope * dy[at + j]
