@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from kernel_calls import assert_same_bits, normal, poison, run_entry, run_python
+from kernel_calls import (
+    assert_same_bits,
+    normal,
+    poison,
+    run_entry,
+    run_python,
+    slope,
+)
 
 from arena_ckpt.kernels import attention
 
@@ -124,6 +131,23 @@ def assert_near(case: Case) -> None:
     ):
         scale = np.abs(exact).max() + 1e-30
         assert np.abs(ours - exact).max() <= 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["tiled", "plain"])
+def test_derivatives_are_slopes(plain: bool) -> None:
+    case = Case(1, 2, 3, 4, 2, 3, mask_heads=1, rate=0.2, plain=plain)
+    d_output = case.d_output.reshape(3, -1)
+    weight = case.weight.reshape(6, -1).astype(np.float64)
+    for name, ours in zip("qkv", case.run()[1:], strict=True):
+        given = getattr(case, name)
+
+        def value(x: Array, name: str = name) -> Array:
+            setattr(case, name, x)
+            return (case.reference()[0].reshape(3, 6) @ weight) * d_output
+
+        slopes = slope(value, given)
+        setattr(case, name, given)
+        assert np.abs(ours - slopes).max() <= 1e-5 * np.abs(slopes).max(), name
 
 
 SHAPES: list[dict[str, Any]] = [

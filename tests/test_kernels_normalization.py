@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from kernel_calls import assert_same_bits, normal, poison, run_entry, run_python
+from kernel_calls import (
+    assert_same_bits,
+    normal,
+    poison,
+    run_entry,
+    run_python,
+    slope,
+)
 
 from arena_ckpt.kernels import normalization
 from arena_ckpt.kernels.jit import Kernel
@@ -135,6 +142,28 @@ def test_strided_norm(shape: tuple[int, int, int, int]) -> None:
         *(flat, gamma.reshape(-1), flat_dy, *statistics, dx, p, b, q),
     )
     assert_near([y, dx, d_gamma / 2, d_beta / 2], exact)
+
+
+@pytest.mark.parametrize(
+    ("axes", "centred"), [((1,), True), ((0,), True), ((1,), False)]
+)
+def test_the_derivatives_of_the_reference_are_slopes(
+    axes: tuple[int, ...], centred: bool
+) -> None:
+    x, dy = normal(4, 5), normal(4, 5, seed=1)
+    gamma, beta = normal(5, seed=2), normal(5, seed=3)
+
+    def forward(x: Array, gamma: Array) -> Array:
+        y = reference(x, gamma, beta, dy, axes, centred=centred, parameters=(0,))
+        return y[0] * dy
+
+    made = reference(x, gamma, beta, dy, axes, centred=centred, parameters=(0,))
+    np.testing.assert_allclose(
+        made[1], slope(lambda v: forward(v, gamma), x), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        made[2], slope(lambda v: forward(x, v), gamma), atol=1e-5
+    )
 
 
 def batch_norm(

@@ -44,19 +44,16 @@ _MOST = np.float32(3.4028234663852886e38)
 
 
 @routine
-def _largest(row, so_far, lanes):
+def _largest(row, so_far):
     """Return the greatest of `so_far` and the elements that are not NaN."""
+    lanes = float_lanes()
     for j in range(LANES):
         lanes[j] = so_far
-    full = row.size // LANES * LANES
-    for start in range(0, full, LANES):
+    for start in range(0, row.size, LANES):
         part = row[start : start + LANES]
-        for j in range(LANES):
+        for j in range(part.size):
             most = part[j] if part[j] > lanes[j] else lanes[j]
             lanes[j] = most + ZERO  # else a slow masked store
-    rest = row[full:]
-    for j in range(rest.size):
-        lanes[j] = rest[j] if rest[j] > lanes[j] else lanes[j]
     for j in range(16):
         lanes[j] = lanes[j + 16] if lanes[j + 16] > lanes[j] else lanes[j]
     for j in range(8):
@@ -68,21 +65,16 @@ def _largest(row, so_far, lanes):
 
 
 @routine
-def _exponentials(row, most, lanes):
+def _exponentials(row, most):
     """``row = exp(row - most)``; return its sum."""
+    lanes = float_lanes()
     clear(lanes)
-    full = row.size // LANES * LANES
-    for start in range(0, full, LANES):
+    for start in range(0, row.size, LANES):
         part = row[start : start + LANES]
-        for j in range(LANES):
+        for j in range(part.size):
             e = exp(part[j] - most)
             part[j] = e
             lanes[j] += e
-    rest = row[full:]
-    for j in range(rest.size):
-        e = exp(rest[j] - most)
-        rest[j] = e
-        lanes[j] += e
     return folded(lanes)
 
 
@@ -111,17 +103,14 @@ def _drop_row(row, key, first, threshold, scale):
 
 
 @routine
-def _inner(a, b, lanes):
+def _inner(a, b):
     """Return the inner product of two rows."""
+    lanes = float_lanes()
     clear(lanes)
-    full = a.size // LANES * LANES
-    for start in range(0, full, LANES):
-        a_part = a[start : start + LANES]
-        b_part = b[start : start + LANES]
-        for j in range(LANES):
+    for start in range(0, a.size, LANES):
+        a_part, b_part = a[start : start + LANES], b[start : start + LANES]
+        for j in range(a_part.size):
             lanes[j] += a_part[j] * b_part[j]
-    for j in range(full, a.size):
-        lanes[j - full] += a[j] * b[j]
     return folded(lanes)
 
 
@@ -187,7 +176,6 @@ def tiled_forward(
     control, key, rate
         Of dropout: iteration and first sample, key of the layer, probability.
     """
-    lanes = float_lanes()
     q_stride, v_stride = heads * dk, heads * dv
     threshold = drop_threshold(rate)
     kept_scale = np.float32(1.0 / (1.0 - rate))
@@ -227,8 +215,8 @@ def tiled_forward(
                             _add_row(row, mask[at : at + visible])
                         number = (n * heads + h) * t + i
                         before = lse[number] if j0 > 0 else _LEAST
-                        most = np.float32(_largest(row, before, lanes))
-                        total = np.float32(_exponentials(row, most, lanes))
+                        most = np.float32(_largest(row, before))
+                        total = np.float32(_exponentials(row, most))
                         if j0 > 0 and most > before:
                             shrink = np.float32(exp(before - most))
                             total += shrink * sums[i - i0]
@@ -292,7 +280,6 @@ def plain_forward(
 
     `tile` (rows * s) is used with dropout only; the rest as in `tiled_forward`.
     """
-    lanes = float_lanes()
     q_stride, v_stride = heads * dk, heads * dv
     threshold = drop_threshold(rate)
     kept_scale = np.float32(1.0 / (1.0 - rate))
@@ -328,8 +315,8 @@ def plain_forward(
                         first = n * mask_heads + (h if mask_heads > 1 else 0)
                         first = (first * t + i) * s
                         _add_row(row, mask[first : first + visible])
-                    most = np.float32(_largest(row, _LEAST, lanes))
-                    total = np.float32(_exponentials(row, most, lanes))
+                    most = np.float32(_largest(row, _LEAST))
+                    total = np.float32(_exponentials(row, most))
                     _scale_row(row, ZERO if total == ZERO else ONE / total)
                     if threshold > 0:
                         dropped = tile[(i - i0) * s : (i - i0) * s + stop]
@@ -387,7 +374,6 @@ def _backward(
     rows,
     columns,
 ):
-    lanes = float_lanes()
     q_stride, v_stride = heads * dk, heads * dv
     threshold = drop_threshold(rate)
     kept_scale = np.float32(1.0 / (1.0 - rate))
@@ -427,7 +413,7 @@ def _backward(
                 for i in range(i0, i1):
                     at = i * v_stride + h * dv
                     row = out[n * t * v_stride + at : n * t * v_stride + at + dv]
-                    delta[i - i0] = _inner(d_out[at : at + dv], row, lanes)
+                    delta[i - i0] = _inner(d_out[at : at + dv], row)
                 for j0 in range(0, stop, columns):
                     width = min(stop, j0 + columns) - j0
                     keys = address_of(k, (n * s + j0) * q_stride + h * dk)

@@ -33,61 +33,53 @@ from arena_ckpt.kernels.vector_math import ONE, ZERO
 # -- sums over one row ----------------------------------------------------------------
 
 
+# An inner loop of `LANES` without `part.size` would be unrolled into scalar code.
+
+
 @routine
-def _sum(row, lanes):
+def _sum(row):
+    lanes = float_lanes()
     clear(lanes)
-    full = row.size // LANES * LANES
-    for start in range(0, full, LANES):
+    for start in range(0, row.size, LANES):
         part = row[start : start + LANES]
-        for j in range(LANES):
+        for j in range(part.size):
             lanes[j] += part[j]
-    rest = row[full:]
-    for j in range(rest.size):
-        lanes[j] += rest[j]
     return folded(lanes)
 
 
 @routine
-def _sum_of_squares(row, mean, lanes):
+def _sum_of_squares(row, mean):
+    lanes = float_lanes()
     clear(lanes)
-    full = row.size // LANES * LANES
-    for start in range(0, full, LANES):
+    for start in range(0, row.size, LANES):
         part = row[start : start + LANES]
-        for j in range(LANES):
+        for j in range(part.size):
             deviation = part[j] - mean
             lanes[j] += deviation * deviation
-    rest = row[full:]
-    for j in range(rest.size):
-        deviation = rest[j] - mean
-        lanes[j] += deviation * deviation
     return folded(lanes)
 
 
 @routine
-def _sum_of_products(a, b, lanes):
+def _sum_of_products(a, b):
+    lanes = float_lanes()
     clear(lanes)
-    full = a.size // LANES * LANES
-    for start in range(0, full, LANES):
+    for start in range(0, a.size, LANES):
         a_part, b_part = a[start : start + LANES], b[start : start + LANES]
-        for j in range(LANES):
+        for j in range(a_part.size):
             lanes[j] += a_part[j] * b_part[j]
-    for j in range(full, a.size):
-        lanes[j - full] += a[j] * b[j]
     return folded(lanes)
 
 
 @routine
-def _sum_of_deviations(x, mean, gamma, dy, lanes):
+def _sum_of_deviations(x, mean, gamma, dy):
     """Return ``sum(gamma * dy * (x - mean))``."""
+    lanes = float_lanes()
     clear(lanes)
-    full = x.size // LANES * LANES
-    for start in range(0, full, LANES):
+    for start in range(0, x.size, LANES):
         stop = start + LANES
         x_part, g_part, dy_part = x[start:stop], gamma[start:stop], dy[start:stop]
-        for j in range(LANES):
+        for j in range(x_part.size):
             lanes[j] += g_part[j] * dy_part[j] * (x_part[j] - mean)
-    for j in range(full, x.size):
-        lanes[j - full] += gamma[j] * dy[j] * (x[j] - mean)
     return folded(lanes)
 
 
@@ -118,16 +110,14 @@ def layer_norm_forward(
     y: Matrix,
 ) -> None:
     """Normalize each row; mean and inverse have an element for each; y may be x."""
-    lanes = float_lanes()
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
-        row, out = x[r], y[r]
-        middle = _sum(row, lanes) / n
-        slope = _inverse(_sum_of_squares(row, middle, lanes) / n, epsilon)
+        middle = _sum(x[r]) / n
+        slope = _inverse(_sum_of_squares(x[r], middle) / n, epsilon)
         mean[r] = middle
         inverse[r] = slope
-        for j in range(row.size):
-            out[j] = (row[j] - middle) * slope * gamma[j] + beta[j]
+        for j in range(x.shape[1]):
+            y[r, j] = (x[r, j] - middle) * slope * gamma[j] + beta[j]
 
 
 @kernel
@@ -161,17 +151,15 @@ def layer_norm_derivative(
     x: Matrix, gamma: Vector, dy: Matrix, mean: Vector, inverse: Vector, dx: Matrix
 ) -> None:
     """Write the derivative of the input; dx may be dy."""
-    lanes = float_lanes()
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
-        x_row, dy_row, out = x[r], dy[r], dx[r]
         middle, slope = mean[r], inverse[r]
-        average = _sum_of_products(gamma, dy_row, lanes) / n
-        tilt = _sum_of_deviations(x_row, middle, gamma, dy_row, lanes) / n
+        average = _sum_of_products(gamma, dy[r]) / n
+        tilt = _sum_of_deviations(x[r], middle, gamma, dy[r]) / n
         tilt = tilt * slope * slope
-        for j in range(out.size):
-            g = gamma[j] * dy_row[j] - average
-            out[j] = slope * (g - (x_row[j] - middle) * tilt)
+        for j in range(x.shape[1]):
+            g = gamma[j] * dy[r, j] - average
+            dx[r, j] = slope * (g - (x[r, j] - middle) * tilt)
 
 
 # -- layer normalization over any axes ------------------------------------------------
@@ -289,14 +277,12 @@ def rms_norm_forward(
     x: Matrix, gamma: Vector, epsilon: float, inverse: Vector, y: Matrix
 ) -> None:
     """Divide each row by its root mean square; y may be x."""
-    lanes = float_lanes()
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
-        row, out = x[r], y[r]
-        slope = _inverse(_sum_of_squares(row, ZERO, lanes) / n, epsilon)
+        slope = _inverse(_sum_of_squares(x[r], ZERO) / n, epsilon)
         inverse[r] = slope
-        for j in range(row.size):
-            out[j] = row[j] * slope * gamma[j]
+        for j in range(x.shape[1]):
+            y[r, j] = x[r, j] * slope * gamma[j]
 
 
 @kernel
@@ -321,15 +307,13 @@ def rms_norm_derivative(
     x: Matrix, gamma: Vector, dy: Matrix, inverse: Vector, dx: Matrix
 ) -> None:
     """Write the derivative of the input; dx may be dy."""
-    lanes = float_lanes()
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
-        x_row, dy_row, out = x[r], dy[r], dx[r]
         slope = inverse[r]
-        tilt = _sum_of_deviations(x_row, ZERO, gamma, dy_row, lanes) / n
+        tilt = _sum_of_deviations(x[r], ZERO, gamma, dy[r]) / n
         tilt = tilt * slope * slope
-        for j in range(out.size):
-            out[j] = slope * (gamma[j] * dy_row[j] - x_row[j] * tilt)
+        for j in range(x.shape[1]):
+            dx[r, j] = slope * (gamma[j] * dy[r, j] - x[r, j] * tilt)
 
 
 # -- batch normalization --------------------------------------------------------------
@@ -415,16 +399,15 @@ def batch_norm_forward(
     """Normalize each channel with the given statistics; y may be x."""
     channels = mean.size
     for row in range(x.size // (channels * size) if size == 1 else 0):
-        x_row = x[row * channels : (row + 1) * channels]
-        out = y[row * channels : (row + 1) * channels]
+        at = row * channels
         for c in range(channels):
-            out[c] = (x_row[c] - mean[c]) * (inverse[c] * gamma[c]) + beta[c]
+            y[at + c] = (x[at + c] - mean[c]) * (inverse[c] * gamma[c]) + beta[c]
     for row in range(x.size // size if size > 1 else 0):
         c = row % channels
         middle, slope, shift = mean[c], inverse[c] * gamma[c], beta[c]
-        x_row, out = x[row * size : (row + 1) * size], y[row * size : (row + 1) * size]
+        at = row * size
         for j in range(size):
-            out[j] = (x_row[j] - middle) * slope + shift
+            y[at + j] = (x[at + j] - middle) * slope + shift
 
 
 @kernel
@@ -490,20 +473,20 @@ def batch_norm_derivative(
     channels = mean.size
     share = ONE / np.float32(x.size // channels)
     for row in range(x.size // channels if size == 1 else 0):
-        first, stop = row * channels, (row + 1) * channels
-        x_row, dy_row, out = x[first:stop], dy[first:stop], dx[first:stop]
+        at = row * channels
         for c in range(channels):
             tilt = sums[c] * share * inverse[c]
-            g = dy_row[c] - sums[channels + c] * share - (x_row[c] - mean[c]) * tilt
-            out[c] = gamma[c] * inverse[c] * g
+            average = sums[channels + c] * share
+            g = dy[at + c] - average - (x[at + c] - mean[c]) * tilt
+            dx[at + c] = gamma[c] * inverse[c] * g
     for row in range(x.size // size if size > 1 else 0):
         c = row % channels
         middle, slope = mean[c], gamma[c] * inverse[c]
         tilt, average = sums[c] * share * inverse[c], sums[channels + c] * share
-        first, stop = row * size, (row + 1) * size
-        x_row, dy_row, out = x[first:stop], dy[first:stop], dx[first:stop]
+        at = row * size
         for j in range(size):
-            out[j] = slope * (dy_row[j] - average - (x_row[j] - middle) * tilt)
+            g = dy[at + j] - average - (x[at + j] - middle) * tilt
+            dx[at + j] = slope * g
 
 
 @kernel
@@ -513,15 +496,11 @@ def scale_channels(
     """Write the derivative where the statistics are constant; dx may be dy."""
     channels = gamma.size
     for row in range(dy.size // channels if size == 1 else 0):
-        first, stop = row * channels, (row + 1) * channels
-        dy_row, out = dy[first:stop], dx[first:stop]
+        at = row * channels
         for c in range(channels):
-            out[c] = gamma[c] * inverse[c] * dy_row[c]
+            dx[at + c] = gamma[c] * inverse[c] * dy[at + c]
     for row in range(dy.size // size if size > 1 else 0):
         slope = gamma[row % channels] * inverse[row % channels]
-        dy_row, out = (
-            dy[row * size : (row + 1) * size],
-            dx[row * size : (row + 1) * size],
-        )
+        at = row * size
         for j in range(size):
-            out[j] = slope * dy_row[j]
+            dx[at + j] = slope * dy[at + j]

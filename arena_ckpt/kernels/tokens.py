@@ -112,9 +112,9 @@ def dropout(
     for n in range(x.size // size):
         bits = sample_key(key, int(control[0]), int(control[1]) + n)
         bits = row_key(bits, 0)
-        row, out = x[n * size : (n + 1) * size], y[n * size : (n + 1) * size]
+        at = n * size
         for j in range(size):
-            out[j] = row[j] * keep(bits, j, threshold, scale)
+            y[at + j] = x[at + j] * keep(bits, j, threshold, scale)
 
 
 # -- SwiGLU ---------------------------------------------------------------------------
