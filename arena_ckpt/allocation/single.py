@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from arena_ckpt.allocation import disjunctive, search
+from arena_ckpt.allocation import disjunctive, joined, search
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
@@ -19,6 +19,7 @@ from arena_ckpt.allocation.conflict import conflicting_buffers
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
 from arena_ckpt.allocation.greedy import try_jittered, try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.joins import can_join
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.options import SearchOptions, require_natural
 from arena_ckpt.allocation.orders import Orders
@@ -137,6 +138,10 @@ def _search(
         )
     if options.engine == "greedy" or incumbent.height_bytes <= goal or budget.is_over:
         return
+    if can_join(bodies):
+        joined.improve(bodies, incumbent, budget, capacity, options.seed)
+        if incumbent.height_bytes <= goal or budget.is_over:
+            return
     if options.engine == "large" or not can_prove:
         try_jittered(bodies, orders, incumbent, budget, goal, options.seed)
         return
