@@ -1,8 +1,11 @@
 """The search among joined rectangles: far fewer bodies, and maybe no optimum.
 
-What `join` leaves is placed by the greedy orders, then by the exact search for a part
-of the time. Whatever is found is a layout of the bodies and goes into their incumbent;
-nothing is proved about them.
+What `join` leaves is placed by the greedy orders, then by the exact search for a while.
+Whatever is found is a layout of the bodies and goes into their incumbent; nothing is
+proved about them.
+
+Bodies few enough for an exact search of their own get one attempt, before it. Of more
+bodies several attempts are made, which trust other matches.
 """
 
 from __future__ import annotations
@@ -21,14 +24,20 @@ from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.joins import join
 from arena_ckpt.allocation.orders import Orders
 
+MOST_BODIES = 50_000
+"""Joining takes some 40 µs each; for the first 10 of them nobody looks at the clock."""
+
 MOST_LEFT = 0.6
-"""Where more than this part of the rectangles is left, they were hardly cut from one."""
+"""Where more than this part of the bodies is left, they were hardly cut from one."""
 
-SHARE = 0.75
-"""Of the time that is left, for bodies too many for a search of their own."""
+SHARE = 0.5
+"""The most of the time that an exact search may take from what comes after it."""
 
-SHORT_NODES = 20
-"""For each rectangle left, where the bodies themselves are searched afterwards."""
+NODES_BEFORE_EXACT = 20
+NODES_OF_AN_ATTEMPT = 200
+"""The most nodes of an exact search, for each rectangle left."""
+
+ATTEMPTS = 8
 
 
 def improve(
@@ -52,30 +61,37 @@ def improve(
     seed : int
         Of the jitter.
     """
-    joined = join(bodies, budget)
-    if budget.is_over or len(joined) > MOST_LEFT * len(bodies):
+    if len(bodies) > MOST_BODIES:
         return
-    best = _JoinedIncumbent(joined, incumbent)
     goal = incumbent.lower_bound_bytes if capacity_bytes is None else capacity_bytes
-    orders = Orders(joined)
-    try_orders(joined, orders, best, budget, goal)
-    if len(joined) > LARGEST_INSTANCE or best.height_bytes <= goal or budget.is_over:
-        return
-    with budget.stopped():
-        search.load()
-    is_alone = len(bodies) > LARGEST_INSTANCE
-    most_nodes = None if is_alone else SHORT_NODES * len(joined)
-    with budget.part(SHARE, most_nodes):
-        engine = ExactEngine(joined, orders, seed)
-        if capacity_bytes is None:
-            engine.minimize(best, budget)
-        else:
-            engine.decide(best, capacity_bytes, budget)
+    is_before_exact = len(bodies) <= LARGEST_INSTANCE
+    for attempt in range(1 if is_before_exact else ATTEMPTS):
+        if incumbent.height_bytes <= goal or budget.is_over:
+            return
+        joined = join(bodies, budget, seed, attempt)
+        if len(joined) > MOST_LEFT * len(bodies):
+            return
+        if budget.is_over and len(joined) > LARGEST_INSTANCE:
+            return
+        best = _JoinedIncumbent(joined, incumbent)
+        orders = Orders(joined)
+        try_orders(joined, orders, best, budget, goal)
+        if len(joined) > LARGEST_INSTANCE or incumbent.height_bytes <= goal:
+            continue
+        with budget.stopped():
+            search.load()
+        nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
+        with budget.part(SHARE, nodes * len(joined)):
+            engine = ExactEngine(joined, orders, seed)
+            if capacity_bytes is None:
+                engine.minimize(best, budget)
+            elif not budget.is_over:
+                engine.decide(best, capacity_bytes, budget)
 
 
 @dataclass(slots=True, init=False)
 class _JoinedIncumbent(Incumbent):
-    """The best layout of joined rectangles, which hands on what is better."""
+    """The best layout of joined rectangles; hands on what is better for the bodies."""
 
     joined: Bodies
     whole: Incumbent
@@ -94,6 +110,6 @@ class _JoinedIncumbent(Incumbent):
     def offer(self, offset: Integers, height_bytes: int, engine: str) -> None:
         """Take a layout that is lower than the best."""
         Incumbent.offer(self, offset, height_bytes, engine)
-        self.whole.offer(
-            self.joined.buffer_offsets(offset), height_bytes, f"joined:{engine}"
-        )
+        if height_bytes < self.whole.height_bytes:
+            whole_offset = self.joined.buffer_offsets(offset)
+            self.whole.offer(whole_offset, height_bytes, f"joined:{engine}")

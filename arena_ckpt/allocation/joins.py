@@ -1,32 +1,36 @@
 """Rigid joins: rectangles that look as if they were cut from one become one again.
 
-Where the best layout is nearly full, as of tensors that hand their bytes on, edges meet:
+Where the best layout is nearly full, edges meet:
 
 - *beside*: of two equally high *items* one ends in the section where the other begins;
-- *pinwheel*: around a core lie four items, each beside the next, all edges meeting.
+- *pinwheel*: around a core lie four items, each beside the next, and all edges meet.
 
-An item is one rectangle or several of the same lifetime, a *stack*: all of a *bag* (the
-rectangles of one lifetime), one of it, or a part of a small bag. What is joined is a
-rectangle in turn, so a layout cut by straight cuts and pinwheels grows together again.
+An item is one rectangle or a *stack* of several of one lifetime: a whole *bag* (all
+rectangles of that lifetime) or a part of a small one. What is joined is a rectangle in
+turn, so what straight cuts and pinwheels made of one rectangle grows together again.
 
-1. Every item is looked up by (section, height) among those that end or begin there. What
-   matches goes on a heap, the most credible first: the fewest matches are to be expected
-   by chance where few lifetimes meet, heights are large and few parts could be chosen.
-2. The heap is worked off up to a limit of credibility; then pinwheels are looked for in
-   all bags; only when there is none the limit is raised.
+1. Every item is looked up by (section, height) among those that end or begin there.
+   What matches goes on a heap, the most credible first: the fewest such matches are to
+   be expected by chance where few lifetimes meet, heights are large and there were few
+   items to choose from.
+2. The heap is worked off up to a limit; then pinwheels are looked for in all bags; only
+   when there is none the limit is raised.
 
-Any layout of the joined rectangles is one of the bodies. The search for cut rectangles
-is commonly left with some dozens out of thousands. Each of at most n - 1 joins costs
-O(log n) and the look at the few items of its bag, and a round of pinwheels the lifetimes
-that share both ends of a core's.
+Any layout of the joined rectangles is one of the bodies. Of 20,000 rectangles cut from
+one commonly some dozens are left. Each of at most n - 1 joins costs O(log n), the items
+of its bag and as many bytes as the bag is long; a round of pinwheels, for each bag, the
+lifetimes that end or begin where it does.
 
-There is no bound: rectangles joined by chance may rule out every good layout, and are
-not taken apart again. One alignment is needed; sizes count rounded up to it. Of many
-equal matches only some are remembered.
+Nothing is bounded: rectangles that are joined by chance may rule out every good layout,
+and are not taken apart again; where rectangles are a few bytes high or many lifetimes
+meet everywhere, chance wins. All must have one alignment; sizes count rounded up to it.
+Of many equal matches only some are remembered.
 
-The idea is ours; "undoing cuts" is the reverse of how guillotine layouts are made
+Notes
+-----
+Our own; guillotine and pinwheel cuts are those of the literature on cutting stock
 (Gilmore and Gomory, "Multistage cutting stock problems of two and more dimensions",
-1965).
+Operations Research 13, 1965).
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import FREE
+from arena_ckpt.allocation.orders import noise
 
 Item = tuple[int, ...]
 """Rectangles of one lifetime, to be stacked."""
@@ -60,6 +65,9 @@ CREDIBLE = 1e-2
 INCREDIBLE = 10.0
 """Matches expected by chance: where to begin and where to give up."""
 
+TRUST = 6.0
+"""Of attempts at random: the logarithm of how far trusts lie apart."""
+
 NODES_PER_LOOK = 256
 
 
@@ -72,7 +80,7 @@ def can_join(bodies: Bodies) -> bool:
     )
 
 
-def join(bodies: Bodies, budget: Budget) -> Bodies:
+def join(bodies: Bodies, budget: Budget, seed: int = 0, attempt: int = 0) -> Bodies:
     """Join rectangles until nothing matches or time is up.
 
     Parameters
@@ -81,6 +89,9 @@ def join(bodies: Bodies, budget: Budget) -> Bodies:
         Rectangles of one alignment, see `can_join`.
     budget : Budget
         Each match that is looked at counts as one node.
+    seed : int
+    attempt : int
+        The first, 0, trusts every match as estimated; others trust at random.
 
     Returns
     -------
@@ -89,7 +100,7 @@ def join(bodies: Bodies, budget: Budget) -> Bodies:
     """
     assert can_join(bodies)
     with _no_collecting():
-        joiner = _Joiner(bodies)
+        joiner = _Joiner(bodies, seed, attempt)
         joiner.run(budget)
         return joiner.bodies()
 
@@ -109,8 +120,12 @@ def _no_collecting() -> Iterator[None]:
 class _Joiner:
     """The rectangles so far; they are numbered, those of the bodies first."""
 
-    def __init__(self, bodies: Bodies) -> None:
+    def __init__(self, bodies: Bodies, seed: int, attempt: int) -> None:
         self._bodies = bodies
+        self._seed, self._attempt = seed, attempt
+        self._trust: list[float] = [1.0]
+        if attempt:
+            self._trust = np.exp(TRUST * (noise(4099, seed, attempt) - 0.5)).tolist()
         step = int(bodies.alignment[0])
         self._lower: list[int] = bodies.section_lower.tolist()
         self._upper: list[int] = bodies.section_upper.tolist()
@@ -122,9 +137,10 @@ class _Joiner:
         self._bags: dict[Lifetime, list[int]] = {}
         self._uppers_from: defaultdict[int, set[int]] = defaultdict(set)
         self._lowers_to: defaultdict[int, set[int]] = defaultdict(set)
-        # By (section, height).
-        self._beginning: dict[tuple[int, int], list[Item]] = {}
-        self._ending: dict[tuple[int, int], list[Item]] = {}
+        # By height × _stride + section.
+        self._stride = bodies.n_sections + 1
+        self._beginning: dict[int, list[Item]] = {}
+        self._ending: dict[int, list[Item]] = {}
         self._matches: list[tuple[float, int, Item, Item]] = []
         self._n_matches = 0
         for index in range(len(bodies)):
@@ -228,9 +244,10 @@ class _Joiner:
         """Look for what lies beside items of a bag."""
         lower, upper = self._lower[bag[0]], self._upper[bag[0]]
         beginning, ending, sizes = self._beginning, self._ending, self._size
+        stride = self._stride
         for item in items:
             size = sizes[item[0]] if len(item) == 1 else self._total(item)
-            key = upper, size
+            key = size * stride + upper
             if key in beginning:
                 for other in self._latest(beginning[key]):
                     self._remember(item, other, upper, size)
@@ -238,7 +255,7 @@ class _Joiner:
                 ending[key].append(item)
             else:
                 ending[key] = [item]
-            key = lower, size
+            key = size * stride + lower
             if key in ending:
                 for other in self._latest(ending[key]):
                     self._remember(other, item, lower, size)
@@ -264,6 +281,7 @@ class _Joiner:
         choices *= self._choices(right, self._bag_of(right))
         expected = n_left * n_right * choices / max(1, size)
         self._n_matches += 1
+        expected *= self._trust[self._n_matches % len(self._trust)]
         heapq.heappush(self._matches, (expected, self._n_matches, left, right))
 
     # -- joins -------------------------------------------------------------------------
@@ -303,7 +321,11 @@ class _Joiner:
     def _join_pinwheels(self, budget: Budget) -> bool:
         """Join the pinwheels around all bags; say whether there was one."""
         found = False
-        for looked_at, core in enumerate(list(self._bags)):
+        cores = list(self._bags)
+        if self._attempt:
+            moved = np.argsort(noise(len(cores), self._seed, self._attempt))
+            cores = [cores[place] for place in moved]
+        for looked_at, core in enumerate(cores):
             lower, upper = core
             starts = self._lowers_to[lower] & self._lowers_to[upper]
             if not starts:
@@ -361,11 +383,13 @@ class _Joiner:
         return []
 
     def _heights(self, lifetime: Lifetime) -> dict[int, Item]:
-        """Return single rectangles and the whole of a bag, by their heights."""
+        """Return the items of a bag by their heights."""
         bag = self._bags[lifetime]
-        heights: dict[int, Item] = {self._size[index]: (index,) for index in bag}
-        heights[self._total(bag)] = tuple(bag)
-        return heights
+        if len(bag) == 1:
+            return {self._size[bag[0]]: (bag[0],)}
+        # The simplest last, so that it stays where heights are equal.
+        parts = list(_parts_of(bag))[::-1]
+        return {self._total(part): part for part in parts}
 
     def _progress(self) -> str:
         return f"joining: {sum(self._is_free):,} rectangles left"

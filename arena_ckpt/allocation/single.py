@@ -1,7 +1,7 @@
 """One arena: greedy orders first, which are never given up; then the search.
 
-While there is time, the exact search where there are few enough bodies, else jittered
-orders.
+While there is time: rectangles are joined where edges meet, and what is left is
+searched; then the exact search where there are few enough bodies, else jittered orders.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from arena_ckpt.units import format_bytes
 
 NO_LAYOUT_BYTES = 2**62
 """The height before any order has been tried."""
+
+FAR_ABOVE = 1.02
+"""Times the bound: below, jittered orders gain more of many bodies than joins do."""
 
 
 def allocate_in_one(
@@ -123,7 +126,15 @@ def _search(
     """Let the engines improve the incumbent until it is good enough or time is up."""
     goal = incumbent.lower_bound_bytes if capacity is None else capacity
     orders = Orders(bodies)
-    try_orders(bodies, orders, incumbent, budget, goal)
+    may_join = options.engine in ("auto", "large") and can_join(bodies)
+    if may_join and len(bodies) > LARGEST_INSTANCE:
+        # Of so many the other orders take long, and joins can gain much more.
+        try_orders(bodies, orders, incumbent, budget, goal, slice(1))
+        if capacity is not None or incumbent.height_bytes > FAR_ABOVE * goal:
+            joined.improve(bodies, incumbent, budget, capacity, options.seed)
+        try_orders(bodies, orders, incumbent, budget, goal, slice(1, None))
+    else:
+        try_orders(bodies, orders, incumbent, budget, goal)
     are_flat = bodies.are_flat
     if are_flat:
         can_prove = len(bodies) <= LARGEST_INSTANCE
@@ -138,7 +149,7 @@ def _search(
         )
     if options.engine == "greedy" or incumbent.height_bytes <= goal or budget.is_over:
         return
-    if can_join(bodies):
+    if may_join and len(bodies) <= LARGEST_INSTANCE:
         joined.improve(bodies, incumbent, budget, capacity, options.seed)
         if incumbent.height_bytes <= goal or budget.is_over:
             return
