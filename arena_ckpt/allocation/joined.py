@@ -5,7 +5,7 @@ Whatever is found is a layout of the bodies and goes into their incumbent; nothi
 proved about them.
 
 Bodies few enough for an exact search of their own get one attempt, before it. Of more
-bodies several attempts are made, which trust other matches.
+bodies several may be made, each of which trusts other matches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from arena_ckpt.allocation.orders import Orders
 MOST_BODIES = 50_000
 """Joining takes some 40 µs each; for the first 10 of them nobody looks at the clock."""
 
-MOST_LEFT = 0.6
+MOST_LEFT = 0.5
 """Where more than this part of the bodies is left, they were hardly cut from one."""
 
 SHARE = 0.5
@@ -37,7 +37,8 @@ NODES_BEFORE_EXACT = 20
 NODES_OF_AN_ATTEMPT = 200
 """The most nodes of an exact search, for each rectangle left."""
 
-ATTEMPTS = 8
+FIRST_ATTEMPT = range(1)
+MORE_ATTEMPTS = range(1, 8)
 
 
 def improve(
@@ -46,7 +47,8 @@ def improve(
     budget: Budget,
     capacity_bytes: int | None,
     seed: int,
-) -> None:
+    attempts: range = FIRST_ATTEMPT,
+) -> bool:
     """Join rectangles and let the engines place what is left.
 
     Parameters
@@ -60,19 +62,26 @@ def improve(
         What to stop at; None for the lower bound.
     seed : int
         Of the jitter.
+    attempts : range
+
+    Returns
+    -------
+    bool
+        A better layout was found.
     """
+    before = incumbent.height_bytes
     if len(bodies) > MOST_BODIES:
-        return
+        return False
     goal = incumbent.lower_bound_bytes if capacity_bytes is None else capacity_bytes
     is_before_exact = len(bodies) <= LARGEST_INSTANCE
-    for attempt in range(1 if is_before_exact else ATTEMPTS):
+    for attempt in attempts:
         if incumbent.height_bytes <= goal or budget.is_over:
-            return
+            break
         joined = join(bodies, budget, seed, attempt)
         if len(joined) > MOST_LEFT * len(bodies):
-            return
+            break
         if budget.is_over and len(joined) > LARGEST_INSTANCE:
-            return
+            break
         best = _JoinedIncumbent(joined, incumbent)
         orders = Orders(joined)
         try_orders(joined, orders, best, budget, goal)
@@ -87,6 +96,7 @@ def improve(
                 engine.minimize(best, budget)
             elif not budget.is_over:
                 engine.decide(best, capacity_bytes, budget)
+    return incumbent.height_bytes < before
 
 
 @dataclass(slots=True, init=False)

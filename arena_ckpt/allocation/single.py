@@ -37,6 +37,9 @@ from arena_ckpt.units import format_bytes
 NO_LAYOUT_BYTES = 2**62
 """The height before any order has been tried."""
 
+N_FIRST = 2
+"""Orders before the joins of many bodies: each may show that joins are not needed."""
+
 FAR_ABOVE = 1.02
 """Times the bound: below, jittered orders gain more of many bodies than joins do."""
 
@@ -128,11 +131,7 @@ def _search(
     orders = Orders(bodies)
     may_join = options.engine in ("auto", "large") and can_join(bodies)
     if may_join and len(bodies) > LARGEST_INSTANCE:
-        # Of so many the other orders take long, and joins can gain much more.
-        try_orders(bodies, orders, incumbent, budget, goal, slice(1))
-        if capacity is not None or incumbent.height_bytes > FAR_ABOVE * goal:
-            joined.improve(bodies, incumbent, budget, capacity, options.seed)
-        try_orders(bodies, orders, incumbent, budget, goal, slice(1, None))
+        _try_many(bodies, orders, incumbent, budget, capacity, options.seed)
     else:
         try_orders(bodies, orders, incumbent, budget, goal)
     are_flat = bodies.are_flat
@@ -164,6 +163,25 @@ def _search(
         ExactEngine(bodies, orders, options.seed).minimize(incumbent, budget)
     else:
         ExactEngine(bodies, orders, options.seed).decide(incumbent, capacity, budget)
+
+
+def _try_many(
+    bodies: Bodies,
+    orders: Orders,
+    incumbent: Incumbent,
+    budget: Budget,
+    capacity: int | None,
+    seed: int,
+) -> None:
+    """Try the static orders of many bodies, joins before the slower ones."""
+    goal = incumbent.lower_bound_bytes if capacity is None else capacity
+    try_orders(bodies, orders, incumbent, budget, goal, slice(N_FIRST))
+    is_far = capacity is not None or incumbent.height_bytes > FAR_ABOVE * goal
+    gains = is_far and joined.improve(bodies, incumbent, budget, capacity, seed)
+    try_orders(bodies, orders, incumbent, budget, goal, slice(N_FIRST, None))
+    if gains:
+        more = joined.MORE_ATTEMPTS
+        joined.improve(bodies, incumbent, budget, capacity, seed, more)
 
 
 def _refuse_fixed_collisions(buffers: Buffers) -> None:
