@@ -36,6 +36,8 @@ class Budget:
             if time_limit_seconds is None or node_limit is not None
             else now + time_limit_seconds
         )
+        self._part_node_limit: int | None = None
+        self._part_deadline: float | None = None
         self._report = report
         self._next_report = now + 0.5
         self.nodes = 0
@@ -47,21 +49,48 @@ class Budget:
         try:
             yield
         finally:
+            lost = time.monotonic() - began
             if self._deadline is not None:
-                self._deadline += time.monotonic() - began
+                self._deadline += lost
+            if self._part_deadline is not None:
+                self._part_deadline += lost
+
+    @contextmanager
+    def part(self, share: float, most_nodes: int | None = None) -> Iterator[None]:
+        """Give the block a share of what is left, and at most so many nodes."""
+        assert self._part_node_limit is self._part_deadline is None
+        limits = [] if most_nodes is None else [self.nodes + most_nodes]
+        if self._node_limit is not None:
+            limits.append(self.nodes + int(share * (self._node_limit - self.nodes)))
+        self._part_node_limit = min(limits, default=None)
+        if self._deadline is not None:
+            now = time.monotonic()
+            self._part_deadline = now + share * (self._deadline - now)
+        try:
+            yield
+        finally:
+            self._part_node_limit = self._part_deadline = None
 
     @property
     def is_over(self) -> bool:
-        """Nothing is left."""
+        """Nothing is left, of all or of the present part."""
+        if self._part_node_limit is not None and self.nodes >= self._part_node_limit:
+            return True
         if self._node_limit is not None:
             return self.nodes >= self._node_limit
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        if self._deadline is None:
+            return False
+        now = time.monotonic()
+        return now >= self._deadline or (
+            self._part_deadline is not None and now >= self._part_deadline
+        )
 
     def nodes_left(self, wanted: int) -> int:
         """Return how many of the `wanted` nodes may be looked at."""
-        if self._node_limit is None:
-            return wanted
-        return min(wanted, self._node_limit - self.nodes)
+        for limit in (self._node_limit, self._part_node_limit):
+            if limit is not None:
+                wanted = min(wanted, limit - self.nodes)
+        return wanted
 
     def spend(self, nodes: int, what: Callable[[], str]) -> None:
         """Count nodes, and report `what` is going on if it is time to."""

@@ -36,13 +36,15 @@ def try_orders(
     incumbent: Incumbent,
     budget: Budget,
     goal_bytes: int,
+    which: slice = slice(None),
 ) -> None:
     """Offer the layouts of the static orders, until one is no higher than the goal.
 
     Each order counts as one node a body. Beyond `ALL_ORDERS` bodies only the first is
-    tried whatever the budget.
+    tried whatever the budget. `which` takes some of the orders.
     """
-    for tried, (name, letters) in enumerate(_static_orders(bodies)):
+    chosen = list(enumerate(_static_orders(bodies)))[which]
+    for tried, (name, letters) in chosen:
         is_over = tried and len(bodies) > ALL_ORDERS and budget.is_over
         if incumbent.height_bytes <= goal_bytes or is_over:
             return

@@ -1,7 +1,7 @@
 """One arena: greedy orders first, which are never given up; then the search.
 
-While there is time, the exact search where there are few enough bodies, else jittered
-orders.
+While there is time: rectangles are joined where edges meet, and what is left is
+searched; then the exact search where there are few enough bodies, else jittered orders.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from arena_ckpt.allocation import disjunctive, search
+from arena_ckpt.allocation import disjunctive, joined, search
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
@@ -19,6 +19,7 @@ from arena_ckpt.allocation.conflict import conflicting_buffers
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
 from arena_ckpt.allocation.greedy import try_jittered, try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.joins import can_join
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.options import SearchOptions, require_natural
 from arena_ckpt.allocation.orders import Orders
@@ -35,6 +36,12 @@ from arena_ckpt.units import format_bytes
 
 NO_LAYOUT_BYTES = 2**62
 """The height before any order has been tried."""
+
+N_FIRST = 2
+"""Orders before the joins of many bodies: each may show that joins are not needed."""
+
+FAR_ABOVE = 1.02
+"""Times the bound: below, jittered orders gain more of many bodies than joins do."""
 
 
 def allocate_in_one(
@@ -122,7 +129,11 @@ def _search(
     """Let the engines improve the incumbent until it is good enough or time is up."""
     goal = incumbent.lower_bound_bytes if capacity is None else capacity
     orders = Orders(bodies)
-    try_orders(bodies, orders, incumbent, budget, goal)
+    may_join = options.engine in ("auto", "large") and can_join(bodies)
+    if may_join and len(bodies) > LARGEST_INSTANCE:
+        _try_many(bodies, orders, incumbent, budget, capacity, options.seed)
+    else:
+        try_orders(bodies, orders, incumbent, budget, goal)
     are_flat = bodies.are_flat
     if are_flat:
         can_prove = len(bodies) <= LARGEST_INSTANCE
@@ -137,6 +148,10 @@ def _search(
         )
     if options.engine == "greedy" or incumbent.height_bytes <= goal or budget.is_over:
         return
+    if may_join and len(bodies) <= LARGEST_INSTANCE:
+        joined.improve(bodies, incumbent, budget, capacity, options.seed)
+        if incumbent.height_bytes <= goal or budget.is_over:
+            return
     if options.engine == "large" or not can_prove:
         try_jittered(bodies, orders, incumbent, budget, goal, options.seed)
         return
@@ -148,6 +163,25 @@ def _search(
         ExactEngine(bodies, orders, options.seed).minimize(incumbent, budget)
     else:
         ExactEngine(bodies, orders, options.seed).decide(incumbent, capacity, budget)
+
+
+def _try_many(
+    bodies: Bodies,
+    orders: Orders,
+    incumbent: Incumbent,
+    budget: Budget,
+    capacity: int | None,
+    seed: int,
+) -> None:
+    """Try the static orders of many bodies, joins before the slower ones."""
+    goal = incumbent.lower_bound_bytes if capacity is None else capacity
+    try_orders(bodies, orders, incumbent, budget, goal, slice(N_FIRST))
+    is_far = capacity is not None or incumbent.height_bytes > FAR_ABOVE * goal
+    gains = is_far and joined.improve(bodies, incumbent, budget, capacity, seed)
+    try_orders(bodies, orders, incumbent, budget, goal, slice(N_FIRST, None))
+    if gains:
+        more = joined.MORE_ATTEMPTS
+        joined.improve(bodies, incumbent, budget, capacity, seed, more)
 
 
 def _refuse_fixed_collisions(buffers: Buffers) -> None:

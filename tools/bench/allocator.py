@@ -185,16 +185,54 @@ def perfect(n: int, seed: int) -> tuple[Integers, ...]:
     return table[:, 1].copy(), table[:, 2].copy(), table[:, 4] - table[:, 3]
 
 
+def pinwheels(n: int, seed: int) -> tuple[Integers, ...]:
+    """Cut one rectangle of 2^20 bytes, the largest part, straight or as a pinwheel."""
+    random = np.random.default_rng(seed)
+    width = 1000 + 2 * n
+    parts = [(-width << 20, 0, width, 0, 1 << 20)]
+    while len(parts) < n:
+        _, a, b, c, d = heapq.heappop(parts)
+        if random.random() < 0.5 and min(b - a, d - c) >= 5 and len(parts) + 5 <= n:
+            x = a + int((b - a) * random.uniform(0.2, 0.45))
+            y = c + int((d - c) * random.uniform(0.2, 0.45))
+            x_end = max(x + 1, a + int((b - a) * random.uniform(0.55, 0.8)))
+            y_end = max(y + 1, c + int((d - c) * random.uniform(0.55, 0.8)))
+            pieces = [
+                (a, x_end, c, y),
+                (x_end, b, c, y_end),
+                (x, b, y_end, d),
+                (a, x, y, d),
+                (x, x_end, y, y_end),
+            ]
+        elif (random.random() < 0.5 and b - a > 1) or d - c < 2:
+            cut = a + max(1, int(random.uniform(0.25, 0.75) * (b - a)))
+            pieces = [(a, cut, c, d), (cut, b, c, d)]
+        else:
+            cut = c + max(1, int(random.uniform(0.25, 0.75) * (d - c)))
+            pieces = [(a, b, c, cut), (a, b, cut, d)]
+        for left, right, low, high in pieces:
+            if left < right and low < high:
+                area = (right - left) * (high - low)
+                heapq.heappush(parts, (-area, left, right, low, high))
+    table = np.array(parts, dtype=np.int64)[random.permutation(len(parts))]
+    return table[:, 1].copy(), table[:, 2].copy(), table[:, 4] - table[:, 3]
+
+
 def perfect_packings(sizes: list[int]) -> None:
     """Compare with the known optimum of cut rectangles."""
-    print("\n== perfect packings (optimum 1048576), limit 2 s, 5 of each")
-    for n in sizes:
-        ratios = []
-        for seed in range(5):
-            ranges = perfect(n, seed)
-            layout = allocate(*ranges, time_limit_seconds=2)
-            ratios.append(100 * (layout.height_bytes / (1 << 20) - 1))
-        print(f"n {n:6,}  " + "  ".join(f"+{r:.2f} %" for r in ratios), flush=True)
+    for cut in (perfect, pinwheels):
+        print(f"\n== perfect packings ({cut.__name__}; optimum 1048576), 5 of each")
+        for n in sizes:
+            for limit in (2,) if n < 2000 else (1, 10):
+                line = []
+                for seed in range(5):
+                    ranges = cut(n, seed)
+                    layout, took = timed(
+                        lambda r=ranges, s=limit: allocate(*r, time_limit_seconds=s)
+                    )
+                    percent = 100 * (layout.height_bytes / (1 << 20) - 1)
+                    line.append(f"+{percent:.2f} % {took:.2f} s")
+                print(f"n {n:6,}  limit {limit:2} s  " + "   ".join(line), flush=True)
 
 
 def plans(folder: Path) -> None:

@@ -1,0 +1,125 @@
+"""The search among joined rectangles: far fewer bodies, and maybe no optimum.
+
+What `join` leaves is placed by the greedy orders, then by the exact search for a while.
+Whatever is found is a layout of the bodies and goes into their incumbent; nothing is
+proved about them.
+
+Bodies few enough for an exact search of their own get one attempt, before it. Of more
+bodies several may be made, each of which trusts other matches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arena_ckpt.allocation import search
+from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.budget import Budget
+from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
+from arena_ckpt.allocation.greedy import try_orders
+from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.allocation.joins import join
+from arena_ckpt.allocation.orders import Orders
+
+MOST_BODIES = 50_000
+"""Joining takes some 40 µs each; for the first 10 of them nobody looks at the clock."""
+
+MOST_LEFT = 0.5
+"""Where more than this part of the bodies is left, they were hardly cut from one."""
+
+SHARE = 0.5
+"""The most of the time that an exact search may take from what comes after it."""
+
+NODES_BEFORE_EXACT = 20
+NODES_OF_AN_ATTEMPT = 200
+"""The most nodes of an exact search, for each rectangle left."""
+
+FIRST_ATTEMPT = range(1)
+MORE_ATTEMPTS = range(1, 8)
+
+
+def improve(
+    bodies: Bodies,
+    incumbent: Incumbent,
+    budget: Budget,
+    capacity_bytes: int | None,
+    seed: int,
+    attempts: range = FIRST_ATTEMPT,
+) -> bool:
+    """Join rectangles and let the engines place what is left.
+
+    Parameters
+    ----------
+    bodies : Bodies
+        See `can_join`.
+    incumbent : Incumbent
+        Of `bodies`.
+    budget : Budget
+    capacity_bytes : int or None
+        What to stop at; None for the lower bound.
+    seed : int
+        Of the jitter.
+    attempts : range
+
+    Returns
+    -------
+    bool
+        A better layout was found.
+    """
+    before = incumbent.height_bytes
+    if len(bodies) > MOST_BODIES:
+        return False
+    goal = incumbent.lower_bound_bytes if capacity_bytes is None else capacity_bytes
+    is_before_exact = len(bodies) <= LARGEST_INSTANCE
+    for attempt in attempts:
+        if incumbent.height_bytes <= goal or budget.is_over:
+            break
+        joined = join(bodies, budget, seed, attempt)
+        if len(joined) > MOST_LEFT * len(bodies):
+            break
+        if budget.is_over and len(joined) > LARGEST_INSTANCE:
+            break
+        best = _JoinedIncumbent(joined, incumbent)
+        orders = Orders(joined)
+        try_orders(joined, orders, best, budget, goal)
+        if len(joined) > LARGEST_INSTANCE or incumbent.height_bytes <= goal:
+            continue
+        with budget.stopped():
+            search.load()
+        nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
+        with budget.part(SHARE, nodes * len(joined)):
+            engine = ExactEngine(joined, orders, seed)
+            if capacity_bytes is None:
+                engine.minimize(best, budget)
+            elif not budget.is_over:
+                engine.decide(best, capacity_bytes, budget)
+    return incumbent.height_bytes < before
+
+
+@dataclass(slots=True, init=False)
+class _JoinedIncumbent(Incumbent):
+    """The best layout of joined rectangles; hands on what is better for the bodies."""
+
+    joined: Bodies
+    whole: Incumbent
+
+    def __init__(self, joined: Bodies, whole: Incumbent) -> None:
+        Incumbent.__init__(
+            self,
+            np.zeros(len(joined), dtype=np.int64),
+            2**62,
+            whole.lower_bound_bytes,
+            whole.engine,
+            whole.proof,
+        )
+        self.joined, self.whole = joined, whole
+
+    def offer(self, offset: Integers, height_bytes: int, engine: str) -> None:
+        """Take a layout that is lower than the best."""
+        Incumbent.offer(self, offset, height_bytes, engine)
+        if height_bytes < self.whole.height_bytes:
+            whole_offset = self.joined.buffer_offsets(offset)
+            self.whole.offer(whole_offset, height_bytes, f"joined:{engine}")
