@@ -27,6 +27,7 @@ from arena_ckpt.errors import (
     NotInitializedError,
     UnknownTypeError,
 )
+from arena_ckpt.examples import EXAMPLES
 from arena_ckpt.plan import MemoryPlan
 
 SCRIPT = """\
@@ -145,7 +146,7 @@ def test_help_does_not_wait_for_numba() -> None:
 
 def test_examples_are_listed() -> None:
     names = [line.split()[0] for line in run("examples").stdout.splitlines()]
-    assert names == ["digits_mlp", "nine_layer_mlp"]
+    assert names == list(EXAMPLES)
     assert [entry["name"] for entry in run_json("examples")["examples"]] == names
 
 
