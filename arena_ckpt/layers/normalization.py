@@ -359,6 +359,7 @@ class BatchNormalization(Layer):
             ),
             input_lifespan=_SAVED if self.is_trainable else _FORWARD,
             in_place=_IN_PLACE,
+            forward_skips_unwanted=True,
             flops=Flops(7 * n, 4 * n, 5 * n),
             is_cheap=True,
         )
@@ -386,6 +387,8 @@ class BatchNormalization(Layer):
             first = Call(
                 normalization.moving_statistics, (*moving, epsilon, mean, inverse)
             )
+        if not tensors.is_wanted("out0"):  # backward reads the statistics only
+            return [first]
         weights = tensors.vector("gamma"), tensors.vector("beta")
         arguments = (x, *weights, mean, inverse, tensors.vector("out0"), size)
         return [first, Call(normalization.batch_norm_forward, arguments)]
