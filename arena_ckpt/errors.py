@@ -177,6 +177,14 @@ class LabelRangeError(DataError):
     """A label outside the classes of the model."""
 
 
+class IdRangeError(DataError):
+    """An id that is no row of an embedding.
+
+    `layer` is the embedding, `in_dim` its number of rows, `sample` and `place` say where
+    the first such id is, `value` what it is.
+    """
+
+
 class CorruptFileError(DataError):
     """A file that is truncated, damaged or of another format."""
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.errors import IdRangeError
+from arena_ckpt.graph import Graph
+from arena_ckpt.layers.tokens import Embedding
+from arena_ckpt.lifespan import Phase
 from arena_ckpt.program import FiniteCheck, Program, TensorViews
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.tensors import Control
@@ -33,6 +37,7 @@ class Pass:
         label: str,
     ) -> None:
         self.program = program
+        self._views = views
         self.n_samples = n_samples
         arrays = [views.named(name, n_samples) for name in [*inputs, label]]
         self._inputs = [array.reshape(n_samples, -1) for array in arrays[:-1]]
@@ -58,6 +63,46 @@ class Pass:
             np.add(self._one_hot, self._row_starts, out=self._one_hot)
             self.label.fill(0)
             self.label.reshape(-1)[self._one_hot] = 1
+
+    def refuse_ids(
+        self, graph: Graph, samples: Samples, rows: Rows, start: int
+    ) -> None:
+        """Refuse samples with ids that an embedding has no row for.
+
+        For those that led to NaN: runs the forward steps again up to each embedding.
+
+        Raises
+        ------
+        IdRangeError
+        """
+        for execution in self._views.plan.executions:
+            if execution.phase is not Phase.FORWARD:
+                break
+            layer = graph.node(execution.layer).layer
+            operand = execution.operand("in0")
+            if not isinstance(layer, Embedding) or operand is None:
+                continue
+            self.load(samples, rows, start)
+            self.program.run(0, execution.step)
+            ids = self._views.array(operand.tensor, self.n_samples)
+            ids, n_rows = ids.reshape(self.n_samples, -1), layer["in_dim"]
+            wrong = ~((ids >= 0) & (ids < n_rows) & (ids == np.floor(ids)))
+            if not wrong.any():
+                continue
+            row, place = (int(i) for i in np.argwhere(wrong)[0])
+            sample = start + row if rows is None else int(rows[start + row])
+            raise IdRangeError(
+                f"layer {layer.name!r} (embedding) reads {ids[row, place]:g} in sample "
+                f"{sample}, place {place}; with in_dim={n_rows} ids are whole numbers "
+                f"from 0 to {n_rows - 1}. {np.count_nonzero(wrong):,} ids of this pass "
+                "are none: renumber them, or set in_dim to the largest id plus 1. No "
+                "weight was changed",
+                layer=layer.name,
+                sample=sample,
+                place=place,
+                value=float(ids[row, place]),
+                in_dim=n_rows,
+            )
 
 
 def _copy(

@@ -283,8 +283,12 @@ class Session:
             one.load(samples, rows, start)
             if check and one.count_nonfinite():
                 samples.raise_nonfinite()
-            self._steps(one, 0, n_forward)
-            self._check_loss()
+            try:
+                self._steps(one, 0, n_forward)
+                self._check_loss()
+            except NonFiniteError:
+                one.refuse_ids(self.graph, samples, rows, start)
+                raise
             if gradients is None:
                 self._steps(one, n_forward, n_pass)
             else:
@@ -440,7 +444,13 @@ class Session:
             self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
             one = self._pass(Mode.PREDICT, n, False)
             one.load(samples, None, start)
-            self._steps(one, 0, self.plan.n_forward)
+            try:
+                self._steps(one, 0, self.plan.n_forward)
+            except NonFiniteError:
+                one.refuse_ids(self.graph, samples, None, start)
+                raise
+            if math.isnan(self._control[Control.LOSS]):
+                one.refuse_ids(self.graph, samples, None, start)
             yield start, one
 
     def _prediction(self, one: Pass) -> FloatArray:

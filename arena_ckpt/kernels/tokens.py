@@ -26,11 +26,16 @@ def _row_of(number, n_rows):
 
 
 @kernel
-def embedding_forward(ids: Vector, weight: Matrix, y: Matrix) -> None:
-    """Row r of y is row ``ids[r]`` of the weight; NaN if there is no such row."""
+def embedding_forward(ids: Vector, weight: Matrix, y: Matrix, loss: Doubles) -> None:
+    """Row r of y is row ``ids[r]`` of the weight; NaN if there is no such row.
+
+    The loss is NaN as well then, even where it does not depend on that row: training
+    has to stop.
+    """
     for r in range(ids.size):
         row, out = _row_of(ids[r], weight.shape[0]), y[r]
         if row < 0:
+            loss[0] = math.nan
             for j in range(out.size):
                 out[j] = _NAN
         else:

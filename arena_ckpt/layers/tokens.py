@@ -82,9 +82,9 @@ class Embedding(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Copy rows; an id that is no row gives NaN."""
+        """Copy rows; an id that is no row gives NaN, also for the loss."""
         ids, table = tensors.vector("in0"), tensors.matrix("weight")
-        arguments = (ids, table, tensors.matrix("out0"))
+        arguments = (ids, table, tensors.matrix("out0"), tensors.loss)
         return [Call(tokens.embedding_forward, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
