@@ -43,7 +43,6 @@ from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import (
     BOOLEAN,
     FRACTION,
-    NAME,
     POSITIVE_INT,
     Property,
     choice,
@@ -57,7 +56,6 @@ CELL_PROPERTIES = (
     Property("dropout_rate", FRACTION, 0.0, "drops from the hidden state of each step"),
     Property("integrate_bias", BOOLEAN, False, "one bias bias_h in place of two"),
     Property("disable_bias", BOOLEAN, False, "true leaves the biases out"),
-    Property("shared_from", NAME, None, "a layer whose weights it uses"),
     *WEIGHT_PROPERTIES,
 )
 GATE_PROPERTIES = (
