@@ -17,14 +17,13 @@ from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.instance import Instance, make_instance
 from arena_ckpt.allocation.orders import Orders, noise, rank_of
 from arena_ckpt.allocation.search import (
     FITS,
     NOTHING_FITS,
     PAUSED,
-    Instance,
     Search,
-    make_instance,
 )
 
 LARGEST_INSTANCE = 2000

@@ -34,6 +34,7 @@ Options, and why:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import struct
 import zlib
@@ -58,19 +59,18 @@ _OPTIONS: Any = {"error_model": "numpy", "nogil": True}
 _SLOTS = {"Vector": 2, "Matrix": 3, "Doubles": 2, "Integers": 2, "int": 1, "float": 1}
 
 
-def _revision() -> str:
-    """Return a checksum of all kernel sources.
+@functools.cache
+def _revision(folder: Path) -> str:
+    """Return a checksum of all sources in a folder, and of the kernels'.
 
     Numba's disk cache notices an edit in the file of a kernel, not in a helper that
     stands elsewhere; so the names under which it keeps our functions hold this.
     """
     checksum = 0
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")}):
         checksum = zlib.crc32(path.read_bytes(), checksum)
     return f"{checksum:08x}"
 
-
-REVISION = _revision()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,12 +82,26 @@ def helper(function: F) -> F:
 
 def compiled(function: F) -> F:
     """Compile a function for calls from Python: planners' hot loops, not kernels."""
-    return cast(F, _cached(numba.njit, function))
+    return cast(F, _cached(numba.njit, function, no_cfunc_wrapper=True))
+
+
+def subroutine(function: F) -> F:
+    """Compile a function that only compiled ones call; with them, so without a cache.
+
+    What would let Python and C call it takes as long to compile as many a function.
+    """
+    return cast(
+        F,
+        numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(
+            function
+        ),
+    )
 
 
 def _cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
     """Apply a Numba decorator with the disk cache, or without where none can be."""
-    function.__qualname__ = f"{function.__name__}_{REVISION}"
+    revision = _revision(Path(function.__code__.co_filename).parent)
+    function.__qualname__ = f"{function.__name__}_{revision}"
     try:
         return decorator(*signature, cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
