@@ -93,6 +93,7 @@ def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
         block_least,
         plateaus,
         heap,
+        1,
         n_sections,
     )
     offset[at_place] = places["offset"]
@@ -218,9 +219,9 @@ def _place(
     block_least: Integers,
     plateaus: Records,
     heap: Records,
+    n_heap: int,
     n_sections: int,
 ) -> None:
-    n_heap = 1
     unplaced = places.size
     while unplaced:
         height, x = heap[0]["height"], heap[0]["start"]

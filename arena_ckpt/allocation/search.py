@@ -188,7 +188,7 @@ def _put(
             if floor + other["size"] > capacity or 0 <= other["fixed_offset"] < floor:
                 result = 0
     scalars[_TRAIL] = n_trail
-    _take(bodies, runs, crossing, unplaced_bytes, placed, 1)
+    _toggle(bodies, runs, crossing, unplaced_bytes, placed)
     if result == 1:
         for s in range(body["hull_lower"] + 1, body["hull_upper"]):
             if crossing[s] == 0:
@@ -197,16 +197,16 @@ def _put(
 
 
 @subroutine
-def _take(
+def _toggle(
     bodies: Records,
     runs: Records,
     crossing: Integers,
     unplaced_bytes: Integers,
-    taken: int,
-    sign: int,
+    toggled: int,
 ) -> None:
-    """Take a body away from the unplaced ones, or give it back (-1)."""
-    body = bodies[taken]
+    """Take a body away from the unplaced ones, or give it back if it is placed."""
+    body = bodies[toggled]
+    sign = 1 - 2 * body["is_placed"]
     body["is_placed"] += sign
     size = sign * body["size"]
     for run in range(body["run_start"], body["run_stop"]):
@@ -230,7 +230,7 @@ def _undo(
     for k in range(scalars[_TRAIL] - 1, mark - 1, -1):
         body, floor = trail[k]["body"], trail[k]["floor"]
         if floor == _PLACED:
-            _take(bodies, runs, crossing, unplaced_bytes, body, -1)
+            _toggle(bodies, runs, crossing, unplaced_bytes, body)
         else:
             bodies[body]["floor"] = floor
     scalars[_TRAIL] = mark
