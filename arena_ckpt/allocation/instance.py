@@ -15,8 +15,8 @@ import numpy.typing as npt
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.kernels.jit import Integers
 
-Records = npt.NDArray[Any]
-"""Structured array, shape (n,)."""
+Records = Any
+"""Structured array, shape (n,), or one record of it; NumPy has one type for neither."""
 
 BODY = np.dtype(
     [

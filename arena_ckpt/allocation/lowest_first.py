@@ -163,8 +163,8 @@ def _pop(heap: Records, n: int) -> int:
 def _is_sorted(entry: Records, height: int, start: int) -> bool:
     """Say whether an entry of the heap may stand above a plateau."""
     if entry["height"] != height:
-        return entry["height"] < height
-    return entry["start"] <= start
+        return bool(entry["height"] < height)
+    return bool(entry["start"] <= start)
 
 
 @subroutine

@@ -3,6 +3,11 @@
 A listed body has a *release*, below which it cannot come to lie: its floor, or more if
 it was passed over. For every section and every height f, f + the bytes of the unplaced
 bodies of the section with a release of at least f must fit.
+
+Most nodes fail here, and nearly always at the bottom, where a gap can no longer be
+filled. So the sums start at all unplaced bytes and lose one body after another, from
+the lowest release upwards; and they stop at the highest release that rose since the
+node before, above which nothing got worse.
 """
 
 from __future__ import annotations
@@ -121,7 +126,7 @@ def _release_beside(
         if not least["is_placed"]:
             end = max(least["floor"], path_offset) + least["size"]
             if end == slot["release"]:
-                return end
+                return int(end)
     release = _FAR
     for k in range(body["neighbour_start"], body["neighbour_stop"]):
         other = bodies[neighbours[k]]

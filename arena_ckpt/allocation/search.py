@@ -19,7 +19,7 @@ And what prunes most of the tree, of our own:
    its unplaced neighbours, at once.
 6. Per section the bound of the one-machine problem with release dates: for every floor
    f, f + the bytes of the unplaced bodies with a floor of at least f must fit. No body
-   may then be placed higher than the fullest section allows.
+   may then be placed higher than the fullest section allows. (In `pruning`.)
 7. Twins (same sections, same alignment) are interchangeable: of equal ones the one of
    least rank goes first; of two that lie on each other the lower has the lower rank.
 
@@ -121,7 +121,8 @@ class Search:
     @property
     def offset(self) -> Integers:
         """The offsets found, after `run` returned `FITS`."""
-        return self._bodies["floor"].copy()
+        offset: Integers = self._bodies["floor"].copy()
+        return offset
 
     def run(self, n_nodes: int) -> int:
         """Go on for some nodes; return `FITS`, `NOTHING_FITS` or `PAUSED`."""
@@ -310,8 +311,8 @@ def _list_unplaced(
 def _is_before(bodies: Records, floor: int, rank: int, slot: Records) -> bool:
     """Say whether (floor, rank) comes before a listed body."""
     if floor != slot["floor"]:
-        return floor < slot["floor"]
-    return rank < bodies[slot["body"]]["rank"]
+        return bool(floor < slot["floor"])
+    return bool(rank < bodies[slot["body"]]["rank"])
 
 
 @compiled

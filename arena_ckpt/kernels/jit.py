@@ -81,7 +81,10 @@ def helper(function: F) -> F:
 
 
 def compiled(function: F) -> F:
-    """Compile a function for calls from Python: planners' hot loops, not kernels."""
+    """Compile a function for calls from Python: planners' hot loops, not kernels.
+
+    Its arrays may hold records: Numba compiles a few tables sooner than many arrays.
+    """
     return cast(F, _cached(numba.njit, function, no_cfunc_wrapper=True))
 
 
@@ -90,12 +93,8 @@ def subroutine(function: F) -> F:
 
     What would let Python and C call it takes as long to compile as many a function.
     """
-    return cast(
-        F,
-        numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(
-            function
-        ),
-    )
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}
+    return cast(F, numba.njit(**options)(function))
 
 
 def _cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
