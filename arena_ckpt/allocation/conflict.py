@@ -7,9 +7,10 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.buffers import Buffers
+from arena_ckpt.allocation.instance import Instance, make_instance
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.orders import Orders
-from arena_ckpt.allocation.search import NOTHING_FITS, Instance, Search, make_instance
+from arena_ckpt.allocation.search import NOTHING_FITS, Search
 
 SEARCH_NODES = 4000
 """For each set that is tried, and each order."""

@@ -17,14 +17,13 @@ from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.instance import Instance, make_instance
 from arena_ckpt.allocation.orders import Orders, noise, rank_of
 from arena_ckpt.allocation.search import (
     FITS,
     NOTHING_FITS,
     PAUSED,
-    Instance,
     Search,
-    make_instance,
 )
 
 LARGEST_INSTANCE = 2000
@@ -34,17 +33,18 @@ SEARCH_ORDERS = (
     ("TWA", 1.0),
     ("ATW", 1.0),
     ("WTA", 1.0),
+    ("ETA", 0.5),
     ("EWA", 0.25),
     ("SWA", 0.25),
 )
-"""Orders, and their share of a turn: the last two solve perfect packings."""
+"""Orders, and their share of a turn: the last three succeed soon or never."""
 
 JITTER_ORDERS = ("TWA", "TWA", "WTA")
 JITTER_REACHES = (2.5, 1.5, 2.0, 4.0)
 FIRST_TURN_NODES = 1000
 TURN_GROWTH = 4
 TIGHTER_TURNS = 2
-LONGEST_TURN_NODES = 32_000
+LONGEST_TURN_NODES = 16_000
 DIVES_PER_TURN = 6
 DIVE_NODES = 4
 """For each body: most dives that succeed hardly ever go back."""

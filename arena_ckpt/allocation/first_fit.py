@@ -14,9 +14,37 @@ import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
-from arena_ckpt.kernels.jit import Integers, compiled
+from arena_ckpt.allocation.instance import Records
+from arena_ckpt.kernels.jit import Integers, compiled, subroutine
 
 UNLIMITED = 2**62
+_NONE = -1
+
+_BODY = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "alignment",
+            "fixed_offset",
+            "extent",
+            "first_piece",
+            "last_piece",
+            "offset",
+        )
+    ],
+    align=True,
+)
+_PIECE = np.dtype(
+    [(name, np.int64) for name in ("lower", "upper", "base", "size", "bottom", "next")],
+    align=True,
+)
+"""Of those placed, the next is one that begins in the same section."""
+
+_ENTRY = np.dtype([("piece", np.int64), ("next", np.int64)], align=True)
+"""Of the list at each node of the segment tree: pieces whose run it is a part of."""
+
+_SPAN = np.dtype([("start", np.int64), ("stop", np.int64)], align=True)
+"""Offsets between the two would bring a body into a placed piece."""
 
 
 def first_fit(
@@ -30,22 +58,47 @@ def first_fit(
         An offset for each body, -1 where that would end above the capacity.
     """
     is_fixed = bodies.fixed_offset[order] != FREE
-    offset = np.zeros(len(bodies), dtype=np.int64)
+    table = np.empty(len(bodies), dtype=_BODY)
+    table["alignment"] = bodies.alignment
+    table["fixed_offset"] = bodies.fixed_offset
+    table["extent"] = bodies.extent
+    table["first_piece"] = bodies.first_piece[:-1]
+    table["last_piece"] = bodies.first_piece[1:]
+    pieces = np.empty(len(bodies.size), dtype=_PIECE)
+    pieces["lower"], pieces["upper"] = bodies.section_lower, bodies.section_upper
+    pieces["base"], pieces["size"] = bodies.base, bodies.size
+    n_leaves = 1 << max(bodies.n_sections - 1, 0).bit_length()
     _place(
         np.concatenate([order[is_fixed], order[~is_fixed]]),
-        bodies.alignment,
-        bodies.fixed_offset,
-        bodies.extent,
-        bodies.first_piece,
-        bodies.section_lower,
-        bodies.section_upper,
-        bodies.base,
-        bodies.size,
-        bodies.n_sections,
+        table,
+        pieces,
+        np.empty(_most_entries(bodies, n_leaves), dtype=_ENTRY),
+        np.full(2 * n_leaves, _NONE, dtype=np.int64),
+        np.full(bodies.n_sections, _NONE, dtype=np.int64),
+        np.empty(_most_beside(bodies), dtype=_SPAN),
         capacity_bytes,
-        offset,
     )
-    return offset
+    return table["offset"].copy()
+
+
+def _most_entries(bodies: Bodies, n_leaves: int) -> int:
+    """Return how many nodes of the segment tree all runs of sections together have."""
+    left, right = bodies.section_lower + n_leaves, bodies.section_upper + n_leaves
+    n_entries = 0
+    while (is_open := left < right).any():
+        n_entries += int((left & 1)[is_open].sum() + (right & 1)[is_open].sum())
+        left, right = (left + 1) >> 1, right >> 1
+    return n_entries
+
+
+def _most_beside(bodies: Bodies) -> int:
+    """Return how many pieces overlap those of one body in time, at most."""
+    lower, upper = bodies.section_lower, bodies.section_upper
+    begun = np.searchsorted(np.sort(lower), upper, side="left")
+    ended = np.searchsorted(np.sort(upper), lower, side="right")
+    beside = np.zeros(len(bodies), dtype=np.int64)
+    np.add.at(beside, bodies.piece_owner(), begun - ended)
+    return int(beside.max(initial=0))
 
 
 @functools.cache
@@ -54,128 +107,110 @@ def load() -> None:
     first_fit(two_bodies(), np.arange(2))
 
 
-@compiled
-def _doubled(array: Integers) -> Integers:
-    """Return a copy with as much room again behind it."""
-    larger = np.empty(2 * array.size, np.int64)
-    for i in range(array.size):
-        larger[i] = array[i]
-    return larger
+@subroutine
+def _sort_by_start(spans: Records) -> None:
+    """Sort spans by their starts (Shell sort: NumPy's takes seconds to compile).
 
-
-@compiled
-def _sort_by_start(starts: Integers, stops: Integers, n: int) -> None:
-    """Sort pairs by their first number (Shell sort: NumPy's takes seconds to compile).
-
-    The gaps are those of Ciura, "Best increments for the average case of Shellsort",
-    2001, continued by a factor of 9/4.
+    The gaps are those of Tokuda, "An improved Shellsort", 1992: 1, 4, 9, 20, 46, …
     """
-    for gap in (45831, 20369, 9053, 4023, 1788, 795, 353, 157, 57, 23, 10, 4, 1):
-        for i in range(gap, n):
-            start, stop = starts[i], stops[i]
+    factor = 1.0
+    while 2.25 * factor < spans.size:
+        factor = 2.25 * factor + 1
+    while factor >= 1:
+        gap = int(np.ceil(factor))
+        for i in range(gap, spans.size):
+            start, stop = spans[i]["start"], spans[i]["stop"]
             k = i
-            while k >= gap and starts[k - gap] > start:
-                starts[k], stops[k] = starts[k - gap], stops[k - gap]
+            while k >= gap and spans[k - gap]["start"] > start:
+                spans[k] = spans[k - gap]
                 k -= gap
-            starts[k], stops[k] = start, stop
+            spans[k]["start"], spans[k]["stop"] = start, stop
+        factor = (factor - 1) / 2.25
+
+
+@subroutine
+def _keep_off(span: Records, piece: Records, other: Records) -> None:
+    """Note which offsets of its body would bring a piece into a placed one."""
+    low = other["bottom"] - piece["base"]
+    span["start"], span["stop"] = low - piece["size"], low + other["size"]
+
+
+@subroutine
+def _lowest_free(
+    body: Records,
+    pieces: Records,
+    entries: Records,
+    node_head: Integers,
+    start_head: Integers,
+    spans: Records,
+) -> int:
+    """Return the lowest offset at which a body hits no placed piece."""
+    n_spans = 0
+    for p in range(body["first_piece"], body["last_piece"]):
+        piece = pieces[p]
+        node = piece["lower"] + node_head.size // 2
+        while node >= 1:
+            entry = node_head[node]
+            while entry >= 0:
+                _keep_off(spans[n_spans], piece, pieces[entries[entry]["piece"]])
+                n_spans += 1
+                entry = entries[entry]["next"]
+            node >>= 1
+        for section in range(piece["lower"] + 1, piece["upper"]):
+            other = start_head[section]
+            while other >= 0:
+                _keep_off(spans[n_spans], piece, pieces[other])
+                n_spans += 1
+                other = pieces[other]["next"]
+    near = spans[:n_spans]
+    _sort_by_start(near)
+    step = body["alignment"]
+    position = 0
+    for k in range(n_spans):
+        if position <= near[k]["start"]:
+            break
+        if near[k]["stop"] > position:
+            position = (near[k]["stop"] + step - 1) // step * step
+    return position
 
 
 @compiled
 def _place(
     order: Integers,
-    alignment: Integers,
-    fixed_offset: Integers,
-    extent: Integers,
-    first_piece: Integers,
-    section_lower: Integers,
-    section_upper: Integers,
-    base: Integers,
-    size: Integers,
-    n_sections: int,
+    bodies: Records,
+    pieces: Records,
+    entries: Records,
+    node_head: Integers,
+    start_head: Integers,
+    spans: Records,
     capacity: int,
-    offset: Integers,
 ) -> None:
-    n_leaves = 1
-    while n_leaves < n_sections:
-        n_leaves *= 2
-    # Linked lists: in each tree node the pieces whose run it is a part of, and for each
-    # section the pieces that begin there.
+    n_leaves = node_head.size // 2
     n_entries = 0
-    for piece in range(size.size):
-        left, right = section_lower[piece] + n_leaves, section_upper[piece] + n_leaves
-        while left < right:
-            n_entries += (left & 1) + (right & 1)
-            left, right = (left + 1) >> 1, right >> 1
-    entry_piece = np.empty(n_entries, np.int64)
-    entry_next = np.empty(n_entries, np.int64)
-    node_head = np.full(2 * n_leaves, -1, np.int64)
-    start_next = np.empty(size.size, np.int64)
-    start_head = np.full(n_sections, -1, np.int64)
-    n_entries = 0
-    bottom = np.empty(size.size, np.int64)
-    beside = np.empty(256, np.int64)  # placed pieces that overlap in time
-    starts = np.empty(256, np.int64)
-    stops = np.empty(256, np.int64)
-    for body in order:
-        first, last = first_piece[body], first_piece[body + 1]
-        position = fixed_offset[body]
+    for b in order:
+        body = bodies[b]
+        position = body["fixed_offset"]
         if position < 0:
-            # Offsets of the body between a start and a stop would hit a placed piece.
-            n_taken = 0
-            for piece in range(first, last):
-                n_beside = 0
-                node = section_lower[piece] + n_leaves
-                while node >= 1:
-                    entry = node_head[node]
-                    while entry >= 0:
-                        if n_beside == beside.size:
-                            beside = _doubled(beside)
-                        beside[n_beside] = entry_piece[entry]
-                        n_beside += 1
-                        entry = entry_next[entry]
-                    node >>= 1
-                for section in range(section_lower[piece] + 1, section_upper[piece]):
-                    other = start_head[section]
-                    while other >= 0:
-                        if n_beside == beside.size:
-                            beside = _doubled(beside)
-                        beside[n_beside] = other
-                        n_beside += 1
-                        other = start_next[other]
-                while n_taken + n_beside > starts.size:
-                    starts, stops = _doubled(starts), _doubled(stops)
-                for k in range(n_beside):
-                    low = bottom[beside[k]] - base[piece]
-                    starts[n_taken] = low - size[piece]
-                    stops[n_taken] = low + size[beside[k]]
-                    n_taken += 1
-            _sort_by_start(starts, stops, n_taken)
-            step = alignment[body]
-            position = 0
-            for k in range(n_taken):
-                if position <= starts[k]:
-                    break
-                if stops[k] > position:
-                    position = (stops[k] + step - 1) // step * step
-        if position + extent[body] > capacity:
-            offset[body] = -1
+            position = _lowest_free(body, pieces, entries, node_head, start_head, spans)
+        if position + body["extent"] > capacity:
+            body["offset"] = _NONE
             continue
-        offset[body] = position
-        for piece in range(first, last):
-            bottom[piece] = position + base[piece]
-            start_next[piece] = start_head[section_lower[piece]]
-            start_head[section_lower[piece]] = piece
-            left = section_lower[piece] + n_leaves
-            right = section_upper[piece] + n_leaves
+        body["offset"] = position
+        for p in range(body["first_piece"], body["last_piece"]):
+            piece = pieces[p]
+            piece["bottom"] = position + piece["base"]
+            piece["next"] = start_head[piece["lower"]]
+            start_head[piece["lower"]] = p
+            left, right = piece["lower"] + n_leaves, piece["upper"] + n_leaves
             while left < right:
                 if left & 1:
-                    entry_piece[n_entries] = piece
-                    entry_next[n_entries] = node_head[left]
+                    entries[n_entries]["piece"] = p
+                    entries[n_entries]["next"] = node_head[left]
                     node_head[left] = n_entries
                     n_entries += 1
                 if right & 1:
-                    entry_piece[n_entries] = piece
-                    entry_next[n_entries] = node_head[right - 1]
+                    entries[n_entries]["piece"] = p
+                    entries[n_entries]["next"] = node_head[right - 1]
                     node_head[right - 1] = n_entries
                     n_entries += 1
                 left, right = (left + 1) >> 1, right >> 1

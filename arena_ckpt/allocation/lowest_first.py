@@ -23,10 +23,28 @@ import functools
 import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
-from arena_ckpt.kernels.jit import Integers, compiled
+from arena_ckpt.allocation.instance import Records
+from arena_ckpt.kernels.jit import Integers, compiled, subroutine
 
 BLOCK = 256
-_NONE = 2**31 - 1
+_LARGEST = 2**31 - 1
+_NONE = -1
+_LARGEST_HEIGHT = 2**62
+
+_PLACE = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("lower", "upper", "size", "alignment", "leaf", "offset")
+    ],
+    align=True,
+)
+_PLATEAU = np.dtype(
+    [(name, np.int64) for name in ("height", "stop", "before")], align=True
+)
+"""Named by its first section; without a height it is none."""
+
+_ENTRY = np.dtype([("height", np.int64), ("start", np.int64)], align=True)
+"""Of the heap of plateaus: some of them are no more, or higher by now."""
 
 
 def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
@@ -45,26 +63,61 @@ def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
         An offset for each body.
     """
     assert bodies.are_rectangles
-    offset = np.zeros(len(bodies), dtype=np.int64)
-    if len(bodies):
-        lower, upper = bodies.section_lower, bodies.section_upper
-        # Places: the rectangles in the order of their first sections.
-        at_place = np.argsort(lower, kind="stable")
-        first_place = np.searchsorted(lower[at_place], np.arange(bodies.n_sections + 1))
-        by_upper = np.lexsort((upper[at_place], np.arange(len(bodies)) // BLOCK))
-        _place(
-            at_place,
-            first_place,
-            by_upper,
-            rank,
-            bodies.section_lower,
-            bodies.section_upper,
-            bodies.size,
-            bodies.alignment,
-            bodies.n_sections,
-            offset,
-        )
+    n, n_sections = len(bodies), bodies.n_sections
+    offset = np.zeros(n, dtype=np.int64)
+    if not n:
+        return offset
+    # Places: the rectangles in the order of their first sections.
+    at_place = np.argsort(bodies.section_lower, kind="stable")
+    places = np.empty(n, dtype=_PLACE)
+    places["lower"] = bodies.section_lower[at_place]
+    places["upper"] = place_upper = bodies.section_upper[at_place]
+    places["size"] = bodies.size[at_place]
+    places["alignment"] = bodies.alignment[at_place]
+    place_rank = rank[at_place]
+    by_upper = np.lexsort((place_upper, np.arange(n) // BLOCK))
+    places["leaf"][by_upper] = BLOCK + np.arange(n) % BLOCK
+    block_upper, block_least = _blocks(place_upper[by_upper], place_rank[by_upper])
+    plateaus = np.zeros(n_sections + 1, dtype=_PLATEAU)
+    plateaus["height"][1:] = _NONE
+    plateaus[0] = 0, n_sections, _NONE
+    heap = np.empty(4 * n + 16, dtype=_ENTRY)
+    heap[0] = 0, 0
+    _place(
+        places,
+        place_rank,
+        place_upper,
+        np.argsort(place_rank),
+        np.searchsorted(places["lower"], np.arange(n_sections + 1)),
+        block_upper,
+        block_least,
+        plateaus,
+        heap,
+        1,
+        n_sections,
+    )
+    offset[at_place] = places["offset"]
     return offset
+
+
+def _blocks(upper: Integers, rank: Integers) -> tuple[Integers, Integers]:
+    """Return the last sections of all blocks, and their trees of least ranks.
+
+    Node i of a tree has the children 2i and 2i + 1; its leaves begin at `BLOCK`.
+    """
+    n_blocks = -(-len(rank) // BLOCK)
+    block_upper = np.full(n_blocks * BLOCK, _LARGEST, dtype=np.int64)
+    block_upper[: len(upper)] = upper
+    leaves = np.full(n_blocks * BLOCK, _LARGEST, dtype=np.int64)
+    leaves[: len(rank)] = rank
+    trees = np.full((n_blocks, 2 * BLOCK), _LARGEST, dtype=np.int64)
+    trees[:, BLOCK:] = leaves.reshape(n_blocks, BLOCK)
+    width = BLOCK
+    while width > 1:
+        children = trees[:, width : 2 * width]
+        width //= 2
+        trees[:, width : 2 * width] = np.minimum(children[:, ::2], children[:, 1::2])
+    return block_upper, trees.reshape(-1)
 
 
 @functools.cache
@@ -73,44 +126,48 @@ def load() -> None:
     lowest_first(two_bodies(), np.arange(2))
 
 
-@compiled
-def _push(height: Integers, start: Integers, n: int, h: int, s: int) -> int:
-    """Add a plateau to the heap of (height, first section); return the new length."""
+@subroutine
+def _push(heap: Records, n: int, height: int, start: int) -> int:
+    """Add a plateau to the heap; return the new length."""
     i = n
     while i > 0:
-        parent = (i - 1) >> 1
-        if height[parent] < h or (height[parent] == h and start[parent] <= s):
+        parent = heap[(i - 1) >> 1]
+        if _is_sorted(parent, height, start):
             break
-        height[i], start[i] = height[parent], start[parent]
-        i = parent
-    height[i], start[i] = h, s
+        heap[i] = parent
+        i = (i - 1) >> 1
+    heap[i]["height"], heap[i]["start"] = height, start
     return n + 1
 
 
-@compiled
-def _pop(height: Integers, start: Integers, n: int) -> int:
+@subroutine
+def _pop(heap: Records, n: int) -> int:
     """Remove the first of the heap; return the new length."""
     n -= 1
-    h, s = height[n], start[n]
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
+    height, start = heap[n]["height"], heap[n]["start"]
+    i, child = 0, 1
+    while child < n:
+        if child + 1 < n:
+            right = heap[child + 1]
+            if _is_sorted(right, heap[child]["height"], heap[child]["start"]):
+                child += 1
+        if not _is_sorted(heap[child], height, start):
             break
-        if child + 1 < n and (
-            height[child + 1] < height[child]
-            or (height[child + 1] == height[child] and start[child + 1] < start[child])
-        ):
-            child += 1
-        if height[child] > h or (height[child] == h and start[child] >= s):
-            break
-        height[i], start[i] = height[child], start[child]
-        i = child
-    height[i], start[i] = h, s
+        heap[i] = heap[child]
+        i, child = child, 2 * child + 1
+    heap[i]["height"], heap[i]["start"] = height, start
     return n
 
 
-@compiled
+@subroutine
+def _is_sorted(entry: Records, height: int, start: int) -> bool:
+    """Say whether an entry of the heap may stand above a plateau."""
+    if entry["height"] != height:
+        return bool(entry["height"] < height)
+    return bool(entry["start"] <= start)
+
+
+@subroutine
 def _least_rank(
     first: int,
     last: int,
@@ -121,7 +178,7 @@ def _least_rank(
     block_least: Integers,
 ) -> int:
     """Return the least rank at places [first, last) that ends by section `stop`."""
-    least = _NONE
+    least = _LARGEST
     place = first
     while place < last:
         if place % BLOCK or place + BLOCK > last:
@@ -153,51 +210,26 @@ def _least_rank(
 
 @compiled
 def _place(
-    at_place: Integers,
+    places: Records,
+    place_rank: Integers,
+    place_upper: Integers,
+    place_of_rank: Integers,
     first_place: Integers,
-    by_upper: Integers,
-    rank: Integers,
-    lower: Integers,
-    upper: Integers,
-    size: Integers,
-    alignment: Integers,
+    block_upper: Integers,
+    block_least: Integers,
+    plateaus: Records,
+    heap: Records,
+    n_heap: int,
     n_sections: int,
-    offset: Integers,
 ) -> None:
-    n = size.size
-    place_rank = rank[at_place]
-    place_upper = upper[at_place]
-    place_of_rank = np.empty(n, np.int64)
-    n_blocks = (n + BLOCK - 1) // BLOCK
-    block_upper = np.full(n_blocks * BLOCK, _NONE, np.int64)
-    block_least = np.full(2 * n_blocks * BLOCK, _NONE, np.int64)
-    leaf = np.empty(n, np.int64)
-    for k in range(n):
-        place = by_upper[k]
-        place_of_rank[place_rank[place]] = place
-        block_upper[k] = place_upper[place]
-        leaf[place] = BLOCK + k % BLOCK
-        block_least[k // BLOCK * 2 * BLOCK + leaf[place]] = place_rank[place]
-    for tree in range(0, 2 * n_blocks * BLOCK, 2 * BLOCK):
-        for node in range(BLOCK - 1, 0, -1):
-            block_least[tree + node] = min(
-                block_least[tree + 2 * node], block_least[tree + 2 * node + 1]
-            )
-    # Plateaus, named by their first section; a height of -1 says there is none.
-    plateau = np.full(n_sections + 1, -1, np.int64)
-    stop_of = np.zeros(n_sections + 1, np.int64)
-    before = np.zeros(n_sections + 1, np.int64)
-    heap_height = np.empty(4 * n + 16, np.int64)
-    heap_start = np.empty(4 * n + 16, np.int64)
-    plateau[0], stop_of[0], before[0] = 0, n_sections, -1
-    n_heap = _push(heap_height, heap_start, 0, 0, 0)
-    unplaced = n
+    unplaced = places.size
     while unplaced:
-        h, x = heap_height[0], heap_start[0]
-        n_heap = _pop(heap_height, heap_start, n_heap)
-        if plateau[x] != h:
+        height, x = heap[0]["height"], heap[0]["start"]
+        n_heap = _pop(heap, n_heap)
+        plateau = plateaus[x]
+        if plateau["height"] != height:
             continue
-        y = stop_of[x]
+        y = plateau["stop"]
         least = _least_rank(
             first_place[x],
             first_place[y],
@@ -207,59 +239,74 @@ def _place(
             block_upper,
             block_least,
         )
-        if least == _NONE:
-            left = before[x]
-            left_height = plateau[left] if left >= 0 else np.int64(-1)
-            right_height = plateau[y] if y < n_sections else np.int64(-1)
-            if right_height < 0 or 0 <= left_height <= right_height:
-                plateau[x] = -1
-                x, h = left, left_height
-                stop_of[x] = y
-            if right_height >= 0 and (left_height < 0 or right_height <= left_height):
-                h = right_height
-                plateau[x], plateau[y] = h, -1
-                stop_of[x] = stop_of[y]
-            if stop_of[x] < n_sections:
-                before[stop_of[x]] = x
-            n_heap = _push(heap_height, heap_start, n_heap, h, x)
+        if least == _LARGEST:
+            x = _rise(plateaus, x, n_sections)
+            n_heap = _push(heap, n_heap, plateaus[x]["height"], x)
             continue
-        place = place_of_rank[least]
-        b = at_place[place]
         unplaced -= 1
-        place_rank[place] = _NONE
-        tree = 2 * (place // BLOCK * BLOCK)
-        node = leaf[place]
-        block_least[tree + node] = _NONE
+        index = place_of_rank[least]
+        place_rank[index] = _LARGEST
+        place = places[index]
+        tree = 2 * (index // BLOCK * BLOCK)
+        node = place["leaf"]
+        block_least[tree + node] = _LARGEST
         node >>= 1
         while node >= 1:
             block_least[tree + node] = min(
                 block_least[tree + 2 * node], block_least[tree + 2 * node + 1]
             )
             node >>= 1
-        offset[b] = (h + alignment[b] - 1) // alignment[b] * alignment[b]
-        top = offset[b] + size[b]
-        s, e = lower[b], upper[b]
+        step = place["alignment"]
+        place["offset"] = (height + step - 1) // step * step
+        top = place["offset"] + place["size"]
+        s, e = place["lower"], place["upper"]
         if e < y:  # what is left of the plateau behind the rectangle
-            plateau[e], stop_of[e], before[e] = h, y, s
-            n_heap = _push(heap_height, heap_start, n_heap, h, e)
-            if y < n_sections:
-                before[y] = e
+            _set(plateaus, e, height, y, s, n_sections)
+            n_heap = _push(heap, n_heap, height, e)
+        before = plateau["before"]
         if s > x:  # and before it
-            stop_of[x], before[s] = s, x
-            n_heap = _push(heap_height, heap_start, n_heap, h, x)
-        plateau[s], stop_of[s] = top, e
-        if e < n_sections:
-            before[e] = s
-            if plateau[e] == top:
-                plateau[e] = -1
-                stop_of[s] = stop_of[e]
-                if stop_of[s] < n_sections:
-                    before[stop_of[s]] = s
-        left = before[s]
-        if left >= 0 and plateau[left] == top:
-            plateau[s] = -1
-            stop_of[left] = stop_of[s]
-            if stop_of[left] < n_sections:
-                before[stop_of[left]] = left
-            s = left
-        n_heap = _push(heap_height, heap_start, n_heap, top, s)
+            plateau["stop"] = s
+            before = x
+            n_heap = _push(heap, n_heap, height, x)
+        if e < n_sections and plateaus[e]["height"] == top:
+            plateaus[e]["height"] = _NONE
+            e = plateaus[e]["stop"]
+        if before >= 0 and plateaus[before]["height"] == top:
+            plateaus[s]["height"] = _NONE
+            s = before
+            before = plateaus[s]["before"]
+        _set(plateaus, s, top, e, before, n_sections)
+        n_heap = _push(heap, n_heap, top, s)
+
+
+@subroutine
+def _set(
+    plateaus: Records, start: int, height: int, stop: int, before: int, n_sections: int
+) -> None:
+    """Make sections [start, stop) a plateau, which is next to the one at `before`."""
+    plateau = plateaus[start]
+    plateau["height"], plateau["stop"], plateau["before"] = height, stop, before
+    if stop < n_sections:
+        plateaus[stop]["before"] = start
+
+
+@subroutine
+def _rise(plateaus: Records, start: int, n_sections: int) -> int:
+    """Raise a plateau to its lower neighbour; return the first section of both.
+
+    Of neighbours that are equally high it joins both.
+    """
+    plateau = plateaus[start]
+    before, stop = plateau["before"], plateau["stop"]
+    left = plateaus[before]["height"] if before >= 0 else _LARGEST_HEIGHT
+    right = plateaus[stop]["height"] if stop < n_sections else _LARGEST_HEIGHT
+    height = min(left, right)
+    if right == height:
+        plateaus[stop]["height"] = _NONE
+        stop = plateaus[stop]["stop"]
+    if left == height:
+        plateau["height"] = _NONE
+        start = before
+        before = plateaus[start]["before"]
+    _set(plateaus, start, height, stop, before, n_sections)
+    return start

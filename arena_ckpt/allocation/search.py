@@ -19,7 +19,7 @@ And what prunes most of the tree, of our own:
    its unplaced neighbours, at once.
 6. Per section the bound of the one-machine problem with release dates: for every floor
    f, f + the bytes of the unplaced bodies with a floor of at least f must fit. No body
-   may then be placed higher than the fullest section allows.
+   may then be placed higher than the fullest section allows. (In `pruning`.)
 7. Twins (same sections, same alignment) are interchangeable: of equal ones the one of
    least rank goes first; of two that lie on each other the lower has the lower rank.
 
@@ -30,140 +30,43 @@ whose sorted (offset, rank) sequence comes first breaks none of them.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
-from arena_ckpt.allocation.bodies import Bodies, two_bodies
-from arena_ckpt.kernels.jit import Integers, compiled
+from arena_ckpt.allocation.bodies import two_bodies
+from arena_ckpt.allocation.instance import Instance, Records, make_instance
+from arena_ckpt.allocation.pruning import SLOT, bound
+from arena_ckpt.kernels.jit import Integers, compiled, subroutine
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 
-_DEPTH, _RESULT, _TRAIL, _PLACED, _NODES = range(5)
+_DEPTH, _RESULT, _TRAIL, _NODES = range(4)
 _ENTER, _SUCCESS, _FAIL = range(3)
 _FAR = 2**62
+_PLACED = -1
+"""In place of a former floor on the trail: the body was placed."""
 
-
-class Instance(NamedTuple):
-    """Flat bodies and who is beside whom, for the compiled search.
-
-    `first_run[b]` to ``first_run[b + 1]`` are the runs of sections of body b;
-    `neighbour` and `twin` are adjacency lists of the same form.
-    """
-
-    size: Integers
-    alignment: Integers
-    fixed_offset: Integers
-    first_run: Integers
-    run_lower: Integers
-    run_upper: Integers
-    hull_lower: Integers
-    hull_upper: Integers
-    first_neighbour: Integers
-    neighbour: Integers
-    first_twin: Integers
-    twin: Integers
-    n_sections: int
-
-
-class _State(NamedTuple):
-    """All that a paused search needs to go on."""
-
-    scalars: Integers
-    floor: Integers
-    is_placed: Integers
-    n_unplaced_beside: Integers
-    crossing: Integers
-    # A frame is a choice of the next body, or a list of parts to solve in turn.
-    is_split: Integers
-    list_start: Integers
-    list_length: Integers
-    next_child: Integers
-    trail_mark: Integers
-    placed_mark: Integers
-    chosen: Integers
-    part_lower: Integers
-    part_upper: Integers
-    path_offset: Integers
-    path_rank: Integers
-    offset_limit: Integers
-    listed: Integers
-    listed_rank: Integers
-    trail_body: Integers
-    trail_floor: Integers
-    placed: Integers
-    section_sum: Integers
-    by_release: Integers
-    release: Integers
-
-
-_FRAME_FIELDS = (
-    "is_split",
-    "list_start",
-    "list_length",
-    "next_child",
-    "trail_mark",
-    "placed_mark",
-    "chosen",
-    "part_lower",
-    "part_upper",
-    "path_offset",
-    "path_rank",
-    "offset_limit",
+_FRAME = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            # A frame is a choice of the next body, or a list of parts to solve in turn.
+            "is_split",
+            "list_start",
+            "list_length",
+            "next_child",
+            "chosen",
+            "trail_mark",
+            "part_lower",
+            "part_upper",
+            "path_offset",
+            "path_rank",
+            "offset_limit",
+        )
+    ],
+    align=True,
 )
-
-
-def make_instance(bodies: Bodies) -> Instance:
-    """Lay out flat bodies for the search; needs memory for every pair of neighbours."""
-    assert bodies.are_flat
-    n = len(bodies)
-    owner = bodies.piece_owner()
-    beside = np.zeros((n, n), dtype=bool)
-    if (np.diff(bodies.first_piece) == 1).all():
-        lower, upper = bodies.section_lower, bodies.section_upper
-        beside = (lower[:, None] < upper) & (lower < upper[:, None])
-    else:
-        for low, high, body in zip(
-            bodies.section_lower, bodies.section_upper, owner, strict=True
-        ):
-            meets = (bodies.section_lower < high) & (low < bodies.section_upper)
-            beside[body, owner[meets]] = True
-    np.fill_diagonal(beside, False)
-    runs: dict[tuple[int, ...], list[int]] = {}
-    hull_lower, hull_upper = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    for b in range(n):
-        pieces = slice(bodies.first_piece[b], bodies.first_piece[b + 1])
-        low, high = bodies.section_lower[pieces], bodies.section_upper[pieces]
-        if len(low):
-            hull_lower[b], hull_upper[b] = low[0], high[-1]
-        if bodies.fixed_offset[b] < 0:
-            key = (int(bodies.alignment[b]), *low.tolist(), *high.tolist())
-            runs.setdefault(key, []).append(b)
-    is_twin = np.zeros((n, n), dtype=bool)
-    for alike in runs.values():
-        is_twin[np.ix_(alike, alike)] = True
-    np.fill_diagonal(is_twin, False)
-    return Instance(
-        bodies.extent,
-        bodies.alignment,
-        bodies.fixed_offset,
-        bodies.first_piece,
-        bodies.section_lower,
-        bodies.section_upper,
-        hull_lower,
-        hull_upper,
-        *_adjacency(beside),
-        *_adjacency(is_twin),
-        bodies.n_sections,
-    )
-
-
-def _adjacency(
-    matrix: np.ndarray[tuple[int, int], np.dtype[np.bool_]],
-) -> tuple[Integers, Integers]:
-    first = np.zeros(len(matrix) + 1, dtype=np.int64)
-    np.cumsum(matrix.sum(axis=1), out=first[1:])
-    return first, np.nonzero(matrix)[1].astype(np.int64)
+_TRAILED = np.dtype([("body", np.int64), ("floor", np.int64)], align=True)
 
 
 class Search:
@@ -182,28 +85,61 @@ class Search:
     """
 
     def __init__(self, instance: Instance, rank: Integers, capacity_bytes: int) -> None:
-        self._instance = instance
-        self._rank = rank
+        n, n_sections = len(instance.bodies), instance.n_sections
         self.capacity_bytes = capacity_bytes
-        self._state = _new_state(instance, rank)
+        self._instance = instance
+        self._bodies = bodies = instance.bodies.copy()
+        bodies["rank"] = rank
+        self._scalars = np.zeros(4, dtype=np.int64)
+        self._frames = frames = np.zeros(2 * n + 4, dtype=_FRAME)
+        # The root is a split of all bodies into parts.
+        frames["is_split"][0] = 1
+        frames["list_length"][0] = n
+        frames["part_upper"][0] = n_sections
+        self._listed = listed = np.empty(n * (n + 5) + 16, dtype=SLOT)
+        listed["body"][:n] = np.lexsort((rank, bodies["floor"]))
+        listed["floor"][:n] = bodies["floor"][listed["body"][:n]]
+        self._lifted = np.empty(n, dtype=SLOT)
+        self._trail = np.empty(len(instance.neighbours) + n + 1, dtype=_TRAILED)
+        # Per boundary the unplaced bodies that cross it.
+        change = np.zeros(n_sections + 2, dtype=np.int64)
+        lower, upper = bodies["hull_lower"], bodies["hull_upper"]
+        np.add.at(change, lower + 1, 1)
+        np.subtract.at(change, np.maximum(upper, lower + 1), 1)
+        self._crossing = np.cumsum(change)
+        self._unplaced_bytes = np.zeros(n_sections, dtype=np.int64)
+        for body in bodies:
+            for run in instance.runs[body["run_start"] : body["run_stop"]]:
+                self._unplaced_bytes[run["lower"] : run["upper"]] += body["size"]
+        self._section_bytes = np.empty(n_sections, dtype=np.int64)
 
     @property
     def nodes(self) -> int:
         """Nodes looked at so far."""
-        return int(self._state.scalars[_NODES])
+        return int(self._scalars[_NODES])
 
     @property
     def offset(self) -> Integers:
         """The offsets found, after `run` returned `FITS`."""
-        return self._state.floor.copy()
+        offset: Integers = self._bodies["floor"].copy()
+        return offset
 
     def run(self, n_nodes: int) -> int:
         """Go on for some nodes; return `FITS`, `NOTHING_FITS` or `PAUSED`."""
         return int(
             _run(
-                self._instance,
-                self._state,
-                self._rank,
+                self._bodies,
+                self._instance.runs,
+                self._instance.neighbours,
+                self._instance.twins,
+                self._scalars,
+                self._frames,
+                self._listed,
+                self._lifted,
+                self._trail,
+                self._crossing,
+                self._unplaced_bytes,
+                self._section_bytes,
                 self.capacity_bytes,
                 self.nodes + n_nodes,
             )
@@ -216,191 +152,196 @@ def load() -> None:
     Search(make_instance(two_bodies()), np.arange(2), 2).run(1)
 
 
-def _new_state(instance: Instance, rank: Integers) -> _State:
-    n = len(instance.size)
-    crossing = np.zeros(instance.n_sections + 2, dtype=np.int64)
-    np.add.at(crossing, instance.hull_lower + 1, 1)
-    np.subtract.at(
-        crossing, np.maximum(instance.hull_upper, instance.hull_lower + 1), 1
-    )
-    frames = np.zeros((len(_FRAME_FIELDS), 2 * n + 4), dtype=np.int64)
-    listed = np.empty((2, n * (n + 5) + 16), dtype=np.int64)
-    order = np.argsort(rank)
-    listed[:, :n] = order, rank[order]
-    n_trail = len(instance.neighbour) + 1
-    state = _State(
-        scalars=np.zeros(5, dtype=np.int64),
-        floor=np.maximum(instance.fixed_offset, 0),
-        is_placed=np.zeros(n, dtype=np.int64),
-        n_unplaced_beside=np.diff(instance.first_neighbour),
-        crossing=np.cumsum(crossing),
-        **dict(zip(_FRAME_FIELDS, frames, strict=True)),
-        listed=listed[0],
-        listed_rank=listed[1],
-        trail_body=np.empty(n_trail, dtype=np.int64),
-        trail_floor=np.empty(n_trail, dtype=np.int64),
-        placed=np.empty(n, dtype=np.int64),
-        section_sum=np.empty(instance.n_sections, dtype=np.int64),
-        by_release=np.empty(n, dtype=np.int64),
-        release=np.empty(n, dtype=np.int64),
-    )
-    # The root is a split of all bodies into parts.
-    state.is_split[0] = 1
-    state.list_length[0] = n
-    state.part_upper[0] = instance.n_sections
-    return state
-
-
-@compiled
-def _undo(instance: Instance, state: _State, frame: int) -> None:
-    """Take back what was placed since `frame` chose its present child."""
-    trail = state.scalars[_TRAIL]
-    while trail > state.trail_mark[frame]:
-        trail -= 1
-        state.floor[state.trail_body[trail]] = state.trail_floor[trail]
-    state.scalars[_TRAIL] = trail
-    n_placed = state.scalars[_PLACED]
-    while n_placed > state.placed_mark[frame]:
-        n_placed -= 1
-        body = state.placed[n_placed]
-        state.is_placed[body] = 0
-        for s in range(instance.hull_lower[body] + 1, instance.hull_upper[body]):
-            state.crossing[s] += 1
-        first = instance.first_neighbour[body]
-        for k in range(first, instance.first_neighbour[body + 1]):
-            state.n_unplaced_beside[instance.neighbour[k]] += 1
-    state.scalars[_PLACED] = n_placed
-
-
-@compiled
-def _put(instance: Instance, state: _State, body: int, capacity: int) -> int:
-    """Place `body` on its floor.
+@subroutine
+def _put(
+    bodies: Records,
+    runs: Records,
+    neighbours: Integers,
+    trail: Records,
+    crossing: Integers,
+    unplaced_bytes: Integers,
+    scalars: Integers,
+    placed: int,
+    capacity: int,
+) -> int:
+    """Place a body on its floor.
 
     Returns 0 where a neighbour then does not fit, 2 where independent parts came to
     be, else 1.
     """
-    top = state.floor[body] + instance.size[body]
-    state.is_placed[body] = 1
-    state.placed[state.scalars[_PLACED]] = body
-    state.scalars[_PLACED] += 1
-    trail = state.scalars[_TRAIL]
+    body = bodies[placed]
+    top = body["floor"] + body["size"]
+    n_trail = scalars[_TRAIL]
+    trail[n_trail]["body"], trail[n_trail]["floor"] = placed, _PLACED
+    n_trail += 1
     result = 1
-    first = instance.first_neighbour[body]
-    for k in range(first, instance.first_neighbour[body + 1]):
-        other = instance.neighbour[k]
-        state.n_unplaced_beside[other] -= 1
-        if state.floor[other] < top and not state.is_placed[other]:
-            state.trail_body[trail] = other
-            state.trail_floor[trail] = state.floor[other]
-            trail += 1
+    for k in range(body["neighbour_start"], body["neighbour_stop"]):
+        other = bodies[neighbours[k]]
+        if other["floor"] < top and not other["is_placed"]:
+            trail[n_trail]["body"] = neighbours[k]
+            trail[n_trail]["floor"] = other["floor"]
+            n_trail += 1
             floor = top
-            step = instance.alignment[other]
+            step = other["alignment"]
             if step > 1:
                 floor = (top + step - 1) // step * step
-            state.floor[other] = floor
-            if floor + instance.size[other] > capacity:
+            other["floor"] = floor
+            if floor + other["size"] > capacity or 0 <= other["fixed_offset"] < floor:
                 result = 0
-            elif 0 <= instance.fixed_offset[other] < floor:
-                result = 0
-    state.scalars[_TRAIL] = trail
-    for s in range(instance.hull_lower[body] + 1, instance.hull_upper[body]):
-        state.crossing[s] -= 1
-        if state.crossing[s] == 0 and result == 1:
-            result = 2
+    scalars[_TRAIL] = n_trail
+    _toggle(bodies, runs, crossing, unplaced_bytes, placed)
+    if result == 1:
+        for s in range(body["hull_lower"] + 1, body["hull_upper"]):
+            if crossing[s] == 0:
+                return 2
     return result
 
 
-@compiled
-def _is_mirrored(instance: Instance, state: _State, rank: Integers, body: int) -> bool:
-    """Say whether swapping `body` with a twin gives a layout that is tried anyway."""
-    for k in range(instance.first_twin[body], instance.first_twin[body + 1]):
-        twin = instance.twin[k]
-        if not state.is_placed[twin]:
-            if instance.size[twin] == instance.size[body] and rank[twin] < rank[body]:
+@subroutine
+def _toggle(
+    bodies: Records,
+    runs: Records,
+    crossing: Integers,
+    unplaced_bytes: Integers,
+    toggled: int,
+) -> None:
+    """Take a body away from the unplaced ones, or give it back if it is placed."""
+    body = bodies[toggled]
+    sign = 1 - 2 * body["is_placed"]
+    body["is_placed"] += sign
+    size = sign * body["size"]
+    for run in range(body["run_start"], body["run_stop"]):
+        for s in range(runs[run]["lower"], runs[run]["upper"]):
+            unplaced_bytes[s] -= size
+    for s in range(body["hull_lower"] + 1, body["hull_upper"]):
+        crossing[s] -= sign
+
+
+@subroutine
+def _undo(
+    bodies: Records,
+    runs: Records,
+    trail: Records,
+    crossing: Integers,
+    unplaced_bytes: Integers,
+    scalars: Integers,
+    mark: int,
+) -> None:
+    """Take back what was placed since the trail was as long as `mark`."""
+    for k in range(scalars[_TRAIL] - 1, mark - 1, -1):
+        body, floor = trail[k]["body"], trail[k]["floor"]
+        if floor == _PLACED:
+            _toggle(bodies, runs, crossing, unplaced_bytes, body)
+        else:
+            bodies[body]["floor"] = floor
+    scalars[_TRAIL] = mark
+
+
+@subroutine
+def _stands_alone(bodies: Records, neighbours: Integers, alone: int) -> bool:
+    """Say whether all the neighbours of a body are placed."""
+    body = bodies[alone]
+    for k in range(body["neighbour_start"], body["neighbour_stop"]):
+        if not bodies[neighbours[k]]["is_placed"]:
+            return False
+    return True
+
+
+@subroutine
+def _is_mirrored(bodies: Records, twins: Integers, chosen: int) -> bool:
+    """Say whether swapping a body with a twin gives a layout that is tried anyway."""
+    body = bodies[chosen]
+    for k in range(body["twin_start"], body["twin_stop"]):
+        twin = bodies[twins[k]]
+        if not twin["is_placed"]:
+            if twin["size"] == body["size"] and twin["rank"] < body["rank"]:
                 return True
         elif (
-            rank[body] < rank[twin]
-            and state.floor[twin] + instance.size[twin] == state.floor[body]
-            and instance.size[body] % instance.alignment[body] == 0
+            body["rank"] < twin["rank"]
+            and twin["floor"] + twin["size"] == body["floor"]
+            and body["size"] % body["alignment"] == 0
         ):
             return True
     return False
 
 
-@compiled
-def _bound(instance: Instance, state: _State, capacity: int, frame: int) -> bool:
-    """Sort the list of a new frame and say whether all in it may still fit."""
-    start, n = state.list_start[frame], state.list_length[frame]
-    offset, rank = state.path_offset[frame], state.path_rank[frame]
-    listed, listed_rank = state.listed, state.listed_rank
-    for i in range(start + 1, start + n):
-        body, its_rank = listed[i], listed_rank[i]
-        floor = state.floor[body]
-        k = i - 1
-        while k >= start:
-            before = state.floor[listed[k]]
-            if before < floor or (before == floor and listed_rank[k] < its_rank):
-                break
-            listed[k + 1], listed_rank[k + 1] = listed[k], listed_rank[k]
+@subroutine
+def _list_unplaced(
+    bodies: Records, listed: Records, lifted: Records, start: int, stop: int
+) -> int:
+    """List who is unplaced of the list [start, stop) behind it; return how many.
+
+    The lists ascend by (floor, rank). Of the longer one the floors of some rose; these
+    are sorted apart and merged with the others.
+    """
+    n = n_lifted = 0
+    for i in range(start, stop):
+        slot = listed[i]
+        body = bodies[slot["body"]]
+        if body["is_placed"]:
+            continue
+        floor = body["floor"]
+        if floor == slot["floor"]:
+            listed[stop + n] = slot
+            n += 1
+            continue
+        k = n_lifted
+        while k > 0 and _is_before(bodies, floor, body["rank"], lifted[k - 1]):
+            lifted[k] = lifted[k - 1]
             k -= 1
-        listed[k + 1], listed_rank[k + 1] = body, its_rank
-    limit = _FAR
-    for i in range(n):
-        body = listed[start + i]
-        release = state.floor[body]
-        limit = min(limit, release + instance.size[body])
-        if release < offset or (release == offset and listed_rank[start + i] < rank):
-            # Passed over: it can only lie on a neighbour that is yet to be placed.
-            if instance.fixed_offset[body] >= 0:
-                return False
-            release = _FAR
-            first = instance.first_neighbour[body]
-            for k in range(first, instance.first_neighbour[body + 1]):
-                other = instance.neighbour[k]
-                if not state.is_placed[other]:
-                    end = max(state.floor[other], offset) + instance.size[other]
-                    release = min(release, end)
-            if release + instance.size[body] > capacity:
-                return False
-        k = i - 1
-        while k >= 0 and state.release[k] > release:
-            state.release[k + 1] = state.release[k]
-            state.by_release[k + 1] = state.by_release[k]
-            k -= 1
-        state.release[k + 1] = release
-        state.by_release[k + 1] = body
-    section_sum = state.section_sum
-    for s in range(state.part_lower[frame], state.part_upper[frame]):
-        section_sum[s] = 0
-    fullest = 0
-    for i in range(n - 1, -1, -1):
-        body = state.by_release[i]
-        size = instance.size[body]
-        most = 0
-        for run in range(instance.first_run[body], instance.first_run[body + 1]):
-            for s in range(instance.run_lower[run], instance.run_upper[run]):
-                section_sum[s] += size
-                most = max(most, section_sum[s])
-        if state.release[i] + most > capacity:
-            return False
-        fullest = max(fullest, most)
-    state.offset_limit[frame] = min(limit, capacity - fullest + 1)
-    return True
+        lifted[k] = slot
+        lifted[k]["floor"] = floor
+        n_lifted += 1
+    low, high = n - 1, n_lifted - 1
+    end = stop + n + n_lifted - 1
+    while high >= 0:
+        slot = lifted[high]
+        rank = bodies[slot["body"]]["rank"]
+        if low >= 0 and _is_before(bodies, slot["floor"], rank, listed[stop + low]):
+            listed[end] = listed[stop + low]
+            low -= 1
+        else:
+            listed[end] = slot
+            high -= 1
+        end -= 1
+    return n + n_lifted
+
+
+@subroutine
+def _is_before(bodies: Records, floor: int, rank: int, slot: Records) -> bool:
+    """Say whether (floor, rank) comes before a listed body."""
+    if floor != slot["floor"]:
+        return bool(floor < slot["floor"])
+    return bool(rank < bodies[slot["body"]]["rank"])
 
 
 @compiled
 def _run(
-    instance: Instance, state: _State, rank: Integers, capacity: int, n_nodes: int
+    bodies: Records,
+    runs: Records,
+    neighbours: Integers,
+    twins: Integers,
+    scalars: Integers,
+    frames: Records,
+    listed: Records,
+    lifted: Records,
+    trail: Records,
+    crossing: Integers,
+    unplaced_bytes: Integers,
+    section_bytes: Integers,
+    capacity: int,
+    n_nodes: int,
 ) -> int:
-    scalars = state.scalars
     depth, result, nodes = scalars[_DEPTH], scalars[_RESULT], scalars[_NODES]
     outcome = PAUSED
     while nodes < n_nodes:
-        start, length = state.list_start[depth], state.list_length[depth]
-        is_split = state.is_split[depth]
-        if is_split:
-            s, last = state.next_child[depth], state.part_upper[depth]
-            if result == _FAIL or s >= last:
+        frame, new = frames[depth], frames[depth + 1]
+        start = frame["list_start"]
+        stop = start + frame["list_length"]
+        lower, upper = frame["part_lower"], frame["part_upper"]
+        if frame["is_split"]:
+            lower = frame["next_child"]
+            if result == _FAIL or lower >= upper:
                 if depth == 0:
                     outcome = NOTHING_FITS if result == _FAIL else FITS
                     break
@@ -408,82 +349,104 @@ def _run(
                     result = _SUCCESS
                 depth -= 1
                 continue
-            e = s + 1
-            while e < last and state.crossing[e] > 0:
-                e += 1
-            state.next_child[depth] = e
+            upper = lower + 1
+            while upper < frame["part_upper"] and crossing[upper] > 0:
+                upper += 1
+            frame["next_child"] = upper
+            n = 0
+            for i in range(start, stop):
+                body = bodies[listed[i]["body"]]
+                if lower <= body["hull_lower"] and body["hull_upper"] <= upper:
+                    listed[stop + n] = listed[i]
+                    n += 1
+            put = 1
+            offset = rank = -1
         else:
             if result == _SUCCESS:
                 depth -= 1
                 continue
-            body = state.chosen[depth]
-            if body >= 0:
-                _undo(instance, state, depth)
-                state.chosen[depth] = -1
-                if state.n_unplaced_beside[body] == 0:
-                    state.next_child[depth] = length
-            child = start + state.next_child[depth]
-            offset = _FAR
-            if state.next_child[depth] < length:
-                body = state.listed[child]
-                offset = state.floor[body]
-            if offset >= state.offset_limit[depth]:
+            if frame["chosen"] >= 0:
+                _undo(
+                    bodies,
+                    runs,
+                    trail,
+                    crossing,
+                    unplaced_bytes,
+                    scalars,
+                    frame["trail_mark"],
+                )
+                if _stands_alone(bodies, neighbours, frame["chosen"]):
+                    frame["next_child"] = stop
+                frame["chosen"] = -1
+            child = frame["next_child"]
+            offset = listed[child]["floor"] if child < stop else _FAR
+            if offset >= frame["offset_limit"]:
                 depth -= 1
                 result = _FAIL
                 continue
-            state.next_child[depth] += 1
+            frame["next_child"] = child + 1
+            chosen = listed[child]["body"]
+            rank = bodies[chosen]["rank"]
             if (
-                offset < state.path_offset[depth]
-                or (
-                    offset == state.path_offset[depth]
-                    and state.listed_rank[child] < state.path_rank[depth]
-                )
-                or _is_mirrored(instance, state, rank, body)
+                offset < frame["path_offset"]
+                or (offset == frame["path_offset"] and rank < frame["path_rank"])
+                or _is_mirrored(bodies, twins, chosen)
             ):
                 continue
-            state.chosen[depth] = body
-            state.trail_mark[depth] = scalars[_TRAIL]
-            state.placed_mark[depth] = scalars[_PLACED]
+            frame["chosen"] = chosen
+            frame["trail_mark"] = scalars[_TRAIL]
             nodes += 1
-            put = _put(instance, state, body, capacity)
+            put = _put(
+                bodies,
+                runs,
+                neighbours,
+                trail,
+                crossing,
+                unplaced_bytes,
+                scalars,
+                chosen,
+                capacity,
+            )
             if put == 0:
                 result = _FAIL
                 continue
-            s, e = state.part_lower[depth], state.part_upper[depth]
-        # The list of the new frame: who is unplaced in its sections.
-        new = depth + 1
-        new_start = start + length
-        n = 0
-        for i in range(start, start + length):
-            other = state.listed[i]
-            if state.is_placed[other] or (
-                is_split
-                and (instance.hull_lower[other] < s or instance.hull_upper[other] > e)
-            ):
-                continue
-            state.listed[new_start + n] = other
-            state.listed_rank[new_start + n] = state.listed_rank[i]
-            n += 1
+            n = _list_unplaced(bodies, listed, lifted, start, stop)
         if n == 0:
-            if not is_split:
+            if not frame["is_split"]:
                 depth -= 1
             result = _SUCCESS
             continue
-        state.list_start[new], state.list_length[new] = new_start, n
-        state.part_lower[new], state.part_upper[new] = s, e
-        state.chosen[new] = -1
+        new["list_start"], new["list_length"] = stop, n
+        new["part_lower"], new["part_upper"] = lower, upper
+        new["path_offset"], new["path_rank"] = offset, rank
+        new["chosen"] = -1
         result = _ENTER
-        if not is_split and put == 2:
-            state.is_split[new] = 1
-            state.next_child[new] = s
-            depth = new
+        if put == 2:
+            new["is_split"] = 1
+            new["next_child"] = lower
+            depth += 1
             continue
-        state.is_split[new] = 0
-        state.next_child[new] = 0
-        state.path_offset[new] = -1 if is_split else offset
-        state.path_rank[new] = -1 if is_split else state.listed_rank[child]
-        if _bound(instance, state, capacity, new):
-            depth = new
+        new["is_split"] = 0
+        new["next_child"] = stop
+        limit = bound(
+            bodies,
+            runs,
+            neighbours,
+            listed,
+            lifted,
+            unplaced_bytes,
+            section_bytes,
+            stop,
+            stop + n,
+            lower,
+            upper,
+            offset,
+            rank,
+            capacity,
+        )
+        new["offset_limit"] = limit
+        if limit > 0:
+            depth += 1
         else:
             result = _FAIL
     scalars[_DEPTH], scalars[_RESULT], scalars[_NODES] = depth, result, nodes

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.integers import IntegerLike, Label
 from arena_ckpt.errors import LayoutError
-from arena_ckpt.kernels.jit import Integers, compiled
+from arena_ckpt.kernels.jit import Integers, compiled, subroutine
 
 LARGEST = 2**63 - 1
 
@@ -308,6 +308,7 @@ def _check_overlaps(layout: _Layout) -> None:
         pieces.low,
         pieces.high,
         pool,
+        np.zeros(1 << len(pieces.owner).bit_length() + 1, dtype=np.uint8),
     )
     if there == comes:
         return
@@ -383,6 +384,7 @@ def _first_conflict(
     low: Integers,
     high: Integers,
     pool: Integers,
+    lives: npt.NDArray[np.uint8],
 ) -> tuple[int, int]:
     """Return the first live piece and the new one that overlap, or (-1, -1).
 
@@ -394,17 +396,15 @@ def _first_conflict(
         Half-open, in steps.
     low, high, pool : int64 array, shape (n,)
         Half-open, in bytes; ascending by pool, then by `low`.
+    lives : uint8 array of zeros
+        A tree: its size is a power of two, at least twice n.
 
     Notes
     -----
     Node i of the tree has the children 2i and 2i + 1, its leaves are the pieces; a node
     is 1 if a piece below it lives.
     """
-    n = len(low)
-    n_leaves = 1
-    while n_leaves < n:
-        n_leaves *= 2
-    lives = np.zeros(2 * n_leaves, dtype=np.uint8)
+    n_leaves = lives.size // 2
     n_ended = 0
     for piece in by_lower:
         while upper[by_upper[n_ended]] <= lower[piece]:
@@ -421,14 +421,14 @@ def _first_conflict(
     return -1, -1
 
 
-@compiled
+@subroutine
 def _add(lives: npt.NDArray[np.uint8], node: int) -> None:
     while node and not lives[node]:
         lives[node] = 1
         node >>= 1
 
 
-@compiled
+@subroutine
 def _remove(lives: npt.NDArray[np.uint8], node: int) -> None:
     lives[node] = 0
     while node > 1 and not lives[node ^ 1]:
@@ -436,7 +436,7 @@ def _remove(lives: npt.NDArray[np.uint8], node: int) -> None:
         lives[node] = 0
 
 
-@compiled
+@subroutine
 def _live_before(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     """Return the next live leaf to the left, or 0."""
     while node & 1 == 0 or not lives[node - 1]:
@@ -449,7 +449,7 @@ def _live_before(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     return node
 
 
-@compiled
+@subroutine
 def _live_after(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     """Return the next live leaf to the right, or 0."""
     while node & 1 or not lives[node + 1]:

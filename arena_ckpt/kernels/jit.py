@@ -35,6 +35,7 @@ Options, and why:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import struct
 import zlib
@@ -68,19 +69,18 @@ _SLOTS = {
 }
 
 
-def _revision() -> str:
-    """Return a checksum of all kernel sources.
+@functools.cache
+def _revision(folder: Path) -> str:
+    """Return a checksum of all sources in a folder, and of the kernels'.
 
     Numba's disk cache notices an edit in the file of a kernel, not in a helper that
     stands elsewhere; so the names under which it keeps our functions hold this.
     """
     checksum = 0
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")}):
         checksum = zlib.crc32(path.read_bytes(), checksum)
     return f"{checksum:08x}"
 
-
-REVISION = _revision()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,13 +100,26 @@ def routine(function: F) -> F:
 
 
 def compiled(function: F) -> F:
-    """Compile a function for calls from Python: planners' hot loops, not kernels."""
-    return cast(F, _cached(numba.njit, function))
+    """Compile a function for calls from Python: planners' hot loops, not kernels.
+
+    Its arrays may hold records: Numba compiles a few tables sooner than many arrays.
+    """
+    return cast(F, _cached(numba.njit, function, no_cfunc_wrapper=True))
+
+
+def subroutine(function: F) -> F:
+    """Compile a function that only compiled ones call; with them, so without a cache.
+
+    What would let Python and C call it takes as long to compile as many a function.
+    """
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}
+    return cast(F, numba.njit(**options)(function))
 
 
 def _cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
     """Apply a Numba decorator with the disk cache, or without where none can be."""
-    function.__qualname__ = f"{function.__name__}_{REVISION}"
+    revision = _revision(Path(function.__code__.co_filename).parent)
+    function.__qualname__ = f"{function.__name__}_{revision}"
     try:
         return decorator(*signature, cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written

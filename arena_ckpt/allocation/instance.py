@@ -1,0 +1,127 @@
+"""What the search works on: flat bodies as a table, and who is beside whom.
+
+The kernels take few arrays, of records rather than one for each field: every array that
+crosses a call costs Numba a good part of a second to compile, and the fields of a body
+that is looked at lie side by side in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.kernels.jit import Integers
+
+Records = Any
+"""Structured array, shape (n,), or one record of it; NumPy has one type for neither."""
+
+BODY = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "size",
+            "alignment",
+            "fixed_offset",
+            # What the search changes: the lowest offset that the placed bodies allow.
+            "floor",
+            "is_placed",
+            "rank",
+            # Half-open ranges: in `runs`, of sections, in `neighbours` and in `twins`.
+            "run_start",
+            "run_stop",
+            "hull_lower",
+            "hull_upper",
+            "neighbour_start",
+            "neighbour_stop",
+            "twin_start",
+            "twin_stop",
+        )
+    ],
+    align=True,
+)
+RUN = np.dtype([("lower", np.int64), ("upper", np.int64)], align=True)
+
+
+class Instance(NamedTuple):
+    """Flat bodies for the search.
+
+    Attributes
+    ----------
+    bodies : array of BODY, shape (n,)
+        Of nothing placed yet; the ranks are for the search to set.
+    runs : array of RUN
+        The runs of sections of each body.
+    neighbours, twins : int64 array
+        Adjacency lists: bodies that live in a common section; interchangeable ones.
+    n_sections : int
+    """
+
+    bodies: Records
+    runs: Records
+    neighbours: Integers
+    twins: Integers
+    n_sections: int
+
+
+def make_instance(bodies: Bodies) -> Instance:
+    """Lay out flat bodies for the search; needs memory for every pair of neighbours."""
+    assert bodies.are_flat
+    n = len(bodies)
+    table = np.zeros(n, dtype=BODY)
+    table["size"] = bodies.extent
+    table["alignment"] = bodies.alignment
+    table["fixed_offset"] = bodies.fixed_offset
+    table["floor"] = np.maximum(bodies.fixed_offset, 0)
+    has_run = np.diff(bodies.first_piece) > 0
+    first, last = bodies.first_piece[:-1][has_run], bodies.first_piece[1:][has_run] - 1
+    table["hull_lower"][has_run] = bodies.section_lower[first]
+    table["hull_upper"][has_run] = bodies.section_upper[last]
+    table["run_start"] = bodies.first_piece[:-1]
+    table["run_stop"] = bodies.first_piece[1:]
+    runs = np.empty(len(bodies.section_lower), dtype=RUN)
+    runs["lower"], runs["upper"] = bodies.section_lower, bodies.section_upper
+    neighbours = _adjacency(_beside(bodies), table, "neighbour")
+    twins = _adjacency(_alike(bodies), table, "twin")
+    return Instance(table, runs, neighbours, twins, bodies.n_sections)
+
+
+def _beside(bodies: Bodies) -> npt.NDArray[np.bool_]:
+    """Return for every pair whether both live in some section."""
+    n = len(bodies)
+    lower, upper = bodies.section_lower, bodies.section_upper
+    if (np.diff(bodies.first_piece) == 1).all():
+        beside = (lower[:, None] < upper) & (lower < upper[:, None])
+    else:
+        owner = bodies.piece_owner()
+        beside = np.zeros((n, n), dtype=bool)
+        for low, high, body in zip(lower, upper, owner, strict=True):
+            beside[body, owner[(lower < high) & (low < upper)]] = True
+    np.fill_diagonal(beside, False)
+    return beside
+
+
+def _alike(bodies: Bodies) -> npt.NDArray[np.bool_]:
+    """Return for every pair whether they have the same runs, and the same alignment."""
+    n = len(bodies)
+    members: dict[tuple[int, ...], list[int]] = {}
+    for b in np.flatnonzero(bodies.fixed_offset < 0).tolist():
+        pieces = slice(bodies.first_piece[b], bodies.first_piece[b + 1])
+        low, high = bodies.section_lower[pieces], bodies.section_upper[pieces]
+        key = (int(bodies.alignment[b]), *low.tolist(), *high.tolist())
+        members.setdefault(key, []).append(b)
+    alike = np.zeros((n, n), dtype=bool)
+    for twins in members.values():
+        alike[np.ix_(twins, twins)] = True
+    np.fill_diagonal(alike, False)
+    return alike
+
+
+def _adjacency(matrix: npt.NDArray[np.bool_], table: Records, name: str) -> Integers:
+    """Return the lists of all bodies in a row; put into the table where they are."""
+    stop = np.cumsum(matrix.sum(axis=1))
+    table[f"{name}_stop"] = stop
+    table[f"{name}_start"][1:] = stop[:-1]
+    return np.nonzero(matrix)[1].astype(np.int64)

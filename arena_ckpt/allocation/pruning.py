@@ -1,0 +1,138 @@
+"""What tells a node of the search that nothing below it fits: bounds on sections.
+
+A listed body has a *release*, below which it cannot come to lie: its floor, or more if
+it was passed over. For every section and every height f, f + the bytes of the unplaced
+bodies of the section with a release of at least f must fit.
+
+Most nodes fail here, and nearly always at the bottom, where a gap can no longer be
+filled. So the sums start at all unplaced bytes and lose one body after another, from
+the lowest release upwards; and they stop at the highest release that rose since the
+node before, above which nothing got worse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arena_ckpt.allocation.instance import Records
+from arena_ckpt.kernels.jit import Integers, subroutine
+
+SLOT = np.dtype(
+    [
+        ("body", np.int64),
+        ("floor", np.int64),
+        ("release", np.int64),
+        ("support", np.int64),  # of one passed over: the neighbour of least end
+    ],
+    align=True,
+)
+"""A place in a list of bodies."""
+
+_FAR = 2**62
+
+
+@subroutine
+def bound(
+    bodies: Records,
+    runs: Records,
+    neighbours: Integers,
+    listed: Records,
+    passed: Records,
+    unplaced_bytes: Integers,
+    section_bytes: Integers,
+    start: int,
+    stop: int,
+    part_lower: int,
+    part_upper: int,
+    path_offset: int,
+    path_rank: int,
+    capacity: int,
+) -> int:
+    """Return below which offset the next body must be placed; 0 if nothing may fit.
+
+    Sets the releases of the list [start, stop), which ascends by (floor, rank).
+    """
+    limit = _FAR
+    # Above the highest release that rose all is as it was one node before.
+    highest = 0 if path_offset >= 0 else _FAR
+    n_passed = 0
+    for i in range(start, stop):
+        slot = listed[i]
+        body = bodies[slot["body"]]
+        release = floor = slot["floor"]
+        limit = min(limit, floor + body["size"])
+        is_passed = floor < path_offset or (
+            floor == path_offset and body["rank"] < path_rank
+        )
+        if is_passed:
+            # It can only lie on a neighbour that is yet to be placed.
+            if body["fixed_offset"] >= 0:
+                return 0
+            release = _release_beside(bodies, neighbours, body, slot, path_offset)
+            if release + body["size"] > capacity:
+                return 0
+        if slot["release"] < release:
+            highest = max(highest, release)
+        slot["release"] = release
+        if is_passed:
+            k = n_passed
+            while k > 0 and passed[k - 1]["release"] > release:
+                passed[k] = passed[k - 1]
+                k -= 1
+            passed[k] = slot
+            n_passed += 1
+    fullest = 0
+    for s in range(part_lower, part_upper):
+        section_bytes[s] = unplaced_bytes[s]
+        fullest = max(fullest, unplaced_bytes[s])
+    # Those passed over are the first of the list; from here on they stand in `passed`.
+    i, k = start + n_passed, 0
+    while i < stop or k < n_passed:
+        if k == n_passed or (i < stop and listed[i]["release"] <= passed[k]["release"]):
+            slot = listed[i]
+            i += 1
+        else:
+            slot = passed[k]
+            k += 1
+        if slot["release"] > highest:
+            break
+        body = bodies[slot["body"]]
+        size = body["size"]
+        room = capacity - slot["release"]
+        for run in range(body["run_start"], body["run_stop"]):
+            for s in range(runs[run]["lower"], runs[run]["upper"]):
+                if section_bytes[s] > room:
+                    return 0
+                section_bytes[s] -= size
+    # No body may be placed higher than the fullest section allows.
+    return min(limit, capacity - fullest + 1)
+
+
+@subroutine
+def _release_beside(
+    bodies: Records,
+    neighbours: Integers,
+    body: Records,
+    slot: Records,
+    path_offset: int,
+) -> int:
+    """Return the least end of the unplaced neighbours of a body that was passed over.
+
+    While the neighbour that was least before is where it was, it still is: the others
+    only rise.
+    """
+    if slot["release"] > slot["floor"]:
+        least = bodies[slot["support"]]
+        if not least["is_placed"]:
+            end = max(least["floor"], path_offset) + least["size"]
+            if end == slot["release"]:
+                return int(end)
+    release = _FAR
+    for k in range(body["neighbour_start"], body["neighbour_stop"]):
+        other = bodies[neighbours[k]]
+        if not other["is_placed"]:
+            end = max(other["floor"], path_offset) + other["size"]
+            if end < release:
+                release = end
+                slot["support"] = neighbours[k]
+    return release
