@@ -180,8 +180,8 @@ class LabelRangeError(DataError):
 class IdRangeError(DataError):
     """An id that is no row of an embedding.
 
-    `layer` is the embedding, `in_dim` its number of rows, `sample` and `place` say where
-    the first such id is, `value` what it is.
+    `layer` is the embedding, `in_dim` its number of rows, `sample` and `place` say
+    where the first such id is, `value` what it is.
     """
 
 
