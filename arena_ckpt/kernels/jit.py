@@ -307,4 +307,6 @@ def _run_table(table_address: int, n_calls: int) -> None:
         _call_entry(table[2 * call], table[2 * call + 1])
 
 
-run_table: Callable[[int, int], None] = _cached(numba.njit, _run_table)
+run_table: Callable[[int, int], None] = _cached(
+    numba.njit, _run_table, "void(int64, int64)"
+)
