@@ -36,7 +36,7 @@ class Output:
 Inputs = Mapping[str, tuple[Output, ...]]
 """For each layer the outputs it reads, in the order of its inputs."""
 
-_NUMBERED = re.compile(r"(?P<layer>.+)\((?P<index>\d+)\)")
+_NUMBERED = re.compile(r"(?P<layer>.+)\((?P<index>[0-9]{1,9})\)")
 
 
 def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:

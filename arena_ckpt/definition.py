@@ -197,7 +197,7 @@ class ModelDefinition:
             )
         name = name or _free_name("block", len(taken), taken)
         block = CheckpointBlock(layers, name)
-        parts = [n for n in layers if n.partition("/")[0] in self._layers and "/" in n]
+        parts = [n for n in layers if self._is_part(n)]
         known = self._layers.keys() | parts if parts else self._layers
         check_block(block, known, self._block_of)
         if not parts:
@@ -205,6 +205,13 @@ class ModelDefinition:
         self._block_of.update(dict.fromkeys(layers, block))
         self._blocks.append(block)
         self._graph = None
+
+    def _is_part(self, name: str) -> bool:
+        """Tell whether a name looks like LAYER/PART, where LAYER may have ``/`` too."""
+        places = [place for place, letter in enumerate(name) if letter == "/"]
+        return name not in self._layers and any(
+            name[:place] in self._layers for place in places
+        )
 
     def _check_consecutive(self, layers: Sequence[str]) -> None:
         place = self._place

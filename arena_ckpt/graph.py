@@ -176,7 +176,7 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     walk = _Walk(inputs)
     for layer in order_layers(connected, inputs):
         walk.add(layer)
-    nodes = _share_weights(list(walk.nodes.values()))
+    nodes = _share_weights(list(walk.nodes.values()), walk.parts)
     _check_outputs(nodes)
     return Graph(tuple(nodes), _place_blocks(blocks, walk.parts))
 
@@ -301,34 +301,39 @@ def _split_activation(layer: Layer) -> Iterator[Layer]:
     yield follower.with_values(input_layers=(f"={layer.name}",))
 
 
-def _share_weights(nodes: list[Node]) -> list[Node]:
+def _share_weights(
+    nodes: list[Node], parts: Mapping[str, tuple[str, ...]]
+) -> list[Node]:
     """Give layers with ``shared_from`` the weights of the layer they name.
+
+    Where that layer or this one is unrolled, of the parts that have weights the first
+    shares those of the first, the second (the other direction) those of the second.
 
     Raises
     ------
     SharedWeightsError
     """
     known = {node.name: node for node in nodes}
+    whole = {part: name for name, many in parts.items() for part in many}
     owner_of: dict[str, str] = {}
     for node in nodes:
-        named = node.layer.get("shared_from")
-        if named is None:
+        if node.layer.get("shared_from") is None:
             continue
         seen = [node.name]
-        while named is not None:
-            if named not in known or named in seen:
+        while (named := known[seen[-1]].layer.get("shared_from")) is not None:
+            found = _find_shared(seen[-1], named, known, parts, whole)
+            if found is None or found in seen:
                 raise SharedWeightsError(
                     f"layer {node.name!r} shares the weights of {named!r}, which "
                     + (
                         "shares them with it; let one layer have weights of its own"
-                        if named in seen
+                        if found
                         else f"does not exist{nearest(named, known)}"
                     ),
                     layer=node.name,
                     shared_from=named,
                 )
-            seen.append(named)
-            named = known[named].layer.get("shared_from")
+            seen.append(found)
         owner_of[node.name] = seen[-1]
     for name, owner in owner_of.items():
         _check_same_weights(known[name], known[owner])
@@ -341,6 +346,42 @@ def _share_weights(nodes: list[Node]) -> list[Node]:
         for node in nodes
         for owner in (owner_of.get(node.name, node.name),)
     ]
+
+
+def _find_shared(
+    name: str,
+    named: str,
+    known: Mapping[str, Node],
+    parts: Mapping[str, tuple[str, ...]],
+    whole: Mapping[str, str],
+) -> str | None:
+    """Return the node that the ``shared_from`` of another means, if there is any.
+
+    Raises
+    ------
+    SharedWeightsError
+        The layers have weights for different numbers of directions.
+    """
+    theirs = parts.get(named, (named,) if named in known else ())
+    if not theirs or whole[theirs[0]] == whole[name]:
+        return named if named in known else None
+    owners = [n for n in theirs if _has_own_weights(known[n], whole)] or [theirs[0]]
+    mine = [n for n in parts[whole[name]] if known[n].layer.get("shared_from") == named]
+    if len(mine) != len(owners):
+        raise SharedWeightsError(
+            f"layer {whole[name]!r} cannot share the weights of {named!r}: it needs "
+            f"{len(mine)} sets of weights, one for each direction, that layer has "
+            f"{len(owners)}; make both bidirectional, or none, and unroll both",
+            layer=name,
+            shared_from=named,
+        )
+    return owners[mine.index(name)]
+
+
+def _has_own_weights(node: Node, whole: Mapping[str, str]) -> bool:
+    """Tell whether a part has weights that are not those of another part."""
+    named = node.layer.get("shared_from")
+    return bool(node.spec.weights) and whole.get(named) != whole[node.name]
 
 
 def _check_same_weights(node: Node, owner: Node) -> None:
@@ -409,7 +450,11 @@ def _place_blocks(
             part
             for name in block.layers
             # A layer stands for all its parts, unless these are named one by one.
-            for part in (known[name] if named.isdisjoint(known[name][1:]) else (name,))
+            for part in (
+                (name,)
+                if name in place and not named.isdisjoint(known[name][1:])
+                else known[name]
+            )
         )
         whole = CheckpointBlock(names, block.name)
         check_block(whole, place, block_of)

@@ -310,9 +310,7 @@ class _Growing:
             if math.prod(mask) > MOST_ELEMS:
                 return
             number = len(self.layers)
-            sources.append(
-                self.add("input", name=f"mask{number}", input_shape=mask)
-            )
+            sources.append(self.add("input", name=f"mask{number}", input_shape=mask))
         values = self.trained(num_heads=heads, attention=self.any_of("plain", "tiled"))
         if self.chance(3):
             values["is_causal"] = True

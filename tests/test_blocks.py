@@ -249,3 +249,29 @@ def test_other_refused_calls_change_nothing_either(what: str) -> None:
         REFUSED[what](model)
 
     assert (model.layers, model.blocks, model.properties) == before
+
+
+@pytest.mark.parametrize("name", ["gru", "encoder/gru"])
+def test_parts_of_a_layer_can_be_named_whatever_it_is_called(name: str) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:3:2")
+    model.add_layer("gru", name=name, unit=2, return_sequences=True, unroll=True)
+    model.add_layer("fully_connected", name="fc", unit=2)
+    model.add_layer("mse", name="loss")
+    model.add_checkpoint_block([f"{name}/t0", f"{name}/t1"])
+
+    assert model.make_plan().blocks[0].layers == (f"{name}/t0", f"{name}/t1")
+
+
+def test_a_whole_layer_and_its_parts_are_in_two_blocks() -> None:
+    """It was once called unknown, as none of its parts has its name."""
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:3:2")
+    model.add_layer("gru", name="gru", unit=2, return_sequences=True, unroll=True)
+    model.add_layer("fully_connected", name="fc", unit=2)
+    model.add_layer("mse", name="loss")
+    model.add_checkpoint_block(["gru", "fc"])
+    model.add_checkpoint_block(["gru/t0", "gru/t1"])
+
+    with pytest.raises(OverlappingBlocksError, match="'gru/t0', 'gru/t1' is already"):
+        model.make_plan()

@@ -122,3 +122,89 @@ def test_what_cannot_be_shared(layers: tuple[Given, ...], says: str) -> None:
     with pytest.raises(SharedWeightsError, match=says) as caught:
         build(*layers).compile()
     assert caught.value.shared_from == layers[-1]["shared_from"] or len(layers) == 2
+
+
+# -- unrolled layers -------------------------------------------------------------------
+
+X, Y = (
+    np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    for shape in ((3, 4 * 6), (3, 4 * 6))
+)
+
+
+def recurrent(kind: str, first: Given, second: Given, **both: Any) -> Model:
+    """Two recurrent layers, one after the other, of which the second shares."""
+    model = Model(seed=5)
+    model.add_layer("input", name="in", input_shape="1:4:6")
+    for name, values in (("one", first), ("two", second)):
+        model.add_layer(kind, name=name, return_sequences=True, **both, **values)
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=3)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("unrolled", [(True, True), (True, False), (False, True)])
+def test_an_unrolled_layer_can_give_and_take(
+    kind: str, unrolled: tuple[bool, bool]
+) -> None:
+    """A layer is named as it was added, not by the part that has the weights."""
+    first, second = ({"unroll": unroll} for unroll in unrolled)
+    model = recurrent(kind, first, {**second, "shared_from": "one"}, unit=6)
+    model.initialize()
+    owner = "one/t0" if unrolled[0] else "one"
+    assert {name.rpartition(":")[0] for name in model.weights()} == {owner}
+    fused = recurrent(kind, {}, {"shared_from": "one"}, unit=6)
+    fused.initialize()
+    weights = model.weights()
+    fused.set_weights(
+        {name.replace(owner, "one"): weight for name, weight in weights.items()}
+    )
+    loss, gradients = model.compute_gradients(X, Y)
+    same_loss, expected = fused.compute_gradients(X, Y)
+    assert loss == pytest.approx(same_loss, rel=1e-6)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(
+            gradient, expected[name.replace(owner, "one")], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_each_direction_shares_with_the_same_of_the_other_layer() -> None:
+    """Both directions once took the weights of the forward one."""
+    both = {"unit": 3, "unroll": True, "bidirectional": True}
+    model = recurrent("lstm", {}, {"shared_from": "one"}, **both)
+    model.compile()
+    assert model._graph is not None
+    owners = {
+        node.name: node.weights_of
+        for node in model._graph.nodes
+        if node.layer.type_name == "lstmcell"
+    }
+    assert owners == {
+        f"{layer}/{letter}{t}": f"one/{letter}{start}"
+        for layer in ("one", "two")
+        for letter, start in (("t", 0), ("r", 3))
+        for t in range(4)
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "named"),
+    [
+        ({"bidirectional": True, "unroll": True}, "one/t0"),
+        ({"bidirectional": False, "unit": 6}, "one"),
+        ({"bidirectional": True}, "one"),
+    ],
+    ids=str,
+)
+def test_directions_of_different_number_cannot_share(first: Given, named: str) -> None:
+    second = {"bidirectional": True, "unroll": True, "shared_from": named, "unit": 3}
+    model = recurrent("lstm", {"unit": 3, **first}, second)
+    with pytest.raises(SharedWeightsError, match=r"'two'.*2 sets.*has 1; make both"):
+        model.compile()
+
+
+def test_unrolled_layers_cannot_share_in_a_circle() -> None:
+    first, second = ({"shared_from": name, "unroll": True} for name in ("two", "one"))
+    with pytest.raises(SharedWeightsError, match="shares them with it"):
+        recurrent("rnn", first, second, unit=6).compile()

@@ -6,6 +6,7 @@ derivative of what was repeated is summed.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from arena_ckpt.kernels import arithmetic, elementwise
@@ -409,12 +410,14 @@ def _elementwise(
 
 AXES = ("channel", "height", "width")
 
+_MADE_BY_ITSELF = re.compile(r"/(generated_out_\d+|activation_realized)$")
+
 
 def named_shapes(layer: Layer, shapes: tuple[Shape, ...]) -> str:
     """Write the shapes of the inputs of a layer with the names of those inputs."""
     names = layer["input_layers"] or ()
     return ", ".join(
-        f"{name} {format_shape(shape)}"
+        f"{_MADE_BY_ITSELF.sub('', name)} {format_shape(shape)}"
         for name, shape in zip(names, shapes, strict=False)
     )
 

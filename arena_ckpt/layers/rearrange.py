@@ -24,6 +24,9 @@ from arena_ckpt.layers.contraction import AXIS
 from arena_ckpt.layers.shape import copy_unless_same, views
 from arena_ckpt.properties import POSITIVE_INT, Kind, Property
 
+MOST_PARTS = 2**16
+"""Outputs of a layer, steps of an unrolled one: each is a tensor of the plan."""
+
 
 def _rows(n_samples: int, shape: Shape, axis: int) -> tuple[int, int]:
     """Return how often an axis (1 to 3) begins, and the elements of a place of it."""
@@ -149,6 +152,14 @@ class Split(Layer):
             raise self.mismatch("has no axis; set it, for example axis=3")
         size = shape[axis - 1]
         n_parts = self["split_number"] or size
+        if n_parts > MOST_PARTS:
+            raise self.mismatch(
+                f"splits the {AXES[axis - 1]} of {format_shape(shape)} into "
+                f"{n_parts:,} parts, at most {MOST_PARTS:,} are possible; set "
+                "split_number to a smaller divisor",
+                size=size,
+                split_number=n_parts,
+            )
         if size % n_parts:
             raise self.mismatch(
                 f"cannot split the {AXES[axis - 1]} of {format_shape(shape)}, which is "

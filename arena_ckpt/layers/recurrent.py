@@ -38,6 +38,7 @@ from arena_ckpt.layers.base import (
     format_shape,
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import (
@@ -133,6 +134,12 @@ class Recurrent(Layer):
         if self.is_cell or not self["unroll"]:
             return (self,)
         _, steps, _ = self._check_shapes(input_shapes)
+        if steps > MOST_PARTS:
+            raise self.mismatch(
+                f"cannot be unrolled into {steps:,} steps, at most {MOST_PARTS:,} are "
+                "possible; leave unroll out, or shorten the sequence",
+                steps=steps,
+            )
         return unrolled(self, self.cell, steps)
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
