@@ -18,6 +18,8 @@ from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.errors import LayoutError, PlanFormatError
+from arena_ckpt.layers.base import Flops
+from arena_ckpt.lifespan import Phase
 from arena_ckpt.tensors import Execution, TensorKind, TensorLife
 from arena_ckpt.timeline import ExecutionOrder, Step
 from arena_ckpt.units import align_up
@@ -44,6 +46,8 @@ class PlanLayer:
         Of one sample: channel, height, width.
     in_place : bool
         The layer can overwrite its input with its output.
+    flops : Flops
+        Of one sample.
     """
 
     name: str
@@ -54,6 +58,7 @@ class PlanLayer:
     is_loss: bool
     output_shapes: tuple[tuple[int, int, int], ...]
     in_place: bool
+    flops: Flops
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -148,6 +153,26 @@ class MemoryPlan:
     def proved_optimal(self) -> bool:
         """The arena is as small as the live lower bound."""
         return self.arena_bytes == self.live_lower_bound_bytes
+
+    @property
+    def overhead(self) -> float:
+        """Arithmetic of the recomputes as a share of all other passes over layers.
+
+        A recompute counts as a whole forward pass of its layer.
+        """
+        flops = {layer.name: layer.flops for layer in self.layers}
+        again = other = 0
+        for execution in self.executions:
+            of = flops[execution.layer]
+            if execution.phase is Phase.RECOMPUTE:
+                again += of.forward
+            elif execution.phase is Phase.FORWARD:
+                other += of.forward
+            elif execution.phase is Phase.CALC_GRADIENT:
+                other += of.calc_gradient
+            elif execution.phase is Phase.CALC_DERIVATIVE:
+                other += of.calc_derivative
+        return again / other if other else 0.0
 
     def taken_bytes(self, size_bytes: int) -> int:
         """Return the space that a buffer of `size_bytes` takes in the arena."""

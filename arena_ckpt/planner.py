@@ -190,6 +190,7 @@ def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
                 offer.phase is Phase.FORWARD and "in0" in offer.operands
                 for offer in node.spec.in_place
             ),
+            flops=node.spec.flops,
         )
         for node in graph.nodes
     )

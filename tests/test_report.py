@@ -198,7 +198,7 @@ def test_explains_blocks_that_change_nothing() -> None:
 def test_explains_what_blocks_save_and_what_they_run_again() -> None:
     text = sentences(GELU_BLOCK, GELU_PLAIN)
     assert "Checkpointing saves 32.00 KiB (32,768 B), 27.8 %," in text
-    assert "forward of fc1, act1 and fc2 twice" in text
+    assert "the forward of fc1, act1 and fc2 runs twice" in text
 
 
 def test_explains_blocks_that_cost_bytes() -> None:

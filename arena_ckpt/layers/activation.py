@@ -9,10 +9,12 @@ from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
     Call,
+    Flops,
     InPlace,
     Layer,
     LayerSpec,
     Shape,
+    n_elems,
 )
 from arena_ckpt.layers.dense import ACTIVATION
 from arena_ckpt.layers.shape import copy_unless_same
@@ -44,7 +46,18 @@ class Activation(Layer):
                 InPlace(Phase.FORWARD, "out0", ("in0",), is_view),
                 InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view),
             ),
+            flops=self._flops(n_elems(input_shapes[0])),
+            is_cheap=True,
         )
+
+    def _flops(self, n: int) -> Flops:
+        """Count one for each element, where an exponential is made about a dozen."""
+        kind = self["activation"]
+        if kind == "none":
+            return Flops()
+        plain = kind in ("relu", "leaky_relu")
+        slope_is_plain = plain or ACTIVATIONS[kind].saves == "output"
+        return Flops(n if plain else 12 * n, 0, (2 if slope_is_plain else 16) * n)
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Apply the function."""

@@ -10,6 +10,7 @@ from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
     Call,
+    Flops,
     Layer,
     LayerSpec,
     Shape,
@@ -120,10 +121,13 @@ class FullyConnected(Layer):
                     decay=self["bias_decay"],
                 )
             )
+        rows = channel * height
+        products, sums = 2 * rows * width * unit, rows * unit * self.has_bias
         return LayerSpec(
             output_shapes=((channel, height, unit),),
             weights=tuple(weights),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
+            flops=Flops(products + sums, products + sums, products),
         )
 
     def forward(self, tensors: Binding) -> list[Call]:

@@ -15,6 +15,7 @@ from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
     Call,
+    Flops,
     InPlace,
     Layer,
     LayerSpec,
@@ -45,6 +46,11 @@ class Loss(Layer):
         """Return the shape of the input; backward needs prediction and label."""
         return LayerSpec(
             output_shapes=input_shapes[:1],
+            flops=Flops(
+                (3 if self.prediction_is_view else 12) * n_elems(input_shapes[0]),
+                0,
+                2 * n_elems(input_shapes[0]),
+            ),
             output_lifespan=TensorLifespan.CALC_DERIVATIVE,
             in_place=(
                 InPlace(Phase.FORWARD, "out0", ("in0",), self.prediction_is_view),

@@ -173,6 +173,7 @@ def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
         "local_lower_bound_bytes": plan.local_lower_bound_bytes,
         "naive_bytes": plan.naive_bytes,
         "proved_optimal": plan.proved_optimal,
+        "overhead": plan.overhead,
         "allocator": plan.allocator,
         "canary_bytes": plan.canary_bytes,
         "peak": {
