@@ -15,7 +15,7 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.jit import Integers, compiled, subroutine
+from arena_ckpt.kernels.jit import Integers, compiled, routine
 
 UNLIMITED = 2**62
 _NONE = -1
@@ -107,7 +107,7 @@ def load() -> None:
     first_fit(two_bodies(), np.arange(2))
 
 
-@subroutine
+@routine
 def _sort_by_start(spans: Records) -> None:
     """Sort spans by their starts (Shell sort: NumPy's takes seconds to compile).
 
@@ -128,14 +128,14 @@ def _sort_by_start(spans: Records) -> None:
         factor = (factor - 1) / 2.25
 
 
-@subroutine
+@routine
 def _keep_off(span: Records, piece: Records, other: Records) -> None:
     """Note which offsets of its body would bring a piece into a placed one."""
     low = other["bottom"] - piece["base"]
     span["start"], span["stop"] = low - piece["size"], low + other["size"]
 
 
-@subroutine
+@routine
 def _lowest_free(
     body: Records,
     pieces: Records,

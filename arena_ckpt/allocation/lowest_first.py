@@ -24,7 +24,7 @@ import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.jit import Integers, compiled, subroutine
+from arena_ckpt.kernels.jit import Integers, compiled, routine
 
 BLOCK = 256
 _LARGEST = 2**31 - 1
@@ -126,7 +126,7 @@ def load() -> None:
     lowest_first(two_bodies(), np.arange(2))
 
 
-@subroutine
+@routine
 def _push(heap: Records, n: int, height: int, start: int) -> int:
     """Add a plateau to the heap; return the new length."""
     i = n
@@ -140,7 +140,7 @@ def _push(heap: Records, n: int, height: int, start: int) -> int:
     return n + 1
 
 
-@subroutine
+@routine
 def _pop(heap: Records, n: int) -> int:
     """Remove the first of the heap; return the new length."""
     n -= 1
@@ -159,7 +159,7 @@ def _pop(heap: Records, n: int) -> int:
     return n
 
 
-@subroutine
+@routine
 def _is_sorted(entry: Records, height: int, start: int) -> bool:
     """Say whether an entry of the heap may stand above a plateau."""
     if entry["height"] != height:
@@ -167,7 +167,7 @@ def _is_sorted(entry: Records, height: int, start: int) -> bool:
     return bool(entry["start"] <= start)
 
 
-@subroutine
+@routine
 def _least_rank(
     first: int,
     last: int,
@@ -279,7 +279,7 @@ def _place(
         n_heap = _push(heap, n_heap, top, s)
 
 
-@subroutine
+@routine
 def _set(
     plateaus: Records, start: int, height: int, stop: int, before: int, n_sections: int
 ) -> None:
@@ -290,7 +290,7 @@ def _set(
         plateaus[stop]["before"] = start
 
 
-@subroutine
+@routine
 def _rise(plateaus: Records, start: int, n_sections: int) -> int:
     """Raise a plateau to its lower neighbour; return the first section of both.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.jit import Integers, subroutine
+from arena_ckpt.kernels.jit import Integers, routine
 
 SLOT = np.dtype(
     [
@@ -31,7 +31,7 @@ SLOT = np.dtype(
 _FAR = 2**62
 
 
-@subroutine
+@routine
 def bound(
     bodies: Records,
     runs: Records,
@@ -108,7 +108,7 @@ def bound(
     return min(limit, capacity - fullest + 1)
 
 
-@subroutine
+@routine
 def _release_beside(
     bodies: Records,
     neighbours: Integers,

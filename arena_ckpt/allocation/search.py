@@ -36,7 +36,7 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.kernels.jit import Integers, compiled, subroutine
+from arena_ckpt.kernels.jit import Integers, compiled, routine
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 
@@ -152,7 +152,7 @@ def load() -> None:
     Search(make_instance(two_bodies()), np.arange(2), 2).run(1)
 
 
-@subroutine
+@routine
 def _put(
     bodies: Records,
     runs: Records,
@@ -197,7 +197,7 @@ def _put(
     return result
 
 
-@subroutine
+@routine
 def _toggle(
     bodies: Records,
     runs: Records,
@@ -217,7 +217,7 @@ def _toggle(
         crossing[s] -= sign
 
 
-@subroutine
+@routine
 def _undo(
     bodies: Records,
     runs: Records,
@@ -237,7 +237,7 @@ def _undo(
     scalars[_TRAIL] = mark
 
 
-@subroutine
+@routine
 def _stands_alone(bodies: Records, neighbours: Integers, alone: int) -> bool:
     """Say whether all the neighbours of a body are placed."""
     body = bodies[alone]
@@ -247,7 +247,7 @@ def _stands_alone(bodies: Records, neighbours: Integers, alone: int) -> bool:
     return True
 
 
-@subroutine
+@routine
 def _is_mirrored(bodies: Records, twins: Integers, chosen: int) -> bool:
     """Say whether swapping a body with a twin gives a layout that is tried anyway."""
     body = bodies[chosen]
@@ -265,7 +265,7 @@ def _is_mirrored(bodies: Records, twins: Integers, chosen: int) -> bool:
     return False
 
 
-@subroutine
+@routine
 def _list_unplaced(
     bodies: Records, listed: Records, lifted: Records, start: int, stop: int
 ) -> int:
@@ -307,7 +307,7 @@ def _list_unplaced(
     return n + n_lifted
 
 
-@subroutine
+@routine
 def _is_before(bodies: Records, floor: int, rank: int, slot: Records) -> bool:
     """Say whether (floor, rank) comes before a listed body."""
     if floor != slot["floor"]:

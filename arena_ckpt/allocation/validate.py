@@ -25,7 +25,7 @@ import numpy.typing as npt
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.integers import IntegerLike, Label
 from arena_ckpt.errors import LayoutError
-from arena_ckpt.kernels.jit import Integers, compiled, subroutine
+from arena_ckpt.kernels.jit import Integers, compiled, routine
 
 LARGEST = 2**63 - 1
 
@@ -421,14 +421,14 @@ def _first_conflict(
     return -1, -1
 
 
-@subroutine
+@routine
 def _add(lives: npt.NDArray[np.uint8], node: int) -> None:
     while node and not lives[node]:
         lives[node] = 1
         node >>= 1
 
 
-@subroutine
+@routine
 def _remove(lives: npt.NDArray[np.uint8], node: int) -> None:
     lives[node] = 0
     while node > 1 and not lives[node ^ 1]:
@@ -436,7 +436,7 @@ def _remove(lives: npt.NDArray[np.uint8], node: int) -> None:
         lives[node] = 0
 
 
-@subroutine
+@routine
 def _live_before(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     """Return the next live leaf to the left, or 0."""
     while node & 1 == 0 or not lives[node - 1]:
@@ -449,7 +449,7 @@ def _live_before(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     return node
 
 
-@subroutine
+@routine
 def _live_after(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     """Return the next live leaf to the right, or 0."""
     while node & 1 or not lives[node + 1]:

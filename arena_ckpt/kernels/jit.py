@@ -91,12 +91,14 @@ def helper(function: F) -> F:
 
 
 def routine(function: F) -> F:
-    """Compile `function` once, for calls from kernels; LLVM decides what to inline.
+    """Compile a function that only compiled ones call; LLVM decides what to inline.
 
     A `helper` is pasted into its caller at each use before anything is compiled, which
-    costs several times as much where it is long or used often.
+    costs several times as much where it is long or used often. What would let Python
+    and C call a routine takes as long to compile as many a function, and is left out.
     """
-    return cast(F, numba.njit(**_OPTIONS)(function))
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}
+    return cast(F, numba.njit(**options)(function))
 
 
 def compiled(function: F) -> F:
@@ -105,15 +107,6 @@ def compiled(function: F) -> F:
     Its arrays may hold records: Numba compiles a few tables sooner than many arrays.
     """
     return cast(F, _cached(numba.njit, function, no_cfunc_wrapper=True))
-
-
-def subroutine(function: F) -> F:
-    """Compile a function that only compiled ones call; with them, so without a cache.
-
-    What would let Python and C call it takes as long to compile as many a function.
-    """
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}
-    return cast(F, numba.njit(**options)(function))
 
 
 def _cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
