@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from mixed_graphs import MixedSpec, mixed_graphs
 
 from arena_ckpt import Model, load_ini
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.tensors import Access, TensorKind
 
 N_STEPS = 4
 
@@ -103,3 +110,118 @@ def assert_same_bits(spec: MixedSpec) -> None:
 @given(mixed_graphs())
 def test_same_bits_of_any_graph(spec: MixedSpec) -> None:
     assert_same_bits(spec)
+
+
+# -- plans -----------------------------------------------------------------------------
+
+plans = settings(derandomize=True, deadline=None, max_examples=80)
+
+
+@plans
+@given(mixed_graphs())
+def test_bounds_of_any_graph(spec: MixedSpec) -> None:
+    plan = spec.model().make_plan()
+    assert (
+        0
+        < plan.local_lower_bound_bytes
+        <= plan.live_lower_bound_bytes
+        <= plan.arena_bytes
+        <= plan.naive_bytes
+    )
+    assert max(plan.live_bytes()) == plan.live_lower_bound_bytes
+    unshared = spec.with_properties(memory_optimization=False).model().make_plan()
+    assert unshared.arena_bytes == unshared.naive_bytes == plan.naive_bytes
+    plain = spec.without_blocks().model().make_plan()
+    assert plain.local_lower_bound_bytes <= plain.live_lower_bound_bytes
+
+
+@plans
+@given(mixed_graphs())
+def test_every_use_falls_into_a_life_and_reads_what_was_written(
+    spec: MixedSpec,
+) -> None:
+    """An oracle of its own: bytes are followed from step to step, by address."""
+    plan = spec.model().make_plan(debug=True)
+    buffer_of = {i: b for b in plan.buffers for i in b.tensors}
+    written: set[int] = {
+        index
+        for index, tensor in enumerate(plan.tensors)
+        if tensor.kind
+        in (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.DATA)
+        or not tensor.name
+    }
+    keeps = plan.micro_batches > 1  # then earlier passes leave gradients to add to
+    for execution in plan.executions:
+        for operand in execution.operands:
+            tensor, buffer = plan.tensors[operand.tensor], buffer_of[operand.tensor]
+            assert buffer.start <= tensor.start <= execution.step
+            assert execution.step < tensor.stop <= buffer.stop
+            if operand.access is Access.WRITE:
+                written.add(operand.tensor)
+            elif tensor.kind is not TensorKind.GRADIENT or not keeps:
+                assert operand.tensor in written, (execution, tensor)
+    for one, other in _pairs_at_once(plan):
+        ends = [b.offset_bytes + plan.taken_bytes(b.size_bytes) for b in (one, other)]
+        assert ends[0] <= other.offset_bytes or ends[1] <= one.offset_bytes
+
+
+def _pairs_at_once(plan: MemoryPlan) -> Iterator[tuple[Any, Any]]:
+    for i, one in enumerate(plan.buffers):
+        for other in plan.buffers[:i]:
+            if one.start < other.stop and other.start < one.stop:
+                yield one, other
+
+
+@plans
+@given(mixed_graphs())
+def test_plans_survive_json_and_models_survive_ini(spec: MixedSpec) -> None:
+    model = spec.model()
+    plan = model.make_plan()
+    text = plan.to_json()
+    assert MemoryPlan.from_json(text) == plan  # which checks the layout as well
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = Path(folder, "first.ini"), Path(folder, "second.ini")
+        model.save_ini(first)
+        again = load_ini(first)
+        assert again.make_plan().to_json() == text
+        again.save_ini(second)
+        assert second.read_text() == first.read_text()
+
+
+PROBE = """
+import hashlib, sys
+from arena_ckpt import load_ini
+for path in sys.argv[1:]:
+    plan = load_ini(path).make_plan()
+    print(hashlib.sha256(plan.to_json().encode()).hexdigest())
+"""
+
+
+def test_plans_are_the_same_in_another_process(tmp_path: Path) -> None:
+    """Whatever the order of its sets and dicts of strings."""
+    specs: list[MixedSpec] = []
+
+    @settings(derandomize=True, deadline=None, max_examples=25, phases=[Phase.generate])
+    @given(mixed_graphs())
+    def collect(spec: MixedSpec) -> None:
+        specs.append(spec)
+
+    collect()
+    paths, expected = [], []
+    for number, spec in enumerate(specs):
+        paths.append(str(tmp_path / f"{number}.ini"))
+        model = spec.model()
+        model.save_ini(paths[-1])
+        text = model.make_plan().to_json()
+        expected.append(hashlib.sha256(text.encode()).hexdigest())
+    for seed in ("1", "4242"):
+        process = subprocess.run(
+            [sys.executable, "-c", PROBE, *paths],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.split() == expected
