@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def outcome(spec: MixedSpec, *, debug: bool = False) -> Outcome:
         loss, gradients = model.compute_gradients(x, y)
         numbers[f"{when} loss"] = loss
         numbers[f"{when} evaluated"] = model.evaluate((x, y)).loss
-        arrays[f"{when} prediction"] = model.predict(x).tobytes()
+        many = {name: np.concatenate([array, array[:1]]) for name, array in x.items()}
+        arrays[f"{when} prediction"] = model.predict(many).tobytes()
         again, same = model.compute_gradients(x, y)
         assert again == loss
         assert {k: v.tobytes() for k, v in same.items()} == {
@@ -225,3 +227,101 @@ def test_plans_are_the_same_in_another_process(tmp_path: Path) -> None:
         )
         assert process.returncode == 0, process.stderr
         assert process.stdout.split() == expected
+
+
+# -- steady state ----------------------------------------------------------------------
+
+ALLOCATIONS = """
+import gc, json, tracemalloc
+import numpy as np
+from numba.core.runtime import rtsys
+from arena_ckpt import Model
+
+def add(kind, name, *sources, **values):
+    if sources:
+        values["input_layers"] = list(sources)
+    model.add_layer(kind, name=name, **values)
+
+found = {}
+for micro_batches in (1, 2):
+    model = Model(seed=0)
+    add("input", "ids", input_shape=(1, 1, 6))
+    add("embedding", "rows", in_dim=9, out_dim=8)
+    add("positional_encoding", "places")
+    add("multi_head_attention", "tiled", num_heads=2, attention="tiled",
+        dropout_rate=0.1, is_causal=True)
+    add("addition", "residual", "tiled", "places")
+    add("layer_normalization", "norm")
+    add("multi_head_attention", "plain", num_heads=2, attention="plain")
+    add("dropout", "drop", dropout_rate=0.1)
+    add("lstm", "lstm", unit=4, return_sequences=True, unroll=True)
+    add("gru", "gru", "norm", unit=4, return_sequences=True)
+    add("concat", "joined", "lstm", "gru", "drop", axis=3)
+    add("input", "picture", input_shape=(2, 6, 6))
+    add("conv2d", "conv", filters=4, kernel_size=3, padding="same", activation="relu")
+    add("batch_normalization", "batch_norm")
+    add("depthwiseconv2d", "depth", kernel_size=3, padding="same")
+    add("pooling2d", "pool", pooling="max", pool_size=(1, 2), stride=(1, 2))
+    add("conv2dtranspose", "wider", filters=1, kernel_size=(1, 2), stride=(1, 2))
+    add("rms_norm", "rms")
+    add("concat", "all", "joined", "rms", axis=3)
+    add("split", "halves", axis=3, split_number=2)
+    add("swiglu", "gate", "halves", "halves(1)")
+    add("fully_connected", "fc", "gate", unit=5)
+    add("cross_softmax", "loss", per_token=True)
+    model.add_checkpoint_block(["tiled", "residual", "norm", "plain", "drop"])
+    model.add_checkpoint_block(["lstm", "gru", "joined"])
+    model.add_checkpoint_block(["conv", "batch_norm", "depth", "pool", "wider", "rms"])
+    model.set_property(batch_size=8, micro_batches=micro_batches)
+    model.set_optimizer("adam")
+    model.initialize()
+    generator = np.random.default_rng(0)
+    x = {
+        "ids": generator.integers(0, 9, (8, 6)).astype(np.float32),
+        "picture": generator.normal(size=(8, 72)).astype(np.float32),
+    }
+    y = generator.integers(0, 5, (8, 6))
+    for _ in range(260):  # from 257 on Python keeps an object for the iteration
+        model.train_step(x, y)
+    before = rtsys.get_allocation_stats()
+    for _ in range(50):
+        model.train_step(x, y)
+    after = rtsys.get_allocation_stats()
+    gc.collect()
+    tracemalloc.start()
+    for _ in range(5):
+        model.train_step(x, y)
+    gc.collect()
+    start = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    for _ in range(50):
+        model.train_step(x, y)
+    peak = tracemalloc.get_traced_memory()[1] - start
+    gc.collect()
+    growth = tracemalloc.get_traced_memory()[0] - start
+    tracemalloc.stop()
+    found[micro_batches] = {
+        "counts": before.alloc > 0,
+        "numba": [b - a for a, b in zip(before, after)],
+        "peak": peak,
+        "growth": growth,
+    }
+print(json.dumps(found))
+"""
+
+
+def test_steady_training_of_all_families_allocates_nothing() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", ALLOCATIONS],
+        env={**os.environ, "NUMBA_NRT_STATS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    for found in json.loads(process.stdout).values():
+        assert found["counts"], "Numba does not count: the test would prove nothing"
+        assert found["numba"] == [0, 0, 0, 0]
+        assert found["growth"] <= 256, found  # the counters of this test itself
+        assert found["peak"] < 64 * 1024, found
