@@ -34,6 +34,8 @@ class Outcome:
 
     @property
     def is_finite(self) -> bool:
+        if not np.isfinite(list(self.numbers.values())).all():
+            return False
         arrays = (np.frombuffer(bits, np.float32) for bits in self.arrays.values())
         return all(np.isfinite(array).all() for array in arrays)
 
