@@ -315,7 +315,8 @@ class Program:
 
     def _apply(self, node: Node, tensors: _Binding) -> list[Call]:
         calls = []
-        for weight in node.spec.trained_weights:
+        # Layers that share weights may have decays of their own: that of the owner holds.
+        for weight in self._graph.node(node.weights_of).spec.trained_weights:
             roles = [weight.name, f"{weight.name}:grad"]
             roles += [f"{weight.name}:{s}" for s in self._optimizer.state_names]
             arguments = (*map(tensors.vector, roles), weight.decay, self._hyper)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -25,9 +27,27 @@ def run_entry(kernel: Kernel, *arguments: Any) -> None:
 
 
 def run_python(kernel: Kernel, *arguments: Any) -> None:
-    """Run the loops in Python; only the scalar helpers are compiled."""
-    with np.errstate(all="ignore"):
-        kernel._python(*arguments)
+    """Run the loops in Python; only helpers and routines are compiled."""
+    names = kernel._python.__globals__
+    routines = {
+        name: value
+        for name, value in names.items()
+        if getattr(value, "targetoptions", {}).get("no_cpython_wrapper")
+    }
+    names.update({name: _callable(value) for name, value in routines.items()})
+    try:
+        with np.errstate(all="ignore"):
+            kernel._python(*arguments)
+    finally:
+        names.update(routines)
+
+
+@functools.cache
+def _callable(routine: Any) -> Any:
+    """Compile a routine for calls from Python, which would end the process else."""
+    options = dict(routine.targetoptions)
+    del options["no_cpython_wrapper"]
+    return numba.jit(**options)(routine.py_func)
 
 
 def normal(*shape: int, seed: int = 0, spread: float = 2.0) -> npt.NDArray[np.float32]:

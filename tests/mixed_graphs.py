@@ -24,6 +24,10 @@ OPTIMIZERS: tuple[tuple[str, Given], ...] = (
     ("sgd", {"learning_rate": 1e-3, "momentum": 0.9}),
     ("adamw", {"learning_rate": 1e-3, "weight_decay": 0.1}),
 )
+ARITHMETIC = (
+    *("add", "subtract", "multiply", "divide", "swiglu", "negative"),
+    *("pow", "sqrt", "reduce_mean", "reduce_sum", "matmul"),
+)
 LOSSES = ("mse", "cross_softmax", "per_token", "cross_sigmoid", "kld")
 
 
@@ -89,7 +93,7 @@ class _Growing:
         fitting = [name for name, shape in self.shapes.items() if holds(shape)]
         if not fitting:
             return None
-        return self.any_of(*fitting, *fitting[-2:], *fitting[-2:])
+        return self.any_of(*(fitting if self.chance(3) else fitting[-2:]))
 
     # -- layers ------------------------------------------------------------------------
 
@@ -249,7 +253,10 @@ class _Growing:
         others = [
             name
             for name, other in self.shapes.items()
-            if all(a == b or i == axis for i, (a, b) in enumerate(zip(shape, other), 1))
+            if all(
+                a == b or i == axis
+                for i, (a, b) in enumerate(zip(shape, other, strict=True), 1)
+            )
         ]
         more = self.draw(st.lists(st.sampled_from(others), max_size=2))
         self.add("concat", source, *more, axis=axis)
@@ -264,8 +271,7 @@ class _Growing:
     def _arithmetic(self) -> None:
         source = self.any_output()
         shape = self.shapes[source]
-        kind = self.any_of("add", "subtract", "multiply", "divide", "swiglu", "negative",
-                           "pow", "sqrt", "reduce_mean", "reduce_sum", "matmul")  # fmt: skip
+        kind = self.any_of(*ARITHMETIC)
         if kind in ("negative", "reduce_mean", "reduce_sum"):
             axis = {} if kind == "negative" else {"axis": self.any_of(1, 2, 3)}
             self.add(kind, source, **axis)
@@ -286,7 +292,9 @@ class _Growing:
                 if other == shape
                 or (
                     kind != "swiglu"
-                    and all(1 in (a, b) or a == b for a, b in zip(shape, other))
+                    and all(
+                        1 in (a, b) or a == b for a, b in zip(shape, other, strict=True)
+                    )
                 )
             ]
             other = self.any_of(*fits)
@@ -448,7 +456,20 @@ def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
         draw(model_properties()),
         draw(st.sampled_from(OPTIMIZERS)),
     )
-    return replace(spec, blocks=draw(blocks_of(_names(spec, draw(st.booleans())))))
+    names = _names(spec, draw(st.booleans()))
+    blocks = draw(st.one_of(_rows_of_blocks(names), blocks_of(names)))
+    return replace(spec, blocks=blocks)
+
+
+@st.composite
+def _rows_of_blocks(draw: st.DrawFn, names: list[str]) -> tuple[tuple[str, ...], ...]:
+    """Blocks one after the other, from the input or soon after it to the end."""
+    blocks, place = [], draw(st.integers(0, 2))
+    while place + 2 <= len(names):
+        stop = place + draw(st.sampled_from((5, 2, 3, 4, 8, 12)))
+        blocks.append(tuple(names[place:stop]))
+        place = stop + draw(st.sampled_from((0, 0, 1)))
+    return tuple(blocks)
 
 
 def _names(spec: ModelSpec, by_part: bool) -> list[str]:

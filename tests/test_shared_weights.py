@@ -124,6 +124,28 @@ def test_what_cannot_be_shared(layers: tuple[Given, ...], says: str) -> None:
     assert caught.value.shared_from == layers[-1]["shared_from"] or len(layers) == 2
 
 
+@pytest.mark.parametrize("owner_first", [True, False])
+def test_the_decay_is_that_of_the_owner_wherever_it_stands(owner_first: bool) -> None:
+    """It was once that of the layer which runs first."""
+    owner, guest = {"weight_decay": 0.5, "bias_decay": 0.25}, {"shared_from": "own"}
+    layers = {"own": owner, "guest": guest}
+    order = ("own", "guest") if owner_first else ("guest", "own")
+    model = Model(seed=3)
+    model.add_layer("input", name="in", input_shape="1:1:4")
+    for name in order:
+        model.add_layer("fully_connected", name=name, unit=4, **layers[name])
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=6)
+    model.set_optimizer("sgd", learning_rate=1.0)
+    model.initialize()
+    model.set_weights({"own:bias": np.ones(4)})
+    before, (_, gradients) = model.weights(), model.compute_gradients(*data())
+    model.train_step(*data())
+    for name, decay in (("own:weight", 0.5), ("own:bias", 0.25)):
+        expected = before[name] - gradients[name] - np.float32(decay) * before[name]
+        np.testing.assert_allclose(model.weights()[name], expected, rtol=1e-5)
+
+
 # -- unrolled layers -------------------------------------------------------------------
 
 X, Y = (

@@ -169,8 +169,10 @@ def tiled_forward(
         As in the module's header.
     mask : (samples, mask_heads, t, s)
         Added to the scores; not read where `mask_heads`, 1 or `heads`, is 0.
-    lse : (samples, heads, t)
-        Logarithms of the sums of exponentials of the scores.
+    lse : (samples, heads, t, 2)
+        Of the scores of each row the maximum, and the logarithm of the sum of
+        exponentials beyond it. Their sum would lose the second where a whole row is
+        masked by large numbers.
     tile : (rows * columns + rows,)
         Workspace.
     control, key, rate
@@ -181,7 +183,7 @@ def tiled_forward(
     kept_scale = np.float32(1.0 / (1.0 - rate))
     scale = np.float32(1.0 / math.sqrt(dk))
     sums = tile[rows * columns : rows * columns + rows]
-    for n in range(lse.size // (heads * t)):
+    for n in range(lse.size // (2 * heads * t)):
         sample = sample_key(key, int(control[0]), int(control[1]) + n)
         for h in range(heads):
             for i0 in range(0, t, rows):
@@ -213,7 +215,7 @@ def tiled_forward(
                             at = n * mask_heads + (h if mask_heads > 1 else 0)
                             at = (at * t + i) * s + j0
                             _add_row(row, mask[at : at + visible])
-                        number = (n * heads + h) * t + i
+                        number = 2 * ((n * heads + h) * t + i)
                         before = lse[number] if j0 > 0 else _LEAST
                         most = np.float32(_largest(row, before))
                         total = np.float32(_exponentials(row, most))
@@ -246,10 +248,13 @@ def tiled_forward(
                     )
                 for i in range(i0, i1):
                     total = sums[i - i0]
-                    number = (n * heads + h) * t + i
-                    # A forbidden row: any number that makes exp(-inf - lse) = 0.
-                    log_sum = lse[number] + np.float32(math.log(total))
-                    lse[number] = _MOST if total == ZERO else log_sum
+                    number = 2 * ((n * heads + h) * t + i)
+                    # A forbidden row: any numbers that make exp(-inf - lse) = 0.
+                    lse[number + 1] = ZERO
+                    if total == ZERO:
+                        lse[number] = _MOST
+                    else:
+                        lse[number + 1] = np.float32(math.log(total))
                     at = (n * t + i) * v_stride + h * dv
                     inverse = ZERO if total == ZERO else ONE / total
                     _scale_row(out[at : at + dv], inverse)
@@ -467,9 +472,10 @@ def _backward(
                                 at = n * mask_heads + (h if mask_heads > 1 else 0)
                                 at = (at * t + i) * s + j0
                                 _add_row(p, mask[at : at + visible])
-                            log_sum = saved[(n * heads + h) * t + i]
+                            number = 2 * ((n * heads + h) * t + i)
+                            most, log_sum = saved[number], saved[number + 1]
                             for j in range(visible):
-                                p[j] = exp(p[j] - log_sum)
+                                p[j] = exp((p[j] - most) - log_sum)
                         if threshold > 0:
                             row_bits = row_key(sample, h * t + i)
                             _dropped_score_slopes(

@@ -253,7 +253,7 @@ class MultiHeadAttention(Layer):
         saved = (
             TensorSpec("attention_weight", (heads, t, s), forward | back)
             if is_plain
-            else TensorSpec("log_sums", (heads, t), forward | back)
+            else TensorSpec("log_sums", (heads, t, 2), forward | back)
         )
         tensors = [
             # Backward puts the derivatives of these three where they are.
