@@ -540,3 +540,130 @@ def choose(condition, a, b):
 @overload(choose, inline="always")
 def _compiled_choose(condition, a, b):
     return lambda condition, a, b: _choose(condition, a, b)
+
+
+_BYTE = ir.IntType(8)
+_PLACES = ir.VectorType(_BYTE, WIDTH)
+_EVEN, _ODD = list(range(0, 2 * WIDTH, 2)), list(range(1, 2 * WIDTH, 2))
+
+
+def _byte_places(place: int) -> Any:
+    return ir.Constant(_PLACES, [place] * WIDTH)
+
+
+def _addresses(builder: Any, given: Any, *kinds: Any) -> list[Any]:
+    return [
+        builder.inttoptr(address, kind.as_pointer())
+        for address, kind in zip(given, kinds, strict=True)
+    ]
+
+
+@_typed_intrinsic
+def _max_of_squares(typing_context: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *given, start = (builder.extract_value(args[0], i) for i in range(5))
+        *rows, best, place = _addresses(builder, given, *[_FLOAT] * 3, _BYTE)
+
+        def greater(a: Any, b: Any) -> tuple[Any, Any, Any]:
+            """Return the greater of two (value, place), as PyTorch orders them."""
+            more = builder.fcmp_ordered(">", b[0], a[0])
+            more = builder.or_(more, builder.fcmp_unordered("uno", b[0], b[0]))
+            return tuple(builder.select(more, j, i) for i, j in zip(a, b, strict=True))
+
+        found = []
+        for i, row in enumerate(rows):
+            at = builder.mul(start, ir.Constant(_I64, 2))
+            low = _load_vector(builder, row, at)
+            high = _load_vector(builder, row, builder.add(at, ir.Constant(_I64, WIDTH)))
+            even = _shuffle(builder, low, high, _EVEN), _byte_places(2 * i)
+            odd = _shuffle(builder, low, high, _ODD), _byte_places(2 * i + 1)
+            found.append(greater(even, odd))
+        value, where = greater(*found)
+        _store_vector(builder, value, best, start)
+        to = builder.bitcast(builder.gep(place, [start]), _PLACES.as_pointer())
+        builder.store(where, to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def max_of_squares(above, below, start, best, place):
+    """Find the greatest of `WIDTH` windows of 2 × 2 from window `start` on, and where.
+
+    Of equal ones the first counts; NaN is greater than everything.
+    """
+    for i in range(start, start + WIDTH):
+        four = (*above[2 * i : 2 * i + 2], *below[2 * i : 2 * i + 2])
+        best[i], place[i] = four[0], 0
+        for at, value in enumerate(four):
+            if value > best[i] or value != value:
+                best[i], place[i] = value, at
+
+
+@overload(max_of_squares)
+def _compiled_max_of_squares(above, below, start, best, place):
+    def run(above, below, start, best, place):
+        _max_of_squares(
+            (
+                np.int64(above.ctypes.data),
+                np.int64(below.ctypes.data),
+                np.int64(best.ctypes.data),
+                np.int64(place.ctypes.data),
+                np.int64(start),
+            )
+        )
+
+    return run
+
+
+@_typed_intrinsic
+def _spread_squares(typing_context: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *given, start = (builder.extract_value(args[0], i) for i in range(5))
+        dy, place, *rows = _addresses(builder, given, _FLOAT, _BYTE, *[_FLOAT] * 2)
+        value = _load_vector(builder, dy, start)
+        at = builder.bitcast(builder.gep(place, [start]), _PLACES.as_pointer())
+        where = builder.load(at, align=1)
+        nothing = ir.Constant(_VECTOR, [0.0] * WIDTH)
+        low = [i // 2 + i % 2 * WIDTH for i in range(WIDTH)]
+        high = [i + WIDTH // 2 for i in low]
+        for i, row in enumerate(rows):
+            even, odd = (
+                builder.select(
+                    builder.icmp_unsigned("==", where, _byte_places(2 * i + j)),
+                    *(value, nothing),
+                )
+                for j in (0, 1)
+            )
+            to = builder.mul(start, ir.Constant(_I64, 2))
+            _store_vector(builder, _shuffle(builder, even, odd, low), row, to)
+            to = builder.add(to, ir.Constant(_I64, WIDTH))
+            _store_vector(builder, _shuffle(builder, even, odd, high), row, to)
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def spread_squares(dy, place, start, above, below):
+    """Write `WIDTH` windows of 2 × 2: the derivative where place says, else 0."""
+    for i in range(start, start + WIDTH):
+        four = np.zeros(4, np.float32)
+        four[place[i]] = dy[i]
+        above[2 * i : 2 * i + 2] = four[:2]
+        below[2 * i : 2 * i + 2] = four[2:]
+
+
+@overload(spread_squares)
+def _compiled_spread_squares(dy, place, start, above, below):
+    def run(dy, place, start, above, below):
+        _spread_squares(
+            (
+                np.int64(dy.ctypes.data),
+                np.int64(place.ctypes.data),
+                np.int64(above.ctypes.data),
+                np.int64(below.ctypes.data),
+                np.int64(start),
+            )
+        )
+
+    return run
