@@ -143,7 +143,10 @@ class Convolution:
         sample_elems = rows * columns * -(-self.channels // lanes) * lanes
         plane = self.out_height * self.out_width
         group = min(-(-512 // plane), max(1, self._room // sample_elems))
-        return Workspace(1, group, group * sample_elems + SLACK, plane)
+        elems, table_elems = group * sample_elems + SLACK, group * plane
+        if group > 1:  # elements of dy are gathered
+            elems, table_elems = elems + ROWS * table_elems, 2 * table_elems
+        return Workspace(1, group, elems, table_elems)
 
     def depthwise_workspaces(self) -> tuple[Workspace, Workspace, Workspace]:
         """Return those of a depthwise forward, gradient and derivative."""
@@ -199,6 +202,8 @@ class Convolution:
         blocks, enough = 1, 8 * VECTORS
         if packed_elems and rows * per_row < enough:
             enough = 24 * VECTORS
+        elif packed_elems and rows * per_row < 2 * enough:
+            enough = 16 * VECTORS
         while blocks * rows * per_row < enough:
             vectors = blocks * rows * per_row
             wasted = -vectors % VECTORS
