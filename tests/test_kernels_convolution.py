@@ -225,6 +225,32 @@ def test_the_python_text_of_pooling_gives_the_same_bits(kernel: Kernel) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, 16), (5, 23), (2, 6), (7, 40)])
+def test_squares_keep_the_greatest_and_give_it_all(height: int, width: int) -> None:
+    rows, columns = height // 2, width // 2
+    x = np.random.default_rng(0).integers(-2, 3, (2, height, width)).astype("f")
+    x[0, 0, :4] = np.nan, 1, -np.inf, np.nan
+    dy, places = normal(2 * rows * columns), np.zeros(2 * rows * columns, np.int32)
+    sizes = (2, height, width, 2, 2, 2, 2, 0, 0, rows, columns)
+    found = []
+    for run in (run_python, run_entry):
+        y, dx = poison(dy.size), poison(x.size)
+        run(pooling.max_forward, x.ravel(), y, places, *sizes)
+        run(pooling.max_derivative, dy, places, dx, *sizes)
+        found.append((y, dx))
+    for ours, theirs in zip(*found, strict=True):
+        assert_same_bits(ours, theirs)
+    squares = x[:, : 2 * rows, : 2 * columns].reshape(2, rows, 2, columns, 2)
+    squares = squares.transpose(0, 1, 3, 2, 4).reshape(-1, 4)
+    expected = np.zeros((dy.size, 4), np.float32)
+    first = np.argmax(squares, axis=1)  # NaN is greater than everything there too
+    expected[np.arange(dy.size), first] = dy
+    dx = found[0][1].reshape(2, height, width)
+    dx = dx[:, : 2 * rows, : 2 * columns].reshape(2, rows, 2, columns, 2)
+    assert_same_bits(dx.transpose(0, 1, 3, 2, 4).reshape(-1, 4), expected)
+    assert_same_bits(found[1][0], squares.max(axis=1))
+
+
 def test_the_python_text_of_a_convolution_gives_the_same_sums() -> None:
     sizes = Convolution(3, 4, 5, 4, (2, 3), (2, 1), (1, 1), (1, 0, 1, 1))
     x, w = normal(3, 3, 4, 5), normal(4, 3, 2, 3, seed=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from arena_ckpt.kernels.tiles import DOTS, ROWS, VECTORS, WIDTH
 
@@ -143,20 +143,40 @@ class Convolution:
         sample_elems = rows * columns * -(-self.channels // lanes) * lanes
         plane = self.out_height * self.out_width
         group = min(-(-512 // plane), max(1, self._room // sample_elems))
-        return Workspace(1, group, group * sample_elems + SLACK, plane)
+        elems, table_elems = group * sample_elems + SLACK, group * plane
+        if group > 1:  # elements of dy are gathered
+            elems, table_elems = elems + ROWS * table_elems, 2 * table_elems
+        return Workspace(1, group, elems, table_elems)
 
     def depthwise_workspaces(self) -> tuple[Workspace, Workspace, Workspace]:
         """Return those of a depthwise forward, gradient and derivative."""
-        one = replace(self, channels=1, filters=1)
-        plane = one._picture_elems()
-        pictures = Workspace(1, 1, plane + SLACK, self.taps)
-        groups = -(-self.taps // DOTS)
-        vectors = self.out_height * -(-self.out_width // WIDTH)
-        elems = (groups * DOTS + vectors) * WIDTH + plane + SLACK
-        gradient = Workspace(1, 1, elems, groups * DOTS)
-        rows, columns = one._derivative_size()
-        elems = self.taps + rows * columns + SLACK
-        return pictures, gradient, Workspace(1, 1, elems, self.taps)
+        columns_of_filter, plane = self.kernel[1], self.height * self.width
+        phases = self.stride[0] * self.stride[1]
+        split = plane if phases > 1 else 0  # a plane with its phases apart
+
+        def tables(copies: int, size: int, *, moves: bool) -> int:
+            if not moves:
+                return copies * size
+            mask = self.out_width * (1 if self.out_width >= WIDTH else WIDTH) + WIDTH
+            return 4 * copies + columns_of_filter * mask
+
+        size, _ = self._forward_size()
+        size *= self.out_width
+        copies = columns_of_filter * min(self.stride[0], self.reach[0] + 1)
+        moves = self.stride[1] * self.out_width == self.width
+        table_elems = tables(copies, size, moves=moves) + (split if moves else 0)
+        elems = copies * size + (split if moves else 0) + SLACK
+        forward = Workspace(1, 1, elems, self.taps + table_elems)
+        n_taps = -(-self.taps // DOTS) * DOTS
+        elems += (n_taps + 1) * WIDTH
+        gradient = Workspace(1, 1, elems, n_taps + table_elems)
+
+        size, _ = self._derivative_size()
+        size *= -(-self.width // self.stride[1])
+        table_elems = tables(columns_of_filter, size, moves=moves) + split
+        table_elems += 2 * self.taps + 2 * phases
+        elems = columns_of_filter * size + split + self.taps + SLACK
+        return forward, gradient, Workspace(1, 1, elems, table_elems)
 
     @property
     def _room(self) -> int:
@@ -182,6 +202,8 @@ class Convolution:
         blocks, enough = 1, 8 * VECTORS
         if packed_elems and rows * per_row < enough:
             enough = 24 * VECTORS
+        elif packed_elems and rows * per_row < 2 * enough:
+            enough = 16 * VECTORS
         while blocks * rows * per_row < enough:
             vectors = blocks * rows * per_row
             wasted = -vectors % VECTORS

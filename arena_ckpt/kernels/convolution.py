@@ -325,17 +325,16 @@ def conv_derivative(
                 b = (column0 + left - phase_w) // stride_width + margin_width
                 if n_rows <= 0 or n_columns <= 0:
                     continue
-                # Offsets from those of the first tap to those of the last: in dy,
-                # then in the weight.
+                # Offsets in dy, from low to high in a plane, then in the weight.
                 k = 0
                 for is_weight in range(2):
                     for f in range(filters):
-                        for i in range(kernel_height):
+                        for i in range(kernel_height - 1, -1, -1):
                             up = phase_h - i * dilation_height
                             if up % stride_height != 0:
                                 continue
                             row = a + up // stride_height
-                            for j in range(kernel_width):
+                            for j in range(kernel_width - 1, -1, -1):
                                 aside = phase_w - j * dilation_width
                                 if aside % stride_width != 0:
                                     continue
@@ -390,7 +389,10 @@ def _copy_channels_last(
 
 @helper
 def _put_gradient(sums, dw, step, n, writes):
-    if writes:
+    if step == 1:  # becomes vectors
+        for lane in range(n):
+            dw[lane] = sums[lane] if writes else dw[lane] + sums[lane]
+    elif writes:
         for lane in range(n):
             dw[lane * step] = sums[lane]
     else:
@@ -426,29 +428,39 @@ def conv_gradient(
     plane = rows * columns * lanes
     block = (channels + lanes - 1) // lanes * plane
     out_plane = out_height * out_width
+    # Offsets in x; and in dy, whose elements are gathered where sums run over samples.
+    n_all = group * out_plane
     k = 0
-    for r in range(out_height):
-        for c in range(out_width):
-            table[k] = (r * stride_height * columns + c * stride_width) * lanes
-            k += 1
+    for i in range(group):
+        for r in range(out_height):
+            for c in range(out_width):
+                at = r * stride_height * columns + c * stride_width
+                table[k] = i * block + at * lanes
+                if group > 1:
+                    table[n_all + k] = i * filters * out_plane + r * out_width + c
+                k += 1
     pictures[:] = ZERO
     zero = pictures.size - 1
+    n_packed = ROWS * n_all if group > 1 else 0
+    packed, margins = pictures[:n_packed], pictures[n_packed:]
+    weights, w_step = (packed, ROWS) if group > 1 else (dy, 1)
     places, scratch = _places(), _scratch()
     taps = kernel_height * kernel_width
     step = ROWS if filters >= ROWS else 1
     dy_row = out_plane if step == ROWS else 0
+    w_next = 1 if group > 1 else dy_row
     for n0 in range(0, n, group):
         n_here = min(group, n - n0)
         for i in range(n_here):
             _copy_channels_last(
                 x[(n0 + i) * channels * height * width :], channels, height, width,
-                top, left, rows, columns, lanes, pictures[i * block :],
+                top, left, rows, columns, lanes, margins[i * block :],
             )  # fmt: skip
         writes = n0 == 0 and beta == 0.0
-        for v0 in range(0, n_vectors, VECTORS):
-            n_tile = min(VECTORS, n_vectors - v0)
-            for i in range(VECTORS):
-                v = min(v0 + i, n_vectors - 1)
+        for v0 in range(0, n_vectors, _CHUNK):
+            n_chunk = min(_CHUNK, n_vectors - v0)
+            for i in range(n_chunk):
+                v = v0 + i
                 channel, v = v // per_block, v % per_block
                 tap, lane = v // per_row, v % per_row * WIDTH
                 a, b = tap // apart, tap % apart
@@ -465,35 +477,44 @@ def conv_gradient(
                 )  # fmt: skip
             for f in range(0, filters, step):
                 first = min(f, filters - step)
-                for i in range(n_here):
-                    at = i * block
+                w0 = (n0 * filters + first) * out_plane
+                if group > 1:
+                    n_taps = n_here * out_plane
+                    pack(dy, w0, dy_row, table[n_all:], n_taps, packed)
+                    w0 = 0
+                for v in range(0, n_chunk, VECTORS):
+                    n_tile = min(VECTORS, n_chunk - v)
+                    last = n_chunk - 1
                     tile(
-                        pictures,
-                        (at + places[_AT], at + places[_AT + 1], at + places[_AT + 2]),
-                        table, k, dy, ((n0 + i) * filters + first) * out_plane, 1,
-                        dy_row, pictures, zero, 0,
-                        scratch, (0, WIDTH, 2 * WIDTH), TILE, i,
+                        margins,
+                        (
+                            places[_AT + v], places[_AT + min(v + 1, last)],
+                            places[_AT + min(v + 2, last)],
+                        ),
+                        table, n_here * out_plane, weights, w0, w_step, w_next,
+                        pictures, zero, 0, scratch, (0, WIDTH, 2 * WIDTH), TILE, 0,
                     )  # fmt: skip
-                for j in range(f - first, step):
-                    for i in range(n_tile):
-                        if joined == 1:
-                            _put_gradient(
-                                scratch[j * TILE + i * WIDTH :],
-                                dw[(first + j) * channels * taps + places[_TO + i] :],
-                                taps, places[_LANES + i], writes,
-                            )  # fmt: skip
-                            continue
-                        lane0 = places[_SAMPLE + i]
-                        column, c = lane0 // lanes, lane0 % lanes
-                        base = (first + j) * channels * taps + places[_TO + i]
-                        for lane in range(places[_LANES + i]):
-                            target = base + c * taps + column
-                            value = scratch[j * TILE + i * WIDTH + lane]
-                            dw[target] = value if writes else dw[target] + value
-                            c += 1
-                            if c == lanes:
-                                c = 0
-                                column += 1
+                    for j in range(f - first, step):
+                        base = (first + j) * channels * taps
+                        for i in range(n_tile):
+                            sums = scratch[j * TILE + i * WIDTH :]
+                            into = base + places[_TO + v + i]
+                            if joined == 1:
+                                _put_gradient(
+                                    sums, dw[into:], taps, places[_LANES + v + i],
+                                    writes,
+                                )  # fmt: skip
+                                continue
+                            lane0 = places[_SAMPLE + v + i]
+                            column, c = lane0 // lanes, lane0 % lanes
+                            for lane in range(places[_LANES + v + i]):
+                                target = into + c * taps + column
+                                value = sums[lane]
+                                dw[target] = value if writes else dw[target] + value
+                                c += 1
+                                if c == lanes:
+                                    c = 0
+                                    column += 1
 
 
 @kernel

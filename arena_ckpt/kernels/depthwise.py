@@ -1,72 +1,225 @@
 """Depthwise convolutions: each channel has a filter of its own.
 
-As in `convolution`, planes are copied into a workspace with zeros around them and a
-stride's phases apart; one plane at a time, so the workspace is small. A row of outputs
-is sums of whole vectors; the gradient is sums of products of whole vectors, which are
-added across their lanes once for each channel.
+A plane is copied into the workspace once for each column of the filter: shifted, with
+zeros where the filter reaches beyond the plane, and with only the columns that a
+stride leaves. Then an output and its neighbour read neighbouring elements for each
+tap, also where one row ends and the next begins; so all outputs of a plane are one row
+of vectors, however narrow the plane is. The gradient is sums of products of the same
+vectors, which are added across their lanes once for each channel.
+
+Copies of planes as wide as the output are moved as a whole; others, and the outputs of
+a derivative with a stride, follow a table that says where each element stands.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.convolution import (
-    _AT,
-    _CHUNK,
-    _ROOM,
-    _TO,
-    _copy_pictures,
-    _copy_row,
-    _places,
-    _scratch,
+from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
+from arena_ckpt.kernels.lanes import float_lanes
+from arena_ckpt.kernels.tiles import (
+    DOTS,
+    STRIP,
+    WIDTH,
+    choose,
+    dots,
+    halve,
+    move,
+    strip,
 )
-from arena_ckpt.kernels.jit import Indexes, Vector, kernel, routine
-from arena_ckpt.kernels.tiles import DOTS, STRIP, WIDTH, dots, strip
 from arena_ckpt.kernels.vector_math import ZERO
-
-_STRIPS = _CHUNK // STRIP * STRIP
-"""Vectors whose places are worked out together."""
 
 
 @routine
-def _filter_plane(
-    source, row_step, n_rows, n_columns, table, n_taps, w, start,
-    y, y0, y_row, y_column,
+def _say_where(
+    index, height, width, top, column0, row_stride, column_stride, row_phases, rows,
+    columns,
 ):  # fmt: skip
-    places, scratch = _places(), _scratch()
-    per_row = (n_columns + WIDTH - 1) // WIDTH
-    n_vectors = n_rows * per_row
-    is_direct = y_column == 1 and n_columns >= WIDTH
-    target = y if is_direct else scratch
-    row, place = 0, 0
-    for v0 in range(0, n_vectors, _STRIPS):
-        n_here = min(_STRIPS, n_vectors - v0)
-        for v in range((n_here + STRIP - 1) // STRIP * STRIP):
-            # A row of at least one vector ends in one that repeats some columns.
-            column = min(place * WIDTH, max(0, n_columns - WIDTH))
-            into = y0 + row * y_row + column * y_column
-            places[_AT + v] = row * row_step + column
-            places[_ROOM + v] = into
-            places[_TO + v] = into if is_direct else v % STRIP * WIDTH
-            if v < n_here - 1:
-                place += 1
-                if place == per_row:
-                    row, place = row + 1, 0
-        place += 1
-        if place == per_row:
-            row, place = row + 1, 0
-        for v in range(0, n_here, STRIP):
-            strip(
-                source, places[_AT + v :], table, n_taps, w, start,
-                target, places[_TO + v :],
+    """Write where each element of a copy stands in its plane, -1 for zeros.
+
+    A copy is (row phase, row, column).
+    """
+    k = 0
+    for phase in range(row_phases):
+        for r in range(rows):
+            row = r * row_stride + phase - top
+            for c in range(columns):
+                column = c * column_stride + column0
+                is_inside = 0 <= row < height and 0 <= column < width
+                index[k] = row * width + column if is_inside else -1
+                k += 1
+
+
+@helper
+def _gather(x, index, y):
+    for i in range(y.size):
+        at = index[i]
+        y[i] = choose(at >= 0, x[max(at, 0)], ZERO)
+
+
+@helper
+def _mask_size(columns):
+    """Elements after which a mask repeats, at least a vector."""
+    return columns if columns >= WIDTH else columns * WIDTH
+
+
+@routine
+def _plan_copy(record, source, source_size, columns, before, shift, size):
+    """Say how a copy is moved: where it begins, how many elements, from where, masked.
+
+    It is ``copy[r, c] = plane[r - before, c + shift]``, `columns` wide as is the plane.
+    """
+    # Elements j of the copy stand at j - back in the plane.
+    back = before * columns - shift
+    begin = max(0, back)
+    n = min(size, source_size + back) - begin
+    record[0] = begin
+    record[1] = max(0, n) if -columns < shift < columns else 0
+    record[2] = source + begin - back
+    record[3] = begin % columns
+
+
+@routine
+def _plan_mask(mask, columns, shift):
+    """-1 where a shifted row has elements of the same row of the plane, else 0."""
+    for i in range(_mask_size(columns) + WIDTH):
+        mask[i] = -1 if 0 <= i % columns + shift < columns else 0
+
+
+@helper
+def _copy_shifted(x, records, masks, per_mask, columns, size, out):
+    """Move all copies; `out` is 0 elsewhere already."""
+    mask_size = _mask_size(columns)
+    for copy in range(records.size // 4):
+        record = records[4 * copy : 4 * copy + 4]
+        n, at, m = np.int64(record[1]), np.int64(record[2]), np.int64(record[3])
+        to = copy * size + np.int64(record[0])
+        mask = masks[copy // per_mask * (mask_size + WIDTH) :]
+        if n < WIDTH:
+            for j in range(n):
+                out[to + j] = choose(mask[m + j] != 0, x[at + j], ZERO)
+            continue
+        end = at + n - WIDTH
+        while at < end:
+            move(x, at, mask, m, out, to)
+            at, to, m = at + WIDTH, to + WIDTH, m + WIDTH
+            if m >= mask_size:
+                m -= mask_size
+        m -= at - end
+        if m < 0:
+            m += mask_size
+        move(x, end, mask, m, out, to - (at - end))
+
+
+@helper
+def _split(x, height, width, row_stride, column_stride, where, out):
+    """Copy a plane into one for each phase of the stride."""
+    columns = width // column_stride
+    if column_stride != 2 or columns < WIDTH // 2:
+        _gather(x, where, out)
+        return
+    n = WIDTH if columns >= WIDTH else WIDTH // 2
+    at = 0
+    for phase in range(row_stride):
+        rows = (height - phase + row_stride - 1) // row_stride
+        for r in range(rows):
+            row = (r * row_stride + phase) * width
+            for c in range(0, columns, n):
+                c = min(c, columns - n)
+                even = at + c
+                halve(x, row + 2 * c, out, even, even + rows * columns, n)
+            at += columns
+        at += rows * columns
+
+
+@helper
+def _filter(copies, table, n_taps, w, start, y):
+    """``y[i] = start[0] + Σ_k w[k] · copies[i + table[k]]``."""
+    n = y.size
+    if n >= WIDTH:
+        for first in range(0, n, STRIP * WIDTH):
+            strip(copies, table, w, start, y, first, n - WIDTH, n_taps)
+    else:
+        lanes = float_lanes()
+        strip(copies, table, w, start, lanes, 0, 0, n_taps)
+        for i in range(n):
+            y[i] = lanes[i]
+
+
+@routine
+def _plan_copies(
+    table, n_offsets, height, width, kernel_height, kernel_width, stride_height,
+    stride_width, dilation_height, dilation_width, top, left, out_height, out_width,
+):  # fmt: skip
+    """Write the table of a forward: offsets of taps, and how copies are made.
+
+    Return whether they are moved, copies for each column of the filter, and elements
+    of each.
+    """
+    row_phases = min(stride_height, (kernel_height - 1) * dilation_height + 1)
+    rows = out_height + (kernel_height - 1) * dilation_height // stride_height
+    size = rows * out_width
+    for i in range(kernel_height):
+        a = i * dilation_height
+        for j in range(kernel_width):
+            copy = j * row_phases + a % stride_height
+            at = copy * size + a // stride_height * out_width
+            table[i * kernel_width + j] = at
+    table[kernel_height * kernel_width : n_offsets] = 0
+    moves = stride_width * out_width == width
+    records = table[n_offsets:]
+    masks = records[4 * kernel_width * row_phases :]
+    for j in range(kernel_width):
+        column = j * dilation_width - left
+        if not moves:
+            _say_where(
+                records[j * row_phases * size :], height, width, top,
+                column, stride_height, stride_width, row_phases, rows, out_width,
             )  # fmt: skip
-            if is_direct:
-                continue
-            for i in range(min(STRIP, n_here - v)):
-                _copy_row(
-                    scratch[i * WIDTH :], 1, y[places[_ROOM + v + i] :], y_column,
-                    min(WIDTH, n_columns),
-                )  # fmt: skip
+            continue
+        column_phase, shift = column % stride_width, column // stride_width
+        _plan_mask(masks[j * (_mask_size(out_width) + WIDTH) :], out_width, shift)
+        for phase in range(row_phases):
+            row_phase = (phase - top) % stride_height
+            plane_rows = (height - row_phase + stride_height - 1) // stride_height
+            # Phases of rows before this one, then phases of columns.
+            source = column_phase * plane_rows * out_width
+            for before in range(row_phase):
+                n = (height - before + stride_height - 1) // stride_height
+                source += n * width
+            _plan_copy(
+                records[4 * (j * row_phases + phase) :], source,
+                plane_rows * out_width, out_width,
+                -((phase - top) // stride_height), shift, size,
+            )  # fmt: skip
+    if moves and (stride_height > 1 or stride_width > 1):
+        where = masks[kernel_width * (_mask_size(out_width) + WIDTH) :]
+        k = 0
+        for row_phase in range(stride_height):
+            for column_phase in range(stride_width):
+                for r in range(row_phase, height, stride_height):
+                    for c in range(column_phase, width, stride_width):
+                        where[k] = r * width + c
+                        k += 1
+    return moves, row_phases, size
+
+
+@helper
+def _copy_input(
+    x, height, width, stride_height, stride_width, out_width, table, n_copies, per_mask,
+    moves, size, out,
+):  # fmt: skip
+    """Make the copies of a plane as planned in the table."""
+    if not moves:
+        _gather(x, table, out[: n_copies * size])
+        return
+    masks = table[4 * n_copies :]
+    source = x
+    if stride_height > 1 or stride_width > 1:
+        n_masks = n_copies // per_mask * (_mask_size(out_width) + WIDTH)
+        source = out[n_copies * size : n_copies * size + height * width]
+        _split(x, height, width, stride_height, stride_width, masks[n_masks:], source)
+    _copy_shifted(source, table[: 4 * n_copies], masks, per_mask, out_width, size, out)
 
 
 @kernel
@@ -80,35 +233,30 @@ def depthwise_forward(
     top: int, left: int, out_height: int, out_width: int,
 ) -> None:  # fmt: skip
     """``y[n, c] = bias[c] + x[n, c] ⋆ weight[c]``; bias only where has_bias."""
-    reach_height = (kernel_height - 1) * dilation_height
-    reach_width = (kernel_width - 1) * dilation_width
-    row_phases = min(stride_height, reach_height + 1)
-    column_phases = min(stride_width, reach_width + 1)
-    rows = out_height + reach_height // stride_height
-    columns = out_width + reach_width // stride_width
-    k = 0
-    for i in range(kernel_height):
-        a = i * dilation_height
-        for j in range(kernel_width):
-            b = j * dilation_width
-            phase = (a % stride_height) * column_phases + b % stride_width
-            row = phase * rows + a // stride_height
-            table[k] = row * columns + b // stride_width
-            k += 1
+    taps, out_plane, plane = (
+        kernel_height * kernel_width, out_height * out_width, height * width
+    )  # fmt: skip
+    moves, per_mask, size = _plan_copies(
+        table, taps, height, width, kernel_height, kernel_width, stride_height,
+        stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width,
+    )  # fmt: skip
+    n_copies = kernel_width * per_mask
     pictures[:] = ZERO
     zero = pictures[pictures.size - 1 :]
-    for i in range(n):
+    p = 0
+    for _ in range(n):
         for c in range(channels):
-            _copy_pictures(
-                x, i * channels + c, 1, 1, height, width, top, left,
-                stride_height, stride_width, row_phases, column_phases,
-                rows, columns, 1, pictures,
+            _copy_input(
+                x[p * plane : (p + 1) * plane], height, width, stride_height,
+                stride_width, out_width, table[taps:], n_copies, per_mask,
+                moves, size, pictures,
             )  # fmt: skip
-            _filter_plane(
-                pictures, columns, out_height, out_width, table, k, weight[c * k :],
-                bias[c:] if has_bias else zero,
-                y, (i * channels + c) * out_height * out_width, out_width, 1,
+            _filter(
+                pictures, table, taps, weight[c * taps :],
+                bias[c:] if has_bias else zero, y[p * out_plane : (p + 1) * out_plane],
             )  # fmt: skip
+            p += 1
 
 
 @kernel
@@ -122,52 +270,103 @@ def depthwise_derivative(
 ) -> None:  # fmt: skip
     """``dx``: the derivative of `depthwise_forward` for x.
 
-    The workspace begins with room for a filter.
+    Inputs of one phase of the stride are one row of vectors; the workspace holds,
+    behind the copies, all phases of a plane, and the weights in their order.
     """
-    taps = kernel_height * kernel_width
-    # See `conv_derivative`.
+    # See `conv_derivative` for margins and phases.
+    taps, out_plane, plane = (
+        kernel_height * kernel_width, out_height * out_width, height * width
+    )  # fmt: skip
     reach_height = (kernel_height - 1) * dilation_height
-    reach_width = (kernel_width - 1) * dilation_width
     margin_height = reach_height // stride_height - top // stride_height
-    margin_width = reach_width // stride_width - left // stride_width
     rows = (height - 1 + top) // stride_height + margin_height + 1
-    columns = (width - 1 + left) // stride_width + margin_width + 1
-    packed, margins = pictures[:taps], pictures[taps:]
-    pictures[:] = ZERO
-    zero = pictures[pictures.size - 1 :]
-    for plane in range(n * channels):
-        _copy_pictures(
-            dy, plane, 1, 1, out_height, out_width, margin_height, margin_width,
-            1, 1, 1, 1, rows, columns, 1, margins,
-        )  # fmt: skip
-        w0 = plane % channels * taps
-        for phase_h in range(stride_height):
-            row0 = (phase_h - top) % stride_height
-            n_rows = (height - row0 + stride_height - 1) // stride_height
-            a = (row0 + top - phase_h) // stride_height + margin_height
-            for phase_w in range(stride_width):
-                column0 = (phase_w - left) % stride_width
-                n_columns = (width - column0 + stride_width - 1) // stride_width
-                b = (column0 + left - phase_w) // stride_width + margin_width
-                if n_rows <= 0 or n_columns <= 0:
+    phases = stride_height * stride_width
+    size = rows * ((width + stride_width - 1) // stride_width)
+    # Offsets of taps, their weights, outputs and taps of phases; how copies are made.
+    of_weights, of_phases = table[taps : 2 * taps], table[2 * taps :]
+    of_copies = of_phases[2 * phases :]
+    mask_size = _mask_size(out_width) + WIDTH
+    masks = of_copies[4 * kernel_width :]
+    moves = 1
+    k, so_far = 0, 0
+    for phase_w in range(stride_width):
+        column0 = (phase_w - left) % stride_width
+        n_columns = max(0, (width - column0 + stride_width - 1) // stride_width)
+        if n_columns != out_width:
+            moves = 0
+    where = masks[kernel_width * mask_size :] if moves else (
+        of_copies[kernel_width * size :]
+    )  # fmt: skip
+    for phase_h in range(stride_height):
+        row0 = (phase_h - top) % stride_height
+        n_rows = max(0, (height - row0 + stride_height - 1) // stride_height)
+        a = (row0 + top - phase_h) // stride_height + margin_height
+        for phase_w in range(stride_width):
+            column0 = (phase_w - left) % stride_width
+            n_columns = max(0, (width - column0 + stride_width - 1) // stride_width)
+            b = (column0 + left - phase_w) // stride_width
+            phase = phase_h * stride_width + phase_w
+            begin = k
+            for j in range(kernel_width):
+                aside = phase_w - j * dilation_width
+                if aside % stride_width != 0:
                     continue
-                k = 0
+                shift = b + aside // stride_width
+                if phase_h == 0 and moves:
+                    _plan_mask(masks[j * mask_size :], out_width, shift)
+                    _plan_copy(
+                        of_copies[4 * j :], 0, out_plane, out_width, margin_height,
+                        shift, size,
+                    )  # fmt: skip
+                elif phase_h == 0:
+                    _say_where(
+                        of_copies[j * size :], out_height, out_width,
+                        margin_height, shift, 1, 1, 1, rows, n_columns,
+                    )  # fmt: skip
                 for i in range(kernel_height):
                     up = phase_h - i * dilation_height
-                    if up % stride_height != 0:
-                        continue
-                    for j in range(kernel_width):
-                        aside = phase_w - j * dilation_width
-                        if aside % stride_width == 0:
-                            row = a + up // stride_height
-                            table[k] = row * columns + b + aside // stride_width
-                            packed[k] = weight[w0 + i * kernel_width + j]
-                            k += 1
-                _filter_plane(
-                    margins, columns, n_rows, n_columns, table, k, packed, zero,
-                    dx, (plane * height + row0) * width + column0,
-                    stride_height * width, stride_width,
-                )  # fmt: skip
+                    if up % stride_height == 0:
+                        row = a + up // stride_height
+                        table[k] = j * size + row * n_columns
+                        of_weights[k] = i * kernel_width + j
+                        k += 1
+            of_phases[2 * phase] = n_rows * n_columns
+            of_phases[2 * phase + 1] = k - begin
+            if phases > 1:
+                for r in range(n_rows):
+                    at = (row0 + r * stride_height) * width + column0
+                    for c in range(n_columns):
+                        where[at + c * stride_width] = so_far
+                        so_far += 1
+    pictures[:] = ZERO
+    parts = pictures[kernel_width * size : kernel_width * size + plane]
+    packed = pictures[pictures.size - 1 - taps :]
+    zero = pictures[pictures.size - 1 :]
+    for p in range(n * channels):
+        source = dy[p * out_plane : (p + 1) * out_plane]
+        if moves:
+            _copy_shifted(
+                source, of_copies[: 4 * kernel_width], masks, 1, out_width, size,
+                pictures,
+            )  # fmt: skip
+        else:
+            _gather(source, of_copies, pictures[: kernel_width * size])
+        w = weight[p % channels * taps :]
+        for i in range(taps):
+            packed[i] = w[of_weights[i]]
+        result = dx[p * plane : (p + 1) * plane]
+        target = parts if phases > 1 else result
+        k, at = 0, 0
+        for phase in range(phases):
+            n_outs = np.int64(of_phases[2 * phase])
+            n_taps = np.int64(of_phases[2 * phase + 1])
+            _filter(
+                pictures, table[k:], n_taps, packed[k:], zero, target[at : at + n_outs]
+            )
+            k, at = k + n_taps, at + n_outs
+        if phases > 1:
+            for i in range(plane):
+                result[i] = parts[where[i]]
 
 
 @kernel
@@ -182,67 +381,42 @@ def depthwise_gradient(
 ) -> None:  # fmt: skip
     """``dw = the derivative of depthwise_forward for the weight + beta * dw``.
 
-    beta is 0 or 1; at 0, dw is only written. The workspace begins with room for a
-    plane of dy whose rows are whole vectors, and for a vector of sums for each tap.
+    beta is 0 or 1; at 0, dw is only written. The workspace begins with a vector of
+    sums for each tap and one for the last elements of dy.
     """
-    reach_height = (kernel_height - 1) * dilation_height
-    reach_width = (kernel_width - 1) * dilation_width
-    row_phases = min(stride_height, reach_height + 1)
-    column_phases = min(stride_width, reach_width + 1)
-    rows = out_height + reach_height // stride_height
-    columns = out_width + reach_width // stride_width
-    taps = kernel_height * kernel_width
+    taps, out_plane, plane = (
+        kernel_height * kernel_width, out_height * out_width, height * width
+    )  # fmt: skip
     groups = (taps + DOTS - 1) // DOTS
-    k = 0
-    for i in range(kernel_height):
-        a = i * dilation_height
-        for j in range(kernel_width):
-            b = j * dilation_width
-            phase = (a % stride_height) * column_phases + b % stride_width
-            row = phase * rows + a // stride_height
-            table[k] = row * columns + b // stride_width
-            k += 1
-    for i in range(k, groups * DOTS):
-        table[i] = 0
-    places = _places()
-    per_row = (out_width + WIDTH - 1) // WIDTH
-    n_vectors = out_height * per_row
+    moves, per_mask, size = _plan_copies(
+        table, groups * DOTS, height, width, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width,
+    )  # fmt: skip
+    n_copies = kernel_width * per_mask
     n_sums = groups * DOTS * WIDTH
-    sums = pictures[:n_sums]
-    padded = pictures[n_sums : n_sums + n_vectors * WIDTH]
-    margins = pictures[n_sums + n_vectors * WIDTH :]
     pictures[:] = ZERO
+    sums, tail = pictures[:n_sums], pictures[n_sums : n_sums + WIDTH]
+    copies = pictures[n_sums + WIDTH :]
+    whole = out_plane // WIDTH
     for c in range(channels):
         sums[:] = ZERO
         for i in range(n):
-            plane = i * channels + c
-            _copy_pictures(
-                x, plane, 1, 1, height, width, top, left,
-                stride_height, stride_width, row_phases, column_phases,
-                rows, columns, 1, margins,
+            p = i * channels + c
+            _copy_input(
+                x[p * plane : (p + 1) * plane], height, width, stride_height,
+                stride_width, out_width, table[groups * DOTS :], n_copies, per_mask,
+                moves, size, copies,
             )  # fmt: skip
-            plane *= out_height * out_width
-            parts = padded
-            if out_width % WIDTH == 0:
-                parts = dy[plane : plane + n_vectors * WIDTH]
-            else:
-                for r in range(out_height):
-                    source = dy[plane + r * out_width :]
-                    target = padded[r * per_row * WIDTH :]
-                    _copy_row(source, 1, target, 1, out_width)
-            for v0 in range(0, n_vectors, _CHUNK):
-                n_here = min(_CHUNK, n_vectors - v0)
-                row, place = v0 // per_row, v0 % per_row
-                for v in range(n_here):
-                    places[v] = row * columns + place * WIDTH
-                    place += 1
-                    if place == per_row:
-                        row, place = row + 1, 0
-                for group in range(groups):
-                    dots(
-                        margins, places, table[group * DOTS :],
-                        parts[v0 * WIDTH :], n_here, sums[group * DOTS * WIDTH :],
-                    )  # fmt: skip
+            part = dy[p * out_plane : (p + 1) * out_plane]
+            for j in range(whole * WIDTH, out_plane):
+                tail[j - whole * WIDTH] = part[j]
+            for group in range(groups):
+                of_taps = table[group * DOTS :]
+                of_sums = sums[group * DOTS * WIDTH :]
+                dots(copies, of_taps, part, of_sums, 0, whole)
+                if whole * WIDTH < out_plane:
+                    dots(copies, of_taps, tail, of_sums, whole * WIDTH, 1)
         for t in range(taps):
             across = 0.0
             for lane in range(WIDTH):

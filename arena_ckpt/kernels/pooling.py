@@ -13,10 +13,18 @@ import numpy as np
 
 from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
-from arena_ckpt.kernels.tiles import choose
+from arena_ckpt.kernels.tiles import (
+    WIDTH,
+    choose,
+    max_of_squares,
+    spread_squares,
+)
 from arena_ckpt.kernels.vector_math import ONE, ZERO
 
 MOST_IN_BYTES = 256
+_SHIFT = 40
+"""Places in a window are below 2 ** 20, and so is its width."""
+
 _LEAST = np.float32(-np.inf)
 
 
@@ -66,8 +74,14 @@ def _keep_greatest(x, step, tap, best, place):
 @helper
 def _max_of_squares(above, below, best, place):
     """Whole windows of 2 × 2 side by side: by far the most frequent pooling."""
+    n = best.size
+    if n >= WIDTH:
+        # A row ends in a vector that repeats some columns.
+        for start in range(0, n, WIDTH):
+            max_of_squares(above, below, min(start, n - WIDTH), best, place)
+        return
     zero, one, two, three = np.uint8(0), np.uint8(1), np.uint8(2), np.uint8(3)
-    for i in range(best.size):
+    for i in range(n):
         a, b, c, d = above[2 * i], above[2 * i + 1], below[2 * i], below[2 * i + 1]
         b_is_greater = (b > a) | (b != b)
         upper = choose(b_is_greater, b, a)
@@ -80,16 +94,27 @@ def _max_of_squares(above, below, best, place):
         place[i] = choose(lower_is_greater, lower_place, upper_place)
 
 
+@helper
+def _are_squares(
+    kernel_height, kernel_width, stride_height, stride_width, top, left, out_width,
+    width,
+):  # fmt: skip
+    return (
+        kernel_height == kernel_width == stride_height == stride_width == 2
+        and top == left == 0
+        and 2 * out_width <= width
+    )
+
+
 @routine
 def _max_plane(
     x, height, width, kernel_height, kernel_width, stride_height, stride_width,
     top, left, out_height, out_width, y, place,
 ):  # fmt: skip
-    is_squares = (
-        kernel_height == kernel_width == stride_height == stride_width == 2
-        and top == left == 0
-        and 2 * out_width <= width
-    )
+    is_squares = place.itemsize == 1 and _are_squares(
+        kernel_height, kernel_width, stride_height, stride_width, top, left,
+        out_width, width,
+    )  # fmt: skip
     for r in range(out_height):
         best = y[r * out_width : (r + 1) * out_width]
         places = place[r * out_width : (r + 1) * out_width]
@@ -154,6 +179,32 @@ def max_forward_wide(
         )  # fmt: skip
 
 
+@helper
+def _spread_squares(dy, place, above, below):
+    """Write the four elements of each window: one gets the derivative."""
+    n = dy.size
+    if n >= WIDTH:
+        for start in range(0, n, WIDTH):
+            spread_squares(dy, place, min(start, n - WIDTH), above, below)
+        return
+    for i in range(n):
+        value, at = dy[i], place[i]
+        above[2 * i] = choose(at == 0, value, ZERO)
+        above[2 * i + 1] = choose(at == 1, value, ZERO)
+        below[2 * i] = choose(at == 2, value, ZERO)
+        below[2 * i + 1] = choose(at == 3, value, ZERO)
+
+
+@helper
+def _add_to_places(
+    dy, place, dx, width, kernel_width, per_row, stride_width, row
+):  # fmt: skip
+    for i in range(dy.size):
+        tap = np.int64(place[i])
+        a = tap * per_row >> _SHIFT
+        dx[row + i * stride_width + tap + a * (width - kernel_width)] += dy[i]
+
+
 @kernel
 def max_derivative(
     dy: Vector, place: Indexes, dx: Vector, planes: int, height: int, width: int,
@@ -163,17 +214,42 @@ def max_derivative(
     """``dx``: each derivative goes to the place that `max_forward` noted."""
     in_bytes = place.view(np.uint8)
     is_small = kernel_height * kernel_width <= MOST_IN_BYTES
-    dx[:] = ZERO
-    out = 0
+    is_squares = _are_squares(
+        kernel_height, kernel_width, stride_height, stride_width, top, left,
+        out_width, width,
+    )  # fmt: skip
+    # A division for each output would take longer than all else: tap // kernel_width
+    # is tap * per_row >> _SHIFT.
+    per_row = ((1 << _SHIFT) + kernel_width - 1) // kernel_width
     for p in range(planes):
+        plane = dx[p * height * width : (p + 1) * height * width]
+        out = p * out_height * out_width
+        if is_squares and 2 * out_height <= height:
+            for r in range(out_height):
+                part, at = dy[out : out + out_width], in_bytes[out : out + out_width]
+                above = plane[2 * r * width : (2 * r + 1) * width]
+                below = plane[(2 * r + 1) * width : (2 * r + 2) * width]
+                _spread_squares(part, at, above, below)
+                out += out_width
+                above[2 * out_width :] = ZERO
+                below[2 * out_width :] = ZERO
+            plane[2 * out_height * width :] = ZERO
+            continue
+        plane[:] = ZERO
         for r in range(out_height):
-            row = (p * height + r * stride_height - top) * width - left
-            for c in range(out_width):
-                tap = np.int64(in_bytes[out]) if is_small else np.int64(place[out])
-                a = tap // kernel_width
-                b = tap - a * kernel_width
-                dx[row + a * width + c * stride_width + b] += dy[out]
-                out += 1
+            row = (r * stride_height - top) * width - left
+            part = dy[out : out + out_width]
+            if is_small:
+                _add_to_places(
+                    part, in_bytes[out : out + out_width], plane, width,
+                    kernel_width, per_row, stride_width, row,
+                )  # fmt: skip
+            else:
+                _add_to_places(
+                    part, place[out : out + out_width], plane, width,
+                    kernel_width, per_row, stride_width, row,
+                )  # fmt: skip
+            out += out_width
 
 
 @helper

@@ -84,6 +84,13 @@ def _store_vector(builder: Any, value: Any, base: Any, elems: Any) -> None:
     builder.store(value, pointer, align=4)
 
 
+def _addresses(builder: Any, given: Any, *kinds: Any) -> list[Any]:
+    return [
+        builder.inttoptr(address, kind.as_pointer())
+        for address, kind in zip(given, kinds, strict=True)
+    ]
+
+
 def _keep_rolled(builder: Any, branch: Any) -> None:
     """Tell LLVM not to unroll the loop: two steps need more registers than there are.
 
@@ -244,33 +251,23 @@ def _compiled_tile(
     return run
 
 
-STRIP = 8
+STRIP = 4
 """Vectors of a strip: a tile of one row, for filters of one channel."""
 
 
 @_typed_intrinsic
 def _strip(typing_context: Any, arguments: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, places, table, n, w, start, y, targets = (
-            builder.extract_value(args[0], i) for i in range(8)
-        )
-        x, table, w, start, y = (
-            builder.inttoptr(address, kind.as_pointer())
-            for address, kind in (
-                (x, _FLOAT),
-                (table, _I32),
-                (w, _FLOAT),
-                (start, _FLOAT),
-                (y, _FLOAT),
-            )
-        )
-        places, targets = (
-            builder.inttoptr(p, _I64.as_pointer()) for p in (places, targets)
-        )
-        bases = [
-            builder.gep(x, [builder.load(builder.gep(places, [ir.Constant(_I64, v)]))])
-            for v in range(STRIP)
-        ]
+        given = [builder.extract_value(args[0], i) for i in range(8)]
+        kinds = (_FLOAT, _I32, _FLOAT, _FLOAT, _FLOAT)
+        x, table, w, start, y = _addresses(builder, given[:5], *kinds)
+        first, last, n = given[5:]
+        places = []
+        for v in range(STRIP):
+            at = builder.add(first, ir.Constant(_I64, v * WIDTH))
+            is_inside = builder.icmp_signed("<", at, last)
+            places.append(builder.select(is_inside, at, last))
+        bases = [builder.gep(x, [at]) for at in places]
         fresh = _broadcast(builder, builder.load(start))
 
         def body(k: Any, sums: Any) -> Any:
@@ -283,45 +280,46 @@ def _strip(typing_context: Any, arguments: Any) -> Any:
                 for base, so_far in zip(bases, sums, strict=True)
             ]
 
-        for v, result in enumerate(_count(builder, n, [fresh] * STRIP, body)):
-            at = builder.load(builder.gep(targets, [ir.Constant(_I64, v)]))
+        sums = _count(builder, n, [fresh] * STRIP, body)
+        for at, result in zip(places, sums, strict=True):
             _store_vector(builder, result, y, at)
         return context.get_dummy_value()
 
     return types.void(arguments), codegen
 
 
-def strip(x, places, table, n, w, start, y, targets):
-    """``start[0] + Σ_k w[k] · x[places[v] + table[k]]`` for `STRIP` vectors, to y.
+def strip(x, table, w, start, y, first, last, n):
+    """``y[i] = start[0] + Σ_k w[k] · x[i + table[k]]`` for `STRIP` vectors of i.
 
     Parameters
     ----------
     x, w, start, y : array of float32
-    places, targets : array of int64
-        Where each vector begins in x, and in y.
     table : array of int32
         `n` offsets into x.
+    first, last : int
+        Where the first vector begins; the others follow, but none begins after last.
     """
     for v in range(STRIP):
+        at = min(first + v * WIDTH, last)
         sums = np.full(WIDTH, start[0], np.float64)
         for k in range(n):
-            sums += np.float64(w[k]) * x[places[v] + table[k] :][:WIDTH]
-        y[targets[v] :][:WIDTH] = sums
+            sums += np.float64(w[k]) * x[at + table[k] :][:WIDTH]
+        y[at : at + WIDTH] = sums
 
 
 @overload(strip)
-def _compiled_strip(x, places, table, n, w, start, y, targets):
-    def run(x, places, table, n, w, start, y, targets):
+def _compiled_strip(x, table, w, start, y, first, last, n):
+    def run(x, table, w, start, y, first, last, n):
         _strip(
             (
                 np.int64(x.ctypes.data),
-                np.int64(places.ctypes.data),
                 np.int64(table.ctypes.data),
-                np.int64(n),
                 np.int64(w.ctypes.data),
                 np.int64(start.ctypes.data),
                 np.int64(y.ctypes.data),
-                np.int64(targets.ctypes.data),
+                np.int64(first),
+                np.int64(last),
+                np.int64(n),
             )
         )
 
@@ -335,75 +333,152 @@ DOTS = 9
 @_typed_intrinsic
 def _dots(typing_context: Any, arguments: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, places, table, dy, n, sums = (
-            builder.extract_value(args[0], i) for i in range(6)
-        )
-        x, table, dy, sums = (
-            builder.inttoptr(address, kind.as_pointer())
-            for address, kind in (
-                (x, _FLOAT),
-                (table, _I32),
-                (dy, _FLOAT),
-                (sums, _FLOAT),
-            )
-        )
-        places = builder.inttoptr(places, _I64.as_pointer())
-        at = [ir.Constant(_I64, t * WIDTH) for t in range(DOTS)]
-        offsets = [
-            builder.sext(builder.load(builder.gep(table, [ir.Constant(_I64, t)])), _I64)
-            for t in range(DOTS)
-        ]
-        start = [_load_vector(builder, sums, place) for place in at]
+        given = [builder.extract_value(args[0], i) for i in range(6)]
+        kinds = (_FLOAT, _I32, _FLOAT, _FLOAT)
+        x, table, dy, sums = _addresses(builder, given[:4], *kinds)
+        at, n = given[4:]
+        places = [ir.Constant(_I64, t * WIDTH) for t in range(DOTS)]
+        bases = []
+        for t in range(DOTS):
+            offset = builder.load(builder.gep(table, [ir.Constant(_I64, t)]))
+            base = builder.add(at, builder.sext(offset, _I64))
+            bases.append(builder.gep(x, [base]))
+        start = [_load_vector(builder, sums, place) for place in places]
 
         def body(k: Any, so_far: Any) -> Any:
-            base = builder.gep(x, [builder.load(builder.gep(places, [k]))])
             step = builder.mul(k, ir.Constant(_I64, WIDTH))
             factor = _load_vector(builder, dy, step)
             return [
-                _multiply_add(
-                    builder, factor, _load_vector(builder, base, offset), value
-                )
-                for offset, value in zip(offsets, so_far, strict=True)
+                _multiply_add(builder, factor, _load_vector(builder, base, step), value)
+                for base, value in zip(bases, so_far, strict=True)
             ]
 
-        for place, value in zip(at, _count(builder, n, start, body), strict=True):
+        for place, value in zip(places, _count(builder, n, start, body), strict=True):
             _store_vector(builder, value, sums, place)
         return context.get_dummy_value()
 
     return types.void(arguments), codegen
 
 
-def dots(x, places, table, dy, n, sums):
-    """``sums[t] += Σ_v dy[v] · x[places[v] + table[t]]``, vectors, for `DOTS` taps.
+def dots(x, table, dy, sums, at, n):
+    """``sums[t] += Σ_v dy[v] · x[at + table[t] + v]`` over n vectors, for `DOTS` taps.
 
     Parameters
     ----------
     x, dy, sums : array of float32
-    places : array of int64
-        Where each of n vectors begins in x.
     table : array of int32
         The offsets of the taps.
     """
     for t in range(DOTS):
         result = sums[t * WIDTH :][:WIDTH]
-        for v in range(n):
-            part = x[places[v] + table[t] :][:WIDTH].astype(np.float64)
-            result[:] = result + dy[v * WIDTH :][:WIDTH] * part
+        for v in range(0, n * WIDTH, WIDTH):
+            part = x[at + table[t] + v :][:WIDTH].astype(np.float64)
+            result[:] = result + dy[v:][:WIDTH] * part
 
 
 @overload(dots)
-def _compiled_dots(x, places, table, dy, n, sums):
-    def run(x, places, table, dy, n, sums):
+def _compiled_dots(x, table, dy, sums, at, n):
+    def run(x, table, dy, sums, at, n):
         _dots(
             (
                 np.int64(x.ctypes.data),
-                np.int64(places.ctypes.data),
                 np.int64(table.ctypes.data),
                 np.int64(dy.ctypes.data),
-                np.int64(n),
                 np.int64(sums.ctypes.data),
+                np.int64(at),
+                np.int64(n),
             )
         )
+
+    return run
+
+
+@_typed_intrinsic
+def _move(
+    typing_context: Any, x: Any, at: Any, mask: Any, m: Any, y: Any, to: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = (_FLOAT, _I32, _FLOAT)
+        x, mask, y = _addresses(builder, args[::2], *kinds)
+        at, m, to = args[1::2]
+        of_bits = ir.VectorType(_I32, WIDTH)
+        kept = builder.bitcast(builder.gep(mask, [m]), of_bits.as_pointer())
+        bits = builder.bitcast(_load_vector(builder, x, at), of_bits)
+        bits = builder.and_(bits, builder.load(kept, align=4))
+        _store_vector(builder, builder.bitcast(bits, _VECTOR), y, to)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
+
+
+def move(x, at, mask, m, y, to):
+    """Copy a vector of x from at on to y, with zeros where the mask from m on is 0.
+
+    Elsewhere the mask is -1.
+    """
+    for i in range(WIDTH):
+        y[to + i] = x[at + i] if mask[m + i] else 0
+
+
+@overload(move)
+def _compiled_move(x, at, mask, m, y, to):
+    def run(x, at, mask, m, y, to):
+        addresses = np.int64(x.ctypes.data), np.int64(mask.ctypes.data)
+        _move(addresses[0], at, addresses[1], m, np.int64(y.ctypes.data), to)
+
+    return run
+
+
+def _halve_intrinsic(n: int) -> Any:
+    """Return what splits 2 n elements into those with even and with odd places."""
+
+    @_typed_intrinsic
+    def compiled(
+        typing_context: Any, x: Any, at: Any, y: Any, even: Any, odd: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, y = _addresses(builder, args[0:3:2], _FLOAT, _FLOAT)
+            _, at, _, *targets = args
+            half = ir.VectorType(_FLOAT, n)
+
+            def load(at: Any) -> Any:
+                pointer = builder.bitcast(builder.gep(x, [at]), half.as_pointer())
+                return builder.load(pointer, align=4)
+
+            low, high = load(at), load(builder.add(at, ir.Constant(_I64, n)))
+            for first, to in enumerate(targets):
+                mask = ir.VectorType(_I32, n)
+                places = ir.Constant(mask, list(range(first, 2 * n, 2)))
+                pointer = builder.bitcast(builder.gep(y, [to]), half.as_pointer())
+                part = builder.shuffle_vector(low, high, places)
+                builder.store(part, pointer, align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), codegen
+
+    return compiled
+
+
+_halve, _halve_narrow = _halve_intrinsic(WIDTH), _halve_intrinsic(WIDTH // 2)
+
+
+def halve(x, at, y, even, odd, n):
+    """Copy n elements of x from at on to ``y[even:]``, their successors to ``y[odd:]``.
+
+    x is read with a step of 2; n is `WIDTH` or half of it.
+    """
+    for i in range(n):
+        y[even + i], y[odd + i] = x[at + 2 * i], x[at + 2 * i + 1]
+
+
+@overload(halve)
+def _compiled_halve(x, at, y, even, odd, n):
+    def run(x, at, y, even, odd, n):
+        addresses = np.int64(x.ctypes.data), np.int64(y.ctypes.data)
+        if n == WIDTH:
+            _halve(addresses[0], at, addresses[1], even, odd)
+        else:
+            _halve_narrow(addresses[0], at, addresses[1], even, odd)
 
     return run
 
@@ -540,3 +615,123 @@ def choose(condition, a, b):
 @overload(choose, inline="always")
 def _compiled_choose(condition, a, b):
     return lambda condition, a, b: _choose(condition, a, b)
+
+
+_BYTE = ir.IntType(8)
+_PLACES = ir.VectorType(_BYTE, WIDTH)
+_EVEN, _ODD = list(range(0, 2 * WIDTH, 2)), list(range(1, 2 * WIDTH, 2))
+
+
+def _byte_places(place: int) -> Any:
+    return ir.Constant(_PLACES, [place] * WIDTH)
+
+
+@_typed_intrinsic
+def _max_of_squares(typing_context: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *given, start = (builder.extract_value(args[0], i) for i in range(5))
+        *rows, best, place = _addresses(builder, given, *[_FLOAT] * 3, _BYTE)
+
+        def greater(a: Any, b: Any) -> tuple[Any, Any, Any]:
+            """Return the greater of two (value, place), as PyTorch orders them."""
+            more = builder.fcmp_ordered(">", b[0], a[0])
+            more = builder.or_(more, builder.fcmp_unordered("uno", b[0], b[0]))
+            return tuple(builder.select(more, j, i) for i, j in zip(a, b, strict=True))
+
+        found = []
+        for i, row in enumerate(rows):
+            at = builder.mul(start, ir.Constant(_I64, 2))
+            low = _load_vector(builder, row, at)
+            high = _load_vector(builder, row, builder.add(at, ir.Constant(_I64, WIDTH)))
+            even = _shuffle(builder, low, high, _EVEN), _byte_places(2 * i)
+            odd = _shuffle(builder, low, high, _ODD), _byte_places(2 * i + 1)
+            found.append(greater(even, odd))
+        value, where = greater(*found)
+        _store_vector(builder, value, best, start)
+        to = builder.bitcast(builder.gep(place, [start]), _PLACES.as_pointer())
+        builder.store(where, to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def max_of_squares(above, below, start, best, place):
+    """Find the greatest of `WIDTH` windows of 2 × 2 from window `start` on, and where.
+
+    Of equal ones the first counts; NaN is greater than everything.
+    """
+    for i in range(start, start + WIDTH):
+        four = (*above[2 * i : 2 * i + 2], *below[2 * i : 2 * i + 2])
+        best[i], place[i] = four[0], 0
+        for at, value in enumerate(four):
+            if value > best[i] or value != value:
+                best[i], place[i] = value, at
+
+
+@overload(max_of_squares)
+def _compiled_max_of_squares(above, below, start, best, place):
+    def run(above, below, start, best, place):
+        _max_of_squares(
+            (
+                np.int64(above.ctypes.data),
+                np.int64(below.ctypes.data),
+                np.int64(best.ctypes.data),
+                np.int64(place.ctypes.data),
+                np.int64(start),
+            )
+        )
+
+    return run
+
+
+@_typed_intrinsic
+def _spread_squares(typing_context: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *given, start = (builder.extract_value(args[0], i) for i in range(5))
+        dy, place, *rows = _addresses(builder, given, _FLOAT, _BYTE, *[_FLOAT] * 2)
+        value = _load_vector(builder, dy, start)
+        at = builder.bitcast(builder.gep(place, [start]), _PLACES.as_pointer())
+        where = builder.load(at, align=1)
+        nothing = ir.Constant(_VECTOR, [0.0] * WIDTH)
+        low = [i // 2 + i % 2 * WIDTH for i in range(WIDTH)]
+        high = [i + WIDTH // 2 for i in low]
+        for i, row in enumerate(rows):
+            even, odd = (
+                builder.select(
+                    builder.icmp_unsigned("==", where, _byte_places(2 * i + j)),
+                    *(value, nothing),
+                )
+                for j in (0, 1)
+            )
+            to = builder.mul(start, ir.Constant(_I64, 2))
+            _store_vector(builder, _shuffle(builder, even, odd, low), row, to)
+            to = builder.add(to, ir.Constant(_I64, WIDTH))
+            _store_vector(builder, _shuffle(builder, even, odd, high), row, to)
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def spread_squares(dy, place, start, above, below):
+    """Write `WIDTH` windows of 2 × 2: the derivative where place says, else 0."""
+    for i in range(start, start + WIDTH):
+        four = np.zeros(4, np.float32)
+        four[place[i]] = dy[i]
+        above[2 * i : 2 * i + 2] = four[:2]
+        below[2 * i : 2 * i + 2] = four[2:]
+
+
+@overload(spread_squares)
+def _compiled_spread_squares(dy, place, start, above, below):
+    def run(dy, place, start, above, below):
+        _spread_squares(
+            (
+                np.int64(dy.ctypes.data),
+                np.int64(place.ctypes.data),
+                np.int64(above.ctypes.data),
+                np.int64(below.ctypes.data),
+                np.int64(start),
+            )
+        )
+
+    return run
