@@ -315,7 +315,7 @@ class Program:
 
     def _apply(self, node: Node, tensors: _Binding) -> list[Call]:
         calls = []
-        # Layers that share weights may have decays of their own: that of the owner holds.
+        # Layers that share weights may have decays of their own: the owner's holds.
         for weight in self._graph.node(node.weights_of).spec.trained_weights:
             roles = [weight.name, f"{weight.name}:grad"]
             roles += [f"{weight.name}:{s}" for s in self._optimizer.state_names]
