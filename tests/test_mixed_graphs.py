@@ -110,7 +110,7 @@ def assert_same_bits(spec: MixedSpec) -> None:
     assert not expected.differences(outcome(spec, debug=True)), "debug mode"
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=25)
 @given(mixed_graphs())
 def test_same_bits_of_any_graph(spec: MixedSpec) -> None:
     assert_same_bits(spec)
@@ -118,7 +118,7 @@ def test_same_bits_of_any_graph(spec: MixedSpec) -> None:
 
 # -- plans -----------------------------------------------------------------------------
 
-plans = settings(derandomize=True, deadline=None, max_examples=80)
+plans = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 @plans
