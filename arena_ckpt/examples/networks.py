@@ -198,14 +198,14 @@ def char_transformer(
         checkpoint=checkpoint,
         seed=seed,
     )
-    model.set_property(epochs=1, clip_grad_by_norm=1.0)
+    model.set_property(epochs=2, clip_grad_by_norm=1.0)
     model.set_optimizer("adamw", learning_rate=3e-3, weight_decay=0.01)
     model.set_learning_rate_scheduler(
         create_schedule(
             "cosine",
             max_learning_rate=3e-3,
             min_learning_rate=1e-4,
-            decay_steps=1800,
+            decay_steps=3700,
         )
     )
     return model
