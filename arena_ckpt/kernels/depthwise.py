@@ -363,7 +363,7 @@ def depthwise_derivative(
             _filter(
                 pictures, table[k:], n_taps, packed[k:], zero, target[at : at + n_outs]
             )
-            k, at = k + n_taps, at + n_outs
+            k, at = int(k + n_taps), int(at + n_outs)
         if phases > 1:
             for i in range(plane):
                 result[i] = parts[where[i]]
