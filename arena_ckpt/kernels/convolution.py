@@ -37,7 +37,10 @@ from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, WIDTH, pack, tile, tra
 from arena_ckpt.kernels.vector_math import ZERO
 
 _CHUNK = 44 * VECTORS
-"""Vectors whose places are worked out together."""
+"""Vectors whose places are worked out together, at most."""
+
+_CACHE_ELEMS = 1 << 16
+"""Elements that are read again soon: half of a small second cache."""
 
 # What is kept of each vector, in rows of `_CHUNK`: where it begins in the workspace and
 # where its first lane goes; the sample of that lane, how many lanes are outputs, and
@@ -163,9 +166,15 @@ def _correlate(
     # With fewer outputs than rows, the rows of a tile are one and the same.
     w_stride, i_stride = (w_row, i_row) if step == ROWS else (0, 0)
     t_stride = plane if step == ROWS or not is_direct else 0
+    # What a chunk reads stays in the second cache while all outputs are made of it;
+    # but gathering weights has to pay off.
+    chunk = min(_CHUNK, _CACHE_ELEMS // (WIDTH * n_taps + 1) // VECTORS * VECTORS)
+    if packs and chunk < _CHUNK // 2:
+        chunk = _CHUNK
+    chunk = max(chunk, 3 * VECTORS)
     block, row, place = 0, 0, 0
-    for v0 in range(0, n_vectors, _CHUNK):
-        n_here = min(_CHUNK, n_vectors - v0)
+    for v0 in range(0, n_vectors, chunk):
+        n_here = min(chunk, n_vectors - v0)
         for i in range(n_here):
             lane = place * WIDTH
             if overlaps:

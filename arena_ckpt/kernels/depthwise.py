@@ -50,7 +50,7 @@ def _say_where(
                 k += 1
 
 
-@helper
+@routine
 def _gather(x, index, y):
     for i in range(y.size):
         at = index[i]
@@ -86,7 +86,7 @@ def _plan_mask(mask, columns, shift):
         mask[i] = -1 if 0 <= i % columns + shift < columns else 0
 
 
-@helper
+@routine
 def _copy_shifted(x, records, masks, per_mask, columns, size, out):
     """Move all copies; `out` is 0 elsewhere already."""
     mask_size = _mask_size(columns)
@@ -111,7 +111,7 @@ def _copy_shifted(x, records, masks, per_mask, columns, size, out):
         move(x, end, mask, m, out, to - (at - end))
 
 
-@helper
+@routine
 def _split(x, height, width, row_stride, column_stride, where, out):
     """Copy a plane into one for each phase of the stride."""
     columns = width // column_stride
@@ -132,7 +132,7 @@ def _split(x, height, width, row_stride, column_stride, where, out):
         at += rows * columns
 
 
-@helper
+@routine
 def _filter(copies, table, n_taps, w, start, y):
     """``y[i] = start[0] + Σ_k w[k] · copies[i + table[k]]``."""
     n = y.size
@@ -363,7 +363,7 @@ def depthwise_derivative(
             _filter(
                 pictures, table[k:], n_taps, packed[k:], zero, target[at : at + n_outs]
             )
-            k, at = k + n_taps, at + n_outs
+            k, at = int(k + n_taps), int(at + n_outs)
         if phases > 1:
             for i in range(plane):
                 result[i] = parts[where[i]]

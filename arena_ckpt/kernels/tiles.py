@@ -632,7 +632,7 @@ def _max_of_squares(typing_context: Any, arguments: Any) -> Any:
         *given, start = (builder.extract_value(args[0], i) for i in range(5))
         *rows, best, place = _addresses(builder, given, *[_FLOAT] * 3, _BYTE)
 
-        def greater(a: Any, b: Any) -> tuple[Any, Any, Any]:
+        def greater(a: Any, b: Any) -> Any:
             """Return the greater of two (value, place), as PyTorch orders them."""
             more = builder.fcmp_ordered(">", b[0], a[0])
             more = builder.or_(more, builder.fcmp_unordered("uno", b[0], b[0]))
