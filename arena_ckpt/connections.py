@@ -64,9 +64,11 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
     named: dict[str, tuple[str, ...]] = {}
     for layer in layers:
         sources = layer["input_layers"]
+        is_connected = sources is not None
         if sources is None:
             sources = (connected[-1].name,) if connected and layer.n_inputs != 0 else ()
-        if layer.n_inputs != 0 and layer["input_shape"] is not None and not connected:
+        begins = layer["input_shape"] is not None and not connected and not is_connected
+        if layer.n_inputs != 0 and begins:
             name, shape = f"{layer.name}/input_realized", layer["input_shape"]
             connected.append(create_layer("input", name=name, input_shape=shape))
             named[name], sources = (), (name,)

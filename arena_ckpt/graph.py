@@ -30,7 +30,7 @@ from arena_ckpt.errors import (
     SharedWeightsError,
 )
 from arena_ckpt.layers import create_layer
-from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
+from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec, format_shape
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.properties import nearest, quote
@@ -197,6 +197,14 @@ class _Walk:
         given = tuple(self._resolve(layer, output) for output in self.inputs[name])
         layer = layer.with_values(input_layers=_texts(given) or None)
         shapes = tuple(self._shape(output) for output in given)
+        said = layer["input_shape"]
+        if given and said is not None and said != shapes[0]:
+            raise layer.mismatch(
+                f"has input_shape={format_shape(said)} and reads "
+                f"{format_shape(shapes[0])} from {given[0].layer!r}; leave input_shape "
+                "out, it is for layers that begin a model",
+                shapes=shapes,
+            )
         parts = [
             piece for part in layer.expand(shapes) for piece in _split_activation(part)
         ]
@@ -323,14 +331,16 @@ def _share_weights(
         while (named := known[seen[-1]].layer.get("shared_from")) is not None:
             found = _find_shared(seen[-1], named, known, parts, whole)
             if found is None or found in seen:
+                problem = (
+                    "in a circle: "
+                    + " -> ".join([*seen[seen.index(found) :], found])
+                    + "; let one layer have weights of its own"
+                    if found
+                    else f"which does not exist{nearest(named, known)}"
+                )
                 raise SharedWeightsError(
-                    f"layer {node.name!r} shares the weights of {named!r}, which "
-                    + (
-                        "shares them with it; let one layer have weights of its own"
-                        if found
-                        else f"does not exist{nearest(named, known)}"
-                    ),
-                    layer=node.name,
+                    f"layer {seen[-1]!r} shares the weights of {named!r}, {problem}",
+                    layer=seen[-1],
                     shared_from=named,
                 )
             seen.append(found)
@@ -385,14 +395,15 @@ def _has_own_weights(node: Node, whole: Mapping[str, str]) -> bool:
 
 
 def _check_same_weights(node: Node, owner: Node) -> None:
-    mine, theirs = (
-        {w.name: w.shape for w in n.spec.weights} | {"trainable": n.layer.is_trainable}
+    needs, has = (
+        ", ".join(f"{w.name} {w.shape}" for w in n.spec.weights)
+        + ("" if n.layer.is_trainable else ", frozen")
         for n in (node, owner)
     )
-    if mine != theirs:
+    if needs != has:
         raise SharedWeightsError(
             f"layer {node.name!r} cannot share the weights of {owner.name!r}: it needs "
-            f"{mine}, that layer has {theirs}; make them equal",
+            f"{needs}; that layer has {has}. Make them equal",
             layer=node.name,
             shared_from=owner.name,
         )
@@ -449,12 +460,9 @@ def _place_blocks(
         names = tuple(
             part
             for name in block.layers
-            # A layer stands for all its parts, unless these are named one by one.
-            for part in (
-                (name,)
-                if name in place and not named.isdisjoint(known[name][1:])
-                else known[name]
-            )
+            # A layer stands for its followers as well, but those that a block names.
+            for part in known[name]
+            if part == name or part not in named or name not in place
         )
         whole = CheckpointBlock(names, block.name)
         check_block(whole, place, block_of)

@@ -35,7 +35,7 @@ from arena_ckpt.layers.base import Call
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.tensors import CONTROL, Access, Control, Execution, TensorKind
+from arena_ckpt.tensors import CONTROL, Control, Execution, TensorKind
 
 Report = Callable[[int, int], None]
 """Told how many kernel calls are bound, of how many: compiling takes time."""
@@ -145,9 +145,6 @@ class _Binding:
 
     def is_wanted(self, role: str) -> bool:
         return role in self._operands
-
-    def is_new(self, role: str) -> bool:
-        return self._operands[role].access is Access.WRITE
 
     def is_same(self, role: str, other: str) -> bool:
         first, second = (self._operands[r].tensor for r in (role, other))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from arena_ckpt.graph import Graph, Node
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.lifespan import Phase, TensorLifespan
@@ -28,9 +30,10 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
     Notes
     -----
     Outputs that are read outside the block stay; and so does what their layer saves for
-    backward, where that is no larger than the output (the statistics of a
-    normalization). Everything else in the block is dropped, but the samples of an
-    input layer, because nothing in the arena could make them again. O(connections).
+    backward, where that is no larger than the output. What is saved once for the whole
+    batch, as the statistics of a batch normalization are, always stays. Everything
+    else in the block is dropped, but the samples of an input layer, because nothing in
+    the arena could make them again. O(connections).
     """
     read_backward: set[str] = set()
     for node in graph.nodes:
@@ -93,8 +96,9 @@ def _dropped(
         for output in node.outputs
         if not is_last and members.issuperset(readers[output])
     }
-    output_elems = sum(map(n_elems, node.spec.output_shapes))
-    saved_elems = sum(n_elems(t.shape) for t in node.spec.tensors if t.is_saved)
-    if outputs or saved_elems > output_elems:
-        return outputs.union(saved_tensors(node))
+    saved = [t for t in node.spec.tensors if t.is_saved and t.per_sample]
+    output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
+    saved_bytes = sum(n_elems(t.shape) * np.dtype(t.dtype).itemsize for t in saved)
+    if outputs or saved_bytes > output_bytes:
+        return outputs.union(f"{node.name}:{tensor.name}" for tensor in saved)
     return outputs

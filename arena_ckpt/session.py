@@ -143,6 +143,14 @@ class Session:
             for weight in node.own_weights:
                 name = f"{node.name}:{weight.name}"
                 initialize_weight(self._weights[name], weight, name, seed)
+        # Running statistics have a copy to go back to where a later micro-batch fails.
+        self._states = [
+            (self._weights[name], np.empty_like(self._weights[name]))
+            for node in graph.nodes
+            for weight in node.own_weights
+            if not weight.is_trained and plan.micro_batches > 1
+            for name in (f"{node.name}:{weight.name}",)
+        ]
         self._debug = DebugRunner(self.views) if debug else None
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
 
@@ -273,28 +281,49 @@ class Session:
         check: bool,
         gradients: dict[str, FloatArray] | None,
     ) -> None:
-        n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
-        mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
-        for start in range(0, n_total, self.pass_samples):
-            n = min(self.pass_samples, n_total - start)
-            self._control[Control.FRACTION] = n / n_total
-            self._control[Control.FIRST_SAMPLE] = start
-            one = self._pass(mode, n, start > 0)
-            one.load(samples, rows, start)
-            if check and one.count_nonfinite():
-                samples.raise_nonfinite()
-            try:
-                self._steps(one, 0, n_forward)
-                self._check_loss()
-            except NonFiniteError:
-                one.refuse_ids(self.graph, samples, rows, start)
-                raise
-            if gradients is None:
-                self._steps(one, n_forward, n_pass)
-            else:
-                self._capture(one, gradients)
+        n_pass = self.plan.n_pass
+        for state, before in self._states:
+            np.copyto(before, state)
+        try:
+            for start in range(0, n_total, self.pass_samples):
+                one = self._run_pass(samples, rows, start, n_total, check, gradients)
+        except BaseException:  # an earlier micro-batch has changed them
+            for state, before in self._states:
+                np.copyto(state, before)
+            raise
         if gradients is None and n_pass < len(self.plan.steps):
             self._steps(one, n_pass, len(self.plan.steps))
+
+    def _run_pass(
+        self,
+        samples: Samples,
+        rows: Rows,
+        start: int,
+        n_total: int,
+        check: bool,
+        gradients: dict[str, FloatArray] | None,
+    ) -> Pass:
+        """Run one micro-batch, up to its gradients; without them, up to its updates."""
+        n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
+        mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
+        n = min(self.pass_samples, n_total - start)
+        self._control[Control.FRACTION] = n / n_total
+        self._control[Control.FIRST_SAMPLE] = start
+        one = self._pass(mode, n, start > 0)
+        one.load(samples, rows, start)
+        if check and one.count_nonfinite():
+            samples.raise_nonfinite()
+        try:
+            self._steps(one, 0, n_forward)
+            self._check_loss()
+        except NonFiniteError:
+            one.refuse_ids(self.graph, samples, rows, start)
+            raise
+        if gradients is None:
+            self._steps(one, n_forward, n_pass)
+        else:
+            self._capture(one, gradients)
+        return one
 
     def _set_hyperparameters(self) -> None:
         rate = self.learning_rate
@@ -426,32 +455,39 @@ class Session:
         assert samples.labels is not None
         n_terms = samples.n_terms()
         scale = self.loss_layer.term_scale(self.output_shape, n_terms)
-        total = 0.0
+        loss = total = 0.0
         for _, one in self._forward(samples, scale):
+            loss += float(self._control[Control.LOSS])
             total += samples.metric_sum(self._prediction(one), one.label)
         return Evaluation(
-            float(self._control[Control.LOSS]),
+            loss,
             samples.metric_name,
             total / n_terms if n_terms else 0.0,
             samples.n_samples,
         )
 
     def _forward(self, samples: Samples, scale: float) -> Iterator[tuple[int, Pass]]:
-        """Run forward steps pass by pass; the prediction is there after each."""
+        """Run forward steps pass by pass; prediction and loss are there after each."""
         self._begin(scale)
         for start in range(0, samples.n_samples, self.pass_samples):
             n = min(self.pass_samples, samples.n_samples - start)
             self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
             one = self._pass(Mode.PREDICT, n, False)
-            one.load(samples, None, start)
             try:
-                self._steps(one, 0, self.plan.n_forward)
+                self._predict_pass(one, samples, start)
             except NonFiniteError:
                 one.refuse_ids(self.graph, samples, None, start)
                 raise
             if math.isnan(self._control[Control.LOSS]):
                 one.refuse_ids(self.graph, samples, None, start)
+                # The ids are right, but looking at them has overwritten the prediction.
+                self._predict_pass(one, samples, start)
             yield start, one
+
+    def _predict_pass(self, one: Pass, samples: Samples, start: int) -> None:
+        self._control[Control.LOSS] = 0.0
+        one.load(samples, None, start)
+        self._steps(one, 0, self.plan.n_forward)
 
     def _prediction(self, one: Pass) -> FloatArray:
         return self.views.named(f"{self.graph.loss.name}:out0", one.n_samples)

@@ -50,9 +50,6 @@ class Arrays:
     def is_wanted(self, role: str) -> bool:
         return role in self.arrays
 
-    def is_new(self, role: str) -> bool:
-        return True
-
     def is_same(self, role: str, other: str) -> bool:
         first, second = self.arrays[role], self.arrays[other]
         return first.ctypes.data == second.ctypes.data

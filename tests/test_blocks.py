@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arena_ckpt import InvalidParameterError, Model
+from arena_ckpt import InvalidParameterError, Model, Phase
 from arena_ckpt.errors import (
     AfterInitializationError,
     BlockTooSmallError,
@@ -275,3 +275,51 @@ def test_a_whole_layer_and_its_parts_are_in_two_blocks() -> None:
 
     with pytest.raises(OverlappingBlocksError, match="'gru/t0', 'gru/t1' is already"):
         model.make_plan()
+
+
+def gelus() -> Model:
+    """in - fc0 (gelu) - fc1 (gelu), which is read twice - a and b - sum - loss."""
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:4")
+    for name in ("fc0", "fc1"):
+        model.add_layer("fully_connected", name=name, unit=4, activation="gelu")
+    model.add_layer("fully_connected", name="a", unit=4, input_layers="fc1")
+    model.add_layer("fully_connected", name="b", unit=4, input_layers="fc1")
+    model.add_layer("addition", name="sum", input_layers="a,b")
+    model.add_layer("mse", name="loss")
+    return model
+
+
+@pytest.mark.parametrize("part", ["activation_realized", "generated_out_0"])
+def test_a_layer_stands_for_its_parts_but_those_that_a_block_names(part: str) -> None:
+    model = gelus()
+    model.add_checkpoint_block(["fc0", "fc1"])
+    if part == "activation_realized":
+        other = [f"fc1/{part}", "fc1/generated_out_0"]
+    else:
+        other = [f"fc1/{part}", "a"]
+    model.add_checkpoint_block(other)
+
+    first, second = (block.layers for block in model.make_plan().blocks)
+
+    own = ("fc0", "fc0/activation_realized", "fc1", "fc1/activation_realized")
+    assert first == (own[:3] if part == "activation_realized" else own)
+    assert second == tuple(other)
+
+
+def test_statistics_of_a_batch_stay_so_that_nothing_runs_again_for_them() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:64")
+    for i in range(2):
+        model.add_layer("fully_connected", name=f"fc{i}", unit=64)
+        model.add_layer("batch_normalization", name=f"bn{i}")
+        model.add_layer("activation", name=f"act{i}", activation="relu")
+        model.add_checkpoint_block([f"fc{i}", f"bn{i}", f"act{i}"])
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=16)
+    plan = model.make_plan()
+
+    again = [e.layer for e in plan.executions if e.phase is Phase.RECOMPUTE]
+    assert again == ["fc1", "fc0"]  # the input of the normalization, and that alone
+    statistics = [t for t in plan.tensors if t.name == "bn0:mean"]
+    assert [t.life for t in statistics] == [0]

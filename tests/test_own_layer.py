@@ -99,3 +99,11 @@ def test_what_is_refused(given: type[Layer], says: str) -> None:
     with pytest.raises(InvalidParameterError, match=says):
         register_layer(given)
     assert before == LAYER_TYPES
+
+
+def test_a_class_of_the_same_name_elsewhere_does_not_take_the_place_of_ours() -> None:
+    ours = LAYER_TYPES["activation"]
+    theirs = type("Activation", (Activation,), {"__module__": "somewhere"})
+    with pytest.raises(InvalidParameterError, match="choose another"):
+        register_layer(theirs)
+    assert LAYER_TYPES["activation"] is ours

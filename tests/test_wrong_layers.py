@@ -244,7 +244,7 @@ WRONG: dict[str, tuple[tuple[Layer, ...], type[ArenaError], str]] = {
     "shared with a frozen one": (
         (ROWS, FC, layer("fully_connected", unit=6, shared_from="fc", trainable=False)),
         SharedWeightsError,
-        "'trainable': False.*'trainable': True",
+        "bias \\(6,\\), frozen; that layer has",
     ),
     "shared with itself": (
         (ROWS, layer("fully_connected", unit=6, shared_from="it")),

@@ -131,7 +131,10 @@ def register_layer(layer: type[L]) -> type[L]:
             type_name=name,
         )
     known = LAYER_TYPES.get(name)
-    if known is not None and known.__qualname__ != layer.__qualname__:
+    if known is not None and (known.__module__, known.__qualname__) != (
+        layer.__module__,
+        layer.__qualname__,
+    ):
         raise InvalidParameterError(
             f"{layer.__name__}.type_name is {name!r}, as that of {known.__name__}; "
             "choose another",

@@ -244,9 +244,6 @@ class Binding(Protocol):
     def is_wanted(self, role: str) -> bool:
         """Tell whether a derivative or an output is read by anybody."""
 
-    def is_new(self, role: str) -> bool:
-        """Tell whether this step is the first to touch a tensor of the layer's own."""
-
     def is_same(self, role: str, other: str) -> bool:
         """Tell whether two roles stand for the same bytes."""
 
