@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
 from arena_ckpt.connections import (
@@ -27,78 +27,13 @@ from arena_ckpt.errors import (
     DanglingOutputError,
     DuplicateNameError,
     GraphError,
-    SharedWeightsError,
 )
 from arena_ckpt.layers import create_layer
-from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec, format_shape
+from arena_ckpt.layers.base import Layer, Shape, format_shape
 from arena_ckpt.layers.loss import Loss
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.properties import nearest, quote
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A layer in its place.
-
-    Attributes
-    ----------
-    layer : Layer
-    inputs : tuple of Output
-        What it reads, in the order of its roles in0, in1, …
-    sources : tuple of str
-        The tensors behind them, ``"split:out1"``: those of a multiout are its input.
-    input_shapes : tuple of Shape
-    spec : LayerSpec
-    weights_of : str
-        The layer whose weights it uses: itself, unless it shares them.
-    trains : bool
-        It has weights to train and they are not frozen.
-    updates : bool
-        Its step of the update changes the weights: it trains, and of the layers that
-        share them the backward pass comes to it last.
-    wants_derivative : bool
-        It or a layer before it trains, so the derivatives of its outputs are needed.
-    derived_inputs : tuple of int
-        The inputs whose derivatives it makes.
-    """
-
-    layer: Layer
-    inputs: tuple[Output, ...]
-    sources: tuple[str, ...]
-    input_shapes: tuple[Shape, ...]
-    spec: LayerSpec
-    weights_of: str
-    trains: bool
-    updates: bool
-    wants_derivative: bool
-    derived_inputs: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the layer."""
-        return self.layer.name
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The tensors that the layer makes; none where its output is its input."""
-        if self.layer.is_alias:
-            return ()
-        return tuple(f"{self.name}:out{k}" for k in range(len(self.spec.output_shapes)))
-
-    @property
-    def own_weights(self) -> tuple[WeightSpec, ...]:
-        """Its weights, unless they are those of another layer."""
-        return self.spec.weights if self.weights_of == self.name else ()
-
-    def runs(self, phase: Phase) -> bool:
-        """Tell whether a phase of the layer has anything to do."""
-        if phase is Phase.CALC_GRADIENT:
-            return self.trains
-        if phase is Phase.APPLY_GRADIENT:
-            return self.updates
-        if phase is Phase.CALC_DERIVATIVE:
-            return bool(self.derived_inputs)
-        return not self.layer.is_alias
+from arena_ckpt.nodes import Node
+from arena_ckpt.properties import quote
+from arena_ckpt.shared_weights import share_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +111,7 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     walk = _Walk(inputs)
     for layer in order_layers(connected, inputs):
         walk.add(layer)
-    nodes = _share_weights(list(walk.nodes.values()), walk.parts)
+    nodes = share_weights(list(walk.nodes.values()), walk.parts)
     _check_outputs(nodes)
     return Graph(tuple(nodes), _place_blocks(blocks, walk.parts))
 
@@ -307,106 +242,6 @@ def _split_activation(layer: Layer) -> Iterator[Layer]:
         "activation", name=f"{layer.name}/activation_realized", activation=activation
     )
     yield follower.with_values(input_layers=(f"={layer.name}",))
-
-
-def _share_weights(
-    nodes: list[Node], parts: Mapping[str, tuple[str, ...]]
-) -> list[Node]:
-    """Give layers with ``shared_from`` the weights of the layer they name.
-
-    Where that layer or this one is unrolled, of the parts that have weights the first
-    shares those of the first, the second (the other direction) those of the second.
-
-    Raises
-    ------
-    SharedWeightsError
-    """
-    known = {node.name: node for node in nodes}
-    whole = {part: name for name, many in parts.items() for part in many}
-    owner_of: dict[str, str] = {}
-    for node in nodes:
-        if node.layer.get("shared_from") is None:
-            continue
-        seen = [node.name]
-        while (named := known[seen[-1]].layer.get("shared_from")) is not None:
-            found = _find_shared(seen[-1], named, known, parts, whole)
-            if found is None or found in seen:
-                problem = (
-                    "in a circle: "
-                    + " -> ".join([*seen[seen.index(found) :], found])
-                    + "; let one layer have weights of its own"
-                    if found
-                    else f"which does not exist{nearest(named, known)}"
-                )
-                raise SharedWeightsError(
-                    f"layer {seen[-1]!r} shares the weights of {named!r}, {problem}",
-                    layer=seen[-1],
-                    shared_from=named,
-                )
-            seen.append(found)
-        owner_of[node.name] = seen[-1]
-    for name, owner in owner_of.items():
-        _check_same_weights(known[name], known[owner])
-    last: dict[str, str] = {}  # the first in forward order is the last in backward
-    for node in reversed(nodes):
-        if node.trains:
-            last[owner_of.get(node.name, node.name)] = node.name
-    return [
-        replace(node, weights_of=owner, updates=last.get(owner) == node.name)
-        for node in nodes
-        for owner in (owner_of.get(node.name, node.name),)
-    ]
-
-
-def _find_shared(
-    name: str,
-    named: str,
-    known: Mapping[str, Node],
-    parts: Mapping[str, tuple[str, ...]],
-    whole: Mapping[str, str],
-) -> str | None:
-    """Return the node that the ``shared_from`` of another means, if there is any.
-
-    Raises
-    ------
-    SharedWeightsError
-        The layers have weights for different numbers of directions.
-    """
-    theirs = parts.get(named, (named,) if named in known else ())
-    if not theirs or whole[theirs[0]] == whole[name]:
-        return named if named in known else None
-    owners = [n for n in theirs if _has_own_weights(known[n], whole)] or [theirs[0]]
-    mine = [n for n in parts[whole[name]] if known[n].layer.get("shared_from") == named]
-    if len(mine) != len(owners):
-        raise SharedWeightsError(
-            f"layer {whole[name]!r} cannot share the weights of {named!r}: it needs "
-            f"{len(mine)} sets of weights, one for each direction, that layer has "
-            f"{len(owners)}; make both bidirectional, or none, and unroll both",
-            layer=name,
-            shared_from=named,
-        )
-    return owners[mine.index(name)]
-
-
-def _has_own_weights(node: Node, whole: Mapping[str, str]) -> bool:
-    """Tell whether a part has weights that are not those of another part."""
-    named = node.layer.get("shared_from")
-    return bool(node.spec.weights) and whole.get(named) != whole[node.name]
-
-
-def _check_same_weights(node: Node, owner: Node) -> None:
-    needs, has = (
-        ", ".join(f"{w.name} {w.shape}" for w in n.spec.weights)
-        + ("" if n.layer.is_trainable else ", frozen")
-        for n in (node, owner)
-    )
-    if needs != has:
-        raise SharedWeightsError(
-            f"layer {node.name!r} cannot share the weights of {owner.name!r}: it needs "
-            f"{needs}; that layer has {has}. Make them equal",
-            layer=node.name,
-            shared_from=owner.name,
-        )
 
 
 def _check_outputs(nodes: Sequence[Node]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
-from arena_ckpt.graph import Graph, Node
+from arena_ckpt.graph import Graph
 from arena_ckpt.kernels import elementwise, reductions
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.jit import (
@@ -33,6 +33,7 @@ from arena_ckpt.kernels.jit import (
 )
 from arena_ckpt.layers.base import Call
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.nodes import Node
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.tensors import CONTROL, Control, Execution, TensorKind

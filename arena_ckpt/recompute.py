@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from arena_ckpt.graph import Graph, Node
+from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.nodes import Node
 
 
 def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:

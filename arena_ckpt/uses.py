@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from arena_ckpt.graph import Graph, Node
+from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import TensorSpec, n_elems
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import find_recomputed, saved_tensors
 from arena_ckpt.tensors import (
     CONTROL,

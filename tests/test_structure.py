@@ -20,6 +20,8 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("layers",),
     ("samples",),
     ("blocks", "connections"),
+    ("nodes",),
+    ("shared_weights",),
     ("graph",),
     ("timeline",),
     ("tensors",),
