@@ -192,7 +192,7 @@ class _Joiner:
         limit = CREDIBLE
         while limit <= INCREDIBLE and not budget.is_over:
             self._join_beside(limit, budget)
-            if self._join_pinwheels(budget):
+            if self._join_pinwheels(limit, budget):
                 limit = CREDIBLE
             else:
                 limit *= 10
@@ -280,9 +280,20 @@ class _Joiner:
         choices = self._choices(left, self._bag_of(left))
         choices *= self._choices(right, self._bag_of(right))
         expected = n_left * n_right * choices / max(1, size)
+        if len(left) > 1 and len(right) > 1:
+            expected *= self._shared_height(left, right)
         self._n_matches += 1
         expected *= self._trust[self._n_matches % len(self._trust)]
         heapq.heappush(self._matches, (expected, self._n_matches, left, right))
+
+    def _shared_height(self, left: Item, right: Item) -> int:
+        """Return the largest height that members of both stacks have, or 1.
+
+        Stacks match if members of them do, which may lie apart: those are to be joined
+        first, and say as much as their height.
+        """
+        sizes = {self._size[index] for index in left}
+        return max([h for i in right if (h := self._size[i]) in sizes], default=1)
 
     # -- joins -------------------------------------------------------------------------
 
@@ -318,7 +329,7 @@ class _Joiner:
                 self._join([(left, 0), (right, 0)], size, lifetime)
         budget.spend(looked_at % NODES_PER_LOOK, self._progress)
 
-    def _join_pinwheels(self, budget: Budget) -> bool:
+    def _join_pinwheels(self, limit: float, budget: Budget) -> bool:
         """Join the pinwheels around all bags; say whether there was one."""
         found = False
         cores = list(self._bags)
@@ -335,7 +346,7 @@ class _Joiner:
                 continue
             if looked_at % NODES_PER_LOOK == 0 and budget.is_over:
                 break
-            wheel = self._pinwheel(core, starts, stops)
+            wheel = self._pinwheel(core, starts, stops, limit)
             if wheel:
                 size = wheel[1][1] + self._total(wheel[1][0])
                 arms = wheel[2][0][0], wheel[3][0][0]
@@ -346,7 +357,7 @@ class _Joiner:
         return found
 
     def _pinwheel(
-        self, core: Lifetime, starts: set[int], stops: set[int]
+        self, core: Lifetime, starts: set[int], stops: set[int], limit: float
     ) -> list[tuple[Item, int]]:
         r"""Return the five items around a core and the bytes below each, or none.
 
@@ -365,6 +376,8 @@ class _Joiner:
             for stop in sorted(stops):
                 rights = self._heights((upper, stop))
                 tops = self._heights((lower, stop))
+                choices = len(starts) * len(stops) * len(rights) * len(tops)
+                choices *= len(lows) * len(highs) * len(cores)
                 for low, a in lows.items():
                     for middle, k in cores.items():
                         b = rights.get(low + middle)
@@ -372,7 +385,9 @@ class _Joiner:
                             continue
                         for high, d in highs.items():
                             c = tops.get(high - middle)
-                            if c is not None:
+                            if c is None:
+                                continue
+                            if choices <= limit * (low + middle) * (high - middle):
                                 return [
                                     (k, low),
                                     (d, low),
