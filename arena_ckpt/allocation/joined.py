@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocation import search
+from arena_ckpt.allocation import cored, search
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
@@ -32,6 +32,9 @@ MOST_LEFT = 0.5
 
 SHARE = 0.5
 """The most of the time that an exact search may take from what comes after it."""
+
+SHARE_OF_AN_ATTEMPT = 0.1
+"""The same of an attempt among many bodies."""
 
 NODES_BEFORE_EXACT = 20
 NODES_OF_AN_ATTEMPT = 200
@@ -77,7 +80,8 @@ def improve(
     for attempt in attempts:
         if incumbent.height_bytes <= goal or budget.is_over:
             break
-        joined = join(bodies, budget, seed, attempt)
+        with budget.part(SHARE):
+            joined = join(bodies, budget, seed, attempt)
         if len(joined) > MOST_LEFT * len(bodies):
             break
         if budget.is_over and len(joined) > LARGEST_INSTANCE:
@@ -85,17 +89,21 @@ def improve(
         best = _JoinedIncumbent(joined, incumbent)
         orders = Orders(joined)
         try_orders(joined, orders, best, budget, goal)
-        if len(joined) > LARGEST_INSTANCE or incumbent.height_bytes <= goal:
-            continue
-        with budget.stopped():
-            search.load()
-        nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
-        with budget.part(SHARE, nodes * len(joined)):
-            engine = ExactEngine(joined, orders, seed)
-            if capacity_bytes is None:
-                engine.minimize(best, budget)
-            elif not budget.is_over:
-                engine.decide(best, capacity_bytes, budget)
+        if incumbent.height_bytes <= goal:
+            break
+        if len(joined) <= LARGEST_INSTANCE:
+            with budget.stopped():
+                search.load()
+            nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
+            share = SHARE if is_before_exact else SHARE_OF_AN_ATTEMPT
+            with budget.part(share, nodes * len(joined)):
+                engine = ExactEngine(joined, orders, seed)
+                if capacity_bytes is None:
+                    engine.minimize(best, budget)
+                elif not budget.is_over:
+                    engine.decide(best, capacity_bytes, budget)
+        if not is_before_exact:
+            cored.improve(joined, best, budget, goal, seed)
     return incumbent.height_bytes < before
 
 

@@ -135,6 +135,7 @@ class _Joiner:
         # What a joined rectangle consists of: (item, bytes above its bottom).
         self._parts: list[list[tuple[Item, int]]] = [[] for _ in range(len(bodies))]
         self._bags: dict[Lifetime, list[int]] = {}
+        self._heights_of: dict[Lifetime, dict[int, Item]] = {}
         self._uppers_from: defaultdict[int, set[int]] = defaultdict(set)
         self._lowers_to: defaultdict[int, set[int]] = defaultdict(set)
         # By height × _stride + section.
@@ -225,12 +226,14 @@ class _Joiner:
             self._uppers_from[lower].add(upper)
             self._lowers_to[upper].add(lower)
         bag.append(index)
+        self._heights_of.pop((lower, upper), None)
         return bag
 
     def _take(self, item: Item) -> list[int]:
         """Remove an item from its bag; return what is left of that."""
         lower, upper = self._lower[item[0]], self._upper[item[0]]
         bag = self._bags[lower, upper]
+        self._heights_of.pop((lower, upper), None)
         for index in item:
             self._is_free[index] = False
             bag.remove(index)
@@ -337,6 +340,8 @@ class _Joiner:
             moved = np.argsort(noise(len(cores), self._seed, self._attempt))
             cores = [cores[place] for place in moved]
         for looked_at, core in enumerate(cores):
+            if looked_at % NODES_PER_LOOK == 0 and budget.is_over:
+                break
             lower, upper = core
             starts = self._lowers_to[lower] & self._lowers_to[upper]
             if not starts:
@@ -344,8 +349,6 @@ class _Joiner:
             stops = self._uppers_from[lower] & self._uppers_from[upper]
             if not stops or core not in self._bags:
                 continue
-            if looked_at % NODES_PER_LOOK == 0 and budget.is_over:
-                break
             wheel = self._pinwheel(core, starts, stops, limit)
             if wheel:
                 size = wheel[1][1] + self._total(wheel[1][0])
@@ -378,6 +381,8 @@ class _Joiner:
                 tops = self._heights((lower, stop))
                 choices = len(starts) * len(stops) * len(rights) * len(tops)
                 choices *= len(lows) * len(highs) * len(cores)
+                if choices > limit * max(rights) * max(tops):
+                    continue
                 for low, a in lows.items():
                     for middle, k in cores.items():
                         b = rights.get(low + middle)
@@ -399,12 +404,13 @@ class _Joiner:
 
     def _heights(self, lifetime: Lifetime) -> dict[int, Item]:
         """Return the items of a bag by their heights."""
-        bag = self._bags[lifetime]
-        if len(bag) == 1:
-            return {self._size[bag[0]]: (bag[0],)}
-        # The simplest last, so that it stays where heights are equal.
-        parts = list(_parts_of(bag))[::-1]
-        return {self._total(part): part for part in parts}
+        heights = self._heights_of.get(lifetime)
+        if heights is None:
+            # The simplest last, so that it stays where heights are equal.
+            parts = list(_parts_of(self._bags[lifetime]))[::-1]
+            heights = {self._total(part): part for part in parts}
+            self._heights_of[lifetime] = heights
+        return heights
 
     def _progress(self) -> str:
         return f"joining: {sum(self._is_free):,} rectangles left"
