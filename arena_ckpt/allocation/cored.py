@@ -35,7 +35,7 @@ FEW = 500
 NEARLY_ALL = 0.95
 """Rectangles that must have such a part of the area: others are too many to search."""
 
-SMALLEST_CORE = 40
+SMALLEST_CORE = 80
 GROWTH = 1.4
 """Rectangles of the first core, and times those of the core before."""
 
@@ -45,7 +45,10 @@ SHARES = (0.04, 0.15, 0.3)
 NODES_OF_A_SEARCH = (50, 200, 1000)
 """Of each round: the most nodes, for each rectangle of the core."""
 
-ORDERS_OF_THE_REST = ("AW", "SW", "WS")
+ORDERS_OF_THE_REST = ("SW", "AW", "WS")
+
+CLOSE = 1.03
+"""Times the best height: where the first order ends higher, others are not tried."""
 
 
 def improve(
@@ -104,8 +107,11 @@ def improve(
                 order = np.concatenate([chosen, order[~is_core[order]]])
                 offset = first_fit.first_fit(around, order)
                 name = f"core:{letters}"
-                incumbent.offer(offset, bodies.height_bytes(offset), name)
+                height_bytes = bodies.height_bytes(offset)
+                incumbent.offer(offset, height_bytes, name)
                 budget.spend(len(bodies), lambda: f"{incumbent}; around a core")
+                if height_bytes > CLOSE * incumbent.height_bytes:
+                    break
             if incumbent.height_bytes < before:
                 best_size = size
 

@@ -1,6 +1,7 @@
 """The search among joined rectangles: far fewer bodies, and maybe no optimum.
 
-What `join` leaves is placed by the greedy orders, then by the exact search for a while.
+What `join` leaves is placed by the greedy orders, then by the exact search for a while;
+of many bodies also around cores, see `cored`.
 Whatever is found is a layout of the bodies and goes into their incumbent; nothing is
 proved about them.
 
@@ -31,7 +32,7 @@ MOST_LEFT = 0.5
 """Where more than this part of the bodies is left, they were hardly cut from one."""
 
 SHARE = 0.5
-"""The most of the time that an exact search may take from what comes after it."""
+"""The most of the time that joining may take from what comes after, and a search."""
 
 SHARE_OF_AN_ATTEMPT = 0.1
 """The same of an attempt among many bodies."""

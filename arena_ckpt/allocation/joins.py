@@ -12,9 +12,9 @@ turn, so what straight cuts and pinwheels made of one rectangle grows together a
 1. Every item is looked up by (section, height) among those that end or begin there.
    What matches goes on a heap, the most credible first: the fewest such matches are to
    be expected by chance where few lifetimes meet, heights are large and there were few
-   items to choose from.
-2. The heap is worked off up to a limit; then pinwheels are looked for in all bags; only
-   when there is none the limit is raised.
+   items to choose from. Stacks of which members match as well come after these.
+2. The heap is worked off up to a limit; then pinwheels as credible are looked for in
+   all bags; only when there is none the limit is raised.
 
 Any layout of the joined rectangles is one of the bodies. Of 20,000 rectangles cut from
 one commonly some dozens are left. Each of at most n - 1 joins costs O(log n), the items
