@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_ckpt.allocation import allocate
+from arena_ckpt.allocation import allocate, cored
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import Buffers, make_buffers
@@ -88,6 +88,14 @@ def test_a_pinwheel_becomes_one() -> None:
     assert bodies.buffer_offsets(np.array([0])).tolist() == [0, 0, 5, 2, 2]
 
 
+def test_members_are_joined_before_the_stacks_that_match_because_they_do() -> None:
+    """5 beside 5 and 7 beside 7 lie in two places: each has 3 or 9 beside it in time."""
+    apart = [(2, 4, 0, 5), (4, 6, 0, 5), (2, 4, 0, 7), (4, 6, 0, 7)]
+    ends = [(0, 2, 0, 5), (6, 9, 0, 7)]
+    bodies = joined(buffers_of([*apart, *ends]))
+    assert sorted(bodies.size.tolist()) == [5, 7]
+
+
 def test_what_has_other_heights_stays_apart() -> None:
     assert len(joined(buffers_of([(0, 3, 0, 8), (3, 5, 0, 7)]))) == 2
 
@@ -159,6 +167,37 @@ def test_thousands_that_were_cut_from_one_are_placed_near_the_optimum(
     layout = allocate(lower, upper, top - bottom, node_limit=100_000)
     assert layout.height_bytes <= 1.03 * HEIGHT
     assert layout.engine.startswith("joined:")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("wheels", [0.0, 0.5])
+def test_thousands_cut_from_any_part_are_placed_near_the_optimum(
+    wheels: float, seed: int
+) -> None:
+    """Many are a few steps or bytes large: joins get stuck, and a core is searched."""
+    lower, upper, bottom, top = np.array(cut(3000, seed, wheels, any_part=True)).T
+    layout = allocate(lower, upper, top - bottom, node_limit=100_000)
+    assert layout.height_bytes <= 1.01 * HEIGHT
+
+
+@pytest.mark.parametrize("alignment", [1, 64])
+def test_layouts_around_a_core_are_layouts(alignment: int) -> None:
+    buffers = buffers_of(cut(1000, 0, 0.5, any_part=True), alignment)
+    bodies = make_bodies(buffers)
+    best = Incumbent(np.zeros(len(bodies), dtype=np.int64), 2**62, 0, "", "")
+    try_orders(bodies, Orders(bodies), best, Budget(None, None), 0)
+    greedy_bytes = best.height_bytes
+    cored.improve(bodies, best, Budget(200_000, None), HEIGHT, 0)
+    check_layout(buffers, bodies.buffer_offsets(best.offset), best.height_bytes)
+    assert best.height_bytes < greedy_bytes
+    assert best.engine.startswith("core:")
+
+
+def test_no_core_is_searched_where_many_are_equally_large() -> None:
+    bodies = make_bodies(make_buffers([0] * 600, [1] * 600, [1] * 600))
+    best = Incumbent(np.arange(600), 1000, 600, "", "")
+    cored.improve(bodies, best, Budget(None, None), 600, 0)
+    assert best.height_bytes == 1000
 
 
 def test_the_same_nodes_give_the_same_layout() -> None:

@@ -84,6 +84,26 @@ class Bodies:
         """Return the offsets of the buffers for those of the bodies."""
         return body_offset[self.body_of] + self.base_of
 
+    def rectangles(self, chosen: Integers) -> Bodies:
+        """Return some of the bodies, which are rectangles, as bodies of their own."""
+        assert self.are_rectangles
+        n = len(chosen)
+        lower, upper = _sections(self.section_lower[chosen], self.section_upper[chosen])
+        return Bodies(
+            extent=self.extent[chosen],
+            alignment=self.alignment[chosen],
+            fixed_offset=self.fixed_offset[chosen],
+            first_piece=np.arange(n + 1, dtype=np.int64),
+            section_lower=lower,
+            section_upper=upper,
+            base=np.zeros(n, dtype=np.int64),
+            size=self.size[chosen],
+            n_sections=int(upper.max(initial=0)),
+            lifetime=self.lifetime[chosen],
+            body_of=np.arange(n, dtype=np.int64),
+            base_of=np.zeros(n, dtype=np.int64),
+        )
+
     def height_bytes(self, body_offset: Integers) -> int:
         """Return the end of the highest body."""
         return int((body_offset + self.extent).max()) if len(self) else 0

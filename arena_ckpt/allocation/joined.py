@@ -1,6 +1,7 @@
 """The search among joined rectangles: far fewer bodies, and maybe no optimum.
 
-What `join` leaves is placed by the greedy orders, then by the exact search for a while.
+What `join` leaves is placed by the greedy orders, then by the exact search for a while;
+of many bodies also around cores, see `cored`.
 Whatever is found is a layout of the bodies and goes into their incumbent; nothing is
 proved about them.
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocation import search
+from arena_ckpt.allocation import cored, search
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
@@ -31,7 +32,10 @@ MOST_LEFT = 0.5
 """Where more than this part of the bodies is left, they were hardly cut from one."""
 
 SHARE = 0.5
-"""The most of the time that an exact search may take from what comes after it."""
+"""The most of the time that joining may take from what comes after, and a search."""
+
+SHARE_OF_AN_ATTEMPT = 0.1
+"""The same of an attempt among many bodies."""
 
 NODES_BEFORE_EXACT = 20
 NODES_OF_AN_ATTEMPT = 200
@@ -77,7 +81,8 @@ def improve(
     for attempt in attempts:
         if incumbent.height_bytes <= goal or budget.is_over:
             break
-        joined = join(bodies, budget, seed, attempt)
+        with budget.part(SHARE):
+            joined = join(bodies, budget, seed, attempt)
         if len(joined) > MOST_LEFT * len(bodies):
             break
         if budget.is_over and len(joined) > LARGEST_INSTANCE:
@@ -85,17 +90,21 @@ def improve(
         best = _JoinedIncumbent(joined, incumbent)
         orders = Orders(joined)
         try_orders(joined, orders, best, budget, goal)
-        if len(joined) > LARGEST_INSTANCE or incumbent.height_bytes <= goal:
-            continue
-        with budget.stopped():
-            search.load()
-        nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
-        with budget.part(SHARE, nodes * len(joined)):
-            engine = ExactEngine(joined, orders, seed)
-            if capacity_bytes is None:
-                engine.minimize(best, budget)
-            elif not budget.is_over:
-                engine.decide(best, capacity_bytes, budget)
+        if incumbent.height_bytes <= goal:
+            break
+        if len(joined) <= LARGEST_INSTANCE:
+            with budget.stopped():
+                search.load()
+            nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
+            share = SHARE if is_before_exact else SHARE_OF_AN_ATTEMPT
+            with budget.part(share, nodes * len(joined)):
+                engine = ExactEngine(joined, orders, seed)
+                if capacity_bytes is None:
+                    engine.minimize(best, budget)
+                elif not budget.is_over:
+                    engine.decide(best, capacity_bytes, budget)
+        if not is_before_exact:
+            cored.improve(joined, best, budget, goal, seed)
     return incumbent.height_bytes < before
 
 

@@ -12,9 +12,9 @@ turn, so what straight cuts and pinwheels made of one rectangle grows together a
 1. Every item is looked up by (section, height) among those that end or begin there.
    What matches goes on a heap, the most credible first: the fewest such matches are to
    be expected by chance where few lifetimes meet, heights are large and there were few
-   items to choose from.
-2. The heap is worked off up to a limit; then pinwheels are looked for in all bags; only
-   when there is none the limit is raised.
+   items to choose from. Stacks of which members match as well come after these.
+2. The heap is worked off up to a limit; then pinwheels as credible are looked for in
+   all bags; only when there is none the limit is raised.
 
 Any layout of the joined rectangles is one of the bodies. Of 20,000 rectangles cut from
 one commonly some dozens are left. Each of at most n - 1 joins costs O(log n), the items
@@ -135,6 +135,7 @@ class _Joiner:
         # What a joined rectangle consists of: (item, bytes above its bottom).
         self._parts: list[list[tuple[Item, int]]] = [[] for _ in range(len(bodies))]
         self._bags: dict[Lifetime, list[int]] = {}
+        self._heights_of: dict[Lifetime, dict[int, Item]] = {}
         self._uppers_from: defaultdict[int, set[int]] = defaultdict(set)
         self._lowers_to: defaultdict[int, set[int]] = defaultdict(set)
         # By height × _stride + section.
@@ -192,7 +193,7 @@ class _Joiner:
         limit = CREDIBLE
         while limit <= INCREDIBLE and not budget.is_over:
             self._join_beside(limit, budget)
-            if self._join_pinwheels(budget):
+            if self._join_pinwheels(limit, budget):
                 limit = CREDIBLE
             else:
                 limit *= 10
@@ -225,12 +226,14 @@ class _Joiner:
             self._uppers_from[lower].add(upper)
             self._lowers_to[upper].add(lower)
         bag.append(index)
+        self._heights_of.pop((lower, upper), None)
         return bag
 
     def _take(self, item: Item) -> list[int]:
         """Remove an item from its bag; return what is left of that."""
         lower, upper = self._lower[item[0]], self._upper[item[0]]
         bag = self._bags[lower, upper]
+        self._heights_of.pop((lower, upper), None)
         for index in item:
             self._is_free[index] = False
             bag.remove(index)
@@ -280,9 +283,20 @@ class _Joiner:
         choices = self._choices(left, self._bag_of(left))
         choices *= self._choices(right, self._bag_of(right))
         expected = n_left * n_right * choices / max(1, size)
+        if len(left) > 1 and len(right) > 1:
+            expected *= self._shared_height(left, right)
         self._n_matches += 1
         expected *= self._trust[self._n_matches % len(self._trust)]
         heapq.heappush(self._matches, (expected, self._n_matches, left, right))
+
+    def _shared_height(self, left: Item, right: Item) -> int:
+        """Return the largest height that members of both stacks have, or 1.
+
+        Stacks match if members of them do, which may lie apart: those are to be joined
+        first, and say as much as their height.
+        """
+        sizes = {self._size[index] for index in left}
+        return max([h for i in right if (h := self._size[i]) in sizes], default=1)
 
     # -- joins -------------------------------------------------------------------------
 
@@ -318,7 +332,7 @@ class _Joiner:
                 self._join([(left, 0), (right, 0)], size, lifetime)
         budget.spend(looked_at % NODES_PER_LOOK, self._progress)
 
-    def _join_pinwheels(self, budget: Budget) -> bool:
+    def _join_pinwheels(self, limit: float, budget: Budget) -> bool:
         """Join the pinwheels around all bags; say whether there was one."""
         found = False
         cores = list(self._bags)
@@ -326,6 +340,8 @@ class _Joiner:
             moved = np.argsort(noise(len(cores), self._seed, self._attempt))
             cores = [cores[place] for place in moved]
         for looked_at, core in enumerate(cores):
+            if looked_at % NODES_PER_LOOK == 0 and budget.is_over:
+                break
             lower, upper = core
             starts = self._lowers_to[lower] & self._lowers_to[upper]
             if not starts:
@@ -333,9 +349,7 @@ class _Joiner:
             stops = self._uppers_from[lower] & self._uppers_from[upper]
             if not stops or core not in self._bags:
                 continue
-            if looked_at % NODES_PER_LOOK == 0 and budget.is_over:
-                break
-            wheel = self._pinwheel(core, starts, stops)
+            wheel = self._pinwheel(core, starts, stops, limit)
             if wheel:
                 size = wheel[1][1] + self._total(wheel[1][0])
                 arms = wheel[2][0][0], wheel[3][0][0]
@@ -346,7 +360,7 @@ class _Joiner:
         return found
 
     def _pinwheel(
-        self, core: Lifetime, starts: set[int], stops: set[int]
+        self, core: Lifetime, starts: set[int], stops: set[int], limit: float
     ) -> list[tuple[Item, int]]:
         r"""Return the five items around a core and the bytes below each, or none.
 
@@ -365,6 +379,10 @@ class _Joiner:
             for stop in sorted(stops):
                 rights = self._heights((upper, stop))
                 tops = self._heights((lower, stop))
+                choices = len(starts) * len(stops) * len(rights) * len(tops)
+                choices *= len(lows) * len(highs) * len(cores)
+                if choices > limit * max(rights) * max(tops):
+                    continue
                 for low, a in lows.items():
                     for middle, k in cores.items():
                         b = rights.get(low + middle)
@@ -372,7 +390,9 @@ class _Joiner:
                             continue
                         for high, d in highs.items():
                             c = tops.get(high - middle)
-                            if c is not None:
+                            if c is None:
+                                continue
+                            if choices <= limit * (low + middle) * (high - middle):
                                 return [
                                     (k, low),
                                     (d, low),
@@ -384,12 +404,13 @@ class _Joiner:
 
     def _heights(self, lifetime: Lifetime) -> dict[int, Item]:
         """Return the items of a bag by their heights."""
-        bag = self._bags[lifetime]
-        if len(bag) == 1:
-            return {self._size[bag[0]]: (bag[0],)}
-        # The simplest last, so that it stays where heights are equal.
-        parts = list(_parts_of(bag))[::-1]
-        return {self._total(part): part for part in parts}
+        heights = self._heights_of.get(lifetime)
+        if heights is None:
+            # The simplest last, so that it stays where heights are equal.
+            parts = list(_parts_of(self._bags[lifetime]))[::-1]
+            heights = {self._total(part): part for part in parts}
+            self._heights_of[lifetime] = heights
+        return heights
 
     def _progress(self) -> str:
         return f"joining: {sum(self._is_free):,} rectangles left"

@@ -164,11 +164,13 @@ def growth(sizes: list[int]) -> None:
     print(f"growth: time ~ n^{np.log(t1 / t0) / np.log(last / first):.2f}")
 
 
-def perfect(n: int, seed: int) -> tuple[Integers, ...]:
-    """Cut one rectangle of 2^20 bytes, always the largest part, into `n`."""
+def perfect(
+    n: int, seed: int, width: int | None = None, height: int = 1 << 20
+) -> tuple[Integers, ...]:
+    """Cut one rectangle, always the largest part, straight into `n`."""
     random = np.random.default_rng(seed)
-    width = 1000 + 2 * n
-    parts = [(-width << 20, 0, width, 0, 1 << 20)]
+    width = width or 1000 + 2 * n
+    parts = [(-width * height, 0, width, 0, height)]
     while len(parts) < n:
         _, a, b, c, d = heapq.heappop(parts)
         share = random.uniform(0.25, 0.75)
@@ -218,10 +220,60 @@ def pinwheels(n: int, seed: int) -> tuple[Integers, ...]:
     return table[:, 1].copy(), table[:, 2].copy(), table[:, 4] - table[:, 3]
 
 
+def any_part(n: int, seed: int, least: float, wheels: float) -> tuple[Integers, ...]:
+    """Cut a part at random, straight or as a pinwheel, so that some are very small."""
+    random = np.random.default_rng(seed)
+    parts = [(0, 1000 + 2 * n, 0, 1 << 20)]
+    while len(parts) < n:
+        place = int(random.integers(len(parts)))
+        a, b, c, d = parts[place]
+        is_wheel = random.random() < wheels
+        if is_wheel and min(b - a, d - c) >= 4 and len(parts) + 4 <= n:
+            x = a + max(1, int(random.uniform(0.2, 0.45) * (b - a)))
+            x_end = a + int(random.uniform(0.55, 0.8) * (b - a))
+            x_end = min(b - 1, max(x + 1, x_end))
+            y = c + max(1, int(random.uniform(0.2, 0.45) * (d - c)))
+            y_end = c + int(random.uniform(0.55, 0.8) * (d - c))
+            y_end = min(d - 1, max(y + 1, y_end))
+            core = (x, x_end, y, y_end)
+            if random.random() < 0.5:
+                first, *others = (a, x_end, c, y), (x_end, b, c, y_end)
+                others += [(x, b, y_end, d), (a, x, y, d), core]
+            else:
+                first, *others = (x, b, c, y), (a, x, c, y_end)
+                others += [(a, x_end, y_end, d), (x_end, b, y, d), core]
+        else:
+            share = random.uniform(least, 1 - least)
+            is_across = random.random() < 0.5
+            if (is_across and b - a > 1) or (d - c < 2 and b - a > 1):
+                cut = min(b - 1, max(a + 1, a + int(share * (b - a))))
+                first, *others = (a, cut, c, d), (cut, b, c, d)
+            elif d - c > 1:
+                cut = min(d - 1, max(c + 1, c + int(share * (d - c))))
+                first, *others = (a, b, c, cut), (a, b, cut, d)
+            else:
+                continue
+        parts[place] = first
+        parts += others
+    table = np.array(parts, dtype=np.int64)[random.permutation(len(parts))]
+    return table[:, 0].copy(), table[:, 1].copy(), table[:, 3] - table[:, 2]
+
+
+CUTS: dict[str, Callable[[int, int], tuple[Integers, ...]]] = {
+    "the largest part, straight": perfect,
+    "the largest part, straight or pinwheels": pinwheels,
+    "any part, straight at 5 to 95 %": lambda n, s: any_part(n, s, 0.05, 0.0),
+    "any part, straight or pinwheels": lambda n, s: any_part(n, s, 0.25, 0.5),
+    "the largest part, 1,000 steps": lambda n, s: perfect(n, s, width=1000),
+    "the largest part, 4,096 bytes": lambda n, s: perfect(n, s, height=4096),
+}
+"""How perfect packings are made."""
+
+
 def perfect_packings(sizes: list[int]) -> None:
     """Compare with the known optimum of cut rectangles."""
-    for cut in (perfect, pinwheels):
-        print(f"\n== perfect packings ({cut.__name__}; optimum 1048576), 5 of each")
+    for name, cut in CUTS.items():
+        print(f"\n== perfect packings (cut: {name}), above the optimum, 5 of each")
         for n in sizes:
             for limit in (2,) if n < 2000 else (1, 10):
                 line = []
@@ -230,7 +282,9 @@ def perfect_packings(sizes: list[int]) -> None:
                     layout, took = timed(
                         lambda r=ranges, s=limit: allocate(*r, time_limit_seconds=s)
                     )
-                    percent = 100 * (layout.height_bytes / (1 << 20) - 1)
+                    steps, sizes_bytes = int(ranges[1].max()), ranges[2]
+                    area = int(((ranges[1] - ranges[0]) * sizes_bytes).sum())
+                    percent = 100 * (layout.height_bytes * steps / area - 1)
                     line.append(f"+{percent:.2f} % {took:.2f} s")
                 print(f"n {n:6,}  limit {limit:2} s  " + "   ".join(line), flush=True)
 

@@ -1,0 +1,123 @@
+"""Large rectangles first: a core is searched, the rest is put into its holes.
+
+Where few rectangles have nearly all of the area, greedy orders waste much between
+these, and a search of all is lost in the small ones:
+
+1. The `k` rectangles of the largest area, the *core*, are placed by the exact search,
+   which ends as soon as they are no higher than the goal.
+2. The core stays; first fit puts the others into holes, by area, height and lifetime.
+
+Of a small core the rest does not fit, of a large one the search gets stuck, so `k`
+grows until the core alone is no better than the best layout. Rounds after the first
+search longer. A round costs a dozen searches and three first fits each.
+
+Notes
+-----
+Our own; nothing is bounded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from arena_ckpt.allocation import first_fit, search
+from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.budget import Budget
+from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
+from arena_ckpt.allocation.greedy import try_orders
+from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.orders import Orders
+
+FEW = 500
+NEARLY_ALL = 0.95
+"""Rectangles that must have such a part of the area: others are too many to search."""
+
+SMALLEST_CORE = 80
+GROWTH = 1.4
+"""Rectangles of the first core, and times those of the core before."""
+
+SHARES = (0.04, 0.15, 0.3)
+"""Of each round: the most of the time left that one search takes."""
+
+NODES_OF_A_SEARCH = (50, 200, 1000)
+"""Of each round: the most nodes, for each rectangle of the core."""
+
+ORDERS_OF_THE_REST = ("SW", "AW", "WS")
+
+CLOSE = 1.03
+"""Times the best height: where the first order ends higher, others are not tried."""
+
+
+def improve(
+    bodies: Bodies, incumbent: Incumbent, budget: Budget, goal_bytes: int, seed: int
+) -> None:
+    """Offer layouts of rectangles, each around a core.
+
+    Parameters
+    ----------
+    bodies : Bodies
+        Rectangles.
+    incumbent : Incumbent
+        Of `bodies`.
+    budget : Budget
+    goal_bytes : int
+        The height to stop at.
+    seed : int
+        Of the jitter.
+    """
+    assert bodies.are_rectangles
+    with budget.stopped():
+        search.load()
+        first_fit.load()
+    orders = Orders(bodies)
+    by_area = orders.order("AW")
+    area = bodies.size[by_area].astype(np.float64) * bodies.lifetime[by_area]
+    if area[:FEW].sum() < NEARLY_ALL * area.sum():
+        return
+    sizes, best_size = list(_core_sizes(len(bodies))), SMALLEST_CORE
+    for round_, share in enumerate(SHARES):
+        if round_:
+            sizes = [size for size in sizes if 0.5 < size / best_size < 2]
+        for size in sizes:
+            if incumbent.height_bytes <= goal_bytes or budget.is_over:
+                return
+            chosen = np.sort(by_area[:size])
+            core = bodies.rectangles(chosen)
+            best = Incumbent(
+                np.zeros(size, dtype=np.int64), 2**62, goal_bytes, "greedy:empty", ""
+            )
+            core_orders = Orders(core)
+            try_orders(core, core_orders, best, budget, goal_bytes)
+            with budget.part(share, NODES_OF_A_SEARCH[round_] * size):
+                engine = ExactEngine(core, core_orders, seed + round_)
+                engine.minimize(best, budget)
+            if best.height_bytes >= incumbent.height_bytes:
+                break
+            fixed_offset = bodies.fixed_offset.copy()
+            fixed_offset[chosen] = best.offset
+            is_core = np.zeros(len(bodies), dtype=bool)
+            is_core[chosen] = True
+            around = dataclasses.replace(bodies, fixed_offset=fixed_offset)
+            before = incumbent.height_bytes
+            for letters in ORDERS_OF_THE_REST:
+                order = orders.order(letters)
+                order = np.concatenate([chosen, order[~is_core[order]]])
+                offset = first_fit.first_fit(around, order)
+                name = f"core:{letters}"
+                height_bytes = bodies.height_bytes(offset)
+                incumbent.offer(offset, height_bytes, name)
+                budget.spend(len(bodies), lambda: f"{incumbent}; around a core")
+                if height_bytes > CLOSE * incumbent.height_bytes:
+                    break
+            if incumbent.height_bytes < before:
+                best_size = size
+
+
+def _core_sizes(n: int) -> Iterator[int]:
+    size = float(SMALLEST_CORE)
+    while size < min(n, LARGEST_INSTANCE):
+        yield int(size)
+        size *= GROWTH
