@@ -89,7 +89,7 @@ def test_a_pinwheel_becomes_one() -> None:
 
 
 def test_members_are_joined_before_the_stacks_that_match_because_they_do() -> None:
-    """5 beside 5 and 7 beside 7 lie in two places: each has 3 or 9 beside it in time."""
+    """5 beside 5 and 7 beside 7 lie in two places, and longer ones beside."""
     apart = [(2, 4, 0, 5), (4, 6, 0, 5), (2, 4, 0, 7), (4, 6, 0, 7)]
     ends = [(0, 2, 0, 5), (6, 9, 0, 7)]
     bodies = joined(buffers_of([*apart, *ends]))

@@ -7,9 +7,10 @@ these, and a search of all is lost in the small ones:
    which ends as soon as they are no higher than the goal.
 2. The core stays; first fit puts the others into holes, by area, height and lifetime.
 
-Of a small core the rest does not fit, of a large one the search gets stuck, so `k`
+Around a small core the rest does not fit, in a large one the search gets stuck, so `k`
 grows until the core alone is no better than the best layout. Rounds after the first
-search longer. A round costs a dozen searches and three first fits each.
+search longer, near the size that was best. A round costs up to 12 searches and as many
+first fits or up to three times that.
 
 Notes
 -----
@@ -29,13 +30,14 @@ from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
 from arena_ckpt.allocation.greedy import try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.orders import Orders
 
 FEW = 500
 NEARLY_ALL = 0.95
 """Rectangles that must have such a part of the area: others are too many to search."""
 
-SMALLEST_CORE = 80
+SMALLEST_CORE = 40
 GROWTH = 1.4
 """Rectangles of the first core, and times those of the core before."""
 
@@ -79,6 +81,7 @@ def improve(
         return
     sizes, best_size = list(_core_sizes(len(bodies))), SMALLEST_CORE
     for round_, share in enumerate(SHARES):
+        found: list[tuple[Integers, Integers]] = []
         if round_:
             sizes = [size for size in sizes if 0.5 < size / best_size < 2]
         for size in sizes:
@@ -96,24 +99,40 @@ def improve(
                 engine.minimize(best, budget)
             if best.height_bytes >= incumbent.height_bytes:
                 break
-            fixed_offset = bodies.fixed_offset.copy()
-            fixed_offset[chosen] = best.offset
-            is_core = np.zeros(len(bodies), dtype=bool)
-            is_core[chosen] = True
-            around = dataclasses.replace(bodies, fixed_offset=fixed_offset)
-            before = incumbent.height_bytes
-            for letters in ORDERS_OF_THE_REST:
-                order = orders.order(letters)
-                order = np.concatenate([chosen, order[~is_core[order]]])
-                offset = first_fit.first_fit(around, order)
-                name = f"core:{letters}"
-                height_bytes = bodies.height_bytes(offset)
-                incumbent.offer(offset, height_bytes, name)
-                budget.spend(len(bodies), lambda: f"{incumbent}; around a core")
-                if height_bytes > CLOSE * incumbent.height_bytes:
-                    break
-            if incumbent.height_bytes < before:
-                best_size = size
+            found.append((chosen, best.offset))
+            if best.height_bytes <= goal_bytes and size != sizes[-1]:
+                continue  # a larger one may be as low and leave less
+            for members, core_offset in found[-2:]:
+                before = incumbent.height_bytes
+                _put_around(bodies, orders, incumbent, budget, members, core_offset)
+                if incumbent.height_bytes < before:
+                    best_size = len(members)
+            found.clear()
+
+
+def _put_around(
+    bodies: Bodies,
+    orders: Orders,
+    incumbent: Incumbent,
+    budget: Budget,
+    core: Integers,
+    core_offset: Integers,
+) -> None:
+    """Offer layouts of the rectangles around those of a core, which stays."""
+    is_core = np.zeros(len(bodies), dtype=bool)
+    is_core[core] = True
+    fixed_offset = bodies.fixed_offset.copy()
+    fixed_offset[core] = core_offset
+    around = dataclasses.replace(bodies, fixed_offset=fixed_offset)
+    for letters in ORDERS_OF_THE_REST:
+        order = orders.order(letters)
+        order = np.concatenate([core, order[~is_core[order]]])
+        offset = first_fit.first_fit(around, order)
+        height_bytes = bodies.height_bytes(offset)
+        incumbent.offer(offset, height_bytes, f"core:{letters}")
+        budget.spend(len(bodies), lambda: f"{incumbent}; around a core")
+        if height_bytes > CLOSE * incumbent.height_bytes:
+            break
 
 
 def _core_sizes(n: int) -> Iterator[int]:
