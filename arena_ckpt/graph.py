@@ -295,9 +295,7 @@ def _place_blocks(
         names = tuple(
             part
             for name in block.layers
-            # A layer stands for its followers as well, but those that a block names.
-            for part in known[name]
-            if part == name or part not in named or name not in place
+            for part in _meant(name, known[name], block.layers, named)
         )
         whole = CheckpointBlock(names, block.name)
         check_block(whole, place, block_of)
@@ -305,3 +303,19 @@ def _place_blocks(
         block_of.update(dict.fromkeys(names, whole))
         expanded.append(whole)
     return tuple(sorted(expanded, key=lambda block: place[block.layers[0]]))
+
+
+def _meant(
+    name: str, parts: tuple[str, ...], block: tuple[str, ...], named: frozenset[str]
+) -> tuple[str, ...]:
+    """Return the parts that a layer stands for in a block.
+
+    An unrolled layer stands for all. Another stands for itself and its followers, but
+    those that other blocks name; or for itself, where its own block names some.
+    """
+    if name not in parts:
+        return parts
+    followers = tuple(part for part in parts if part != name)
+    if not set(block).isdisjoint(followers):
+        return (name,)
+    return (name, *(part for part in followers if part not in named))
