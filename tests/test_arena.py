@@ -143,7 +143,7 @@ def test_a_float_written_over_a_canary_is_seen(value: float) -> None:
 def test_the_forbidding_above_sees_an_arena(monkeypatch: pytest.MonkeyPatch) -> None:
     forbid_arenas(monkeypatch)
     with pytest.raises(pytest.fail.Exception, match="bytes were allocated"):
-        Arena(64)
+        Arena(4096)
 
 
 def test_there_is_memory_here_and_its_amount_is_known() -> None:
