@@ -1,0 +1,15 @@
+"""What every test may count on."""
+
+import pytest
+
+from arena_ckpt import Model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _planner_is_compiled() -> None:
+    """Plan once, so that no test (nor what hypothesis times) waits for the compiler."""
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:4")
+    model.add_layer("fully_connected", name="fc", unit=2)
+    model.add_layer("mse", name="loss")
+    model.make_plan()
