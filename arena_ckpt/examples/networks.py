@@ -27,12 +27,14 @@ class _Builder:
 
     def __init__(self, seed: int, checkpoint: bool) -> None:
         self.model = Model(seed)
+        self.last = ""  # the layer added last
         self._checkpoint = checkpoint
         self._names: list[str] = []
 
     def add(self, type_name: str, name: str, **values: Any) -> str:
         self.model.add_layer(type_name, name=name, **values)
         self._names.append(name)
+        self.last = name
         return name
 
     def begin_block(self) -> None:
@@ -53,23 +55,48 @@ class _Builder:
         source: str | None = None,
         activation: str | None = "relu",
     ) -> str:
-        """Convolution without bias, batch normalization, activation."""
-        given = {} if source is None else {"input_layers": source}
-        self.add(
-            "conv2d",
-            f"{name}_conv",
-            filters=filters,
-            kernel_size=(kernel, kernel),
-            stride=(stride, stride),
-            padding=(kernel // 2, kernel // 2),
-            disable_bias=True,
-            weight_initializer="he_normal",
-            **given,
-        )
-        last = self.add("batch_normalization", f"{name}_bn", momentum=0.9)
+        """Add convolution without bias, batch normalization, activation."""
+        given = _window(kernel, stride)
+        if source is not None:
+            given["input_layers"] = source
+        self.add("conv2d", f"{name}_conv", filters=filters, **given)
+        return self.normalize(name, activation)
+
+    def convolve_depthwise(self, name: str, kernel: int, stride: int) -> str:
+        """Add the same with one filter for each channel."""
+        self.add("depthwiseconv2d", name, **_window(kernel, stride))
+        return self.normalize(name)
+
+    def normalize(self, name: str, activation: str | None = "relu") -> str:
+        """Add batch normalization, activation."""
+        self.add("batch_normalization", f"{name}_bn", momentum=0.9)
         if activation:
-            last = self.add("activation", f"{name}_act", activation=activation)
-        return last
+            self.add("activation", f"{name}_act", activation=activation)
+        return self.last
+
+    def feed_forward(self, i: int, ff: int, d: int) -> None:
+        """Add two linear layers with gelu between them."""
+        self.add("fully_connected", f"fc{i}a", unit=ff)
+        self.add("activation", f"gelu{i}", activation="gelu")
+        self.add("fully_connected", f"fc{i}b", unit=d)
+
+    def classify_pictures(self, classes: int) -> None:
+        """Add the mean of each channel, a linear layer, the loss."""
+        self.add("pooling2d", "pool", pooling="global_average")
+        self.add("flatten", "flat")
+        self.add("fully_connected", "logits", unit=classes)
+        self.add("cross_softmax", "loss")
+
+
+def _window(kernel: int, stride: int) -> dict[str, Any]:
+    """Return properties of a square convolution that keeps the size, but for `stride`."""
+    return {
+        "kernel_size": (kernel, kernel),
+        "stride": (stride, stride),
+        "padding": (kernel // 2, kernel // 2),
+        "disable_bias": True,
+        "weight_initializer": "he_normal",
+    }
 
 
 def transformer(
@@ -112,9 +139,7 @@ def transformer(
             "multi_head_attention", f"mha{i}", num_heads=heads, is_causal=is_causal
         )
         build.add("layer_normalization", f"ln{i}a", axis=3)
-        build.add("fully_connected", f"fc{i}a", unit=ff)
-        build.add("activation", f"gelu{i}", activation="gelu")
-        build.add("fully_connected", f"fc{i}b", unit=d)
+        build.feed_forward(i, ff, d)
         build.add("layer_normalization", f"ln{i}b", axis=3)
         build.end_block(f"layer{i}")
     build.add("mse", "loss")
@@ -157,9 +182,7 @@ def gpt(
         build.add("multi_head_attention", f"mha{i}", num_heads=heads, is_causal=True)
         last = _residual(build, last, f"{i}a", dropout)
         build.add("layer_normalization", f"ln{i}b", axis=3, epsilon=1e-5)
-        build.add("fully_connected", f"fc{i}a", unit=ff)
-        build.add("activation", f"gelu{i}", activation="gelu")
-        build.add("fully_connected", f"fc{i}b", unit=d)
+        build.feed_forward(i, ff, d)
         last = _residual(build, last, f"{i}b", dropout)
         build.end_block(f"layer{i}")
     build.add("layer_normalization", "ln", axis=3, epsilon=1e-5)
@@ -173,8 +196,7 @@ def gpt(
 def _residual(build: _Builder, skipped: str, name: str, dropout: float) -> str:
     if dropout:
         build.add("dropout", f"drop{name}", dropout_rate=dropout)
-    branch = build.model.layers[-1].name
-    return build.add("addition", f"add{name}", input_layers=(skipped, branch))
+    return build.add("addition", f"add{name}", input_layers=(skipped, build.last))
 
 
 def char_transformer(
@@ -200,14 +222,7 @@ def char_transformer(
     )
     model.set_property(epochs=2, clip_grad_by_norm=1.0)
     model.set_optimizer("adamw", learning_rate=3e-3, weight_decay=0.01)
-    model.set_learning_rate_scheduler(
-        create_schedule(
-            "cosine",
-            max_learning_rate=3e-3,
-            min_learning_rate=1e-4,
-            decay_steps=3700,
-        )
-    )
+    _anneal(model, 1e-4, 3700)
     return model
 
 
@@ -256,10 +271,7 @@ def resnet(
             build.add("addition", f"{name}_add", input_layers=(branch, skipped))
             last = build.add("activation", f"{name}_act", activation="relu")
             build.end_block(name)
-    build.add("pooling2d", "pool", pooling="global_average")
-    build.add("flatten", "flat")
-    build.add("fully_connected", "logits", unit=classes)
-    build.add("cross_softmax", "loss")
+    build.classify_pictures(classes)
     build.model.set_property(batch_size=batch_size)
     build.model.set_optimizer("sgd", learning_rate=0.05, momentum=0.9)
     return build.model
@@ -321,17 +333,7 @@ def mobilenet_v2(
             skipped = last
             if times > 1:
                 build.convolve(f"{name}wide", times * channels, 1)
-            build.add(
-                "depthwiseconv2d",
-                f"{name}_depth",
-                kernel_size=(3, 3),
-                stride=(stride, stride),
-                padding=(1, 1),
-                disable_bias=True,
-                weight_initializer="he_normal",
-            )
-            build.add("batch_normalization", f"{name}_depth_bn", momentum=0.9)
-            build.add("activation", f"{name}_depth_act", activation="relu")
+            build.convolve_depthwise(f"{name}_depth", 3, stride)
             last = build.convolve(f"{name}out", out, 1, activation=None)
             if stride == 1 and out == channels:
                 last = build.add(
@@ -340,10 +342,7 @@ def mobilenet_v2(
             build.end_block(name)
             channels, number = out, number + 1
     build.convolve("top", _rounded(1280 * max(1.0, width)), 1)
-    build.add("pooling2d", "pool", pooling="global_average")
-    build.add("flatten", "flat")
-    build.add("fully_connected", "logits", unit=classes)
-    build.add("cross_softmax", "loss")
+    build.classify_pictures(classes)
     build.model.set_property(batch_size=batch_size)
     build.model.set_optimizer("sgd", learning_rate=0.01, momentum=0.9)
     return build.model
@@ -422,8 +421,7 @@ def autoencoder(
         build.begin_block()
         for i, unit in enumerate(units):
             build.add("fully_connected", f"{side}{i}", unit=unit)
-            build.add("batch_normalization", f"{side}{i}_bn", momentum=0.9)
-            build.add("activation", f"{side}{i}_act", activation="relu")
+            build.normalize(f"{side}{i}")
         build.end_block({"in": "encoder", "out": "decoder"}[side])
     build.add("fully_connected", "restored", unit=width)
     build.add("mse", "loss")
@@ -451,12 +449,16 @@ def digits_cnn(*, checkpoint: bool = True, seed: int = 0) -> Model:
     model = build.model
     model.set_property(batch_size=64, epochs=15)
     model.set_optimizer("adam", learning_rate=3e-3)
-    model.set_learning_rate_scheduler(
-        create_schedule(
-            "cosine",
-            max_learning_rate=3e-3,
-            min_learning_rate=1e-5,
-            decay_steps=23 * 15,
-        )
-    )
+    _anneal(model, 1e-5, 23 * 15)
     return model
+
+
+def _anneal(model: Model, least: float, n_iterations: int) -> None:
+    """Let the learning rate fall from that of the optimizer along a cosine."""
+    schedule = create_schedule(
+        "cosine",
+        max_learning_rate=model.optimizer["learning_rate"],
+        min_learning_rate=least,
+        decay_steps=n_iterations,
+    )
+    model.set_learning_rate_scheduler(schedule)
