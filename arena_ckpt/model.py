@@ -24,8 +24,9 @@ from arena_ckpt.progress import compile_progress
 from arena_ckpt.properties import BOOLEAN, POSITIVE_INT, Property, parse_properties
 from arena_ckpt.samples import Samples
 from arena_ckpt.schedules import Schedule
-from arena_ckpt.session import Evaluation, FloatArray, Session
+from arena_ckpt.session import Evaluation, Session
 from arena_ckpt.training import EpochRecord, History, train
+from arena_ckpt.weights import FloatArray
 
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),

@@ -5,7 +5,7 @@ The stages of the road up to here, put together; nothing is allocated.
 
 from __future__ import annotations
 
-from arena_ckpt.allocation import allocate
+from arena_ckpt.allocation import Layout, allocate
 from arena_ckpt.errors import ArenaTooLargeError
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
@@ -19,6 +19,9 @@ LARGEST_PLAN_BYTES = 2**60
 
 LAYOUT_NODES = 50_000
 """How long the layout is searched: in nodes, so that a plan is the same everywhere."""
+
+
+_ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
 
 
 def make_plan(
@@ -80,9 +83,39 @@ def make_plan(
             arena_bytes=naive_bytes,
             tensor=largest.name,
         )
+    layout, buffers = _lay_out(
+        liveness, len(timeline.steps), share_memory, canary_bytes
+    )
+    return MemoryPlan(
+        arena_bytes=layout.height_bytes,
+        live_lower_bound_bytes=layout.lower_bound_bytes,
+        local_lower_bound_bytes=_local_lower_bound(
+            graph, liveness, timeline, canary_bytes
+        ),
+        naive_bytes=naive_bytes,
+        execution_order=timeline.execution_order,
+        buffers=buffers,
+        tensors=liveness.tensors,
+        executions=liveness.executions,
+        layers=_plan_layers(graph),
+        blocks=graph.blocks,
+        steps=timeline.steps,
+        n_forward=timeline.n_forward,
+        n_pass=timeline.n_pass,
+        batch_size=batch_size,
+        micro_batches=micro_batches,
+        alignment_bytes=ALIGNMENT_BYTES,
+        canary_bytes=canary_bytes,
+        allocator=layout.engine,
+    )
+
+
+def _lay_out(
+    liveness: Liveness, n_steps: int, share_memory: bool, canary_bytes: int
+) -> tuple[Layout, tuple[Buffer, ...]]:
+    """Place a buffer for each group of tensors that share their bytes."""
     ranges = [
-        _range_of(liveness, group, len(timeline.steps), share_memory)
-        for group in liveness.groups
+        _range_of(liveness, group, n_steps, share_memory) for group in liveness.groups
     ]
     sizes = [liveness.tensors[group[0]].size_bytes for group in liveness.groups]
     layout = allocate(
@@ -98,28 +131,7 @@ def make_plan(
     ):
         main = max((liveness.tensors[i] for i in group), key=lambda t: t.stop - t.start)
         buffers.append(Buffer(main.name, main.kind, start, stop, offset, size, group))
-    return MemoryPlan(
-        arena_bytes=layout.height_bytes,
-        live_lower_bound_bytes=layout.lower_bound_bytes,
-        local_lower_bound_bytes=_local_lower_bound(
-            graph, liveness, timeline, canary_bytes
-        ),
-        naive_bytes=naive_bytes,
-        execution_order=timeline.execution_order,
-        buffers=tuple(buffers),
-        tensors=liveness.tensors,
-        executions=liveness.executions,
-        layers=_plan_layers(graph),
-        blocks=graph.blocks,
-        steps=timeline.steps,
-        n_forward=timeline.n_forward,
-        n_pass=timeline.n_pass,
-        batch_size=batch_size,
-        micro_batches=micro_batches,
-        alignment_bytes=ALIGNMENT_BYTES,
-        canary_bytes=canary_bytes,
-        allocator=layout.engine,
-    )
+    return layout, tuple(buffers)
 
 
 def _range_of(
@@ -171,9 +183,6 @@ def _local_lower_bound(
                     same_bytes[result.tensor] = same_bytes[operand.tensor]
         largest = max(largest, sum(taken[index] for index in touched - always))
     return sum(taken[index] for index in always) + largest
-
-
-_ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
 
 
 def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:

@@ -1,4 +1,4 @@
-"""Training state: the arena, its weights, and the iterations that change them.
+"""Training state: the arena, and the iterations that change its weights.
 
 An iteration loads a batch into the arena, runs the forward steps, looks at the loss,
 and only then runs the backward steps, which update weights as soon as their gradients
@@ -18,16 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
-from arena_ckpt.checks import to_finite_float32, to_numbers
 from arena_ckpt.debug import DebugRunner
 from arena_ckpt.errors import (
     DataShapeError,
-    InvalidParameterError,
     NonFiniteError,
-    ShapeMismatchError,
 )
 from arena_ckpt.graph import Graph
-from arena_ckpt.initializers import initialize_weight
 from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
@@ -35,12 +31,10 @@ from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.program import Mode, Program, Report, TensorViews
-from arena_ckpt.properties import nearest
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.tensors import Control, TensorKind
-
-FloatArray = npt.NDArray[np.float32]
+from arena_ckpt.weights import FloatArray, Weights
 
 MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
@@ -131,26 +125,10 @@ class Session:
             if not node.inputs
         }
         self.pass_samples = -(-plan.batch_size // plan.micro_batches)
-        self._weights = {
-            f"{node.name}:{weight.name}": self.views.named(f"{node.name}:{weight.name}")
-            for node in graph.nodes
-            for weight in node.own_weights
-        }
+        self._weights = Weights(graph, self.views, seed)
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
-        for node in graph.nodes:
-            for weight in node.own_weights:
-                name = f"{node.name}:{weight.name}"
-                initialize_weight(self._weights[name], weight, name, seed)
-        # Running statistics have a copy to go back to where a later micro-batch fails.
-        self._states = [
-            (self._weights[name], np.empty_like(self._weights[name]))
-            for node in graph.nodes
-            for weight in node.own_weights
-            if not weight.is_trained and plan.micro_batches > 1
-            for name in (f"{node.name}:{weight.name}",)
-        ]
         self._debug = DebugRunner(self.views) if debug else None
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
 
@@ -158,46 +136,11 @@ class Session:
 
     def weights(self) -> dict[str, FloatArray]:
         """Return copies of all weights by name, ``"fc1:weight"``."""
-        return {name: view.copy() for name, view in self._weights.items()}
+        return self._weights.copies()
 
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
-        """Overwrite the named weights; all are checked before any is written.
-
-        Raises
-        ------
-        InvalidParameterError
-            An unknown name.
-        ShapeMismatchError
-            An array of another shape.
-        DataTypeError, NonFiniteDataError
-            An array without numbers, with NaN, or with values beyond float32.
-        """
-        if not isinstance(values, Mapping):
-            raise InvalidParameterError(
-                f"the weights are a {type(values).__name__}; give a dict from names to "
-                "arrays, like the one that weights() returns"
-            )
-        checked = {}
-        for name, value in values.items():
-            if name not in self._weights:
-                raise InvalidParameterError(
-                    f"unknown weight {name!r}{nearest(name, self._weights)}; the model "
-                    f"has {', '.join(self._weights)}",
-                    weight=name,
-                )
-            label, shape = f"weight {name!r}", self._weights[name].shape
-            array = to_numbers(value, label)
-            if array.shape != shape:
-                raise ShapeMismatchError(
-                    f"{label} has shape {shape}, the given array {array.shape}; "
-                    "nothing was changed",
-                    weight=name,
-                    expected=shape,
-                    found=array.shape,
-                )
-            checked[name] = to_finite_float32(array, label)
-        for name, array in checked.items():
-            self._weights[name][...] = array
+        """Overwrite the named weights; see `Weights.overwrite`."""
+        self._weights.overwrite(values)
 
     # -- iterations ------------------------------------------------------------
 
@@ -231,7 +174,7 @@ class Session:
         """Return the loss and copies of the weight gradients; change no weight."""
         gradients: dict[str, FloatArray] = {}
         loss = self._run(self._batch(x, y), None, True, gradients)
-        names = [name for name in self._weights if name in gradients]
+        names = [name for name in self._weights.views if name in gradients]
         return loss, {name: gradients[name] for name in names}
 
     def iterate(self, samples: Samples, rows: Rows, *, check: bool = False) -> float:
@@ -282,14 +225,14 @@ class Session:
         gradients: dict[str, FloatArray] | None,
     ) -> None:
         n_pass = self.plan.n_pass
-        for state, before in self._states:
-            np.copyto(before, state)
+        if self.plan.micro_batches > 1:
+            self._weights.remember_states()
         try:
             for start in range(0, n_total, self.pass_samples):
                 one = self._run_pass(samples, rows, start, n_total, check, gradients)
-        except BaseException:  # an earlier micro-batch has changed them
-            for state, before in self._states:
-                np.copyto(state, before)
+        except BaseException:
+            if self.plan.micro_batches > 1:  # an earlier one has changed them
+                self._weights.restore_states()
             raise
         if gradients is None and n_pass < len(self.plan.steps):
             self._steps(one, n_pass, len(self.plan.steps))
@@ -400,7 +343,7 @@ class Session:
         loss = float(self._control[Control.LOSS])
         if math.isfinite(loss):
             return
-        broken = [n for n, w in self._weights.items() if not np.isfinite(w).all()]
+        broken = [n for n, w in self._weights.views.items() if not np.isfinite(w).all()]
         if broken:
             raise NonFiniteError(
                 f"the loss is {loss} in iteration {self.iteration}, because an earlier "

@@ -175,9 +175,7 @@ class _Builder:
         """Yield what a forward pass or its repetition writes."""
         again = phase is Phase.RECOMPUTE
         wanted = self.recomputed[node.name] if again else frozenset(node.outputs)
-        kind = TensorKind.RECOMPUTED if again else TensorKind.ACTIVATION
-        if not node.inputs:
-            kind = TensorKind.DATA
+        kind = _kind_of_result(phase) if node.inputs else TensorKind.DATA
         for index, (name, shape) in enumerate(
             zip(node.outputs, node.spec.output_shapes, strict=True)
         ):
@@ -205,16 +203,10 @@ class _Builder:
             if not self._begins(spec, phase, node):
                 yield self._use(step, phase, spec.name, name)
             elif name in kept and name not in self.recomputed[node.name]:
-                discarded = self._discarded(step, phase, node, spec.name, shape, spec)
-                yield discarded
+                yield self._discarded(step, phase, node, spec.name, shape, spec)
             else:
-                kind = TensorKind.WORKSPACE
-                if spec.is_saved:
-                    kind = (
-                        TensorKind.RECOMPUTED
-                        if phase is Phase.RECOMPUTE
-                        else TensorKind.ACTIVATION
-                    )
+                saved = spec.is_saved
+                kind = _kind_of_result(phase) if saved else TensorKind.WORKSPACE
                 life = self._add(
                     name, kind, node.name, shape, per_sample=spec.per_sample
                 )
@@ -314,6 +306,11 @@ class _Builder:
         life.stop = max(life.stop, step + 1)
         life.lifespan |= phase.lifespan
         return Operand(role, index, access)
+
+
+def _kind_of_result(phase: Phase) -> TensorKind:
+    again = phase is Phase.RECOMPUTE
+    return TensorKind.RECOMPUTED if again else TensorKind.ACTIVATION
 
 
 @dataclass(slots=True)

@@ -1,8 +1,17 @@
 """What every test may count on."""
 
+import signal
+
 import pytest
 
 from arena_ckpt import Model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_arrive() -> None:
+    """Hear Ctrl-C, which a shell lets what it starts in the background ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,7 +35,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("arena",),
     ("optimizers", "initializers"),
     ("program",),
-    ("passes", "debug"),
+    ("passes", "debug", "weights"),
     ("session",),
     ("training",),
     ("ini_text",),

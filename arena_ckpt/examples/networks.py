@@ -89,7 +89,7 @@ class _Builder:
 
 
 def _window(kernel: int, stride: int) -> dict[str, Any]:
-    """Return properties of a square convolution that keeps the size, but for `stride`."""
+    """Return properties of a square convolution that only `stride` makes smaller."""
     return {
         "kernel_size": (kernel, kernel),
         "stride": (stride, stride),
