@@ -42,6 +42,19 @@ def run_python(kernel: Kernel, *arguments: Any) -> None:
         names.update(routines)
 
 
+def assert_python_agrees(made: Kernel, arguments: tuple[Any, ...]) -> None:
+    """Run the Python text of a kernel and its compiled form: the same results."""
+
+    def copies() -> list[Any]:
+        return [v.copy() if isinstance(v, np.ndarray) else v for v in arguments]
+
+    by_hand, compiled = copies(), copies()
+    run_python(made, *by_hand)
+    run_entry(made, *compiled)
+    for ours, theirs in zip(by_hand, compiled, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @functools.cache
 def _callable(routine: Any) -> Any:
     """Compile a routine for calls from Python, which would end the process else."""

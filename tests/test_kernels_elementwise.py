@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from kernel_calls import SIZES, assert_same_bits, normal, poison, run_entry, run_python
+from kernel_calls import (
+    SIZES,
+    assert_python_agrees,
+    assert_same_bits,
+    normal,
+    poison,
+    run_entry,
+)
 
 from arena_ckpt.kernels import elementwise, reductions
 from arena_ckpt.kernels.jit import Kernel
@@ -128,11 +135,4 @@ def cases() -> list[tuple[Kernel, tuple[Any, ...]]]:
 def test_the_python_text_gives_the_same_bits(
     made: Kernel, arguments: tuple[Any, ...]
 ) -> None:
-    def copies() -> list[Any]:
-        return [v.copy() if isinstance(v, np.ndarray) else v for v in arguments]
-
-    by_hand, compiled = copies(), copies()
-    run_python(made, *by_hand)
-    run_entry(made, *compiled)
-    for ours, theirs in zip(by_hand, compiled, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_python_agrees(made, arguments)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.kernels.jit import Kernel, Matrix, helper, kernel
-from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, total
+from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, most_of, total
 from arena_ckpt.kernels.vector_math import (
     EXP_LEAST,
     FOUR,
@@ -260,30 +260,13 @@ def _elementwise(name: str, saves: str) -> Activation:
 # -- softmax --------------------------------------------------------------------------
 
 
-@helper
-def _most(row, lanes):
-    """Return the greatest element; any number if one is NaN."""
-    first = row[:LANES]
-    for j in range(first.size):
-        lanes[j] = first[j]
-    for start in range(LANES, row.size, LANES):
-        part = row[start : start + LANES]
-        for j in range(part.size):
-            most = part[j] if part[j] > lanes[j] else lanes[j]
-            lanes[j] = most + ZERO  # else a slow masked store, see _relu
-    most = lanes[0]
-    for j in range(1, first.size):
-        most = lanes[j] if lanes[j] > most else most
-    return most
-
-
 @kernel
 def softmax_forward(x: Matrix, y: Matrix) -> None:
     """``y = exp(x) / sum(exp(x))`` in each row; y may be x."""
     lanes = float_lanes()
     n = x.shape[1]
     for r in range(x.shape[0] if n > 0 else 0):
-        most = _most(x[r], lanes)
+        most = most_of(x[r], lanes)
         for c in range(n):
             y[r, c] = exp(x[r, c] - most)
         row = y[r]

@@ -32,7 +32,7 @@ import numpy as np
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
 from arena_ckpt.kernels.jit import Doubles, Vector, helper, kernel, routine
-from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, folded
+from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, folded, inner_product
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
 
@@ -100,18 +100,6 @@ def _add_row(row, other):
 def _drop_row(row, key, first, threshold, scale):
     for j in range(row.size):
         row[j] *= keep(key, first + j, threshold, scale)
-
-
-@routine
-def _inner(a, b):
-    """Return the inner product of two rows."""
-    lanes = float_lanes()
-    clear(lanes)
-    for start in range(0, a.size, LANES):
-        a_part, b_part = a[start : start + LANES], b[start : start + LANES]
-        for j in range(a_part.size):
-            lanes[j] += a_part[j] * b_part[j]
-    return folded(lanes)
 
 
 @routine
@@ -418,7 +406,7 @@ def _backward(
                 for i in range(i0, i1):
                     at = i * v_stride + h * dv
                     row = out[n * t * v_stride + at : n * t * v_stride + at + dv]
-                    delta[i - i0] = _inner(d_out[at : at + dv], row)
+                    delta[i - i0] = inner_product(d_out[at : at + dv], row)
                 for j0 in range(0, stop, columns):
                     width = min(stop, j0 + columns) - j0
                     keys = address_of(k, (n * s + j0) * q_stride + h * dk)

@@ -46,11 +46,37 @@ def blas_threads() -> int:
 
 
 @helper
-def _gemm(transpose_a, transpose_b, m, n, k, a, b, beta, c):
+def address_of(array, offset):
+    """Address of element `offset` of a flat float32 array."""
+    return array.ctypes.data + np.uint64(4 * offset)
+
+
+@routine
+def gemm_at(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+    """``c = alpha * op(a) @ op(b) + beta * c`` at addresses, with row strides."""
     _sgemm(
         ROW_MAJOR,
         TRANSPOSE if transpose_a else NO_TRANSPOSE,
         TRANSPOSE if transpose_b else NO_TRANSPOSE,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        lda,
+        b,
+        ldb,
+        beta,
+        c,
+        ldc,
+    )
+
+
+@helper
+def _gemm(transpose_a, transpose_b, m, n, k, a, b, beta, c):
+    gemm_at(
+        transpose_a,
+        transpose_b,
         m,
         n,
         k,
@@ -87,33 +113,6 @@ def matmul_transposed_b(a: Matrix, b: Matrix, c: Matrix) -> None:
 def matmul_transposed_b_onto(a: Matrix, b: Matrix, beta: float, c: Matrix) -> None:
     """``c = a @ b.T + beta * c`` for a (m, k), b (n, k), c (m, n)."""
     _gemm(False, True, a.shape[0], b.shape[0], a.shape[1], a, b, beta, c)
-
-
-@helper
-def address_of(array, offset):
-    """Address of element `offset` of a flat float32 array."""
-    return array.ctypes.data + np.uint64(4 * offset)
-
-
-@routine
-def gemm_at(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """``c = alpha * op(a) @ op(b) + beta * c`` at addresses, with row strides."""
-    _sgemm(
-        ROW_MAJOR,
-        TRANSPOSE if transpose_a else NO_TRANSPOSE,
-        TRANSPOSE if transpose_b else NO_TRANSPOSE,
-        m,
-        n,
-        k,
-        alpha,
-        a,
-        lda,
-        b,
-        ldb,
-        beta,
-        c,
-        ldc,
-    )
 
 
 @kernel

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena_ckpt.kernels.tiles import DOTS, ROWS, VECTORS, WIDTH
+from arena_ckpt.kernels.depthwise_vectors import DOTS
+from arena_ckpt.kernels.tiles import ROWS, VECTORS
+from arena_ckpt.kernels.vectors import WIDTH
 
 SLACK = 64
 """Elements behind the pictures: vectors read beyond the last row, and a zero."""

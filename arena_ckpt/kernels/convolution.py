@@ -32,9 +32,11 @@ from numba.extending import overload
 
 from arena_ckpt.kernels.conv_geometry import SLACK
 from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
-from arena_ckpt.kernels.lanes import LANES, _on_stack, clear, double_lanes, total
-from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, WIDTH, pack, tile, transpose
+from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, on_stack, total
+from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, pack, tile
+from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
+from arena_ckpt.kernels.vectors import WIDTH
 
 _CHUNK = 44 * VECTORS
 """Vectors whose places are worked out together, at most."""
@@ -47,8 +49,8 @@ _CACHE_ELEMS = 1 << 16
 # how many samples of the block there are.
 _AT, _TO, _SAMPLE, _LANES, _ROOM, _N_PLACES = range(0, 6 * _CHUNK, _CHUNK)
 
-_longs_on_stack = _on_stack(types.int64, ir.IntType(64), _N_PLACES)
-_tile_on_stack = _on_stack(types.float32, ir.FloatType(), ROWS * TILE)
+_longs_on_stack = on_stack(types.int64, ir.IntType(64), _N_PLACES)
+_tile_on_stack = on_stack(types.float32, ir.FloatType(), ROWS * TILE)
 
 
 def _places() -> Any:
@@ -388,7 +390,9 @@ def _copy_channels_last(
             if n_lanes == WIDTH and n_columns >= WIDTH:
                 for column in range(0, n_columns, WIDTH):
                     first = min(column, n_columns - WIDTH)
-                    transpose(x, at + first, plane, out, to + first * WIDTH)
+                    transpose_square(
+                        x, at + first, plane, out, to + first * WIDTH, WIDTH
+                    )
             else:
                 for c in range(n_lanes):
                     _copy_row(x[at + c * plane :], 1, out[to + c :], lanes, n_columns)

@@ -232,11 +232,12 @@ class Kernel:
         return _cached(numba.cfunc, function, signature)
 
 
-_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, untyped in others
+typed_intrinsic: Any = intrinsic
+"""`intrinsic` is typed in some Numba releases, untyped in others."""
 
 
 def _pointer_to(name: str, numba_type: Any, llvm_type: Any) -> Any:
-    @_typed_intrinsic
+    @typed_intrinsic
     def pointer(typing_context: Any, address: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], llvm_type.as_pointer())
@@ -246,7 +247,7 @@ def _pointer_to(name: str, numba_type: Any, llvm_type: Any) -> Any:
     return pointer
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _as_float(typing_context: Any, bits: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.DoubleType())
@@ -254,7 +255,7 @@ def _as_float(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         slots = ir.IntType(64).as_pointer()
@@ -274,6 +275,9 @@ _POINTERS = {
     "_as_float": _as_float,
 }
 _i64: Any = _POINTERS["_i64"]
+float_pointer: Any = _POINTERS["_f32"]
+"""In kernels: the pointer to float32 numbers that an address stands for."""
+
 _READ = {
     "Vector": "carray(_f32(a[{0}]), a[{1}])",
     "Matrix": "carray(_f32(a[{0}]), (a[{1}], a[{2}]))",

@@ -12,20 +12,21 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
-from arena_ckpt.kernels.jit import helper
+from arena_ckpt.kernels.jit import helper, routine, typed_intrinsic
+from arena_ckpt.kernels.vector_math import ZERO
 
 LANES = 32
 WIDE = 256
 """Sums side by side: a KiB of each row is read at a time."""
 
 
-def _on_stack(numba_type: Any, llvm_type: Any, length: int = LANES) -> Any:
-    typed_intrinsic: Any = intrinsic  # typed in some Numba releases, not in others
+def on_stack(numba_type: Any, llvm_type: Any, length: int = LANES) -> Any:
+    """Return what gives kernels a pointer to `length` numbers on the stack."""
 
     @typed_intrinsic
-    def on_stack(typing_context: Any) -> Any:
+    def allocate(typing_context: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             memory = cgutils.alloca_once(builder, ir.ArrayType(llvm_type, length))
             memory.align = 64
@@ -33,12 +34,12 @@ def _on_stack(numba_type: Any, llvm_type: Any, length: int = LANES) -> Any:
 
         return types.CPointer(numba_type)(), codegen
 
-    return on_stack
+    return allocate
 
 
-_floats_on_stack = _on_stack(types.float32, ir.FloatType())
-_doubles_on_stack = _on_stack(types.float64, ir.DoubleType())
-_wide_on_stack = _on_stack(types.float64, ir.DoubleType(), WIDE)
+_floats_on_stack = on_stack(types.float32, ir.FloatType())
+_doubles_on_stack = on_stack(types.float64, ir.DoubleType())
+_wide_on_stack = on_stack(types.float64, ir.DoubleType(), WIDE)
 
 
 def float_lanes() -> Any:
@@ -100,3 +101,32 @@ def folded(lanes):
     for j in range(4):
         lanes[j] += lanes[j + 4]
     return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+
+
+@helper
+def most_of(row, lanes):
+    """Return the greatest element as float32; any number if one is NaN."""
+    first = row[:LANES]
+    for j in range(first.size):
+        lanes[j] = first[j]
+    for start in range(LANES, row.size, LANES):
+        part = row[start : start + LANES]
+        for j in range(part.size):
+            greater = part[j] if part[j] > lanes[j] else lanes[j]
+            lanes[j] = greater + ZERO  # else LLVM makes a masked store, slow on Zen
+    greatest = lanes[0]
+    for j in range(1, first.size):
+        greatest = lanes[j] if lanes[j] > greatest else greatest
+    return np.float32(greatest)
+
+
+@routine
+def inner_product(a, b):
+    """Return the sum of products of two rows."""
+    lanes = float_lanes()
+    clear(lanes)
+    for start in range(0, a.size, LANES):
+        a_part, b_part = a[start : start + LANES], b[start : start + LANES]
+        for j in range(a_part.size):
+            lanes[j] += a_part[j] * b_part[j]
+    return folded(lanes)

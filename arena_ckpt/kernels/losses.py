@@ -10,7 +10,14 @@ import math
 import numpy as np
 
 from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
-from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, float_lanes, total
+from arena_ckpt.kernels.lanes import (
+    LANES,
+    clear,
+    double_lanes,
+    float_lanes,
+    most_of,
+    total,
+)
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp, log1p, log_double
 
 
@@ -22,24 +29,6 @@ def _sum(row, lanes):
         for j in range(part.size):
             lanes[j] += np.float64(part[j])
     return total(lanes, row.size)
-
-
-@helper
-def _most(row, lanes):
-    """Return the greatest element; any number if one is NaN."""
-    first = row[:LANES]
-    for j in range(first.size):
-        lanes[j] = np.float64(first[j])
-    for start in range(LANES, row.size, LANES):
-        part = row[start : start + LANES]
-        for j in range(part.size):
-            v = np.float64(part[j])
-            most = v if v > lanes[j] else lanes[j]
-            lanes[j] = most + 0.0  # else LLVM makes a masked store, slow on Zen
-    most = lanes[0]
-    for j in range(1, first.size):
-        most = lanes[j] if lanes[j] > most else most
-    return np.float32(most)
 
 
 @kernel
@@ -80,7 +69,7 @@ def cross_softmax_loss(
     total_loss = 0.0
     for r in range(logits.shape[0] if n > 0 else 0):
         x_row, label_row = logits[r], label[r]
-        most = _most(x_row, lanes)
+        most = most_of(x_row, lanes)
         # The loss is read off before the probabilities may overwrite the logits.
         clear(lanes)
         for start in range(0, n, LANES):
@@ -207,7 +196,7 @@ def class_softmax_loss(
     total_loss = 0.0
     for r in range(logits.shape[0] if n > 0 else 0):
         x_row, p_row = logits[r], probabilities[r]
-        most = _most_of(x_row, most_so_far)
+        most = most_of(x_row, most_so_far)
         column = -1 if label[r] == skipped else _column(label[r], n)
         chosen = x_row[max(column, 0)]
         for c in range(n):
@@ -241,20 +230,3 @@ def class_softmax_derivative(
             for c in range(n):
                 dx_row[c] = factor * p_row[c]
             dx_row[column] -= factor
-
-
-@helper
-def _most_of(row, lanes):
-    """Return the greatest element; any number if one is NaN."""
-    first = row[:LANES]
-    for j in range(first.size):
-        lanes[j] = first[j]
-    for start in range(LANES, row.size, LANES):
-        part = row[start : start + LANES]
-        for j in range(part.size):
-            most = part[j] if part[j] > lanes[j] else lanes[j]
-            lanes[j] = most + ZERO  # else a slow masked store, see _most
-    most = lanes[0]
-    for j in range(1, first.size):
-        most = lanes[j] if lanes[j] > most else most
-    return most

@@ -27,6 +27,7 @@ from arena_ckpt.kernels.lanes import (
     double_lanes,
     float_lanes,
     folded,
+    inner_product,
 )
 from arena_ckpt.kernels.vector_math import ONE, ZERO
 
@@ -56,17 +57,6 @@ def _sum_of_squares(row, mean):
         for j in range(part.size):
             deviation = part[j] - mean
             lanes[j] += deviation * deviation
-    return folded(lanes)
-
-
-@routine
-def _sum_of_products(a, b):
-    lanes = float_lanes()
-    clear(lanes)
-    for start in range(0, a.size, LANES):
-        a_part, b_part = a[start : start + LANES], b[start : start + LANES]
-        for j in range(a_part.size):
-            lanes[j] += a_part[j] * b_part[j]
     return folded(lanes)
 
 
@@ -154,7 +144,7 @@ def layer_norm_derivative(
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
         middle, slope = mean[r], inverse[r]
-        average = _sum_of_products(gamma, dy[r]) / n
+        average = inner_product(gamma, dy[r]) / n
         tilt = _sum_of_deviations(x[r], middle, gamma, dy[r]) / n
         tilt = tilt * slope * slope
         for j in range(x.shape[1]):

@@ -13,13 +13,9 @@ import numpy as np
 
 from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
-from arena_ckpt.kernels.tiles import (
-    WIDTH,
-    choose,
-    max_of_squares,
-    spread_squares,
-)
+from arena_ckpt.kernels.pooling_vectors import max_of_squares, spread_squares
 from arena_ckpt.kernels.vector_math import ONE, ZERO
+from arena_ckpt.kernels.vectors import WIDTH, choose
 
 MOST_IN_BYTES = 256
 _SHIFT = 40

@@ -18,15 +18,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from arena_ckpt.kernels.jit import helper
+from arena_ckpt.kernels.jit import helper, typed_intrinsic
 
-_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, untyped in others
 _RESOLUTION = 16777216.0  # 2**24: probabilities are multiples of its inverse
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _mix(typing_context: Any, state: Any, word: Any) -> Any:
     """Return 64 bits that depend on all bits of both."""
 
@@ -49,7 +47,7 @@ def _mix(typing_context: Any, state: Any, word: Any) -> Any:
     return types.int64(types.int64, types.int64), codegen
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _bits(typing_context: Any, key: Any, element: Any) -> Any:
     """Return 24 random bits."""
 
@@ -71,7 +69,7 @@ def _bits(typing_context: Any, key: Any, element: Any) -> Any:
     return types.int32(types.int64, types.int64), codegen
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _select(typing_context: Any, bits: Any, threshold: Any, scale: Any) -> Any:
     """Return `scale` if ``bits >= threshold``, else 0."""
 

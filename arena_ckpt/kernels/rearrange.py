@@ -2,69 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-from arena_ckpt.kernels.jit import Vector, helper, kernel
+from arena_ckpt.kernels.jit import Vector, kernel
+from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 
-_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, untyped in others
-
 _TILE = 16  # one cache line
-_FLOATS = ir.VectorType(ir.FloatType(), 8)
-_INT64 = ir.IntType(64)
-
-
-def _shuffled(builder: Any, first: Any, second: Any, places: list[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), places)
-    return builder.shuffle_vector(first, second, mask)
-
-
-@_typed_intrinsic
-def _transpose_in_registers(
-    typing_context: Any, source: Any, x_step: Any, target: Any, y_step: Any
-) -> Any:
-    """Transpose 8 × 8 floats between addresses, whose rows are steps of bytes apart.
-
-    Eight vectors are interleaved three times, in 4-byte, 8-byte and 16-byte units.
-    LLVM does not find this in loops.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x_at, x_bytes, y_at, y_bytes = args
-
-        def pointer(start: Any, step: Any, row: int) -> Any:
-            address = builder.add(start, builder.mul(step, _INT64(row)))
-            return builder.inttoptr(address, _FLOATS.as_pointer())
-
-        rows = [builder.load(pointer(x_at, x_bytes, row), align=4) for row in range(8)]
-        for unit in (1, 2, 4):
-            result: list[Any] = [None] * 8
-            for row in range(8):
-                if row & unit:
-                    continue
-                first, second = rows[row], rows[row + unit]
-                # Element p of the new row has bit `unit` of p and of the row swapped.
-                evens = [p if not p & unit else p - unit + 8 for p in range(8)]
-                odds = [p + unit if not p & unit else p + 8 for p in range(8)]
-                result[row] = _shuffled(builder, first, second, evens)
-                result[row + unit] = _shuffled(builder, first, second, odds)
-            rows = result
-        for row in range(8):
-            builder.store(rows[row], pointer(y_at, y_bytes, row), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
-
-
-@helper
-def _transpose_8_by_8(x, x_from, x_row, y, y_from, y_column):
-    source = x.ctypes.data + 4 * x_from
-    target = y.ctypes.data + 4 * y_from
-    _transpose_in_registers(source, 4 * x_row, target, 4 * y_column)
 
 
 @kernel
@@ -150,7 +92,7 @@ def transpose(
                     for u in range(r, min(r + _TILE, whole_rows), 8):
                         source = x_at + u * x_row + v
                         target = y_at + v * y_column + u
-                        _transpose_8_by_8(x, source, x_row, y, target, y_column)
+                        transpose_square(x, source, x_row, y, target, y_column)
         for v in range(columns):
             done = whole_rows if v < whole_columns else 0
             for u in range(done, rows):

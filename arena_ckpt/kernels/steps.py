@@ -9,30 +9,40 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from arena_ckpt.kernels import activations
-from arena_ckpt.kernels.jit import _POINTERS, Doubles, Kernel, Vector, helper, kernel
+from arena_ckpt.kernels.jit import (
+    Doubles,
+    Kernel,
+    Vector,
+    float_pointer,
+    helper,
+    kernel,
+    typed_intrinsic,
+)
+from arena_ckpt.kernels.lanes import on_stack
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
-from arena_ckpt.kernels.vector_math import _E0 as E0
-from arena_ckpt.kernels.vector_math import _E1 as E1
-from arena_ckpt.kernels.vector_math import _E2 as E2
-from arena_ckpt.kernels.vector_math import _E3 as E3
-from arena_ckpt.kernels.vector_math import _E4 as E4
-from arena_ckpt.kernels.vector_math import _LN2_HIGH as LN2_HIGH
-from arena_ckpt.kernels.vector_math import _LN2_LOW as LN2_LOW
-from arena_ckpt.kernels.vector_math import _LOG2_E as LOG2_E
-from arena_ckpt.kernels.vector_math import _ROUNDER as ROUNDER
-from arena_ckpt.kernels.vector_math import ONE, TWO, ZERO
-from arena_ckpt.kernels.vector_math import _power_of_two as power_of_two
+from arena_ckpt.kernels.vector_math import (
+    E0,
+    E1,
+    E2,
+    E3,
+    E4,
+    LN2_HIGH,
+    LN2_LOW,
+    LOG2_E,
+    ONE,
+    ROUNDER,
+    TWO,
+    ZERO,
+    power_of_two,
+)
 from arena_ckpt.kernels.windows import multiply_windows
 
 _SIGMOID_MOST = np.float32(87.0)
 _TANH_MOST = np.float32(10.0)  # tanh is 1 from here on
 
 STEP_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu")
-_f32: Any = _POINTERS["_f32"]
 """What can stand inside a step: functions whose slope follows from their output."""
 
 
@@ -46,7 +56,7 @@ part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPT
 # step is bound by instructions, and these take two thirds as many.
 
 
-@intrinsic
+@typed_intrinsic
 def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """Return ``a * b + c``, rounded once: the same on every machine."""
 
@@ -87,26 +97,19 @@ UNITS = 128
 """Units of one part of a step: their gates stand on the stack before they are kept."""
 
 
-@intrinsic
-def _on_stack(typing_context: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        memory = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), UNITS))
-        memory.align = 64
-        return builder.bitcast(memory, ir.FloatType().as_pointer())
-
-    return types.CPointer(types.float32)(), codegen
+_units_on_stack = on_stack(types.float32, ir.FloatType(), UNITS)
 
 
 @part
 def unit_lanes():
     """Array of `UNITS` float32 on the stack, not initialized."""
-    return carray(_on_stack(), UNITS)
+    return carray(_units_on_stack(), UNITS)
 
 
 @part
 def view(x, place, width):
     """View of `width` elements from `place` on, unchecked: a slice would clamp."""
-    return carray(_f32(x.ctypes.data + 4 * place), width)
+    return carray(float_pointer(x.ctypes.data + 4 * place), width)
 
 
 @part

@@ -18,11 +18,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from arena_ckpt.kernels.jit import helper
-
-_typed_intrinsic: Any = intrinsic  # typed in some Numba releases, untyped in others
+from arena_ckpt.kernels.jit import helper, typed_intrinsic
 
 # Numba computes float32 with a Python literal in float64; with these it does not.
 ZERO = np.float32(0.0)
@@ -32,31 +29,31 @@ TWO = np.float32(2.0)
 FOUR = np.float32(4.0)
 
 
-_LOG2_E = np.float32(1.4426950408889634)
+LOG2_E = np.float32(1.4426950408889634)
 # Adding 1.5 * 2**23 rounds to an integer, which then stands in the low bits.
-_ROUNDER = np.float32(12582912.0)
+ROUNDER = np.float32(12582912.0)
 _ROUNDER_LESS_ONE = np.float32(12582911.0)
 # ln 2 = high + low; an integer below 2**15 times high is exact.
-_LN2_HIGH = np.float32(0.693359375)
-_LN2_LOW = np.float32(-2.12194440e-4)
+LN2_HIGH = np.float32(0.693359375)
+LN2_LOW = np.float32(-2.12194440e-4)
 EXP_LEAST = np.float32(-87.0)  # exp is 0 here
 _EXP_MOST = np.float32(89.0)  # exp is inf here
 # expm1(r) = r + r*r*P(r) for |r| <= ln(2)/2, relative error 1.4e-8
-_E0 = np.float32(0.4999999701976776)
-_E1 = np.float32(0.1666654348373413)
-_E2 = np.float32(0.04166720062494278)
-_E3 = np.float32(0.008366547524929047)
-_E4 = np.float32(0.0013882516650483012)
+E0 = np.float32(0.4999999701976776)
+E1 = np.float32(0.1666654348373413)
+E2 = np.float32(0.04166720062494278)
+E3 = np.float32(0.008366547524929047)
+E4 = np.float32(0.0013882516650483012)
 
 
-@_typed_intrinsic
-def _power_of_two(typing_context: Any, rounded: Any) -> Any:
-    """``2**n`` for ``rounded = n + _ROUNDER``, -126 <= n <= 127; 0 for n = -127."""
+@typed_intrinsic
+def power_of_two(typing_context: Any, rounded: Any) -> Any:
+    """``2**n`` for ``rounded = n + ROUNDER``, -126 <= n <= 127; 0 for n = -127."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         integer = ir.IntType(32)
         bits = builder.bitcast(args[0], integer)
-        # The low nine bits of _ROUNDER are 0, so shifting leaves only n.
+        # The low nine bits of ROUNDER are 0, so shifting leaves only n.
         scale = builder.add(builder.shl(bits, integer(23)), integer(0x3F800000))
         return builder.bitcast(scale, ir.FloatType())
 
@@ -68,22 +65,22 @@ def exp(x):
     """``e**x``, relative error 2e-7; 0 below -86.99, inf above 88.73."""
     x = EXP_LEAST if x < EXP_LEAST else x
     x = _EXP_MOST if x > _EXP_MOST else x
-    rounded = x * _LOG2_E + _ROUNDER_LESS_ONE
+    rounded = x * LOG2_E + _ROUNDER_LESS_ONE
     n = rounded - _ROUNDER_LESS_ONE
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = r + r * r * (_E0 + r * (_E1 + r * (_E2 + r * (_E3 + r * _E4))))
+    r = (x - n * LN2_HIGH) - n * LN2_LOW
+    p = r + r * r * (E0 + r * (E1 + r * (E2 + r * (E3 + r * E4))))
     # As 2 * 2**(n - 1), n may be 128; subnormal numbers, which are slow, never arise.
-    return (TWO + (p + p)) * _power_of_two(rounded)
+    return (TWO + (p + p)) * power_of_two(rounded)
 
 
 @helper
 def expm1(x):
     """``e**x - 1`` for -80 <= x <= 80, small relative error also beside 0."""
-    rounded = x * _LOG2_E + _ROUNDER
-    n = rounded - _ROUNDER
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = r + r * r * (_E0 + r * (_E1 + r * (_E2 + r * (_E3 + r * _E4))))
-    scale = _power_of_two(rounded)
+    rounded = x * LOG2_E + ROUNDER
+    n = rounded - ROUNDER
+    r = (x - n * LN2_HIGH) - n * LN2_LOW
+    p = r + r * r * (E0 + r * (E1 + r * (E2 + r * (E3 + r * E4))))
+    scale = power_of_two(rounded)
     return scale * p + (scale - ONE)
 
 
@@ -144,7 +141,7 @@ def _shifted_exponent(builder: Any, x: Any) -> Any:
     return builder.lshr(builder.add(bits, _INT64(_EXPONENT_BIAS - _SPLIT)), _INT64(52))
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _exponent(typing_context: Any, x: Any) -> Any:
     """Return the n of ``x = m * 2**n``, as a float64."""
 
@@ -158,7 +155,7 @@ def _exponent(typing_context: Any, x: Any) -> Any:
     return types.float64(types.float64), codegen
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _mantissa(typing_context: Any, x: Any) -> Any:
     """Return the m of ``x = m * 2**n``, from sqrt(1/2) to sqrt(2)."""
 
@@ -171,7 +168,7 @@ def _mantissa(typing_context: Any, x: Any) -> Any:
     return types.float64(types.float64), codegen
 
 
-@_typed_intrinsic
+@typed_intrinsic
 def _double_power_of_two(typing_context: Any, rounded: Any) -> Any:
     """``2**n`` for ``rounded = n + 1.5 * 2**52``, -1022 <= n <= 1023."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arena_ckpt.kernels.blas import NO_TRANSPOSE, ROW_MAJOR, TRANSPOSE, _sgemm
+from arena_ckpt.kernels.blas import address_of, gemm_at
 from arena_ckpt.kernels.jit import Vector, helper, kernel
 
 
@@ -25,20 +25,19 @@ def multiply_windows(
     a_array, a_place, a_distance = a
     b_array, b_place, b_distance = b
     c_array, c_place, c_distance = c
-    _sgemm(
-        ROW_MAJOR,
-        TRANSPOSE if transpose_a else NO_TRANSPOSE,
-        TRANSPOSE if transpose_b else NO_TRANSPOSE,
+    gemm_at(
+        transpose_a,
+        transpose_b,
         m,
         n,
         k,
         1.0,
-        a_array.ctypes.data + 4 * a_place,
+        address_of(a_array, a_place),
         a_distance,
-        b_array.ctypes.data + 4 * b_place,
+        address_of(b_array, b_place),
         b_distance,
         beta,
-        c_array.ctypes.data + 4 * c_place,
+        address_of(c_array, c_place),
         c_distance,
     )
 

@@ -13,14 +13,14 @@ from arena_ckpt.layers.base import (
     Call,
     Flops,
     InPlace,
-    Layer,
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
+    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.properties import (
     BOOLEAN,
@@ -59,7 +59,7 @@ class _Sizes:
         return self.heads * self.dk, self.heads * self.dk, self.heads * self.dv
 
 
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(WithBias):
     """``softmax(q kᵀ / sqrt(d) + mask) v`` for each head, between linear layers.
 
     With one input, query, key and value are the same; with two, key and value.
@@ -104,11 +104,6 @@ class MultiHeadAttention(Layer):
         Property("bias", BOOLEAN, True, "false leaves the biases out"),
         *WEIGHT_PROPERTIES,
     )
-
-    @property
-    def has_bias(self) -> bool:
-        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
-        return bool(self["bias"]) and not self["disable_bias"]
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return weights of the four projections, and what attention saves."""
@@ -387,7 +382,7 @@ class MultiHeadAttention(Layer):
     def _linear_gradient(
         self, tensors: Binding, source: str, weight: str, derivative: str
     ) -> list[Call]:
-        beta = 1.0 if tensors.accumulate else 0.0
+        beta = beta_of(tensors)
         d_out, gradient = tensors.matrix(derivative), f"{weight}_weight:grad"
         factors = (tensors.matrix(source), d_out, beta, tensors.matrix(gradient))
         calls = [Call(blas.matmul_transposed_a, factors)]

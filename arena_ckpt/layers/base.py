@@ -262,6 +262,11 @@ COMMON_PROPERTIES = (
 )
 
 
+def beta_of(tensors: Binding) -> float:
+    """Return 1 where weight gradients are added to what is there, else 0."""
+    return 1.0 if tensors.accumulate else 0.0
+
+
 class Layer(ABC):
     """A layer as configured; immutable.
 

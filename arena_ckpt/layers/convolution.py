@@ -13,14 +13,14 @@ from arena_ckpt.layers.base import (
     Binding,
     Call,
     Flops,
-    Layer,
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
+    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import ACTIVATION, WEIGHT_PROPERTIES
+from arena_ckpt.layers.dense import ACTIVATION, WEIGHT_PROPERTIES, WithBias
 from arena_ckpt.layers.windows import (
     COUNT_PAIR,
     PADDING_1D,
@@ -53,13 +53,8 @@ _PADDING = Property(
 )
 
 
-class _Convolution(Layer):
+class _Convolution(WithBias):
     """What all have: a filter, perhaps a bias, and workspaces for each phase."""
-
-    @property
-    def has_bias(self) -> bool:
-        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
-        return bool(self["bias"]) and not self["disable_bias"]
 
     @abstractmethod
     def _geometry(self, shape: Shape) -> Convolution:
@@ -154,7 +149,7 @@ class _Convolution(Layer):
             convolution.conv_gradient,
             (
                 *(tensors.vector(x), tensors.vector(dy)),
-                1.0 if tensors.accumulate else 0.0,
+                beta_of(tensors),
                 *_workspace(tensors, "gradient"),
                 *(tensors.vector("filter:grad"), tensors.n_samples),
                 *geometry.numbers,
@@ -165,7 +160,7 @@ class _Convolution(Layer):
     def _bias_gradient(self, tensors: Binding, plane: int) -> list[Call]:
         if not self.has_bias:
             return []
-        beta = 1.0 if tensors.accumulate else 0.0
+        beta = beta_of(tensors)
         gradients = (tensors.vector("out0:grad"), beta, tensors.vector("bias:grad"))
         arguments = (*gradients, tensors.n_samples, plane)
         return [Call(convolution.conv_bias_gradient, arguments)]
@@ -523,7 +518,7 @@ class DepthwiseConvolution2D(_Convolution):
             depthwise.depthwise_gradient,
             (
                 *(tensors.vector("in0"), tensors.vector("out0:grad")),
-                1.0 if tensors.accumulate else 0.0,
+                beta_of(tensors),
                 *_workspace(tensors, "gradient"),
                 *(tensors.vector("filter:grad"), tensors.n_samples),
                 *sizes.numbers,

@@ -15,6 +15,7 @@ from arena_ckpt.layers.base import (
     LayerSpec,
     Shape,
     WeightSpec,
+    beta_of,
 )
 from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import (
@@ -70,7 +71,16 @@ WEIGHT_PROPERTIES = (
 )
 
 
-class FullyConnected(Layer):
+class WithBias(Layer):
+    """Layers whose bias can be left out by either of two properties."""
+
+    @property
+    def has_bias(self) -> bool:
+        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
+        return bool(self["bias"]) and not self["disable_bias"]
+
+
+class FullyConnected(WithBias):
     """``out0 = in0 · weight + bias`` over the last axis."""
 
     type_name = "fully_connected"
@@ -82,11 +92,6 @@ class FullyConnected(Layer):
         Property("bias", BOOLEAN, True, "false leaves the bias out"),
         *WEIGHT_PROPERTIES,
     )
-
-    @property
-    def has_bias(self) -> bool:
-        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
-        return bool(self["bias"]) and not self["disable_bias"]
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return weight (width, unit), bias (unit); the gradient needs the input."""
@@ -142,7 +147,7 @@ class FullyConnected(Layer):
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
-        beta = 1.0 if tensors.accumulate else 0.0
+        beta = beta_of(tensors)
         d_out = tensors.matrix("out0:grad")
         calls = [
             Call(

@@ -8,13 +8,12 @@ from typing import ClassVar
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.kernels.gru import GruKernels, gru_kernels
 from arena_ckpt.kernels.jit import Vector
-from arena_ckpt.layers.base import Binding, Call, TensorSpec
+from arena_ckpt.layers.base import Binding, Call, TensorSpec, beta_of
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     GATE_PROPERTIES,
     SEQUENCE_PROPERTIES,
     Recurrent,
-    beta_of,
     empty,
     input_derivative,
     input_gradient,

@@ -17,6 +17,7 @@ from arena_ckpt.layers.base import (
     Shape,
     TensorSpec,
     WeightSpec,
+    beta_of,
     n_elems,
 )
 from arena_ckpt.layers.dense import INITIALIZER
@@ -193,7 +194,7 @@ class LayerNormalization(Layer):
             if strides is None
             else normalization.strided_norm_gradient
         )
-        keep = 1.0 if tensors.accumulate else 0.0
+        keep = beta_of(tensors)
         saved = ("in0", "out0:grad", "mean", "inv_std_dev")
         names = (*saved, keep, "gamma:grad", "beta:grad")
         return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
@@ -256,7 +257,7 @@ class RMSNorm(Layer):
         """Sum ``out0:grad * x̂`` over the rows."""
         arguments = (
             *(tensors.matrix("in0"), tensors.matrix("out0:grad")),
-            *(tensors.vector("inv_rms"), 1.0 if tensors.accumulate else 0.0),
+            *(tensors.vector("inv_rms"), beta_of(tensors)),
             tensors.vector("gamma:grad"),
         )
         return [Call(normalization.rms_norm_gradient, arguments)]
@@ -399,7 +400,7 @@ class BatchNormalization(Layer):
         statistics, sums = self._statistics(tensors), tensors.vector("sums")
         tensors_of_sums = tensors.vector("in0"), tensors.vector("out0:grad")
         gradients = tensors.vector("gamma:grad"), tensors.vector("beta:grad")
-        keep = 1.0 if tensors.accumulate else 0.0
+        keep = beta_of(tensors)
         calls = [
             Call(
                 normalization.batch_norm_sums,

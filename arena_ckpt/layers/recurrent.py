@@ -35,6 +35,7 @@ from arena_ckpt.layers.base import (
     Shape,
     TensorSpec,
     WeightSpec,
+    beta_of,
     format_shape,
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
@@ -374,11 +375,6 @@ def state_derivative(tensors: Binding, derivatives: str) -> Call:
     """Return the call that makes the derivative of the state that a cell is given."""
     operands = (tensors.matrix(derivatives), tensors.matrix("weight_hh"))
     return Call(blas.matmul_transposed_b, (*operands, tensors.matrix("in1:grad")))
-
-
-def beta_of(tensors: Binding) -> float:
-    """Return 1 where gradients are added to what is there, else 0."""
-    return 1.0 if tensors.accumulate else 0.0
 
 
 def empty(tensors: Binding, place: int) -> Vector:

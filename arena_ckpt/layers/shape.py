@@ -56,7 +56,19 @@ class Input(Layer):
         return LayerSpec(output_shapes=(shape,))
 
 
-class Flatten(Layer):
+class View(Layer):
+    """The elements of the input in another shape."""
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Copy, unless the output is a view."""
+        return copy_unless_same(tensors, "in0", "out0")
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Copy, unless the derivative is a view."""
+        return copy_unless_same(tensors, "out0:grad", "in0:grad")
+
+
+class Flatten(View):
     """One row per sample: channel:height:width becomes 1:1:(product)."""
 
     type_name = "flatten"
@@ -69,16 +81,8 @@ class Flatten(Layer):
             is_cheap=True,
         )
 
-    def forward(self, tensors: Binding) -> list[Call]:
-        """Copy, unless the output is a view."""
-        return copy_unless_same(tensors, "in0", "out0")
 
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Copy, unless the derivative is a view."""
-        return copy_unless_same(tensors, "out0:grad", "in0:grad")
-
-
-class Reshape(Layer):
+class Reshape(View):
     """The same elements in another shape."""
 
     type_name = "reshape"
@@ -115,14 +119,6 @@ class Reshape(Layer):
             in_place=views(1),
             is_cheap=True,
         )
-
-    def forward(self, tensors: Binding) -> list[Call]:
-        """Copy, unless the output is a view."""
-        return copy_unless_same(tensors, "in0", "out0")
-
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Copy, unless the derivative is a view."""
-        return copy_unless_same(tensors, "out0:grad", "in0:grad")
 
 
 class Identity(Layer):

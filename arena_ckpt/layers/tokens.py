@@ -16,6 +16,7 @@ from arena_ckpt.layers.base import (
     Shape,
     TensorSpec,
     WeightSpec,
+    beta_of,
     format_shape,
     n_elems,
 )
@@ -89,7 +90,7 @@ class Embedding(Layer):
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Add each row of the derivative to that of its id, in order."""
-        beta = 1.0 if tensors.accumulate else 0.0
+        beta = beta_of(tensors)
         ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
         arguments = (ids, d_out, beta, tensors.matrix("weight:grad"))
         return [Call(tokens.embedding_gradient, arguments)]
