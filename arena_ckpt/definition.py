@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES
@@ -24,7 +25,7 @@ from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import Optimizer, create_optimizer
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import make_plan
+from arena_ckpt.planner import PlanSettings, make_plan, require_plan_of
 from arena_ckpt.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -357,15 +358,22 @@ class ModelDefinition:
 
     # -- planning --------------------------------------------------------------
 
-    def compile(self) -> None:
+    def compile(self) -> Graph:
         """Validate layers and blocks, and put them in order.
+
+        Returns
+        -------
+        Graph
+            The layers with their parts in forward order, as plans name them.
 
         Raises
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `arena_ckpt.graph.build_graph`.
         """
-        self._graph = build_graph(self.layers, self._blocks)
+        if self._graph is None:
+            self._graph = build_graph(self.layers, self._blocks)
+        return self._graph
 
     def make_plan(self, *, debug: bool = False) -> MemoryPlan:
         """Return the memory plan without allocating anything.
@@ -374,6 +382,35 @@ class ModelDefinition:
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
+        InvalidParameterError
+            More micro-batches than samples.
+        """
+        settings = self.plan_settings(debug=debug)
+        return make_plan(self.compile(), settings)
+
+    def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
+        """Refuse a plan that was made for another model.
+
+        Raises
+        ------
+        PlanMismatchError
+        """
+        if not isinstance(plan, MemoryPlan):
+            raise InvalidParameterError(
+                f"plan is a {type(plan).__name__}; expected a MemoryPlan, from "
+                "make_plan(), pareto() or MemoryPlan.from_json()",
+                plan=plan,
+            )
+        settings = replace(
+            self.plan_settings(debug=debug), micro_batches=plan.micro_batches
+        )
+        require_plan_of(self.compile(), settings, plan)
+
+    def plan_settings(self, *, debug: bool = False) -> PlanSettings:
+        """Return how an iteration of this model is run.
+
+        Raises
+        ------
         InvalidParameterError
             More micro-batches than samples.
         """
@@ -388,13 +425,9 @@ class ModelDefinition:
                 micro_batches=micro,
                 batch_size=batch,
             )
-        if self._graph is None:
-            self.compile()
-        assert self._graph is not None
-        return make_plan(
-            self._graph,
-            batch_size=self.get_property("batch_size"),
-            micro_batches=self.get_property("micro_batches"),
+        return PlanSettings(
+            batch_size=batch,
+            micro_batches=micro,
             state_names=self._optimizer.state_names,
             clip=self.get_property("clip_grad_by_norm") is not None,
             share_memory=self.get_property("memory_optimization"),

@@ -145,6 +145,19 @@ class PlanFormatError(ArenaError, ValueError):
     """A text that is no memory plan of this version."""
 
 
+class PlanMismatchError(InvalidParameterError):
+    """A memory plan that was made for another model; `what` names the difference."""
+
+
+class BudgetError(ArenaError, MemoryError):
+    """No plan of the model that was found is as small, or as fast, as asked.
+
+    `budget_bytes` is what was asked, `least_bytes` the smallest arena found,
+    `lower_bound_bytes` what no plan can be smaller than, `step` and `tensors` say what
+    binds there.
+    """
+
+
 class CanaryError(ArenaError, AssertionError):
     """A kernel wrote outside its buffer (found in debug mode)."""
 

@@ -73,11 +73,16 @@ class Model(ModelDefinition):
         if self._session:
             self._session.schedule = schedule
 
-    def initialize(self, *, debug: bool = False) -> MemoryPlan:
+    def initialize(
+        self, *, plan: MemoryPlan | None = None, debug: bool = False
+    ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
         Parameters
         ----------
+        plan : MemoryPlan, optional
+            A plan of this model to use, for example a point of `pareto` or one read
+            from a file; by default one is made.
         debug : bool
             Guard every buffer with a canary, poison it when it dies, and look for NaN
             after each step. Slow; the results have the same bits.
@@ -92,17 +97,21 @@ class Model(ModelDefinition):
             It was initialized before.
         InvalidParameterError
             An impossible seed, or more micro-batches than samples.
+        PlanMismatchError
+            The plan is one of another model.
         ArenaTooLargeError
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
         seed = self._checked_seed()
-        plan = self.make_plan(debug=debug)
+        if plan is None:
+            plan = self.make_plan(debug=debug)
+        else:
+            self.require_own_plan(plan, debug=debug)
         check_fits(plan.arena_bytes, "the arena")
-        assert self._graph is not None
         with compile_progress() as report:
             self._session = Session(
-                self._graph,
+                self.compile(),
                 plan,
                 self._optimizer,
                 self._schedule,

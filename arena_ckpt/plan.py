@@ -174,6 +174,15 @@ class MemoryPlan:
                 other += of.calc_derivative
         return again / other if other else 0.0
 
+    def recompute_steps(self, layer: str) -> tuple[int, ...]:
+        """Return the steps at which a layer is counted as recomputed.
+
+        With reruns of any schedule there can be several; `execution_order` has the
+        first.
+        """
+        wanted = Step(Phase.RECOMPUTE, layer)
+        return tuple(i for i, step in enumerate(self.steps) if step == wanted)
+
     def taken_bytes(self, size_bytes: int) -> int:
         """Return the space that a buffer of `size_bytes` takes in the arena."""
         return align_up(size_bytes + self.canary_bytes, self.alignment_bytes)

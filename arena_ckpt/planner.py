@@ -5,13 +5,18 @@ The stages of the road up to here, put together; nothing is allocated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
 from arena_ckpt.allocation import Layout, allocate
-from arena_ckpt.errors import ArenaTooLargeError
+from arena_ckpt.errors import ArenaTooLargeError, PlanMismatchError
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.liveness import Liveness, analyze
 from arena_ckpt.plan import Buffer, MemoryPlan, PlanLayer
-from arena_ckpt.tensors import TensorKind
+from arena_ckpt.recompute import Rerun, Reruns, block_reruns
+from arena_ckpt.tensors import Access, TensorKind
 from arena_ckpt.timeline import Timeline, build_timeline
 from arena_ckpt.units import ALIGNMENT_BYTES, align_up, format_bytes
 
@@ -24,21 +29,12 @@ LAYOUT_NODES = 50_000
 _ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
 
 
-def make_plan(
-    graph: Graph,
-    *,
-    batch_size: int,
-    micro_batches: int = 1,
-    state_names: tuple[str, ...] = (),
-    clip: bool = False,
-    share_memory: bool = True,
-    canary_bytes: int = 0,
-) -> MemoryPlan:
-    """Plan one training iteration.
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """How an iteration is run, as far as its memory depends on it.
 
-    Parameters
+    Attributes
     ----------
-    graph : Graph
     batch_size : int
         Samples of one iteration.
     micro_batches : int
@@ -51,6 +47,37 @@ def make_plan(
         False gives every tensor bytes of its own: for comparison.
     canary_bytes : int
         Guard space behind each buffer.
+    """
+
+    batch_size: int
+    micro_batches: int = 1
+    state_names: tuple[str, ...] = ()
+    clip: bool = False
+    share_memory: bool = True
+    canary_bytes: int = 0
+
+    @property
+    def pass_samples(self) -> int:
+        """Samples of one forward pass, at most."""
+        return -(-self.batch_size // self.micro_batches)
+
+    @property
+    def defers_updates(self) -> bool:
+        """Updates follow the backward pass of all layers."""
+        return self.clip or self.micro_batches > 1
+
+
+def make_plan(
+    graph: Graph, settings: PlanSettings, reruns: Reruns | None = None
+) -> MemoryPlan:
+    """Plan one training iteration.
+
+    Parameters
+    ----------
+    graph : Graph
+    settings : PlanSettings
+    reruns : tuple of Rerun, optional
+        What is recomputed; by default what the checkpoint blocks of the graph say.
 
     Returns
     -------
@@ -61,15 +88,21 @@ def make_plan(
     ArenaTooLargeError
         Sizes that no machine has; nothing is allocated here in any case.
     """
-    timeline = build_timeline(graph, defer_updates=clip or micro_batches > 1, clip=clip)
+    timeline = build_timeline(
+        graph,
+        block_reruns(graph) if reruns is None else reruns,
+        defer_updates=settings.defers_updates,
+        clip=settings.clip,
+    )
     liveness = analyze(
         graph,
         timeline,
-        batch_size=-(-batch_size // micro_batches),
-        state_names=state_names,
-        keep_gradients=micro_batches > 1,
-        share_memory=share_memory,
+        batch_size=settings.pass_samples,
+        state_names=settings.state_names,
+        keep_gradients=settings.micro_batches > 1,
+        share_memory=settings.share_memory,
     )
+    canary_bytes = settings.canary_bytes
     naive_bytes = sum(
         align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
         for tensor in liveness.tensors
@@ -84,7 +117,7 @@ def make_plan(
             tensor=largest.name,
         )
     layout, buffers = _lay_out(
-        liveness, len(timeline.steps), share_memory, canary_bytes
+        liveness, len(timeline.steps), settings.share_memory, canary_bytes
     )
     return MemoryPlan(
         arena_bytes=layout.height_bytes,
@@ -98,15 +131,99 @@ def make_plan(
         tensors=liveness.tensors,
         executions=liveness.executions,
         layers=_plan_layers(graph),
-        blocks=graph.blocks,
+        blocks=graph.blocks if reruns is None else (),
         steps=timeline.steps,
         n_forward=timeline.n_forward,
         n_pass=timeline.n_pass,
-        batch_size=batch_size,
-        micro_batches=micro_batches,
+        batch_size=settings.batch_size,
+        micro_batches=settings.micro_batches,
         alignment_bytes=ALIGNMENT_BYTES,
         canary_bytes=canary_bytes,
         allocator=layout.engine,
+    )
+
+
+def reruns_of(plan: MemoryPlan) -> Reruns:
+    """Return what a plan recomputes, so that `make_plan` can plan the same again."""
+    makes = {
+        execution.step: tuple(
+            sorted(
+                tensor.name
+                for operand in execution.operands
+                if operand.access is Access.WRITE
+                and (tensor := plan.tensors[operand.tensor]).kind
+                is TensorKind.RECOMPUTED
+            )
+        )
+        for execution in plan.executions
+        if execution.phase is Phase.RECOMPUTE
+    }
+    reruns: list[Rerun] = []
+    waiting: list[tuple[str, tuple[str, ...]]] = []
+    for index, step in enumerate(plan.steps):
+        if step is None:
+            continue
+        if step.phase is Phase.RECOMPUTE:
+            waiting.append((step.layer, makes.get(index, ())))
+        else:
+            reruns += [Rerun(step.layer, *one) for one in waiting]
+            waiting.clear()
+    return tuple(reruns)
+
+
+def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> None:
+    """Refuse a plan that was made for another model.
+
+    Parameters
+    ----------
+    graph : Graph
+    settings : PlanSettings
+        How the model is run.
+    plan : MemoryPlan
+
+    Raises
+    ------
+    PlanMismatchError
+        Its steps, tensors or live ranges are not those of this model with the plan's
+        recomputes.
+    """
+    reruns = reruns_of(plan)
+    # After its own backward pass a layer has other weights, and a loss adds up.
+    place = {node.name: place for place, node in enumerate(graph.nodes)}
+    possible = tuple(
+        rerun
+        for rerun in reruns
+        if place.get(rerun.layer, len(place)) <= place.get(rerun.before, -1)
+        and not (rerun.tensors and graph.node(rerun.layer).layer.is_loss)
+    )
+    _require_equal("recomputes", possible, reruns)
+    own = make_plan(graph, settings, reruns)
+    for what in ("batch_size", "micro_batches", "canary_bytes", "layers", "steps"):
+        _require_equal(what, getattr(own, what), getattr(plan, what))
+    _require_equal("tensors", own.tensors, plan.tensors)
+    _require_equal("executions", own.executions, plan.executions)
+    groups, own_groups = (
+        sorted((b.tensors, b.start, b.stop, b.size_bytes) for b in p.buffers)
+        for p in (plan, own)
+    )
+    _require_equal("buffers", own_groups, groups)
+
+
+def _require_equal(what: str, own: object, given: object) -> None:
+    if own == given:
+        return
+    if isinstance(own, Sequence) and isinstance(given, Sequence):
+        pairs = zip(own, given, strict=False)
+        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        own, given = (
+            f"{len(many)} of them, number {n_same} "
+            + (f"being {many[n_same]}" if n_same < len(many) else "missing")
+            for many in (own, given)
+        )
+    raise PlanMismatchError(
+        f"the plan is not one of this model: its {what} are {given}; those of the "
+        f"model are {own}. Make a plan of this model with make_plan() or pareto()",
+        what=what,
     )
 
 

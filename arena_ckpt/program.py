@@ -201,7 +201,7 @@ class Program:
         calls = _fuse_bias(
             [(e.step, call) for e in executions for call in self._calls(e)]
         )
-        calls += self._count_iteration(calls)
+        calls = self._with_count(calls)
         self._table, self._blocks = _link([call for _, call in calls], report)
         self._address = self._table.ctypes.data
         n_steps = len(views.plan.steps)
@@ -259,13 +259,17 @@ class Program:
         self._begun_gradients |= gradients
         return begun or self._add_gradients
 
-    def _count_iteration(self, calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
+    def _with_count(self, calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
         """Count the iteration with its last update: both or neither are interrupted."""
-        last = self._views.plan.executions[-1]
-        if last.phase is not Phase.APPLY_GRADIENT or self._mode is not Mode.TRAIN:
-            return []
-        counter = self._control(Control.ITERATION)
-        return [(last.step, Call(elementwise.count_up, (counter,)))]
+        updates = [
+            execution.step
+            for execution in self._views.plan.executions
+            if execution.phase is Phase.APPLY_GRADIENT
+        ]
+        if not updates or self._mode is not Mode.TRAIN:
+            return calls
+        count = Call(elementwise.count_up, (self._control(Control.ITERATION),))
+        return sorted([*calls, (updates[-1], count)], key=lambda pair: pair[0])
 
     def _control(self, place: Control, length: int = 1) -> Doubles:
         return self._views.control[place : place + length]

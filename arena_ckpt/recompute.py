@@ -1,12 +1,18 @@
-"""What a checkpoint block drops after the forward pass, and what runs again.
+"""What is dropped after the forward pass, and which layers run again to make it anew.
 
-*Recompute on demand*: of each block only those layers run again whose results the
-backward pass of the block really reads.
+A list of `Rerun` says what runs again, and so what is dropped: the bytes of a tensor
+are free from its last reader until a rerun makes it anew, and a rerun finds its inputs
+wherever they live then. Hence every list is right in which a layer precedes its own
+backward pass, only better or worse in bytes and time.
+
+Checkpoint blocks *recompute on demand*: of each block only those layers run again whose
+results the backward pass of the block really reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +20,43 @@ from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.nodes import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """The forward pass of one layer, run again in the backward pass.
+
+    Attributes
+    ----------
+    before : str
+        The layer whose backward steps it precedes.
+    layer : str
+        Not behind `before` in forward order: its weights have changed by then.
+    tensors : tuple of str
+        What it makes again, ``"fc1:out0"``; nothing for a layer of a checkpoint block
+        that need not run: the numbering counts it all the same.
+    """
+
+    before: str
+    layer: str
+    tensors: tuple[str, ...]
+
+
+Reruns = tuple[Rerun, ...]
+"""In order of time among those before the same layer."""
+
+
+def block_reruns(graph: Graph) -> Reruns:
+    """Return the reruns of the checkpoint blocks of a graph.
+
+    All layers of a block precede the backward steps of its last one, in forward order.
+    """
+    again = find_recomputed(graph)
+    return tuple(
+        Rerun(block.layers[-1], name, tuple(sorted(again.get(name, ()))))
+        for block in graph.blocks
+        for name in block.layers
+    )
 
 
 def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:

@@ -1,11 +1,11 @@
 """The ordered steps of one training iteration, and the execution orders in them.
 
-Forward takes steps 0..n-1. Then layers are walked in reverse; the first layer met of a
-checkpoint block lets the whole block be recomputed, and each layer takes a step for
-its weight gradient, its input derivative and its update. The numbering is NNTrainer's
-(DESIGN §3). Where gradients must outlive the backward pass (clipping by global norm,
-accumulation over micro-batches) the update steps of the walk stay idle, and clipping
-and updates follow at the end.
+Forward takes steps 0..n-1. Then layers are walked in reverse; each takes a step for
+every rerun that precedes its backward pass, and for its weight gradient, its input
+derivative and its update. With the reruns of checkpoint blocks the numbering is
+NNTrainer's (DESIGN §3). Where gradients must outlive the backward pass (clipping by
+global norm, accumulation over micro-batches) the update steps of the walk stay idle,
+and clipping and updates follow at the end.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from typing import NamedTuple
 
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.recompute import Rerun, Reruns
 
 
 class ExecutionOrder(NamedTuple):
-    """The steps at which one layer acts; recompute is 0 for a layer in no block."""
+    """The steps at which one layer acts.
+
+    recompute is the first where there are several, and 0 where there is none.
+    """
 
     forward: int
     recompute: int
@@ -49,20 +53,26 @@ class Timeline:
         Steps before the first of the backward pass.
     n_pass : int
         Steps of one micro-batch; those from here on run once per iteration.
+    remade : dict from int to frozenset of str
+        The tensors that each step of a rerun makes again.
     """
 
     steps: tuple[Step | None, ...]
     execution_order: dict[str, ExecutionOrder]
     n_forward: int
     n_pass: int
+    remade: dict[int, frozenset[str]]
 
 
-def build_timeline(graph: Graph, *, defer_updates: bool, clip: bool) -> Timeline:
+def build_timeline(
+    graph: Graph, reruns: Reruns, *, defer_updates: bool, clip: bool
+) -> Timeline:
     """Lay out the steps of one iteration.
 
     Parameters
     ----------
     graph : Graph
+    reruns : tuple of Rerun
     defer_updates : bool
         Updates follow the backward pass of all layers, because gradients are clipped
         together or added up over micro-batches.
@@ -75,19 +85,22 @@ def build_timeline(graph: Graph, *, defer_updates: bool, clip: bool) -> Timeline
 
     Notes
     -----
-    O(layers).
+    O(layers + reruns).
     """
     names = [node.name for node in graph.nodes]
     steps: list[Step | None] = [Step(Phase.FORWARD, name) for name in names]
-    block_of = {name: block for block in graph.blocks for name in block.layers}
+    preceding: dict[str, list[Rerun]] = {name: [] for name in names}
+    for rerun in reruns:
+        preceding[rerun.before].append(rerun)
     recompute: dict[str, int] = {}
+    remade: dict[int, frozenset[str]] = {}
     backward: dict[str, tuple[int, int, int]] = {}
     for node in reversed(graph.nodes):
         name = node.name
-        if name in block_of and name not in recompute:
-            for member in block_of[name].layers:
-                recompute[member] = len(steps)
-                steps.append(Step(Phase.RECOMPUTE, member))
+        for rerun in preceding[name]:
+            recompute.setdefault(rerun.layer, len(steps))
+            remade[len(steps)] = frozenset(rerun.tensors)
+            steps.append(Step(Phase.RECOMPUTE, rerun.layer))
         shared = node.trains and not node.updates  # a later step updates the weights
         idle = defer_updates or shared
         apply_step = None if idle else Step(Phase.APPLY_GRADIENT, name)
@@ -113,4 +126,4 @@ def build_timeline(graph: Graph, *, defer_updates: bool, clip: bool) -> Timeline
         name: ExecutionOrder(index, recompute.get(name, 0), *backward[name])
         for index, name in enumerate(names)
     }
-    return Timeline(tuple(steps), execution_order, len(names), n_pass)
+    return Timeline(tuple(steps), execution_order, len(names), n_pass, remade)

@@ -14,7 +14,7 @@ from arena_ckpt.layers.base import TensorSpec, n_elems
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import find_recomputed, saved_tensors
+from arena_ckpt.recompute import saved_tensors
 from arena_ckpt.tensors import (
     CONTROL,
     Access,
@@ -80,7 +80,6 @@ class _Builder:
         self.state_names = state_names
         self.keep_gradients = keep_gradients
         self.nodes = {node.name: node for node in graph.nodes}
-        self.recomputed = find_recomputed(graph)
         self.lives: list[_OpenLife] = []
         self.executions: list[Execution] = []
         self.current: dict[str, int] = {}
@@ -91,7 +90,7 @@ class _Builder:
             if step is None:
                 continue
             node = self.nodes[step.layer]
-            if step.phase is Phase.RECOMPUTE and node.name not in self.recomputed:
+            if step.phase is Phase.RECOMPUTE and not self.timeline.remade[index]:
                 continue
             if not node.runs(step.phase):
                 continue
@@ -174,7 +173,7 @@ class _Builder:
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         """Yield what a forward pass or its repetition writes."""
         again = phase is Phase.RECOMPUTE
-        wanted = self.recomputed[node.name] if again else frozenset(node.outputs)
+        wanted = self.timeline.remade[step] if again else frozenset(node.outputs)
         kind = _kind_of_result(phase) if node.inputs else TensorKind.DATA
         for index, (name, shape) in enumerate(
             zip(node.outputs, node.spec.output_shapes, strict=True)
@@ -202,7 +201,7 @@ class _Builder:
             shape = (self.batch_size, *spec.shape) if spec.per_sample else spec.shape
             if not self._begins(spec, phase, node):
                 yield self._use(step, phase, spec.name, name)
-            elif name in kept and name not in self.recomputed[node.name]:
+            elif name in kept and name not in self.timeline.remade[step]:
                 yield self._discarded(step, phase, node, spec.name, shape, spec)
             else:
                 saved = spec.is_saved

@@ -16,7 +16,7 @@ from strategies import ModelSpec, chain, chains, dags
 from arena_ckpt import Model
 from arena_ckpt.errors import PlanFormatError
 from arena_ckpt.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan
-from arena_ckpt.planner import make_plan
+from arena_ckpt.planner import PlanSettings, make_plan
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.tensors import TensorKind
 
@@ -435,6 +435,6 @@ def test_make_plan_of_a_graph_without_anything_to_train() -> None:
     model.add_layer("mse", name="loss")
     model.compile()
     assert model._graph is not None
-    plan = make_plan(model._graph, batch_size=4)
+    plan = make_plan(model._graph, PlanSettings(batch_size=4))
     assert [e.layer for e in plan.executions] == ["in", "loss"]
     assert plan.proved_optimal

@@ -139,7 +139,8 @@ def execution_order_table(plan: MemoryPlan) -> Table:
     for layer in plan.layers:
         order = plan.execution_order[layer.name]
         idle = layer.name in block_of and layer.name not in again
-        recompute = f"({order.recompute})" if idle else str(order.recompute)
+        steps = plan.recompute_steps(layer.name) or (0,)
+        recompute = f"({order.recompute})" if idle else ", ".join(map(str, steps))
         _add(
             table,
             layer.name,
