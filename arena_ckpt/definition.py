@@ -14,6 +14,9 @@ from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES
 from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
+from arena_ckpt.checkpoint.choose import Chooser
+from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.connections import find_output, forward_order
 from arena_ckpt.errors import (
     DuplicateNameError,
@@ -375,18 +378,137 @@ class ModelDefinition:
             self._graph = build_graph(self.layers, self._blocks)
         return self._graph
 
-    def make_plan(self, *, debug: bool = False) -> MemoryPlan:
+    def make_plan(self, *, debug: bool = False, **request: Any) -> MemoryPlan:
         """Return the memory plan without allocating anything.
+
+        Parameters
+        ----------
+        debug : bool
+            With room for canaries.
+        **request
+            budget, max_overhead, allow, levels, measure: see `choose_plan`. Without
+            them the checkpoint blocks of the model say what is recomputed.
 
         Raises
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
         InvalidParameterError
-            More micro-batches than samples.
+            More micro-batches than samples, or a request that makes no sense.
+        BudgetError
+            No plan within the budget was found.
         """
+        if any(value is not None for value in request.values()):
+            return self.choose_plan(debug=debug, **request).plan
+        return make_plan(self.compile(), self.plan_settings(debug=debug))
+
+    def choose_plan(
+        self,
+        *,
+        budget: str | int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
+        debug: bool = False,
+    ) -> FrontPoint:
+        """Choose what to recompute; allocates nothing.
+
+        The checkpoint blocks of the model are set aside, unless they are the best
+        choice.
+
+        Parameters
+        ----------
+        budget : str or int, optional
+            The arena is at most so large, for example ``"256KiB"``; of the plans that
+            fit, the fastest is taken.
+        max_overhead : str or float, optional
+            An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
+            Without a budget the plan of the fewest bytes is taken.
+        allow : iterable of str, optional
+            How bytes may be saved; by default recompute, in_place and layerwise_update,
+            which change no bit. tiled_attention, tiled_update and micro_batch can
+            round differently.
+        levels : {None, 1}
+            1 takes what named checkpoint blocks can say.
+        measure : bool
+            Measure the time of each kernel on this machine, instead of counting
+            operations and bytes.
+        debug : bool
+            With room for canaries.
+
+        Returns
+        -------
+        FrontPoint
+
+        Raises
+        ------
+        InvalidParameterError
+            Neither budget nor max_overhead, or a value that makes no sense.
+        BudgetError
+            No plan within the budget was found.
+        """
+        request = parse_request(
+            budget=budget,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            measure=measure,
+        )
+        if not request.asks:
+            raise InvalidParameterError(
+                "allow, levels and measure say how to choose, but not what for; give "
+                "a budget, for example budget='256KiB', or a max_overhead"
+            )
+        return request.choose(self._chooser(request, debug))
+
+    def pareto(
+        self,
+        *,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
+        debug: bool = False,
+    ) -> tuple[FrontPoint, ...]:
+        """Return all plans that none other beats in bytes and time.
+
+        Parameters
+        ----------
+        allow, levels, measure, debug
+            See `choose_plan`.
+
+        Returns
+        -------
+        tuple of FrontPoint
+            From the fewest bytes to the least time.
+        """
+        request = parse_request(allow=allow, levels=levels, measure=measure)
+        return self._chooser(request, debug).pareto()
+
+    def _chooser(self, request: PlanRequest, debug: bool) -> Chooser:
         settings = self.plan_settings(debug=debug)
-        return make_plan(self.compile(), settings)
+        if not settings.share_memory:
+            raise InvalidParameterError(
+                "memory_optimization=false gives every tensor bytes of its own, so "
+                "there is nothing to choose; leave it out to ask for a budget"
+            )
+        return Chooser(
+            self.graph_with,
+            settings,
+            allow=request.allow,
+            levels=request.levels,
+        )
+
+    def graph_with(self, tiled_attention: bool) -> Graph:
+        """Return the graph, on demand with attention that keeps no probabilities."""
+        graph = self.compile()
+        if not tiled_attention:
+            return graph
+        layers = [
+            layer.with_values(attention="tiled") if layer.get("attention") else layer
+            for layer in self.layers
+        ]
+        return build_graph(layers, self._blocks)
 
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
         """Refuse a plan that was made for another model.
@@ -402,9 +524,12 @@ class ModelDefinition:
                 plan=plan,
             )
         settings = replace(
-            self.plan_settings(debug=debug), micro_batches=plan.micro_batches
+            self.plan_settings(debug=debug),
+            micro_batches=plan.micro_batches,
+            ways=frozenset(plan.ways),
         )
-        require_plan_of(self.compile(), settings, plan)
+        graph = self.graph_with("tiled_attention" in plan.ways)
+        require_plan_of(graph, settings, plan)
 
     def plan_settings(self, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration of this model is run.

@@ -21,7 +21,13 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
-from arena_ckpt.properties import BOOLEAN, POSITIVE_INT, Property, parse_properties
+from arena_ckpt.properties import (
+    BOOLEAN,
+    POSITIVE_INT,
+    Property,
+    parse_properties,
+    quote,
+)
 from arena_ckpt.samples import Samples
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.session import Evaluation, Session
@@ -74,7 +80,7 @@ class Model(ModelDefinition):
             self._session.schedule = schedule
 
     def initialize(
-        self, *, plan: MemoryPlan | None = None, debug: bool = False
+        self, *, plan: MemoryPlan | None = None, debug: bool = False, **request: Any
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -86,6 +92,9 @@ class Model(ModelDefinition):
         debug : bool
             Guard every buffer with a canary, poison it when it dies, and look for NaN
             after each step. Slow; the results have the same bits.
+        **request
+            budget, max_overhead, allow, levels, measure: choose what to recompute; see
+            `choose_plan`.
 
         Returns
         -------
@@ -96,7 +105,9 @@ class Model(ModelDefinition):
         AfterInitializationError
             It was initialized before.
         InvalidParameterError
-            An impossible seed, or more micro-batches than samples.
+            An impossible seed or request, or more micro-batches than samples.
+        BudgetError
+            No plan within the budget was found.
         PlanMismatchError
             The plan is one of another model.
         ArenaTooLargeError
@@ -105,13 +116,18 @@ class Model(ModelDefinition):
         self._require_before("The model is already initialized")
         seed = self._checked_seed()
         if plan is None:
-            plan = self.make_plan(debug=debug)
+            plan = self.make_plan(debug=debug, **request)
+        elif request:
+            raise InvalidParameterError(
+                f"a plan and {quote(request)} exclude each other: the plan says all; "
+                "leave one out"
+            )
         else:
             self.require_own_plan(plan, debug=debug)
         check_fits(plan.arena_bytes, "the arena")
         with compile_progress() as report:
             self._session = Session(
-                self.compile(),
+                self.graph_with("tiled_attention" in plan.ways),
                 plan,
                 self._optimizer,
                 self._schedule,

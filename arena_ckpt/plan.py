@@ -17,6 +17,7 @@ from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
+from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
 from arena_ckpt.errors import LayoutError, PlanFormatError
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.lifespan import Phase
@@ -25,7 +26,7 @@ from arena_ckpt.timeline import ExecutionOrder, Step
 from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ class MemoryPlan:
         Where the backward pass begins and where a micro-batch ends.
     batch_size, micro_batches : int
         Samples of one iteration, and into how many passes they are split.
+    ways : tuple of str
+        How bytes are saved beside reuse; see `arena_ckpt.planner.WAYS`.
     alignment_bytes, canary_bytes : int
         Canaries stand behind each buffer in debug mode only.
     allocator : str
@@ -145,6 +148,7 @@ class MemoryPlan:
     n_pass: int
     batch_size: int
     micro_batches: int
+    ways: tuple[str, ...]
     alignment_bytes: int
     canary_bytes: int
     allocator: str
@@ -155,24 +159,26 @@ class MemoryPlan:
         return self.arena_bytes == self.live_lower_bound_bytes
 
     @property
-    def overhead(self) -> float:
-        """Arithmetic of the recomputes as a share of all other passes over layers.
-
-        A recompute counts as a whole forward pass of its layer.
-        """
+    def counted_costs(self) -> Costs:
+        """Of each step, in operations; see `arena_ckpt.costs`."""
         flops = {layer.name: layer.flops for layer in self.layers}
-        again = other = 0
-        for execution in self.executions:
-            of = flops[execution.layer]
-            if execution.phase is Phase.RECOMPUTE:
-                again += of.forward
-            elif execution.phase is Phase.FORWARD:
-                other += of.forward
-            elif execution.phase is Phase.CALC_GRADIENT:
-                other += of.calc_gradient
-            elif execution.phase is Phase.CALC_DERIVATIVE:
-                other += of.calc_derivative
+        n_samples = -(-self.batch_size // self.micro_batches)
+        return count_costs(self.executions, self.tensors, flops, n_samples)
+
+    @property
+    def overhead(self) -> float:
+        """Counted cost of the recomputes as a share of everything else."""
+        costs = self.counted_costs
+        again = rerun_cost(self.executions, self.tensors, costs)
+        other = other_cost(self.executions, costs)
         return again / other if other else 0.0
+
+    def iteration_cost(self, costs: Costs) -> float:
+        """Return the cost of an iteration: all its passes, and what follows them."""
+        in_pass = [e for e in self.executions if e.step < self.n_pass]
+        after = [e for e in self.executions if e.step >= self.n_pass]
+        of_pass = other_cost(in_pass, costs) + rerun_cost(in_pass, self.tensors, costs)
+        return self.micro_batches * of_pass + other_cost(after, costs)
 
     def recompute_steps(self, layer: str) -> tuple[int, ...]:
         """Return the steps at which a layer is counted as recomputed.
@@ -203,6 +209,15 @@ class MemoryPlan:
         """The first step at which the most bytes are alive."""
         live = self.live_bytes()
         return live.index(max(live))
+
+    def describe_step(self, step: int) -> str:
+        """Return ``"step 34, calc_gradient of fc1"``."""
+        running = self.steps[step]
+        if running is None:
+            return f"step {step}"
+        if running.phase is Phase.CLIP_GRADIENTS:
+            return f"step {step}, {running.phase.value}"
+        return f"step {step}, {running.phase.value} of {running.layer}"
 
     def alive_at(self, step: int) -> tuple[Buffer, ...]:
         """Return the buffers alive at a step, the largest first."""

@@ -29,6 +29,14 @@ LAYOUT_NODES = 50_000
 _ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
 
 
+WAYS = ("in_place", "layerwise_update", "tiled_attention", "tiled_update")
+"""Results overwrite operands; each gradient is applied as soon as it is made; attention
+keeps no probabilities; a large gradient is made and applied in parts."""
+
+DEFAULT_WAYS = frozenset(("in_place", "layerwise_update"))
+"""Those that change no bit."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
     """How an iteration is run, as far as its memory depends on it.
@@ -47,6 +55,8 @@ class PlanSettings:
         False gives every tensor bytes of its own: for comparison.
     canary_bytes : int
         Guard space behind each buffer.
+    ways : frozenset of str
+        How bytes are saved beside reuse: of `WAYS`.
     """
 
     batch_size: int
@@ -55,6 +65,7 @@ class PlanSettings:
     clip: bool = False
     share_memory: bool = True
     canary_bytes: int = 0
+    ways: frozenset[str] = DEFAULT_WAYS
 
     @property
     def pass_samples(self) -> int:
@@ -64,11 +75,20 @@ class PlanSettings:
     @property
     def defers_updates(self) -> bool:
         """Updates follow the backward pass of all layers."""
-        return self.clip or self.micro_batches > 1
+        layerwise = "layerwise_update" in self.ways
+        return self.clip or self.micro_batches > 1 or not layerwise
+
+    @property
+    def shares_in_place(self) -> bool:
+        """Results may take the bytes of operands."""
+        return self.share_memory and "in_place" in self.ways
 
 
 def make_plan(
-    graph: Graph, settings: PlanSettings, reruns: Reruns | None = None
+    graph: Graph,
+    settings: PlanSettings,
+    reruns: Reruns | None = None,
+    layout_nodes: int = LAYOUT_NODES,
 ) -> MemoryPlan:
     """Plan one training iteration.
 
@@ -78,6 +98,8 @@ def make_plan(
     settings : PlanSettings
     reruns : tuple of Rerun, optional
         What is recomputed; by default what the checkpoint blocks of the graph say.
+    layout_nodes : int
+        How long the layout is searched.
 
     Returns
     -------
@@ -100,7 +122,7 @@ def make_plan(
         batch_size=settings.pass_samples,
         state_names=settings.state_names,
         keep_gradients=settings.micro_batches > 1,
-        share_memory=settings.share_memory,
+        share_memory=settings.shares_in_place,
     )
     canary_bytes = settings.canary_bytes
     naive_bytes = sum(
@@ -117,7 +139,11 @@ def make_plan(
             tensor=largest.name,
         )
     layout, buffers = _lay_out(
-        liveness, len(timeline.steps), settings.share_memory, canary_bytes
+        liveness,
+        len(timeline.steps),
+        settings.share_memory,
+        canary_bytes,
+        layout_nodes,
     )
     return MemoryPlan(
         arena_bytes=layout.height_bytes,
@@ -137,6 +163,7 @@ def make_plan(
         n_pass=timeline.n_pass,
         batch_size=settings.batch_size,
         micro_batches=settings.micro_batches,
+        ways=tuple(sorted(settings.ways)),
         alignment_bytes=ALIGNMENT_BYTES,
         canary_bytes=canary_bytes,
         allocator=layout.engine,
@@ -228,7 +255,11 @@ def _require_equal(what: str, own: object, given: object) -> None:
 
 
 def _lay_out(
-    liveness: Liveness, n_steps: int, share_memory: bool, canary_bytes: int
+    liveness: Liveness,
+    n_steps: int,
+    share_memory: bool,
+    canary_bytes: int,
+    layout_nodes: int,
 ) -> tuple[Layout, tuple[Buffer, ...]]:
     """Place a buffer for each group of tensors that share their bytes."""
     ranges = [
@@ -240,7 +271,7 @@ def _lay_out(
         [stop for _, stop in ranges],
         [align_up(size + canary_bytes) for size in sizes],
         alignment=ALIGNMENT_BYTES,
-        node_limit=LAYOUT_NODES,
+        node_limit=layout_nodes,
     )
     buffers = []
     for group, (start, stop), size, offset in zip(

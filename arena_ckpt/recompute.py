@@ -81,7 +81,7 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
     """
     read_backward: set[str] = set()
     for node in graph.nodes:
-        read_backward.update(_backward_reads(node))
+        read_backward.update(backward_reads(node))
     readers = graph.readers()
     again: dict[str, frozenset[str]] = {}
     for block in graph.blocks:
@@ -98,9 +98,7 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
             if not mine:
                 continue
             again[node.name] = frozenset(mine)
-            for index, source in enumerate(node.sources):
-                if node.spec.reads_input(index, TensorLifespan.FORWARD):
-                    wanted.update({source} & dropped)
+            wanted.update(dropped.intersection(forward_reads(node)))
     return again
 
 
@@ -109,7 +107,8 @@ def saved_tensors(node: Node) -> tuple[str, ...]:
     return tuple(f"{node.name}:{t.name}" for t in node.spec.tensors if t.is_saved)
 
 
-def _backward_reads(node: Node) -> set[str]:
+def backward_reads(node: Node) -> set[str]:
+    """Return the tensors of the forward pass that a layer's backward steps read."""
     names: set[str] = set()
     for phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
         if not node.runs(phase):
@@ -124,6 +123,15 @@ def _backward_reads(node: Node) -> set[str]:
             if tensor.is_saved and tensor.lifespan & flag:
                 names.add(f"{node.name}:{tensor.name}")
     return names
+
+
+def forward_reads(node: Node) -> list[str]:
+    """Return the outputs of other layers that a layer's forward pass reads."""
+    return [
+        source
+        for index, source in enumerate(node.sources)
+        if node.spec.reads_input(index, TensorLifespan.FORWARD)
+    ]
 
 
 def _dropped(

@@ -48,6 +48,11 @@ class Access(enum.StrEnum):
     WRITE = "write"
     UPDATE = "update"
 
+    @property
+    def writes(self) -> bool:
+        """Tell whether the tensor changes."""
+        return self is not Access.READ
+
 
 @dataclass(frozen=True, slots=True)
 class Operand:

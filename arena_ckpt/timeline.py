@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import Rerun, Reruns
 
 
@@ -101,18 +102,11 @@ def build_timeline(
             recompute.setdefault(rerun.layer, len(steps))
             remade[len(steps)] = frozenset(rerun.tensors)
             steps.append(Step(Phase.RECOMPUTE, rerun.layer))
-        shared = node.trains and not node.updates  # a later step updates the weights
-        idle = defer_updates or shared
-        apply_step = None if idle else Step(Phase.APPLY_GRADIENT, name)
         first = len(steps)
-        if node.layer.is_trainable:
-            backward[name] = (first, first + 1, first + 2)
-            steps.append(Step(Phase.CALC_GRADIENT, name))
-            steps.append(Step(Phase.CALC_DERIVATIVE, name))
-            steps.append(apply_step)
-        else:
-            backward[name] = (first, first, first)
-            steps.append(Step(Phase.CALC_DERIVATIVE, name))
+        steps += backward_steps(node, defer_updates=defer_updates)
+        last = len(steps) - 1
+        gap = 1 if node.layer.is_trainable else 0
+        backward[name] = (first, first + gap, last)
     n_pass = len(steps)
     if clip:
         steps.append(Step(Phase.CLIP_GRADIENTS, graph.loss.name))
@@ -127,3 +121,22 @@ def build_timeline(
         for index, name in enumerate(names)
     }
     return Timeline(tuple(steps), execution_order, len(names), n_pass, remade)
+
+
+def backward_steps(node: Node, *, defer_updates: bool) -> list[Step | None]:
+    """Return the steps of a layer's gradient, derivative and update.
+
+    A layer that is frozen with ``trainable=false`` has but one. Updates that come
+    later, with all others or with that of a layer that shares the weights, leave an
+    idle step.
+    """
+    name = node.name
+    if not node.layer.is_trainable:
+        return [Step(Phase.CALC_DERIVATIVE, name)]
+    shared = node.trains and not node.updates  # a later step updates the weights
+    idle = defer_updates or shared
+    return [
+        Step(Phase.CALC_GRADIENT, name),
+        Step(Phase.CALC_DERIVATIVE, name),
+        None if idle else Step(Phase.APPLY_GRADIENT, name),
+    ]

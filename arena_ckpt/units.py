@@ -30,6 +30,11 @@ def format_bytes(value_bytes: int) -> str:
     return f"{value_bytes:,} B"
 
 
+def format_percent(share: float) -> str:
+    """Write a share as people read it: ``"12.5 %"``."""
+    return f"{100 * share:.1f} %"
+
+
 def parse_bytes(text: str | int) -> int:
     """Read a size such as ``"256KiB"``, ``"64 MB"`` or ``1024``.
 

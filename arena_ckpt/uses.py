@@ -6,7 +6,7 @@ one that is current.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from arena_ckpt.graph import Graph
@@ -63,6 +63,41 @@ def find_uses(
     return Uses(tensors, tuple(builder.executions))
 
 
+def find_uses_of_stretch(
+    graph: Graph,
+    timeline: Timeline,
+    *,
+    batch_size: int,
+    state_names: tuple[str, ...],
+    begin: Iterable[TensorLife],
+    end: Collection[str],
+) -> Uses:
+    """Give every role of some steps its tensor, as if nothing came before or after.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of the whole model.
+    timeline : Timeline
+        The steps to look at alone.
+    batch_size : int
+    state_names : tuple of str
+    begin : iterable of TensorLife
+        What is there when the steps begin, weights included.
+    end : collection of str
+        Tensors that are read after the last step: they live one step longer.
+    """
+    builder = _Builder(graph, timeline, batch_size, state_names, False)
+    for life in begin:
+        builder.add_given(life)
+    builder.walk()
+    n_steps = len(timeline.steps)
+    for name in end:
+        builder.lives[builder.current[name]].stop = n_steps + 1
+    tensors = tuple(life.closed(n_steps) for life in builder.lives)
+    return Uses(tensors, tuple(builder.executions))
+
+
 class _Builder:
     """Walks the timeline once and gives every role of every execution its tensor."""
 
@@ -86,6 +121,17 @@ class _Builder:
 
     def run(self) -> None:
         self._add_persistent()
+        self.walk()
+
+    def add_given(self, life: TensorLife) -> None:
+        """Let a tensor be there from the start."""
+        given = self._add(
+            life.name, life.kind, life.layer, life.shape, per_sample=life.per_sample
+        )
+        given.dtype, given.start = life.dtype, 0
+
+    def walk(self) -> None:
+        """Give the roles of every step their tensors."""
         for index, step in enumerate(self.timeline.steps):
             if step is None:
                 continue

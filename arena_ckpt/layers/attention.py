@@ -283,12 +283,16 @@ class MultiHeadAttention(WithBias):
         backward += output
         if not self.is_trainable:
             return Flops(
-                projections + scores + values + output, 0, projections + backward
+                projections + scores + values + output,
+                0,
+                projections + backward,
+                output,
             )
         return Flops(
             projections + scores + values + output,
             projections + output + backward,
             projections,
+            output,
         )
 
     # -- calls ----------------------------------------------------------------------

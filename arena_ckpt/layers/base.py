@@ -117,11 +117,16 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Floating-point operations for one sample; a multiply-add counts two."""
+    """Floating-point operations for one sample; a multiply-add counts two.
+
+    `output` is the part of the forward pass that only makes the outputs: a recompute
+    of what is saved for the backward pass leaves it out.
+    """
 
     forward: int = 0
     calc_gradient: int = 0
     calc_derivative: int = 0
+    output: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,12 +212,7 @@ def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
 
 def describe_step(plan: MemoryPlan, step: int) -> str:
     """Return ``"step 34, calc_gradient of fc1"``."""
-    running = plan.steps[step]
-    if running is None:
-        return f"step {step}"
-    if running.phase is Phase.CLIP_GRADIENTS:
-        return f"step {step}, {running.phase.value}"
-    return f"step {step}, {running.phase.value} of {running.layer}"
+    return plan.describe_step(step)
 
 
 def recomputed_layers(plan: MemoryPlan) -> tuple[str, ...]:

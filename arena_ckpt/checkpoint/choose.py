@@ -1,0 +1,229 @@
+"""The plan that a user asked for: within a budget, within an overhead, or all of them.
+
+Other ways to save bytes than recomputing change the settings of an iteration. Each set
+of settings that is allowed has a front of its own; those that change no bit come first,
+and others are looked at only where they are allowed by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, best_points
+from arena_ckpt.graph import Graph
+from arena_ckpt.planner import WAYS, PlanSettings
+
+ALLOWABLE = ("recompute", *WAYS, "micro_batch")
+"""What `allow` can name."""
+
+DEFAULT_ALLOW = frozenset(("recompute", "in_place", "layerwise_update"))
+"""What is allowed by default: none of it changes a bit of the result."""
+
+MOST_POINTS = 48
+"""Plans that are made for a whole front, spread evenly over its budgets."""
+
+MOST_COMPARED = 4
+"""Plans of which the smallest is taken: arenas need not rise as estimates do."""
+
+GraphMaker = Callable[[bool], Graph]
+"""Returns the graph of the model, with tiled attention or as it was defined."""
+
+
+class Chooser:
+    """Chooses among the plans of one model.
+
+    Parameters
+    ----------
+    make_graph : callable
+        Given whether attention is to keep no probabilities.
+    settings : PlanSettings
+        As the model says.
+    allow : frozenset of str
+        Of `ALLOWABLE`.
+    levels : int or None
+        1 for what named checkpoint blocks can say.
+    find_costs : callable, optional
+        See `Front`.
+    """
+
+    def __init__(
+        self,
+        make_graph: GraphMaker,
+        settings: PlanSettings,
+        *,
+        allow: frozenset[str] = DEFAULT_ALLOW,
+        levels: int | None = None,
+        find_costs: CostFinder | None = None,
+    ) -> None:
+        self._make_graph = make_graph
+        self.settings = settings
+        self.allow = allow
+        self._levels = levels
+        self._find_costs = find_costs
+        self._reference_cost: float | None = None
+        self._fronts: dict[PlanSettings, Front] = {}
+
+    # -- questions ---------------------------------------------------------------------
+
+    def within_budget(self, budget_bytes: int) -> FrontPoint | None:
+        """Return the fastest plan whose arena is within a budget, if there is one."""
+        best = None
+        for front in self._all_fronts():
+            found = self._fastest_within(front, budget_bytes)
+            if found and (best is None or found.overhead < best.overhead):
+                best = found
+            if best and best.overhead <= 0:
+                break
+        return best
+
+    def within_overhead(self, max_overhead: float | None = None) -> FrontPoint:
+        """Return the plan of the fewest bytes, of those that are fast enough."""
+        points: list[FrontPoint] = []
+        for front in self._all_fronts():
+            points += self._small(front, max_overhead)
+        return min(points, key=lambda point: (point.arena_bytes, point.overhead))
+
+    def pareto(self) -> tuple[FrontPoint, ...]:
+        """Return all plans that none other beats in bytes and time, smallest first."""
+        points: list[FrontPoint] = []
+        for front in self._all_fronts():
+            points += self._known(front)
+            n = len(front.slots) if "recompute" in self.allow else 0
+            step = max(1.0, (n - 1) / (MOST_POINTS - 1))
+            chosen = (
+                {min(n - 1, round(i * step)) for i in range(MOST_POINTS)} if n else ()
+            )
+            points += [front.point(index) for index in sorted(chosen)]
+        return best_points(points)
+
+    def lower_bound_bytes(self) -> int:
+        """Return what no plan can be smaller than, whatever is recomputed."""
+        return min(
+            front.keep_all.plan.local_lower_bound_bytes for front in self._all_fronts()
+        )
+
+    def changed(
+        self,
+        settings: PlanSettings | None = None,
+        allow: frozenset[str] | None = None,
+    ) -> Chooser:
+        """Return a chooser for the same model run in another way."""
+        return Chooser(
+            self._make_graph,
+            self.settings if settings is None else settings,
+            allow=self.allow if allow is None else allow,
+            levels=self._levels,
+            find_costs=self._find_costs,
+        )
+
+    @property
+    def graph(self) -> Graph:
+        """The model as it was defined."""
+        return self._make_graph(False)
+
+    # -- fronts ------------------------------------------------------------------------
+
+    def _front(self, settings: PlanSettings) -> Front:
+        if settings not in self._fronts:
+            front = Front(
+                self._make_graph("tiled_attention" in settings.ways),
+                settings,
+                levels=self._levels,
+                find_costs=self._find_costs,
+                reference_cost=self._reference_cost,
+            )
+            self._fronts[settings] = front
+            self._reference_cost = front.reference_cost  # of the plainest, the first
+        return self._fronts[settings]
+
+    def _all_fronts(self) -> Iterator[Front]:
+        """Yield a front for each way to run an iteration, the plainest first."""
+        unsplit = unsplittable(self.graph)
+        for settings in all_settings(self.settings, self.allow, unsplit):
+            yield self._front(settings)
+
+    def _known(self, front: Front) -> list[FrontPoint]:
+        """Return the plans that need no search."""
+        named = front.named_blocks if "recompute" in self.allow else None
+        return [front.keep_all, *([named] if named else [])]
+
+    def _fastest_within(self, front: Front, budget_bytes: int) -> FrontPoint | None:
+        fitting = [p for p in self._known(front) if p.arena_bytes <= budget_bytes]
+        if front.keep_all not in fitting and "recompute" in self.allow:
+            fitting += self._searched_within(front, budget_bytes)
+        return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)
+
+    def _searched_within(self, front: Front, budget_bytes: int) -> list[FrontPoint]:
+        """Look where estimates end for the last plan that really fits.
+
+        Estimates can be too high, and layouts too: from the estimated one it goes up
+        while plans fit, by growing steps, or down until one does.
+        """
+        n = len(front.slots)
+
+        def fits(index: int) -> bool:
+            return front.point(index, budget_bytes).arena_bytes <= budget_bytes
+
+        if not n:
+            return []
+        low = min(max(front.slot_within(budget_bytes), 0), n - 1)
+        step = 1
+        if not fits(low):
+            high = low
+            while low > 0 and not fits(low):
+                high, low, step = low, max(0, low - step), 2 * step
+            if not fits(low):
+                return []
+        else:
+            high = min(n, low + 1)
+            while high < n and fits(high):
+                low, high, step = high, min(n, high + step), 2 * step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return [front.point(low, budget_bytes)]
+
+    def _small(self, front: Front, max_overhead: float | None) -> list[FrontPoint]:
+        """Return plans of few bytes that are fast enough, if there are any."""
+        points = self._known(front)
+        if "recompute" in self.allow:
+            first = 0 if max_overhead is None else front.slot_of_overhead(max_overhead)
+            last = min(first + MOST_COMPARED, len(front.slots))
+            points += [front.point(index) for index in range(first, last)]
+        most = math.inf if max_overhead is None else max_overhead + 1e-9
+        return [point for point in points if point.overhead <= most]
+
+
+def unsplittable(graph: Graph) -> str | None:
+    """Return a layer whose results depend on how a batch is split, if there is one."""
+    for node in graph.nodes:
+        if any(not weight.is_trained for weight in node.spec.weights):
+            return node.name
+    return None
+
+
+def all_settings(
+    settings: PlanSettings, allow: Iterable[str], forbids_split: str | None
+) -> list[PlanSettings]:
+    """Return the ways to run an iteration, the plainest first.
+
+    Parameters
+    ----------
+    settings : PlanSettings
+    allow : iterable of str
+    forbids_split : str or None
+        A layer on account of which there can be no micro-batches.
+    """
+    allow = frozenset(allow)
+    plain = replace(settings, ways=allow.intersection(("in_place", "layerwise_update")))
+    found = [plain]
+    for way in ("tiled_attention", "tiled_update"):
+        if way in allow:
+            found += [replace(s, ways=s.ways | {way}) for s in found]
+    if "micro_batch" in allow and forbids_split is None:
+        batch, now = settings.batch_size, settings.micro_batches
+        more = [n for n in range(now + 1, batch + 1) if batch % n == 0]
+        found += [replace(s, micro_batches=n) for n in more for s in found[:]]
+    return found

@@ -1,0 +1,218 @@
+"""All plans of one model that trade bytes against time, laid out for real.
+
+The table of the chain answers every budget in estimated bytes; the plan of each answer
+is made when it is first looked at, and only its arena counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from arena_ckpt.blocks import CheckpointBlock
+from arena_ckpt.checkpoint.chain import Action, ActionKind, replay
+from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
+from arena_ckpt.checkpoint.linearize import Linearized
+from arena_ckpt.checkpoint.needs import Needs
+from arena_ckpt.checkpoint.stages import cut_graph
+from arena_ckpt.costs import Costs, other_cost
+from arena_ckpt.graph import Graph
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planner import PlanSettings, make_plan, reruns_of
+from arena_ckpt.recompute import Reruns
+
+CostFinder = Callable[[Graph, MemoryPlan], Costs]
+"""Returns the costs of a plan's steps, for example by measuring them."""
+
+KEEP_ALL = "keep all"
+NAMED_BLOCKS = "named blocks"
+CHOSEN = "chosen"
+CHOSEN_BLOCKS = "chosen blocks"
+
+STRONGER_LAYOUT_NODES = 500_000
+"""How long a layout is searched that is above the budget while its bound is not."""
+
+MOST_CELLS = 12_000_000
+"""Slots × stages²: the fewer stages, the finer the budgets that are told apart."""
+
+MOST_SLOTS = 4_000
+FEWEST_SLOTS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class FrontPoint:
+    """A plan, and what it costs.
+
+    Attributes
+    ----------
+    label : str
+        ``"keep all"``, ``"named blocks"`` (those of the model), ``"chosen"`` or
+        ``"chosen blocks"``.
+    arena_bytes : int
+    overhead : float
+        How much longer an iteration takes than the plainest: by cost, see
+        `arena_ckpt.costs`.
+    plan : MemoryPlan
+    """
+
+    label: str
+    arena_bytes: int
+    overhead: float
+    plan: MemoryPlan
+
+    @property
+    def blocks(self) -> tuple[CheckpointBlock, ...]:
+        """The checkpoint blocks that say the same, where such can."""
+        return self.plan.blocks
+
+    @property
+    def reruns(self) -> Reruns:
+        """Everything that is recomputed, in order of time."""
+        return reruns_of(self.plan)
+
+
+class Front:
+    """The plans of one model under given settings.
+
+    Parameters
+    ----------
+    graph : Graph
+        With the checkpoint blocks that the user named, if any.
+    settings : PlanSettings
+    levels : int or None
+        1 for what named checkpoint blocks can say; None recomputes within recomputes.
+    find_costs : callable, optional
+        Returns the costs of the steps of a plan; counted ones by default.
+    reference_cost : float, optional
+        Of the iteration that overheads are relative to; by default that of `keep_all`.
+
+    Attributes
+    ----------
+    costs : Costs
+    reference_cost : float
+    keep_all : FrontPoint
+        Nothing is recomputed.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        settings: PlanSettings,
+        *,
+        levels: int | None = None,
+        find_costs: CostFinder | None = None,
+        reference_cost: float | None = None,
+    ) -> None:
+        self.graph = graph
+        self.settings = settings
+        self._levels = levels
+        plan = make_plan(graph, settings, ())
+        self.costs = find_costs(graph, plan) if find_costs else plan.counted_costs
+        own_cost = plan.iteration_cost(self.costs)
+        self.reference_cost = own_cost if reference_cost is None else reference_cost
+        self.keep_all = self._measure(KEEP_ALL, plan)
+        self._points: dict[int, FrontPoint] = {}
+
+    @cached_property
+    def named_blocks(self) -> FrontPoint | None:
+        """The plan with the user's blocks, where there are any."""
+        if not self.graph.blocks:
+            return None
+        return self._measure(NAMED_BLOCKS, make_plan(self.graph, self.settings))
+
+    @cached_property
+    def _needs(self) -> Needs:
+        return Needs(self.graph, self.settings)
+
+    @cached_property
+    def _linearized(self) -> Linearized:
+        return Linearized(
+            cut_graph(self.graph),
+            self._needs,
+            self.costs,
+            defer_updates=self.settings.defers_updates,
+        )
+
+    @cached_property
+    def _table(self) -> ChainTable:
+        chain = self._linearized.chain
+        n_slots = MOST_CELLS // len(chain) ** 2
+        return solve(
+            chain,
+            replay(chain, _saving_all(len(chain))).peak_bytes,
+            max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots)),
+            self._levels,
+        )
+
+    @cached_property
+    def slots(self) -> tuple[int, ...]:
+        """Where the table has other schedules than before: the least bytes first."""
+        return self._table.front_slots
+
+    def slot_within(self, arena_bytes: int) -> int:
+        """Return the index in `slots` of the last estimated to fit, or -1."""
+        budget = arena_bytes - self._needs.base_bytes
+        return sum(int(self._table.budgets[slot]) <= budget for slot in self.slots) - 1
+
+    def slot_of_overhead(self, most: float) -> int:
+        """Return the index in `slots` of the first that is as fast, or `len(slots)`."""
+        plan = self.keep_all.plan
+        after = other_cost(
+            (e for e in plan.executions if e.step >= plan.n_pass), self.costs
+        )
+        most_time = (self.reference_cost * (1 + most) - after) / plan.micro_batches
+        times = self._table.times
+        return sum(float(times[slot]) > most_time * (1 + 1e-9) for slot in self.slots)
+
+    def point(self, index: int, budget_bytes: int | None = None) -> FrontPoint:
+        """Return the plan of `slots[index]`, made at the first call.
+
+        Parameters
+        ----------
+        index : int
+        budget_bytes : int, optional
+            Search longer for a layout where that could bring the arena below.
+        """
+        if index not in self._points:
+            self._points[index] = self._make(index, None)
+        point = self._points[index]
+        bound = point.plan.live_lower_bound_bytes
+        if budget_bytes is not None and bound <= budget_bytes < point.arena_bytes:
+            stronger = self._make(index, STRONGER_LAYOUT_NODES)
+            if stronger.arena_bytes < point.arena_bytes:
+                self._points[index] = point = stronger
+        return point
+
+    def _make(self, index: int, layout_nodes: int | None) -> FrontPoint:
+        actions = self._table.schedule(self.slots[index])
+        longer = {} if layout_nodes is None else {"layout_nodes": layout_nodes}
+        if self._levels != 1:
+            reruns = self._linearized.reruns(actions)
+            plan = make_plan(self.graph, self.settings, reruns, **longer)
+            return self._measure(CHOSEN, plan)
+        graph = replace(self.graph, blocks=self._linearized.blocks(actions))
+        plan = make_plan(graph, self.settings, None, **longer)
+        return self._measure(CHOSEN_BLOCKS, plan)
+
+    def _measure(self, label: str, plan: MemoryPlan) -> FrontPoint:
+        cost = plan.iteration_cost(self.costs)
+        more = cost / self.reference_cost - 1 if self.reference_cost else 0.0
+        return FrontPoint(label, plan.arena_bytes, more, plan)
+
+
+def _saving_all(n_stages: int) -> list[Action]:
+    stages = range(n_stages)
+    return [
+        *(Action(ActionKind.SAVE, stage) for stage in stages),
+        *(Action(ActionKind.BACKWARD, stage) for stage in reversed(stages)),
+    ]
+
+
+def best_points(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
+    """Return the points that no other beats in bytes and time, the smallest first."""
+    best: list[FrontPoint] = []
+    for point in sorted(points, key=lambda p: (p.arena_bytes, p.overhead)):
+        if not best or point.overhead < best[-1].overhead:
+            best.append(point)
+    return tuple(best)

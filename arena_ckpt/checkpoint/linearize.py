@@ -1,0 +1,154 @@
+"""From a graph to a chain of stages with exact numbers, and from actions to reruns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from arena_ckpt.blocks import CheckpointBlock
+from arena_ckpt.checkpoint.chain import (
+    Action,
+    ActionKind,
+    Chain,
+    SaveOption,
+    SoloOption,
+)
+from arena_ckpt.checkpoint.needs import Needs
+from arena_ckpt.checkpoint.options import StageOptions
+from arena_ckpt.checkpoint.stages import Stage
+from arena_ckpt.costs import Costs
+from arena_ckpt.nodes import Node
+from arena_ckpt.recompute import Rerun, Reruns
+
+
+class Linearized:
+    """A graph as a chain.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+    needs : Needs
+    costs : Costs
+    defer_updates : bool
+        See `timeline.build_timeline`.
+
+    Attributes
+    ----------
+    chain : Chain
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        needs: Needs,
+        costs: Costs,
+        *,
+        defer_updates: bool,
+    ) -> None:
+        self.stages = tuple(stages)
+        self._options = [
+            StageOptions(stage, needs, costs, defer_updates=defer_updates)
+            for stage in stages
+        ]
+        self.chain = Chain(
+            cut_bytes=self._cut_bytes(needs),
+            derivative_bytes=np.array(
+                [0, *(options.derivative_bytes() for options in self._options)],
+                dtype=np.int64,
+            ),
+            sweep_bytes=self._sweep_bytes(),
+            forward_time=np.array([o.forward_time for o in self._options]),
+            saves=tuple(
+                tuple(
+                    SaveOption(
+                        option.kept_bytes,
+                        options.forward_bytes(option),
+                        options.backward_bytes(option),
+                        option.time,
+                    )
+                    for option in options.saves
+                )
+                for options in self._options
+            ),
+            solos=tuple(
+                (
+                    SoloOption(
+                        options.backward_bytes(options.solo, with_cut_after=False),
+                        options.solo.time,
+                    ),
+                )
+                if options is not self._options[-1]
+                else ()
+                for options in self._options
+            ),
+        )
+
+    def _cut_bytes(self, needs: Needs) -> np.ndarray:
+        cuts = [self.stages[0].cut_before, *(stage.cut_after for stage in self.stages)]
+        matrix = np.zeros((len(cuts), len(cuts)), dtype=np.int64)
+        for i, held in enumerate(cuts):
+            for j in range(i, len(cuts)):
+                matrix[i, j] = sum(needs.bytes_of(t) for t in cuts[j] if t not in held)
+        return matrix
+
+    def _sweep_bytes(self) -> np.ndarray:
+        n = len(self.stages)
+        matrix = np.zeros((n, n), dtype=np.int64)
+        for s, options in enumerate(self._options):
+            stage = options.stage
+            free = options.sweep_bytes(())
+            for i in range(s):
+                held = self.stages[i].cut_before
+                shared = set(held).intersection((*stage.cut_before, *stage.cut_after))
+                matrix[i, s] = options.sweep_bytes(shared) if shared else free
+            matrix[s, s] = options.sweep_bytes(stage.cut_before)
+        return matrix
+
+    def blocks(self, actions: Sequence[Action]) -> tuple[CheckpointBlock, ...]:
+        """Return the checkpoint blocks of a schedule of one level.
+
+        Stages that are swept in one go make a block, unless they are a single layer.
+        """
+        runs: list[list[Node]] = []
+        for action in actions:
+            nodes = self.stages[action.stage].nodes
+            if action.kind is ActionKind.CHECKPOINT:
+                runs.append([*nodes])
+            elif action.kind is ActionKind.SWEEP:
+                runs[-1] += nodes
+        layers = [tuple(node.name for node in run) for run in runs if len(run) > 1]
+        return tuple(
+            CheckpointBlock(names, f"chosen{number}")
+            for number, names in enumerate(layers)
+        )
+
+    def reruns(self, actions: Sequence[Action]) -> Reruns:
+        """Return what a schedule of the chain runs again.
+
+        Parameters
+        ----------
+        actions : sequence of Action
+            Of all stages; the forward passes before the first backward are those that
+            every iteration runs.
+        """
+        finishing = [a.kind in (ActionKind.BACKWARD, ActionKind.SOLO) for a in actions]
+        first = finishing.index(True)
+        reruns: list[Rerun] = []
+        for place in range(first, len(actions)):
+            action = actions[place]
+            options = self._options[action.stage]
+            if action.kind is ActionKind.SOLO:
+                reruns += options.solo.reruns
+            elif action.kind is ActionKind.BACKWARD:
+                reruns += options.saves[action.option].reruns
+            else:
+                next_one = actions[finishing.index(True, place)]
+                before = self.stages[next_one.stage].nodes[-1].name
+                wanted = set(options.stage.cut_after)
+                if action.kind is ActionKind.SAVE:
+                    wanted |= options.saves[action.option].keeps
+                there = {*options.stage.cut_before, *options.once}
+                missing = options.makers.missing(wanted, there)
+                reruns += options.makers.make(missing, before)
+        return tuple(reruns)

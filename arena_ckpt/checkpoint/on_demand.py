@@ -1,0 +1,82 @@
+"""Reruns that make what is missing, each as late as possible and once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from arena_ckpt.nodes import Node
+from arena_ckpt.recompute import Rerun, backward_reads, forward_reads, saved_tensors
+
+
+class Makers:
+    """Who makes what among layers that follow each other.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+        In forward order.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = tuple(nodes)
+        self._place = {node.name: place for place, node in enumerate(nodes)}
+        self._maker = {
+            tensor: node
+            for node in nodes
+            if node.inputs
+            for tensor in (*node.outputs, *saved_tensors(node))
+        }
+
+    def made(self) -> tuple[str, ...]:
+        """Return all that the layers make, in forward order."""
+        return tuple(self._maker)
+
+    def missing(self, wanted: Iterable[str], available: Collection[str]) -> set[str]:
+        """Return what must be made to have some tensors, themselves included.
+
+        What no layer here makes is taken to be there.
+        """
+        found: set[str] = set()
+        stack = list(wanted)
+        while stack:
+            tensor = stack.pop()
+            if tensor in found or tensor in available or tensor not in self._maker:
+                continue
+            found.add(tensor)
+            stack += forward_reads(self._maker[tensor])
+        return found
+
+    def make(self, tensors: Collection[str], before: str) -> list[Rerun]:
+        """Return the reruns that make some tensors, in forward order."""
+        wanted: dict[str, list[str]] = {}
+        for tensor in tensors:
+            wanted.setdefault(self._maker[tensor].name, []).append(tensor)
+        return [
+            Rerun(before, layer, tuple(sorted(wanted[layer])))
+            for layer in sorted(wanted, key=self._place.__getitem__)
+        ]
+
+    def for_backward(self, available: Collection[str]) -> list[Rerun]:
+        """Return the reruns that the backward pass of all layers needs.
+
+        Parameters
+        ----------
+        available : collection of str
+            Tensors that are there; all others are made once, just before the first
+            layer whose backward pass reads them, or what is made of them.
+        """
+        reads = {node.name: backward_reads(node) for node in self.nodes}
+        needed = self.missing(
+            (tensor for node in self.nodes for tensor in reads[node.name]), available
+        )
+        there = set(available)
+        reruns: list[Rerun] = []
+        for node in reversed(self.nodes):
+            missing = self.missing(reads[node.name], there)
+            if missing:
+                layers = {self._maker[tensor].name for tensor in missing}
+                # What a layer makes for others as well is made in the same go.
+                made = {t for t in needed - there if self._maker[t].name in layers}
+                reruns += self.make(made, node.name)
+                there |= made
+        return reruns

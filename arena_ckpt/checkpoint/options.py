@@ -1,0 +1,224 @@
+"""What a stage can keep from its forward pass for its backward pass, and what it costs.
+
+An option is a set of tensors that are kept; the backward pass makes the others again,
+from these and from the tensors of the cut before. Options are found by trying all sets
+of the tensors that matter where these are few, else by dropping one after the other;
+those that neither save bytes nor time over another are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from arena_ckpt.checkpoint.needs import Needs
+from arena_ckpt.checkpoint.on_demand import Makers
+from arena_ckpt.checkpoint.stages import Stage
+from arena_ckpt.costs import Costs
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.recompute import Rerun, backward_reads
+from arena_ckpt.timeline import Step, backward_steps
+
+MOST_TRIED_ALL = 10
+"""Tensors of a stage of which all sets are tried."""
+
+MOST_OPTIONS = 16
+"""Of one stage, spread evenly over what they save."""
+
+SMALL_SHARE = 0.01
+"""Of the bytes of a stage: a smaller tensor that the backward pass reads is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A way to take a stage backward.
+
+    Attributes
+    ----------
+    keeps : frozenset of str
+        From the forward pass, beside the cut before.
+    reruns : tuple of Rerun
+        In the backward pass of the stage.
+    kept_bytes : int
+        Of what it keeps and the cut behind, beside the cut before.
+    time : float
+        Of the backward pass, reruns included.
+    """
+
+    keeps: frozenset[str]
+    reruns: tuple[Rerun, ...]
+    kept_bytes: int
+    time: float
+
+
+class StageOptions:
+    """The options of one stage, and its needs.
+
+    Parameters
+    ----------
+    stage : Stage
+    needs : Needs
+    costs : Costs
+    defer_updates : bool
+        See `timeline.build_timeline`.
+    """
+
+    def __init__(
+        self, stage: Stage, needs: Needs, costs: Costs, *, defer_updates: bool
+    ) -> None:
+        self.stage = stage
+        self._needs = needs
+        self._costs = costs
+        self._defer_updates = defer_updates
+        self.makers = Makers(stage.nodes)
+        self.forward_time = sum(
+            costs.step(node.name, Phase.FORWARD) for node in stage.nodes
+        )
+        self._own_time = sum(
+            costs.step(node.name, phase)
+            for node in stage.nodes
+            for phase in (
+                Phase.CALC_GRADIENT,
+                Phase.CALC_DERIVATIVE,
+                Phase.APPLY_GRADIENT,
+            )
+        )
+        made = [name for name in self.makers.made() if name in needs.life]
+        # What is saved once for a batch, as its statistics are, is never dropped.
+        self.once = frozenset(t for t in made if not needs.life[t].per_sample)
+        self._movable = frozenset(made) - self.once - {*stage.cut_after}
+        self.saves = self._find_saves()
+        self.solo = self._option(frozenset(), with_cut_after=False)
+
+    # -- options -----------------------------------------------------------------------
+
+    def _find_saves(self) -> list[Option]:
+        read: set[str] = set()
+        for node in self.stage.nodes:
+            read |= backward_reads(node)
+        keep_all = self._option(frozenset(read & self._movable))
+        total = sum(map(self._needs.bytes_of, self._movable))
+        small = frozenset(
+            name
+            for name in read & self._movable
+            if self._needs.bytes_of(name) <= SMALL_SHARE * total
+        )
+        found = {keep_all.keeps: keep_all}
+        for keeps in self._candidates(frozenset(read), small):
+            if keeps not in found:
+                option = self._option(keeps)
+                found.setdefault(option.keeps, option)
+        return [keep_all, *_front(found.values(), keep_all)]
+
+    def _candidates(
+        self, read: frozenset[str], small: frozenset[str]
+    ) -> Iterator[frozenset[str]]:
+        choice = sorted(self._movable - small)
+        if len(choice) <= MOST_TRIED_ALL:
+            for bits in range(1 << len(choice)):
+                some = (t for place, t in enumerate(choice) if bits >> place & 1)
+                yield small.union(some)
+            return
+        yield from self._dropping(small | (read & self._movable))
+        yield from self._dropping(self._movable)
+
+    def _dropping(self, keeps: frozenset[str]) -> Iterator[frozenset[str]]:
+        """Drop, again and again, the tensor that costs the least time per byte."""
+        while keeps:
+            yield keeps
+            now = self._option(keeps)
+            best = min(
+                sorted(keeps),
+                key=lambda name: (
+                    (self._option(keeps - {name}).time - now.time)
+                    / max(1, self._needs.bytes_of(name))
+                ),
+            )
+            keeps -= {best}
+        yield keeps
+
+    def _option(self, keeps: frozenset[str], *, with_cut_after: bool = True) -> Option:
+        there = {*keeps, *self.stage.cut_before, *self.once}
+        if with_cut_after:
+            there.update(self.stage.cut_after)
+        reruns = tuple(self.makers.for_backward(there))
+        again = sum(self._costs.rerun(r.layer, r.tensors) for r in reruns)
+        kept = keeps.union(self.stage.cut_after).difference(self.stage.cut_before)
+        return Option(
+            keeps,
+            reruns,
+            sum(map(self._needs.bytes_of, kept)),
+            self._own_time + again,
+        )
+
+    # -- needs -------------------------------------------------------------------------
+
+    def sweep_bytes(self, held: Collection[str]) -> int:
+        """Return the peak of a forward pass that keeps only the cut behind."""
+        begin = [t for t in self.stage.cut_before if t not in held]
+        return self._forward_bytes(held, begin, ())
+
+    def forward_bytes(self, option: Option) -> int:
+        """Return the peak of a forward pass that keeps what an option does."""
+        return self._forward_bytes(self.stage.cut_before, (), option.keeps)
+
+    def _forward_bytes(
+        self, held: Collection[str], begin: Collection[str], keeps: Collection[str]
+    ) -> int:
+        steps = [
+            Step(Phase.FORWARD, node.name)
+            for node in self.stage.nodes
+            if node.runs(Phase.FORWARD)
+        ]
+        end = {*self.stage.cut_after, *keeps, *self.once} - {*held}
+        return self._needs.peak(steps, {}, held=held, begin=begin, end=end)
+
+    def backward_bytes(self, option: Option, *, with_cut_after: bool = True) -> int:
+        """Return the peak of the backward pass."""
+        before: dict[str, list[Rerun]] = {}
+        for rerun in option.reruns:
+            before.setdefault(rerun.before, []).append(rerun)
+        steps: list[Step | None] = []
+        remade = {}
+        for node in reversed(self.stage.nodes):
+            for rerun in before.get(node.name, ()):
+                remade[len(steps)] = frozenset(rerun.tensors)
+                steps.append(Step(Phase.RECOMPUTE, rerun.layer))
+            steps += backward_steps(node, defer_updates=self._defer_updates)
+        cut_before, cut_after = self.stage.cut_before, self.stage.cut_after
+        begin = [*option.keeps, *self.once, *map(_derivative, cut_after)]
+        begin += cut_after if with_cut_after else ()
+        return self._needs.peak(
+            steps,
+            remade,
+            held=cut_before,
+            begin=[name for name in begin if name not in cut_before],
+            end=[d for d in map(_derivative, cut_before) if d in self._needs.life],
+        )
+
+    def derivative_bytes(self) -> int:
+        """Return the bytes of the derivatives of the cut behind."""
+        return sum(
+            self._needs.bytes_of(name)
+            for name in map(_derivative, self.stage.cut_after)
+            if name in self._needs.life
+        )
+
+
+def _derivative(tensor: str) -> str:
+    return f"{tensor}:grad"
+
+
+def _front(options: Collection[Option], keep_all: Option) -> list[Option]:
+    """Return the options that save more than any that is as fast, the fastest first."""
+    best: list[Option] = []
+    for option in sorted(
+        options, key=lambda o: (o.time, o.kept_bytes, sorted(o.keeps))
+    ):
+        least = best[-1].kept_bytes if best else keep_all.kept_bytes
+        if option.kept_bytes < least:
+            best.append(option)
+    if len(best) <= MOST_OPTIONS:
+        return best
+    step = (len(best) - 1) / (MOST_OPTIONS - 1)
+    return [best[round(index * step)] for index in range(MOST_OPTIONS)]

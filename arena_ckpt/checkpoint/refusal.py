@@ -1,0 +1,95 @@
+"""Why no plan fits, and what would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from arena_ckpt.checkpoint.choose import ALLOWABLE, Chooser, unsplittable
+from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.errors import BudgetError
+from arena_ckpt.units import format_bytes, format_percent
+
+MOST_NAMED = 4
+"""Tensors at the peak that an error names."""
+
+
+def too_slow(point: FrontPoint, budget_bytes: int, max_overhead: float) -> BudgetError:
+    """Return the error of a budget that only slower plans fit."""
+    return BudgetError(
+        f"within {format_bytes(budget_bytes)} the fastest plan found takes "
+        f"{format_percent(point.overhead)} more time, {format_percent(max_overhead)} "
+        "is asked; allow more overhead, or raise the budget",
+        budget_bytes=budget_bytes,
+        least_bytes=point.arena_bytes,
+        overhead=point.overhead,
+    )
+
+
+def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
+    """Return the error of a budget that no plan fits, with what would help.
+
+    It plans for other allowances, batch sizes and optimizers, one after the other.
+    """
+    best = chooser.within_overhead()
+    plan = best.plan
+    bound = chooser.lower_bound_bytes()
+    if bound == best.arena_bytes:
+        proved = ", and no plan can need less"
+    else:
+        proved = (
+            f"; none can need less than {format_bytes(bound)}, the weights and states "
+            "and the hungriest step"
+        )
+    step = plan.peak_step
+    largest = [plan.tensor_in(b, step) for b in plan.alive_at(step)[:MOST_NAMED]]
+    named = ", ".join(f"{t.name} {format_bytes(t.size_bytes)}" for t in largest)
+    return BudgetError(
+        f"no plan fits in {format_bytes(budget_bytes)}: the smallest found takes "
+        f"{format_bytes(best.arena_bytes)} and {format_percent(best.overhead)} more "
+        f"time{proved}. At its peak ({plan.describe_step(step)}) the largest tensors "
+        f"are {named}. {_advice(chooser, budget_bytes)}",
+        budget_bytes=budget_bytes,
+        least_bytes=best.arena_bytes,
+        lower_bound_bytes=bound,
+        step=step,
+        tensors=tuple(tensor.name for tensor in largest),
+        plan=plan,
+    )
+
+
+def _advice(chooser: Chooser, budget_bytes: int) -> str:
+    """Name the cheapest change after which a plan fits."""
+    for change, other in _changes(chooser):
+        if other.within_overhead().arena_bytes <= budget_bytes:
+            return f"It would fit with {change}."
+    batch = chooser.settings.batch_size
+    low, high = 0, batch
+    while high - low > 1:
+        middle = (low + high) // 2
+        smaller = chooser.changed(
+            settings=replace(chooser.settings, batch_size=middle, micro_batches=1)
+        )
+        fits = smaller.within_overhead().arena_bytes <= budget_bytes
+        low, high = (middle, high) if fits else (low, middle)
+    if low:
+        return f"It would fit with batch_size={low} instead of {batch}."
+    return "Not even one sample fits: make the layers smaller."
+
+
+def _changes(chooser: Chooser) -> Iterator[tuple[str, Chooser]]:
+    """Yield what can be changed without touching the network, and the outcome."""
+    splits = unsplittable(chooser.graph) is None
+    for name in ALLOWABLE:
+        if name not in chooser.allow and (splits or name != "micro_batch"):
+            yield f"{name!r} in allow", chooser.changed(allow=chooser.allow | {name})
+    if chooser.settings.state_names:
+        yield (
+            "an optimizer without states, such as sgd",
+            chooser.changed(settings=replace(chooser.settings, state_names=())),
+        )
+    if chooser.settings.clip:
+        yield (
+            "no clip_grad_by_norm, which keeps all gradients",
+            chooser.changed(settings=replace(chooser.settings, clip=False)),
+        )

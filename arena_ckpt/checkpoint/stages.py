@@ -1,0 +1,132 @@
+"""A graph cut into a chain of stages.
+
+A *cut* stands between two layers that follow each other; its tensors are those made
+before it and read by the forward pass behind it. With the tensors of a cut held, all
+behind it can run, so what lies before can be dropped. Where a single tensor crosses,
+and the backward pass reads it anyway, holding it costs nothing; these are the cuts that
+are taken. Where there are none for long, as beside the skips of a U-Net, cuts of
+several tensors are, the narrowest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arena_ckpt.graph import Graph
+from arena_ckpt.nodes import Node
+from arena_ckpt.recompute import backward_reads, forward_reads
+
+LONGEST_STAGE = 12
+"""Layers in a stage beyond which cuts of several tensors are looked for."""
+
+MOST_STAGES = 160
+"""Beyond, neighbouring stages are joined: the search takes the cube of their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Layers between two cuts.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In forward order.
+    cut_before, cut_after : tuple of str
+        Tensors of the cuts, in the order in which they are made. The samples of input
+        layers are always held and in no cut.
+    """
+
+    nodes: tuple[Node, ...]
+    cut_before: tuple[str, ...]
+    cut_after: tuple[str, ...]
+
+
+def cut_graph(graph: Graph, most_stages: int = MOST_STAGES) -> tuple[Stage, ...]:
+    """Cut a graph into stages.
+
+    Parameters
+    ----------
+    graph : Graph
+    most_stages : int
+        Where the cuts would make more, every second, third, … is taken.
+
+    Returns
+    -------
+    tuple of Stage
+        At least one; together they have all layers, in forward order.
+
+    Notes
+    -----
+    O(layers × width of the cuts).
+    """
+    cuts = _crossing(graph.nodes)
+    read_backward: set[str] = set()
+    for node in graph.nodes:
+        read_backward |= backward_reads(node)
+    places = [
+        place
+        for place, cut in enumerate(cuts)
+        if len(cut) == 1
+        and read_backward.issuperset(cut)
+        and not graph.nodes[place].layer.is_alias  # the cut behind it is the same
+    ]
+    places = _narrow(places, cuts, len(graph.nodes))
+    step = -(-(len(places) + 1) // most_stages)
+    ends = [*places[step - 1 :: step], len(graph.nodes)]
+    if len(ends) > 1 and ends[-2] == ends[-1]:
+        del ends[-2]
+    starts = [0, *ends[:-1]]
+    return tuple(
+        Stage(
+            graph.nodes[start:stop],
+            cuts[start] if start else (),
+            cuts[stop] if stop < len(graph.nodes) else (),
+        )
+        for start, stop in zip(starts, ends, strict=True)
+    )
+
+
+def _crossing(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
+    """Return for each place the tensors that cross just before its layer."""
+    last_reader: dict[str, int] = {}
+    for place, node in enumerate(nodes):
+        if node.inputs and not node.layer.is_alias:
+            for source in forward_reads(node):
+                last_reader[source] = place
+    crossing: dict[str, None] = {}
+    cuts = []
+    for place, node in enumerate(nodes):
+        for tensor in [t for t in crossing if last_reader[t] < place]:
+            del crossing[tensor]
+        cuts.append(tuple(crossing))
+        if node.inputs:  # samples are held anyway
+            for output in node.outputs:
+                if last_reader.get(output, -1) > place:
+                    crossing[output] = None
+    return cuts
+
+
+def _narrow(
+    places: list[int], cuts: Sequence[tuple[str, ...]], n_nodes: int
+) -> list[int]:
+    """Add places to cut where stages are long: the narrowest, then the most central."""
+    found = set(places)
+    ends = [*places, n_nodes]
+    stack = list(zip([0, *ends[:-1]], ends, strict=True))
+    while stack:
+        start, stop = stack.pop()
+        if stop - start <= LONGEST_STAGE:
+            continue
+        inside = [
+            place
+            for place in range(start + 2, stop - 1)
+            if cuts[place] and cuts[place] != cuts[start]
+        ]
+        if not inside:
+            continue
+        middle = (start + stop) / 2
+        best = min(inside, key=lambda p: (len(cuts[p]), abs(p - middle), p))
+        found.add(best)
+        stack += [(start, best), (best, stop)]
+    return sorted(found)
