@@ -32,6 +32,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("allocation",),
     ("plan",),
     ("planner",),
+    ("checkpoint",),
     ("arena",),
     ("optimizers", "initializers"),
     ("program",),
