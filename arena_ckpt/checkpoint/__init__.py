@@ -1,0 +1,1 @@
+"""Choosing what to recompute: chains of stages, and the best schedules for them."""
