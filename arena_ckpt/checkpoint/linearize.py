@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from arena_ckpt.checkpoint.chain import (
     SoloOption,
 )
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.options import StageOptions
+from arena_ckpt.checkpoint.options import StageOptions, signature
 from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.costs import Costs
 from arena_ckpt.nodes import Node
@@ -47,62 +48,56 @@ class Linearized:
         defer_updates: bool,
     ) -> None:
         self.stages = tuple(stages)
-        self._options = [
-            StageOptions(stage, needs, costs, defer_updates=defer_updates)
-            for stage in stages
-        ]
+        found: dict[Hashable, tuple[StageOptions, _Numbers]] = {}
+        self._options: list[StageOptions] = []
+        numbers: list[_Numbers] = []
+        for stage in stages:
+            key = signature(stage, costs)
+            if key in found:
+                options = found[key][0].renamed(stage)
+            else:
+                options = StageOptions(stage, needs, costs, defer_updates=defer_updates)
+                found[key] = options, _numbers(options)
+            self._options.append(options)
+            numbers.append(found[key][1])
         self.chain = Chain(
             cut_bytes=self._cut_bytes(needs),
             derivative_bytes=np.array(
                 [0, *(options.derivative_bytes() for options in self._options)],
                 dtype=np.int64,
             ),
-            sweep_bytes=self._sweep_bytes(),
+            sweep_bytes=self._sweep_bytes(numbers),
             forward_time=np.array([o.forward_time for o in self._options]),
-            saves=tuple(
-                tuple(
-                    SaveOption(
-                        option.kept_bytes,
-                        options.forward_bytes(option),
-                        options.backward_bytes(option),
-                        option.time,
-                    )
-                    for option in options.saves
-                )
-                for options in self._options
-            ),
-            solos=tuple(
-                (
-                    SoloOption(
-                        options.backward_bytes(options.solo, with_cut_after=False),
-                        options.solo.time,
-                    ),
-                )
-                if options is not self._options[-1]
-                else ()
-                for options in self._options
-            ),
+            saves=tuple(one.saves for one in numbers),
+            solos=(*(one.solos for one in numbers[:-1]), ()),
         )
 
     def _cut_bytes(self, needs: Needs) -> np.ndarray:
         cuts = [self.stages[0].cut_before, *(stage.cut_after for stage in self.stages)]
         matrix = np.zeros((len(cuts), len(cuts)), dtype=np.int64)
-        for i, held in enumerate(cuts):
-            for j in range(i, len(cuts)):
-                matrix[i, j] = sum(needs.bytes_of(t) for t in cuts[j] if t not in held)
-        return matrix
+        sizes = [{t: needs.bytes_of(t) for t in cut} for cut in cuts]
+        for j, cut in enumerate(sizes):
+            matrix[:, j] = sum(cut.values())
+            for i in range(j, -1, -1):
+                shared = sizes[i].keys() & cut.keys()
+                if not shared:
+                    break  # a tensor crosses cuts that follow each other
+                matrix[i, j] -= sum(cut[name] for name in shared)
+        return np.triu(matrix)
 
-    def _sweep_bytes(self) -> np.ndarray:
+    def _sweep_bytes(self, numbers: Sequence[_Numbers]) -> np.ndarray:
         n = len(self.stages)
         matrix = np.zeros((n, n), dtype=np.int64)
         for s, options in enumerate(self._options):
-            stage = options.stage
-            free = options.sweep_bytes(())
-            for i in range(s):
-                held = self.stages[i].cut_before
-                shared = set(held).intersection((*stage.cut_before, *stage.cut_after))
-                matrix[i, s] = options.sweep_bytes(shared) if shared else free
-            matrix[s, s] = options.sweep_bytes(stage.cut_before)
+            stage, of_stage = options.stage, numbers[s]
+            touched = frozenset((*stage.cut_before, *stage.cut_after))
+            matrix[:s, s] = of_stage.sweep_bytes
+            matrix[s, s] = of_stage.sweep_beside_input_bytes
+            for i in range(s - 1, -1, -1):
+                shared = touched.intersection(self.stages[i].cut_before)
+                if not shared:
+                    break
+                matrix[i, s] = options.sweep_bytes(shared)
         return matrix
 
     def blocks(self, actions: Sequence[Action]) -> tuple[CheckpointBlock, ...]:
@@ -152,3 +147,34 @@ class Linearized:
                 missing = options.makers.missing(wanted, there)
                 reruns += options.makers.make(missing, before)
         return tuple(reruns)
+
+
+class _Numbers(NamedTuple):
+    """Of a stage, and of all that differ in nothing but names."""
+
+    saves: tuple[SaveOption, ...]
+    solos: tuple[SoloOption, ...]
+    sweep_bytes: int
+    sweep_beside_input_bytes: int
+
+
+def _numbers(options: StageOptions) -> _Numbers:
+    return _Numbers(
+        tuple(
+            SaveOption(
+                option.kept_bytes,
+                options.forward_bytes(option),
+                options.backward_bytes(option),
+                option.time,
+            )
+            for option in options.saves
+        ),
+        (
+            SoloOption(
+                options.backward_bytes(options.solo, with_cut_after=False),
+                options.solo.time,
+            ),
+        ),
+        options.sweep_bytes(()),
+        options.sweep_bytes(options.stage.cut_before),
+    )

@@ -8,14 +8,16 @@ those that neither save bytes nor time over another are left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator
+from copy import copy
+from dataclasses import dataclass, replace
 
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.on_demand import Makers
 from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.costs import Costs
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import Rerun, backward_reads
 from arena_ckpt.timeline import Step, backward_steps
 
@@ -36,7 +38,7 @@ class Option:
     Attributes
     ----------
     keeps : frozenset of str
-        From the forward pass, beside the cut before.
+        Tensors of the stage from the forward pass, beside the cuts.
     reruns : tuple of Rerun
         In the backward pass of the stage.
     kept_bytes : int
@@ -49,6 +51,41 @@ class Option:
     reruns: tuple[Rerun, ...]
     kept_bytes: int
     time: float
+
+
+def signature(stage: Stage, costs: Costs) -> Hashable:
+    """Return a value that stages share which differ in nothing but names."""
+    place = {node.name: place for place, node in enumerate(stage.nodes)}
+
+    def tensor(name: str) -> Hashable:
+        layer, _, rest = name.rpartition(":")
+        if layer in place:
+            return place[layer], rest
+        return stage.cut_before.index(name) if name in stage.cut_before else rest
+
+    return (
+        tuple(
+            (
+                node.layer.type_name,
+                repr(sorted(_own_values(node).items())),
+                tuple(map(tensor, node.sources)),
+                node.input_shapes,
+                node.derived_inputs,
+                node.trains,
+                node.updates,
+                place.get(node.weights_of, -1),
+                *(costs.step(node.name, phase) for phase in Phase),
+            )
+            for node in stage.nodes
+        ),
+        tuple(map(tensor, stage.cut_after)),
+        len(stage.cut_before),
+    )
+
+
+def _own_values(node: Node) -> dict[str, object]:
+    names = ("name", "input_layers", "shared_from")
+    return {key: v for key, v in node.layer.given.items() if key not in names}
 
 
 class StageOptions:
@@ -89,6 +126,36 @@ class StageOptions:
         self._movable = frozenset(made) - self.once - {*stage.cut_after}
         self.saves = self._find_saves()
         self.solo = self._option(frozenset(), with_cut_after=False)
+
+    def renamed(self, stage: Stage) -> StageOptions:
+        """Return the options of a stage with the same signature."""
+        new_name = {
+            old.name: new.name
+            for old, new in zip(self.stage.nodes, stage.nodes, strict=True)
+        }
+
+        def tensor(name: str) -> str:
+            layer, colon, rest = name.rpartition(":")
+            return f"{new_name[layer]}{colon}{rest}"
+
+        def option(old: Option) -> Option:
+            reruns = tuple(
+                Rerun(
+                    new_name[rerun.before],
+                    new_name[rerun.layer],
+                    tuple(sorted(map(tensor, rerun.tensors))),
+                )
+                for rerun in old.reruns
+            )
+            return replace(old, keeps=frozenset(map(tensor, old.keeps)), reruns=reruns)
+
+        other = copy(self)
+        other.stage = stage
+        other.makers = Makers(stage.nodes)
+        other.once = frozenset(map(tensor, self.once))
+        other.saves = [option(old) for old in self.saves]
+        other.solo = option(self.solo)
+        return other
 
     # -- options -----------------------------------------------------------------------
 
