@@ -18,6 +18,7 @@ from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.connections import find_output, forward_order
+from arena_ckpt.costs import Costs
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
@@ -26,6 +27,7 @@ from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.measuring import measure_costs
 from arena_ckpt.optimizers import Optimizer, create_optimizer
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import PlanSettings, make_plan, require_plan_of
@@ -497,6 +499,16 @@ class ModelDefinition:
             settings,
             allow=request.allow,
             levels=request.levels,
+            find_costs=self._measure if request.measure else None,
+        )
+
+    def _measure(self, graph: Graph, plan: MemoryPlan) -> Costs:
+        return measure_costs(
+            graph,
+            plan,
+            self._optimizer,
+            threads=self.get_property("threads"),
+            max_norm=self.get_property("clip_grad_by_norm"),
         )
 
     def graph_with(self, tiled_attention: bool) -> Graph:

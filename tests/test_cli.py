@@ -233,7 +233,7 @@ def test_plan_prints_tables_and_the_explanation() -> None:
     printed = run("plan", "nine_layer_mlp", "--execution-order").stdout
     assert "the one allocation, proved optimal" in printed
     assert "fc1:weight:grad" in printed
-    assert "Without and with checkpoint blocks" in printed
+    assert "Without and with recomputing" in printed
     assert "Checkpointing saves nothing" in printed
     row = next(line for line in printed.splitlines() if line.startswith("mse0"))
     assert row.split() == ["mse0", "mse", "8", "0", "9", "10", "11"]

@@ -37,7 +37,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("arena",),
     ("optimizers", "initializers"),
     ("program",),
-    ("passes", "debug", "weights"),
+    ("passes", "debug", "weights", "measuring"),
     ("session",),
     ("training",),
     ("ini_text",),

@@ -107,9 +107,9 @@ class Linearized:
         """
         runs: list[list[Node]] = []
         for action in actions:
-            nodes = self.stages[action.stage].nodes
+            nodes = [n for n in self.stages[action.stage].nodes if n.inputs]
             if action.kind is ActionKind.CHECKPOINT:
-                runs.append([*nodes])
+                runs.append(nodes)
             elif action.kind is ActionKind.SWEEP:
                 runs[-1] += nodes
         layers = [tuple(node.name for node in run) for run in runs if len(run) > 1]

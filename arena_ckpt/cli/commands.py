@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import INTERRUPTED, OK, Commands, print_json
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ model has checkpoint blocks, the plan without them stands beside it.
 Examples:
   arena-ckpt plan digits_mlp
   arena-ckpt plan digits_mlp --batch-size 256 --top 20
+  arena-ckpt plan digits_cnn --budget 1.5MiB
+  arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
+  arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan model.ini --json --output plan.json
 """
@@ -183,6 +187,7 @@ def main(ctx: click.Context) -> None:
     "[default: as the model says]",
 )
 @_no_blocks
+@request_options
 @_debug
 @click.option(
     "--save-weights",
@@ -205,9 +210,15 @@ def train(
     save_weights: Path | None,
     as_json: bool,
     quiet: bool,
+    **values: Any,
 ) -> int:
     """Train MODEL and print the loss of every epoch."""
-    from arena_ckpt.cli.models import choose_data, load_model, without_blocks
+    from arena_ckpt.cli.models import (
+        choose_data,
+        load_model,
+        plan_to_compare,
+        without_blocks,
+    )
     from arena_ckpt.cli.output import (
         plan_document,
         print_epoch,
@@ -235,8 +246,8 @@ def train(
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )
-    plan = built.initialize(debug=debug)
-    without = without_blocks(built).make_plan(debug=debug) if built.blocks else None
+    plan = built.initialize(debug=debug, **given_request(values))
+    without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
         print_training(model, built, training, evaluation, plan)
@@ -269,6 +280,24 @@ def train(
 @click.argument("model")
 @_batch_size
 @_no_blocks
+@request_options
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Show all plans that none other beats in bytes and time instead of one.",
+)
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FRONT.png",
+    help="With --pareto: draw them there; needs 'pip install arena-ckpt[png]'.",
+)
+@click.option(
+    "--emit-blocks",
+    is_flag=True,
+    help="Print the choice as calls of add_checkpoint_block and as INI sections. "
+    "Without a choice: the blocks of the model.",
+)
 @click.option(
     "--execution-order",
     is_flag=True,
@@ -296,19 +325,27 @@ def train(
     metavar="PLAN.json",
     help="Write the whole plan there; MemoryPlan.from_json reads it.",
 )
+@click.pass_context
 def plan(
+    ctx: click.Context,
+    /,
     model: str,
     batch_size: int | None,
     no_blocks: bool,
+    pareto: bool,
+    save: Path | None,
+    emit_blocks: bool,
     execution_order: bool,
     top: int,
     brief: bool,
     debug: bool,
     as_json: bool,
     output: Path | None,
+    **values: Any,
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
-    from arena_ckpt.cli.models import load_model, without_blocks
+    from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
+    from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
     from arena_ckpt.cli.output import (
         describe_plan,
         plan_document,
@@ -331,8 +368,16 @@ def plan(
     if no_blocks:
         built = without_blocks(built)
     _set_given(built, batch_size=batch_size)
-    planned = built.make_plan(debug=debug)
-    without = without_blocks(built).make_plan(debug=debug) if built.blocks else None
+    request = given_request(values)
+    if save is not None and not pareto:
+        raise click.UsageError("--save draws a front; add --pareto", ctx)
+    if pareto:
+        refuse_with_pareto(ctx, request)
+        return print_front(model, built, request, save, debug=debug, as_json=as_json)
+    if emit_blocks and request:
+        request.setdefault("levels", 1)
+    planned = built.make_plan(debug=debug, **request)
+    without = plan_to_compare(built, planned, debug=debug)
     if output is not None:
         write_file(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
@@ -350,6 +395,8 @@ def plan(
     if without is not None:
         print_table(comparison_table(without, planned))
     print_explanation(planned, without)
+    if emit_blocks:
+        print_blocks(built, planned)
     if execution_order:
         print_table(execution_order_table(planned))
         if planned.blocks:

@@ -11,6 +11,8 @@ from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model import Model
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planner import reruns_of
 from arena_ckpt.properties import nearest
 
 
@@ -85,6 +87,17 @@ def without_blocks(model: Model) -> Model:
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     return copy
+
+
+def plan_to_compare(
+    model: Model, plan: MemoryPlan, *, debug: bool
+) -> MemoryPlan | None:
+    """Return the plan of a model that recomputes nothing, where the given one does."""
+    micro_batches = model.get_property("micro_batches")
+    recomputes = plan.blocks or reruns_of(plan)
+    if not recomputes and plan.micro_batches == micro_batches:
+        return None
+    return without_blocks(model).make_plan(debug=debug)
 
 
 def choose_data(

@@ -19,7 +19,7 @@ from arena_ckpt.data import Dataset
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.report import explain, plan_summary
+from arena_ckpt.report import explain, plan_summary, recomputed_layers
 from arena_ckpt.training import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
@@ -35,6 +35,10 @@ def describe_plan(plan: MemoryPlan) -> str:
         f"checkpoint block {block.name} ({' '.join(block.layers)})"
         for block in plan.blocks
     ]
+    n_reruns = len(recomputed_layers(plan))
+    if n_reruns and not plan.blocks:
+        parts.append(f"{n_reruns} forward passes of layers run again, as chosen")
+    parts += [way for way in plan.ways if way.startswith("tiled_")]
     if plan.canary_bytes:
         parts.append(f"debug: {plan.canary_bytes} B of canary behind each buffer")
     return "; ".join(parts)

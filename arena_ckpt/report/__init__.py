@@ -5,8 +5,10 @@ from arena_ckpt.report.tables import (
     biggest_table,
     comparison_table,
     execution_order_table,
+    front_table,
     kind_table,
     plan_summary,
+    recomputed_layers,
     totals_table,
 )
 
@@ -15,7 +17,9 @@ __all__ = [
     "comparison_table",
     "execution_order_table",
     "explain",
+    "front_table",
     "kind_table",
     "plan_summary",
+    "recomputed_layers",
     "totals_table",
 ]

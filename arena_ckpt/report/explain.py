@@ -16,7 +16,7 @@ from arena_ckpt.report.tables import (
     recomputed_layers,
 )
 from arena_ckpt.tensors import Access, TensorKind
-from arena_ckpt.units import format_bytes
+from arena_ckpt.units import format_bytes, format_percent
 
 _WORDS = {
     TensorKind.GRADIENT: "weight gradients",
@@ -30,19 +30,19 @@ _ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 _WORTH_NAMING = 0.05  # of the peak
 
 
-def explain(plan: MemoryPlan, without_blocks: MemoryPlan | None = None) -> list[str]:
+def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
     """Return one to three sentences about what makes the arena as large as it is.
 
     Parameters
     ----------
     plan : MemoryPlan
-    without_blocks : MemoryPlan, optional
-        Of the same model without its checkpoint blocks.
+    keep_all : MemoryPlan, optional
+        Of the same model when nothing is recomputed.
 
     Returns
     -------
     list of str
-        The peak, what the blocks did where there are any, and what could still help.
+        The peak, what recomputing did where there is any, and what could still help.
 
     Notes
     -----
@@ -55,8 +55,8 @@ def explain(plan: MemoryPlan, without_blocks: MemoryPlan | None = None) -> list[
             "until it is on."
         ]
     sentences = [_peak(plan)]
-    if plan.blocks and without_blocks is not None:
-        sentences.append(_blocks(plan, without_blocks))
+    if keep_all is not None and (plan.blocks or recomputed_layers(plan)):
+        sentences.append(_gain(plan, keep_all))
     sentences.append(_bounds(plan))
     return sentences
 
@@ -100,13 +100,20 @@ def _words(plan: MemoryPlan, kind: TensorKind) -> str:
 def _bounds(plan: MemoryPlan) -> str:
     arena, local = plan.arena_bytes, plan.local_lower_bound_bytes
     if arena == local:
-        other = "other " if plan.blocks else ""
+        recomputes = plan.blocks or recomputed_layers(plan)
+        no_block = (
+            "Nothing more can be saved by recomputing"
+            if recomputes
+            else "No block helps here"
+        )
         return (
-            f"No {other}block helps here: the arena is already at the local lower "
+            f"{no_block}: the arena is already at the local lower "
             "bound, the weights and optimizer states and what a single step needs "
             "beside them."
         )
-    blocks = "other checkpoint blocks" if plan.blocks else "checkpoint blocks"
+    blocks = (
+        "recomputing more" if plan.blocks or recomputed_layers(plan) else "recomputing"
+    )
     at_most = (
         f"{blocks} can lower it by {format_bytes(arena - local)} at the very "
         "most, down to the local lower bound"
@@ -120,18 +127,20 @@ def _bounds(plan: MemoryPlan) -> str:
     )
 
 
-def _blocks(plan: MemoryPlan, without: MemoryPlan) -> str:
-    again = recomputed_layers(plan)
+def _gain(plan: MemoryPlan, without: MemoryPlan) -> str:
+    again = tuple(dict.fromkeys(recomputed_layers(plan)))
     saved = without.arena_bytes - plan.arena_bytes
     them = "the block" if len(plan.blocks) == 1 else "the blocks"
     if not again:
         return f"{_saves(saved)}: {them} {_changes_nothing(plan, saved)}."
     if saved > 0:
+        times = len(recomputed_layers(plan))
+        often = "twice" if times == len(again) else f"again, {times} times in all"
         return (
             f"Checkpointing saves {format_bytes(saved)}, "
-            f"{100 * saved / without.arena_bytes:.1f} %, for "
-            f"{100 * plan.overhead:.1f} % more arithmetic: the forward of "
-            f"{_list(again)} runs twice."
+            f"{format_percent(saved / without.arena_bytes)}, for "
+            f"{format_percent(plan.overhead)} more time, counted in operations and "
+            f"bytes: the forward of {_list(again)} runs {often}."
         )
     return f"{_saves(saved)}: {_why_not(plan, without)}."
 

@@ -336,14 +336,14 @@ def _write(
 def _draw_axes(draw: ImageDraw, scale: _Scale) -> None:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     draw.line([(LEFT - 1, TOP), (LEFT - 1, bottom), (right, bottom)], fill=PALE_INK)
-    for step in _step_ticks(scale.first_step, scale.last_step):
+    for step in step_ticks(scale.first_step, scale.last_step):
         x = scale.column(step)
         draw.line([(x, bottom), (x, bottom + 6)], fill=PALE_INK)
         _write(draw, (x, bottom + 10), f"{step:,}", anchor="mt")
-    for n_bytes in _byte_ticks(scale.top_bytes):
+    for n_bytes in byte_ticks(scale.top_bytes):
         y = scale.row(n_bytes)
         draw.line([(LEFT - 7, y), (LEFT - 1, y)], fill=PALE_INK)
-        _write(draw, (LEFT - 11, y), _short_bytes(n_bytes), anchor="rm")
+        _write(draw, (LEFT - 11, y), short_bytes(n_bytes), anchor="rm")
     _write(draw, ((LEFT + right) / 2, HEIGHT - 14), "steps", anchor="mb", ink=PALE_INK)
 
 
@@ -371,7 +371,7 @@ def _draw_legend(draw: ImageDraw, classes: _SizeClasses) -> None:
     for edge, colour in zip(classes.edges, classes.colours, strict=True):
         dark = tuple(round(part * BORDER_SHADE) for part in colour)
         draw.rectangle([x, y - 8, x + 18, y + 8], fill=colour, outline=dark)
-        text = f"from {_short_bytes(edge)}" if edge else "smaller"
+        text = f"from {short_bytes(edge)}" if edge else "smaller"
         _write(draw, (x + 28, y), text, anchor="lm")
         y -= 26
     draw.rectangle([x, y - 8, x + 18, y + 8], fill=FREE_MEMORY, outline=(205, 203, 196))
@@ -401,7 +401,7 @@ def percent_above(height: int, bound: int) -> str:
 # -- ticks -----------------------------------------------------------------------------
 
 
-def _step_ticks(first: int, last: int) -> list[int]:
+def step_ticks(first: int, last: int) -> list[int]:
     """Return about ten round steps."""
     rough = max((last - first) / 10, 1)
     power = 10 ** int(math.log10(rough))
@@ -409,13 +409,13 @@ def _step_ticks(first: int, last: int) -> list[int]:
     return list(range(-(-first // apart) * apart, last + 1, apart))
 
 
-def _byte_ticks(top_bytes: float) -> list[int]:
+def byte_ticks(top_bytes: float) -> list[int]:
     """Return at most nine multiples of a power of two."""
     apart = 2 ** max(0, math.ceil(math.log2(top_bytes / 9)))
     return list(range(0, int(top_bytes) + 1, apart))
 
 
-def _short_bytes(n_bytes: int) -> str:
+def short_bytes(n_bytes: int) -> str:
     for suffix, unit in (
         ("TiB", 2**40),
         ("GiB", 2**30),

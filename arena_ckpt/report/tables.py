@@ -6,6 +6,7 @@ Everything is read from `MemoryPlan` objects. Cells are `Text`, because rich wou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -85,17 +86,17 @@ def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
 
 
 def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
-    """Return two plans of one model side by side, without and with its blocks.
+    """Return two plans of one model side by side.
 
     Parameters
     ----------
     before : MemoryPlan
-        Of the model without checkpoint blocks.
+        Nothing is recomputed.
     after : MemoryPlan
-        With them.
+        With checkpoint blocks, or as chosen.
     """
     table = _table(
-        "Without and with checkpoint blocks",
+        "Without and with recomputing",
         ("bytes", "left"),
         ("without", "right"),
         ("with", "right"),
@@ -114,6 +115,36 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
     for kind in TensorKind:
         if first[kind] or second[kind]:
             add(kind.value, first[kind], second[kind])
+    return table
+
+
+def front_table(points: Sequence[Any]) -> Table:
+    """Return the plans of a front, the smallest first.
+
+    Parameters
+    ----------
+    points : sequence of FrontPoint
+    """
+    table = _table(
+        "",
+        ("arena", "right"),
+        ("of all kept", "right"),
+        ("more time", "right"),
+        ("reruns", "right"),
+        ("plan", "left"),
+    )
+    most = max(point.arena_bytes for point in points)
+    for point in points:
+        n_reruns = len(recomputed_layers(point.plan))
+        split = point.plan.micro_batches
+        _add(
+            table,
+            format_bytes(point.arena_bytes),
+            f"{100 * point.arena_bytes / most:.1f} %",
+            f"{100 * point.overhead:.1f} %",
+            str(n_reruns),
+            point.label + (f", {split} micro-batches" if split > 1 else ""),
+        )
     return table
 
 

@@ -1,0 +1,62 @@
+"""Options that ask for a plan, the same for every command that makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
+"""The parameters of a command with `request_options`."""
+
+_OPTIONS = (
+    click.option(
+        "--budget",
+        metavar="SIZE",
+        help="Choose what to recompute so that the arena is at most so large, for "
+        "example 256KiB, and an iteration as fast as can be.",
+    ),
+    click.option(
+        "--max-overhead",
+        metavar="SHARE",
+        help="Choose what to recompute so that an iteration takes at most so much "
+        "longer, for example 20%, and the arena is as small as can be.",
+    ),
+    click.option(
+        "--allow",
+        metavar="NAMES",
+        help="How bytes may be saved, with commas.  [default: "
+        "recompute,in_place,layerwise_update; more: tiled_attention, tiled_update, "
+        "micro_batch, which can round differently]",
+    ),
+    click.option(
+        "--levels",
+        type=click.Choice(["1"]),
+        help="1 takes what named checkpoint blocks can say.  [default: recompute "
+        "within recomputes where that pays]",
+    ),
+    click.option(
+        "--measure",
+        is_flag=True,
+        help="Time every kernel on this machine, instead of counting operations and "
+        "bytes.",
+    ),
+)
+
+
+def request_options(command: F) -> F:
+    """Give a command the options of a request."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given_request(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the request out of a command's parameters; return what was given."""
+    request = {name: values.pop(name) for name in REQUEST}
+    request["levels"] = int(request["levels"]) if request["levels"] else None
+    request["measure"] = request["measure"] or None
+    return {name: value for name, value in request.items() if value is not None}

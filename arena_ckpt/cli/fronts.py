@@ -1,0 +1,119 @@
+"""Fronts of plans and chosen blocks on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.models import without_blocks
+from arena_ckpt.cli.output import print_table, require_writable, write_file
+from arena_ckpt.ini_text import BLOCK
+from arena_ckpt.model import Model
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report import front_table
+from arena_ckpt.report.front_png import front_png
+
+
+def refuse_with_pareto(ctx: click.Context, request: Mapping[str, Any]) -> None:
+    """Refuse what asks for one plan where all are asked for."""
+    for name in ("budget", "max_overhead"):
+        if name in request:
+            raise click.UsageError(
+                f"--pareto shows the plans for all budgets, so --"
+                f"{name.replace('_', '-')} means nothing beside it; leave one out",
+                ctx,
+            )
+
+
+def print_front(
+    name: str,
+    model: Model,
+    request: Mapping[str, Any],
+    picture: Path | None,
+    *,
+    debug: bool,
+    as_json: bool,
+) -> int:
+    """Print all plans that none other beats, and draw them where that is wanted."""
+    if picture is not None:
+        require_writable(picture)
+    points = model.pareto(debug=debug, **request)
+    if picture is not None:
+        content = front_png(points, name)
+        write_file(picture, lambda file: file.write(content))
+    if as_json:
+        print_json({"command": "plan", "model": name, "pareto": [*map(_row, points)]})
+        return OK
+    click.echo(f"{name}: {_count(points)}\n")
+    print_table(front_table(points))
+    if len(points) == 1:
+        click.echo(
+            "Recomputing cannot make the arena smaller: run the command without "
+            "--pareto to see what limits it.\n"
+        )
+    if picture is not None:
+        click.echo(f"the front is drawn in {picture}")
+    return OK
+
+
+def _count(points: Sequence[FrontPoint]) -> str:
+    if len(points) == 1:
+        return "one plan is the smallest and the fastest"
+    return f"{len(points)} plans that none other beats in bytes and time"
+
+
+def _row(point: FrontPoint) -> dict[str, Any]:
+    return {
+        "label": point.label,
+        "arena_bytes": point.arena_bytes,
+        "overhead": point.overhead,
+        "live_lower_bound_bytes": point.plan.live_lower_bound_bytes,
+        "micro_batches": point.plan.micro_batches,
+        "ways": list(point.plan.ways),
+        "blocks": [{"name": b.name, "layers": list(b.layers)} for b in point.blocks],
+        "reruns": [
+            {"before": r.before, "layer": r.layer, "tensors": list(r.tensors)}
+            for r in point.reruns
+            if r.tensors
+        ],
+    }
+
+
+def print_blocks(model: Model, plan: MemoryPlan) -> None:
+    """Print the blocks of a plan as Python and as INI, if blocks can say it."""
+    if not plan.blocks:
+        click.echo(
+            "nothing is recomputed, so there are no blocks"
+            if not any(t.life for t in plan.tensors)
+            else "named checkpoint blocks cannot say this choice; --levels 1 chooses "
+            "among those that can"
+        )
+        return
+    named = _short_names(model, plan)
+    click.echo("# Python")
+    for block, names in zip(plan.blocks, named, strict=True):
+        click.echo(f"model.add_checkpoint_block({list(names)!r}, name={block.name!r})")
+    click.echo("\n# INI")
+    for block, names in zip(plan.blocks, named, strict=True):
+        click.echo(f"[{BLOCK} {block.name}]\nlayers = {', '.join(names)}\n")
+
+
+def _short_names(model: Model, plan: MemoryPlan) -> list[tuple[str, ...]]:
+    """Return the layers of each block, parts of layers left out where they follow."""
+    own = {layer.name for layer in model.layers}
+    whole = [block.layers for block in plan.blocks]
+    short = [tuple(name for name in names if name in own) for names in whole]
+    for choice in (short, whole):
+        copy = without_blocks(model)
+        if any(len(names) < 2 for names in choice):
+            continue
+        for block, names in zip(plan.blocks, choice, strict=True):
+            copy.add_checkpoint_block(names, name=block.name)
+        if copy.compile().blocks == plan.blocks:
+            return choice
+    return whole
