@@ -68,6 +68,7 @@ _MOVE = np.dtype(
 )
 """A way to save some stages, or to do a single one."""
 
+_ROWS = 16
 _NO_STAGE = -1
 _KINDS = tuple(ActionKind)
 _CHECKPOINT, _SWEEP, _SAVE, _BACKWARD, _SOLO = range(5)
@@ -383,6 +384,82 @@ def _lower_to(best: Doubles, time: float) -> None:
         best[i] = time if time < best[i] else best[i]
 
 
+@routine
+def _save_first(
+    best: Doubles,
+    moves: Records,
+    t: int,
+    column: Records,
+    pool: Doubles,
+    derivative_bytes: int,
+    sizes: Integers,
+) -> int:
+    """Lower the best times to those of saving first; return the least slot of these."""
+    n_slots = least = best.size
+    for move in moves:
+        if move["stop"] > t:
+            continue
+        tail, slots = column[move["stop"]], move["slots"]
+        low = _slot(_need(move, derivative_bytes), sizes)
+        low = max(low, tail["least"] + slots)
+        if low >= n_slots:
+            continue
+        least = min(least, low)
+        start = tail["start"] - tail["least"] - slots
+        high = max(low, min(n_slots, tail["enough"] + slots))
+        _lower(best[low:high], move["time"], pool[start + low : start + high])
+        _lower_to(best[high:], move["time"] + tail["time"])
+    return least
+
+
+@routine
+def _checkpoint_first(
+    best: Doubles,
+    s: int,
+    t: int,
+    column: Records,
+    row: Records,
+    pool: Doubles,
+    cut_slots: Integers,
+    sweep_time: Doubles,
+    sweep_peak: Integers,
+    derivative_bytes: int,
+    sizes: Integers,
+) -> int:
+    """Lower the best times to those of a checkpoint first; return their least slot."""
+    n_slots = least = best.size
+    for p in range(s + 1, t + 1):
+        tail, head = column[p], row[p - 1]
+        slots, time = cut_slots[p], sweep_time[p]
+        low = max(tail["least"] + slots, head["least"])
+        if low >= n_slots:
+            continue
+        limit = (time + tail["time"]) + head["time"]
+        if best[low] <= limit:
+            continue
+        low = max(low, _slot(sweep_peak[p] + derivative_bytes, sizes))
+        if low >= n_slots or best[low] <= limit:
+            continue
+        least = min(least, low)
+        # From `stop` on nothing is gained. A tail or head that has enough takes one
+        # time from there on.
+        stop = _first_at_most(best, limit, low + 1)
+        tail_enough = max(low, min(stop, tail["enough"] + slots))
+        head_enough = max(low, min(stop, head["enough"]))
+        both = min(tail_enough, head_enough)
+        tail_start = tail["start"] - tail["least"] - slots
+        head_start = head["start"] - head["least"]
+        heads = pool[head_start + low : head_start + head_enough]
+        tails = pool[tail_start + low : tail_start + tail_enough]
+        _lower_both(best[low:both], time, tails, heads)
+        if both < tail_enough:
+            _lower_plus(best[both:tail_enough], time, tails[both - low :], head["time"])
+        elif both < head_enough:
+            _lower(best[both:head_enough], time + tail["time"], heads[both - low :])
+        _lower_to(best[max(tail_enough, head_enough) : stop], limit)
+    return least
+
+
 @compiled
 def _solve_all_levels(
     sizes: Integers,
@@ -395,107 +472,72 @@ def _solve_all_levels(
     solos: Records,
     first_solo: Integers,
 ) -> tuple[Records, Doubles]:
-    """Return the cells of all pairs of stages, and the pool of their times."""
+    """Return the cells of all pairs of stages, and the pool of their times.
+
+    `_ROWS` first stages go together through the last stages, so that the times of what
+    ends there are read from the cache.
+    """
     n, n_slots = forward_time.size, sizes[0]
     cells = np.empty(n * (n + 1) // 2, dtype=_CELL)
-    row = np.empty(n, dtype=_CELL)
+    rows = np.empty((_ROWS, n), dtype=_CELL)
     pool = np.empty(16 * n * n_slots)
     used = 0
     best = np.empty(n_slots)
-    sweep_time = np.zeros(n + 1)  # from stage s to a cut
-    sweep_peak = np.zeros(n + 1, dtype=np.int64)
-    for s in range(n - 1, -1, -1):
-        sweep_time[s] = 0.0
-        sweep_peak[s] = 0
-        for p in range(s + 1, n + 1):
-            sweep_time[p] = sweep_time[p - 1] + forward_time[p - 1]
-            sweep_peak[p] = max(sweep_peak[p - 1], sweep_bytes[s, p - 1])
-        for t in range(s, n):
-            least = n_slots
-            best[:] = np.inf
-            column = t * (t + 1) // 2
+    sweep_time = np.zeros((_ROWS, n + 1))  # from stage s to a cut
+    sweep_peak = np.zeros((_ROWS, n + 1), dtype=np.int64)
+    for last in range(n - 1, -1, -_ROWS):
+        first = max(0, last - _ROWS + 1)
+        for s in range(first, last + 1):
+            times, peaks = sweep_time[s - first], sweep_peak[s - first]
+            times[s], peaks[s] = 0.0, 0
+            for p in range(s + 1, n + 1):
+                times[p] = times[p - 1] + forward_time[p - 1]
+                peaks[p] = max(peaks[p - 1], sweep_bytes[s, p - 1])
+        for t in range(first, n):
+            column = cells[t * (t + 1) // 2 :]
             derivative = derivative_bytes[t + 1]
-            if t == s:
-                moves, first = (solos, first_solo) if t < n - 1 else (saves, first_save)
-                for i in range(first[s], first[s + 1]):
-                    slot = _slot(_need(moves[i], derivative), sizes)
-                    if slot < n_slots:
-                        least = min(least, slot)
-                        _lower_to(best[slot:], moves[i]["time"])
-            else:
-                for i in range(first_save[s], first_save[s + 1]):
-                    move = saves[i]
-                    p = move["stop"]
-                    if p > t:
-                        continue
-                    tail = cells[column + p]
-                    slots, time = move["slots"], move["time"]
-                    need = _slot(_need(move, derivative), sizes)
-                    low = max(tail["least"] + slots, need)
-                    if low >= n_slots:
-                        continue
-                    least = min(least, low)
-                    start = tail["start"] - tail["least"] - slots
-                    high = max(low, min(n_slots, tail["enough"] + slots))
-                    _lower(best[low:high], time, pool[start + low : start + high])
-                    _lower_to(best[high:], time + tail["time"])
-                for p in range(s + 1, t + 1):
-                    tail, head = cells[column + p], row[p - 1]
-                    slots, time = cut_slots[s, p], sweep_time[p]
-                    low = max(tail["least"] + slots, head["least"])
-                    if low >= n_slots:
-                        continue
-                    limit = (time + tail["time"]) + head["time"]
-                    if best[low] <= limit:
-                        continue
-                    low = max(low, _slot(sweep_peak[p] + derivative, sizes))
-                    if low >= n_slots or best[low] <= limit:
-                        continue
-                    least = min(least, low)
-                    # From `stop` on nothing is gained; a tail or head that has enough
-                    # is one time from there on.
-                    stop = _first_at_most(best, limit, low + 1)
-                    tail_enough = max(low, min(stop, tail["enough"] + slots))
-                    head_enough = max(low, min(stop, head["enough"]))
-                    tail_start = tail["start"] - tail["least"] - slots
-                    head_start = head["start"] - head["least"]
-                    middle = min(tail_enough, head_enough)
-                    _lower_both(
-                        best[low:middle],
-                        time,
-                        pool[tail_start + low : tail_start + middle],
-                        pool[head_start + low : head_start + middle],
+            for s in range(min(t, last), first - 1, -1):
+                best[:] = np.inf
+                if s < t:
+                    moves = saves[first_save[s] : first_save[s + 1]]
+                    least = _save_first(best, moves, t, column, pool, derivative, sizes)
+                    least_beside = _checkpoint_first(
+                        best,
+                        s,
+                        t,
+                        column,
+                        rows[s - first],
+                        pool,
+                        cut_slots[s],
+                        sweep_time[s - first],
+                        sweep_peak[s - first],
+                        derivative,
+                        sizes,
                     )
-                    if middle < tail_enough:
-                        _lower_plus(
-                            best[middle:tail_enough],
-                            time,
-                            pool[tail_start + middle : tail_start + tail_enough],
-                            head["time"],
-                        )
-                    elif middle < head_enough:
-                        _lower(
-                            best[middle:head_enough],
-                            time + tail["time"],
-                            pool[head_start + middle : head_start + head_enough],
-                        )
-                    _lower_to(best[max(tail_enough, head_enough) : stop], limit)
-            enough = least
-            time = np.inf
-            if least < n_slots:
+                    least = min(least, least_beside)
+                else:
+                    alone = solos[first_solo[s] : first_solo[s + 1]]
+                    if s == n - 1:
+                        alone = saves[first_save[s] : first_save[s + 1]]
+                    least = n_slots
+                    for move in alone:
+                        slot = _slot(_need(move, derivative), sizes)
+                        if slot < n_slots:
+                            least = min(least, slot)
+                            _lower_to(best[slot:], move["time"])
                 time = best[n_slots - 1]
                 enough = _first_at_most(best, time, least)
-            size = enough - least
-            if used + size > pool.size:
-                larger = np.empty(pool.size + pool.size // 2)
-                larger[:used] = pool[:used]
-                pool = larger
-            pool[used : used + size] = best[least:enough]
-            cell = cells[column + s]
-            cell["start"], cell["least"] = used, least
-            cell["enough"], cell["time"] = enough, time
-            row[t] = cell
-            used += size
+                size = enough - least
+                if used + size > pool.size:
+                    larger = np.empty(pool.size + pool.size // 2)
+                    larger[:used] = pool[:used]
+                    pool = larger
+                pool[used : used + size] = best[least:enough]
+                cell = column[s]
+                cell["start"], cell["least"] = used, least
+                cell["enough"], cell["time"] = enough, time
+                rows[s - first, t] = cell
+                used += size
     return cells, pool[:used]
 
 
