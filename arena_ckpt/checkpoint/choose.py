@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, best_points
 from arena_ckpt.graph import Graph
 from arena_ckpt.planner import WAYS, PlanSettings
@@ -149,14 +151,25 @@ class Chooser:
         named = front.named_blocks if "recompute" in self.allow else None
         return [front.keep_all, *([named] if named else [])]
 
+    def _spread(self, front: Front) -> list[FrontPoint]:
+        """Return plans for budgets from the least to the most."""
+        if "recompute" not in self.allow:
+            return []
+        spread = np.linspace(0, len(front.slots) - 1, MOST_POINTS).round()
+        return [front.point(i) for i in sorted({int(i) for i in spread if i >= 0})]
+
     def _fastest_within(self, front: Front, budget_bytes: int) -> FrontPoint | None:
-        fitting = [p for p in self._known(front) if p.arena_bytes <= budget_bytes]
-        if front.keep_all not in fitting and "recompute" in self.allow:
-            fitting += self._searched_within(front, budget_bytes)
+        points = self._known(front)
+        if front.keep_all.arena_bytes > budget_bytes and "recompute" in self.allow:
+            self._search(front, budget_bytes)
+            if not any(p.arena_bytes <= budget_bytes for p in front.made):
+                self._spread(front)
+            points += front.made
+        fitting = [p for p in points if p.arena_bytes <= budget_bytes]
         return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)
 
-    def _searched_within(self, front: Front, budget_bytes: int) -> list[FrontPoint]:
-        """Look where estimates end for the last plan that really fits.
+    def _search(self, front: Front, budget_bytes: int) -> None:
+        """Make plans around where estimates end, to the last that really fits.
 
         Estimates can be too high, and layouts too: from the estimated one it goes up
         while plans fit, by growing steps, or down until one does.
@@ -167,29 +180,26 @@ class Chooser:
             return front.point(index, budget_bytes).arena_bytes <= budget_bytes
 
         if not n:
-            return []
+            return
         low = min(max(front.slot_within(budget_bytes), 0), n - 1)
-        step = 1
-        if not fits(low):
-            high = low
-            while low > 0 and not fits(low):
-                high, low, step = low, max(0, low - step), 2 * step
-            if not fits(low):
-                return []
-        else:
-            high = min(n, low + 1)
+        high, step = low + 1, 1
+        if fits(low):
             while high < n and fits(high):
                 low, high, step = high, min(n, high + step), 2 * step
+        else:
+            while low > 0 and not fits(low):
+                high, low, step = low, max(0, low - step), 2 * step
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
-        return [front.point(low, budget_bytes)]
 
     def _small(self, front: Front, max_overhead: float | None) -> list[FrontPoint]:
         """Return plans of few bytes that are fast enough, if there are any."""
         points = self._known(front)
-        if "recompute" in self.allow:
-            first = 0 if max_overhead is None else front.slot_of_overhead(max_overhead)
+        if max_overhead is None:
+            points += self._spread(front)
+        elif "recompute" in self.allow:
+            first = front.slot_of_overhead(max_overhead)
             last = min(first + MOST_COMPARED, len(front.slots))
             points += [front.point(index) for index in range(first, last)]
         most = math.inf if max_overhead is None else max_overhead + 1e-9

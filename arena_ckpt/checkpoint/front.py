@@ -150,6 +150,11 @@ class Front:
         """Where the table has other schedules than before: the least bytes first."""
         return self._table.front_slots
 
+    @property
+    def made(self) -> list[FrontPoint]:
+        """The plans that were made so far."""
+        return [*self._points.values()]
+
     def slot_within(self, arena_bytes: int) -> int:
         """Return the index in `slots` of the last estimated to fit, or -1."""
         budget = arena_bytes - self._needs.base_bytes

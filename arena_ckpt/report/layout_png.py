@@ -416,6 +416,7 @@ def byte_ticks(top_bytes: float) -> list[int]:
 
 
 def short_bytes(n_bytes: int) -> str:
+    """Return bytes in a binary unit, as few digits as there are."""
     for suffix, unit in (
         ("TiB", 2**40),
         ("GiB", 2**30),
