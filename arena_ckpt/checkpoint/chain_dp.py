@@ -142,9 +142,11 @@ class ChainTable:
             )
         grid = self._grid
         if self.levels == 1:
-            rows = _read_one_level(*grid.arguments(), self._pool, slot)
+            tables: tuple[Any, ...] = (self._pool,)
+            read: Any = _read_one_level
         else:
-            rows = _read_all_levels(*grid.arguments(), self._cells, self._pool, slot)
+            tables, read = (self._cells, self._pool), _read_all_levels
+        rows = read(*grid.arguments(), *tables, slot)
         actions: dict[tuple[int, ...], Action] = {}
         schedule = []
         for kind, stage, run_option in rows.tolist():
@@ -337,7 +339,9 @@ def _slot(n_bytes: int, sizes: Integers) -> int:
 @routine
 def _need(move: Any, derivative_bytes: int) -> int:
     """Return the peak bytes of a way to save or to do stages."""
-    return max(move["forward_bytes"] + derivative_bytes, move["backward_bytes"])
+    forward: int = move["forward_bytes"] + derivative_bytes
+    backward: int = move["backward_bytes"]
+    return max(forward, backward)
 
 
 @routine
@@ -544,11 +548,12 @@ def _solve_all_levels(
 @routine
 def _time(cell: Any, pool: Doubles, slot: int) -> float:
     """Return the time of a cell with so many slots, which may be below zero."""
-    if slot < cell["least"]:
-        return np.inf
+    time: float = np.inf
     if slot >= cell["enough"]:
-        return cell["time"]
-    return pool[cell["start"] + slot - cell["least"]]
+        time = cell["time"]
+    elif slot >= cell["least"]:
+        time = pool[cell["start"] + slot - cell["least"]]
+    return time
 
 
 @routine
