@@ -114,6 +114,11 @@ class ChainTable:
         return int(found[0]) if len(found) else None
 
     @property
+    def table_bytes(self) -> int:
+        """Bytes that the table holds."""
+        return self._cells.nbytes + self._pool.nbytes
+
+    @property
     def front_slots(self) -> tuple[int, ...]:
         """The slots with less time than the one before: other schedules begin there."""
         before = np.concatenate([[np.inf], self.times[:-1]])
@@ -190,8 +195,9 @@ def solve(
 
     Notes
     -----
-    Takes up to 4 S² (slots + 8) bytes, about half as much if `max_bytes` is just enough
-    to keep all. O(S² · slots) time where `levels` is 1.
+    Takes up to 4 S² (slots + 4) bytes, a third of that if `max_bytes` is just enough to
+    keep all. O(S² · slots) time where `levels` is 1. From some 500 stages on merge
+    stages first (`merge_stages`).
     """
     if max_bytes < 0 or n_slots < 1:
         raise ValueError(f"{max_bytes} bytes in {n_slots} slots")
