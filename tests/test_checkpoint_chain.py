@@ -21,6 +21,7 @@ from arena_ckpt.checkpoint.chain import (
     replay,
 )
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
+from arena_ckpt.checkpoint.chain_merge import merge_stages
 
 CHECKPOINT, SWEEP, SAVE, BACKWARD, SOLO = ActionKind
 OUT_OF_REACH = 10**6
@@ -361,6 +362,40 @@ def test_saving_together_loses_a_slot_and_not_one_a_stage() -> None:
     table = solve(chain, keep_all_bytes(chain), n_slots=80)
     assert table.times[-1] == pytest.approx(least)
     check_slots(table)
+
+
+@settings(max_examples=60, deadline=None)
+@given(chains(largest=9), st.integers(1, 4), st.sampled_from([1, None]))
+def test_merged_schedules_are_schedules_of_the_original(
+    chain: Chain, together: int, levels: int | None
+) -> None:
+    merged = merge_stages(chain, together)
+    assert len(merged.chain) == -(-len(chain) // together)
+
+    most = enough_bytes(chain)
+    table = solve(merged.chain, most, n_slots=most, levels=levels)
+    exact = solve(chain, most, n_slots=most)
+    check_slots(table)
+    assert (table.times >= exact.times).all()
+    for slot in table.front_slots:
+        actions = table.schedule(slot)
+        result = replay(chain, merged.expand(actions))
+        coarse = replay(merged.chain, actions)
+        assert result.time == table.times[slot]
+        assert result.peak_bytes == coarse.peak_bytes <= table.budgets[slot]
+    if together == 1 and levels is None:
+        assert (table.times == exact.times).all()
+
+
+def test_a_thousand_stages_are_merged_and_their_schedules_expanded() -> None:
+    chain = random_chain(1000)
+    merged = merge_stages(chain, 5)
+    table = solve(merged.chain, keep_all_bytes(chain), n_slots=250)
+
+    for slot in table.front_slots[:: len(table.front_slots) // 5]:
+        result = replay(chain, merged.expand(table.schedule(slot)))
+        assert result.time == pytest.approx(table.times[slot], rel=1e-9)
+        assert result.peak_bytes <= table.budgets[slot]
 
 
 def fingerprint() -> str:

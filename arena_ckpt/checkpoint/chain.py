@@ -185,7 +185,7 @@ class Replay(NamedTuple):
     Attributes
     ----------
     peak_bytes : int
-        Beside the model's input.
+        Beside the first cut.
     time : float
     peak_action : int
         The first action with that peak.
@@ -204,13 +204,18 @@ class _Held(NamedTuple):
     bytes_with_those_below: int
 
 
-def replay(chain: Chain, actions: Iterable[Action]) -> Replay:
-    """Carry out a schedule on the numbers of a chain.
+def replay(
+    chain: Chain, actions: Iterable[Action], first: int = 0, stop: int | None = None
+) -> Replay:
+    """Carry out a schedule on the numbers of a chain, or of a part of it.
 
     Parameters
     ----------
     chain : Chain
     actions : iterable of Action
+    first, stop : int, optional
+        Do the stages [first, stop) beside cut `first`, with the derivative of cut
+        `stop` there.
 
     Returns
     -------
@@ -220,15 +225,15 @@ def replay(chain: Chain, actions: Iterable[Action]) -> Replay:
     ------
     ImpossibleActionError
         An action whose input is not held or that comes out of turn, or an end before
-        all stages went backward.
+        all the stages went backward.
 
     Notes
     -----
     A checkpoint is dropped as soon as the stage before it is to go backward. One that
     is swept on from is dropped, used or not.
     """
-    stack = [_Held(0, None, 0)]
-    todo = len(chain)  # the stages below go backward yet
+    stack = [_Held(first, None, 0)]
+    todo = len(chain) if stop is None else stop  # the stages below go backward yet
     peak_bytes = peak_action = 0
     time = 0.0
     for index, action in enumerate(actions):
@@ -267,7 +272,7 @@ def replay(chain: Chain, actions: Iterable[Action]) -> Replay:
             stack.pop()
         if used > peak_bytes:
             peak_bytes, peak_action = used, index
-    if todo:
+    if todo > first:
         raise ImpossibleActionError(
             f"the schedule ends before stage {todo - 1} is done"
         )

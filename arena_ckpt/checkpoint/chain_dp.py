@@ -114,6 +114,11 @@ class ChainTable:
         return int(found[0]) if len(found) else None
 
     @property
+    def table_bytes(self) -> int:
+        """Bytes that the table holds."""
+        return self._cells.nbytes + self._pool.nbytes
+
+    @property
     def front_slots(self) -> tuple[int, ...]:
         """The slots with less time than the one before: other schedules begin there."""
         before = np.concatenate([[np.inf], self.times[:-1]])
@@ -142,9 +147,11 @@ class ChainTable:
             )
         grid = self._grid
         if self.levels == 1:
-            rows = _read_one_level(*grid.arguments(), self._pool, slot)
+            tables: tuple[Any, ...] = (self._pool,)
+            read: Any = _read_one_level
         else:
-            rows = _read_all_levels(*grid.arguments(), self._cells, self._pool, slot)
+            tables, read = (self._cells, self._pool), _read_all_levels
+        rows = read(*grid.arguments(), *tables, slot)
         actions: dict[tuple[int, ...], Action] = {}
         schedule = []
         for kind, stage, run_option in rows.tolist():
@@ -188,8 +195,9 @@ def solve(
 
     Notes
     -----
-    Takes up to 4 S² (slots + 8) bytes, about half as much if `max_bytes` is just enough
-    to keep all. O(S² · slots) time where `levels` is 1.
+    Takes up to 4 S² (slots + 4) bytes, a third of that if `max_bytes` is just enough to
+    keep all. O(S² · slots) time where `levels` is 1. From some 500 stages on merge
+    stages first (`merge_stages`).
     """
     if max_bytes < 0 or n_slots < 1:
         raise ValueError(f"{max_bytes} bytes in {n_slots} slots")
@@ -337,7 +345,9 @@ def _slot(n_bytes: int, sizes: Integers) -> int:
 @routine
 def _need(move: Any, derivative_bytes: int) -> int:
     """Return the peak bytes of a way to save or to do stages."""
-    return max(move["forward_bytes"] + derivative_bytes, move["backward_bytes"])
+    forward: int = move["forward_bytes"] + derivative_bytes
+    backward: int = move["backward_bytes"]
+    return max(forward, backward)
 
 
 @routine
@@ -544,11 +554,12 @@ def _solve_all_levels(
 @routine
 def _time(cell: Any, pool: Doubles, slot: int) -> float:
     """Return the time of a cell with so many slots, which may be below zero."""
-    if slot < cell["least"]:
-        return np.inf
+    time: float = np.inf
     if slot >= cell["enough"]:
-        return cell["time"]
-    return pool[cell["start"] + slot - cell["least"]]
+        time = cell["time"]
+    elif slot >= cell["least"]:
+        time = pool[cell["start"] + slot - cell["least"]]
+    return time
 
 
 @routine
