@@ -35,6 +35,9 @@ SIZES: dict[str, dict[str, Any]] = {
 DEEP = chain(*itertools.chain(*[(32, "gelu")] * 8), width=32, batch_size=64)
 """Eight layers whose activations are larger than their weights."""
 
+WIDE = chain(4096, "gelu", 8, width=8, batch_size=64)
+"""A single activation is larger than all weights."""
+
 
 def front_of(spec: ModelSpec, **request: Any) -> tuple[FrontPoint, ...]:
     return spec.model().pareto(**request)
@@ -245,17 +248,17 @@ def test_each_way_can_be_left_out() -> None:
 
 
 def test_micro_batches_only_where_they_are_allowed() -> None:
-    model = DEEP.model()
-    least = model.pareto()[0].arena_bytes
     with pytest.raises(BudgetError, match="'micro_batch' in allow"):
-        model.choose_plan(budget=least * 2 // 3)
+        WIDE.model().choose_plan(budget=1_000_000)
     allow = {"recompute", "in_place", "layerwise_update", "micro_batch"}
-    point = model.choose_plan(budget=least * 2 // 3, allow=allow)
+    model = WIDE.model()
+    point = model.choose_plan(budget=1_000_000, allow=allow)
     assert point.plan.micro_batches > 1
+    assert point.overhead > 0, "weights are read in every pass"
     model.initialize(plan=point.plan)
-    plain = DEEP.model()
+    plain = WIDE.model()
     plain.initialize()
-    batch = DEEP.batch(64)
+    batch = WIDE.batch(64)
     assert model.train_step(*batch) == pytest.approx(plain.train_step(*batch), 1e-5)
 
 
@@ -377,14 +380,13 @@ def test_an_impossible_budget_says_what_binds_and_what_would_help() -> None:
 
 
 def test_a_smaller_batch_that_is_advised_fits() -> None:
-    spec = chain(4096, "gelu", 8, width=8, batch_size=64)
-    budget = 400_000
+    budget = 50_000
     with pytest.raises(BudgetError, match="batch_size=") as caught:
-        spec.model().make_plan(budget=budget)
+        DEEP.model().make_plan(budget=budget)
     said = str(caught.value).partition("batch_size=")[2].split()[0]
-    advised = spec.with_properties(batch_size=int(said)).model()
+    advised = DEEP.with_properties(batch_size=int(said)).model()
     assert advised.make_plan(budget=budget).arena_bytes <= budget
-    larger = spec.with_properties(batch_size=int(said) + 1).model()
+    larger = DEEP.with_properties(batch_size=int(said) + 1).model()
     with pytest.raises(BudgetError):
         larger.make_plan(budget=budget)
 
@@ -439,13 +441,11 @@ def unet(depth: int = 3) -> Model:
 def test_stages_hold_all_layers_in_order() -> None:
     for model in (unet(), DEEP.model(), load_example("gpt").model):
         graph = model.compile()
-        for most in (160, 3, 1):
-            stages = cut_graph(graph, most)
-            assert len(stages) <= max(most, 1)
-            assert tuple(n for s in stages for n in s.nodes) == graph.nodes
-            assert stages[0].cut_before == stages[-1].cut_after == ()
-            for stage, following in itertools.pairwise(stages):
-                assert stage.cut_after == following.cut_before != ()
+        stages = cut_graph(graph)
+        assert tuple(n for s in stages for n in s.nodes) == graph.nodes
+        assert stages[0].cut_before == stages[-1].cut_after == ()
+        for stage, following in itertools.pairwise(stages):
+            assert stage.cut_after == following.cut_before != ()
 
 
 def test_skips_are_cut_with_several_tensors_and_save() -> None:
@@ -453,13 +453,11 @@ def test_skips_are_cut_with_several_tensors_and_save() -> None:
     assert any(len(stage.cut_after) > 1 for stage in cut_graph(model.compile()))
     front = model.pareto()
     check_front(front)
-    assert front[0].arena_bytes < 0.8 * front[-1].arena_bytes
+    assert front[0].arena_bytes < 0.9 * front[-1].arena_bytes
 
 
 def test_few_stages_still_give_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "arena_ckpt.checkpoint.front.cut_graph", lambda graph: cut_graph(graph, 4)
-    )
+    monkeypatch.setattr("arena_ckpt.checkpoint.front.MOST_STAGES", 5)
     front = DEEP.model().pareto()
     check_front(front)
     assert front[0].arena_bytes < 0.8 * front[-1].arena_bytes

@@ -153,10 +153,10 @@ class Chooser:
 
     def _spread(self, front: Front) -> list[FrontPoint]:
         """Return plans for budgets from the least to the most."""
-        if "recompute" not in self.allow:
+        if "recompute" not in self.allow or not front.slots:
             return []
         spread = np.linspace(0, len(front.slots) - 1, MOST_POINTS).round()
-        return [front.point(i) for i in sorted({int(i) for i in spread if i >= 0})]
+        return [front.point(index) for index in sorted({int(i) for i in spread})]
 
     def _fastest_within(self, front: Front, budget_bytes: int) -> FrontPoint | None:
         points = self._known(front)

@@ -13,6 +13,7 @@ from functools import cached_property
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.checkpoint.chain import Action, ActionKind, replay
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
+from arena_ckpt.checkpoint.chain_merge import MergedChain, merge_stages
 from arena_ckpt.checkpoint.linearize import Linearized
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.stages import cut_graph
@@ -32,6 +33,9 @@ CHOSEN_BLOCKS = "chosen blocks"
 
 STRONGER_LAYOUT_NODES = 500_000
 """How long a layout is searched that is above the budget while its bound is not."""
+
+MOST_STAGES = 240
+"""Beyond, neighbouring stages are taken for one: the search takes the cube of them."""
 
 MOST_CELLS = 12_000_000
 """Slots × stages²: the fewer stages, the finer the budgets that are told apart."""
@@ -135,13 +139,17 @@ class Front:
         )
 
     @cached_property
-    def _table(self) -> ChainTable:
+    def _merged(self) -> MergedChain:
         chain = self._linearized.chain
-        n_slots = MOST_CELLS // len(chain) ** 2
+        return merge_stages(chain, -(-len(chain) // MOST_STAGES))
+
+    @cached_property
+    def _table(self) -> ChainTable:
+        chain = self._merged.chain
         return solve(
             chain,
             replay(chain, _saving_all(len(chain))).peak_bytes,
-            max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots)),
+            max(FEWEST_SLOTS, min(MOST_SLOTS, MOST_CELLS // len(chain) ** 2)),
             self._levels,
         )
 
@@ -190,7 +198,7 @@ class Front:
         return point
 
     def _make(self, index: int, layout_nodes: int | None) -> FrontPoint:
-        actions = self._table.schedule(self.slots[index])
+        actions = self._merged.expand(self._table.schedule(self.slots[index]))
         longer = {} if layout_nodes is None else {"layout_nodes": layout_nodes}
         if self._levels != 1:
             reruns = self._linearized.reruns(actions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import dropwhile
 from typing import NamedTuple
 
 import numpy as np
@@ -107,9 +108,9 @@ class Linearized:
         """
         runs: list[list[Node]] = []
         for action in actions:
-            nodes = [n for n in self.stages[action.stage].nodes if n.inputs]
+            nodes = self.stages[action.stage].nodes
             if action.kind is ActionKind.CHECKPOINT:
-                runs.append(nodes)
+                runs.append([*dropwhile(lambda node: not node.inputs, nodes)])
             elif action.kind is ActionKind.SWEEP:
                 runs[-1] += nodes
         layers = [tuple(node.name for node in run) for run in runs if len(run) > 1]

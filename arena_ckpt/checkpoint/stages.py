@@ -20,9 +20,6 @@ from arena_ckpt.recompute import backward_reads, forward_reads
 LONGEST_STAGE = 12
 """Layers in a stage beyond which cuts of several tensors are looked for."""
 
-MOST_STAGES = 160
-"""Beyond, neighbouring stages are joined: the search takes the cube of their number."""
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -42,14 +39,12 @@ class Stage:
     cut_after: tuple[str, ...]
 
 
-def cut_graph(graph: Graph, most_stages: int = MOST_STAGES) -> tuple[Stage, ...]:
+def cut_graph(graph: Graph) -> tuple[Stage, ...]:
     """Cut a graph into stages.
 
     Parameters
     ----------
     graph : Graph
-    most_stages : int
-        Where the cuts would make more, every second, third, … is taken.
 
     Returns
     -------
@@ -72,10 +67,7 @@ def cut_graph(graph: Graph, most_stages: int = MOST_STAGES) -> tuple[Stage, ...]
         and not graph.nodes[place].layer.is_alias  # the cut behind it is the same
     ]
     places = _narrow(places, cuts, len(graph.nodes))
-    step = -(-(len(places) + 1) // most_stages)
-    ends = [*places[step - 1 :: step], len(graph.nodes)]
-    if len(ends) > 1 and ends[-2] == ends[-1]:
-        del ends[-2]
+    ends = [*places, len(graph.nodes)]
     starts = [0, *ends[:-1]]
     return tuple(
         Stage(
