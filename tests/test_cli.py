@@ -253,6 +253,89 @@ def test_plan_json_agrees_with_the_model() -> None:
     assert document["saved_bytes"] == plain.arena_bytes - plan.arena_bytes
 
 
+def test_plan_within_a_budget() -> None:
+    document = run_json("plan", "digits_cnn", "--budget", "1.4MiB")
+    assert document["plan"]["arena_bytes"] <= 1.4 * 2**20
+    assert 0 < document["plan"]["overhead"] < 0.1
+    assert document["saved_bytes"] > 0
+    printed = run("plan", "digits_cnn", "--budget", "1.4MiB", "--brief").stdout
+    assert "forward passes of layers run again, as chosen" in printed
+    assert "Checkpointing saves" in printed
+
+
+def test_plan_of_an_impossible_budget_says_what_would_help() -> None:
+    message = refused("plan", "nine_layer_mlp", "--budget", "8MiB", code=1)
+    assert "no plan fits in 8.00 MiB" in message
+    assert "It would fit with" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--budget", "0"), "no memory size"),
+        (("--budget", "12 parsecs"), "no memory size"),
+        (("--max-overhead", "-20%"), "at least 0"),
+        (("--budget", "1MiB", "--allow", "magic"), "there is no 'magic'"),
+        (("--levels", "2", "--budget", "1MiB"), "'2' is not"),
+        (("--pareto", "--budget", "1MiB"), "leave one out"),
+        (("--save", "front.png"), "add --pareto"),
+        (("--levels", "1"), "what for"),
+    ],
+)
+def test_plan_refuses_requests_that_make_no_sense(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refused("plan", "digits_cnn", *arguments)
+
+
+def test_plan_emits_blocks_that_give_the_same_plan(tmp_path: Path) -> None:
+    given = ("--max-overhead", "10%", "--levels", "1")
+    printed = run("plan", "digits_cnn", *given, "--emit-blocks").stdout
+    calls = [line for line in printed.splitlines() if line.startswith("model.add")]
+    assert calls
+    model = without_blocks(load_model("digits_cnn").model)
+    for call in calls:
+        eval(call, {"model": model})
+    chosen = run_json("plan", "digits_cnn", *given)["plan"]
+    assert model.make_plan().arena_bytes == chosen["arena_bytes"]
+
+    path = tmp_path / "model.ini"
+    without_blocks(load_model("digits_cnn").model).save_ini(path)
+    path.write_text(path.read_text() + printed.partition("# INI")[2])
+    assert run_json("plan", str(path))["plan"]["arena_bytes"] == chosen["arena_bytes"]
+
+
+def test_plan_emits_the_blocks_of_the_model_or_says_that_none_can() -> None:
+    printed = run("plan", "digits_mlp", "--emit-blocks", "--brief").stdout
+    assert "model.add_checkpoint_block(['fc1', 'act1', 'fc2', 'act2']" in printed
+    printed = run("plan", "nine_layer_mlp", "--no-blocks", "--emit-blocks").stdout
+    assert "nothing is recomputed" in printed
+
+
+def test_plan_shows_the_front(tmp_path: Path) -> None:
+    picture = tmp_path / "front.png"
+    printed = run("plan", "digits_mlp", "--pareto", "--save", str(picture)).stdout
+    assert "plans that none other beats in bytes and time" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    front = run_json("plan", "digits_mlp", "--pareto")["pareto"]
+    sizes = [point["arena_bytes"] for point in front]
+    assert sizes == sorted(sizes)
+    assert front[-1]["label"] == "keep all"
+    assert front[0]["reruns"]
+    printed = run("plan", "nine_layer_mlp", "--pareto").stdout
+    assert "Recomputing cannot make the arena smaller" in printed
+
+
+def test_train_within_a_budget() -> None:
+    given = ("--epochs", "1")
+    free = run_json("train", "digits_cnn", *given)
+    bound = run_json("train", "digits_cnn", *given, "--budget", "1.2MiB")
+    assert bound["plan"]["arena_bytes"] <= 1.2 * 2**20
+    assert bound["plan"]["arena_bytes"] < free["plan"]["arena_bytes"]
+    assert bound["epochs"][0]["loss"] == free["epochs"][0]["loss"]
+    assert bound["epochs"][0]["validation"] == free["epochs"][0]["validation"]
+
+
 def test_plan_without_blocks_compares_nothing() -> None:
     document = run_json("plan", "nine_layer_mlp", "--no-blocks")
     assert document["without_blocks"] is None
