@@ -21,6 +21,7 @@ from .lifespan import TensorLifespan as TensorLifespan
 from .model import Model as Model
 from .optimizers import create_optimizer as create_optimizer
 from .plan import MemoryPlan as MemoryPlan
+from .report.export import export_plan as export_plan
 from .schedules import create_schedule as create_schedule
 from .timeline import ExecutionOrder as ExecutionOrder
 

@@ -39,6 +39,14 @@ class UnknownTypeError(InvalidParameterError):
     """A layer, optimizer, scheduler or example type that does not exist."""
 
 
+class UnknownFormatError(InvalidParameterError):
+    """A file format that does not exist: `format`, and the `known` ones."""
+
+
+class UnwritableFileError(InvalidParameterError, OSError):
+    """A file that cannot be written where it was asked for: `path`."""
+
+
 class DuplicateNameError(InvalidParameterError):
     """Two layers with one name."""
 

@@ -37,7 +37,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("arena",),
     ("optimizers", "initializers"),
     ("program",),
-    ("passes", "debug", "weights", "measuring"),
+    ("passes", "debug", "weights", "measuring", "step_times"),
     ("session",),
     ("training",),
     ("ini_text",),

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arena_ckpt.cli.choice import given_request, request_options
+from arena_ckpt.cli.export import export
 from arena_ckpt.cli.failures import INTERRUPTED, OK, Commands, print_json
+from arena_ckpt.cli.options import MODEL_HELP as _MODEL_HELP
+from arena_ckpt.cli.options import as_json as _json
+from arena_ckpt.cli.options import batch_size as _batch_size
+from arena_ckpt.cli.options import no_blocks as _no_blocks
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
@@ -27,16 +32,6 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-# Click wraps paragraphs, but for those that begin with \b.
-_MODEL_HELP = """\
-\b
-MODEL is one of
-  NAME              a bundled example; 'arena-ckpt examples' lists them
-  PATH.ini          a model in NNTrainer's INI format
-  PATH.py:FUNCTION  a function without parameters that returns a Model,
-                    (Model, Dataset) or (Model, Dataset, Dataset); the
-                    second Dataset is for validation
-"""
 _MAIN_HELP = """\
 Train neural networks inside one preallocated, planned block of memory.
 
@@ -48,6 +43,7 @@ Examples:
   arena-ckpt train model.ini --data digits --validation-split 0.2
   arena-ckpt plan model.py:build --batch-size 64 --json
   arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
+  arena-ckpt export digits_mlp --to chrome-trace -o trace.json
 
 \b
 Exit codes:
@@ -107,27 +103,11 @@ Examples:
   arena-ckpt allocate buffers.csv -o - --capacity 1MiB --time-limit 60
   arena-ckpt allocate --check layout.csv --capacity 1MiB
 """
-_batch_size = click.option(
-    "--batch-size",
-    type=int,
-    metavar="N",
-    help="Samples of one iteration.  [default: as the model says]",
-)
-_no_blocks = click.option(
-    "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."
-)
 _debug = click.option(
     "--debug",
     is_flag=True,
     help="Guard every buffer with a canary, poison it when it dies and look for NaN "
     "after each step. Slow; the results have the same bits.",
-)
-_json = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print one JSON document on standard output and nothing else there; also "
-    'on failure: {"error": {"type", "message", "exit_code"}}.',
 )
 
 
@@ -529,6 +509,9 @@ def examples(as_json: bool) -> int:
     for name, text in EXAMPLES.items():
         click.echo(f"{name:{width}}  {text}")
     return OK
+
+
+main.add_command(export)
 
 
 def _refuse_given(ctx: click.Context, *names: str) -> None:

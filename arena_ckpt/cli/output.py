@@ -16,7 +16,7 @@ from rich.table import Table
 
 from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.data import Dataset
-from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report import explain, plan_summary, recomputed_layers
@@ -101,12 +101,12 @@ def require_writable(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
     folder = path.parent
     if not folder.is_dir():
-        raise InvalidParameterError(
+        raise UnwritableFileError(
             f"{path} cannot be written: there is no folder {folder}; make it first",
             path=str(path),
         )
     if not os.access(folder, os.W_OK) or (path.exists() and not path.is_file()):
-        raise InvalidParameterError(
+        raise UnwritableFileError(
             f"{path} cannot be written; choose another place", path=str(path)
         )
 
@@ -120,8 +120,9 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise InvalidParameterError(
-            f"{path} cannot be written: {error.strerror}", path=str(path)
+        raise UnwritableFileError(
+            f"{path} cannot be written: {error.strerror}; choose another place",
+            path=str(path),
         ) from error
 
 
