@@ -166,6 +166,14 @@ class BudgetError(ArenaError, MemoryError):
     """
 
 
+class GoldenFileError(ArenaError, ValueError):
+    """A golden file that is missing, damaged or of another version: `path`."""
+
+
+class GoldenMismatchError(ArenaError, AssertionError):
+    """What was computed is not what a golden file pins: `path`, `differences`."""
+
+
 class CanaryError(ArenaError, AssertionError):
     """A kernel wrote outside its buffer (found in debug mode)."""
 

@@ -349,7 +349,7 @@ def test_dot_has_layers_edges_and_blocks(plan: Maker) -> None:
         inside = [n for n in cluster.get_nodes() if n.get_name() != "\\n"]
         assert len(inside) == len(block.layers)
     nodes = [n for g in (graph, *clusters) for n in g.get_nodes()]
-    labels = {n.get_name(): n.get_label() for n in nodes if n.get_label()}
+    labels = {n.get_name(): n.get_label() for n in nodes if n.get_name()[1:].isdigit()}
     assert len(labels) == len(plan().layers)
     for i, layer in enumerate(plan().layers):
         assert unquoted(labels[f"n{i}"])[:2] == [layer.name, layer.type_name]

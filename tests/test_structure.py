@@ -45,6 +45,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("frontends", "report"),
     ("examples",),
+    ("testing",),
     ("",),  # the public names
     ("cli",),
     ("__main__",),

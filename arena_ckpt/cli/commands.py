@@ -15,6 +15,7 @@ import click
 from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.export import export
 from arena_ckpt.cli.failures import INTERRUPTED, OK, Commands, print_json
+from arena_ckpt.cli.golden import golden
 from arena_ckpt.cli.options import MODEL_HELP as _MODEL_HELP
 from arena_ckpt.cli.options import as_json as _json
 from arena_ckpt.cli.options import batch_size as _batch_size
@@ -512,6 +513,7 @@ def examples(as_json: bool) -> int:
 
 
 main.add_command(export)
+main.add_command(golden)
 
 
 def _refuse_given(ctx: click.Context, *names: str) -> None:
