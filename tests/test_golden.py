@@ -403,6 +403,21 @@ def test_bad_input_is_told(arguments: list[str], says: str, tmp_path: Path) -> N
     assert says in result.stderr
 
 
+def test_a_damaged_file_is_made_again_by_update(tmp_path: Path) -> None:
+    add_golden(tmp_path, "nine_layer_mlp", load_bundled("nine_layer_mlp", {}))
+    path = tmp_path / "nine_layer_mlp.no-blocks.plan"
+    text = path.read_text("utf-8")
+    for damaged in (text[:2000], text.replace("plan 1", "plan 7", 1)):
+        path.write_text(damaged, "utf-8")
+        assert run("check", tmp_path).exit_code == 2
+        assert "no-blocks.plan: damaged" in run("update", tmp_path).stdout
+        assert path.read_text("utf-8") == text
+    path.write_text(text[:30], "utf-8")
+    lost = run("update", tmp_path)
+    assert lost.exit_code == 2
+    assert "remove it" in lost.stderr
+
+
 def test_a_damaged_file_is_told_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "x.plan").write_text(TEXT[:300], "utf-8")
     result = run("check", tmp_path)

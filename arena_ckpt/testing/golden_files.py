@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from arena_ckpt.testing.variants import golden_variants, make_variant
 PLAN_SUFFIX, NNTRAINER_SUFFIX = ".plan", ".exegolden"
 FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
 
+_SOURCE = ("model", "sizes", "variant")
+
 updating: ContextVar[bool] = ContextVar("updating", default=False)
 """Set by pytest's ``--update-golden``: write golden files instead of comparing."""
 
@@ -42,8 +45,9 @@ class Outcome:
     ----------
     path : Path
     state : str
-        ``"same"``, ``"differs"``, ``"missing"`` (``"new"`` once it is written) or
-        ``"of a test"``, whose model no file names.
+        ``"same"``, ``"differs"``, ``"missing"`` (``"new"`` once it is written),
+        ``"damaged"`` (until it was written again), or ``"of a test"``, whose model no
+        file names.
     differences : tuple of str
     """
 
@@ -84,8 +88,9 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
         )
 
 
-def plan_differences(plan: MemoryPlan, path: Path) -> list[str]:
+def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
     """Return what differs between a golden file and a plan, a line each."""
+    path = Path(path)
     text = _read(path)
     if path.suffix == NNTRAINER_SUFFIX:
         return _order_differences(text, exe_order_text(plan))
@@ -93,18 +98,21 @@ def plan_differences(plan: MemoryPlan, path: Path) -> list[str]:
 
 
 def write_golden(
-    plan: MemoryPlan, path: Path, source: dict[str, str] | None = None
+    plan: MemoryPlan,
+    path: str | PathLike[str],
+    source: dict[str, str] | None = None,
 ) -> None:
     """Write a golden file.
 
     Parameters
     ----------
     plan : MemoryPlan
-    path : Path
+    path : path-like
         Missing folders are made.
     source : dict from str to str, optional
         How to make the plan again; by default what the file says so far.
     """
+    path = Path(path)
     if path.suffix == NNTRAINER_SUFFIX:
         text = exe_order_text(plan)
     else:
@@ -143,7 +151,7 @@ def _source(path: Path) -> dict[str, str]:
         facts = parse_golden(_read(path), str(path)).facts
     except GoldenFileError:
         return {}
-    return {key: facts[key] for key in ("model", "sizes", "variant") if key in facts}
+    return {key: facts[key] for key in _SOURCE if key in facts}
 
 
 def _order_differences(old: str, new: str) -> list[str]:
@@ -189,8 +197,8 @@ def check_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
 def update_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
     """Write each golden file in a folder again; return what changed by that.
 
-    Files that are damaged or of another version cannot say how they were made, and
-    raise as in `check_folder`; `add_golden` writes them anew.
+    Those that are damaged or of another version are made anew, unless what is left of
+    one does not say how it was made; that raises as in `check_folder`.
     """
     return list(_each(folder, load, form, update=True))
 
@@ -231,17 +239,42 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
             path=str(folder),
         )
     for plan_path in plans:
-        facts = parse_golden(_read(plan_path), str(plan_path)).facts
+        facts, is_damaged = _facts(plan_path, salvage=update)
         path = plan_path.with_suffix(FORMATS[form])
         if "model" not in facts:
             yield Outcome(path, "of a test")
             continue
         model = load(facts["model"], json.loads(facts["sizes"]))
         plan = make_variant(model, facts["variant"], str(plan_path))
-        if path.exists():
+        if is_damaged:
+            source = {key: facts[key] for key in _SOURCE}
+            write_golden(plan, plan_path, source)
+            yield Outcome(plan_path, "damaged")
+        elif path.exists():
             found = tuple(plan_differences(plan, path))
             yield Outcome(path, "differs" if found else "same", found)
         else:
             yield Outcome(path, "new" if update else "missing")
         if update:
             write_golden(plan, path)
+
+
+def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
+    """Return the facts in a golden plan, and whether the file is damaged.
+
+    Of a damaged file those that say how to make it again, where they can be found.
+    """
+    text = _read(path)
+    try:
+        return parse_golden(text, str(path)).facts, False
+    except GoldenFileError as error:
+        facts = dict(re.findall(r"^([a-z_]+): (.*?)\r?$", text, re.MULTILINE))
+        if not salvage:
+            raise
+        if not facts.keys() >= set(_SOURCE):
+            raise GoldenFileError(
+                f"{error}. It does not say any more how it was made: remove it, and "
+                f"run arena-ckpt golden update {path.parent} --add MODEL",
+                path=str(path),
+            ) from None
+        return facts, True
