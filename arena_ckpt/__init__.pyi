@@ -3,6 +3,7 @@
 from .allocation.allocator import allocate as allocate
 from .allocation.layout import Layout as Layout
 from .blocks import CheckpointBlock as CheckpointBlock
+from .boards.table import load_board as load_board
 from .data import Dataset as Dataset
 from .data import load_csv as load_csv
 from .data import load_digits as load_digits

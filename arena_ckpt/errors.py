@@ -166,6 +166,14 @@ class BudgetError(ArenaError, MemoryError):
     """
 
 
+class BoardError(InvalidParameterError):
+    """A board that does not exist, or a file that does not describe one."""
+
+
+class BoardFileNotFoundError(BoardError, FileNotFoundError):
+    """A file of a board that does not exist."""
+
+
 class GoldenFileError(ArenaError, ValueError):
     """A golden file that is missing, damaged or of another version: `path`."""
 

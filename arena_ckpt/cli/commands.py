@@ -14,7 +14,7 @@ import click
 
 from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.export import export
-from arena_ckpt.cli.failures import INTERRUPTED, OK, Commands, print_json
+from arena_ckpt.cli.failures import INTERRUPTED, OK, RUN_FAILED, Commands, print_json
 from arena_ckpt.cli.golden import golden
 from arena_ckpt.cli.options import MODEL_HELP as _MODEL_HELP
 from arena_ckpt.cli.options import as_json as _json
@@ -88,6 +88,7 @@ Examples:
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
   arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
+  arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
   arena-ckpt plan model.ini --json --output plan.json
 """
 _ALLOCATE_HELP = """\
@@ -297,6 +298,12 @@ def train(
     is_flag=True,
     help="Print the totals (with blocks: the comparison) and the explanation only.",
 )
+@click.option(
+    "--board",
+    metavar="NAME|FILE.toml",
+    help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
+    "docs/boards.md.",
+)
 @_debug
 @_json
 @click.option(
@@ -319,17 +326,20 @@ def plan(
     execution_order: bool,
     top: int,
     brief: bool,
+    board: str | None,
     debug: bool,
     as_json: bool,
     output: Path | None,
     **values: Any,
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
+    from arena_ckpt.boards import load_board
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
     from arena_ckpt.cli.output import (
         describe_plan,
         plan_document,
+        print_board,
         print_explanation,
         print_table,
         require_writable,
@@ -345,6 +355,7 @@ def plan(
 
     if output is not None:
         require_writable(output)
+    target = None if board is None else load_board(board)
     built = load_model(model).model
     if no_blocks:
         built = without_blocks(built)
@@ -359,13 +370,16 @@ def plan(
         request.setdefault("levels", 1)
     planned = built.make_plan(debug=debug, **request)
     without = plan_to_compare(built, planned, debug=debug)
+    fit = None if target is None else target.check(planned)
+    code = OK if fit is None or fit.fits else RUN_FAILED
     if output is not None:
         write_file(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
-        print_json(
-            {"command": "plan", "model": model, **plan_document(planned, without)}
-        )
-        return OK
+        document: dict[str, Any] = {"command": "plan", "model": model}
+        document |= plan_document(planned, without)
+        document["board"] = None if fit is None else fit.summary()
+        print_json(document)
+        return code
     click.echo(f"{model}: {describe_plan(planned)}\n")
     if without is None or not brief:
         print_table(totals_table(planned))
@@ -376,6 +390,8 @@ def plan(
     if without is not None:
         print_table(comparison_table(without, planned))
     print_explanation(planned, without)
+    if fit is not None:
+        print_board(fit)
     if emit_blocks:
         print_blocks(built, planned)
     if execution_order:
@@ -384,7 +400,7 @@ def plan(
             click.echo("(n): counted, but that layer need not run again\n")
     if output is not None:
         click.echo(f"the whole plan is in {output}")
-    return OK
+    return code
 
 
 @main.command(help=_ALLOCATE_HELP)

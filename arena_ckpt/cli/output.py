@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.data import Dataset
 from arena_ckpt.errors import UnwritableFileError
@@ -67,6 +68,13 @@ def print_training(
 def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:
     """Print what limits the plan."""
     for sentence in explain(plan, without):
+        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
+    click.echo()
+
+
+def print_board(fit: BoardFit) -> None:
+    """Print whether a plan fits on a board, and what would."""
+    for sentence in fit.sentences():
         click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
     click.echo()
 
