@@ -102,7 +102,7 @@ def test_a_loss_that_is_off_is_told_with_its_step() -> None:
     )
     assert loss_differences("x", pinned, [1.0, float("nan"), 3.0])
     assert parse_losses(losses_text({"gpt": [1.5, 2.25]}), "") == {
-        "gpt": (1e-3, [1.5, 2.25])
+        "gpt": (1e-4, [1.5, 2.25])
     }
 
 
