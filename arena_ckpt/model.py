@@ -174,24 +174,6 @@ class Model(ModelDefinition):
             _require_labels(y)
             return session.train_step(x, y)
 
-    def step_seconds(self, x: Any, y: Any) -> list[float]:
-        """Train two iterations on a batch; return how long each step of one took.
-
-        Parameters
-        ----------
-        x, y : array_like
-            As in `train_step`.
-
-        Returns
-        -------
-        list of float
-            An element for each step of the plan, of the second iteration, when the
-            arena is in the caches as it will be. In debug mode zeros.
-        """
-        self.train_step(x, y)
-        with self._working("step_seconds") as session:
-            return session.step_seconds(x, y)
-
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss of a batch and copies of the weight gradients.
 

@@ -28,7 +28,7 @@ from arena_ckpt.timeline import ExecutionOrder, Step
 from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)

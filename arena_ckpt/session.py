@@ -33,7 +33,6 @@ from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.program import Mode, Program, Report, TensorViews
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
-from arena_ckpt.step_times import StepTimer
 from arena_ckpt.tensors import Control, TensorKind
 from arena_ckpt.weights import FloatArray, Weights
 
@@ -131,7 +130,6 @@ class Session:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
         self._debug = DebugRunner(self.views) if debug else None
-        self._timer: StepTimer | None = None
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
 
     # -- weights ---------------------------------------------------------------
@@ -171,15 +169,6 @@ class Session:
     def train_step(self, x: Any, y: Any) -> float:
         """Run one iteration on at most `batch_size` samples; return the loss."""
         return self.iterate(self._batch(x, y), None, check=True)
-
-    def step_seconds(self, x: Any, y: Any) -> list[float]:
-        """Run one iteration step by step; return how long each step took."""
-        self._timer = timer = StepTimer(len(self.plan.steps))
-        try:
-            self.train_step(x, y)
-        finally:
-            self._timer = None
-        return timer.seconds
 
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss and copies of the weight gradients; change no weight."""
@@ -328,8 +317,6 @@ class Session:
     def _steps(self, one: Pass, start: int, stop: int) -> None:
         if self._debug:
             self._debug.run(one.program, start, stop, one.n_samples)
-        elif self._timer:
-            self._timer.run(one.program, start, stop)
         else:
             one.program.run(start, stop)
 

@@ -548,8 +548,6 @@ def test_bad_input_is_told(arguments: list[str], says: str) -> None:
     assert result.stdout == ""
 
 
-def test_a_model_without_data_cannot_be_measured(tmp_path: Path) -> None:
-    load_example("digits_mlp").model.save_ini(tmp_path / "m.ini")
-    result = run(tmp_path / "m.ini", "--to", "chrome-trace", "--measured")
-    assert result.exit_code == 2
-    assert "leave out --measured" in result.stderr
+def test_a_budget_can_be_asked_for() -> None:
+    result = run("digits_mlp", "--to", "json", "--budget", "500KiB")
+    assert MemoryPlan.from_json(result.stdout).arena_bytes <= 500 * 1024

@@ -245,7 +245,7 @@ def test_the_text_says_what_it_is() -> None:
         ('{"format": "other"}', "'format' is not"),
         ('{"format": "%s"}' % PLAN_FORMAT, "version None"),  # noqa: UP031
         ('{"format": "%s", "version": 9}' % PLAN_FORMAT, "version 9"),  # noqa: UP031
-        ('{"format": "%s", "version": 3}' % PLAN_FORMAT, "lacks"),  # noqa: UP031
+        ('{"format": "%s", "version": 4}' % PLAN_FORMAT, "lacks"),  # noqa: UP031
         ("[" * 100_000, "no memory plan"),
     ],
     ids=lambda v: v[:30],

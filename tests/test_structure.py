@@ -37,7 +37,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("arena",),
     ("optimizers", "initializers"),
     ("program",),
-    ("passes", "debug", "weights", "measuring", "step_times"),
+    ("passes", "debug", "weights", "measuring"),
     ("session",),
     ("training",),
     ("ini_text",),

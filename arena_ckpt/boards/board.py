@@ -215,7 +215,7 @@ class BoardFit:
             )
         return (
             f"An arena of at most {format_bytes(available)} would fit: that is the "
-            "budget to plan for, with checkpoint blocks or a smaller batch."
+            f"budget to plan for (--budget {available}), or make the batch smaller."
         )
 
     def _flash_sentence(self) -> str:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import OK
 from arena_ckpt.cli.options import MODEL_HELP, batch_size, no_blocks
-
-if TYPE_CHECKING:
-    from arena_ckpt.data import Dataset
-    from arena_ckpt.model import Model
 
 _HELP = f"""\
 Write the memory plan of MODEL in a format of another tool.
@@ -39,7 +36,7 @@ Formats:
 Examples:
   arena-ckpt export digits_mlp --to json -o plan.json
   arena-ckpt export digits_mlp --to chrome-trace --measured -o trace.json
-  arena-ckpt export model.ini --to c-header -o plan.h
+  arena-ckpt export model.ini --to c-header --budget 256KiB -o plan.h
 """
 
 
@@ -56,11 +53,12 @@ Examples:
 )
 @batch_size
 @no_blocks
+@request_options
 @click.option(
     "--measured",
     is_flag=True,
-    help="Time axis of chrome-trace: run an iteration on the data of MODEL and show "
-    "how long each step took.  [default: one millisecond a step]",
+    help="Time axis of chrome-trace: run the steps here and show how long each took.  "
+    "[default: one millisecond a step]",
 )
 def export(
     model: str,
@@ -69,6 +67,7 @@ def export(
     batch_size: int | None,
     no_blocks: bool,
     measured: bool,
+    **values: Any,
 ) -> int:
     """Write the memory plan of MODEL in a format of another tool."""
     from arena_ckpt.cli.models import load_model, without_blocks
@@ -89,13 +88,14 @@ def export(
         )
     if not is_stdout:
         require_writable(output)
-    loaded = load_model(model)
-    built = without_blocks(loaded.model) if no_blocks else loaded.model
+    built = load_model(model).model
+    if no_blocks:
+        built = without_blocks(built)
     if batch_size is not None:
         built.set_property(batch_size=batch_size)
-    seconds = _measure(built, loaded.data, model) if measured else None
     name = model.rpartition(":")[2] if ".py:" in model else Path(model).stem
-    planned = built.plan if measured else built.make_plan()
+    planned = built.make_plan(**given_request(values))
+    seconds = built.step_seconds(planned) if measured else None
     content = export_plan(planned, to, name=name, step_seconds=seconds)
     if is_stdout:
         sys.stdout.buffer.write(content)
@@ -103,18 +103,3 @@ def export(
         write_file(output, lambda file: file.write(content))
         click.echo(f"{to}: {len(content):,} bytes are in {output}", err=True)
     return OK
-
-
-def _measure(model: Model, data: Dataset | None, spec: str) -> list[float]:
-    """Return the seconds of each step of an iteration on a batch of the data."""
-    from arena_ckpt.errors import InvalidParameterError
-
-    if data is None or data.y is None:
-        raise InvalidParameterError(
-            f"{spec} comes without data to run it on; leave out --measured, or give a "
-            "PATH.py:FUNCTION that returns (Model, Dataset)",
-            model=spec,
-        )
-    n_samples = model.get_property("batch_size")
-    model.initialize()
-    return model.step_seconds(data.x[:n_samples], data.y[:n_samples])

@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from arena_ckpt.errors import (
+    BudgetError,
     GoldenFileError,
     GoldenMismatchError,
     InvalidParameterError,
@@ -206,17 +207,27 @@ def update_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]
 def add_golden(
     folder: Path, spec: str, model: Model, sizes: dict[str, object] | None = None
 ) -> list[Path]:
-    """Write a golden file for each variant of a model; return their paths."""
+    """Write a golden file for each variant of a model that has none yet.
+
+    A budget that no plan meets is left out. Returns the paths of the new files.
+    """
     stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
     paths = []
     for variant, make in golden_variants(model).items():
+        path = folder / f"{stem}.{variant}{PLAN_SUFFIX}"
+        if path.exists():
+            continue
+        try:
+            plan = make()
+        except BudgetError:
+            continue
         source = {
             "model": spec,
             "sizes": json.dumps(sizes or {}, sort_keys=True),
             "variant": variant,
         }
-        paths.append(folder / f"{stem}.{variant}{PLAN_SUFFIX}")
-        write_golden(make(), paths[-1], source)
+        write_golden(plan, path, source)
+        paths.append(path)
     return paths
 
 
