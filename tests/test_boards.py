@@ -251,6 +251,14 @@ def test_the_command_as_json(tmp_path: Path) -> None:
     assert json.loads(run("--json").stdout)["board"] is None
 
 
+def test_a_budget_makes_it_fit_and_a_front_is_no_plan() -> None:
+    fits = run("--board", "rp2350", "--no-blocks", "--budget", "504KiB", "--brief")
+    assert fits.exit_code == 0, fits.output
+    both = run("--board", "rp2350", "--pareto")
+    assert both.exit_code == 2
+    assert "--board looks at one plan" in both.stderr
+
+
 def test_a_bad_board_is_told_before_anything_is_planned() -> None:
     result = run("--board", "rp2041")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -363,6 +363,10 @@ def plan(
     request = given_request(values)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
+    if pareto and board is not None:
+        raise click.UsageError(
+            "--board looks at one plan; leave out --pareto, or give a --budget", ctx
+        )
     if pareto:
         refuse_with_pareto(ctx, request)
         return print_front(model, built, request, save, debug=debug, as_json=as_json)
