@@ -3,6 +3,7 @@
 from .allocation.allocator import allocate as allocate
 from .allocation.layout import Layout as Layout
 from .blocks import CheckpointBlock as CheckpointBlock
+from .boards.table import load_board as load_board
 from .data import Dataset as Dataset
 from .data import load_csv as load_csv
 from .data import load_digits as load_digits
@@ -21,6 +22,7 @@ from .lifespan import TensorLifespan as TensorLifespan
 from .model import Model as Model
 from .optimizers import create_optimizer as create_optimizer
 from .plan import MemoryPlan as MemoryPlan
+from .report.export import export_plan as export_plan
 from .schedules import create_schedule as create_schedule
 from .timeline import ExecutionOrder as ExecutionOrder
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from arena_ckpt.arena import CANARY_BYTES
+from arena_ckpt.arena import CANARY_BYTES, check_fits
 from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
@@ -27,7 +27,7 @@ from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
-from arena_ckpt.measuring import measure_costs
+from arena_ckpt.measuring import measure_costs, time_steps
 from arena_ckpt.optimizers import Optimizer, create_optimizer
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import PlanSettings, make_plan, require_plan_of
@@ -403,6 +403,37 @@ class ModelDefinition:
         if any(value is not None for value in request.values()):
             return self.choose_plan(debug=debug, **request).plan
         return make_plan(self.compile(), self.plan_settings(debug=debug))
+
+    def step_seconds(self, plan: MemoryPlan) -> list[float]:
+        """Measure how long each step of a plan of this model takes.
+
+        Parameters
+        ----------
+        plan : MemoryPlan
+            Made by this model. Its steps run in an arena of zeros.
+
+        Returns
+        -------
+        list of float
+            An element for each step; 0 where no kernel runs.
+
+        Raises
+        ------
+        ArenaTooLargeError
+            The arena is larger than the memory that is free.
+        """
+        check_fits(plan.arena_bytes, "measuring")
+        seconds = [0.0] * len(plan.steps)
+        timed = time_steps(
+            self.compile(),
+            plan,
+            self._optimizer,
+            self.get_property("threads"),
+            self.get_property("clip_grad_by_norm"),
+        )
+        for execution, took in zip(plan.executions, timed, strict=True):
+            seconds[execution.step] = took
+        return seconds
 
     def choose_plan(
         self,

@@ -39,6 +39,14 @@ class UnknownTypeError(InvalidParameterError):
     """A layer, optimizer, scheduler or example type that does not exist."""
 
 
+class UnknownFormatError(InvalidParameterError):
+    """A file format that does not exist: `format`, and the `known` ones."""
+
+
+class UnwritableFileError(InvalidParameterError, OSError):
+    """A file that cannot be written where it was asked for: `path`."""
+
+
 class DuplicateNameError(InvalidParameterError):
     """Two layers with one name."""
 
@@ -156,6 +164,22 @@ class BudgetError(ArenaError, MemoryError):
     `lower_bound_bytes` what no plan can be smaller than, `step` and `tensors` say what
     binds there.
     """
+
+
+class BoardError(InvalidParameterError):
+    """A board that does not exist, or a file that does not describe one."""
+
+
+class BoardFileNotFoundError(BoardError, FileNotFoundError):
+    """A file of a board that does not exist."""
+
+
+class GoldenFileError(ArenaError, ValueError):
+    """A golden file that is missing, damaged or of another version: `path`."""
+
+
+class GoldenMismatchError(ArenaError, AssertionError):
+    """What was computed is not what a golden file pins: `path`, `differences`."""
 
 
 class CanaryError(ArenaError, AssertionError):

@@ -67,7 +67,7 @@ def measure_costs(
     seconds = _read(path, len(keys))
     if seconds is None:
         check_fits(plan.arena_bytes, "measuring the plan that recomputes nothing")
-        seconds = _time_steps(graph, plan, optimizer, threads, max_norm)
+        seconds = time_steps(graph, plan, optimizer, threads, max_norm)
         _write(path, seconds)
     of_step = dict(zip(keys, seconds, strict=True))
     without_outputs = {
@@ -77,13 +77,17 @@ def measure_costs(
     return Costs(of_step, without_outputs)
 
 
-def _time_steps(
+def time_steps(
     graph: Graph,
     plan: MemoryPlan,
     optimizer: Optimizer,
-    threads: int,
-    max_norm: float | None,
+    threads: int = 1,
+    max_norm: float | None = None,
 ) -> list[float]:
+    """Return the seconds of each of a plan's executions, measured now.
+
+    The steps run in an arena of their own, of zeros.
+    """
     arena = Arena(plan.arena_bytes)
     views = TensorViews(plan, arena)
     with compile_progress() as report:

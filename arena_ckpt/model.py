@@ -330,6 +330,18 @@ class Model(ModelDefinition):
             )
 
 
+def without_blocks(model: Model) -> Model:
+    """Return an uninitialized copy without checkpoint blocks."""
+    copy = Model(model.seed)
+    for layer in model.layers:
+        copy.add_layer(layer)
+    copy.set_property(**model.properties)
+    copy.set_optimizer(model.optimizer)
+    if model.schedule is not None:
+        copy.set_learning_rate_scheduler(model.schedule)
+    return copy
+
+
 def _samples(session: Session, data: XY) -> Samples:
     if isinstance(data, Dataset):
         data = (data.x, data.y)

@@ -6,9 +6,11 @@ program is bound from it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from arena_ckpt.timeline import ExecutionOrder, Step
 from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,7 @@ class MemoryPlan:
         """
         document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
         document["proved_optimal"] = self.proved_optimal
+        document["checksum"] = checksum(document)
         return json.dumps(document, indent=1) + "\n"
 
     @classmethod
@@ -258,7 +261,8 @@ class MemoryPlan:
         Raises
         ------
         PlanFormatError
-            The text is no plan, of another version, or contradicts itself.
+            The text is no plan, of another version, contradicts itself, or is not
+            what was written.
         """
         try:
             document = json.loads(text)
@@ -274,7 +278,8 @@ class MemoryPlan:
         if document.get("version") != PLAN_VERSION:
             raise PlanFormatError(
                 f"the plan has version {document.get('version')!r}, this package reads "
-                f"version {PLAN_VERSION}; make the plan again with this package",
+                f"version {PLAN_VERSION}; make the plan again with this package: "
+                "arena-ckpt plan MODEL -o PLAN.json",
                 version=document.get("version"),
             )
         try:
@@ -284,7 +289,24 @@ class MemoryPlan:
             raise PlanFormatError(
                 f"the plan is damaged: {error}; make it again with to_json()"
             ) from None
+        if document.get("checksum") != checksum(document):
+            raise PlanFormatError(
+                "the plan is not as it was written: its checksum is "
+                f"{document.get('checksum')!r}, that of its content "
+                f"{checksum(document)!r}; make it again: arena-ckpt plan MODEL -o "
+                "PLAN.json"
+            )
         return plan
+
+
+def checksum(document: dict[str, Any]) -> str:
+    """Return the checksum of a plan's document, whatever the order of its keys.
+
+    The key ``checksum`` does not count.
+    """
+    rest = {key: value for key, value in document.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _check(plan: MemoryPlan) -> None:

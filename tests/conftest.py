@@ -6,6 +6,8 @@ import pytest
 
 from arena_ckpt import Model
 
+pytest_plugins = ["pytester", "arena_ckpt.testing.plugin"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts_arrive() -> None:

@@ -15,7 +15,7 @@ from strategies import ModelSpec, chain, chains, dags
 
 from arena_ckpt import Model
 from arena_ckpt.errors import PlanFormatError
-from arena_ckpt.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan
+from arena_ckpt.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan, checksum
 from arena_ckpt.planner import PlanSettings, make_plan
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.tensors import TensorKind
@@ -245,7 +245,7 @@ def test_the_text_says_what_it_is() -> None:
         ('{"format": "other"}', "'format' is not"),
         ('{"format": "%s"}' % PLAN_FORMAT, "version None"),  # noqa: UP031
         ('{"format": "%s", "version": 9}' % PLAN_FORMAT, "version 9"),  # noqa: UP031
-        ('{"format": "%s", "version": 2}' % PLAN_FORMAT, "lacks"),  # noqa: UP031
+        ('{"format": "%s", "version": 4}' % PLAN_FORMAT, "lacks"),  # noqa: UP031
         ("[" * 100_000, "no memory plan"),
     ],
     ids=lambda v: v[:30],
@@ -313,6 +313,7 @@ def test_a_damaged_plan_is_refused_or_usable(
                 parent.append(parent[path[-1]])
         except (KeyError, IndexError, TypeError, AttributeError):
             continue  # another damage has removed the place
+    document["checksum"] = checksum(document)  # as if someone had meant it
     try:
         plan = MemoryPlan.from_json(json.dumps(document))
     except PlanFormatError as error:
@@ -382,6 +383,16 @@ def test_overlapping_buffers_and_lost_tensors_are_found() -> None:
     document = json.loads(SMALL)
     document["executions"][0]["operands"][0]["tensor"] = 10**6
     with pytest.raises(PlanFormatError, match="step 0 uses tensor 1000000"):
+        MemoryPlan.from_json(json.dumps(document))
+
+
+def test_a_plan_that_somebody_changed_is_refused() -> None:
+    document = json.loads(SMALL)
+    document["tensors"][0]["layer"] = "fc1"
+    with pytest.raises(PlanFormatError, match=r"checksum.*arena-ckpt plan"):
+        MemoryPlan.from_json(json.dumps(document))
+    del document["checksum"]
+    with pytest.raises(PlanFormatError, match="checksum is None"):
         MemoryPlan.from_json(json.dumps(document))
 
 

@@ -43,15 +43,16 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("ini_text",),
     ("definition",),
     ("model",),
-    ("frontends", "report"),
+    ("frontends", "report", "boards"),
     ("examples",),
+    ("testing",),
     ("",),  # the public names
     ("cli",),
     ("__main__",),
 )
 """From left to right; modules and subpackages, the package itself is ``""``."""
 
-AT_MOST: dict[str, str] = {"report": "plan"}
+AT_MOST: dict[str, str] = {"report": "plan", "boards": "plan"}
 """Packages that stand on the right and may only look at a part of the road."""
 
 PLACE = {name: place for place, names in enumerate(ROAD) for name in names}

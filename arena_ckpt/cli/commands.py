@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arena_ckpt.cli.choice import given_request, request_options
-from arena_ckpt.cli.failures import INTERRUPTED, OK, Commands, print_json
+from arena_ckpt.cli.export import export
+from arena_ckpt.cli.failures import INTERRUPTED, OK, RUN_FAILED, Commands, print_json
+from arena_ckpt.cli.golden import golden
+from arena_ckpt.cli.options import MODEL_HELP as _MODEL_HELP
+from arena_ckpt.cli.options import as_json as _json
+from arena_ckpt.cli.options import batch_size as _batch_size
+from arena_ckpt.cli.options import no_blocks as _no_blocks
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
@@ -27,16 +33,6 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-# Click wraps paragraphs, but for those that begin with \b.
-_MODEL_HELP = """\
-\b
-MODEL is one of
-  NAME              a bundled example; 'arena-ckpt examples' lists them
-  PATH.ini          a model in NNTrainer's INI format
-  PATH.py:FUNCTION  a function without parameters that returns a Model,
-                    (Model, Dataset) or (Model, Dataset, Dataset); the
-                    second Dataset is for validation
-"""
 _MAIN_HELP = """\
 Train neural networks inside one preallocated, planned block of memory.
 
@@ -48,6 +44,7 @@ Examples:
   arena-ckpt train model.ini --data digits --validation-split 0.2
   arena-ckpt plan model.py:build --batch-size 64 --json
   arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
+  arena-ckpt export digits_mlp --to chrome-trace -o trace.json
 
 \b
 Exit codes:
@@ -91,6 +88,7 @@ Examples:
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
   arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
+  arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
   arena-ckpt plan model.ini --json --output plan.json
 """
 _ALLOCATE_HELP = """\
@@ -107,27 +105,11 @@ Examples:
   arena-ckpt allocate buffers.csv -o - --capacity 1MiB --time-limit 60
   arena-ckpt allocate --check layout.csv --capacity 1MiB
 """
-_batch_size = click.option(
-    "--batch-size",
-    type=int,
-    metavar="N",
-    help="Samples of one iteration.  [default: as the model says]",
-)
-_no_blocks = click.option(
-    "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."
-)
 _debug = click.option(
     "--debug",
     is_flag=True,
     help="Guard every buffer with a canary, poison it when it dies and look for NaN "
     "after each step. Slow; the results have the same bits.",
-)
-_json = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print one JSON document on standard output and nothing else there; also "
-    'on failure: {"error": {"type", "message", "exit_code"}}.',
 )
 
 
@@ -316,6 +298,12 @@ def train(
     is_flag=True,
     help="Print the totals (with blocks: the comparison) and the explanation only.",
 )
+@click.option(
+    "--board",
+    metavar="NAME|FILE.toml",
+    help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
+    "docs/boards.md.",
+)
 @_debug
 @_json
 @click.option(
@@ -338,17 +326,20 @@ def plan(
     execution_order: bool,
     top: int,
     brief: bool,
+    board: str | None,
     debug: bool,
     as_json: bool,
     output: Path | None,
     **values: Any,
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
+    from arena_ckpt.boards import load_board
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
     from arena_ckpt.cli.output import (
         describe_plan,
         plan_document,
+        print_board,
         print_explanation,
         print_table,
         require_writable,
@@ -364,6 +355,7 @@ def plan(
 
     if output is not None:
         require_writable(output)
+    target = None if board is None else load_board(board)
     built = load_model(model).model
     if no_blocks:
         built = without_blocks(built)
@@ -371,6 +363,10 @@ def plan(
     request = given_request(values)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
+    if pareto and board is not None:
+        raise click.UsageError(
+            "--board looks at one plan; leave out --pareto, or give a --budget", ctx
+        )
     if pareto:
         refuse_with_pareto(ctx, request)
         return print_front(model, built, request, save, debug=debug, as_json=as_json)
@@ -378,13 +374,16 @@ def plan(
         request.setdefault("levels", 1)
     planned = built.make_plan(debug=debug, **request)
     without = plan_to_compare(built, planned, debug=debug)
+    fit = None if target is None else target.check(planned)
+    code = OK if fit is None or fit.fits else RUN_FAILED
     if output is not None:
         write_file(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
-        print_json(
-            {"command": "plan", "model": model, **plan_document(planned, without)}
-        )
-        return OK
+        document: dict[str, Any] = {"command": "plan", "model": model}
+        document |= plan_document(planned, without)
+        document["board"] = None if fit is None else fit.summary()
+        print_json(document)
+        return code
     click.echo(f"{model}: {describe_plan(planned)}\n")
     if without is None or not brief:
         print_table(totals_table(planned))
@@ -395,6 +394,8 @@ def plan(
     if without is not None:
         print_table(comparison_table(without, planned))
     print_explanation(planned, without)
+    if fit is not None:
+        print_board(fit)
     if emit_blocks:
         print_blocks(built, planned)
     if execution_order:
@@ -403,7 +404,7 @@ def plan(
             click.echo("(n): counted, but that layer need not run again\n")
     if output is not None:
         click.echo(f"the whole plan is in {output}")
-    return OK
+    return code
 
 
 @main.command(help=_ALLOCATE_HELP)
@@ -529,6 +530,10 @@ def examples(as_json: bool) -> int:
     for name, text in EXAMPLES.items():
         click.echo(f"{name:{width}}  {text}")
     return OK
+
+
+main.add_command(export)
+main.add_command(golden)
 
 
 def _refuse_given(ctx: click.Context, *names: str) -> None:

@@ -14,6 +14,7 @@ import click
 from arena_ckpt.errors import (
     ArenaError,
     DataError,
+    GoldenFileError,
     InvalidParameterError,
     TimeLimitError,
 )
@@ -73,7 +74,7 @@ def exit_code_of(error: ArenaError) -> int:
     """
     if isinstance(error, TimeLimitError):
         return INTERRUPTED if getattr(error, "interrupted", False) else NOT_KNOWN
-    is_input = isinstance(error, InvalidParameterError | DataError)
+    is_input = isinstance(error, InvalidParameterError | DataError | GoldenFileError)
     return BAD_INPUT if is_input else RUN_FAILED
 
 

@@ -11,6 +11,7 @@ from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model import Model
+from arena_ckpt.model import without_blocks as without_blocks
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import reruns_of
 from arena_ckpt.properties import nearest
@@ -75,18 +76,6 @@ def _existing(name: str) -> Path:
     raise InvalidParameterError(
         f"there is no file {name}{nearest(path.name, beside)}", path=name
     )
-
-
-def without_blocks(model: Model) -> Model:
-    """Return an uninitialized copy without checkpoint blocks."""
-    copy = Model(model.seed)
-    for layer in model.layers:
-        copy.add_layer(layer)
-    copy.set_property(**model.properties)
-    copy.set_optimizer(model.optimizer)
-    if model.schedule is not None:
-        copy.set_learning_rate_scheduler(model.schedule)
-    return copy
 
 
 def plan_to_compare(

@@ -14,9 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.data import Dataset
-from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report import explain, plan_summary, recomputed_layers
@@ -71,6 +72,13 @@ def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:
     click.echo()
 
 
+def print_board(fit: BoardFit) -> None:
+    """Print whether a plan fits on a board, and what would."""
+    for sentence in fit.sentences():
+        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
+    click.echo()
+
+
 def print_table(table: Table) -> None:
     """Print a table, as wide as it is where standard output is no terminal."""
     is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -101,12 +109,12 @@ def require_writable(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
     folder = path.parent
     if not folder.is_dir():
-        raise InvalidParameterError(
+        raise UnwritableFileError(
             f"{path} cannot be written: there is no folder {folder}; make it first",
             path=str(path),
         )
     if not os.access(folder, os.W_OK) or (path.exists() and not path.is_file()):
-        raise InvalidParameterError(
+        raise UnwritableFileError(
             f"{path} cannot be written; choose another place", path=str(path)
         )
 
@@ -120,8 +128,9 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise InvalidParameterError(
-            f"{path} cannot be written: {error.strerror}", path=str(path)
+        raise UnwritableFileError(
+            f"{path} cannot be written: {error.strerror}; choose another place",
+            path=str(path),
         ) from error
 
 

@@ -1,0 +1,12 @@
+"""Boards: whether a memory plan fits in the flash and RAM of one, and what would.
+
+Flash has to hold the program and the initial weights, as constants. One contiguous
+range of RAM has to hold the arena, which has everything that training touches: weights
+too, because they change. Stack and heap stand in the same range, or in another where
+the board says so.
+"""
+
+from arena_ckpt.boards.board import Board, BoardFit, Ram
+from arena_ckpt.boards.table import board_names, load_board
+
+__all__ = ["Board", "BoardFit", "Ram", "board_names", "load_board"]

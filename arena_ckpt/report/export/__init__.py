@@ -1,0 +1,119 @@
+"""Memory plans in the formats of other tools, one module each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.properties import nearest
+from arena_ckpt.report.export.c_header import c_header_bytes
+from arena_ckpt.report.export.chrome_trace import chrome_trace_bytes
+from arena_ckpt.report.export.dot import dot_bytes
+from arena_ckpt.report.export.json_plan import json_bytes, plan_schema
+from arena_ckpt.report.export.tables_csv import csv_bytes, minimalloc_bytes
+from arena_ckpt.report.export.torch_snapshot import torch_snapshot_bytes
+
+__all__ = ["FORMATS", "ExportFormat", "export_plan", "find_format", "plan_schema"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFormat:
+    """A format that plans can be written in.
+
+    Attributes
+    ----------
+    description : str
+    write : callable
+        From a plan to the bytes of a file.
+    is_text : bool
+        A terminal can show it.
+    """
+
+    description: str
+    write: Callable[[MemoryPlan], bytes]
+    is_text: bool = True
+
+
+FORMATS: dict[str, ExportFormat] = {
+    "json": ExportFormat("the whole plan; a JSON schema comes with it", json_bytes),
+    "minimalloc-csv": ExportFormat(
+        "live ranges and offsets as google/minimalloc reads them", minimalloc_bytes
+    ),
+    "csv": ExportFormat("a row for each buffer with all that is known", csv_bytes),
+    "chrome-trace": ExportFormat(
+        "live bytes by kind and layers over time, for ui.perfetto.dev",
+        chrome_trace_bytes,
+    ),
+    "torch-snapshot": ExportFormat(
+        "a pickle for pytorch.org/memory_viz", torch_snapshot_bytes, is_text=False
+    ),
+    "dot": ExportFormat("the graph and its checkpoint blocks, for Graphviz", dot_bytes),
+    "c-header": ExportFormat(
+        "offsets, sizes and execution orders as C99 constants", c_header_bytes
+    ),
+}
+"""By the name that stands behind ``--to``."""
+
+
+def find_format(name: str) -> ExportFormat:
+    """Return a format by its name.
+
+    Raises
+    ------
+    UnknownFormatError
+        No such format; the nearest one is named.
+    """
+    if name not in FORMATS:
+        raise UnknownFormatError(
+            f"there is no format {name!r}{nearest(name, FORMATS)}; plans can be "
+            f"exported to {', '.join(FORMATS)}",
+            format=name,
+            known=tuple(FORMATS),
+        )
+    return FORMATS[name]
+
+
+def export_plan(
+    plan: MemoryPlan,
+    to: str,
+    *,
+    name: str = "arena",
+    step_seconds: Sequence[float] | None = None,
+) -> bytes:
+    """Return a plan in a format of `FORMATS`.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    to : str
+        A key of `FORMATS`.
+    name : str
+        Of the model: what identifiers in a C header begin with.
+    step_seconds : sequence of float, length of `plan.steps`, optional
+        Measured durations for a Chrome trace.
+
+    Returns
+    -------
+    bytes
+        The same for equal plans, in every process.
+
+    Raises
+    ------
+    UnknownFormatError
+        No such format; the nearest one is named.
+    InvalidParameterError
+        Durations for a format that has no time, or that do not fit the plan.
+    """
+    chosen = find_format(to)
+    if step_seconds is not None and to != "chrome-trace":
+        raise InvalidParameterError(
+            f"{to} shows no durations; leave them out, or export to chrome-trace",
+            format=to,
+        )
+    if to == "chrome-trace":
+        return chrome_trace_bytes(plan, step_seconds)
+    if to == "c-header":
+        return c_header_bytes(plan, name)
+    return chosen.write(plan)

@@ -1,0 +1,125 @@
+"""A plan as a header in C99: where each tensor lies, and when each layer runs.
+
+Offsets and sizes are macros, unsigned decimal constants of the type that holds them.
+The table of execution orders is declared; it is defined where the program defines
+``…_IMPLEMENTATION`` before it includes the header, in one of its files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.export.names import life_id
+from arena_ckpt.tensors import TensorLife
+
+
+def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
+    """Return the header, in ASCII.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    name : str
+        Of the model: what all identifiers begin with.
+
+    Notes
+    -----
+    Names become identifiers in capitals: whatever is no letter or digit of ASCII turns
+    into ``_``, and names that then are one get a number behind them, in plan order.
+    """
+    return ("\n".join(_lines(plan, identifier(name))) + "\n").encode("ascii")
+
+
+def identifier(name: str) -> str:
+    """Return a name as part of a C identifier, in capitals.
+
+    Never empty, and with a letter in front, unlike names of the compiler's own.
+    """
+    safe = re.sub("[^A-Z0-9]+", "_", name.upper()).strip("_")
+    return safe if safe[:1].isalpha() else f"X{safe}"
+
+
+def unique_identifiers(names: Iterable[str]) -> list[str]:
+    """Return an identifier for each name; no two are equal."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        stem, number = identifier(name), 2
+        unique = stem
+        while unique in taken:
+            unique, number = f"{stem}_{number}", number + 1
+        taken.add(unique)
+        result.append(unique)
+    return result
+
+
+def _lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
+    yield "/* A memory plan, written by arena-ckpt export --to c-header. */"
+    yield f"#ifndef {prefix}_PLAN_H"
+    yield f"#define {prefix}_PLAN_H"
+    yield ""
+    yield "#include <stdint.h>"
+    yield ""
+    yield f"#define {prefix}_ARENA_BYTES {plan.arena_bytes}u"
+    yield f"#define {prefix}_ALIGNMENT_BYTES {plan.alignment_bytes}u"
+    yield f"#define {prefix}_BATCH_SAMPLES {plan.batch_size}u"
+    yield f"#define {prefix}_N_STEPS {len(plan.steps)}u"
+    yield f"#define {prefix}_N_LAYERS {len(plan.layers)}u"
+    yield ""
+    yield from _tensor_lines(plan, prefix)
+    yield from _order_lines(plan, prefix)
+    yield ""
+    yield f"#endif /* {prefix}_PLAN_H */"
+
+
+def _tensor_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
+    offsets = {i: b.offset_bytes for b in plan.buffers for i in b.tensors}
+    names = unique_identifiers(map(life_id, plan.tensors))
+    for index, (tensor, name) in enumerate(zip(plan.tensors, names, strict=True)):
+        yield f"/* {_describe(tensor)} */"
+        yield f"#define {prefix}_{name}_OFFSET {offsets[index]}u"
+        yield f"#define {prefix}_{name}_SIZE {tensor.size_bytes}u"
+    yield ""
+
+
+def _describe(tensor: TensorLife) -> str:
+    shape = "x".join(map(str, tensor.shape))
+    return (
+        f"{_literal(tensor.name)}, life {tensor.life}: {tensor.kind.value}, "
+        f"{tensor.dtype} {shape}, steps [{tensor.start}, {tensor.stop})"
+    )
+
+
+def _order_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
+    table = f"const arena_ckpt_order {prefix.lower()}_orders[{prefix}_N_LAYERS]"
+    yield "#ifndef ARENA_CKPT_ORDER"
+    yield "#define ARENA_CKPT_ORDER"
+    yield "typedef struct {"
+    yield "  const char *layer;"
+    yield "  uint32_t forward;"
+    yield "  uint32_t recompute; /* 0 for a layer in no checkpoint block */"
+    yield "  uint32_t calc_gradient;"
+    yield "  uint32_t calc_derivative;"
+    yield "  uint32_t apply_gradient;"
+    yield "} arena_ckpt_order;"
+    yield "#endif"
+    yield ""
+    yield f"extern {table};"
+    yield f"#ifdef {prefix}_IMPLEMENTATION"
+    yield f"{table} = {{"
+    for name, order in plan.execution_order.items():
+        yield f"  {{{_literal(name)}, {', '.join(f'{step}u' for step in order)}}},"
+    yield "};"
+    yield "#endif"
+
+
+def _literal(text: str) -> str:
+    """Return a string literal that is safe in comments too, without trigraphs."""
+    return '"' + "".join(map(_escaped, text.encode())) + '"'
+
+
+def _escaped(byte: int) -> str:
+    plain = 32 <= byte < 127 and chr(byte) not in '"\\?*/'
+    return chr(byte) if plain else f"\\{byte:03o}"

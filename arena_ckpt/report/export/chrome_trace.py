@@ -1,0 +1,174 @@
+"""A training iteration in the Trace Event Format, which Perfetto opens.
+
+One process with two threads, the phases and in them the layers, as complete slices,
+and beside them counters of the live bytes of each kind. Without measured times a step
+lasts one millisecond, so that the time axis shows steps.
+
+References
+----------
+"Trace Event Format", Google, 2016. Perfetto reads it but for a few event types, none of
+which is used here; slices of a thread have to nest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.tensors import TensorKind
+
+STEP_NANOSECONDS = 1_000_000
+"""Of logical time."""
+
+SHORTEST_NANOSECONDS = 2
+"""A reader that rounds to nanoseconds must find an end before the next start."""
+
+PROCESS, PHASES, LAYERS = 1, 1, 2
+
+
+def chrome_trace_bytes(
+    plan: MemoryPlan, step_seconds: Sequence[float] | None = None
+) -> bytes:
+    """Return a trace of one iteration as JSON.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    step_seconds : sequence of float, length of `plan.steps`, optional
+        Measured durations; None gives each step one millisecond.
+
+    Raises
+    ------
+    InvalidParameterError
+        Not one duration for each step, or one that is negative or not finite.
+    """
+    starts = _starts(plan, step_seconds)
+    document = {
+        "displayTimeUnit": "ms" if step_seconds is None else "ns",
+        "otherData": {
+            "arena_bytes": plan.arena_bytes,
+            "live_lower_bound_bytes": plan.live_lower_bound_bytes,
+            "time": "one millisecond a step" if step_seconds is None else "measured",
+        },
+        "traceEvents": [
+            *_metadata(),
+            *_phases(plan, starts),
+            *_layers(plan, starts),
+            *_counters(plan, starts),
+        ],
+    }
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _starts(plan: MemoryPlan, step_seconds: Sequence[float] | None) -> list[int]:
+    """Return where each step begins, and the end of the last, in nanoseconds."""
+    n_steps = len(plan.steps)
+    if step_seconds is None:
+        return [step * STEP_NANOSECONDS for step in range(n_steps + 1)]
+    if len(step_seconds) != n_steps:
+        raise InvalidParameterError(
+            f"there are {n_steps} steps but {len(step_seconds)} durations; give one "
+            "for each step of the plan",
+            n_steps=n_steps,
+        )
+    for step, seconds in enumerate(step_seconds):
+        if not 0 <= seconds < 1e6:
+            raise InvalidParameterError(
+                f"step {step} takes {seconds} seconds; durations are finite and at "
+                "least 0",
+                step=step,
+                seconds=seconds,
+            )
+    lengths = (max(SHORTEST_NANOSECONDS, round(s * 1e9)) for s in step_seconds)
+    return [0, *itertools.accumulate(lengths)]
+
+
+def _event(phase: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {"ph": phase, "name": name, "pid": PROCESS, **fields}
+
+
+def _slice(
+    name: str, thread: int, start: int, stop: int, **fields: Any
+) -> dict[str, Any]:
+    """Return a slice; it ends a nanosecond early, so that rounding cannot overlap."""
+    times = {"ts": start / 1000, "dur": (stop - start - 1) / 1000}
+    return _event("X", name, tid=thread, **times, **fields)
+
+
+def _metadata() -> Iterator[dict[str, Any]]:
+    yield _event("M", "process_name", tid=0, args={"name": "arena_ckpt"})
+    for thread, name in ((PHASES, "phases"), (LAYERS, "layers")):
+        yield _event("M", "thread_name", tid=thread, args={"name": name})
+        yield _event("M", "thread_sort_index", tid=thread, args={"sort_index": thread})
+
+
+def _phases(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield forward and backward, and updates that follow the backward pass."""
+    n_steps = len(plan.steps)
+    bands = (
+        ("forward", 0, plan.n_forward),
+        ("backward", plan.n_forward, plan.n_pass),
+        ("update", plan.n_pass, n_steps),
+    )
+    for name, start, stop in bands:
+        if start < stop:
+            yield _slice(name, PHASES, starts[start], starts[stop], cat="phase")
+
+
+def _layers(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield each step at which kernels run; what is recomputed has its own category."""
+    types = {layer.name: layer.type_name for layer in plan.layers}
+    for execution in plan.executions:
+        step, phase = execution.step, execution.phase
+        names = {
+            access: [
+                plan.tensors[o.tensor].name
+                for o in execution.operands
+                if o.access.value == access
+            ]
+            for access in ("read", "write", "update")
+        }
+        is_global = phase is Phase.CLIP_GRADIENTS
+        yield _slice(
+            phase.value if is_global else f"{execution.layer} {phase.value}",
+            LAYERS,
+            starts[step],
+            starts[step + 1],
+            cat=phase.value,
+            args={
+                "step": step,
+                "layer": execution.layer,
+                "type": types[execution.layer],
+                **{access: ", ".join(of) for access, of in names.items() if of},
+            },
+        )
+
+
+def _counters(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield the live bytes of each kind where they change, and at the end."""
+    n_steps = len(plan.steps)
+    changes: dict[int, Counter[TensorKind]] = {0: Counter(), n_steps: Counter()}
+    for buffer in plan.buffers:
+        taken = plan.taken_bytes(buffer.size_bytes)
+        edges = {buffer.start, buffer.stop}
+        for index in buffer.tensors:  # kinds take turns within a buffer
+            edges |= {plan.tensors[index].start, plan.tensors[index].stop}
+        for start, stop in itertools.pairwise(sorted(edges)):
+            kind = plan.tensor_in(buffer, start).kind
+            changes.setdefault(start, Counter())[kind] += taken
+            if stop < n_steps:
+                changes.setdefault(stop, Counter())[kind] -= taken
+    live = dict.fromkeys(TensorKind, 0)
+    for step in sorted(changes):
+        for kind, difference in changes[step].items():
+            live[kind] += difference
+        time = starts[step] / 1000
+        values = {kind.value: taken for kind, taken in live.items()}
+        yield _event("C", "live bytes", ts=time, args=values)
+        yield _event("C", "arena", ts=time, args={"live": sum(values.values())})

@@ -1,0 +1,85 @@
+"""Buffers as CSV: as google/minimalloc reads them, and with all that is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt.allocation.minimalloc_csv import BufferTable, write_layout
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.export.names import buffer_id, life_id, main_life
+
+COLUMNS = (
+    "id",
+    "tensor",
+    "life",
+    "kind",
+    "layer",
+    "dtype",
+    "shape",
+    "start_step",
+    "stop_step",
+    "offset_bytes",
+    "size_bytes",
+    "taken_bytes",
+    "shared_with",
+)
+
+
+def minimalloc_bytes(plan: MemoryPlan) -> bytes:
+    """Return the live ranges with the layout, as ``arena-ckpt allocate`` reads them.
+
+    Sizes are those taken in the arena, canaries and alignment included.
+    """
+    buffers = make_buffers(
+        [b.start for b in plan.buffers],
+        [b.stop for b in plan.buffers],
+        [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
+        alignment=plan.alignment_bytes,
+    )
+    table = BufferTable(
+        columns=("id", "lower", "upper", "size", "alignment", "offset"),
+        rows=buffers.lower,
+        ids=tuple(buffer_id(plan, buffer) for buffer in plan.buffers),
+        buffers=buffers,
+        hint=None,
+        group=None,
+        offset=None,
+        pool=None,
+    )
+    text = io.StringIO(newline="")
+    write_layout(text, table, [b.offset_bytes for b in plan.buffers])
+    return text.getvalue().encode()
+
+
+def csv_bytes(plan: MemoryPlan) -> bytes:
+    """Return one row for each buffer, in the order of their offsets.
+
+    Shapes are written ``32x1x1x64``; `shared_with` names the other lives in the same
+    bytes, separated by ``;``.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for buffer in sorted(plan.buffers, key=lambda b: (b.offset_bytes, b.start)):
+        main = main_life(plan, buffer)
+        others = [plan.tensors[i] for i in buffer.tensors if plan.tensors[i] != main]
+        writer.writerow(
+            (
+                life_id(main),
+                main.name,
+                main.life,
+                main.kind.value,
+                main.layer,
+                main.dtype,
+                "x".join(map(str, main.shape)),
+                buffer.start,
+                buffer.stop,
+                buffer.offset_bytes,
+                buffer.size_bytes,
+                plan.taken_bytes(buffer.size_bytes),
+                ";".join(map(life_id, others)),
+            )
+        )
+    return text.getvalue().encode()

@@ -1,0 +1,291 @@
+"""Golden plans in files: compared, written, and looked through a folder at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from arena_ckpt.errors import (
+    BudgetError,
+    GoldenFileError,
+    GoldenMismatchError,
+    InvalidParameterError,
+    UnwritableFileError,
+)
+from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.model import Model
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.nntrainer import exe_order_text
+from arena_ckpt.testing.golden_diff import MOST_LINES, differences
+from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
+from arena_ckpt.testing.sealed import WHAT_TO_RUN
+from arena_ckpt.testing.variants import golden_variants, make_variant
+
+PLAN_SUFFIX, NNTRAINER_SUFFIX = ".plan", ".exegolden"
+FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
+
+_SOURCE = ("model", "sizes", "variant")
+
+updating: ContextVar[bool] = ContextVar("updating", default=False)
+"""Set by pytest's ``--update-golden``: write golden files instead of comparing."""
+
+Load = Callable[[str, dict[str, object]], Model]
+"""Makes a model from what a golden file calls it, and its sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one golden file.
+
+    Attributes
+    ----------
+    path : Path
+    state : str
+        ``"same"``, ``"differs"``, ``"missing"`` (``"new"`` once it is written),
+        ``"damaged"`` (until it was written again), or ``"of a test"``, whose model no
+        file names.
+    differences : tuple of str
+    """
+
+    path: Path
+    state: str
+    differences: tuple[str, ...] = ()
+
+
+def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
+    """Raise unless a plan is what a golden file pins.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    path : path-like
+        ``x.plan``, or ``x.exegolden`` for NNTrainer's text of execution orders. With
+        ``pytest --update-golden`` it is written instead.
+
+    Raises
+    ------
+    GoldenMismatchError
+        The plan is another; the message and `differences` say in what.
+    GoldenFileError
+        The file is missing, truncated, changed by hand or of another version.
+    """
+    path = Path(path)
+    if updating.get():
+        write_golden(plan, path)
+        return
+    found = plan_differences(plan, path)
+    if found:
+        listed = "\n  ".join(found)
+        raise GoldenMismatchError(
+            f"the plan is not that of {path}:\n  {listed}\nIf that is meant, run "
+            "pytest --update-golden, or arena-ckpt golden update",
+            path=str(path),
+            differences=tuple(found),
+        )
+
+
+def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
+    """Return what differs between a golden file and a plan, a line each."""
+    path = Path(path)
+    text = _read(path)
+    if path.suffix == NNTRAINER_SUFFIX:
+        return _order_differences(text, exe_order_text(plan))
+    return differences(parse_golden(text, str(path)), golden_plan(plan))
+
+
+def write_golden(
+    plan: MemoryPlan,
+    path: str | PathLike[str],
+    source: dict[str, str] | None = None,
+) -> None:
+    """Write a golden file.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    path : path-like
+        Missing folders are made.
+    source : dict from str to str, optional
+        How to make the plan again; by default what the file says so far.
+    """
+    path = Path(path)
+    if path.suffix == NNTRAINER_SUFFIX:
+        text = exe_order_text(plan)
+    else:
+        text = golden_text(golden_plan(plan, source or _source(path)))
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a golden folder, which is made where it is missing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8", newline="\n")
+    except OSError as error:
+        raise UnwritableFileError(
+            f"{path} cannot be written: {error.strerror}; choose another place",
+            path=str(path),
+        ) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise GoldenFileError(
+            f"there is no golden file {path}; {WHAT_TO_RUN}", path=str(path)
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise GoldenFileError(
+            f"{path} cannot be read: {error}; {WHAT_TO_RUN}", path=str(path)
+        ) from None
+
+
+def _source(path: Path) -> dict[str, str]:
+    """Return how to make a plan again, as far as a file says so."""
+    try:
+        facts = parse_golden(_read(path), str(path)).facts
+    except GoldenFileError:
+        return {}
+    return {key: facts[key] for key in _SOURCE if key in facts}
+
+
+def _order_differences(old: str, new: str) -> list[str]:
+    """Compare execution orders, a tensor a line."""
+    before, after = (
+        dict(line.partition(", ")[::2] for line in text.splitlines() if line.strip())
+        for text in (old, new)
+    )
+    lines = [f"{name}: gone" for name in before if name not in after]
+    for name, orders in after.items():
+        if name not in before:
+            lines.append(f"{name}: new, {orders}")
+        elif before[name] != orders:
+            lines.append(f"{name}: {before[name]} → {orders}")
+    if not lines and list(before) != list(after):
+        lines.append("the tensors come in another order")
+    more = len(lines) - MOST_LINES
+    return lines if more <= 0 else [*lines[:MOST_LINES], f"… and {more:,} more tensors"]
+
+
+# -- folders ---------------------------------------------------------------------------
+
+
+def check_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
+    """Make the plan of each golden file in a folder again, and compare.
+
+    Parameters
+    ----------
+    folder : Path
+    load : callable
+        Makes the models.
+    form : str
+        ``"plan"``, or ``"nntrainer"`` for the ``.exegolden`` beside each ``.plan``.
+
+    Raises
+    ------
+    GoldenFileError
+        No golden plans there, or one that cannot be read.
+    """
+    return list(_each(folder, load, form, update=False))
+
+
+def update_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
+    """Write each golden file in a folder again; return what changed by that.
+
+    Those that are damaged or of another version are made anew, unless what is left of
+    one does not say how it was made; that raises as in `check_folder`.
+    """
+    return list(_each(folder, load, form, update=True))
+
+
+def add_golden(
+    folder: Path, spec: str, model: Model, sizes: dict[str, object] | None = None
+) -> list[Path]:
+    """Write a golden file for each variant of a model that has none yet.
+
+    A budget that no plan meets is left out. Returns the paths of the new files.
+    """
+    stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
+    paths = []
+    for variant, make in golden_variants(model).items():
+        path = folder / f"{stem}.{variant}{PLAN_SUFFIX}"
+        if path.exists():
+            continue
+        try:
+            plan = make()
+        except BudgetError:
+            continue
+        source = {
+            "model": spec,
+            "sizes": json.dumps(sizes or {}, sort_keys=True),
+            "variant": variant,
+        }
+        write_golden(plan, path, source)
+        paths.append(path)
+    return paths
+
+
+def load_bundled(name: str, sizes: dict[str, object]) -> Model:
+    """Load a bundled example; for `check_folder` and `update_folder`."""
+    return load_example(name, **sizes).model
+
+
+def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outcome]:
+    if form not in FORMATS:
+        raise InvalidParameterError(
+            f"there is no format {form!r}; golden files are {' or '.join(FORMATS)}",
+            format=form,
+        )
+    plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
+    if not plans:
+        raise GoldenFileError(
+            f"there are no golden plans in {folder}; make some with arena-ckpt golden "
+            f"update {folder} --add MODEL, for example --add {next(iter(EXAMPLES))}",
+            path=str(folder),
+        )
+    for plan_path in plans:
+        facts, is_damaged = _facts(plan_path, salvage=update)
+        path = plan_path.with_suffix(FORMATS[form])
+        if "model" not in facts:
+            yield Outcome(path, "of a test")
+            continue
+        model = load(facts["model"], json.loads(facts["sizes"]))
+        plan = make_variant(model, facts["variant"], str(plan_path))
+        if is_damaged:
+            source = {key: facts[key] for key in _SOURCE}
+            write_golden(plan, plan_path, source)
+            yield Outcome(plan_path, "damaged")
+        elif path.exists():
+            found = tuple(plan_differences(plan, path))
+            yield Outcome(path, "differs" if found else "same", found)
+        else:
+            yield Outcome(path, "new" if update else "missing")
+        if update:
+            write_golden(plan, path)
+
+
+def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
+    """Return the facts in a golden plan, and whether the file is damaged.
+
+    Of a damaged file those that say how to make it again, where they can be found.
+    """
+    text = _read(path)
+    try:
+        return parse_golden(text, str(path)).facts, False
+    except GoldenFileError as error:
+        facts = dict(re.findall(r"^([a-z_]+): (.*?)\r?$", text, re.MULTILINE))
+        if not salvage:
+            raise
+        if not facts.keys() >= set(_SOURCE):
+            raise GoldenFileError(
+                f"{error}. It does not say any more how it was made: remove it, and "
+                f"run arena-ckpt golden update {path.parent} --add MODEL",
+                path=str(path),
+            ) from None
+        return facts, True

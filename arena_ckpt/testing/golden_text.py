@@ -1,0 +1,202 @@
+"""Golden plans as text: one line a fact, in an order that does not depend on chance.
+
+A file has a first line with its version, facts as ``key: value``, sections of lines,
+and a checksum over all that stands above it. Tensors are sorted by name and life, so
+that a diff of two files shows tensors and not places in a list. Names with spaces or
+quotes are written as JSON strings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.export.names import life_id
+from arena_ckpt.testing.sealed import seal, unseal
+
+GOLDEN_VERSION = 1
+TITLE = "arena-ckpt golden plan"
+PHASE_LETTERS = {
+    Phase.FORWARD: "F",
+    Phase.RECOMPUTE: "R",
+    Phase.CALC_GRADIENT: "G",
+    Phase.CALC_DERIVATIVE: "D",
+    Phase.CLIP_GRADIENTS: "C",
+    Phase.APPLY_GRADIENT: "A",
+}
+PHASES = {letter: phase.value for phase, letter in PHASE_LETTERS.items()}
+
+_COMMENT = """\
+# Written by 'arena-ckpt golden update' or 'pytest --update-golden', not by hand.
+# Steps, half-open; bytes. Uses: F forward, R recompute, G calc_gradient,
+# D calc_derivative, C clip_gradients, A apply_gradient; r read, w write, u update.
+"""
+_FACTS = (
+    "batch_size",
+    "micro_batches",
+    "arena_bytes",
+    "live_lower_bound_bytes",
+    "local_lower_bound_bytes",
+    "naive_bytes",
+    "proved_optimal",
+    "alignment_bytes",
+    "canary_bytes",
+    "allocator",
+)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenPlan:
+    """What a golden file holds.
+
+    Attributes
+    ----------
+    facts : dict from str to str
+        Totals and bounds, and where the plan comes from.
+    blocks, orders : dict from str to tuple of str
+        Layers of each block; type and the five orders of each layer.
+    tensors : dict from str to tuple of str
+        Of each life: kind, dtype, shape, size, offset, live range, uses.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    blocks: dict[str, Row] = field(default_factory=dict)
+    orders: dict[str, Row] = field(default_factory=dict)
+    tensors: dict[str, Row] = field(default_factory=dict)
+
+
+def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> GoldenPlan:
+    """Return what of a plan is pinned.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    source : dict from str to str, optional
+        How to make the plan again, for `check` and `update`.
+    """
+    facts = dict(source or {})
+    facts |= {name: str(getattr(plan, name)) for name in _FACTS}
+    step = plan.peak_step
+    facts |= {"n_steps": str(len(plan.steps)), "peak_step": str(step)}
+    again: dict[str, list[str]] = defaultdict(list)
+    for i, running in enumerate(plan.steps):
+        if running and running.phase is Phase.RECOMPUTE:
+            again[running.layer].append(str(i))
+    orders = {}
+    for layer in plan.layers:
+        order = plan.execution_order[layer.name]
+        recompute = "+".join(again[layer.name]) or "0"
+        rest = (order.calc_gradient, order.calc_derivative, order.apply_gradient)
+        forward = str(order.forward)
+        row = (layer.type_name, forward, recompute, *map(str, rest))
+        orders[layer.name] = row
+    return GoldenPlan(
+        facts,
+        {block.name: block.layers for block in plan.blocks},
+        orders,
+        _tensors(plan),
+    )
+
+
+def _tensors(plan: MemoryPlan) -> dict[str, Row]:
+    uses: dict[int, list[str]] = defaultdict(list)
+    for execution in plan.executions:
+        letter = PHASE_LETTERS[execution.phase]
+        for operand in execution.operands:
+            use = f"{letter}{execution.step}{operand.access.value[0]}"
+            if use not in uses[operand.tensor]:
+                uses[operand.tensor].append(use)
+    offsets = {i: b.offset_bytes for b in plan.buffers for i in b.tensors}
+    by_name = sorted(
+        range(len(plan.tensors)),
+        key=lambda i: (plan.tensors[i].name, plan.tensors[i].life),
+    )
+    rows: dict[str, Row] = {}
+    for index in by_name:
+        tensor = plan.tensors[index]
+        rows[life_id(tensor)] = (
+            tensor.kind.value,
+            tensor.dtype,
+            "x".join(map(str, tensor.shape)) or "scalar",
+            f"size={tensor.size_bytes}",
+            f"offset={offsets[index]}",
+            f"live={tensor.start}..{tensor.stop}",
+            f"uses={','.join(uses[index])}",
+        )
+    return rows
+
+
+def golden_text(golden: GoldenPlan) -> str:
+    """Return the file's text; `parse_golden` reads it back."""
+    return seal(TITLE, GOLDEN_VERSION, _lines(golden))
+
+
+def _lines(golden: GoldenPlan) -> Iterator[str]:
+    yield from _COMMENT.splitlines()
+    for key, value in golden.facts.items():
+        yield f"{key}: {value}"
+    for title, rows in (
+        ("blocks", golden.blocks),
+        ("execution order", golden.orders),
+        ("tensors", golden.tensors),
+    ):
+        yield f"[{title}]"
+        for name, row in rows.items():
+            yield " ".join(map(_token, (name, *row)))
+
+
+def _token(text: str) -> str:
+    plain = re.fullmatch(r'[^\s"]+', text) and text[0] not in "[#"
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def parse_golden(text: str, where: str) -> GoldenPlan:
+    """Read what `golden_text` wrote.
+
+    Parameters
+    ----------
+    text : str
+        With whatever line ends.
+    where : str
+        The file, for messages.
+
+    Raises
+    ------
+    GoldenFileError
+        No golden plan, of another version, truncated, or changed by hand.
+    """
+    return _parsed(unseal(text, where, TITLE, GOLDEN_VERSION))
+
+
+def _parsed(lines: list[str]) -> GoldenPlan:
+    golden = GoldenPlan()
+    sections = {
+        "[blocks]": golden.blocks,
+        "[execution order]": golden.orders,
+        "[tensors]": golden.tensors,
+    }
+    section = None
+    for line in lines:
+        if line.startswith("#"):
+            continue
+        if line in sections:
+            section = sections[line]
+        elif section is None:
+            key, _, value = line.partition(": ")
+            golden.facts[key] = value
+        else:
+            name, *row = map(_untoken, _TOKEN.findall(line))
+            section[name] = tuple(row)
+    return golden
+
+
+def _untoken(token: str) -> str:
+    return str(json.loads(token)) if token.startswith('"') else token

@@ -1,0 +1,149 @@
+"""Numeric goldens: the losses of the first steps of each bundled example.
+
+They are not the same to the bit on every processor, so the file says how far they may
+differ. Texts are replaced by made-up ones, because those of Python's library change
+with its version.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.errors import GoldenFileError
+from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.examples.material import VOCABULARY
+from arena_ckpt.testing.golden_files import write_text
+from arena_ckpt.testing.sealed import WHAT_TO_RUN, seal, unseal
+
+LOSSES_FILE = "losses.golden"
+LOSSES_VERSION = 1
+TITLE = "arena-ckpt golden losses"
+N_STEPS = 20
+
+TOLERANCES: dict[str, float] = {
+    "resnet8": 1e-2,
+    "autoencoder": 2e-2,
+    "resnet18": 1e-3,
+    "mobilenet_v2": 1e-3,
+}
+"""Relative to the loss, of networks with batch normalization, which amplifies rounding;
+without an entry it is `TOLERANCE`. The BLAS' kernels for other processors were seen to
+be off by a sixth of it at most."""
+
+TOLERANCE = 1e-4
+
+SIZES: dict[str, dict[str, Any]] = {
+    "transformer": {"n_layers": 1, "d": 64, "ff": 128},
+    "char_transformer": {"n_layers": 1, "d": 32, "heads": 2},
+    "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
+    "resnet18": {"batch_size": 4},
+    "mobilenet_v2": {"batch_size": 8},
+}
+"""What is large is trained at these sizes."""
+
+LEARNING_RATES: dict[str, float] = {"resnet18": 1e-5, "mobilenet_v2": 1e-5}
+"""Plain SGD at this rate instead of the example's own optimizer, under which rounding
+of the last bit grows to whole units within 20 steps."""
+
+_COMMENT = (
+    "# Losses of the first steps; written by tools/golden.py, not by hand.",
+    "# An example's line has the tolerance, relative to the loss, and its settings.",
+)
+
+
+def first_losses(name: str, n_steps: int = N_STEPS) -> list[float]:
+    """Train an example for some steps, a batch after the other; return the losses."""
+    example = load_example(name, **SIZES.get(name, {}))
+    x, y = example.data.x, example.data.y
+    if example.data.name == "Python's standard library":
+        generator = np.random.default_rng(0)
+        shape = (64, x.shape[1] + 1)
+        ids = generator.integers(len(VOCABULARY), size=shape).astype(np.float32)
+        x, y = ids[:, :-1].copy(), ids[:, 1:].copy()
+    assert y is not None
+    model = example.model
+    if name in LEARNING_RATES:
+        model.set_learning_rate_scheduler(None)
+        model.set_optimizer("sgd", learning_rate=LEARNING_RATES[name])
+    n = model.get_property("batch_size")
+    model.initialize()
+    batches = len(x) // n
+    starts = [n * (step % batches) for step in range(n_steps)]
+    return [model.train_step(x[i : i + n], y[i : i + n]) for i in starts]
+
+
+def losses_text(losses: dict[str, list[float]]) -> str:
+    """Return the file; a loss a line."""
+    lines = list(_COMMENT)
+    for name, values in losses.items():
+        settings = dict(SIZES.get(name, {}))
+        if name in LEARNING_RATES:
+            settings["learning_rate"] = LEARNING_RATES[name]
+        tolerance = TOLERANCES.get(name, TOLERANCE)
+        lines.append(f"[{name}] {tolerance:g} {json.dumps(settings, sort_keys=True)}")
+        lines += [f"{value:.7g}" for value in values]
+    return seal(TITLE, LOSSES_VERSION, lines)
+
+
+def parse_losses(text: str, where: str) -> dict[str, tuple[float, list[float]]]:
+    """Return tolerance and losses of each example; see `unseal` for what it raises."""
+    found: dict[str, tuple[float, list[float]]] = {}
+    values: list[float] = []
+    for line in unseal(text, where, TITLE, LOSSES_VERSION):
+        if line.startswith("["):
+            name, tolerance, _ = line.split(" ", 2)
+            values = []
+            found[name.strip("[]")] = (float(tolerance), values)
+        elif not line.startswith("#"):
+            values.append(float(line))
+    return found
+
+
+def loss_differences(
+    name: str, pinned: tuple[float, list[float]], losses: list[float]
+) -> list[str]:
+    """Return a line for the first loss that is too far off, if there is one."""
+    tolerance, expected = pinned
+    for step, (loss, wanted) in enumerate(zip(losses, expected, strict=True)):
+        if not math.isclose(loss, wanted, rel_tol=tolerance):
+            off = abs(loss - wanted) / abs(wanted)
+            return [
+                f"{name}: loss of step {step} is {loss:.7g} instead of {wanted:.7g}, "
+                f"off by {off:.2g}; {tolerance:g} is allowed"
+            ]
+    return []
+
+
+def check_losses(path: Path) -> dict[str, list[str]]:
+    """Train every bundled example again; return what is off, by example.
+
+    Raises
+    ------
+    GoldenFileError
+        The file is missing, damaged, or pins other examples.
+    """
+    if not path.is_file():
+        raise GoldenFileError(
+            f"there is no golden file {path}; run tools/golden.py", path=str(path)
+        )
+    pinned = parse_losses(path.read_text("utf-8"), str(path))
+    if list(pinned) != list(EXAMPLES):
+        raise GoldenFileError(
+            f"{path} pins {', '.join(pinned)}; the examples are "
+            f"{', '.join(EXAMPLES)}; {WHAT_TO_RUN}",
+            path=str(path),
+        )
+    return {
+        name: loss_differences(name, pinned[name], first_losses(name))
+        for name in EXAMPLES
+    }
+
+
+def update_losses(path: Path) -> None:
+    """Train every bundled example and write the losses."""
+    write_text(path, losses_text({name: first_losses(name) for name in EXAMPLES}))

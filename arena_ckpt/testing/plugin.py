@@ -1,0 +1,50 @@
+"""A plugin for pytest: ``--update-golden`` and the fixture `golden_plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from arena_ckpt.plan import MemoryPlan
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--update-golden``."""
+    parser.getgroup("arena_ckpt").addoption(
+        "--update-golden",
+        action="store_true",
+        help="write golden plans instead of comparing with them",
+    )
+
+
+@pytest.fixture(autouse=True)
+def _update_golden(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let `assert_plan_matches` write where ``--update-golden`` is given."""
+    if not request.config.getoption("--update-golden"):
+        yield
+        return
+    from arena_ckpt.testing.golden_files import updating
+
+    token = updating.set(True)
+    yield
+    updating.reset(token)
+
+
+@pytest.fixture
+def golden_plan(request: pytest.FixtureRequest) -> Callable[[MemoryPlan, str], None]:
+    """Compare a plan with ``golden/NAME`` beside the test's file.
+
+    ``golden_plan(plan, "x.plan")``; see `assert_plan_matches`.
+    """
+    folder = Path(request.path).parent / "golden"
+
+    def check(plan: MemoryPlan, name: str) -> None:
+        from arena_ckpt.testing import assert_plan_matches
+
+        assert_plan_matches(plan, folder / name)
+
+    return check

@@ -1,0 +1,52 @@
+"""The plans of a model that golden files pin, each under a name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from fractions import Fraction
+
+from arena_ckpt.errors import GoldenFileError
+from arena_ckpt.model import Model, without_blocks
+from arena_ckpt.plan import MemoryPlan
+
+BUDGETS = {"budget-3-4": Fraction(3, 4), "budget-1-2": Fraction(1, 2)}
+"""Shares of what could be saved at the very most that the arena may keep."""
+
+
+def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
+    """Return what makes each plan of a model that is pinned.
+
+    This is the one place that lists them. Where recomputing can save something, there
+    are two budgets on the way from the arena without blocks down to its local lower
+    bound; that either can be met is not known before it is tried.
+    """
+    plain = without_blocks(model)
+    variants: dict[str, Callable[[], MemoryPlan]] = {"no-blocks": plain.make_plan}
+    if model.blocks:
+        variants["named-blocks"] = model.make_plan
+    plan = plain.make_plan()
+    most, least = plan.arena_bytes, plan.local_lower_bound_bytes
+    for name, share in BUDGETS.items() if most > least else ():
+        budget = least + int(share * (most - least))
+        variants[name] = functools.partial(plain.make_plan, budget=budget)
+    return variants
+
+
+def make_variant(model: Model, variant: str, where: str) -> MemoryPlan:
+    """Make the plan that a golden file pins.
+
+    Raises
+    ------
+    GoldenFileError
+        The model has no such variant, for example no blocks any more.
+    """
+    variants = golden_variants(model)
+    if variant not in variants:
+        raise GoldenFileError(
+            f"{where} pins the variant {variant!r}, but the model only has "
+            f"{', '.join(variants)}; remove the file",
+            path=where,
+            variant=variant,
+        )
+    return variants[variant]()

@@ -1,0 +1,76 @@
+"""Regenerate golden/: plans and first losses of every bundled example.
+
+    python tools/golden.py           # writes, and says what changed by meaning
+    python tools/golden.py --check   # writes nothing; exit code 1 if something differs
+    python tools/golden.py --no-losses
+
+The one tool that writes these files; `arena_ckpt.testing.golden_variants` lists what is
+pinned of each example.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from arena_ckpt.examples import EXAMPLES
+from arena_ckpt.testing.golden_files import (
+    FORMATS,
+    Outcome,
+    add_golden,
+    check_folder,
+    load_bundled,
+    update_folder,
+)
+from arena_ckpt.testing.losses import LOSSES_FILE, check_losses, update_losses
+from arena_ckpt.testing.variants import golden_variants
+
+FOLDER = Path(__file__).parents[1] / "golden"
+
+
+def expected_files() -> list[str]:
+    """Return the names of all files that belong in the folder."""
+    names = [LOSSES_FILE]
+    for name in EXAMPLES:
+        for variant in golden_variants(load_bundled(name, {})):
+            names += [f"{name}.{variant}{suffix}" for suffix in FORMATS.values()]
+    return sorted(names)
+
+
+def plans(*, check: bool) -> list[Outcome]:
+    """Check or write the plans in both formats."""
+    if not check:
+        for name in EXAMPLES:
+            add_golden(FOLDER, name, load_bundled(name, {}))
+    walk = check_folder if check else update_folder
+    return [o for form in FORMATS for o in walk(FOLDER, load_bundled, form)]
+
+
+def main() -> int:
+    """Run the tool; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--no-losses", action="store_true")
+    options = parser.parse_args()
+    is_right = True
+    for outcome in plans(check=options.check):
+        if outcome.state != "same":
+            is_right = False
+            print(f"{outcome.path.name}: {outcome.state}")
+            print("".join(f"  {line}\n" for line in outcome.differences), end="")
+    losses = FOLDER / LOSSES_FILE
+    if not options.no_losses and (options.check or losses.exists()):
+        for line in (line for off in check_losses(losses).values() for line in off):
+            is_right = False
+            print(line)
+    if not options.check and not options.no_losses:
+        update_losses(losses)
+    for stray in sorted({p.name for p in FOLDER.iterdir()} - set(expected_files())):
+        is_right = False
+        print(f"{stray}: belongs to no example; remove it")
+    return 1 if options.check and not is_right else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
