@@ -37,6 +37,7 @@ def analyze(
     state_names: tuple[str, ...],
     keep_gradients: bool,
     share_memory: bool,
+    tile_updates: bool = False,
 ) -> Liveness:
     """Find the live ranges of all tensors of one training iteration.
 
@@ -52,6 +53,8 @@ def analyze(
         Weight gradients live through the whole iteration (micro-batches add to them).
     share_memory : bool
         Allow operation in place.
+    tile_updates : bool
+        Make and apply large gradients in tiles; see `arena_ckpt.tiled_update`.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def analyze(
         batch_size=batch_size,
         state_names=state_names,
         keep_gradients=keep_gradients,
+        tile_updates=tile_updates,
     )
     if share_memory:
         groups = share(graph, uses.tensors, uses.executions)

@@ -84,6 +84,15 @@ class Optimizer:
             return updates.sgd
         return updates.sgd_nesterov if self["nesterov"] else updates.sgd_momentum
 
+    @property
+    def product_kernel(self) -> Kernel:
+        """That of an optimizer without states, for a gradient ``aᵀ · b``.
+
+        The update of one weight: (a, b, hyper, weight).
+        """
+        assert not self.state_names, self.type_name
+        return updates.sgd_product
+
     def hyperparameters(
         self, iteration: int, learning_rate: float
     ) -> tuple[float, ...]:

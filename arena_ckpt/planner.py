@@ -79,6 +79,11 @@ class PlanSettings:
         return self.clip or self.micro_batches > 1 or not layerwise
 
     @property
+    def tiles_updates(self) -> bool:
+        """Large gradients never exist whole; see `arena_ckpt.tiled_update`."""
+        return "tiled_update" in self.ways and not self.defers_updates
+
+    @property
     def shares_in_place(self) -> bool:
         """Results may take the bytes of operands."""
         return self.share_memory and "in_place" in self.ways
@@ -123,6 +128,7 @@ def make_plan(
         state_names=settings.state_names,
         keep_gradients=settings.micro_batches > 1,
         share_memory=settings.shares_in_place,
+        tile_updates=settings.tiles_updates,
     )
     canary_bytes = settings.canary_bytes
     naive_bytes = sum(

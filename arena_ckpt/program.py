@@ -31,12 +31,13 @@ from arena_ckpt.kernels.jit import (
     Vector,
     run_table,
 )
-from arena_ckpt.layers.base import Call
+from arena_ckpt.layers.base import Call, n_elems
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.tensors import CONTROL, Control, Execution, TensorKind
+from arena_ckpt.update_calls import UpdateCalls
 
 Report = Callable[[int, int], None]
 """Told how many kernel calls are bound, of how many: compiling takes time."""
@@ -188,7 +189,11 @@ class Program:
     ) -> None:
         self._graph = graph
         self._views = views
-        self._optimizer = optimizer
+        n_hyper = Control.LENGTH - Control.HYPER
+        self._hyper = self._control(Control.HYPER, n_hyper)
+        self._updates = UpdateCalls(
+            optimizer, self._hyper, self._control(Control.FRACTION)
+        )
         self._mode = mode
         self._seed = seed
         self._n_samples = n_samples
@@ -213,6 +218,33 @@ class Program:
         first, last = self._first_call[start], self._first_call[stop]
         run_table(self._address + 16 * first, last - first)
 
+    def gradients_of_update(self, execution: Execution) -> dict[str, Matrix]:
+        """Make the gradients that an update would make in tiles, beside the arena.
+
+        Parameters
+        ----------
+        execution : Execution
+            An update; the steps before it have run.
+
+        Returns
+        -------
+        dict from str to float32 array
+            By weight, ``"fc1:weight"``.
+        """
+        node = self._graph.node(execution.layer)
+        tensors = self._bind(execution)
+        gradients = {}
+        for weight in node.spec.trained_weights:
+            if tensors.is_wanted(f"{weight.name}:grad"):
+                continue
+            shape = tensors.matrix(weight.name).shape
+            gradient = Arena(4 * n_elems(shape)).view(0, shape, "float32")
+            calls = self._updates.make_gradient(weight, tensors, gradient)
+            table, _blocks = _link(calls, None)
+            run_table(table.ctypes.data, len(calls))
+            gradients[f"{node.name}:{weight.name}"] = gradient.reshape(weight.shape)
+        return gradients
+
     def n_calls(self, start: int, stop: int) -> int:
         """Return how many kernels run in the steps [start, stop)."""
         return self._first_call[stop] - self._first_call[start]
@@ -222,15 +254,7 @@ class Program:
         if phase is Phase.CLIP_GRADIENTS:
             return self._clip(execution)
         node = self._graph.node(execution.layer)
-        tensors = _Binding(
-            self._views,
-            node,
-            execution,
-            mode=self._mode,
-            n_samples=self._n_samples,
-            accumulate=self._accumulates(execution),
-            random_key=random_key(self._seed, node.name),
-        )
+        tensors = self._bind(execution)
         if phase is Phase.FORWARD:
             return [*node.layer.forward(tensors), *self._penalties(node, tensors)]
         if phase is Phase.RECOMPUTE:
@@ -242,6 +266,17 @@ class Program:
             calls = node.layer.calc_derivative(tensors)
             return [*calls, *_totals(execution, tensors)]
         return self._apply(node, tensors)
+
+    def _bind(self, execution: Execution) -> _Binding:
+        return _Binding(
+            self._views,
+            self._graph.node(execution.layer),
+            execution,
+            mode=self._mode,
+            n_samples=self._n_samples,
+            accumulate=self._accumulates(execution),
+            random_key=random_key(self._seed, execution.layer),
+        )
 
     def _accumulates(self, execution: Execution) -> bool:
         """Tell whether there are gradients already where this execution puts its own.
@@ -274,10 +309,6 @@ class Program:
     def _control(self, place: Control, length: int = 1) -> Doubles:
         return self._views.control[place : place + length]
 
-    @property
-    def _hyper(self) -> Doubles:
-        return self._control(Control.HYPER, Control.LENGTH - Control.HYPER)
-
     def _penalties(self, node: Node, tensors: _Binding) -> list[Call]:
         fraction, loss = self._control(Control.FRACTION), tensors.loss
         return [
@@ -290,19 +321,14 @@ class Program:
         ]
 
     def _penalty_gradients(self, node: Node, tensors: _Binding) -> list[Call]:
-        fraction = self._control(Control.FRACTION)
         return [
-            Call(
-                reductions.l2_gradient,
-                (
-                    self._views.named(f"{node.name}:{w.name}").reshape(-1),
-                    w.regularizer_constant,
-                    fraction,
-                    tensors.vector(f"{w.name}:grad"),
-                ),
+            self._updates.add_penalty(
+                w,
+                self._views.named(f"{node.name}:{w.name}").reshape(-1),
+                tensors.vector(f"{w.name}:grad"),
             )
             for w in node.own_weights
-            if w.regularizer_constant
+            if w.regularizer_constant and tensors.is_wanted(f"{w.name}:grad")
         ]
 
     def _clip(self, execution: Execution) -> list[Call]:
@@ -319,10 +345,7 @@ class Program:
         calls = []
         # Layers that share weights may have decays of their own: the owner's holds.
         for weight in self._graph.node(node.weights_of).spec.trained_weights:
-            roles = [weight.name, f"{weight.name}:grad"]
-            roles += [f"{weight.name}:{s}" for s in self._optimizer.state_names]
-            arguments = (*map(tensors.vector, roles), weight.decay, self._hyper)
-            calls.append(Call(self._optimizer.kernel, arguments))
+            calls += self._updates.apply(weight, tensors)
         return calls
 
 

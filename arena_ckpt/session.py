@@ -324,12 +324,13 @@ class Session:
         """Run the backward steps, copying each gradient instead of applying it.
 
         A gradient is copied right after the step that made it; micro-batches after the
-        first find the sum so far.
+        first find the sum so far. One that the update makes is made for the copy.
         """
         for execution in self.plan.executions:
             if not self.plan.n_forward <= execution.step < self.plan.n_pass:
                 continue
             if execution.phase is Phase.APPLY_GRADIENT:
+                gradients |= one.program.gradients_of_update(execution)
                 continue
             self._steps(one, execution.step, execution.step + 1)
             if execution.phase is Phase.CALC_GRADIENT:

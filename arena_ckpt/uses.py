@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from arena_ckpt.graph import Graph
-from arena_ckpt.layers.base import TensorSpec, n_elems
+from arena_ckpt.layers.base import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.nodes import Node
@@ -24,6 +24,7 @@ from arena_ckpt.tensors import (
     TensorKind,
     TensorLife,
 )
+from arena_ckpt.tiled_update import TILE, accumulates, tile_rows, tiled_weights
 from arena_ckpt.timeline import Timeline
 
 
@@ -49,6 +50,7 @@ def find_uses(
     batch_size: int,
     state_names: tuple[str, ...],
     keep_gradients: bool,
+    tile_updates: bool = False,
 ) -> Uses:
     """Give every role of every step its tensor; see `arena_ckpt.liveness.analyze`.
 
@@ -56,7 +58,14 @@ def find_uses(
     -----
     O(uses).
     """
-    builder = _Builder(graph, timeline, batch_size, state_names, keep_gradients)
+    builder = _Builder(
+        graph,
+        timeline,
+        batch_size,
+        state_names,
+        keep_gradients=keep_gradients,
+        tile_updates=tile_updates,
+    )
     builder.run()
     n_steps = len(timeline.steps)
     tensors = tuple(life.closed(n_steps) for life in builder.lives)
@@ -71,6 +80,7 @@ def find_uses_of_stretch(
     state_names: tuple[str, ...],
     begin: Iterable[TensorLife],
     end: Collection[str],
+    tile_updates: bool = False,
 ) -> Uses:
     """Give every role of some steps its tensor, as if nothing came before or after.
 
@@ -86,8 +96,11 @@ def find_uses_of_stretch(
         What is there when the steps begin, weights included.
     end : collection of str
         Tensors that are read after the last step: they live one step longer.
+    tile_updates : bool
     """
-    builder = _Builder(graph, timeline, batch_size, state_names, False)
+    builder = _Builder(
+        graph, timeline, batch_size, state_names, tile_updates=tile_updates
+    )
     for life in begin:
         builder.add_given(life)
     builder.walk()
@@ -107,13 +120,16 @@ class _Builder:
         timeline: Timeline,
         batch_size: int,
         state_names: tuple[str, ...],
-        keep_gradients: bool,
+        *,
+        keep_gradients: bool = False,
+        tile_updates: bool = False,
     ) -> None:
         self.graph = graph
         self.timeline = timeline
         self.batch_size = batch_size
         self.state_names = state_names
         self.keep_gradients = keep_gradients
+        self.tiled = tiled_weights(graph) if tile_updates else {}
         self.nodes = {node.name: node for node in graph.nodes}
         self.lives: list[_OpenLife] = []
         self.executions: list[Execution] = []
@@ -206,12 +222,37 @@ class _Builder:
                     name = f"{other.weights_of}:{weight.name}:grad"
                     yield self._use(step, phase, name, name)
         else:
-            for weight in node.spec.trained_weights:
-                name = f"{node.weights_of}:{weight.name}"
-                yield self._use(step, phase, f"{weight.name}:grad", f"{name}:grad")
-                for role in (weight.name, *self._states(weight.name)):
-                    tensor = f"{node.weights_of}:{role}"
-                    yield self._use(step, phase, role, tensor, Access.UPDATE)
+            yield from self._updates(step, phase, node)
+
+    def _updates(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
+        """Yield gradients, or what makes them in tiles, then weights and states."""
+        tiled = [w for w in node.spec.trained_weights if self._is_tiled(node, w)]
+        factors = (weight.gradient_factors or () for weight in tiled)
+        for role in dict.fromkeys(role for pair in factors for role in pair):
+            yield self._use(step, phase, role, _tensor_in(node, role))
+        if any(not accumulates(weight, self.state_names) for weight in tiled):
+            tile = self._add_tile(node, tiled)
+            yield self._use(step, phase, TILE, tile.name, Access.WRITE)
+        for weight in node.spec.trained_weights:
+            if weight not in tiled:
+                role, name = f"{weight.name}:grad", f"{node.weights_of}:{weight.name}"
+                yield self._use(step, phase, role, f"{name}:grad")
+            for role in (weight.name, *self._states(weight.name)):
+                tensor = f"{node.weights_of}:{role}"
+                yield self._use(step, phase, role, tensor, Access.UPDATE)
+
+    def _is_tiled(self, node: Node, weight: WeightSpec) -> bool:
+        return weight.name in self.tiled.get(node.name, ())
+
+    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenLife:
+        """Let there be room for the largest tile that a layer needs."""
+        elems = max(
+            tile_rows(weight) * n_elems(weight.shape[1:])
+            for weight in tiled
+            if not accumulates(weight, self.state_names)
+        )
+        name = f"{node.name}:{TILE}"
+        return self._add(name, TensorKind.WORKSPACE, node.name, (elems,))
 
     def _states(self, weight: str) -> tuple[str, ...]:
         return tuple(f"{weight}:{state}" for state in self.state_names)
@@ -306,6 +347,8 @@ class _Builder:
     def _gradients(self, step: int, node: Node) -> Iterator[Operand]:
         """Yield the weight gradients; layers that share weights add to the first's."""
         for weight in node.spec.trained_weights:
+            if self._is_tiled(node, weight):
+                continue
             tensor = f"{node.weights_of}:{weight.name}:grad"
             access = Access.UPDATE
             if tensor not in self.current:
@@ -351,6 +394,16 @@ class _Builder:
         life.stop = max(life.stop, step + 1)
         life.lifespan |= phase.lifespan
         return Operand(role, index, access)
+
+
+def _tensor_in(node: Node, role: str) -> str:
+    """Return the tensor that stands in a role of a layer's backward steps."""
+    stem, _, suffix = role.partition(":")
+    for names, own in ((node.sources, "in"), (node.outputs, "out")):
+        if stem.startswith(own) and stem.removeprefix(own).isdecimal():
+            tensor = names[int(stem.removeprefix(own))]
+            return f"{tensor}:{suffix}" if suffix else tensor
+    return f"{node.name}:{role}"
 
 
 def _kind_of_result(phase: Phase) -> TensorKind:

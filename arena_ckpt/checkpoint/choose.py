@@ -232,8 +232,11 @@ def all_settings(
     for way in ("tiled_attention", "tiled_update"):
         if way in allow:
             found += [replace(s, ways=s.ways | {way}) for s in found]
+    # Updates of all layers at the end leave no gradient to be made in tiles.
+    found = [s for s in found if s.tiles_updates or "tiled_update" not in s.ways]
     if "micro_batch" in allow and forbids_split is None:
         batch, now = settings.batch_size, settings.micro_batches
         more = [n for n in range(now + 1, batch + 1) if batch % n == 0]
-        found += [replace(s, micro_batches=n) for n in more for s in found[:]]
+        whole = [s for s in found if not s.tiles_updates]
+        found += [replace(s, micro_batches=n) for n in more for s in whole]
     return found

@@ -52,6 +52,7 @@ class Needs:
             batch_size=settings.pass_samples,
             state_names=settings.state_names,
             keep_gradients=settings.micro_batches > 1,
+            tile_updates=settings.tiles_updates,
         )
         self.life: dict[str, TensorLife] = {t.name: t for t in self.whole.tensors}
         self._n_steps = len(timeline.steps)
@@ -128,6 +129,7 @@ class Needs:
             state_names=self._settings.state_names,
             begin=[self.life[name] for name in there if name in self.life],
             end=[*end, *(name for name in held if name not in end)],
+            tile_updates=self._settings.tiles_updates,
         )
         if self._settings.shares_in_place:
             groups = share(self._graph, uses.tensors, uses.executions)

@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Doubles, Vector, helper, kernel
+from arena_ckpt.kernels.blas import gemm_at
+from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
 
 
 @kernel
@@ -24,6 +25,29 @@ def sgd(weight: Vector, gradient: Vector, decay: float, hyper: Doubles) -> None:
     for i in range(weight.size):
         w = weight[i]
         weight[i] = w - rate * (gradient[i] * scale + decay32 * w)
+
+
+@kernel
+def sgd_product(a: Matrix, b: Matrix, hyper: Doubles, weight: Matrix) -> None:
+    """``w -= learning_rate * a.T @ b`` for a (k, m), b (k, n), w (m, n).
+
+    hyper = [learning_rate, gradient_scale]; the scale is 1, as nothing is clipped.
+    """
+    gemm_at(
+        True,
+        False,
+        a.shape[1],
+        b.shape[1],
+        a.shape[0],
+        -hyper[0],
+        a.ctypes.data,
+        a.shape[1],
+        b.ctypes.data,
+        b.shape[1],
+        1.0,
+        weight.ctypes.data,
+        weight.shape[1],
+    )
 
 
 @kernel

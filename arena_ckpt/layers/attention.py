@@ -20,7 +20,7 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias
+from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias, product_gradient
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.properties import (
     BOOLEAN,
@@ -191,6 +191,12 @@ class MultiHeadAttention(WithBias):
         """Return which inputs query, key and value are."""
         return (0, min(1, n_inputs - 1), min(2, n_inputs - 1))
 
+    def _factors(self, n_inputs: int) -> dict[str, tuple[str, str]]:
+        """Return for each linear layer what the gradient of its weight is made of."""
+        parts = zip(_PARTS, self._sources(n_inputs), strict=True)
+        factors = {f"{p}_fc": (f"in{i}", f"projected_{p}") for p, i in parts}
+        return {**factors, "fc": ("attention_output", "out0:grad")}
+
     def _is_plain(self, sizes: _Sizes) -> bool:
         if self["attention"] == "auto":
             return sizes.s <= sizes.dk
@@ -200,6 +206,7 @@ class MultiHeadAttention(WithBias):
         self, sizes: _Sizes, shapes: tuple[Shape, ...]
     ) -> tuple[WeightSpec, ...]:
         forward, derivative = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
+        factors = self._factors(len(shapes))
         rows = [shapes[i][2] for i in self._sources(len(shapes))]
         table = [
             (f"{part}_fc", width, columns, forward | derivative)
@@ -220,6 +227,7 @@ class MultiHeadAttention(WithBias):
                     lifespan=lifespan,
                     decay=self["weight_decay"],
                     regularizer_constant=constant,
+                    gradient_factors=factors[name],
                 )
             )
             if self.has_bias:
@@ -375,23 +383,21 @@ class MultiHeadAttention(WithBias):
 
         This leaves the derivatives of the projections for `calc_derivative`.
         """
-        calls = self._linear_gradient(tensors, "attention_output", "fc", "out0:grad")
+        factors = self._factors(len(tensors.input_shapes))
+        calls = self._linear_gradient(tensors, "fc", factors["fc"])
         calls.append(self._attend_backward(tensors))
-        for part, index in self._projections(tensors):
-            calls += self._linear_gradient(
-                tensors, f"in{index}", f"{part}_fc", f"projected_{part}"
-            )
+        for part in _PARTS:
+            name = f"{part}_fc"
+            calls += self._linear_gradient(tensors, name, factors[name])
         return calls
 
     def _linear_gradient(
-        self, tensors: Binding, source: str, weight: str, derivative: str
+        self, tensors: Binding, name: str, factors: tuple[str, str]
     ) -> list[Call]:
-        beta = beta_of(tensors)
-        d_out, gradient = tensors.matrix(derivative), f"{weight}_weight:grad"
-        factors = (tensors.matrix(source), d_out, beta, tensors.matrix(gradient))
-        calls = [Call(blas.matmul_transposed_a, factors)]
+        calls = product_gradient(tensors, f"{name}_weight", factors)
         if self.has_bias:
-            arguments = (d_out, beta, tensors.vector(f"{weight}_bias:grad"))
+            d_out, d_bias = factors[1], tensors.vector(f"{name}_bias:grad")
+            arguments = (tensors.matrix(d_out), beta_of(tensors), d_bias)
             calls.append(Call(reductions.bias_gradient, arguments))
         return calls
 

@@ -67,6 +67,10 @@ class WeightSpec:
     is_trained : bool
         False for state, such as running statistics: it has no gradient and nothing of
         the optimizer's; `calc_gradient` may change it.
+    gradient_factors : (str, str) or None
+        Roles of two matrices a and b that `calc_gradient` reads or makes and that no
+        later step of the layer changes; the gradient is ``aᵀ · b``. It can then be made
+        at the update, in tiles; `calc_gradient` leaves out one that is not wanted.
     """
 
     name: str
@@ -78,6 +82,7 @@ class WeightSpec:
     decay: float = 0.0
     regularizer_constant: float = 0.0
     is_trained: bool = True
+    gradient_factors: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +252,7 @@ class Binding(Protocol):
         """Return a float64 tensor, flat."""
 
     def is_wanted(self, role: str) -> bool:
-        """Tell whether a derivative or an output is read by anybody."""
+        """Tell whether a derivative, gradient or output is to be made."""
 
     def is_same(self, role: str, other: str) -> bool:
         """Tell whether two roles stand for the same bytes."""

@@ -80,6 +80,24 @@ class WithBias(Layer):
         return bool(self["bias"]) and not self["disable_bias"]
 
 
+def product_gradient(
+    tensors: Binding, weight: str, factors: tuple[str, str]
+) -> list[Call]:
+    """Return the call that makes a gradient from its factors.
+
+    It is left out where the update makes it, in tiles.
+    """
+    role = f"{weight}:grad"
+    if not tensors.is_wanted(role):
+        return []
+    first, second = map(tensors.matrix, factors)
+    arguments = (first, second, beta_of(tensors), tensors.matrix(role))
+    return [Call(blas.matmul_transposed_a, arguments)]
+
+
+_FACTORS = ("in0", "out0:grad")
+
+
 class FullyConnected(WithBias):
     """``out0 = in0 · weight + bias`` over the last axis."""
 
@@ -112,6 +130,7 @@ class FullyConnected(WithBias):
                 regularizer_constant=(
                     self["weight_regularizer_constant"] if regularized else 0.0
                 ),
+                gradient_factors=_FACTORS,
             )
         ]
         if self.has_bias:
@@ -147,16 +166,10 @@ class FullyConnected(WithBias):
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
-        beta = beta_of(tensors)
-        d_out = tensors.matrix("out0:grad")
-        calls = [
-            Call(
-                blas.matmul_transposed_a,
-                (tensors.matrix("in0"), d_out, beta, tensors.matrix("weight:grad")),
-            )
-        ]
+        calls = product_gradient(tensors, "weight", _FACTORS)
         if self.has_bias:
-            arguments = (d_out, beta, tensors.vector("bias:grad"))
+            d_out, d_bias = tensors.matrix("out0:grad"), tensors.vector("bias:grad")
+            arguments = (d_out, beta_of(tensors), d_bias)
             calls.append(Call(reductions.bias_gradient, arguments))
         return calls
 

@@ -16,7 +16,6 @@ from arena_ckpt.layers.recurrent import (
     Recurrent,
     empty,
     input_derivative,
-    input_gradient,
     product,
 )
 from arena_ckpt.lifespan import TensorLifespan
@@ -41,6 +40,11 @@ class Gru(Recurrent):
         _RESET_AFTER,
         *SEQUENCE_PROPERTIES,
     )
+
+    @property
+    def derivatives(self) -> str:
+        """The gates: the derivatives before activation take their place."""
+        return "zrg"
 
     @property
     def _kernels(self) -> GruKernels:
@@ -149,6 +153,12 @@ class Gru(Recurrent):
         )
         return calls
 
+    def gradient_factors(self, prefix: str, weight: str) -> tuple[str, str] | None:
+        """Return None for ``weight_hh``: its candidate has a product of its own."""
+        if weight == "weight_hh":
+            return None
+        return super().gradient_factors(prefix, weight)
+
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
         unit, columns, beta = self.unit, self.columns, beta_of(tensors)
         d_weight = tensors.vector("weight_hh:grad")
@@ -162,7 +172,7 @@ class Gru(Recurrent):
             else ((products, 0, unit), (gates, 2 * unit, columns))
         )
         return [
-            input_gradient(tensors, "", "zrg"),
+            *self.product_gradient(tensors, "", "weight_ih"),
             product(
                 (unit, 2 * unit, n_rows),
                 (hidden, 0, unit),

@@ -14,9 +14,7 @@ from arena_ckpt.layers.recurrent import (
     SEQUENCE_PROPERTIES,
     Recurrent,
     input_derivative,
-    input_gradient,
     state_derivative,
-    state_gradient,
 )
 from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import BOOLEAN, Property
@@ -42,6 +40,11 @@ class Lstm(Recurrent):
             "beside it a second direction, from the last step to the first",
         ),
     )
+
+    @property
+    def derivatives(self) -> str:
+        """The gates: the derivatives before activation take their place."""
+        return "ifgo"
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -146,8 +149,8 @@ class Lstm(Recurrent):
 
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
         return [
-            input_gradient(tensors, prefix, prefix + "ifgo"),
-            state_gradient(tensors, prefix, prefix + "ifgo"),
+            *self.product_gradient(tensors, prefix, "weight_ih"),
+            *self.product_gradient(tensors, prefix, "weight_hh"),
             *self._bias_gradients(tensors, prefix),
         ]
 

@@ -38,7 +38,7 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
+from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, product_gradient
 from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.lifespan import TensorLifespan
@@ -128,6 +128,11 @@ class Recurrent(Layer):
         """Prefixes of the tensors of each direction in time."""
         return ("",)
 
+    @property
+    @abstractmethod
+    def derivatives(self) -> str:
+        """The tensor that holds the derivatives before activation, without prefix."""
+
     # -- facts -------------------------------------------------------------------------
 
     def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
@@ -203,6 +208,7 @@ class Recurrent(Layer):
                 regularizer_constant=(
                     self["weight_regularizer_constant"] if regularized else 0.0
                 ),
+                gradient_factors=self.gradient_factors(prefix, name),
             )
             for name, rows, lifespan in (
                 ("weight_ih", width, TensorLifespan.FORWARD_DERIV),
@@ -221,6 +227,19 @@ class Recurrent(Layer):
             )
             for name in self.biases
         ]
+
+    def gradient_factors(self, prefix: str, weight: str) -> tuple[str, str] | None:
+        """Return the factors of a gradient, where it is one product."""
+        first = "in0" if weight == "weight_ih" else f"{prefix}hidden_state"
+        return first, prefix + self.derivatives
+
+    def product_gradient(
+        self, tensors: Binding, prefix: str, weight: str
+    ) -> list[Call]:
+        """Return the call for a gradient that is one product."""
+        factors = self.gradient_factors(prefix, weight)
+        assert factors is not None
+        return product_gradient(tensors, prefix + weight, factors)
 
     def bias_sum(
         self, prefix: str, columns: int, lifespan: TensorLifespan
@@ -342,20 +361,6 @@ def product(
     """Return the call ``c = a @ b + beta * c`` for a product of sizes (m, n, k)."""
     flags = (int(transpose_a), int(transpose_b))
     return Call(matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
-
-
-def input_gradient(tensors: Binding, prefix: str, derivatives: str) -> Call:
-    """Return the call that makes the gradient of ``weight_ih``."""
-    operands = (tensors.matrix("in0"), tensors.matrix(derivatives))
-    gradient = tensors.matrix(f"{prefix}weight_ih:grad")
-    return Call(blas.matmul_transposed_a, (*operands, beta_of(tensors), gradient))
-
-
-def state_gradient(tensors: Binding, prefix: str, derivatives: str) -> Call:
-    """Return the call that makes the gradient of ``weight_hh``."""
-    states, d = tensors.matrix(f"{prefix}hidden_state"), tensors.matrix(derivatives)
-    gradient = tensors.matrix(f"{prefix}weight_hh:grad")
-    return Call(blas.matmul_transposed_a, (states, d, beta_of(tensors), gradient))
 
 
 def input_derivative(tensors: Binding, prefix: str, derivatives: str) -> list[Call]:

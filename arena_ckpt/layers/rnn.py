@@ -13,9 +13,7 @@ from arena_ckpt.layers.recurrent import (
     SEQUENCE_PROPERTIES,
     Recurrent,
     input_derivative,
-    input_gradient,
     state_derivative,
-    state_gradient,
 )
 from arena_ckpt.lifespan import TensorLifespan
 from arena_ckpt.properties import Property
@@ -44,7 +42,8 @@ class Rnn(Recurrent):
         return "out0" if self.keeps_all else "all_states"
 
     @property
-    def _derivative(self) -> str:
+    def derivatives(self) -> str:
+        """The tensor of the derivatives before activation."""
         return "d_states" if self.keeps_all else "all_states"
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
@@ -61,7 +60,7 @@ class Rnn(Recurrent):
         unit, backward = self.unit, self.backward
         saved = TensorLifespan.UNMANAGED if self.keeps_all else forward
         for name, shape, lifespan in (
-            (self._derivative, (steps, unit), saved | backward | deriv),
+            (self.derivatives, (steps, unit), saved | backward | deriv),
             ("step_products", (unit,), forward),
             ("step_hidden_state", (unit,), forward),
             ("d_step", (unit,), backward),
@@ -106,7 +105,7 @@ class Rnn(Recurrent):
                 self._kernels.backward,
                 (
                     *(states, tensors.vector("weight_hh")),
-                    *(tensors.vector(self._derivative), tensors.vector("d_step")),
+                    *(tensors.vector(self.derivatives), tensors.vector("d_step")),
                     *(tensors.vector("d_hidden_state"), d_out, out_steps),
                     tensors.doubles("bias_sums"),
                     *(*sizes, *self._random(tensors)),
@@ -117,15 +116,15 @@ class Rnn(Recurrent):
 
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
         return [
-            input_gradient(tensors, "", self._derivative),
-            state_gradient(tensors, "", self._derivative),
+            *self.product_gradient(tensors, "", "weight_ih"),
+            *self.product_gradient(tensors, "", "weight_hh"),
             *self._bias_gradients(tensors, ""),
         ]
 
     def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
-        calls = input_derivative(tensors, "", self._derivative)
+        calls = input_derivative(tensors, "", self.derivatives)
         if tensors.is_wanted("in1:grad"):
-            calls.append(state_derivative(tensors, self._derivative))
+            calls.append(state_derivative(tensors, self.derivatives))
         return calls
 
 
