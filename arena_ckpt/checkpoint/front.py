@@ -146,12 +146,11 @@ class Front:
     @cached_property
     def _table(self) -> ChainTable:
         chain = self._merged.chain
-        return solve(
-            chain,
-            replay(chain, _saving_all(len(chain))).peak_bytes,
-            max(FEWEST_SLOTS, min(MOST_SLOTS, MOST_CELLS // len(chain) ** 2)),
-            self._levels,
-        )
+        n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, MOST_CELLS // len(chain) ** 2))
+        most_bytes = replay(chain, _saving_all(len(chain))).peak_bytes
+        # Where all stages save, rounding up takes up to a slot for each.
+        most_bytes += len(chain) * (most_bytes // n_slots + 1)
+        return solve(chain, most_bytes, n_slots, self._levels)
 
     @cached_property
     def slots(self) -> tuple[int, ...]:
