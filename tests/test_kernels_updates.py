@@ -82,6 +82,14 @@ def test_the_python_text_gives_the_same_bits(name: str) -> None:
     assert np.array_equal(compiled_states, states)
 
 
+@pytest.mark.parametrize(("k", "m", "n"), [(1, 1, 1), (5, 7, 3), (40, 33, 65)])
+def test_a_product_is_taken_off_the_weight(k: int, m: int, n: int) -> None:
+    a, b, w = normal(k, m), normal(k, n, seed=1), normal(m, n, seed=2)
+    exact = w - RATE * (a.astype(np.float64).T @ b)
+    run_entry(updates.sgd_product, a, b, np.array([RATE, 1.0]), w)
+    np.testing.assert_allclose(w, exact, rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_nan_gradient_spoils_its_own_weight_only(name: str) -> None:
     w, gradient = normal(10), normal(10, seed=1)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from strategies import OPTIMIZERS, Given, ModelSpec, chain, chains
+from test_reruns import random_reruns
 from test_same_bits import Outcome, outcome
 
 from arena_ckpt import MemoryPlan, Model, update_calls, uses
@@ -42,9 +44,10 @@ def tiled_plan(
 
 @dataclass(frozen=True)
 class Tiled(ModelSpec):
-    """A model that updates in tiles."""
+    """A model that updates in tiles; with `n_reruns` it recomputes at random."""
 
     shares: bool = True
+    n_reruns: int | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec, **changes: Any) -> Tiled:
@@ -57,7 +60,11 @@ class Tiled(ModelSpec):
         ways = asked.ways | {TILED}
         asked = replace(asked, ways=ways, share_memory=self.shares)
         model.set_property(memory_optimization=self.shares)
-        model.initialize(plan=make_plan(model.compile(), asked), debug=debug)
+        reruns = None
+        if self.n_reruns is not None:
+            reruns = random_reruns(model, self.n_reruns, seed=self.n_reruns)
+        plan = make_plan(model.compile(), asked, reruns)
+        model.initialize(plan=plan, debug=debug)
         return model
 
 
@@ -162,6 +169,9 @@ def test_the_first_gradient_of_the_example_binds_no_more(
     assert (f"fc1:{TILE}" in names) == (optimizer == "adam")
     assert tiled.execution_order == whole.execution_order
     assert tiled.proved_optimal
+    extra = tiled.iteration_cost(tiled.counted_costs)
+    extra /= whole.iteration_cost(whole.counted_costs)
+    assert (1 < extra < 1.05) if optimizer == "adam" else (0.7 < extra < 1)
 
 
 def test_the_factors_live_until_the_update() -> None:
@@ -319,9 +329,9 @@ def test_layers_whose_gradients_are_products(
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(chains())
-def test_random_chains(spec: ModelSpec) -> None:
-    """The same bits with and without blocks, reuse and debug; close to the whole."""
+@given(chains(), st.integers(1, 9))
+def test_random_chains(spec: ModelSpec, n_reruns: int) -> None:
+    """The same bits with and without recomputes, reuse, debug; close to the whole."""
     try:
         whole: Outcome = outcome(spec)
     except NonFiniteError:
@@ -332,6 +342,7 @@ def test_random_chains(spec: ModelSpec) -> None:
     assert expected == outcome(tiled), "again"
     assert expected == outcome(tiled, debug=True), "debug"
     assert expected == outcome(Tiled.of(spec.without_blocks())), "no blocks"
+    assert expected == outcome(Tiled.of(spec, n_reruns=n_reruns)), "reruns"
     assert expected == outcome(Tiled.of(spec, shares=False)), "no reuse"
     gradients, _ = trained(spec, 0)
     assert_close(trained(tiled, 0)[0], gradients, 1e-5)
