@@ -132,7 +132,7 @@ def _cache_path(plan: MemoryPlan, optimizer: Optimizer, threads: int) -> Path:
         threads,
         llvm.get_host_cpu_name(),
         os.cpu_count(),
-        jit._revision(Path(jit.__file__).parent),
+        jit.revision(),
     ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     return (

@@ -70,7 +70,7 @@ _SLOTS = {
 
 
 @functools.cache
-def _revision(folder: Path) -> str:
+def revision(folder: Path = Path(__file__).parent) -> str:
     """Return a checksum of all sources in a folder, and of the kernels'.
 
     Numba's disk cache notices an edit in the file of a kernel, not in a helper that
@@ -111,8 +111,8 @@ def compiled(function: F) -> F:
 
 def _cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
     """Apply a Numba decorator with the disk cache, or without where none can be."""
-    revision = _revision(Path(function.__code__.co_filename).parent)
-    function.__qualname__ = f"{function.__name__}_{revision}"
+    sources = revision(Path(function.__code__.co_filename).parent)
+    function.__qualname__ = f"{function.__name__}_{sources}"
     try:
         return decorator(*signature, cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
