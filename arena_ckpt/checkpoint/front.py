@@ -148,7 +148,10 @@ class Front:
         chain = self._merged.chain
         n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, MOST_CELLS // len(chain) ** 2))
         most_bytes = replay(chain, _saving_all(len(chain))).peak_bytes
-        # Where all stages save, rounding up takes up to a slot for each.
+        table = solve(chain, most_bytes, n_slots, self._levels)
+        if table.least_slot is not None:
+            return table
+        # Where all stages must save, rounding up takes up to a slot for each.
         most_bytes += len(chain) * (most_bytes // n_slots + 1)
         return solve(chain, most_bytes, n_slots, self._levels)
 
