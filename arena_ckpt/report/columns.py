@@ -1,7 +1,7 @@
 """A memory plan as columns of integers and a table of words, for the viewer.
 
-Everything is sorted by time and said relative to what it belongs to, since small numbers
-pack well: a segment's stop to its start, a tensor's life to the segment that shows it,
+Everything is sorted by time and said relative to what it belongs to, since small
+numbers pack well: a segment's stop to its start, a tensor's life to that of its buffer,
 uses to the life of their tensor. ``viewer/decode.js`` undoes it.
 """
 

@@ -1,7 +1,7 @@
 """Integer columns as few bytes: differences, a common factor, and planes of bytes.
 
-A column becomes its lowest bytes, then the next ones and so on; what hardly changes lies
-together, which is what gzip is good at.
+A column becomes its lowest bytes, then the next ones and so on; what hardly changes
+lies together, which is what gzip is good at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXACT_INTEGERS = 2**53
 
 
 class ColumnPacker:
-    """Collects columns and texts, and packs them into one blob with a table of contents.
+    """Packs columns and texts into one blob with a table of contents.
 
     ``viewer/decode.js`` reads it.
     """

@@ -7,6 +7,7 @@ the tensor changes whose bytes it holds.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -124,6 +125,5 @@ def band_runs(plan: MemoryPlan) -> list[tuple[Band, int, int]]:
     bands = step_bands(plan)
     edges = [0, *(np.flatnonzero(np.diff(bands)) + 1).tolist(), len(bands)]
     return [
-        (BANDS[bands[start]], start, stop)
-        for start, stop in zip(edges, edges[1:], strict=False)
+        (BANDS[bands[start]], start, stop) for start, stop in itertools.pairwise(edges)
     ]

@@ -187,7 +187,7 @@ class App {
     const isBeside = this.isSideBySide;
     const width = isBeside ? Math.floor((full - 16) / 2) : full;
     const isPhone = window.innerWidth <= 720;
-    const room = window.innerHeight - (this.tab === "front" ? 420 : 330);
+    const room = window.innerHeight - (this.tab === "front" ? 480 : 404);
     const height = isPhone ? 440 : Math.min(Math.max(room, 430), 900);
     for (const chart of this.charts) chart.resize(width, height);
     const { left } = this.charts[0].area;

@@ -39,7 +39,7 @@ class Chart {
     const isNarrow = width < 520;
     const left = isNarrow ? 58 : 74;
     const curve = isNarrow ? 78 : 104;
-    const names = isNarrow ? 62 : 78;
+    const names = this.namesRoom(isNarrow ? 62 : 78);
     const heading = this.heading ? 26 : 0;
     this.area = { left, width: Math.max(width - left - 10, 40) };
     this.curve = { top: heading + 2, height: curve };
@@ -55,6 +55,16 @@ class Chart {
       canvas.style.width = `${width}px`;
       canvas.style.height = `${height}px`;
     }
+  }
+
+  // How high the names of layers stand, written upwards.
+  namesRoom(most) {
+    const { plan } = this;
+    let longest = 0;
+    for (const layer of new Set(plan.stepLayer.subarray(0, 2000))) {
+      longest = Math.max(longest, textWidth(plan.words[layer], 11));
+    }
+    return Math.min(Math.max(longest + 14, 24), most);
   }
 
   xOf(step) {
@@ -228,7 +238,7 @@ class Chart {
         const low = this.curveY(below[i]);
         const high = this.curveY((below[i] += bytes[step]));
         over.push(x0, high, x1, high);
-        under.push(low, x1, low, x0);
+        under.push(low, x0, low, x1);
       });
       pen.area([...over, ...under.reverse()], theme.kinds[kind]);
     }
@@ -267,7 +277,7 @@ class Chart {
       pen.dot(x, this.curveY(plan.peakBytes), 3.5, theme.bound, theme.page);
       const isLeft = x < area.left + 60;
       const at = { size: 11, fill: theme.bound, weight: 600, align: isLeft ? "left" : "center" };
-      if (x < end - 20) pen.text(isLeft ? x + 6 : x, y, "peak", at);
+      if (x + 18 < end) pen.text(isLeft ? x + 6 : x, y, "peak", at);
     }
   }
 
@@ -290,7 +300,7 @@ class Chart {
   }
 
   drawBands(pen) {
-    const { bands, theme, map, plan } = this;
+    const { bands, theme, map } = this;
     const fills = {
       forward: mix(theme.page, theme.ink, 0.08),
       recompute: mix(theme.page, theme.kinds[this.hatchedKind], 0.55),
@@ -312,7 +322,6 @@ class Chart {
         pen.text(x + width / 2, bands.top + 10, text, { size: 11, fill: ink, align: "center" });
       }
     }
-    if (!plan.nSteps) return;
   }
 
   drawLevels(pen) {
