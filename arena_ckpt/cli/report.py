@@ -89,8 +89,9 @@ def write_report(
         if model is None or not plan.blocks:
             why = "is a finished plan" if model is None else "has no checkpoint blocks"
             raise InvalidParameterError(
-                f"{spec} {why}, so there is nothing that --compare-blocks could leave out; name a "
-                "model with blocks, or the plan to compare with: --compare OTHER",
+                f"{spec} {why}, so there is nothing that --compare-blocks could leave "
+                "out; name a model with blocks, or what to compare with: "
+                "--compare OTHER",
                 model=spec,
             )
         before, before_title = without_blocks(model).make_plan(), "without blocks"

@@ -122,6 +122,7 @@ class _SvgPen:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" '
             f'height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+            'shape-rendering="crispEdges" '
             'font-family="system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif">\n'
             + "\n".join(self.parts)
             + "\n</svg>\n"

@@ -28,6 +28,7 @@ class App {
     this.listen();
     await this.show("map");
     $("loading").hidden = true;
+    this.readyMilliseconds = performance.now(); // since the page was asked for
   }
 
   async plan(index) {
