@@ -266,7 +266,7 @@ def test_kinds_are_told_apart_whatever_the_sight(theme: str, sight: str) -> None
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="no Playwright: pip install arena-ckpt[browser]"
+        "playwright.sync_api", reason="no Playwright: pip install arena-ckpt[test]"
     )
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:

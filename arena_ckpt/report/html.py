@@ -90,7 +90,7 @@ def plan_html(
 
     Notes
     -----
-    O(n log n) in buffers and operands; 1.5 s and 1.6 MB for 1e5 buffers.
+    O(n log n) in buffers and operands; some seconds and 1.7 MB for 1e5 buffers.
     """
     sentences = explain(plan, before if same_model else None)
     plans = [(title, plan, sentences)]

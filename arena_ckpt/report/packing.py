@@ -74,5 +74,5 @@ class ColumnPacker:
 
     def finish(self) -> tuple[list[dict[str, Any]], str]:
         """Return the table of contents, and the gzipped columns in base64."""
-        blob = gzip.compress(b"".join(self._parts), 9, mtime=0)
+        blob = gzip.compress(b"".join(self._parts), 6, mtime=0)
         return self._contents, base64.b64encode(blob).decode("ascii")

@@ -127,9 +127,10 @@ class App {
     $("tiles").replaceChildren(...tiles(plan));
     this.makeLegend();
     $("at-peak").replaceChildren(element("h2", "", "By kind at the peak"), kindBars(plan, plan.peakStep));
+    const said = this.tab === "compare" ? [] : plan.sentences; // there the comparison says it
     $("sentences").replaceChildren(
-      ...(plan.sentences.length ? [element("h2", "", "What limits it")] : []),
-      ...plan.sentences.map((sentence) => element("p", "", sentence)),
+      ...(said.length ? [element("h2", "", "What limits it")] : []),
+      ...said.map((sentence) => element("p", "", sentence)),
     );
   }
 
