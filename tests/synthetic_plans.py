@@ -107,6 +107,7 @@ def synthetic_plan(n_buffers: int, seed: int = 0) -> MemoryPlan:
         n_pass=n_steps,
         batch_size=1,
         micro_batches=1,
+        ways=(),
         alignment_bytes=64,
         canary_bytes=0,
         allocator=layout.engine,

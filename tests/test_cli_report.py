@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import xml.etree.ElementTree as ET
@@ -86,6 +87,25 @@ def test_a_saved_plan_can_stand_for_a_model() -> None:
     assert Path("a.html").exists()
 
 
+def test_all_plans_of_a_model_are_points_to_choose_from() -> None:
+    worked("digits_mlp", "--pareto", "-o", "a.html")
+    page = Path("a.html").read_text("utf-8")
+    document = json.loads(
+        base64.b64decode(page.partition('id="page">')[2].partition("<")[0])
+    )
+    arenas = [point["arena_bytes"] for point in document["front"]]
+    assert len(arenas) > 2
+    assert arenas == sorted(arenas)
+    assert "means nothing" in refused("digits_mlp", "--pareto", "--budget", "1MiB")
+
+
+def test_a_plan_for_a_budget_is_compared_with_all_kept() -> None:
+    document = json.loads(
+        worked("digits_mlp", "--json", "--budget", "480KiB", "--compare-blocks")
+    )
+    assert document["arena_bytes"] <= 480 * 1024 < document["before_arena_bytes"]
+
+
 def test_a_plan_that_cannot_be_read_is_refused() -> None:
     document = json.loads(PLAN.to_json())
     Path("old.json").write_text(json.dumps(document | {"version": 1}))
@@ -110,7 +130,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         '    model.add_layer("mse", name="loss")\n'
         "    return model\n"
     )
-    assert "no checkpoint blocks" in refused("plain.py:build", "--compare-blocks")
+    assert "recomputes nothing" in refused("plain.py:build", "--compare-blocks")
     assert "twice" in refused("digits_mlp", "--png", "a", "--svg", "a")
 
 

@@ -76,7 +76,7 @@ PAGE = plan_html(
     BLOCKED,
     "small",
     before=PLAIN,
-    before_title="without blocks",
+    before_title="nothing recomputed",
     same_model=True,
     front=FRONT,
 )
@@ -601,7 +601,7 @@ def test_two_plans_share_their_scales_and_say_what_moved(opened: Open) -> None:
     assert same
     text = page.page.inner_text("#comparison")
     assert "What moved the peak" in text
-    assert "without blocks" in text
+    assert "nothing recomputed" in text
     assert "Checkpointing" in text  # what the blocks did
     was = {
         PLAIN.tensor_in(b, PLAIN.peak_step).name

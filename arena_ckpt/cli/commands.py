@@ -443,7 +443,12 @@ def plan(
 @click.option(
     "--compare-blocks",
     is_flag=True,
-    help="Draw MODEL without its checkpoint blocks before MODEL.",
+    help="Draw the plan of MODEL that recomputes nothing before this one.",
+)
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Add all plans that none other beats in bytes and time, to choose from.",
 )
 @click.option(
     "--png",
@@ -465,20 +470,24 @@ def plan(
 )
 @_batch_size
 @_no_blocks
+@request_options
 @_json
 @click.pass_context
 def report(
     ctx: click.Context,
+    /,
     model: str,
     output: Path | None,
     other: str | None,
     compare_blocks: bool,
+    pareto: bool,
     png: Path | None,
     svg: Path | None,
     in_letters: bool,
     batch_size: int | None,
     no_blocks: bool,
     as_json: bool,
+    **values: Any,
 ) -> int:
     """Show the memory plan of MODEL as a page, a picture or a map in letters."""
     if other is not None and compare_blocks:
@@ -490,13 +499,24 @@ def report(
             "--no-blocks leaves out what --compare-blocks compares; keep one", ctx
         )
     is_still = png is not None or svg is not None or in_letters
-    if is_still and output is None and (other is not None or compare_blocks):
+    for_page = {
+        "--compare": other is not None,
+        "--compare-blocks": compare_blocks,
+        "--pareto": pareto,
+    }
+    if is_still and output is None and any(for_page.values()):
+        name = next(name for name, is_given in for_page.items() if is_given)
         raise click.UsageError(
-            "only the page compares plans; add -o REPORT.html, or leave out "
-            f"{'--compare' if other is not None else '--compare-blocks'}",
+            "only the page shows several plans; add -o REPORT.html, or leave out "
+            f"{name}",
             ctx,
         )
+    from arena_ckpt.cli.fronts import refuse_with_pareto
     from arena_ckpt.cli.report import Wanted, write_report
+
+    request = given_request(values)
+    if pareto:
+        refuse_with_pareto(ctx, request)
 
     html = Path("report.html") if output is None and not is_still else output
     return write_report(
@@ -504,8 +524,10 @@ def report(
         Wanted(html, png, svg, in_letters, as_json),
         other=other,
         compare_blocks=compare_blocks,
+        pareto=pareto,
         batch_size=batch_size,
         no_blocks=no_blocks,
+        request=request,
     )
 
 

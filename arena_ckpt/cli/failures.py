@@ -75,8 +75,9 @@ def exit_code_of(error: ArenaError) -> int:
     """
     if isinstance(error, TimeLimitError):
         return INTERRUPTED if getattr(error, "interrupted", False) else NOT_KNOWN
-    is_input = isinstance(error, InvalidParameterError | DataError | GoldenFileError)
-    is_input = isinstance(error, InvalidParameterError | DataError | PlanFormatError)
+    is_input = isinstance(
+        error, InvalidParameterError | DataError | GoldenFileError | PlanFormatError
+    )
     return BAD_INPUT if is_input else RUN_FAILED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from arena_ckpt.cli.failures import OK, print_json
-from arena_ckpt.cli.models import load_model, without_blocks
+from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
 from arena_ckpt.cli.output import require_writable, write_file
 from arena_ckpt.errors import InvalidParameterError, PlanFormatError
 from arena_ckpt.model import Model
@@ -51,8 +52,10 @@ def write_report(
     *,
     other: str | None,
     compare_blocks: bool,
+    pareto: bool,
     batch_size: int | None,
     no_blocks: bool,
+    request: Mapping[str, Any],
 ) -> int:
     """Plan a model, or read a plan, and write what was asked for.
 
@@ -64,11 +67,15 @@ def write_report(
     other : str or None
         What to draw before it: a model or ``PLAN.json``.
     compare_blocks : bool
-        Draw the same model without its checkpoint blocks before it.
+        Draw the same model with nothing recomputed before it.
+    pareto : bool
+        Add all plans that none other beats in bytes and time.
     batch_size : int or None
         Of the models, instead of their own.
     no_blocks : bool
         Leave out the checkpoint blocks.
+    request : mapping
+        Of `Model.make_plan`: what to choose.
 
     Returns
     -------
@@ -83,20 +90,31 @@ def write_report(
         A plan is damaged or of another version.
     """
     _require_places(wanted)
-    plan, model = _load(spec, batch_size, no_blocks)
+    model = _load_model(spec, batch_size, no_blocks)
+    if model is None:
+        _refuse_for_finished(spec, batch_size, no_blocks, request, pareto)
+        plan = _read_plan(Path(spec))
+    else:
+        plan = model.make_plan(**request)
     before, before_title = None, ""
     if compare_blocks:
-        if model is None or not plan.blocks:
-            why = "is a finished plan" if model is None else "has no checkpoint blocks"
+        if model is not None:
+            before = plan_to_compare(model, plan, debug=False)
+        if before is None:
+            why = "is a finished plan" if model is None else "recomputes nothing"
             raise InvalidParameterError(
                 f"{spec} {why}, so there is nothing that --compare-blocks could leave "
-                "out; name a model with blocks, or what to compare with: "
-                "--compare OTHER",
+                "out; name a model with checkpoint blocks or give --budget, or say "
+                "what to compare with: --compare OTHER",
                 model=spec,
             )
-        before, before_title = without_blocks(model).make_plan(), "without blocks"
+        before_title = "nothing recomputed"
     elif other is not None:
-        before, _ = _load(other, batch_size, no_blocks)
+        other_model = _load_model(other, batch_size, no_blocks)
+        if other_model is None:
+            before = _read_plan(Path(other))
+        else:
+            before = other_model.make_plan()
         before_title = other
     if wanted.html is not None:
         page = plan_html(
@@ -105,6 +123,7 @@ def write_report(
             before=before,
             before_title=before_title,
             same_model=compare_blocks,
+            front=model.pareto(**request) if pareto and model is not None else (),
         )
         _write(wanted.html, page.encode("utf-8", "replace"))
     if wanted.png is not None:
@@ -138,25 +157,36 @@ def _require_places(wanted: Wanted) -> None:
         require_pillow()
 
 
-def _load(
-    spec: str, batch_size: int | None, no_blocks: bool
-) -> tuple[MemoryPlan, Model | None]:
-    """Return a plan, and the model that it was made of unless it was read."""
-    path = Path(spec)
-    if path.suffix.lower() == ".json":
-        if batch_size is not None or no_blocks:
-            raise InvalidParameterError(
-                f"{spec} is a finished plan, which --batch-size and --no-blocks cannot "
-                "change; leave them out, or name the model",
-                path=spec,
-            )
-        return _read_plan(path), None
+def _load_model(spec: str, batch_size: int | None, no_blocks: bool) -> Model | None:
+    """Return a model, or None where `spec` names a finished plan."""
+    if Path(spec).suffix.lower() == ".json":
+        return None
     model = load_model(spec).model
     if no_blocks:
         model = without_blocks(model)
     if batch_size is not None:
         model.set_property(batch_size=batch_size)
-    return model.make_plan(), model
+    return model
+
+
+def _refuse_for_finished(
+    spec: str,
+    batch_size: int | None,
+    no_blocks: bool,
+    request: Mapping[str, Any],
+    pareto: bool,
+) -> None:
+    """Refuse options that a finished plan can no longer follow."""
+    given = [f"--{name.replace('_', '-')}" for name in request]
+    given += ["--batch-size"] if batch_size is not None else []
+    given += ["--no-blocks"] if no_blocks else []
+    given += ["--pareto"] if pareto else []
+    if given:
+        raise InvalidParameterError(
+            f"{spec} is a finished plan, which {', '.join(given)} cannot change; name "
+            "the model instead",
+            path=spec,
+        )
 
 
 def _read_plan(path: Path) -> MemoryPlan:

@@ -78,8 +78,8 @@ def plan_html(
     before_title : str
         What to call it.
     same_model : bool
-        `before` is the plan of the same model without its checkpoint blocks: the page
-        also says what the blocks did.
+        `before` is the plan of the same model that recomputes nothing: the page
+        also says what recomputing does.
     front : sequence of FrontPoint
         Plans to choose from, drawn by arena and overhead.
 

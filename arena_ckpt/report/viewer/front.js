@@ -32,7 +32,7 @@ function drawFront(points, chosen, width, choose) {
   }
   const label = { x: box.right, y: height - 4, "text-anchor": "end" };
   svg.append(svgElement("text", label, "arena →"));
-  svg.append(svgElement("text", { x: box.left + 6, y: box.top - 4 }, "↑ more arithmetic"));
+  svg.append(svgElement("text", { x: box.left + 6, y: box.top - 4 }, "↑ overhead"));
   const sorted = [...points].sort((a, b) => a.arena_bytes - b.arena_bytes);
   const steps = sorted.flatMap((point, i) => {
     const corner = i ? [`${xOf(point.arena_bytes)},${yOf(sorted[i - 1].overhead)}`] : [];
@@ -41,7 +41,7 @@ function drawFront(points, chosen, width, choose) {
   svg.append(svgElement("polyline", { points: steps.join(" "), class: "front" }));
   for (const point of sorted) {
     const index = points.indexOf(point);
-    const text = `${point.label}: ${formatBytes(point.arena_bytes)}, ${formatPercent(point.overhead)} more arithmetic`;
+    const text = `${point.label}: ${formatBytes(point.arena_bytes)}, ${formatPercent(point.overhead)} overhead`;
     const circle = svgElement("circle", {
       cx: xOf(point.arena_bytes),
       cy: yOf(point.overhead),

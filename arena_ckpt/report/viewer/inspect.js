@@ -189,7 +189,7 @@ function tiles(plan) {
       "of the arena free at the peak",
     ),
     tile("Peak", `step ${formatCount(plan.peakStep)}`, describeStep(plan, plan.peakStep)),
-    tile("Recomputing", formatPercent(plan.overhead), "more arithmetic"),
+    tile("Overhead", formatPercent(plan.overhead), "of recomputing, by counted cost"),
   ];
 }
 
