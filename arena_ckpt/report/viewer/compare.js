@@ -7,7 +7,7 @@ function cells(tag, className, ...texts) {
 function comparisonTable(before, after) {
   const table = element("table", "comparison");
   const header = element("tr", "", element("th", "", ""));
-  header.append(...cells("th", "number", before.title, after.title, "difference"));
+  header.append(...cells("th", "number", before.title, after.title, "change"));
   const body = element("tbody");
   const row = (label, first, second, className = "") => {
     const name = element("th", "", ...(Array.isArray(label) ? label : [label]));

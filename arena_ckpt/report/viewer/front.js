@@ -70,7 +70,7 @@ function drawFront(points, chosen, width, choose) {
 function shareTicks(top) {
   const rough = top / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const apart = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= rough);
+  const apart = [1, 2, 2.5, 5, 10].map((m) => m * power).find((m) => m >= rough);
   const found = [];
   for (let i = 0; i * apart <= top; i++) found.push(i * apart);
   return found;
