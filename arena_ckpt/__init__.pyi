@@ -22,7 +22,11 @@ from .lifespan import TensorLifespan as TensorLifespan
 from .model import Model as Model
 from .optimizers import create_optimizer as create_optimizer
 from .plan import MemoryPlan as MemoryPlan
+from .report.ascii_map import plan_ascii as plan_ascii
 from .report.export import export_plan as export_plan
+from .report.html import plan_html as plan_html
+from .report.picture import plan_png as plan_png
+from .report.picture import plan_svg as plan_svg
 from .schedules import create_schedule as create_schedule
 from .timeline import ExecutionOrder as ExecutionOrder
 

@@ -7,6 +7,7 @@ program is bound from it.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -243,6 +244,13 @@ class MemoryPlan:
             kind = self.tensor_in(buffer, step).kind
             totals[kind] += self.taken_bytes(buffer.size_bytes)
         return totals
+
+    def _repr_html_(self) -> str:
+        """Return the plan as a notebook shows it."""
+        # Reports read plans and stand to the right of them; only this question, which
+        # a notebook asks, goes the other way: the answer is looked up when asked for.
+        report = importlib.import_module("arena_ckpt.report.html")
+        return str(report.notebook_html(self))
 
     def to_json(self) -> str:
         """Return the plan as JSON text that `from_json` reads back to an equal plan.

@@ -11,6 +11,17 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null && ! [ -e .venv/.no-torch ];
         { echo "torch is not to be had here: its tests will skip" >&2; touch .venv/.no-torch; }
 fi
 
+# A browser is only needed to look at the viewer: without it those tests say that they skip.
+if [ -z "${CHROMIUM:-}" ] && ! command -v chromium >/dev/null && ! [ -e .venv/.no-chromium ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "== installing a browser for the tests of the viewer"
+        { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 ||
+            { echo "chromium is not to be had here: its tests will skip" >&2; touch .venv/.no-chromium; }
+    else
+        echo "no chromium here: the tests of the viewer will skip (set CHROMIUM=/its/path)" >&2
+    fi
+fi
+
 echo "== lint";  .venv/bin/ruff check . && .venv/bin/ruff format --check .
 echo "== types"; .venv/bin/mypy
 echo "== tests"; .venv/bin/python -m pytest -n 2 "$@"

@@ -43,6 +43,7 @@ Examples:
   arena-ckpt train digits_mlp --epochs 5
   arena-ckpt train model.ini --data digits --validation-split 0.2
   arena-ckpt plan model.py:build --batch-size 64 --json
+  arena-ckpt report digits_mlp -o report.html
   arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
   arena-ckpt export digits_mlp --to chrome-trace -o trace.json
 
@@ -90,6 +91,23 @@ Examples:
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
   arena-ckpt plan model.ini --json --output plan.json
+"""
+_REPORT_HELP = f"""\
+Show the memory plan of MODEL as a page, a picture or a map in letters.
+
+{_MODEL_HELP}
+MODEL and OTHER may also be a PLAN.json that 'arena-ckpt plan -o' wrote. The page is one
+file that needs no network: steps to the right, bytes upwards, with search, zoom, the
+life of every tensor, and what moved the peak where two plans are compared. Without -o,
+--png, --svg and --ascii it is written to report.html.
+
+\b
+Examples:
+  arena-ckpt report digits_mlp -o report.html
+  arena-ckpt report transformer -o report.html --compare-blocks
+  arena-ckpt report model.ini --compare old-plan.json
+  arena-ckpt report digits_mlp --png map.png --svg map.svg
+  arena-ckpt report digits_mlp --ascii
 """
 _ALLOCATE_HELP = """\
 Place the buffers of FILE.csv in one block of memory, as low as possible.
@@ -405,6 +423,112 @@ def plan(
     if output is not None:
         click.echo(f"the whole plan is in {output}")
     return code
+
+
+@main.command(help=_REPORT_HELP)
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="REPORT.html",
+    help="Write the page there.",
+)
+@click.option(
+    "--compare",
+    "other",
+    metavar="OTHER",
+    help="Draw this model or PLAN.json before MODEL, on the same scales.",
+)
+@click.option(
+    "--compare-blocks",
+    is_flag=True,
+    help="Draw the plan of MODEL that recomputes nothing before this one.",
+)
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Add all plans that none other beats in bytes and time, to choose from.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="MAP.png",
+    help="Draw a still picture there; needs 'pip install arena-ckpt[png]'.",
+)
+@click.option(
+    "--svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="MAP.svg",
+    help="Draw a still picture there.",
+)
+@click.option(
+    "--ascii",
+    "in_letters",
+    is_flag=True,
+    help="Print a map of 80 columns.",
+)
+@_batch_size
+@_no_blocks
+@request_options
+@_json
+@click.pass_context
+def report(
+    ctx: click.Context,
+    /,
+    model: str,
+    output: Path | None,
+    other: str | None,
+    compare_blocks: bool,
+    pareto: bool,
+    png: Path | None,
+    svg: Path | None,
+    in_letters: bool,
+    batch_size: int | None,
+    no_blocks: bool,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Show the memory plan of MODEL as a page, a picture or a map in letters."""
+    if other is not None and compare_blocks:
+        raise click.UsageError(
+            "--compare and --compare-blocks exclude each other; keep one", ctx
+        )
+    if no_blocks and compare_blocks:
+        raise click.UsageError(
+            "--no-blocks leaves out what --compare-blocks compares; keep one", ctx
+        )
+    is_still = png is not None or svg is not None or in_letters
+    for_page = {
+        "--compare": other is not None,
+        "--compare-blocks": compare_blocks,
+        "--pareto": pareto,
+    }
+    if is_still and output is None and any(for_page.values()):
+        name = next(name for name, is_given in for_page.items() if is_given)
+        raise click.UsageError(
+            "only the page shows several plans; add -o REPORT.html, or leave out "
+            f"{name}",
+            ctx,
+        )
+    from arena_ckpt.cli.fronts import refuse_with_pareto
+    from arena_ckpt.cli.report import Wanted, write_report
+
+    request = given_request(values)
+    if pareto:
+        refuse_with_pareto(ctx, request)
+
+    html = Path("report.html") if output is None and not is_still else output
+    return write_report(
+        model,
+        Wanted(html, png, svg, in_letters, as_json),
+        other=other,
+        compare_blocks=compare_blocks,
+        pareto=pareto,
+        batch_size=batch_size,
+        no_blocks=no_blocks,
+        request=request,
+    )
 
 
 @main.command(help=_ALLOCATE_HELP)

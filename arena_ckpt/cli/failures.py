@@ -16,6 +16,7 @@ from arena_ckpt.errors import (
     DataError,
     GoldenFileError,
     InvalidParameterError,
+    PlanFormatError,
     TimeLimitError,
 )
 from arena_ckpt.properties import nearest
@@ -74,7 +75,9 @@ def exit_code_of(error: ArenaError) -> int:
     """
     if isinstance(error, TimeLimitError):
         return INTERRUPTED if getattr(error, "interrupted", False) else NOT_KNOWN
-    is_input = isinstance(error, InvalidParameterError | DataError | GoldenFileError)
+    is_input = isinstance(
+        error, InvalidParameterError | DataError | GoldenFileError | PlanFormatError
+    )
     return BAD_INPUT if is_input else RUN_FAILED
 
 

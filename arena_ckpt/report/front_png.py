@@ -6,14 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import Protocol
 
-from arena_ckpt.report.layout_png import (
-    INK,
-    PALE_INK,
-    byte_ticks,
-    require_pillow,
-    short_bytes,
-    step_ticks,
-)
+from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
+from arena_ckpt.report.layout_png import INK, PALE_INK, require_pillow
 
 WIDTH, HEIGHT = 1200, 750
 LEFT, TOP, RIGHT, BOTTOM = 130, 90, 60, 90

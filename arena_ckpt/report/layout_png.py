@@ -1,13 +1,4 @@
-"""A layout as a picture: steps to the right, bytes upwards, a rectangle per buffer.
-
-Every pixel has the mean colour of the area it covers, computed and not sampled, so that
-a million buffers far below a pixel are as right as ten large ones. The rectangles are
-summed up as differences in both directions: 16 numbers each, whatever their size.
-
-References
-----------
-F. C. Crow, "Summed-Area Tables for Texture Mapping", SIGGRAPH 1984 (here backwards).
-"""
+"""A layout as a picture: steps to the right, bytes upwards, a rectangle per buffer."""
 
 from __future__ import annotations
 
@@ -17,25 +8,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from arena_ckpt.allocation.buffers import Buffers
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
+from arena_ckpt.report.raster import (
+    BORDER_SHADE,
+    FREE_MEMORY,
+    Colour,
+    Pixels,
+    Rectangles,
+    paint,
+)
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
-
-Floats = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
 WIDTH, HEIGHT = 1600, 900
 LEFT, TOP, RIGHT, BOTTOM = 112, 80, 208, 76
 """Margins in pixels."""
 
-FREE_MEMORY: Colour = (244, 243, 239)
 INK: Colour = (52, 56, 64)
 PALE_INK: Colour = (128, 132, 140)
 BOUND_INK: Colour = (178, 44, 52)
@@ -50,14 +44,8 @@ SIZE_COLOURS: tuple[Colour, ...] = (
     (194, 112, 100),  # terracotta: the largest
 )
 
-BORDER_PIXELS = 0.8
-"""Of the frame inside each rectangle that is large enough for one."""
-
-BORDER_SHADE = 0.72
 ROOM_ABOVE = 1.04
 """The picture ends above the highest line by this factor."""
-
-RECTANGLES_AT_ONCE = 2**16
 
 
 def require_pillow() -> None:
@@ -122,19 +110,6 @@ def layout_png(buffers: Buffers, layout: Layout, title: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Rectangles:
-    """What `owner` takes, in pixels from the lower left corner of the picture."""
-
-    owner: Integers
-    left: Floats
-    right: Floats
-    low: Floats
-    high: Floats
-    shape: tuple[int, int]
-    """Rows and columns of the picture."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Scale:
     """From steps and bytes to pixels of the whole image."""
 
@@ -195,91 +170,6 @@ def _rectangles(buffers: Buffers, offset: Integers, scale: _Scale) -> Rectangles
         high[there] * per_byte,
         shape,
     )
-
-
-def paint(rectangles: Rectangles, colours: Pixels) -> Pixels:
-    """Return the picture of rectangles that do not overlap.
-
-    Parameters
-    ----------
-    rectangles : Rectangles
-    colours : uint8 array, shape (number of owners, 3)
-
-    Returns
-    -------
-    uint8 array, shape (rows, columns, 3)
-        Of each pixel the mean colour of its area; the first row is the highest.
-    """
-    rows, columns = rectangles.shape
-    changes = np.zeros((4, (rows + 2) * (columns + 2)))
-    for start in range(0, len(rectangles.owner), RECTANGLES_AT_ONCE):
-        part = slice(start, start + RECTANGLES_AT_ONCE)
-        fill = colours[rectangles.owner[part]].T.astype(np.float64)
-        left, right = rectangles.left[part], rectangles.right[part]
-        low, high = rectangles.low[part], rectangles.high[part]
-        # Frames grow out of nothing with the rectangle, so that sizes near the limit
-        # look alike.
-        across = _border(right - left)
-        along = _border(high - low)
-        framed = (across > 0) & (along > 0)
-        outer = np.where(framed, fill * BORDER_SHADE, fill)
-        _add(changes, columns, left, right, low, high, [*outer, np.ones(len(left))])
-        across, along = across[framed], along[framed]
-        _add(
-            changes,
-            columns,
-            left[framed] + across,
-            right[framed] - across,
-            low[framed] + along,
-            high[framed] - along,
-            list((fill - outer)[:, framed]),
-        )
-    sums = changes.reshape(4, rows + 2, columns + 2).cumsum(axis=1).cumsum(axis=2)
-    sums = sums[:, :rows, :columns]
-    background = np.array(FREE_MEMORY, dtype=np.float64)[:, None, None]
-    mean = sums[:3] + background * (1 - sums[3])
-    picture = np.clip(mean + 0.5, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(picture.transpose(1, 2, 0)[::-1])
-
-
-def _border(side: Floats) -> Floats:
-    return np.clip((side - 2) / 6, 0, BORDER_PIXELS)
-
-
-def _add(
-    changes: Floats,
-    columns: int,
-    left: Floats,
-    right: Floats,
-    low: Floats,
-    high: Floats,
-    values: list[Floats],
-) -> None:
-    """Add rectangles as changes from row to row and column to column.
-
-    Parameters
-    ----------
-    changes : float64 array, shape (channels, (rows + 2) * (columns + 2))
-    columns : int
-    left, right, low, high : float64 array, shape (n,)
-        Pixels, inside the picture.
-    values : list of float64 array, shape (n,)
-        What a pixel wholly covered gets, for each of the first channels.
-    """
-    column, across = _changes(left, right)
-    row, along = _changes(low, high)
-    place = (row[:, None] * (columns + 2) + column[None]).ravel()
-    weight = along[:, None] * across[None]
-    for channel, value in zip(changes, values, strict=False):
-        channel += np.bincount(place, (weight * value).ravel(), len(channel))
-
-
-def _changes(low: Floats, high: Floats) -> tuple[Integers, Floats]:
-    """Return where what a range covers of each pixel changes, and by how much."""
-    first, last = np.floor(low), np.floor(high)
-    low_part, high_part = low - first, high - last
-    place = np.stack((first, first + 1, last, last + 1)).astype(np.int64)
-    return place, np.stack((1 - low_part, low_part, high_part - 1, -high_part))
 
 
 # -- colours ---------------------------------------------------------------------------
@@ -396,33 +286,3 @@ def _draw_title(draw: ImageDraw, title: str, n_buffers: int, layout: Layout) -> 
 def percent_above(height: int, bound: int) -> str:
     """Return ``"0.76 %"``, rounded up: no gap is called 0.00 %."""
     return f"{math.ceil(10_000 * (height - bound) / bound) / 100:.2f} %"
-
-
-# -- ticks -----------------------------------------------------------------------------
-
-
-def step_ticks(first: int, last: int) -> list[int]:
-    """Return about ten round steps."""
-    rough = max((last - first) / 10, 1)
-    power = 10 ** int(math.log10(rough))
-    apart = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    return list(range(-(-first // apart) * apart, last + 1, apart))
-
-
-def byte_ticks(top_bytes: float) -> list[int]:
-    """Return at most nine multiples of a power of two."""
-    apart = 2 ** max(0, math.ceil(math.log2(top_bytes / 9)))
-    return list(range(0, int(top_bytes) + 1, apart))
-
-
-def short_bytes(n_bytes: int) -> str:
-    """Return bytes in a binary unit, as few digits as there are."""
-    for suffix, unit in (
-        ("TiB", 2**40),
-        ("GiB", 2**30),
-        ("MiB", 2**20),
-        ("KiB", 2**10),
-    ):
-        if n_bytes >= unit:
-            return f"{n_bytes / unit:,.4g} {suffix}"
-    return f"{n_bytes} B"

@@ -1,0 +1,232 @@
+"""What `arena-ckpt report` does: the plan of a model as a page, pictures or letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
+from arena_ckpt.cli.output import require_writable, write_file
+from arena_ckpt.errors import InvalidParameterError, PlanFormatError
+from arena_ckpt.model import Model
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.ascii_map import plan_ascii
+from arena_ckpt.report.html import plan_html
+from arena_ckpt.report.layout_png import require_pillow
+from arena_ckpt.report.picture import plan_png, plan_svg
+from arena_ckpt.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to write.
+
+    Attributes
+    ----------
+    html, png, svg : Path or None
+    ascii : bool
+        Print the map in letters.
+    as_json : bool
+        Print a document instead of lines.
+    """
+
+    html: Path | None
+    png: Path | None
+    svg: Path | None
+    ascii: bool
+    as_json: bool
+
+    def places(self) -> list[Path]:
+        """Return the files that are written."""
+        return [path for path in (self.html, self.png, self.svg) if path is not None]
+
+
+def write_report(
+    spec: str,
+    wanted: Wanted,
+    *,
+    other: str | None,
+    compare_blocks: bool,
+    pareto: bool,
+    batch_size: int | None,
+    no_blocks: bool,
+    request: Mapping[str, Any],
+) -> int:
+    """Plan a model, or read a plan, and write what was asked for.
+
+    Parameters
+    ----------
+    spec : str
+        A model, or ``PLAN.json``.
+    wanted : Wanted
+    other : str or None
+        What to draw before it: a model or ``PLAN.json``.
+    compare_blocks : bool
+        Draw the same model with nothing recomputed before it.
+    pareto : bool
+        Add all plans that none other beats in bytes and time.
+    batch_size : int or None
+        Of the models, instead of their own.
+    no_blocks : bool
+        Leave out the checkpoint blocks.
+    request : mapping
+        Of `Model.make_plan`: what to choose.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is nothing to compare, a file cannot be written, or Pillow is missing.
+    PlanFormatError
+        A plan is damaged or of another version.
+    """
+    _require_places(wanted)
+    model = _load_model(spec, batch_size, no_blocks)
+    if model is None:
+        _refuse_for_finished(spec, batch_size, no_blocks, request, pareto)
+        plan = _read_plan(Path(spec))
+    else:
+        plan = model.make_plan(**request)
+    before, before_title = None, ""
+    if compare_blocks:
+        if model is not None:
+            before = plan_to_compare(model, plan, debug=False)
+        if before is None:
+            why = "is a finished plan" if model is None else "recomputes nothing"
+            raise InvalidParameterError(
+                f"{spec} {why}, so there is nothing that --compare-blocks could leave "
+                "out; name a model with checkpoint blocks or give --budget, or say "
+                "what to compare with: --compare OTHER",
+                model=spec,
+            )
+        before_title = "nothing recomputed"
+    elif other is not None:
+        other_model = _load_model(other, batch_size, no_blocks)
+        if other_model is None:
+            before = _read_plan(Path(other))
+        else:
+            before = other_model.make_plan()
+        before_title = other
+    if wanted.html is not None:
+        page = plan_html(
+            plan,
+            spec,
+            before=before,
+            before_title=before_title,
+            same_model=compare_blocks,
+            front=model.pareto(**request) if pareto and model is not None else (),
+        )
+        _write(wanted.html, page.encode("utf-8", "replace"))
+    if wanted.png is not None:
+        _write(wanted.png, plan_png(plan, spec))
+    if wanted.svg is not None:
+        _write(wanted.svg, plan_svg(plan, spec).encode("utf-8", "replace"))
+    if wanted.as_json:
+        print_json(_document(spec, other, plan, before, wanted))
+        return OK
+    if wanted.ascii:
+        click.echo(plan_ascii(plan), nl=False)
+    for path in wanted.places():
+        what = "page" if path == wanted.html else "picture"
+        click.echo(
+            f"{spec}: arena {format_bytes(plan.arena_bytes)}; the {what} is in {path}"
+        )
+    return OK
+
+
+def _require_places(wanted: Wanted) -> None:
+    """Refuse before the work what could not be written after it."""
+    places = wanted.places()
+    for path in places:
+        require_writable(path)
+        if places.count(path) > 1:
+            raise InvalidParameterError(
+                f"{path} is named twice; give each format a file of its own",
+                path=str(path),
+            )
+    if wanted.png is not None:
+        require_pillow()
+
+
+def _load_model(spec: str, batch_size: int | None, no_blocks: bool) -> Model | None:
+    """Return a model, or None where `spec` names a finished plan."""
+    if Path(spec).suffix.lower() == ".json":
+        return None
+    model = load_model(spec).model
+    if no_blocks:
+        model = without_blocks(model)
+    if batch_size is not None:
+        model.set_property(batch_size=batch_size)
+    return model
+
+
+def _refuse_for_finished(
+    spec: str,
+    batch_size: int | None,
+    no_blocks: bool,
+    request: Mapping[str, Any],
+    pareto: bool,
+) -> None:
+    """Refuse options that a finished plan can no longer follow."""
+    given = [f"--{name.replace('_', '-')}" for name in request]
+    given += ["--batch-size"] if batch_size is not None else []
+    given += ["--no-blocks"] if no_blocks else []
+    given += ["--pareto"] if pareto else []
+    if given:
+        raise InvalidParameterError(
+            f"{spec} is a finished plan, which {', '.join(given)} cannot change; name "
+            "the model instead",
+            path=spec,
+        )
+
+
+def _read_plan(path: Path) -> MemoryPlan:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise InvalidParameterError(
+            f"{path} cannot be read: {reason}; 'arena-ckpt plan MODEL -o PLAN.json' "
+            "writes a plan",
+            path=str(path),
+        ) from error
+    try:
+        return MemoryPlan.from_json(text)
+    except PlanFormatError as error:
+        raise PlanFormatError(f"{path}: {error}", **vars(error)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_file(path, lambda file: file.write(content))
+
+
+def _document(
+    spec: str,
+    other: str | None,
+    plan: MemoryPlan,
+    before: MemoryPlan | None,
+    wanted: Wanted,
+) -> dict[str, Any]:
+    def name(path: Path | None) -> str | None:
+        return None if path is None else str(path)
+
+    return {
+        "command": "report",
+        "model": spec,
+        "compared_with": other,
+        "arena_bytes": plan.arena_bytes,
+        "before_arena_bytes": None if before is None else before.arena_bytes,
+        "html_file": name(wanted.html),
+        "png_file": name(wanted.png),
+        "svg_file": name(wanted.svg),
+        "map": plan_ascii(plan).splitlines() if wanted.ascii else None,
+    }

@@ -1,0 +1,143 @@
+"""A memory plan in the columns of a terminal: a letter for what fills each cell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.axes import short_bytes
+from arena_ckpt.report.raster import add_areas
+from arena_ckpt.report.segments import Band, cut_segments, step_bands
+from arena_ckpt.report.tables import describe_step
+from arena_ckpt.tensors import TensorKind
+
+LETTERS = {
+    TensorKind.WEIGHT: "W",
+    TensorKind.GRADIENT: "G",
+    TensorKind.OPTIMIZER_STATE: "O",
+    TensorKind.ACTIVATION: "a",
+    TensorKind.RECOMPUTED: "r",
+    TensorKind.DERIVATIVE: "d",
+    TensorKind.WORKSPACE: "k",
+    TensorKind.DATA: "i",
+}
+BAND_LETTERS = (
+    ("F", Band.FORWARD),
+    ("R", Band.RECOMPUTE),
+    ("B", Band.BACKWARD),
+    ("U", Band.UPDATE),
+)
+FREE = "."
+LABEL_COLUMNS = 11
+KINDS = tuple(TensorKind)
+
+
+def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
+    """Draw a plan in letters.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    columns : int
+        Of the terminal, the sizes at the left included.
+    rows : int
+        Of the map alone.
+
+    Returns
+    -------
+    str
+        Lines of at most `columns` characters. A cell has the letter of the kind that
+        takes most of it, or a dot where more is free.
+    """
+    width = max(columns - LABEL_COLUMNS - 1, 8)
+    cells = _cells(plan, width, rows)
+    lines = [_row("phase", _bands(plan, width))]
+    for row in range(rows):
+        is_labelled = row % 6 == 0 or row == rows - 1
+        n_bytes = plan.arena_bytes * (rows - row) / rows if row < rows - 1 else 0
+        lines.append(
+            _row(short_bytes(round(n_bytes)) if is_labelled else "", cells[row])
+        )
+    peak = min(int((plan.peak_step + 0.5) * width / len(plan.steps)), width - 1)
+    lines.append(_row("peak", " " * peak + "^"))
+    lines.append(_row("step", _ends(len(plan.steps), width)))
+    lines.append("")
+    lines += _legend(plan, columns)
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _cells(plan: MemoryPlan, width: int, rows: int) -> list[str]:
+    """Return the rows of the map, the highest first."""
+    segments = cut_segments(plan)
+    low = np.array([b.offset_bytes for b in plan.buffers], dtype=np.float64)
+    high = low + [plan.taken_bytes(b.size_bytes) for b in plan.buffers]
+    kind = np.array(
+        [KINDS.index(plan.tensors[t].kind) for t in segments.tensor.tolist()]
+    )
+    per_step = width / len(plan.steps)
+    per_byte = rows / max(plan.arena_bytes, 1)
+    changes = np.zeros((len(KINDS), (rows + 2) * (width + 2)))
+    add_areas(
+        changes,
+        width,
+        np.asarray(segments.start * per_step, dtype=np.float64),
+        np.asarray(segments.stop * per_step, dtype=np.float64),
+        low[segments.buffer] * per_byte,
+        high[segments.buffer] * per_byte,
+        [(kind == k).astype(np.float64) for k in range(len(KINDS))],
+    )
+    shares = (
+        changes.reshape(len(KINDS), rows + 2, width + 2).cumsum(axis=1).cumsum(axis=2)
+    )
+    shares = shares[:, :rows, :width]
+    free = 1 - shares.sum(axis=0, keepdims=True)
+    # Sums in another order differ in their last bits, which must not choose a letter.
+    most = np.concatenate((shares, free)).round(9).argmax(axis=0)
+    letters = [LETTERS[k] for k in KINDS] + [FREE]
+    return ["".join(letters[k] for k in row) for row in most[::-1]]
+
+
+def _bands(plan: MemoryPlan, width: int) -> str:
+    """Return the phase at the middle of each column."""
+    bands = step_bands(plan)
+    at = ((np.arange(width) + 0.5) * len(bands) / width).astype(int)
+    return "".join(BAND_LETTERS[b][0] for b in bands[at].tolist())
+
+
+def _ends(n_steps: int, width: int) -> str:
+    last = f"{n_steps - 1:,}"
+    return "0" + last.rjust(width - 1)
+
+
+def _row(label: str, text: str) -> str:
+    return f"{label:>{LABEL_COLUMNS - 1}}  {text}"
+
+
+def _legend(plan: MemoryPlan, columns: int) -> list[str]:
+    """Return the meaning of the letters that occur, and the peak."""
+    used = {tensor.kind for tensor in plan.tensors}
+    parts = [
+        f"{LETTERS[kind]} {kind.value.replace('_', ' ')}"
+        for kind in KINDS
+        if kind in used
+    ]
+    parts.append(f"{FREE} free")
+    present = set(step_bands(plan).tolist())
+    phases = [
+        f"{letter} {band.value}"
+        for i, (letter, band) in enumerate(BAND_LETTERS)
+        if i in present
+    ]
+    lines = [*_filled(parts, columns), *_filled(phases, columns)]
+    lines.append(f"peak: {describe_step(plan, plan.peak_step)}"[:columns])
+    return lines
+
+
+def _filled(parts: list[str], columns: int) -> list[str]:
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 3 + len(part) <= columns:
+            lines[-1] += "   " + part
+        else:
+            lines.append(part)
+    return lines

@@ -1,0 +1,195 @@
+"""A memory plan as columns of integers and a table of words, for the viewer.
+
+Everything is sorted by time and said relative to what it belongs to, since small
+numbers pack well: a segment's stop to its start, a tensor's life to that of its buffer,
+uses to the life of their tensor. ``viewer/decode.js`` undoes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.report.packing import ColumnPacker
+from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
+from arena_ckpt.tensors import Access, TensorKind
+
+PHASES = tuple(Phase)
+KINDS = tuple(TensorKind)
+ACCESSES = tuple(Access)
+
+
+class _Words:
+    """Numbers for words, from 0 in the order in which they are first met."""
+
+    def __init__(self) -> None:
+        self._number: dict[Any, int] = {}
+
+    def number(self, word: Any) -> int:
+        return self._number.setdefault(word, len(self._number))
+
+    def numbers(self, words: Iterable[Any]) -> list[int]:
+        return [self.number(word) for word in words]
+
+    def listed(self) -> list[Any]:
+        return list(self._number)
+
+
+def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
+    """Return what the viewer needs of a plan.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+
+    Returns
+    -------
+    document : dict
+        Plain values, and under ``contents`` what the columns are.
+    blob : str
+        The columns, gzipped and in base64.
+
+    Notes
+    -----
+    O(n log n) in buffers, tensors and operands.
+    """
+    packer = ColumnPacker()
+    words, shapes = _Words(), _Words()
+    _add_buffers(packer, plan, words, shapes)
+    _add_steps(packer, plan, words)
+    packer.add_texts("words", words.listed())
+    packer.add_texts("shapes", [" × ".join(map(str, s)) for s in shapes.listed()])
+    contents, blob = packer.finish()
+    document = {
+        "arena_bytes": plan.arena_bytes,
+        "live_lower_bound_bytes": plan.live_lower_bound_bytes,
+        "local_lower_bound_bytes": plan.local_lower_bound_bytes,
+        "naive_bytes": plan.naive_bytes,
+        "proved_optimal": plan.proved_optimal,
+        "overhead": plan.overhead,
+        "canary_bytes": plan.canary_bytes,
+        "alignment_bytes": plan.alignment_bytes,
+        "batch_size": plan.batch_size,
+        "micro_batches": plan.micro_batches,
+        "n_layers": len(plan.layers),
+        "n_blocks": len(plan.blocks),
+        "allocator": plan.allocator,
+        "contents": contents,
+    }
+    return document, blob
+
+
+def _add_buffers(
+    packer: ColumnPacker, plan: MemoryPlan, words: _Words, shapes: _Words
+) -> None:
+    """Add buffers, segments, tensors and their uses."""
+    segments = cut_segments(plan)
+    offset = np.array([b.offset_bytes for b in plan.buffers], dtype=np.int64)
+    start = np.array([b.start for b in plan.buffers], dtype=np.int64)
+    order = np.lexsort((offset, start))
+    place = _inverse(order)
+    size = np.array([b.size_bytes for b in plan.buffers], dtype=np.int64)[order]
+    taken = np.array([plan.taken_bytes(n) for n in size.tolist()], dtype=np.int64)
+    packer.add("buffer_offset", offset[order])
+    packer.add("buffer_taken", taken)
+    packer.add("buffer_spare", taken - size)
+
+    by_place = np.lexsort((segments.start, place[segments.buffer]))
+    buffer = place[segments.buffer][by_place]
+    first, last = segments.start[by_place], segments.stop[by_place]
+    packer.add("segment_buffer", buffer, differences=True)
+    packer.add("segment_start", first, differences=True)
+    packer.add("segment_steps", last - first)
+
+    # tensors in the order in which buffers hold them
+    index = np.array(
+        [t for b in order.tolist() for t in plan.buffers[b].tensors], dtype=np.int64
+    )
+    holder = np.repeat(
+        np.arange(len(order)), [len(plan.buffers[b].tensors) for b in order.tolist()]
+    )
+    tensor_place = _inverse(index)
+    packer.add(
+        "segment_tensor", tensor_place[segments.tensor][by_place], differences=True
+    )
+    tensors = [plan.tensors[t] for t in index.tolist()]
+    packer.add("tensor_buffer", holder, differences=True)
+    names = _Words()
+    packer.add("tensor_name", names.numbers(t.name for t in tensors), differences=True)
+    packer.add("tensor_life", [t.life for t in tensors])
+    packer.add("tensor_kind", [KINDS.index(t.kind) for t in tensors])
+    packer.add(
+        "tensor_layer", words.numbers(t.layer for t in tensors), differences=True
+    )
+    packer.add("tensor_shape", shapes.numbers(t.shape for t in tensors))
+    packer.add("tensor_dtype", words.numbers(t.dtype for t in tensors))
+    packer.add("tensor_size", [t.size_bytes for t in tensors] - size[holder])
+    lived = np.array([t.start for t in tensors], dtype=np.int64)
+    ended = np.array([t.stop for t in tensors], dtype=np.int64)
+    packer.add("tensor_start", lived - start[order][holder])
+    stop = np.array([b.stop for b in plan.buffers], dtype=np.int64)[order]
+    packer.add("tensor_stop", ended - stop[holder])
+    _add_names(packer, names, words)
+    _add_uses(packer, plan, tensor_place, lived)
+
+
+def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:
+    """Add names as pairs of words: ``fc1`` and ``out0`` for ``fc1:out0``."""
+    pairs = [name.rpartition(":") for name in names.listed()]
+    packer.add("name_has_colon", [len(colon) for _, colon, _ in pairs])
+    packer.add(
+        "name_head", words.numbers(head for head, _, _ in pairs), differences=True
+    )
+    packer.add("name_tail", words.numbers(tail for _, _, tail in pairs))
+
+
+def _add_uses(
+    packer: ColumnPacker, plan: MemoryPlan, tensor_place: Integers, lived: Integers
+) -> None:
+    """Add for each tensor when and how executions use it."""
+    table = np.array(
+        [
+            (
+                tensor_place[operand.tensor],
+                execution.step,
+                ACCESSES.index(operand.access),
+            )
+            for execution in plan.executions
+            for operand in execution.operands
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 3)
+    table = np.unique(table, axis=0)  # in the order of tensors, then of time
+    tensor, step, access = table.T
+    packer.add("use_count", np.bincount(tensor, minlength=len(lived)))
+    packer.add("use_step", step - lived[tensor])
+    packer.add("use_access", access)
+
+
+def _add_steps(packer: ColumnPacker, plan: MemoryPlan, words: _Words) -> None:
+    """Add phase, layer and band of each step; a step that nobody uses has phase -1."""
+    packer.add("step_phase", [PHASES.index(s.phase) if s else -1 for s in plan.steps])
+    layers = words.numbers(s.layer if s else "" for s in plan.steps)
+    packer.add("step_layer", layers, differences=True)
+    packer.add("step_band", step_bands(plan))
+
+
+def _inverse(order: Integers) -> Integers:
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
+def vocabulary() -> dict[str, list[str]]:
+    """Return what the numbers of kinds, phases, accesses and bands mean."""
+    return {
+        "kinds": [kind.value for kind in KINDS],
+        "phases": [phase.value for phase in PHASES],
+        "accesses": [access.value for access in ACCESSES],
+        "bands": [band.value for band in BANDS],
+    }

@@ -1,0 +1,675 @@
+// The page: what is shown, and what pointer, keys and buttons do to it.
+
+const MOST_FOUND = 50; // names listed under the search
+const MOST_LIT = 20000; // boxes kept bright by a search or a kind
+const $ = (id) => document.getElementById(id);
+
+class App {
+  constructor(page) {
+    this.page = page;
+    this.plans = new Map(); // by index into page.plans, read when first shown
+    const isDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
+    this.themeName = isDark ? "dark" : "light";
+    this.tab = "map";
+    this.chosen = 0; // point of the front
+    this.charts = [];
+    this.step = 0;
+    this.pin = null; // a name
+    this.aim = null; // { chart, segment } under the pointer or chosen by keys
+    this.kind = -1;
+    this.query = "";
+    this.found = new Map(); // by plan: Set of numbers of names
+    this.isWaiting = false;
+  }
+
+  async start() {
+    this.applyTheme();
+    this.makeTabs();
+    this.listen();
+    await this.show("map");
+    $("loading").hidden = true;
+    this.readyMilliseconds = performance.now(); // since the page was asked for
+  }
+
+  async plan(index) {
+    if (!this.plans.has(index)) {
+      const blob = $(`plan-${index}`);
+      const plan = await Plan.read(this.page.plans[index], blob.textContent, this.page.vocabulary);
+      blob.remove();
+      this.plans.set(index, plan);
+    }
+    return this.plans.get(index);
+  }
+
+  get theme() {
+    return this.page.themes[this.themeName];
+  }
+
+  get plan0() {
+    return this.charts[this.active ?? 0].plan;
+  }
+
+  get isSideBySide() {
+    return this.charts.length > 1 && window.innerWidth > 720;
+  }
+
+  // -- tabs and themes --------------------------------------------------------------------
+
+  makeTabs() {
+    const tabs = [["map", "Map"]];
+    if (this.page.has_before) tabs.push(["compare", "Before and after"]);
+    if (this.page.front.length) tabs.push(["front", "Pareto front"]);
+    if (tabs.length === 1) return;
+    tabs.forEach(([name, text], i) => {
+      const button = element("button", "", text);
+      button.type = "button";
+      button.id = `tab-${name}`;
+      button.setAttribute("role", "tab");
+      button.addEventListener("click", () => this.show(name));
+      button.addEventListener("keydown", (event) => {
+        const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!move) return;
+        event.stopPropagation();
+        const next = tabs[(i + move + tabs.length) % tabs.length][0];
+        $(`tab-${next}`).focus();
+        this.show(next);
+      });
+      $("tabs").append(button);
+    });
+  }
+
+  async show(tab) {
+    this.tab = tab;
+    for (const button of $("tabs").children) {
+      const isChosen = button.id === `tab-${tab}`;
+      button.setAttribute("aria-selected", String(isChosen));
+      button.tabIndex = isChosen ? 0 : -1;
+    }
+    const indexes = {
+      map: () => [0],
+      compare: () => [1, 0],
+      front: () => [this.page.front[this.chosen].plan],
+    }[tab]();
+    const plans = await Promise.all(indexes.map((index) => this.plan(index)));
+    if (this.tab !== tab) return;
+    $("content").hidden = false;
+    $("front").hidden = tab !== "front";
+    $("comparison").hidden = tab !== "compare";
+    this.setPlans(plans, indexes);
+    if (tab === "compare") {
+      $("comparison").replaceChildren(comparison(plans[0], plans[1], (name) => this.setPin(name)));
+    }
+  }
+
+  setPlans(plans, indexes) {
+    const most = Math.max(...plans.map((plan) => Math.max(plan.arena_bytes, plan.peakBytes)), 64);
+    this.all = { left: 0, right: Math.max(...plans.map((plan) => plan.nSteps), 1), low: 0, high: most * 1.03 };
+    this.view = { ...this.all, most };
+    const isAlone = indexes[0] === 0 && plans.length === 1;
+    this.charts = plans.map(
+      (plan) => new Chart(plan, this.theme, this.view, isAlone ? null : plan.title),
+    );
+    this.active = plans.length - 1; // whose facts are shown
+    $("charts").replaceChildren(...this.charts.map((chart) => chart.element));
+    for (const chart of this.charts) this.listenTo(chart);
+    this.aim = null;
+    this.step = this.plan0.peakStep;
+    $("slider").max = String(Math.max(this.all.right - 1, 0));
+    this.search(this.query);
+    this.describe();
+    this.layOut();
+  }
+
+  // Facts that do not change with step, pin or view.
+  describe() {
+    const plan = this.plan0;
+    $("subtitle").textContent = subtitle(plan);
+    $("tiles").replaceChildren(...tiles(plan));
+    this.makeLegend();
+    $("at-peak").replaceChildren(element("h2", "", "By kind at the peak"), kindBars(plan, plan.peakStep));
+    const said = this.tab === "compare" ? [] : plan.sentences; // there the comparison says it
+    $("sentences").replaceChildren(
+      ...(said.length ? [element("h2", "", "What limits it")] : []),
+      ...said.map((sentence) => element("p", "", sentence)),
+    );
+  }
+
+  makeLegend() {
+    const { kinds } = this.page.vocabulary;
+    const isUsed = kinds.map((_, k) =>
+      this.charts.some(({ plan }) => plan.segmentKind.includes(k)),
+    );
+    $("legend").replaceChildren(
+      ...kinds.flatMap((kind, k) => {
+        if (!isUsed[k]) return [];
+        const button = element("button", "", swatch(this.plan0, k), inWords(kind));
+        button.type = "button";
+        button.setAttribute("aria-pressed", String(this.kind === k));
+        button.addEventListener("click", () => {
+          this.kind = this.kind === k ? -1 : k;
+          this.makeLegend();
+          $("legend").querySelector('[aria-pressed="true"]')?.focus();
+          this.refresh();
+        });
+        return [element("li", "", button)];
+      }),
+    );
+  }
+
+  applyTheme() {
+    const { theme } = this;
+    const style = document.documentElement.style;
+    const isDark = this.themeName === "dark";
+    style.colorScheme = this.themeName;
+    theme.kinds.forEach((colour, k) => style.setProperty(`--kind-${k}`, colour));
+    style.setProperty("--page", theme.page);
+    style.setProperty("--card", isDark ? mix(theme.page, theme.ink, 0.06) : theme.page);
+    style.setProperty("--free", theme.free);
+    style.setProperty("--ink", theme.ink);
+    style.setProperty("--pale-ink", theme.paleInk);
+    style.setProperty("--rule", theme.rule);
+    style.setProperty("--bound", theme.bound);
+    style.setProperty("--focus", theme.kinds[0]);
+    $("theme").textContent = isDark ? "Light" : "Dark";
+    for (const chart of this.charts) chart.theme = theme;
+  }
+
+  switchTheme() {
+    this.themeName = this.themeName === "dark" ? "light" : "dark";
+    this.applyTheme();
+    this.redraw();
+    this.drawFrontTab();
+  }
+
+  // -- drawing ---------------------------------------------------------------------------
+
+  layOut() {
+    if (!this.charts.length) return;
+    const full = $("stage").clientWidth;
+    const isBeside = this.isSideBySide;
+    const width = isBeside ? Math.floor((full - 16) / 2) : full;
+    const isPhone = window.innerWidth <= 720;
+    const room = window.innerHeight - (this.tab === "front" ? 480 : 404);
+    const height = isPhone ? 440 : Math.min(Math.max(room, 430), 900);
+    for (const chart of this.charts) chart.resize(width, height);
+    const { left } = this.charts[0].area;
+    $("slider-row").style.paddingLeft = isBeside ? "0" : `${left}px`;
+    $("slider-row").style.paddingRight = isBeside ? "0" : "10px";
+    this.drawFrontTab();
+    this.redraw();
+  }
+
+  drawFrontTab() {
+    if (this.tab !== "front") return;
+    const { front } = this.page;
+    const choose = (index) => {
+      this.chosen = index;
+      this.show("front").then(() => $("front").querySelector(".chosen")?.focus());
+    };
+    const point = front[this.chosen];
+    $("front").replaceChildren(
+      drawFront(front, this.chosen, $("content").clientWidth, choose),
+      element("p", "pale", `${front.length} plans; shown: ${point.label}. Choose a point to see its plan.`),
+    );
+  }
+
+  redraw() {
+    for (const chart of this.charts) chart.draw();
+    this.refresh();
+  }
+
+  // Draw what depends on step, pin, search and kind, once for the next frame.
+  refresh() {
+    if (this.isWaiting) return;
+    this.isWaiting = true;
+    requestAnimationFrame(() => {
+      this.isWaiting = false;
+      this.drawOverlays();
+      this.fillPanel();
+    });
+  }
+
+  redrawSoon() {
+    if (this.isDrawing) return;
+    this.isDrawing = true;
+    requestAnimationFrame(() => {
+      this.isDrawing = false;
+      this.redraw();
+    });
+  }
+
+  drawOverlays() {
+    for (const chart of this.charts) {
+      const hover = this.aim?.chart === chart ? this.aim.segment : -1;
+      const pinned = this.pin === null ? null : chart.plan.livesOf(chart.plan.nameNumber(this.pin));
+      chart.drawOverlay({ step: this.step, hover, pinned, lit: this.litBoxes(chart, pinned) });
+    }
+  }
+
+  litBoxes(chart, pinned) {
+    const { plan } = chart;
+    if (pinned) return pinned.map((tensor) => chart.lifeBox(tensor));
+    const found = this.query ? this.found.get(plan) : null;
+    if (!found && this.kind < 0) return null;
+    const boxes = [];
+    for (let i = 0; i < plan.nSegments && boxes.length < MOST_LIT; i++) {
+      if (this.kind >= 0 && plan.segmentKind[i] !== this.kind) continue;
+      if (found && !found.has(plan.tensorName[plan.segmentTensor[i]])) continue;
+      boxes.push(chart.segmentBox(i));
+    }
+    return boxes;
+  }
+
+  fillPanel() {
+    const plan = this.plan0;
+    const step = Math.min(this.step, plan.nSteps - 1);
+    $("slider").value = String(this.step);
+    const text = `step ${formatCount(step)} of ${formatCount(plan.nSteps)}: ${describeStep(plan, step)}`;
+    $("step-text").textContent = text;
+    $("slider").setAttribute("aria-valuetext", text);
+    this.fillPinned(plan, step);
+    const free = formatPercent(plan.fragmentationAt(step));
+    $("alive").replaceChildren(
+      element("h2", "", `Alive at step ${formatCount(step)}`),
+      element("p", "pale", `${formatBytes(plan.live[step] ?? 0)}; ${free} free below the highest`),
+      aliveList(plan, step, (name) => this.setPin(name), this.pin),
+    );
+  }
+
+  // The pinned tensor, or the one that keys or a tap chose.
+  fillPinned(plan, step) {
+    let shown = this.aim?.isByKeys ? this.aim.chart.plan : plan;
+    let tensor = -1;
+    let heading = "Tensor";
+    if (this.pin !== null) {
+      shown = [plan, ...this.charts.map((chart) => chart.plan)].find((p) => p.nameNumber(this.pin) >= 0);
+      const lives = shown ? shown.livesOf(shown.nameNumber(this.pin)) : [];
+      const now = lives.find((t) => shown.tensorStart[t] <= step && step < shown.tensorStop[t]);
+      tensor = now ?? lives[0] ?? -1;
+      heading = "Pinned";
+    } else if (this.aim?.isByKeys) tensor = shown.segmentTensor[this.aim.segment];
+    if (tensor < 0) {
+      $("pinned").replaceChildren();
+      return;
+    }
+    const key = `${this.pin} ${tensor} ${this.charts.map((c) => c.plan).indexOf(shown)}`;
+    if ($("pinned").dataset.key === key && $("pinned").childElementCount) return;
+    $("pinned").dataset.key = key;
+    const head = element("div", "panel-head", element("h2", "", heading));
+    const button = element("button", "", this.pin === null ? "Pin" : "Let go");
+    button.type = "button";
+    const name = shown.nameOf(tensor);
+    button.addEventListener("click", () => this.setPin(this.pin === null ? name : null));
+    head.append(button);
+    $("pinned").replaceChildren(head, tensorCard(shown, tensor));
+  }
+
+  // -- what people do --------------------------------------------------------------------
+
+  setStep(step) {
+    this.step = Math.min(Math.max(Math.round(step), 0), this.all.right - 1);
+    const { left, right } = this.view;
+    if (this.step < left || this.step >= right) {
+      this.moveView(this.step + 0.5 - (left + right) / 2, 0);
+    }
+    this.refresh();
+  }
+
+  setPin(name) {
+    this.pin = this.pin === name ? null : name;
+    this.hideCard();
+    this.refresh();
+  }
+
+  letGo() {
+    this.pin = null;
+    this.aim = null;
+    this.kind = -1;
+    $("search").value = "";
+    this.search("");
+    this.hideCard();
+    this.makeLegend();
+  }
+
+  goToPeak() {
+    this.aim = null;
+    this.setStep(this.plan0.peakStep);
+  }
+
+  fit() {
+    Object.assign(this.view, this.all);
+    this.redrawSoon();
+  }
+
+  // Zoom by a factor (below 1: closer) and keep a place where it is.
+  zoom(factor, step, byte, isTimeOnly = false) {
+    const { view, all } = this;
+    const across = Math.min(Math.max((view.right - view.left) * factor, 1), all.right - all.left);
+    const ratio = across / (view.right - view.left);
+    view.left = step - (step - view.left) * ratio;
+    view.right = view.left + across;
+    if (!isTimeOnly) {
+      const up = Math.min(Math.max((view.high - view.low) * factor, 256), all.high - all.low);
+      const grown = up / (view.high - view.low);
+      view.low = byte - (byte - view.low) * grown;
+      view.high = view.low + up;
+    }
+    this.moveView(0, 0);
+  }
+
+  zoomAtMiddle(factor) {
+    const { left, right, low, high } = this.view;
+    const isStepSeen = this.step >= left && this.step < right;
+    this.zoom(factor, isStepSeen ? this.step + 0.5 : (left + right) / 2, (low + high) / 2);
+  }
+
+  // Move by steps and bytes, within the whole.
+  moveView(steps, bytes) {
+    const { view, all } = this;
+    const across = view.right - view.left;
+    const up = view.high - view.low;
+    view.left = Math.min(Math.max(view.left + steps, all.left), all.right - across);
+    view.right = view.left + across;
+    view.low = Math.min(Math.max(view.low + bytes, all.low), all.high - up);
+    view.high = view.low + up;
+    this.redrawSoon();
+  }
+
+  // Choose the next tensor by address among those alive at the step.
+  aimNext(direction) {
+    const chart = this.charts[this.active];
+    const { plan } = chart;
+    const alive = plan.aliveAt(this.step).sort((a, b) => plan.segmentLow[a] - plan.segmentLow[b]);
+    if (!alive.length) return;
+    const low = this.aim ? plan.segmentLow[this.aim.segment] : direction > 0 ? -1 : Infinity;
+    const next =
+      direction > 0
+        ? alive.find((i) => plan.segmentLow[i] > low)
+        : alive.findLast((i) => plan.segmentLow[i] < low);
+    const segment = next ?? (direction > 0 ? alive[0] : alive[alive.length - 1]);
+    this.aim = { chart, segment, isByKeys: true };
+    this.refresh();
+  }
+
+  search(text) {
+    this.query = text.trim().toLowerCase();
+    this.found = new Map();
+    for (const { plan } of this.charts) {
+      const found = new Set();
+      if (this.query) {
+        plan.searchable.forEach((name, number) => {
+          if (name.includes(this.query)) found.add(number);
+        });
+      }
+      this.found.set(plan, found);
+    }
+    const found = this.query ? this.found.get(this.plan0) : new Set();
+    $("n-found").textContent = this.query ? `${formatCount(found.size)} found` : "";
+    this.listFound(found);
+    this.refresh();
+  }
+
+  listFound(found) {
+    const plan = this.plan0;
+    const numbers = [...found].slice(0, MOST_FOUND);
+    const kinds = new Map();
+    for (let t = plan.nTensors - 1; t >= 0; t--) kinds.set(plan.tensorName[t], plan.tensorKind[t]);
+    this.options = numbers.map((number) => plan.nameAt(number));
+    this.option = -1;
+    $("found").replaceChildren(
+      ...numbers.map((number, i) => {
+        const item = element("li", "", swatch(plan, kinds.get(number)), element("span", "", this.options[i]));
+        item.id = `option-${i}`;
+        item.setAttribute("role", "option");
+        item.addEventListener("mousedown", (event) => {
+          event.preventDefault();
+          this.takeOption(i);
+        });
+        return item;
+      }),
+    );
+    this.openList(numbers.length > 0 && document.activeElement === $("search"));
+  }
+
+  openList(isOpen) {
+    $("found").hidden = !isOpen;
+    $("search").setAttribute("aria-expanded", String(isOpen));
+  }
+
+  markOption(option) {
+    const items = [...$("found").children];
+    if (!items.length) return;
+    this.option = (option + items.length) % items.length;
+    items.forEach((item, i) => item.setAttribute("aria-selected", String(i === this.option)));
+    items[this.option].scrollIntoView({ block: "nearest" });
+    $("search").setAttribute("aria-activedescendant", `option-${this.option}`);
+  }
+
+  // Pin what was found, and go to a step at which it is alive.
+  takeOption(option) {
+    const name = this.options[option];
+    if (name === undefined) return;
+    this.pin = name;
+    this.openList(false);
+    const plan = this.plan0;
+    const lives = plan.livesOf(plan.nameNumber(name));
+    const isAlive = lives.some((t) => plan.tensorStart[t] <= this.step && this.step < plan.tensorStop[t]);
+    if (lives.length && !isAlive) this.setStep(plan.tensorStart[lives[0]]);
+    this.refresh();
+  }
+
+  // -- pointer ---------------------------------------------------------------------------
+
+  listenTo(chart) {
+    const { overlay } = chart;
+    const pointers = new Map();
+    let moved = 0;
+    const place = (event) => {
+      const box = overlay.getBoundingClientRect();
+      return { x: event.clientX - box.left, y: event.clientY - box.top };
+    };
+    overlay.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
+      pointers.set(event.pointerId, place(event));
+      if (pointers.size === 1) moved = 0;
+      overlay.setPointerCapture(event.pointerId);
+    });
+    overlay.addEventListener("pointermove", (event) => {
+      const at = place(event);
+      const before = pointers.get(event.pointerId);
+      if (!before) {
+        if (event.pointerType !== "touch") this.hover(chart, at, event);
+        return;
+      }
+      const others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, p]) => p);
+      moved += Math.hypot(at.x - before.x, at.y - before.y);
+      if (others.length) this.pinch(chart, before, at, others[0]);
+      else if (moved > 4) this.drag(chart, before, at);
+      pointers.set(event.pointerId, at);
+    });
+    const end = (event) => {
+      const wasDown = pointers.delete(event.pointerId);
+      overlay.classList.remove("dragging");
+      if (wasDown && moved <= 4 && event.type === "pointerup") this.tap(chart, place(event));
+    };
+    overlay.addEventListener("pointerup", end);
+    overlay.addEventListener("pointercancel", end);
+    overlay.addEventListener("pointerleave", () => this.leave());
+    overlay.addEventListener("dblclick", (event) => {
+      const { x, y } = place(event);
+      if (chart.isOnMap(x, y)) this.zoom(0.4, chart.stepAt(x), chart.byteAt(y));
+    });
+    overlay.addEventListener(
+      "wheel",
+      (event) => {
+        const { x, y } = place(event);
+        if (!chart.isOnMap(x, y)) return;
+        event.preventDefault();
+        const turned = event.deltaY || event.deltaX;
+        const factor = Math.exp(Math.sign(turned) * Math.min(Math.abs(turned), 120) * 0.0022);
+        this.zoom(factor, chart.stepAt(x), chart.byteAt(y), event.shiftKey);
+      },
+      { passive: false },
+    );
+  }
+
+  hover(chart, { x, y }, event) {
+    const segment = chart.segmentUnder(x, y);
+    const isNew = this.aim?.chart !== chart || this.aim?.segment !== segment;
+    if (segment < 0) {
+      this.leave();
+      return;
+    }
+    if (isNew || this.aim.isByKeys) {
+      this.aim = { chart, segment, isByKeys: false };
+      $("card").replaceChildren(tensorCard(chart.plan, chart.plan.segmentTensor[segment]));
+      this.drawOverlays();
+    }
+    this.placeCard(event.clientX, event.clientY);
+  }
+
+  placeCard(x, y) {
+    const card = $("card");
+    card.hidden = false;
+    const { width, height } = card.getBoundingClientRect();
+    const left = x + 18 + width > window.innerWidth - 8 ? x - width - 18 : x + 18;
+    const top = Math.min(y + 14, window.innerHeight - height - 8);
+    card.style.left = `${Math.max(left, 8)}px`;
+    card.style.top = `${Math.max(top, 8)}px`;
+  }
+
+  hideCard() {
+    $("card").hidden = true;
+  }
+
+  leave() {
+    this.hideCard();
+    if (!this.aim || this.aim.isByKeys) return;
+    this.aim = null;
+    this.drawOverlays();
+  }
+
+  tap(chart, { x, y }) {
+    if (!chart.isInside(x)) return;
+    this.active = this.charts.indexOf(chart);
+    const segment = chart.segmentUnder(x, y);
+    this.setStep(Math.floor(chart.stepAt(x)));
+    if (segment >= 0) this.setPin(chart.plan.nameOf(chart.plan.segmentTensor[segment]));
+    else if (chart.isOnMap(x, y)) this.pin = null;
+    this.describe();
+  }
+
+  drag(chart, from, to) {
+    chart.overlay.classList.add("dragging");
+    this.hideCard();
+    this.moveView(chart.stepAt(from.x) - chart.stepAt(to.x), chart.byteAt(from.y) - chart.byteAt(to.y));
+  }
+
+  pinch(chart, from, to, fixed) {
+    const before = Math.hypot(from.x - fixed.x, from.y - fixed.y);
+    const after = Math.hypot(to.x - fixed.x, to.y - fixed.y);
+    if (after > 8 && before > 8) this.zoom(before / after, chart.stepAt(fixed.x), chart.byteAt(fixed.y));
+  }
+
+  // -- keys and buttons ------------------------------------------------------------------
+
+  listen() {
+    $("theme").addEventListener("click", () => this.switchTheme());
+    $("help-button").addEventListener("click", () => $("help").showModal());
+    $("zoom-in").addEventListener("click", () => this.zoomAtMiddle(0.6));
+    $("zoom-out").addEventListener("click", () => this.zoomAtMiddle(1 / 0.6));
+    $("fit").addEventListener("click", () => this.fit());
+    $("peak").addEventListener("click", () => this.goToPeak());
+    const title = () => (this.tab === "front" ? this.plan0.title : this.page.title);
+    $("save-svg").addEventListener("click", () => saveSvg(this.charts, this.isSideBySide, title(), this.theme));
+    $("save-png").addEventListener("click", () => savePng(this.charts, this.isSideBySide, title(), this.theme));
+    $("slider").addEventListener("input", () => this.setStep(Number($("slider").value)));
+    $("search").addEventListener("input", () => {
+      this.pin = null;
+      this.search($("search").value);
+    });
+    $("search").addEventListener("focus", () => this.openList(this.options?.length > 0));
+    $("search").addEventListener("blur", () => this.openList(false));
+    $("search").addEventListener("keydown", (event) => this.searchKey(event));
+    document.addEventListener("keydown", (event) => this.key(event));
+    let timer = 0;
+    window.addEventListener("resize", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.layOut(), 60);
+    });
+  }
+
+  searchKey(event) {
+    event.stopPropagation();
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      this.openList(this.options.length > 0);
+      this.markOption(this.option + (event.key === "ArrowDown" ? 1 : this.option < 0 ? 0 : -1));
+    } else if (event.key === "Enter") this.takeOption(Math.max(this.option, 0));
+    else if (event.key === "Escape") {
+      this.letGo();
+      $("search").blur();
+    }
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+    const { target } = event;
+    const isSlider = target === $("slider");
+    const isButton = target.tagName === "BUTTON";
+    const action = this.actionOf(event, isSlider, isButton);
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  actionOf(event, isSlider, isButton) {
+    const far = event.shiftKey ? 10 : 1;
+    const across = (this.view.right - this.view.left) / 10;
+    const up = (this.view.high - this.view.low) / 10;
+    const actions = {
+      ArrowLeft: () => this.setStep(this.step - far),
+      ArrowRight: () => this.setStep(this.step + far),
+      Escape: () => this.letGo(),
+      p: () => this.goToPeak(),
+      "+": () => this.zoomAtMiddle(0.6),
+      "=": () => this.zoomAtMiddle(0.6),
+      "-": () => this.zoomAtMiddle(1 / 0.6),
+      f: () => this.fit(),
+      0: () => this.fit(),
+      a: () => this.moveView(-across, 0),
+      d: () => this.moveView(across, 0),
+      w: () => this.moveView(0, up),
+      s: () => this.moveView(0, -up),
+      t: () => this.switchTheme(),
+      "/": () => $("search").focus(),
+      "?": () => $("help").showModal(),
+    };
+    if (!isSlider && !isButton) {
+      actions.ArrowUp = () => this.aimNext(1);
+      actions.ArrowDown = () => this.aimNext(-1);
+      actions.Enter = () => this.pinAimed();
+    }
+    return actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  }
+
+  pinAimed() {
+    if (!this.aim || this.aim.segment < 0) return;
+    const { plan } = this.aim.chart;
+    this.setPin(plan.nameOf(plan.segmentTensor[this.aim.segment]));
+  }
+}
+
+function reportFailure(error) {
+  const text = "DecompressionStream" in window
+    ? `This page could not be read: ${error.message}. Write it again with arena-ckpt report.`
+    : "This browser is too old to read the plan: it has no DecompressionStream. Chrome 80, Firefox 113 and Safari 16.4 have it.";
+  const message = element("p", "", text);
+  message.id = "error";
+  $("loading").replaceWith(message);
+  throw error;
+}
+
+const app = new App(JSON.parse(textOfBase64($("page").textContent)));
+// For scripts and tests: resolves to the app when the first map is drawn.
+window.arenaViewer = app.start().then(() => app, reportFailure);
