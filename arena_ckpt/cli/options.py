@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
+
+if TYPE_CHECKING:
+    from arena_ckpt.model import Model
 
 # Click wraps paragraphs, but for those that begin with \b.
 MODEL_HELP = """\
@@ -14,19 +19,31 @@ MODEL is one of
                     (Model, Dataset) or (Model, Dataset, Dataset); the
                     second Dataset is for validation
 """
-batch_size = click.option(
+batch_size_option = click.option(
     "--batch-size",
     type=int,
     metavar="N",
     help="Samples of one iteration.  [default: as the model says]",
 )
-no_blocks = click.option(
+no_blocks_option = click.option(
     "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."
 )
-as_json = click.option(
+as_json_option = click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print one JSON document on standard output and nothing else there; also "
     'on failure: {"error": {"type", "message", "exit_code"}}.',
 )
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    help="Guard every buffer with a canary, poison it when it dies and look for NaN "
+    "after each step. Slow; the results have the same bits.",
+)
+
+
+def set_given(model: Model, **values: int | None) -> None:
+    """Set those properties of a model that were given on the command line."""
+    given: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
+    model.set_property(**given)

@@ -13,7 +13,7 @@ import click
 
 from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import OK
-from arena_ckpt.cli.options import MODEL_HELP, batch_size, no_blocks
+from arena_ckpt.cli.options import MODEL_HELP, batch_size_option, no_blocks_option
 
 _HELP = f"""\
 Write the memory plan of MODEL in a format of another tool.
@@ -51,8 +51,8 @@ Examples:
     metavar="FILE",
     help="Where to write it; '-' is standard output.  [default: -]",
 )
-@batch_size
-@no_blocks
+@batch_size_option
+@no_blocks_option
 @request_options
 @click.option(
     "--measured",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
-from arena_ckpt.cli.options import as_json as _json
+from arena_ckpt.cli.options import as_json_option
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
@@ -45,7 +45,7 @@ def golden() -> None:
 @golden.command()
 @_folder
 @_format
-@_json
+@as_json_option
 def check(folder: Path, form: str, as_json: bool) -> int:
     """Make each plan pinned in DIR (golden) again; exit with 1 if one differs."""
     from arena_ckpt.testing.golden_files import check_folder
@@ -67,7 +67,7 @@ def check(folder: Path, form: str, as_json: bool) -> int:
     metavar="MODEL",
     help="Pin the plans of this model as well; may be given several times.",
 )
-@_json
+@as_json_option
 def update(folder: Path, form: str, add: tuple[str, ...], as_json: bool) -> int:
     """Write each plan pinned in DIR (golden) again, and say what changed."""
     from arena_ckpt.testing.golden_files import add_golden, update_folder

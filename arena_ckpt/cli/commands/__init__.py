@@ -1,0 +1,81 @@
+"""The commands: a module for each, with its options and help.
+
+Models, reports and with them Numba are imported inside the commands, so that ``--help``
+does not wait for them.
+"""
+
+from __future__ import annotations
+
+import click
+
+from arena_ckpt.cli.commands.allocate import allocate
+from arena_ckpt.cli.commands.examples import examples
+from arena_ckpt.cli.commands.export import export
+from arena_ckpt.cli.commands.golden import golden
+from arena_ckpt.cli.commands.plan import plan
+from arena_ckpt.cli.commands.report import report
+from arena_ckpt.cli.commands.train import train
+from arena_ckpt.cli.failures import Commands
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        import arena_ckpt
+
+        click.echo(f"arena-ckpt {arena_ckpt.__version__}")
+        ctx.exit()
+
+
+_HELP = """\
+Train neural networks inside one preallocated, planned block of memory.
+
+\b
+Examples:
+  arena-ckpt examples
+  arena-ckpt plan digits_mlp
+  arena-ckpt train digits_mlp --epochs 5
+  arena-ckpt train model.ini --data digits --validation-split 0.2
+  arena-ckpt plan model.py:build --batch-size 64 --json
+  arena-ckpt report digits_mlp -o report.html
+  arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
+  arena-ckpt export digits_mlp --to chrome-trace -o trace.json
+
+\b
+Exit codes:
+  0    it worked
+  1    it failed while it ran: an arena larger than the free memory, a loss
+       that is NaN or infinite, a defect found in debug mode; buffers that
+       are proved not to fit, a layout that breaks a rule
+  2    the command line, the model, the data or a file cannot be used;
+       the message says what to change
+  3    not known whether buffers fit: the time or node limit was reached
+  130  interrupted with Ctrl-C; the iteration under way was finished
+
+Errors are one message on standard error. With ARENA_CKPT_TRACEBACK=1 in the
+environment the Python traceback comes before it.
+"""
+
+
+@click.group(
+    cls=Commands,
+    help=_HELP,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Train neural networks inside one preallocated, planned block of memory."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in (train, plan, report, allocate, export, golden, examples):
+    main.add_command(command)

@@ -1,0 +1,139 @@
+"""``arena-ckpt allocate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from arena_ckpt.cli.options import (
+    as_json_option,
+)
+
+_HELP = """\
+Place the buffers of FILE.csv in one block of memory, as low as possible.
+
+FILE.csv has a header with id, lower, upper and size (steps and bytes, half-open) and,
+where wanted, alignment, gaps, group and offset, which fixes a buffer. With --check it
+is an answer instead: the offsets are not used but tested.
+
+\b
+Examples:
+  arena-ckpt allocate buffers.csv
+  arena-ckpt allocate buffers.csv -o layout.csv --png layout.png
+  arena-ckpt allocate buffers.csv -o - --capacity 1MiB --time-limit 60
+  arena-ckpt allocate --check layout.csv --capacity 1MiB
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("path", metavar="FILE.csv", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="OUT.csv",
+    help="Write the buffers with their offsets there; '-' is standard output, and the "
+    "summary then goes to standard error.",
+)
+@click.option(
+    "--capacity",
+    metavar="SIZE",
+    help="Take the first layout that fits in it, for example 256KiB.  [default: look "
+    "for the lowest]",
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to improve or to prove after the first layouts.",
+)
+@click.option(
+    "--node-limit",
+    type=click.IntRange(0),
+    metavar="N",
+    help="So many nodes of the search instead of seconds: the same answer everywhere.",
+)
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="'greedy' tries fixed orders only, 'exact' searches with proofs, 'large' "
+    "varies the orders; 'auto' is 'exact' where it can be, else 'large'.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Decides how orders are varied.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Test the offsets (and pools) in FILE.csv instead of looking for some.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="MAP.png",
+    help="Draw the layout there; needs 'pip install arena-ckpt[png]'.",
+)
+@as_json_option
+@click.pass_context
+def allocate(
+    ctx: click.Context,
+    path: Path,
+    output: Path | None,
+    capacity: str | None,
+    time_limit: float,
+    node_limit: int | None,
+    engine: str,
+    seed: int,
+    check: bool,
+    png: Path | None,
+    as_json: bool,
+) -> int:
+    """Place the buffers of FILE.csv in one block of memory, as low as possible."""
+    if check:
+        _refuse_given(ctx, "output", "time_limit", "node_limit", "engine", "seed")
+    if as_json and output == Path("-"):
+        raise click.UsageError(
+            "--json and --output - both want standard output; give a file", ctx
+        )
+    if png is not None and png == output:
+        raise click.UsageError(
+            f"--output and --png are both {png}; give two files", ctx
+        )
+    from arena_ckpt.allocation.options import SearchOptions
+    from arena_ckpt.cli.allocation import allocate_file, check_file
+    from arena_ckpt.units import parse_bytes
+
+    capacity_bytes = None if capacity is None else parse_bytes(capacity)
+    if check:
+        return check_file(path, capacity_bytes, png, as_json=as_json)
+    return allocate_file(
+        path,
+        output,
+        png,
+        capacity_bytes,
+        SearchOptions(
+            time_limit, node_limit, engine, seed, progress=False if as_json else None
+        ),
+        as_json=as_json,
+    )
+
+
+def _refuse_given(ctx: click.Context, *names: str) -> None:
+    """Refuse options that mean nothing beside --check."""
+    for name in names:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--check looks for no layout, so --{name.replace('_', '-')} means "
+                "nothing beside it; leave one of them out",
+                ctx,
+            )

@@ -1,0 +1,187 @@
+"""``arena-ckpt plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.cli.choice import given_request, request_options
+from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    as_json_option,
+    batch_size_option,
+    debug_option,
+    no_blocks_option,
+    set_given,
+)
+
+_HELP = f"""\
+Show where every byte of a training iteration of MODEL goes, and why.
+
+{MODEL_HELP}
+Nothing is allocated, so any size can be planned. Where the
+model has checkpoint blocks, the plan without them stands beside it.
+
+\b
+Examples:
+  arena-ckpt plan digits_mlp
+  arena-ckpt plan digits_mlp --batch-size 256 --top 20
+  arena-ckpt plan digits_cnn --budget 1.5MiB
+  arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
+  arena-ckpt plan digits_cnn --pareto --save front.png
+  arena-ckpt plan nine_layer_mlp --execution-order
+  arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
+  arena-ckpt plan model.ini --json --output plan.json
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@batch_size_option
+@no_blocks_option
+@request_options
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Show all plans that none other beats in bytes and time instead of one.",
+)
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FRONT.png",
+    help="With --pareto: draw them there; needs 'pip install arena-ckpt[png]'.",
+)
+@click.option(
+    "--emit-blocks",
+    is_flag=True,
+    help="Print the choice as calls of add_checkpoint_block and as INI sections. "
+    "Without a choice: the blocks of the model.",
+)
+@click.option(
+    "--execution-order",
+    is_flag=True,
+    help="Print the steps of each layer as well.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="How many of the largest tensors at the peak to print.",
+)
+@click.option(
+    "--brief",
+    is_flag=True,
+    help="Print the totals (with blocks: the comparison) and the explanation only.",
+)
+@click.option(
+    "--board",
+    metavar="NAME|FILE.toml",
+    help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
+    "docs/boards.md.",
+)
+@debug_option
+@as_json_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PLAN.json",
+    help="Write the whole plan there; MemoryPlan.from_json reads it.",
+)
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    /,
+    model: str,
+    batch_size: int | None,
+    no_blocks: bool,
+    pareto: bool,
+    save: Path | None,
+    emit_blocks: bool,
+    execution_order: bool,
+    top: int,
+    brief: bool,
+    board: str | None,
+    debug: bool,
+    as_json: bool,
+    output: Path | None,
+    **values: Any,
+) -> int:
+    """Show where every byte of a training iteration of MODEL goes, and why."""
+    from arena_ckpt.boards import load_board
+    from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
+    from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
+    from arena_ckpt.cli.output import (
+        describe_plan,
+        plan_document,
+        print_board,
+        print_explanation,
+        print_table,
+        require_writable,
+        write_file,
+    )
+    from arena_ckpt.report import (
+        biggest_table,
+        comparison_table,
+        execution_order_table,
+        kind_table,
+        totals_table,
+    )
+
+    if output is not None:
+        require_writable(output)
+    target = None if board is None else load_board(board)
+    built = load_model(model).model
+    if no_blocks:
+        built = without_blocks(built)
+    set_given(built, batch_size=batch_size)
+    request = given_request(values)
+    if save is not None and not pareto:
+        raise click.UsageError("--save draws a front; add --pareto", ctx)
+    if pareto and board is not None:
+        raise click.UsageError(
+            "--board looks at one plan; leave out --pareto, or give a --budget", ctx
+        )
+    if pareto:
+        refuse_with_pareto(ctx, request)
+        return print_front(model, built, request, save, debug=debug, as_json=as_json)
+    if emit_blocks and request:
+        request.setdefault("levels", 1)
+    planned = built.make_plan(debug=debug, **request)
+    without = plan_to_compare(built, planned, debug=debug)
+    fit = None if target is None else target.check(planned)
+    code = OK if fit is None or fit.fits else RUN_FAILED
+    if output is not None:
+        write_file(output, lambda file: file.write(planned.to_json().encode()))
+    if as_json:
+        document: dict[str, Any] = {"command": "plan", "model": model}
+        document |= plan_document(planned, without)
+        document["board"] = None if fit is None else fit.summary()
+        print_json(document)
+        return code
+    click.echo(f"{model}: {describe_plan(planned)}\n")
+    if without is None or not brief:
+        print_table(totals_table(planned))
+    if not brief:
+        print_table(kind_table(planned))
+    if top and not brief:
+        print_table(biggest_table(planned, top))
+    if without is not None:
+        print_table(comparison_table(without, planned))
+    print_explanation(planned, without)
+    if fit is not None:
+        print_board(fit)
+    if emit_blocks:
+        print_blocks(built, planned)
+    if execution_order:
+        print_table(execution_order_table(planned))
+        if planned.blocks:
+            click.echo("(n): counted, but that layer need not run again\n")
+    if output is not None:
+        click.echo(f"the whole plan is in {output}")
+    return code

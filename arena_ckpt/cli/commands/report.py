@@ -1,0 +1,140 @@
+"""``arena-ckpt report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.cli.choice import given_request, request_options
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    as_json_option,
+    batch_size_option,
+    no_blocks_option,
+)
+
+_HELP = f"""\
+Show the memory plan of MODEL as a page, a picture or a map in letters.
+
+{MODEL_HELP}
+MODEL and OTHER may also be a PLAN.json that 'arena-ckpt plan -o' wrote. The page is one
+file that needs no network: steps to the right, bytes upwards, with search, zoom, the
+life of every tensor, and what moved the peak where two plans are compared. Without -o,
+--png, --svg and --ascii it is written to report.html.
+
+\b
+Examples:
+  arena-ckpt report digits_mlp -o report.html
+  arena-ckpt report transformer -o report.html --compare-blocks
+  arena-ckpt report model.ini --compare old-plan.json
+  arena-ckpt report digits_mlp --png map.png --svg map.svg
+  arena-ckpt report digits_mlp --ascii
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="REPORT.html",
+    help="Write the page there.",
+)
+@click.option(
+    "--compare",
+    "other",
+    metavar="OTHER",
+    help="Draw this model or PLAN.json before MODEL, on the same scales.",
+)
+@click.option(
+    "--compare-blocks",
+    is_flag=True,
+    help="Draw the plan of MODEL that recomputes nothing before this one.",
+)
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Add all plans that none other beats in bytes and time, to choose from.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="MAP.png",
+    help="Draw a still picture there; needs 'pip install arena-ckpt[png]'.",
+)
+@click.option(
+    "--svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="MAP.svg",
+    help="Draw a still picture there.",
+)
+@click.option(
+    "--ascii",
+    "in_letters",
+    is_flag=True,
+    help="Print a map of 80 columns.",
+)
+@batch_size_option
+@no_blocks_option
+@request_options
+@as_json_option
+@click.pass_context
+def report(
+    ctx: click.Context,
+    /,
+    model: str,
+    output: Path | None,
+    other: str | None,
+    compare_blocks: bool,
+    pareto: bool,
+    png: Path | None,
+    svg: Path | None,
+    in_letters: bool,
+    batch_size: int | None,
+    no_blocks: bool,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Show the memory plan of MODEL as a page, a picture or a map in letters."""
+    if other is not None and compare_blocks:
+        raise click.UsageError(
+            "--compare and --compare-blocks exclude each other; keep one", ctx
+        )
+    if no_blocks and compare_blocks:
+        raise click.UsageError(
+            "--no-blocks leaves out what --compare-blocks compares; keep one", ctx
+        )
+    is_still = png is not None or svg is not None or in_letters
+    for_page = {
+        "--compare": other is not None,
+        "--compare-blocks": compare_blocks,
+        "--pareto": pareto,
+    }
+    if is_still and output is None and any(for_page.values()):
+        name = next(name for name, is_given in for_page.items() if is_given)
+        raise click.UsageError(
+            "only the page shows several plans; add -o REPORT.html, or leave out "
+            f"{name}",
+            ctx,
+        )
+    from arena_ckpt.cli.fronts import refuse_with_pareto
+    from arena_ckpt.cli.report import Wanted, write_report
+
+    request = given_request(values)
+    if pareto:
+        refuse_with_pareto(ctx, request)
+
+    html = Path("report.html") if output is None and not is_still else output
+    return write_report(
+        model,
+        Wanted(html, png, svg, in_letters, as_json),
+        other=other,
+        compare_blocks=compare_blocks,
+        pareto=pareto,
+        batch_size=batch_size,
+        no_blocks=no_blocks,
+        request=request,
+    )

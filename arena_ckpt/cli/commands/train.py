@@ -1,0 +1,158 @@
+"""``arena-ckpt train``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.cli.choice import given_request, request_options
+from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    as_json_option,
+    batch_size_option,
+    debug_option,
+    no_blocks_option,
+    set_given,
+)
+
+_HELP = f"""\
+Train MODEL and print the loss of every epoch.
+
+{MODEL_HELP}
+The first use ever compiles the kernels, which takes some seconds once.
+
+\b
+Examples:
+  arena-ckpt train digits_mlp
+  arena-ckpt train digits_mlp --epochs 5 --seed 1 --save-weights weights.npz
+  arena-ckpt train model.ini --data train.npz --validation test.npz
+  arena-ckpt train model.py:build --data digits --validation-split 0.2 --json
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@click.option(
+    "--data",
+    metavar="SPEC",
+    help="Training data, instead of those that come with MODEL: 'digits', a .npz "
+    "with x and y, a .csv or .tsv with labels in the last column, or IDX files as "
+    "'images,labels' (or only images, with the labels beside them).",
+)
+@click.option(
+    "--validation",
+    metavar="SPEC",
+    help="Data to evaluate on after each epoch; the same forms as --data.",
+)
+@click.option(
+    "--validation-split",
+    type=float,
+    metavar="FRACTION",
+    help="Put this part of the training data aside for validation, for example 0.2.",
+)
+@click.option(
+    "--epochs",
+    type=int,
+    metavar="N",
+    help="Passes over the data.  [default: as the model says]",
+)
+@batch_size_option
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    help="Decides initial weights, order of samples and the validation split.  "
+    "[default: as the model says]",
+)
+@no_blocks_option
+@request_options
+@debug_option
+@click.option(
+    "--save-weights",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OUT.npz",
+    help="Write the weights there at the end, also after Ctrl-C.",
+)
+@as_json_option
+@click.option("--quiet", is_flag=True, help="Print the final result only.")
+def train(
+    model: str,
+    data: str | None,
+    validation: str | None,
+    validation_split: float | None,
+    epochs: int | None,
+    batch_size: int | None,
+    seed: int | None,
+    no_blocks: bool,
+    debug: bool,
+    save_weights: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **values: Any,
+) -> int:
+    """Train MODEL and print the loss of every epoch."""
+    from arena_ckpt.cli.models import (
+        choose_data,
+        load_model,
+        plan_to_compare,
+        without_blocks,
+    )
+    from arena_ckpt.cli.output import (
+        plan_document,
+        print_epoch,
+        print_explanation,
+        print_table,
+        print_training,
+        require_writable,
+        write_weights,
+    )
+    from arena_ckpt.cli.results import history_document, result_text
+    from arena_ckpt.report import totals_table
+
+    if validation is not None and validation_split is not None:
+        raise click.UsageError(
+            "--validation and --validation-split exclude each other; keep one",
+            click.get_current_context(),
+        )
+    if save_weights is not None:
+        require_writable(save_weights)
+    loaded = load_model(model)
+    built = without_blocks(loaded.model) if no_blocks else loaded.model
+    if seed is not None:
+        built.seed = seed
+    set_given(built, epochs=epochs, batch_size=batch_size)
+    training, evaluation = choose_data(
+        loaded, model, data, validation, validation_split, built.seed
+    )
+    plan = built.initialize(debug=debug, **given_request(values))
+    without = plan_to_compare(built, plan, debug=debug)
+    talks = not (as_json or quiet)
+    if talks:
+        print_training(model, built, training, evaluation, plan)
+        print_table(totals_table(plan))
+        print_explanation(plan, without)
+    # The progress bar takes sys.stdout over and would send these lines to its terminal.
+    out, n_epochs = sys.stdout, built.get_property("epochs")
+    history = built.train(
+        training,
+        validation=evaluation,
+        progress=False if as_json or quiet else None,
+        on_epoch=(lambda record: print_epoch(record, n_epochs, out)) if talks else None,
+    )
+    if save_weights is not None:
+        write_weights(save_weights, built)  # a second Ctrl-C may end what follows
+    result = built.evaluate(training)
+    if as_json:
+        document: dict[str, Any] = {"command": "train", "model": model}
+        document |= plan_document(plan, without) | history_document(history, result)
+        document["weights_file"] = None if save_weights is None else str(save_weights)
+        print_json(document)
+    else:
+        click.echo(result_text(history, n_epochs, result))
+        if save_weights is not None:
+            click.echo(f"weights are in {save_weights}")
+    return INTERRUPTED if history.interrupted else OK
