@@ -43,9 +43,10 @@ Examples:
 \b
 Exit codes:
   0    it worked
-  1    it failed while it ran: an arena larger than the free memory, a loss
-       that is NaN or infinite, a defect found in debug mode; buffers that
-       are proved not to fit, a layout that breaks a rule
+  1    it failed while it ran: no plan within the budget or on the board, an
+       arena larger than the free memory, a loss that is NaN or infinite, a
+       defect found in debug mode; buffers that are proved not to fit, a
+       layout that breaks a rule, a golden plan that differs
   2    the command line, the model, the data or a file cannot be used;
        the message says what to change
   3    not known whether buffers fit: the time or node limit was reached
