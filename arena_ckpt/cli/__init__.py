@@ -1,8 +1,8 @@
 """The command line: parse, call, print.
 
-`commands` has a module for each command, `choice` and `options` what they share, `models`
-finds what MODEL stands for, `script` runs a Python file for that, `results` writes what a
-training did.
+`commands` has a module for each command, `choice` and `options` what they share;
+`models` finds what MODEL stands for, `script` runs a Python file for that, `results`
+writes what a training did.
 """
 
 from arena_ckpt.cli.commands import main
