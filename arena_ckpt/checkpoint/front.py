@@ -6,7 +6,7 @@ plan of each answer is made when it is first looked at, and only its arena count
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.checkpoint.chain import Action, ActionKind, replay
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
 from arena_ckpt.checkpoint.chain_merge import MergedChain, merge_stages
-from arena_ckpt.checkpoint.linearize import Linearized
+from arena_ckpt.checkpoint.linearize import KnownStage, Linearized
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.stages import Stage, cut_graph, groupings
 from arena_ckpt.costs import Costs, other_cost
@@ -156,14 +156,21 @@ class Front:
             chains += groupings(stages)
         n_slots = MOST_CELLS // min(len(stages), MOST_STAGES) ** 2
         n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots))
-        return [self._search(chain, n_slots) for chain in chains]
+        known: dict[Hashable, KnownStage] = {}
+        return [self._search(chain, n_slots, known) for chain in chains]
 
-    def _search(self, stages: Sequence[Stage], n_slots: int) -> _Search:
+    def _search(
+        self,
+        stages: Sequence[Stage],
+        n_slots: int,
+        known: dict[Hashable, KnownStage],
+    ) -> _Search:
         linearized = Linearized(
             stages,
             self._needs,
             self.costs,
             defer_updates=self.settings.defers_updates,
+            known=known,
         )
         whole = linearized.chain
         merged = merge_stages(whole, -(-len(whole) // MOST_STAGES))
