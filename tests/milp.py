@@ -24,6 +24,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from arena_ckpt import Model
+from arena_ckpt.checkpoint.choose import DEFAULT_ALLOW
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
@@ -529,3 +530,43 @@ def find_gaps(
         chosen = model.choose_plan(budget=budget, allow=APART)
         gaps.append(Gap(budget, chosen.overhead, best.overhead))
     return gaps, n_unsolved
+
+
+def find_least_gap(model: Model, time_limit: float = TIME_LIMIT_SECONDS) -> float:
+    """Return by what share the smallest chosen plan is larger than the smallest."""
+    graph = model.compile()
+    settings = replace(model.plan_settings(), ways=APART - {"recompute"})
+    program = Checkmate(graph, settings)
+    chosen = model.pareto(allow=APART)[0].plan.live_lower_bound_bytes
+    low, best = 0, chosen  # nothing is as small as the one, something as the other
+    while best - low > ALIGNMENT_BYTES:
+        middle = (low + best) // 2
+        found = program.solve(middle, time_limit)
+        if found is None:
+            low = middle
+        else:
+            best = found.peak_bytes
+    return chosen / best - 1
+
+
+def find_gaps_in_place(
+    model: Model, n_budgets: int, time_limit: float = TIME_LIMIT_SECONDS
+) -> list[Gap]:
+    """Compare chosen plans with the program's schedules, both with bytes shared.
+
+    The program knows of no sharing: so these are good schedules, but not the best.
+    """
+    graph, settings = model.compile(), model.plan_settings()
+    program = Checkmate(graph, replace(settings, ways=APART - {"recompute"}))
+    plans = [make_plan(graph, settings, ())]
+    for apart in budgets_of(model, 4 * n_budgets):
+        found = program.solve(apart, time_limit)
+        if found:
+            plans.append(make_plan(graph, settings, found.reruns))
+    gaps = []
+    for budget in budgets_of(model, n_budgets, DEFAULT_ALLOW):
+        fitting = [p.overhead for p in plans if p.arena_bytes <= budget]
+        if fitting:
+            chosen = model.choose_plan(budget=budget).overhead
+            gaps.append(Gap(budget, chosen, min(fitting)))
+    return gaps

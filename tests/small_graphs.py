@@ -116,21 +116,22 @@ def _branches(graph: _Growing) -> None:
 
 
 def _pictures(graph: _Growing) -> None:
-    """Convolutions, whose outputs shrink where pooling keeps indices."""
-    size = 16
+    """Convolutions; later ones have more channels, and pooling keeps indices."""
+    size, n_convolutions = 16, 0
     source = graph.add("input", input_shape=(3, size, size))
     while graph.left:
+        n_convolutions += 1
         source = graph.add(
             "conv2d",
             source,
-            filters=graph.random.choice((4, 8, 16)),
+            filters=2 * n_convolutions * graph.random.choice((1, 2, 3)),
             kernel_size=(3, 3),
             padding="same",
         )
         if graph.left:
             kind = graph.random.choice(ACTIVATIONS)
             source = graph.add("activation", source, activation=kind)
-        if graph.left and size > 4 and graph.random.random() < 0.5:
+        if graph.left and n_convolutions > 1 and graph.random.random() < 0.4:
             size //= 2
             source = graph.add(
                 "pooling2d", source, pooling="max", pool_size=(2, 2), stride=(2, 2)
