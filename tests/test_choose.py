@@ -477,10 +477,10 @@ def test_estimates_are_close_to_real_plans() -> None:
 
     model = load_example("gpt", n_layers=3).model
     front = Front(model.compile(), model.plan_settings())
-    table, base = front._table, front._needs.base_bytes
+    base = front._needs.base_bytes
     for index, slot in enumerate(front.slots):
         real = front.point(index).plan.live_lower_bound_bytes
-        estimate = int(table.budgets[slot]) + base
+        estimate = slot.budget_bytes + base
         assert real <= estimate <= 1.15 * real
     keep_all = make_plan(model.compile(), model.plan_settings(), ())
     assert front.keep_all.plan == keep_all

@@ -1,22 +1,23 @@
 """All plans of one model that trade bytes against time, laid out for real.
 
-The table of the chain answers every budget in estimated bytes; the plan of each answer
-is made when it is first looked at, and only its arena counts.
+The tables of some chains of the same layers answer every budget in estimated bytes; the
+plan of each answer is made when it is first looked at, and only its arena counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.checkpoint.chain import Action, ActionKind, replay
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
 from arena_ckpt.checkpoint.chain_merge import MergedChain, merge_stages
-from arena_ckpt.checkpoint.linearize import Linearized
+from arena_ckpt.checkpoint.linearize import KnownStage, Linearized
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.stages import cut_graph
+from arena_ckpt.checkpoint.stages import Stage, cut_graph, groupings
 from arena_ckpt.costs import Costs, other_cost
 from arena_ckpt.graph import Graph
 from arena_ckpt.plan import MemoryPlan
@@ -76,6 +77,23 @@ class FrontPoint:
         return reruns_of(self.plan)
 
 
+class Slot(NamedTuple):
+    """A schedule: what it is estimated to need and to take, and where it is found."""
+
+    budget_bytes: int
+    time: float
+    search: int
+    slot: int
+
+
+class _Search(NamedTuple):
+    """A chain of stages, and the fastest schedules of it for all budgets."""
+
+    linearized: Linearized
+    merged: MergedChain
+    table: ChainTable
+
+
 class Front:
     """The plans of one model under given settings.
 
@@ -130,35 +148,54 @@ class Front:
         return Needs(self.graph, self.settings)
 
     @cached_property
-    def _linearized(self) -> Linearized:
-        return Linearized(
-            cut_graph(self.graph),
+    def _searches(self) -> list[_Search]:
+        """The chain of all stages, then those with neighbours joined."""
+        stages = cut_graph(self.graph)
+        chains = [stages]
+        if self._levels != 1:  # blocks of joined stages are blocks of stages
+            chains += groupings(stages)
+        n_slots = MOST_CELLS // min(len(stages), MOST_STAGES) ** 2
+        n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots))
+        known: dict[Hashable, KnownStage] = {}
+        return [self._search(chain, n_slots, known) for chain in chains]
+
+    def _search(
+        self,
+        stages: Sequence[Stage],
+        n_slots: int,
+        known: dict[Hashable, KnownStage],
+    ) -> _Search:
+        linearized = Linearized(
+            stages,
             self._needs,
             self.costs,
             defer_updates=self.settings.defers_updates,
+            known=known,
         )
-
-    @cached_property
-    def _merged(self) -> MergedChain:
-        chain = self._linearized.chain
-        return merge_stages(chain, -(-len(chain) // MOST_STAGES))
-
-    @cached_property
-    def _table(self) -> ChainTable:
-        chain = self._merged.chain
-        n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, MOST_CELLS // len(chain) ** 2))
+        whole = linearized.chain
+        merged = merge_stages(whole, -(-len(whole) // MOST_STAGES))
+        chain = merged.chain
         most_bytes = replay(chain, _saving_all(len(chain))).peak_bytes
         table = solve(chain, most_bytes, n_slots, self._levels)
-        if table.least_slot is not None:
-            return table
-        # Where all stages must save, rounding up takes up to a slot for each.
-        most_bytes += len(chain) * (most_bytes // n_slots + 1)
-        return solve(chain, most_bytes, n_slots, self._levels)
+        if table.least_slot is None:
+            # Where all stages must save, rounding up takes up to a slot for each.
+            most_bytes += len(chain) * (most_bytes // n_slots + 1)
+            table = solve(chain, most_bytes, n_slots, self._levels)
+        return _Search(linearized, merged, table)
 
     @cached_property
-    def slots(self) -> tuple[int, ...]:
-        """Where the table has other schedules than before: the least bytes first."""
-        return self._table.front_slots
+    def slots(self) -> tuple[Slot, ...]:
+        """The schedules that none other beats, as estimated: the least bytes first."""
+        found = [
+            Slot(int(s.table.budgets[slot]), float(s.table.times[slot]), number, slot)
+            for number, s in enumerate(self._searches)
+            for slot in s.table.front_slots
+        ]
+        best: list[Slot] = []
+        for one in sorted(found):
+            if not best or one.time < best[-1].time:
+                best.append(one)
+        return tuple(best)
 
     @property
     def made(self) -> list[FrontPoint]:
@@ -168,7 +205,7 @@ class Front:
     def slot_within(self, arena_bytes: int) -> int:
         """Return the index in `slots` of the last estimated to fit, or -1."""
         budget = arena_bytes - self._needs.base_bytes
-        return sum(int(self._table.budgets[slot]) <= budget for slot in self.slots) - 1
+        return sum(slot.budget_bytes <= budget for slot in self.slots) - 1
 
     def slot_of_overhead(self, most: float) -> int:
         """Return the index in `slots` of the first that is as fast, or `len(slots)`."""
@@ -177,8 +214,7 @@ class Front:
             (e for e in plan.executions if e.step >= plan.n_pass), self.costs
         )
         most_time = (self.reference_cost * (1 + most) - after) / plan.micro_batches
-        times = self._table.times
-        return sum(float(times[slot]) > most_time * (1 + 1e-9) for slot in self.slots)
+        return sum(slot.time > most_time * (1 + 1e-9) for slot in self.slots)
 
     def point(self, index: int, budget_bytes: int | None = None) -> FrontPoint:
         """Return the plan of `slots[index]`, made at the first call.
@@ -200,13 +236,15 @@ class Front:
         return point
 
     def _make(self, index: int, layout_nodes: int | None) -> FrontPoint:
-        actions = self._merged.expand(self._table.schedule(self.slots[index]))
+        chosen = self.slots[index]
+        search = self._searches[chosen.search]
+        actions = search.merged.expand(search.table.schedule(chosen.slot))
         longer = {} if layout_nodes is None else {"layout_nodes": layout_nodes}
         if self._levels != 1:
-            reruns = self._linearized.reruns(actions)
+            reruns = search.linearized.reruns(actions)
             plan = make_plan(self.graph, self.settings, reruns, **longer)
             return self._measure(CHOSEN, plan)
-        graph = replace(self.graph, blocks=self._linearized.blocks(actions))
+        graph = replace(self.graph, blocks=search.linearized.blocks(actions))
         plan = make_plan(graph, self.settings, None, **longer)
         return self._measure(CHOSEN_BLOCKS, plan)
 

@@ -24,6 +24,22 @@ from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import Rerun, Reruns
 
 
+class _Numbers(NamedTuple):
+    """Of a stage, and of all that differ in nothing but names."""
+
+    saves: tuple[SaveOption, ...]
+    solos: tuple[SoloOption, ...]
+    sweep_bytes: int
+    sweep_beside_input_bytes: int
+
+
+class KnownStage(NamedTuple):
+    """What was found for a stage."""
+
+    options: StageOptions
+    numbers: _Numbers
+
+
 class Linearized:
     """A graph as a chain.
 
@@ -34,6 +50,8 @@ class Linearized:
     costs : Costs
     defer_updates : bool
         See `timeline.build_timeline`.
+    known : dict
+        What was found for stages of the same graph before; more is added.
 
     Attributes
     ----------
@@ -47,20 +65,20 @@ class Linearized:
         costs: Costs,
         *,
         defer_updates: bool,
+        known: dict[Hashable, KnownStage],
     ) -> None:
         self.stages = tuple(stages)
-        found: dict[Hashable, tuple[StageOptions, _Numbers]] = {}
         self._options: list[StageOptions] = []
         numbers: list[_Numbers] = []
         for stage in stages:
             key = signature(stage, costs)
-            if key in found:
-                options = found[key][0].renamed(stage)
+            if key in known:
+                options = known[key].options.renamed(stage)
             else:
                 options = StageOptions(stage, needs, costs, defer_updates=defer_updates)
-                found[key] = options, _numbers(options)
+                known[key] = KnownStage(options, _numbers(options))
             self._options.append(options)
-            numbers.append(found[key][1])
+            numbers.append(known[key].numbers)
         self.chain = Chain(
             cut_bytes=self._cut_bytes(needs),
             derivative_bytes=np.array(
@@ -148,15 +166,6 @@ class Linearized:
                 missing = options.makers.missing(wanted, there)
                 reruns += options.makers.make(missing, before)
         return tuple(reruns)
-
-
-class _Numbers(NamedTuple):
-    """Of a stage, and of all that differ in nothing but names."""
-
-    saves: tuple[SaveOption, ...]
-    solos: tuple[SoloOption, ...]
-    sweep_bytes: int
-    sweep_beside_input_bytes: int
 
 
 def _numbers(options: StageOptions) -> _Numbers:

@@ -27,6 +27,9 @@ class Makers:
             for tensor in (*node.outputs, *saved_tensors(node))
         }
 
+        self._reads = {node.name: tuple(forward_reads(node)) for node in nodes}
+        self._backward_reads = {node.name: backward_reads(node) for node in nodes}
+
     def made(self) -> tuple[str, ...]:
         """Return all that the layers make, in forward order."""
         return tuple(self._maker)
@@ -43,7 +46,7 @@ class Makers:
             if tensor in found or tensor in available or tensor not in self._maker:
                 continue
             found.add(tensor)
-            stack += forward_reads(self._maker[tensor])
+            stack += self._reads[self._maker[tensor].name]
         return found
 
     def make(self, tensors: Collection[str], before: str) -> list[Rerun]:
@@ -65,7 +68,7 @@ class Makers:
             Tensors that are there; all others are made once, just before the first
             layer whose backward pass reads them, or what is made of them.
         """
-        reads = {node.name: backward_reads(node) for node in self.nodes}
+        reads = self._backward_reads
         needed = self.missing(
             (tensor for node in self.nodes for tensor in reads[node.name]), available
         )

@@ -10,7 +10,7 @@ several tensors are, the narrowest first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.graph import Graph
@@ -19,6 +19,9 @@ from arena_ckpt.recompute import backward_reads, forward_reads
 
 LONGEST_STAGE = 12
 """Layers in a stage beyond which cuts of several tensors are looked for."""
+
+TOGETHER = (2, 3)
+"""How many neighbouring stages are joined to one, see `groupings`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,45 @@ def cut_graph(graph: Graph) -> tuple[Stage, ...]:
             cuts[stop] if stop < len(graph.nodes) else (),
         )
         for start, stop in zip(starts, ends, strict=True)
+    )
+
+
+def groupings(stages: Sequence[Stage]) -> Iterator[tuple[Stage, ...]]:
+    """Yield the stages again, each time with some neighbours joined to one.
+
+    A chain holds the tensors of every cut that it passes; between joined stages they
+    can be dropped and made again for a single reader. First neighbours are joined in
+    twos, then in threes, from each place to begin; where they would be longer than
+    `LONGEST_STAGE` they stay apart.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+    """
+    seen = {tuple(stages)}
+    for together in TOGETHER:
+        for first in range(together):
+            starts = [*range(first, len(stages), together)]
+            runs = [stages[:first], *(stages[i : i + together] for i in starts)]
+            grouped = tuple(
+                stage
+                for run in runs
+                for stage in (
+                    [_joined(run)]
+                    if run and sum(len(s.nodes) for s in run) <= LONGEST_STAGE
+                    else run
+                )
+            )
+            if grouped not in seen:
+                seen.add(grouped)
+                yield grouped
+
+
+def _joined(stages: Sequence[Stage]) -> Stage:
+    return Stage(
+        tuple(node for stage in stages for node in stage.nodes),
+        stages[0].cut_before,
+        stages[-1].cut_after,
     )
 
 
