@@ -4,8 +4,8 @@ From top to bottom, in one folder that is empty at first:
 
 - ``python`` blocks share their names; ``sh`` blocks are commands.
 - A block with a file name behind its language (``python net.py``) is written to it.
-- A ``text`` block is what the block before it prints; ``...`` stands for anything. If it
-  begins with an error (``BudgetError: ``, ``error: ``), the block has to end with it.
+- A ``text`` block is what the block before it prints; ``...`` stands for anything. If
+  it begins with an error (``BudgetError: ``, ``error: ``), the block has to fail so.
 - ``<!-- not run: WHY -->`` above a block leaves it out, and ``<!-- needs: PROGRAM -->``
   where there is no such program. Both are skips that the tests report.
 """

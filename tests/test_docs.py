@@ -1,15 +1,17 @@
 """What README.md and docs/ show works as shown."""
 
+import io
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from pages import PAGES, ROOT, Block, read_page, run_page
 
 import arena_ckpt as ac
 from arena_ckpt import errors
-from pages import PAGES, ROOT, Block, read_page, run_page
 
 OWN_RUNNER = {"own_layer.md"}  # tests/test_own_layer.py runs that as a module
 RUN = [p for p in PAGES if p.name not in OWN_RUNNER and read_page(p)]
@@ -66,6 +68,27 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}
+
+
+def test_pictures_are_what_the_tool_draws() -> None:
+    pytest.importorskip("PIL", reason="pictures need Pillow")
+    from PIL import Image
+
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import pictures
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    drawn = pictures.make_pictures()
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert sorted(drawn) == sorted(path.name for path in pictures.FOLDER.iterdir())
+    for name, content in drawn.items():
+        assert f"pictures/{name})" in text
+        files = io.BytesIO(content), pictures.FOLDER / name
+        new, old = (np.asarray(Image.open(f).convert("RGB"), float) for f in files)
+        assert new.shape == old.shape
+        # Letters may be drawn otherwise by another version of Pillow.
+        assert np.abs(new - old).mean() < 1, f"{name}: run tools/pictures.py"
 
 
 def test_every_public_name_is_documented() -> None:

@@ -2,8 +2,8 @@
 
     python tools/pictures.py           # writes docs/pictures/*.png
 
-Run it whenever a plan or the way plans are drawn changes; a test compares the files with
-what this returns. Needs Pillow (the extra ``png``).
+Run it whenever a plan or the way plans are drawn changes; a test compares the files
+with what this returns. Needs Pillow (the extra ``png``).
 """
 
 from __future__ import annotations
