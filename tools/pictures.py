@@ -12,12 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from arena_ckpt import Layout, MemoryPlan, Model
-from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt import MemoryPlan, Model, plan_png
 from arena_ckpt.report.front_png import front_png
-from arena_ckpt.report.layout_png import layout_png
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "pictures"
@@ -35,23 +31,6 @@ def make_pictures() -> dict[str, bytes]:
         "front.png": front_png(model.pareto(), "small_cnn"),
         "lives.png": plan_png(lives, "two checkpoint blocks"),
     }
-
-
-def plan_png(plan: MemoryPlan, title: str) -> bytes:
-    """Return the layout of a plan as a PNG."""
-    buffers = make_buffers(
-        [b.start for b in plan.buffers],
-        [b.stop for b in plan.buffers],
-        [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
-        alignment=plan.alignment_bytes,
-    )
-    layout = Layout(
-        np.array([b.offset_bytes for b in plan.buffers]),
-        plan.arena_bytes,
-        plan.live_lower_bound_bytes,
-        plan.allocator,
-    )
-    return layout_png(buffers, layout, title)
 
 
 def _first_block(page: str) -> dict[str, Any]:
