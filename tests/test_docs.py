@@ -3,15 +3,18 @@
 import io
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import numpy as np
 import pytest
 from pages import PAGES, ROOT, Block, read_page, run_page
 
 import arena_ckpt as ac
 from arena_ckpt import errors
+from arena_ckpt.cli import main
 
 OWN_RUNNER = {"own_layer.md"}  # tests/test_own_layer.py runs that as a module
 RUN = [p for p in PAGES if p.name not in OWN_RUNNER and read_page(p)]
@@ -99,6 +102,24 @@ def test_every_public_name_is_documented() -> None:
     of_data = {n for n in dir(ac.Dataset) if not n.startswith("_")}
     missing = (set(ac.__all__) | of_models | of_plans | of_data) - words
     assert not missing
+
+
+def test_every_option_is_documented() -> None:
+    text = (ROOT / "docs/cli.md").read_text("utf-8")
+    options = {name for command in commands(main) for name in long_options(command)}
+    assert not {name for name in options if name not in text}
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            yield from commands(inner)
+
+
+def long_options(command: click.Command) -> set[str]:
+    names = (name for parameter in command.params for name in parameter.opts)
+    return {name for name in names if name.startswith("--")}
 
 
 def test_every_error_is_documented() -> None:
