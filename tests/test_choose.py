@@ -391,6 +391,33 @@ def test_a_smaller_batch_that_is_advised_fits() -> None:
         larger.make_plan(budget=budget)
 
 
+def test_a_smaller_batch_is_advised_with_its_micro_batches() -> None:
+    """It said batch_size=1 alone, and four micro-batches of one sample are an error."""
+    spec = WIDE.with_properties(batch_size=4, micro_batches=4)
+    single = WIDE.with_properties(batch_size=1, micro_batches=1)
+    budget = single.model().make_plan().arena_bytes
+    with pytest.raises(BudgetError, match="batch_size=1 and micro_batches=1 instead"):
+        spec.model().choose_plan(budget=budget)
+
+
+def test_a_refusal_plans_no_more_than_its_bounds_leave_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each other batch size was given a whole front: minutes for large models."""
+    from arena_ckpt.checkpoint import front
+
+    made = []
+
+    def counted(*args: Any, **kwargs: Any) -> MemoryPlan:
+        made.append(args)
+        return make_plan(*args, **kwargs)
+
+    monkeypatch.setattr(front, "make_plan", counted)
+    with pytest.raises(BudgetError):
+        DEEP.model().choose_plan(budget=50_000)
+    assert len(made) < 75
+
+
 # -- stages ----------------------------------------------------------------------------
 
 
