@@ -354,6 +354,23 @@ def test_requests_that_make_no_sense(request_: dict[str, Any], message: str) -> 
     model.initialize()  # nothing has changed
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    model = DEEP.model()
+    budget = model.make_plan().arena_bytes - 1
+    share = model.choose_plan(budget=budget).overhead * 2
+    assert model.choose_plan(budget=np.int64(budget)).arena_bytes <= budget
+    assert model.choose_plan(max_overhead=np.float32(share)).overhead <= share + 1e-6
+    assert model.choose_plan(max_overhead=np.int64(0)).overhead == 0
+
+
+def test_what_asks_for_nothing_is_as_if_left_out() -> None:
+    nothing = {"budget": None, "levels": None, "measure": False}
+    model = DEEP.model()
+    plan = model.make_plan()
+    assert model.make_plan(**nothing) == plan
+    assert model.initialize(plan=plan, **nothing) is plan
+
+
 def test_a_plan_and_a_budget_exclude_each_other() -> None:
     model = DEEP.model()
     with pytest.raises(InvalidParameterError, match="exclude"):
