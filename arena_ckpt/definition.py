@@ -400,7 +400,7 @@ class ModelDefinition:
         BudgetError
             No plan within the budget was found.
         """
-        if any(value is not None for value in request.values()):
+        if any(not asks_nothing(*item) for item in request.items()):
             return self.choose_plan(debug=debug, **request).plan
         return make_plan(self.compile(), self.plan_settings(debug=debug))
 
@@ -601,6 +601,11 @@ class ModelDefinition:
             share_memory=self.get_property("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
         )
+
+
+def asks_nothing(name: str, value: object) -> bool:
+    """Tell whether a part of a request asks for nothing."""
+    return value is None or (name == "measure" and value is False)
 
 
 def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
 from arena_ckpt.data import Dataset
-from arena_ckpt.definition import ModelDefinition
+from arena_ckpt.definition import ModelDefinition, asks_nothing
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -117,9 +117,11 @@ class Model(ModelDefinition):
         seed = self._checked_seed()
         if plan is None:
             plan = self.make_plan(debug=debug, **request)
-        elif request:
+        elif asked := [
+            name for name in request if not asks_nothing(name, request[name])
+        ]:
             raise InvalidParameterError(
-                f"a plan and {quote(request)} exclude each other: the plan says all; "
+                f"a plan and {quote(asked)} exclude each other: the plan says all; "
                 "leave one out"
             )
         else:

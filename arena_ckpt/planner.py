@@ -220,6 +220,13 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
         Its steps, tensors or live ranges are not those of this model with the plan's
         recomputes.
     """
+    if not 1 <= plan.micro_batches <= settings.batch_size:
+        raise PlanMismatchError(
+            f"the plan is not one of this model: it splits {settings.batch_size} "
+            f"samples into {plan.micro_batches} micro-batches. Make a plan of this "
+            "model with make_plan() or pareto()",
+            what="micro_batches",
+        )
     reruns = reruns_of(plan)
     # After its own backward pass a layer has other weights, and a loss adds up.
     place = {node.name: place for place, node in enumerate(graph.nodes)}
@@ -231,7 +238,10 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     )
     _require_equal("recomputes", possible, reruns)
     own = make_plan(graph, settings, reruns)
-    for what in ("batch_size", "micro_batches", "canary_bytes", "layers", "steps"):
+    for what in (
+        *("batch_size", "micro_batches", "canary_bytes", "layers", "steps"),
+        *("n_forward", "n_pass", "alignment_bytes"),
+    ):
         _require_equal(what, getattr(own, what), getattr(plan, what))
     _require_equal("tensors", own.tensors, plan.tensors)
     _require_equal("executions", own.executions, plan.executions)

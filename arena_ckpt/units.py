@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from arena_ckpt.errors import InvalidParameterError
@@ -56,9 +57,9 @@ def parse_bytes(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     if match and match[2].lower() in _SUFFIX_BYTES:
-        value_bytes = int(float(match[1]) * _SUFFIX_BYTES[match[2].lower()])
-        if value_bytes > 0:
-            return value_bytes
+        value_bytes = float(match[1]) * _SUFFIX_BYTES[match[2].lower()]
+        if 1 <= value_bytes < math.inf:
+            return int(value_bytes)
     raise InvalidParameterError(
         f"{text!r} is no memory size; write a positive number with an optional unit, "
         "for example 262144, 256KiB or 64MiB",

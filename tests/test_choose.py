@@ -354,6 +354,23 @@ def test_requests_that_make_no_sense(request_: dict[str, Any], message: str) -> 
     model.initialize()  # nothing has changed
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    model = DEEP.model()
+    budget = model.make_plan().arena_bytes - 1
+    share = model.choose_plan(budget=budget).overhead * 2
+    assert model.choose_plan(budget=np.int64(budget)).arena_bytes <= budget
+    assert model.choose_plan(max_overhead=np.float32(share)).overhead <= share + 1e-6
+    assert model.choose_plan(max_overhead=np.int64(0)).overhead == 0
+
+
+def test_what_asks_for_nothing_is_as_if_left_out() -> None:
+    nothing = {"budget": None, "levels": None, "measure": False}
+    model = DEEP.model()
+    plan = model.make_plan()
+    assert model.make_plan(**nothing) == plan
+    assert model.initialize(plan=plan, **nothing) is plan
+
+
 def test_a_plan_and_a_budget_exclude_each_other() -> None:
     model = DEEP.model()
     with pytest.raises(InvalidParameterError, match="exclude"):
@@ -389,6 +406,33 @@ def test_a_smaller_batch_that_is_advised_fits() -> None:
     larger = DEEP.with_properties(batch_size=int(said) + 1).model()
     with pytest.raises(BudgetError):
         larger.make_plan(budget=budget)
+
+
+def test_a_smaller_batch_is_advised_with_its_micro_batches() -> None:
+    """It said batch_size=1 alone, and four micro-batches of one sample are an error."""
+    spec = WIDE.with_properties(batch_size=4, micro_batches=4)
+    single = WIDE.with_properties(batch_size=1, micro_batches=1)
+    budget = single.model().make_plan().arena_bytes
+    with pytest.raises(BudgetError, match="batch_size=1 and micro_batches=1 instead"):
+        spec.model().choose_plan(budget=budget)
+
+
+def test_a_refusal_plans_no_more_than_its_bounds_leave_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each other batch size was given a whole front: minutes for large models."""
+    from arena_ckpt.checkpoint import front
+
+    made = []
+
+    def counted(*args: Any, **kwargs: Any) -> MemoryPlan:
+        made.append(args)
+        return make_plan(*args, **kwargs)
+
+    monkeypatch.setattr(front, "make_plan", counted)
+    with pytest.raises(BudgetError):
+        DEEP.model().choose_plan(budget=50_000)
+    assert len(made) < 75
 
 
 # -- stages ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +127,21 @@ def test_the_plan_of_another_model_is_refused(other: MixedSpec) -> None:
         model.initialize(plan=other.model().make_plan())
     model.initialize()  # nothing has changed
     assert np.isfinite(model.train_step(*MLP.batch(8)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_pass": 0},
+        {"n_forward": 0},
+        {"micro_batches": 0},
+        {"micro_batches": -1},
+        {"micro_batches": 9},
+    ],
+)
+def test_a_plan_that_was_altered_is_refused(change: dict[str, Any]) -> None:
+    """With n_pass=0 it trained to other weights; without micro-batches it crashed."""
+    model = MLP.model()
+    plan = dataclasses.replace(model.make_plan(), **change)
+    with pytest.raises(PlanMismatchError, match="not one of this model"):
+        model.initialize(plan=plan)

@@ -91,14 +91,20 @@ class Chooser:
         """Return all plans that none other beats in bytes and time, smallest first."""
         points: list[FrontPoint] = []
         for front in self._all_fronts():
-            points += self._known(front)
-            n = len(front.slots) if "recompute" in self.allow else 0
-            step = max(1.0, (n - 1) / (MOST_POINTS - 1))
-            chosen = (
-                {min(n - 1, round(i * step)) for i in range(MOST_POINTS)} if n else ()
-            )
-            points += [front.point(index) for index in sorted(chosen)]
+            points += self._known(front) + self._spread(front)
         return best_points(points)
+
+    def fits(self, budget_bytes: int) -> bool:
+        """Tell whether a plan is within a budget, by those of the fewest bytes alone.
+
+        Where it does, `within_budget` finds one.
+        """
+        return any(
+            point.arena_bytes <= budget_bytes
+            for front in self._all_fronts()
+            if front.keep_all.plan.local_lower_bound_bytes <= budget_bytes
+            for point in self._least(front, budget_bytes)
+        )
 
     def lower_bound_bytes(self) -> int:
         """Return what no plan can be smaller than, whatever is recomputed."""
@@ -151,19 +157,30 @@ class Chooser:
         named = front.named_blocks if "recompute" in self.allow else None
         return [front.keep_all, *([named] if named else [])]
 
-    def _spread(self, front: Front) -> list[FrontPoint]:
+    def _spread(
+        self, front: Front, budget_bytes: int | None = None
+    ) -> list[FrontPoint]:
         """Return plans for budgets from the least to the most."""
         if "recompute" not in self.allow or not front.slots:
             return []
         spread = np.linspace(0, len(front.slots) - 1, MOST_POINTS).round()
-        return [front.point(index) for index in sorted({int(i) for i in spread})]
+        indexes = sorted({int(i) for i in spread})
+        return [front.point(index, budget_bytes) for index in indexes]
+
+    def _least(self, front: Front, budget_bytes: int) -> Iterator[FrontPoint]:
+        """Yield plans of which one is close to the fewest bytes of a front."""
+        yield from self._known(front)
+        if "recompute" in self.allow and front.slots:
+            yield front.point(0, budget_bytes)
 
     def _fastest_within(self, front: Front, budget_bytes: int) -> FrontPoint | None:
+        if front.keep_all.plan.local_lower_bound_bytes > budget_bytes:
+            return None
         points = self._known(front)
         if front.keep_all.arena_bytes > budget_bytes and "recompute" in self.allow:
             self._search(front, budget_bytes)
             if not any(p.arena_bytes <= budget_bytes for p in front.made):
-                self._spread(front)
+                self._spread(front, budget_bytes)
             points += front.made
         fitting = [p for p in points if p.arena_bytes <= budget_bytes]
         return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)

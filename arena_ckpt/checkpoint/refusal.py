@@ -61,19 +61,21 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
 def _advice(chooser: Chooser, budget_bytes: int) -> str:
     """Name the cheapest change after which a plan fits."""
     for change, other in _changes(chooser):
-        if other.within_overhead().arena_bytes <= budget_bytes:
+        if other.fits(budget_bytes):
             return f"It would fit with {change}."
-    batch = chooser.settings.batch_size
-    low, high = 0, batch
+    settings = chooser.settings
+    low, high = 0, settings.batch_size
     while high - low > 1:
         middle = (low + high) // 2
-        smaller = chooser.changed(
-            settings=replace(chooser.settings, batch_size=middle, micro_batches=1)
-        )
-        fits = smaller.within_overhead().arena_bytes <= budget_bytes
+        smaller = replace(settings, batch_size=middle, micro_batches=1)
+        fits = chooser.changed(settings=smaller).fits(budget_bytes)
         low, high = (middle, high) if fits else (low, middle)
     if low:
-        return f"It would fit with batch_size={low} instead of {batch}."
+        unsplit = " and micro_batches=1" if settings.micro_batches > 1 else ""
+        return (
+            f"It would fit with batch_size={low}{unsplit} instead of "
+            f"{settings.batch_size}."
+        )
     return "Not even one sample fits: make the layers smaller."
 
 
@@ -92,4 +94,9 @@ def _changes(chooser: Chooser) -> Iterator[tuple[str, Chooser]]:
         yield (
             "no clip_grad_by_norm, which keeps all gradients",
             chooser.changed(settings=replace(chooser.settings, clip=False)),
+        )
+    if chooser.settings.micro_batches > 1:
+        yield (
+            "micro_batches=1, which adds up no gradients",
+            chooser.changed(settings=replace(chooser.settings, micro_batches=1)),
         )

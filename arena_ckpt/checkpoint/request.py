@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import psutil
 
 from arena_ckpt.checkpoint.choose import ALLOWABLE, DEFAULT_ALLOW, Chooser
@@ -109,14 +110,14 @@ def parse_request(
 
 
 def _parse_budget(budget: object) -> int:
-    if isinstance(budget, bool) or not isinstance(budget, str | int):
+    if isinstance(budget, bool) or not isinstance(budget, str | int | np.integer):
         raise InvalidParameterError(
             f"budget={budget!r} is not possible; give bytes, for example 262144 or "
             "'256KiB'",
             budget=budget,
         )
     try:
-        budget_bytes = parse_bytes(budget)
+        budget_bytes = parse_bytes(budget if isinstance(budget, str) else int(budget))
     except InvalidParameterError as error:
         raise InvalidParameterError(f"budget: {error}", budget=budget) from None
     there_bytes = psutil.virtual_memory().total
@@ -139,7 +140,8 @@ def parse_overhead(value: object) -> float:
         Not a number of at least 0.
     """
     text = str(value).strip()
-    is_number = isinstance(value, str | int | float) and not isinstance(value, bool)
+    kinds = str | int | float | np.integer | np.floating
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
     try:
         share = (
             (float(text[:-1]) / 100 if text.endswith("%") else float(text))

@@ -19,15 +19,14 @@ from arena_ckpt.report import front_table
 from arena_ckpt.report.front_png import front_png
 
 
-def refuse_with_pareto(ctx: click.Context, request: Mapping[str, Any]) -> None:
-    """Refuse what asks for one plan where all are asked for."""
-    for name in ("budget", "max_overhead"):
-        if name in request:
-            raise click.UsageError(
-                f"--pareto shows the plans for all budgets, so --"
-                f"{name.replace('_', '-')} means nothing beside it; leave one out",
-                ctx,
-            )
+def refuse_with_pareto(ctx: click.Context, of_one_plan: Sequence[str]) -> None:
+    """Refuse the options that mean one plan where all are asked for."""
+    if of_one_plan:
+        raise click.UsageError(
+            f"--pareto shows the plans for all budgets, so {of_one_plan[0]} means "
+            "nothing beside it; leave one out",
+            ctx,
+        )
 
 
 def print_front(

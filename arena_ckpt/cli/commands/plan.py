@@ -143,12 +143,17 @@ def plan(
     request = given_request(values)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
-    if pareto and board is not None:
-        raise click.UsageError(
-            "--board looks at one plan; leave out --pareto, or give a --budget", ctx
-        )
     if pareto:
-        refuse_with_pareto(ctx, request)
+        of_one_plan = {
+            "--budget": "budget" in request,
+            "--max-overhead": "max_overhead" in request,
+            "--emit-blocks": emit_blocks,
+            "--execution-order": execution_order,
+            "--brief": brief,
+            "--board": board is not None,
+            "-o": output is not None,
+        }
+        refuse_with_pareto(ctx, [name for name, on in of_one_plan.items() if on])
         return print_front(model, built, request, save, debug=debug, as_json=as_json)
     if emit_blocks and request:
         request.setdefault("levels", 1)

@@ -125,7 +125,11 @@ def report(
 
     request = given_request(values)
     if pareto:
-        refuse_with_pareto(ctx, request)
+        of_one_plan = {
+            "--budget": "budget" in request,
+            "--max-overhead": "max_overhead" in request,
+        }
+        refuse_with_pareto(ctx, [name for name, on in of_one_plan.items() if on])
 
     html = Path("report.html") if output is None and not is_still else output
     return write_report(
