@@ -522,8 +522,8 @@ def test_estimates_are_close_to_real_plans() -> None:
     model = load_example("gpt", n_layers=3).model
     front = Front(model.compile(), model.plan_settings())
     base = front._needs.base_bytes
-    for index, slot in enumerate(front.slots):
-        real = front.point(index).plan.live_lower_bound_bytes
+    for slot in front.slots:
+        real = front.point(slot).plan.live_lower_bound_bytes
         estimate = slot.budget_bytes + base
         assert real <= estimate <= 1.15 * real
     keep_all = make_plan(model.compile(), model.plan_settings(), ())

@@ -191,7 +191,7 @@ def test_ini_files_and_their_errors(folder: Path) -> None:
 
 def test_the_documented_ini_file_is_one(folder: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "ini.md").read_text("utf-8")
-    text = page.partition("```ini\n")[2].partition("```")[0]
+    text = page.partition("```ini net.ini\n")[2].partition("```")[0]
     (folder / "page.ini").write_text(text)
     document = run_json("plan", "page.ini")
     assert document["plan"]["blocks"]

@@ -7,13 +7,12 @@ and others are looked at only where they are allowed by name.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, best_points
+from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, Slot, best_points
 from arena_ckpt.graph import Graph
 from arena_ckpt.planner import WAYS, PlanSettings
 
@@ -25,6 +24,9 @@ DEFAULT_ALLOW = frozenset(("recompute", "in_place", "layerwise_update"))
 
 MOST_POINTS = 48
 """Plans that are made for a whole front, spread evenly over its budgets."""
+
+MOST_SPARE = 24
+"""Beside these, of plans that others beat by their estimates."""
 
 MOST_COMPARED = 4
 """Plans of which the smallest is taken: arenas need not rise as estimates do."""
@@ -161,17 +163,17 @@ class Chooser:
         self, front: Front, budget_bytes: int | None = None
     ) -> list[FrontPoint]:
         """Return plans for budgets from the least to the most."""
-        if "recompute" not in self.allow or not front.slots:
+        if "recompute" not in self.allow:
             return []
-        spread = np.linspace(0, len(front.slots) - 1, MOST_POINTS).round()
-        indexes = sorted({int(i) for i in spread})
-        return [front.point(index, budget_bytes) for index in indexes]
+        slots = [*_evenly(front.slots, MOST_POINTS)]
+        slots += _evenly(front.spare_slots, MOST_SPARE)
+        return [front.point(slot, budget_bytes) for slot in slots]
 
     def _least(self, front: Front, budget_bytes: int) -> Iterator[FrontPoint]:
         """Yield plans of which one is close to the fewest bytes of a front."""
         yield from self._known(front)
         if "recompute" in self.allow and front.slots:
-            yield front.point(0, budget_bytes)
+            yield front.point(front.slots[0], budget_bytes)
 
     def _fastest_within(self, front: Front, budget_bytes: int) -> FrontPoint | None:
         if front.keep_all.plan.local_lower_bound_bytes > budget_bytes:
@@ -191,10 +193,10 @@ class Chooser:
         Estimates can be too high, and layouts too: from the estimated one it goes up
         while plans fit, by growing steps, or down until one does.
         """
-        n = len(front.slots)
+        slots, n = front.slots, len(front.slots)
 
         def fits(index: int) -> bool:
-            return front.point(index, budget_bytes).arena_bytes <= budget_bytes
+            return front.point(slots[index], budget_bytes).arena_bytes <= budget_bytes
 
         if not n:
             return
@@ -209,18 +211,28 @@ class Chooser:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
+        faster = [s for s in front.spare_slots if s.time < slots[low].time]
+        for slot in faster[:MOST_COMPARED]:  # the least bytes first
+            front.point(slot, budget_bytes)
 
     def _small(self, front: Front, max_overhead: float | None) -> list[FrontPoint]:
         """Return plans of few bytes that are fast enough, if there are any."""
         points = self._known(front)
         if max_overhead is None:
-            points += self._spread(front)
-        elif "recompute" in self.allow:
-            first = front.slot_of_overhead(max_overhead)
-            last = min(first + MOST_COMPARED, len(front.slots))
-            points += [front.point(index) for index in range(first, last)]
-        most = math.inf if max_overhead is None else max_overhead + 1e-9
-        return [point for point in points if point.overhead <= most]
+            return points + self._spread(front)
+        if "recompute" in self.allow:
+            longest = front.longest_time(max_overhead)
+            for slots in (front.slots, front.spare_slots):
+                fast = [slot for slot in slots if slot.time <= longest]
+                points += map(front.point, fast[:MOST_COMPARED])
+        return [point for point in points if point.overhead <= max_overhead + 1e-9]
+
+
+def _evenly(slots: Sequence[Slot], most: int) -> list[Slot]:
+    """Return at most so many of some slots, from the first to the last."""
+    if len(slots) <= most:
+        return [*slots]
+    return [slots[int(place)] for place in np.linspace(0, len(slots) - 1, most).round()]
 
 
 def unsplittable(graph: Graph) -> str | None:

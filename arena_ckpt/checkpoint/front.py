@@ -134,7 +134,7 @@ class Front:
         own_cost = plan.iteration_cost(self.costs)
         self.reference_cost = own_cost if reference_cost is None else reference_cost
         self.keep_all = self._measure(KEEP_ALL, plan)
-        self._points: dict[int, FrontPoint] = {}
+        self._points: dict[Slot, FrontPoint] = {}
 
     @cached_property
     def named_blocks(self) -> FrontPoint | None:
@@ -184,18 +184,27 @@ class Front:
         return _Search(linearized, merged, table)
 
     @cached_property
-    def slots(self) -> tuple[Slot, ...]:
-        """The schedules that none other beats, as estimated: the least bytes first."""
-        found = [
+    def _all_slots(self) -> list[Slot]:
+        return sorted(
             Slot(int(s.table.budgets[slot]), float(s.table.times[slot]), number, slot)
             for number, s in enumerate(self._searches)
             for slot in s.table.front_slots
-        ]
+        )
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The schedules that none other beats, as estimated: the least bytes first."""
         best: list[Slot] = []
-        for one in sorted(found):
+        for one in self._all_slots:
             if not best or one.time < best[-1].time:
                 best.append(one)
         return tuple(best)
+
+    @cached_property
+    def spare_slots(self) -> tuple[Slot, ...]:
+        """The others, the least bytes first: estimates of some chains are higher."""
+        best = frozenset(self.slots)
+        return tuple(slot for slot in self._all_slots if slot not in best)
 
     @property
     def made(self) -> list[FrontPoint]:
@@ -207,38 +216,36 @@ class Front:
         budget = arena_bytes - self._needs.base_bytes
         return sum(slot.budget_bytes <= budget for slot in self.slots) - 1
 
-    def slot_of_overhead(self, most: float) -> int:
-        """Return the index in `slots` of the first that is as fast, or `len(slots)`."""
+    def longest_time(self, most: float) -> float:
+        """Return the time of a schedule with so much overhead."""
         plan = self.keep_all.plan
-        after = other_cost(
-            (e for e in plan.executions if e.step >= plan.n_pass), self.costs
-        )
-        most_time = (self.reference_cost * (1 + most) - after) / plan.micro_batches
-        return sum(slot.time > most_time * (1 + 1e-9) for slot in self.slots)
+        late = [e for e in plan.executions if e.step >= plan.n_pass]
+        after = other_cost(late, self.costs)
+        time = (self.reference_cost * (1 + most) - after) / plan.micro_batches
+        return time * (1 + 1e-9)
 
-    def point(self, index: int, budget_bytes: int | None = None) -> FrontPoint:
-        """Return the plan of `slots[index]`, made at the first call.
+    def point(self, slot: Slot, budget_bytes: int | None = None) -> FrontPoint:
+        """Return the plan of a schedule, made at the first call.
 
         Parameters
         ----------
-        index : int
+        slot : Slot
         budget_bytes : int, optional
             Search longer for a layout where that could bring the arena below.
         """
-        if index not in self._points:
-            self._points[index] = self._make(index, None)
-        point = self._points[index]
+        if slot not in self._points:
+            self._points[slot] = self._make(slot, None)
+        point = self._points[slot]
         bound = point.plan.live_lower_bound_bytes
         if budget_bytes is not None and bound <= budget_bytes < point.arena_bytes:
-            stronger = self._make(index, STRONGER_LAYOUT_NODES)
+            stronger = self._make(slot, STRONGER_LAYOUT_NODES)
             if stronger.arena_bytes < point.arena_bytes:
-                self._points[index] = point = stronger
+                self._points[slot] = point = stronger
         return point
 
-    def _make(self, index: int, layout_nodes: int | None) -> FrontPoint:
-        chosen = self.slots[index]
-        search = self._searches[chosen.search]
-        actions = search.merged.expand(search.table.schedule(chosen.slot))
+    def _make(self, slot: Slot, layout_nodes: int | None) -> FrontPoint:
+        search = self._searches[slot.search]
+        actions = search.merged.expand(search.table.schedule(slot.slot))
         longer = {} if layout_nodes is None else {"layout_nodes": layout_nodes}
         if self._levels != 1:
             reruns = search.linearized.reruns(actions)
