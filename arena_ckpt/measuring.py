@@ -63,7 +63,7 @@ def measure_costs(
     """
     counted = plan.counted_costs
     keys = list(counted.of_step)
-    path = _cache_path(plan, optimizer, threads)
+    path = _cache_path(graph, plan, optimizer, threads)
     seconds = _read(path, len(keys))
     if seconds is None:
         check_fits(plan.arena_bytes, "measuring the plan that recomputes nothing")
@@ -125,9 +125,12 @@ def _shortest(program: Program, step: int) -> float:
     return shortest
 
 
-def _cache_path(plan: MemoryPlan, optimizer: Optimizer, threads: int) -> Path:
+def _cache_path(
+    graph: Graph, plan: MemoryPlan, optimizer: Optimizer, threads: int
+) -> Path:
     facts = [
         plan.to_json(),
+        [repr(sorted(node.layer.given.items())) for node in graph.nodes],
         optimizer.type_name,
         threads,
         llvm.get_host_cpu_name(),

@@ -264,8 +264,9 @@ def _require_equal(what: str, own: object, given: object) -> None:
             for many in (own, given)
         )
     raise PlanMismatchError(
-        f"the plan is not one of this model: its {what} are {given}; those of the "
-        f"model are {own}. Make a plan of this model with make_plan() or pareto()",
+        f"the plan is not one of this model, which differs in {what}: in the plan "
+        f"{given}, in the model {own}. Make a plan of this model with make_plan() or "
+        "pareto()",
         what=what,
     )
 

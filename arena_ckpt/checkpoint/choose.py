@@ -7,6 +7,7 @@ and others are looked at only where they are allowed by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -28,8 +29,9 @@ MOST_POINTS = 48
 MOST_SPARE = 24
 """Beside these, of plans that others beat by their estimates."""
 
-MOST_COMPARED = 4
-"""Plans of which the smallest is taken: arenas need not rise as estimates do."""
+APART = 1.5
+"""Arenas need not rise as estimates do: plans are compared up to so many times the
+bytes, weights and all else that is always there left out."""
 
 GraphMaker = Callable[[bool], Graph]
 """Returns the graph of the model, with tiled attention or as it was defined."""
@@ -159,15 +161,18 @@ class Chooser:
         named = front.named_blocks if "recompute" in self.allow else None
         return [front.keep_all, *([named] if named else [])]
 
+    def _slots(self, front: Front) -> list[Slot]:
+        """Return schedules for budgets from the least to the most."""
+        if "recompute" not in self.allow:
+            return []
+        best = _evenly(front.slots, MOST_POINTS)
+        return sorted([*best, *_evenly(front.spare_slots, MOST_SPARE)])
+
     def _spread(
         self, front: Front, budget_bytes: int | None = None
     ) -> list[FrontPoint]:
-        """Return plans for budgets from the least to the most."""
-        if "recompute" not in self.allow:
-            return []
-        slots = [*_evenly(front.slots, MOST_POINTS)]
-        slots += _evenly(front.spare_slots, MOST_SPARE)
-        return [front.point(slot, budget_bytes) for slot in slots]
+        """Return the plans of these."""
+        return [front.point(slot, budget_bytes) for slot in self._slots(front)]
 
     def _least(self, front: Front, budget_bytes: int) -> Iterator[FrontPoint]:
         """Yield plans of which one is close to the fewest bytes of a front."""
@@ -180,15 +185,20 @@ class Chooser:
             return None
         points = self._known(front)
         if front.keep_all.arena_bytes > budget_bytes and "recompute" in self.allow:
-            self._search(front, budget_bytes)
-            if not any(p.arena_bytes <= budget_bytes for p in front.made):
+            near = self._search(front, budget_bytes)
+            if near is None:
                 self._spread(front, budget_bytes)
+            else:
+                for slot in self._slots(front):
+                    is_near = slot.budget_bytes <= APART * near.budget_bytes
+                    if is_near and slot.time < near.time:
+                        front.point(slot, budget_bytes)
             points += front.made
         fitting = [p for p in points if p.arena_bytes <= budget_bytes]
         return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)
 
-    def _search(self, front: Front, budget_bytes: int) -> None:
-        """Make plans around where estimates end, to the last that really fits.
+    def _search(self, front: Front, budget_bytes: int) -> Slot | None:
+        """Make plans around where estimates end; return the last that really fits.
 
         Estimates can be too high, and layouts too: from the estimated one it goes up
         while plans fit, by growing steps, or down until one does.
@@ -199,7 +209,7 @@ class Chooser:
             return front.point(slots[index], budget_bytes).arena_bytes <= budget_bytes
 
         if not n:
-            return
+            return None
         low = min(max(front.slot_within(budget_bytes), 0), n - 1)
         high, step = low + 1, 1
         if fits(low):
@@ -211,20 +221,22 @@ class Chooser:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
-        faster = [s for s in front.spare_slots if s.time < slots[low].time]
-        for slot in faster[:MOST_COMPARED]:  # the least bytes first
-            front.point(slot, budget_bytes)
+        return slots[low] if fits(low) else None
 
     def _small(self, front: Front, max_overhead: float | None) -> list[FrontPoint]:
         """Return plans of few bytes that are fast enough, if there are any."""
         points = self._known(front)
         if max_overhead is None:
             return points + self._spread(front)
+        # Estimates of the time can be too high as well.
+        longest = front.longest_time(2 * max_overhead + 0.02)
+        fast = [slot for slot in self._slots(front) if slot.time <= longest]
+        surely = front.longest_time(max_overhead)
         if "recompute" in self.allow:
-            longest = front.longest_time(max_overhead)
-            for slots in (front.slots, front.spare_slots):
-                fast = [slot for slot in slots if slot.time <= longest]
-                points += map(front.point, fast[:MOST_COMPARED])
+            fast += [slot for slot in front.slots if slot.time <= surely][:1]
+        sizes = [s.budget_bytes for s in fast if s.time <= surely]
+        most_bytes = APART * min(sizes, default=math.inf)
+        points += [front.point(s) for s in fast if s.budget_bytes <= most_bytes]
         return [point for point in points if point.overhead <= max_overhead + 1e-9]
 
 

@@ -47,7 +47,6 @@ class Activation(Layer):
                 InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view),
             ),
             flops=self._flops(n_elems(input_shapes[0])),
-            is_cheap=True,
         )
 
     def _flops(self, n: int) -> Flops:

@@ -49,7 +49,6 @@ class Addition(Layer):
         return LayerSpec(
             output_shapes=input_shapes[:1],
             flops=Flops(forward=(len(roles) - 1) * n_elems(input_shapes[0])),
-            is_cheap=True,
             in_place=(
                 InPlace(Phase.FORWARD, "out0", roles[:2], is_view=len(roles) == 1),
                 *(
@@ -134,7 +133,6 @@ class Binary(Layer):
                 *self.derivatives_in_place(whole),
             ),
             flops=Flops(forward=n, calc_derivative=self.derivative_flops * n),
-            is_cheap=True,
         )
 
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
@@ -404,7 +402,6 @@ def _elementwise(
             InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad", *saved)),
         ),
         flops=Flops(forward=forward * n, calc_derivative=derivative * n),
-        is_cheap=True,
     )
 
 

@@ -180,8 +180,6 @@ class LayerSpec:
     forward_skips_unwanted : bool
         A recompute may want saved tensors only; `forward` then leaves the outputs out.
     flops : Flops
-    is_cheap : bool
-        Forward is little more than a pass over memory.
     """
 
     output_shapes: tuple[Shape, ...]
@@ -193,7 +191,6 @@ class LayerSpec:
     fixed_inputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
-    is_cheap: bool = False
 
     def reads_input(self, index: int, phase: TensorLifespan) -> bool:
         """Tell whether a phase reads an input."""

@@ -93,7 +93,6 @@ class ReduceSum(Layer):
         return LayerSpec(
             output_shapes=((shape[0], shape[1], shape[2]),),
             flops=Flops(forward=n, calc_derivative=n),
-            is_cheap=True,
         )
 
     def factor(self, tensors: Binding) -> float:

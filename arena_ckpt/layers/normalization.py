@@ -144,7 +144,6 @@ class LayerNormalization(Layer):
             input_lifespan=_SAVED,
             in_place=_IN_PLACE,
             flops=Flops(8 * n, 5 * n, 9 * n),
-            is_cheap=True,
         )
 
     def _strides(self, tensors: Binding) -> tuple[int, int, int] | None:
@@ -242,7 +241,6 @@ class RMSNorm(Layer):
             input_lifespan=_SAVED,
             in_place=_IN_PLACE,
             flops=Flops(4 * n, 3 * n, 7 * n),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -362,7 +360,6 @@ class BatchNormalization(Layer):
             in_place=_IN_PLACE,
             forward_skips_unwanted=True,
             flops=Flops(7 * n, 4 * n, 5 * n),
-            is_cheap=True,
         )
 
     @staticmethod

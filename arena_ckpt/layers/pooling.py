@@ -134,7 +134,6 @@ class Pooling2D(Layer):
             output_shapes=(out,),
             tensors=tensors,
             flops=Flops(forward=flops, calc_derivative=backward),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -203,7 +202,6 @@ class Upsample2D(Layer):
         return LayerSpec(
             output_shapes=(out,),
             flops=Flops(forward=flops, calc_derivative=flops),
-            is_cheap=True,
         )
 
     def _call(self, tensors: Binding, which: int, x: str, y: str) -> list[Call]:

@@ -90,7 +90,6 @@ class Concat(Layer):
         return LayerSpec(
             output_shapes=(_with_size(input_shapes[0], axis, total),),
             in_place=views(1) if len(input_shapes) == 1 else (),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -170,7 +169,6 @@ class Split(Layer):
         return LayerSpec(
             output_shapes=(_with_size(shape, axis, size // n_parts),) * n_parts,
             forward_skips_unwanted=True,
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -243,9 +241,7 @@ class Slice(Layer):
                 end_index=stop + 1,
                 size=size,
             )
-        return LayerSpec(
-            output_shapes=(_with_size(shape, axis, stop - start),), is_cheap=True
-        )
+        return LayerSpec(output_shapes=(_with_size(shape, axis, stop - start),))
 
     def _range(self, shape: Shape) -> tuple[int, int]:
         """Return the half-open range along the axis, counted from 0."""
@@ -310,7 +306,6 @@ class Permute(Layer):
         return LayerSpec(
             output_shapes=((first, second, third),),
             in_place=() if moves else views(1),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:

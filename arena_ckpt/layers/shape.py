@@ -78,7 +78,6 @@ class Flatten(View):
         return LayerSpec(
             output_shapes=((1, 1, n_elems(input_shapes[0])),),
             in_place=views(1),
-            is_cheap=True,
         )
 
 
@@ -117,7 +116,6 @@ class Reshape(View):
         return LayerSpec(
             output_shapes=((first, second, third),),
             in_place=views(1),
-            is_cheap=True,
         )
 
 
@@ -133,7 +131,6 @@ class Identity(Layer):
             output_shapes=input_shapes,
             in_place=views(len(input_shapes)),
             forward_skips_unwanted=True,
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:

@@ -79,7 +79,6 @@ class Embedding(Layer):
             input_lifespan=TensorLifespan.FORWARD_GRAD,
             fixed_inputs=frozenset({0}),
             flops=Flops(0, length * width, 0),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -145,7 +144,6 @@ class PositionalEncoding(Layer):
                 ),
             ),
             flops=Flops(n_elems(shape), 0, 0),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -179,7 +177,6 @@ class Dropout(Layer):
                 InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view),
             ),
             flops=Flops(n, 0, n),
-            is_cheap=True,
         )
 
     def _drop(self, tensors: Binding, source: str, target: str) -> list[Call]:
@@ -224,7 +221,6 @@ class SwiGLU(Layer):
                 InPlace(Phase.CALC_DERIVATIVE, "in1:grad", ("out0:grad", "in1", "in0")),
             ),
             flops=Flops(12 * n, 0, 16 * n),
-            is_cheap=True,
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
