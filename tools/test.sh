@@ -4,11 +4,14 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 setup_env "[test,lint]"
 
-# PyTorch is only a judge: without it its tests say that they skip.
-if ! .venv/bin/python -c 'import torch' 2>/dev/null && ! [ -e .venv/.no-torch ]; then
-    echo "== installing the outside judge (torch 2.13.0)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 ||
-        { echo "torch is not to be had here: its tests will skip" >&2; touch .venv/.no-torch; }
+# PyTorch, SciPy and checkpoint-schedules only judge: without them their tests say that
+# they skip.
+if ! .venv/bin/python -c 'import checkpoint_schedules, scipy, torch' 2>/dev/null &&
+    ! [ -e .venv/.no-judges ]; then
+    echo "== installing the outside judges (torch 2.13.0, scipy, checkpoint-schedules)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[judge]' ||
+        { echo "the judges are not to be had here: their tests will skip" >&2
+          touch .venv/.no-judges; }
 fi
 
 # A browser is only needed to look at the viewer: without it those tests say that they skip.
