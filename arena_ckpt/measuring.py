@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -164,4 +165,5 @@ def _write(path: Path, seconds: list[float]) -> None:
         part.write_text(json.dumps(seconds))
         part.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()

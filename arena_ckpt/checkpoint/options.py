@@ -111,14 +111,11 @@ class StageOptions:
         self.forward_time = sum(
             costs.step(node.name, Phase.FORWARD) for node in stage.nodes
         )
+        phases = [Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE]
+        if not defer_updates:  # else they follow the pass
+            phases.append(Phase.APPLY_GRADIENT)
         self._own_time = sum(
-            costs.step(node.name, phase)
-            for node in stage.nodes
-            for phase in (
-                Phase.CALC_GRADIENT,
-                Phase.CALC_DERIVATIVE,
-                Phase.APPLY_GRADIENT,
-            )
+            costs.step(node.name, phase) for node in stage.nodes for phase in phases
         )
         made = [name for name in self.makers.made() if name in needs.life]
         # What is saved once for a batch, as its statistics are, is never dropped.
