@@ -30,7 +30,7 @@ from arena_ckpt.layers.base import Layer
 from arena_ckpt.measuring import measure_costs, time_steps
 from arena_ckpt.optimizers import Optimizer, create_optimizer
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import PlanSettings, make_plan, require_plan_of
+from arena_ckpt.planner import make_plan, require_plan_of
 from arena_ckpt.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -43,6 +43,7 @@ from arena_ckpt.properties import (
     write_properties,
 )
 from arena_ckpt.schedules import Schedule
+from arena_ckpt.settings import PlanSettings
 
 MODEL_PROPERTIES = (
     Property("batch_size", POSITIVE_INT, 1, "samples of one iteration"),

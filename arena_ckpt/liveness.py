@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arena_ckpt.graph import Graph
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.sharing import Groups, share
 from arena_ckpt.tensors import Execution, TensorLife
 from arena_ckpt.timeline import Timeline
-from arena_ckpt.uses import find_uses
+from arena_ckpt.uses import Uses, find_uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,47 +30,25 @@ class Liveness:
     groups: Groups
 
 
-def analyze(
-    graph: Graph,
-    timeline: Timeline,
-    *,
-    batch_size: int,
-    state_names: tuple[str, ...],
-    keep_gradients: bool,
-    share_memory: bool,
-    tile_updates: bool = False,
-) -> Liveness:
+def analyze(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Liveness:
     """Find the live ranges of all tensors of one training iteration.
 
     Parameters
     ----------
     graph : Graph
     timeline : Timeline
-    batch_size : int
-        Samples of one forward pass.
-    state_names : tuple of str
-        Tensors that the optimizer keeps for each weight, for example first_moment.
-    keep_gradients : bool
-        Weight gradients live through the whole iteration (micro-batches add to them).
-    share_memory : bool
-        Allow operation in place.
-    tile_updates : bool
-        Make and apply large gradients in tiles; see `arena_ckpt.tiled_update`.
+    settings : PlanSettings
 
     Returns
     -------
     Liveness
     """
-    uses = find_uses(
-        graph,
-        timeline,
-        batch_size=batch_size,
-        state_names=state_names,
-        keep_gradients=keep_gradients,
-        tile_updates=tile_updates,
-    )
-    if share_memory:
-        groups = share(graph, uses.tensors, uses.executions)
-    else:
-        groups = tuple((index,) for index in range(len(uses.tensors)))
-    return Liveness(uses.tensors, uses.executions, groups)
+    uses = find_uses(graph, timeline, settings)
+    return Liveness(uses.tensors, uses.executions, group_tensors(graph, uses, settings))
+
+
+def group_tensors(graph: Graph, uses: Uses, settings: PlanSettings) -> Groups:
+    """Group tensors that share their bytes: each alone without operation in place."""
+    if settings.shares_in_place:
+        return share(graph, uses.tensors, uses.executions)
+    return tuple((index,) for index in range(len(uses.tensors)))

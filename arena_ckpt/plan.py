@@ -129,7 +129,7 @@ class MemoryPlan:
     batch_size, micro_batches : int
         Samples of one iteration, and into how many passes they are split.
     ways : tuple of str
-        How bytes are saved beside reuse; see `arena_ckpt.planner.WAYS`.
+        How bytes are saved beside reuse; see `arena_ckpt.settings.WAYS`.
     alignment_bytes, canary_bytes : int
         Canaries stand behind each buffer in debug mode only.
     allocator : str

@@ -6,7 +6,6 @@ The stages of the road up to here, put together; nothing is allocated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 
 from arena_ckpt.allocation import Layout, allocate
@@ -16,6 +15,7 @@ from arena_ckpt.lifespan import Phase
 from arena_ckpt.liveness import Liveness, analyze
 from arena_ckpt.plan import Buffer, MemoryPlan, PlanLayer
 from arena_ckpt.recompute import Rerun, Reruns, block_reruns
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import Access, TensorKind
 from arena_ckpt.timeline import Timeline, build_timeline
 from arena_ckpt.units import ALIGNMENT_BYTES, align_up, format_bytes
@@ -27,66 +27,6 @@ LAYOUT_NODES = 50_000
 
 
 _ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
-
-
-WAYS = ("in_place", "layerwise_update", "tiled_attention", "tiled_update")
-"""Results overwrite operands; each gradient is applied as soon as it is made; attention
-keeps no probabilities; a large gradient is made and applied in parts."""
-
-DEFAULT_WAYS = frozenset(("in_place", "layerwise_update"))
-"""Those that change no bit."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSettings:
-    """How an iteration is run, as far as its memory depends on it.
-
-    Attributes
-    ----------
-    batch_size : int
-        Samples of one iteration.
-    micro_batches : int
-        Passes it is split into; their gradients are added up.
-    state_names : tuple of str
-        Tensors that the optimizer keeps for each weight.
-    clip : bool
-        Gradients are clipped by their global norm, so all of them live until the end.
-    share_memory : bool
-        False gives every tensor bytes of its own: for comparison.
-    canary_bytes : int
-        Guard space behind each buffer.
-    ways : frozenset of str
-        How bytes are saved beside reuse: of `WAYS`.
-    """
-
-    batch_size: int
-    micro_batches: int = 1
-    state_names: tuple[str, ...] = ()
-    clip: bool = False
-    share_memory: bool = True
-    canary_bytes: int = 0
-    ways: frozenset[str] = DEFAULT_WAYS
-
-    @property
-    def pass_samples(self) -> int:
-        """Samples of one forward pass, at most."""
-        return -(-self.batch_size // self.micro_batches)
-
-    @property
-    def defers_updates(self) -> bool:
-        """Updates follow the backward pass of all layers."""
-        layerwise = "layerwise_update" in self.ways
-        return self.clip or self.micro_batches > 1 or not layerwise
-
-    @property
-    def tiles_updates(self) -> bool:
-        """Large gradients never exist whole; see `arena_ckpt.tiled_update`."""
-        return "tiled_update" in self.ways and not self.defers_updates
-
-    @property
-    def shares_in_place(self) -> bool:
-        """Results may take the bytes of operands."""
-        return self.share_memory and "in_place" in self.ways
 
 
 def make_plan(
@@ -118,18 +58,9 @@ def make_plan(
     timeline = build_timeline(
         graph,
         block_reruns(graph) if reruns is None else reruns,
-        defer_updates=settings.defers_updates,
-        clip=settings.clip,
+        settings,
     )
-    liveness = analyze(
-        graph,
-        timeline,
-        batch_size=settings.pass_samples,
-        state_names=settings.state_names,
-        keep_gradients=settings.micro_batches > 1,
-        share_memory=settings.shares_in_place,
-        tile_updates=settings.tiles_updates,
-    )
+    liveness = analyze(graph, timeline, settings)
     canary_bytes = settings.canary_bytes
     naive_bytes = sum(
         align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)

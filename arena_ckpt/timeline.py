@@ -17,6 +17,7 @@ from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import Rerun, Reruns
+from arena_ckpt.settings import PlanSettings
 
 
 class ExecutionOrder(NamedTuple):
@@ -65,20 +66,16 @@ class Timeline:
     remade: dict[int, frozenset[str]]
 
 
-def build_timeline(
-    graph: Graph, reruns: Reruns, *, defer_updates: bool, clip: bool
-) -> Timeline:
+def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Timeline:
     """Lay out the steps of one iteration.
 
     Parameters
     ----------
     graph : Graph
     reruns : tuple of Rerun
-    defer_updates : bool
-        Updates follow the backward pass of all layers, because gradients are clipped
-        together or added up over micro-batches.
-    clip : bool
-        A step for the global norm precedes the deferred updates.
+    settings : PlanSettings
+        Where updates are deferred they follow the backward pass of all layers, and
+        where gradients are clipped a step for their global norm precedes these.
 
     Returns
     -------
@@ -103,14 +100,14 @@ def build_timeline(
             remade[len(steps)] = frozenset(rerun.tensors)
             steps.append(Step(Phase.RECOMPUTE, rerun.layer))
         first = len(steps)
-        steps += backward_steps(node, defer_updates=defer_updates)
+        steps += backward_steps(node, settings)
         last = len(steps) - 1
         gap = 1 if node.layer.is_trainable else 0
         backward[name] = (first, first + gap, last)
     n_pass = len(steps)
-    if clip:
+    if settings.clip:
         steps.append(Step(Phase.CLIP_GRADIENTS, graph.loss.name))
-    if defer_updates:
+    if settings.defers_updates:
         for node in reversed(graph.nodes):
             if node.updates:
                 gradient, derivative, _ = backward[node.name]
@@ -123,7 +120,7 @@ def build_timeline(
     return Timeline(tuple(steps), execution_order, len(names), n_pass, remade)
 
 
-def backward_steps(node: Node, *, defer_updates: bool) -> list[Step | None]:
+def backward_steps(node: Node, settings: PlanSettings) -> list[Step | None]:
     """Return the steps of a layer's gradient, derivative and update.
 
     A layer that is frozen with ``trainable=false`` has but one. Updates that come
@@ -134,7 +131,7 @@ def backward_steps(node: Node, *, defer_updates: bool) -> list[Step | None]:
     if not node.layer.is_trainable:
         return [Step(Phase.CALC_DERIVATIVE, name)]
     shared = node.trains and not node.updates  # a later step updates the weights
-    idle = defer_updates or shared
+    idle = settings.defers_updates or shared
     return [
         Step(Phase.CALC_GRADIENT, name),
         Step(Phase.CALC_DERIVATIVE, name),

@@ -15,6 +15,7 @@ from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase, TensorLifespan
 from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import saved_tensors
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import (
     CONTROL,
     Access,
@@ -43,44 +44,26 @@ class Uses:
     executions: tuple[Execution, ...]
 
 
-def find_uses(
-    graph: Graph,
-    timeline: Timeline,
-    *,
-    batch_size: int,
-    state_names: tuple[str, ...],
-    keep_gradients: bool,
-    tile_updates: bool = False,
-) -> Uses:
+def find_uses(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Uses:
     """Give every role of every step its tensor; see `arena_ckpt.liveness.analyze`.
 
     Notes
     -----
     O(uses).
     """
-    builder = _Builder(
-        graph,
-        timeline,
-        batch_size,
-        state_names,
-        keep_gradients=keep_gradients,
-        tile_updates=tile_updates,
-    )
-    builder.run()
-    n_steps = len(timeline.steps)
-    tensors = tuple(life.closed(n_steps) for life in builder.lives)
-    return Uses(tensors, tuple(builder.executions))
+    builder = _Builder(graph, timeline, settings)
+    builder.add_persistent()
+    builder.walk()
+    return builder.closed()
 
 
 def find_uses_of_stretch(
     graph: Graph,
     timeline: Timeline,
+    settings: PlanSettings,
     *,
-    batch_size: int,
-    state_names: tuple[str, ...],
     begin: Iterable[TensorLife],
     end: Collection[str],
-    tile_updates: bool = False,
 ) -> Uses:
     """Give every role of some steps its tensor, as if nothing came before or after.
 
@@ -90,54 +73,37 @@ def find_uses_of_stretch(
         Of the whole model.
     timeline : Timeline
         The steps to look at alone.
-    batch_size : int
-    state_names : tuple of str
+    settings : PlanSettings
     begin : iterable of TensorLife
         What is there when the steps begin, weights included.
     end : collection of str
         Tensors that are read after the last step: they live one step longer.
-    tile_updates : bool
     """
-    builder = _Builder(
-        graph, timeline, batch_size, state_names, tile_updates=tile_updates
-    )
+    builder = _Builder(graph, timeline, settings)
     for life in begin:
         builder.add_given(life)
     builder.walk()
-    n_steps = len(timeline.steps)
     for name in end:
-        builder.lives[builder.current[name]].stop = n_steps + 1
-    tensors = tuple(life.closed(n_steps) for life in builder.lives)
-    return Uses(tensors, tuple(builder.executions))
+        builder.keep_beyond(name)
+    return builder.closed()
 
 
 class _Builder:
     """Walks the timeline once and gives every role of every execution its tensor."""
 
     def __init__(
-        self,
-        graph: Graph,
-        timeline: Timeline,
-        batch_size: int,
-        state_names: tuple[str, ...],
-        *,
-        keep_gradients: bool = False,
-        tile_updates: bool = False,
+        self, graph: Graph, timeline: Timeline, settings: PlanSettings
     ) -> None:
         self.graph = graph
         self.timeline = timeline
-        self.batch_size = batch_size
-        self.state_names = state_names
-        self.keep_gradients = keep_gradients
-        self.tiled = tiled_weights(graph) if tile_updates else {}
+        self.batch_size = settings.pass_samples
+        self.state_names = settings.state_names
+        self.keep_gradients = settings.keeps_gradients
+        self.tiled = tiled_weights(graph) if settings.tiles_updates else {}
         self.nodes = {node.name: node for node in graph.nodes}
         self.lives: list[_OpenLife] = []
         self.executions: list[Execution] = []
         self.current: dict[str, int] = {}
-
-    def run(self) -> None:
-        self._add_persistent()
-        self.walk()
 
     def add_given(self, life: TensorLife) -> None:
         """Let a tensor be there from the start."""
@@ -145,6 +111,16 @@ class _Builder:
             life.name, life.kind, life.layer, life.shape, per_sample=life.per_sample
         )
         given.dtype, given.start = life.dtype, 0
+
+    def keep_beyond(self, name: str) -> None:
+        """Let the current life of a tensor be read after the last step."""
+        self.lives[self.current[name]].stop = len(self.timeline.steps) + 1
+
+    def closed(self) -> Uses:
+        """Return what was found."""
+        n_steps = len(self.timeline.steps)
+        tensors = tuple(life.closed(n_steps) for life in self.lives)
+        return Uses(tensors, tuple(self.executions))
 
     def walk(self) -> None:
         """Give the roles of every step their tensors."""
@@ -162,7 +138,8 @@ class _Builder:
                     Execution(index, step.phase, node.name, operands)
                 )
 
-    def _add_persistent(self) -> None:
+    def add_persistent(self) -> None:
+        """Let weights, states and labels be there all the time."""
         control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
         control.dtype, control.is_persistent = "float64", True
         for node in self.graph.nodes:

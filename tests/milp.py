@@ -29,7 +29,7 @@ from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import PlanSettings, make_plan
+from arena_ckpt.planner import make_plan
 from arena_ckpt.recompute import (
     Rerun,
     Reruns,
@@ -37,6 +37,7 @@ from arena_ckpt.recompute import (
     forward_reads,
     saved_tensors,
 )
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import TensorKind, TensorLife
 from arena_ckpt.units import ALIGNMENT_BYTES
 

@@ -25,7 +25,8 @@ from arena_ckpt.errors import (
     NonFiniteError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
-from arena_ckpt.planner import PlanSettings, make_plan
+from arena_ckpt.planner import make_plan
+from arena_ckpt.settings import PlanSettings
 
 SIZES: dict[str, dict[str, Any]] = {
     "gpt": {"n_layers": 3, "d": 32, "heads": 4, "ff": 64, "length": 16},

@@ -16,8 +16,9 @@ from strategies import ModelSpec, chain, chains, dags
 from arena_ckpt import Model
 from arena_ckpt.errors import PlanFormatError
 from arena_ckpt.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan, checksum
-from arena_ckpt.planner import PlanSettings, make_plan
+from arena_ckpt.planner import make_plan
 from arena_ckpt.report.nntrainer import exe_order_text
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import TensorKind
 
 BLOCK = ("fc1", "act1", "fc2", "act2")

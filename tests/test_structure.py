@@ -23,7 +23,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("nodes",),
     ("shared_weights",),
     ("graph",),
-    ("recompute", "tiled_update"),
+    ("recompute", "settings", "tiled_update"),
     ("timeline",),
     ("tensors",),
     ("costs",),

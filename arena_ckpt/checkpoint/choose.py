@@ -15,7 +15,7 @@ import numpy as np
 
 from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, Slot, best_points
 from arena_ckpt.graph import Graph
-from arena_ckpt.planner import WAYS, PlanSettings
+from arena_ckpt.settings import WAYS, PlanSettings
 
 ALLOWABLE = ("recompute", *WAYS, "micro_batch")
 """What `allow` can name."""

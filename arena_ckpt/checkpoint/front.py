@@ -21,8 +21,9 @@ from arena_ckpt.checkpoint.stages import Stage, cut_graph, groupings
 from arena_ckpt.costs import Costs, other_cost
 from arena_ckpt.graph import Graph
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import PlanSettings, make_plan, reruns_of
+from arena_ckpt.planner import LAYOUT_NODES, make_plan, reruns_of
 from arena_ckpt.recompute import Reruns
+from arena_ckpt.settings import PlanSettings
 
 CostFinder = Callable[[Graph, MemoryPlan], Costs]
 """Returns the costs of a plan's steps, for example by measuring them."""
@@ -165,13 +166,7 @@ class Front:
         n_slots: int,
         known: dict[Hashable, KnownStage],
     ) -> _Search:
-        linearized = Linearized(
-            stages,
-            self._needs,
-            self.costs,
-            defer_updates=self.settings.defers_updates,
-            known=known,
-        )
+        linearized = Linearized(stages, self._needs, self.costs, self.settings, known)
         whole = linearized.chain
         merged = merge_stages(whole, -(-len(whole) // MOST_STAGES))
         chain = merged.chain
@@ -234,7 +229,7 @@ class Front:
             Search longer for a layout where that could bring the arena below.
         """
         if slot not in self._points:
-            self._points[slot] = self._make(slot, None)
+            self._points[slot] = self._make(slot)
         point = self._points[slot]
         bound = point.plan.live_lower_bound_bytes
         if budget_bytes is not None and bound <= budget_bytes < point.arena_bytes:
@@ -243,16 +238,15 @@ class Front:
                 self._points[slot] = point = stronger
         return point
 
-    def _make(self, slot: Slot, layout_nodes: int | None) -> FrontPoint:
+    def _make(self, slot: Slot, layout_nodes: int = LAYOUT_NODES) -> FrontPoint:
         search = self._searches[slot.search]
         actions = search.merged.expand(search.table.schedule(slot.slot))
-        longer = {} if layout_nodes is None else {"layout_nodes": layout_nodes}
         if self._levels != 1:
             reruns = search.linearized.reruns(actions)
-            plan = make_plan(self.graph, self.settings, reruns, **longer)
+            plan = make_plan(self.graph, self.settings, reruns, layout_nodes)
             return self._measure(CHOSEN, plan)
         graph = replace(self.graph, blocks=search.linearized.blocks(actions))
-        plan = make_plan(graph, self.settings, None, **longer)
+        plan = make_plan(graph, self.settings, None, layout_nodes)
         return self._measure(CHOSEN_BLOCKS, plan)
 
     def _measure(self, label: str, plan: MemoryPlan) -> FrontPoint:

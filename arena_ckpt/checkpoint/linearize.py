@@ -22,6 +22,7 @@ from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.costs import Costs
 from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import Rerun, Reruns
+from arena_ckpt.settings import PlanSettings
 
 
 class _Numbers(NamedTuple):
@@ -48,8 +49,7 @@ class Linearized:
     stages : sequence of Stage
     needs : Needs
     costs : Costs
-    defer_updates : bool
-        See `timeline.build_timeline`.
+    settings : PlanSettings
     known : dict
         What was found for stages of the same graph before; more is added.
 
@@ -63,8 +63,7 @@ class Linearized:
         stages: Sequence[Stage],
         needs: Needs,
         costs: Costs,
-        *,
-        defer_updates: bool,
+        settings: PlanSettings,
         known: dict[Hashable, KnownStage],
     ) -> None:
         self.stages = tuple(stages)
@@ -75,7 +74,7 @@ class Linearized:
             if key in known:
                 options = known[key].options.renamed(stage)
             else:
-                options = StageOptions(stage, needs, costs, defer_updates=defer_updates)
+                options = StageOptions(stage, needs, costs, settings)
                 known[key] = KnownStage(options, _numbers(options))
             self._options.append(options)
             numbers.append(known[key].numbers)

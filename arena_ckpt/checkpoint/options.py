@@ -19,6 +19,7 @@ from arena_ckpt.costs import Costs
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.recompute import Rerun, backward_reads
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.timeline import Step, backward_steps
 
 MOST_TRIED_ALL = 10
@@ -96,23 +97,22 @@ class StageOptions:
     stage : Stage
     needs : Needs
     costs : Costs
-    defer_updates : bool
-        See `timeline.build_timeline`.
+    settings : PlanSettings
     """
 
     def __init__(
-        self, stage: Stage, needs: Needs, costs: Costs, *, defer_updates: bool
+        self, stage: Stage, needs: Needs, costs: Costs, settings: PlanSettings
     ) -> None:
         self.stage = stage
         self._needs = needs
         self._costs = costs
-        self._defer_updates = defer_updates
+        self._settings = settings
         self.makers = Makers(stage.nodes)
         self.forward_time = sum(
             costs.step(node.name, Phase.FORWARD) for node in stage.nodes
         )
         phases = [Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE]
-        if not defer_updates:  # else they follow the pass
+        if not settings.defers_updates:  # else they follow the pass
             phases.append(Phase.APPLY_GRADIENT)
         self._own_time = sum(
             costs.step(node.name, phase) for node in stage.nodes for phase in phases
@@ -248,7 +248,7 @@ class StageOptions:
             for rerun in before.get(node.name, ()):
                 remade[len(steps)] = frozenset(rerun.tensors)
                 steps.append(Step(Phase.RECOMPUTE, rerun.layer))
-            steps += backward_steps(node, defer_updates=self._defer_updates)
+            steps += backward_steps(node, self._settings)
         cut_before, cut_after = self.stage.cut_before, self.stage.cut_after
         begin = [*option.keeps, *self.once, *map(_derivative, cut_after)]
         begin += cut_after if with_cut_after else ()
