@@ -98,7 +98,7 @@ def time_steps(
             optimizer,
             mode=Mode.TRAIN,
             seed=0,
-            n_samples=-(-plan.batch_size // plan.micro_batches),
+            n_samples=plan.pass_samples,
             add_gradients=plan.micro_batches > 1,
             max_norm=max_norm,
             report=report,

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
 from arena_ckpt.data import Dataset
-from arena_ckpt.definition import ModelDefinition, asks_nothing
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -19,6 +18,7 @@ from arena_ckpt.errors import (
     NotInitializedError,
     StateError,
 )
+from arena_ckpt.model_plans import ModelPlans, asks_nothing
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
 from arena_ckpt.properties import (
@@ -42,7 +42,7 @@ _TRAIN_PROPERTIES = (
 XY = tuple[Any, Any] | Dataset
 
 
-class Model(ModelDefinition):
+class Model(ModelPlans):
     """A neural network that trains inside one planned block of memory.
 
     Parameters
@@ -129,7 +129,7 @@ class Model(ModelDefinition):
         check_fits(plan.arena_bytes, "the arena")
         with compile_progress() as report:
             self._session = Session(
-                self.graph_with("tiled_attention" in plan.ways),
+                self.graph_of(plan),
                 plan,
                 self._optimizer,
                 self._schedule,

@@ -162,11 +162,15 @@ class MemoryPlan:
         return self.arena_bytes == self.live_lower_bound_bytes
 
     @property
+    def pass_samples(self) -> int:
+        """Samples of one forward pass, at most."""
+        return -(-self.batch_size // self.micro_batches)
+
+    @property
     def counted_costs(self) -> Costs:
         """Of each step, in operations; see `arena_ckpt.costs`."""
         flops = {layer.name: layer.flops for layer in self.layers}
-        n_samples = -(-self.batch_size // self.micro_batches)
-        return count_costs(self.executions, self.tensors, flops, n_samples)
+        return count_costs(self.executions, self.tensors, flops, self.pass_samples)
 
     @property
     def overhead(self) -> float:

@@ -124,7 +124,7 @@ class Session:
             for node in graph.nodes
             if not node.inputs
         }
-        self.pass_samples = -(-plan.batch_size // plan.micro_batches)
+        self.pass_samples = plan.pass_samples
         self._weights = Weights(graph, self.views, seed)
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:

@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import importlib.util
 import io
 import itertools
 import json
@@ -20,6 +19,7 @@ import pydot
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
+from modules import load_module
 from strategies import ModelSpec, chains, dags
 
 from arena_ckpt import Model, export_plan, load_example
@@ -79,12 +79,7 @@ Maker = Callable[[], MemoryPlan]
 
 
 def test_the_schema_is_that_of_the_annotations() -> None:
-    path = ROOT / "tools/plan_schema.py"
-    spec = importlib.util.spec_from_file_location("plan_schema", path)
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_module(ROOT / "tools/plan_schema.py")
     assert plan_schema() == tool.make_schema(), "run tools/plan_schema.py"
 
 

@@ -1,7 +1,6 @@
 """Golden plans: those of this repository, and the means to pin others."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
+from modules import load_module
 from strategies import ModelSpec, chains, dags
 
 from arena_ckpt import Model, load_example
@@ -74,12 +74,7 @@ def test_the_plans_of_the_examples_are_those_pinned(form: str) -> None:
 
 
 def test_the_folder_holds_each_example_and_nothing_else() -> None:
-    path = ROOT / "tools/golden.py"
-    spec = importlib.util.spec_from_file_location("golden_tool", path)
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_module(ROOT / "tools/golden.py")
     files = {path.name: path.stat().st_size for path in GOLDEN.iterdir()}
     assert sorted(files) == tool.expected_files()
     assert max(files.values()) < 300_000

@@ -1,12 +1,12 @@
 """The layer of docs/own_layer.md, and what a layer of one's own is refused for."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from modules import load_module
 
 from arena_ckpt import InvalidParameterError, Model, register_layer
 from arena_ckpt.layers import LAYER_TYPES
@@ -23,12 +23,7 @@ def scale(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     assert code
     path = tmp_path_factory.mktemp("own") / "scale.py"
     path.write_text(code[1])
-    spec = importlib.util.spec_from_file_location("scale_of_the_page", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(path)
 
 
 def build(*, blocks: bool, debug: bool = False) -> Model:

@@ -43,6 +43,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("ini_text",),
     ("definition",),
+    ("model_plans",),
     ("model",),
     ("frontends", "report", "boards"),
     ("examples",),

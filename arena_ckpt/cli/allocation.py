@@ -32,7 +32,8 @@ from arena_ckpt.errors import (
     LayoutError,
     TimeLimitError,
 )
-from arena_ckpt.report.layout_png import layout_png, percent_above, require_pillow
+from arena_ckpt.report.layout_png import layout_png, percent_above
+from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.units import format_bytes
 
 STANDARD_OUTPUT = Path("-")

@@ -19,14 +19,28 @@ from arena_ckpt.report import front_table
 from arena_ckpt.report.front_png import front_png
 
 
-def refuse_with_pareto(ctx: click.Context, of_one_plan: Sequence[str]) -> None:
-    """Refuse the options that mean one plan where all are asked for."""
-    if of_one_plan:
-        raise click.UsageError(
-            f"--pareto shows the plans for all budgets, so {of_one_plan[0]} means "
-            "nothing beside it; leave one out",
-            ctx,
-        )
+def refuse_with_pareto(
+    ctx: click.Context, request: Mapping[str, Any], **of_one_plan: bool
+) -> None:
+    """Refuse the options that mean one plan where all are asked for.
+
+    Parameters
+    ----------
+    ctx : click.Context
+    request : mapping
+        What was asked for.
+    **of_one_plan
+        By parameter, whether others that mean one plan were given.
+    """
+    asked = {name: name in request for name in ("budget", "max_overhead")}
+    for name, is_given in (asked | of_one_plan).items():
+        if is_given:
+            option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"--pareto shows the plans for all budgets, so {option} means "
+                "nothing beside it; leave one out",
+                ctx,
+            )
 
 
 def print_front(

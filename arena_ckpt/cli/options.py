@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Click wraps paragraphs, but for those that begin with \b.
 MODEL_HELP = """\
@@ -19,6 +23,24 @@ MODEL is one of
                     (Model, Dataset) or (Model, Dataset, Dataset); the
                     second Dataset is for validation
 """
+
+
+def file_option(
+    *names: str, metavar: str, help: str, allow_dash: bool = False
+) -> Callable[[F], F]:
+    """Return an option that names a file to write.
+
+    Parameters
+    ----------
+    *names : str
+    metavar, help : str
+    allow_dash : bool
+        ``-`` stands for standard output.
+    """
+    path = click.Path(dir_okay=False, allow_dash=allow_dash, path_type=Path)
+    return click.option(*names, type=path, metavar=metavar, help=help)
+
+
 batch_size_option = click.option(
     "--batch-size",
     type=int,

@@ -17,8 +17,8 @@ from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
 from arena_ckpt.report.html import plan_html
-from arena_ckpt.report.layout_png import require_pillow
 from arena_ckpt.report.picture import plan_png, plan_svg
+from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.units import format_bytes
 
 

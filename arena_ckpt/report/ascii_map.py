@@ -8,7 +8,6 @@ from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.raster import add_areas
 from arena_ckpt.report.segments import Band, cut_segments, step_bands
-from arena_ckpt.report.tables import describe_step
 from arena_ckpt.tensors import TensorKind
 
 LETTERS = {
@@ -129,7 +128,7 @@ def _legend(plan: MemoryPlan, columns: int) -> list[str]:
         if i in present
     ]
     lines = [*_filled(parts, columns), *_filled(phases, columns)]
-    lines.append(f"peak: {describe_step(plan, plan.peak_step)}"[:columns])
+    lines.append(f"peak: {plan.describe_step(plan.peak_step)}"[:columns])
     return lines
 
 

@@ -11,10 +11,7 @@ from collections.abc import Iterable
 
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.report.tables import (
-    describe_step,
-    recomputed_layers,
-)
+from arena_ckpt.report.tables import recomputed_layers
 from arena_ckpt.tensors import Access, TensorKind
 from arena_ckpt.units import format_bytes, format_percent
 
@@ -87,7 +84,7 @@ def _peak(plan: MemoryPlan) -> str:
     largest = (
         f"; the largest tensor that comes and goes is {passing[0]}" if passing else ""
     )
-    return f"At the peak ({describe_step(plan, step)}) {', '.join(parts)}{largest}."
+    return f"At the peak ({plan.describe_step(step)}) {', '.join(parts)}{largest}."
 
 
 def _words(plan: MemoryPlan, kind: TensorKind) -> str:
@@ -189,7 +186,7 @@ def _why_not(plan: MemoryPlan, without: MemoryPlan) -> str:
     if there and not here:
         return (
             f"without {_list(sorted(there))} another step "
-            f"({describe_step(plan, peak)}) needs as many bytes or more"
+            f"({plan.describe_step(peak)}) needs as many bytes or more"
         )
     if here:
         return f"the peak comes before {_list(sorted(here))} can be dropped"

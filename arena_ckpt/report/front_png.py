@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Protocol
 
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
-from arena_ckpt.report.layout_png import INK, PALE_INK, require_pillow
+from arena_ckpt.report.layout_png import INK, PALE_INK
+from arena_ckpt.report.pillow import png_bytes, require_pillow
 
 WIDTH, HEIGHT = 1200, 750
 LEFT, TOP, RIGHT, BOTTOM = 130, 90, 60, 90
@@ -86,6 +86,4 @@ def front_png(points: Sequence[Point], title: str) -> bytes:
     draw.text((LEFT, 60), "bytes of the arena", PALE_INK, small)
     below = (WIDTH - RIGHT, HEIGHT - 34)
     draw.text(below, "more time for an iteration", PALE_INK, small, anchor="ra")
-    content = io.BytesIO()
-    image.save(content, "PNG", optimize=True)
-    return content.getvalue()
+    return png_bytes(image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ import numpy as np
 from arena_ckpt.allocation.buffers import Buffers
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
+from arena_ckpt.report.pillow import png_bytes, require_pillow
 from arena_ckpt.report.raster import (
     BORDER_SHADE,
     FREE_MEMORY,
@@ -46,17 +45,6 @@ SIZE_COLOURS: tuple[Colour, ...] = (
 
 ROOM_ABOVE = 1.04
 """The picture ends above the highest line by this factor."""
-
-
-def require_pillow() -> None:
-    """Refuse to go on where the optional Pillow is not installed."""
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError:
-        raise InvalidParameterError(
-            "pictures need Pillow, which is not installed; install it with "
-            "'pip install arena-ckpt[png]', or leave the picture out"
-        ) from None
 
 
 def layout_png(buffers: Buffers, layout: Layout, title: str) -> bytes:
@@ -101,9 +89,7 @@ def layout_png(buffers: Buffers, layout: Layout, title: str) -> bytes:
     _draw_levels(draw, scale, layout)
     _draw_legend(draw, classes)
     _draw_title(draw, title, len(buffers), layout)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return png_bytes(image)
 
 
 # -- rectangles ------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -16,11 +15,11 @@ import numpy as np
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
-from arena_ckpt.report.layout_png import percent_above, require_pillow
+from arena_ckpt.report.layout_png import percent_above
 from arena_ckpt.report.palette import LIGHT, parse_colour
+from arena_ckpt.report.pillow import png_bytes, require_pillow
 from arena_ckpt.report.raster import Pixels, Rectangles, paint
 from arena_ckpt.report.segments import Band, Segments, band_runs, cut_segments
-from arena_ckpt.report.tables import describe_step
 from arena_ckpt.tensors import TensorKind
 from arena_ckpt.units import format_bytes
 
@@ -210,9 +209,8 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
         require_pillow()
         from PIL import Image
 
-        file = io.BytesIO()
-        Image.fromarray(picture.pixels()).save(file, "PNG")
-        text = base64.b64encode(file.getvalue()).decode("ascii")
+        content = png_bytes(Image.fromarray(picture.pixels()))
+        text = base64.b64encode(content).decode("ascii")
         pen.parts.append(
             f'<image x="{LEFT}" y="{MAP_TOP}" width="{RIGHT - LEFT}" '
             f'height="{MAP_BOTTOM - MAP_TOP}" href="data:image/png;base64,{text}"/>'
@@ -242,9 +240,7 @@ def plan_png(plan: MemoryPlan, title: str = "memory plan") -> bytes:
     image = picture.pen.image
     image.paste(Image.fromarray(picture.pixels()), (LEFT, MAP_TOP))
     picture.draw_around(title)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return png_bytes(image)
 
 
 class _Picture(Generic[P]):
@@ -335,7 +331,7 @@ class _Picture(Generic[P]):
             f"arena {format_bytes(arena)}",
             f"live lower bound {format_bytes(bound)}",
             proof,
-            f"peak at {describe_step(plan, plan.peak_step)}",
+            f"peak at {plan.describe_step(plan.peak_step)}",
         ]
         self.pen.text(LEFT, 30, title, size=24)
         self.pen.text(LEFT, 62, "  ·  ".join(parts), fill=LIGHT.pale_ink)

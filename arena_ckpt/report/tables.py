@@ -45,7 +45,7 @@ def totals_table(plan: MemoryPlan) -> Table:
 def kind_table(plan: MemoryPlan) -> Table:
     """Return the bytes of each kind of tensor at the peak, the most first."""
     step = plan.peak_step
-    title = f"At the peak: {describe_step(plan, step)}"
+    title = f"At the peak: {plan.describe_step(step)}"
     table = _table(title, ("kind", "left"), ("size", "right"), ("share", "right"))
     kinds = plan.bytes_by_kind(step)
     total = sum(kinds.values())
@@ -239,11 +239,6 @@ def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
             name: order._asdict() for name, order in plan.execution_order.items()
         },
     }
-
-
-def describe_step(plan: MemoryPlan, step: int) -> str:
-    """Return ``"step 34, calc_gradient of fc1"``."""
-    return plan.describe_step(step)
 
 
 def recomputed_layers(plan: MemoryPlan) -> tuple[str, ...]:

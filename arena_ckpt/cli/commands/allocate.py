@@ -8,6 +8,7 @@ import click
 
 from arena_ckpt.cli.options import (
     as_json_option,
+    file_option,
 )
 
 _HELP = """\
@@ -28,10 +29,10 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("path", metavar="FILE.csv", type=click.Path(path_type=Path))
-@click.option(
+@file_option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    allow_dash=True,
     metavar="OUT.csv",
     help="Write the buffers with their offsets there; '-' is standard output, and the "
     "summary then goes to standard error.",
@@ -77,9 +78,8 @@ Examples:
     is_flag=True,
     help="Test the offsets (and pools) in FILE.csv instead of looking for some.",
 )
-@click.option(
+@file_option(
     "--png",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="MAP.png",
     help="Draw the layout there; needs 'pip install arena-ckpt[png]'.",
 )

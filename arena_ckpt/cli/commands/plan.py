@@ -14,6 +14,7 @@ from arena_ckpt.cli.options import (
     as_json_option,
     batch_size_option,
     debug_option,
+    file_option,
     no_blocks_option,
     set_given,
 )
@@ -48,9 +49,8 @@ Examples:
     is_flag=True,
     help="Show all plans that none other beats in bytes and time instead of one.",
 )
-@click.option(
+@file_option(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FRONT.png",
     help="With --pareto: draw them there; needs 'pip install arena-ckpt[png]'.",
 )
@@ -86,10 +86,9 @@ Examples:
 )
 @debug_option
 @as_json_option
-@click.option(
+@file_option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="PLAN.json",
     help="Write the whole plan there; MemoryPlan.from_json reads it.",
 )
@@ -144,16 +143,15 @@ def plan(
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
     if pareto:
-        of_one_plan = {
-            "--budget": "budget" in request,
-            "--max-overhead": "max_overhead" in request,
-            "--emit-blocks": emit_blocks,
-            "--execution-order": execution_order,
-            "--brief": brief,
-            "--board": board is not None,
-            "-o": output is not None,
-        }
-        refuse_with_pareto(ctx, [name for name, on in of_one_plan.items() if on])
+        refuse_with_pareto(
+            ctx,
+            request,
+            emit_blocks=emit_blocks,
+            execution_order=execution_order,
+            brief=brief,
+            board=board is not None,
+            output=output is not None,
+        )
         return print_front(model, built, request, save, debug=debug, as_json=as_json)
     if emit_blocks and request:
         request.setdefault("levels", 1)

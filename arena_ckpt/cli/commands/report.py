@@ -12,6 +12,7 @@ from arena_ckpt.cli.options import (
     MODEL_HELP,
     as_json_option,
     batch_size_option,
+    file_option,
     no_blocks_option,
 )
 
@@ -36,10 +37,9 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
-@click.option(
+@file_option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="REPORT.html",
     help="Write the page there.",
 )
@@ -59,15 +59,13 @@ Examples:
     is_flag=True,
     help="Add all plans that none other beats in bytes and time, to choose from.",
 )
-@click.option(
+@file_option(
     "--png",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="MAP.png",
     help="Draw a still picture there; needs 'pip install arena-ckpt[png]'.",
 )
-@click.option(
+@file_option(
     "--svg",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="MAP.svg",
     help="Draw a still picture there.",
 )
@@ -125,11 +123,7 @@ def report(
 
     request = given_request(values)
     if pareto:
-        of_one_plan = {
-            "--budget": "budget" in request,
-            "--max-overhead": "max_overhead" in request,
-        }
-        refuse_with_pareto(ctx, [name for name, on in of_one_plan.items() if on])
+        refuse_with_pareto(ctx, request)
 
     html = Path("report.html") if output is None and not is_still else output
     return write_report(

@@ -15,6 +15,7 @@ from arena_ckpt.cli.options import (
     as_json_option,
     batch_size_option,
     debug_option,
+    file_option,
     no_blocks_option,
     set_given,
 )
@@ -71,9 +72,8 @@ Examples:
 @no_blocks_option
 @request_options
 @debug_option
-@click.option(
+@file_option(
     "--save-weights",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="OUT.npz",
     help="Write the weights there at the end, also after Ctrl-C.",
 )

@@ -1,0 +1,29 @@
+"""Pillow, which draws pictures where it is installed."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from arena_ckpt.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def require_pillow() -> None:
+    """Refuse to go on where the optional Pillow is not installed."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        raise InvalidParameterError(
+            "pictures need Pillow, which is not installed; install it with "
+            "'pip install arena-ckpt[png]', or leave the picture out"
+        ) from None
+
+
+def png_bytes(image: Image) -> bytes:
+    """Return a picture as a PNG."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
