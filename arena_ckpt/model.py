@@ -39,6 +39,9 @@ _TRAIN_PROPERTIES = (
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
 )
 
+CHECKS = ("loss", "all")
+"""Where to look for NaN and infinity."""
+
 XY = tuple[Any, Any] | Dataset
 
 
@@ -80,7 +83,12 @@ class Model(ModelPlans):
             self._session.schedule = schedule
 
     def initialize(
-        self, *, plan: MemoryPlan | None = None, debug: bool = False, **request: Any
+        self,
+        *,
+        plan: MemoryPlan | None = None,
+        debug: bool = False,
+        check: str = "loss",
+        **request: Any,
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -92,6 +100,10 @@ class Model(ModelPlans):
         debug : bool
             Guard every buffer with a canary, poison it when it dies, and look for NaN
             after each step. Slow; the results have the same bits.
+        check : {"loss", "all"}
+            Where to look for NaN and infinity: at the loss of each iteration, or after
+            each step at whatever it wrote, to name the first. ``"all"`` takes any plan
+            and runs the steps one by one; `debug` implies it.
         **request
             budget, max_overhead, allow, levels, measure: choose what to recompute; see
             `choose_plan`.
@@ -105,16 +117,23 @@ class Model(ModelPlans):
         AfterInitializationError
             It was initialized before.
         InvalidParameterError
-            An impossible seed or request, or more micro-batches than samples.
+            An impossible seed, check or request, or more micro-batches than samples.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model.
+            The plan is one of another model, or has canaries and `debug` is false, or
+            the reverse.
         ArenaTooLargeError
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
         seed = self._checked_seed()
+        if check not in CHECKS:
+            raise InvalidParameterError(
+                f"check={check!r} is not possible; expected {quote(CHECKS)}: where to "
+                "look for NaN and infinity",
+                check=check,
+            )
         if plan is None:
             plan = self.make_plan(debug=debug, **request)
         elif asked := [
@@ -137,6 +156,7 @@ class Model(ModelPlans):
                 max_norm=self.get_property("clip_grad_by_norm"),
                 threads=self.get_property("threads"),
                 debug=debug,
+                check=check,
                 report=report,
             )
         return plan

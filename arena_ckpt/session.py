@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
-from arena_ckpt.debug import DebugRunner
+from arena_ckpt.debug.memory import MemoryGuard
+from arena_ckpt.debug.runner import StepRunner, Watcher
+from arena_ckpt.debug.values import FiniteWatch
 from arena_ckpt.errors import (
     DataShapeError,
     NonFiniteError,
@@ -80,6 +82,8 @@ class Session:
         Cores that matrix products may use.
     debug : bool
         Poison dead buffers, guard all with canaries, look for NaN after each step.
+    check : str
+        ``"all"`` looks for NaN after each step, ``"loss"`` at the loss only.
     report : callable, optional
         Told about the progress of compiling kernels.
 
@@ -100,6 +104,7 @@ class Session:
         max_norm: float | None = None,
         threads: int = 1,
         debug: bool = False,
+        check: str = "loss",
         report: Report | None = None,
     ) -> None:
         self.graph = graph
@@ -129,8 +134,18 @@ class Session:
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
-        self._debug = DebugRunner(self.views) if debug else None
+        self._runner: StepRunner | None = None
+        if debug:
+            self.watch(MemoryGuard(self.views))
+        if debug or check == "all":
+            self.watch(FiniteWatch(self.views))
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Run the steps one by one from now on, and let `watcher` look at each."""
+        if self._runner is None:
+            self._runner = StepRunner(self.views, ())
+        self._runner.watchers.append(watcher)
 
     # -- weights ---------------------------------------------------------------
 
@@ -210,9 +225,9 @@ class Session:
         self._begin(scale)
         try:
             self._run_passes(samples, rows, n_total, check, gradients)
-        except BaseException:  # in debug mode an interrupt can come between updates
-            if self._debug:
-                self._debug.roll_back()
+        except BaseException:  # step by step an interrupt can come between updates
+            if self._runner:
+                self._runner.roll_back()
             raise
         return float(self._control[Control.LOSS])
 
@@ -283,8 +298,8 @@ class Session:
 
     def _begin(self, scale: float) -> None:
         set_blas_threads(self._threads)
-        if self._debug:
-            self._debug.begin()
+        if self._runner:
+            self._runner.begin()
         self._control[Control.LOSS] = 0.0
         self._control[Control.SCALE] = scale
 
@@ -315,8 +330,8 @@ class Session:
         return self._passes[key]
 
     def _steps(self, one: Pass, start: int, stop: int) -> None:
-        if self._debug:
-            self._debug.run(one.program, start, stop, one.n_samples)
+        if self._runner:
+            self._runner.run(one.program, start, stop, one.n_samples)
         else:
             one.program.run(start, stop)
 
@@ -357,7 +372,7 @@ class Session:
         raise NonFiniteError(
             f"the loss is {loss} in iteration {self.iteration} (learning rate "
             f"{self.learning_rate:g}); no weight was changed by this iteration. Lower "
-            "the learning rate or clip gradients; initialize(debug=True) names the "
+            "the learning rate or clip gradients; initialize(check='all') names the "
             "first layer in which it appears",
             loss=loss,
             iteration=self.iteration,
