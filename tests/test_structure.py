@@ -46,6 +46,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("model_plans",),
     ("model",),
     ("frontends", "report", "boards"),
+    ("verification",),
     ("examples",),
     ("testing",),
     ("",),  # the public names
