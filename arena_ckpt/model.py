@@ -162,6 +162,11 @@ class Model(ModelPlans):
         return plan
 
     @property
+    def is_initialized(self) -> bool:
+        """`initialize` was called: there is an arena."""
+        return self._session is not None
+
+    @property
     def plan(self) -> MemoryPlan:
         """The memory plan.
 
@@ -352,16 +357,23 @@ class Model(ModelPlans):
             )
 
 
-def without_blocks(model: Model) -> Model:
-    """Return an uninitialized copy without checkpoint blocks."""
+def copy_of(model: Model, *, blocks: bool = True) -> Model:
+    """Return an uninitialized copy, with or without the checkpoint blocks."""
     copy = Model(model.seed)
     for layer in model.layers:
         copy.add_layer(layer)
+    for block in model.blocks if blocks else ():
+        copy.add_checkpoint_block(block.layers, block.name)
     copy.set_property(**model.properties)
     copy.set_optimizer(model.optimizer)
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     return copy
+
+
+def without_blocks(model: Model) -> Model:
+    """Return an uninitialized copy without checkpoint blocks."""
+    return copy_of(model, blocks=False)
 
 
 def _samples(session: Session, data: XY) -> Samples:

@@ -192,6 +192,15 @@ class Session:
         names = [name for name in self._weights.views if name in gradients]
         return loss, {name: gradients[name] for name in names}
 
+    def training_loss(self, x: Any, y: Any) -> float:
+        """Return the loss that `compute_gradients` would; run forward passes only."""
+        samples = self._batch(x, y)
+        n, n_terms = samples.n_samples, samples.n_terms()
+        self._begin(self.loss_layer.term_scale(self.output_shape, n_terms))
+        for start in range(0, n, self.pass_samples):
+            self._forward_pass(Mode.GRADIENTS, samples, None, start, n, True)
+        return float(self._control[Control.LOSS])
+
     def iterate(self, samples: Samples, rows: Rows, *, check: bool = False) -> float:
         """Run one iteration on the samples `rows`; return the loss.
 
@@ -262,8 +271,24 @@ class Session:
         gradients: dict[str, FloatArray] | None,
     ) -> Pass:
         """Run one micro-batch, up to its gradients; without them, up to its updates."""
-        n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
         mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
+        one = self._forward_pass(mode, samples, rows, start, n_total, check)
+        if gradients is None:
+            self._steps(one, self.plan.n_forward, self.plan.n_pass)
+        else:
+            self._capture(one, gradients)
+        return one
+
+    def _forward_pass(
+        self,
+        mode: Mode,
+        samples: Samples,
+        rows: Rows,
+        start: int,
+        n_total: int,
+        check: bool,
+    ) -> Pass:
+        """Load one micro-batch and run it forward; its loss is finite then."""
         n = min(self.pass_samples, n_total - start)
         self._control[Control.FRACTION] = n / n_total
         self._control[Control.FIRST_SAMPLE] = start
@@ -272,15 +297,11 @@ class Session:
         if check and one.count_nonfinite():
             samples.raise_nonfinite()
         try:
-            self._steps(one, 0, n_forward)
+            self._steps(one, 0, self.plan.n_forward)
             self._check_loss()
         except NonFiniteError:
             one.refuse_ids(self.graph, samples, rows, start)
             raise
-        if gradients is None:
-            self._steps(one, n_forward, n_pass)
-        else:
-            self._capture(one, gradients)
         return one
 
     def _set_hyperparameters(self) -> None:

@@ -31,14 +31,18 @@ class Moment:
         None where nothing runs.
     n_samples : int
         Samples of the pass.
-    n_calls : int
-        Kernels that the step runs.
+    program : Program
     """
 
     step: int
     execution: Execution | None
     n_samples: int
-    n_calls: int
+    program: Program
+
+    @property
+    def n_calls(self) -> int:
+        """Kernels that the step runs."""
+        return self.program.n_calls(self.step, self.step + 1)
 
     @property
     def doer(self) -> str:
@@ -100,12 +104,7 @@ class StepRunner:
             What a watcher found; weights are as before the iteration.
         """
         for step in range(start, stop):
-            moment = Moment(
-                step,
-                self._executions.get(step),
-                n_samples,
-                program.n_calls(step, step + 1),
-            )
+            moment = Moment(step, self._executions.get(step), n_samples, program)
             try:
                 for watcher in self.watchers:
                     watcher.before(moment)

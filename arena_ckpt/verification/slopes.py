@@ -1,0 +1,229 @@
+"""Compares gradients with slopes of the loss, found by moving weights.
+
+The slope is that of a central difference over 2h. Losses come from float32 values, so
+it has an error of about noise / h beside one in h² from curvature, and kinks (relu, max
+pooling) add one in h: no h suits all weights. The noise is measured: the spread of the
+loss when all weights move by some units in the last place. Then slopes are taken at
+several h, each a quarter of another; those with more noise than a tenth of the slope do
+not count. The gradient is
+
+- right if a slope agrees within `TOLERANCE` and its noise;
+- wrong if none does, and the slopes of the two smallest h are so near each other that
+  they will not get there: within a quarter of what they miss the gradient by;
+- else undecided, which is counted: the slope is too flat, or still bends.
+
+So a gradient that is right is not called wrong by a kink, and one that is wrong by more
+than slopes at different h differ among themselves is found. Weights move to float32
+neighbours: h is what they really moved by.
+
+Of each weight tensor is moved: the whole along its gradient, where the slope is the
+norm of the gradient, the largest signal there is; the whole along random signs, which
+also sees what the gradient lacks; the element of the largest gradient; a random one.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.session import Session
+from arena_ckpt.verification.batches import Batch
+from arena_ckpt.weights import FloatArray
+
+TOLERANCE = 0.02
+"""Share by which a gradient may miss a slope, beside the noise. What a defect does is
+larger: a missing part, a factor, a sign, a stale operand."""
+
+MOST_NOISE = 0.1
+"""A slope with more noise than this share of its size decides nothing."""
+
+STEPS = tuple(2.0**-power for power in (9, 7, 11, 5, 13, 15, 3, 17))
+"""What the elements that move are moved by, of the root mean square of the weights."""
+
+_SPREADS = 8
+
+_LEAST_SIZE = 1e-3
+"""Taken for weights that are smaller: of some, a bias before a normalization, the loss
+does not depend, and they stay near 0."""
+
+Floats = npt.NDArray[np.float64]
+
+
+class Verdict(enum.Enum):
+    """What a slope says about a gradient."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """A slope of the loss beside what the gradients say it is.
+
+    Attributes
+    ----------
+    weight : str
+    direction : str
+        What was moved.
+    slope, claimed : float
+        Of the loss, and by the gradient.
+    noise : float
+        How far the slope can be off by rounding.
+    verdict : Verdict
+    """
+
+    weight: str
+    direction: str
+    slope: float
+    claimed: float
+    noise: float
+    verdict: Verdict
+
+    @property
+    def miss(self) -> float:
+        """What the gradient misses beyond the noise, as a share of the larger."""
+        gap = abs(self.slope - self.claimed) - self.noise
+        return max(gap, 0.0) / max(abs(self.slope), abs(self.claimed), 1e-300)
+
+    def __str__(self) -> str:
+        return (
+            f"the gradient of {self.weight} says {self.claimed:.6g} along "
+            f"{self.direction}, the loss {self.slope:.6g} ± {self.noise:.2g}"
+        )
+
+
+def measure_slopes(session: Session, batch: Batch, most_weights: int) -> list[Slope]:
+    """Compare the gradients of a session with slopes; the weights come back.
+
+    Parameters
+    ----------
+    session : Session
+    batch : (x, y)
+    most_weights : int
+        Weight tensors to look at; of more, some spread evenly.
+
+    Returns
+    -------
+    list of Slope
+        Four for each weight tensor.
+
+    Notes
+    -----
+    Two forward passes for a slope that agrees at once, else up to sixteen.
+    """
+    _, gradients = session.compute_gradients(*batch)
+    names = list(gradients)
+    if len(names) > most_weights:
+        places = np.linspace(0, len(names) - 1, most_weights).round().astype(int)
+        names = [names[place] for place in places]
+    generator = np.random.default_rng(0)
+    noise = _measure_noise(session, batch, list(gradients), generator)
+    slopes = []
+    for name in names:
+        weight = _Weight(session, batch, name, gradients[name], noise)
+        try:
+            slopes += [weight.slope(*one) for one in weight.directions(generator)]
+        finally:
+            weight.restore()
+    return slopes
+
+
+def _measure_noise(
+    session: Session, batch: Batch, names: list[str], generator: np.random.Generator
+) -> float:
+    """Return the spread of the loss when weights move by units in the last place."""
+    views = [session.views.named(name) for name in names]
+    starts = [view.copy() for view in views]
+    losses = []
+    try:
+        for _ in range(_SPREADS):
+            for view, start in zip(views, starts, strict=True):
+                units = generator.integers(-2, 3, view.shape)
+                view[...] = start + units * np.spacing(np.abs(start))
+            losses.append(session.training_loss(*batch))
+    finally:
+        for view, start in zip(views, starts, strict=True):
+            view[...] = start
+    return float(np.ptp(losses)) + 2.0**-24 * abs(losses[0])
+
+
+class _Weight:
+    """A weight that is moved about."""
+
+    def __init__(
+        self,
+        session: Session,
+        batch: Batch,
+        name: str,
+        gradient: FloatArray,
+        noise: float,
+    ) -> None:
+        self._session = session
+        self._batch = batch
+        self._name = name
+        self._view = session.views.named(name).reshape(-1)
+        self._start = self._view.copy()
+        self._gradient = gradient.astype(np.float64).reshape(-1)
+        squares = self._start.astype(np.float64) ** 2
+        self._size = max(float(np.sqrt(squares.mean())), _LEAST_SIZE)
+        self._noise = noise
+
+    def restore(self) -> None:
+        self._view[...] = self._start
+
+    def directions(
+        self, generator: np.random.Generator
+    ) -> Iterator[tuple[str, Floats, float]]:
+        """Yield what to move, by how much each element, and a factor."""
+        gradient = self._gradient
+        norm = float(np.linalg.norm(gradient))
+        if norm > 0:
+            yield "itself", gradient * (np.sqrt(gradient.size) / norm), 1.0
+        yield "random signs", generator.choice([-1.0, 1.0], gradient.size), 1.0
+        largest, other = np.abs(gradient).argmax(), generator.integers(gradient.size)
+        for place in (int(largest), int(other)):
+            one = np.zeros(gradient.size)
+            one[place] = 1.0
+            yield f"element {place}", one, 16.0
+
+    def slope(self, what: str, direction: Floats, factor: float) -> Slope:
+        """Return the first slope that agrees, or that of the smallest h that counts."""
+        counted: dict[float, Slope] = {}
+        for step in STEPS:
+            slope, counts = self._try(what, step * factor * self._size * direction)
+            if counts and slope.miss <= TOLERANCE:
+                return slope
+            if counts:
+                counted[step] = slope
+        if not counted:
+            return replace(slope, verdict=Verdict.UNDECIDED)
+        best = counted[min(counted)]
+        other = counted[sorted(counted)[1]] if len(counted) > 1 else None
+        bends = other is None or 4 * abs(best.slope - other.slope) > abs(
+            best.slope - best.claimed
+        )
+        return replace(best, verdict=Verdict.UNDECIDED if bends else Verdict.WRONG)
+
+    def _try(self, what: str, move: Floats) -> tuple[Slope, bool]:
+        """Return the slope along a move, and whether it is above the noise."""
+        ends, losses = [], []
+        for sign in (1.0, -1.0):
+            losses.append(self._loss_at(sign * move))
+            ends.append(self._view.astype(np.float64))
+        moved = ends[0] - ends[1]
+        length = float(np.linalg.norm(moved)) or math.inf
+        slope = (losses[0] - losses[1]) / length
+        claimed = float(self._gradient @ moved) / length
+        noise, size = self._noise / length, max(abs(slope), abs(claimed))
+        one = Slope(self._name, what, slope, claimed, noise, Verdict.RIGHT)
+        return one, noise < MOST_NOISE * size
+
+    def _loss_at(self, move: Floats) -> float:
+        self._view[...] = self._start + move
+        return self._session.training_loss(*self._batch)

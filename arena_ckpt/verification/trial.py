@@ -1,0 +1,97 @@
+"""A plan at work on some batches, and everything that came out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.session import Session
+from arena_ckpt.tensors import TensorKind
+from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.bits import Array
+
+_LASTING = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+
+
+class Looker(Protocol):
+    """Looks at one iteration."""
+
+    def begin(self) -> None:
+        """Look at the iteration that follows."""
+
+    def end(self) -> None:
+        """Look at nothing from now on."""
+
+
+def open_session(
+    model: ModelPlans, plan: MemoryPlan, *, debug: bool = False
+) -> Session:
+    """Return a session of a plan, which nobody has compared with the model."""
+    return Session(
+        model.graph_of(plan),
+        plan,
+        model.optimizer,
+        model.schedule,
+        seed=int(model.seed),
+        max_norm=model.get_property("clip_grad_by_norm"),
+        threads=model.get_property("threads"),
+        debug=debug,
+    )
+
+
+def run_trial(
+    session: Session, batches: Sequence[Batch], lookers: Sequence[Looker] = ()
+) -> dict[str, Array]:
+    """Take gradients, train on every batch, take gradients again, and predict.
+
+    Parameters
+    ----------
+    session : Session
+    batches : sequence of (x, y)
+    lookers : sequence of Looker
+        They see the training step on the first batch.
+
+    Returns
+    -------
+    dict from str to array
+        Losses, gradients, predictions, weights and states, by what they are.
+    """
+    out: dict[str, Array] = {}
+
+    def note_gradients(when: str) -> None:
+        loss, gradients = session.compute_gradients(*batches[0])
+        out[f"the {when} loss"] = np.array(loss)
+        # The backward pass comes to the last layers first, and so does an error.
+        for name in reversed(gradients):
+            out[f"the {when} gradient of {name}"] = gradients[name]
+
+    note_gradients("first")
+    for number, batch in enumerate(batches):
+        for looker in lookers if number == 0 else ():
+            looker.begin()
+        loss = session.train_step(*batch)
+        for looker in lookers:
+            looker.end()
+        out[f"the loss of step {number}"] = np.array(loss)
+    note_gradients("last")
+    out["the prediction"] = session.predict(batches[0][0])
+    for tensor in session.plan.tensors:
+        if tensor.kind in _LASTING:
+            what = "weight" if tensor.kind is TensorKind.WEIGHT else "state"
+            values = session.views.named(tensor.name)
+            out[f"the {what} {tensor.name} after {len(batches)} steps"] = values.copy()
+    return out
+
+
+def digest(arrays: Mapping[str, Array]) -> str:
+    """Return a hash of names, shapes and bits."""
+    whole = hashlib.sha256()
+    for name, array in arrays.items():
+        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
