@@ -70,10 +70,11 @@ class MemoryGuard(Watcher):
             if not buffer.start <= moment.step < buffer.stop:
                 continue
             if not self._arena.is_guard_intact(*self._canary_of(buffer)):
+                name = self._name_in(buffer, moment)
                 raise CanaryError(
-                    f"{moment.doer} wrote past the end of {buffer.tensor} "
+                    f"{moment.doer} wrote past the end of {name} "
                     f"({buffer.size_bytes} bytes at {buffer.offset_bytes})"
-                    f"{self._neighbour(buffer, moment.step)}; {_ADVICE}",
+                    f"{self._neighbour(buffer, moment)}; {_ADVICE}",
                     step=moment.step,
                     tensor=buffer.tensor,
                 )
@@ -91,15 +92,18 @@ class MemoryGuard(Watcher):
     def _guard(self, buffer: Buffer) -> None:
         self._arena.guard(*self._canary_of(buffer))
 
-    def _neighbour(self, buffer: Buffer, step: int) -> str:
+    def _name_in(self, buffer: Buffer, moment: Moment) -> str:
+        """Name what the step touches in a buffer, else the tensor that it is for."""
+        operands = moment.execution.operands if moment.execution else ()
+        touched = [o.tensor for o in operands if o.tensor in buffer.tensors]
+        return self._plan.tensors[touched[-1]].name if touched else buffer.tensor
+
+    def _neighbour(self, buffer: Buffer, moment: Moment) -> str:
         end = buffer.offset_bytes + self._plan.taken_bytes(buffer.size_bytes)
-        behind = (
-            other.tensor
-            for other in self._plan.buffers
-            if other.offset_bytes == end and other.start <= step < other.stop
-        )
-        name = next(behind, None)
-        return f" or before the start of {name}" if name else ""
+        for other in self._plan.buffers:
+            if other.offset_bytes == end and other.start <= moment.step < other.stop:
+                return f" or before the start of {self._name_in(other, moment)}"
+        return ""
 
     def _poison_dead(self, step: int) -> None:
         for buffer in self._ending.get(step, ()):

@@ -8,7 +8,7 @@ from arena_ckpt.debug.runner import Moment, Watcher, backward_of
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.program import TensorViews
-from arena_ckpt.tensors import Access, Execution, TensorKind
+from arena_ckpt.tensors import Access, Execution, Operand, TensorKind
 
 _MOST_NAMED = 6
 """Layers that a message names of those that ran again."""
@@ -62,9 +62,10 @@ class FiniteWatch(Watcher):
             raise NonFiniteError(
                 f"{moment.doer}{_purpose(reader)} wrote "
                 f"{np.count_nonzero(~finite):,} values that are NaN or infinite into "
-                f"{name} (of {values.size:,}); {_history(self._recomputed)}weights "
-                "are as before the iteration. Lower the learning rate, clip gradients "
-                "or look at the data",
+                f"{name}{self._replaced(operand, execution)} (of {values.size:,})"
+                f"{self._sources(moment)}; {_history(self._recomputed)}weights are as "
+                "before the iteration. Lower the learning rate, clip gradients or look "
+                "at the data",
                 layer=execution.layer,
                 phase=execution.phase,
                 step=execution.step,
@@ -72,6 +73,32 @@ class FiniteWatch(Watcher):
                 recomputed=tuple(self._recomputed),
                 backward_of=reader,
             )
+
+    def _replaced(self, result: Operand, execution: Execution) -> str:
+        """Say which operand the result stands in the place of."""
+        place = self._views.offset_bytes(result.tensor)
+        replaced = [
+            self._plan.tensors[other.tensor].name
+            for other in execution.operands
+            if not other.access.writes
+            and self._views.offset_bytes(other.tensor) == place
+        ]
+        return f", in place of {replaced[0]}" if replaced else ""
+
+    def _sources(self, moment: Moment) -> str:
+        """Say which operands are not finite themselves."""
+        assert moment.execution is not None
+        operands = moment.execution.operands
+        written = {
+            self._views.offset_bytes(o.tensor) for o in operands if o.access.writes
+        }
+        broken = [
+            f"{self._plan.tensors[o.tensor].name} ({o.role})"
+            for o in operands
+            if self._views.offset_bytes(o.tensor) not in written
+            and not np.isfinite(self._views.array(o.tensor, moment.n_samples)).all()
+        ]
+        return f", because of those in {', '.join(broken)}" if broken else ""
 
 
 def _purpose(reader: str | None) -> str:

@@ -18,17 +18,13 @@ Key = tuple[int, Phase, str, str]
 """Number of the pass, phase, layer and role of a result."""
 
 
-class _OfOneIteration(Watcher):
-    """Looks at the steps between `begin` and `end`, and counts the passes."""
+class _OfResults(Watcher):
+    """Looks at what steps write, and counts the passes, until it is told to end."""
 
     def __init__(self, views: TensorViews) -> None:
         self.views = views
-        self._is_on = False
+        self._is_on = True
         self._pass = -1
-
-    def begin(self) -> None:
-        """Look at the iteration that follows."""
-        self._is_on, self._pass = True, -1
 
     def end(self) -> None:
         """Look at nothing from now on."""
@@ -53,8 +49,8 @@ class _OfOneIteration(Watcher):
         """Look at a result."""
 
 
-class Record(_OfOneIteration):
-    """Keeps what the steps of one iteration write, of a run that is to be believed.
+class Record(_OfResults):
+    """Keeps what the first steps of a run write, one that is to be believed.
 
     Parameters
     ----------
@@ -72,7 +68,7 @@ class Record(_OfOneIteration):
         self.values[key] = values.copy()
 
 
-class Comparison(_OfOneIteration):
+class Comparison(_OfResults):
     """Finds the first step that writes other bits than a recorded one.
 
     A recompute is compared with the forward pass of its layer.

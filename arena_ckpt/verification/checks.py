@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
-from arena_ckpt.errors import ArenaError
+from arena_ckpt.errors import ArenaError, CanaryError, NonFiniteError
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
@@ -35,8 +36,12 @@ from arena_ckpt.verification.slopes import Verdict, measure_slopes
 from arena_ckpt.verification.strays import StrayWatch
 from arena_ckpt.verification.trial import open_session, run_trial
 
-MOST_SLOPES = 24
-"""Weight tensors whose gradients are compared with slopes."""
+MOST_SLOPES, FEWEST_SLOPES = 24, 8
+"""Weight tensors whose gradients are compared with slopes: the fewest where an
+iteration takes more than `LONG_ITERATION` counted operations, some tenths of a second.
+"""
+
+LONG_ITERATION = 5e9
 
 
 class DefectFound(Exception):
@@ -86,14 +91,15 @@ class Checks:
         self.batches = batches
         self._replan = replan
         self._command = command
+        self._debug_run: tuple[Comparison, dict[str, Array]] | None = None
         self._outcome: dict[str, Array] | None = None
         self._session: Session | None = None
 
     def all(self) -> Iterator[tuple[str, Callable[[], str]]]:
         """Yield names and checks, in the order in which they should run."""
         yield "layout", self.layout
-        yield "bounds", self.bounds
         yield "dataflow", self.dataflow
+        yield "bounds", self.bounds
         yield "memory", self.memory
         yield "bits of debug mode", self.debug_bits
         yield "bits of the plan", self.planned_bits
@@ -129,7 +135,8 @@ class Checks:
 
     def layout(self) -> str:
         """Check offsets with the validator of layouts."""
-        for plan in (self.plan, self.debug_plan):
+        for which in ("plan", "debug_plan"):
+            plan: MemoryPlan = getattr(self, which)
             check_layout(
                 make_buffers(
                     [b.start for b in plan.buffers],
@@ -167,7 +174,10 @@ class Checks:
             )
         again = self.plan if self._replan is None else self._replan()
         if again != plan:
-            raise DefectFound("planned again, the same model has another plan")
+            difference = _unlike(plan, again)
+            raise DefectFound(
+                f"planned again, the same model has another plan: {difference}"
+            )
         local = "≥" if sizes[0] <= live else "<"
         return (
             f"arena {plan.arena_bytes:,} B ≥ {live:,} B that live at one step, counted "
@@ -180,7 +190,7 @@ class Checks:
         graph = self.model.graph_of(self.plan)
         flow = check_dataflow(self.plan, graph)
         others = (self.debug_plan, self.kept_plan, self.unshared_plan)
-        for other in others:
+        for other in others:  # made from the plan's recomputes, so only now
             check_dataflow(other, graph)
         return (
             f"all {flow.n_reads:,} reads of {flow.n_tensors:,} tensor lives over "
@@ -201,26 +211,55 @@ class Checks:
         session.watch(record)
         return Reference(run_trial(session, self.batches, [record]), record)
 
+    def require_reference(self) -> None:
+        """Refuse data on which the model has no finite loss: nothing can be compared.
+
+        Raises
+        ------
+        NonFiniteError
+            And no kernel wrote where it must not, which could be the cause.
+        """
+        try:
+            _ = self.reference
+        except NonFiniteError:
+            try:
+                self.memory()
+            except CanaryError:
+                return
+            except (ArenaError, DefectFound):
+                pass
+            raise
+
     def memory(self) -> str:
         """Train in debug mode, and compare the whole arena around each step."""
         session = open_session(self.model, self.debug_plan, debug=True)
-        comparison = Comparison(session.views, self.reference.record)
         strays = StrayWatch(session.views)
-        session.watch(comparison)
-        session.watch(strays)
-        self._debug_outcome = run_trial(session, self.batches, [comparison, strays])
-        self._debug_comparison = comparison
+        lookers: list[Comparison | StrayWatch] = [strays]
+        with suppress(ArenaError):  # then this run may say why
+            lookers.append(Comparison(session.views, self.reference.record))
+        for looker in reversed(lookers):
+            session.watch(looker)
+        comparison = lookers[-1]
+        try:
+            outcome = run_trial(session, self.batches, lookers)
+        except ArenaError as error:
+            if isinstance(comparison, StrayWatch) or comparison.difference is None:
+                raise
+            # That came first.
+            raise DefectFound(f"{comparison.difference}; later {error}") from error
+        if isinstance(comparison, Comparison):
+            self._debug_run = comparison, outcome
         return (
             f"{len(self.batches)} iterations in debug mode: canaries intact, no NaN "
-            "although dead bytes are filled with it; in the "
-            f"{strays.n_steps} steps of one no kernel wrote what it does not declare"
+            f"although dead bytes are filled with it; in {strays.n_steps} steps no "
+            "kernel wrote what it does not declare"
         )
 
     def debug_bits(self) -> str:
         """Compare the run in debug mode with the reference."""
-        if not hasattr(self, "_debug_outcome"):
+        if self._debug_run is None:
             raise NothingToCheck("the debug run did not end")
-        return self._compare(self._debug_comparison, self._debug_outcome)
+        return self._compare(*self._debug_run)
 
     def planned_bits(self) -> str:
         """Compare a run of the plan with the reference."""
@@ -265,7 +304,9 @@ class Checks:
     def gradients(self) -> str:
         """Compare gradients with slopes of the loss."""
         session = self._session or open_session(self.model, self.plan)
-        slopes = measure_slopes(session, self.batches[0], MOST_SLOPES)
+        is_long = self.plan.iteration_cost(self.plan.counted_costs) > LONG_ITERATION
+        n_weights = FEWEST_SLOPES if is_long else MOST_SLOPES
+        slopes = measure_slopes(session, self.batches[0], n_weights)
         wrong = [s for s in slopes if s.verdict is Verdict.WRONG]
         if wrong:
             raise DefectFound(
@@ -276,10 +317,14 @@ class Checks:
         if not decided:
             raise NothingToCheck("no slope is steep enough for float32 to tell")
         weights = dict.fromkeys(s.weight for s in decided)
-        n_weights = len(dict.fromkeys(s.weight for s in slopes))
+        trained = {
+            f"{node.weights_of}:{weight.name}"
+            for node in self.model.graph_of(self.plan).nodes
+            for weight in (node.spec.trained_weights if node.trains else ())
+        }
         worst = max(s.miss for s in decided)
         return (
-            f"{len(decided)} slopes of the loss, of {len(weights)} of {n_weights} "
+            f"{len(decided)} slopes of the loss, of {len(weights)} of {len(trained)} "
             f"weight tensors, are what the gradients say, to {worst:.2%} beyond the "
             f"noise; {len(slopes) - len(decided)} are too flat or too bent to tell"
         )
@@ -308,3 +353,17 @@ class Checks:
 def _name_of(plan: MemoryPlan, index: int) -> str:
     buffer = plan.buffers[index]
     return f"buffer {index} ({buffer.tensor})"
+
+
+def _unlike(plan: MemoryPlan, again: MemoryPlan) -> str:
+    """Say where two plans differ first."""
+    for one, other in zip(plan.buffers, again.buffers, strict=False):
+        if one != other:
+            return (
+                f"{one.tensor} with {one.size_bytes} bytes at {one.offset_bytes} in "
+                f"steps [{one.start}, {one.stop}), and {other.tensor} with "
+                f"{other.size_bytes} at {other.offset_bytes} in [{other.start}, "
+                f"{other.stop})"
+            )
+    names = [f.name for f in fields(plan)]
+    return next(n for n in names if getattr(plan, n) != getattr(again, n))

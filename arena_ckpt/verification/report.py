@@ -118,7 +118,7 @@ def verify(
     own = copy_of(model)
     batches, described = _batches(own, plan, data)
     checks = Checks(own, plan, batches, replan=again, command=command)
-    _ = checks.reference  # where this fails, there is nothing to compare
+    checks.require_reference()
     done = []
     for name, check in checks.all():
         done.append(run_check(name, check))

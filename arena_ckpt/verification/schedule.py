@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from arena_ckpt.errors import DataflowError
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
@@ -113,16 +114,20 @@ class Schedule:
         for node in self.graph.nodes:
             for phase in (*_ONCE, Phase.APPLY_GRADIENT):
                 if node.runs(phase) and (phase, node.name) not in self._seen:
-                    raise broken(
-                        self.plan,
-                        "schedule",
-                        next(iter(node.outputs), node.name),
-                        None,
-                        f"the {phase.value} of {node.name} is missing",
-                        layer=node.name,
-                    )
+                    raise self._missing(node, phase)
             for weight in node.own_weights:
                 self._check_updates(node, f"{node.name}:{weight.name}", n_passes)
+
+    def _missing(self, node: Node, phase: Phase) -> DataflowError:
+        if phase is Phase.FORWARD:
+            tensor = node.outputs[0]
+        elif phase is Phase.CALC_DERIVATIVE:
+            tensor = f"{node.sources[node.derived_inputs[0]]}:grad"
+        else:
+            weight = f"{node.weights_of}:{node.spec.trained_weights[0].name}"
+            tensor = weight if phase is Phase.APPLY_GRADIENT else f"{weight}:grad"
+        problem = f"the {phase.value} of {node.name} is missing, which makes {tensor}"
+        return broken(self.plan, "schedule", tensor, None, problem, layer=node.name)
 
     # -- places ------------------------------------------------------------------------
 
@@ -154,6 +159,7 @@ class Schedule:
             if phase in (Phase.APPLY_GRADIENT, Phase.CLIP_GRADIENTS):
                 problem = "runs in each micro-batch, before the gradients are whole"
         if problem:
+            problem = f"(it writes {tensor}) {problem}"
             raise broken(plan, "schedule", tensor, execution, problem)
 
     # -- roles -------------------------------------------------------------------------

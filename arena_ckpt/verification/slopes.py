@@ -8,8 +8,9 @@ several h, each a quarter of another; those with more noise than a tenth of the 
 not count. The gradient is
 
 - right if a slope agrees within `TOLERANCE` and its noise;
-- wrong if none does, and the slopes of the two smallest h are so near each other that
-  they will not get there: within a quarter of what they miss the gradient by;
+- wrong if none does, and those of the three smallest h are so near each other that they
+  will not get there: what they miss the gradient by is more than four times what they
+  differ by, and more than five times the noise;
 - else undecided, which is counted: the slope is too flat, or still bends.
 
 So a gradient that is right is not called wrong by a kink, and one that is wrong by more
@@ -44,6 +45,9 @@ MOST_NOISE = 0.1
 
 STEPS = tuple(2.0**-power for power in (9, 7, 11, 5, 13, 15, 3, 17))
 """What the elements that move are moved by, of the root mean square of the weights."""
+
+_N_NEAREST = 3
+"""Slopes, those of the smallest h, that have to agree against a gradient."""
 
 _SPREADS = 8
 
@@ -203,12 +207,13 @@ class _Weight:
                 counted[step] = slope
         if not counted:
             return replace(slope, verdict=Verdict.UNDECIDED)
-        best = counted[min(counted)]
-        other = counted[sorted(counted)[1]] if len(counted) > 1 else None
-        bends = other is None or 4 * abs(best.slope - other.slope) > abs(
-            best.slope - best.claimed
-        )
-        return replace(best, verdict=Verdict.UNDECIDED if bends else Verdict.WRONG)
+        nearest = [counted[step] for step in sorted(counted)[:_N_NEAREST]]
+        slopes = [slope.slope for slope in nearest]
+        gap = min(abs(slope.slope - slope.claimed) for slope in nearest)
+        is_settled = len(nearest) == _N_NEAREST and gap > 4 * np.ptp(slopes)
+        is_wrong = is_settled and gap > 5 * nearest[-1].noise
+        verdict = Verdict.WRONG if is_wrong else Verdict.UNDECIDED
+        return replace(nearest[-1], verdict=verdict)
 
     def _try(self, what: str, move: Floats) -> tuple[Slope, bool]:
         """Return the slope along a move, and whether it is above the noise."""

@@ -16,7 +16,8 @@ class StrayWatch(Watcher):
     """Compares the whole arena before and after each step.
 
     Unlike canaries it finds a write at any distance, and one to an operand that the
-    step only reads. Every step takes O(arena).
+    step only reads; but not one that changes nothing, so it has to see the first run of
+    a step. Every step takes O(arena).
 
     Parameters
     ----------
@@ -38,12 +39,8 @@ class StrayWatch(Watcher):
             for tensor, extent in zip(self._plan.tensors, self._extent, strict=True)
             if tensor.name == CONTROL
         )
-        self._is_on = False
-        self.n_steps = 0
-
-    def begin(self) -> None:
-        """Look at the iteration that follows."""
         self._is_on = True
+        self.n_steps = 0
 
     def end(self) -> None:
         """Look at nothing from now on."""
@@ -96,22 +93,34 @@ class StrayWatch(Watcher):
         name = self._tensor_at(byte, moment.step)
         raise CanaryError(
             f"{moment.doer} wrote {4 * len(changed):,} bytes into "
-            f"{self._describe(name, moment.execution)}, which it does not declare (the "
+            f"{self._describe(name, byte, moment)}, which it does not declare (the "
             f"first is byte {byte} of the arena); this is a defect of that layer's "
             "kernels. Weights are as before the iteration",
             step=moment.step,
             tensor=name,
         )
 
-    def _describe(self, name: str | None, execution: Execution | None) -> str:
+    def _describe(self, name: str | None, byte: int, moment: Moment) -> str:
         if name is None:
-            return "bytes where nothing lives"
-        roles = [
-            operand.role
-            for operand in (execution.operands if execution else ())
-            if self._plan.tensors[operand.tensor].name == name
-        ]
+            return f"bytes where nothing lives{self._nearest(byte, moment.step)}"
+        operands = moment.execution.operands if moment.execution else ()
+        roles = [o.role for o in operands if self._plan.tensors[o.tensor].name == name]
         return f"{name}, its operand {roles[0]}" if roles else name
+
+    def _nearest(self, byte: int, step: int) -> str:
+        """Say which live tensor the byte is nearest to."""
+        alive = [b for b in self._plan.buffers if b.start <= step < b.stop]
+        if not alive:
+            return ""
+        gaps = {
+            index: max(b.offset_bytes - byte, byte - b.offset_bytes - b.size_bytes)
+            for index, b in enumerate(alive)
+        }
+        nearest = alive[min(gaps, key=lambda index: (gaps[index], index))]
+        name = self._plan.tensor_in(nearest, step).name
+        if byte < nearest.offset_bytes:
+            return f", {nearest.offset_bytes - byte} before {name}"
+        return f", {byte - nearest.offset_bytes - nearest.size_bytes} behind {name}"
 
     def _tensor_at(self, byte: int, step: int) -> str | None:
         """Return the live tensor whose buffer takes a byte, canary included."""

@@ -19,10 +19,7 @@ _LASTING = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 
 
 class Looker(Protocol):
-    """Looks at one iteration."""
-
-    def begin(self) -> None:
-        """Look at the iteration that follows."""
+    """Watches the steps of a session for a while."""
 
     def end(self) -> None:
         """Look at nothing from now on."""
@@ -49,12 +46,15 @@ def run_trial(
 ) -> dict[str, Array]:
     """Take gradients, train on every batch, take gradients again, and predict.
 
+    Weights that begin as zeros or ones, biases and the like, are moved a little first:
+    a fault in what they do would not show.
+
     Parameters
     ----------
     session : Session
     batches : sequence of (x, y)
     lookers : sequence of Looker
-        They see the training step on the first batch.
+        Those that watch the session; they end with the step on the first batch.
 
     Returns
     -------
@@ -70,10 +70,9 @@ def run_trial(
         for name in reversed(gradients):
             out[f"the {when} gradient of {name}"] = gradients[name]
 
+    _unsettle(session)
     note_gradients("first")
     for number, batch in enumerate(batches):
-        for looker in lookers if number == 0 else ():
-            looker.begin()
         loss = session.train_step(*batch)
         for looker in lookers:
             looker.end()
@@ -86,6 +85,18 @@ def run_trial(
             values = session.views.named(tensor.name)
             out[f"the {what} {tensor.name} after {len(batches)} steps"] = values.copy()
     return out
+
+
+def _unsettle(session: Session) -> None:
+    """Move trained weights that are all equal by up to a tenth."""
+    generator = np.random.default_rng(0)
+    weights = session.weights()
+    for node in session.graph.nodes:
+        for weight in node.own_weights:
+            name = f"{node.name}:{weight.name}"
+            if weight.is_trained and not np.ptp(weights[name]):
+                moves = generator.uniform(-0.1, 0.1, weight.shape)
+                session.set_weights({name: weights[name] + moves.astype(np.float32)})
 
 
 def digest(arrays: Mapping[str, Array]) -> str:
