@@ -42,9 +42,10 @@ class FiniteWatch(Watcher):
             The message names layer and tensor.
         """
         execution = moment.execution
-        if execution is None or not moment.n_calls:
+        if execution is None:
             return
-        self._check(execution, moment)
+        if moment.n_calls:
+            self._check(execution, moment)
         if execution.phase is Phase.RECOMPUTE:
             self._recomputed.append(execution.layer)
 

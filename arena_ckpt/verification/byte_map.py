@@ -48,6 +48,8 @@ class ByteMap:
 
     def first_other(self, start: int, stop: int, label: int) -> tuple[int, int] | None:
         """Return the first byte of [start, stop) with another label, and that label."""
+        if start >= stop:
+            return None
         place = bisect_right(self._starts, start) - 1
         while place < len(self._starts) and self._starts[place] < stop:
             if self._labels[place] != label:

@@ -251,10 +251,14 @@ class _Walk:
         others = [(o, self.extent(o.tensor)) for o in execution.operands]
         for result in results:
             start, stop = self.extent(result.tensor)
+            n_replaced = 0
             for other, (low, high) in others:
                 if other.tensor == result.tensor or high <= start or stop <= low:
                     continue
-                if self.may_overwrite(execution, result, other):
+                if self.leaves_bytes(execution, result, other):
+                    continue
+                n_replaced += 1  # another kernel may still read a second one
+                if n_replaced == 1 and self.is_offered(execution, result, other):
                     continue
                 names = self.plan.tensors
                 problem = (
@@ -264,23 +268,29 @@ class _Walk:
                 )
                 self.refuse("in_place", other.tensor, execution, problem)
 
-    def may_overwrite(
+    def leaves_bytes(
         self, execution: Execution, result: Operand, other: Operand
     ) -> bool:
+        """Tell whether a result is a view, and so is what else is written there."""
         if self.extent(result.tensor) != self.extent(other.tensor):
             return False
-        if other.access.writes:  # both may show the same operand
-            shown = self.shown_by(execution, result)
-            return bool(shown & self.shown_by(execution, other))
+        if not self.shown_by(execution, result):
+            return False
+        return not other.access.writes or bool(self.shown_by(execution, other))
+
+    def is_offered(self, execution: Execution, result: Operand, other: Operand) -> bool:
+        if self.extent(result.tensor) != self.extent(other.tensor):
+            return False
+        if other.access.writes:
+            return False
         if self.schedule.graph is None:
             return self.buffer_of[result.tensor] is self.buffer_of[other.tensor]
         phase = _offered(execution.phase)
-        spec = self.schedule.graph.node(execution.layer).spec
         return any(
             offer.phase is phase
             and offer.result == result.role
             and other.role in offer.operands
-            for offer in spec.in_place
+            for offer in self.schedule.graph.node(execution.layer).spec.in_place
         )
 
     def write_result(self, execution: Execution, operand: Operand) -> None:

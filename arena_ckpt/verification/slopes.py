@@ -2,16 +2,17 @@
 
 The slope is that of a central difference over 2h. Losses come from float32 values, so
 it has an error of about noise / h beside one in h² from curvature, and kinks (relu, max
-pooling) add one in h: no h suits all weights. The noise is measured: the spread of the
-loss when all weights move by some units in the last place. Then slopes are taken at
-several h, each a quarter of another; those with more noise than a tenth of the slope do
-not count. The gradient is
+pooling) let it stay off for any h larger than their distance: no h suits all weights.
+The noise is measured: the spread of the loss when all weights move by some units in the
+last place. Then slopes are taken at several h, each a quarter of another. The gradient
+is
 
-- right if a slope agrees within `TOLERANCE` and its noise;
-- wrong if none does, and those of the three smallest h are so near each other that they
-  will not get there: what they miss the gradient by is more than four times what they
-  differ by, and more than five times the noise;
-- else undecided, which is counted: the slope is too flat, or still bends.
+- right if a slope agrees within `TOLERANCE` and its noise, which is below
+  `LEAST_NOISE` of it;
+- wrong if none with a noise below `MOST_NOISE` does, and those of the three smallest
+  such h are settled: the gradient is outside what the slopes to the left and to the
+  right say, by more than four times what the three differ by and five times the noise;
+- else undecided, which is counted: the slope is too flat, still bends, or has a kink.
 
 So a gradient that is right is not called wrong by a kink, and one that is wrong by more
 than slopes at different h differ among themselves is found. Weights move to float32
@@ -40,8 +41,8 @@ TOLERANCE = 0.02
 """Share by which a gradient may miss a slope, beside the noise. What a defect does is
 larger: a missing part, a factor, a sign, a stale operand."""
 
-MOST_NOISE = 0.1
-"""A slope with more noise than this share of its size decides nothing."""
+LEAST_NOISE, MOST_NOISE = 0.02, 0.1
+"""Shares of a slope; with more noise it proves nothing, and says nothing at all."""
 
 STEPS = tuple(2.0**-power for power in (9, 7, 11, 5, 13, 15, 3, 17))
 """What the elements that move are moved by, of the root mean square of the weights."""
@@ -79,6 +80,8 @@ class Slope:
         Of the loss, and by the gradient.
     noise : float
         How far the slope can be off by rounding.
+    outside : float
+        How far the claim is from what the slopes to the left and to the right span.
     verdict : Verdict
     """
 
@@ -87,13 +90,19 @@ class Slope:
     slope: float
     claimed: float
     noise: float
-    verdict: Verdict
+    outside: float = 0.0
+    verdict: Verdict = Verdict.UNDECIDED
+
+    @property
+    def size(self) -> float:
+        """The larger of both."""
+        return max(abs(self.slope), abs(self.claimed), 1e-300)
 
     @property
     def miss(self) -> float:
-        """What the gradient misses beyond the noise, as a share of the larger."""
+        """What the gradient misses beyond the noise, as a share of the size."""
         gap = abs(self.slope - self.claimed) - self.noise
-        return max(gap, 0.0) / max(abs(self.slope), abs(self.claimed), 1e-300)
+        return max(gap, 0.0) / self.size
 
     def __str__(self) -> str:
         return (
@@ -121,7 +130,7 @@ def measure_slopes(session: Session, batch: Batch, most_weights: int) -> list[Sl
     -----
     Two forward passes for a slope that agrees at once, else up to sixteen.
     """
-    _, gradients = session.compute_gradients(*batch)
+    loss, gradients = session.compute_gradients(*batch)
     names = list(gradients)
     if len(names) > most_weights:
         places = np.linspace(0, len(names) - 1, most_weights).round().astype(int)
@@ -130,7 +139,7 @@ def measure_slopes(session: Session, batch: Batch, most_weights: int) -> list[Sl
     noise = _measure_noise(session, batch, list(gradients), generator)
     slopes = []
     for name in names:
-        weight = _Weight(session, batch, name, gradients[name], noise)
+        weight = _Weight(session, batch, name, gradients[name], loss, noise)
         try:
             slopes += [weight.slope(*one) for one in weight.directions(generator)]
         finally:
@@ -166,6 +175,7 @@ class _Weight:
         batch: Batch,
         name: str,
         gradient: FloatArray,
+        loss: float,
         noise: float,
     ) -> None:
         self._session = session
@@ -176,6 +186,7 @@ class _Weight:
         self._gradient = gradient.astype(np.float64).reshape(-1)
         squares = self._start.astype(np.float64) ** 2
         self._size = max(float(np.sqrt(squares.mean())), _LEAST_SIZE)
+        self._loss = loss
         self._noise = noise
 
     def restore(self) -> None:
@@ -199,35 +210,39 @@ class _Weight:
     def slope(self, what: str, direction: Floats, factor: float) -> Slope:
         """Return the first slope that agrees, or that of the smallest h that counts."""
         counted: dict[float, Slope] = {}
+        any_agrees = False
         for step in STEPS:
-            slope, counts = self._try(what, step * factor * self._size * direction)
-            if counts and slope.miss <= TOLERANCE:
-                return slope
-            if counts:
-                counted[step] = slope
+            slope = self._try(what, step * factor * self._size * direction)
+            if slope.noise > MOST_NOISE * slope.size:
+                continue
+            counted[step] = slope
+            agrees = slope.miss <= TOLERANCE
+            any_agrees |= agrees
+            if agrees and slope.noise <= LEAST_NOISE * slope.size:
+                return replace(slope, verdict=Verdict.RIGHT)
         if not counted:
-            return replace(slope, verdict=Verdict.UNDECIDED)
+            return slope
         nearest = [counted[step] for step in sorted(counted)[:_N_NEAREST]]
-        slopes = [slope.slope for slope in nearest]
-        gap = min(abs(slope.slope - slope.claimed) for slope in nearest)
-        is_settled = len(nearest) == _N_NEAREST and gap > 4 * np.ptp(slopes)
-        is_wrong = is_settled and gap > 5 * nearest[-1].noise
+        spread = float(np.ptp([slope.slope for slope in nearest]))
+        is_wrong = (
+            not any_agrees
+            and len(nearest) == _N_NEAREST
+            and all(s.outside > max(4 * spread, 5 * s.noise) for s in nearest[1:])
+        )
         verdict = Verdict.WRONG if is_wrong else Verdict.UNDECIDED
         return replace(nearest[-1], verdict=verdict)
 
-    def _try(self, what: str, move: Floats) -> tuple[Slope, bool]:
-        """Return the slope along a move, and whether it is above the noise."""
-        ends, losses = [], []
-        for sign in (1.0, -1.0):
-            losses.append(self._loss_at(sign * move))
-            ends.append(self._view.astype(np.float64))
-        moved = ends[0] - ends[1]
-        length = float(np.linalg.norm(moved)) or math.inf
-        slope = (losses[0] - losses[1]) / length
-        claimed = float(self._gradient @ moved) / length
-        noise, size = self._noise / length, max(abs(slope), abs(claimed))
-        one = Slope(self._name, what, slope, claimed, noise, Verdict.RIGHT)
-        return one, noise < MOST_NOISE * size
+    def _try(self, what: str, move: Floats) -> Slope:
+        """Return the slope along a move, as found."""
+        plus, up = self._loss_at(move), self._view.astype(np.float64)
+        minus, down = self._loss_at(-move), self._view.astype(np.float64)
+        length = float(np.linalg.norm(up - down)) or math.inf
+        slope = (plus - minus) / length
+        claimed = float(self._gradient @ (up - down)) / length
+        sides = (2 * (plus - self._loss) / length, 2 * (self._loss - minus) / length)
+        outside = max(min(sides) - claimed, claimed - max(sides), 0.0)
+        noise = self._noise / length
+        return Slope(self._name, what, slope, claimed, noise, outside)
 
     def _loss_at(self, move: Floats) -> float:
         self._view[...] = self._start + move
