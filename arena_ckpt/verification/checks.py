@@ -36,12 +36,11 @@ from arena_ckpt.verification.slopes import Verdict, measure_slopes
 from arena_ckpt.verification.strays import StrayWatch
 from arena_ckpt.verification.trial import open_session, run_trial
 
-MOST_SLOPES, FEWEST_SLOPES = 24, 8
-"""Weight tensors whose gradients are compared with slopes: the fewest where an
-iteration takes more than `LONG_ITERATION` counted operations, some tenths of a second.
-"""
+MOST_SLOPES, FEWEST_SLOPES = 24, 3
+"""Weight tensors whose gradients are compared with slopes."""
 
-LONG_ITERATION = 5e9
+SLOPE_OPERATIONS = 4e10
+"""Counted operations of an iteration times the weight tensors: what that may cost."""
 
 
 class DefectFound(Exception):
@@ -304,8 +303,8 @@ class Checks:
     def gradients(self) -> str:
         """Compare gradients with slopes of the loss."""
         session = self._session or open_session(self.model, self.plan)
-        is_long = self.plan.iteration_cost(self.plan.counted_costs) > LONG_ITERATION
-        n_weights = FEWEST_SLOPES if is_long else MOST_SLOPES
+        cost = self.plan.iteration_cost(self.plan.counted_costs)
+        n_weights = int(np.clip(SLOPE_OPERATIONS / cost, FEWEST_SLOPES, MOST_SLOPES))
         slopes = measure_slopes(session, self.batches[0], n_weights)
         wrong = [s for s in slopes if s.verdict is Verdict.WRONG]
         if wrong:
