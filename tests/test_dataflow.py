@@ -71,7 +71,7 @@ def check_all_plans(spec: ModelSpec) -> None:
         check_dataflow(point.plan, model.graph_of(point.plan))
 
 
-@settings(derandomize=True, deadline=None, max_examples=10)
+@settings(derandomize=True, deadline=None, max_examples=5)
 @given(dags())
 def test_all_plans_of_random_graphs(spec: ModelSpec) -> None:
     check_all_plans(spec)

@@ -15,7 +15,7 @@ from strategies import ModelSpec, chain
 
 import arena_ckpt as ac
 from arena_ckpt.cli import main
-from arena_ckpt.errors import EmptyDataError, NonFiniteError
+from arena_ckpt.errors import DataError, EmptyDataError, NonFiniteError
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Binding, Call, Layer, LayerSpec, Shape
@@ -80,9 +80,7 @@ def test_every_kind_of_network(net: str) -> None:
     assert set(left_out(verified(NETS[net].model()))) == {"processes"}
 
 
-EVERY_WAY = (
-    "recompute,in_place,layerwise_update,tiled_attention,tiled_update,micro_batch"
-)
+TILED = "recompute,in_place,layerwise_update,tiled_attention,tiled_update"
 
 
 @pytest.mark.parametrize(
@@ -90,8 +88,8 @@ EVERY_WAY = (
     [
         ("mlp", {"budget": "16KiB"}),
         ("mlp", {"max_overhead": "10%", "allow": "recompute,in_place"}),
-        ("transformer", {"max_overhead": 5.0, "allow": EVERY_WAY}),
-        ("micro", {"max_overhead": 5.0, "allow": EVERY_WAY}),
+        ("transformer", {"max_overhead": 0.3, "allow": TILED, "levels": 1}),
+        ("residual", {"max_overhead": 5.0, "allow": "recompute,micro_batch"}),
         ("mlp", {"max_overhead": 0.5, "measure": True}),
     ],
     ids=str,
@@ -199,6 +197,10 @@ def test_data_are_taken_round_and_round() -> None:
 
 def test_data_that_cannot_be_used() -> None:
     x = np.zeros((4, 24), np.float32)
+    with pytest.raises(EmptyDataError, match="as many samples as labels"):
+        ac.verify(MLP.model(), (x, np.zeros((3, 5), np.float32)))
+    with pytest.raises(DataError, match="NaN"):
+        ac.verify(MLP.model(), (x + np.nan, np.zeros((4, 5), np.float32)))
     with pytest.raises(EmptyDataError, match="as many samples as labels"):
         ac.verify(MLP.model(), (x[:0], np.zeros((0, 5), np.float32)))
     with pytest.raises(EmptyDataError):
@@ -366,6 +368,28 @@ def test_the_command_fails_where_a_defect_is_found(
     assert "left out  bits without recomputing" in result.output
     last = result.output.splitlines()[-1]
     assert last.startswith("defect found by 2 checks: gradients, processes")
+
+
+def test_training_with_every_step_checked_prints_the_same() -> None:
+    results = []
+    for check in ("loss", "all"):
+        options = ["--epochs", "1", "--check", check, "--json"]
+        result = CliRunner().invoke(main, ["train", "digits_mlp", *options])
+        assert result.exit_code == 0
+        results.append(json.loads(result.stdout)["training"])
+    assert results[0] == results[1]
+    result = CliRunner().invoke(main, ["train", "digits_mlp", "--check", "some"])
+    assert result.exit_code == 2
+
+
+def test_another_process_that_cannot_be_started_or_says_nothing_is_left_out() -> None:
+    for command, reason in (
+        (("/no/such/program",), "cannot be started"),
+        (("false",), "ended with an error: it said nothing"),
+    ):
+        result = ac.verify(chain(3).model(), command=command)
+        assert result.passed
+        assert reason in left_out(result)["processes"]
 
 
 def test_small_batches_have_no_smaller_last_one() -> None:

@@ -38,7 +38,9 @@ def batches_of(x: Any, y: Any, batch_size: int, n_batches: int) -> list[Batch]:
     inputs = {k: np.asarray(v) for k, v in _by_name(x).items()}
     labels = np.asarray(y)
     n_samples = len(labels) if y is not None and labels.ndim else 0
-    if not n_samples or any(len(v) < n_samples for v in inputs.values() if v.ndim):
+    if not n_samples or any(
+        v.ndim == 0 or len(v) != n_samples for v in inputs.values()
+    ):
         raise EmptyDataError(
             "verifying needs as many samples as labels, and at least one; without data "
             "some are made up"

@@ -81,14 +81,19 @@ def ask_elsewhere(
         paths = [package, environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         environment["PYTHONHASHSEED"] = "1"  # another order of every set
-        done = subprocess.run(
-            [*command, name],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, name],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotThereError(
+                f"the other process cannot be started or does not end: {error}"
+            ) from None
         answered = folder / "answer.json"
         if done.returncode or not answered.exists():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
