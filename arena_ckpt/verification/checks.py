@@ -166,10 +166,16 @@ class Checks:
                 f"{live:,} bytes live at once, and the plan says "
                 f"{plan.live_lower_bound_bytes:,}"
             )
-        sizes = plan.local_lower_bound_bytes, live, plan.arena_bytes
-        if not 0 < live <= plan.arena_bytes:
+        naive = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+        sizes = {
+            "local_lower_bound_bytes": plan.local_lower_bound_bytes,
+            "live_lower_bound_bytes": live,
+            "arena_bytes": plan.arena_bytes,
+            "naive_bytes": naive,
+        }
+        if list(sizes.values()) != sorted(sizes.values()) or naive != plan.naive_bytes:
             raise DefectFound(
-                f"the arena has {plan.arena_bytes:,} bytes, and {live:,} live at once"
+                f"the sizes do not ascend, or are not what the plan says: {sizes}"
             )
         again = self.plan if self._replan is None else self._replan()
         if again != plan:
@@ -177,10 +183,10 @@ class Checks:
             raise DefectFound(
                 f"planned again, the same model has another plan: {difference}"
             )
-        local = "≥" if sizes[0] <= live else "<"
         return (
-            f"arena {plan.arena_bytes:,} B ≥ {live:,} B that live at one step, counted "
-            f"anew {local} {sizes[0]:,} B that one step touches"
+            f"arena {plan.arena_bytes:,} B, at least the {live:,} B that live at one "
+            f"step and the {sizes['local_lower_bound_bytes']:,} B that one step "
+            f"touches, at most the {naive:,} B of all tensors, as counted anew"
             + ("; planned again it is the same" if self._replan else "")
         )
 
