@@ -213,7 +213,6 @@ class Checks:
         plan = make_plan(self.model.graph_of(self.plan), settings, ())
         session = open_session(self.model, plan)
         record = Record(session.views)
-        session.watch(record)
         return Reference(run_trial(session, self.batches, [record]), record)
 
     def require_reference(self) -> None:
@@ -239,20 +238,18 @@ class Checks:
         """Train in debug mode, and compare the whole arena around each step."""
         session = open_session(self.model, self.debug_plan, debug=True)
         strays = StrayWatch(session.views)
-        lookers: list[Comparison | StrayWatch] = [strays]
+        record = None
         with suppress(ArenaError):  # then this run may say why
-            lookers.append(Comparison(session.views, self.reference.record))
-        for looker in reversed(lookers):
-            session.watch(looker)
-        comparison = lookers[-1]
+            record = self.reference.record
+        comparison = Comparison(session.views, record)
         try:
-            outcome = run_trial(session, self.batches, lookers)
+            outcome = run_trial(session, self.batches, [comparison, strays])
         except ArenaError as error:
-            if isinstance(comparison, StrayWatch) or comparison.difference is None:
+            if comparison.difference is None:
                 raise
             # That came first.
             raise DefectFound(f"{comparison.difference}; later {error}") from error
-        if isinstance(comparison, Comparison):
+        if record is not None:
             self._debug_run = comparison, outcome
         return (
             f"{len(self.batches)} iterations in debug mode: canaries intact, no NaN "
@@ -287,7 +284,6 @@ class Checks:
     def _compared(self, plan: MemoryPlan) -> tuple[Session, dict[str, Array], str]:
         session = open_session(self.model, plan)
         comparison = Comparison(session.views, self.reference.record)
-        session.watch(comparison)
         try:
             outcome = run_trial(session, self.batches, [comparison])
         except ArenaError as error:  # the reference run raised none

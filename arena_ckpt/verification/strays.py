@@ -39,17 +39,11 @@ class StrayWatch(Watcher):
             for tensor, extent in zip(self._plan.tensors, self._extent, strict=True)
             if tensor.name == CONTROL
         )
-        self._is_on = True
         self.n_steps = 0
-
-    def end(self) -> None:
-        """Look at nothing from now on."""
-        self._is_on = False
 
     def before(self, moment: Moment) -> None:
         """Remember the arena."""
-        if self._is_on:
-            np.copyto(self._before, self._words)
+        np.copyto(self._before, self._words)
 
     def after(self, moment: Moment) -> None:
         """Compare all bytes but those of results.
@@ -58,8 +52,6 @@ class StrayWatch(Watcher):
         ------
         CanaryError
         """
-        if not self._is_on:
-            return
         self.n_steps += 1
         execution = moment.execution
         written = [self._control]
