@@ -267,7 +267,7 @@ def test_a_wrong_derivative_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None
     failed = [check.name for check in result.checks if check.passed is False]
     assert failed == ["gradients"]
     assert not result.passed
-    assert result.verdict == "defect found by 1 checks: gradients"
+    assert result.verdict == "defect found by 1 check: gradients"
 
 
 # -- slopes ----------------------------------------------------------------------------
