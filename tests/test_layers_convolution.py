@@ -328,15 +328,14 @@ def test_nan_goes_through_pooling(function: str) -> None:
     layers = (
         ("input", {"name": "in", "input_shape": (1, 4, 16)}),
         ("fully_connected", {"name": "pre", "unit": 16}),
+        ("sqrt", {"name": "root"}),
         ("pooling2d", {"name": "it", "pooling": function, **values}),
         ("mse", {"name": "loss"}),
     )
     model = ModelSpec(layers).initialized()
-    weight = np.eye(16, dtype=np.float32)
-    weight[0, 3], weight[1, 3] = 3e38, -3e38
-    model.set_weights({"pre:weight": weight})
+    model.set_weights({"pre:weight": np.eye(16, dtype=np.float32)})
     x = np.zeros((1, 1, 4, 16), np.float32)
-    x[0, 0, 1, :2] = 1e20  # infinity minus infinity, in column 3
+    x[0, 0, 1, 3] = -1  # the root of that; products that overflow can be fused
     y = model.predict(x).reshape(-1)
     expected = np.isnan(y)
     assert expected.sum() == 1
