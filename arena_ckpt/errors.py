@@ -230,6 +230,30 @@ class DataFileNotFoundError(DataError, FileNotFoundError):
     """A data file that does not exist."""
 
 
+class SavedStateError(ArenaError, ValueError):
+    """A saved state of a model that cannot be used: `path`."""
+
+
+class SavedStateNotFoundError(SavedStateError, FileNotFoundError):
+    """There is no saved state where one was named."""
+
+
+class CorruptSavedStateError(SavedStateError):
+    """A saved state that is cut short, altered or of another format."""
+
+
+class SavedStateVersionError(SavedStateError):
+    """A saved state of a version that this package does not read: `version`."""
+
+
+class SavedStateMismatchError(SavedStateError):
+    """A saved state of another model, run or data; `what` names the difference."""
+
+
+class SavedStateExistsError(SavedStateError, FileExistsError):
+    """A folder that has saved states of another run: `path`, `iteration`."""
+
+
 class BufferFileError(DataError):
     """A CSV of buffers that cannot be used.
 

@@ -261,10 +261,18 @@ class MemoryPlan:
 
         Times are steps, ranges half-open, sizes bytes; one key for each field.
         """
-        document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
-        document["proved_optimal"] = self.proved_optimal
+        document = self._document()
         document["checksum"] = checksum(document)
         return json.dumps(document, indent=1) + "\n"
+
+    @property
+    def checksum(self) -> str:
+        """That of its JSON: two plans with the same one are equal."""
+        return checksum(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
+        return document | {"proved_optimal": self.proved_optimal}
 
     @classmethod
     def from_json(cls, text: str) -> MemoryPlan:

@@ -8,6 +8,7 @@ run in native code, hence an interrupt is only seen between them.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -141,6 +142,31 @@ class Session:
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite the named weights; see `Weights.overwrite`."""
         self._weights.overwrite(values)
+
+    def persistent(self) -> dict[str, FloatArray]:
+        """Return views of all that lasts: weights and optimizer states, by name."""
+        kinds = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+        return {
+            tensor.name: self.views.named(tensor.name)
+            for tensor in self.plan.tensors
+            if tensor.kind in kinds
+        }
+
+    def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
+        """Put back what `persistent` showed after `iteration` updates."""
+        for name, view in self.persistent().items():
+            view[...] = arrays[name]
+        self._control[Control.ITERATION] = iteration
+
+    @functools.cached_property
+    def plan_json(self) -> str:
+        """The plan as JSON text."""
+        return self.plan.to_json()
+
+    @functools.cached_property
+    def plan_checksum(self) -> str:
+        """That of the plan."""
+        return self.plan.checksum
 
     # -- iterations ------------------------------------------------------------
 

@@ -1,13 +1,12 @@
-"""Plans on standard output, and files that are written whole or not at all."""
+"""Plans on standard output, and what is asked of files before the work."""
 
 from __future__ import annotations
 
 import os
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import click
 import numpy as np
@@ -18,6 +17,7 @@ from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.data import Dataset
 from arena_ckpt.errors import UnwritableFileError
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report import explain, plan_summary, recomputed_layers
@@ -119,22 +119,7 @@ def require_writable(path: Path) -> None:
         )
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file, which is there whole afterwards or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UnwritableFileError(
-            f"{path} cannot be written: {error.strerror}; choose another place",
-            path=str(path),
-        ) from error
-
-
 def write_weights(path: Path, model: Model) -> None:
     """Write an .npz with an array for each weight, under its name ``fc1:weight``."""
     arrays: dict[str, Any] = dict(model.weights())
-    write_file(path, lambda file: np.savez(file, **arrays))
+    write_whole(path, lambda file: np.savez(file, **arrays))

@@ -11,8 +11,9 @@ import click
 
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
-from arena_ckpt.cli.output import require_writable, write_file
+from arena_ckpt.cli.output import require_writable
 from arena_ckpt.errors import InvalidParameterError, PlanFormatError
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
@@ -206,7 +207,7 @@ def _read_plan(path: Path) -> MemoryPlan:
 
 
 def _write(path: Path, content: bytes) -> None:
-    write_file(path, lambda file: file.write(content))
+    write_whole(path, lambda file: file.write(content))
 
 
 def _document(

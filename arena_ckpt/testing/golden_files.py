@@ -18,6 +18,7 @@ from arena_ckpt.errors import (
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.nntrainer import exe_order_text
@@ -125,12 +126,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of a golden folder, which is made where it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8", newline="\n")
     except OSError as error:
         raise UnwritableFileError(
             f"{path} cannot be written: {error.strerror}; choose another place",
             path=str(path),
         ) from error
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _read(path: Path) -> str:

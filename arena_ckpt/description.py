@@ -1,0 +1,147 @@
+"""A model as plain data: its layers, blocks, properties, optimizer and schedule as text.
+
+Saved states hold it as JSON. Unlike an INI file it takes any name of a layer or block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from arena_ckpt.definition import MODEL_PROPERTIES, ModelDefinition
+from arena_ckpt.optimizers import create_optimizer
+from arena_ckpt.properties import write_properties
+from arena_ckpt.schedules import create_schedule
+
+_CHANGE_NO_BIT = ("epochs", "memory_optimization")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A layer, optimizer or schedule.
+
+    Attributes
+    ----------
+    type_name : str
+    properties : dict from str to str
+        That were set, as text.
+    """
+
+    type_name: str
+    properties: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockNames:
+    """A checkpoint block: its name and the names of its layers."""
+
+    name: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A model.
+
+    Attributes
+    ----------
+    seed : int
+    properties : dict from str to str
+        Of the model, that were set.
+    layers : tuple of Part
+        As added.
+    blocks : tuple of BlockNames
+    optimizer : Part
+    schedule : Part or None
+    """
+
+    seed: int
+    properties: dict[str, str]
+    layers: tuple[Part, ...]
+    blocks: tuple[BlockNames, ...]
+    optimizer: Part
+    schedule: Part | None
+
+
+def describe(model: ModelDefinition) -> Description:
+    """Return a model as plain data."""
+    schedule = model.schedule
+    return Description(
+        int(model.seed),
+        write_properties(MODEL_PROPERTIES, model.properties),
+        tuple(
+            Part(layer.type_name, write_properties(layer.properties, layer.given))
+            for layer in model.layers
+        ),
+        tuple(BlockNames(block.name, tuple(block.layers)) for block in model.blocks),
+        Part(model.optimizer.type_name, model.optimizer.to_properties()),
+        None
+        if schedule is None
+        else Part(schedule.type_name, schedule.to_properties()),
+    )
+
+
+def build(description: Description, model: ModelDefinition) -> None:
+    """Add all that a description says to a model that is empty.
+
+    Raises
+    ------
+    InvalidParameterError
+        A type or property that does not exist here, or a value that cannot be.
+    """
+    for layer in description.layers:
+        model.add_layer(layer.type_name, _strings(layer.properties))
+    for block in description.blocks:
+        model.add_checkpoint_block(block.layers, block.name)
+    model.set_property(_strings(description.properties))
+    optimizer, schedule = description.optimizer, description.schedule
+    model.set_optimizer(
+        create_optimizer(optimizer.type_name, _strings(optimizer.properties))
+    )
+    if schedule is not None:
+        model.set_learning_rate_scheduler(
+            create_schedule(schedule.type_name, _strings(schedule.properties))
+        )
+
+
+def first_difference(one: Description, other: Description) -> str | None:
+    """Say what of two models trains to other bits, or None where nothing does.
+
+    Blocks, epochs and reuse of memory change none.
+    """
+    for field in fields(Description):
+        mine, its = getattr(one, field.name), getattr(other, field.name)
+        if field.name == "blocks":
+            continue
+        if field.name == "properties":
+            mine, its = _without(mine), _without(its)
+        if field.name == "layers":
+            pairs = zip(mine, its, strict=False)
+            for number, (a, b) in enumerate(pairs):
+                if a != b:
+                    return f"layer {number} is {_shown(a)}, not {_shown(b)}"
+            if len(mine) != len(its):
+                return f"there are {len(mine)} layers, not {len(its)}"
+        elif mine != its:
+            return f"its {field.name} is {_shown(mine)}, not {_shown(its)}"
+    return None
+
+
+def _without(properties: Mapping[str, str]) -> dict[str, str]:
+    defaults = {p.name: p.default for p in MODEL_PROPERTIES}
+    return {
+        key: value
+        for key, value in properties.items()
+        if key not in _CHANGE_NO_BIT and value != str(defaults[key])
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Part):
+        given = ", ".join(f"{key}={text}" for key, text in value.properties.items())
+        return f"{value.type_name}({given})"
+    return "none" if value is None else str(value)
+
+
+def _strings(properties: Mapping[str, str]) -> list[str]:
+    return [f"{key}={text}" for key, text in properties.items()]

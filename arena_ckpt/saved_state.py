@@ -1,0 +1,148 @@
+"""The state of a session in a file, and back.
+
+A file holds the weights with running statistics, the optimizer states, the number of
+iterations, the model as data, its memory plan and, within a training, how far that is.
+Everything random is decided by the seed and the iteration, so nothing else is needed to
+go on with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.codec import decode
+from arena_ckpt.errors import SavedStateMismatchError
+from arena_ckpt.files.tensor_file import (
+    Arrays,
+    StrPath,
+    corrupt,
+    read_tensor_file,
+    write_tensor_file,
+)
+from arena_ckpt.session import Session
+
+FORMAT = "arena_ckpt saved state"
+VERSION = 1
+PLAN = "arena_ckpt.plan"
+"""The tensor that holds the memory plan, as JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateDocument:
+    """What a saved state says beside its tensors.
+
+    Attributes
+    ----------
+    package : str
+        The version of arena_ckpt that wrote it.
+    iteration : int
+        Updates that the weights have had.
+    model : dict
+        An `arena_ckpt.description.Description`, encoded.
+    plan_checksum : str
+        Of the memory plan, as its JSON states it.
+    run : dict or None
+        Within a training: an `arena_ckpt.saved_run.RunDocument`, encoded.
+    """
+
+    package: str
+    iteration: int
+    model: dict[str, Any]
+    plan_checksum: str
+    run: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedState:
+    """A saved state, read.
+
+    Attributes
+    ----------
+    path : str
+    document : StateDocument
+    arrays : dict from str to ndarray
+        Weights and optimizer states by their names in the plan.
+    plan_json : str
+    """
+
+    path: str
+    document: StateDocument
+    arrays: Arrays
+    plan_json: str
+
+
+def write_state(
+    path: StrPath,
+    session: Session,
+    *,
+    package: str,
+    model: Mapping[str, Any],
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the state of a session; an existing file is replaced, or left as it was.
+
+    Raises
+    ------
+    UnwritableFileError
+    """
+    arrays: Arrays = dict(session.persistent())
+    arrays[PLAN] = np.frombuffer(session.plan_json.encode(), np.uint8)
+    document = {
+        "package": package,
+        "iteration": session.iteration,
+        "model": model,
+        "plan_checksum": session.plan_checksum,
+        "run": run,
+    }
+    write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
+
+
+def read_state(path: StrPath) -> SavedState:
+    """Read what `write_state` wrote; nothing in it is run.
+
+    Raises
+    ------
+    SavedStateError
+        See `arena_ckpt.files.tensor_file.read_tensor_file`.
+    """
+    arrays, found = read_tensor_file(path, format_name=FORMAT, version=VERSION)
+    plan = arrays.pop(PLAN, None)
+    if plan is None or plan.dtype != np.uint8:
+        raise corrupt(str(path), "it has no memory plan")
+    try:
+        document: StateDocument = decode(StateDocument, found)
+        plan_json = plan.tobytes().decode()
+        if document.iteration < 0:
+            raise ValueError(f"its iteration is {document.iteration}")
+    except ValueError as error:
+        raise corrupt(str(path), str(error)) from None
+    return SavedState(str(path), document, arrays, plan_json)
+
+
+def restore(session: Session, state: SavedState) -> None:
+    """Put a saved state into a session.
+
+    Raises
+    ------
+    SavedStateMismatchError
+        It is one of other weights or of another optimizer; nothing is changed then.
+    """
+    views = session.persistent()
+    for name in [*views, *(name for name in state.arrays if name not in views)]:
+        own, saved = views.get(name), state.arrays.get(name)
+        described = [
+            "does not exist" if a is None else f"is {a.dtype} of shape {a.shape}"
+            for a in (own, saved)
+        ]
+        if described[0] != described[1]:
+            raise SavedStateMismatchError(
+                f"{state.path} is of another model: {name} {described[0]} in this "
+                f"model and {described[1]} in the file. Nothing was changed",
+                path=state.path,
+                what=name,
+            )
+    session.restore(state.arrays, state.document.iteration)
