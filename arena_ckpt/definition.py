@@ -82,7 +82,7 @@ class ModelDefinition:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self._seed = seed
         self._layers: dict[str, Layer] = {}
         self._blocks: list[CheckpointBlock] = []
         self._block_of: dict[str, CheckpointBlock] = {}
@@ -93,6 +93,16 @@ class ModelDefinition:
         self._optimizer = create_optimizer("sgd")
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
+
+    @property
+    def seed(self) -> int:
+        """What decides the initial weights, the order of samples, and dropout."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._require_before("Cannot change the seed after initialization")
+        self._seed = seed
 
     def _require_before(self, message: str) -> None:
         """Refuse a change that comes too late; a definition alone can always change."""

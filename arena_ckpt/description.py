@@ -1,4 +1,4 @@
-"""A model as plain data: its layers, blocks, properties, optimizer and schedule as text.
+"""A model as plain data: layers, blocks, properties, optimizer and schedule as text.
 
 Saved states hold it as JSON. Unlike an INI file it takes any name of a layer or block.
 """
@@ -13,7 +13,12 @@ from arena_ckpt.optimizers import create_optimizer
 from arena_ckpt.properties import write_properties
 from arena_ckpt.schedules import create_schedule
 
-_CHANGE_NO_BIT = ("epochs", "memory_optimization")
+_DECIDING = {
+    declared.name: str(declared.default)
+    for declared in MODEL_PROPERTIES
+    if declared.name not in ("epochs", "memory_optimization")
+}
+"""Properties of a model that decide bits, and their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +119,19 @@ def first_difference(one: Description, other: Description) -> str | None:
         if field.name == "blocks":
             continue
         if field.name == "properties":
-            mine, its = _without(mine), _without(its)
-        if field.name == "layers":
-            pairs = zip(mine, its, strict=False)
-            for number, (a, b) in enumerate(pairs):
+            for name, default in _DECIDING.items():
+                a, b = mine.get(name, default), its.get(name, default)
                 if a != b:
-                    return f"layer {number} is {_shown(a)}, not {_shown(b)}"
+                    return f"its {name} is {a}, not {b}"
+        elif field.name == "layers":
+            for number, (a, b) in enumerate(zip(mine, its, strict=False)):
+                if a != b:
+                    return f"its layer {number} is {_shown(a)}, not {_shown(b)}"
             if len(mine) != len(its):
-                return f"there are {len(mine)} layers, not {len(its)}"
+                return f"it has {len(mine)} layers, not {len(its)}"
         elif mine != its:
             return f"its {field.name} is {_shown(mine)}, not {_shown(its)}"
     return None
-
-
-def _without(properties: Mapping[str, str]) -> dict[str, str]:
-    defaults = {p.name: p.default for p in MODEL_PROPERTIES}
-    return {
-        key: value
-        for key, value in properties.items()
-        if key not in _CHANGE_NO_BIT and value != str(defaults[key])
-    }
 
 
 def _shown(value: object) -> str:

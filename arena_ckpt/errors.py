@@ -27,6 +27,10 @@ class ArenaError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
+class ArenaWarning(UserWarning):
+    """Something that did not stop the work, but that should be known."""
+
+
 class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
+from arena_ckpt.codec import encode
 from arena_ckpt.data import Dataset
+from arena_ckpt.description import describe
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -28,10 +31,13 @@ from arena_ckpt.properties import (
     parse_properties,
     quote,
 )
+from arena_ckpt.records import EpochRecord, History
 from arena_ckpt.samples import Samples
+from arena_ckpt.saved_run import SavedRun, parse_saving
+from arena_ckpt.saved_state import SavedState, read_state, restore, write_state
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.session import Evaluation, Session
-from arena_ckpt.training import EpochRecord, History, train
+from arena_ckpt.training import train
 from arena_ckpt.weights import FloatArray
 
 _TRAIN_PROPERTIES = (
@@ -195,6 +201,9 @@ class Model(ModelPlans):
         shuffle: bool = True,
         progress: bool | None = None,
         on_epoch: Callable[[EpochRecord], bool | None] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int | None = None,
+        resume: bool = False,
     ) -> History:
         """Train for some epochs.
 
@@ -211,16 +220,32 @@ class Model(ModelPlans):
             Show a progress bar on standard error; by default where that is a terminal.
         on_epoch : callable, optional
             Called with the record of each epoch; returning True stops the training.
+        checkpoint : path, optional
+            A folder, made where it is missing, for the state of the training: it is
+            saved there at the beginning, as `every` says, at the end, and on Ctrl-C.
+            The two newest states are kept.
+        every : int, optional
+            Iterations from one state to the next; by default one is saved at the end
+            of each epoch.
+        resume : bool
+            Go on from the newest state in the folder, where there is one; weights,
+            optimizer states and iteration of the model are replaced by it. The end is,
+            bit for bit, that of an uninterrupted training.
 
         Returns
         -------
         History
-            A record for each epoch. After Ctrl-C its `interrupted` is true; the
-            iteration under way was finished and the model stays usable.
+            A record for each epoch, also those from before a resume. After Ctrl-C its
+            `interrupted` is true; the iteration under way was finished and the model
+            stays usable.
 
         Raises
         ------
         NotInitializedError, InvalidParameterError, DataError, NonFiniteError
+        SavedStateError
+            The folder has states that cannot be gone on from; nothing is changed then.
+        UnwritableFileError
+            A state cannot be saved; those from before are kept.
         """
         self._running("train")
         if epochs is None:
@@ -234,16 +259,28 @@ class Model(ModelPlans):
                 "the record of an epoch",
                 on_epoch=on_epoch,
             )
+        saving = parse_saving(checkpoint, every, resume)
         with self._working("train") as session:
+            samples = _samples(session, data)
+            saved = None
+            if saving is not None:
+                saved = SavedRun(
+                    saving,
+                    session,
+                    description=describe(self),
+                    samples=samples,
+                    shuffle=given["shuffle"],
+                )
             return train(
                 session,
-                _samples(session, data),
+                samples,
                 None if validation is None else _samples(session, validation),
                 epochs=given["epochs"],
                 seed=self._checked_seed(),
                 shuffle=given["shuffle"],
                 progress=progress,
                 on_epoch=on_epoch,
+                saved=saved,
             )
 
     # -- inference -------------------------------------------------------------
@@ -284,6 +321,51 @@ class Model(ModelPlans):
         with self._working("set_weights") as session:
             session.set_weights(values)
 
+    # -- saving ----------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the model with its state: `load` reads it back, to go on bit for bit.
+
+        The file is in the format safetensors: weights under their names, with running
+        statistics; optimizer states; in the metadata the model, the number of
+        iterations and a checksum. It is there whole afterwards, or as it was before.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced; the folder has to exist.
+
+        Raises
+        ------
+        NotInitializedError
+            There are no weights yet; `save_ini` writes a model without.
+        UnwritableFileError
+            Nothing was changed.
+        """
+        with self._working("save") as session:
+            write_state(_path(path), session, model=encode(describe(self)))
+
+    def restore(self, state: str | os.PathLike[str] | SavedState) -> None:
+        """Take over weights, optimizer states and iteration of a saved state.
+
+        Parameters
+        ----------
+        state : path or SavedState
+            Of a model with the same weights and optimizer, for example this one as it
+            was before; the plan can be another.
+
+        Raises
+        ------
+        SavedStateError
+            It cannot be read.
+        SavedStateMismatchError
+            Weights or states have other names or shapes.
+        """
+        with self._working("restore") as session:
+            if not isinstance(state, SavedState):
+                state = read_state(_path(state))
+            restore(session, state)
+
     def _checked_seed(self) -> int:
         seed = self.seed
         is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
@@ -299,8 +381,9 @@ class Model(ModelPlans):
         """Refuse to copy or pickle an arena: kernels hold its addresses."""
         if self._session is not None:
             raise StateError(
-                "an initialized model cannot be copied or pickled; build another one "
-                "the same way and give it the weights: other.set_weights(weights())"
+                "an initialized model cannot be copied or pickled, because its kernels "
+                "hold addresses in its arena; save(path) and load(path) make another "
+                "one that goes on the same"
             )
         return super().__getstate__()
 
@@ -359,3 +442,11 @@ def _samples(session: Session, data: XY) -> Samples:
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
+
+
+def _path(path: Any) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidParameterError(
+            f"{path!r} is no path; give one, for example 'model.safetensors'", path=path
+        )
+    return os.fsdecode(path)

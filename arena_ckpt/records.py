@@ -43,11 +43,14 @@ class History:
         Of the whole run, with what came before it was resumed.
     interrupted : bool
         Ctrl-C ended it.
+    n_resumed : int
+        Of the iterations, those made before the training was resumed.
     """
 
     epochs: tuple[EpochRecord, ...]
     n_iterations: int
     interrupted: bool
+    n_resumed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +89,14 @@ class RunProgress:
     n_iterations: int
     records: tuple[EpochRecord, ...]
     stopped: bool
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no training comes to."""
+        counts = self.epoch_iteration, self.n_batches, self.n_iterations
+        if not 0 <= min(counts) <= max(counts) < 2**53 or self.epoch < 1:
+            raise ValueError(f"no training comes to {self}")
+        if len(self.records) != self.epoch - 1:
+            raise ValueError(
+                f"there are records of {len(self.records)} epochs before epoch "
+                f"{self.epoch}"
+            )

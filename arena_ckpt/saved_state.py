@@ -24,6 +24,7 @@ from arena_ckpt.files.tensor_file import (
     write_tensor_file,
 )
 from arena_ckpt.session import Session
+from arena_ckpt.version import __version__
 
 FORMAT = "arena_ckpt saved state"
 VERSION = 1
@@ -79,7 +80,6 @@ def write_state(
     path: StrPath,
     session: Session,
     *,
-    package: str,
     model: Mapping[str, Any],
     run: Mapping[str, Any] | None = None,
 ) -> None:
@@ -92,7 +92,7 @@ def write_state(
     arrays: Arrays = dict(session.persistent())
     arrays[PLAN] = np.frombuffer(session.plan_json.encode(), np.uint8)
     document = {
-        "package": package,
+        "package": __version__,
         "iteration": session.iteration,
         "model": model,
         "plan_checksum": session.plan_checksum,
@@ -116,7 +116,7 @@ def read_state(path: StrPath) -> SavedState:
     try:
         document: StateDocument = decode(StateDocument, found)
         plan_json = plan.tobytes().decode()
-        if document.iteration < 0:
+        if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {document.iteration}")
     except ValueError as error:
         raise corrupt(str(path), str(error)) from None

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "arena_ckpt"
 ROAD: tuple[tuple[str, ...], ...] = (
-    ("errors", "kernels"),
+    ("errors", "kernels", "version"),
     ("units", "lifespan", "properties", "codec", "progress", "checks", "datasets"),
     ("files",),
     ("data", "schedules"),
@@ -48,6 +48,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("model_plans",),
     ("model",),
+    ("loading",),
     ("frontends", "report", "boards"),
     ("examples",),
     ("testing",),

@@ -20,8 +20,8 @@ from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.records import EpochRecord
 from arena_ckpt.report import explain, plan_summary, recomputed_layers
-from arena_ckpt.training import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
 _TEXT_COLUMNS = 80

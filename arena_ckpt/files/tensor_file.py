@@ -104,7 +104,7 @@ def read_tensor_file(
     SavedStateError
         It cannot be read, or is larger than the memory that is free.
     """
-    file = os.fspath(path)
+    file = os.fsdecode(path)
     content = _read(file)
     header = _header(file, content)
     document = _document(file, header, format_name)

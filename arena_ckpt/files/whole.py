@@ -45,7 +45,7 @@ def write_whole(
         A folder that does not exist or may not be written into, a full disk, a path
         that is no regular file.
     """
-    shown = os.fspath(path)
+    shown = os.fsdecode(path)
     try:
         target = Path(os.path.realpath(shown))
         if target.is_dir():

@@ -1,0 +1,325 @@
+"""A training that saves its state into a folder as it goes, to be resumed from there.
+
+The folder holds the newest states, one file each, named by the iterations of the model.
+A new state is safe on the disk before the oldest is removed, so whenever the process is
+killed there is one to go on from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.codec import decode, encode
+from arena_ckpt.description import Description, first_difference
+from arena_ckpt.errors import (
+    ArenaWarning,
+    CorruptSavedStateError,
+    InvalidParameterError,
+    SavedStateExistsError,
+    SavedStateMismatchError,
+    UnwritableFileError,
+)
+from arena_ckpt.files.tensor_file import corrupt
+from arena_ckpt.files.whole import PART_SUFFIX
+from arena_ckpt.properties import BOOLEAN, POSITIVE_INT, Property, parse_properties
+from arena_ckpt.records import RunProgress
+from arena_ckpt.samples import Samples
+from arena_ckpt.saved_state import SavedState, read_state, restore, write_state
+from arena_ckpt.session import Session
+from arena_ckpt.settings import DEFAULT_WAYS
+
+KEPT_STATES = 2
+"""The newest, and the one before, should the newest be damaged on the disk."""
+
+DAMAGED_SUFFIX = ".damaged"
+
+_PROPERTIES = (
+    Property("every", POSITIVE_INT, None, "iterations from one state to the next"),
+    Property("resume", BOOLEAN, False, "go on from the newest saved state"),
+)
+
+_NAME = re.compile(r"iteration-(\d{9,})\.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """What a saved state says of its training.
+
+    Attributes
+    ----------
+    samples : str
+        A digest of the training data.
+    shuffle : bool
+    micro_batches : int
+        Of the plan; with `ways` they decide how sums are rounded.
+    ways : tuple of str
+        Those of the plan that can change bits.
+    progress : RunProgress
+    """
+
+    samples: str
+    shuffle: bool
+    micro_batches: int
+    ways: tuple[str, ...]
+    progress: RunProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Where and when the states of a training are saved.
+
+    Attributes
+    ----------
+    folder : Path
+        Made where it is missing.
+    every : int or None
+        Iterations from one state to the next; None saves at the end of each epoch.
+    resume : bool
+        Go on from the newest state, where there is one.
+    """
+
+    folder: Path
+    every: int | None
+    resume: bool
+
+
+def parse_saving(checkpoint: object, every: object, resume: object) -> Saving | None:
+    """Check what `Model.train` is told about saving; None where nothing is saved.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    given = {"every": every, "resume": resume}
+    given = {key: value for key, value in given.items() if value is not None}
+    parsed = parse_properties("train", _PROPERTIES, given)
+    if checkpoint is None:
+        if any(parsed.values()):
+            raise InvalidParameterError(
+                "every and resume are about saved states; name their folder, for "
+                "example checkpoint='run'",
+                **parsed,
+            )
+        return None
+    if not isinstance(checkpoint, str | os.PathLike) or not os.fspath(checkpoint):
+        raise InvalidParameterError(
+            f"checkpoint={checkpoint!r} is no folder; name one, for example "
+            "checkpoint='run'",
+            checkpoint=checkpoint,
+        )
+    folder = Path(os.fsdecode(checkpoint))
+    return Saving(folder, parsed.get("every"), parsed.get("resume", False))
+
+
+class SavedRun:
+    """A folder of states of one training.
+
+    Parameters
+    ----------
+    saving : Saving
+    session : Session
+    description : Description
+        Of the model.
+    samples : Samples
+        That are trained on.
+    shuffle : bool
+    """
+
+    def __init__(
+        self,
+        saving: Saving,
+        session: Session,
+        *,
+        description: Description,
+        samples: Samples,
+        shuffle: bool,
+    ) -> None:
+        self.folder = saving.folder
+        self.every = saving.every
+        self._resume = saving.resume
+        self._session = session
+        self._description = description
+        self._model = encode(description)
+        self._samples = digest(samples)
+        self._shuffle = shuffle
+
+    def begin(self, fresh: RunProgress) -> RunProgress:
+        """Return where the training begins: from `fresh`, or from a saved state.
+
+        A fresh start is saved at once, so that a folder that cannot be written into is
+        found before the first iteration.
+
+        Raises
+        ------
+        SavedStateExistsError
+            There are states of an earlier run, and nobody said to resume it.
+        SavedStateMismatchError
+            The state is one of another model, other data or another order.
+        CorruptSavedStateError
+            There are states, and all are damaged.
+        UnwritableFileError
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for part in self.folder.glob(
+                f".*{PART_SUFFIX}"
+            ):  # of a run that was killed
+                part.unlink(missing_ok=True)
+            paths = self._paths()
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        if not paths:
+            self.save(fresh)
+            return fresh
+        if not self._resume:
+            iteration = _iteration(paths[-1])
+            raise SavedStateExistsError(
+                f"{self.folder} has the states of an earlier run, the newest of "
+                f"iteration {iteration:,}; go on from there with resume=True "
+                "(--resume), or choose another folder. Nothing was changed",
+                path=str(self.folder),
+                iteration=iteration,
+            )
+        state = self._newest(paths)
+        return self._go_on(state)
+
+    def save(self, progress: RunProgress) -> None:
+        """Save the state of the session, then remove the oldest ones.
+
+        Raises
+        ------
+        UnwritableFileError
+            The states from before are still there.
+        """
+        path = self.folder / f"iteration-{self._session.iteration:09d}.safetensors"
+        document = RunDocument(
+            self._samples, self._shuffle, *self._rounding(), progress
+        )
+        try:
+            write_state(
+                path,
+                self._session,
+                model=self._model,
+                run=encode(document),
+            )
+        except UnwritableFileError as error:
+            left = self._paths()
+            kept = f"{left[-1].name} is still there" if left else "there is none yet"
+            raise UnwritableFileError(
+                f"the training stops in iteration {self._session.iteration:,}: {error}."
+                f" Of the states saved before {kept}; the model in memory is intact. "
+                "Then go on with resume=True",
+                path=str(path),
+                free_bytes=getattr(error, "free_bytes", None),
+            ) from error
+        for old in self._paths()[:-KEPT_STATES]:
+            with suppress(OSError):
+                old.unlink()
+
+    def _paths(self) -> list[Path]:
+        """Return the saved states, the oldest first."""
+        found = (p for p in self.folder.iterdir() if _NAME.fullmatch(p.name))
+        return sorted(found, key=_iteration)
+
+    def _newest(self, paths: list[Path]) -> SavedState:
+        """Return the newest state that can be read; damaged ones are set aside."""
+        failure: CorruptSavedStateError | None = None
+        for path in reversed(paths):
+            try:
+                state = read_state(path)
+            except CorruptSavedStateError as error:
+                failure = failure or error
+                continue
+            if failure is not None:
+                _set_aside(paths[paths.index(path) + 1 :])
+                warnings.warn(
+                    f"{failure}. Going on from {path.name}; what is damaged is renamed "
+                    f"to *{DAMAGED_SUFFIX}",
+                    ArenaWarning,
+                    stacklevel=2,
+                )
+            return state
+        assert failure is not None
+        raise CorruptSavedStateError(
+            f"none of the {len(paths)} states in {self.folder} can be read: {failure}",
+            path=str(self.folder),
+        )
+
+    def _go_on(self, state: SavedState) -> RunProgress:
+        try:
+            saved = decode(Description, state.document.model)
+            if state.document.run is None:
+                raise ValueError("it says nothing of a training")
+            run: RunDocument = decode(RunDocument, state.document.run)
+        except ValueError as error:
+            raise corrupt(state.path, str(error)) from None
+        self._require_same(state.path, saved, run)
+        restore(self._session, state)
+        return run.progress
+
+    def _require_same(self, path: str, saved: Description, run: RunDocument) -> None:
+        what = first_difference(saved, self._description)
+        if what is None and (run.micro_batches, run.ways) != self._rounding():
+            what = (
+                f"its plan has micro_batches={run.micro_batches} and "
+                f"{', '.join(run.ways) or 'no tiles'}, not "
+                f"{self._rounding()[0]} and {', '.join(self._rounding()[1]) or 'none'}"
+            )
+        if what is None and run.samples != self._samples:
+            what = "it was trained on other data"
+        if what is None and run.shuffle != self._shuffle:
+            what = f"it was trained with shuffle={run.shuffle}"
+        if what is not None:
+            raise SavedStateMismatchError(
+                f"{path} cannot be resumed, because the result would not be that of an "
+                f"uninterrupted run: {what}. Give the same, choose another folder, or "
+                "take its weights only: model.set_weights(load(path).weights()). "
+                "Nothing was changed",
+                path=path,
+                what=what,
+            )
+
+    def _rounding(self) -> tuple[int, tuple[str, ...]]:
+        plan = self._session.plan
+        return plan.micro_batches, tuple(sorted({*plan.ways} - DEFAULT_WAYS))
+
+    def _unusable(self, error: OSError | ValueError) -> UnwritableFileError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return UnwritableFileError(
+            f"{self.folder} cannot hold the states of a training ({reason}); give "
+            "checkpoint= a folder that can be written into",
+            path=str(self.folder),
+        )
+
+
+def digest(samples: Samples) -> str:
+    """Return what tells samples from others: a digest of all their values."""
+    found = hashlib.blake2b(digest_size=16)
+    arrays: dict[str, Any] = {**samples.inputs, "labels": samples.labels}
+    for name, array in arrays.items():
+        if array is not None:
+            found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def _set_aside(paths: list[Path]) -> None:
+    """Rename what is damaged, so that it is not counted among the newest."""
+    for path in paths:
+        with suppress(OSError):
+            path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+
+
+def _iteration(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found.group(1))
