@@ -42,9 +42,9 @@ def train(
         records=(),
         stopped=False,
     )
-    if saved:
-        begin = saved.begin(begin)
     with progress_bar("training", progress) as update, _interrupts() as interrupted:
+        if saved:
+            begin = saved.begin(begin)
         run = _Run(session, samples, validation, epochs, update, interrupted, saved)
         at = begin
         while at.epoch <= epochs and not at.stopped:
