@@ -170,10 +170,8 @@ class SavedRun:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for part in self.folder.glob(
-                f".*{PART_SUFFIX}"
-            ):  # of a run that was killed
-                part.unlink(missing_ok=True)
+            for half in self.folder.glob(f".*{PART_SUFFIX}"):  # of a killed run
+                half.unlink(missing_ok=True)
             paths = self._paths()
         except (OSError, ValueError) as error:
             raise self._unusable(error) from error
@@ -189,8 +187,7 @@ class SavedRun:
                 path=str(self.folder),
                 iteration=iteration,
             )
-        state = self._newest(paths)
-        return self._go_on(state)
+        return self._go_on(self._newest(paths))
 
     def save(self, progress: RunProgress) -> None:
         """Save the state of the session, then remove the oldest ones.
@@ -201,29 +198,27 @@ class SavedRun:
             The states from before are still there.
         """
         path = self.folder / f"iteration-{self._session.iteration:09d}.safetensors"
-        document = RunDocument(
-            self._samples, self._shuffle, *self._rounding(), progress
-        )
+        run = RunDocument(self._samples, self._shuffle, *self._rounding(), progress)
         try:
-            write_state(
-                path,
-                self._session,
-                model=self._model,
-                run=encode(document),
-            )
+            write_state(path, self._session, model=self._model, run=encode(run))
         except UnwritableFileError as error:
-            left = self._paths()
-            kept = f"{left[-1].name} is still there" if left else "there is none yet"
+            kept = self._newest_name()
             raise UnwritableFileError(
                 f"the training stops in iteration {self._session.iteration:,}: {error}."
-                f" Of the states saved before {kept}; the model in memory is intact. "
-                "Then go on with resume=True",
+                f" Of the states saved before, {kept}; the model in memory is intact. "
+                "Afterwards go on with resume=True",
                 path=str(path),
                 free_bytes=getattr(error, "free_bytes", None),
             ) from error
-        for old in self._paths()[:-KEPT_STATES]:
-            with suppress(OSError):
+        with suppress(OSError):  # it will be tried again after the next state
+            for old in self._paths()[:-KEPT_STATES]:
                 old.unlink()
+
+    def _newest_name(self) -> str:
+        with suppress(OSError):  # the folder itself may be gone
+            if paths := self._paths():
+                return f"{paths[-1].name} is still there"
+        return "none is there"
 
     def _paths(self) -> list[Path]:
         """Return the saved states, the oldest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -354,6 +355,36 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_state(
     again = build()
     history = train(again, checkpoint=tmp_path, resume=True)
     assert end(again, history) == uninterrupted()
+
+
+def test_a_folder_that_vanishes_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def remove(record: Any) -> None:
+        if record.epoch == 2:
+            shutil.rmtree(folder)
+
+    model = build()
+    with pytest.raises(
+        UnwritableFileError, match=r"there is no folder .*none is there"
+    ):
+        train(model, checkpoint=folder, on_epoch=remove)
+    assert not names(tmp_path)
+
+
+def test_the_best_epoch_can_be_kept(tmp_path: Path) -> None:
+    model = build()
+    losses: list[float] = []
+
+    def keep(record: Any) -> None:
+        assert record.validation is not None
+        losses.append(record.validation.loss)
+        if losses[-1] == min(losses):
+            model.save(tmp_path / "best")
+
+    train(model, on_epoch=keep, epochs=5)
+    model.restore(tmp_path / "best")
+    assert model.evaluate(data(1)).loss == min(losses)
 
 
 @pytest.mark.parametrize("every", [None, 100])
