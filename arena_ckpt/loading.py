@@ -85,11 +85,14 @@ def load(path: str | os.PathLike[str]) -> Model:
 def _plan(state: SavedState) -> MemoryPlan | None:
     """Return the plan in a file, or None where it is of another version."""
     try:
-        return MemoryPlan.from_json(state.plan_json)
+        plan = MemoryPlan.from_json(state.plan_json)
     except PlanFormatError as error:
         if hasattr(error, "version"):
             return None
         raise
+    if plan.checksum != state.document.plan_checksum:
+        raise ValueError("its memory plan is not the one that its metadata name")
+    return plan
 
 
 @contextmanager

@@ -275,6 +275,7 @@ def test_a_newer_version_says_so(saved: bytes, tmp_path: Path) -> None:
         (lambda d: d.pop("model"), "lacks model"),
         (lambda d: d.update(iteration=-1), "iteration is -1"),
         (lambda d: d.update(iteration=2**70), "iteration is 11805"),
+        (lambda d: d.update(plan_checksum="sha256:0"), "not the one"),
         (lambda d: d.update(iteration="3"), "expected a value of type int"),
         (lambda d: d["model"].update(seed=2**64), "seed"),
         (lambda d: d["model"].update(layers=[], blocks=[]), "no layers|empty"),
