@@ -446,6 +446,13 @@ def _labels(
             )
         return np.require(labels.reshape(-1), np.int64, ["C", "A"])
     targets = to_finite_float32(labels, name)
+    if not targets.size and targets.shape[0]:
+        raise DataShapeError(
+            f"{name} has the shape {targets.shape}; expected at least one value for "
+            "each sample",
+            name=name,
+            found=targets.shape,
+        )
     n_labels = labels.shape[0] if labels.ndim else 1
     return targets.reshape(n_labels, -1 if targets.size else 1)
 

@@ -191,9 +191,10 @@ class ModelDefinition:
                 layers=layers,
             )
         layers = tuple(str(layer) for layer in layers)
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name.isprintable():
             raise InvalidParameterError(
-                f"name={name!r} is not possible; the name of a block is a text",
+                f"name={name!r} is not possible; the name of a block is a text that "
+                "can be printed",
                 name=name,
             )
         taken = [block.name for block in self._blocks]

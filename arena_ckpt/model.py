@@ -21,7 +21,7 @@ from arena_ckpt.errors import (
     NotInitializedError,
     StateError,
 )
-from arena_ckpt.model_plans import ModelPlans, asks_nothing
+from arena_ckpt.model_plans import REQUEST, ModelPlans, asks_nothing, refuse_unknown
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
 from arena_ckpt.properties import (
@@ -120,6 +120,7 @@ class Model(ModelPlans):
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
+        refuse_unknown("initialize", request, ("plan", "debug", *REQUEST))
         seed = self._checked_seed()
         if plan is None:
             plan = self.make_plan(debug=debug, **request)

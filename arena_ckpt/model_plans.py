@@ -20,7 +20,12 @@ from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.measuring import measure_costs, time_steps
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, require_plan_of
+from arena_ckpt.properties import nearest
 from arena_ckpt.settings import PlanSettings
+
+
+REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
+"""The arguments of `ModelPlans.choose_plan` that say what is asked."""
 
 
 class ModelPlans(ModelDefinition):
@@ -48,10 +53,12 @@ class ModelPlans(ModelDefinition):
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
         InvalidParameterError
-            More micro-batches than samples, or a request that makes no sense.
+            More micro-batches than samples, a request that makes no sense, or an
+            argument that there is not.
         BudgetError
             No plan within the budget was found.
         """
+        refuse_unknown("make_plan", request, ("debug", *REQUEST))
         if any(not asks_nothing(*item) for item in request.items()):
             return self.choose_plan(debug=debug, **request).plan
         return make_plan(self.compile(), self.plan_settings(debug=debug))
@@ -256,6 +263,23 @@ class ModelPlans(ModelDefinition):
             share_memory=self.get_property("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
         )
+
+
+def refuse_unknown(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that a call does not have, and name the nearest one it has.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    for name in given:
+        if name not in known:
+            raise InvalidParameterError(
+                f"{call} has no argument {name!r}{nearest(name, known)}; it has "
+                f"{', '.join(known)}",
+                argument=name,
+                known=tuple(known),
+            )
 
 
 def asks_nothing(name: str, value: object) -> bool:

@@ -202,25 +202,28 @@ def split_strings(owner: str, strings: Iterable[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     if isinstance(strings, str):
         strings = [strings]
-    if not isinstance(strings, Iterable):
+    try:
+        strings = list(strings)
+    except TypeError:
         raise InvalidParameterError(
-            f"{owner}: {_show(strings)} is no list of properties; write them as "
+            f"{owner}: {shown(strings)} is no list of properties; write them as "
             "['key=value', …] or as keyword arguments",
             owner=owner,
-        )
+        ) from None
     for string in strings:
-        key, equals, value = str(string).partition("=")
+        text = string if isinstance(string, str) else ""
+        key, equals, value = text.partition("=")
         key = key.strip().lower()
         if not equals or not key:
             raise InvalidParameterError(
-                f"{owner}: {string!r} is no property; write it as 'key=value'",
+                f"{owner}: {quoted(string)} is no property; write it as 'key=value'",
                 owner=owner,
                 text=string,
             )
         if key in values:
             raise InvalidParameterError(
-                f"{owner}: {key} is given twice ({values[key]!r} and {value!r}); "
-                "keep one",
+                f"{owner}: {shown(key)} is given twice ({quoted(values[key])} and "
+                f"{quoted(value)}); keep one",
                 owner=owner,
                 property=key,
             )
@@ -269,7 +272,7 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
         return declared.kind.parse(value)
     except (ValueError, TypeError, OverflowError):
         raise InvalidParameterError(
-            f"{owner}: {declared.name}={_show(value)} is not possible; expected "
+            f"{owner}: {declared.name}={shown(value)} is not possible; expected "
             f"{declared.kind.expects}",
             owner=owner,
             property=declared.name,
@@ -277,15 +280,20 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
         ) from None
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
     """Write a value for a message, not all of it where it is long."""
     try:
         text = str(value)
         if not text.strip():
             text = repr(value)
-    except ValueError:  # Python refuses to write whole numbers of thousands of digits
-        return f"a {type(value).__name__} of many digits"
+    except Exception:  # whole numbers of thousands of digits, and what has no text
+        return f"a {type(value).__name__} that cannot be written"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def quoted(value: object) -> str:
+    """Write a value for a message as `shown` does, and text in quotes."""
+    return repr(shown(value)) if isinstance(value, str) else shown(value)
 
 
 def unknown_property(
@@ -294,7 +302,7 @@ def unknown_property(
     """Return the error for a `key` that nobody knows, with what was probably meant."""
     known = sorted(known)
     return UnknownPropertyError(
-        f"{owner}: unknown property {key!r}{nearest(key, known)}; "
+        f"{owner}: unknown property {quoted(key)}{nearest(key, known)}; "
         f"known are {', '.join(known)}",
         owner=owner,
         property=key,

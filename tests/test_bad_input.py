@@ -288,6 +288,23 @@ BAD_CONFIGURATIONS: Calls = {
         InvalidParameterError,
         "name=3 .* a text",
     ),
+    **{
+        f"block named {name!r}": (
+            lambda m, name=name: m.add_checkpoint_block(["fc1", "act1"], name=name),
+            InvalidParameterError,
+            "name=.* can be printed",
+        )
+        for name in ("a\nb", "a\x0bb", "\udc80")
+    },
+    # arguments
+    **{
+        f"{call} buget": (
+            lambda m, call=call: getattr(m, call)(buget="1 MiB"),
+            InvalidParameterError,
+            rf"{call} has no argument 'buget' \(did you mean 'budget'\?\); it has .*allow",
+        )
+        for call in ("make_plan", "initialize")
+    },
     # graphs
     "empty model": (lambda m: m.initialize(), GraphError, "add"),
     "no loss": (

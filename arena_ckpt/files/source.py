@@ -86,6 +86,42 @@ def find_source(path: str | os.PathLike[str]) -> Source:
         ) from error
 
 
+def read_whole(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """Read a file that is small where it is what it should be.
+
+    Parameters
+    ----------
+    path : path
+    most_bytes : int
+        More is not read.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file.
+    DataError
+        It is a folder or a device, may not be read, or is larger.
+    """
+    source = find_source(path)
+    try:
+        with source.path.open("rb") as stream:
+            data = stream.read(most_bytes + 1)
+    except OSError as error:
+        raise DataError(
+            f"{source.path} cannot be read ({error}); check its rights",
+            path=str(source.path),
+        ) from error
+    if len(data) > most_bytes:
+        raise DataError(
+            f"{source.path} has {source.file_bytes:,} bytes, more than the "
+            f"{most_bytes:,} that such a file may have; is it another file?",
+            path=str(source.path),
+            file_bytes=source.file_bytes,
+            limit_bytes=most_bytes,
+        )
+    return data
+
+
 def _not_found(path: Path) -> DataFileNotFoundError:
     folder = path.parent
     if not folder.is_dir():

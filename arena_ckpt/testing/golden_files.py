@@ -12,23 +12,28 @@ from pathlib import Path
 
 from arena_ckpt.errors import (
     BudgetError,
+    DataError,
+    DataFileNotFoundError,
     GoldenFileError,
     GoldenMismatchError,
     InvalidParameterError,
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.files.source import read_whole
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.testing.golden_diff import MOST_LINES, differences
 from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
-from arena_ckpt.testing.sealed import WHAT_TO_RUN
+from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading
 from arena_ckpt.testing.variants import golden_variants, make_variant
 
 PLAN_SUFFIX, NNTRAINER_SUFFIX = ".plan", ".exegolden"
 FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
+
+LARGEST_FILE_BYTES = 64 * 2**20
 
 _SOURCE = ("model", "sizes", "variant")
 
@@ -93,7 +98,7 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
 def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
     """Return what differs between a golden file and a plan, a line each."""
     path = Path(path)
-    text = _read(path)
+    text = read_text(path)
     if path.suffix == NNTRAINER_SUFFIX:
         return _order_differences(text, exe_order_text(plan))
     return differences(parse_golden(text, str(path)), golden_plan(plan))
@@ -134,14 +139,21 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file of a golden folder.
+
+    Raises
+    ------
+    GoldenFileError
+        It is missing, too large, or no text.
+    """
     try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
+        return read_whole(path, LARGEST_FILE_BYTES).decode()
+    except DataFileNotFoundError:
         raise GoldenFileError(
             f"there is no golden file {path}; {WHAT_TO_RUN}", path=str(path)
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (DataError, UnicodeDecodeError) as error:
         raise GoldenFileError(
             f"{path} cannot be read: {error}; {WHAT_TO_RUN}", path=str(path)
         ) from None
@@ -150,7 +162,7 @@ def _read(path: Path) -> str:
 def _source(path: Path) -> dict[str, str]:
     """Return how to make a plan again, as far as a file says so."""
     try:
-        facts = parse_golden(_read(path), str(path)).facts
+        facts = parse_golden(read_text(path), str(path)).facts
     except GoldenFileError:
         return {}
     return {key: facts[key] for key in _SOURCE if key in facts}
@@ -256,8 +268,12 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
         if "model" not in facts:
             yield Outcome(path, "of a test")
             continue
-        model = load(facts["model"], json.loads(facts["sizes"]))
-        plan = make_variant(model, facts["variant"], str(plan_path))
+        with reading(str(plan_path)):
+            sizes = json.loads(facts["sizes"])
+            spec, variant = facts["model"], facts["variant"]
+            if not isinstance(sizes, dict):
+                raise ValueError(f"sizes is {sizes!r}")
+        plan = make_variant(load(spec, sizes), variant, str(plan_path))
         if is_damaged:
             source = {key: facts[key] for key in _SOURCE}
             write_golden(plan, plan_path, source)
@@ -276,7 +292,7 @@ def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
 
     Of a damaged file those that say how to make it again, where they can be found.
     """
-    text = _read(path)
+    text = read_text(path)
     try:
         return parse_golden(text, str(path)).facts, False
     except GoldenFileError as error:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.export.names import life_id
-from arena_ckpt.testing.sealed import seal, unseal
+from arena_ckpt.testing.sealed import reading, seal, unseal
 
 GOLDEN_VERSION = 1
 TITLE = "arena-ckpt golden plan"
@@ -173,7 +173,9 @@ def parse_golden(text: str, where: str) -> GoldenPlan:
     GoldenFileError
         No golden plan, of another version, truncated, or changed by hand.
     """
-    return _parsed(unseal(text, where, TITLE, GOLDEN_VERSION))
+    lines = unseal(text, where, TITLE, GOLDEN_VERSION)
+    with reading(where):
+        return _parsed(lines)
 
 
 def _parsed(lines: list[str]) -> GoldenPlan:
