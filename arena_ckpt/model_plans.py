@@ -23,7 +23,6 @@ from arena_ckpt.planner import make_plan, require_plan_of
 from arena_ckpt.properties import nearest
 from arena_ckpt.settings import PlanSettings
 
-
 REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
 """The arguments of `ModelPlans.choose_plan` that say what is asked."""
 

@@ -301,7 +301,7 @@ BAD_CONFIGURATIONS: Calls = {
         f"{call} buget": (
             lambda m, call=call: getattr(m, call)(buget="1 MiB"),
             InvalidParameterError,
-            rf"{call} has no argument 'buget' \(did you mean 'budget'\?\); it has .*allow",
+            rf"{call} has no argument 'buget' \(did you mean 'budget'\?\); .*allow",
         )
         for call in ("make_plan", "initialize")
     },
