@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from arena_ckpt.errors import (
     DataShapeError,
@@ -19,6 +20,10 @@ from arena_ckpt.errors import (
     LabelRangeError,
     NonFiniteDataError,
 )
+from arena_ckpt.units import format_bytes
+
+SMALL_BYTES = 64 * 2**20
+"""Arrays below are converted without a look at the memory that is free."""
 
 
 def check_samples(
@@ -265,7 +270,7 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         )
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+    except Exception as error:  # whatever the array of another library raises
         raise DataTypeError(
             f"{name} is no array of numbers ({error}); give every sample the same "
             "shape and pass one NumPy array",
@@ -284,7 +289,26 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
             name=name,
             dtype=str(array.dtype),
         )
+    _require_room(array, name)
     return array
+
+
+def _require_room(array: npt.NDArray[Any], name: str) -> None:
+    """Refuse what cannot be converted: a broadcast array takes no memory itself."""
+    needed_bytes = 4 * array.size
+    if needed_bytes < SMALL_BYTES:
+        return
+    free_bytes = psutil.virtual_memory().available
+    if needed_bytes > free_bytes:
+        raise DataShapeError(
+            f"{name} has the shape {array.shape}, which takes "
+            f"{format_bytes(needed_bytes)} as float32, and this machine has "
+            f"{format_bytes(free_bytes)} of memory free; give it in parts",
+            name=name,
+            found=array.shape,
+            needed_bytes=needed_bytes,
+            available_bytes=free_bytes,
+        )
 
 
 def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:

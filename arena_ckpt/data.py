@@ -30,7 +30,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
 )
 from arena_ckpt.files import read_idx, read_npz, read_table
-from arena_ckpt.properties import nearest
+from arena_ckpt.properties import nearest, quoted, shown
 
 __all__ = [
     "Dataset",
@@ -77,6 +77,13 @@ class Dataset:
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
 
     def __post_init__(self) -> None:
+        for name, array in (("x", self.x), ("y", self.y)):
+            if not isinstance(array, np.ndarray) and (name, array) != ("y", None):
+                raise DataTypeError(
+                    f"{shown(self.name)}: {name} is a {type(array).__name__}; expected "
+                    "an array of NumPy",
+                    name=self.name,
+                )
         _require_layout(f"{self.name}: x", self.x, (np.float32,))
         if self.x.ndim < 2 or 0 in self.x.shape[1:]:
             raise DataShapeError(
@@ -121,7 +128,7 @@ class Dataset:
         InvalidParameterError
             An index that is no whole number, or outside ``[0, n_samples)``.
         """
-        index = np.asarray(indices)
+        index = _to_indices(indices, self.name)
         if index.size == 0:
             raise EmptyDataError(
                 f"{self.name}: no sample is taken; give at least one index",
@@ -169,15 +176,17 @@ class Dataset:
         EmptyDataError
             A part would have no samples.
         """
-        if not 0 < validation_fraction < 1:
+        if not (_is_real(validation_fraction) and 0 < validation_fraction < 1):
             raise InvalidParameterError(
-                f"validation_fraction={validation_fraction} is not possible; expected "
+                f"validation_fraction={quoted(validation_fraction)} is not possible; "
+                "expected "
                 "a number above 0 and below 1",
                 validation_fraction=validation_fraction,
             )
         if not _is_whole(seed) or seed < 0:
             raise InvalidParameterError(
-                f"seed={seed!r} is not possible; expected a whole number of at least 0",
+                f"seed={quoted(seed)} is not possible; expected a whole number of at "
+                "least 0",
                 seed=seed,
             )
         n_validation = round(self.n_samples * validation_fraction)
@@ -409,12 +418,28 @@ def _label_column(name: str, column: LabelColumn, n_columns: int) -> int | None:
     if _is_whole(column) and 0 <= int(column) < n_columns:
         return int(column)
     raise InvalidParameterError(
-        f"{name}: label_column={column!r} is not possible; expected 'last', 'first', "
+        f"{name}: label_column={quoted(column)} is not possible; expected 'last', "
+        "'first', "
         f"'none' or a number from 0 to {n_columns - 1}",
         name=name,
         label_column=column,
         n_columns=n_columns,
     )
+
+
+def _to_indices(indices: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(indices)
+    except Exception as error:  # whatever the array of another library raises
+        raise InvalidParameterError(
+            f"{name}: {quoted(indices)} are no numbers of samples ({error}); give a "
+            "list of whole numbers",
+            name=name,
+        ) from error
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, float | np.floating) or _is_whole(value)
 
 
 def _is_whole(value: object) -> bool:

@@ -27,6 +27,8 @@ from arena_ckpt.properties import (
     POSITIVE_REAL,
     Property,
     parse_properties,
+    quoted,
+    shown,
     split_strings,
     unknown_property,
     whole,
@@ -186,14 +188,16 @@ class ModelDefinition:
             layers = [part.strip() for part in layers.split(",")]
         if not isinstance(layers, Iterable):
             raise InvalidParameterError(
-                f"layers={layers!r} is not possible; give a checkpoint block the names "
+                f"layers={quoted(layers)} is not possible; give a checkpoint block the "
+                "names "
                 "of at least two layers, for example ['fc1', 'fc2']",
                 layers=layers,
             )
-        layers = tuple(str(layer) for layer in layers)
+        layers = tuple(shown(layer) for layer in layers)
         if not isinstance(name, str) or not name.isprintable():
             raise InvalidParameterError(
-                f"name={name!r} is not possible; the name of a block is a text that "
+                f"name={quoted(name)} is not possible; the name of a block is a text "
+                "that "
                 "can be printed",
                 name=name,
             )
@@ -309,7 +313,7 @@ class ModelDefinition:
         """
         if schedule is not None and not isinstance(schedule, Schedule):
             raise InvalidParameterError(
-                f"{schedule!r} is no learning-rate scheduler; make one with "
+                f"{quoted(schedule)} is no learning-rate scheduler; make one with "
                 "create_schedule, for example create_schedule('constant', "
                 "learning_rate=0.1)",
                 schedule=schedule,

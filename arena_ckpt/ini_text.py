@@ -22,7 +22,7 @@ from arena_ckpt.files.whole import write_whole
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import Optimizer
-from arena_ckpt.properties import Kind, Property, nearest, write_properties
+from arena_ckpt.properties import Kind, Property, nearest, quoted, write_properties
 from arena_ckpt.schedules import Schedule
 
 MODEL = "Model"
@@ -152,7 +152,8 @@ def _seed_text(file: str, seed: int) -> str:
         return str(_parse_seed(seed))
     except (ValueError, TypeError):
         raise IniError(
-            f"{file}: seed={seed!r} cannot be saved; expected {SEED.kind.expects}",
+            f"{file}: seed={quoted(seed)} cannot be saved; expected "
+            f"{SEED.kind.expects}",
             path=file,
             section=MODEL,
             key="seed",

@@ -21,6 +21,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.properties import quoted
 from arena_ckpt.saved_state import SavedState, read_state
 from arena_ckpt.units import format_bytes
 
@@ -58,7 +59,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     """
     if not isinstance(path, str | os.PathLike):
         raise InvalidParameterError(
-            f"path={path!r} is no path; give that of a saved model", path=path
+            f"path={quoted(path)} is no path; give that of a saved model", path=path
         )
     state = read_state(os.fsdecode(path))
     with _failures_named(state.path):

@@ -30,6 +30,7 @@ from arena_ckpt.properties import (
     Property,
     parse_properties,
     quote,
+    quoted,
 )
 from arena_ckpt.records import EpochRecord, History
 from arena_ckpt.samples import Samples
@@ -256,7 +257,8 @@ class Model(ModelPlans):
         )
         if on_epoch is not None and not callable(on_epoch):
             raise InvalidParameterError(
-                f"on_epoch={on_epoch!r} cannot be called; give a function that takes "
+                f"on_epoch={quoted(on_epoch)} cannot be called; give a function that "
+                "takes "
                 "the record of an epoch",
                 on_epoch=on_epoch,
             )
@@ -372,7 +374,8 @@ class Model(ModelPlans):
         is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
         if not is_whole or not 0 <= seed < 2**64:
             raise InvalidParameterError(
-                f"seed={seed!r} is not possible; expected a whole number from 0 to "
+                f"seed={quoted(seed)} is not possible; expected a whole number from 0 "
+                "to "
                 f"{2**64 - 1}",
                 seed=seed,
             )
@@ -448,6 +451,7 @@ def _require_labels(y: Any) -> None:
 def _path(path: Any) -> str:
     if not isinstance(path, str | os.PathLike):
         raise InvalidParameterError(
-            f"{path!r} is no path; give one, for example 'model.safetensors'", path=path
+            f"{quoted(path)} is no path; give one, for example 'model.safetensors'",
+            path=path,
         )
     return os.fsdecode(path)

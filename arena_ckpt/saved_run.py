@@ -30,7 +30,13 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.files.whole import PART_SUFFIX
-from arena_ckpt.properties import BOOLEAN, POSITIVE_INT, Property, parse_properties
+from arena_ckpt.properties import (
+    BOOLEAN,
+    POSITIVE_INT,
+    Property,
+    parse_properties,
+    quoted,
+)
 from arena_ckpt.records import RunProgress
 from arena_ckpt.samples import Samples
 from arena_ckpt.saved_state import SavedState, read_state, restore, write_state
@@ -112,7 +118,7 @@ def parse_saving(checkpoint: object, every: object, resume: object) -> Saving | 
         return None
     if not isinstance(checkpoint, str | os.PathLike) or not os.fspath(checkpoint):
         raise InvalidParameterError(
-            f"checkpoint={checkpoint!r} is no folder; name one, for example "
+            f"checkpoint={quoted(checkpoint)} is no folder; name one, for example "
             "checkpoint='run'",
             checkpoint=checkpoint,
         )

@@ -25,7 +25,7 @@ def is_scalar(value: object) -> bool:
     """Say whether a value stands for all buffers."""
     try:
         return np.ndim(value) == 0  # type: ignore[arg-type]
-    except ValueError:  # a ragged list
+    except Exception:  # a ragged list, or whatever another library raises
         return False
 
 
@@ -38,8 +38,8 @@ def shown(value: object) -> str:
     """Return how a message shows a value; Python refuses to print huge integers."""
     try:
         return repr(value)
-    except ValueError:
-        return "an integer of thousands of digits"
+    except Exception:  # an integer of thousands of digits, or what has no text
+        return f"a {type(value).__name__} that cannot be written"
 
 
 def integer_of(value: object, name: str) -> int:
@@ -91,6 +91,11 @@ def integers_of(values: IntegerLike, name: str, label: Label) -> Integers:
             array = np.asarray(values)
         except (TypeError, ValueError, OverflowError):
             array = np.asarray(values, dtype=object)
+        except Exception as error:  # whatever the array of another library raises
+            raise InvalidBufferError(
+                f"{name} is no array of integers ({type(error).__name__}: {error})",
+                buffers=(),
+            ) from error
     if array.ndim != 1:
         raise InvalidBufferError(
             f"{name} has the shape {array.shape}; it must have one dimension, with a "

@@ -24,6 +24,7 @@ from arena_ckpt.files.source import read_whole
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.properties import quoted
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.testing.golden_diff import MOST_LINES, differences
 from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
@@ -252,7 +253,8 @@ def load_bundled(name: str, sizes: dict[str, object]) -> Model:
 def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outcome]:
     if form not in FORMATS:
         raise InvalidParameterError(
-            f"there is no format {form!r}; golden files are {' or '.join(FORMATS)}",
+            f"there is no format {quoted(form)}; golden files are "
+            f"{' or '.join(FORMATS)}",
             format=form,
         )
     plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
