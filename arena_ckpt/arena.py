@@ -62,12 +62,21 @@ class Arena:
     Raises
     ------
     ArenaTooLargeError
-        More than the memory that is free; nothing is allocated then.
+        More than the memory that is free, or than the process may have; nothing is
+        allocated then.
     """
 
     def __init__(self, size_bytes: int) -> None:
         check_fits(size_bytes, "the arena")
-        whole = np.zeros(size_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
+        try:
+            whole = np.zeros(size_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
+        except MemoryError as error:  # a limit of the process, for example ulimit -v
+            raise ArenaTooLargeError(
+                f"the arena needs {format_bytes(size_bytes)}, which the system does "
+                "not give to this process; nothing was allocated. Make batch_size or "
+                "the layers smaller, use micro_batches, or raise the limit",
+                arena_bytes=size_bytes,
+            ) from error
         skip = -whole.ctypes.data % ALIGNMENT_BYTES
         self.bytes: npt.NDArray[np.uint8] = whole[skip : skip + size_bytes]
 

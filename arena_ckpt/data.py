@@ -399,7 +399,7 @@ def _labels_beside(images_path: Path) -> Path:
             spec=str(images_path),
         )
     labels_path = images_path.with_name(name)
-    if images_path.exists() and not labels_path.exists():
+    if os.path.exists(images_path) and not os.path.exists(labels_path):
         raise DataFileNotFoundError(
             f"{labels_path}, the labels of {images_path}, does not exist; put it there "
             "or give both paths, as 'images,labels'",

@@ -149,7 +149,7 @@ def _read(path: Path, n_steps: int) -> list[float] | None:
     """Return what was measured before; None where it is not there or no use."""
     try:
         seconds = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(seconds, list) or len(seconds) != n_steps:
         return None

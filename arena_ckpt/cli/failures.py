@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -44,7 +45,8 @@ class Commands(click.Group):
         args = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in args
         try:
-            with _warnings_as_lines():
+            _require_words(args)
+            with _warnings_as_lines(), _any_character_printed():
                 # Anything but a number is the end of --help and the like.
                 result = super().main(args, prog_name, complete_var, False, **extra)
             code = result if isinstance(result, int) else OK
@@ -89,6 +91,34 @@ def exit_code_of(error: ArenaError) -> int:
         | SavedStateError,
     )
     return BAD_INPUT if is_input else RUN_FAILED
+
+
+def _require_words(args: Sequence[str]) -> None:
+    """Refuse what only Python can pass: no system takes such arguments or paths."""
+    for word in args:
+        try:
+            is_word = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            is_word = False
+        if not is_word:
+            raise click.UsageError(
+                f"the argument {word!r} has a character that no argument can have"
+            )
+
+
+@contextmanager
+def _any_character_printed() -> Iterator[None]:
+    """Write characters that standard output cannot as errors are: with backslashes."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import textwrap
 from pathlib import Path
@@ -108,14 +109,25 @@ def plan_document(plan: MemoryPlan, without: MemoryPlan | None) -> dict[str, Any
 def require_writable(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UnwritableFileError(
             f"{path} cannot be written: there is no folder {folder}; make it first",
             path=str(path),
         )
-    if not os.access(folder, os.W_OK) or (path.exists() and not path.is_file()):
+    fault = ""
+    try:
+        facts = os.stat(path)
+        fault = "" if stat.S_ISREG(facts.st_mode) else "it is no regular file"
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # too long, a circle of links
+        fault = getattr(error, "strerror", None) or str(error)
+    if not os.access(folder, os.W_OK):
+        fault = f"nothing may be written into {folder}"
+    if fault:
         raise UnwritableFileError(
-            f"{path} cannot be written; choose another place", path=str(path)
+            f"{path} cannot be written ({fault}); choose another place",
+            path=str(path),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -132,9 +133,10 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of a golden folder, which is made where it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UnwritableFileError(
-            f"{path} cannot be written: {error.strerror}; choose another place",
+            f"{path} cannot be written: {reason}; choose another place",
             path=str(path),
         ) from error
     write_whole(path, lambda file: file.write(text.encode()))
@@ -229,7 +231,7 @@ def add_golden(
     paths = []
     for variant, make in golden_variants(model).items():
         path = folder / f"{stem}.{variant}{PLAN_SUFFIX}"
-        if path.exists():
+        if os.path.exists(path):
             continue
         try:
             plan = make()
@@ -257,7 +259,13 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
             f"{' or '.join(FORMATS)}",
             format=form,
         )
-    plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
+    try:
+        plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
+    except (OSError, ValueError) as error:
+        raise GoldenFileError(
+            f"the folder {folder} cannot be read ({error}); check the path",
+            path=str(folder),
+        ) from error
     if not plans:
         raise GoldenFileError(
             f"there are no golden plans in {folder}; make some with arena-ckpt golden "
@@ -280,7 +288,7 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
             source = {key: facts[key] for key in _SOURCE}
             write_golden(plan, plan_path, source)
             yield Outcome(plan_path, "damaged")
-        elif path.exists():
+        elif os.path.exists(path):
             found = tuple(plan_differences(plan, path))
             yield Outcome(path, "differs" if found else "same", found)
         else:

@@ -64,7 +64,7 @@ def small_model() -> ac.Model:
 
 # -- INI -------------------------------------------------------------------------------
 
-_INI = (
+INI = (
     b"[Model]\ntype = NeuralNetwork\nbatch_size = 4\nepochs=2\nseed = 3\nloss=cross\n"
     b"[Optimizer]\ntype = adam\nlearning_rate = 1e-3 # small\n"
     b"[in]\ntype = input\ninput_shape = 1:1:6\n"
@@ -274,7 +274,8 @@ _PLAN_JSON = tuple(json.dumps(document).encode() for document in _DOCUMENTS)
 _MODEL = small_model()
 
 
-def _dumps(document: Any) -> bytes:
+def dumps(document: Any) -> bytes:
+    """Return a document as JSON in UTF-8."""
     with contextlib.suppress(ValueError):
         return json.dumps(document).encode()
     return b"{}"  # Python writes no integers of thousands of digits
@@ -481,9 +482,9 @@ _zlib_bomb = (
 READERS = (
     Target(
         "ini",
-        mutated(_INI, _INI_WORDS) | lines(_ini_lines, 20, ("\n", "\r\n", "\r")),
+        mutated(INI, _INI_WORDS) | lines(_ini_lines, 20, ("\n", "\r\n", "\r")),
         reads_file("model.ini", read_ini),
-        seeds=_INI,
+        seeds=INI,
         warm_up=_allocate_once,
     ),
     Target(
@@ -508,8 +509,8 @@ READERS = (
     Target(
         "plan_json",
         mutated(_PLAN_JSON, (b"NaN", b"Infinity", b"1e999", deep(9000).encode()))
-        | changed_json(_DOCUMENTS).map(_dumps)
-        | json_values.map(_dumps),
+        | changed_json(_DOCUMENTS).map(dumps)
+        | json_values.map(dumps),
         read_plan,
         seeds=_PLAN_JSON,
         warm_up=_train_once,
