@@ -22,6 +22,7 @@ LARGEST_DEFLATE_RATIO = 1032
 """Deflate spends at least 2 bits on 258 bytes: no more can come out of a file."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,12 @@ def read_whole(path: str | os.PathLike[str], most_bytes: int) -> bytes:
         It is a folder or a device, may not be read, or is larger.
     """
     source = find_source(path)
+    data = bytearray()
     try:
         with source.path.open("rb") as stream:
-            data = stream.read(most_bytes + 1)
+            # A single read takes memory for all that it is asked for.
+            while len(data) <= most_bytes and (chunk := stream.read(_CHUNK_BYTES)):
+                data += chunk
     except OSError as error:
         raise DataError(
             f"{source.path} cannot be read ({error}); check its rights",
@@ -119,7 +123,7 @@ def read_whole(path: str | os.PathLike[str], most_bytes: int) -> bytes:
             file_bytes=source.file_bytes,
             limit_bytes=most_bytes,
         )
-    return data
+    return bytes(data)
 
 
 def _not_found(path: Path) -> DataFileNotFoundError:

@@ -50,6 +50,19 @@ _FACTS = (
 )
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 
+_STEP = r"\d{1,19}"
+_ROWS = {
+    "[blocks]": re.compile(r".+", re.DOTALL),
+    "[execution order]": re.compile(
+        rf"\S+ {_STEP} {_STEP}(?:\+{_STEP})*"
+        rf"(?: {_STEP}){{3}}"
+    ),
+    "[tensors]": re.compile(
+        rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
+    ),
+}
+"""What stands behind the name in a line of each section."""
+
 Row = tuple[str, ...]
 
 
@@ -185,17 +198,19 @@ def _parsed(lines: list[str]) -> GoldenPlan:
         "[execution order]": golden.orders,
         "[tensors]": golden.tensors,
     }
-    section = None
+    title, section = "", None
     for line in lines:
         if line.startswith("#"):
             continue
         if line in sections:
-            section = sections[line]
+            title, section = line, sections[line]
         elif section is None:
             key, _, value = line.partition(": ")
             golden.facts[key] = value
         else:
             name, *row = map(_untoken, _TOKEN.findall(line))
+            if not _ROWS[title].fullmatch(" ".join(row)):
+                raise ValueError(f"{line!r} does not belong into {title}")
             section[name] = tuple(row)
     return golden
 

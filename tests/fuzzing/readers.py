@@ -19,7 +19,7 @@ from arena_ckpt.allocation.minimalloc_csv import KINDS, OLDER_NAMES, read_buffer
 from arena_ckpt.boards import load_board
 from arena_ckpt.cli.models import load_model
 from arena_ckpt.data import load_csv, load_idx, load_npz
-from arena_ckpt.examples import EXAMPLES
+from arena_ckpt.examples import EXAMPLES, LARGEST_SIZE
 from arena_ckpt.files import read_idx
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
@@ -385,7 +385,8 @@ _golden_lines = (
 
 def _load_tiny(name: str, sizes: dict[str, object]) -> ac.Model:
     """Load what a golden file names as the command line does, but no large example."""
-    if name in EXAMPLES and name != "nine_layer_mlp":
+    fit = all(isinstance(size, int) and size <= LARGEST_SIZE for size in sizes.values())
+    if name in EXAMPLES and fit:
         return small_model()
     if sizes:
         return ac.load_example(name, **sizes).model

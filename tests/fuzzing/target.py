@@ -109,6 +109,20 @@ def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
     return outcome
 
 
+def fuzz_bytes(target: Target, folder: Path) -> Callable[[bytes], None]:
+    """Return what runs a target on the bytes of another fuzzer."""
+    if target.seeds:
+        return lambda data: target.run(data, folder)
+
+    @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(target.inputs)
+    def one(value: Any) -> None:
+        target.run(value, folder)
+
+    drawn: Callable[[bytes], Any] = one.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
+    return lambda data: drawn(data) and None
+
+
 @contextlib.contextmanager
 def empty_folder() -> Iterator[Path]:
     """Give a folder that is the present one meanwhile, and is removed afterwards."""
