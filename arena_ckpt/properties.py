@@ -18,6 +18,9 @@ from arena_ckpt.errors import InvalidParameterError, UnknownPropertyError
 LONGEST_SHOWN = 200
 """Characters of a value that a message repeats."""
 
+MOST_SHOWN = 100
+"""Names that a message lists."""
+
 LARGEST_INT = 2**40
 """Whole numbers beyond this are refused, so that products of two cannot overflow."""
 
@@ -318,8 +321,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def quote(names: Iterable[str]) -> str:
-    """Write names for a message."""
-    return ", ".join(repr(name) for name in names) or "none"
+    """Write names for a message, not all where there are many."""
+    return listed([quoted(name) for name in names]) or "none"
+
+
+def listed(parts: Iterable[str], mark: str = ", ") -> str:
+    """Join parts of a message, not all where there are many."""
+    parts = list(parts)
+    more = len(parts) - MOST_SHOWN
+    rest = [f"… {more:,} more"] if more > 0 else []
+    return mark.join([*parts[:MOST_SHOWN], *rest])
 
 
 def write_properties(

@@ -36,7 +36,7 @@ from arena_ckpt.layers import LAYER_TYPES, create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.model import Model
 from arena_ckpt.optimizers import create_optimizer
-from arena_ckpt.properties import nearest, parse_properties, unknown_property
+from arena_ckpt.properties import listed, nearest, parse_properties, unknown_property
 from arena_ckpt.schedules import create_schedule
 
 _LOSSES = ("mse", "cross", "cross_softmax", "cross_sigmoid")
@@ -266,7 +266,7 @@ def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str,
             if find_output(source, names) is None:
                 raise section.error(
                     f"layer {source!r} does not exist{nearest(source, names)}; the "
-                    f"file has {', '.join(names)}",
+                    f"file has {listed(names)}",
                     "input_layers",
                     unknown=source,
                 )

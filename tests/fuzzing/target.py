@@ -127,7 +127,8 @@ def fuzz_bytes(target: Target, folder: Path) -> Callable[[bytes], None]:
 def empty_folder() -> Iterator[Path]:
     """Give a folder that is the present one meanwhile, and is removed afterwards."""
     before = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="arena_ckpt_fuzz_") as name:
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fuzz_", dir=in_memory) as name:
         os.chdir(name)
         try:
             yield Path(name)
