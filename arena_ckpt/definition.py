@@ -193,7 +193,9 @@ class ModelDefinition:
                 "of at least two layers, for example ['fc1', 'fc2']",
                 layers=layers,
             )
-        layers = tuple(shown(layer) for layer in layers)
+        layers = tuple(
+            layer if isinstance(layer, str) else shown(layer) for layer in layers
+        )
         if not isinstance(name, str) or not name.isprintable():
             raise InvalidParameterError(
                 f"name={quoted(name)} is not possible; the name of a block is a text "

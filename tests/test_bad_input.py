@@ -46,6 +46,8 @@ from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.schedules import SCHEDULE_SCHEMAS
 
 HUGE = 2**40
+ENDLESS = 10**5000
+"""An integer that Python refuses to write."""
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(8, 6)).astype(np.float32)
 Y = GENERATOR.integers(0, 3, 8)
@@ -304,6 +306,66 @@ BAD_CONFIGURATIONS: Calls = {
             rf"{call} has no argument 'buget' \(did you mean 'budget'\?\); .*allow",
         )
         for call in ("make_plan", "initialize")
+    },
+    # values that cannot be written, compared or converted
+    "type of many digits": (
+        lambda m: m.add_layer(ENDLESS),
+        UnknownTypeError,
+        "type a int that cannot be written",
+    ),
+    "name of many digits": (fc(unit=2, name=ENDLESS), InvalidParameterError, "name="),
+    "properties of numbers": (
+        lambda m: m.add_layer("fully_connected", [ENDLESS]),
+        InvalidParameterError,
+        "is no property; write it as 'key=value'",
+    ),
+    "properties in a 0-d array": (
+        lambda m: m.add_layer("fully_connected", np.array(3)),
+        InvalidParameterError,
+        "3 is no list of properties",
+    ),
+    "optimizer of many digits": (
+        lambda m: m.set_optimizer(ENDLESS),
+        UnknownTypeError,
+        "unknown optimizer a int",
+    ),
+    "schedule of many digits": (
+        lambda m: create_schedule(ENDLESS),
+        UnknownTypeError,
+        "schedule 'a int",
+    ),
+    "schedule twice": (
+        lambda m: create_schedule(
+            "constant", ["learning_rate=1"], learning_rate=ENDLESS
+        ),
+        InvalidParameterError,
+        "given twice",
+    ),
+    "block of many digits": (
+        lambda m: m.add_checkpoint_block([ENDLESS, 1]),
+        UnknownLayerError,
+        "a int that cannot be written",
+    ),
+    "block name of many digits": (
+        lambda m: m.add_checkpoint_block(["fc1", "act1"], ENDLESS),
+        InvalidParameterError,
+        "name=a int",
+    ),
+    **{
+        f"{name} {label}": (
+            lambda m, name=name, value=value: m.make_plan(
+                **{"budget": 9**9, name: value}
+            ),
+            InvalidParameterError,
+            f"{name}",
+        )
+        for name in ("budget", "max_overhead", "allow", "levels")
+        for label, value in {
+            "of many digits": ENDLESS,
+            "array": np.zeros(3),
+            "object": object(),
+            "complex": 1j,
+        }.items()
     },
     # graphs
     "empty model": (lambda m: m.initialize(), GraphError, "add"),
@@ -801,3 +863,17 @@ def test_only_our_errors_escape_from_data(x: Any, y: Any) -> None:
 
 
 FUZZED = classifier().initialized()
+
+
+def test_messages_name_a_hundred_layers_at_most() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape=6)
+    for i in range(3000):
+        model.add_layer("activation", name=f"a{i}", activation="relu")
+    model.add_layer("mse", name="loss", input_layers="a3000")
+    with pytest.raises(UnknownLayerError, match=r"'a98', … 2,902 more$") as caught:
+        model.compile()
+    assert len(str(caught.value)) < 2000
+    with pytest.raises(UnknownLayerError, match="1,900 more") as caught:
+        model.add_checkpoint_block([f"b{i}" for i in range(2000)])
+    assert len(str(caught.value)) < 5000

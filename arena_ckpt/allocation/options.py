@@ -40,7 +40,7 @@ class SearchOptions:
                 "number of seconds, at least 0",
                 name="time_limit_seconds",
             )
-        if self.engine not in ENGINES:
+        if not isinstance(self.engine, str) or self.engine not in ENGINES:
             raise InvalidParameterError(
                 f"there is no engine {shown(self.engine)}; engines are "
                 f"{', '.join(ENGINES)}",
