@@ -141,13 +141,15 @@ class Findings:
 # -- many steps of one model -----------------------------------------------------------
 
 
-def steps(n_steps: int, findings: Findings) -> None:
-    """Train digits_mlp twice for `n_steps` steps each."""
+def steps(n_steps: int, n_samples: int, findings: Findings) -> None:
+    """Train digits_mlp twice for `n_steps` steps each, looked at `n_samples` times."""
     reference = checksum(load_example("digits_mlp").model.make_plan())
     digests = []
     for run in (1, 2):
         began = time.perf_counter()
-        digest, samples, losses, arena_bytes = _run_steps(n_steps, reference, findings)
+        digest, samples, losses, arena_bytes = _run_steps(
+            n_steps, n_samples, reference, findings
+        )
         seconds = time.perf_counter() - began
         findings.say(
             f"run {run}: {n_steps:,} steps in {seconds:.0f} s, arena of "
@@ -159,7 +161,7 @@ def steps(n_steps: int, findings: Findings) -> None:
 
 
 def _run_steps(
-    n_steps: int, reference: str, findings: Findings
+    n_steps: int, n_samples: int, reference: str, findings: Findings
 ) -> tuple[str, Samples, tuple[float, float], int]:
     example = load_example("digits_mlp")
     model, data = example.model, example.data
@@ -175,7 +177,7 @@ def _run_steps(
     samples = Samples(1000)
     first = model.train_step(*batches[0])
     all_finite = math.isfinite(first)
-    warm, every = n_steps // WARM_UP, max(1, n_steps // 100)
+    warm, every = n_steps // WARM_UP, max(1, n_steps // n_samples)
     loss = first
     for step in range(1, n_steps):
         loss = model.train_step(*batches[step % len(batches)])
@@ -261,7 +263,8 @@ def _one_model(seed: int, number: int) -> tuple[str, bool]:
     watched = next(life)
     result = next(life)
     life.close()
-    gc.collect()
+    if any(reference() is not None for reference in watched):
+        gc.collect()
     return result, any(reference() is not None for reference in watched)
 
 
@@ -516,6 +519,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     long = commands.add_parser("steps", help="many steps of one model")
     long.add_argument("--steps", type=int, default=100_000)
+    long.add_argument("--samples", type=int, default=100)
     wide = commands.add_parser("changes", help="models of ever other shapes")
     wide.add_argument("--minutes", type=float, help="instead of --models")
     wide.add_argument("--models", type=int, default=1000)
@@ -524,7 +528,7 @@ def main() -> int:
     options = parser.parse_args()
     findings = Findings()
     if options.command == "steps":
-        steps(options.steps, findings)
+        steps(options.steps, options.samples, findings)
     else:
         changes(
             minutes=options.minutes,
