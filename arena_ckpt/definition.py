@@ -189,18 +189,14 @@ class ModelDefinition:
         if not isinstance(layers, Iterable):
             raise InvalidParameterError(
                 f"layers={quoted(layers)} is not possible; give a checkpoint block the "
-                "names "
-                "of at least two layers, for example ['fc1', 'fc2']",
+                "names of at least two layers, for example ['fc1', 'fc2']",
                 layers=layers,
             )
-        layers = tuple(
-            layer if isinstance(layer, str) else shown(layer) for layer in layers
-        )
+        layers = tuple(n if isinstance(n, str) else shown(n) for n in layers)
         if not isinstance(name, str) or not name.isprintable():
             raise InvalidParameterError(
                 f"name={quoted(name)} is not possible; the name of a block is a text "
-                "that "
-                "can be printed",
+                "that can be printed",
                 name=name,
             )
         taken = [block.name for block in self._blocks]

@@ -6,6 +6,9 @@ facts hang on the exception as attributes, given as keyword arguments.
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 
 class ArenaError(Exception):
     """Root of every error this package raises.
@@ -25,6 +28,23 @@ class ArenaError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Bring message and facts whole to another process."""
+        facts = dict(self.__dict__)
+        for name in ("errno", "strerror", "filename"):  # kept apart by OSError
+            if getattr(self, name, None) is not None:
+                facts[name] = getattr(self, name)
+        return type(self), self.args, {n: _portable(v) for n, v in facts.items()}
+
+
+def _portable(fact: object) -> object:
+    """Return a fact, or how it prints where it cannot be pickled."""
+    try:
+        pickle.dumps(fact)
+    except Exception:  # whatever an object of the user raises
+        return repr(fact)
+    return fact
 
 
 class ArenaWarning(UserWarning):

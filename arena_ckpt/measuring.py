@@ -17,13 +17,13 @@ from arena_ckpt.costs import Costs
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.graph import Graph
 from arena_ckpt.kernels import jit
-from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.program import Mode, Program, TensorViews
 from arena_ckpt.progress import compile_progress, status_line
 from arena_ckpt.tensors import Control
+from arena_ckpt.turns import GATE
 
 FEWEST_RUNS = 3
 MOST_RUNS = 50
@@ -105,12 +105,11 @@ def time_steps(
             report=report,
         )
     views.control[Control.SCALE] = 1.0
-    set_blas_threads(threads)
     seconds = []
     with status_line("measuring", None) as report_step:
         for index, execution in enumerate(plan.executions):
             report_step(f"step {index + 1} of {len(plan.executions)}")
-            seconds.append(_shortest(program, execution.step))
+            seconds.append(GATE.run(threads, _shortest, program, execution.step))
     return seconds
 
 

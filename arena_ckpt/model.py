@@ -82,9 +82,12 @@ class Model(ModelPlans):
 
         See `ModelDefinition.set_learning_rate_scheduler`.
         """
-        super().set_learning_rate_scheduler(schedule)
-        if self._session:
-            self._session.schedule = schedule
+        if self._session is None:
+            super().set_learning_rate_scheduler(schedule)
+            return
+        with self._working("set_learning_rate_scheduler") as session:
+            super().set_learning_rate_scheduler(schedule)
+            session.schedule = schedule
 
     def initialize(
         self, *, plan: MemoryPlan | None = None, debug: bool = False, **request: Any
@@ -136,7 +139,7 @@ class Model(ModelPlans):
             self.require_own_plan(plan, debug=debug)
         check_fits(plan.arena_bytes, "the arena")
         with compile_progress() as report:
-            self._session = Session(
+            session = Session(
                 self.graph_of(plan),
                 plan,
                 self._optimizer,
@@ -147,6 +150,9 @@ class Model(ModelPlans):
                 debug=debug,
                 report=report,
             )
+        # Another thread may have been faster.
+        self._require_before("The model is already initialized")
+        self._session = session
         return plan
 
     @property
@@ -386,8 +392,8 @@ class Model(ModelPlans):
         if self._session is not None:
             raise StateError(
                 "an initialized model cannot be copied or pickled, because its kernels "
-                "hold addresses in its arena; save(path) and load(path) make another "
-                "one that goes on the same"
+                "hold addresses in its arena; save it with model.save(path) and make "
+                "another of it with arena_ckpt.load(path), also in another process"
             )
         return super().__getstate__()
 
@@ -402,11 +408,7 @@ class Model(ModelPlans):
     def _working(self, what: str) -> Iterator[Session]:
         """Give the session to one thread at a time."""
         session = self._running(what)
-        if not session.lock.acquire(blocking=False):
-            raise StateError(
-                f"{what}: another thread is using this model, and both would write "
-                "into one arena; let them take turns, or build a model for each"
-            )
+        session.lock.take(what)
         try:
             yield session
         finally:

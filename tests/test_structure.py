@@ -15,6 +15,7 @@ PACKAGE = "arena_ckpt"
 ROAD: tuple[tuple[str, ...], ...] = (
     ("errors", "kernels", "version"),
     ("units", "lifespan", "properties", "codec", "progress", "checks", "datasets"),
+    ("turns",),
     ("files",),
     ("data", "schedules"),
     ("layers",),

@@ -2,15 +2,16 @@
 # Sets up .venv and passes the checks: lint, types, tests. Arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
-setup_env "[test,lint]"
+setup_env ci
 
 # PyTorch, SciPy and checkpoint-schedules only judge: without them their tests say that
-# they skip.
+# they skip. PyTorch's build for processors alone is tried first: it is much smaller.
 if ! .venv/bin/python -c 'import checkpoint_schedules, scipy, torch' 2>/dev/null &&
     ! [ -e .venv/.no-judges ]; then
     echo "== installing the outside judges (torch 2.13.0, scipy, checkpoint-schedules)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[judge]' ||
-        { echo "the judges are not to be had here: their tests will skip" >&2
+    { install_locked judges &&
+        { install_locked torch-cpu 2>/dev/null || install_locked torch; }; } ||
+        { echo "not all judges are to be had here: their tests will skip" >&2
           touch .venv/.no-judges; }
 fi
 
