@@ -30,6 +30,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
 )
 from arena_ckpt.files import read_idx, read_npz, read_table
+from arena_ckpt.files.source import path_text
 from arena_ckpt.properties import nearest, quoted, shown
 
 __all__ = [
@@ -226,7 +227,7 @@ def open_data(spec: StrPath) -> Dataset:
         The file is missing, damaged or of another format, or its data cannot be
         trained on.
     """
-    text = os.fspath(spec)
+    text = path_text(spec)
     if text == "digits":
         return load_digits()
     if "," in text and not os.path.exists(text):
@@ -409,12 +410,10 @@ def _labels_beside(images_path: Path) -> Path:
 
 
 def _label_column(name: str, column: LabelColumn, n_columns: int) -> int | None:
-    if column == "none":
-        return None
-    if column == "last":
-        return n_columns - 1
-    if column == "first":
-        return 0
+    if isinstance(column, str):
+        named = {"none": None, "last": n_columns - 1, "first": 0}
+        if column in named:
+            return named[column]
     if _is_whole(column) and 0 <= int(column) < n_columns:
         return int(column)
     raise InvalidParameterError(

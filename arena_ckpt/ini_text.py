@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.connections import find_output
 from arena_ckpt.errors import IniError, UnwritableFileError
+from arena_ckpt.files.source import path_text
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Layer
@@ -118,7 +119,7 @@ def write_ini(
         A name that an INI section cannot have, a layer of a type or with inputs that
         cannot be read back, or a file that cannot be written; nothing was changed.
     """
-    file = os.fspath(path)
+    file = path_text(path)
     sections: list[tuple[str, Mapping[str, str]]] = [
         (
             MODEL,

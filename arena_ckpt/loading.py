@@ -13,15 +13,14 @@ from arena_ckpt.errors import (
     ArenaError,
     ArenaTooLargeError,
     ArenaWarning,
-    InvalidParameterError,
     PlanFormatError,
     SavedStateError,
     UnknownTypeError,
 )
+from arena_ckpt.files.source import path_text
 from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.properties import quoted
 from arena_ckpt.saved_state import SavedState, read_state
 from arena_ckpt.units import format_bytes
 
@@ -57,11 +56,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Nothing in the file is run. A plan of an older version of this package is made anew,
     which an `ArenaWarning` says; the weights are the same.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidParameterError(
-            f"path={quoted(path)} is no path; give that of a saved model", path=path
-        )
-    state = read_state(os.fsdecode(path))
+    state = read_state(path_text(path))
     with _failures_named(state.path):
         description: Description = decode(Description, state.document.model)
         model = Model(description.seed)

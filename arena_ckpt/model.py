@@ -21,6 +21,7 @@ from arena_ckpt.errors import (
     NotInitializedError,
     StateError,
 )
+from arena_ckpt.files.source import path_text
 from arena_ckpt.model_plans import REQUEST, ModelPlans, asks_nothing, refuse_unknown
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
@@ -352,7 +353,7 @@ class Model(ModelPlans):
             Nothing was changed.
         """
         with self._working("save") as session:
-            write_state(_path(path), session, model=encode(describe(self)))
+            write_state(path_text(path), session, model=encode(describe(self)))
 
     def restore(self, state: str | os.PathLike[str] | SavedState) -> None:
         """Take over weights, optimizer states and iteration of a saved state.
@@ -372,7 +373,7 @@ class Model(ModelPlans):
         """
         with self._working("restore") as session:
             if not isinstance(state, SavedState):
-                state = read_state(_path(state))
+                state = read_state(path_text(state))
             restore(session, state)
 
     def _checked_seed(self) -> int:
@@ -448,12 +449,3 @@ def _samples(session: Session, data: XY) -> Samples:
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
-
-
-def _path(path: Any) -> str:
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidParameterError(
-            f"{quoted(path)} is no path; give one, for example 'model.safetensors'",
-            path=path,
-        )
-    return os.fsdecode(path)

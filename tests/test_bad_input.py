@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import ModelSpec, chain
 
+import arena_ckpt
 from arena_ckpt import (
     ArenaError,
     Dataset,
@@ -22,6 +23,7 @@ from arena_ckpt import (
     create_optimizer,
     create_schedule,
 )
+from arena_ckpt.data import open_data
 from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import (
     AfterInitializationError,
@@ -879,3 +881,28 @@ def test_messages_name_a_hundred_layers_at_most() -> None:
     with pytest.raises(UnknownLayerError, match="1,900 more") as caught:
         model.add_checkpoint_block([f"b{i}" for i in range(2000)])
     assert len(str(caught.value)) < 5000
+
+
+class OddPath:
+    """Says that it is a path, and is none."""
+
+    def __fspath__(self) -> Any:
+        return 3
+
+
+@pytest.mark.parametrize(
+    "path", [None, 3, 2.5, b"a.ini", ["a.ini"], OddPath(), np.zeros(3)], ids=repr
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(arena_ckpt.load_ini, arena_ckpt.load_csv, arena_ckpt.load_npz),
+        *(arena_ckpt.load_board, arena_ckpt.load, open_data),
+        lambda path: arena_ckpt.load_idx(path, path),
+        lambda path: classifier().model().save_ini(path),
+        lambda path: classifier().initialized().save(path),
+    ],
+)
+def test_what_is_no_path_is_refused(call: Callable[[Any], Any], path: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="no path"):
+        call(path)

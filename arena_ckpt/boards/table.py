@@ -17,7 +17,7 @@ from arena_ckpt.errors import (
     DataFileNotFoundError,
     InvalidParameterError,
 )
-from arena_ckpt.files.source import read_whole
+from arena_ckpt.files.source import path_text, read_whole
 from arena_ckpt.properties import nearest, quoted
 from arena_ckpt.units import parse_bytes
 
@@ -55,9 +55,10 @@ def load_board(spec: str | Path) -> Board:
         No such board, or a file that does not describe one: file, key and value are
         named.
     """
-    if str(spec) in _bundled():
-        return _board(str(spec), _bundled()[str(spec)], "boards.toml")
-    path = Path(spec)
+    text = path_text(spec)
+    if text in _bundled():
+        return _board(text, _bundled()[text], "boards.toml")
+    path = Path(text)
     if path.suffix.lower() != ".toml":
         raise BoardError(
             f"there is no board {str(spec)!r}{nearest(str(spec), board_names())}; give "

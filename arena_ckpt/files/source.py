@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from arena_ckpt.errors import (
     CorruptFileError,
     DataError,
     DataFileNotFoundError,
+    InvalidParameterError,
 )
-from arena_ckpt.properties import nearest
+from arena_ckpt.properties import nearest, quoted
 
 LARGEST_DEFLATE_RATIO = 1032
 """Deflate spends at least 2 bits on 258 bytes: no more can come out of a file."""
@@ -55,6 +57,22 @@ class Source:
         return self.path.open("rb")
 
 
+def path_text(path: object) -> str:
+    """Return a path as text.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is neither a text nor a path.
+    """
+    if isinstance(path, str | os.PathLike):
+        with contextlib.suppress(TypeError):  # a path of something else
+            return os.fsdecode(path)
+    raise InvalidParameterError(
+        f"{quoted(path)} is no path; give a text or a pathlib.Path", path=path
+    )
+
+
 def find_source(path: str | os.PathLike[str]) -> Source:
     """Look a file up.
 
@@ -65,7 +83,7 @@ def find_source(path: str | os.PathLike[str]) -> Source:
     DataError
         It is a folder or a device, or may not be read.
     """
-    path = Path(path)
+    path = Path(path_text(path))
     try:
         if not path.exists():
             raise _not_found(path)

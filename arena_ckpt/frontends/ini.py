@@ -20,6 +20,7 @@ from dataclasses import replace
 from arena_ckpt.connections import find_output
 from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import IniError
+from arena_ckpt.files.source import path_text
 from arena_ckpt.frontends.ini_sections import Section, read_sections
 from arena_ckpt.ini_text import (
     BLOCK,
@@ -100,7 +101,7 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
     ----------
     NNTrainer, "Writing Configuration File", docs/configuration-ini.md.
     """
-    file = os.fspath(path)
+    file = path_text(path)
     sections = read_sections(file)
     _check_sections(file, sections)
     by_name = {section.name: section for section in sections}

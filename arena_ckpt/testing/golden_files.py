@@ -21,7 +21,7 @@ from arena_ckpt.errors import (
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
-from arena_ckpt.files.source import read_whole
+from arena_ckpt.files.source import path_text, read_whole
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
@@ -82,7 +82,7 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
     GoldenFileError
         The file is missing, truncated, changed by hand or of another version.
     """
-    path = Path(path)
+    path = Path(path_text(path))
     if updating.get():
         write_golden(plan, path)
         return
@@ -99,7 +99,7 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
 
 def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
     """Return what differs between a golden file and a plan, a line each."""
-    path = Path(path)
+    path = Path(path_text(path))
     text = read_text(path)
     if path.suffix == NNTRAINER_SUFFIX:
         return _order_differences(text, exe_order_text(plan))
@@ -121,7 +121,7 @@ def write_golden(
     source : dict from str to str, optional
         How to make the plan again; by default what the file says so far.
     """
-    path = Path(path)
+    path = Path(path_text(path))
     if path.suffix == NNTRAINER_SUFFIX:
         text = exe_order_text(plan)
     else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,46 @@ def _restore(path: Path) -> None:
         raise
 
 
+def _resume(data: bytes, folder: Path) -> None:
+    """Go on from the state of a training, as it is and with its checksum set right."""
+    run = folder / "run"
+    for content in (data, resealed_state(data)):
+        if content is None:
+            continue
+        run.mkdir()
+        (run / _STATE_NAME).write_bytes(content)
+        try:
+            with empty_folder() as watched, guarded(_LIMITS, watched):
+                _train(run, resume=True)
+            left = [p.name for p in run.iterdir() if p.name.endswith(".part")]
+            if left:
+                raise Finding(f"{left} were left behind")
+        finally:
+            os.chdir(folder)
+            shutil.rmtree(run)
+
+
+def _train(run: Path, *, resume: bool) -> None:
+    model = small_model()
+    model.initialize()
+    model.train(
+        (_X, _Y), epochs=2, progress=False, checkpoint=run, resume=resume, every=1
+    )
+
+
+def _state_of_a_training() -> tuple[str, bytes]:
+    with empty_folder() as folder:
+        _train(folder / "run", resume=False)
+        path = min((folder / "run").glob("*.safetensors"))
+        return path.name, path.read_bytes()
+
+
 _OTHER = small_model()
 _OTHER.initialize()
 _SEED = _saved()
+_STATE_NAME, _RUN_SEED = _state_of_a_training()
+_RUN_HEADER, _RUN_BODY = split_state(_RUN_SEED) or ({}, b"")
+_RUN_DOCUMENT = json.loads(_RUN_HEADER["__metadata__"][tensor_file.KEY])
 _HEADER, _BODY = split_state(_SEED) or ({}, b"")
 _DOCUMENT = json.loads(_HEADER["__metadata__"][tensor_file.KEY])
 _ARRAYS: Arrays = safetensors.numpy.load(_SEED)
@@ -114,6 +153,11 @@ _PLAN_DOCUMENT = json.loads(_ARRAYS[PLAN].tobytes())
 def _with_document(document: Any) -> bytes:
     metadata = {tensor_file.KEY: dumps(document).decode()}
     return state_bytes({**_HEADER, "__metadata__": metadata}, _BODY)
+
+
+def _with_run(document: Any) -> bytes:
+    metadata = {tensor_file.KEY: dumps(document).decode()}
+    return state_bytes({**_RUN_HEADER, "__metadata__": metadata}, _RUN_BODY)
 
 
 def _with_header(header: Any) -> bytes:
@@ -163,5 +207,16 @@ STATES = (
         _read_state,
         seeds=(_SEED,),
         warm_up=lambda: _OTHER.train_step(_X, _Y),
+    ),
+    Target(
+        "resume",
+        mutated((_RUN_SEED, _SEED), (b'\\"run\\":null', b"progress", b"iteration"))
+        | changed_json((_RUN_DOCUMENT,)).map(_with_run)
+        | changed_json((_RUN_DOCUMENT["run"],)).map(
+            lambda run: _with_run({**_RUN_DOCUMENT, "run": run})
+        ),
+        _resume,
+        seeds=(_RUN_SEED,),
+        warm_up=_state_of_a_training,
     ),
 )
