@@ -18,9 +18,9 @@ from arena_ckpt.definition import ModelDefinition
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.measuring import measure_costs, time_steps
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.planner import make_plan, require_plan_of
-from arena_ckpt.properties import nearest
+from arena_ckpt.properties import nearest, quoted
 from arena_ckpt.settings import PlanSettings
 
 REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
@@ -79,7 +79,11 @@ class ModelPlans(ModelDefinition):
         ------
         ArenaTooLargeError
             The arena is larger than the memory that is free.
+        PlanMismatchError
+            The plan is one of another model.
         """
+        require_plan(plan)
+        self.require_own_plan(plan, debug=plan.canary_bytes > 0)
         check_fits(plan.arena_bytes, "measuring")
         seconds = [0.0] * len(plan.steps)
         timed = time_steps(
@@ -222,12 +226,7 @@ class ModelPlans(ModelDefinition):
         ------
         PlanMismatchError
         """
-        if not isinstance(plan, MemoryPlan):
-            raise InvalidParameterError(
-                f"plan is a {type(plan).__name__}; expected a MemoryPlan, from "
-                "make_plan(), pareto() or MemoryPlan.from_json()",
-                plan=plan,
-            )
+        require_plan(plan)
         settings = replace(
             self.plan_settings(debug=debug),
             micro_batches=plan.micro_batches,
@@ -243,6 +242,11 @@ class ModelPlans(ModelDefinition):
         InvalidParameterError
             More micro-batches than samples.
         """
+        if not isinstance(debug, bool):
+            raise InvalidParameterError(
+                f"debug={quoted(debug)} is not possible; give True or False",
+                debug=debug,
+            )
         micro, batch = (
             self.get_property("micro_batches"),
             self.get_property("batch_size"),

@@ -23,7 +23,7 @@ from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
-from arena_ckpt.errors import LayoutError, PlanFormatError
+from arena_ckpt.errors import InvalidParameterError, LayoutError, PlanFormatError
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.tensors import Execution, TensorKind, TensorLife
@@ -321,6 +321,21 @@ class MemoryPlan:
                 "PLAN.json"
             )
         return plan
+
+
+def require_plan(plan: object) -> None:
+    """Refuse what is no memory plan.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if not isinstance(plan, MemoryPlan):
+        raise InvalidParameterError(
+            f"plan is a {type(plan).__name__}; expected a MemoryPlan, from "
+            "make_plan(), pareto() or MemoryPlan.from_json()",
+            plan=plan,
+        )
 
 
 def checksum(document: dict[str, Any]) -> str:

@@ -305,7 +305,7 @@ def unknown_property(
     """Return the error for a `key` that nobody knows, with what was probably meant."""
     known = sorted(known)
     return UnknownPropertyError(
-        f"{owner}: unknown property {quoted(key)}{nearest(key, known)}; "
+        f"{owner}: unknown property {quoted(key)}{nearest(shown(key), known)}; "
         f"known are {', '.join(known)}",
         owner=owner,
         property=key,

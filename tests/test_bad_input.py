@@ -38,6 +38,7 @@ from arena_ckpt.errors import (
     LabelRangeError,
     LossError,
     NonFiniteDataError,
+    PlanMismatchError,
     StateError,
     UnknownLayerError,
     UnknownPropertyError,
@@ -906,3 +907,46 @@ class OddPath:
 def test_what_is_no_path_is_refused(call: Callable[[Any], Any], path: Any) -> None:
     with pytest.raises(InvalidParameterError, match="no path"):
         call(path)
+
+
+NO_PLANS: dict[str, Callable[[Any], Any]] = {
+    "export": lambda plan: arena_ckpt.export_plan(plan, "dot"),
+    "ascii": arena_ckpt.plan_ascii,
+    "svg": arena_ckpt.plan_svg,
+    "png": arena_ckpt.plan_png,
+    "html": arena_ckpt.plan_html,
+    "before": lambda plan: arena_ckpt.plan_html(
+        classifier().model().make_plan(), before=plan or 3
+    ),
+    "board": lambda plan: arena_ckpt.load_board("rp2350").check(plan),
+    "seconds": lambda plan: classifier().model().step_seconds(plan),
+    "initialize": lambda plan: classifier().model().initialize(plan=plan or 3),
+}
+
+
+@pytest.mark.parametrize("case", NO_PLANS)
+def test_what_is_no_plan_is_refused(case: str) -> None:
+    for plan in (None, 3, "{}", classifier().model()):
+        with pytest.raises(InvalidParameterError, match="expected a MemoryPlan"):
+            NO_PLANS[case](plan)
+
+
+def test_steps_of_another_plan_are_not_run() -> None:
+    plan = chain(50, "relu", 40).model().make_plan()
+    with pytest.raises(PlanMismatchError, match="not one of this model"):
+        classifier().model().step_seconds(plan)
+
+
+def test_other_odd_arguments_are_refused() -> None:
+    plan = classifier().model().make_plan()
+    for call in (
+        lambda: arena_ckpt.export_plan(plan, ENDLESS),
+        lambda: arena_ckpt.export_plan(plan, []),
+        lambda: arena_ckpt.load_example({}),
+        lambda: classifier().model().get_property(ENDLESS),
+        lambda: classifier().model().make_plan(debug=np.zeros(3)),
+        lambda: arena_ckpt.plan_ascii(plan, columns=2**40),
+        lambda: arena_ckpt.plan_ascii(plan, rows=0),
+    ):
+        with pytest.raises(InvalidParameterError):
+            call()

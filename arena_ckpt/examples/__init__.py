@@ -13,7 +13,7 @@ from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeErro
 from arena_ckpt.examples import material, networks
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model import Model
-from arena_ckpt.properties import nearest, shown
+from arena_ckpt.properties import nearest, quoted, shown
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
 
@@ -174,9 +174,10 @@ def load_example(name: str, **sizes: Any) -> Example:
     InvalidParameterError
         It has no such size.
     """
-    if name not in _RECIPES:
+    if not isinstance(name, str) or name not in _RECIPES:
         raise UnknownTypeError(
-            f"unknown example {name!r}{nearest(name, EXAMPLES)}; known are "
+            f"unknown example {quoted(name)}{nearest(shown(name), EXAMPLES)}; known "
+            "are "
             f"{', '.join(EXAMPLES)}",
             type_name=name,
             known=tuple(EXAMPLES),
