@@ -24,6 +24,9 @@ from arena_ckpt.kernels.blas import set_blas_threads
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
+AT_MOST_SECONDS = 0.5
+"""Then who waits looks again: Ctrl-C can come before the call that would wake him."""
+
 
 class Gate:
     """Lets iterations run side by side that want the same number of BLAS threads."""
@@ -85,7 +88,7 @@ class Gate:
             while self._queue[0] is not ticket or (
                 self._inside and n_threads != self._n_threads
             ):
-                self._changed.wait()
+                self._changed.wait(AT_MOST_SECONDS)
         finally:
             self._queue.remove(ticket)
             self._changed.notify_all()
@@ -105,7 +108,7 @@ class Gate:
             ticket = object()
             self._queue.appendleft(ticket)
             try:
-                self._changed.wait()
+                self._changed.wait(AT_MOST_SECONDS)
             finally:
                 self._queue.remove(ticket)
 
