@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from arena_ckpt.definition import MODEL_PROPERTIES, ModelDefinition
 from arena_ckpt.optimizers import create_optimizer
 from arena_ckpt.properties import write_properties
-from arena_ckpt.schedules import create_schedule
+from arena_ckpt.schedules import Schedule, create_schedule
 
 _DECIDING = {
     declared.name: str(declared.default)
@@ -99,14 +99,24 @@ def build(description: Description, model: ModelDefinition) -> None:
     for block in description.blocks:
         model.add_checkpoint_block(block.layers, block.name)
     model.set_property(_strings(description.properties))
-    optimizer, schedule = description.optimizer, description.schedule
+    optimizer = description.optimizer
     model.set_optimizer(
         create_optimizer(optimizer.type_name, _strings(optimizer.properties))
     )
-    if schedule is not None:
-        model.set_learning_rate_scheduler(
-            create_schedule(schedule.type_name, _strings(schedule.properties))
-        )
+    model.set_learning_rate_scheduler(schedule_of(description))
+
+
+def schedule_of(description: Description) -> Schedule | None:
+    """Return the schedule that is described.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    part = description.schedule
+    if part is None:
+        return None
+    return create_schedule(part.type_name, _strings(part.properties))
 
 
 def first_difference(one: Description, other: Description) -> str | None:

@@ -267,7 +267,7 @@ class Model(ModelPlans):
                 saved = SavedRun(
                     saving,
                     session,
-                    description=describe(self),
+                    model=self,
                     samples=samples,
                     shuffle=given["shuffle"],
                 )

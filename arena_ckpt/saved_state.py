@@ -8,7 +8,7 @@ go on with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from arena_ckpt.files.tensor_file import (
     read_tensor_file,
     write_tensor_file,
 )
+from arena_ckpt.records import EpochRecord, from_table, to_table
 from arena_ckpt.session import Session
 from arena_ckpt.version import __version__
 
@@ -30,6 +31,8 @@ FORMAT = "arena_ckpt saved state"
 VERSION = 1
 PLAN = "arena_ckpt.plan"
 """The tensor that holds the memory plan, as JSON text."""
+RECORDS = "arena_ckpt.records"
+"""The tensor that holds the records of a training, one a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,15 @@ class SavedState:
     arrays : dict from str to ndarray
         Weights and optimizer states by their names in the plan.
     plan_json : str
+    records : tuple of EpochRecord
+        Of a training.
     """
 
     path: str
     document: StateDocument
     arrays: Arrays
     plan_json: str
+    records: tuple[EpochRecord, ...]
 
 
 def write_state(
@@ -82,6 +88,7 @@ def write_state(
     *,
     model: Mapping[str, Any],
     run: Mapping[str, Any] | None = None,
+    records: Sequence[EpochRecord] = (),
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
 
@@ -91,6 +98,8 @@ def write_state(
     """
     arrays: Arrays = dict(session.persistent())
     arrays[PLAN] = np.frombuffer(session.plan_json.encode(), np.uint8)
+    if records:
+        arrays[RECORDS] = to_table(records)
     document = {
         "package": __version__,
         "iteration": session.iteration,
@@ -110,17 +119,18 @@ def read_state(path: StrPath) -> SavedState:
         See `arena_ckpt.files.tensor_file.read_tensor_file`.
     """
     arrays, found = read_tensor_file(path, format_name=FORMAT, version=VERSION)
-    plan = arrays.pop(PLAN, None)
+    plan, table = arrays.pop(PLAN, None), arrays.pop(RECORDS, None)
     if plan is None or plan.dtype != np.uint8:
         raise corrupt(str(path), "it has no memory plan")
     try:
         document: StateDocument = decode(StateDocument, found)
         plan_json = plan.tobytes().decode()
+        records = () if table is None else from_table(table)
         if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {document.iteration}")
     except ValueError as error:
         raise corrupt(str(path), str(error)) from None
-    return SavedState(str(path), document, arrays, plan_json)
+    return SavedState(str(path), document, arrays, plan_json, records)
 
 
 def restore(session: Session, state: SavedState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -379,6 +380,30 @@ def test_a_failed_write_leaves_the_old_file(
     assert state_of(model) == state
     model.save(tmp_path / "it")
     assert (tmp_path / "it").read_bytes() != before
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_folder_that_cannot_be_flushed(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems flush files alone; what fails otherwise is told as it is."""
+    model = trained()
+    model.save(tmp_path / "it")
+    model.train_step(*SMALL.batch(8, seed=9))
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(whole.os, "fsync", fail)
+    if number == errno.EINVAL:
+        model.save(tmp_path / "it")
+    else:
+        with pytest.raises(UnwritableFileError, match=r"is written, but .*power cut"):
+            model.save(tmp_path / "it")
+    assert state_of(ac.load(tmp_path / "it")) == state_of(model)
 
 
 LIMITED = """
