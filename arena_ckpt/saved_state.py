@@ -23,8 +23,9 @@ from arena_ckpt.files.tensor_file import (
     read_tensor_file,
     write_tensor_file,
 )
+from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.records import EpochRecord, from_table, to_table
-from arena_ckpt.session import Session
+from arena_ckpt.session import PERSISTENT, Session
 from arena_ckpt.version import __version__
 
 FORMAT = "arena_ckpt saved state"
@@ -133,6 +134,35 @@ def read_state(path: StrPath) -> SavedState:
     return SavedState(str(path), document, arrays, plan_json, records)
 
 
+def require_fit(plan: MemoryPlan, state: SavedState) -> None:
+    """Refuse a state of other weights or of another optimizer.
+
+    Raises
+    ------
+    SavedStateMismatchError
+        With the name of the first tensor that differs.
+    """
+    own = {
+        tensor.name: f"is {tensor.dtype} of shape {tensor.shape}"
+        for tensor in plan.tensors
+        if tensor.kind in PERSISTENT
+    }
+    saved = {
+        name: f"is {array.dtype} of shape {array.shape}"
+        for name, array in state.arrays.items()
+    }
+    missing = "does not exist"
+    for name in own | saved:
+        if own.get(name) != saved.get(name):
+            raise SavedStateMismatchError(
+                f"{state.path} is of another model: {name} {own.get(name, missing)} in "
+                f"this model and {saved.get(name, missing)} in the file. Nothing was "
+                "changed",
+                path=state.path,
+                what=name,
+            )
+
+
 def restore(session: Session, state: SavedState) -> None:
     """Put a saved state into a session.
 
@@ -141,18 +171,5 @@ def restore(session: Session, state: SavedState) -> None:
     SavedStateMismatchError
         It is one of other weights or of another optimizer; nothing is changed then.
     """
-    views = session.persistent()
-    for name in [*views, *(name for name in state.arrays if name not in views)]:
-        own, saved = views.get(name), state.arrays.get(name)
-        described = [
-            "does not exist" if a is None else f"is {a.dtype} of shape {a.shape}"
-            for a in (own, saved)
-        ]
-        if described[0] != described[1]:
-            raise SavedStateMismatchError(
-                f"{state.path} is of another model: {name} {described[0]} in this "
-                f"model and {described[1]} in the file. Nothing was changed",
-                path=state.path,
-                what=name,
-            )
+    require_fit(session.plan, state)
     session.restore(state.arrays, state.document.iteration)

@@ -19,6 +19,8 @@ from strategies import ModelSpec, chain
 
 import arena_ckpt as ac
 from arena_ckpt import Model
+from arena_ckpt.codec import encode
+from arena_ckpt.description import describe
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
@@ -328,6 +330,62 @@ def test_a_layer_of_ones_own_has_to_be_known(
         ac.load(tmp_path / "it")
     monkeypatch.setitem(ac.layers.LAYER_TYPES, "mine", Mine)  # type: ignore[attr-defined]
     assert state_of(ac.load(tmp_path / "it")) == state_of(model)
+
+
+class Doubled(FullyConnected):
+    """Of the type fully_connected, but another layer."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (Doubled({"name": "fc", "unit": 2}), r"it is a Doubled, .* FullyConnected"),
+        (
+            FullyConnected({"name": "fc", "unit": 2, "weight_decay": np.float64(0.1)}),
+            r"weight_decay=np\.float64",
+        ),
+        (FullyConnected({"name": "fc", "unit": 2, "mine": 3}), "would be read back as"),
+    ],
+)
+def test_what_would_not_come_back_is_not_saved(
+    layer: FullyConnected, why: str, tmp_path: Path
+) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:3")
+    model.add_layer(layer)
+    model.add_layer("mse", name="loss")
+    model.initialize()
+    with pytest.raises(InvalidParameterError, match=f"saved as text: .*{why}"):
+        model.save(tmp_path / "it")
+    data = np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)
+    with pytest.raises(InvalidParameterError, match=f"saved as text: .*{why}"):
+        model.train(data, checkpoint=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_not_taken_for_weights_that_a_file_only_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model with 256 MiB of weights the file has all but these."""
+    small, large = (chain(n, 1, width=n) for n in (2, 8192))
+    small.initialized().save(tmp_path / "it")
+    model = large.model()
+    plan = model.make_plan()
+    arrays, document = tensor_file.read_tensor_file(
+        tmp_path / "it", format_name=FORMAT, version=VERSION
+    )
+    arrays[PLAN] = np.frombuffer(plan.to_json().encode(), np.uint8)
+    document |= {"model": encode(describe(model)), "plan_checksum": plan.checksum}
+    for name in ("format", "version", "checksum"):
+        del document[name]
+    tensor_file.write_tensor_file(
+        tmp_path / "it", arrays, document, format_name=FORMAT, version=VERSION
+    )
+    monkeypatch.setattr(Model, "initialize", None)
+    with pytest.raises(
+        SavedStateMismatchError, match=r"fc1:weight is .*\(8192, 8192\)"
+    ):
+        ac.load(tmp_path / "it")
 
 
 @pytest.mark.parametrize("other", ["wider", "sgd", "longer"])
