@@ -664,6 +664,22 @@ def test_warnings_are_lines_on_the_command_line(tmp_path: Path) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--every", 3), "every and resume are about saved states"),
+        (("--resume",), "every and resume are about saved states"),
+        (("--checkpoint", "it", "--every", 0), "every=0 is not possible"),
+    ],
+)
+def test_impossible_options_are_found_before_the_work(
+    options: tuple[object, ...], message: str
+) -> None:
+    code, out, err = finished("digits_mlp", *options)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
 def test_a_run_is_not_begun_twice_on_the_command_line(tmp_path: Path) -> None:
     arguments = ("digits_mlp", "--checkpoint", tmp_path, "--quiet", "--epochs", 1)
     assert finished(*arguments)[0] == 0

@@ -118,10 +118,10 @@ def flush_folder(folder: Path) -> None:
 
 def _unwritable(path: str, error: OSError | ValueError) -> UnwritableFileError:
     reason = getattr(error, "strerror", None) or str(error)
-    folder = os.path.dirname(os.path.abspath(path)) if "\0" not in path else ""
-    free_bytes = None
+    folder, free_bytes = "", None
     advice = "check the path, its folder and its rights, or choose another place"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # where we are may be gone; "\0" is in no path
+        folder = str(Path(path).absolute().parent)
         free_bytes = shutil.disk_usage(folder).free
     if getattr(error, "errno", None) in _FULL and free_bytes is not None:
         reason += f"; {format_bytes(free_bytes)} are free"
