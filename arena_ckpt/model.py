@@ -277,7 +277,7 @@ class Model(ModelPlans):
                 saved = SavedRun(
                     saving,
                     session,
-                    description=describe(self),
+                    model=self,
                     samples=samples,
                     shuffle=given["shuffle"],
                 )

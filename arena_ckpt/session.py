@@ -39,6 +39,9 @@ from arena_ckpt.weights import FloatArray, Weights
 MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
 
+PERSISTENT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+"""What lasts from one iteration to the next."""
+
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -144,11 +147,10 @@ class Session:
 
     def persistent(self) -> dict[str, FloatArray]:
         """Return views of all that lasts: weights and optimizer states, by name."""
-        kinds = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
         return {
             tensor.name: self.views.named(tensor.name)
             for tensor in self.plan.tensors
-            if tensor.kind in kinds
+            if tensor.kind in PERSISTENT
         }
 
     def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:

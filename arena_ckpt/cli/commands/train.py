@@ -141,12 +141,14 @@ def train(
     )
     from arena_ckpt.cli.results import history_document, result_text
     from arena_ckpt.report import totals_table
+    from arena_ckpt.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
         raise click.UsageError(
             "--validation and --validation-split exclude each other; keep one",
             click.get_current_context(),
         )
+    parse_saving(checkpoint, every, resume)
     for path in (save_weights, save):
         if path is not None:
             require_writable(path)
