@@ -150,6 +150,13 @@ class Session:
             self._runner = StepRunner(self.views, ())
         self._runner.watchers.append(watcher)
 
+    def unwatch(self, watcher: Watcher) -> None:
+        """Let a watcher look no more; without any, steps run together again."""
+        assert self._runner is not None
+        self._runner.watchers.remove(watcher)
+        if not self._runner.watchers:
+            self._runner = None
+
     # -- weights ---------------------------------------------------------------
 
     def weights(self) -> dict[str, FloatArray]:

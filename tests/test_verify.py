@@ -123,7 +123,7 @@ def test_an_initialized_model_is_verified_as_it_stands_and_not_changed() -> None
         assert model.plan is plan
         assert "the given data" in result.data
         if not debug:
-            assert f"arena {plan.arena_bytes:,} B" in result.checks[2].finding
+            assert f"arena {plan.arena_bytes:,} B, " in result.checks[2].finding
     with pytest.raises(ac.InvalidParameterError, match="leave out budget"):
         ac.verify(model, budget="16KiB")
 
@@ -267,7 +267,7 @@ def test_a_wrong_derivative_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None
     failed = [check.name for check in result.checks if check.passed is False]
     assert failed == ["gradients"]
     assert not result.passed
-    assert result.verdict == "defect found by 1 checks: gradients"
+    assert result.verdict == "defect found by 1 check: gradients"
 
 
 # -- slopes ----------------------------------------------------------------------------

@@ -19,16 +19,11 @@ Key = tuple[int, Phase, str, str]
 
 
 class _OfResults(Watcher):
-    """Looks at what steps write, and counts the passes, until it is told to end."""
+    """Looks at what steps write, and counts the passes."""
 
     def __init__(self, views: TensorViews) -> None:
         self.views = views
-        self._is_on = True
         self._pass = -1
-
-    def end(self) -> None:
-        """Look at nothing from now on."""
-        self._is_on = False
 
     def before(self, moment: Moment) -> None:
         """Count passes."""
@@ -37,7 +32,7 @@ class _OfResults(Watcher):
 
     def after(self, moment: Moment) -> None:
         """Look at each result of the step."""
-        if not self._is_on or moment.execution is None:
+        if moment.execution is None:
             return
         for operand in _results(moment.execution, self.views):
             again = moment.execution.phase is Phase.RECOMPUTE
@@ -76,12 +71,13 @@ class Comparison(_OfResults):
     Parameters
     ----------
     views : TensorViews
-    record : Record
+    record : Record or None
+        None compares nothing.
     """
 
-    def __init__(self, views: TensorViews, record: Record) -> None:
+    def __init__(self, views: TensorViews, record: Record | None) -> None:
         super().__init__(views)
-        self._expected = record.values
+        self._expected = record.values if record else {}
         executions = views.plan.executions
         self._next = {a.step: b for a, b in pairwise(executions)}
         self.n_tensors = 0

@@ -166,10 +166,16 @@ class Checks:
                 f"{live:,} bytes live at once, and the plan says "
                 f"{plan.live_lower_bound_bytes:,}"
             )
-        sizes = plan.local_lower_bound_bytes, live, plan.arena_bytes
-        if not 0 < live <= plan.arena_bytes:
+        naive = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+        sizes = {
+            "local_lower_bound_bytes": plan.local_lower_bound_bytes,
+            "live_lower_bound_bytes": live,
+            "arena_bytes": plan.arena_bytes,
+            "naive_bytes": naive,
+        }
+        if list(sizes.values()) != sorted(sizes.values()) or naive != plan.naive_bytes:
             raise DefectFound(
-                f"the arena has {plan.arena_bytes:,} bytes, and {live:,} live at once"
+                f"the sizes do not ascend, or are not what the plan says: {sizes}"
             )
         again = self.plan if self._replan is None else self._replan()
         if again != plan:
@@ -177,10 +183,10 @@ class Checks:
             raise DefectFound(
                 f"planned again, the same model has another plan: {difference}"
             )
-        local = "≥" if sizes[0] <= live else "<"
         return (
-            f"arena {plan.arena_bytes:,} B ≥ {live:,} B that live at one step, counted "
-            f"anew {local} {sizes[0]:,} B that one step touches"
+            f"arena {plan.arena_bytes:,} B, at least the {live:,} B that live at one "
+            f"step and the {sizes['local_lower_bound_bytes']:,} B that one step "
+            f"touches, at most the {naive:,} B of all tensors, as counted anew"
             + ("; planned again it is the same" if self._replan else "")
         )
 
@@ -207,7 +213,6 @@ class Checks:
         plan = make_plan(self.model.graph_of(self.plan), settings, ())
         session = open_session(self.model, plan)
         record = Record(session.views)
-        session.watch(record)
         return Reference(run_trial(session, self.batches, [record]), record)
 
     def require_reference(self) -> None:
@@ -233,20 +238,18 @@ class Checks:
         """Train in debug mode, and compare the whole arena around each step."""
         session = open_session(self.model, self.debug_plan, debug=True)
         strays = StrayWatch(session.views)
-        lookers: list[Comparison | StrayWatch] = [strays]
+        record = None
         with suppress(ArenaError):  # then this run may say why
-            lookers.append(Comparison(session.views, self.reference.record))
-        for looker in reversed(lookers):
-            session.watch(looker)
-        comparison = lookers[-1]
+            record = self.reference.record
+        comparison = Comparison(session.views, record)
         try:
-            outcome = run_trial(session, self.batches, lookers)
+            outcome = run_trial(session, self.batches, [comparison, strays])
         except ArenaError as error:
-            if isinstance(comparison, StrayWatch) or comparison.difference is None:
+            if comparison.difference is None:
                 raise
             # That came first.
             raise DefectFound(f"{comparison.difference}; later {error}") from error
-        if isinstance(comparison, Comparison):
+        if record is not None:
             self._debug_run = comparison, outcome
         return (
             f"{len(self.batches)} iterations in debug mode: canaries intact, no NaN "
@@ -281,7 +284,6 @@ class Checks:
     def _compared(self, plan: MemoryPlan) -> tuple[Session, dict[str, Array], str]:
         session = open_session(self.model, plan)
         comparison = Comparison(session.views, self.reference.record)
-        session.watch(comparison)
         try:
             outcome = run_trial(session, self.batches, [comparison])
         except ArenaError as error:  # the reference run raised none

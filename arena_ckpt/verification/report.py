@@ -65,11 +65,15 @@ class Verification:
         """One sentence."""
         failed = [check.name for check in self.checks if check.passed is False]
         if failed:
-            return f"defect found by {len(failed)} checks: {', '.join(failed)}"
+            return f"defect found by {_checks(len(failed))}: {', '.join(failed)}"
         n_passed = sum(check.passed is True for check in self.checks)
         left_out = len(self.checks) - n_passed
         rest = f", {left_out} left out" if left_out else ""
-        return f"verified: {n_passed} checks passed{rest}"
+        return f"verified: {_checks(n_passed)} passed{rest}"
+
+
+def _checks(n: int) -> str:
+    return "1 check" if n == 1 else f"{n} checks"
 
 
 def verify(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
+from arena_ckpt.debug.runner import Watcher
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.session import Session
@@ -16,13 +16,6 @@ from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.bits import Array
 
 _LASTING = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
-
-
-class Looker(Protocol):
-    """Watches the steps of a session for a while."""
-
-    def end(self) -> None:
-        """Look at nothing from now on."""
 
 
 def open_session(
@@ -42,7 +35,7 @@ def open_session(
 
 
 def run_trial(
-    session: Session, batches: Sequence[Batch], lookers: Sequence[Looker] = ()
+    session: Session, batches: Sequence[Batch], watchers: Sequence[Watcher] = ()
 ) -> dict[str, Array]:
     """Take gradients, train on every batch, take gradients again, and predict.
 
@@ -53,8 +46,9 @@ def run_trial(
     ----------
     session : Session
     batches : sequence of (x, y)
-    lookers : sequence of Looker
-        Those that watch the session; they end with the step on the first batch.
+    watchers : sequence of Watcher
+        They see the first gradients and the step on the first batch. After that steps
+        run as in every training, but in debug mode.
 
     Returns
     -------
@@ -71,11 +65,13 @@ def run_trial(
             out[f"the {when} gradient of {name}"] = gradients[name]
 
     _unsettle(session)
+    for watcher in watchers:
+        session.watch(watcher)
     note_gradients("first")
     for number, batch in enumerate(batches):
         loss = session.train_step(*batch)
-        for looker in lookers:
-            looker.end()
+        for watcher in watchers if number == 0 else ():
+            session.unwatch(watcher)
         out[f"the loss of step {number}"] = np.array(loss)
     note_gradients("last")
     out["the prediction"] = session.predict(batches[0][0])
