@@ -30,7 +30,9 @@ from fuzzing.mutate import HUGE, texts
 from fuzzing.readers import INI, npz_bytes, small_model
 from fuzzing.target import Target, empty_folder
 
-_LIMITS = Limits(cpu_seconds=10)
+_LIMITS = Limits(cpu_seconds=10, grown_bytes=2**28)
+"""Pictures of 1600 × 900 pixels take more than 64 MiB to draw."""
+
 CODES = (0, 1, 2, 3)
 
 # -- the command line ------------------------------------------------------------------
