@@ -30,6 +30,8 @@ from .report.picture import plan_png as plan_png
 from .report.picture import plan_svg as plan_svg
 from .schedules import create_schedule as create_schedule
 from .timeline import ExecutionOrder as ExecutionOrder
+from .verification.report import Verification as Verification
+from .verification.report import verify as verify
 
 __version__: str
 __all__: list[str]

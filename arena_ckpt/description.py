@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from arena_ckpt.definition import MODEL_PROPERTIES, ModelDefinition
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.layers import LAYER_TYPES, create_layer
+from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import create_optimizer
 from arena_ckpt.properties import write_properties
-from arena_ckpt.schedules import create_schedule
+from arena_ckpt.schedules import Schedule, create_schedule
 
 _DECIDING = {
     declared.name: str(declared.default)
@@ -69,21 +72,55 @@ class Description:
 
 
 def describe(model: ModelDefinition) -> Description:
-    """Return a model as plain data."""
+    """Return a model as plain data.
+
+    Raises
+    ------
+    InvalidParameterError
+        A layer that `build` would not make again as it is.
+    """
     schedule = model.schedule
     return Description(
         int(model.seed),
         write_properties(MODEL_PROPERTIES, model.properties),
-        tuple(
-            Part(layer.type_name, write_properties(layer.properties, layer.given))
-            for layer in model.layers
-        ),
+        tuple(_layer_as_text(layer) for layer in model.layers),
         tuple(BlockNames(block.name, tuple(block.layers)) for block in model.blocks),
         Part(model.optimizer.type_name, model.optimizer.to_properties()),
         None
         if schedule is None
         else Part(schedule.type_name, schedule.to_properties()),
     )
+
+
+def _layer_as_text(layer: Layer) -> Part:
+    text = write_properties(layer.properties, layer.given)
+    known = LAYER_TYPES.get(layer.type_name)
+    why = None
+    if known is not None:  # otherwise it is up to whoever loads the model
+        given = {k: value for k, value in layer.given.items() if value is not None}
+        mine = type(layer)
+        if (known.__module__, known.__qualname__) != (
+            mine.__module__,
+            mine.__qualname__,
+        ):
+            why = (
+                f"it is a {mine.__qualname__}, and {layer.type_name!r} stands for "
+                f"{known.__qualname__}; give the class a type_name of its own and "
+                "register_layer"
+            )
+        else:
+            try:
+                again = create_layer(layer.type_name, _strings(text)).given
+                if dict(again) != given:
+                    why = f"{given} would be read back as {dict(again)}"
+            except ValueError as error:
+                why = str(error)
+    if why is not None:
+        raise InvalidParameterError(
+            f"layer {layer.name!r} ({layer.type_name}) cannot be saved as text: {why}",
+            layer=layer.name,
+        )
+    return Part(layer.type_name, text)
 
 
 def build(description: Description, model: ModelDefinition) -> None:
@@ -99,14 +136,24 @@ def build(description: Description, model: ModelDefinition) -> None:
     for block in description.blocks:
         model.add_checkpoint_block(block.layers, block.name)
     model.set_property(_strings(description.properties))
-    optimizer, schedule = description.optimizer, description.schedule
+    optimizer = description.optimizer
     model.set_optimizer(
         create_optimizer(optimizer.type_name, _strings(optimizer.properties))
     )
-    if schedule is not None:
-        model.set_learning_rate_scheduler(
-            create_schedule(schedule.type_name, _strings(schedule.properties))
-        )
+    model.set_learning_rate_scheduler(schedule_of(description))
+
+
+def schedule_of(description: Description) -> Schedule | None:
+    """Return the schedule that is described.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    part = description.schedule
+    if part is None:
+        return None
+    return create_schedule(part.type_name, _strings(part.properties))
 
 
 def first_difference(one: Description, other: Description) -> str | None:

@@ -21,7 +21,7 @@ from arena_ckpt.files.source import path_text
 from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.saved_state import SavedState, read_state
+from arena_ckpt.saved_state import SavedState, read_state, require_fit
 from arena_ckpt.units import format_bytes
 
 
@@ -61,16 +61,16 @@ def load(path: str | os.PathLike[str]) -> Model:
         description: Description = decode(Description, state.document.model)
         model = Model(description.seed)
         build(description, model)
-        plan = _plan(state)
-        if plan is None:
-            model.initialize()
-        else:
-            model.initialize(plan=plan, debug=plan.canary_bytes > 0)
-    if plan is None:
+        saved_plan = _plan(state)
+        plan = saved_plan or model.make_plan()
+    require_fit(plan, state)  # before memory is taken for what the file only states
+    with _failures_named(state.path):
+        model.initialize(plan=plan, debug=plan.canary_bytes > 0)
+    if saved_plan is None:
         warnings.warn(
             f"the memory plan in {state.path} is of another version of arena_ckpt "
             f"({state.document.package}); planned anew: "
-            f"{format_bytes(model.plan.arena_bytes)}",
+            f"{format_bytes(plan.arena_bytes)}",
             ArenaWarning,
             stacklevel=2,
         )

@@ -47,6 +47,9 @@ _TRAIN_PROPERTIES = (
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
 )
 
+CHECKS = ("loss", "all")
+"""Where to look for NaN and infinity."""
+
 XY = tuple[Any, Any] | Dataset
 
 
@@ -91,7 +94,12 @@ class Model(ModelPlans):
             session.schedule = schedule
 
     def initialize(
-        self, *, plan: MemoryPlan | None = None, debug: bool = False, **request: Any
+        self,
+        *,
+        plan: MemoryPlan | None = None,
+        debug: bool = False,
+        check: str = "loss",
+        **request: Any,
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -103,6 +111,10 @@ class Model(ModelPlans):
         debug : bool
             Guard every buffer with a canary, poison it when it dies, and look for NaN
             after each step. Slow; the results have the same bits.
+        check : {"loss", "all"}
+            Where to look for NaN and infinity: at the loss of each iteration, or after
+            each step at whatever it wrote, to name the first. ``"all"`` takes any plan
+            and runs the steps one by one; `debug` implies it.
         **request
             budget, max_overhead, allow, levels, measure: choose what to recompute; see
             `choose_plan`.
@@ -116,17 +128,24 @@ class Model(ModelPlans):
         AfterInitializationError
             It was initialized before.
         InvalidParameterError
-            An impossible seed or request, or more micro-batches than samples.
+            An impossible seed, check or request, or more micro-batches than samples.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model.
+            The plan is one of another model, or has canaries and `debug` is false, or
+            the reverse.
         ArenaTooLargeError
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
         refuse_unknown("initialize", request, ("plan", "debug", *REQUEST))
         seed = self._checked_seed()
+        if check not in CHECKS:
+            raise InvalidParameterError(
+                f"check={check!r} is not possible; expected {quote(CHECKS)}: where to "
+                "look for NaN and infinity",
+                check=check,
+            )
         if plan is None:
             plan = self.make_plan(debug=debug, **request)
         elif asked := [
@@ -149,12 +168,18 @@ class Model(ModelPlans):
                 max_norm=self.get_property("clip_grad_by_norm"),
                 threads=self.get_property("threads"),
                 debug=debug,
+                check=check,
                 report=report,
             )
         # Another thread may have been faster.
         self._require_before("The model is already initialized")
         self._session = session
         return plan
+
+    @property
+    def is_initialized(self) -> bool:
+        """`initialize` was called: there is an arena."""
+        return self._session is not None
 
     @property
     def plan(self) -> MemoryPlan:
@@ -277,7 +302,7 @@ class Model(ModelPlans):
                 saved = SavedRun(
                     saving,
                     session,
-                    description=describe(self),
+                    model=self,
                     samples=samples,
                     shuffle=given["shuffle"],
                 )
@@ -422,16 +447,23 @@ class Model(ModelPlans):
             )
 
 
-def without_blocks(model: Model) -> Model:
-    """Return an uninitialized copy without checkpoint blocks."""
+def copy_of(model: Model, *, blocks: bool = True) -> Model:
+    """Return an uninitialized copy, with or without the checkpoint blocks."""
     copy = Model(model.seed)
     for layer in model.layers:
         copy.add_layer(layer)
+    for block in model.blocks if blocks else ():
+        copy.add_checkpoint_block(block.layers, block.name)
     copy.set_property(**model.properties)
     copy.set_optimizer(model.optimizer)
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     return copy
+
+
+def without_blocks(model: Model) -> Model:
+    """Return an uninitialized copy without checkpoint blocks."""
+    return copy_of(model, blocks=False)
 
 
 def _samples(session: Session, data: XY) -> Samples:

@@ -227,12 +227,15 @@ class ModelPlans(ModelDefinition):
         PlanMismatchError
         """
         require_plan(plan)
-        settings = replace(
+        require_plan_of(self.graph_of(plan), self.settings_of(plan, debug=debug), plan)
+
+    def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:
+        """Return how an iteration is run by a plan of this model."""
+        return replace(
             self.plan_settings(debug=debug),
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
         )
-        require_plan_of(self.graph_of(plan), settings, plan)
 
     def plan_settings(self, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration of this model is run.

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.samples import METRICS
 from arena_ckpt.session import Evaluation
+
+Table = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +103,36 @@ class RunProgress:
         counts = self.epoch_iteration, self.n_batches, self.n_iterations
         if not 0 <= min(counts) <= max(counts) < 2**53 or self.epoch < 1:
             raise ValueError(f"no training comes to {self}")
-        if len(self.records) != self.epoch - 1:
-            raise ValueError(
-                f"there are records of {len(self.records)} epochs before epoch "
-                f"{self.epoch}"
-            )
+
+
+def to_table(records: Sequence[EpochRecord]) -> Table:
+    """Return records as numbers, one a row; the epochs have to count from 1."""
+    table = np.zeros((len(records), 7))
+    for row, record in zip(table, records, strict=True):
+        row[:3] = record.loss, record.learning_rate, record.seconds
+        if (of := record.validation) is not None:
+            row[3:] = of.loss, METRICS.index(of.metric_name), of.metric, of.n_samples
+    return table
+
+
+def from_table(table: npt.NDArray[Any]) -> tuple[EpochRecord, ...]:
+    """Return the records that `to_table` made a table of.
+
+    Raises
+    ------
+    ValueError
+        It is no such table.
+    """
+    if table.dtype != np.float64 or table.ndim != 2 or table.shape[1] != 7:
+        raise ValueError(f"its records are {table.dtype} of shape {table.shape}")
+    names = range(len(METRICS))
+    records = []
+    for epoch, row in enumerate(table.tolist(), start=1):
+        loss, rate, seconds, *of = row
+        validation = None
+        if of[3]:
+            if of[1] not in names or not 0 < of[3] < 2**53:
+                raise ValueError(f"its record of epoch {epoch} is {row}")
+            validation = Evaluation(of[0], METRICS[int(of[1])], of[2], int(of[3]))
+        records.append(EpochRecord(epoch, loss, validation, rate, seconds))
+    return tuple(records)

@@ -1,6 +1,6 @@
 """A training that saves its state into a folder as it goes, to be resumed from there.
 
-The folder holds the newest states, one file each, named by the iterations of the model.
+The folder holds the newest states, one file each, named by the iterations of the run.
 A new state is safe on the disk before the oldest is removed, so whenever the process is
 killed there is one to go on from.
 """
@@ -11,15 +11,22 @@ import hashlib
 import os
 import re
 import warnings
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from arena_ckpt.codec import decode, encode
-from arena_ckpt.description import Description, first_difference
+from arena_ckpt.definition import ModelDefinition
+from arena_ckpt.description import (
+    Description,
+    Part,
+    describe,
+    first_difference,
+    schedule_of,
+)
 from arena_ckpt.errors import (
     ArenaWarning,
     CorruptSavedStateError,
@@ -28,8 +35,9 @@ from arena_ckpt.errors import (
     SavedStateMismatchError,
     UnwritableFileError,
 )
+from arena_ckpt.files.held import hold
 from arena_ckpt.files.tensor_file import corrupt
-from arena_ckpt.files.whole import PART_SUFFIX
+from arena_ckpt.files.whole import flush_folder, is_part_of
 from arena_ckpt.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -53,7 +61,7 @@ _PROPERTIES = (
     Property("resume", BOOLEAN, False, "go on from the newest saved state"),
 )
 
-_NAME = re.compile(r"iteration-(\d{9,})\.safetensors")
+NAME = r"iteration-([0-9]{9,})\.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +77,17 @@ class RunDocument:
         Of the plan; with `ways` they decide how sums are rounded.
     ways : tuple of str
         Those of the plan that can change bits.
+    schedule : Part or None
+        With which the training began; a callback may have set another one since.
     progress : RunProgress
+        Without its records, which can be many and are kept in a tensor.
     """
 
     samples: str
     shuffle: bool
     micro_batches: int
     ways: tuple[str, ...]
+    schedule: Part | None
     progress: RunProgress
 
 
@@ -133,8 +145,8 @@ class SavedRun:
     ----------
     saving : Saving
     session : Session
-    description : Description
-        Of the model.
+    model : ModelDefinition
+        That of the session.
     samples : Samples
         That are trained on.
     shuffle : bool
@@ -145,7 +157,7 @@ class SavedRun:
         saving: Saving,
         session: Session,
         *,
-        description: Description,
+        model: ModelDefinition,
         samples: Samples,
         shuffle: bool,
     ) -> None:
@@ -153,16 +165,38 @@ class SavedRun:
         self.every = saving.every
         self._resume = saving.resume
         self._session = session
-        self._description = description
-        self._model = encode(description)
+        self._model = model
+        self._begun = describe(model)
         self._samples = digest(samples)
         self._shuffle = shuffle
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder to this training while the block runs; it is made first.
+
+        Raises
+        ------
+        UnwritableFileError
+            It cannot be made or read, or another training saves into it.
+        """
+        with ExitStack() as stack:
+            try:
+                self.folder = self.folder.absolute()  # a callback may go elsewhere
+                whole = (self.folder, *self.folder.parents)
+                missing = [part for part in whole if not part.exists()]
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for made in missing:
+                    flush_folder(made.parent)
+                is_ours = stack.enter_context(hold(self.folder))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise self._unusable(reason) from error
+            if not is_ours:
+                raise self._unusable("another training saves into it")
+            yield
+
     def begin(self, fresh: RunProgress) -> RunProgress:
         """Return where the training begins: from `fresh`, or from a saved state.
-
-        A fresh start is saved at once, so that a folder that cannot be written into is
-        found before the first iteration.
 
         Raises
         ------
@@ -172,19 +206,9 @@ class SavedRun:
             The state is one of another model, other data or another order.
         CorruptSavedStateError
             There are states, and all are damaged.
-        UnwritableFileError
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for half in self.folder.glob(f".*{PART_SUFFIX}"):  # of a killed run
-                half.unlink(missing_ok=True)
-            paths = self._paths()
-        except (OSError, ValueError) as error:
-            raise self._unusable(error) from error
-        if not paths:
-            self.save(fresh)
-            return fresh
-        if not self._resume:
+        paths = self._paths()
+        if paths and not self._resume:
             iteration = _iteration(paths[-1])
             raise SavedStateExistsError(
                 f"{self.folder} has the states of an earlier run, the newest of "
@@ -193,7 +217,12 @@ class SavedRun:
                 path=str(self.folder),
                 iteration=iteration,
             )
-        return self._go_on(self._newest(paths))
+        begin = self._go_on(paths) if paths else fresh
+        for path in self.folder.iterdir():
+            if is_part_of(path.name, NAME):
+                with suppress(OSError):
+                    path.unlink()
+        return begin
 
     def save(self, progress: RunProgress) -> None:
         """Save the state of the session, then remove the oldest ones.
@@ -203,21 +232,33 @@ class SavedRun:
         UnwritableFileError
             The states from before are still there.
         """
-        path = self.folder / f"iteration-{self._session.iteration:09d}.safetensors"
-        run = RunDocument(self._samples, self._shuffle, *self._rounding(), progress)
+        path = self.folder / f"iteration-{progress.n_iterations:09d}.safetensors"
+        run = RunDocument(
+            self._samples,
+            self._shuffle,
+            *self._rounding(),
+            self._begun.schedule,
+            replace(progress, records=()),
+        )
         try:
-            write_state(path, self._session, model=self._model, run=encode(run))
+            write_state(
+                path,
+                self._session,
+                model=encode(describe(self._model)),
+                run=encode(run),
+                records=progress.records,
+            )
         except UnwritableFileError as error:
             kept = self._newest_name()
             raise UnwritableFileError(
-                f"the training stops in iteration {self._session.iteration:,}: {error}."
+                f"the training stops in iteration {progress.n_iterations:,}: {error}."
                 f" Of the states saved before, {kept}; the model in memory is intact. "
                 "Afterwards go on with resume=True",
                 path=str(path),
                 free_bytes=getattr(error, "free_bytes", None),
             ) from error
-        with suppress(OSError):  # it will be tried again after the next state
-            for old in self._paths()[:-KEPT_STATES]:
+        for old in self._paths()[:-KEPT_STATES]:
+            with suppress(OSError):  # it will be tried again after the next state
                 old.unlink()
 
     def _newest_name(self) -> str:
@@ -228,47 +269,58 @@ class SavedRun:
 
     def _paths(self) -> list[Path]:
         """Return the saved states, the oldest first."""
-        found = (p for p in self.folder.iterdir() if _NAME.fullmatch(p.name))
-        return sorted(found, key=_iteration)
+        found = (p for p in self.folder.iterdir() if re.fullmatch(NAME, p.name))
+        return sorted((p for p in found if p.is_file()), key=_iteration)
 
-    def _newest(self, paths: list[Path]) -> SavedState:
-        """Return the newest state that can be read; damaged ones are set aside."""
-        failure: CorruptSavedStateError | None = None
-        for path in reversed(paths):
-            try:
-                state = read_state(path)
-            except CorruptSavedStateError as error:
-                failure = failure or error
-                continue
-            if failure is not None:
-                _set_aside(paths[paths.index(path) + 1 :])
-                warnings.warn(
-                    f"{failure}. Going on from {path.name}; what is damaged is renamed "
-                    f"to *{DAMAGED_SUFFIX}",
-                    ArenaWarning,
-                    stacklevel=2,
-                )
-            return state
-        assert failure is not None
-        raise CorruptSavedStateError(
-            f"none of the {len(paths)} states in {self.folder} can be read: {failure}",
-            path=str(self.folder),
-        )
-
-    def _go_on(self, state: SavedState) -> RunProgress:
+    def _go_on(self, paths: list[Path]) -> RunProgress:
+        """Put the newest state that can be read into the session."""
+        state, damaged = self._newest(paths)
         try:
-            saved = decode(Description, state.document.model)
+            saved: Description = decode(Description, state.document.model)
             if state.document.run is None:
                 raise ValueError("it says nothing of a training")
             run: RunDocument = decode(RunDocument, state.document.run)
+            progress = replace(run.progress, records=state.records)
+            schedule = schedule_of(saved)
+            if len(progress.records) != progress.epoch - 1:
+                raise ValueError(
+                    f"it has records of {len(progress.records)} epochs before epoch "
+                    f"{progress.epoch}"
+                )
         except ValueError as error:
             raise corrupt(state.path, str(error)) from None
-        self._require_same(state.path, saved, run)
+        self._require_same(state.path, replace(saved, schedule=run.schedule), run)
         restore(self._session, state)
-        return run.progress
+        self._model.set_learning_rate_scheduler(schedule)
+        if damaged:
+            _set_aside(damaged)
+            warnings.warn(
+                f"{next(iter(damaged.values()))}. Going on from "
+                f"{Path(state.path).name}; what is damaged is renamed to "
+                f"*{DAMAGED_SUFFIX}",
+                ArenaWarning,
+                stacklevel=2,
+            )
+        return progress
+
+    def _newest(
+        self, paths: list[Path]
+    ) -> tuple[SavedState, dict[Path, CorruptSavedStateError]]:
+        """Return the newest state that can be read, and what is wrong with newer."""
+        damaged: dict[Path, CorruptSavedStateError] = {}
+        for path in reversed(paths):
+            try:
+                return read_state(path), damaged
+            except CorruptSavedStateError as error:
+                damaged[path] = error
+        raise CorruptSavedStateError(
+            f"none of the {len(paths)} states in {self.folder} can be read: "
+            f"{damaged[paths[-1]]}",
+            path=str(self.folder),
+        )
 
     def _require_same(self, path: str, saved: Description, run: RunDocument) -> None:
-        what = first_difference(saved, self._description)
+        what = first_difference(saved, self._begun)
         if what is None and (run.micro_batches, run.ways) != self._rounding():
             what = (
                 f"its plan has micro_batches={run.micro_batches} and "
@@ -293,8 +345,7 @@ class SavedRun:
         plan = self._session.plan
         return plan.micro_batches, tuple(sorted({*plan.ways} - DEFAULT_WAYS))
 
-    def _unusable(self, error: OSError | ValueError) -> UnwritableFileError:
-        reason = getattr(error, "strerror", None) or str(error)
+    def _unusable(self, reason: str) -> UnwritableFileError:
         return UnwritableFileError(
             f"{self.folder} cannot hold the states of a training ({reason}); give "
             "checkpoint= a folder that can be written into",
@@ -305,15 +356,14 @@ class SavedRun:
 def digest(samples: Samples) -> str:
     """Return what tells samples from others: a digest of all their values."""
     found = hashlib.blake2b(digest_size=16)
-    arrays: dict[str, Any] = {**samples.inputs, "labels": samples.labels}
-    for name, array in arrays.items():
+    for name, array in [*samples.inputs.items(), ("", samples.labels)]:
         if array is not None:
             found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 
-def _set_aside(paths: list[Path]) -> None:
+def _set_aside(paths: Iterable[Path]) -> None:
     """Rename what is damaged, so that it is not counted among the newest."""
     for path in paths:
         with suppress(OSError):
@@ -321,6 +371,6 @@ def _set_aside(paths: list[Path]) -> None:
 
 
 def _iteration(path: Path) -> int:
-    found = _NAME.fullmatch(path.name)
+    found = re.fullmatch(NAME, path.name)
     assert found is not None
     return int(found.group(1))

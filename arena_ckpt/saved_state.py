@@ -8,7 +8,7 @@ go on with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,17 @@ from arena_ckpt.files.tensor_file import (
     read_tensor_file,
     write_tensor_file,
 )
-from arena_ckpt.session import Session
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.records import EpochRecord, from_table, to_table
+from arena_ckpt.session import PERSISTENT, Session
 from arena_ckpt.version import __version__
 
 FORMAT = "arena_ckpt saved state"
 VERSION = 1
 PLAN = "arena_ckpt.plan"
 """The tensor that holds the memory plan, as JSON text."""
+RECORDS = "arena_ckpt.records"
+"""The tensor that holds the records of a training, one a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,15 @@ class SavedState:
     arrays : dict from str to ndarray
         Weights and optimizer states by their names in the plan.
     plan_json : str
+    records : tuple of EpochRecord
+        Of a training.
     """
 
     path: str
     document: StateDocument
     arrays: Arrays
     plan_json: str
+    records: tuple[EpochRecord, ...]
 
 
 def write_state(
@@ -82,6 +89,7 @@ def write_state(
     *,
     model: Mapping[str, Any],
     run: Mapping[str, Any] | None = None,
+    records: Sequence[EpochRecord] = (),
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
 
@@ -91,6 +99,8 @@ def write_state(
     """
     arrays: Arrays = dict(session.persistent())
     arrays[PLAN] = np.frombuffer(session.plan_json.encode(), np.uint8)
+    if records:
+        arrays[RECORDS] = to_table(records)
     document = {
         "package": __version__,
         "iteration": session.iteration,
@@ -110,17 +120,47 @@ def read_state(path: StrPath) -> SavedState:
         See `arena_ckpt.files.tensor_file.read_tensor_file`.
     """
     arrays, found = read_tensor_file(path, format_name=FORMAT, version=VERSION)
-    plan = arrays.pop(PLAN, None)
+    plan, table = arrays.pop(PLAN, None), arrays.pop(RECORDS, None)
     if plan is None or plan.dtype != np.uint8:
         raise corrupt(str(path), "it has no memory plan")
     try:
         document: StateDocument = decode(StateDocument, found)
         plan_json = plan.tobytes().decode()
+        records = () if table is None else from_table(table)
         if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {document.iteration}")
     except ValueError as error:
         raise corrupt(str(path), str(error)) from None
-    return SavedState(str(path), document, arrays, plan_json)
+    return SavedState(str(path), document, arrays, plan_json, records)
+
+
+def require_fit(plan: MemoryPlan, state: SavedState) -> None:
+    """Refuse a state of other weights or of another optimizer.
+
+    Raises
+    ------
+    SavedStateMismatchError
+        With the name of the first tensor that differs.
+    """
+    own = {
+        tensor.name: f"is {tensor.dtype} of shape {tensor.shape}"
+        for tensor in plan.tensors
+        if tensor.kind in PERSISTENT
+    }
+    saved = {
+        name: f"is {array.dtype} of shape {array.shape}"
+        for name, array in state.arrays.items()
+    }
+    missing = "does not exist"
+    for name in own | saved:
+        if own.get(name) != saved.get(name):
+            raise SavedStateMismatchError(
+                f"{state.path} is of another model: {name} {own.get(name, missing)} in "
+                f"this model and {saved.get(name, missing)} in the file. Nothing was "
+                "changed",
+                path=state.path,
+                what=name,
+            )
 
 
 def restore(session: Session, state: SavedState) -> None:
@@ -131,18 +171,5 @@ def restore(session: Session, state: SavedState) -> None:
     SavedStateMismatchError
         It is one of other weights or of another optimizer; nothing is changed then.
     """
-    views = session.persistent()
-    for name in [*views, *(name for name in state.arrays if name not in views)]:
-        own, saved = views.get(name), state.arrays.get(name)
-        described = [
-            "does not exist" if a is None else f"is {a.dtype} of shape {a.shape}"
-            for a in (own, saved)
-        ]
-        if described[0] != described[1]:
-            raise SavedStateMismatchError(
-                f"{state.path} is of another model: {name} {described[0]} in this "
-                f"model and {described[1]} in the file. Nothing was changed",
-                path=state.path,
-                what=name,
-            )
+    require_fit(session.plan, state)
     session.restore(state.arrays, state.document.iteration)

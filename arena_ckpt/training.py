@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +31,7 @@ def train(
     saved: SavedRun | None = None,
 ) -> History:
     """Train `session` on `samples`, from where `saved` says; see `Model.train`."""
-    begin = RunProgress(
+    fresh = RunProgress(
         epoch=1,
         epoch_iteration=session.iteration,
         n_batches=0,
@@ -42,11 +42,16 @@ def train(
         records=(),
         stopped=False,
     )
-    with progress_bar("training", progress) as update, _interrupts() as interrupted:
-        if saved:
-            begin = saved.begin(begin)
-        run = _Run(session, samples, validation, epochs, update, interrupted, saved)
+    with (
+        progress_bar("training", progress) as update,
+        _interrupts() as interrupted,
+        saved.held() if saved else nullcontext(),
+    ):
+        begin = saved.begin(fresh) if saved else fresh
         at = begin
+        if saved and at.epoch <= epochs and not at.stopped:
+            saved.save(at)  # what cannot be written is found before anything is trained
+        run = _Run(session, samples, validation, epochs, update, interrupted, saved)
         while at.epoch <= epochs and not at.stopped:
             order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
             at = run.finish_batches(at, order)

@@ -24,20 +24,28 @@ from arena_ckpt.kernels.blas import set_blas_threads
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
+AT_MOST_SECONDS = 0.5
+"""Then who waits looks again: Ctrl-C can come before the call that would wake him."""
+
 
 class Gate:
-    """Lets iterations run side by side that want the same number of BLAS threads."""
+    """Lets iterations run side by side that want the same number of BLAS threads.
+
+    Threads are known by their numbers.
+    """
 
     def __init__(self) -> None:
         self._n_threads = 0
-        self._inside: set[int] = set()  # threads, by their number
+        self._here: set[int] = set()  # those that wait, work or leave
+        self._inside: set[int] = set()  # those that work
+        self._queue: deque[int] = deque()  # those that wait
         self._is_closed = False
         self._renew()
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        # One that a thread can take again: a signal handler may fork.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._queue: deque[object] = deque()
 
     def run(
         self, n_threads: int, work: Callable[[*Given], Result], *arguments: *Given
@@ -59,35 +67,36 @@ class Gate:
             This thread is in the midst of other work: a signal handler asks.
         """
         me = threading.get_ident()
-        if me in self._inside:
+        if me in self._here:
             raise StateError(
                 "this thread is in the midst of an iteration, where a signal handler "
                 "must not use a model; let it leave a note for the code it interrupts"
             )
         try:
+            self._here.add(me)
             with self._lock:
                 if self._queue or (self._inside and n_threads != self._n_threads):
-                    self._wait(n_threads)
+                    self._wait(me, n_threads)
+                self._inside.add(me)
                 self._n_threads = n_threads
                 set_blas_threads(n_threads)
-                self._inside.add(me)
             return work(*arguments)
         finally:
             self._inside.discard(me)  # first, and one call: no interrupt parts it
+            self._here.discard(me)
             if self._queue:
                 self._wake()
 
-    def _wait(self, n_threads: int) -> None:
+    def _wait(self, me: int, n_threads: int) -> None:
         """Wait for the turn, in the order of arrival."""
-        ticket = object()
-        self._queue.append(ticket)
+        self._queue.append(me)
         try:
-            while self._queue[0] is not ticket or (
+            while self._queue[0] != me or (
                 self._inside and n_threads != self._n_threads
             ):
-                self._changed.wait()
+                self._changed.wait(AT_MOST_SECONDS)
         finally:
-            self._queue.remove(ticket)
+            self._queue.remove(me)
             self._changed.notify_all()
 
     def _wake(self) -> None:
@@ -98,16 +107,16 @@ class Gate:
 
     def close(self) -> None:
         """Let nobody in, and wait until only the calling thread can be inside."""
+        me = threading.get_ident()
         self._lock.acquire()
         self._is_closed = True
-        while self._inside - {threading.get_ident()}:
-            # The condition gives the lock away while it waits.
-            ticket = object()
-            self._queue.appendleft(ticket)
+        while self._inside - {me}:
+            # The lock is free while the condition waits, so this stands first in line.
+            self._queue.appendleft(me)
             try:
-                self._changed.wait()
+                self._changed.wait(AT_MOST_SECONDS)
             finally:
-                self._queue.remove(ticket)
+                self._queue.remove(me)
 
     def open(self) -> None:
         """Go on after `close`, if that was not interrupted before it began."""
@@ -118,9 +127,13 @@ class Gate:
 
     def forget_others(self) -> None:
         """Go on after `close` in a child, where no other thread is."""
-        self._inside &= {threading.get_ident()}
-        self._is_closed = False
-        self._renew()
+        me = threading.get_ident()
+        self._here &= {me}
+        self._inside &= {me}
+        self._queue = deque(one for one in self._queue if one == me)
+        if not self._is_closed:  # whoever has the lock is not here
+            self._renew()
+        self.open()
 
 
 class ModelLock:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,10 @@ from arena_ckpt.errors import (
     SavedStateMismatchError,
     UnwritableFileError,
 )
-from arena_ckpt.records import History
+from arena_ckpt.files.whole import is_part_of
+from arena_ckpt.records import EpochRecord, History, from_table, to_table
+from arena_ckpt.saved_run import NAME
+from arena_ckpt.session import Evaluation
 
 N_SAMPLES, EPOCHS = 44, 3
 PER_EPOCH = 6  # batches of 8, the last one of 4 samples
@@ -67,6 +72,9 @@ def build(spec: ModelSpec = SPEC, **request: Any) -> Model:
     )
     model.initialize(**request)
     return model
+
+
+FINAL = f"iteration-{EPOCHS * PER_EPOCH:09d}.safetensors"
 
 
 def train(model: Model, **values: Any) -> History:
@@ -191,6 +199,105 @@ def test_the_callback_hears_of_each_epoch_once(tmp_path: Path) -> None:
     assert heard == [1, 2, 3]
 
 
+def test_a_schedule_that_the_callback_sets_is_gone_on_with(tmp_path: Path) -> None:
+    def setting(model: Model) -> Callable[[Any], None]:
+        def on_epoch(record: Any) -> None:
+            if record.epoch == 1:
+                model.set_learning_rate_scheduler(
+                    ac.create_schedule("constant", learning_rate=0.1)
+                )
+
+        return on_epoch
+
+    model = build()
+    expected = end(model, train(model, on_epoch=setting(model)))
+    broken = build()
+    stop_after(broken, 14)
+    with pytest.raises(Stop):
+        train(broken, checkpoint=tmp_path, every=1, on_epoch=setting(broken))
+    newest = tmp_path / names(tmp_path)[-1]
+    assert ac.load(newest).schedule == broken.schedule
+    again = build()
+    history = train(again, checkpoint=tmp_path, resume=True, on_epoch=setting(again))
+    assert again.schedule == broken.schedule
+    assert end(again, history) == expected
+
+
+def test_a_callback_may_put_an_earlier_state_back(tmp_path: Path) -> None:
+    """The newest state is that of the latest iteration of the run."""
+
+    def restoring(model: Model) -> Callable[[Any], None]:
+        first = tmp_path / "first"
+
+        def on_epoch(record: Any) -> None:
+            if record.epoch in (2, 3):
+                model.restore(first)
+
+        model.save(first)
+        return on_epoch
+
+    model = build()
+    expected = end(model, train(model, epochs=4, on_epoch=restoring(model)))
+    model, folder = build(), tmp_path / "run"
+    train(model, epochs=3, checkpoint=folder, on_epoch=restoring(model))
+    assert names(folder) == ["iteration-000000012.safetensors", FINAL]
+    again = build()
+    history = train(again, epochs=4, checkpoint=folder, resume=True)
+    assert history.n_resumed == EPOCHS * PER_EPOCH
+    assert end(again, history) == expected
+
+
+def test_data_of_an_input_with_any_name_are_compared(tmp_path: Path) -> None:
+    def model() -> Model:
+        model = Model()
+        model.add_layer("input", name="labels", input_shape="1:1:3")
+        model.add_layer("fully_connected", name="fc", unit=2)
+        model.add_layer("mse", name="loss")
+        model.initialize()
+        return model
+
+    x, y = np.ones((2, 3), np.float32), np.zeros((2, 2), np.float32)
+    model().train((x, y), checkpoint=tmp_path)
+    with pytest.raises(SavedStateMismatchError, match="other data"):
+        model().train((2 * x, y), checkpoint=tmp_path, resume=True)
+
+
+def test_records_of_every_kind_come_back(tmp_path: Path) -> None:
+    """They are kept as numbers: a header would be full after some 400,000 of them."""
+    records = tuple(
+        EpochRecord(epoch, 1 / epoch, validation, 0.1 + 0.2, 1e-300)
+        for epoch, validation in enumerate(
+            [
+                None,
+                Evaluation(math.inf, "accuracy", 0.0, 1),
+                Evaluation(0.1, "mean_absolute_error", 1 / 3, 2**53 - 1),
+            ],
+            start=1,
+        )
+    )
+    assert from_table(to_table(records)) == records
+    assert from_table(to_table(())) == ()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.zeros((2, 6)),
+        np.zeros((2, 7), np.float32),
+        np.zeros(7),
+        np.array([[0, 0, 0, 0, 2, 0, 1.0]]),
+        np.array([[0, 0, 0, 0, 0.5, 0, 1.0]]),
+        np.array([[0, 0, 0, 0, math.nan, 0, 1.0]]),
+        np.array([[0, 0, 0, 0, 0, 0, math.nan]]),
+        np.array([[0, 0, 0, 0, 0, 0, -1.0]]),
+        np.array([[0, 0, 0, 0, 0, 0, 1e300]]),
+    ],
+)
+def test_numbers_that_are_no_records(table: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="its record"):
+        from_table(table)
+
+
 # -- the folder ------------------------------------------------------------------------
 
 
@@ -210,10 +317,83 @@ def test_the_two_newest_states_are_kept(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".0123456789abcdef.part").write_bytes(b"half")
-    (tmp_path / "notes.txt").write_text("mine")
+    half = tmp_path / ".iteration-000000003.safetensors.0123456789abcdef.part"
+    half.write_bytes(b"half")
+    others = [".model.safetensors.0123456789abcdef.part", ".my.part", "notes.txt"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
     train(build(), checkpoint=tmp_path, resume=True)
-    assert [n for n in names(tmp_path) if "iteration" not in n] == ["notes.txt"]
+    assert [n for n in names(tmp_path) if not n.startswith("iteration")] == others
+    assert not half.exists()
+
+
+def test_a_part_has_the_name_that_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    replace_ = os.replace
+
+    def look(source: Path, target: Path) -> None:
+        seen.append(source.name)
+        replace_(source, target)
+
+    monkeypatch.setattr("arena_ckpt.files.whole.os.replace", look)
+    train(build(), checkpoint=tmp_path, epochs=1)
+    assert len(seen) == 2
+    assert all(is_part_of(name, NAME) for name in seen)
+
+
+def test_folders_and_others_are_no_states(tmp_path: Path) -> None:
+    """A folder with a fitting name neither stops a resume nor the tidying up."""
+    train(build(), checkpoint=tmp_path, epochs=1)
+    mine = ["iteration-000000003.safetensors", "iteration-٠٠٠٠٠٠٠٠١.safetensors"]
+    for name in mine:
+        (tmp_path / name).mkdir()
+    (tmp_path / "iteration-000000099.safetensors").symlink_to(tmp_path / "nothing")
+    model = build()
+    history = train(model, checkpoint=tmp_path, resume=True, every=1)
+    assert end(model, history) == uninterrupted()
+    states = [name for name in names(tmp_path) if (tmp_path / name).is_file()]
+    assert states == ["iteration-000000017.safetensors", FINAL]
+
+
+def test_the_folder_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    train(build(), checkpoint="run", on_epoch=lambda _: os.chdir(tmp_path / "sub"))
+    assert names(tmp_path / "run")[-1] == FINAL
+    assert not names(tmp_path / "sub")
+
+
+def test_one_training_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="there are no locks here")
+    before: list[dict[str, bytes]] = []
+
+    def disturb(_: Any) -> None:
+        before.append({n: (tmp_path / n).read_bytes() for n in names(tmp_path)})
+        with pytest.raises(UnwritableFileError, match="another training saves into it"):
+            train(build(), checkpoint=tmp_path, resume=True)
+        assert {n: (tmp_path / n).read_bytes() for n in names(tmp_path)} == before[-1]
+
+    model = build()
+    history = train(model, checkpoint=tmp_path, on_epoch=disturb)
+    assert end(model, history) == uninterrupted()
+    assert len(before) == EPOCHS
+    train(build(), checkpoint=tmp_path, resume=True)
+
+
+def test_where_a_resume_cannot_write_is_found_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(build(), checkpoint=tmp_path, epochs=1)
+    monkeypatch.setattr("arena_ckpt.files.whole.os.fsync", no_room)
+    model = build()
+    stop_after(model, 0)
+    with pytest.raises(UnwritableFileError, match=r"tion-000000006.* still there"):
+        train(model, checkpoint=tmp_path, resume=True)
+    train(build(), checkpoint=tmp_path, resume=True, epochs=1)  # nothing is to be done
 
 
 def test_states_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
@@ -240,6 +420,15 @@ def test_a_damaged_state_is_set_aside(tmp_path: Path) -> None:
         history = train(model, checkpoint=tmp_path, resume=True)
     assert end(model, history) == uninterrupted()
     assert "iteration-000000012.safetensors.damaged" in names(tmp_path)
+
+
+def test_what_is_refused_is_left_as_it_is(tmp_path: Path) -> None:
+    train(build(), checkpoint=tmp_path, epochs=2)
+    damage(tmp_path / "iteration-000000012.safetensors")
+    before = names(tmp_path)
+    with pytest.raises(SavedStateMismatchError, match="Nothing was changed"):
+        train(build(), checkpoint=tmp_path, resume=True, shuffle=False)
+    assert names(tmp_path) == before
 
 
 def test_where_all_states_are_damaged_nothing_is_lost(tmp_path: Path) -> None:
@@ -333,17 +522,18 @@ def test_impossible_requests(
     assert not names(tmp_path)
 
 
+def no_room(_: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_full_disk_ends_the_run_and_keeps_the_last_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build()
 
     def fill(record: Any) -> None:
-        def fail(_: int) -> None:
-            raise OSError(28, "No space left on device")
-
         if record.epoch == 2:
-            monkeypatch.setattr("arena_ckpt.files.whole.os.fsync", fail)
+            monkeypatch.setattr("arena_ckpt.files.whole.os.fsync", no_room)
 
     with pytest.raises(UnwritableFileError, match=r"tion 12: .*iteration-000000006"):
         train(model, checkpoint=tmp_path, on_epoch=fill)
@@ -472,6 +662,22 @@ def test_warnings_are_lines_on_the_command_line(tmp_path: Path) -> None:
     assert code == 0
     assert err.startswith("warning: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--every", 3), "every and resume are about saved states"),
+        (("--resume",), "every and resume are about saved states"),
+        (("--checkpoint", "it", "--every", 0), "every=0 is not possible"),
+    ],
+)
+def test_impossible_options_are_found_before_the_work(
+    options: tuple[object, ...], message: str
+) -> None:
+    code, out, err = finished("digits_mlp", *options)
+    assert (code, out) == (2, "")
+    assert message in err
 
 
 def test_a_run_is_not_begun_twice_on_the_command_line(tmp_path: Path) -> None:

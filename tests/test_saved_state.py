@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from strategies import ModelSpec, chain
 
 import arena_ckpt as ac
 from arena_ckpt import Model
+from arena_ckpt.codec import encode
+from arena_ckpt.description import describe
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
@@ -329,6 +332,62 @@ def test_a_layer_of_ones_own_has_to_be_known(
     assert state_of(ac.load(tmp_path / "it")) == state_of(model)
 
 
+class Doubled(FullyConnected):
+    """Of the type fully_connected, but another layer."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (Doubled({"name": "fc", "unit": 2}), r"it is a Doubled, .* FullyConnected"),
+        (
+            FullyConnected({"name": "fc", "unit": 2, "weight_decay": np.float64(0.1)}),
+            r"weight_decay=np\.float64",
+        ),
+        (FullyConnected({"name": "fc", "unit": 2, "mine": 3}), "would be read back as"),
+    ],
+)
+def test_what_would_not_come_back_is_not_saved(
+    layer: FullyConnected, why: str, tmp_path: Path
+) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:3")
+    model.add_layer(layer)
+    model.add_layer("mse", name="loss")
+    model.initialize()
+    with pytest.raises(InvalidParameterError, match=f"saved as text: .*{why}"):
+        model.save(tmp_path / "it")
+    data = np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)
+    with pytest.raises(InvalidParameterError, match=f"saved as text: .*{why}"):
+        model.train(data, checkpoint=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_not_taken_for_weights_that_a_file_only_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model with 256 MiB of weights the file has all but these."""
+    small, large = (chain(n, 1, width=n) for n in (2, 8192))
+    small.initialized().save(tmp_path / "it")
+    model = large.model()
+    plan = model.make_plan()
+    arrays, document = tensor_file.read_tensor_file(
+        tmp_path / "it", format_name=FORMAT, version=VERSION
+    )
+    arrays[PLAN] = np.frombuffer(plan.to_json().encode(), np.uint8)
+    document |= {"model": encode(describe(model)), "plan_checksum": plan.checksum}
+    for name in ("format", "version", "checksum"):
+        del document[name]
+    tensor_file.write_tensor_file(
+        tmp_path / "it", arrays, document, format_name=FORMAT, version=VERSION
+    )
+    monkeypatch.setattr(Model, "initialize", None)
+    with pytest.raises(
+        SavedStateMismatchError, match=r"fc1:weight is .*\(8192, 8192\)"
+    ):
+        ac.load(tmp_path / "it")
+
+
 @pytest.mark.parametrize("other", ["wider", "sgd", "longer"])
 def test_a_state_of_another_model_changes_nothing(other: str, tmp_path: Path) -> None:
     sizes = {"wider": (5, "gelu", 6, "relu", 3), "sgd": (5, "gelu", 5, "relu", 3)}
@@ -381,6 +440,30 @@ def test_a_failed_write_leaves_the_old_file(
     assert (tmp_path / "it").read_bytes() != before
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_folder_that_cannot_be_flushed(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems flush files alone; what fails otherwise is told as it is."""
+    model = trained()
+    model.save(tmp_path / "it")
+    model.train_step(*SMALL.batch(8, seed=9))
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(whole.os, "fsync", fail)
+    if number == errno.EINVAL:
+        model.save(tmp_path / "it")
+    else:
+        with pytest.raises(UnwritableFileError, match=r"is written, but .*power cut"):
+            model.save(tmp_path / "it")
+    assert state_of(ac.load(tmp_path / "it")) == state_of(model)
+
+
 LIMITED = """
 import resource, signal, sys
 import arena_ckpt as ac
@@ -422,6 +505,16 @@ def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
         with pytest.raises(InvalidParameterError, match="is no path"):
             model.save(path)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_where_we_are_may_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    with pytest.raises(UnwritableFileError, match="cannot be written"):
+        trained().save("it")
 
 
 def test_a_link_goes_on_pointing_where_it_points(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("loading",),
     ("frontends", "report", "boards"),
+    ("verification",),
     ("examples",),
     ("testing",),
     ("",),  # the public names

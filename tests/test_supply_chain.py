@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -138,3 +142,58 @@ def test_the_scripts_install_nothing_that_is_not_locked() -> None:
         for line in text.splitlines():
             if re.search(r"\bpip\b.*\binstall\b", line) and not line.startswith("#"):
                 assert line.startswith("install() {"), f"{script}: {line}"
+
+
+# -- the audit, with a stand-in for pip-audit ------------------------------------------
+
+STAND_IN = """#!/bin/sh
+case "$2" in
+venv)
+    mkdir -p "$3/bin"
+    printf '#!/bin/sh\\n' >"$3/bin/pip"
+    printf '#!/bin/sh\\n%s\\n' "$AUDIT" >"$3/bin/pip-audit"
+    chmod +x "$3/bin/pip" "$3/bin/pip-audit" ;;
+*) exec "$REAL_PYTHON" "$@" ;;
+esac
+"""
+CLEAN = {"name": "a", "version": "1", "vulns": []}
+KNOWN = {**CLEAN, "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
+SKIPPED = {"name": "b", "skip_reason": "Dependency not found"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([CLEAN], 0, "1 packages, 0 known vulnerabilities"),
+        ([CLEAN, KNOWN], 1, "a 1: CVE-1, fixed in 2"),
+        ([CLEAN, SKIPPED], 2, "NOT AUDITED: tools/lock/core.txt: 1 of 2 packages"),
+        ([KNOWN, SKIPPED], 2, "NOT AUDITED: tools/lock/core.txt: 1 of 2 packages"),
+        ([], 2, "NOT AUDITED: tools/lock/core.txt: 0 of 0 packages"),
+        (None, 2, "NOT AUDITED: tools/lock/core.txt: nobody answered"),
+    ],
+)
+def test_the_audit_says_what_it_could_not_ask(
+    packages: list[Any] | None, code: int, said: str, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    answer = tmp_path / "answer.json"
+    answer.write_text(
+        "" if packages is None else json.dumps({"dependencies": packages})
+    )
+    process = subprocess.run(
+        ["bash", str(ROOT / "tools" / "audit.sh")],
+        env={
+            **os.environ,
+            "PYTHON": str(python),
+            "REAL_PYTHON": sys.executable,
+            "AUDIT": f"cat '{answer}'",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (process.returncode, process.stderr) == (code, "")
+    assert said in process.stdout

@@ -190,7 +190,7 @@ def test_one_that_is_interrupted_while_it_waits_leaves_the_queue(
     guest = Guest(gate, 1)
     assert guest.is_inside.wait(SECONDS)
 
-    def interrupt() -> None:
+    def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -200,6 +200,20 @@ def test_one_that_is_interrupted_while_it_waits_leaves_the_queue(
     assert gate.run(1, blas_threads) == 1
     guest.leave()
     assert gate.run(2, blas_threads) == 2
+
+
+def test_who_waits_goes_on_though_nobody_wakes_him(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate()
+    monkeypatch.setattr(gate, "_wake", lambda: None)
+    first = Guest(gate, 1)
+    assert first.is_inside.wait(SECONDS)
+    second = Guest(gate, 2)
+    wait_for_queue(gate, 1)
+    first.leave()
+    second.leave()
+    assert second.found == 2
 
 
 def test_a_signal_handler_in_the_midst_of_an_iteration_is_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from arena_ckpt.records import EpochRecord, History
 from arena_ckpt.session import Evaluation
+from arena_ckpt.verification.report import Verification
 
 
 def epoch_line(record: EpochRecord, n_epochs: int) -> str:
@@ -90,3 +91,21 @@ def _document(evaluation: Evaluation | None) -> dict[str, Any] | None:
 def _finite(value: float) -> float | None:
     """Return the number, or None where JSON has no word for it."""
     return value if math.isfinite(value) else None
+
+
+def verification_document(result: Verification) -> dict[str, Any]:
+    """Return what was verified as JSON has it."""
+    return {
+        "data": result.data,
+        "passed": result.passed,
+        "verdict": result.verdict,
+        "checks": [
+            {
+                "name": check.name,
+                "finding": check.finding,
+                "passed": check.passed,
+                "seconds": check.seconds,
+            }
+            for check in result.checks
+        ],
+    }

@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from arena_ckpt.errors import (
     SavedStateError,
     SavedStateNotFoundError,
     SavedStateVersionError,
+    UnwritableFileError,
 )
 from arena_ckpt.files.source import find_source
 from arena_ckpt.files.whole import write_whole
@@ -43,7 +44,15 @@ Arrays = dict[str, npt.NDArray[Any]]
 StrPath = str | os.PathLike[str]
 
 _HEADER_LENGTH_BYTES = 8
-_DTYPES = ("F32", "F64", "I32", "I64", "U8")
+LARGEST_HEADER_BYTES = 100_000_000
+"""Safetensors reads no more; a header takes many times its size while it is read."""
+_DTYPES = {
+    "<f8": "F64",
+    "<i8": "I64",
+    "<f4": "F32",
+    "<i4": "I32",
+    "|u1": "U8",
+}
 
 
 def write_tensor_file(
@@ -72,13 +81,36 @@ def write_tensor_file(
     Raises
     ------
     UnwritableFileError
+
+    Notes
+    -----
+    The arrays are written as they lie; no copy of them is made.
     """
     # NumPy would keep Fortran's order, which the file cannot say.
-    ordered = {name: np.ascontiguousarray(a) for name, a in sorted(arrays.items())}
+    ordered = {
+        name: np.ascontiguousarray(a, a.dtype.newbyteorder("<"))
+        for name, a in sorted(arrays.items())
+    }
     whole = {"format": format_name, "version": version, **document}
     whole["checksum"] = _checksum(whole, ordered)
-    content = safetensors.numpy.save(ordered, {KEY: _text(whole)})
-    write_whole(path, lambda file: file.write(content))
+    # The widest elements stand first, so that all are aligned.
+    widest_first = sorted(ordered.items(), key=lambda item: -item[1].itemsize)
+    header = _header_text({KEY: _text(whole)}, widest_first)
+    if len(header) > LARGEST_HEADER_BYTES:
+        raise UnwritableFileError(
+            f"{os.fsdecode(path)} would have a header of {format_bytes(len(header))}, "
+            f"and readers of safetensors take {format_bytes(LARGEST_HEADER_BYTES)}: "
+            "the model has too many layers",
+            path=os.fsdecode(path),
+            free_bytes=None,
+        )
+
+    def write(file: BinaryIO) -> None:
+        file.write(len(header).to_bytes(_HEADER_LENGTH_BYTES, "little") + header)
+        for _, array in widest_first:
+            file.write(array.data)
+
+    write_whole(path, write)
 
 
 def read_tensor_file(
@@ -86,7 +118,8 @@ def read_tensor_file(
 ) -> tuple[Arrays, dict[str, Any]]:
     """Read what `write_tensor_file` wrote, whole and unaltered.
 
-    Takes no more than about three times the size of the file.
+    Takes about twice the size of the file, and for the header, which can have up to
+    `LARGEST_HEADER_BYTES`, some ten times its size.
 
     Returns
     -------
@@ -164,6 +197,8 @@ def _read(file: str) -> bytes:
 def _header(file: str, content: bytes) -> dict[str, Any]:
     """Return the header: safetensors' own reader would drop the metadata."""
     length = int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
+    if length > LARGEST_HEADER_BYTES:
+        raise corrupt(file, f"its header would have {format_bytes(length)}")
     text = content[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length]
     if len(content) < _HEADER_LENGTH_BYTES or len(text) < length:
         raise corrupt(
@@ -191,13 +226,30 @@ def _document(file: str, header: dict[str, Any], format_name: str) -> dict[str, 
 def _tensors(file: str, content: bytes, header: dict[str, Any]) -> Arrays:
     for name, entry in header.items():
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
-        if name != "__metadata__" and dtype not in _DTYPES:
+        if name != "__metadata__" and dtype not in _DTYPES.values():
             raise corrupt(file, f"{name} is of dtype {dtype!r}")
     try:
         arrays = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
         raise corrupt(file, str(error).removeprefix("Error while ")) from None
     return dict(sorted(arrays.items()))
+
+
+def _header_text(
+    metadata: Mapping[str, str], arrays: Iterable[tuple[str, npt.NDArray[Any]]]
+) -> bytes:
+    """Return the header: safetensors would take all bytes twice to write a file."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, array in arrays:
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.str],
+            "shape": array.shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % _HEADER_LENGTH_BYTES)
 
 
 def _text(document: Mapping[str, Any]) -> str:

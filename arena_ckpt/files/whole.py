@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -19,11 +20,9 @@ from typing import BinaryIO
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.units import format_bytes
 
-PART_SUFFIX = ".part"
-"""Of the temporary files; what a killed process leaves is named ``.….part``."""
-
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+_SHOWN_LETTERS = 40
 
 
 def write_whole(
@@ -52,7 +51,7 @@ def write_whole(
             raise IsADirectoryError(f"{shown} is a folder")
         if target.exists() and not target.is_file():
             raise FileExistsError(f"{shown} is no regular file")
-        part = target.with_name(f".{secrets.token_hex(8)}{PART_SUFFIX}")
+        part = target.with_name(_part_name(target.name))
         try:
             with part.open("xb") as file:
                 write(file)
@@ -64,31 +63,65 @@ def write_whole(
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-        _flush_folder(target.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, UnwritableFileError):
             raise
         raise _unwritable(shown, error) from error
+    try:
+        flush_folder(target.parent)
+    except OSError as error:
+        raise UnwritableFileError(
+            f"{shown} is written, but would perhaps not outlast a power cut, since its "
+            f"folder cannot be flushed ({error.strerror}); check the disk",
+            path=shown,
+            free_bytes=None,
+        ) from error
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last, where folders can be opened (not on Windows)."""
+def is_part_of(name: str, target_name: str) -> bool:
+    """Tell whether a file is what a killed process left of one of at most 40 letters.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    target_name : str
+        A regular expression for the name of the file that was to be written.
+    """
+    return bool(re.fullmatch(rf"\.{target_name}\.[0-9a-f]{{16}}\.part", name))
+
+
+def _part_name(target_name: str) -> str:
+    """Return a name for a temporary file; the longest names leave no room for more."""
+    return f".{target_name[:_SHOWN_LETTERS]}.{secrets.token_hex(8)}.part"
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames last, where a folder can be opened and flushed.
+
+    Windows and some network file systems cannot, and a folder that may only be written
+    into cannot be opened; there the system decides when names are on the disk.
+    """
     flag = getattr(os, "O_DIRECTORY", None)
     if flag is None:
         return
-    number = os.open(folder, os.O_RDONLY | flag)
     try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+        number = os.open(folder, os.O_RDONLY | flag)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
 
 
 def _unwritable(path: str, error: OSError | ValueError) -> UnwritableFileError:
     reason = getattr(error, "strerror", None) or str(error)
-    folder = os.path.dirname(os.path.abspath(path)) if "\0" not in path else ""
-    free_bytes = None
+    folder, free_bytes = "", None
     advice = "check the path, its folder and its rights, or choose another place"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # where we are may be gone; "\0" is in no path
+        folder = str(Path(path).absolute().parent)
         free_bytes = shutil.disk_usage(folder).free
     if getattr(error, "errno", None) in _FULL and free_bytes is not None:
         reason += f"; {format_bytes(free_bytes)} are free"

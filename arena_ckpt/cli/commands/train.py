@@ -14,6 +14,7 @@ from arena_ckpt.cli.options import (
     MODEL_HELP,
     as_json_option,
     batch_size_option,
+    check_option,
     debug_option,
     file_option,
     no_blocks_option,
@@ -73,6 +74,7 @@ Examples:
 @no_blocks_option
 @request_options
 @debug_option
+@check_option
 @file_option(
     "--save-weights",
     metavar="OUT.npz",
@@ -114,6 +116,7 @@ def train(
     seed: int | None,
     no_blocks: bool,
     debug: bool,
+    check: str,
     save_weights: Path | None,
     save: Path | None,
     checkpoint: str | None,
@@ -141,12 +144,14 @@ def train(
     )
     from arena_ckpt.cli.results import history_document, result_text
     from arena_ckpt.report import totals_table
+    from arena_ckpt.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
         raise click.UsageError(
             "--validation and --validation-split exclude each other; keep one",
             click.get_current_context(),
         )
+    parse_saving(checkpoint, every, resume)
     for path in (save_weights, save):
         if path is not None:
             require_writable(path)
@@ -158,7 +163,7 @@ def train(
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )
-    plan = built.initialize(debug=debug, **given_request(values))
+    plan = built.initialize(debug=debug, check=check, **given_request(values))
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
