@@ -239,6 +239,7 @@ def _remove(entry: Path) -> None:
 def _warm_up_commands() -> None:
     for words in (
         ["train", "good.ini", "--data", "x.npz", "--debug", "--quiet"],
+        ["train", "model.py:build", "--data", "x.npz", "--debug", "--quiet"],
         ["plan", "good.ini", "--pareto"],
         ["allocate", "buffers.csv", "--png", "x.png"],
         ["report", "good.ini", "--png", "x.png"],
