@@ -289,23 +289,37 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
             name=name,
             dtype=str(array.dtype),
         )
-    _require_room(array, name)
+    require_room(array.shape, 4, name)
     return array
 
 
-def _require_room(array: npt.NDArray[Any], name: str) -> None:
-    """Refuse what cannot be converted: a broadcast array takes no memory itself."""
-    needed_bytes = 4 * array.size
+def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
+    """Refuse what cannot be copied: a broadcast array takes no memory itself.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    item_bytes : int
+        That the copy takes for each element.
+    name : str
+        What messages call the array.
+
+    Raises
+    ------
+    DataShapeError
+        The copy takes more than the memory that is free.
+    """
+    needed_bytes = item_bytes * math.prod(shape)
     if needed_bytes < SMALL_BYTES:
         return
     free_bytes = psutil.virtual_memory().available
     if needed_bytes > free_bytes:
         raise DataShapeError(
-            f"{name} has the shape {array.shape}, which takes "
-            f"{format_bytes(needed_bytes)} as float32, and this machine has "
+            f"{name} has the shape {shape}, a copy of which takes "
+            f"{format_bytes(needed_bytes)}, and this machine has "
             f"{format_bytes(free_bytes)} of memory free; give it in parts",
             name=name,
-            found=array.shape,
+            found=shape,
             needed_bytes=needed_bytes,
             available_bytes=free_bytes,
         )

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from arena_ckpt.checks import (
     check_labels,
     check_samples,
+    require_room,
     to_finite_float32,
     to_numbers,
 )
@@ -142,6 +143,7 @@ class Dataset:
                 name=self.name,
                 found=index.shape,
             )
+        require_room(index.shape, 8 + self.x[0].nbytes, f"{self.name}: indices")
         outside = (index < 0) | (index >= self.n_samples)
         if outside.any():
             value = int(index[np.argmax(outside)])

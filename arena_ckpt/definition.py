@@ -26,6 +26,7 @@ from arena_ckpt.properties import (
     POSITIVE_INT,
     POSITIVE_REAL,
     Property,
+    few,
     parse_properties,
     quoted,
     shown,
@@ -192,7 +193,12 @@ class ModelDefinition:
                 "names of at least two layers, for example ['fc1', 'fc2']",
                 layers=layers,
             )
-        layers = tuple(n if isinstance(n, str) else shown(n) for n in layers)
+        try:
+            layers = tuple(n if isinstance(n, str) else shown(n) for n in few(layers))
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(
+                f"layers={quoted(layers)} cannot be read: {error}", layers=layers
+            ) from None
         if not isinstance(name, str) or not name.isprintable():
             raise InvalidParameterError(
                 f"name={quoted(name)} is not possible; the name of a block is a text "

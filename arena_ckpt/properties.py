@@ -8,6 +8,7 @@ written back through it.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ LONGEST_SHOWN = 200
 
 MOST_SHOWN = 100
 """Names that a message lists."""
+
+MOST_ITEMS = 2**16
+"""Of a list that is given as one value."""
 
 LARGEST_INT = 2**40
 """Whole numbers beyond this are refused, so that products of two cannot overflow."""
@@ -97,7 +101,7 @@ def _parse_shape(value: object) -> tuple[int, int, int]:
     parts = (
         value.split(":")
         if isinstance(value, str)
-        else list(value)
+        else few(value)
         if isinstance(value, Iterable) and not isinstance(value, Mapping)
         else [value]
     )
@@ -112,12 +116,28 @@ def _parse_shape(value: object) -> tuple[int, int, int]:
     return channel, height, width
 
 
+def few(values: Iterable[Any]) -> list[Any]:
+    """Return the items of a list that a person can have meant.
+
+    Raises
+    ------
+    ValueError
+        There are more than `MOST_ITEMS`, or no end of them.
+    TypeError
+        It has no items.
+    """
+    items = list(itertools.islice(values, MOST_ITEMS + 1))
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"more than {MOST_ITEMS:,} items")
+    return items
+
+
 def _parse_list(parse_item: Callable[[object], Any]) -> Callable[[object], Any]:
     def parse(value: object) -> tuple[Any, ...]:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, Iterable):
             items = [items]
-        parsed = tuple(parse_item(item) for item in items)
+        parsed = tuple(parse_item(item) for item in few(items))
         if not parsed:
             raise ValueError
         return parsed
@@ -206,8 +226,8 @@ def split_strings(owner: str, strings: Iterable[str]) -> dict[str, str]:
     if isinstance(strings, str):
         strings = [strings]
     try:
-        strings = list(strings)
-    except TypeError:
+        strings = few(strings)
+    except (TypeError, ValueError):
         raise InvalidParameterError(
             f"{owner}: {shown(strings)} is no list of properties; write them as "
             "['key=value', …] or as keyword arguments",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import re
 from collections.abc import Callable
@@ -950,3 +951,19 @@ def test_other_odd_arguments_are_refused() -> None:
     ):
         with pytest.raises(InvalidParameterError):
             call()
+
+
+def test_lists_without_end_are_refused() -> None:
+    wide = np.broadcast_to(np.int64(1), (2**40,))
+    for endless in (wide, itertools.count(1)):
+        for call in (
+            lambda v: create_layer("fully_connected", v),
+            lambda v: create_layer("input", input_shape=v),
+            lambda v: create_layer("addition", input_layers=v),
+            lambda v: classifier().model().add_checkpoint_block(v),
+            lambda v: classifier().model().make_plan(budget=10**6, allow=v),
+            lambda v: arena_ckpt.allocate([0], v, [1]),
+        ):
+            with pytest.raises(InvalidParameterError):
+                call(endless)
+            endless = itertools.count(1) if endless is not wide else wide

@@ -515,5 +515,11 @@ def test_fractions_that_are_none(case: str) -> None:
 
 def test_broadcast_arrays_take_memory_when_they_are_converted() -> None:
     x = np.broadcast_to(np.float16(0), (2**40, 6))
-    with pytest.raises(DataShapeError, match=r"as float32.*free; give it in parts"):
+    with pytest.raises(
+        DataShapeError, match=r"a copy of which takes .*free; give it in parts"
+    ):
         check_samples(x, 6, (1, 1, 6))
+    with pytest.raises(DataShapeError, match="indices has the shape"):
+        Dataset("mine", np.zeros((4, 2), np.float32), None).take(
+            np.broadcast_to(np.int8(0), (2**40,))
+        )

@@ -21,6 +21,9 @@ LARGEST_SUM_BYTES = 2**62
 """Sizes and alignments together stay below, so that no sum leaves int64."""
 
 
+MOST_BUFFERS = 2**27
+
+
 def is_scalar(value: object) -> bool:
     """Say whether a value stands for all buffers."""
     try:
@@ -56,6 +59,16 @@ def integer_of(value: object, name: str) -> int:
     return int(number)
 
 
+def _refuse_too_many(values: object, name: str) -> None:
+    """Refuse what cannot be copied: a broadcast array takes no memory itself."""
+    n = values.shape[0] if isinstance(values, np.ndarray) and values.ndim else 0
+    if n > MOST_BUFFERS:
+        raise InvalidBufferError(
+            f"{name} has {n:,} values; at most {MOST_BUFFERS:,} buffers can be placed",
+            buffers=(),
+        )
+
+
 def items_of(values: object, name: str, what: str) -> list[object]:
     """Return the elements of a sequence, or say that there is none."""
     if isinstance(values, Iterator):
@@ -69,6 +82,7 @@ def items_of(values: object, name: str, what: str) -> list[object]:
             f"{name} is a {type(values).__name__}; it must be a sequence of {what}",
             buffers=(),
         )
+    _refuse_too_many(values, name)
     try:
         return list(values)  # type: ignore[call-overload, no-any-return]
     except TypeError:
@@ -96,6 +110,7 @@ def integers_of(values: IntegerLike, name: str, label: Label) -> Integers:
                 f"{name} is no array of integers ({type(error).__name__}: {error})",
                 buffers=(),
             ) from error
+    _refuse_too_many(array, name)
     if array.ndim != 1:
         raise InvalidBufferError(
             f"{name} has the shape {array.shape}; it must have one dimension, with a "

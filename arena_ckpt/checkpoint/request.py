@@ -15,7 +15,7 @@ from arena_ckpt.checkpoint.choose import ALLOWABLE, DEFAULT_ALLOW, Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.refusal import does_not_fit, too_slow
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.properties import nearest, quote, quoted, shown
+from arena_ckpt.properties import few, nearest, quote, quoted, shown
 from arena_ckpt.units import format_bytes, parse_bytes
 
 _NUMBERS = (str, int, float, np.integer, np.floating)
@@ -162,8 +162,8 @@ def _parse_allow(allow: object) -> frozenset[str]:
     if isinstance(allow, str):
         allow = [part.strip() for part in allow.split(",") if part.strip()]
     try:
-        names = list(allow)  # type: ignore[call-overload]
-    except TypeError:
+        names = few(allow)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         raise InvalidParameterError(
             f"allow={quoted(allow)} is not possible; give names out of "
             f"{quote(ALLOWABLE)}",

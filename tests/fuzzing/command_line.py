@@ -30,7 +30,9 @@ from fuzzing.mutate import HUGE, texts
 from fuzzing.readers import INI, npz_bytes, small_model
 from fuzzing.target import Target, empty_folder
 
-_LIMITS = Limits(cpu_seconds=10)
+_LIMITS = Limits(cpu_seconds=10, grown_bytes=2**28)
+"""Pictures of 1600 × 900 pixels take more than 64 MiB to draw."""
+
 CODES = (0, 1, 2, 3)
 
 # -- the command line ------------------------------------------------------------------
@@ -237,6 +239,7 @@ def _remove(entry: Path) -> None:
 def _warm_up_commands() -> None:
     for words in (
         ["train", "good.ini", "--data", "x.npz", "--debug", "--quiet"],
+        ["train", "model.py:build", "--data", "x.npz", "--debug", "--quiet"],
         ["plan", "good.ini", "--pareto"],
         ["allocate", "buffers.csv", "--png", "x.png"],
         ["report", "good.ini", "--png", "x.png"],
