@@ -215,7 +215,7 @@ def changes(
     same_plan = True
     began = time.perf_counter()
     index = 0
-    every = max(1, n_different // 4)
+    every = max(1, n_different // 10)
     while index < n_models if minutes is None else _minutes(began) < minutes:
         number = index % n_different
         result, leftover = _one_model(seed, number)
