@@ -40,7 +40,10 @@ def test_models_of_changing_shapes_leave_nothing_behind() -> None:
     assert report.endswith("nothing is wrong\n")
 
 
-def test_growth_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_growth_is_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TOOL.parent)
     tool = load_module(TOOL)
     samples, findings, kept = tool.Samples(100), tool.Findings(), []
     for at in range(12):
