@@ -27,6 +27,9 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
 }
 
+SECONDS = 600
+"""Longer than compiling every kernel anew takes on a busy machine."""
+
 # -- forks -----------------------------------------------------------------------------
 
 # In a process of its own: the one of the tests may have threads of other tests.
@@ -36,7 +39,7 @@ import numpy as np
 import arena_ckpt as ac
 
 warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: forks with threads
-SECONDS, STEPS, WIDTH = 60, 40, 450
+SECONDS, STEPS, WIDTH = 120, 40, 450
 
 def built(threads=1, seed=0):
     model = ac.Model(seed)
@@ -188,7 +191,7 @@ def forks() -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=SECONDS,
     )
     assert process.returncode == 0, process.stderr
     result: dict[str, Any] = json.loads(process.stdout)
@@ -326,7 +329,7 @@ def test_a_model_trains_to_the_same_numbers_in_another_process(
     pool: concurrent.futures.Executor,
 ) -> None:
     model, (x, y) = chain(2).model(), chain(2).batch(8)
-    there = pool.submit(train_elsewhere, model, x, y).result(120)
+    there = pool.submit(train_elsewhere, model, x, y).result(SECONDS)
     assert there == train_elsewhere(model, x, y)
 
 
@@ -337,7 +340,7 @@ def test_an_error_arrives_from_another_process(
     with pytest.raises(errors.BudgetError) as here:
         fail_elsewhere(model)
     with pytest.raises(errors.BudgetError) as there:
-        pool.submit(fail_elsewhere, model).result(120)
+        pool.submit(fail_elsewhere, model).result(SECONDS)
 
     assert str(there.value) == str(here.value)
     assert vars(there.value) == vars(here.value)
@@ -349,4 +352,4 @@ def test_an_initialized_model_is_refused_to_another_process(
     model = chain(2).model()
     model.initialize()
     with pytest.raises(StateError, match="cannot be copied or pickled"):
-        pool.submit(fail_elsewhere, model).result(120)
+        pool.submit(fail_elsewhere, model).result(SECONDS)

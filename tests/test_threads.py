@@ -350,6 +350,6 @@ def test_names_plans_and_kernels_can_be_asked_for_first_by_many_threads() -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,  # everything may have to be compiled first
     )
     assert (process.stdout, process.stderr) == ("same 6\n", "")

@@ -27,15 +27,17 @@ import random
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import psutil
+from soak_models import BUILDERS, change, data_for, request_for, rows
 
 import arena_ckpt as ac
 from arena_ckpt.errors import ArenaError, BudgetError
-from arena_ckpt.examples import load_example, networks
+from arena_ckpt.examples import load_example
 from arena_ckpt.model import without_blocks
 
 GROWTH_BYTES = 256 * 1024
@@ -211,19 +213,17 @@ def changes(
     samples = Samples(1000)
     drifted: list[int] = []
     kept: list[int] = []
-    outcomes: dict[str, int] = {}
+    outcomes: Counter[str] = Counter()
     same_plan = True
     began = time.perf_counter()
     index = 0
-    every = max(1, n_different // 4)
+    every = max(1, n_different // 10)
     while index < n_models if minutes is None else _minutes(began) < minutes:
         number = index % n_different
         result, leftover = _one_model(seed, number)
         if leftover:
             kept.append(number)
-        outcomes[result.partition(" ")[0]] = (
-            outcomes.get(result.partition(" ")[0], 0) + 1
-        )
+        outcomes[result.partition(" ")[0]] += 1
         if expected.setdefault(number, result) != result:
             drifted.append(number)
             findings.say(f"model {number}: first {expected[number]}, now {result}")
@@ -248,7 +248,7 @@ def changes(
     if samples.n >= 4:
         findings.require_flat(samples, CHANGES_GROWTH_BYTES, "models", 100)
     else:
-        findings.say("too few models came again to say whether memory is flat")
+        findings.require(False, "enough came again to see memory: fewer --different")
 
 
 def _minutes(began: float) -> float:
@@ -270,10 +270,10 @@ def _one_model(seed: int, number: int) -> tuple[str, bool]:
 
 def _live(drawn: random.Random) -> Iterator[Any]:
     """Yield weak references to a model's parts, then what came out of its life."""
-    name = drawn.choice(list(BUILDERS))
-    model = BUILDERS[name](drawn)
-    _change(model, drawn)
-    request = _request(model, drawn)
+    build = drawn.choice(BUILDERS)
+    name, model = build.__name__.strip("_"), build(drawn)
+    change(model, drawn)
+    request = request_for(model, drawn)
     watched: list[weakref.ref[Any]] = [weakref.ref(model)]
     try:
         plan = model.initialize(debug=drawn.random() < 0.25, **request)
@@ -285,13 +285,13 @@ def _live(drawn: random.Random) -> Iterator[Any]:
     watched += [weakref.ref(session), weakref.ref(session.arena)]
     yield watched
     generator = np.random.default_rng(drawn.randrange(2**32))
-    x, y = _data(session, generator, plan.batch_size)
+    x, y = data_for(session, generator, plan.batch_size)
     for _ in range(drawn.randint(1, 4)):
         n = drawn.randint(1, plan.batch_size)
-        model.train_step(_rows(x, n), y[:n])
+        model.train_step(rows(x, n), y[:n])
     _fail(model, x, y, drawn)
     for n in (1, drawn.randint(1, plan.batch_size), plan.batch_size):
-        predicted = model.predict(_rows(x, n))
+        predicted = model.predict(rows(x, n))
         assert np.isfinite(predicted).all()
     model.evaluate((x, y))
     model.compute_gradients(x, y)
@@ -323,177 +323,6 @@ def _fail(model: ac.Model, x: Any, y: Any, drawn: random.Random) -> None:
             continue
         raise AssertionError("what had to be refused was not")
     assert digest(model) == before, "a refused call changed weights"
-
-
-def _change(model: ac.Model, drawn: random.Random) -> None:
-    """Give a model another optimizer and other properties."""
-    batch_size = drawn.randint(1, 12)
-    model.set_property(
-        batch_size=batch_size,
-        micro_batches=drawn.randint(1, min(3, batch_size)),
-        threads=drawn.choice((1, 1, 2)),
-        memory_optimization=drawn.random() < 0.9,
-    )
-    if drawn.random() < 0.3:
-        model.set_property(clip_grad_by_norm=1.0)
-    model.set_learning_rate_scheduler(None)
-    model.set_optimizer(
-        drawn.choice(("sgd", "adam", "adamw")),
-        learning_rate=10.0 ** -drawn.randint(3, 5),
-    )
-
-
-def _request(model: ac.Model, drawn: random.Random) -> dict[str, Any]:
-    """Return how to choose a plan: most often with a budget or a time."""
-    if not model.get_property("memory_optimization") or drawn.random() < 0.4:
-        return {}
-    if drawn.random() < 0.3:
-        return {"max_overhead": drawn.choice((0.1, 0.5))}
-    plain = without_blocks(model).make_plan()
-    most, least = plain.arena_bytes, plain.local_lower_bound_bytes
-    share = drawn.choice((0.0, 0.3, 0.6, 0.9, 1.1))
-    request: dict[str, Any] = {"budget": most - int(share * (most - least))}
-    if drawn.random() < 0.3:
-        request["allow"] = ["recompute", "in_place", "layerwise_update", "micro_batch"]
-    return request
-
-
-def _data(session: Any, generator: np.random.Generator, n: int) -> tuple[Any, Any]:
-    """Make samples for every input, and labels."""
-    x = {}
-    for name, shape in session.inputs.items():
-        if _is_ids(session, name):
-            values = generator.integers(0, 8, (n, math.prod(shape)))
-        else:
-            values = generator.normal(size=(n, math.prod(shape)))
-        x[name] = values.astype(np.float32)
-    _, rows, width = session.output_shape
-    elems = math.prod(session.output_shape)
-    loss = session.loss_layer
-    if loss.type_name != "cross_softmax":
-        return x, generator.normal(size=(n, elems)).astype(np.float32)
-    if loss["per_token"]:
-        return x, generator.integers(0, width, (n, rows))
-    return x, generator.integers(0, elems, n)
-
-
-def _is_ids(session: Any, name: str) -> bool:
-    return any(
-        node.layer.type_name == "embedding" and node.sources == (f"{name}:out0",)
-        for node in session.graph.nodes
-    )
-
-
-def _rows(x: dict[str, Any], n: int) -> dict[str, Any]:
-    return {name: values[:n] for name, values in x.items()}
-
-
-# -- architectures ---------------------------------------------------------------------
-
-
-def _mlp(drawn: random.Random) -> ac.Model:
-    model = ac.Model(drawn.randrange(2**32))
-    model.add_layer("input", name="in", input_shape=(1, 1, drawn.randint(1, 300)))
-    names: list[str] = []
-    for i in range(drawn.randint(1, 8)):
-        names.append(f"fc{i}")
-        activation = drawn.choice((None, "relu", "gelu", "tanh", "sigmoid"))
-        values = {} if activation is None else {"activation": activation}
-        model.add_layer(
-            "fully_connected", name=names[-1], unit=drawn.randint(1, 200), **values
-        )
-    if len(names) > 2 and drawn.random() < 0.5:
-        cut = drawn.randint(2, len(names))
-        model.add_checkpoint_block(names[:cut])
-    if drawn.random() < 0.5:
-        model.add_layer("mse", name="loss")
-    else:
-        model.add_layer("cross_softmax", name="loss")
-    return model
-
-
-def _convolutions(drawn: random.Random) -> ac.Model:
-    stages = [(drawn.randint(2, 8), 1)]
-    if drawn.random() < 0.5:
-        stages.append((drawn.randint(2, 12), 1))
-    return networks.resnet(
-        tuple(stages),
-        shape=(drawn.randint(1, 3), 8, drawn.choice((8, 12))),
-        classes=drawn.randint(2, 10),
-        checkpoint=drawn.random() < 0.5,
-        seed=drawn.randrange(2**32),
-    )
-
-
-def _transformer(drawn: random.Random) -> ac.Model:
-    heads = drawn.choice((1, 2, 4))
-    return networks.transformer(
-        n_layers=drawn.randint(1, 3),
-        d=heads * drawn.randint(2, 10),
-        heads=heads,
-        ff=drawn.randint(4, 80),
-        length=drawn.randint(1, 20),
-        is_causal=drawn.random() < 0.5,
-        checkpoint=drawn.random() < 0.5,
-        seed=drawn.randrange(2**32),
-    )
-
-
-def _gpt(drawn: random.Random) -> ac.Model:
-    heads = drawn.choice((1, 2))
-    return networks.gpt(
-        n_layers=drawn.randint(1, 2),
-        d=heads * drawn.randint(2, 12),
-        heads=heads,
-        ff=drawn.randint(4, 40),
-        length=drawn.randint(2, 16),
-        vocabulary=drawn.randint(8, 40),
-        dropout=drawn.choice((0.0, 0.25)),
-        checkpoint=drawn.random() < 0.5,
-        seed=drawn.randrange(2**32),
-    )
-
-
-def _gru(drawn: random.Random) -> ac.Model:
-    return networks.keyword_gru(
-        unit=drawn.randint(1, 40),
-        steps=drawn.randint(1, 12),
-        features=drawn.randint(1, 12),
-        classes=drawn.randint(2, 12),
-        unroll=drawn.random() < 0.3,
-        seed=drawn.randrange(2**32),
-    )
-
-
-def _autoencoder(drawn: random.Random) -> ac.Model:
-    return networks.autoencoder(
-        width=drawn.randint(2, 300),
-        hidden=drawn.randint(2, 100),
-        code=drawn.randint(1, 8),
-        checkpoint=drawn.random() < 0.5,
-        seed=drawn.randrange(2**32),
-    )
-
-
-def _mobilenet(drawn: random.Random) -> ac.Model:
-    return networks.mobilenet_v2(
-        width=0.1,
-        resolution=32,
-        classes=drawn.randint(2, 12),
-        checkpoint=drawn.random() < 0.5,
-        seed=drawn.randrange(2**32),
-    )
-
-
-BUILDERS: dict[str, Callable[[random.Random], ac.Model]] = {
-    "mlp": _mlp,
-    "mlp of other sizes": _mlp,
-    "autoencoder": _autoencoder,
-    "convolutions": _convolutions,
-    "transformer": _transformer,
-    "gpt": _gpt,
-    "gru": _gru,
-}
 
 
 # -- checksums -------------------------------------------------------------------------
