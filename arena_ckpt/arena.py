@@ -8,30 +8,18 @@ for a value.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from arena_ckpt.errors import ArenaTooLargeError
+from arena_ckpt.free_memory import available_bytes
 from arena_ckpt.units import ALIGNMENT_BYTES, format_bytes
 
 CANARY_BYTES = ALIGNMENT_BYTES
 _CANARY = np.uint8(0xC7)
 _POISON = np.uint8(0xA5)
-
-
-def available_bytes() -> int:
-    """Return the memory that is free, within the limit of a container (cgroup v2)."""
-    available = int(psutil.virtual_memory().available)
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text()
-        return available if limit == "max" else min(available, int(limit) - int(used))
-    except (OSError, ValueError):  # no cgroup, or not of this kind
-        return available
 
 
 def check_fits(arena_bytes: int, what: str) -> None:

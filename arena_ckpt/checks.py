@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from arena_ckpt.errors import (
     DataShapeError,
@@ -20,6 +19,7 @@ from arena_ckpt.errors import (
     LabelRangeError,
     NonFiniteDataError,
 )
+from arena_ckpt.free_memory import available_bytes
 from arena_ckpt.units import format_bytes
 
 SMALL_BYTES = 64 * 2**20
@@ -312,7 +312,7 @@ def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
     needed_bytes = item_bytes * math.prod(shape)
     if needed_bytes < SMALL_BYTES:
         return
-    free_bytes = psutil.virtual_memory().available
+    free_bytes = available_bytes()
     if needed_bytes > free_bytes:
         raise DataShapeError(
             f"{name} has the shape {shape}, a copy of which takes "

@@ -279,7 +279,8 @@ class Model(ModelPlans):
         SavedStateError
             The folder has states that cannot be gone on from; nothing is changed then.
         UnwritableFileError
-            A state cannot be saved; those from before are kept.
+            A state cannot be saved; those from before are kept. Or another training
+            saves into the folder.
         """
         self._running("train")
         if epochs is None:

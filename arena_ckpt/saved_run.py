@@ -37,7 +37,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.held import hold
 from arena_ckpt.files.tensor_file import corrupt
-from arena_ckpt.files.whole import flush_folder, is_part_of
+from arena_ckpt.files.whole import is_part_of, make_folder
 from arena_ckpt.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -182,12 +182,9 @@ class SavedRun:
         with ExitStack() as stack:
             try:
                 self.folder = self.folder.absolute()  # a callback may go elsewhere
-                whole = (self.folder, *self.folder.parents)
-                missing = [part for part in whole if not part.exists()]
-                self.folder.mkdir(parents=True, exist_ok=True)
-                for made in missing:
-                    flush_folder(made.parent)
+                make_folder(self.folder)
                 is_ours = stack.enter_context(hold(self.folder))
+                self._paths()  # is it readable?
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise self._unusable(reason) from error
@@ -218,10 +215,7 @@ class SavedRun:
                 iteration=iteration,
             )
         begin = self._go_on(paths) if paths else fresh
-        for path in self.folder.iterdir():
-            if is_part_of(path.name, NAME):
-                with suppress(OSError):
-                    path.unlink()
+        _remove(p for p in self.folder.iterdir() if is_part_of(p.name, NAME))
         return begin
 
     def save(self, progress: RunProgress) -> None:
@@ -257,9 +251,8 @@ class SavedRun:
                 path=str(path),
                 free_bytes=getattr(error, "free_bytes", None),
             ) from error
-        for old in self._paths()[:-KEPT_STATES]:
-            with suppress(OSError):  # it will be tried again after the next state
-                old.unlink()
+        with suppress(OSError):
+            _remove(self._paths()[:-KEPT_STATES])
 
     def _newest_name(self) -> str:
         with suppress(OSError):  # the folder itself may be gone
@@ -361,6 +354,13 @@ def digest(samples: Samples) -> str:
             found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove what can be; the rest will be tried again after the next state."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _set_aside(paths: Iterable[Path]) -> None:

@@ -384,6 +384,27 @@ def test_one_training_at_a_time(tmp_path: Path) -> None:
     train(build(), checkpoint=tmp_path, resume=True)
 
 
+def test_a_process_that_was_forked_does_not_keep_the_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="there are no locks here")
+    ends = os.pipe()
+
+    def fork(record: Any) -> None:
+        if record.epoch == 1 and os.fork() == 0:
+            os.close(ends[1])
+            os.read(ends[0], 1)  # until the other end is closed
+            os._exit(0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        train(build(), checkpoint=tmp_path, epochs=2, on_epoch=fork)
+    try:
+        train(build(), checkpoint=tmp_path, resume=True)
+    finally:
+        for end_ in ends:
+            os.close(end_)
+        os.wait()
+
+
 def test_where_a_resume_cannot_write_is_found_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import stat
@@ -232,6 +233,45 @@ def test_a_small_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
         b'{"a":{"dtype":"F32","shape":[274877906944],"data_offsets":[0,1099511627776]}}'
     )
     refused(tmp_path / "bomb", len(header).to_bytes(8, "little") + header + b"\0" * 900)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [0] + [1] * 99], ids=len)
+def test_shapes_without_elements_that_numpy_cannot_have(
+    shape: list[int], saved: bytes, tmp_path: Path
+) -> None:
+    length = int.from_bytes(saved[:8], "little")
+    header = json.loads(saved[8 : 8 + length])
+    end = len(saved) - 8 - length
+    header["empty"] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end]}
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + saved[8 + length :]
+    error = refused(tmp_path / "it", content)
+    assert isinstance(error, CorruptSavedStateError)
+
+
+@pytest.mark.parametrize("length", [100_000_001, 2**63])
+def test_a_header_that_nobody_reads_is_not_looked_at(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_file.json, "loads", None)
+    content = length.to_bytes(8, "little") + b"{}"
+    assert "header would have" in str(refused(tmp_path / "it", content))
+
+
+def test_more_than_the_memory_that_is_free(
+    saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_file, "available_bytes", lambda: 2 * len(saved) - 1)
+    assert "of memory free" in str(refused(tmp_path / "it", saved))
+    monkeypatch.setattr(tensor_file, "available_bytes", lambda: 2 * len(saved))
+    ac.load(tmp_path / "it")
+
+    def fail(_: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(SavedStateError, match="ulimit"):
+        ac.load(tmp_path / "it")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

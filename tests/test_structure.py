@@ -14,7 +14,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "arena_ckpt"
 ROAD: tuple[tuple[str, ...], ...] = (
     ("errors", "kernels", "version"),
-    ("units", "lifespan", "properties", "codec", "progress", "checks", "datasets"),
+    (
+        "free_memory",
+        "units",
+        "lifespan",
+        "properties",
+        "codec",
+        "progress",
+        "checks",
+        "datasets",
+    ),
     ("turns",),
     ("files",),
     ("data", "schedules"),

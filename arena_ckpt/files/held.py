@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
@@ -28,16 +31,16 @@ def hold(folder: Path) -> Iterator[bool]:
     try:
         yield _lock(number)
     finally:
+        with suppress(OSError):  # closing is not enough where a process was forked
+            fcntl.flock(number, fcntl.LOCK_UN)
         os.close(number)
 
 
 def _lock(number: int) -> bool:
-    import fcntl
-
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
+    except OSError:  # no locks here
         pass
     return True

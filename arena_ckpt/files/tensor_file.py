@@ -21,7 +21,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import safetensors
 import safetensors.numpy
 
@@ -36,6 +35,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.source import find_source
 from arena_ckpt.files.whole import write_whole
+from arena_ckpt.free_memory import available_bytes
 from arena_ckpt.units import format_bytes
 
 KEY = "arena_ckpt"
@@ -119,7 +119,7 @@ def read_tensor_file(
     """Read what `write_tensor_file` wrote, whole and unaltered.
 
     Takes about twice the size of the file, and for the header, which can have up to
-    `LARGEST_HEADER_BYTES`, some ten times its size.
+    `LARGEST_HEADER_BYTES`, some thirty times its size.
 
     Returns
     -------
@@ -138,6 +138,19 @@ def read_tensor_file(
         It cannot be read, or is larger than the memory that is free.
     """
     file = os.fsdecode(path)
+    try:
+        return _read_whole(file, format_name, version)
+    except MemoryError as error:
+        raise SavedStateError(
+            f"{file} has {format_bytes(os.path.getsize(file))}, and the system gives "
+            "this process no memory to read it; raise its limit (ulimit -v)",
+            path=file,
+        ) from error
+
+
+def _read_whole(
+    file: str, format_name: str, version: int
+) -> tuple[Arrays, dict[str, Any]]:
     content = _read(file)
     header = _header(file, content)
     document = _document(file, header, format_name)
@@ -177,7 +190,7 @@ def _read(file: str) -> bytes:
         raise SavedStateNotFoundError(str(error), path=file) from None
     except DataError as error:
         raise SavedStateError(str(error), path=file) from None
-    free_bytes = psutil.virtual_memory().available
+    free_bytes = available_bytes()
     if 2 * source.file_bytes > free_bytes:
         raise SavedStateError(
             f"{file} has {format_bytes(source.file_bytes)}, and this machine has "
@@ -230,7 +243,8 @@ def _tensors(file: str, content: bytes, header: dict[str, Any]) -> Arrays:
             raise corrupt(file, f"{name} is of dtype {dtype!r}")
     try:
         arrays = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, ValueError) as error:
+        # The second is of shapes without elements that NumPy cannot have.
         raise corrupt(file, str(error).removeprefix("Error while ")) from None
     return dict(sorted(arrays.items()))
 

@@ -68,7 +68,7 @@ def write_whole(
             raise
         raise _unwritable(shown, error) from error
     try:
-        flush_folder(target.parent)
+        _flush_folder(target.parent)
     except OSError as error:
         raise UnwritableFileError(
             f"{shown} is written, but would perhaps not outlast a power cut, since its "
@@ -96,7 +96,20 @@ def _part_name(target_name: str) -> str:
     return f".{target_name[:_SHOWN_LETTERS]}.{secrets.token_hex(8)}.part"
 
 
-def flush_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, that outlasts a power cut; it may be there.
+
+    Raises
+    ------
+    OSError
+    """
+    missing = [made for made in (folder, *folder.parents) if not made.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _flush_folder(made.parent)
+
+
+def _flush_folder(folder: Path) -> None:
     """Make renames last, where a folder can be opened and flushed.
 
     Windows and some network file systems cannot, and a folder that may only be written
