@@ -256,7 +256,8 @@ class Model(ModelPlans):
             Called with the record of each epoch; returning True stops the training.
         checkpoint : path, optional
             A folder, made where it is missing, for the state of the training: it is
-            saved there at the beginning, as `every` says, at the end, and on Ctrl-C.
+            saved there at the beginning, as `every` says, at the end, and on Ctrl-C or
+            SIGTERM.
             The two newest states are kept.
         every : int, optional
             Iterations from one state to the next; by default one is saved at the end

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def train(
     )
     with (
         progress_bar("training", progress) as update,
-        _interrupts() as interrupted,
+        _interrupts(terminated=saved is not None) as interrupted,
         saved.held() if saved else nullcontext(),
     ):
         begin = saved.begin(fresh) if saved else fresh
@@ -153,27 +154,31 @@ def _order(n: int, seed: int, iteration: int, shuffle: bool) -> np.ndarray:
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
+def _interrupts(terminated: bool) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a question to ask between iterations.
 
-    A second one interrupts at once. Outside the main thread signals cannot be caught,
-    and nothing changes.
+    A second one interrupts at once. With `terminated` SIGTERM is heard as well, which
+    clusters send before they kill. Outside the main thread signals cannot be caught;
+    handlers of somebody else are left alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     seen: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
+    before: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler}
+    if terminated:
+        before[signal.SIGTERM] = signal.SIG_DFL
+    before = {s: own for s, own in before.items() if signal.getsignal(s) is own}
 
     def remember(number: int, frame: object) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
 
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, remember)
+    for number in before:
+        signal.signal(number, remember)
     try:
         yield lambda: bool(seen)
     finally:
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -598,8 +598,12 @@ def test_the_best_epoch_can_be_kept(tmp_path: Path) -> None:
     assert model.evaluate(data(1)).loss == min(losses)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("every", [None, 100])
-def test_ctrl_c_saves_where_it_is(every: int | None, tmp_path: Path) -> None:
+def test_ctrl_c_and_sigterm_save_where_it_is(
+    every: int | None, number: signal.Signals, tmp_path: Path
+) -> None:
+    before = signal.getsignal(number)
     model = build()
     session = model._session
     assert session is not None
@@ -608,7 +612,7 @@ def test_ctrl_c_saves_where_it_is(every: int | None, tmp_path: Path) -> None:
     def interrupting(*given: Any, **values: Any) -> float:
         made.append(None)
         if len(made) == 8:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return iterate(*given, **values)
 
     session.iterate = interrupting  # type: ignore[method-assign]
@@ -616,6 +620,7 @@ def test_ctrl_c_saves_where_it_is(every: int | None, tmp_path: Path) -> None:
     assert history.interrupted
     assert history.n_iterations == 8
     assert names(tmp_path)[-1] == "iteration-000000008.safetensors"
+    assert signal.getsignal(number) is before
     again = build()
     history = train(again, checkpoint=tmp_path, every=every, resume=True)
     assert history.n_resumed == 8
