@@ -19,6 +19,7 @@ from .layers import create_layer as create_layer
 from .layers import register_layer as register_layer
 from .lifespan import Phase as Phase
 from .lifespan import TensorLifespan as TensorLifespan
+from .loading import load as load
 from .model import Model as Model
 from .optimizers import create_optimizer as create_optimizer
 from .plan import MemoryPlan as MemoryPlan

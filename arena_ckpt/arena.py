@@ -8,30 +8,18 @@ for a value.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from arena_ckpt.errors import ArenaTooLargeError
+from arena_ckpt.free_memory import available_bytes
 from arena_ckpt.units import ALIGNMENT_BYTES, format_bytes
 
 CANARY_BYTES = ALIGNMENT_BYTES
 _CANARY = np.uint8(0xC7)
 _POISON = np.uint8(0xA5)
-
-
-def available_bytes() -> int:
-    """Return the memory that is free, within the limit of a container (cgroup v2)."""
-    available = int(psutil.virtual_memory().available)
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text()
-        return available if limit == "max" else min(available, int(limit) - int(used))
-    except (OSError, ValueError):  # no cgroup, or not of this kind
-        return available
 
 
 def check_fits(arena_bytes: int, what: str) -> None:
@@ -63,12 +51,23 @@ class Arena:
     Raises
     ------
     ArenaTooLargeError
-        More than the memory that is free; nothing is allocated then.
+        More than the memory that is free, or than the process may have; nothing is
+        allocated then.
     """
 
     def __init__(self, size_bytes: int) -> None:
         check_fits(size_bytes, "the arena")
-        whole = np.zeros(CANARY_BYTES + size_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
+        try:
+            whole = np.zeros(
+                CANARY_BYTES + size_bytes + ALIGNMENT_BYTES, dtype=np.uint8
+            )
+        except MemoryError as error:  # a limit of the process, for example ulimit -v
+            raise ArenaTooLargeError(
+                f"the arena needs {format_bytes(size_bytes)}, which the system does "
+                "not give to this process; nothing was allocated. Make batch_size or "
+                "the layers smaller, use micro_batches, or raise the limit",
+                arena_bytes=size_bytes,
+            ) from error
         skip = CANARY_BYTES + -(whole.ctypes.data + CANARY_BYTES) % ALIGNMENT_BYTES
         self.bytes: npt.NDArray[np.uint8] = whole[skip : skip + size_bytes]
         self._front = whole[skip - CANARY_BYTES : skip]

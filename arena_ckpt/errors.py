@@ -6,6 +6,9 @@ facts hang on the exception as attributes, given as keyword arguments.
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 
 class ArenaError(Exception):
     """Root of every error this package raises.
@@ -25,6 +28,27 @@ class ArenaError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Bring message and facts whole to another process."""
+        facts = dict(self.__dict__)
+        for name in ("errno", "strerror", "filename"):  # kept apart by OSError
+            if getattr(self, name, None) is not None:
+                facts[name] = getattr(self, name)
+        return type(self), self.args, {n: _portable(v) for n, v in facts.items()}
+
+
+def _portable(fact: object) -> object:
+    """Return a fact, or how it prints where it cannot be pickled."""
+    try:
+        pickle.dumps(fact)
+    except Exception:  # whatever an object of the user raises
+        return repr(fact)
+    return fact
+
+
+class ArenaWarning(UserWarning):
+    """Something that did not stop the work, but that should be known."""
 
 
 class InvalidParameterError(ArenaError, ValueError):
@@ -241,6 +265,30 @@ class CorruptFileError(DataError):
 
 class DataFileNotFoundError(DataError, FileNotFoundError):
     """A data file that does not exist."""
+
+
+class SavedStateError(ArenaError, ValueError):
+    """A saved state of a model that cannot be used: `path`."""
+
+
+class SavedStateNotFoundError(SavedStateError, FileNotFoundError):
+    """There is no saved state where one was named."""
+
+
+class CorruptSavedStateError(SavedStateError):
+    """A saved state that is cut short, altered or of another format."""
+
+
+class SavedStateVersionError(SavedStateError):
+    """A saved state of a version that this package does not read: `version`."""
+
+
+class SavedStateMismatchError(SavedStateError):
+    """A saved state of another model, run or data; `what` names the difference."""
+
+
+class SavedStateExistsError(SavedStateError, FileExistsError):
+    """A folder that has saved states of another run: `path`, `iteration`."""
 
 
 class BufferFileError(DataError):

@@ -8,9 +8,9 @@ run in native code, hence an interrupt is only seen between them.
 
 from __future__ import annotations
 
+import functools
 import math
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ from arena_ckpt.errors import (
     NonFiniteError,
 )
 from arena_ckpt.graph import Graph
-from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
@@ -36,10 +35,14 @@ from arena_ckpt.program import Mode, Program, Report, TensorViews
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.tensors import Control, TensorKind
+from arena_ckpt.turns import GATE, ModelLock
 from arena_ckpt.weights import FloatArray, Weights
 
 MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
+
+PERSISTENT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+"""What lasts from one iteration to the next."""
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
@@ -117,7 +120,7 @@ class Session:
         self._threads = threads
         self._control = self.views.control
         self._control.fill(0)
-        self.lock = threading.RLock()
+        self.lock = ModelLock()
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
         self._seed = seed
         loss = graph.loss.layer
@@ -162,7 +165,31 @@ class Session:
 
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite the named weights; see `Weights.overwrite`."""
-        self._weights.overwrite(values)
+        GATE.run(self._threads, self._weights.overwrite, values)
+
+    def persistent(self) -> dict[str, FloatArray]:
+        """Return views of all that lasts: weights and optimizer states, by name."""
+        return {
+            tensor.name: self.views.named(tensor.name)
+            for tensor in self.plan.tensors
+            if tensor.kind in PERSISTENT
+        }
+
+    def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
+        """Put back what `persistent` showed after `iteration` updates."""
+        for name, view in self.persistent().items():
+            view[...] = arrays[name]
+        self._control[Control.ITERATION] = iteration
+
+    @functools.cached_property
+    def plan_json(self) -> str:
+        """The plan as JSON text."""
+        return self.plan.to_json()
+
+    @functools.cached_property
+    def plan_checksum(self) -> str:
+        """That of the plan."""
+        return self.plan.checksum
 
     # -- iterations ------------------------------------------------------------
 
@@ -195,7 +222,8 @@ class Session:
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss and copies of the weight gradients; change no weight."""
         gradients: dict[str, FloatArray] = {}
-        loss = self._run(self._batch(x, y), None, True, gradients)
+        batch = self._batch(x, y)
+        loss = GATE.run(self._threads, self._run, batch, None, True, gradients)
         names = [name for name in self._weights.views if name in gradients]
         return loss, {name: gradients[name] for name in names}
 
@@ -224,7 +252,7 @@ class Session:
         NonFiniteDataError, NonFiniteError
             The weights are as they were before the call.
         """
-        return self._run(samples, rows, check, None)
+        return GATE.run(self._threads, self._run, samples, rows, check, None)
 
     def _run(
         self,
@@ -325,7 +353,6 @@ class Session:
             self._control[place] = value
 
     def _begin(self, scale: float) -> None:
-        set_blas_threads(self._threads)
         if self._runner:
             self._runner.begin()
         self._control[Control.LOSS] = 0.0
@@ -433,8 +460,11 @@ class Session:
         """Return the predictions for any number of samples, ``(n, C, H, W)``."""
         samples = self.samples(x, None)
         out = np.empty((samples.n_samples, *self.output_shape), dtype=np.float32)
-        for start, one in self._forward(samples, 0.0):
+
+        def keep(one: Pass, start: int) -> None:
             out[start : start + one.n_samples] = self._prediction(one)
+
+        self._forward(samples, 0.0, keep)
         return out
 
     def evaluate(self, samples: Samples) -> Evaluation:
@@ -443,9 +473,13 @@ class Session:
         n_terms = samples.n_terms()
         scale = self.loss_layer.term_scale(self.output_shape, n_terms)
         loss = total = 0.0
-        for _, one in self._forward(samples, scale):
+
+        def add(one: Pass, start: int) -> None:
+            nonlocal loss, total
             loss += float(self._control[Control.LOSS])
             total += samples.metric_sum(self._prediction(one), one.label)
+
+        self._forward(samples, scale, add)
         return Evaluation(
             loss,
             samples.metric_name,
@@ -453,25 +487,36 @@ class Session:
             samples.n_samples,
         )
 
-    def _forward(self, samples: Samples, scale: float) -> Iterator[tuple[int, Pass]]:
-        """Run forward steps pass by pass; prediction and loss are there after each."""
-        self._begin(scale)
+    def _forward(
+        self, samples: Samples, scale: float, take: Callable[[Pass, int], None]
+    ) -> None:
+        """Run forward steps pass by pass; `take` finds prediction and loss of each."""
         for start in range(0, samples.n_samples, self.pass_samples):
-            n = min(self.pass_samples, samples.n_samples - start)
-            self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
-            one = self._pass(Mode.PREDICT, n, False)
-            try:
-                self._predict_pass(one, samples, start)
-            except NonFiniteError:
-                one.refuse_ids(self.graph, samples, None, start)
-                raise
-            if math.isnan(self._control[Control.LOSS]):
-                one.refuse_ids(self.graph, samples, None, start)
-                # The ids are right, but looking at them has overwritten the prediction.
-                self._predict_pass(one, samples, start)
-            yield start, one
+            GATE.run(self._threads, self._predict_pass, samples, start, scale, take)
 
-    def _predict_pass(self, one: Pass, samples: Samples, start: int) -> None:
+    def _predict_pass(
+        self,
+        samples: Samples,
+        start: int,
+        scale: float,
+        take: Callable[[Pass, int], None],
+    ) -> None:
+        n = min(self.pass_samples, samples.n_samples - start)
+        self._begin(scale)
+        self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
+        one = self._pass(Mode.PREDICT, n, False)
+        try:
+            self._run_forward(one, samples, start)
+        except NonFiniteError:
+            one.refuse_ids(self.graph, samples, None, start)
+            raise
+        if math.isnan(self._control[Control.LOSS]):
+            one.refuse_ids(self.graph, samples, None, start)
+            # The ids are right, but looking at them has overwritten the prediction.
+            self._run_forward(one, samples, start)
+        take(one, start)
+
+    def _run_forward(self, one: Pass, samples: Samples, start: int) -> None:
         self._control[Control.LOSS] = 0.0
         one.load(samples, None, start)
         self._steps(one, 0, self.plan.n_forward)

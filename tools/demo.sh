@@ -3,7 +3,7 @@
 # data in one planned arena, and shows what its checkpoint blocks do to the memory.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
-setup_env ""
+setup_env core
 
 run() { .venv/bin/arena-ckpt "$@"; }
 weights="$(mktemp -d)"

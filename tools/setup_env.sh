@@ -1,5 +1,7 @@
 # Sourced by demo.sh and test.sh: a virtual environment in .venv, from nothing but
-# Python 3.11 or newer. Usage: setup_env EXTRAS   (e.g. setup_env "[test,lint]")
+# Python 3.11 or newer, with what tools/lock/NAME.txt says, checked by its hashes.
+# Usage: setup_env NAME   (core or ci). UNLOCKED=1 takes any versions within the bounds of
+# pyproject.toml instead.
 setup_env() {
     local root python marker
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -21,10 +23,26 @@ setup_env() {
             exit 1
         }
     fi
-    marker=".venv/.installed-$(printf '%s' "$1" | tr -c 'a-z\n' '_')"
-    if ! [ "$marker" -nt pyproject.toml ]; then
-        echo "== installing arena_ckpt$1"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$1" || exit 1
-        touch "$marker"
+    marker=".venv/.installed-$1"
+    if [ "$marker" -nt pyproject.toml ] && [ "$marker" -nt "tools/lock/$1.txt" ]; then
+        return
     fi
+    if [ -n "${UNLOCKED:-}" ]; then
+        echo "== installing arena_ckpt by the bounds in pyproject.toml"
+        if [ "$1" = core ]; then install -e .; else install -e ".[png,test,lint]"; fi || exit 1
+    else
+        echo "== installing arena_ckpt with the versions in tools/lock/$1.txt"
+        install_locked "$1" || {
+            echo "these files are not to be had here, or are others than were locked." >&2
+            echo "UNLOCKED=1 installs any versions within the bounds of pyproject.toml" >&2
+            exit 1
+        }
+        install --no-deps --no-build-isolation -e . || exit 1
+    fi
+    touch "$marker"
 }
+
+install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+
+# install_locked NAME: what tools/lock/NAME.txt says, and nothing else.
+install_locked() { install --no-deps --require-hashes -r "tools/lock/$1.txt"; }

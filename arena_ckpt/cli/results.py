@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from arena_ckpt.records import EpochRecord, History
 from arena_ckpt.session import Evaluation
-from arena_ckpt.training import EpochRecord, History
 from arena_ckpt.verification.report import Verification
 
 
@@ -43,6 +43,8 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
     """
     done = len(history.epochs)
     iterations = f"{history.n_iterations:,} iterations"
+    if history.n_resumed:
+        iterations += f", {history.n_resumed:,} of them before it was resumed"
     head = (
         f"interrupted after {done} whole epochs of {n_epochs} ({iterations})"
         if history.interrupted
@@ -69,6 +71,7 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
             for record in history.epochs
         ],
         "n_iterations": history.n_iterations,
+        "n_resumed": history.n_resumed,
         "interrupted": history.interrupted,
         "training": _document(on_training),
     }
