@@ -572,3 +572,12 @@ def test_estimates_are_close_to_real_plans() -> None:
         assert real <= estimate <= 1.15 * real
     keep_all = make_plan(model.compile(), model.plan_settings(), ())
     assert front.keep_all.plan == keep_all
+
+
+def test_a_budget_that_nothing_meets_is_refused_with_measured_costs_too() -> None:
+    model = chain(5, "relu", 3, optimizer=("adam", {}), batch_size=4).model()
+    with pytest.raises(BudgetError, match="no plan fits in") as counted:
+        model.make_plan(budget=1024)
+    with pytest.raises(BudgetError, match="no plan fits in") as measured:
+        model.make_plan(budget=1024, measure=True)
+    assert vars(measured.value)["least_bytes"] == vars(counted.value)["least_bytes"]

@@ -121,13 +121,16 @@ class Chooser:
         settings: PlanSettings | None = None,
         allow: frozenset[str] | None = None,
     ) -> Chooser:
-        """Return a chooser for the same model run in another way."""
+        """Return a chooser for the same model run in another way.
+
+        Its costs are counted: what cannot be run as it is cannot be measured, for
+        example Adam without its states.
+        """
         return Chooser(
             self._make_graph,
             self.settings if settings is None else settings,
             allow=self.allow if allow is None else allow,
             levels=self._levels,
-            find_costs=self._find_costs,
         )
 
     @property
