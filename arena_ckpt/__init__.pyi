@@ -19,6 +19,7 @@ from .layers import create_layer as create_layer
 from .layers import register_layer as register_layer
 from .lifespan import Phase as Phase
 from .lifespan import TensorLifespan as TensorLifespan
+from .loading import load as load
 from .model import Model as Model
 from .optimizers import create_optimizer as create_optimizer
 from .plan import MemoryPlan as MemoryPlan
@@ -29,6 +30,8 @@ from .report.picture import plan_png as plan_png
 from .report.picture import plan_svg as plan_svg
 from .schedules import create_schedule as create_schedule
 from .timeline import ExecutionOrder as ExecutionOrder
+from .verification.report import Verification as Verification
+from .verification.report import verify as verify
 
 __version__: str
 __all__: list[str]

@@ -1,36 +1,25 @@
 """The one buffer: allocated once, aligned, handed out as typed views.
 
-In debug mode the plan leaves a canary after every buffer; `Arena.guard` fills it,
-`Arena.is_guard_intact` finds a kernel that wrote past its end, and `Arena.poison`
-fills a dead buffer so that nothing stale can be mistaken for a value.
+In debug mode the plan leaves a canary after every buffer, and there is one before the
+first; `Arena.guard` fills it, `Arena.is_guard_intact` finds a kernel that wrote past
+its end, and `Arena.poison` fills a dead buffer so that nothing stale can be mistaken
+for a value.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from arena_ckpt.errors import ArenaTooLargeError
+from arena_ckpt.free_memory import available_bytes
 from arena_ckpt.units import ALIGNMENT_BYTES, format_bytes
 
 CANARY_BYTES = ALIGNMENT_BYTES
 _CANARY = np.uint8(0xC7)
 _POISON = np.uint8(0xA5)
-
-
-def available_bytes() -> int:
-    """Return the memory that is free, within the limit of a container (cgroup v2)."""
-    available = int(psutil.virtual_memory().available)
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text()
-        return available if limit == "max" else min(available, int(limit) - int(used))
-    except (OSError, ValueError):  # no cgroup, or not of this kind
-        return available
 
 
 def check_fits(arena_bytes: int, what: str) -> None:
@@ -62,14 +51,26 @@ class Arena:
     Raises
     ------
     ArenaTooLargeError
-        More than the memory that is free; nothing is allocated then.
+        More than the memory that is free, or than the process may have; nothing is
+        allocated then.
     """
 
     def __init__(self, size_bytes: int) -> None:
         check_fits(size_bytes, "the arena")
-        whole = np.zeros(size_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
-        skip = -whole.ctypes.data % ALIGNMENT_BYTES
+        try:
+            whole = np.zeros(
+                CANARY_BYTES + size_bytes + ALIGNMENT_BYTES, dtype=np.uint8
+            )
+        except MemoryError as error:  # a limit of the process, for example ulimit -v
+            raise ArenaTooLargeError(
+                f"the arena needs {format_bytes(size_bytes)}, which the system does "
+                "not give to this process; nothing was allocated. Make batch_size or "
+                "the layers smaller, use micro_batches, or raise the limit",
+                arena_bytes=size_bytes,
+            ) from error
+        skip = CANARY_BYTES + -(whole.ctypes.data + CANARY_BYTES) % ALIGNMENT_BYTES
         self.bytes: npt.NDArray[np.uint8] = whole[skip : skip + size_bytes]
+        self._front = whole[skip - CANARY_BYTES : skip]
 
     def view(
         self, offset_bytes: int, shape: tuple[int, ...], dtype: str
@@ -86,11 +87,21 @@ class Arena:
         else:
             self.bytes[offset_bytes : offset_bytes + size_bytes] = _POISON
 
-    def guard(self, offset_bytes: int) -> None:
+    def guard(self, offset_bytes: int, size_bytes: int = CANARY_BYTES) -> None:
         """Set the canary that begins at `offset_bytes`."""
-        self.bytes[offset_bytes : offset_bytes + CANARY_BYTES] = _CANARY
+        self.bytes[offset_bytes : offset_bytes + size_bytes] = _CANARY
 
-    def is_guard_intact(self, offset_bytes: int) -> bool:
+    def is_guard_intact(
+        self, offset_bytes: int, size_bytes: int = CANARY_BYTES
+    ) -> bool:
         """Tell whether nobody wrote into the canary at `offset_bytes`."""
-        canary = self.bytes[offset_bytes : offset_bytes + CANARY_BYTES]
+        canary = self.bytes[offset_bytes : offset_bytes + size_bytes]
         return bool((canary == _CANARY).all())
+
+    def guard_front(self) -> None:
+        """Set the canary before the first byte."""
+        self._front.fill(_CANARY)
+
+    def is_front_intact(self) -> bool:
+        """Tell whether nobody wrote before the first byte."""
+        return bool((self._front == _CANARY).all())

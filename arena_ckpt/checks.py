@@ -19,6 +19,11 @@ from arena_ckpt.errors import (
     LabelRangeError,
     NonFiniteDataError,
 )
+from arena_ckpt.free_memory import available_bytes
+from arena_ckpt.units import format_bytes
+
+SMALL_BYTES = 64 * 2**20
+"""Arrays below are converted without a look at the memory that is free."""
 
 
 def check_samples(
@@ -265,7 +270,7 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         )
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+    except Exception as error:  # whatever the array of another library raises
         raise DataTypeError(
             f"{name} is no array of numbers ({error}); give every sample the same "
             "shape and pass one NumPy array",
@@ -284,7 +289,40 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
             name=name,
             dtype=str(array.dtype),
         )
+    require_room(array.shape, 4, name)
     return array
+
+
+def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
+    """Refuse what cannot be copied: a broadcast array takes no memory itself.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    item_bytes : int
+        That the copy takes for each element.
+    name : str
+        What messages call the array.
+
+    Raises
+    ------
+    DataShapeError
+        The copy takes more than the memory that is free.
+    """
+    needed_bytes = item_bytes * math.prod(shape)
+    if needed_bytes < SMALL_BYTES:
+        return
+    free_bytes = available_bytes()
+    if needed_bytes > free_bytes:
+        raise DataShapeError(
+            f"{name} has the shape {shape}, a copy of which takes "
+            f"{format_bytes(needed_bytes)}, and this machine has "
+            f"{format_bytes(free_bytes)} of memory free; give it in parts",
+            name=name,
+            found=shape,
+            needed_bytes=needed_bytes,
+            available_bytes=free_bytes,
+        )
 
 
 def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:

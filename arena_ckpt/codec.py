@@ -44,6 +44,8 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     ValueError
         The value does not fit; the message says where.
     """
+    if kind is Any:
+        return value
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         options = typing.get_args(kind)

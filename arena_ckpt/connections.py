@@ -22,7 +22,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
-from arena_ckpt.properties import nearest, quote
+from arena_ckpt.properties import listed, nearest, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:
         cycle = []
     if cycle:
         raise CycleError(
-            f"layers feed each other in a circle: {' -> '.join([*cycle, cycle[0]])}; "
+            f"layers feed each other in a circle: "
+            f"{listed([*cycle, cycle[0]], ' -> ')}; "
             "change the input_layers of one of them",
             cycle=tuple(cycle),
         )

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from arena_ckpt.checks import (
     check_labels,
     check_samples,
+    require_room,
     to_finite_float32,
     to_numbers,
 )
@@ -30,7 +31,8 @@ from arena_ckpt.errors import (
     InvalidParameterError,
 )
 from arena_ckpt.files import read_idx, read_npz, read_table
-from arena_ckpt.properties import nearest
+from arena_ckpt.files.source import path_text
+from arena_ckpt.properties import nearest, quoted, shown
 
 __all__ = [
     "Dataset",
@@ -77,6 +79,13 @@ class Dataset:
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
 
     def __post_init__(self) -> None:
+        for name, array in (("x", self.x), ("y", self.y)):
+            if not isinstance(array, np.ndarray) and (name, array) != ("y", None):
+                raise DataTypeError(
+                    f"{shown(self.name)}: {name} is a {type(array).__name__}; expected "
+                    "an array of NumPy",
+                    name=self.name,
+                )
         _require_layout(f"{self.name}: x", self.x, (np.float32,))
         if self.x.ndim < 2 or 0 in self.x.shape[1:]:
             raise DataShapeError(
@@ -121,7 +130,7 @@ class Dataset:
         InvalidParameterError
             An index that is no whole number, or outside ``[0, n_samples)``.
         """
-        index = np.asarray(indices)
+        index = _to_indices(indices, self.name)
         if index.size == 0:
             raise EmptyDataError(
                 f"{self.name}: no sample is taken; give at least one index",
@@ -134,6 +143,7 @@ class Dataset:
                 name=self.name,
                 found=index.shape,
             )
+        require_room(index.shape, 8 + self.x[0].nbytes, f"{self.name}: indices")
         outside = (index < 0) | (index >= self.n_samples)
         if outside.any():
             value = int(index[np.argmax(outside)])
@@ -169,15 +179,17 @@ class Dataset:
         EmptyDataError
             A part would have no samples.
         """
-        if not 0 < validation_fraction < 1:
+        if not (_is_real(validation_fraction) and 0 < validation_fraction < 1):
             raise InvalidParameterError(
-                f"validation_fraction={validation_fraction} is not possible; expected "
+                f"validation_fraction={quoted(validation_fraction)} is not possible; "
+                "expected "
                 "a number above 0 and below 1",
                 validation_fraction=validation_fraction,
             )
         if not _is_whole(seed) or seed < 0:
             raise InvalidParameterError(
-                f"seed={seed!r} is not possible; expected a whole number of at least 0",
+                f"seed={quoted(seed)} is not possible; expected a whole number of at "
+                "least 0",
                 seed=seed,
             )
         n_validation = round(self.n_samples * validation_fraction)
@@ -217,7 +229,7 @@ def open_data(spec: StrPath) -> Dataset:
         The file is missing, damaged or of another format, or its data cannot be
         trained on.
     """
-    text = os.fspath(spec)
+    text = path_text(spec)
     if text == "digits":
         return load_digits()
     if "," in text and not os.path.exists(text):
@@ -390,7 +402,7 @@ def _labels_beside(images_path: Path) -> Path:
             spec=str(images_path),
         )
     labels_path = images_path.with_name(name)
-    if images_path.exists() and not labels_path.exists():
+    if os.path.exists(images_path) and not os.path.exists(labels_path):
         raise DataFileNotFoundError(
             f"{labels_path}, the labels of {images_path}, does not exist; put it there "
             "or give both paths, as 'images,labels'",
@@ -400,21 +412,35 @@ def _labels_beside(images_path: Path) -> Path:
 
 
 def _label_column(name: str, column: LabelColumn, n_columns: int) -> int | None:
-    if column == "none":
-        return None
-    if column == "last":
-        return n_columns - 1
-    if column == "first":
-        return 0
+    if isinstance(column, str):
+        named = {"none": None, "last": n_columns - 1, "first": 0}
+        if column in named:
+            return named[column]
     if _is_whole(column) and 0 <= int(column) < n_columns:
         return int(column)
     raise InvalidParameterError(
-        f"{name}: label_column={column!r} is not possible; expected 'last', 'first', "
+        f"{name}: label_column={quoted(column)} is not possible; expected 'last', "
+        "'first', "
         f"'none' or a number from 0 to {n_columns - 1}",
         name=name,
         label_column=column,
         n_columns=n_columns,
     )
+
+
+def _to_indices(indices: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(indices)
+    except Exception as error:  # whatever the array of another library raises
+        raise InvalidParameterError(
+            f"{name}: {quoted(indices)} are no numbers of samples ({error}); give a "
+            "list of whole numbers",
+            name=name,
+        ) from error
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, float | np.floating) or _is_whole(value)
 
 
 def _is_whole(value: object) -> bool:
@@ -446,6 +472,13 @@ def _labels(
             )
         return np.require(labels.reshape(-1), np.int64, ["C", "A"])
     targets = to_finite_float32(labels, name)
+    if not targets.size and targets.shape[0]:
+        raise DataShapeError(
+            f"{name} has the shape {targets.shape}; expected at least one value for "
+            "each sample",
+            name=name,
+            found=targets.shape,
+        )
     n_labels = labels.shape[0] if labels.ndim else 1
     return targets.reshape(n_labels, -1 if targets.size else 1)
 

@@ -26,7 +26,10 @@ from arena_ckpt.properties import (
     POSITIVE_INT,
     POSITIVE_REAL,
     Property,
+    few,
     parse_properties,
+    quoted,
+    shown,
     split_strings,
     unknown_property,
     whole,
@@ -82,7 +85,7 @@ class ModelDefinition:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self._seed = seed
         self._layers: dict[str, Layer] = {}
         self._blocks: list[CheckpointBlock] = []
         self._block_of: dict[str, CheckpointBlock] = {}
@@ -93,6 +96,16 @@ class ModelDefinition:
         self._optimizer = create_optimizer("sgd")
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
+
+    @property
+    def seed(self) -> int:
+        """What decides the initial weights, the order of samples, and dropout."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._require_before("Cannot change the seed after initialization")
+        self._seed = seed
 
     def _require_before(self, message: str) -> None:
         """Refuse a change that comes too late; a definition alone can always change."""
@@ -176,14 +189,20 @@ class ModelDefinition:
             layers = [part.strip() for part in layers.split(",")]
         if not isinstance(layers, Iterable):
             raise InvalidParameterError(
-                f"layers={layers!r} is not possible; give a checkpoint block the names "
-                "of at least two layers, for example ['fc1', 'fc2']",
+                f"layers={quoted(layers)} is not possible; give a checkpoint block the "
+                "names of at least two layers, for example ['fc1', 'fc2']",
                 layers=layers,
             )
-        layers = tuple(str(layer) for layer in layers)
-        if not isinstance(name, str):
+        try:
+            layers = tuple(n if isinstance(n, str) else shown(n) for n in few(layers))
+        except (TypeError, ValueError) as error:
             raise InvalidParameterError(
-                f"name={name!r} is not possible; the name of a block is a text",
+                f"layers={quoted(layers)} cannot be read: {error}", layers=layers
+            ) from None
+        if not isinstance(name, str) or not name.isprintable():
+            raise InvalidParameterError(
+                f"name={quoted(name)} is not possible; the name of a block is a text "
+                "that can be printed",
                 name=name,
             )
         taken = [block.name for block in self._blocks]
@@ -298,7 +317,7 @@ class ModelDefinition:
         """
         if schedule is not None and not isinstance(schedule, Schedule):
             raise InvalidParameterError(
-                f"{schedule!r} is no learning-rate scheduler; make one with "
+                f"{quoted(schedule)} is no learning-rate scheduler; make one with "
                 "create_schedule, for example create_schedule('constant', "
                 "learning_rate=0.1)",
                 schedule=schedule,

@@ -47,6 +47,10 @@ def _portable(fact: object) -> object:
     return fact
 
 
+class ArenaWarning(UserWarning):
+    """Something that did not stop the work, but that should be known."""
+
+
 class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 
@@ -147,6 +151,14 @@ class LayoutError(ArenaError, AssertionError):
     """A memory layout breaks a rule; `rule` names it, `buffers` who breaks it."""
 
 
+class DataflowError(ArenaError, AssertionError):
+    """A step of a plan finds other bytes than it needs, or writes where it must not.
+
+    `rule` names what is broken (see `arena_ckpt.verification.dataflow`), `tensor`,
+    `step` and `layer` say where; `layer` is None where no step is at fault.
+    """
+
+
 class InvalidBufferError(InvalidParameterError):
     """A buffer that cannot be placed anywhere: its numbers make no sense.
 
@@ -203,11 +215,16 @@ class GoldenMismatchError(ArenaError, AssertionError):
 
 
 class CanaryError(ArenaError, AssertionError):
-    """A kernel wrote outside its buffer (found in debug mode)."""
+    """A kernel wrote outside its buffer (found in debug mode): `step`, `tensor`."""
 
 
 class NonFiniteError(ArenaError, ArithmeticError):
-    """NaN or infinity in the loss or, in debug mode, in a tensor."""
+    """NaN or infinity in the loss or, in debug mode, in a tensor.
+
+    With ``check="all"`` or in debug mode `layer`, `phase`, `step` and `tensor` say
+    where, `recomputed` which layers had run again by then in this pass, and, where the
+    step is a recompute itself, `backward_of` for the backward pass of which layer.
+    """
 
 
 class DataError(ArenaError, ValueError):
@@ -248,6 +265,30 @@ class CorruptFileError(DataError):
 
 class DataFileNotFoundError(DataError, FileNotFoundError):
     """A data file that does not exist."""
+
+
+class SavedStateError(ArenaError, ValueError):
+    """A saved state of a model that cannot be used: `path`."""
+
+
+class SavedStateNotFoundError(SavedStateError, FileNotFoundError):
+    """There is no saved state where one was named."""
+
+
+class CorruptSavedStateError(SavedStateError):
+    """A saved state that is cut short, altered or of another format."""
+
+
+class SavedStateVersionError(SavedStateError):
+    """A saved state of a version that this package does not read: `version`."""
+
+
+class SavedStateMismatchError(SavedStateError):
+    """A saved state of another model, run or data; `what` names the difference."""
+
+
+class SavedStateExistsError(SavedStateError, FileExistsError):
+    """A folder that has saved states of another run: `path`, `iteration`."""
 
 
 class BufferFileError(DataError):

@@ -35,6 +35,9 @@ from arena_ckpt.nodes import Node
 from arena_ckpt.properties import quote
 from arena_ckpt.shared_weights import share_weights
 
+MOST_OUTPUTS = 2**16
+"""Of all layers and their parts: a short text can ask for any number of steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
@@ -123,6 +126,7 @@ class _Walk:
         self.inputs = inputs
         self.nodes: dict[str, Node] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
+        self._n_outputs = 0
         self._stands_for: dict[Output, Output] = {}
         self._n_readers = Counter(o for many in inputs.values() for o in many)
 
@@ -205,6 +209,14 @@ class _Walk:
             )
         shapes = tuple(self._shape(output) for output in inputs)
         spec = layer.infer(shapes)
+        self._n_outputs += max(1, len(spec.output_shapes))
+        if self._n_outputs > MOST_OUTPUTS:
+            raise GraphError(
+                f"the layers with their parts have more than {MOST_OUTPUTS:,} outputs "
+                f"at {layer.name!r}; leave unroll=true out, split into fewer parts, or "
+                "use fewer layers",
+                layer=layer.name,
+            )
         trains = layer.is_trainable and bool(spec.trained_weights)
         derived = tuple(
             index

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import operator
 import os
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.connections import find_output
-from arena_ckpt.errors import IniError
+from arena_ckpt.errors import IniError, UnwritableFileError
+from arena_ckpt.files.source import path_text
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import Optimizer
-from arena_ckpt.properties import Kind, Property, nearest, write_properties
+from arena_ckpt.properties import Kind, Property, nearest, quoted, write_properties
 from arena_ckpt.schedules import Schedule
 
 MODEL = "Model"
@@ -120,7 +119,7 @@ def write_ini(
         A name that an INI section cannot have, a layer of a type or with inputs that
         cannot be read back, or a file that cannot be written; nothing was changed.
     """
-    file = os.fspath(path)
+    file = path_text(path)
     sections: list[tuple[str, Mapping[str, str]]] = [
         (
             MODEL,
@@ -143,7 +142,10 @@ def write_ini(
         )
         for name, given in sections
     )
-    _replace_file(file, text)
+    try:
+        write_whole(path, lambda stream: stream.write(text.encode()))
+    except UnwritableFileError as error:
+        raise IniError(str(error), path=file) from error
 
 
 def _seed_text(file: str, seed: int) -> str:
@@ -151,7 +153,8 @@ def _seed_text(file: str, seed: int) -> str:
         return str(_parse_seed(seed))
     except (ValueError, TypeError):
         raise IniError(
-            f"{file}: seed={seed!r} cannot be saved; expected {SEED.kind.expects}",
+            f"{file}: seed={quoted(seed)} cannot be saved; expected "
+            f"{SEED.kind.expects}",
             path=file,
             section=MODEL,
             key="seed",
@@ -195,30 +198,3 @@ def _refuse(file: str, what: str, fault: str, name: str) -> IniError:
         section=name,
         name=name,
     )
-
-
-def _replace_file(file: str, text: str) -> None:
-    try:
-        # a link keeps pointing where it points, and the new file goes there
-        target = Path(os.path.realpath(file))
-        if target.is_dir():
-            raise IsADirectoryError(f"{file} is a folder")
-        if target.exists() and not target.is_file():
-            raise FileExistsError(f"{file} is no regular file")
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if target.exists():
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise IniError(
-            f"{file} cannot be written ({error}); check the path, its folder and its "
-            "rights",
-            path=file,
-        ) from error

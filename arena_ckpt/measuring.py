@@ -14,6 +14,7 @@ import platformdirs
 
 from arena_ckpt.arena import Arena, check_fits
 from arena_ckpt.costs import Costs
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.graph import Graph
 from arena_ckpt.kernels import jit
 from arena_ckpt.lifespan import Phase
@@ -147,7 +148,7 @@ def _read(path: Path, n_steps: int) -> list[float] | None:
     """Return what was measured before; None where it is not there or no use."""
     try:
         seconds = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(seconds, list) or len(seconds) != n_steps:
         return None
@@ -158,11 +159,6 @@ def _read(path: Path, n_steps: int) -> list[float] | None:
 
 def _write(path: Path, seconds: list[float]) -> None:
     """Remember, where that is possible: a cache that cannot be written is none."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(seconds))
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
+        write_whole(path, lambda file: file.write(json.dumps(seconds).encode()))

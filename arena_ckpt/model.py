@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
+from arena_ckpt.codec import encode
 from arena_ckpt.data import Dataset
+from arena_ckpt.description import describe
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -18,7 +21,8 @@ from arena_ckpt.errors import (
     NotInitializedError,
     StateError,
 )
-from arena_ckpt.model_plans import ModelPlans, asks_nothing
+from arena_ckpt.files.source import path_text
+from arena_ckpt.model_plans import REQUEST, ModelPlans, asks_nothing, refuse_unknown
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
 from arena_ckpt.properties import (
@@ -27,17 +31,24 @@ from arena_ckpt.properties import (
     Property,
     parse_properties,
     quote,
+    quoted,
 )
+from arena_ckpt.records import EpochRecord, History
 from arena_ckpt.samples import Samples
+from arena_ckpt.saved_run import SavedRun, parse_saving
+from arena_ckpt.saved_state import SavedState, read_state, restore, write_state
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.session import Evaluation, Session
-from arena_ckpt.training import EpochRecord, History, train
+from arena_ckpt.training import train
 from arena_ckpt.weights import FloatArray
 
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
 )
+
+CHECKS = ("loss", "all")
+"""Where to look for NaN and infinity."""
 
 XY = tuple[Any, Any] | Dataset
 
@@ -83,7 +94,12 @@ class Model(ModelPlans):
             session.schedule = schedule
 
     def initialize(
-        self, *, plan: MemoryPlan | None = None, debug: bool = False, **request: Any
+        self,
+        *,
+        plan: MemoryPlan | None = None,
+        debug: bool = False,
+        check: str = "loss",
+        **request: Any,
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -95,6 +111,10 @@ class Model(ModelPlans):
         debug : bool
             Guard every buffer with a canary, poison it when it dies, and look for NaN
             after each step. Slow; the results have the same bits.
+        check : {"loss", "all"}
+            Where to look for NaN and infinity: at the loss of each iteration, or after
+            each step at whatever it wrote, to name the first. ``"all"`` takes any plan
+            and runs the steps one by one; `debug` implies it.
         **request
             budget, max_overhead, allow, levels, measure: choose what to recompute; see
             `choose_plan`.
@@ -108,16 +128,24 @@ class Model(ModelPlans):
         AfterInitializationError
             It was initialized before.
         InvalidParameterError
-            An impossible seed or request, or more micro-batches than samples.
+            An impossible seed, check or request, or more micro-batches than samples.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model.
+            The plan is one of another model, or has canaries and `debug` is false, or
+            the reverse.
         ArenaTooLargeError
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
+        refuse_unknown("initialize", request, ("plan", "debug", *REQUEST))
         seed = self._checked_seed()
+        if check not in CHECKS:
+            raise InvalidParameterError(
+                f"check={check!r} is not possible; expected {quote(CHECKS)}: where to "
+                "look for NaN and infinity",
+                check=check,
+            )
         if plan is None:
             plan = self.make_plan(debug=debug, **request)
         elif asked := [
@@ -140,12 +168,18 @@ class Model(ModelPlans):
                 max_norm=self.get_property("clip_grad_by_norm"),
                 threads=self.get_property("threads"),
                 debug=debug,
+                check=check,
                 report=report,
             )
         # Another thread may have been faster.
         self._require_before("The model is already initialized")
         self._session = session
         return plan
+
+    @property
+    def is_initialized(self) -> bool:
+        """`initialize` was called: there is an arena."""
+        return self._session is not None
 
     @property
     def plan(self) -> MemoryPlan:
@@ -201,6 +235,9 @@ class Model(ModelPlans):
         shuffle: bool = True,
         progress: bool | None = None,
         on_epoch: Callable[[EpochRecord], bool | None] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int | None = None,
+        resume: bool = False,
     ) -> History:
         """Train for some epochs.
 
@@ -217,16 +254,33 @@ class Model(ModelPlans):
             Show a progress bar on standard error; by default where that is a terminal.
         on_epoch : callable, optional
             Called with the record of each epoch; returning True stops the training.
+        checkpoint : path, optional
+            A folder, made where it is missing, for the state of the training: it is
+            saved there at the beginning, as `every` says, at the end, and on Ctrl-C.
+            The two newest states are kept.
+        every : int, optional
+            Iterations from one state to the next; by default one is saved at the end
+            of each epoch.
+        resume : bool
+            Go on from the newest state in the folder, where there is one; weights,
+            optimizer states and iteration of the model are replaced by it. The end is,
+            bit for bit, that of an uninterrupted training.
 
         Returns
         -------
         History
-            A record for each epoch. After Ctrl-C its `interrupted` is true; the
-            iteration under way was finished and the model stays usable.
+            A record for each epoch, also those from before a resume. After Ctrl-C its
+            `interrupted` is true; the iteration under way was finished and the model
+            stays usable.
 
         Raises
         ------
         NotInitializedError, InvalidParameterError, DataError, NonFiniteError
+        SavedStateError
+            The folder has states that cannot be gone on from; nothing is changed then.
+        UnwritableFileError
+            A state cannot be saved; those from before are kept. Or another training
+            saves into the folder.
         """
         self._running("train")
         if epochs is None:
@@ -236,20 +290,33 @@ class Model(ModelPlans):
         )
         if on_epoch is not None and not callable(on_epoch):
             raise InvalidParameterError(
-                f"on_epoch={on_epoch!r} cannot be called; give a function that takes "
+                f"on_epoch={quoted(on_epoch)} cannot be called; give a function that "
+                "takes "
                 "the record of an epoch",
                 on_epoch=on_epoch,
             )
+        saving = parse_saving(checkpoint, every, resume)
         with self._working("train") as session:
+            samples = _samples(session, data)
+            saved = None
+            if saving is not None:
+                saved = SavedRun(
+                    saving,
+                    session,
+                    model=self,
+                    samples=samples,
+                    shuffle=given["shuffle"],
+                )
             return train(
                 session,
-                _samples(session, data),
+                samples,
                 None if validation is None else _samples(session, validation),
                 epochs=given["epochs"],
                 seed=self._checked_seed(),
                 shuffle=given["shuffle"],
                 progress=progress,
                 on_epoch=on_epoch,
+                saved=saved,
             )
 
     # -- inference -------------------------------------------------------------
@@ -290,12 +357,58 @@ class Model(ModelPlans):
         with self._working("set_weights") as session:
             session.set_weights(values)
 
+    # -- saving ----------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the model with its state: `load` reads it back, to go on bit for bit.
+
+        The file is in the format safetensors: weights under their names, with running
+        statistics; optimizer states; in the metadata the model, the number of
+        iterations and a checksum. It is there whole afterwards, or as it was before.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced; the folder has to exist.
+
+        Raises
+        ------
+        NotInitializedError
+            There are no weights yet; `save_ini` writes a model without.
+        UnwritableFileError
+            Nothing was changed.
+        """
+        with self._working("save") as session:
+            write_state(path_text(path), session, model=encode(describe(self)))
+
+    def restore(self, state: str | os.PathLike[str] | SavedState) -> None:
+        """Take over weights, optimizer states and iteration of a saved state.
+
+        Parameters
+        ----------
+        state : path or SavedState
+            Of a model with the same weights and optimizer, for example this one as it
+            was before; the plan can be another.
+
+        Raises
+        ------
+        SavedStateError
+            It cannot be read.
+        SavedStateMismatchError
+            Weights or states have other names or shapes.
+        """
+        with self._working("restore") as session:
+            if not isinstance(state, SavedState):
+                state = read_state(path_text(state))
+            restore(session, state)
+
     def _checked_seed(self) -> int:
         seed = self.seed
         is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
         if not is_whole or not 0 <= seed < 2**64:
             raise InvalidParameterError(
-                f"seed={seed!r} is not possible; expected a whole number from 0 to "
+                f"seed={quoted(seed)} is not possible; expected a whole number from 0 "
+                "to "
                 f"{2**64 - 1}",
                 seed=seed,
             )
@@ -335,16 +448,23 @@ class Model(ModelPlans):
             )
 
 
-def without_blocks(model: Model) -> Model:
-    """Return an uninitialized copy without checkpoint blocks."""
+def copy_of(model: Model, *, blocks: bool = True) -> Model:
+    """Return an uninitialized copy, with or without the checkpoint blocks."""
     copy = Model(model.seed)
     for layer in model.layers:
         copy.add_layer(layer)
+    for block in model.blocks if blocks else ():
+        copy.add_checkpoint_block(block.layers, block.name)
     copy.set_property(**model.properties)
     copy.set_optimizer(model.optimizer)
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     return copy
+
+
+def without_blocks(model: Model) -> Model:
+    """Return an uninitialized copy without checkpoint blocks."""
+    return copy_of(model, blocks=False)
 
 
 def _samples(session: Session, data: XY) -> Samples:

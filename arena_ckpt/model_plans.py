@@ -18,9 +18,13 @@ from arena_ckpt.definition import ModelDefinition
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.measuring import measure_costs, time_steps
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.planner import make_plan, require_plan_of
+from arena_ckpt.properties import nearest, quoted
 from arena_ckpt.settings import PlanSettings
+
+REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
+"""The arguments of `ModelPlans.choose_plan` that say what is asked."""
 
 
 class ModelPlans(ModelDefinition):
@@ -48,10 +52,12 @@ class ModelPlans(ModelDefinition):
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
         InvalidParameterError
-            More micro-batches than samples, or a request that makes no sense.
+            More micro-batches than samples, a request that makes no sense, or an
+            argument that there is not.
         BudgetError
             No plan within the budget was found.
         """
+        refuse_unknown("make_plan", request, ("debug", *REQUEST))
         if any(not asks_nothing(*item) for item in request.items()):
             return self.choose_plan(debug=debug, **request).plan
         return make_plan(self.compile(), self.plan_settings(debug=debug))
@@ -73,7 +79,11 @@ class ModelPlans(ModelDefinition):
         ------
         ArenaTooLargeError
             The arena is larger than the memory that is free.
+        PlanMismatchError
+            The plan is one of another model.
         """
+        require_plan(plan)
+        self.require_own_plan(plan, debug=plan.canary_bytes > 0)
         check_fits(plan.arena_bytes, "measuring")
         seconds = [0.0] * len(plan.steps)
         timed = time_steps(
@@ -216,18 +226,16 @@ class ModelPlans(ModelDefinition):
         ------
         PlanMismatchError
         """
-        if not isinstance(plan, MemoryPlan):
-            raise InvalidParameterError(
-                f"plan is a {type(plan).__name__}; expected a MemoryPlan, from "
-                "make_plan(), pareto() or MemoryPlan.from_json()",
-                plan=plan,
-            )
-        settings = replace(
+        require_plan(plan)
+        require_plan_of(self.graph_of(plan), self.settings_of(plan, debug=debug), plan)
+
+    def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:
+        """Return how an iteration is run by a plan of this model."""
+        return replace(
             self.plan_settings(debug=debug),
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
         )
-        require_plan_of(self.graph_of(plan), settings, plan)
 
     def plan_settings(self, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration of this model is run.
@@ -237,6 +245,11 @@ class ModelPlans(ModelDefinition):
         InvalidParameterError
             More micro-batches than samples.
         """
+        if not isinstance(debug, bool):
+            raise InvalidParameterError(
+                f"debug={quoted(debug)} is not possible; give True or False",
+                debug=debug,
+            )
         micro, batch = (
             self.get_property("micro_batches"),
             self.get_property("batch_size"),
@@ -256,6 +269,23 @@ class ModelPlans(ModelDefinition):
             share_memory=self.get_property("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
         )
+
+
+def refuse_unknown(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that a call does not have, and name the nearest one it has.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    for name in given:
+        if name not in known:
+            raise InvalidParameterError(
+                f"{call} has no argument {name!r}{nearest(name, known)}; it has "
+                f"{', '.join(known)}",
+                argument=name,
+                known=tuple(known),
+            )
 
 
 def asks_nothing(name: str, value: object) -> bool:

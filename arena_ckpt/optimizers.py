@@ -17,6 +17,8 @@ from arena_ckpt.properties import (
     Property,
     nearest,
     parse_properties,
+    quoted,
+    shown,
     split_strings,
     write_properties,
 )
@@ -145,10 +147,11 @@ def create_optimizer(
     InvalidParameterError
         A property it does not have, or an impossible value.
     """
-    key = str(type_name).strip().lower()
+    key = shown(type_name).strip().lower()
     if key not in OPTIMIZER_SCHEMAS:
         raise UnknownTypeError(
-            f"unknown optimizer {type_name!r}{nearest(key, OPTIMIZER_SCHEMAS)}; known "
+            f"unknown optimizer {quoted(type_name)}{nearest(key, OPTIMIZER_SCHEMAS)}; "
+            "known "
             f"are {', '.join(OPTIMIZER_SCHEMAS)}",
             type_name=type_name,
         )

@@ -6,9 +6,11 @@ program is bound from it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,7 @@ from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
-from arena_ckpt.errors import LayoutError, PlanFormatError
+from arena_ckpt.errors import InvalidParameterError, LayoutError, PlanFormatError
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.tensors import Execution, TensorKind, TensorLife
@@ -30,6 +32,8 @@ from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
 PLAN_VERSION = 4
+
+_ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +265,18 @@ class MemoryPlan:
 
         Times are steps, ranges half-open, sizes bytes; one key for each field.
         """
-        document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
-        document["proved_optimal"] = self.proved_optimal
+        document = self._document()
         document["checksum"] = checksum(document)
         return json.dumps(document, indent=1) + "\n"
+
+    @property
+    def checksum(self) -> str:
+        """That of its JSON: two plans with the same one are equal."""
+        return checksum(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
+        return document | {"proved_optimal": self.proved_optimal}
 
     @classmethod
     def from_json(cls, text: str) -> MemoryPlan:
@@ -311,6 +323,21 @@ class MemoryPlan:
         return plan
 
 
+def require_plan(plan: object) -> None:
+    """Refuse what is no memory plan.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if not isinstance(plan, MemoryPlan):
+        raise InvalidParameterError(
+            f"plan is a {type(plan).__name__}; expected a MemoryPlan, from "
+            "make_plan(), pareto() or MemoryPlan.from_json()",
+            plan=plan,
+        )
+
+
 def checksum(document: dict[str, Any]) -> str:
     """Return the checksum of a plan's document, whatever the order of its keys.
 
@@ -322,20 +349,8 @@ def checksum(document: dict[str, Any]) -> str:
 
 
 def _check(plan: MemoryPlan) -> None:
-    """Refuse indexes and names that point nowhere, and buffers that overlap."""
-    if plan.alignment_bytes < 1 or plan.canary_bytes < 0:
-        raise ValueError(
-            f"alignment_bytes is {plan.alignment_bytes}, canary_bytes "
-            f"{plan.canary_bytes}"
-        )
-    n_steps = len(plan.steps)
-    lives: tuple[TensorLife | Buffer, ...] = (*plan.tensors, *plan.buffers)
-    for life in lives:
-        if not 0 <= life.start < life.stop <= n_steps or life.size_bytes < 0:
-            raise ValueError(
-                f"{life.size_bytes} bytes live in [{life.start}, {life.stop}) of "
-                f"{n_steps} steps"
-            )
+    """Refuse what points nowhere, contradicts itself, or overlaps."""
+    _require_all(_numbers(plan))
     buffers = make_buffers(
         [b.start for b in plan.buffers],
         [b.stop for b in plan.buffers],
@@ -346,30 +361,120 @@ def _check(plan: MemoryPlan) -> None:
     seen = sorted(index for buffer in plan.buffers for index in buffer.tensors)
     if seen != list(range(len(plan.tensors))):
         raise ValueError("the buffers do not hold every tensor exactly once")
-    if list(plan.execution_order) != [layer.name for layer in plan.layers]:
-        raise ValueError("execution_order and layers do not name the same layers")
-    for order in plan.execution_order.values():
-        if not 0 <= min(order) <= max(order) < n_steps:
-            raise ValueError(
-                f"the orders {tuple(order)} are not within {n_steps} steps"
-            )
-    for name in _named_layers(plan):
-        if name not in plan.execution_order:
-            raise ValueError(f"there is no layer {name!r}")
-    for execution in plan.executions:
-        if not 0 <= execution.step < n_steps:
-            raise ValueError(f"step {execution.step} of {n_steps}")
-        for operand in execution.operands:
-            if not 0 <= operand.tensor < len(plan.tensors):
-                raise ValueError(
-                    f"step {execution.step} uses tensor {operand.tensor} of "
-                    f"{len(plan.tensors)}"
-                )
     if max(plan.live_bytes()) != plan.live_lower_bound_bytes:
         raise ValueError(
             f"the live lower bound is {max(plan.live_bytes())} bytes, not "
             f"{plan.live_lower_bound_bytes}"
         )
+    _require_all(_tensors(plan))
+    _require_all(_names(plan))
+
+
+Claim = tuple[bool, str]
+"""Whether something holds, and what to say if it does not."""
+
+
+def _require_all(claims: Iterator[Claim]) -> None:
+    for holds, what in claims:
+        if not holds:
+            raise ValueError(what)
+
+
+def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield what must hold before buffers can be looked at."""
+    n_steps = len(plan.steps)
+    yield (
+        plan.alignment_bytes >= 1 and plan.canary_bytes >= 0,
+        f"alignment_bytes is {plan.alignment_bytes}, canary_bytes {plan.canary_bytes}",
+    )
+    yield (
+        1 <= plan.micro_batches <= plan.batch_size,
+        f"{plan.batch_size} samples are split into {plan.micro_batches} micro-batches",
+    )
+    yield (
+        0 <= plan.n_forward <= plan.n_pass <= n_steps,
+        f"n_forward is {plan.n_forward}, n_pass {plan.n_pass} of {n_steps} steps",
+    )
+    lives: tuple[TensorLife | Buffer, ...] = (*plan.tensors, *plan.buffers)
+    for life in lives:
+        yield (
+            0 <= life.start < life.stop <= n_steps and life.size_bytes >= 0,
+            f"{life.size_bytes} bytes live in [{life.start}, {life.stop}) of "
+            f"{n_steps} steps",
+        )
+
+
+def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield what must hold of tensors, the buffers they share, and totals."""
+    for tensor in plan.tensors:
+        item_bytes = _ITEM_BYTES.get(tensor.dtype, 0)
+        yield (
+            min(tensor.shape, default=1) > 0
+            and math.prod(tensor.shape) * item_bytes == tensor.size_bytes,
+            f"{tensor.name} has {tensor.size_bytes} bytes for the shape "
+            f"{tensor.shape} of {tensor.dtype}",
+        )
+    for buffer in plan.buffers:
+        held = [plan.tensors[index] for index in buffer.tensors]
+        yield (
+            bool(held)
+            and buffer.size_bytes == max(t.size_bytes for t in held)
+            and buffer.start <= min(t.start for t in held)
+            and buffer.stop >= max(t.stop for t in held),
+            f"the buffer of {buffer.tensor} is not one for its tensors",
+        )
+    naive_bytes = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+    yield (
+        plan.naive_bytes == naive_bytes,
+        f"naive_bytes is {plan.naive_bytes}, the tensors take {naive_bytes}",
+    )
+    yield (
+        0 <= plan.local_lower_bound_bytes <= plan.live_lower_bound_bytes,
+        f"the local lower bound is {plan.local_lower_bound_bytes} bytes",
+    )
+
+
+def _names(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield what must hold of layers, of steps, and of all that names either."""
+    n_steps, n_tensors = len(plan.steps), len(plan.tensors)
+    yield (
+        list(plan.execution_order) == [layer.name for layer in plan.layers],
+        "execution_order and layers do not name the same layers",
+    )
+    for layer in plan.layers:
+        sizes = [size for shape in layer.output_shapes for size in shape]
+        yield (
+            min(sizes, default=0) > 0,
+            f"{layer.name} has outputs of {layer.output_shapes}",
+        )
+        numbers = dataclasses.astuple(layer.flops)
+        yield min(numbers) >= 0, f"{layer.name} has operations of {numbers}"
+    for order in plan.execution_order.values():
+        yield (
+            0 <= min(order) <= max(order) < n_steps,
+            f"the orders {tuple(order)} are not within {n_steps} steps",
+        )
+    for name in _named_layers(plan):
+        yield name in plan.execution_order, f"there is no layer {name!r}"
+    for text in _texts(plan):
+        yield text.isprintable(), f"{text!r} has characters that cannot be printed"
+    for execution in plan.executions:
+        yield 0 <= execution.step < n_steps, f"step {execution.step} of {n_steps}"
+        for operand in execution.operands:
+            yield (
+                0 <= operand.tensor < n_tensors,
+                f"step {execution.step} uses tensor {operand.tensor} of {n_tensors}",
+            )
+
+
+def _texts(plan: MemoryPlan) -> Iterator[str]:
+    """Yield every name that reports show."""
+    yield from plan.execution_order
+    yield from (layer.type_name for layer in plan.layers)
+    yield from (block.name for block in plan.blocks)
+    yield from (tensor.name for tensor in plan.tensors)
+    yield from (buffer.tensor for buffer in plan.buffers)
+    yield from (plan.allocator, *plan.ways)
 
 
 def _named_layers(plan: MemoryPlan) -> Iterator[str]:

@@ -158,6 +158,8 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
             "model with make_plan() or pareto()",
             what="micro_batches",
         )
+    if plan.canary_bytes != settings.canary_bytes:
+        raise _wrong_canaries(plan, settings)
     reruns = reruns_of(plan)
     # After its own backward pass a layer has other weights, and a loss adds up.
     place = {node.name: place for place, node in enumerate(graph.nodes)}
@@ -170,7 +172,7 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     _require_equal("recomputes", possible, reruns)
     own = make_plan(graph, settings, reruns)
     for what in (
-        *("batch_size", "micro_batches", "canary_bytes", "layers", "steps"),
+        *("batch_size", "micro_batches", "layers", "steps"),
         *("n_forward", "n_pass", "alignment_bytes"),
     ):
         _require_equal(what, getattr(own, what), getattr(plan, what))
@@ -181,6 +183,30 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
         for p in (plan, own)
     )
     _require_equal("buffers", own_groups, groups)
+
+
+def _wrong_canaries(plan: MemoryPlan, settings: PlanSettings) -> PlanMismatchError:
+    found, expected = plan.canary_bytes, settings.canary_bytes
+    if found and expected:
+        problem = f"{found} bytes of canary behind each buffer; expected {expected}"
+        advice = "make it again"
+    elif expected:
+        problem = (
+            f"no canaries, and debug=True needs {expected} bytes behind each buffer"
+        )
+        advice = (
+            "make it with make_plan(debug=True, …), or look for NaN alone, which takes "
+            "any plan: initialize(plan=plan, check='all')"
+        )
+    else:
+        problem = f"{found} bytes of canary behind each buffer: it is for debug=True"
+        advice = "initialize(plan=plan, debug=True), or make it without debug"
+    return PlanMismatchError(
+        f"the plan has {problem}; {advice}",
+        what="canary_bytes",
+        expected=expected,
+        found=found,
+    )
 
 
 def _require_equal(what: str, own: object, given: object) -> None:

@@ -8,6 +8,7 @@ written back through it.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,12 @@ from arena_ckpt.errors import InvalidParameterError, UnknownPropertyError
 
 LONGEST_SHOWN = 200
 """Characters of a value that a message repeats."""
+
+MOST_SHOWN = 100
+"""Names that a message lists."""
+
+MOST_ITEMS = 2**16
+"""Of a list that is given as one value."""
 
 LARGEST_INT = 2**40
 """Whole numbers beyond this are refused, so that products of two cannot overflow."""
@@ -94,7 +101,7 @@ def _parse_shape(value: object) -> tuple[int, int, int]:
     parts = (
         value.split(":")
         if isinstance(value, str)
-        else list(value)
+        else few(value)
         if isinstance(value, Iterable) and not isinstance(value, Mapping)
         else [value]
     )
@@ -109,12 +116,28 @@ def _parse_shape(value: object) -> tuple[int, int, int]:
     return channel, height, width
 
 
+def few(values: Iterable[Any]) -> list[Any]:
+    """Return the items of a list that a person can have meant.
+
+    Raises
+    ------
+    ValueError
+        There are more than `MOST_ITEMS`, or no end of them.
+    TypeError
+        It has no items.
+    """
+    items = list(itertools.islice(values, MOST_ITEMS + 1))
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"more than {MOST_ITEMS:,} items")
+    return items
+
+
 def _parse_list(parse_item: Callable[[object], Any]) -> Callable[[object], Any]:
     def parse(value: object) -> tuple[Any, ...]:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, Iterable):
             items = [items]
-        parsed = tuple(parse_item(item) for item in items)
+        parsed = tuple(parse_item(item) for item in few(items))
         if not parsed:
             raise ValueError
         return parsed
@@ -202,25 +225,28 @@ def split_strings(owner: str, strings: Iterable[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     if isinstance(strings, str):
         strings = [strings]
-    if not isinstance(strings, Iterable):
+    try:
+        strings = few(strings)
+    except (TypeError, ValueError):
         raise InvalidParameterError(
-            f"{owner}: {_show(strings)} is no list of properties; write them as "
+            f"{owner}: {shown(strings)} is no list of properties; write them as "
             "['key=value', …] or as keyword arguments",
             owner=owner,
-        )
+        ) from None
     for string in strings:
-        key, equals, value = str(string).partition("=")
+        text = string if isinstance(string, str) else ""
+        key, equals, value = text.partition("=")
         key = key.strip().lower()
         if not equals or not key:
             raise InvalidParameterError(
-                f"{owner}: {string!r} is no property; write it as 'key=value'",
+                f"{owner}: {quoted(string)} is no property; write it as 'key=value'",
                 owner=owner,
                 text=string,
             )
         if key in values:
             raise InvalidParameterError(
-                f"{owner}: {key} is given twice ({values[key]!r} and {value!r}); "
-                "keep one",
+                f"{owner}: {shown(key)} is given twice ({quoted(values[key])} and "
+                f"{quoted(value)}); keep one",
                 owner=owner,
                 property=key,
             )
@@ -269,7 +295,7 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
         return declared.kind.parse(value)
     except (ValueError, TypeError, OverflowError):
         raise InvalidParameterError(
-            f"{owner}: {declared.name}={_show(value)} is not possible; expected "
+            f"{owner}: {declared.name}={shown(value)} is not possible; expected "
             f"{declared.kind.expects}",
             owner=owner,
             property=declared.name,
@@ -277,15 +303,20 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
         ) from None
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
     """Write a value for a message, not all of it where it is long."""
     try:
         text = str(value)
         if not text.strip():
             text = repr(value)
-    except ValueError:  # Python refuses to write whole numbers of thousands of digits
-        return f"a {type(value).__name__} of many digits"
+    except Exception:  # whole numbers of thousands of digits, and what has no text
+        return f"a {type(value).__name__} that cannot be written"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def quoted(value: object) -> str:
+    """Write a value for a message as `shown` does, and text in quotes."""
+    return repr(shown(value)) if isinstance(value, str) else shown(value)
 
 
 def unknown_property(
@@ -294,7 +325,7 @@ def unknown_property(
     """Return the error for a `key` that nobody knows, with what was probably meant."""
     known = sorted(known)
     return UnknownPropertyError(
-        f"{owner}: unknown property {key!r}{nearest(key, known)}; "
+        f"{owner}: unknown property {quoted(key)}{nearest(shown(key), known)}; "
         f"known are {', '.join(known)}",
         owner=owner,
         property=key,
@@ -310,8 +341,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def quote(names: Iterable[str]) -> str:
-    """Write names for a message."""
-    return ", ".join(repr(name) for name in names) or "none"
+    """Write names for a message, not all where there are many."""
+    return listed([quoted(name) for name in names]) or "none"
+
+
+def listed(parts: Iterable[str], mark: str = ", ") -> str:
+    """Join parts of a message, not all where there are many."""
+    parts = list(parts)
+    more = len(parts) - MOST_SHOWN
+    rest = [f"… {more:,} more"] if more > 0 else []
+    return mark.join([*parts[:MOST_SHOWN], *rest])
 
 
 def write_properties(

@@ -25,6 +25,10 @@ Rows = npt.NDArray[np.int64] | None
 """Numbers of the samples of a batch; None means all, in order."""
 
 
+METRICS = ("accuracy", "mean_absolute_error")
+"""Of classes, of values."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
     """Arrays that fit a model.
@@ -133,7 +137,7 @@ class Samples:
     @property
     def metric_name(self) -> str:
         """Accuracy for classes, mean absolute error for values."""
-        return "accuracy" if self.n_classes else "mean_absolute_error"
+        return METRICS[0 if self.n_classes else 1]
 
     def metric_sum(
         self, prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32]

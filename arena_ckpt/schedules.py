@@ -29,6 +29,8 @@ from arena_ckpt.properties import (
     Property,
     nearest,
     parse_properties,
+    quoted,
+    shown,
     split_strings,
     write_properties,
 )
@@ -181,7 +183,7 @@ def create_schedule(
     ...                 decay_steps=9).learning_rate_at(5)
     0.5
     """
-    type_name = str(type_name).strip().lower()
+    type_name = shown(type_name).strip().lower()
     if type_name not in SCHEDULE_SCHEMAS:
         raise UnknownTypeError(
             f"unknown learning-rate schedule {type_name!r}"
@@ -195,8 +197,8 @@ def create_schedule(
     for key, value in values.items():
         if key in given:
             raise InvalidParameterError(
-                f"{owner}: {key} is given twice ({given[key]!r} and {value!r}); keep "
-                "one",
+                f"{owner}: {key} is given twice ({quoted(given[key])} and "
+                f"{quoted(value)}); keep one",
                 owner=owner,
                 property=key,
             )

@@ -8,6 +8,7 @@ run in native code, hence an interrupt is only seen between them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
-from arena_ckpt.debug import DebugRunner
+from arena_ckpt.debug.memory import MemoryGuard
+from arena_ckpt.debug.runner import StepRunner, Watcher
+from arena_ckpt.debug.values import FiniteWatch
 from arena_ckpt.errors import (
     DataShapeError,
     NonFiniteError,
@@ -37,6 +40,9 @@ from arena_ckpt.weights import FloatArray, Weights
 
 MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
+
+PERSISTENT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+"""What lasts from one iteration to the next."""
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
@@ -79,6 +85,8 @@ class Session:
         Cores that matrix products may use.
     debug : bool
         Poison dead buffers, guard all with canaries, look for NaN after each step.
+    check : str
+        ``"all"`` looks for NaN after each step, ``"loss"`` at the loss only.
     report : callable, optional
         Told about the progress of compiling kernels.
 
@@ -99,6 +107,7 @@ class Session:
         max_norm: float | None = None,
         threads: int = 1,
         debug: bool = False,
+        check: str = "loss",
         report: Report | None = None,
     ) -> None:
         self.graph = graph
@@ -128,8 +137,25 @@ class Session:
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
-        self._debug = DebugRunner(self.views) if debug else None
+        self._runner: StepRunner | None = None
+        if debug:
+            self.watch(MemoryGuard(self.views))
+        if debug or check == "all":
+            self.watch(FiniteWatch(self.views))
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Run the steps one by one from now on, and let `watcher` look at each."""
+        if self._runner is None:
+            self._runner = StepRunner(self.views, ())
+        self._runner.watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Let a watcher look no more; without any, steps run together again."""
+        assert self._runner is not None
+        self._runner.watchers.remove(watcher)
+        if not self._runner.watchers:
+            self._runner = None
 
     # -- weights ---------------------------------------------------------------
 
@@ -140,6 +166,30 @@ class Session:
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite the named weights; see `Weights.overwrite`."""
         GATE.run(self._threads, self._weights.overwrite, values)
+
+    def persistent(self) -> dict[str, FloatArray]:
+        """Return views of all that lasts: weights and optimizer states, by name."""
+        return {
+            tensor.name: self.views.named(tensor.name)
+            for tensor in self.plan.tensors
+            if tensor.kind in PERSISTENT
+        }
+
+    def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
+        """Put back what `persistent` showed after `iteration` updates."""
+        for name, view in self.persistent().items():
+            view[...] = arrays[name]
+        self._control[Control.ITERATION] = iteration
+
+    @functools.cached_property
+    def plan_json(self) -> str:
+        """The plan as JSON text."""
+        return self.plan.to_json()
+
+    @functools.cached_property
+    def plan_checksum(self) -> str:
+        """That of the plan."""
+        return self.plan.checksum
 
     # -- iterations ------------------------------------------------------------
 
@@ -177,6 +227,15 @@ class Session:
         names = [name for name in self._weights.views if name in gradients]
         return loss, {name: gradients[name] for name in names}
 
+    def training_loss(self, x: Any, y: Any) -> float:
+        """Return the loss that `compute_gradients` would; run forward passes only."""
+        samples = self._batch(x, y)
+        n, n_terms = samples.n_samples, samples.n_terms()
+        self._begin(self.loss_layer.term_scale(self.output_shape, n_terms))
+        for start in range(0, n, self.pass_samples):
+            self._forward_pass(Mode.GRADIENTS, samples, None, start, n, True)
+        return float(self._control[Control.LOSS])
+
     def iterate(self, samples: Samples, rows: Rows, *, check: bool = False) -> float:
         """Run one iteration on the samples `rows`; return the loss.
 
@@ -210,9 +269,9 @@ class Session:
         self._begin(scale)
         try:
             self._run_passes(samples, rows, n_total, check, gradients)
-        except BaseException:  # in debug mode an interrupt can come between updates
-            if self._debug:
-                self._debug.roll_back()
+        except BaseException:  # step by step an interrupt can come between updates
+            if self._runner:
+                self._runner.roll_back()
             raise
         return float(self._control[Control.LOSS])
 
@@ -247,8 +306,24 @@ class Session:
         gradients: dict[str, FloatArray] | None,
     ) -> Pass:
         """Run one micro-batch, up to its gradients; without them, up to its updates."""
-        n_forward, n_pass = self.plan.n_forward, self.plan.n_pass
         mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
+        one = self._forward_pass(mode, samples, rows, start, n_total, check)
+        if gradients is None:
+            self._steps(one, self.plan.n_forward, self.plan.n_pass)
+        else:
+            self._capture(one, gradients)
+        return one
+
+    def _forward_pass(
+        self,
+        mode: Mode,
+        samples: Samples,
+        rows: Rows,
+        start: int,
+        n_total: int,
+        check: bool,
+    ) -> Pass:
+        """Load one micro-batch and run it forward; its loss is finite then."""
         n = min(self.pass_samples, n_total - start)
         self._control[Control.FRACTION] = n / n_total
         self._control[Control.FIRST_SAMPLE] = start
@@ -257,15 +332,11 @@ class Session:
         if check and one.count_nonfinite():
             samples.raise_nonfinite()
         try:
-            self._steps(one, 0, n_forward)
+            self._steps(one, 0, self.plan.n_forward)
             self._check_loss()
         except NonFiniteError:
             one.refuse_ids(self.graph, samples, rows, start)
             raise
-        if gradients is None:
-            self._steps(one, n_forward, n_pass)
-        else:
-            self._capture(one, gradients)
         return one
 
     def _set_hyperparameters(self) -> None:
@@ -282,8 +353,8 @@ class Session:
             self._control[place] = value
 
     def _begin(self, scale: float) -> None:
-        if self._debug:
-            self._debug.begin()
+        if self._runner:
+            self._runner.begin()
         self._control[Control.LOSS] = 0.0
         self._control[Control.SCALE] = scale
 
@@ -314,8 +385,8 @@ class Session:
         return self._passes[key]
 
     def _steps(self, one: Pass, start: int, stop: int) -> None:
-        if self._debug:
-            self._debug.run(one.program, start, stop, one.n_samples)
+        if self._runner:
+            self._runner.run(one.program, start, stop, one.n_samples)
         else:
             one.program.run(start, stop)
 
@@ -356,7 +427,7 @@ class Session:
         raise NonFiniteError(
             f"the loss is {loss} in iteration {self.iteration} (learning rate "
             f"{self.learning_rate:g}); no weight was changed by this iteration. Lower "
-            "the learning rate or clip gradients; initialize(debug=True) names the "
+            "the learning rate or clip gradients; initialize(check='all') names the "
             "first layer in which it appears",
             loss=loss,
             iteration=self.iteration,

@@ -1,4 +1,4 @@
-"""Epochs: the order of samples, what is recorded, and how Ctrl-C ends them."""
+"""Epochs: the order of samples, what is recorded and saved, how Ctrl-C ends them."""
 
 from __future__ import annotations
 
@@ -6,56 +6,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from arena_ckpt.progress import progress_bar
+from arena_ckpt.progress import Update, progress_bar
+from arena_ckpt.records import EpochRecord, History, RunProgress
 from arena_ckpt.samples import Samples
-from arena_ckpt.session import Evaluation, Session
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """One epoch.
-
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    loss : float
-        The mean over the samples (with class numbers for rows, over the rows that
-        count), each counted as its batch was trained.
-    validation : Evaluation or None
-    learning_rate : float
-        Of the last iteration.
-    seconds : float
-    """
-
-    epoch: int
-    loss: float
-    validation: Evaluation | None
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """A training.
-
-    Attributes
-    ----------
-    epochs : tuple of EpochRecord
-        Those that were completed.
-    n_iterations : int
-    interrupted : bool
-        Ctrl-C ended it.
-    """
-
-    epochs: tuple[EpochRecord, ...]
-    n_iterations: int
-    interrupted: bool
+from arena_ckpt.saved_run import SavedRun
+from arena_ckpt.session import Session
 
 
 def train(
@@ -68,38 +28,120 @@ def train(
     shuffle: bool,
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
+    saved: SavedRun | None = None,
 ) -> History:
-    """Train `session` on `samples`; see `Model.train`."""
-    records: list[EpochRecord] = []
-    n_iterations = 0
-    batch_size = session.plan.batch_size
-    n_batches = -(-samples.n_samples // batch_size)
-    total = epochs * n_batches
-    with progress_bar("training", progress) as update, _interrupts() as interrupted:
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            order = _order(samples.n_samples, seed, session.iteration, shuffle)
-            loss_sum, rate = 0.0, session.learning_rate
-            for start in range(0, samples.n_samples, batch_size):
-                if interrupted():
-                    return History(tuple(records), n_iterations, True)
-                rows = order[start : start + batch_size]
-                rate = session.learning_rate
-                loss = session.iterate(samples, rows)
-                loss_sum += loss * samples.n_terms(rows)
-                n_iterations += 1
-                update(n_iterations, total, f"epoch {epoch}, loss {loss:.4f}")
-            record = EpochRecord(
-                epoch,
-                loss_sum / max(samples.n_terms(), 1),
-                None if validation is None else session.evaluate(validation),
-                rate,
-                time.perf_counter() - started,
+    """Train `session` on `samples`, from where `saved` says; see `Model.train`."""
+    fresh = RunProgress(
+        epoch=1,
+        epoch_iteration=session.iteration,
+        n_batches=0,
+        loss_sum=0.0,
+        learning_rate=session.learning_rate,
+        seconds=0.0,
+        n_iterations=0,
+        records=(),
+        stopped=False,
+    )
+    with (
+        progress_bar("training", progress) as update,
+        _interrupts() as interrupted,
+        saved.held() if saved else nullcontext(),
+    ):
+        begin = saved.begin(fresh) if saved else fresh
+        at = begin
+        if saved and at.epoch <= epochs and not at.stopped:
+            saved.save(at)  # what cannot be written is found before anything is trained
+        run = _Run(session, samples, validation, epochs, update, interrupted, saved)
+        while at.epoch <= epochs and not at.stopped:
+            order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
+            at = run.finish_batches(at, order)
+            if at.n_batches < run.n_batches:
+                return History(at.records, at.n_iterations, True, begin.n_iterations)
+            at = run.finish_epoch(at, on_epoch)
+        return History(at.records, at.n_iterations, interrupted(), begin.n_iterations)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """What stays the same through a training."""
+
+    session: Session
+    samples: Samples
+    validation: Samples | None
+    epochs: int
+    update: Update
+    interrupted: Callable[[], bool]
+    saved: SavedRun | None
+
+    @property
+    def n_batches(self) -> int:
+        """In an epoch."""
+        return -(-self.samples.n_samples // self.session.plan.batch_size)
+
+    def finish_batches(self, begin: RunProgress, order: np.ndarray) -> RunProgress:
+        """Train the rest of the epoch's batches, or those until Ctrl-C."""
+        session, samples, saved = self.session, self.samples, self.saved
+        batch_size, n_batches = session.plan.batch_size, self.n_batches
+        total = self.epochs * n_batches
+        started = time.perf_counter()
+        loss_sum, rate = begin.loss_sum, begin.learning_rate
+        n_iterations, done = begin.n_iterations, begin.n_batches
+
+        def reached() -> RunProgress:
+            return replace(
+                begin,
+                n_batches=done,
+                loss_sum=loss_sum,
+                learning_rate=rate,
+                seconds=begin.seconds + time.perf_counter() - started,
+                n_iterations=n_iterations,
             )
-            records.append(record)
-            if on_epoch and on_epoch(record):
+
+        while done < n_batches:
+            if self.interrupted():
+                if saved:
+                    saved.save(reached())
                 break
-        return History(tuple(records), n_iterations, interrupted())
+            rows = order[done * batch_size : (done + 1) * batch_size]
+            rate = session.learning_rate
+            loss = session.iterate(samples, rows)
+            loss_sum += loss * samples.n_terms(rows)
+            done += 1
+            n_iterations += 1
+            if saved and saved.every and n_iterations % saved.every == 0:
+                saved.save(reached())
+            self.update(n_iterations, total, f"epoch {begin.epoch}, loss {loss:.4f}")
+        return reached()
+
+    def finish_epoch(
+        self,
+        at: RunProgress,
+        on_epoch: Callable[[EpochRecord], bool | None] | None,
+    ) -> RunProgress:
+        """Record an epoch whose batches are trained; return where the next begins."""
+        started = time.perf_counter()
+        record = EpochRecord(
+            at.epoch,
+            at.loss_sum / max(self.samples.n_terms(), 1),
+            None if self.validation is None else self.session.evaluate(self.validation),
+            at.learning_rate,
+            at.seconds + time.perf_counter() - started,
+        )
+        stopped = bool(on_epoch and on_epoch(record))
+        following = replace(
+            at,
+            epoch=at.epoch + 1,
+            epoch_iteration=self.session.iteration,
+            n_batches=0,
+            loss_sum=0.0,
+            seconds=0.0,
+            records=(*at.records, record),
+            stopped=stopped,
+        )
+        is_last = stopped or at.epoch == self.epochs
+        if self.saved and (is_last or not self.saved.every):
+            self.saved.save(following)
+        return following
 
 
 def _order(n: int, seed: int, iteration: int, shuffle: bool) -> np.ndarray:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
+from fractions import Fraction
 
 from arena_ckpt.errors import InvalidParameterError
 
 ALIGNMENT_BYTES = 64
 """Every buffer starts at a multiple of this: a cache line, and an AVX-512 vector."""
+
+LARGEST_BYTES = 2**63 - 1
+"""Where sizes that people write end, so that all of them fit into 64 bits."""
+
+LONGEST_TEXT = 60
+"""Characters of a size."""
 
 _SUFFIX_BYTES = {
     "": 1, "b": 1,
@@ -55,13 +61,24 @@ def parse_bytes(text: str | int) -> int:
     InvalidParameterError
         The text is no positive size.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
-    if match and match[2].lower() in _SUFFIX_BYTES:
-        value_bytes = float(match[1]) * _SUFFIX_BYTES[match[2].lower()]
-        if 1 <= value_bytes < math.inf:
+    number, suffix = _split(text)
+    if suffix in _SUFFIX_BYTES:
+        value_bytes = number * _SUFFIX_BYTES[suffix]  # exact: number is a fraction
+        if 1 <= value_bytes <= LARGEST_BYTES:
             return int(value_bytes)
+    shown = text if isinstance(text, str) and len(text) <= LONGEST_TEXT else "this"
     raise InvalidParameterError(
-        f"{text!r} is no memory size; write a positive number with an optional unit, "
-        "for example 262144, 256KiB or 64MiB",
+        f"{shown!r} is no memory size; write a positive number below 2**63 with an "
+        "optional unit, for example 262144, 256KiB or 64MiB",
         text=text,
     )
+
+
+def _split(text: str | int) -> tuple[Fraction, str]:
+    """Return the number and the unit in lower case; 0 where there is no number."""
+    if isinstance(text, int):
+        return Fraction(text), ""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or len(text) > LONGEST_TEXT:
+        return Fraction(0), ""
+    return Fraction(match[1]), match[2].lower()

@@ -12,7 +12,7 @@ from arena_ckpt.errors import InvalidParameterError, ShapeMismatchError
 from arena_ckpt.graph import Graph
 from arena_ckpt.initializers import initialize_weight
 from arena_ckpt.program import TensorViews
-from arena_ckpt.properties import nearest
+from arena_ckpt.properties import listed, nearest, quoted, shown
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -69,8 +69,9 @@ class Weights:
         for name, value in values.items():
             if name not in self.views:
                 raise InvalidParameterError(
-                    f"unknown weight {name!r}{nearest(name, self.views)}; the model "
-                    f"has {', '.join(self.views)}",
+                    f"unknown weight {quoted(name)}{nearest(shown(name), self.views)}; "
+                    "the model "
+                    f"has {listed(self.views)}",
                     weight=name,
                 )
             label, shape = f"weight {name!r}", self.views[name].shape

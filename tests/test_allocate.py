@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import arena_ckpt
 from arena_ckpt.allocation import Layout, allocate
+from arena_ckpt.errors import InvalidBufferError, InvalidParameterError
 
 Range = tuple[int, int, int]
 """lower, upper, size."""
@@ -162,3 +163,24 @@ def test_the_name_of_the_package_is_not_that_of_the_function() -> None:
     """Whatever is imported first, ``arena_ckpt.allocate`` is the function."""
     importlib.import_module("arena_ckpt.model")
     assert arena_ckpt.allocate is allocate
+
+
+class Raising:
+    """Looks like an array of another library, which fails in its own way."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> None:
+        raise KeyError("no array")
+
+
+def test_arrays_that_fail_and_pools_without_end_are_refused() -> None:
+    with pytest.raises(InvalidBufferError, match="upper is no array of integers"):
+        allocate([0], Raising(), [1])
+    for pools in (3, iter([1]), {1, 2}):
+        with pytest.raises(InvalidBufferError, match="pools is"):
+            allocate([0], [1], [1], pools=pools)
+    for pools in ([2**62], [10**5000], ["1"]):
+        with pytest.raises(InvalidParameterError, match=r"pool 0 .* below 2\*\*62"):
+            allocate([0], [1], [1], pools=pools)
+    for values in ({"engine": np.zeros(3)}, {"seed": "1"}, {"node_limit": "1"}):
+        with pytest.raises(InvalidParameterError):
+            allocate([0], [1], [1], **values)

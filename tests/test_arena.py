@@ -171,6 +171,17 @@ def test_what_does_not_fit_is_refused_with_the_numbers(
         assert part in str(error)
 
 
+def test_what_the_process_may_not_have_is_refused_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np, "zeros", refuse)
+    with pytest.raises(ArenaTooLargeError, match="does not give to this process"):
+        Arena(640)
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_model_that_does_not_fit_is_refused_and_can_be_made_smaller(
     debug: bool, monkeypatch: pytest.MonkeyPatch

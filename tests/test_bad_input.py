@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import ModelSpec, chain
 
+import arena_ckpt
 from arena_ckpt import (
     ArenaError,
     Dataset,
@@ -22,6 +24,7 @@ from arena_ckpt import (
     create_optimizer,
     create_schedule,
 )
+from arena_ckpt.data import open_data
 from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import (
     AfterInitializationError,
@@ -36,6 +39,7 @@ from arena_ckpt.errors import (
     LabelRangeError,
     LossError,
     NonFiniteDataError,
+    PlanMismatchError,
     StateError,
     UnknownLayerError,
     UnknownPropertyError,
@@ -46,6 +50,8 @@ from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.schedules import SCHEDULE_SCHEMAS
 
 HUGE = 2**40
+ENDLESS = 10**5000
+"""An integer that Python refuses to write."""
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(8, 6)).astype(np.float32)
 Y = GENERATOR.integers(0, 3, 8)
@@ -288,6 +294,83 @@ BAD_CONFIGURATIONS: Calls = {
         InvalidParameterError,
         "name=3 .* a text",
     ),
+    **{
+        f"block named {name!r}": (
+            lambda m, name=name: m.add_checkpoint_block(["fc1", "act1"], name=name),
+            InvalidParameterError,
+            "name=.* can be printed",
+        )
+        for name in ("a\nb", "a\x0bb", "\udc80")
+    },
+    # arguments
+    **{
+        f"{call} buget": (
+            lambda m, call=call: getattr(m, call)(buget="1 MiB"),
+            InvalidParameterError,
+            rf"{call} has no argument 'buget' \(did you mean 'budget'\?\); .*allow",
+        )
+        for call in ("make_plan", "initialize")
+    },
+    # values that cannot be written, compared or converted
+    "type of many digits": (
+        lambda m: m.add_layer(ENDLESS),
+        UnknownTypeError,
+        "type a int that cannot be written",
+    ),
+    "name of many digits": (fc(unit=2, name=ENDLESS), InvalidParameterError, "name="),
+    "properties of numbers": (
+        lambda m: m.add_layer("fully_connected", [ENDLESS]),
+        InvalidParameterError,
+        "is no property; write it as 'key=value'",
+    ),
+    "properties in a 0-d array": (
+        lambda m: m.add_layer("fully_connected", np.array(3)),
+        InvalidParameterError,
+        "3 is no list of properties",
+    ),
+    "optimizer of many digits": (
+        lambda m: m.set_optimizer(ENDLESS),
+        UnknownTypeError,
+        "unknown optimizer a int",
+    ),
+    "schedule of many digits": (
+        lambda m: create_schedule(ENDLESS),
+        UnknownTypeError,
+        "schedule 'a int",
+    ),
+    "schedule twice": (
+        lambda m: create_schedule(
+            "constant", ["learning_rate=1"], learning_rate=ENDLESS
+        ),
+        InvalidParameterError,
+        "given twice",
+    ),
+    "block of many digits": (
+        lambda m: m.add_checkpoint_block([ENDLESS, 1]),
+        UnknownLayerError,
+        "a int that cannot be written",
+    ),
+    "block name of many digits": (
+        lambda m: m.add_checkpoint_block(["fc1", "act1"], ENDLESS),
+        InvalidParameterError,
+        "name=a int",
+    ),
+    **{
+        f"{name} {label}": (
+            lambda m, name=name, value=value: m.make_plan(
+                **{"budget": 9**9, name: value}
+            ),
+            InvalidParameterError,
+            f"{name}",
+        )
+        for name in ("budget", "max_overhead", "allow", "levels")
+        for label, value in {
+            "of many digits": ENDLESS,
+            "array": np.zeros(3),
+            "object": object(),
+            "complex": 1j,
+        }.items()
+    },
     # graphs
     "empty model": (lambda m: m.initialize(), GraphError, "add"),
     "no loss": (
@@ -644,7 +727,9 @@ def test_a_copy_of_a_model_is_another_one() -> None:
 def test_an_initialized_model_is_not_copied() -> None:
     model = classifier().initialized()
     for call in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(StateError, match=r"model\.save\(path\)"):
+        with pytest.raises(
+            StateError, match=r"model\.save\(path\).*arena_ckpt\.load\(path\)"
+        ):
             call(model)
     assert model.train_step(X, Y) > 0
 
@@ -784,3 +869,101 @@ def test_only_our_errors_escape_from_data(x: Any, y: Any) -> None:
 
 
 FUZZED = classifier().initialized()
+
+
+def test_messages_name_a_hundred_layers_at_most() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape=6)
+    for i in range(3000):
+        model.add_layer("activation", name=f"a{i}", activation="relu")
+    model.add_layer("mse", name="loss", input_layers="a3000")
+    with pytest.raises(UnknownLayerError, match=r"'a98', … 2,902 more$") as caught:
+        model.compile()
+    assert len(str(caught.value)) < 2000
+    with pytest.raises(UnknownLayerError, match="1,900 more") as caught:
+        model.add_checkpoint_block([f"b{i}" for i in range(2000)])
+    assert len(str(caught.value)) < 5000
+
+
+class OddPath:
+    """Says that it is a path, and is none."""
+
+    def __fspath__(self) -> Any:
+        return 3
+
+
+@pytest.mark.parametrize(
+    "path", [None, 3, 2.5, b"a.ini", ["a.ini"], OddPath(), np.zeros(3)], ids=repr
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(arena_ckpt.load_ini, arena_ckpt.load_csv, arena_ckpt.load_npz),
+        *(arena_ckpt.load_board, arena_ckpt.load, open_data),
+        lambda path: arena_ckpt.load_idx(path, path),
+        lambda path: classifier().model().save_ini(path),
+        lambda path: classifier().initialized().save(path),
+    ],
+)
+def test_what_is_no_path_is_refused(call: Callable[[Any], Any], path: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="no path"):
+        call(path)
+
+
+NO_PLANS: dict[str, Callable[[Any], Any]] = {
+    "export": lambda plan: arena_ckpt.export_plan(plan, "dot"),
+    "ascii": arena_ckpt.plan_ascii,
+    "svg": arena_ckpt.plan_svg,
+    "png": arena_ckpt.plan_png,
+    "html": arena_ckpt.plan_html,
+    "before": lambda plan: arena_ckpt.plan_html(
+        classifier().model().make_plan(), before=plan or 3
+    ),
+    "board": lambda plan: arena_ckpt.load_board("rp2350").check(plan),
+    "seconds": lambda plan: classifier().model().step_seconds(plan),
+    "initialize": lambda plan: classifier().model().initialize(plan=plan or 3),
+}
+
+
+@pytest.mark.parametrize("case", NO_PLANS)
+def test_what_is_no_plan_is_refused(case: str) -> None:
+    for plan in (None, 3, "{}", classifier().model()):
+        with pytest.raises(InvalidParameterError, match="expected a MemoryPlan"):
+            NO_PLANS[case](plan)
+
+
+def test_steps_of_another_plan_are_not_run() -> None:
+    plan = chain(50, "relu", 40).model().make_plan()
+    with pytest.raises(PlanMismatchError, match="not one of this model"):
+        classifier().model().step_seconds(plan)
+
+
+def test_other_odd_arguments_are_refused() -> None:
+    plan = classifier().model().make_plan()
+    for call in (
+        lambda: arena_ckpt.export_plan(plan, ENDLESS),
+        lambda: arena_ckpt.export_plan(plan, []),
+        lambda: arena_ckpt.load_example({}),
+        lambda: classifier().model().get_property(ENDLESS),
+        lambda: classifier().model().make_plan(debug=np.zeros(3)),
+        lambda: arena_ckpt.plan_ascii(plan, columns=2**40),
+        lambda: arena_ckpt.plan_ascii(plan, rows=0),
+    ):
+        with pytest.raises(InvalidParameterError):
+            call()
+
+
+def test_lists_without_end_are_refused() -> None:
+    wide = np.broadcast_to(np.int64(1), (2**40,))
+    for endless in (wide, itertools.count(1)):
+        for call in (
+            lambda v: create_layer("fully_connected", v),
+            lambda v: create_layer("input", input_shape=v),
+            lambda v: create_layer("addition", input_layers=v),
+            lambda v: classifier().model().add_checkpoint_block(v),
+            lambda v: classifier().model().make_plan(budget=10**6, allow=v),
+            lambda v: arena_ckpt.allocate([0], v, [1]),
+        ):
+            with pytest.raises(InvalidParameterError):
+                call(endless)
+            endless = itertools.count(1) if endless is not wide else wide

@@ -224,6 +224,24 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         load_board(tmp_path / "d.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 3000 + "]" * 3000, "no TOML"),
+        ("[b]\nflash = 0x" + "f" * 5000, "size"),
+        ('[b]\nflash = "' + "9" * 5000 + '"', "size"),
+        ("[b]\nflash = 9223372036854775808", "size"),
+        ("#" + "x" * 2**20, "more than the 1,048,576"),
+    ],
+    ids=["deep", "hexadecimal", "digits", "2**63", "large"],
+)
+def test_texts_without_end_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    ram = '\n[[b.ram]]\nname = "r"\nsize = 1024\nrole = "arena"\n'
+    (tmp_path / "b.toml").write_text(text + (ram if text[0] == "[" else ""))
+    with pytest.raises(BoardError, match=words):
+        load_board(tmp_path / "b.toml")
+
+
 # -- the command line and the page -----------------------------------------------------
 
 

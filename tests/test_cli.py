@@ -551,3 +551,67 @@ def test_exit_codes_of_the_process(arguments: list[str], code: int) -> None:
     output, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
     assert bool(output) == (code == 0)
+
+
+# -- odd words and paths ---------------------------------------------------------------
+
+ODD_NAMES = (
+    "a b",
+    "\u00e9",
+    "e\u0301",
+    "😀",
+    "\u202egnp",
+    "a\nb",
+    "%s{0}",
+    "\udcff",
+    "-x",
+)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of POSIX")
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_files_of_any_name_are_read_and_written(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    source, written = folder / f"{name}.ini", folder / f"{name}.json"
+    load_model("digits_mlp").model.save_ini(source)
+    done = run("plan", str(source), "--brief", "-o", str(written))
+    assert done.exit_code == 0, done.output
+    assert MemoryPlan.from_json(written.read_text("utf-8")).arena_bytes
+    assert sorted(os.listdir(folder)) == sorted([source.name, written.name])
+
+
+@pytest.mark.parametrize("word", ["a\0b.ini", "\ud800.ini"], ids=ascii)
+def test_words_that_no_system_has_are_refused(word: str) -> None:
+    done = run("plan", word)
+    assert done.exit_code == 2
+    assert "a character that no argument can have" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in files here")
+def test_nobody_waits_for_a_pipe_as_plan_or_model(tmp_path: Path) -> None:
+    for name in ("p.json", "p.ini", "p.csv", "p.toml"):
+        os.mkfifo(tmp_path / name)
+    for words in (
+        ("report", tmp_path / "p.json", "--ascii"),
+        ("plan", tmp_path / "p.ini"),
+        ("allocate", tmp_path / "p.csv"),
+        ("plan", "digits_mlp", "--board", tmp_path / "p.toml"),
+    ):
+        done = run(*map(str, words))
+        assert done.exit_code == 2, words
+        assert "p." in done.stderr
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "circle", "folder", "nowhere/x"])
+def test_what_cannot_be_written_is_told_before_the_work(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("arena_ckpt.cli.models.load_model", None)  # is not reached
+    before = sorted(os.listdir(tmp_path))
+    for command, option in (("plan", "-o"), ("report", "-o"), ("train", "--save")):
+        done = run(command, "digits_mlp", option, str(tmp_path / name))
+        assert done.exit_code == 2
+        assert sorted(os.listdir(tmp_path)) == before

@@ -1,6 +1,7 @@
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -474,3 +475,51 @@ def test_open_data_knows_its_formats(tmp_path: Path) -> None:
     comma = tmp_path / "a,b.csv"
     comma.write_text("1,2\n")
     assert open_data(comma).n_samples == 1
+
+
+class Raising:
+    """Looks like an array of another library, which fails in its own way."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> None:
+        raise KeyError("no array")
+
+
+def test_arrays_of_other_libraries_may_fail_as_they_like() -> None:
+    x = np.zeros((4, 2), np.float32)
+    for indices in (Raising(), [Raising()]):
+        with pytest.raises(InvalidParameterError, match=r"samples|whole numbers"):
+            Dataset("mine", x, None).take(indices)
+    for wrong in (None, [[1.0]], Raising()):
+        with pytest.raises(DataTypeError, match="expected an array of NumPy"):
+            Dataset("mine", wrong, None)
+
+
+FRACTIONS = {
+    "array": np.zeros(3),
+    "text": "0.5",
+    "None": None,
+    "digits": 10**5000,
+}
+
+
+@pytest.mark.parametrize("case", FRACTIONS)
+def test_fractions_that_are_none(case: str) -> None:
+    fraction: Any = FRACTIONS[case]
+    data = Dataset("mine", np.zeros((4, 2), np.float32), None)
+    with pytest.raises(InvalidParameterError, match="validation_fraction="):
+        data.split(fraction, 0)
+    if case != "digits":
+        with pytest.raises(InvalidParameterError, match="seed="):
+            data.split(0.5, fraction)
+
+
+def test_broadcast_arrays_take_memory_when_they_are_converted() -> None:
+    x = np.broadcast_to(np.float16(0), (2**40, 6))
+    with pytest.raises(
+        DataShapeError, match=r"a copy of which takes .*free; give it in parts"
+    ):
+        check_samples(x, 6, (1, 1, 6))
+    with pytest.raises(DataShapeError, match="indices has the shape"):
+        Dataset("mine", np.zeros((4, 2), np.float32), None).take(
+            np.broadcast_to(np.int8(0), (2**40,))
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +13,20 @@ from numpy.lib.stride_tricks import as_strided
 from strategies import ModelSpec, chain
 
 from arena_ckpt import Model, Phase, TensorLifespan
-from arena_ckpt.errors import CanaryError, NonFiniteError
+from arena_ckpt.errors import (
+    CanaryError,
+    InvalidParameterError,
+    NonFiniteError,
+    PlanMismatchError,
+)
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.plan import Buffer
-from arena_ckpt.program import Mode
+from arena_ckpt.program import Mode, Program
+from arena_ckpt.tensors import Execution
 
 MOMENTUM = ("sgd", {"learning_rate": 0.1, "momentum": 0.9})
 
@@ -268,3 +276,196 @@ def test_predictions_in_debug_mode() -> None:
         x, y = each.batch(20)
         assert debug.predict(x).tobytes() == plain.predict(x).tobytes()
         assert debug.evaluate((x, y)) == plain.evaluate((x, y))
+
+
+# -- check="all" -----------------------------------------------------------------------
+
+
+def checked(spec: ModelSpec, **given: Any) -> Model:
+    model = spec.model()
+    model.initialize(check="all", **given)
+    return model
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"max_overhead": "50%"}, {"allow": "in_place", "max_overhead": 1.0}],
+    ids=str,
+)
+def test_check_all_takes_any_plan_as_it_is(given: dict[str, Any]) -> None:
+    plain, model = spec().model(), checked(spec(), **given)
+    plain.initialize(**given)
+    assert model.plan == plain.plan
+    assert model.plan.canary_bytes == 0
+    for step in range(3):
+        x, y = spec().batch(8, seed=step)
+        assert model.train_step(x, y) == plain.train_step(x, y)
+    assert persistent(model) == persistent(plain)
+    assert model.predict(x).tobytes() == plain.predict(x).tobytes()
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_check_all_names_step_layer_phase_and_tensor(reuse: bool) -> None:
+    one = spec(memory_optimization=reuse)
+    model = checked(one)
+    x, y = one.batch(8)
+    model.train_step(x, y)
+    assert model._session is not None
+    model._session.views.named("fc2:weight")[1, 2] = np.nan
+    before = persistent(model)
+
+    with pytest.raises(NonFiniteError, match=r"'fc2' in forward \(step 3\)") as caught:
+        model.train_step(x, y)
+
+    error = caught.value
+    assert (error.layer, error.phase, error.step) == ("fc2", Phase.FORWARD, 3)
+    assert error.tensor == "fc2:out0"
+    assert "because of those in fc2:weight (weight)" in str(error)
+    assert (error.recomputed, error.backward_of) == ((), None)
+    assert "recomputed by then" not in str(error)
+    assert persistent(model) == before
+
+
+def test_check_loss_looks_at_the_loss_only() -> None:
+    model = spec().model()
+    model.initialize(check="loss")
+    assert model._session is not None
+    model._session.views.named("fc2:weight")[1, 2] = np.nan
+    with pytest.raises(NonFiniteError, match="the loss is nan") as caught:
+        model.train_step(*spec().batch(8))
+    assert not hasattr(caught.value, "layer")
+
+
+def test_debug_looks_at_all_whatever_check_says() -> None:
+    model = spec().model()
+    model.initialize(debug=True, check="loss")
+    assert model._session is not None
+    model._session.views.named("fc2:weight")[1, 2] = np.nan
+    with pytest.raises(NonFiniteError, match="'fc2' in forward"):
+        model.train_step(*spec().batch(8))
+
+
+@pytest.mark.parametrize("check", ["every", "ALL", None, True])
+def test_another_check_is_refused(check: Any) -> None:
+    model = spec().model()
+    with pytest.raises(InvalidParameterError, match=r"check=.*'loss', 'all'"):
+        model.initialize(check=check)
+    model.initialize(check="all")  # nothing has changed
+
+
+def nan_in(phase: Phase, layer: str, role: str) -> Callable[..., list[Call]]:
+    """Return a `Program._calls` by which a step of a layer writes NaN as well."""
+    original = Program._calls
+
+    def calls(self: Program, execution: Execution) -> list[Call]:
+        right = original(self, execution)
+        if (execution.phase, execution.layer) != (phase, layer):
+            return right
+        operand = execution.operand(role)
+        assert operand is not None
+        array = self._views.array(operand.tensor).reshape(-1)
+        return [*right, Call(elementwise.fill, (float("nan"), array))]
+
+    return calls
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_nan_in_a_recompute_says_for_whom_and_what_ran_again(
+    debug: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Program, "_calls", nan_in(Phase.RECOMPUTE, "act1", "out0"))
+    model = spec().model()
+    model.initialize(debug=debug, check="all")
+    before = persistent(model)
+
+    with pytest.raises(NonFiniteError) as caught:
+        model.train_step(*spec().batch(8))
+
+    error = caught.value
+    assert (error.layer, error.phase) == ("act1", Phase.RECOMPUTE)
+    assert (error.recomputed, error.backward_of) == (("fc1",), "fc2")
+    assert "'act1' in recompute" in str(error)
+    assert "for the backward pass of 'fc2', wrote" in str(error)
+    assert "recomputed by then: fc1; " in str(error)
+    assert persistent(model) == before
+
+
+def test_many_recomputes_are_shortened_and_counted_by_the_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        Program, "_calls", nan_in(Phase.CALC_GRADIENT, "fc1", "bias:grad")
+    )
+    deep = chain(*[6, "gelu"] * 6, 3, micro_batches=2)
+    model = deep.model()
+    plan = model.pareto()[0].plan
+    model.initialize(plan=plan, check="all")
+    with pytest.raises(NonFiniteError, match="'fc1' in calc_gradient") as caught:
+        model.train_step(*deep.batch(8))
+    reruns = [e.layer for e in plan.executions if e.phase is Phase.RECOMPUTE]
+    error = caught.value
+    assert len(reruns) > 10
+    assert error.recomputed == tuple(reruns)  # of this pass alone
+    last = ", ".join(reruns[-6:])
+    assert f"recomputed by then: {len(reruns)} layers, last {last}; " in str(error)
+
+
+# -- plans with and without canaries ---------------------------------------------------
+
+
+def test_a_plan_without_canaries_says_what_to_do_in_debug_mode() -> None:
+    model = spec().model()
+    plan = model.make_plan()
+    with pytest.raises(PlanMismatchError) as caught:
+        model.initialize(plan=plan, debug=True)
+    error = caught.value
+    assert (error.what, error.found, error.expected) == ("canary_bytes", 0, 64)
+    assert "no canaries, and debug=True needs 64 bytes behind each buffer" in str(error)
+    assert "make_plan(debug=True" in str(error)
+    assert "check='all'" in str(error)
+    model.initialize(plan=plan, check="all")
+
+
+def test_a_plan_with_canaries_is_for_debug_mode() -> None:
+    model = spec().model()
+    plan = model.make_plan(debug=True)
+    with pytest.raises(PlanMismatchError, match=r"64 bytes of canary.*debug=True"):
+        model.initialize(plan=plan)
+    other = dataclasses.replace(plan, canary_bytes=128)
+    with pytest.raises(PlanMismatchError, match=r"128 bytes of canary.*expected 64"):
+        model.initialize(plan=other, debug=True)
+    model.initialize(plan=plan, debug=True)
+
+
+# -- canaries on all sides -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", range(-3, 0))
+def test_the_padding_before_a_buffer_is_guarded(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fc3:bias takes 12 bytes; its canary reaches to the next multiple of 64."""
+    original = FullyConnected.forward
+
+    def broken(self: FullyConnected, tensors: Binding) -> list[Call]:
+        if self.name != "fc3":
+            return original(self, tensors)
+        weight = tensors.vector("weight")
+        address = weight.ctypes.data + 4 * place
+        before = np.ctypeslib.as_array((ctypes.c_float * 1).from_address(address))
+        return [*original(self, tensors), Call(elementwise.fill, (1.0, before))]
+
+    monkeypatch.setattr(FullyConnected, "forward", broken)
+    model = spec().initialized(debug=True)
+    with pytest.raises(CanaryError, match=r"'fc3' in forward.*start of fc3:weight"):
+        model.train_step(*spec().batch(8))
+
+
+def test_the_front_of_the_arena_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = spec().initialized(debug=True)
+    assert model._session is not None
+    model._session.arena._front[-1] = 0
+    with pytest.raises(CanaryError, match="before the start of the arena") as caught:
+        model.train_step(*spec().batch(8))
+    first = min(model.plan.buffers, key=lambda b: b.offset_bytes)
+    assert caught.value.tensor == first.tensor

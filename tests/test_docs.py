@@ -94,6 +94,19 @@ def test_pictures_are_what_the_tool_draws() -> None:
         assert np.abs(new - old).mean() < 1, f"{name}: run tools/pictures.py"
 
 
+def test_every_guarantee_names_tests_that_exist() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    rows = text.partition("## Guarantees")[2].partition("\n## ")[0].splitlines()
+    promises = [row for row in rows if row.startswith("| **")]
+    assert len(promises) > 15
+    for promise in promises:
+        names = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", promise)
+        assert names, promise
+        for file, test in names:
+            source = (ROOT / "tests" / file).read_text("utf-8")
+            assert not test or f"\ndef {test}(" in source, (file, test)
+
+
 def test_every_public_name_is_documented() -> None:
     text = (ROOT / "docs/model-api.md").read_text("utf-8")
     words = set(re.findall(r"\w+", text))

@@ -130,3 +130,18 @@ def test_the_nine_layers_are_those_of_the_documentation() -> None:
 def test_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(UnknownTypeError, match="did you mean 'digits_mlp'"):
         load_example("digit_mlp")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({"n_layers": 10**9}, "n_layers=1,000,000,000 .* at most 1,024"),
+        ({"d": 2**63}, "at most 65,536"),
+        ({"n_layers": "x"}, "cannot be built with"),
+        ({"heads": 0}, "num_heads=0"),
+    ],
+    ids=str,
+)
+def test_sizes_that_cannot_be_are_told(sizes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidParameterError, match=words):
+        load_example("transformer", **sizes)

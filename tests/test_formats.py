@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import struct
 import tempfile
 import tracemalloc
@@ -13,16 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_ckpt.data import load_idx
 from arena_ckpt.errors import (
     ArenaError,
     CorruptFileError,
     DataError,
     DataFileNotFoundError,
+    DataShapeError,
     DataTypeError,
     EmptyDataError,
     NonFiniteDataError,
 )
 from arena_ckpt.files import read_idx, read_npz, read_table
+from arena_ckpt.files.source import read_whole
 
 
 @pytest.fixture
@@ -338,3 +342,48 @@ def test_damaged_files_are_refused_or_read(kind: str, damage: st.DataObject) -> 
         else:
             message = str(path)
         assert str(path) in message
+
+
+# -- what fuzzing found ----------------------------------------------------------------
+
+
+def test_idx_shapes_without_data_that_numpy_cannot_have(tmp_path: Path) -> None:
+    path = write(tmp_path, idx(8, (0, 2**32 - 1, 2**32 - 1, 2**32 - 1), b""))
+    with pytest.raises(CorruptFileError, match="cannot be read"):
+        read_idx(path)
+
+
+def test_labels_without_values_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, idx(0x0C, (1, 0), b""))
+    with pytest.raises(DataShapeError, match="at least one value for each sample"):
+        load_idx(write_images(tmp_path), path)
+
+
+def write_images(folder: Path) -> Path:
+    path = folder / "images"
+    path.write_bytes(idx(8, (1, 2), b"ab"))
+    return path
+
+
+def test_a_small_file_is_read_whole_without_room_for_a_large_one(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, b"abc")
+    tracemalloc.start()
+    try:
+        assert read_whole(path, 2**30) == b"abc"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(DataError, match="3 bytes, more than the 2"):
+        read_whole(path, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in files here")
+def test_nobody_waits_for_a_pipe_or_reads_a_device_to_its_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("pipe", "zero", "circle", "x" * 300, "a\0b", "\ud800", ""):
+        with pytest.raises(DataError):
+            read_whole(tmp_path / name, 100)

@@ -201,6 +201,59 @@ def test_a_damaged_file_of_losses_is_refused() -> None:
 # -- differences -----------------------------------------------------------------------
 
 
+SEALED = {
+    "a bad escape": ["[blocks]", 'b "\\x"'],
+    "a line without a name": ["[blocks]", ""],
+    "a short order": ["[execution order]", "in input 0 0"],
+    "an order that is no number": ["[execution order]", "in input 0 a 1 2 3"],
+    "a tensor without a size": ["[tensors]", "a:out0 data float32 4 live=0..1"],
+}
+
+
+@pytest.mark.parametrize("case", SEALED)
+def test_lines_behind_a_right_checksum_are_looked_at(case: str) -> None:
+    text = seal("arena-ckpt golden plan", 1, SEALED[case])
+    with pytest.raises(GoldenFileError, match=r"x\.plan has lines that cannot be read"):
+        parse_golden(text, "x.plan")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["model: digits_mlp"],
+        ["model: digits_mlp", "sizes: {", "variant: no-blocks"],
+        ["model: digits_mlp", "sizes: []", "variant: no-blocks"],
+        ["model: digits_mlp", "sizes: " + "[" * 9000, "variant: no-blocks"],
+    ],
+    ids=["no sizes", "half sizes", "a list of sizes", "deep sizes"],
+)
+def test_how_a_plan_was_made_is_looked_at(tmp_path: Path, lines: list[str]) -> None:
+    text = seal("arena-ckpt golden plan", 1, lines)
+    (tmp_path / "x.plan").write_text(text, "utf-8")
+    with pytest.raises(GoldenFileError, match="lines that cannot be read"):
+        check_folder(tmp_path, load_bundled)
+
+
+@pytest.mark.parametrize("lines", [["a"], ["[a]"], ["[a] x {}"]])
+def test_losses_behind_a_right_checksum_are_looked_at(lines: list[str]) -> None:
+    text = seal("arena-ckpt golden losses", 1, lines)
+    with pytest.raises(GoldenFileError, match="lines that cannot be read"):
+        parse_losses(text, "losses.golden")
+
+
+def test_another_number_of_losses_is_told() -> None:
+    (line,) = loss_differences("a", (1e-4, [0.0]), [1.0, 2.0])
+    assert line == "a: 1 losses are pinned, 2 were made"
+    (line,) = loss_differences("a", (1e-4, [0.0]), [1.0])
+    assert "off by inf" in line
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800"])
+def test_a_folder_that_no_system_has(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GoldenFileError, match="folder"):
+        check_folder(tmp_path / name, load_bundled)
+
+
 def told(old: MemoryPlan, new: MemoryPlan) -> list[str]:
     return differences(golden_plan(old), golden_plan(new))
 

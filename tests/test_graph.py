@@ -422,3 +422,17 @@ def test_the_given_layers_are_not_changed() -> None:
     build_graph(given, ())
 
     assert [dict(layer.given) for layer in given] == before
+
+
+def test_outputs_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arena_ckpt.graph.MOST_OUTPUTS", 20)
+    for steps in (3, 30):
+        model = Model()
+        model.add_layer("input", input_shape=(1, steps, 2))
+        model.add_layer("rnn", unit=2, unroll=True)
+        model.add_layer("mse")
+        if steps == 3:
+            model.compile()
+            continue
+        with pytest.raises(GraphError, match="more than 20 outputs at 'rnn0/x'"):
+            model.compile()

@@ -327,16 +327,19 @@ def test_nan_goes_through_pooling(function: str) -> None:
     values = {} if function == "global_max" else {"pool_size": "2,2", "stride": "2,2"}
     layers = (
         ("input", {"name": "in", "input_shape": (1, 4, 16)}),
-        ("fully_connected", {"name": "pre", "unit": 16}),
+        ("fully_connected", {"name": "plus", "unit": 16}),
+        ("fully_connected", {"name": "minus", "unit": 16, "input_layers": "in"}),
+        ("addition", {"name": "sum", "input_layers": "plus,minus"}),
         ("pooling2d", {"name": "it", "pooling": function, **values}),
         ("mse", {"name": "loss"}),
     )
     model = ModelSpec(layers).initialized()
-    weight = np.eye(16, dtype=np.float32)
-    weight[0, 3], weight[1, 3] = 3e38, -3e38
-    model.set_weights({"pre:weight": weight})
+    # Two products, since fused multiply-add makes no NaN of infinity and a large one.
+    weight = np.zeros((16, 16), dtype=np.float32)
+    weight[0, 3] = 3e38
+    model.set_weights({"plus:weight": weight, "minus:weight": -weight})
     x = np.zeros((1, 1, 4, 16), np.float32)
-    x[0, 0, 1, :2] = 1e20  # infinity minus infinity, in column 3
+    x[0, 0, 1, 0] = 1e20  # infinity minus infinity, in column 3
     y = model.predict(x).reshape(-1)
     expected = np.isnan(y)
     assert expected.sum() == 1

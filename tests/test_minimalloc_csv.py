@@ -681,3 +681,11 @@ def test_tables_survive_reading_and_writing(
         )
         assert second.offset == answer
         assert written(second, answer, second.pool) == output
+
+
+def test_separators_of_ascii_around_numbers_are_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "buffers.csv"
+    path.write_text("id,lower,upper,size\na,0,3,\x1d4\nb,\x1c\x1f1,5,6\n")
+    table = read_buffers(path)
+    assert table.buffers.lower.tolist() == [0, 1]
+    assert table.buffers.size.tolist() == [4, 6]

@@ -387,6 +387,41 @@ def test_overlapping_buffers_and_lost_tensors_are_found() -> None:
         MemoryPlan.from_json(json.dumps(document))
 
 
+CONTRADICTIONS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
+    "no samples": (("batch_size",), 0, "0 samples are split into"),
+    "no passes": (("micro_batches",), 0, "into 0 micro-batches"),
+    "more passes than samples": (("micro_batches",), 99, "into 99 micro-batches"),
+    "backward before the end": (("n_forward",), 10**9, "n_forward is 1000000000"),
+    "a pass without end": (("n_pass",), 2**70, "n_pass 1180591620717411303424"),
+    "another sum": (("naive_bytes",), 1, "naive_bytes is 1, the tensors take"),
+    "a bound above the peak": (
+        ("local_lower_bound_bytes",),
+        2**62,
+        "local lower bound",
+    ),
+    "no outputs": (("layers", 0, "output_shapes"), [], "has outputs of"),
+    "outputs of nothing": (("layers", 0, "output_shapes"), [[1, 0, 3]], "outputs of"),
+    "operations undone": (("layers", 0, "flops", "forward"), -1, "has operations of"),
+    "another shape": (("tensors", 0, "shape"), [2**40, 2**40], "bytes for the shape"),
+    "another dtype": (("tensors", 0, "dtype"), "|O", "for the shape .* of |O"),
+    "a line break": (("blocks", 0, "name"), "a\nb", "cannot be printed"),
+    "a half character": (("allocator",), "\ud800", "cannot be printed"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_a_contradiction_behind_a_right_checksum_is_found(case: str) -> None:
+    path, value, words = CONTRADICTIONS[case]
+    document = json.loads(SMALL)
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    document["checksum"] = checksum(document)
+    with pytest.raises(PlanFormatError, match=f"damaged.*{words}"):
+        MemoryPlan.from_json(json.dumps(document))
+
+
 def test_a_plan_that_somebody_changed_is_refused() -> None:
     document = json.loads(SMALL)
     document["tensors"][0]["layer"] = "fc1"

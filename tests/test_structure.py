@@ -13,8 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "arena_ckpt"
 ROAD: tuple[tuple[str, ...], ...] = (
-    ("errors", "kernels"),
-    ("units", "lifespan", "properties", "codec", "progress", "checks", "datasets"),
+    ("errors", "kernels", "version"),
+    (
+        "free_memory",
+        "units",
+        "lifespan",
+        "properties",
+        "codec",
+        "progress",
+        "checks",
+        "datasets",
+    ),
     ("turns",),
     ("files",),
     ("data", "schedules"),
@@ -41,12 +50,17 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("program",),
     ("passes", "debug", "weights", "measuring"),
     ("session",),
-    ("training",),
+    ("records", "saved_state"),
     ("ini_text",),
     ("definition",),
+    ("description",),
+    ("saved_run",),
+    ("training",),
     ("model_plans",),
     ("model",),
+    ("loading",),
     ("frontends", "report", "boards"),
+    ("verification",),
     ("examples",),
     ("testing",),
     ("",),  # the public names

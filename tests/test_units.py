@@ -6,14 +6,29 @@ from arena_ckpt.units import align_up, format_bytes, parse_bytes
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1024", 1024), ("256KiB", 262144), ("64 MB", 64_000_000), ("1.5k", 1536)],
+    [
+        ("1024", 1024),
+        (1024, 1024),
+        ("256KiB", 262144),
+        ("64 MB", 64_000_000),
+        ("1.5k", 1536),
+        ("9007199254740993", 2**53 + 1),  # no float on the way
+        (2**63 - 1, 2**63 - 1),
+    ],
 )
-def test_sizes_are_read(text: str, value: int) -> None:
+def test_sizes_are_read(text: str | int, value: int) -> None:
     assert parse_bytes(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "-1", "0", "12 parsecs", "KiB", "1e3", "9" * 400])
-def test_what_is_no_size_is_named(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "-1", "0", "12 parsecs", "KiB", "1e3", "9" * 400, "9" * 5000),
+        *(2**63, 10**400, "8589934592 GiB", 0, -1),
+    ],
+    ids=lambda text: f"{str(text)[:20]}",
+)
+def test_what_is_no_size_is_named(text: str | int) -> None:
     with pytest.raises(InvalidParameterError, match="256KiB"):
         parse_bytes(text)
 

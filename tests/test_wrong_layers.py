@@ -298,12 +298,12 @@ WRONG: dict[str, tuple[tuple[Layer, ...], type[ArenaError], str]] = {
     "split into too much": (
         (samples(1, 1, HUGE), layer("split", axis=3)),
         ShapeMismatchError,
-        "1,099,511,627,776 parts, at most 65,536 .* set split_number",
+        "1,099,511,627,776 parts, at most 4,096 .* set split_number",
     ),
     "unrolled without end": (
         (samples(1, 10**8, 2), layer("lstm", unit=2, unroll=True)),
         ShapeMismatchError,
-        "100,000,000 steps, at most 65,536 .* leave unroll out",
+        "100,000,000 steps, at most 4,096 .* leave unroll out",
     ),
     "weights of a galaxy": (
         (samples(HUGE, HUGE, HUGE), layer("fully_connected", unit=HUGE)),

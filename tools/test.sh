@@ -15,14 +15,18 @@ if ! .venv/bin/python -c 'import checkpoint_schedules, scipy, torch' 2>/dev/null
           touch .venv/.no-judges; }
 fi
 
-# A browser is only needed to look at the viewer: without it those tests say that they skip.
-if [ -z "${CHROMIUM:-}" ] && ! command -v chromium >/dev/null && ! [ -e .venv/.no-chromium ]; then
+# A browser looks at the viewer, Graphviz draws what is written for it: without them those
+# tests say that they skip.
+missing=()
+[ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || missing+=(chromium)
+command -v dot >/dev/null || missing+=(graphviz)
+if [ ${#missing[@]} -gt 0 ] && ! [ -e .venv/.no-packages ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "== installing a browser for the tests of the viewer"
-        { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 ||
-            { echo "chromium is not to be had here: its tests will skip" >&2; touch .venv/.no-chromium; }
+        echo "== installing ${missing[*]} for the tests that use them"
+        { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 ||
+            { echo "not to be had here, their tests will skip: ${missing[*]}" >&2; touch .venv/.no-packages; }
     else
-        echo "no chromium here: the tests of the viewer will skip (set CHROMIUM=/its/path)" >&2
+        echo "missing here, their tests will skip: ${missing[*]} (or set CHROMIUM=/its/path)" >&2
     fi
 fi
 

@@ -29,7 +29,10 @@ def _wholes(cells: Sequence[str]) -> Iterable[int]:
     text = "".join(cells)
     if "_" in text or not text.isascii():  # int() takes 1_000 and digits of all scripts
         return map(_whole, cells)
-    numbers = list(map(int, cells))
+    try:
+        numbers = list(map(int, cells))
+    except ValueError:  # also for separators that only strip() takes for spaces
+        return map(_whole, cells)
     if max(-min(numbers), max(numbers)) >= LARGEST_SUM_BYTES:
         raise ValueError
     return numbers

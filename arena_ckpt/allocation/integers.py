@@ -21,11 +21,14 @@ LARGEST_SUM_BYTES = 2**62
 """Sizes and alignments together stay below, so that no sum leaves int64."""
 
 
+MOST_BUFFERS = 2**27
+
+
 def is_scalar(value: object) -> bool:
     """Say whether a value stands for all buffers."""
     try:
         return np.ndim(value) == 0  # type: ignore[arg-type]
-    except ValueError:  # a ragged list
+    except Exception:  # a ragged list, or whatever another library raises
         return False
 
 
@@ -38,8 +41,8 @@ def shown(value: object) -> str:
     """Return how a message shows a value; Python refuses to print huge integers."""
     try:
         return repr(value)
-    except ValueError:
-        return "an integer of thousands of digits"
+    except Exception:  # an integer of thousands of digits, or what has no text
+        return f"a {type(value).__name__} that cannot be written"
 
 
 def integer_of(value: object, name: str) -> int:
@@ -56,6 +59,16 @@ def integer_of(value: object, name: str) -> int:
     return int(number)
 
 
+def _refuse_too_many(values: object, name: str) -> None:
+    """Refuse what cannot be copied: a broadcast array takes no memory itself."""
+    n = values.shape[0] if isinstance(values, np.ndarray) and values.ndim else 0
+    if n > MOST_BUFFERS:
+        raise InvalidBufferError(
+            f"{name} has {n:,} values; at most {MOST_BUFFERS:,} buffers can be placed",
+            buffers=(),
+        )
+
+
 def items_of(values: object, name: str, what: str) -> list[object]:
     """Return the elements of a sequence, or say that there is none."""
     if isinstance(values, Iterator):
@@ -69,6 +82,7 @@ def items_of(values: object, name: str, what: str) -> list[object]:
             f"{name} is a {type(values).__name__}; it must be a sequence of {what}",
             buffers=(),
         )
+    _refuse_too_many(values, name)
     try:
         return list(values)  # type: ignore[call-overload, no-any-return]
     except TypeError:
@@ -91,6 +105,12 @@ def integers_of(values: IntegerLike, name: str, label: Label) -> Integers:
             array = np.asarray(values)
         except (TypeError, ValueError, OverflowError):
             array = np.asarray(values, dtype=object)
+        except Exception as error:  # whatever the array of another library raises
+            raise InvalidBufferError(
+                f"{name} is no array of integers ({type(error).__name__}: {error})",
+                buffers=(),
+            ) from error
+    _refuse_too_many(array, name)
     if array.ndim != 1:
         raise InvalidBufferError(
             f"{name} has the shape {array.shape}; it must have one dimension, with a "

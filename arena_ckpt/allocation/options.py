@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena_ckpt.allocation.integers import is_whole
+from arena_ckpt.allocation.integers import is_whole, shown
 from arena_ckpt.errors import InvalidParameterError
 
 ENGINES = ("auto", "greedy", "exact", "large")
@@ -36,13 +36,14 @@ class SearchOptions:
             or not self.time_limit_seconds >= 0
         ):
             raise InvalidParameterError(
-                f"time_limit_seconds is {self.time_limit_seconds!r}; it must be a "
+                f"time_limit_seconds is {shown(self.time_limit_seconds)}; it must be a "
                 "number of seconds, at least 0",
                 name="time_limit_seconds",
             )
-        if self.engine not in ENGINES:
+        if not isinstance(self.engine, str) or self.engine not in ENGINES:
             raise InvalidParameterError(
-                f"there is no engine {self.engine!r}; engines are {', '.join(ENGINES)}",
+                f"there is no engine {shown(self.engine)}; engines are "
+                f"{', '.join(ENGINES)}",
                 engine=self.engine,
             )
 
@@ -51,5 +52,5 @@ def require_natural(name: str, value: object) -> None:
     """Refuse what is no integer of at least 0."""
     if not is_whole(value) or value < 0:  # type: ignore[operator]
         raise InvalidParameterError(
-            f"{name} is {value!r}; it must be an integer, at least 0", name=name
+            f"{name} is {shown(value)}; it must be an integer, at least 0", name=name
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,13 @@ from arena_ckpt.allocation.bodies import make_bodies
 from arena_ckpt.allocation.bounds import lower_bound
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.first_fit import first_fit
-from arena_ckpt.allocation.integers import Integers, is_whole
+from arena_ckpt.allocation.integers import (
+    LARGEST_SUM_BYTES,
+    Integers,
+    is_whole,
+    items_of,
+    shown,
+)
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.orders import Orders
@@ -43,17 +50,18 @@ POOL_NODES = 20_000
 
 def _checked_sizes(pools: Sequence[int | None]) -> tuple[int | None, ...]:
     """Return the sizes of pools, or say what is wrong with them."""
-    sizes = tuple(pools)
+    sizes: tuple[Any, ...] = tuple(items_of(pools, "pools", "sizes"))
     if not sizes:
         raise InvalidParameterError("pools is empty; give a size for each pool")
     for index, size in enumerate(sizes):
         is_last = index == len(sizes) - 1
         if size is None and is_last:
             continue
-        if not is_whole(size) or size <= 0:  # type: ignore[operator]
+        if not is_whole(size) or not 0 < size < LARGEST_SUM_BYTES:
             raise InvalidParameterError(
-                f"pool {index} has the size {size!r}; it must be a positive integer in "
-                "bytes, or None for the last pool, which then has no limit",
+                f"pool {index} has the size {shown(size)}; it must be a positive "
+                "integer in bytes, below 2**62, or None for the last pool, which then "
+                "has no limit",
                 pool=index,
             )
     return tuple(None if size is None else int(size) for size in sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.tensors import TensorKind
 from arena_ckpt.units import format_bytes
 
@@ -84,6 +84,7 @@ class Board:
         -------
         BoardFit
         """
+        require_plan(plan)
         free = self.arena_ram.size_bytes - self.reserved_ram_bytes
         weights = {
             tensor.name: tensor.size_bytes

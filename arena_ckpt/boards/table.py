@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from arena_ckpt.boards.board import Board, Ram
-from arena_ckpt.errors import BoardError, BoardFileNotFoundError, InvalidParameterError
-from arena_ckpt.properties import nearest
+from arena_ckpt.errors import (
+    BoardError,
+    BoardFileNotFoundError,
+    DataError,
+    DataFileNotFoundError,
+    InvalidParameterError,
+)
+from arena_ckpt.files.source import path_text, read_whole
+from arena_ckpt.properties import nearest, quoted
 from arena_ckpt.units import parse_bytes
+
+LARGEST_FILE_BYTES = 2**20
 
 ROLES = ("arena", "other")
 _SIZES = ("flash", "reserved_flash", "reserved_stack", "reserved_heap")
@@ -46,9 +55,10 @@ def load_board(spec: str | Path) -> Board:
         No such board, or a file that does not describe one: file, key and value are
         named.
     """
-    if str(spec) in _bundled():
-        return _board(str(spec), _bundled()[str(spec)], "boards.toml")
-    path = Path(spec)
+    text = path_text(spec)
+    if text in _bundled():
+        return _board(text, _bundled()[text], "boards.toml")
+    path = Path(text)
     if path.suffix.lower() != ".toml":
         raise BoardError(
             f"there is no board {str(spec)!r}{nearest(str(spec), board_names())}; give "
@@ -56,17 +66,15 @@ def load_board(spec: str | Path) -> Board:
             board=str(spec),
         )
     try:
-        boards = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+        boards = tomllib.loads(read_whole(path, LARGEST_FILE_BYTES).decode())
+    except DataFileNotFoundError:
         raise BoardFileNotFoundError(
             f"there is no file {path}; docs/boards.md shows what stands in one",
             path=str(path),
         ) from None
-    except OSError as error:
-        raise BoardError(
-            f"{path} cannot be read: {error.strerror}", path=str(path)
-        ) from None
-    except ValueError as error:  # of TOML, of UTF-8
+    except DataError as error:
+        raise BoardError(f"{path} cannot be read: {error}", **vars(error)) from error
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of its depth
         raise BoardError(f"{path} is no TOML: {error}", path=str(path)) from None
     tables = [name for name, value in boards.items() if isinstance(value, dict)]
     if len(boards) != 1 or len(tables) != 1:
@@ -151,7 +159,8 @@ def _ram(entry: object, place: str) -> Ram:
     role = _text(entry, "role", place)
     if role not in ROLES:
         raise BoardError(
-            f"{place}: role is {role!r}; it can be {' or '.join(ROLES)}", value=role
+            f"{place}: role is {quoted(role)}; it can be {' or '.join(ROLES)}",
+            value=role,
         )
     return Ram(
         name=_text(entry, "name", place),
@@ -175,7 +184,9 @@ def _text(given: Mapping[str, Any], key: str, place: str) -> str:
     value = given.get(key)
     if not isinstance(value, str) or not value:
         raise BoardError(
-            f"{place}: {key} is {value!r}; it must be a text", key=key, value=value
+            f"{place}: {key} is {quoted(value)}; it must be a text",
+            key=key,
+            value=value,
         )
     return value
 
@@ -190,7 +201,7 @@ def _size(given: Mapping[str, Any], key: str, place: str) -> int:
         except InvalidParameterError:
             pass
     raise BoardError(
-        f'{place}: {key} is {value!r}; it must be a size, as "256 KiB" or 262144',
+        f'{place}: {key} is {quoted(value)}; it must be a size, as "256 KiB" or 262144',
         key=key,
         value=value,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
+from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.checkpoint.choose import ALLOWABLE, DEFAULT_ALLOW, Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.refusal import does_not_fit, too_slow
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.properties import nearest, quote
+from arena_ckpt.properties import few, nearest, quote, quoted, shown
 from arena_ckpt.units import format_bytes, parse_bytes
+
+_NUMBERS = (str, int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +94,16 @@ def parse_request(
     InvalidParameterError
         Something that makes no sense, or a budget above the memory of this machine.
     """
-    if levels not in (None, 1) or isinstance(levels, bool):
+    if levels is not None and not (is_whole(levels) and levels == 1):
         raise InvalidParameterError(
-            f"levels={levels!r} is not possible; 1 takes what named checkpoint blocks "
-            "can say, None recomputes within recomputes where that pays",
+            f"levels={quoted(levels)} is not possible; 1 takes what named checkpoint "
+            "blocks can say, None recomputes within recomputes where that pays",
             levels=levels,
         )
     if not isinstance(measure, bool):
         raise InvalidParameterError(
-            f"measure={measure!r} is not possible; give True or False", measure=measure
+            f"measure={quoted(measure)} is not possible; give True or False",
+            measure=measure,
         )
     return PlanRequest(
         None if budget is None else _parse_budget(budget),
@@ -112,8 +117,8 @@ def parse_request(
 def _parse_budget(budget: object) -> int:
     if isinstance(budget, bool) or not isinstance(budget, str | int | np.integer):
         raise InvalidParameterError(
-            f"budget={budget!r} is not possible; give bytes, for example 262144 or "
-            "'256KiB'",
+            f"budget={quoted(budget)} is not possible; give bytes, for example 262144 "
+            "or '256KiB'",
             budget=budget,
         )
     try:
@@ -139,21 +144,15 @@ def parse_overhead(value: object) -> float:
     InvalidParameterError
         Not a number of at least 0.
     """
-    text = str(value).strip()
-    kinds = str | int | float | np.integer | np.floating
-    is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    try:
-        share = (
-            (float(text[:-1]) / 100 if text.endswith("%") else float(text))
-            if is_number
-            else math.nan
-        )
-    except ValueError:
-        share = math.nan
+    share = math.nan
+    if isinstance(value, _NUMBERS) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            text = value.strip() if isinstance(value, str) else ""
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(value)
     if not 0 <= share < math.inf:
         raise InvalidParameterError(
-            f"max_overhead={value!r} is not possible; give a share of at least 0, for "
-            "example 0.2 or '20%'",
+            f"max_overhead={quoted(value)} is not possible; give a share of at least "
+            "0, for example 0.2 or '20%'",
             max_overhead=value,
         )
     return share
@@ -162,16 +161,19 @@ def parse_overhead(value: object) -> float:
 def _parse_allow(allow: object) -> frozenset[str]:
     if isinstance(allow, str):
         allow = [part.strip() for part in allow.split(",") if part.strip()]
-    if not isinstance(allow, Iterable):
+    try:
+        names = few(allow)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         raise InvalidParameterError(
-            f"allow={allow!r} is not possible; give names out of {quote(ALLOWABLE)}",
+            f"allow={quoted(allow)} is not possible; give names out of "
+            f"{quote(ALLOWABLE)}",
             allow=allow,
-        )
-    names = [str(name) for name in allow]
+        ) from None
     for name in names:
-        if name not in ALLOWABLE:
+        if not isinstance(name, str) or name not in ALLOWABLE:
             raise InvalidParameterError(
-                f"allow: there is no {name!r}{nearest(name, ALLOWABLE)}; known are "
+                f"allow: there is no {quoted(name)}"
+                f"{nearest(shown(name), ALLOWABLE)}; known are "
                 f"{quote(ALLOWABLE)}",
                 allow=allow,
             )

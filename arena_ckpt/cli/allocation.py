@@ -23,7 +23,7 @@ from arena_ckpt.allocation.minimalloc_csv import (
 from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
-from arena_ckpt.cli.output import require_writable, write_file
+from arena_ckpt.cli.output import require_writable
 from arena_ckpt.errors import (
     ArenaError,
     BufferFileError,
@@ -32,6 +32,7 @@ from arena_ckpt.errors import (
     LayoutError,
     TimeLimitError,
 )
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.report.layout_png import layout_png, percent_above
 from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.units import format_bytes
@@ -102,7 +103,7 @@ def allocate_file(
     written = text.getvalue().encode()
     picture = None if png is None else layout_png(table.buffers, layout, path.name)
     if output is not None and output != STANDARD_OUTPUT:
-        write_file(output, lambda file: file.write(written))
+        write_whole(output, lambda file: file.write(written))
     _write_picture(png, picture)
     answer = _Answer(path, table, layout, capacity, output, png)
     if as_json:
@@ -201,7 +202,7 @@ def _require_places(output: Path | None, png: Path | None) -> None:
 
 def _write_picture(png: Path | None, picture: bytes | None) -> None:
     if png is not None and picture is not None:
-        write_file(png, lambda file: file.write(picture))
+        write_whole(png, lambda file: file.write(picture))
 
 
 # -- answers in a file -----------------------------------------------------------------

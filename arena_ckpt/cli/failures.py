@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 import click
 
 from arena_ckpt.errors import (
     ArenaError,
+    ArenaWarning,
     DataError,
     GoldenFileError,
     InvalidParameterError,
     PlanFormatError,
+    SavedStateError,
     TimeLimitError,
 )
 from arena_ckpt.properties import nearest
@@ -40,8 +45,10 @@ class Commands(click.Group):
         args = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in args
         try:
-            # Anything but a number is the end of --help and the like.
-            result = super().main(args, prog_name, complete_var, False, **extra)
+            _require_words(args)
+            with _warnings_as_lines(), _any_character_printed():
+                # Anything but a number is the end of --help and the like.
+                result = super().main(args, prog_name, complete_var, False, **extra)
             code = result if isinstance(result, int) else OK
         except click.ClickException as error:
             code = BAD_INPUT
@@ -76,9 +83,66 @@ def exit_code_of(error: ArenaError) -> int:
     if isinstance(error, TimeLimitError):
         return INTERRUPTED if getattr(error, "interrupted", False) else NOT_KNOWN
     is_input = isinstance(
-        error, InvalidParameterError | DataError | GoldenFileError | PlanFormatError
+        error,
+        InvalidParameterError
+        | DataError
+        | GoldenFileError
+        | PlanFormatError
+        | SavedStateError,
     )
     return BAD_INPUT if is_input else RUN_FAILED
+
+
+def _require_words(args: Sequence[str]) -> None:
+    """Refuse what only Python can pass: no system takes such arguments or paths."""
+    for word in args:
+        try:
+            is_word = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            is_word = False
+        if not is_word:
+            raise click.UsageError(
+                f"the argument {word!r} has a character that no argument can have"
+            )
+
+
+@contextmanager
+def _any_character_printed() -> Iterator[None]:
+    """Write characters that standard output cannot as errors are: with backslashes."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print our own warnings as people read them; leave others to Python."""
+    with warnings.catch_warnings():
+        of_python = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, ArenaWarning):
+                click.echo(f"warning: {message}", err=True)
+            else:
+                of_python(message, category, filename, lineno, file, line)
+
+        warnings.simplefilter("always", ArenaWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _usage_message(error: click.ClickException) -> str:

@@ -11,7 +11,8 @@ import click
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import without_blocks
-from arena_ckpt.cli.output import print_table, require_writable, write_file
+from arena_ckpt.cli.output import print_table, require_writable
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.ini_text import BLOCK
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
@@ -58,7 +59,7 @@ def print_front(
     points = model.pareto(debug=debug, **request)
     if picture is not None:
         content = front_png(points, name)
-        write_file(picture, lambda file: file.write(content))
+        write_whole(picture, lambda file: file.write(content))
     if as_json:
         print_json({"command": "plan", "model": name, "pareto": [*map(_row, points)]})
         return OK

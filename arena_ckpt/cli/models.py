@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,9 +72,12 @@ def load_model(spec: str) -> LoadedModel:
 
 def _existing(name: str) -> Path:
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
-    beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))
+    beside: list[str] = []
+    with contextlib.suppress(OSError, ValueError):
+        names = os.listdir(path.parent)
+        beside = sorted(n for n in names if n.endswith(path.suffix))
     raise InvalidParameterError(
         f"there is no file {name}{nearest(path.name, beside)}", path=name
     )

@@ -63,6 +63,14 @@ debug_option = click.option(
     help="Guard every buffer with a canary, poison it when it dies and look for NaN "
     "after each step. Slow; the results have the same bits.",
 )
+check_option = click.option(
+    "--check",
+    type=click.Choice(["loss", "all"]),
+    default="loss",
+    show_default=True,
+    help="Where to look for NaN and infinity: at the loss, or after each step at "
+    "whatever it wrote, to name the first layer.",
+)
 
 
 def set_given(model: Model, **values: int | None) -> None:

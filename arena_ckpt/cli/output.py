@@ -1,13 +1,13 @@
-"""Plans on standard output, and files that are written whole or not at all."""
+"""Plans on standard output, and what is asked of files before the work."""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import click
 import numpy as np
@@ -18,10 +18,11 @@ from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.data import Dataset
 from arena_ckpt.errors import UnwritableFileError
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.records import EpochRecord
 from arena_ckpt.report import explain, plan_summary, recomputed_layers
-from arena_ckpt.training import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
 _TEXT_COLUMNS = 80
@@ -108,33 +109,29 @@ def plan_document(plan: MemoryPlan, without: MemoryPlan | None) -> dict[str, Any
 def require_writable(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UnwritableFileError(
             f"{path} cannot be written: there is no folder {folder}; make it first",
             path=str(path),
         )
-    if not os.access(folder, os.W_OK) or (path.exists() and not path.is_file()):
-        raise UnwritableFileError(
-            f"{path} cannot be written; choose another place", path=str(path)
-        )
-
-
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file, which is there whole afterwards or not at all."""
-    part = path.with_name(f"{path.name}.part")
+    fault = ""
     try:
-        with part.open("wb") as file:
-            write(file)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
+        facts = os.stat(path)
+        fault = "" if stat.S_ISREG(facts.st_mode) else "it is no regular file"
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # too long, a circle of links
+        fault = getattr(error, "strerror", None) or str(error)
+    if not os.access(folder, os.W_OK):
+        fault = f"nothing may be written into {folder}"
+    if fault:
         raise UnwritableFileError(
-            f"{path} cannot be written: {error.strerror}; choose another place",
+            f"{path} cannot be written ({fault}); choose another place",
             path=str(path),
-        ) from error
+        )
 
 
 def write_weights(path: Path, model: Model) -> None:
     """Write an .npz with an array for each weight, under its name ``fc1:weight``."""
     arrays: dict[str, Any] = dict(model.weights())
-    write_file(path, lambda file: np.savez(file, **arrays))
+    write_whole(path, lambda file: np.savez(file, **arrays))

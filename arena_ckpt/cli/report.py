@@ -11,8 +11,10 @@ import click
 
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
-from arena_ckpt.cli.output import require_writable, write_file
-from arena_ckpt.errors import InvalidParameterError, PlanFormatError
+from arena_ckpt.cli.output import require_writable
+from arena_ckpt.errors import DataError, InvalidParameterError, PlanFormatError
+from arena_ckpt.files.source import read_whole
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
@@ -20,6 +22,9 @@ from arena_ckpt.report.html import plan_html
 from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.units import format_bytes
+
+LARGEST_PLAN_BYTES = 2**28
+"""Of a file with a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +196,9 @@ def _refuse_for_finished(
 
 def _read_plan(path: Path) -> MemoryPlan:
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        text = read_whole(path, LARGEST_PLAN_BYTES).decode()
+    except (DataError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, DataError) else "it is no UTF-8 text"
         raise InvalidParameterError(
             f"{path} cannot be read: {reason}; 'arena-ckpt plan MODEL -o PLAN.json' "
             "writes a plan",
@@ -206,7 +211,7 @@ def _read_plan(path: Path) -> MemoryPlan:
 
 
 def _write(path: Path, content: bytes) -> None:
-    write_file(path, lambda file: file.write(content))
+    write_whole(path, lambda file: file.write(content))
 
 
 def _document(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from arena_ckpt.records import EpochRecord, History
 from arena_ckpt.session import Evaluation
-from arena_ckpt.training import EpochRecord, History
+from arena_ckpt.verification.report import Verification
 
 
 def epoch_line(record: EpochRecord, n_epochs: int) -> str:
@@ -42,6 +43,8 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
     """
     done = len(history.epochs)
     iterations = f"{history.n_iterations:,} iterations"
+    if history.n_resumed:
+        iterations += f", {history.n_resumed:,} of them before it was resumed"
     head = (
         f"interrupted after {done} whole epochs of {n_epochs} ({iterations})"
         if history.interrupted
@@ -68,6 +71,7 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
             for record in history.epochs
         ],
         "n_iterations": history.n_iterations,
+        "n_resumed": history.n_resumed,
         "interrupted": history.interrupted,
         "training": _document(on_training),
     }
@@ -87,3 +91,21 @@ def _document(evaluation: Evaluation | None) -> dict[str, Any] | None:
 def _finite(value: float) -> float | None:
     """Return the number, or None where JSON has no word for it."""
     return value if math.isfinite(value) else None
+
+
+def verification_document(result: Verification) -> dict[str, Any]:
+    """Return what was verified as JSON has it."""
+    return {
+        "data": result.data,
+        "passed": result.passed,
+        "verdict": result.verdict,
+        "checks": [
+            {
+                "name": check.name,
+                "finding": check.finding,
+                "passed": check.passed,
+                "seconds": check.seconds,
+            }
+            for check in result.checks
+        ],
+    }

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_ckpt.data import Dataset
-from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
+from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
 from arena_ckpt.examples import material, networks
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model import Model
-from arena_ckpt.properties import nearest
+from arena_ckpt.properties import nearest, quoted, shown
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
+
+
+LARGEST_SIZE = 2**16
+MOST_LAYERS = 2**10
+"""Of the parameters of an example."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,9 +174,10 @@ def load_example(name: str, **sizes: Any) -> Example:
     InvalidParameterError
         It has no such size.
     """
-    if name not in _RECIPES:
+    if not isinstance(name, str) or name not in _RECIPES:
         raise UnknownTypeError(
-            f"unknown example {name!r}{nearest(name, EXAMPLES)}; known are "
+            f"unknown example {quoted(name)}{nearest(shown(name), EXAMPLES)}; known "
+            "are "
             f"{', '.join(EXAMPLES)}",
             type_name=name,
             known=tuple(EXAMPLES),
@@ -186,5 +192,23 @@ def load_example(name: str, **sizes: Any) -> Example:
             type_name=name,
             sizes=sizes,
         ) from None
-    model = recipe.build(**sizes)
+    for key, value in sizes.items():
+        most = MOST_LAYERS if key == "n_layers" else LARGEST_SIZE
+        if key != "seed" and isinstance(value, int) and value > most:
+            raise InvalidParameterError(
+                f"example {name!r}: {key}={value:,} is not possible; at most {most:,} "
+                "can be asked of an example",
+                type_name=name,
+                sizes=sizes,
+            )
+    try:
+        model = recipe.build(**sizes)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, ArenaError) or not sizes:
+            raise
+        raise InvalidParameterError(
+            f"example {name!r} cannot be built with {shown(sizes)}: {error}",
+            type_name=name,
+            sizes=sizes,
+        ) from error
     return Example(name, recipe.description, model, *recipe.load(model))

@@ -1,6 +1,7 @@
-"""Readers of data files: bytes on disk in, NumPy arrays out, one format per module.
+"""Files: bytes on disk in, NumPy arrays out, one format per module.
 
-Nothing here knows of models. A file is material from outside: sizes that its header
+Nothing here knows of models. What is written is there whole or not at all
+(`files.whole`). A file that is read is material from outside: sizes that its header
 states are compared with the size the file really has before memory is taken, pickles
 are never opened, and whatever is wrong is named with its place in the file.
 """

@@ -54,7 +54,8 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
             raise _wrong_size(source.path, shape, data_bytes, f"{len(data):,}")
         if stream.read(1):
             raise _wrong_size(source.path, shape, data_bytes, "more")
-    return np.frombuffer(data, dtype).reshape(shape)
+        # Without data there are shapes that NumPy cannot have.
+        return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _read_header(path: Path, stream: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -20,6 +20,7 @@ from arena_ckpt.files.source import (
     find_source,
     reading,
 )
+from arena_ckpt.properties import listed, shown
 
 NAME_PAIRS = (
     ("x", "y"),
@@ -78,7 +79,8 @@ def read_npz(
     names = sorted(members)
     raise CorruptFileError(
         f"{source.path}: expected arrays named {pairs}, found "
-        f"{', '.join(names) or 'none'}; save them with numpy.savez(path, x=x, y=y)",
+        f"{listed(map(shown, names)) or 'none'}; save them with numpy.savez(path, x=x, "
+        "y=y)",
         path=str(source.path),
         expected=NAME_PAIRS,
         found=tuple(names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from arena_ckpt.errors import (
     CorruptFileError,
     DataError,
     DataFileNotFoundError,
+    InvalidParameterError,
 )
-from arena_ckpt.properties import nearest
+from arena_ckpt.properties import nearest, quoted
 
 LARGEST_DEFLATE_RATIO = 1032
 """Deflate spends at least 2 bits on 258 bytes: no more can come out of a file."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,22 @@ class Source:
         return self.path.open("rb")
 
 
+def path_text(path: object) -> str:
+    """Return a path as text.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is neither a text nor a path.
+    """
+    if isinstance(path, str | os.PathLike):
+        with contextlib.suppress(TypeError):  # a path of something else
+            return os.fsdecode(path)
+    raise InvalidParameterError(
+        f"{quoted(path)} is no path; give a text or a pathlib.Path", path=path
+    )
+
+
 def find_source(path: str | os.PathLike[str]) -> Source:
     """Look a file up.
 
@@ -64,7 +83,7 @@ def find_source(path: str | os.PathLike[str]) -> Source:
     DataError
         It is a folder or a device, or may not be read.
     """
-    path = Path(path)
+    path = Path(path_text(path))
     try:
         if not path.exists():
             raise _not_found(path)
@@ -84,6 +103,45 @@ def find_source(path: str | os.PathLike[str]) -> Source:
             f"{str(path)!r} cannot be read ({error}); check the path and its rights",
             path=str(path),
         ) from error
+
+
+def read_whole(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """Read a file that is small where it is what it should be.
+
+    Parameters
+    ----------
+    path : path
+    most_bytes : int
+        More is not read.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        There is no such file.
+    DataError
+        It is a folder or a device, may not be read, or is larger.
+    """
+    source = find_source(path)
+    data = bytearray()
+    try:
+        with source.path.open("rb") as stream:
+            # A single read takes memory for all that it is asked for.
+            while len(data) <= most_bytes and (chunk := stream.read(_CHUNK_BYTES)):
+                data += chunk
+    except OSError as error:
+        raise DataError(
+            f"{source.path} cannot be read ({error}); check its rights",
+            path=str(source.path),
+        ) from error
+    if len(data) > most_bytes:
+        raise DataError(
+            f"{source.path} has {source.file_bytes:,} bytes, more than the "
+            f"{most_bytes:,} that such a file may have; is it another file?",
+            path=str(source.path),
+            file_bytes=source.file_bytes,
+            limit_bytes=most_bytes,
+        )
+    return bytes(data)
 
 
 def _not_found(path: Path) -> DataFileNotFoundError:

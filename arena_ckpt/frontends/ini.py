@@ -20,6 +20,7 @@ from dataclasses import replace
 from arena_ckpt.connections import find_output
 from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import IniError
+from arena_ckpt.files.source import path_text
 from arena_ckpt.frontends.ini_sections import Section, read_sections
 from arena_ckpt.ini_text import (
     BLOCK,
@@ -36,7 +37,7 @@ from arena_ckpt.layers import LAYER_TYPES, create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.model import Model
 from arena_ckpt.optimizers import create_optimizer
-from arena_ckpt.properties import nearest, parse_properties, unknown_property
+from arena_ckpt.properties import listed, nearest, parse_properties, unknown_property
 from arena_ckpt.schedules import create_schedule
 
 _LOSSES = ("mse", "cross", "cross_softmax", "cross_sigmoid")
@@ -100,7 +101,7 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
     ----------
     NNTrainer, "Writing Configuration File", docs/configuration-ini.md.
     """
-    file = os.fspath(path)
+    file = path_text(path)
     sections = read_sections(file)
     _check_sections(file, sections)
     by_name = {section.name: section for section in sections}
@@ -266,7 +267,7 @@ def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str,
             if find_output(source, names) is None:
                 raise section.error(
                     f"layer {source!r} does not exist{nearest(source, names)}; the "
-                    f"file has {', '.join(names)}",
+                    f"file has {listed(names)}",
                     "input_layers",
                     unknown=source,
                 )

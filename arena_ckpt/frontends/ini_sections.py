@@ -23,7 +23,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnknownTypeError,
 )
-from arena_ckpt.files.source import find_source
+from arena_ckpt.files.source import read_whole
 from arena_ckpt.ini_text import MODEL, canonical_section
 
 LARGEST_FILE_BYTES = 16 * 2**20
@@ -93,25 +93,11 @@ def _read_text(file: str) -> str:
     if os.path.isdir(file):
         raise IniError(f"{file} is a folder; name an INI file in it", path=file)
     try:
-        source = find_source(file)
-        with source.path.open("rb") as stream:
-            data = stream.read(LARGEST_FILE_BYTES + 1)
+        data = read_whole(file, LARGEST_FILE_BYTES)
     except DataError as error:
         missing = isinstance(error, DataFileNotFoundError)
         kind = IniFileNotFoundError if missing else IniError
         raise kind(str(error), **{"path": file, **vars(error)}) from error
-    except OSError as error:
-        raise IniError(
-            f"{file} cannot be read ({error}); check its rights", path=file
-        ) from error
-    if len(data) > LARGEST_FILE_BYTES:
-        raise IniError(
-            f"{file} has {source.file_bytes:,} bytes, more than the "
-            f"{LARGEST_FILE_BYTES:,} that an INI file may have; is it another file?",
-            path=file,
-            file_bytes=source.file_bytes,
-            limit_bytes=LARGEST_FILE_BYTES,
-        )
     if b"\0" in data:
         raise _not_text(file, data, data.index(b"\0"), "a NUL byte")
     try:

@@ -45,7 +45,13 @@ from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
 from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
-from arena_ckpt.properties import nearest, parse_properties, split_strings
+from arena_ckpt.properties import (
+    nearest,
+    parse_properties,
+    quoted,
+    shown,
+    split_strings,
+)
 
 L = TypeVar("L", bound=Layer)
 
@@ -121,12 +127,14 @@ def register_layer(layer: type[L]) -> type[L]:
     name = getattr(layer, "type_name", None)
     if not (isinstance(layer, type) and issubclass(layer, Layer)):
         raise InvalidParameterError(
-            f"{layer!r} is no class of layers; derive it from arena_ckpt.layers.base."
+            f"{quoted(layer)} is no class of layers; derive it from "
+            "arena_ckpt.layers.base."
             "Layer"
         )
     if not isinstance(name, str) or not name or name != name.strip().lower():
         raise InvalidParameterError(
-            f"{layer.__name__}.type_name is {name!r}; give the class a name in lower "
+            f"{layer.__name__}.type_name is {quoted(name)}; give the class a name in "
+            "lower "
             "case",
             type_name=name,
         )
@@ -169,14 +177,15 @@ def create_layer(
     InvalidParameterError
         A property that the type does not have, or an impossible value.
     """
-    key = str(type_name).strip().lower()
+    key = shown(type_name).strip().lower()
     if key not in LAYER_TYPES:
         raise UnknownTypeError(
-            f"unknown layer type {type_name!r}{nearest(key, LAYER_TYPES)}; known are "
+            f"unknown layer type {quoted(type_name)}{nearest(key, LAYER_TYPES)}; known "
+            "are "
             f"{', '.join(sorted(LAYER_TYPES))}",
             type_name=type_name,
         )
     layer_type = LAYER_TYPES[key]
     given = split_strings(f"layer of type {key}", properties) | values
-    owner = f"layer {str(given['name'])!r} ({key})" if "name" in given else key
+    owner = f"layer {shown(given['name'])!r} ({key})" if "name" in given else key
     return layer_type(parse_properties(owner, layer_type.properties, given))

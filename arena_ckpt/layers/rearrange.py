@@ -24,7 +24,7 @@ from arena_ckpt.layers.contraction import AXIS
 from arena_ckpt.layers.shape import copy_unless_same, views
 from arena_ckpt.properties import POSITIVE_INT, Kind, Property
 
-MOST_PARTS = 2**16
+MOST_PARTS = 2**12
 """Outputs of a layer, steps of an unrolled one: each is a tensor of the plan."""
 
 

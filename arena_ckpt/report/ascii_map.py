@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.plan import MemoryPlan, require_plan
+from arena_ckpt.properties import quoted
 from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.raster import add_areas
 from arena_ckpt.report.segments import Band, cut_segments, step_bands
@@ -31,6 +33,10 @@ LABEL_COLUMNS = 11
 KINDS = tuple(TensorKind)
 
 
+MOST_CELLS = 10_000
+"""Columns or rows of a map."""
+
+
 def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     """Draw a plan in letters.
 
@@ -38,9 +44,9 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     ----------
     plan : MemoryPlan
     columns : int
-        Of the terminal, the sizes at the left included.
+        Of the terminal, the sizes at the left included; 1 to 10,000.
     rows : int
-        Of the map alone.
+        Of the map alone; 1 to 10,000.
 
     Returns
     -------
@@ -48,6 +54,14 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
         Lines of at most `columns` characters. A cell has the letter of the kind that
         takes most of it, or a dot where more is free.
     """
+    require_plan(plan)
+    for name, n in (("columns", columns), ("rows", rows)):
+        if not isinstance(n, int) or not 1 <= n <= MOST_CELLS:
+            raise InvalidParameterError(
+                f"{name}={quoted(n)} is not possible; expected a whole number from 1 "
+                f"to {MOST_CELLS:,}",
+                **{name: n},
+            )
     width = max(columns - LABEL_COLUMNS - 1, 8)
     cells = _cells(plan, width, rows)
     lines = [_row("phase", _bands(plan, width))]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.report.columns import plan_columns, vocabulary
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.palette import THEMES, Theme
@@ -92,6 +92,9 @@ def plan_html(
     -----
     O(n log n) in buffers and operands; some seconds and 1.7 MB for 1e5 buffers.
     """
+    require_plan(plan)
+    if before is not None:
+        require_plan(before)
     sentences = explain(plan, before if same_model else None)
     plans = [(title, plan, sentences)]
     if before is not None:

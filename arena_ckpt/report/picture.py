@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from arena_ckpt.allocation.integers import Integers
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
 from arena_ckpt.report.layout_png import percent_above
 from arena_ckpt.report.palette import LIGHT, parse_colour
@@ -199,6 +199,7 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
         The plan has more than 20,000 rectangles, which only Pillow can draw, and Pillow
         is not installed.
     """
+    require_plan(plan)
     picture = _Picture(plan, _SvgPen())
     pen = picture.pen
     pen.rect(0, 0, WIDTH, HEIGHT, LIGHT.page)
@@ -233,6 +234,7 @@ def plan_png(plan: MemoryPlan, title: str = "memory plan") -> bytes:
     InvalidParameterError
         Pillow is not installed.
     """
+    require_plan(plan)
     require_pillow()
     from PIL import Image
 

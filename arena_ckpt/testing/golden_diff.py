@@ -47,9 +47,9 @@ def _facts(old: GoldenPlan, new: GoldenPlan) -> Iterator[str]:
         before = old.facts.get(key)
         if before == value or key in ("model", "sizes", "variant"):
             continue
-        if key.endswith("_bytes") and before and before.isdigit():
+        if key.endswith("_bytes") and re.fullmatch(r"[0-9]{1,19}", before or ""):
             name = key.removesuffix("_bytes").replace("_", " ")
-            yield f"{name} {change_of_bytes(int(before), int(value))}"
+            yield f"{name} {change_of_bytes(int(before or 0), int(value))}"
         else:
             yield f"{key.replace('_', ' ')} {before} → {value}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -12,22 +13,29 @@ from pathlib import Path
 
 from arena_ckpt.errors import (
     BudgetError,
+    DataError,
+    DataFileNotFoundError,
     GoldenFileError,
     GoldenMismatchError,
     InvalidParameterError,
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.files.source import path_text, read_whole
+from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.properties import quoted
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.testing.golden_diff import MOST_LINES, differences
 from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
-from arena_ckpt.testing.sealed import WHAT_TO_RUN
+from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading
 from arena_ckpt.testing.variants import golden_variants, make_variant
 
 PLAN_SUFFIX, NNTRAINER_SUFFIX = ".plan", ".exegolden"
 FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
+
+LARGEST_FILE_BYTES = 64 * 2**20
 
 _SOURCE = ("model", "sizes", "variant")
 
@@ -74,7 +82,7 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
     GoldenFileError
         The file is missing, truncated, changed by hand or of another version.
     """
-    path = Path(path)
+    path = Path(path_text(path))
     if updating.get():
         write_golden(plan, path)
         return
@@ -91,8 +99,8 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
 
 def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
     """Return what differs between a golden file and a plan, a line each."""
-    path = Path(path)
-    text = _read(path)
+    path = Path(path_text(path))
+    text = read_text(path)
     if path.suffix == NNTRAINER_SUFFIX:
         return _order_differences(text, exe_order_text(plan))
     return differences(parse_golden(text, str(path)), golden_plan(plan))
@@ -113,7 +121,7 @@ def write_golden(
     source : dict from str to str, optional
         How to make the plan again; by default what the file says so far.
     """
-    path = Path(path)
+    path = Path(path_text(path))
     if path.suffix == NNTRAINER_SUFFIX:
         text = exe_order_text(plan)
     else:
@@ -125,22 +133,30 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of a golden folder, which is made where it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8", newline="\n")
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UnwritableFileError(
-            f"{path} cannot be written: {error.strerror}; choose another place",
+            f"{path} cannot be written: {reason}; choose another place",
             path=str(path),
         ) from error
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file of a golden folder.
+
+    Raises
+    ------
+    GoldenFileError
+        It is missing, too large, or no text.
+    """
     try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
+        return read_whole(path, LARGEST_FILE_BYTES).decode()
+    except DataFileNotFoundError:
         raise GoldenFileError(
             f"there is no golden file {path}; {WHAT_TO_RUN}", path=str(path)
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (DataError, UnicodeDecodeError) as error:
         raise GoldenFileError(
             f"{path} cannot be read: {error}; {WHAT_TO_RUN}", path=str(path)
         ) from None
@@ -149,7 +165,7 @@ def _read(path: Path) -> str:
 def _source(path: Path) -> dict[str, str]:
     """Return how to make a plan again, as far as a file says so."""
     try:
-        facts = parse_golden(_read(path), str(path)).facts
+        facts = parse_golden(read_text(path), str(path)).facts
     except GoldenFileError:
         return {}
     return {key: facts[key] for key in _SOURCE if key in facts}
@@ -215,7 +231,7 @@ def add_golden(
     paths = []
     for variant, make in golden_variants(model).items():
         path = folder / f"{stem}.{variant}{PLAN_SUFFIX}"
-        if path.exists():
+        if os.path.exists(path):
             continue
         try:
             plan = make()
@@ -239,10 +255,17 @@ def load_bundled(name: str, sizes: dict[str, object]) -> Model:
 def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outcome]:
     if form not in FORMATS:
         raise InvalidParameterError(
-            f"there is no format {form!r}; golden files are {' or '.join(FORMATS)}",
+            f"there is no format {quoted(form)}; golden files are "
+            f"{' or '.join(FORMATS)}",
             format=form,
         )
-    plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
+    try:
+        plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
+    except (OSError, ValueError) as error:
+        raise GoldenFileError(
+            f"the folder {folder} cannot be read ({error}); check the path",
+            path=str(folder),
+        ) from error
     if not plans:
         raise GoldenFileError(
             f"there are no golden plans in {folder}; make some with arena-ckpt golden "
@@ -255,13 +278,17 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
         if "model" not in facts:
             yield Outcome(path, "of a test")
             continue
-        model = load(facts["model"], json.loads(facts["sizes"]))
-        plan = make_variant(model, facts["variant"], str(plan_path))
+        with reading(str(plan_path)):
+            sizes = json.loads(facts["sizes"])
+            spec, variant = facts["model"], facts["variant"]
+            if not isinstance(sizes, dict):
+                raise ValueError(f"sizes is {sizes!r}")
+        plan = make_variant(load(spec, sizes), variant, str(plan_path))
         if is_damaged:
             source = {key: facts[key] for key in _SOURCE}
             write_golden(plan, plan_path, source)
             yield Outcome(plan_path, "damaged")
-        elif path.exists():
+        elif os.path.exists(path):
             found = tuple(plan_differences(plan, path))
             yield Outcome(path, "differs" if found else "same", found)
         else:
@@ -275,7 +302,7 @@ def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
 
     Of a damaged file those that say how to make it again, where they can be found.
     """
-    text = _read(path)
+    text = read_text(path)
     try:
         return parse_golden(text, str(path)).facts, False
     except GoldenFileError as error:

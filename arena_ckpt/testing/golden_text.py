@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.export.names import life_id
-from arena_ckpt.testing.sealed import seal, unseal
+from arena_ckpt.testing.sealed import reading, seal, unseal
 
 GOLDEN_VERSION = 1
 TITLE = "arena-ckpt golden plan"
@@ -49,6 +49,19 @@ _FACTS = (
     "allocator",
 )
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
+
+_STEP = r"\d{1,19}"
+_ROWS = {
+    "[blocks]": re.compile(r".+", re.DOTALL),
+    "[execution order]": re.compile(
+        rf"\S+ {_STEP} {_STEP}(?:\+{_STEP})*"
+        rf"(?: {_STEP}){{3}}"
+    ),
+    "[tensors]": re.compile(
+        rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
+    ),
+}
+"""What stands behind the name in a line of each section."""
 
 Row = tuple[str, ...]
 
@@ -173,7 +186,9 @@ def parse_golden(text: str, where: str) -> GoldenPlan:
     GoldenFileError
         No golden plan, of another version, truncated, or changed by hand.
     """
-    return _parsed(unseal(text, where, TITLE, GOLDEN_VERSION))
+    lines = unseal(text, where, TITLE, GOLDEN_VERSION)
+    with reading(where):
+        return _parsed(lines)
 
 
 def _parsed(lines: list[str]) -> GoldenPlan:
@@ -183,17 +198,19 @@ def _parsed(lines: list[str]) -> GoldenPlan:
         "[execution order]": golden.orders,
         "[tensors]": golden.tensors,
     }
-    section = None
+    title, section = "", None
     for line in lines:
         if line.startswith("#"):
             continue
         if line in sections:
-            section = sections[line]
+            title, section = line, sections[line]
         elif section is None:
             key, _, value = line.partition(": ")
             golden.facts[key] = value
         else:
             name, *row = map(_untoken, _TOKEN.findall(line))
+            if not _ROWS[title].fullmatch(" ".join(row)):
+                raise ValueError(f"{line!r} does not belong into {title}")
             section[name] = tuple(row)
     return golden
 

@@ -17,8 +17,8 @@ import numpy as np
 from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.examples.material import VOCABULARY
-from arena_ckpt.testing.golden_files import write_text
-from arena_ckpt.testing.sealed import WHAT_TO_RUN, seal, unseal
+from arena_ckpt.testing.golden_files import read_text, write_text
+from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading, seal, unseal
 
 LOSSES_FILE = "losses.golden"
 LOSSES_VERSION = 1
@@ -94,13 +94,15 @@ def parse_losses(text: str, where: str) -> dict[str, tuple[float, list[float]]]:
     """Return tolerance and losses of each example; see `unseal` for what it raises."""
     found: dict[str, tuple[float, list[float]]] = {}
     values: list[float] = []
-    for line in unseal(text, where, TITLE, LOSSES_VERSION):
-        if line.startswith("["):
-            name, tolerance, _ = line.split(" ", 2)
-            values = []
-            found[name.strip("[]")] = (float(tolerance), values)
-        elif not line.startswith("#"):
-            values.append(float(line))
+    lines = unseal(text, where, TITLE, LOSSES_VERSION)
+    with reading(where):
+        for line in lines:
+            if line.startswith("["):
+                name, tolerance, _ = line.split(" ", 2)
+                values = []
+                found[name.strip("[]")] = (float(tolerance), values)
+            elif not line.startswith("#"):
+                values.append(float(line))
     return found
 
 
@@ -109,9 +111,11 @@ def loss_differences(
 ) -> list[str]:
     """Return a line for the first loss that is too far off, if there is one."""
     tolerance, expected = pinned
+    if len(expected) != len(losses):
+        return [f"{name}: {len(expected)} losses are pinned, {len(losses)} were made"]
     for step, (loss, wanted) in enumerate(zip(losses, expected, strict=True)):
         if not math.isclose(loss, wanted, rel_tol=tolerance):
-            off = abs(loss - wanted) / abs(wanted)
+            off = abs(loss - wanted) / abs(wanted) if wanted else math.inf
             return [
                 f"{name}: loss of step {step} is {loss:.7g} instead of {wanted:.7g}, "
                 f"off by {off:.2g}; {tolerance:g} is allowed"
@@ -131,7 +135,7 @@ def check_losses(path: Path) -> dict[str, list[str]]:
         raise GoldenFileError(
             f"there is no golden file {path}; run tools/golden.py", path=str(path)
         )
-    pinned = parse_losses(path.read_text("utf-8"), str(path))
+    pinned = parse_losses(read_text(path), str(path))
     if list(pinned) != list(EXAMPLES):
         raise GoldenFileError(
             f"{path} pins {', '.join(pinned)}; the examples are "

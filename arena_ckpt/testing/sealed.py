@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from arena_ckpt.errors import GoldenFileError
+from arena_ckpt.errors import ArenaError, GoldenFileError
 
 WHAT_TO_RUN = (
     "make it again: arena-ckpt golden update DIR, or pytest --update-golden where a "
@@ -64,6 +65,25 @@ def unseal(text: str, where: str, title: str, version: int) -> list[str]:
             path=where,
         )
     return lines[1:-1]
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn what lines behind a right checksum cannot be read with into our error.
+
+    Raises
+    ------
+    GoldenFileError
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, ArenaError):
+            raise
+        raise GoldenFileError(
+            f"{where} has lines that cannot be read ({error}); {WHAT_TO_RUN}",
+            path=where,
+        ) from error
 
 
 def _digest(body: str) -> str:

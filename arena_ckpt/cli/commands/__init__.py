@@ -15,6 +15,7 @@ from arena_ckpt.cli.commands.golden import golden
 from arena_ckpt.cli.commands.plan import plan
 from arena_ckpt.cli.commands.report import report
 from arena_ckpt.cli.commands.train import train
+from arena_ckpt.cli.commands.verify import verify
 from arena_ckpt.cli.failures import Commands
 
 
@@ -37,6 +38,7 @@ Examples:
   arena-ckpt train model.ini --data digits --validation-split 0.2
   arena-ckpt plan model.py:build --batch-size 64 --json
   arena-ckpt report digits_mlp -o report.html
+  arena-ckpt verify digits_mlp
   arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
   arena-ckpt export digits_mlp --to chrome-trace -o trace.json
 
@@ -45,8 +47,8 @@ Exit codes:
   0    it worked
   1    it failed while it ran: no plan within the budget or on the board, an
        arena larger than the free memory, a loss that is NaN or infinite, a
-       defect found in debug mode; buffers that are proved not to fit, a
-       layout that breaks a rule, a golden plan that differs
+       defect found in debug mode or by verify; buffers that are proved not
+       to fit, a layout that breaks a rule, a golden plan that differs
   2    the command line, the model, the data or a file cannot be used;
        the message says what to change
   3    not known whether buffers fit: the time or node limit was reached
@@ -78,5 +80,5 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (train, plan, report, allocate, export, golden, examples):
+for command in (train, plan, report, verify, allocate, export, golden, examples):
     main.add_command(command)

@@ -71,7 +71,8 @@ def export(
 ) -> int:
     """Write the memory plan of MODEL in a format of another tool."""
     from arena_ckpt.cli.models import load_model, without_blocks
-    from arena_ckpt.cli.output import require_writable, write_file
+    from arena_ckpt.cli.output import require_writable
+    from arena_ckpt.files.whole import write_whole
     from arena_ckpt.report.export import export_plan, find_format
 
     is_stdout = output == Path("-")
@@ -100,6 +101,6 @@ def export(
     if is_stdout:
         sys.stdout.buffer.write(content)
     else:
-        write_file(output, lambda file: file.write(content))
+        write_whole(output, lambda file: file.write(content))
         click.echo(f"{to}: {len(content):,} bytes are in {output}", err=True)
     return OK

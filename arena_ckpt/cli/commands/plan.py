@@ -122,8 +122,8 @@ def plan(
         print_explanation,
         print_table,
         require_writable,
-        write_file,
     )
+    from arena_ckpt.files.whole import write_whole
     from arena_ckpt.report import (
         biggest_table,
         comparison_table,
@@ -160,7 +160,7 @@ def plan(
     fit = None if target is None else target.check(planned)
     code = OK if fit is None or fit.fits else RUN_FAILED
     if output is not None:
-        write_file(output, lambda file: file.write(planned.to_json().encode()))
+        write_whole(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
         document |= plan_document(planned, without)

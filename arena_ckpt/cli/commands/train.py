@@ -14,6 +14,7 @@ from arena_ckpt.cli.options import (
     MODEL_HELP,
     as_json_option,
     batch_size_option,
+    check_option,
     debug_option,
     file_option,
     no_blocks_option,
@@ -30,6 +31,7 @@ The first use ever compiles the kernels, which takes some seconds once.
 Examples:
   arena-ckpt train digits_mlp
   arena-ckpt train digits_mlp --epochs 5 --seed 1 --save-weights weights.npz
+  arena-ckpt train digits_mlp --epochs 50 --checkpoint run --resume
   arena-ckpt train model.ini --data train.npz --validation test.npz
   arena-ckpt train model.py:build --data digits --validation-split 0.2 --json
 """
@@ -72,10 +74,35 @@ Examples:
 @no_blocks_option
 @request_options
 @debug_option
+@check_option
 @file_option(
     "--save-weights",
     metavar="OUT.npz",
     help="Write the weights there at the end, also after Ctrl-C.",
+)
+@file_option(
+    "--save",
+    metavar="OUT.safetensors",
+    help="Write the model with its whole state there at the end, also after Ctrl-C; "
+    "arena_ckpt.load reads it.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="FOLDER",
+    help="Save the state of the training there: at the beginning, after every epoch, "
+    "at the end and on Ctrl-C. The two newest states are kept.",
+)
+@click.option(
+    "--every",
+    type=int,
+    metavar="N",
+    help="With --checkpoint: save after every N iterations instead.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="With --checkpoint: go on from the newest state in FOLDER, where there is "
+    "one. The end is, bit for bit, that of an uninterrupted training.",
 )
 @as_json_option
 @click.option("--quiet", is_flag=True, help="Print the final result only.")
@@ -89,7 +116,12 @@ def train(
     seed: int | None,
     no_blocks: bool,
     debug: bool,
+    check: str,
     save_weights: Path | None,
+    save: Path | None,
+    checkpoint: str | None,
+    every: int | None,
+    resume: bool,
     as_json: bool,
     quiet: bool,
     **values: Any,
@@ -112,14 +144,17 @@ def train(
     )
     from arena_ckpt.cli.results import history_document, result_text
     from arena_ckpt.report import totals_table
+    from arena_ckpt.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
         raise click.UsageError(
             "--validation and --validation-split exclude each other; keep one",
             click.get_current_context(),
         )
-    if save_weights is not None:
-        require_writable(save_weights)
+    parse_saving(checkpoint, every, resume)
+    for path in (save_weights, save):
+        if path is not None:
+            require_writable(path)
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
@@ -128,7 +163,7 @@ def train(
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )
-    plan = built.initialize(debug=debug, **given_request(values))
+    plan = built.initialize(debug=debug, check=check, **given_request(values))
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -142,17 +177,28 @@ def train(
         validation=evaluation,
         progress=False if as_json or quiet else None,
         on_epoch=(lambda record: print_epoch(record, n_epochs, out)) if talks else None,
+        checkpoint=checkpoint,
+        every=every,
+        resume=resume,
     )
     if save_weights is not None:
         write_weights(save_weights, built)  # a second Ctrl-C may end what follows
+    if save is not None:
+        built.save(save)
     result = built.evaluate(training)
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
         document |= plan_document(plan, without) | history_document(history, result)
         document["weights_file"] = None if save_weights is None else str(save_weights)
+        document["state_file"] = None if save is None else str(save)
+        document["checkpoint_folder"] = checkpoint
         print_json(document)
     else:
         click.echo(result_text(history, n_epochs, result))
         if save_weights is not None:
             click.echo(f"weights are in {save_weights}")
+        if save is not None:
+            click.echo(f"the model with its state is in {save}")
+        if checkpoint is not None and history.interrupted:
+            click.echo(f"the state is in {checkpoint}; --resume goes on from there")
     return INTERRUPTED if history.interrupted else OK

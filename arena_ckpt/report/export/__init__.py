@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.properties import nearest
+from arena_ckpt.plan import MemoryPlan, require_plan
+from arena_ckpt.properties import nearest, quoted, shown
 from arena_ckpt.report.export.c_header import c_header_bytes
 from arena_ckpt.report.export.chrome_trace import chrome_trace_bytes
 from arena_ckpt.report.export.dot import dot_bytes
@@ -65,9 +65,10 @@ def find_format(name: str) -> ExportFormat:
     UnknownFormatError
         No such format; the nearest one is named.
     """
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise UnknownFormatError(
-            f"there is no format {name!r}{nearest(name, FORMATS)}; plans can be "
+            f"there is no format {quoted(name)}{nearest(shown(name), FORMATS)}; plans "
+            "can be "
             f"exported to {', '.join(FORMATS)}",
             format=name,
             known=tuple(FORMATS),
@@ -106,6 +107,7 @@ def export_plan(
     InvalidParameterError
         Durations for a format that has no time, or that do not fit the plan.
     """
+    require_plan(plan)
     chosen = find_format(to)
     if step_seconds is not None and to != "chrome-trace":
         raise InvalidParameterError(

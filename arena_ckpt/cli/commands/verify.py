@@ -1,0 +1,89 @@
+"""``arena-ckpt verify``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arena_ckpt.cli.choice import given_request, request_options
+from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    as_json_option,
+    batch_size_option,
+    no_blocks_option,
+    set_given,
+)
+
+if TYPE_CHECKING:
+    from arena_ckpt.verification.report import Check
+
+_HELP = f"""\
+Check MODEL: its plan, its memory, its bits and its gradients.
+
+{MODEL_HELP}
+Trains copies of MODEL for three iterations, as planned, without recomputing,
+without reusing a byte, in debug mode and in another process, and compares them
+bit by bit. Exits with 1 if a defect was found.
+
+\b
+Examples:
+  arena-ckpt verify digits_mlp
+  arena-ckpt verify model.ini --data train.npz --budget 256KiB
+  arena-ckpt verify model.py:build --batch-size 4 --json
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@click.option(
+    "--data",
+    metavar="SPEC",
+    help="Data to train on, in the forms of 'train'.  [default: those that come with "
+    "MODEL, else some that are made up to fit]",
+)
+@batch_size_option
+@no_blocks_option
+@request_options
+@as_json_option
+def verify(
+    model: str,
+    data: str | None,
+    batch_size: int | None,
+    no_blocks: bool,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Check MODEL: its plan, its memory, its bits and its gradients."""
+    from arena_ckpt.cli.models import load_model, without_blocks
+    from arena_ckpt.cli.output import describe_plan
+    from arena_ckpt.cli.results import verification_document
+    from arena_ckpt.data import open_data
+    from arena_ckpt.verification.report import verify as verify_model
+
+    loaded = load_model(model)
+    built = without_blocks(loaded.model) if no_blocks else loaded.model
+    set_given(built, batch_size=batch_size)
+    request = given_request(values)
+    if not as_json:
+        click.echo(f"{model}: {describe_plan(built.make_plan(**request))}")
+    result = verify_model(
+        built,
+        loaded.data if data is None else open_data(data),
+        on_check=None if as_json else _print_check,
+        command=(sys.executable, "-m", "arena_ckpt.cli.elsewhere", model),
+        **request,
+    )
+    if as_json:
+        document: dict[str, Any] = {"command": "verify", "model": model}
+        print_json(document | verification_document(result))
+    else:
+        click.echo(f"{result.verdict}; on {result.data}")
+    return OK if result.passed else RUN_FAILED
+
+
+def _print_check(check: Check) -> None:
+    state = {True: "passed", False: "FAILED", None: "left out"}[check.passed]
+    click.echo(f"{state:8}  {check.name}, {check.seconds:.1f} s: {check.finding}")

@@ -1,0 +1,46 @@
+"""Folders that one training at a time works in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[bool]:
+    """Hold a folder while the block runs; give False where somebody else holds it.
+
+    The system ends the hold with the process, however that ends. Where it has no such
+    locks (Windows, some network file systems), everybody gets True.
+
+    Raises
+    ------
+    OSError
+        There is no such folder, or it may not be read.
+    """
+    if sys.platform == "win32":
+        yield True
+        return
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield _lock(number)
+    finally:
+        with suppress(OSError):  # closing is not enough where a process was forked
+            fcntl.flock(number, fcntl.LOCK_UN)
+        os.close(number)
+
+
+def _lock(number: int) -> bool:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        pass
+    return True

@@ -1,0 +1,18 @@
+"""How much memory there is to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+
+def available_bytes() -> int:
+    """Return the memory that is free, within the limit of a container (cgroup v2)."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text()
+        return available if limit == "max" else min(available, int(limit) - int(used))
+    except (OSError, ValueError):  # no cgroup, or not of this kind
+        return available

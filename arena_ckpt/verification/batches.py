@@ -1,0 +1,131 @@
+"""Batches to verify a model on: of its data, or made up where there are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.errors import EmptyDataError
+from arena_ckpt.graph import Graph
+from arena_ckpt.layers.base import n_elems
+from arena_ckpt.layers.loss import Loss
+from arena_ckpt.layers.tokens import Embedding
+
+Batch = tuple[Any, Any]
+"""x and y as `Model.train_step` takes them."""
+
+_PASSED_ON = ("reshape", "flatten", "identity", "multiout", "permute", "slice", "split")
+"""Layers whose outputs are elements of their inputs, so that ids stay ids."""
+
+
+def batches_of(x: Any, y: Any, batch_size: int, n_batches: int) -> list[Batch]:
+    """Return the first batches; the samples are taken round and round.
+
+    The last has a sample less, where there are two: programs for smaller batches are
+    programs of their own.
+
+    Parameters
+    ----------
+    x : array_like, or dict from input layer to array_like
+    y : array_like
+    batch_size, n_batches : int
+
+    Raises
+    ------
+    EmptyDataError
+    """
+    inputs = {k: np.asarray(v) for k, v in _by_name(x).items()}
+    labels = np.asarray(y)
+    n_samples = len(labels) if y is not None and labels.ndim else 0
+    if not n_samples or any(
+        v.ndim == 0 or len(v) != n_samples for v in inputs.values()
+    ):
+        raise EmptyDataError(
+            "verifying needs as many samples as labels, and at least one; without data "
+            "some are made up"
+        )
+    batches: list[Batch] = []
+    for number in range(n_batches):
+        size = batch_size - (number == n_batches - 1 and batch_size > 1)
+        rows = (np.arange(size) + number * batch_size) % n_samples
+        taken = {name: array[rows] for name, array in inputs.items()}
+        batches.append((taken if isinstance(x, dict) else taken[""], labels[rows]))
+    return batches
+
+
+def _by_name(x: Any) -> dict[str, Any]:
+    return x if isinstance(x, dict) else {"": x}
+
+
+def make_batches(
+    graph: Graph, batch_size: int, n_batches: int, *, positive: bool = False
+) -> list[Batch]:
+    """Make up batches from the shapes of the inputs and the kind of loss.
+
+    Parameters
+    ----------
+    graph : Graph
+    batch_size, n_batches : int
+    positive : bool
+        Values from 0.1 to 1 instead of normal ones: some layers take roots.
+
+    Returns
+    -------
+    list of (dict from str to array, array)
+        The same numbers at every call.
+    """
+    generator = np.random.default_rng(0)
+    rows_of_ids = _rows_of_ids(graph)
+    batches: list[Batch] = []
+    for number in range(n_batches):
+        size = batch_size - (number == n_batches - 1 and batch_size > 1)
+        x = {}
+        for node in graph.nodes:
+            if node.inputs:
+                continue
+            shape = size, n_elems(node.spec.output_shapes[0])
+            if node.name in rows_of_ids:
+                ids = generator.integers(0, rows_of_ids[node.name], shape)
+                x[node.name] = ids.astype(np.float32)
+            elif positive:
+                x[node.name] = generator.uniform(0.1, 1, shape).astype(np.float32)
+            else:
+                x[node.name] = generator.standard_normal(shape, dtype=np.float32)
+        batches.append((x, _labels(graph, size, generator)))
+    return batches
+
+
+def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
+    loss, shape = graph.loss.layer, graph.loss.spec.output_shapes[0]
+    assert isinstance(loss, Loss)
+    channel, height, width = shape
+    if loss.ignored_label is not None:
+        return generator.integers(0, width, (n, channel * height))
+    if not loss.takes_probabilities:
+        return generator.standard_normal((n, n_elems(shape)), dtype=np.float32)
+    if loss.takes_class_numbers and shape[:2] == (1, 1):
+        return generator.integers(0, width, n)
+    if loss.type_name == "cross_sigmoid":
+        return generator.integers(0, 2, (n, n_elems(shape))).astype(np.float32)
+    shares = generator.uniform(0.1, 1, (n, channel * height, width))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares.astype(np.float32).reshape(n, -1)
+
+
+def _rows_of_ids(graph: Graph) -> dict[str, int]:
+    """Return for each input layer that brings ids how many ids there can be."""
+    rows: dict[str, int] = {}
+    for node in graph.nodes:
+        if not isinstance(node.layer, Embedding):
+            continue
+        waiting = [source.layer for source in node.inputs]
+        while waiting:
+            source = graph.node(waiting.pop())
+            if not source.inputs:
+                rows[source.name] = min(
+                    node.layer["in_dim"], rows.get(source.name, 2**62)
+                )
+            elif source.layer.type_name in _PASSED_ON:
+                waiting += [one.layer for one in source.inputs]
+    return rows

@@ -1,0 +1,370 @@
+"""The checks of `verify`: each returns a sentence on what it proved, or raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.errors import ArenaError, CanaryError, NonFiniteError
+from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planner import make_plan, reruns_of
+from arena_ckpt.session import Session
+from arena_ckpt.settings import PlanSettings
+from arena_ckpt.units import format_bytes
+from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.bits import (
+    Array,
+    Comparison,
+    Record,
+    first_difference,
+)
+from arena_ckpt.verification.dataflow import check_dataflow
+from arena_ckpt.verification.elsewhere import (
+    NotThereError,
+    ask_elsewhere,
+    describe_run,
+    plan_again,
+)
+from arena_ckpt.verification.slopes import Verdict, measure_slopes
+from arena_ckpt.verification.strays import StrayWatch
+from arena_ckpt.verification.trial import open_session, run_trial
+
+MOST_SLOPES, FEWEST_SLOPES = 24, 3
+"""Weight tensors whose gradients are compared with slopes."""
+
+SLOPE_OPERATIONS = 4e10
+"""Counted operations of an iteration times the weight tensors: what that may cost."""
+
+
+class DefectFound(Exception):
+    """A check failed; the text says what it found."""
+
+
+class NothingToCheck(Exception):
+    """A check does not apply; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What came out where nothing is recomputed and no byte is used twice."""
+
+    outcome: dict[str, Array]
+    record: Record
+
+
+class Checks:
+    """The checks of one plan of one model.
+
+    Parameters
+    ----------
+    model : ModelPlans
+        Not initialized.
+    plan : MemoryPlan
+        The plan in question, without canaries.
+    batches : sequence of (x, y)
+        To train on.
+    replan : callable, optional
+        Makes the plan again from scratch.
+    command : sequence of str, optional
+        See `ask_elsewhere`.
+    """
+
+    def __init__(
+        self,
+        model: ModelPlans,
+        plan: MemoryPlan,
+        batches: Sequence[Batch],
+        *,
+        replan: Callable[[], MemoryPlan] | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self.model = model
+        self.plan = plan
+        self.batches = batches
+        self._replan = replan
+        self._command = command
+        self._debug_run: tuple[Comparison, dict[str, Array]] | None = None
+        self._outcome: dict[str, Array] | None = None
+        self._session: Session | None = None
+
+    def all(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield names and checks, in the order in which they should run."""
+        yield "layout", self.layout
+        yield "dataflow", self.dataflow
+        yield "bounds", self.bounds
+        yield "memory", self.memory
+        yield "bits of debug mode", self.debug_bits
+        yield "bits of the plan", self.planned_bits
+        yield "bits without recomputing", self.kept_bits
+        yield "bits without reuse", self.unshared_bits
+        yield "gradients", self.gradients
+        yield "processes", self.processes
+
+    # -- plans -------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> PlanSettings:
+        """How an iteration is run by the plan."""
+        return self.model.settings_of(self.plan)
+
+    @cached_property
+    def debug_plan(self) -> MemoryPlan:
+        """The plan with canaries."""
+        return self._planned(self.model.settings_of(self.plan, debug=True))
+
+    @cached_property
+    def kept_plan(self) -> MemoryPlan:
+        """The plan that recomputes nothing."""
+        return make_plan(self.model.graph_of(self.plan), self.settings, ())
+
+    @cached_property
+    def unshared_plan(self) -> MemoryPlan:
+        """The plan in which every tensor has bytes of its own."""
+        return self._planned(replace(self.settings, share_memory=False))
+
+    def _planned(self, settings: PlanSettings) -> MemoryPlan:
+        return make_plan(self.model.graph_of(self.plan), settings, reruns_of(self.plan))
+
+    def layout(self) -> str:
+        """Check offsets with the validator of layouts."""
+        for which in ("plan", "debug_plan"):
+            plan: MemoryPlan = getattr(self, which)
+            check_layout(
+                make_buffers(
+                    [b.start for b in plan.buffers],
+                    [b.stop for b in plan.buffers],
+                    [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
+                    alignment=plan.alignment_bytes,
+                ),
+                [b.offset_bytes for b in plan.buffers],
+                plan.arena_bytes,
+                label=lambda index, plan=plan: _name_of(plan, index),  # type: ignore[misc]
+            )
+        return (
+            f"no two of {len(self.plan.buffers):,} buffers overlap while both live, "
+            f"all begin at multiples of {self.plan.alignment_bytes} and end within the "
+            f"arena of {self.plan.arena_bytes:,} B; with canaries too"
+        )
+
+    def bounds(self) -> str:
+        """Count the bytes that live at each step, and plan again."""
+        plan = self.plan
+        change = np.zeros(len(plan.steps) + 1, dtype=np.int64)
+        taken = np.array([plan.taken_bytes(b.size_bytes) for b in plan.buffers])
+        np.add.at(change, [b.start for b in plan.buffers], taken)
+        np.add.at(change, [b.stop for b in plan.buffers], -taken)
+        live = int(change.cumsum().max())
+        if live != plan.live_lower_bound_bytes:
+            raise DefectFound(
+                f"{live:,} bytes live at once, and the plan says "
+                f"{plan.live_lower_bound_bytes:,}"
+            )
+        naive = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+        sizes = {
+            "local_lower_bound_bytes": plan.local_lower_bound_bytes,
+            "live_lower_bound_bytes": live,
+            "arena_bytes": plan.arena_bytes,
+            "naive_bytes": naive,
+        }
+        if list(sizes.values()) != sorted(sizes.values()) or naive != plan.naive_bytes:
+            raise DefectFound(
+                f"the sizes do not ascend, or are not what the plan says: {sizes}"
+            )
+        again = self.plan if self._replan is None else self._replan()
+        if again != plan:
+            difference = _unlike(plan, again)
+            raise DefectFound(
+                f"planned again, the same model has another plan: {difference}"
+            )
+        return (
+            f"arena {plan.arena_bytes:,} B, at least the {live:,} B that live at one "
+            f"step and the {sizes['local_lower_bound_bytes']:,} B that one step "
+            f"touches, at most the {naive:,} B of all tensors, as counted anew"
+            + ("; planned again it is the same" if self._replan else "")
+        )
+
+    def dataflow(self) -> str:
+        """Walk the bytes of the plan, and of those it is compared with."""
+        graph = self.model.graph_of(self.plan)
+        flow = check_dataflow(self.plan, graph)
+        others = (self.debug_plan, self.kept_plan, self.unshared_plan)
+        for other in others:  # made from the plan's recomputes, so only now
+            check_dataflow(other, graph)
+        return (
+            f"all {flow.n_reads:,} reads of {flow.n_tensors:,} tensor lives over "
+            f"{flow.n_steps} steps find the bytes that were meant, and "
+            f"{flow.n_writes:,} writes stay within theirs; so in {len(others)} other "
+            "plans of the model"
+        )
+
+    # -- runs --------------------------------------------------------------------------
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The run that is believed: nothing is recomputed and no byte used twice."""
+        settings = replace(self.settings, share_memory=False)
+        plan = make_plan(self.model.graph_of(self.plan), settings, ())
+        session = open_session(self.model, plan)
+        record = Record(session.views)
+        return Reference(run_trial(session, self.batches, [record]), record)
+
+    def require_reference(self) -> None:
+        """Refuse data on which the model has no finite loss: nothing can be compared.
+
+        Raises
+        ------
+        NonFiniteError
+            And no kernel wrote where it must not, which could be the cause.
+        """
+        try:
+            _ = self.reference
+        except NonFiniteError:
+            try:
+                self.memory()
+            except CanaryError:
+                return
+            except (ArenaError, DefectFound):
+                pass
+            raise
+
+    def memory(self) -> str:
+        """Train in debug mode, and compare the whole arena around each step."""
+        session = open_session(self.model, self.debug_plan, debug=True)
+        strays = StrayWatch(session.views)
+        record = None
+        with suppress(ArenaError):  # then this run may say why
+            record = self.reference.record
+        comparison = Comparison(session.views, record)
+        try:
+            outcome = run_trial(session, self.batches, [comparison, strays])
+        except ArenaError as error:
+            if comparison.difference is None:
+                raise
+            # That came first.
+            raise DefectFound(f"{comparison.difference}; later {error}") from error
+        if record is not None:
+            self._debug_run = comparison, outcome
+        return (
+            f"{len(self.batches)} iterations in debug mode: canaries intact, no NaN "
+            f"although dead bytes are filled with it; in {strays.n_steps} steps no "
+            "kernel wrote what it does not declare"
+        )
+
+    def debug_bits(self) -> str:
+        """Compare the run in debug mode with the reference."""
+        if self._debug_run is None:
+            raise NothingToCheck("the debug run did not end")
+        return self._compare(*self._debug_run)
+
+    def planned_bits(self) -> str:
+        """Compare a run of the plan with the reference."""
+        session, outcome, sentence = self._compared(self.plan)
+        self._session, self._outcome = session, outcome
+        return sentence
+
+    def kept_bits(self) -> str:
+        """Compare a run that recomputes nothing with the reference."""
+        if not reruns_of(self.plan):
+            raise NothingToCheck("the plan recomputes nothing")
+        return self._compared(self.kept_plan)[2]
+
+    def unshared_bits(self) -> str:
+        """Compare a run in which no byte is used twice with the reference."""
+        if not reruns_of(self.plan):
+            raise NothingToCheck("the plan recomputes nothing: it is the reference")
+        return self._compared(self.unshared_plan)[2]
+
+    def _compared(self, plan: MemoryPlan) -> tuple[Session, dict[str, Array], str]:
+        session = open_session(self.model, plan)
+        comparison = Comparison(session.views, self.reference.record)
+        try:
+            outcome = run_trial(session, self.batches, [comparison])
+        except ArenaError as error:  # the reference run raised none
+            raise DefectFound(comparison.difference or str(error)) from error
+        return session, outcome, self._compare(comparison, outcome)
+
+    def _compare(self, comparison: Comparison, outcome: dict[str, Array]) -> str:
+        expected = self.reference.outcome
+        difference = comparison.difference or first_difference(outcome, expected)
+        if difference:
+            raise DefectFound(difference)
+        return (
+            f"{comparison.n_tensors:,} results of steps and {len(expected):,} losses, "
+            f"gradients, predictions, weights and states are those of a run that "
+            f"recomputes and reuses nothing ({format_bytes(comparison.n_bytes)} "
+            "compared)"
+        )
+
+    def gradients(self) -> str:
+        """Compare gradients with slopes of the loss."""
+        session = self._session or open_session(self.model, self.plan)
+        cost = self.plan.iteration_cost(self.plan.counted_costs)
+        n_weights = int(np.clip(SLOPE_OPERATIONS / cost, FEWEST_SLOPES, MOST_SLOPES))
+        slopes = measure_slopes(session, self.batches[0], n_weights)
+        wrong = [s for s in slopes if s.verdict is Verdict.WRONG]
+        if wrong:
+            raise DefectFound(
+                f"{max(wrong, key=lambda s: s.miss)}; {len(wrong)} of {len(slopes)} "
+                "slopes differ"
+            )
+        decided = [s for s in slopes if s.verdict is Verdict.RIGHT]
+        if not decided:
+            raise NothingToCheck("no slope is steep enough for float32 to tell")
+        weights = dict.fromkeys(s.weight for s in decided)
+        trained = {
+            f"{node.weights_of}:{weight.name}"
+            for node in self.model.graph_of(self.plan).nodes
+            for weight in (node.spec.trained_weights if node.trains else ())
+        }
+        worst = max(s.miss for s in decided)
+        return (
+            f"{len(decided)} slopes of the loss, of {len(weights)} of {len(trained)} "
+            f"weight tensors, are what the gradients say, to {worst:.2%} beyond the "
+            f"noise; {len(slopes) - len(decided)} are too flat or too bent to tell"
+        )
+
+    def processes(self) -> str:
+        """Plan and train in another process."""
+        if self._outcome is None:
+            raise NothingToCheck("the run in this process did not end")
+        here = describe_run(plan_again(self.model, self.plan), self._outcome)
+        try:
+            there = ask_elsewhere(self.model, self.plan, self.batches, self._command)
+        except NotThereError as error:
+            raise NothingToCheck(str(error)) from None
+        for what, value in here.items():
+            if there.get(what) != value:
+                raise DefectFound(
+                    f"the {what} of another process differ: "
+                    f"{str(there.get(what))[:12]}…, here {value[:12]}…"
+                )
+        return (
+            f"another process makes the same plan (sha256 {here['plan'][:12]}…) and "
+            f"trains to the same bits ({here['bits'][:12]}…)"
+        )
+
+
+def _name_of(plan: MemoryPlan, index: int) -> str:
+    buffer = plan.buffers[index]
+    return f"buffer {index} ({buffer.tensor})"
+
+
+def _unlike(plan: MemoryPlan, again: MemoryPlan) -> str:
+    """Say where two plans differ first."""
+    for one, other in zip(plan.buffers, again.buffers, strict=False):
+        if one != other:
+            return (
+                f"{one.tensor} with {one.size_bytes} bytes at {one.offset_bytes} in "
+                f"steps [{one.start}, {one.stop}), and {other.tensor} with "
+                f"{other.size_bytes} at {other.offset_bytes} in [{other.start}, "
+                f"{other.stop})"
+            )
+    names = [f.name for f in fields(plan)]
+    return next(n for n in names if getattr(plan, n) != getattr(again, n))

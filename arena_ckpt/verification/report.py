@@ -1,0 +1,183 @@
+"""Verifies a model: runs all checks on it, and says what each proved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from arena_ckpt.data import Dataset
+from arena_ckpt.errors import ArenaError, InvalidParameterError, NonFiniteError
+from arena_ckpt.model import Model, copy_of
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planner import make_plan, reruns_of
+from arena_ckpt.verification.batches import Batch, batches_of, make_batches
+from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
+from arena_ckpt.verification.trial import open_session
+
+N_BATCHES = 3
+"""Training steps of each run; the last has a sample less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+    finding : str
+        What was proved, or what is wrong, or why it was left out.
+    passed : bool or None
+        None where it was left out.
+    seconds : float
+    """
+
+    name: str
+    finding: str
+    passed: bool | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Result of `verify`.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+        In the order in which they ran.
+    data : str
+        What the model was trained on.
+    """
+
+    checks: tuple[Check, ...]
+    data: str
+
+    @property
+    def passed(self) -> bool:
+        """No check found a defect."""
+        return all(check.passed is not False for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        failed = [check.name for check in self.checks if check.passed is False]
+        if failed:
+            return f"defect found by {_checks(len(failed))}: {', '.join(failed)}"
+        n_passed = sum(check.passed is True for check in self.checks)
+        left_out = len(self.checks) - n_passed
+        rest = f", {left_out} left out" if left_out else ""
+        return f"verified: {_checks(n_passed)} passed{rest}"
+
+
+def _checks(n: int) -> str:
+    return "1 check" if n == 1 else f"{n} checks"
+
+
+def verify(
+    model: Model,
+    data: Dataset | tuple[Any, Any] | None = None,
+    *,
+    on_check: Callable[[Check], object] | None = None,
+    command: Sequence[str] | None = None,
+    **request: Any,
+) -> Verification:
+    """Check a model's plan, its memory, its bits and its gradients; change nothing.
+
+    Parameters
+    ----------
+    model : Model
+        Copies of it are trained. Of an initialized one its plan is verified, else the
+        one that `request` asks for.
+    data : Dataset or (x, y), optional
+        To train on; without, samples and labels are made up to fit.
+    on_check : callable, optional
+        Called with each `Check` when it has run.
+    command : sequence of str, optional
+        How another process builds the model; by default from its INI text.
+    **request
+        budget, max_overhead, allow, levels, measure: see `Model.choose_plan`.
+
+    Returns
+    -------
+    Verification
+        Its `passed` is false if a defect was found.
+
+    Raises
+    ------
+    InvalidParameterError, GraphError, DataError
+        The model, the request or the data cannot be used.
+    NonFiniteError
+        The model's loss is NaN or infinite on these data, so nothing can be compared.
+    ArenaTooLargeError
+        Without reuse the model does not fit the memory that is free.
+    """
+    if not isinstance(model, Model):
+        raise InvalidParameterError(
+            f"model is a {type(model).__name__}; expected a Model", model=model
+        )
+    plan, again = _plan_of(model, request)
+    own = copy_of(model)
+    batches, described = _batches(own, plan, data)
+    checks = Checks(own, plan, batches, replan=again, command=command)
+    checks.require_reference()
+    done = []
+    for name, check in checks.all():
+        done.append(run_check(name, check))
+        if on_check:
+            on_check(done[-1])
+    return Verification(tuple(done), described)
+
+
+def run_check(name: str, check: Callable[[], str]) -> Check:
+    """Run one check; what it finds does not raise."""
+    started = time.perf_counter()
+    passed: bool | None = True
+    try:
+        finding = check()
+    except NothingToCheck as reason:
+        passed, finding = None, str(reason)
+    except (ArenaError, DefectFound) as defect:
+        passed, finding = False, str(defect)
+    return Check(name, finding, passed, time.perf_counter() - started)
+
+
+def _plan_of(
+    model: Model, request: dict[str, Any]
+) -> tuple[MemoryPlan, Callable[[], MemoryPlan] | None]:
+    """Return the plan in question, and how to make it again from scratch."""
+    if model.is_initialized:
+        if request:
+            raise InvalidParameterError(
+                f"the model is initialized, so its own plan is verified; leave out "
+                f"{', '.join(request)}, or verify a new Model"
+            )
+        plan = model.plan
+        if not plan.canary_bytes:
+            return plan, None
+        graph, settings = model.graph_of(plan), model.settings_of(plan)
+        return make_plan(graph, settings, reruns_of(plan)), None
+    plan = model.make_plan(**request)
+    if request.get("measure"):  # times differ from run to run
+        return plan, None
+    return plan, lambda: copy_of(model).make_plan(**request)
+
+
+def _batches(
+    model: Model, plan: MemoryPlan, data: Dataset | tuple[Any, Any] | None
+) -> tuple[list[Batch], str]:
+    size = plan.batch_size
+    shape = f"{N_BATCHES} batches of {size}, the last of {max(size - 1, 1)}"
+    if isinstance(data, Dataset):
+        return batches_of(data.x, data.y, size, N_BATCHES), f"{data.name}: {shape}"
+    if data is not None:
+        return batches_of(*data, size, N_BATCHES), f"the given data: {shape}"
+    graph = model.graph_of(plan)
+    batches = make_batches(graph, size, N_BATCHES)
+    try:
+        open_session(model, plan).compute_gradients(*batches[0])
+    except NonFiniteError:
+        batches = make_batches(graph, size, N_BATCHES, positive=True)
+    return batches, f"made-up samples and labels: {shape}"

@@ -1,0 +1,136 @@
+"""What each step has to touch, said once more from the specifications of the layers.
+
+The planner finds this by walking a timeline; here each layer and phase is looked at on
+its own, and shares no code with that. A `Need` is an operand that a step must have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from arena_ckpt.graph import Graph
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.nodes import Node
+
+_FLAGS = {
+    Phase.FORWARD: TensorLifespan.FORWARD,
+    Phase.RECOMPUTE: TensorLifespan.FORWARD,
+    Phase.CALC_GRADIENT: TensorLifespan.CALC_GRADIENT,
+    Phase.CALC_DERIVATIVE: TensorLifespan.CALC_DERIVATIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An operand that a step must have.
+
+    Attributes
+    ----------
+    role : str
+    tensors : tuple of str
+        The names of tensors that may stand in it.
+    reads, writes : bool
+        What the step does to it.
+    """
+
+    role: str
+    tensors: tuple[str, ...]
+    reads: bool = True
+    writes: bool = False
+
+
+def needs_of(node: Node, phase: Phase) -> list[Need]:
+    """Return what a layer must touch in a phase, but gradients, derivatives, updates.
+
+    Those depend on the order in which layers add to them: `check_dataflow` counts them.
+    """
+    if phase not in _FLAGS:
+        return []
+    flag = _FLAGS[phase]
+    is_forward = flag is TensorLifespan.FORWARD
+    return [
+        *_inputs(node, flag),
+        *_weights(node, phase, flag),
+        *(_results(node, phase) if is_forward else _backward_outputs(node, flag)),
+        *_own_tensors(node, phase, flag),
+    ]
+
+
+def _inputs(node: Node, flag: TensorLifespan) -> Iterator[Need]:
+    for place, source in enumerate(node.sources):
+        if node.spec.reads_input(place, flag):
+            yield Need(f"in{place}", (source,))
+    if node.layer.is_loss:
+        yield Need("label", (f"{node.name}:label",))
+
+
+def _weights(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
+    for weight in node.spec.weights:
+        if weight.lifespan & flag:
+            moves = not weight.is_trained and phase is Phase.CALC_GRADIENT
+            name = f"{node.weights_of}:{weight.name}"
+            yield Need(weight.name, (name,), writes=moves)
+
+
+def _results(node: Node, phase: Phase) -> Iterator[Need]:
+    """Yield the outputs; a recompute need not keep them, or may leave them out."""
+    for place, output in enumerate(node.outputs):
+        if phase is Phase.FORWARD:
+            yield Need(f"out{place}", (output,), reads=False, writes=True)
+        elif not node.spec.forward_skips_unwanted:
+            names = (output, f"{output}:discarded")
+            yield Need(f"out{place}", names, reads=False, writes=True)
+
+
+def _backward_outputs(node: Node, flag: TensorLifespan) -> Iterator[Need]:
+    for place, output in enumerate(node.outputs):
+        if node.spec.output_lifespan & flag:
+            yield Need(f"out{place}", (output,))
+        if not node.layer.is_loss:
+            yield Need(f"out{place}:grad", (f"{output}:grad",))
+
+
+def _own_tensors(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
+    for tensor in node.spec.tensors:
+        if not tensor.lifespan & flag:
+            continue
+        name = f"{node.name}:{tensor.name}"
+        if phase is Phase.RECOMPUTE:
+            names = (name, f"{name}:discarded")
+            yield Need(tensor.name, names, reads=False, writes=True)
+        elif phase is Phase.FORWARD or not _is_there(node, tensor.lifespan, phase):
+            yield Need(tensor.name, (name,), reads=False, writes=True)
+        else:
+            yield Need(tensor.name, (name,))
+
+
+def _is_there(node: Node, lifespan: TensorLifespan, phase: Phase) -> bool:
+    """Tell whether an earlier phase of the layer has made a tensor of its own."""
+    if lifespan & TensorLifespan.FORWARD:
+        return True
+    by_gradient = bool(lifespan & TensorLifespan.CALC_GRADIENT) and node.trains
+    return phase is Phase.CALC_DERIVATIVE and by_gradient
+
+
+def n_contributions(graph: Graph) -> dict[str, int]:
+    """Return for each derivative and weight gradient how many layers add to it."""
+    counts: dict[str, int] = {}
+    for node in graph.nodes:
+        for place in node.derived_inputs:
+            name = f"{node.sources[place]}:grad"
+            counts[name] = counts.get(name, 0) + 1
+        for weight in node.spec.trained_weights if node.trains else ():
+            name = f"{node.weights_of}:{weight.name}:grad"
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def state_moves(graph: Graph) -> dict[str, int]:
+    """Return for each weight that is not trained how often a pass changes it."""
+    counts: dict[str, int] = {}
+    for node in graph.nodes:
+        for need in needs_of(node, Phase.CALC_GRADIENT) if node.trains else ():
+            if need.writes and need.reads:
+                counts[need.tensors[0]] = counts.get(need.tensors[0], 0) + 1
+    return counts

@@ -1,0 +1,104 @@
+"""A plan at work on some batches, and everything that came out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from arena_ckpt.debug.runner import Watcher
+from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.session import Session
+from arena_ckpt.tensors import TensorKind
+from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.bits import Array
+
+_LASTING = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+
+
+def open_session(
+    model: ModelPlans, plan: MemoryPlan, *, debug: bool = False
+) -> Session:
+    """Return a session of a plan, which nobody has compared with the model."""
+    return Session(
+        model.graph_of(plan),
+        plan,
+        model.optimizer,
+        model.schedule,
+        seed=int(model.seed),
+        max_norm=model.get_property("clip_grad_by_norm"),
+        threads=model.get_property("threads"),
+        debug=debug,
+    )
+
+
+def run_trial(
+    session: Session, batches: Sequence[Batch], watchers: Sequence[Watcher] = ()
+) -> dict[str, Array]:
+    """Take gradients, train on every batch, take gradients again, and predict.
+
+    Weights that begin as zeros or ones, biases and the like, are moved a little first:
+    a fault in what they do would not show.
+
+    Parameters
+    ----------
+    session : Session
+    batches : sequence of (x, y)
+    watchers : sequence of Watcher
+        They see the first gradients and the step on the first batch. After that steps
+        run as in every training, but in debug mode.
+
+    Returns
+    -------
+    dict from str to array
+        Losses, gradients, predictions, weights and states, by what they are.
+    """
+    out: dict[str, Array] = {}
+
+    def note_gradients(when: str) -> None:
+        loss, gradients = session.compute_gradients(*batches[0])
+        out[f"the {when} loss"] = np.array(loss)
+        # The backward pass comes to the last layers first, and so does an error.
+        for name in reversed(gradients):
+            out[f"the {when} gradient of {name}"] = gradients[name]
+
+    _unsettle(session)
+    for watcher in watchers:
+        session.watch(watcher)
+    note_gradients("first")
+    for number, batch in enumerate(batches):
+        loss = session.train_step(*batch)
+        for watcher in watchers if number == 0 else ():
+            session.unwatch(watcher)
+        out[f"the loss of step {number}"] = np.array(loss)
+    note_gradients("last")
+    out["the prediction"] = session.predict(batches[0][0])
+    for tensor in session.plan.tensors:
+        if tensor.kind in _LASTING:
+            what = "weight" if tensor.kind is TensorKind.WEIGHT else "state"
+            values = session.views.named(tensor.name)
+            out[f"the {what} {tensor.name} after {len(batches)} steps"] = values.copy()
+    return out
+
+
+def _unsettle(session: Session) -> None:
+    """Move trained weights that are all equal by up to a tenth."""
+    generator = np.random.default_rng(0)
+    weights = session.weights()
+    for node in session.graph.nodes:
+        for weight in node.own_weights:
+            name = f"{node.name}:{weight.name}"
+            if weight.is_trained and not np.ptp(weights[name]):
+                moves = generator.uniform(-0.1, 0.1, weight.shape)
+                session.set_weights({name: weights[name] + moves.astype(np.float32)})
+
+
+def digest(arrays: Mapping[str, Array]) -> str:
+    """Return a hash of names, shapes and bits."""
+    whole = hashlib.sha256()
+    for name, array in arrays.items():
+        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()

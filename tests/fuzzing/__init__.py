@@ -1,0 +1,7 @@
+"""Bad input by the thousand: one definition of each target, for two fuzzers.
+
+A target (`target`) takes bytes or what a hypothesis strategy draws, and calls one
+public entry. `guard` watches the call: nothing but our errors may come out, in limited
+time and memory, and no file may be left behind or changed. `tools/fuzz.py` runs many
+inputs, `tests/test_fuzz.py` a few, `guided` runs targets under atheris.
+"""

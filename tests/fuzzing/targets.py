@@ -1,0 +1,13 @@
+"""All targets by name."""
+
+from __future__ import annotations
+
+from fuzzing.command_line import COMMANDS
+from fuzzing.objects import OBJECTS
+from fuzzing.readers import READERS
+from fuzzing.states import STATES
+from fuzzing.target import Target
+
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (*READERS, *STATES, *OBJECTS, *COMMANDS)
+}
