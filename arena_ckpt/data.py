@@ -182,8 +182,7 @@ class Dataset:
         if not (_is_real(validation_fraction) and 0 < validation_fraction < 1):
             raise InvalidParameterError(
                 f"validation_fraction={quoted(validation_fraction)} is not possible; "
-                "expected "
-                "a number above 0 and below 1",
+                "expected a number above 0 and below 1",
                 validation_fraction=validation_fraction,
             )
         if not _is_whole(seed) or seed < 0:
@@ -420,8 +419,7 @@ def _label_column(name: str, column: LabelColumn, n_columns: int) -> int | None:
         return int(column)
     raise InvalidParameterError(
         f"{name}: label_column={quoted(column)} is not possible; expected 'last', "
-        "'first', "
-        f"'none' or a number from 0 to {n_columns - 1}",
+        f"'first', 'none' or a number from 0 to {n_columns - 1}",
         name=name,
         label_column=column,
         n_columns=n_columns,

@@ -292,8 +292,7 @@ class Model(ModelPlans):
         if on_epoch is not None and not callable(on_epoch):
             raise InvalidParameterError(
                 f"on_epoch={quoted(on_epoch)} cannot be called; give a function that "
-                "takes "
-                "the record of an epoch",
+                "takes the record of an epoch",
                 on_epoch=on_epoch,
             )
         saving = parse_saving(checkpoint, every, resume)
@@ -409,8 +408,7 @@ class Model(ModelPlans):
         if not is_whole or not 0 <= seed < 2**64:
             raise InvalidParameterError(
                 f"seed={quoted(seed)} is not possible; expected a whole number from 0 "
-                "to "
-                f"{2**64 - 1}",
+                f"to {2**64 - 1}",
                 seed=seed,
             )
         return int(seed)

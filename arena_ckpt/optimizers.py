@@ -151,8 +151,7 @@ def create_optimizer(
     if key not in OPTIMIZER_SCHEMAS:
         raise UnknownTypeError(
             f"unknown optimizer {quoted(type_name)}{nearest(key, OPTIMIZER_SCHEMAS)}; "
-            "known "
-            f"are {', '.join(OPTIMIZER_SCHEMAS)}",
+            f"known are {', '.join(OPTIMIZER_SCHEMAS)}",
             type_name=type_name,
         )
     owner = f"optimizer {key}"

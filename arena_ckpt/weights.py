@@ -70,8 +70,7 @@ class Weights:
             if name not in self.views:
                 raise InvalidParameterError(
                     f"unknown weight {quoted(name)}{nearest(shown(name), self.views)}; "
-                    "the model "
-                    f"has {listed(self.views)}",
+                    f"the model has {listed(self.views)}",
                     weight=name,
                 )
             label, shape = f"weight {name!r}", self.views[name].shape

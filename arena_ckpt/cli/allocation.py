@@ -287,8 +287,7 @@ def _not_known(error: TimeLimitError, path: Path, table: BufferTable) -> TimeLim
         f"{format_bytes(facts['capacity_bytes'])}: {ended} after {_effort(layout)}. "
         f"The best layout found takes {format_bytes(layout.height_bytes)}, and less "
         f"than {format_bytes(layout.lower_bound_bytes)} is impossible; nothing was "
-        "written. "
-        "Raise --time-limit or --node-limit, or the capacity",
+        "written. Raise --time-limit or --node-limit, or the capacity",
         interrupted=interrupted,
         **facts,
     )

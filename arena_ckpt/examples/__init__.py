@@ -177,8 +177,7 @@ def load_example(name: str, **sizes: Any) -> Example:
     if not isinstance(name, str) or name not in _RECIPES:
         raise UnknownTypeError(
             f"unknown example {quoted(name)}{nearest(shown(name), EXAMPLES)}; known "
-            "are "
-            f"{', '.join(EXAMPLES)}",
+            f"are {', '.join(EXAMPLES)}",
             type_name=name,
             known=tuple(EXAMPLES),
         )

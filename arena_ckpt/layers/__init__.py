@@ -134,8 +134,7 @@ def register_layer(layer: type[L]) -> type[L]:
     if not isinstance(name, str) or not name or name != name.strip().lower():
         raise InvalidParameterError(
             f"{layer.__name__}.type_name is {quoted(name)}; give the class a name in "
-            "lower "
-            "case",
+            "lower case",
             type_name=name,
         )
     known = LAYER_TYPES.get(name)
@@ -181,8 +180,7 @@ def create_layer(
     if key not in LAYER_TYPES:
         raise UnknownTypeError(
             f"unknown layer type {quoted(type_name)}{nearest(key, LAYER_TYPES)}; known "
-            "are "
-            f"{', '.join(sorted(LAYER_TYPES))}",
+            f"are {', '.join(sorted(LAYER_TYPES))}",
             type_name=type_name,
         )
     layer_type = LAYER_TYPES[key]

@@ -68,8 +68,7 @@ def find_format(name: str) -> ExportFormat:
     if not isinstance(name, str) or name not in FORMATS:
         raise UnknownFormatError(
             f"there is no format {quoted(name)}{nearest(shown(name), FORMATS)}; plans "
-            "can be "
-            f"exported to {', '.join(FORMATS)}",
+            f"can be exported to {', '.join(FORMATS)}",
             format=name,
             known=tuple(FORMATS),
         )
