@@ -138,7 +138,7 @@ class Model(ModelPlans):
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
-        refuse_unknown("initialize", request, ("plan", "debug", *REQUEST))
+        refuse_unknown("initialize", request, ("plan", "debug", "check", *REQUEST))
         seed = self._checked_seed()
         if check not in CHECKS:
             raise InvalidParameterError(
