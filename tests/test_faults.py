@@ -751,6 +751,12 @@ def test_a_fault_in_a_plan_is_found(name: str) -> None:
     assert fault.rule in found[0].finding, found[0].finding
     missing = [part for part in fault.named if part not in found[0].finding]
     assert not missing, (missing, found[0].finding)
+    assert names_a_tensor(found[0].finding, plan), found[0].finding
+
+
+def names_a_tensor(finding: str, plan: MemoryPlan) -> bool:
+    """Tell whether a tensor, or a weight by its gradient, is named."""
+    return any(tensor.name in finding for tensor in plan.tensors)
 
 
 def test_a_bound_that_the_buffers_do_not_have_is_found() -> None:

@@ -23,6 +23,8 @@ from test_faults import (
     RECOMPUTE,
     checks_of,
     first_defect,
+    names_a_tensor,
+    plan_of,
 )
 
 from arena_ckpt import Phase, program
@@ -500,7 +502,7 @@ PROGRAMS: dict[str, Fault] = {
         "transformer",
         other_seed,
         "processes",
-        ("bits of another process",),
+        ("bits of another process", "the first gradient of "),
     ),
 }
 
@@ -521,13 +523,14 @@ def test_a_fault_in_a_program_is_found(name: str, monkeypatch: Patch) -> None:
     assert found[0].name == fault.check, found[0].finding
     missing = [part for part in fault.named if part not in found[0].finding]
     assert not missing, (missing, found[0].finding)
+    assert names_a_tensor(found[0].finding, plan_of(fault.net)), found[0].finding
 
 
 def test_there_are_faults_of_every_kind_in_every_kind_of_network() -> None:
     from test_faults import PLANS
 
     faults = [*PLANS.values(), *PROGRAMS.values()]
-    assert len(faults) > 90
+    assert len(faults) > 100
     assert {fault.net for fault in faults} == set(NETS)
     names = {name for name, _ in checks_of("mlp").all()}
     assert {fault.check for fault in faults} < names

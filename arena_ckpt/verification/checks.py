@@ -27,6 +27,8 @@ from arena_ckpt.verification.bits import (
 )
 from arena_ckpt.verification.dataflow import check_dataflow
 from arena_ckpt.verification.elsewhere import (
+    BITS,
+    PLAN,
     NotThereError,
     ask_elsewhere,
     describe_run,
@@ -339,15 +341,20 @@ class Checks:
             there = ask_elsewhere(self.model, self.plan, self.batches, self._command)
         except NotThereError as error:
             raise NothingToCheck(str(error)) from None
-        for what, value in here.items():
-            if there.get(what) != value:
-                raise DefectFound(
-                    f"the {what} of another process differ: "
-                    f"{str(there.get(what))[:12]}…, here {value[:12]}…"
-                )
+        others = [what for what in here if there.get(what) != here[what]]
+        if PLAN in others:
+            raise DefectFound(
+                f"{PLAN} of another process differs: {str(there.get(PLAN))[:19]}…, "
+                f"here {here[PLAN][:19]}…"
+            )
+        if others:
+            raise DefectFound(
+                f"{BITS} of another process differ, in {len(others) - 1} of "
+                f"{len(here) - 2} results: {', '.join(others[1:4])}, …"
+            )
         return (
-            f"another process makes the same plan (sha256 {here['plan'][:12]}…) and "
-            f"trains to the same bits ({here['bits'][:12]}…)"
+            f"another process makes the same plan ({here[PLAN][:19]}…) and trains to "
+            f"the same bits ({here[BITS][:12]}…)"
         )
 
 

@@ -25,6 +25,7 @@ from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.trial import digest, open_session, run_trial
 
 COMMAND = (sys.executable, "-m", "arena_ckpt.verification.elsewhere")
+PLAN, BITS = "the plan", "the bits"
 _TIMEOUT_SECONDS = 3600.0
 
 
@@ -53,7 +54,7 @@ def ask_elsewhere(
     Returns
     -------
     dict
-        ``plan`` and ``bits``, see `describe_run`.
+        See `describe_run`.
 
     Raises
     ------
@@ -122,9 +123,9 @@ def plan_again(model: ModelPlans, plan: MemoryPlan) -> MemoryPlan:
 
 
 def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of a plan, and of what came out."""
-    whole = np.frombuffer(plan.to_json().encode(), np.uint8)
-    return {"plan": digest({"plan": whole}), "bits": digest(outcome)}
+    """Return hashes of a plan, of all that came out, and of each part of it."""
+    parts = {name: digest({name: array}) for name, array in outcome.items()}
+    return {PLAN: plan.checksum, BITS: digest(outcome), **parts}
 
 
 def _require_known(model: ModelPlans) -> None:
