@@ -177,6 +177,9 @@ class Session:
 
     def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
         """Put back what `persistent` showed after `iteration` updates."""
+        GATE.run(self._threads, self._restore, arrays, iteration)
+
+    def _restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
         for name, view in self.persistent().items():
             view[...] = arrays[name]
         self._control[Control.ITERATION] = iteration

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -248,12 +249,17 @@ USES: dict[str, Callable[[Model], object]] = {
     "evaluate": lambda m: m.evaluate((X, Y)),
     "weights": lambda m: m.weights(),
     "set_weights": lambda m: m.set_weights({}),
+    "save": lambda m: m.save("state.safetensors"),
+    "restore": lambda m: m.restore("state.safetensors"),
     "set_learning_rate_scheduler": lambda m: m.set_learning_rate_scheduler(None),
 }
 
 
 @pytest.mark.parametrize("name", USES)
-def test_a_model_that_trains_is_refused_to_other_threads(name: str) -> None:
+def test_a_model_that_trains_is_refused_to_other_threads(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     model = narrow()
     caught: list[StateError] = []
 
@@ -265,6 +271,7 @@ def test_a_model_that_trains_is_refused_to_other_threads(name: str) -> None:
     model.train((X, Y), epochs=1, on_epoch=lambda record: at_once(intrude))
 
     assert len(caught) == 1
+    model.save("state.safetensors")
     USES[name](model)
 
 
