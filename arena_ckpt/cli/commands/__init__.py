@@ -52,8 +52,8 @@ Exit codes:
   2    the command line, the model, the data or a file cannot be used;
        the message says what to change
   3    not known whether buffers fit: the time or node limit was reached
-  130  interrupted with Ctrl-C (with --checkpoint also by SIGTERM); the
-       iteration under way was finished
+  130  interrupted with Ctrl-C; the iteration under way was finished
+       (with --checkpoint SIGTERM does the same)
 
 Errors are one message on standard error. With ARENA_CKPT_TRACEBACK=1 in the
 environment the Python traceback comes before it.
