@@ -82,8 +82,10 @@ class Gate:
                 set_blas_threads(n_threads)
             return work(*arguments)
         finally:
-            self._inside.discard(me)  # first, and one call: no interrupt parts it
-            self._here.discard(me)
+            try:
+                self._inside.discard(me)
+            finally:  # Ctrl-C can come after any call
+                self._here.discard(me)
             if self._queue:
                 self._wake()
 
