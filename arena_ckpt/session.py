@@ -232,7 +232,9 @@ class Session:
 
     def training_loss(self, x: Any, y: Any) -> float:
         """Return the loss that `compute_gradients` would; run forward passes only."""
-        samples = self._batch(x, y)
+        return GATE.run(self._threads, self._training_loss, self._batch(x, y))
+
+    def _training_loss(self, samples: Samples) -> float:
         n, n_terms = samples.n_samples, samples.n_terms()
         self._begin(self.loss_layer.term_scale(self.output_shape, n_terms))
         for start in range(0, n, self.pass_samples):

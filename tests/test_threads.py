@@ -18,7 +18,7 @@ from strategies import chain
 from arena_ckpt import Model
 from arena_ckpt.errors import AfterInitializationError, StateError
 from arena_ckpt.kernels.blas import blas_threads
-from arena_ckpt.turns import Gate
+from arena_ckpt.turns import GATE, Gate
 
 SECONDS = 60
 """Longer than anything here takes, so that a deadlock ends in a failure."""
@@ -201,6 +201,31 @@ def test_one_that_is_interrupted_while_it_waits_leaves_the_queue(
     assert gate.run(1, blas_threads) == 1
     guest.leave()
     assert gate.run(2, blas_threads) == 2
+
+
+def test_one_that_is_interrupted_while_it_leaves_can_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(set[int]):
+        def discard(self, element: int) -> None:
+            super().discard(element)
+            raise KeyboardInterrupt
+
+    gate = Gate()
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "_inside", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            gate.run(1, blas_threads)
+    assert gate.run(2, blas_threads) == 2
+
+
+def test_a_loss_without_gradients_takes_its_turn_too() -> None:
+    model = narrow()
+    assert model._session is not None
+    assert GATE.run(2, blas_threads) == 2
+    loss = model._session.training_loss(X, Y)
+    assert blas_threads() == model.get_property("threads") == 1
+    assert loss == model.compute_gradients(X, Y)[0]
 
 
 def test_who_waits_goes_on_though_nobody_wakes_him(
