@@ -140,10 +140,10 @@ class Model(ModelPlans):
         self._require_before("The model is already initialized")
         refuse_unknown("initialize", request, ("plan", "debug", "check", *REQUEST))
         seed = self._checked_seed()
-        if check not in CHECKS:
+        if not isinstance(check, str) or check not in CHECKS:
             raise InvalidParameterError(
-                f"check={check!r} is not possible; expected {quote(CHECKS)}: where to "
-                "look for NaN and infinity",
+                f"check={quoted(check)} is not possible; expected {quote(CHECKS)}: "
+                "where to look for NaN and infinity",
                 check=check,
             )
         if plan is None:
@@ -466,14 +466,26 @@ def without_blocks(model: Model) -> Model:
     return copy_of(model, blocks=False)
 
 
-def _samples(session: Session, data: XY) -> Samples:
+def pair_of(data: XY) -> tuple[Any, Any]:
+    """Return x and y of data.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is neither a pair nor a data set.
+    """
     if isinstance(data, Dataset):
-        data = (data.x, data.y)
+        return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
             f"data is a {type(data).__name__}; expected (x, y) or a Dataset"
         )
     x, y = data
+    return x, y
+
+
+def _samples(session: Session, data: XY) -> Samples:
+    x, y = pair_of(data)
     _require_labels(y)
     return session.samples(x, y)
 

@@ -287,6 +287,13 @@ def checked(spec: ModelSpec, **given: Any) -> Model:
     return model
 
 
+@pytest.mark.parametrize("check", [None, "some", np.array(["all", "loss"]), "x" * 999])
+def test_what_is_no_check(check: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="expected 'loss', 'all'") as caught:
+        spec().model().initialize(check=check)
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize(
     "given",
     [{}, {"max_overhead": "50%"}, {"allow": "in_place", "max_overhead": 1.0}],

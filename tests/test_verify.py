@@ -209,6 +209,21 @@ def test_data_that_cannot_be_used() -> None:
         ac.verify("digits_mlp")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": 3}, r"data is a int; expected \(x, y\)"),
+        ({"data": (1, 2, 3)}, "data is a tuple; expected"),
+        ({"on_check": 3}, "on_check=3 cannot be called"),
+        ({"bugdet": 3}, r"verify has no argument 'bugdet' \(did you mean 'budget'"),
+        ({"debug": True}, "verify has no argument 'debug'"),
+    ],
+)
+def test_arguments_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ac.InvalidParameterError, match=message):
+        ac.verify(MLP.model(), **values)
+
+
 def test_a_model_without_a_finite_loss_is_refused_not_called_defective() -> None:
     x, y = MLP.batch(8)
     with pytest.raises(NonFiniteError):

@@ -9,9 +9,11 @@ from typing import Any
 
 from arena_ckpt.data import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, NonFiniteError
-from arena_ckpt.model import Model, copy_of
+from arena_ckpt.model import Model, copy_of, pair_of
+from arena_ckpt.model_plans import REQUEST, refuse_unknown
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
+from arena_ckpt.properties import quoted
 from arena_ckpt.verification.batches import Batch, batches_of, make_batches
 from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
 from arena_ckpt.verification.trial import open_session
@@ -118,6 +120,13 @@ def verify(
         raise InvalidParameterError(
             f"model is a {type(model).__name__}; expected a Model", model=model
         )
+    if on_check is not None and not callable(on_check):
+        raise InvalidParameterError(
+            f"on_check={quoted(on_check)} cannot be called; give a function that takes "
+            "a Check",
+            on_check=on_check,
+        )
+    refuse_unknown("verify", request, REQUEST)
     plan, again = _plan_of(model, request)
     own = copy_of(model)
     batches, described = _batches(own, plan, data)
@@ -170,10 +179,9 @@ def _batches(
 ) -> tuple[list[Batch], str]:
     size = plan.batch_size
     shape = f"{N_BATCHES} batches of {size}, the last of {max(size - 1, 1)}"
-    if isinstance(data, Dataset):
-        return batches_of(data.x, data.y, size, N_BATCHES), f"{data.name}: {shape}"
     if data is not None:
-        return batches_of(*data, size, N_BATCHES), f"the given data: {shape}"
+        name = data.name if isinstance(data, Dataset) else "the given data"
+        return batches_of(*pair_of(data), size, N_BATCHES), f"{name}: {shape}"
     graph = model.graph_of(plan)
     batches = make_batches(graph, size, N_BATCHES)
     try:
