@@ -13,7 +13,7 @@ from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.layers import LAYER_TYPES, create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optimizers import create_optimizer
-from arena_ckpt.properties import write_properties
+from arena_ckpt.properties import shown, write_properties
 from arena_ckpt.schedules import Schedule, create_schedule
 
 _DECIDING = {
@@ -169,7 +169,7 @@ def first_difference(one: Description, other: Description) -> str | None:
             for name, default in _DECIDING.items():
                 a, b = mine.get(name, default), its.get(name, default)
                 if a != b:
-                    return f"its {name} is {a}, not {b}"
+                    return f"its {name} is {shown(a)}, not {shown(b)}"
         elif field.name == "layers":
             for number, (a, b) in enumerate(zip(mine, its, strict=False)):
                 if a != b:
@@ -184,8 +184,8 @@ def first_difference(one: Description, other: Description) -> str | None:
 def _shown(value: object) -> str:
     if isinstance(value, Part):
         given = ", ".join(f"{key}={text}" for key, text in value.properties.items())
-        return f"{value.type_name}({given})"
-    return "none" if value is None else str(value)
+        return shown(f"{value.type_name}({given})")
+    return "none" if value is None else shown(value)
 
 
 def _strings(properties: Mapping[str, str]) -> list[str]:

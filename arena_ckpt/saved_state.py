@@ -24,6 +24,7 @@ from arena_ckpt.files.tensor_file import (
     write_tensor_file,
 )
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.properties import shown
 from arena_ckpt.records import EpochRecord, from_table, to_table
 from arena_ckpt.session import PERSISTENT, Session
 from arena_ckpt.version import __version__
@@ -128,7 +129,7 @@ def read_state(path: StrPath) -> SavedState:
         plan_json = plan.tobytes().decode()
         records = () if table is None else from_table(table)
         if not 0 <= document.iteration < 2**53:
-            raise ValueError(f"its iteration is {document.iteration}")
+            raise ValueError(f"its iteration is {shown(document.iteration)}")
     except ValueError as error:
         raise corrupt(str(path), str(error)) from None
     return SavedState(str(path), document, arrays, plan_json, records)
@@ -155,9 +156,9 @@ def require_fit(plan: MemoryPlan, state: SavedState) -> None:
     for name in own | saved:
         if own.get(name) != saved.get(name):
             raise SavedStateMismatchError(
-                f"{state.path} is of another model: {name} {own.get(name, missing)} in "
-                f"this model and {saved.get(name, missing)} in the file. Nothing was "
-                "changed",
+                f"{state.path} is of another model: {shown(name)} "
+                f"{own.get(name, missing)} in this model and "
+                f"{saved.get(name, missing)} in the file. Nothing was changed",
                 path=state.path,
                 what=name,
             )

@@ -9,6 +9,7 @@ import pickle
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,13 @@ def test_a_small_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
     header = (
         b'{"a":{"dtype":"F32","shape":[274877906944],"data_offsets":[0,1099511627776]}}'
     )
-    refused(tmp_path / "bomb", len(header).to_bytes(8, "little") + header + b"\0" * 900)
+    content = len(header).to_bytes(8, "little") + header + b"\0" * 900
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "bomb", content)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [0] + [1] * 99], ids=len)
@@ -310,6 +317,34 @@ def test_a_newer_version_says_so(saved: bytes, tmp_path: Path) -> None:
     with pytest.raises(SavedStateVersionError, match="install a newer") as caught:
         ac.load(path)
     assert caught.value.version == VERSION + 1
+
+
+@pytest.mark.parametrize("what", ["package", "version", "name", "iteration"])
+def test_a_message_repeats_little_of_a_file(
+    what: str, saved: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "it"
+    path.write_bytes(saved)
+    arrays, document = tensor_file.read_tensor_file(
+        path, format_name=FORMAT, version=VERSION
+    )
+    version: Any = document["version"]
+    for name in ("format", "checksum", "version"):
+        del document[name]
+    if what == "package":
+        document["package"], version = "x" * 10**5, VERSION + 1
+    elif what == "version":
+        version = ["x" * 10**5]
+    elif what == "name":
+        arrays["x" * 10**5] = np.zeros(1, np.float32)
+    else:
+        document["iteration"] = 10**4000
+    tensor_file.write_tensor_file(
+        path, arrays, document, format_name=FORMAT, version=version
+    )
+    with pytest.raises(SavedStateError) as caught:
+        ac.load(path)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(

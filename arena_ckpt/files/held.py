@@ -16,8 +16,9 @@ if sys.platform != "win32":
 def hold(folder: Path) -> Iterator[bool]:
     """Hold a folder while the block runs; give False where somebody else holds it.
 
-    The system ends the hold with the process, however that ends. Where it has no such
-    locks (Windows, some network file systems), everybody gets True.
+    The system ends the hold with the process, however that ends, or with the last of
+    those that were forked from it in the meantime. Where it has no such locks (Windows,
+    some network file systems), everybody gets True.
 
     Raises
     ------

@@ -36,6 +36,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.files.source import find_source
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.free_memory import available_bytes
+from arena_ckpt.properties import quoted, shown
 from arena_ckpt.units import format_bytes
 
 KEY = "arena_ckpt"
@@ -156,12 +157,12 @@ def _read_whole(
     document = _document(file, header, format_name)
     found = document.get("version")
     if type(found) is not int or found < 1:
-        raise corrupt(file, f"its version is {found!r}")
+        raise corrupt(file, f"its version is {quoted(found)}")
     if found > version:
         raise SavedStateVersionError(
             f"{file} has version {found}, this package reads versions up to "
             f"{version}; install a newer arena_ckpt (the file was written by "
-            f"{document.get('package', 'an unknown one')})",
+            f"{shown(document.get('package', 'an unknown one'))})",
             path=file,
             version=found,
         )
@@ -240,12 +241,13 @@ def _tensors(file: str, content: bytes, header: dict[str, Any]) -> Arrays:
     for name, entry in header.items():
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
         if name != "__metadata__" and dtype not in _DTYPES.values():
-            raise corrupt(file, f"{name} is of dtype {dtype!r}")
+            raise corrupt(file, f"{shown(name)} is of dtype {quoted(dtype)}")
     try:
         arrays = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, ValueError) as error:
         # The second is of shapes without elements that NumPy cannot have.
-        raise corrupt(file, str(error).removeprefix("Error while ")) from None
+        what = str(error).removeprefix("Error while ")
+        raise corrupt(file, shown(what)) from None
     return dict(sorted(arrays.items()))
 
 
