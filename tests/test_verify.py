@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ MLP = NETS["mlp"]
 
 def verified(model: ac.Model, data: Any = None, **request: Any) -> ac.Verification:
     """Verify and look that nothing failed; other processes are not started."""
-    result = ac.verify(model, data, command=("false",), **request)
+    result = ac.verify(model, data, command=("/no/such/program",), **request)
     failed = [f"{c.name}: {c.finding}" for c in result.checks if c.passed is False]
     assert not failed
     assert result.passed
@@ -278,7 +279,7 @@ def test_a_layer_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_derivative_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = ac.verify(with_own(Thrice, monkeypatch), command=("false",))
+    result = ac.verify(with_own(Thrice, monkeypatch), command=("/no/such/program",))
     failed = [check.name for check in result.checks if check.passed is False]
     assert failed == ["gradients"]
     assert not result.passed
@@ -397,14 +398,53 @@ def test_training_with_every_step_checked_prints_the_same() -> None:
     assert result.exit_code == 2
 
 
-def test_another_process_that_cannot_be_started_or_says_nothing_is_left_out() -> None:
-    for command, reason in (
+NO_MEMORY = """
+import sys
+from pathlib import Path
+import arena_ckpt.verification.elsewhere as it
+
+def fail(*_):
+    raise MemoryError("1 EiB")
+
+it.run_trial = it.load_ini = it.MemoryPlan.from_json = fail
+it.answer(it.ModelPlans(), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
         (("/no/such/program",), "cannot be started"),
-        (("false",), "ended with an error: it said nothing"),
-    ):
-        result = ac.verify(chain(3).model(), command=command)
-        assert result.passed
-        assert reason in left_out(result)["processes"]
+        (("sh", "-c", "kill -9 $$"), "was killed, perhaps for its memory"),
+        ((sys.executable, "-c", NO_MEMORY), "no memory for another process: 1 EiB"),
+    ],
+    ids=["no program", "killed", "no memory"],
+)
+def test_another_process_that_cannot_be_asked_is_left_out(
+    command: tuple[str, ...], reason: str
+) -> None:
+    result = ac.verify(chain(3).model(), command=command)
+    assert result.passed
+    assert reason in left_out(result)["processes"]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("false",), "it said nothing"),
+        (("true",), "it said nothing"),
+        ((sys.executable, "-c", "1 / 0"), "ZeroDivisionError: division by zero"),
+    ],
+    ids=["false", "true", "error"],
+)
+def test_another_process_that_fails_is_a_defect(
+    command: tuple[str, ...], reason: str
+) -> None:
+    result = ac.verify(chain(3).model(), command=command)
+    (failed,) = [check for check in result.checks if check.passed is False]
+    assert failed.name == "processes"
+    assert failed.finding.startswith("the other process ended with an error, and this")
+    assert failed.finding.endswith(reason)
 
 
 def test_small_batches_have_no_smaller_last_one() -> None:

@@ -29,6 +29,7 @@ from arena_ckpt.verification.dataflow import check_dataflow
 from arena_ckpt.verification.elsewhere import (
     BITS,
     PLAN,
+    FailedThereError,
     NotThereError,
     ask_elsewhere,
     describe_run,
@@ -341,6 +342,8 @@ class Checks:
             there = ask_elsewhere(self.model, self.plan, self.batches, self._command)
         except NotThereError as error:
             raise NothingToCheck(str(error)) from None
+        except FailedThereError as error:
+            raise DefectFound(str(error)) from None
         others = [what for what in here if there.get(what) != here[what]]
         if PLAN in others:
             raise DefectFound(

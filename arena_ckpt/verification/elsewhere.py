@@ -26,11 +26,18 @@ from arena_ckpt.verification.trial import digest, open_session, run_trial
 
 COMMAND = (sys.executable, "-m", "arena_ckpt.verification.elsewhere")
 PLAN, BITS = "the plan", "the bits"
+_NO_MEMORY = "no memory"
 _TIMEOUT_SECONDS = 3600.0
+_KILLED = -9
+"""The exit code of a process that SIGKILL has ended."""
 
 
 class NotThereError(Exception):
     """The model cannot be taken to another process; the text says why."""
+
+
+class FailedThereError(Exception):
+    """What works in this process fails in another; the text says how."""
 
 
 def ask_elsewhere(
@@ -59,7 +66,10 @@ def ask_elsewhere(
     Raises
     ------
     NotThereError
-        The model cannot be written down, or the other process failed.
+        The model cannot be written down, or the other process cannot be started, does
+        not end, is killed or has not the memory.
+    FailedThereError
+        The other process ended with an error.
     """
     with tempfile.TemporaryDirectory(prefix="arena-ckpt-") as name:
         folder = Path(name)
@@ -95,16 +105,30 @@ def ask_elsewhere(
             raise NotThereError(
                 f"the other process cannot be started or does not end: {error}"
             ) from None
+        if done.returncode == _KILLED:
+            raise NotThereError("the other process was killed, perhaps for its memory")
         answered = folder / "answer.json"
         if done.returncode or not answered.exists():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise NotThereError(f"the other process ended with an error: {last}")
+            raise FailedThereError(
+                f"the other process ended with an error, and this one did not: {last}"
+            )
         answer: dict[str, str] = json.loads(answered.read_text("utf-8"))
+        if _NO_MEMORY in answer:
+            raise NotThereError(f"no memory for another process: {answer[_NO_MEMORY]}")
         return answer
 
 
 def answer(model: ModelPlans, folder: Path) -> None:
     """Plan and train `model` as `ask_elsewhere` wants it; write what came out."""
+    try:
+        found = _found(model, folder)
+    except MemoryError as error:
+        found = {_NO_MEMORY: str(error)}
+    (folder / "answer.json").write_text(json.dumps(found), "utf-8")
+
+
+def _found(model: ModelPlans, folder: Path) -> dict[str, str]:
     settings = json.loads((folder / "settings.json").read_text("utf-8"))
     model.seed = settings["seed"]
     model.set_property(**settings["properties"])
@@ -113,8 +137,7 @@ def answer(model: ModelPlans, folder: Path) -> None:
     outcome = run_trial(
         open_session(model, plan), _load_batches(folder / "batches.npz")
     )
-    text = json.dumps(describe_run(plan, outcome))
-    (folder / "answer.json").write_text(text, "utf-8")
+    return describe_run(plan, outcome)
 
 
 def plan_again(model: ModelPlans, plan: MemoryPlan) -> MemoryPlan:
