@@ -4,11 +4,11 @@ from .allocation.allocator import allocate as allocate
 from .allocation.layout import Layout as Layout
 from .blocks import CheckpointBlock as CheckpointBlock
 from .boards.table import load_board as load_board
-from .data import Dataset as Dataset
 from .data import load_csv as load_csv
 from .data import load_digits as load_digits
 from .data import load_idx as load_idx
 from .data import load_npz as load_npz
+from .dataset import Dataset as Dataset
 from .errors import ArenaError as ArenaError
 from .errors import CapacityError as CapacityError
 from .errors import InvalidParameterError as InvalidParameterError

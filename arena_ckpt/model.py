@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
 from arena_ckpt.codec import encode
-from arena_ckpt.data import Dataset
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.description import describe
 from arena_ckpt.errors import (
     AfterInitializationError,

@@ -26,7 +26,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ),
     ("turns",),
     ("files",),
-    ("data", "schedules"),
+    ("dataset", "data", "schedules"),
     ("layers",),
     ("samples",),
     ("blocks", "connections"),

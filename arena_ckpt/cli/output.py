@@ -16,7 +16,7 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
-from arena_ckpt.data import Dataset
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from arena_ckpt.data import Dataset
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.model import Model
 from arena_ckpt.properties import nearest

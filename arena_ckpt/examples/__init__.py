@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.data import Dataset
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
 from arena_ckpt.examples import material, networks
 from arena_ckpt.frontends.ini import load_ini

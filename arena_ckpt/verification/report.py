@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.data import Dataset
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
 from arena_ckpt.model_plans import REQUEST, refuse_unknown
