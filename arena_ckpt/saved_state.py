@@ -26,7 +26,8 @@ from arena_ckpt.files.tensor_file import (
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.properties import shown
 from arena_ckpt.records import EpochRecord, from_table, to_table
-from arena_ckpt.session import PERSISTENT, Session
+from arena_ckpt.session import Session
+from arena_ckpt.tensors import PERSISTENT
 from arena_ckpt.version import __version__
 
 FORMAT = "arena_ckpt saved state"

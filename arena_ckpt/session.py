@@ -34,15 +34,12 @@ from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.program import Mode, Program, Report, TensorViews
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
-from arena_ckpt.tensors import Control, TensorKind
+from arena_ckpt.tensors import PERSISTENT, Control, TensorKind
 from arena_ckpt.turns import GATE, ModelLock
 from arena_ckpt.weights import FloatArray, Weights
 
 MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
-
-PERSISTENT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
-"""What lasts from one iteration to the next."""
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 

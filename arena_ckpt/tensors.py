@@ -41,6 +41,10 @@ class TensorKind(enum.StrEnum):
     DATA = "data"
 
 
+PERSISTENT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+"""What lasts from one iteration to the next."""
+
+
 class Access(enum.StrEnum):
     """What an execution does to a tensor; an update reads and writes."""
 

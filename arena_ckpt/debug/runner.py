@@ -15,9 +15,7 @@ from arena_ckpt.errors import ArenaError
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.program import Program, TensorViews
-from arena_ckpt.tensors import Control, Execution, TensorKind
-
-_KEPT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
+from arena_ckpt.tensors import PERSISTENT, Control, Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class StepRunner:
         self.watchers = list(watchers)
         self._executions = {e.step: e for e in views.plan.executions}
         self._kept = [
-            index for index, t in enumerate(views.plan.tensors) if t.kind in _KEPT
+            index for index, t in enumerate(views.plan.tensors) if t.kind in PERSISTENT
         ]
         self._saved: dict[int, np.ndarray] = {}
         self._iteration = 0.0

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.report.tables import recomputed_layers
-from arena_ckpt.tensors import Access, TensorKind
+from arena_ckpt.tensors import PERSISTENT, Access, TensorKind
 from arena_ckpt.units import format_bytes, format_percent
 
 _WORDS = {
@@ -23,7 +23,6 @@ _WORDS = {
     TensorKind.WORKSPACE: "workspace",
     TensorKind.DATA: "input and labels",
 }
-_ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 _WORTH_NAMING = 0.05  # of the peak
 
 
@@ -67,7 +66,7 @@ def _peak(plan: MemoryPlan) -> str:
     step = plan.peak_step
     kinds = plan.bytes_by_kind(step)
     total = sum(kinds.values())
-    always = sum(kinds[kind] for kind in _ALWAYS)
+    always = sum(kinds[kind] for kind in PERSISTENT)
     parts = [f"weights and optimizer states take {format_bytes(always)}"]
     rest = total - always
     for kind in sorted(_WORDS, key=lambda kind: (-kinds[kind], kind)):
@@ -205,7 +204,7 @@ def _sources(plan: MemoryPlan) -> set[str]:
         for operand in execution.operands
         if operand.access is Access.READ
         and plan.tensors[operand.tensor].life == 0
-        and plan.tensors[operand.tensor].kind not in _ALWAYS
+        and plan.tensors[operand.tensor].kind not in PERSISTENT
     }
 
 

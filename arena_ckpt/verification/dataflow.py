@@ -43,12 +43,17 @@ import numpy as np
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.plan import Buffer, MemoryPlan
-from arena_ckpt.tensors import CONTROL, Access, Execution, Operand, TensorKind
+from arena_ckpt.tensors import (
+    CONTROL,
+    PERSISTENT,
+    Access,
+    Execution,
+    Operand,
+    TensorKind,
+)
 from arena_ckpt.verification.byte_map import NOTHING, ByteMap
 from arena_ckpt.verification.findings import broken
 from arena_ckpt.verification.schedule import Schedule
-
-_LASTING = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class _Walk:
         last_reads = [
             (index, "the next iteration")
             for index, tensor in enumerate(plan.tensors)
-            if tensor.kind in _LASTING or tensor.name == CONTROL
+            if tensor.kind in PERSISTENT or tensor.name == CONTROL
         ]
         for index, _ in last_reads:
             self.require_life(index, 0, len(plan.steps))

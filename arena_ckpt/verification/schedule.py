@@ -13,7 +13,7 @@ from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.tensors import Access, Execution, Operand, TensorKind
+from arena_ckpt.tensors import PERSISTENT, Access, Execution, Operand, TensorKind
 from arena_ckpt.verification.findings import broken
 from arena_ckpt.verification.roles import (
     Need,
@@ -98,7 +98,7 @@ class Schedule:
                 self._add(self._parts, tensor.name, operand)
             elif tensor.kind is TensorKind.GRADIENT:
                 self._add(self._added, tensor.name, operand)
-            elif tensor.kind in (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE):
+            elif tensor.kind in PERSISTENT:
                 self._updates[tensor.name] += 1
         self._seen.add((execution.phase, execution.layer))
 

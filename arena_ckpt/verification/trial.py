@@ -11,11 +11,9 @@ from arena_ckpt.debug.runner import Watcher
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.session import Session
-from arena_ckpt.tensors import TensorKind
+from arena_ckpt.tensors import PERSISTENT, TensorKind
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.bits import Array
-
-_LASTING = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
 
 
 def open_session(
@@ -76,7 +74,7 @@ def run_trial(
     note_gradients("last")
     out["the prediction"] = session.predict(batches[0][0])
     for tensor in session.plan.tensors:
-        if tensor.kind in _LASTING:
+        if tensor.kind in PERSISTENT:
             what = "weight" if tensor.kind is TensorKind.WEIGHT else "state"
             values = session.views.named(tensor.name)
             out[f"the {what} {tensor.name} after {len(batches)} steps"] = values.copy()
