@@ -270,9 +270,9 @@ class Model(ModelPlans):
         Returns
         -------
         History
-            A record for each epoch, also those from before a resume. After Ctrl-C its
-            `interrupted` is true; the iteration under way was finished and the model
-            stays usable.
+            A record for each epoch, also those from before a resume. After Ctrl-C (with
+            `checkpoint` also SIGTERM) its `interrupted` is true; the iteration under
+            way was finished and the model stays usable.
 
         Raises
         ------

@@ -50,7 +50,7 @@ class History:
     n_iterations : int
         Of the whole run, with what came before it was resumed.
     interrupted : bool
-        Ctrl-C ended it.
+        Ctrl-C ended it, or SIGTERM where its states were saved.
     n_resumed : int
         Of the iterations, those made before the training was resumed.
     """

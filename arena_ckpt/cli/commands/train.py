@@ -90,7 +90,7 @@ Examples:
     "--checkpoint",
     metavar="FOLDER",
     help="Save the state of the training there: at the beginning, after every epoch, "
-    "at the end and on Ctrl-C. The two newest states are kept.",
+    "at the end, and on Ctrl-C or SIGTERM. The two newest states are kept.",
 )
 @click.option(
     "--every",
