@@ -45,6 +45,7 @@ from arena_ckpt.weights import FloatArray
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
+    Property("progress", BOOLEAN, None, "a bar on standard error"),
 )
 
 CHECKS = ("loss", "all")
@@ -286,9 +287,10 @@ class Model(ModelPlans):
         self._running("train")
         if epochs is None:
             epochs = self.get_property("epochs")
-        given = parse_properties(
-            "train", _TRAIN_PROPERTIES, {"epochs": epochs, "shuffle": shuffle}
-        )
+        asked = {"epochs": epochs, "shuffle": shuffle}
+        if progress is not None:
+            asked["progress"] = progress
+        given = parse_properties("train", _TRAIN_PROPERTIES, asked)
         if on_epoch is not None and not callable(on_epoch):
             raise InvalidParameterError(
                 f"on_epoch={quoted(on_epoch)} cannot be called; give a function that "
@@ -314,7 +316,7 @@ class Model(ModelPlans):
                 epochs=given["epochs"],
                 seed=self._checked_seed(),
                 shuffle=given["shuffle"],
-                progress=progress,
+                progress=given.get("progress"),
                 on_epoch=on_epoch,
                 saved=saved,
             )

@@ -604,6 +604,14 @@ BAD_CALLS: Calls = {
         InvalidParameterError,
         "shuffle=perhaps .*true or false",
     ),
+    **{
+        f"progress={value}": (
+            lambda m, value=value: m.train((X, Y), progress=value),
+            InvalidParameterError,
+            "progress=.* is not possible; expected true or false",
+        )
+        for value in ("perhaps", 3, np.arange(2))
+    },
     "on_epoch": (
         lambda m: m.train((X, Y), on_epoch=3),
         InvalidParameterError,
