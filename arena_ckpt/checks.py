@@ -307,8 +307,16 @@ def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
     Raises
     ------
     DataShapeError
-        The copy takes more than the memory that is free.
+        The copy takes more than the memory that is free, or cannot be.
     """
+    # NumPy counts bytes in 63 bits, and sizes of 0 as 1.
+    if item_bytes * math.prod(max(size, 1) for size in shape) >= 2**63:
+        raise DataShapeError(
+            f"{name} has the shape {shape}, which is too large for any array; expected "
+            "(n, …) with at least one value for each sample",
+            name=name,
+            found=shape,
+        )
     needed_bytes = item_bytes * math.prod(shape)
     if needed_bytes < SMALL_BYTES:
         return

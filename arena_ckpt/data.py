@@ -18,6 +18,7 @@ import numpy.typing as npt
 from arena_ckpt.checks import (
     check_labels,
     check_samples,
+    require_room,
     to_finite_float32,
     to_numbers,
 )
@@ -175,6 +176,7 @@ def load_idx(images_path: StrPath, labels_path: StrPath) -> Dataset:
     images = read_idx(images_path)
     labels = read_idx(labels_path)
     if images.dtype == np.uint8:
+        require_room(images.shape, 4, Path(images_path).name)
         images = images.astype(np.float32)
         images /= np.float32(255)
     return _dataset(Path(images_path).name, images, labels)

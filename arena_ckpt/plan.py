@@ -395,6 +395,11 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
         0 <= plan.n_forward <= plan.n_pass <= n_steps,
         f"n_forward is {plan.n_forward}, n_pass {plan.n_pass} of {n_steps} steps",
     )
+    for tensor in plan.tensors:
+        yield (
+            0 <= tensor.life < n_steps,
+            f"{tensor.name} has life {tensor.life} in {n_steps} steps",
+        )
     lives: tuple[TensorLife | Buffer, ...] = (*plan.tensors, *plan.buffers)
     for life in lives:
         yield (

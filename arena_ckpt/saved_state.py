@@ -99,18 +99,21 @@ def write_state(
     ------
     UnwritableFileError
     """
-    arrays: Arrays = dict(session.persistent())
-    arrays[PLAN] = np.frombuffer(session.plan_json.encode(), np.uint8)
-    if records:
-        arrays[RECORDS] = to_table(records)
-    document = {
-        "package": __version__,
-        "iteration": session.iteration,
-        "model": model,
-        "plan_checksum": session.plan_checksum,
-        "run": run,
-    }
-    write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
+    plan = np.frombuffer(session.plan_json.encode(), np.uint8)
+    table = {RECORDS: to_table(records)} if records else {}
+
+    def write() -> None:
+        arrays: Arrays = {**session.persistent(), PLAN: plan, **table}
+        document = {
+            "package": __version__,
+            "iteration": session.iteration,
+            "model": model,
+            "plan_checksum": session.plan_checksum,
+            "run": run,
+        }
+        write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
+
+    session.in_turn(write)
 
 
 def read_state(path: StrPath) -> SavedState:

@@ -172,6 +172,10 @@ class Session:
             if tensor.kind in PERSISTENT
         }
 
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """Do work that reads the arena, while a signal handler may not change it."""
+        GATE.run(self._threads, work)
+
     def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
         """Put back what `persistent` showed after `iteration` updates."""
         GATE.run(self._threads, self._restore, arrays, iteration)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_ckpt.data import load_idx
+from arena_ckpt.data import load_idx, load_npz
 from arena_ckpt.errors import (
     ArenaError,
     CorruptFileError,
@@ -351,6 +351,25 @@ def test_idx_shapes_without_data_that_numpy_cannot_have(tmp_path: Path) -> None:
     path = write(tmp_path, idx(8, (0, 2**32 - 1, 2**32 - 1, 2**32 - 1), b""))
     with pytest.raises(CorruptFileError, match="cannot be read"):
         read_idx(path)
+
+
+@pytest.mark.parametrize("shape", [(0, 2**62), (0, 2**61, 3), (2, 0, 2**60)])
+def test_shapes_without_data_whose_copy_cannot_be(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    member = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(member, header)
+    with zipfile.ZipFile(tmp_path / "it.npz", "w") as archive:
+        archive.writestr("x.npy", member.getvalue())
+    with pytest.raises(DataShapeError, match="too large for any array"):
+        load_npz(tmp_path / "it.npz")
+
+
+def test_idx_images_without_data_whose_copy_cannot_be(tmp_path: Path) -> None:
+    path = write(tmp_path, idx(8, (0, 2**31, 2**30), b""))
+    with pytest.raises(DataShapeError, match="too large for any array"):
+        load_idx(path, path)
 
 
 def test_labels_without_values_are_refused(tmp_path: Path) -> None:

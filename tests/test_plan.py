@@ -403,6 +403,7 @@ CONTRADICTIONS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "outputs of nothing": (("layers", 0, "output_shapes"), [[1, 0, 3]], "outputs of"),
     "operations undone": (("layers", 0, "flops", "forward"), -1, "has operations of"),
     "another shape": (("tensors", 0, "shape"), [2**40, 2**40], "bytes for the shape"),
+    "a life that cannot be": (("tensors", 0, "life"), 2**53, "has life 90071"),
     "another dtype": (("tensors", 0, "dtype"), "|O", "for the shape .* of |O"),
     "a line break": (("blocks", 0, "name"), "a\nb", "cannot be printed"),
     "a half character": (("allocator",), "\ud800", "cannot be printed"),

@@ -33,6 +33,7 @@ from arena_ckpt.errors import (
     SavedStateMismatchError,
     SavedStateNotFoundError,
     SavedStateVersionError,
+    StateError,
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
@@ -600,6 +601,28 @@ def test_a_link_goes_on_pointing_where_it_points(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
     ac.load(tmp_path / "real")
+
+
+def test_a_signal_handler_cannot_train_while_a_state_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained()
+    refusals: list[str] = []
+    fsync = os.fsync
+
+    def meanwhile(number: int) -> None:
+        try:
+            model.train_step(*SMALL.batch(8))
+        except StateError as error:
+            refusals.append(str(error))
+        fsync(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(whole.os, "fsync", meanwhile)
+        model.save(tmp_path / "it")
+    assert refusals
+    assert "signal handler" in refusals[0]
+    assert state_of(ac.load(tmp_path / "it")) == state_of(model)
 
 
 def test_a_model_without_weights_is_not_saved(tmp_path: Path) -> None:
