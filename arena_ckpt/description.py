@@ -6,7 +6,7 @@ Saved states hold it as JSON. Unlike an INI file it takes any name of a layer or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from arena_ckpt.definition import MODEL_PROPERTIES, ModelDefinition
 from arena_ckpt.errors import InvalidParameterError
@@ -79,17 +79,32 @@ def describe(model: ModelDefinition) -> Description:
     InvalidParameterError
         A layer that `build` would not make again as it is.
     """
-    schedule = model.schedule
     return Description(
         int(model.seed),
         write_properties(MODEL_PROPERTIES, model.properties),
         tuple(_layer_as_text(layer) for layer in model.layers),
         tuple(BlockNames(block.name, tuple(block.layers)) for block in model.blocks),
         Part(model.optimizer.type_name, model.optimizer.to_properties()),
-        None
-        if schedule is None
-        else Part(schedule.type_name, schedule.to_properties()),
+        _schedule_as_text(model.schedule),
     )
+
+
+def describe_again(before: Description, model: ModelDefinition) -> Description:
+    """Return the description of an initialized model by an earlier one of it.
+
+    Only its schedule and epochs can have changed, and the layers need not be looked at.
+    """
+    return replace(
+        before,
+        properties=write_properties(MODEL_PROPERTIES, model.properties),
+        schedule=_schedule_as_text(model.schedule),
+    )
+
+
+def _schedule_as_text(schedule: Schedule | None) -> Part | None:
+    if schedule is None:
+        return None
+    return Part(schedule.type_name, schedule.to_properties())
 
 
 def _layer_as_text(layer: Layer) -> Part:

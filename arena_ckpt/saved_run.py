@@ -7,7 +7,6 @@ killed there is one to go on from.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
@@ -16,17 +15,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.definition import ModelDefinition
 from arena_ckpt.description import (
     Description,
     Part,
     describe,
+    describe_again,
     first_difference,
     schedule_of,
 )
+from arena_ckpt.digests import digest_arrays
 from arena_ckpt.errors import (
     ArenaWarning,
     CorruptSavedStateError,
@@ -238,7 +237,7 @@ class SavedRun:
             write_state(
                 path,
                 self._session,
-                model=encode(describe(self._model)),
+                model=encode(describe_again(self._begun, self._model)),
                 run=encode(run),
                 records=progress.records,
             )
@@ -348,12 +347,8 @@ class SavedRun:
 
 def digest(samples: Samples) -> str:
     """Return what tells samples from others: a digest of all their values."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, array in [*samples.inputs.items(), ("", samples.labels)]:
-        if array is not None:
-            found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-            found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+    labels = {} if samples.labels is None else {"": samples.labels}
+    return digest_arrays({**samples.inputs, **labels})
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -23,6 +23,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
         "progress",
         "checks",
         "datasets",
+        "digests",
     ),
     ("turns",),
     ("files",),

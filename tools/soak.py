@@ -36,6 +36,7 @@ import psutil
 from soak_models import BUILDERS, change, data_for, request_for, rows
 
 import arena_ckpt as ac
+from arena_ckpt.digests import digest_arrays
 from arena_ckpt.errors import ArenaError, BudgetError
 from arena_ckpt.examples import load_example
 from arena_ckpt.model import without_blocks
@@ -335,11 +336,7 @@ def checksum(plan: ac.MemoryPlan) -> str:
 
 def digest(model: ac.Model) -> str:
     """Return a short checksum of the bits of all weights."""
-    sha = hashlib.sha256()
-    for name, weight in sorted(model.weights().items()):
-        sha.update(name.encode())
-        sha.update(weight.tobytes())
-    return sha.hexdigest()[:16]
+    return digest_arrays(model.weights())[:16]
 
 
 def main() -> int:

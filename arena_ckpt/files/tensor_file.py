@@ -11,7 +11,6 @@ Safetensors format, https://huggingface.co/docs/safetensors.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
+from arena_ckpt.digests import digest_arrays
 from arena_ckpt.errors import (
     CorruptSavedStateError,
     DataError,
@@ -276,8 +276,4 @@ def _checksum(
     document: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 ) -> str:
     rest = {key: value for key, value in document.items() if key != "checksum"}
-    digest = hashlib.sha256(_text(rest).encode())
-    for name, array in arrays.items():
-        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{digest_arrays(arrays, _text(rest).encode())}"

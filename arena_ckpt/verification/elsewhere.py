@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.digests import digest_arrays
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.verification.batches import Batch
-from arena_ckpt.verification.trial import digest, open_session, run_trial
+from arena_ckpt.verification.trial import open_session, run_trial
 
 COMMAND = (sys.executable, "-m", "arena_ckpt.verification.elsewhere")
 PLAN, BITS = "the plan", "the bits"
@@ -147,8 +148,9 @@ def plan_again(model: ModelPlans, plan: MemoryPlan) -> MemoryPlan:
 
 def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]:
     """Return hashes of a plan, of all that came out, and of each part of it."""
-    parts = {name: digest({name: array}) for name, array in outcome.items()}
-    return {PLAN: plan.checksum, BITS: digest(outcome), **parts}
+    parts = {name: digest_arrays({name: array}) for name, array in outcome.items()}
+    whole = digest_arrays({}, "".join(parts.values()).encode())
+    return {PLAN: plan.checksum, BITS: whole, **parts}
 
 
 def _require_known(model: ModelPlans) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -91,12 +90,3 @@ def _unsettle(session: Session) -> None:
             if weight.is_trained and not np.ptp(weights[name]):
                 moves = generator.uniform(-0.1, 0.1, weight.shape)
                 session.set_weights({name: weights[name] + moves.astype(np.float32)})
-
-
-def digest(arrays: Mapping[str, Array]) -> str:
-    """Return a hash of names, shapes and bits."""
-    whole = hashlib.sha256()
-    for name, array in arrays.items():
-        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        whole.update(np.ascontiguousarray(array).tobytes())
-    return whole.hexdigest()
