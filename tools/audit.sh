@@ -4,13 +4,8 @@
 # which pip-audit alone would call "no known vulnerabilities found".
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-tools="$(mktemp -d)"
-trap 'rm -rf "$tools"' EXIT
-for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-    "$python" -c 'import tomllib' 2>/dev/null && break
-done
-"$python" -m venv "$tools" &&
-    "$tools/bin/pip" install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3' || {
+source tools/tool_env.sh
+tool_env 'pip-audit>=2.7,<3' || {
     echo "NOT AUDITED: pip-audit is not to be had here" >&2
     exit 2
 }

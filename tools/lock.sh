@@ -5,13 +5,8 @@
 #   bash tools/lock.sh --upgrade   takes the newest of everything
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-tools="$(mktemp -d)"
-trap 'rm -rf "$tools"' EXIT
-for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-    "$python" -c 'import tomllib' 2>/dev/null && break
-done
-"$python" -m venv "$tools"
-"$tools/bin/pip" install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+source tools/tool_env.sh
+tool_env 'uv>=0.9,<1'
 
 # Lines of requirements become a file, in which no host of packages is named.
 lock() {

@@ -1,21 +1,26 @@
-# Sourced by demo.sh and test.sh: a virtual environment in .venv, from nothing but
+# Sourced by the scripts beside it. find_python prints a Python that is new enough.
+#
+# setup_env, for demo.sh and test.sh: a virtual environment in .venv, from nothing but
 # Python 3.11 or newer, with what tools/lock/NAME.txt says, checked by its hashes.
 # Usage: setup_env NAME   (core or ci). UNLOCKED=1 takes any versions within the bounds of
 # pyproject.toml instead.
+find_python() {
+    local python
+    for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    echo "arena_ckpt needs Python 3.11 or newer; set PYTHON=/path/to/python3" >&2
+    return 1
+}
+
 setup_env() {
     local root python marker
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
     cd "$root" || exit 1
-    for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            break
-        fi
-        python=""
-    done
-    if [ -z "$python" ]; then
-        echo "arena_ckpt needs Python 3.11 or newer; set PYTHON=/path/to/python3" >&2
-        exit 1
-    fi
+    python="$(find_python)" || exit 1
     if ! [ -x .venv/bin/python ]; then
         echo "== making a virtual environment in .venv with $("$python" --version)"
         "$python" -m venv .venv || {
