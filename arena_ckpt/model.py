@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
 from arena_ckpt.codec import encode
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.dataset import Dataset, is_whole
 from arena_ckpt.description import describe
 from arena_ckpt.errors import (
     AfterInitializationError,
@@ -406,8 +405,7 @@ class Model(ModelPlans):
 
     def _checked_seed(self) -> int:
         seed = self.seed
-        is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-        if not is_whole or not 0 <= seed < 2**64:
+        if not is_whole(seed) or not 0 <= seed < 2**64:
             raise InvalidParameterError(
                 f"seed={quoted(seed)} is not possible; expected a whole number from 0 "
                 f"to {2**64 - 1}",

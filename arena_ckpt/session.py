@@ -144,7 +144,7 @@ class Session:
     def watch(self, watcher: Watcher) -> None:
         """Run the steps one by one from now on, and let `watcher` look at each."""
         if self._runner is None:
-            self._runner = StepRunner(self.views, ())
+            self._runner = StepRunner(self.views)
         self._runner.watchers.append(watcher)
 
     def unwatch(self, watcher: Watcher) -> None:

@@ -6,7 +6,6 @@ iteration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,13 +67,16 @@ class StepRunner:
     ----------
     views : TensorViews
         Weights are already in place.
-    watchers : sequence of Watcher
+
+    Attributes
+    ----------
+    watchers : list of Watcher
         Asked in this order.
     """
 
-    def __init__(self, views: TensorViews, watchers: Sequence[Watcher]) -> None:
+    def __init__(self, views: TensorViews) -> None:
         self._views = views
-        self.watchers = list(watchers)
+        self.watchers: list[Watcher] = []
         self._executions = {e.step: e for e in views.plan.executions}
         self._kept = [
             index for index, t in enumerate(views.plan.tensors) if t.kind in PERSISTENT
