@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
 # Sets up .venv and passes the checks: lint, types, tests. Arguments go to pytest.
+# Of each large family of tests a fixed sample runs; --full, before others, runs all.
 set -euo pipefail
+if [ "${1:-}" = --full ]; then
+    export ARENA_CKPT_FULL=1
+    shift
+fi
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 setup_env ci
 
