@@ -33,6 +33,12 @@ class Target:
         a target that takes what a strategy draws.
     warm_up : callable
         Runs once, without limits, so that no input waits for a compiler.
+    show : callable or None
+        Returns what tells a reader more about an input than its repr.
+    summary : callable or None
+        Returns what became of the inputs so far.
+    cost : int
+        How many inputs of other targets one takes the time of.
     """
 
     name: str
@@ -40,6 +46,9 @@ class Target:
     call: Callable[[Any, Path], None]
     seeds: tuple[bytes, ...] = ()
     warm_up: Callable[[], object] = field(default=lambda: None)
+    show: Callable[[Any], str] | None = None
+    summary: Callable[[], str] | None = None
+    cost: int = 1
 
     def check(self, value: Any) -> None:
         """Run one input.
