@@ -1,7 +1,8 @@
-"""Bad input by the thousand: run the targets of tests/fuzzing and say what they found.
+"""Inputs by the thousand: run the targets of tests/fuzzing and say what they found.
 
     python tools/fuzz.py                                  # 100,000 inputs over all
     python tools/fuzz.py --inputs 5000 --target idx --seed 3
+    python tools/fuzz.py --inputs 2000 --target models  # judged by PyTorch
     python tools/fuzz.py --atheris 60 --target npz        # coverage-guided, seconds
     python tools/fuzz.py --list
 
@@ -58,6 +59,12 @@ def main() -> int:
     if options.list:
         print("\n".join(names))
         return 0
+    for name in [name for name in names if not TARGETS[name].can_run]:
+        needs = f"{name} needs {TARGETS[name].needs}, which is not installed"
+        if options.target:
+            parser.error(needs)
+        print(f"left out: {needs}", file=sys.stderr)
+        names.remove(name)
     if options.atheris:
         return _guided(names, options.atheris, options.seed)
     return _drawn(names, options.inputs, options.seed)

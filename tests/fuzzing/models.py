@@ -402,5 +402,6 @@ MODELS = (
             f"{n:,} {what}" for what, n in CHILD.outcomes.items()
         ),
         cost=200,
+        needs="torch",
     ),
 )

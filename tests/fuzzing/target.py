@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ class Target:
         Returns what became of the inputs so far.
     cost : int
         How many inputs of other targets one takes the time of.
+    needs : str
+        A package without which it cannot run; empty for none.
     """
 
     name: str
@@ -49,6 +52,12 @@ class Target:
     show: Callable[[Any], str] | None = None
     summary: Callable[[], str] | None = None
     cost: int = 1
+    needs: str = ""
+
+    @property
+    def can_run(self) -> bool:
+        """What it needs is installed."""
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
 
     def check(self, value: Any) -> None:
         """Run one input.
