@@ -36,7 +36,8 @@ from arena_ckpt.schedules import SCHEDULE_SCHEMAS
 
 def test_random_networks() -> None:
     """A fixed sample; `tools/fuzz.py --target models --inputs 2000` runs more."""
-    outcome = run_target(TARGETS["models"], how_many(30, 300), None)
+    n_networks = how_many(30, 300)
+    outcome = run_target(TARGETS["models"], n_networks, None, shrinks=False)
     models.CHILD.close()
     assert outcome.finding is None, (
         f"{outcome.finding}\n{outcome.smallest!r}\n{outcome.smallest.python()}"

@@ -83,7 +83,9 @@ class Outcome:
     finding: BaseException | None = None
 
 
-def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
+def run_target(
+    target: Target, n_inputs: int, number: int | None, *, shrinks: bool = True
+) -> Outcome:
     """Draw inputs and run them; shrink the first that fails.
 
     Parameters
@@ -92,7 +94,10 @@ def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
     n_inputs : int
     number : int or None
         Decides the inputs; None takes the same each time.
+    shrinks : bool
+        False leaves what was found as it is, at once.
     """
+    phases = (Phase.generate, Phase.shrink) if shrinks else (Phase.generate,)
     outcome = Outcome()
     target.warm_up()
 
@@ -105,7 +110,7 @@ def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
             deadline=None,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
+            phases=phases,
         )
         @given(target.inputs)
         def one(value: Any) -> None:
