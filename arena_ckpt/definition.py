@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
 from arena_ckpt.connections import find_output, forward_order
 from arena_ckpt.errors import (
@@ -122,6 +123,7 @@ class ModelDefinition:
 
     # -- building --------------------------------------------------------------
 
+    @public_call
     def add_layer(
         self, layer: Layer | str, properties: Sequence[str] = (), **values: object
     ) -> None:
@@ -166,6 +168,7 @@ class ModelDefinition:
         self._n_of_type[layer.type_name] += 1
         self._graph = None
 
+    @public_call
     def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
         """Drop the inner activations of consecutive layers and recompute them.
 
@@ -237,6 +240,7 @@ class ModelDefinition:
             place = {name: index for index, name in enumerate(order)}
         check_consecutive(layers, place)
 
+    @public_call
     def set_property(self, properties: Sequence[str] = (), **values: object) -> None:
         """Set properties of the model: `MODEL_PROPERTIES` lists them.
 
@@ -264,6 +268,7 @@ class ModelDefinition:
                 )
         self._properties |= parsed
 
+    @public_call
     def get_property(self, name: str) -> Any:
         """Return a property of the model, or its default."""
         defaults = {p.name: p.default for p in MODEL_PROPERTIES}
@@ -271,6 +276,7 @@ class ModelDefinition:
             raise unknown_property("model", name, defaults)
         return self._properties.get(name, defaults[name])
 
+    @public_call
     def set_optimizer(
         self,
         optimizer: Optimizer | str,
@@ -302,6 +308,7 @@ class ModelDefinition:
             optimizer = create_optimizer(optimizer.type_name, (), **values)
         self._optimizer = optimizer
 
+    @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
         """Let the learning rate change with the iterations; see `create_schedule`.
 
@@ -351,6 +358,7 @@ class ModelDefinition:
         """The learning-rate scheduler, or None."""
         return self._schedule
 
+    @public_call
     def save_ini(self, path: str | os.PathLike[str]) -> None:
         """Write the model, without its weights, as an INI file for `load_ini`.
 
@@ -370,6 +378,7 @@ class ModelDefinition:
             seed=self.seed,
         )
 
+    @public_call
     def compile(self) -> Graph:
         """Validate layers and blocks, and put them in order.
 

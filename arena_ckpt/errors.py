@@ -55,7 +55,15 @@ class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 
 
-class UnknownPropertyError(InvalidParameterError):
+class ArgumentError(InvalidParameterError, TypeError):
+    """A call of other arguments than it has: one unknown, missing, or given twice.
+
+    `call` names what was called, `argument` is the one at fault or None, `known` are
+    those that there are.
+    """
+
+
+class UnknownPropertyError(InvalidParameterError, TypeError):
     """A property name that the layer, optimizer or model does not have."""
 
 

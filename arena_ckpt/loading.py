@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.codec import decode
 from arena_ckpt.description import Description, build
 from arena_ckpt.errors import (
@@ -25,6 +26,7 @@ from arena_ckpt.saved_state import SavedState, read_state, require_fit
 from arena_ckpt.units import format_bytes
 
 
+@public_call
 def load(path: str | os.PathLike[str]) -> Model:
     """Load a model with its state, ready to go on as if it had never been saved.
 
@@ -72,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"({state.document.package}); planned anew: "
             f"{format_bytes(plan.arena_bytes)}",
             ArenaWarning,
-            stacklevel=2,
+            stacklevel=3,  # past `public_call`
         )
     model.restore(state)
     return model

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.kernels import updates
 from arena_ckpt.kernels.jit import Kernel
@@ -126,6 +127,7 @@ class Optimizer:
         return write_properties(OPTIMIZER_SCHEMAS[self.type_name], self.given)
 
 
+@public_call
 def create_optimizer(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Optimizer:

@@ -20,6 +20,7 @@ import numpy as np
 from arena_ckpt.allocation.bounds import live_bytes
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.arguments import public_call
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
@@ -103,6 +104,7 @@ class Buffer:
     tensors: tuple[int, ...]
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """Steps, tensors, live ranges and offsets of one training iteration.
@@ -184,6 +186,7 @@ class MemoryPlan:
         other = other_cost(self.executions, costs)
         return again / other if other else 0.0
 
+    @public_call
     def iteration_cost(self, costs: Costs) -> float:
         """Return the cost of an iteration: all its passes, and what follows them."""
         in_pass = [e for e in self.executions if e.step < self.n_pass]
@@ -191,6 +194,7 @@ class MemoryPlan:
         of_pass = other_cost(in_pass, costs) + rerun_cost(in_pass, self.tensors, costs)
         return self.micro_batches * of_pass + other_cost(after, costs)
 
+    @public_call
     def recompute_steps(self, layer: str) -> tuple[int, ...]:
         """Return the steps at which a layer is counted as recomputed.
 
@@ -200,10 +204,12 @@ class MemoryPlan:
         wanted = Step(Phase.RECOMPUTE, layer)
         return tuple(i for i, step in enumerate(self.steps) if step == wanted)
 
+    @public_call
     def taken_bytes(self, size_bytes: int) -> int:
         """Return the space that a buffer of `size_bytes` takes in the arena."""
         return align_up(size_bytes + self.canary_bytes, self.alignment_bytes)
 
+    @public_call
     def live_bytes(self) -> list[int]:
         """Return the bytes taken by live buffers at each step."""
         return [
@@ -221,6 +227,7 @@ class MemoryPlan:
         live = self.live_bytes()
         return live.index(max(live))
 
+    @public_call
     def describe_step(self, step: int) -> str:
         """Return ``"step 34, calc_gradient of fc1"``."""
         running = self.steps[step]
@@ -230,11 +237,13 @@ class MemoryPlan:
             return f"step {step}, {running.phase.value}"
         return f"step {step}, {running.phase.value} of {running.layer}"
 
+    @public_call
     def alive_at(self, step: int) -> tuple[Buffer, ...]:
         """Return the buffers alive at a step, the largest first."""
         alive = [b for b in self.buffers if b.start <= step < b.stop]
         return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
 
+    @public_call
     def tensor_in(self, buffer: Buffer, step: int) -> TensorLife:
         """Return the tensor life whose bytes a buffer holds at a step.
 
@@ -245,6 +254,7 @@ class MemoryPlan:
         alive = [life for life in lives if life.start <= step < life.stop]
         return max(alive or lives, key=lambda life: life.stop - life.start)
 
+    @public_call
     def bytes_by_kind(self, step: int) -> dict[TensorKind, int]:
         """Return the space taken at a step by each kind of tensor."""
         totals = dict.fromkeys(TensorKind, 0)
@@ -260,6 +270,7 @@ class MemoryPlan:
         report = importlib.import_module("arena_ckpt.report.html")
         return str(report.notebook_html(self))
 
+    @public_call
     def to_json(self) -> str:
         """Return the plan as JSON text that `from_json` reads back to an equal plan.
 
@@ -279,6 +290,7 @@ class MemoryPlan:
         return document | {"proved_optimal": self.proved_optimal}
 
     @classmethod
+    @public_call
     def from_json(cls, text: str) -> MemoryPlan:
         """Read what `to_json` wrote.
 

@@ -333,10 +333,13 @@ def unknown_property(
     )
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"``, or nothing where nothing is near."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ``" (did you mean 'x'?)"``, or nothing where nothing is near.
+
+    `cutoff` is the least share of letters in common, as difflib counts them.
+    """
     lowered = {str(name).lower(): name for name in known}
-    matches = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=cutoff)
     return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 

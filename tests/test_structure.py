@@ -25,7 +25,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
         "datasets",
         "digests",
     ),
-    ("turns",),
+    ("arguments", "turns"),
     ("files",),
     ("dataset", "data", "schedules"),
     ("layers",),

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.arguments import public_call
 
 
+@public_call
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """An offset for every buffer, and what is known about it.

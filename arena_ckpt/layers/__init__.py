@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import (
@@ -108,6 +109,7 @@ LAYER_TYPES: dict[str, type[Layer]] = {
 }
 
 
+@public_call
 def register_layer(layer: type[L]) -> type[L]:
     """Make a class of layers known under its `type_name`; a decorator.
 
@@ -151,6 +153,7 @@ def register_layer(layer: type[L]) -> type[L]:
     return layer
 
 
+@public_call
 def create_layer(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Layer:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import ShapeMismatchError
 from arena_ckpt.kernels.jit import Doubles, Indexes, Kernel, Matrix, Vector
 from arena_ckpt.lifespan import Phase, TensorLifespan
@@ -36,6 +37,7 @@ Shape = tuple[int, int, int]
 """Channel, height and width of one sample."""
 
 
+@public_call
 class Call(NamedTuple):
     """One kernel call: arrays and numbers, in the order of the kernel's parameters."""
 
@@ -43,6 +45,7 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class WeightSpec:
     """A weight tensor of a layer.
@@ -85,6 +88,7 @@ class WeightSpec:
     gradient_factors: tuple[str, str] | None = None
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor of the layer's own, beside inputs, outputs and weights.
@@ -120,6 +124,7 @@ class TensorSpec:
         )
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class Flops:
     """Floating-point operations for one sample; a multiply-add counts two.
@@ -134,6 +139,7 @@ class Flops:
     output: int = 0
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class InPlace:
     """A result that may take the memory of one of its operands.
@@ -159,6 +165,7 @@ class InPlace:
 NO_FLOPS = Flops()
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
     """What a layer needs, given the shapes of its inputs.

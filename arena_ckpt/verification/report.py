@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
-from arena_ckpt.model_plans import REQUEST, refuse_unknown
+from arena_ckpt.model_plans import asked
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.properties import quoted
@@ -42,6 +43,7 @@ class Check:
     seconds: float
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class Verification:
     """Result of `verify`.
@@ -78,13 +80,20 @@ def _checks(n: int) -> str:
     return "1 check" if n == 1 else f"{n} checks"
 
 
+@public_call(
+    hint="give samples and labels as one pair, verify(model, (x, y)), or a Dataset"
+)
 def verify(
     model: Model,
     data: Dataset | tuple[Any, Any] | None = None,
     *,
     on_check: Callable[[Check], object] | None = None,
     command: Sequence[str] | None = None,
-    **request: Any,
+    budget: str | int | None = None,
+    max_overhead: str | float | None = None,
+    allow: str | Iterable[str] | None = None,
+    levels: int | None = None,
+    measure: bool = False,
 ) -> Verification:
     """Check a model's plan, its memory, its bits and its gradients; change nothing.
 
@@ -92,15 +101,15 @@ def verify(
     ----------
     model : Model
         Copies of it are trained. Of an initialized one its plan is verified, else the
-        one that `request` asks for.
+        one that `budget` and so on ask for.
     data : Dataset or (x, y), optional
         To train on; without, samples and labels are made up to fit.
     on_check : callable, optional
         Called with each `Check` when it has run.
     command : sequence of str, optional
         How another process builds the model; by default from its INI text.
-    **request
-        budget, max_overhead, allow, levels, measure: see `Model.choose_plan`.
+    budget, max_overhead, allow, levels, measure
+        See `Model.choose_plan`.
 
     Returns
     -------
@@ -126,7 +135,13 @@ def verify(
             "a Check",
             on_check=on_check,
         )
-    refuse_unknown("verify", request, REQUEST)
+    request = asked(
+        budget=budget,
+        max_overhead=max_overhead,
+        allow=allow,
+        levels=levels,
+        measure=measure,
+    )
     plan, again = _plan_of(model, request)
     own = copy_of(model)
     batches, described = _batches(own, plan, data)
