@@ -226,6 +226,16 @@ class CanaryError(ArenaError, AssertionError):
     """A kernel wrote outside its buffer (found in debug mode): `step`, `tensor`."""
 
 
+class ForeignReadError(ArenaError, AssertionError):
+    """A step's result depends on bytes that are no operand of it (in debug mode).
+
+    `layer`, `phase` and `step` say which step, `tensor` which result; `n_elems` of its
+    elements come out otherwise, the first at `index`, as `values`. `read` is the tensor
+    whose bytes were read, and `byte` the first of them in the arena, where that is
+    known.
+    """
+
+
 class NonFiniteError(ArenaError, ArithmeticError):
     """NaN or infinity in the loss or, in debug mode, in a tensor.
 

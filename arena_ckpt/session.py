@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
+from arena_ckpt.call_table import Report
 from arena_ckpt.debug.memory import MemoryGuard
+from arena_ckpt.debug.reads import ForeignReads
 from arena_ckpt.debug.runner import StepRunner, Watcher
 from arena_ckpt.debug.values import FiniteWatch
 from arena_ckpt.errors import (
@@ -31,7 +33,7 @@ from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.program import Mode, Program, Report, TensorViews
+from arena_ckpt.program import Mode, Program, StepNote, TensorViews
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.tensors import PERSISTENT, Control, TensorKind
@@ -81,16 +83,20 @@ class Session:
     threads : int
         Cores that matrix products may use.
     debug : bool
-        Poison dead buffers, guard all with canaries, look for NaN after each step.
+        Poison dead buffers, guard all with canaries, look for NaN after each step, and
+        run each step on other foreign bytes too.
     check : str
         ``"all"`` looks for NaN after each step, ``"loss"`` at the loss only.
+    note : StepNote, optional
+        Steps leave word there.
     report : callable, optional
         Told about the progress of compiling kernels.
 
     Raises
     ------
     ArenaTooLargeError
-        The arena does not fit in the memory that is free; nothing is allocated.
+        The arena does not fit in the memory that is free, or the two more of debug mode
+        do not; nothing is allocated.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class Session:
         threads: int = 1,
         debug: bool = False,
         check: str = "loss",
+        note: StepNote | None = None,
         report: Report | None = None,
     ) -> None:
         self.graph = graph
@@ -120,6 +127,7 @@ class Session:
         self.lock = ModelLock()
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
         self._seed = seed
+        self._note = note
         loss = graph.loss.layer
         assert isinstance(loss, Loss)
         self.loss_layer = loss
@@ -139,6 +147,8 @@ class Session:
             self.watch(MemoryGuard(self.views))
         if debug or check == "all":
             self.watch(FiniteWatch(self.views))
+        if debug:
+            self.watch(ForeignReads(self.views))
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
 
     def watch(self, watcher: Watcher) -> None:
@@ -378,6 +388,7 @@ class Session:
                 n_samples=n_samples,
                 add_gradients=add,
                 max_norm=self._max_norm,
+                note=self._note,
                 report=report,
             )
             names = [f"{name}:out0" for name in self.inputs]
