@@ -14,7 +14,7 @@ from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.liveness import Liveness, analyze
 from arena_ckpt.plan import Buffer, MemoryPlan, PlanLayer
-from arena_ckpt.recompute import Rerun, Reruns, block_reruns
+from arena_ckpt.recompute import Rerun, Reruns, block_reruns, possible_reruns
 from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import Access, TensorKind
 from arena_ckpt.timeline import Timeline, build_timeline
@@ -55,11 +55,9 @@ def make_plan(
     ArenaTooLargeError
         Sizes that no machine has; nothing is allocated here in any case.
     """
-    timeline = build_timeline(
-        graph,
-        block_reruns(graph) if reruns is None else reruns,
-        settings,
-    )
+    again = block_reruns(graph) if reruns is None else reruns
+    assert possible_reruns(graph, again) == again, again
+    timeline = build_timeline(graph, again, settings)
     liveness = analyze(graph, timeline, settings)
     canary_bytes = settings.canary_bytes
     naive_bytes = sum(
@@ -161,15 +159,7 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     if plan.canary_bytes != settings.canary_bytes:
         raise _wrong_canaries(plan, settings)
     reruns = reruns_of(plan)
-    # After its own backward pass a layer has other weights, and a loss adds up.
-    place = {node.name: place for place, node in enumerate(graph.nodes)}
-    possible = tuple(
-        rerun
-        for rerun in reruns
-        if place.get(rerun.layer, len(place)) <= place.get(rerun.before, -1)
-        and not (rerun.tensors and graph.node(rerun.layer).layer.is_loss)
-    )
-    _require_equal("recomputes", possible, reruns)
+    _require_equal("recomputes", possible_reruns(graph, reruns), reruns)
     own = make_plan(graph, settings, reruns)
     for what in (
         *("batch_size", "micro_batches", "layers", "steps"),
