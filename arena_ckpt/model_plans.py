@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES, check_fits
+from arena_ckpt.batch_statistics import require_trainable
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
@@ -54,13 +55,15 @@ class ModelPlans(ModelDefinition):
         InvalidParameterError
             More micro-batches than samples, a request that makes no sense, or an
             argument that there is not.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         """
         refuse_unknown("make_plan", request, ("debug", *REQUEST))
         if any(not asks_nothing(*item) for item in request.items()):
             return self.choose_plan(debug=debug, **request).plan
-        return make_plan(self.compile(), self.plan_settings(debug=debug))
+        return make_plan(self.compile(), self._trainable_settings(debug))
 
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Measure how long each step of a plan of this model takes.
@@ -140,6 +143,8 @@ class ModelPlans(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         """
@@ -181,7 +186,7 @@ class ModelPlans(ModelDefinition):
         return self._chooser(request, debug).pareto()
 
     def _chooser(self, request: PlanRequest, debug: bool) -> Chooser:
-        settings = self.plan_settings(debug=debug)
+        settings = self._trainable_settings(debug)
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -225,9 +230,19 @@ class ModelPlans(ModelDefinition):
         Raises
         ------
         PlanMismatchError
+        BatchStatisticsError
+            A pass of it would leave batch normalization one value a channel.
         """
         require_plan(plan)
-        require_plan_of(self.graph_of(plan), self.settings_of(plan, debug=debug), plan)
+        graph, settings = self.graph_of(plan), self.settings_of(plan, debug=debug)
+        require_plan_of(graph, settings, plan)
+        require_trainable(graph, settings)
+
+    def _trainable_settings(self, debug: bool) -> PlanSettings:
+        """Return how an iteration is run, if the model can be trained so."""
+        settings = self.plan_settings(debug=debug)
+        require_trainable(self.compile(), settings)
+        return settings
 
     def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration is run by a plan of this model."""
