@@ -66,6 +66,12 @@ MODEL_PROPERTIES = (
         None,
         "scale all gradients down together where their global norm is larger",
     ),
+    Property(
+        "drop_last",
+        BOOLEAN,
+        False,
+        "training leaves the samples of an epoch out that fill no whole batch",
+    ),
 )
 _PLANNED = (
     "batch_size",

@@ -143,6 +143,15 @@ class SharedWeightsError(GraphError):
     """A layer cannot use the weights of another: `layer`, `shared_from`."""
 
 
+class BatchStatisticsError(InvalidParameterError):
+    """Statistics over a batch that would be taken of a single value.
+
+    `layer` takes them, `values_per_channel` is how many values it would have;
+    `batch_size` and `micro_batches` are those of the plan, `n_samples` the samples of
+    the batch in question.
+    """
+
+
 class StateError(ArenaError, RuntimeError):
     """A call that comes too early or too late."""
 

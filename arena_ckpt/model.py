@@ -136,6 +136,8 @@ class Model(ModelPlans):
             It was initialized before.
         InvalidParameterError
             An impossible seed, check or request, or more micro-batches than samples.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
@@ -221,6 +223,8 @@ class Model(ModelPlans):
         ------
         DataError
             Arrays that do not fit, or hold NaN or infinity.
+        BatchStatisticsError
+            So few samples that batch normalization would have one value a channel.
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
@@ -260,6 +264,8 @@ class Model(ModelPlans):
         Parameters
         ----------
         data : (x, y) or Dataset
+            With the property `drop_last` of the model, the samples of an epoch that
+            fill no whole batch are left out; with `shuffle`, others in each epoch.
         validation : (x, y) or Dataset, optional
             Evaluated after each epoch.
         epochs : int, optional
@@ -293,6 +299,11 @@ class Model(ModelPlans):
         Raises
         ------
         NotInitializedError, InvalidParameterError, DataError, NonFiniteError
+        BatchStatisticsError
+            A smaller last batch would leave batch normalization one value a channel; no
+            weight was changed.
+        EmptyDataError
+            With `drop_last`, fewer samples than a batch has.
         SavedStateError
             The folder has states that cannot be gone on from; nothing is changed then.
         UnwritableFileError
@@ -315,6 +326,7 @@ class Model(ModelPlans):
         saving = parse_saving(checkpoint, every, resume)
         with self._working("train") as session:
             samples = _samples(session, data)
+            session.require_epoch(samples, self.get_property("drop_last"))
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -331,6 +343,7 @@ class Model(ModelPlans):
                 epochs=given["epochs"],
                 seed=self._checked_seed(),
                 shuffle=given["shuffle"],
+                drop_last=self.get_property("drop_last"),
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
                 saved=saved,

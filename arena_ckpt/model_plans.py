@@ -11,6 +11,7 @@ from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES, check_fits
 from arena_ckpt.arguments import public_call
+from arena_ckpt.batch_statistics import require_trainable
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
@@ -61,6 +62,8 @@ class ModelPlans(ModelDefinition):
             See `compile`.
         InvalidParameterError
             More micro-batches than samples, or a request that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         """
@@ -73,7 +76,7 @@ class ModelPlans(ModelDefinition):
         )
         if request:
             return self.choose_plan(debug=debug, **request).plan
-        return make_plan(self.compile(), self.plan_settings(debug=debug))
+        return make_plan(self.compile(), self._trainable_settings(debug))
 
     @public_call
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
@@ -155,6 +158,8 @@ class ModelPlans(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         """
@@ -197,7 +202,7 @@ class ModelPlans(ModelDefinition):
         return self._chooser(request, debug).pareto()
 
     def _chooser(self, request: PlanRequest, debug: bool) -> Chooser:
-        settings = self.plan_settings(debug=debug)
+        settings = self._trainable_settings(debug)
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -244,9 +249,19 @@ class ModelPlans(ModelDefinition):
         Raises
         ------
         PlanMismatchError
+        BatchStatisticsError
+            A pass of it would leave batch normalization one value a channel.
         """
         require_plan(plan)
-        require_plan_of(self.graph_of(plan), self.settings_of(plan, debug=debug), plan)
+        graph, settings = self.graph_of(plan), self.settings_of(plan, debug=debug)
+        require_plan_of(graph, settings, plan)
+        require_trainable(graph, settings)
+
+    def _trainable_settings(self, debug: bool) -> PlanSettings:
+        """Return how an iteration is run, if the model can be trained so."""
+        settings = self.plan_settings(debug=debug)
+        require_trainable(self.compile(), settings)
+        return settings
 
     @public_call
     def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:

@@ -18,15 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
+from arena_ckpt.batch_statistics import require_batch, require_epoch
 from arena_ckpt.call_table import Report
 from arena_ckpt.debug.memory import MemoryGuard
 from arena_ckpt.debug.reads import ForeignReads
 from arena_ckpt.debug.runner import StepRunner, Watcher
 from arena_ckpt.debug.values import FiniteWatch
-from arena_ckpt.errors import (
-    DataShapeError,
-    NonFiniteError,
-)
+from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
@@ -461,15 +459,49 @@ class Session:
             loss=self.loss_layer,
             look_for_nonfinite=False,
         )
-        if samples.n_samples > self.plan.batch_size:
+        n_samples, batch_size = samples.n_samples, self.plan.batch_size
+        if n_samples > batch_size:
             raise DataShapeError(
-                f"a batch of {samples.n_samples} samples does not fit the arena, which "
-                f"is planned for batch_size={self.plan.batch_size}; pass fewer, or set "
-                "batch_size before initialize()",
-                expected=self.plan.batch_size,
-                found=samples.n_samples,
+                f"a batch of {n_samples} samples does not fit the arena, which is "
+                f"planned for batch_size={batch_size}; pass fewer, or set batch_size "
+                "before initialize()",
+                expected=batch_size,
+                found=n_samples,
             )
+        require_batch(
+            self.graph,
+            n_samples,
+            batch_size=batch_size,
+            pass_samples=self.pass_samples,
+        )
         return samples
+
+    def require_epoch(self, samples: Samples, drop_last: bool) -> None:
+        """Refuse samples that an epoch cannot be trained on, before any weight moves.
+
+        Raises
+        ------
+        EmptyDataError
+            `drop_last` leaves no batch.
+        BatchStatisticsError
+            A smaller last batch would leave batch normalization one value a channel.
+        """
+        n_samples, batch_size = samples.n_samples, self.plan.batch_size
+        if drop_last and n_samples < batch_size:
+            raise EmptyDataError(
+                f"drop_last leaves out all {n_samples:,} samples, because they fill no "
+                f"batch of batch_size={batch_size}; make batch_size smaller, or set "
+                "drop_last=false",
+                n_samples=n_samples,
+                batch_size=batch_size,
+            )
+        require_epoch(
+            self.graph,
+            n_samples,
+            batch_size=batch_size,
+            pass_samples=self.pass_samples,
+            drop_last=drop_last,
+        )
 
     # -- inference -------------------------------------------------------------
 

@@ -35,6 +35,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("shared_weights",),
     ("graph",),
     ("recompute", "settings", "tiled_update"),
+    ("batch_statistics",),
     ("timeline",),
     ("tensors",),
     ("costs",),

@@ -73,6 +73,14 @@ check_option = click.option(
 )
 
 
+drop_last_option = click.option(
+    "--drop-last/--keep-last",
+    default=None,
+    help="Leave the samples of an epoch out that fill no whole batch, or train on them "
+    "as a smaller last batch.  [default: as the model says, else --keep-last]",
+)
+
+
 def set_given(model: Model, **values: int | None) -> None:
     """Set those properties of a model that were given on the command line."""
     given: dict[str, Any] = {k: v for k, v in values.items() if v is not None}

@@ -187,6 +187,9 @@ class LayerSpec:
     forward_skips_unwanted : bool
         A recompute may want saved tensors only; `forward` then leaves the outputs out.
     flops : Flops
+    batch_values : int or None
+        Where the layer takes statistics over the samples of a pass in training: how
+        many values of one sample enter each of them. None where it takes none.
     """
 
     output_shapes: tuple[Shape, ...]
@@ -198,6 +201,7 @@ class LayerSpec:
     fixed_inputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
+    batch_values: int | None = None
 
     def reads_input(self, index: int, phase: TensorLifespan) -> bool:
         """Tell whether a phase reads an input."""

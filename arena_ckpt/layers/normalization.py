@@ -360,6 +360,7 @@ class BatchNormalization(Layer):
             in_place=_IN_PLACE,
             forward_skips_unwanted=True,
             flops=Flops(7 * n, 4 * n, 5 * n),
+            batch_values=n // channels if self.is_trainable else None,
         )
 
     @staticmethod

@@ -42,6 +42,10 @@ from arena_ckpt.verification.trial import open_session, run_trial
 MOST_SLOPES, FEWEST_SLOPES = 24, 3
 """Weight tensors whose gradients are compared with slopes."""
 
+MOST_FLAT = 0.6
+"""Share of slopes: a gradient of 0 everywhere agrees with them and proves nothing. Of
+the networks in `examples` up to a fifth is flat."""
+
 SLOPE_OPERATIONS = 4e10
 """Counted operations of an iteration times the weight tensors: what that may cost."""
 
@@ -317,9 +321,22 @@ class Checks:
                 f"{max(wrong, key=lambda s: s.miss)}; {len(wrong)} of {len(slopes)} "
                 "slopes differ"
             )
+        if not slopes:
+            raise NothingToCheck("the model has no weight to train")
+        flat = [s for s in slopes if s.verdict is Verdict.FLAT]
+        if len(flat) > MOST_FLAT * len(slopes):
+            named = list(dict.fromkeys(s.weight for s in flat))
+            raise DefectFound(
+                f"{len(flat)} of {len(slopes)} slopes of the loss are flat, so little "
+                "is proved: the loss does not depend on these weights, or by less than "
+                f"float32 can tell ({', '.join(named[:3])}"
+                f"{', …' if len(named) > 3 else ''}). Look for a layer that lets no "
+                "derivative through: normalization over equal values, dead units, "
+                "weights or data of zeros"
+            )
         decided = [s for s in slopes if s.verdict is Verdict.RIGHT]
         if not decided:
-            raise NothingToCheck("no slope is steep enough for float32 to tell")
+            raise NothingToCheck("every slope that is not flat is too bent to tell")
         weights = dict.fromkeys(s.weight for s in decided)
         trained = {
             f"{node.weights_of}:{weight.name}"

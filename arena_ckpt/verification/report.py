@@ -15,12 +15,17 @@ from arena_ckpt.model_plans import asked
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.properties import quoted
-from arena_ckpt.verification.batches import Batch, batches_of, make_batches
+from arena_ckpt.verification.batches import (
+    Batch,
+    batches_of,
+    make_batches,
+    smaller_batch,
+)
 from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
 from arena_ckpt.verification.trial import open_session
 
 N_BATCHES = 3
-"""Training steps of each run; the last has a sample less."""
+"""Training steps of each run; the last has fewer samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +197,15 @@ def _plan_of(
 def _batches(
     model: Model, plan: MemoryPlan, data: Dataset | tuple[Any, Any] | None
 ) -> tuple[list[Batch], str]:
-    size = plan.batch_size
-    shape = f"{N_BATCHES} batches of {size}, the last of {max(size - 1, 1)}"
+    size, graph = plan.batch_size, model.graph_of(plan)
+    last = smaller_batch(graph, size, plan.pass_samples)
+    shape = f"{N_BATCHES} batches of {size}, the last of {last}"
     if data is not None:
         name = data.name if isinstance(data, Dataset) else "the given data"
-        return batches_of(*pair_of(data), size, N_BATCHES), f"{name}: {shape}"
-    graph = model.graph_of(plan)
-    batches = make_batches(graph, size, N_BATCHES)
+        return batches_of(*pair_of(data), size, N_BATCHES, last), f"{name}: {shape}"
+    batches = make_batches(graph, size, N_BATCHES, last)
     try:
         open_session(model, plan).compute_gradients(*batches[0])
     except NonFiniteError:
-        batches = make_batches(graph, size, N_BATCHES, positive=True)
+        batches = make_batches(graph, size, N_BATCHES, last, positive=True)
     return batches, f"made-up samples and labels: {shape}"

@@ -16,6 +16,7 @@ from arena_ckpt.cli.options import (
     batch_size_option,
     check_option,
     debug_option,
+    drop_last_option,
     file_option,
     no_blocks_option,
     set_given,
@@ -64,6 +65,7 @@ Examples:
     help="Passes over the data.  [default: as the model says]",
 )
 @batch_size_option
+@drop_last_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -113,6 +115,7 @@ def train(
     validation_split: float | None,
     epochs: int | None,
     batch_size: int | None,
+    drop_last: bool | None,
     seed: int | None,
     no_blocks: bool,
     debug: bool,
@@ -159,7 +162,7 @@ def train(
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
-    set_given(built, epochs=epochs, batch_size=batch_size)
+    set_given(built, epochs=epochs, batch_size=batch_size, drop_last=drop_last)
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )
