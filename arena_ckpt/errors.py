@@ -51,6 +51,10 @@ class ArenaWarning(UserWarning):
     """Something that did not stop the work, but that should be known."""
 
 
+class ModelWarning(UserWarning):
+    """Issued for a model that can be trained but hardly means what it says."""
+
+
 class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 
@@ -180,7 +184,7 @@ class TimeLimitError(ArenaError, TimeoutError):
     """The search ended before it knew whether the buffers fit.
 
     `layout` is the best one found, higher than `capacity_bytes`. With pools it is the
-    last one, number `pool` of `pools`, that is too high; `buffers` lists what lies there.
+    last, number `pool` of `pools`, that is too high; `buffers` lists what lies there.
     """
 
 

@@ -26,6 +26,7 @@ from arena_ckpt.errors import (
     NonFiniteError,
 )
 from arena_ckpt.graph import Graph
+from arena_ckpt.hints import reading_of_rows
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
@@ -124,6 +125,7 @@ class Session:
         assert isinstance(loss, Loss)
         self.loss_layer = loss
         self.output_shape = graph.loss.spec.output_shapes[0]
+        self._reading = reading_of_rows(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
@@ -217,6 +219,7 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            reading=self._reading,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -448,6 +451,7 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            reading=self._reading,
             look_for_nonfinite=False,
         )
         if samples.n_samples > self.plan.batch_size:
