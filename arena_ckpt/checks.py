@@ -93,6 +93,7 @@ def check_labels(
     *,
     sparse: bool,
     name: str = "y",
+    reading: str | None = None,
 ) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
     """Return labels as the loss reads them.
 
@@ -110,6 +111,9 @@ def check_labels(
         Whether the loss takes class numbers (cross_softmax does).
     name : str
         What messages call the array.
+    reading : str or None
+        Where a sample has several rows, for which class numbers are not taken: how the
+        loss reads them, and how to make them one.
 
     Returns
     -------
@@ -142,11 +146,13 @@ def check_labels(
             found=n_labels,
         )
     tail = array.shape[1:]
-    if sparse and (tail == () or (tail == (1,) and units > 1)):
+    if sparse and reading is None and (tail == () or (tail == (1,) and units > 1)):
         return _to_class_numbers(array.reshape(n_labels), units, name)
     if math.prod(tail) != units:
-        hint = "reshape the labels or change the last layer"
-        if tail in ((), (1,)) and not sparse:
+        hint = reading or "reshape the labels or change the last layer"
+        if tail in ((), (1,)) and sparse and reading is not None:
+            hint = f"class numbers do not fit, because {reading}"
+        elif tail in ((), (1,)) and not sparse:
             hint = (
                 "class numbers need the loss cross_softmax; for another loss make them "
                 f"one-hot, for example numpy.eye({units})[{name}]"

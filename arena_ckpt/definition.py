@@ -16,8 +16,10 @@ from arena_ckpt.connections import find_output, forward_order
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
+    ModelWarning,
 )
 from arena_ckpt.graph import Graph, build_graph
+from arena_ckpt.hints import Hint, graph_hints, restart_hint
 from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
@@ -37,6 +39,7 @@ from arena_ckpt.properties import (
     write_properties,
 )
 from arena_ckpt.schedules import Schedule
+from arena_ckpt.user_line import warn_user
 
 MODEL_PROPERTIES = (
     Property("batch_size", POSITIVE_INT, 1, "samples of one iteration"),
@@ -103,6 +106,8 @@ class ModelDefinition:
         self._optimizer = create_optimizer("sgd")
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
+        self._graph_hints: tuple[Hint, ...] = ()
+        self._told: frozenset[Hint] = frozenset()
 
     @property
     def seed(self) -> int:
@@ -364,6 +369,10 @@ class ModelDefinition:
         """The learning-rate scheduler, or None."""
         return self._schedule
 
+    def know_what_was_told(self, other: ModelDefinition) -> None:
+        """Leave out warnings that were issued for another, of which this is a copy."""
+        self._told |= other._told
+
     @public_call
     def save_ini(self, path: str | os.PathLike[str]) -> None:
         """Write the model, without its weights, as an INI file for `load_ini`.
@@ -397,10 +406,62 @@ class ModelDefinition:
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `arena_ckpt.graph.build_graph`.
+
+        Warns
+        -----
+        ModelWarning
+            For each of `warnings` that was not issued yet for this model.
         """
+        graph = self._built()
+        self._tell(self.warnings())
+        return graph
+
+    def warnings(self) -> tuple[Hint, ...]:
+        """Return what makes the model hardly mean what it says; issue no warning.
+
+        Returns
+        -------
+        tuple of Hint
+            Each with its `kind`, the `layers` it is about and a `message` that says
+            what to do; see `arena_ckpt.hints`.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        """
+        self._built()
+        # An epoch has an iteration at least; `train` knows how many.
+        epochs = self.get_property("epochs")
+        restart = restart_hint(self._schedule, epochs, is_least=True)
+        return self._graph_hints + (() if restart is None else (restart,))
+
+    def _built(self) -> Graph:
         if self._graph is None:
-            self._graph = build_graph(self.layers, self._blocks)
+            graph = build_graph(self.layers, self._blocks)
+            self._graph_hints = graph_hints(graph)
+            self._graph = graph
         return self._graph
+
+    def _tell(self, hints: Iterable[Hint]) -> None:
+        """Issue those hints as warnings that were not issued before.
+
+        Raises
+        ------
+        ModelWarning
+            Where warnings are errors: one with the messages of all.
+        """
+        raised = []
+        new = [hint for hint in hints if hint not in self._told]
+        for hint in new:
+            try:
+                warn_user(hint.message, ModelWarning)
+            except ModelWarning as warning:
+                raised.append(str(warning))
+        if raised:
+            raise ModelWarning("\n".join(raised))
+        if new:
+            self._told = self._told.union(new)
 
 
 def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:

@@ -51,6 +51,10 @@ class ArenaWarning(UserWarning):
     """Something that did not stop the work, but that should be known."""
 
 
+class ModelWarning(UserWarning):
+    """Issued for a model that can be trained but hardly means what it says."""
+
+
 class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 
@@ -187,14 +191,17 @@ class CapacityError(ArenaError, MemoryError):
     """It is proved that the buffers do not fit.
 
     `proof` names the kind of proof, `conflict` holds the indexes of buffers that do
-    not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers.
+    not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers. With pools
+    it is proved over all choices of which buffer goes into which, `pools` holds their
+    sizes and `capacity_bytes` their sum.
     """
 
 
 class TimeLimitError(ArenaError, TimeoutError):
     """The search ended before it knew whether the buffers fit.
 
-    `layout` is the best one found, higher than `capacity_bytes`.
+    `layout` is the best one found, higher than `capacity_bytes`. With pools it is the
+    last, number `pool` of `pools`, that is too high; `buffers` lists what lies there.
     """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +23,7 @@ from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.saved_state import SavedState, read_state, require_fit
 from arena_ckpt.units import format_bytes
+from arena_ckpt.user_line import warn_user
 
 
 @public_call
@@ -69,12 +69,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     with _failures_named(state.path):
         model.initialize(plan=plan, debug=plan.canary_bytes > 0)
     if saved_plan is None:
-        warnings.warn(
+        warn_user(
             f"the memory plan in {state.path} is of another version of arena_ckpt "
             f"({state.document.package}); planned anew: "
             f"{format_bytes(plan.arena_bytes)}",
             ArenaWarning,
-            stacklevel=3,  # past `public_call`
         )
     model.restore(state)
     return model

@@ -61,6 +61,7 @@ class Samples:
         inputs: Mapping[str, Shape],
         output_shape: Shape,
         loss: Loss,
+        reading: str | None,
         look_for_nonfinite: bool = True,
     ) -> Samples:
         """Check and convert what a user gives.
@@ -76,6 +77,9 @@ class Samples:
         output_shape : Shape
         loss : Loss
             Says which labels there can be.
+        reading : str or None
+            How the loss reads several rows of a sample, and how to make them one; None
+            where a sample is one row.
         look_for_nonfinite : bool
             False leaves that to the caller, where the arrays need no conversion.
 
@@ -115,7 +119,13 @@ class Samples:
                 (_is_ready(y, units) and len(y) == n_samples)
                 or (sparse and _are_ready_class_numbers(y, n_samples, units))
             ):
-                labels = check_labels(y, n_samples, units, sparse=sparse)
+                labels = check_labels(
+                    y,
+                    n_samples,
+                    units,
+                    sparse=loss.takes_class_numbers,
+                    reading=reading,
+                )
             if loss.takes_probabilities:
                 _check_probabilities(labels)
         n_classes = None

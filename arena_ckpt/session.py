@@ -26,6 +26,7 @@ from arena_ckpt.debug.runner import StepRunner, Watcher
 from arena_ckpt.debug.values import FiniteWatch
 from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
 from arena_ckpt.graph import Graph
+from arena_ckpt.hints import reading_of_rows
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
@@ -130,6 +131,7 @@ class Session:
         assert isinstance(loss, Loss)
         self.loss_layer = loss
         self.output_shape = graph.loss.spec.output_shapes[0]
+        self._reading = reading_of_rows(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
@@ -225,6 +227,7 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            reading=self._reading,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -457,6 +460,7 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            reading=self._reading,
             look_for_nonfinite=False,
         )
         n_samples, batch_size = samples.n_samples, self.plan.batch_size

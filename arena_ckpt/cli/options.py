@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from arena_ckpt.cli.failures import model_warnings_as_errors
+
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
 
@@ -56,6 +58,21 @@ as_json_option = click.option(
     is_flag=True,
     help="Print one JSON document on standard output and nothing else there; also "
     'on failure: {"error": {"type", "message", "exit_code"}}.',
+)
+
+
+def _be_strict(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        model_warnings_as_errors()
+
+
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_strict,
+    help="Exit with 2 where the model can be trained but hardly means what it says, "
+    "instead of a warning.",
 )
 debug_option = click.option(
     "--debug",

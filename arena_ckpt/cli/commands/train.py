@@ -20,6 +20,7 @@ from arena_ckpt.cli.options import (
     file_option,
     no_blocks_option,
     set_given,
+    strict_option,
 )
 
 _HELP = f"""\
@@ -106,6 +107,7 @@ Examples:
     help="With --checkpoint: go on from the newest state in FOLDER, where there is "
     "one. The end is, bit for bit, that of an uninterrupted training.",
 )
+@strict_option
 @as_json_option
 @click.option("--quiet", is_flag=True, help="Print the final result only.")
 def train(
@@ -134,6 +136,7 @@ def train(
         choose_data,
         load_model,
         plan_to_compare,
+        warnings_of,
         without_blocks,
     )
     from arena_ckpt.cli.output import (
@@ -191,7 +194,8 @@ def train(
     result = built.evaluate(training)
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
-        document |= plan_document(plan, without) | history_document(history, result)
+        document |= plan_document(plan, without, warnings_of(built, training))
+        document |= history_document(history, result)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
         document["checkpoint_folder"] = checkpoint
