@@ -369,7 +369,7 @@ class ModelDefinition:
         """The learning-rate scheduler, or None."""
         return self._schedule
 
-    def know_what_was_told(self, other: ModelDefinition) -> None:
+    def _know_what_was_told(self, other: ModelDefinition) -> None:
         """Leave out warnings that were issued for another, of which this is a copy."""
         self._told |= other._told
 
@@ -416,6 +416,7 @@ class ModelDefinition:
         self._tell(self.warnings())
         return graph
 
+    @public_call
     def warnings(self) -> tuple[Hint, ...]:
         """Return what makes the model hardly mean what it says; issue no warning.
 
