@@ -320,7 +320,7 @@ class MemoryPlan:
             )
         try:
             plan: MemoryPlan = decode(cls, document)
-            _check(plan)
+            check_plan(plan)
         except (ValueError, OverflowError, LayoutError, RecursionError) as error:
             raise PlanFormatError(
                 f"the plan is damaged: {error}; make it again with to_json()"
@@ -360,8 +360,14 @@ def checksum(document: dict[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _check(plan: MemoryPlan) -> None:
-    """Refuse what points nowhere, contradicts itself, or overlaps."""
+def check_plan(plan: MemoryPlan) -> None:
+    """Refuse a plan that points nowhere, contradicts itself, or overlaps.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong; for the layout it is a `LayoutError`.
+    """
     _require_all(_numbers(plan))
     buffers = make_buffers(
         [b.start for b in plan.buffers],
