@@ -185,7 +185,7 @@ class Kernel:
         """
         try:
             self._compiled(*arguments)
-        except (*NUMBA_ERRORS, TypeError) as error:
+        except (*NUMBA_ERRORS, TypeError, AttributeError) as error:
             failure = error
         else:
             return

@@ -37,7 +37,7 @@ Shape = tuple[int, int, int]
 """Channel, height and width of one sample."""
 
 
-@public_call
+@public_call(hint="put all arguments into one tuple, as in Call(kernel, (x, out))")
 class Call(NamedTuple):
     """One kernel call: arrays and numbers, in the order of the kernel's parameters."""
 
