@@ -9,6 +9,9 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
+"""Environment variable: 1 shows what is behind an error, such as all Numba says."""
+
 
 class ArenaError(Exception):
     """Root of every error this package raises.
@@ -67,8 +70,12 @@ class ArgumentError(InvalidParameterError, TypeError):
     """
 
 
-class UnknownPropertyError(InvalidParameterError, TypeError):
-    """A property name that the layer, optimizer or model does not have."""
+class UnknownPropertyError(InvalidParameterError, TypeError, KeyError):
+    """A property name that the layer, optimizer or model does not have.
+
+    It is a TypeError, as in ``create_layer("input", nmae="in")``, and a KeyError, as in
+    ``layer["nmae"]``.
+    """
 
 
 class UnknownTypeError(InvalidParameterError):
@@ -154,6 +161,48 @@ class BatchStatisticsError(InvalidParameterError):
     `batch_size` and `micro_batches` are those of the plan, `n_samples` the samples of
     the batch in question.
     """
+
+
+class OwnLayerError(InvalidParameterError):
+    """The code of a layer cannot be used: `layer`, `type_name`, `hook` say whose.
+
+    A hook is a method that the package calls, such as `infer` or `forward`.
+    """
+
+
+class LayerHookError(OwnLayerError, RuntimeError):
+    """A hook of a layer raised an error, which is the `__cause__`: `file`, `line`."""
+
+
+class LayerResultError(OwnLayerError, TypeError):
+    """A hook of a layer returned what cannot be used: `found`."""
+
+
+class TensorDtypeError(OwnLayerError, TypeError):
+    """A layer's tensor is of a dtype that cannot be planned, or is read as another.
+
+    `tensor` names it, `dtype` is its dtype, `known` are those that there are.
+    """
+
+
+class UnknownRoleError(OwnLayerError, LookupError):
+    """A hook asks for a tensor that its step does not have: `role`, `known`."""
+
+
+class KernelError(OwnLayerError, TypeError):
+    """A kernel that cannot be used: `kernel`, `file`, `line`."""
+
+
+class KernelSignatureError(KernelError):
+    """A function that cannot be a kernel: `parameters` are those at fault."""
+
+
+class KernelArgumentError(KernelError):
+    """A kernel is given other arguments than it takes: `parameter`, `expected`."""
+
+
+class KernelCompileError(KernelError):
+    """Numba cannot compile a kernel: `reason`."""
 
 
 class StateError(ArenaError, RuntimeError):

@@ -21,6 +21,7 @@ from arena_ckpt.properties import (
     quoted,
     shown,
     split_strings,
+    unknown_property,
     write_properties,
 )
 
@@ -68,8 +69,16 @@ class Optimizer:
     given: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a property, or its default."""
-        return self.given.get(name, _DEFAULTS[self.type_name][name])
+        """Return the value of a property, or its default.
+
+        Raises
+        ------
+        UnknownPropertyError
+        """
+        defaults = _DEFAULTS[self.type_name]
+        if not isinstance(name, str) or name not in defaults:
+            raise unknown_property(f"optimizer {self.type_name}", name, defaults)
+        return self.given.get(name, defaults[name])
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from arena_ckpt.arguments import public_call
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
+from arena_ckpt.dtypes import ITEM_BYTES
 from arena_ckpt.errors import InvalidParameterError, LayoutError, PlanFormatError
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.lifespan import Phase
@@ -33,8 +34,6 @@ from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
 PLAN_VERSION = 4
-
-_ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +429,7 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
 def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
     """Yield what must hold of tensors, the buffers they share, and totals."""
     for tensor in plan.tensors:
-        item_bytes = _ITEM_BYTES.get(tensor.dtype, 0)
+        item_bytes = ITEM_BYTES.get(tensor.dtype, 0)
         yield (
             min(tensor.shape, default=1) > 0
             and math.prod(tensor.shape) * item_bytes == tensor.size_bytes,

@@ -26,6 +26,7 @@ from arena_ckpt.kernels import elementwise, reductions
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.jit import Doubles, Indexes, Integers, Matrix, Vector
 from arena_ckpt.layers.base import Call, n_elems
+from arena_ckpt.layers.hooks import hook_calls, unknown_role, wrong_dtype
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.optimizers import Optimizer
@@ -130,34 +131,42 @@ class _Binding:
         self.loss: Doubles = control[Control.LOSS : Control.LOSS + 1]
         self.counters: Doubles = control[Control.ITERATION : Control.FIRST_SAMPLE + 1]
         self._views = views
+        self._node = node
+        self._phase = execution.phase
         self._operands = {o.role: o for o in execution.operands}
 
-    def array(self, role: str) -> npt.NDArray[Any]:
-        return self._views.array(self._operands[role].tensor, self.n_samples)
-
     def vector(self, role: str) -> Vector:
-        return self.array(role).reshape(-1)
+        return self._array(role, "float32").reshape(-1)
 
     def matrix(self, role: str) -> Matrix:
-        array = self.array(role)
+        array = self._array(role, "float32")
         return array.reshape(-1, array.shape[-1])
 
     def indexes(self, role: str) -> Indexes:
-        array: Indexes = self.array(role).reshape(-1)
-        assert array.dtype == np.int32, role
-        return array
+        return self._array(role, "int32").reshape(-1)
 
     def doubles(self, role: str) -> Doubles:
-        array: Doubles = self.array(role).reshape(-1)
-        assert array.dtype == np.float64, role
-        return array
+        return self._array(role, "float64").reshape(-1)
 
     def is_wanted(self, role: str) -> bool:
         return role in self._operands
 
     def is_same(self, role: str, other: str) -> bool:
-        first, second = (self._operands[r].tensor for r in (role, other))
+        first, second = (self._tensor(r) for r in (role, other))
         return self._views.offset_bytes(first) == self._views.offset_bytes(second)
+
+    def _tensor(self, role: str) -> int:
+        if role not in self._operands:
+            known = tuple(self._operands)
+            node = self._node
+            raise unknown_role(node.layer, node.spec, self._phase, role, known)
+        return self._operands[role].tensor
+
+    def _array(self, role: str, dtype: str) -> npt.NDArray[Any]:
+        array = self._views.array(self._tensor(role), self.n_samples)
+        if array.dtype != dtype:
+            raise wrong_dtype(self._node.layer, self._phase, role, str(array.dtype))
+        return array
 
 
 class Program:
@@ -276,14 +285,15 @@ class Program:
         node = self._graph.node(execution.layer)
         tensors = self._bind(execution)
         if phase is Phase.FORWARD:
-            return [*node.layer.forward(tensors), *self._penalties(node, tensors)]
+            calls = hook_calls(node.layer, phase, tensors)
+            return [*calls, *self._penalties(node, tensors)]
         if phase is Phase.RECOMPUTE:
-            return node.layer.forward(tensors)
+            return hook_calls(node.layer, phase, tensors)
         if phase is Phase.CALC_GRADIENT:
-            calls = node.layer.calc_gradient(tensors)
+            calls = hook_calls(node.layer, phase, tensors)
             return [*calls, *self._penalty_gradients(node, tensors)]
         if phase is Phase.CALC_DERIVATIVE:
-            calls = node.layer.calc_derivative(tensors)
+            calls = hook_calls(node.layer, phase, tensors)
             return [*calls, *_totals(execution, tensors)]
         return self._apply(node, tensors)
 

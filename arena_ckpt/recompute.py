@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
+from arena_ckpt.dtypes import ITEM_BYTES
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.lifespan import Phase, TensorLifespan
@@ -180,7 +179,7 @@ def _dropped(
         if f"{node.name}:{tensor.name}" in able and tensor.per_sample
     ]
     output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
-    saved_bytes = sum(n_elems(t.shape) * np.dtype(t.dtype).itemsize for t in saved)
+    saved_bytes = sum(n_elems(t.shape) * ITEM_BYTES[t.dtype] for t in saved)
     if outputs or saved_bytes > output_bytes:
         return outputs.union(f"{node.name}:{tensor.name}" for tensor in saved)
     return outputs

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from arena_ckpt.dtypes import ITEM_BYTES
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.layers.loss import Loss
@@ -414,7 +415,7 @@ class _OpenLife:
             shape=self.shape,
             per_sample=self.per_sample,
             dtype=self.dtype,
-            size_bytes=n_elems(self.shape) * (8 if self.dtype == "float64" else 4),
+            size_bytes=n_elems(self.shape) * ITEM_BYTES[self.dtype],
             start=start,
             stop=n_steps if self.is_persistent else max(self.stop, start + 1),
             lifespan=self.lifespan,

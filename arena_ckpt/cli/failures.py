@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import click
 
 from arena_ckpt.errors import (
+    TRACEBACK_VARIABLE,
     ArenaError,
     ArenaWarning,
     DataError,
@@ -28,7 +29,6 @@ from arena_ckpt.errors import (
 from arena_ckpt.properties import nearest
 
 OK, RUN_FAILED, BAD_INPUT, NOT_KNOWN, INTERRUPTED = 0, 1, 2, 3, 130
-TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
 OWN_WARNINGS = (ArenaWarning, ModelWarning)
 
 

@@ -20,6 +20,7 @@ from arena_ckpt.layers.arithmetic import (
 )
 from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.class_check import check_class
 from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
 from arena_ckpt.layers.convolution import (
     Convolution1D,
@@ -124,7 +125,8 @@ def register_layer(layer: type[L]) -> type[L]:
     Raises
     ------
     InvalidParameterError
-        No such class, no name in lower case, or a name that another class has.
+        No such class, no name in lower case, or a name that another class has; no
+        `infer`, hooks that take other arguments, or `properties` that are none.
     """
     name = getattr(layer, "type_name", None)
     if not (isinstance(layer, type) and issubclass(layer, Layer)):
@@ -149,6 +151,7 @@ def register_layer(layer: type[L]) -> type[L]:
             "choose another",
             type_name=name,
         )
+    check_class(layer)
     LAYER_TYPES[name] = layer
     return layer
 

@@ -31,13 +31,13 @@ from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import ShapeMismatchError
 from arena_ckpt.kernels.jit import Doubles, Indexes, Kernel, Matrix, Vector
 from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import NAME, NAMES, SHAPE, Property
+from arena_ckpt.properties import NAME, NAMES, SHAPE, Property, unknown_property
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample."""
 
 
-@public_call
+@public_call(hint="put all arguments into one tuple, as in Call(kernel, (x, out))")
 class Call(NamedTuple):
     """One kernel call: arrays and numbers, in the order of the kernel's parameters."""
 
@@ -107,7 +107,7 @@ class TensorSpec:
     per_sample : bool
         The samples of the batch stand in front.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``.
+        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `dtypes.ITEM_BYTES`.
     """
 
     name: str
@@ -316,8 +316,19 @@ class Layer(ABC):
         self._defaults = {p.name: p.default for p in self.properties}
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a property, or its default."""
-        return self.given[name] if name in self.given else self._defaults[name]
+        """Return the value of a property, or its default.
+
+        Raises
+        ------
+        UnknownPropertyError
+        """
+        if name in self.given:
+            return self.given[name]
+        if not isinstance(name, str) or name not in self._defaults:
+            raise unknown_property(
+                f"layer of type {self.type_name}", name, self._defaults
+            )
+        return self._defaults[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a property, or `default` where the type has none."""
