@@ -20,6 +20,7 @@ from arena_ckpt.errors import (
     NonFiniteDataError,
 )
 from arena_ckpt.free_memory import available_bytes
+from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.units import format_bytes
 
 SMALL_BYTES = 64 * 2**20
@@ -348,11 +349,15 @@ def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.floa
         NaN, infinity or a number beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.require(array, np.float32, ["C", "A"])
+        converted = run_by_default(_as_float32, array)
     finite = np.isfinite(converted)
     if not finite.all():
         raise _non_finite(array, finite, name)
     return converted
+
+
+def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.require(array, np.float32, ["C", "A"])
 
 
 def _require_samples(array: npt.NDArray[Any], name: str) -> None:

@@ -27,6 +27,7 @@ from arena_ckpt.debug.values import FiniteWatch
 from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
 from arena_ckpt.graph import Graph
 from arena_ckpt.hints import reading_of_rows
+from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.optimizers import Optimizer
@@ -138,7 +139,7 @@ class Session:
             if not node.inputs
         }
         self.pass_samples = plan.pass_samples
-        self._weights = Weights(graph, self.views, seed)
+        self._weights = run_by_default(Weights, graph, self.views, seed)
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
@@ -149,7 +150,8 @@ class Session:
             self.watch(FiniteWatch(self.views))
         if debug:
             self.watch(ForeignReads(self.views))
-        self._pass(Mode.TRAIN, self.pass_samples, False, report)
+        # What the compiler computes beforehand stays in the kernels.
+        run_by_default(self._pass, Mode.TRAIN, self.pass_samples, False, report)
 
     def watch(self, watcher: Watcher) -> None:
         """Run the steps one by one from now on, and let `watcher` look at each."""

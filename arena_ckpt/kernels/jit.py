@@ -17,7 +17,9 @@ float       float64                        its bits
 It can be called from Python with arrays (tests do), and it has an *entry*: a C
 function that takes the address of an argument block of int64 slots. A program is a
 table of (entry, argument block) pairs which `run_table` walks in native code, so a
-whole training step is one call from Python and allocates nothing.
+whole training step is one call from Python and allocates nothing. It walks under IEEE's
+default floating-point flags, whatever another library has set for the thread: rounding
+to nearest, subnormal numbers kept, exceptions without effect.
 
 Options, and why:
 
@@ -58,6 +60,7 @@ from arena_ckpt.kernels.refusals import (
     read_signature,
     shown_cause,
 )
+from arena_ckpt.kernels.registers import DEFAULT, read_registers, write_registers
 
 Vector = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
@@ -335,6 +338,8 @@ _READ = {
 def _run_table(table_address: int, n_calls: int) -> None:
     """Call the entries of a table of int64 pairs (entry, argument block), in order.
 
+    Flags and exceptions of the thread are afterwards what they were before.
+
     Parameters
     ----------
     table_address : int
@@ -343,8 +348,11 @@ def _run_table(table_address: int, n_calls: int) -> None:
         Pairs to run; zero is allowed.
     """
     table = carray(_i64(table_address), 2 * n_calls)
+    before = read_registers()
+    write_registers(DEFAULT)
     for call in range(n_calls):
         _call_entry(table[2 * call], table[2 * call + 1])
+    write_registers(before)
 
 
 run_table: Callable[[int, int], None] = _cached(
