@@ -369,10 +369,6 @@ class ModelDefinition:
         """The learning-rate scheduler, or None."""
         return self._schedule
 
-    def _know_what_was_told(self, other: ModelDefinition) -> None:
-        """Leave out warnings that were issued for another, of which this is a copy."""
-        self._told |= other._told
-
     @public_call
     def save_ini(self, path: str | os.PathLike[str]) -> None:
         """Write the model, without its weights, as an INI file for `load_ini`.

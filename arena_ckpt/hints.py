@@ -111,7 +111,7 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
     -----
     O(layers + connections).
     """
-    facts = _Facts(graph)
+    facts = Facts(graph)
     found = [
         _columns_as_features(node, facts)
         for node in graph.nodes
@@ -162,7 +162,7 @@ def reading_of_rows(graph: Graph) -> str | None:
     channel, height, width = graph.loss.input_shapes[0]
     if (channel, height) == (1, 1):
         return None
-    maker = _Facts(graph).maker(graph.loss.sources[0], KEEPS_SHAPE)
+    maker = Facts(graph).maker(graph.loss.sources[0], KEEPS_SHAPE)
     name = _name(maker)
     way_out = f"add flatten before {graph.loss.name!r}"
     if _is_dense(maker):
@@ -172,7 +172,7 @@ def reading_of_rows(graph: Graph) -> str | None:
     return f"the loss reads {name!r} as {channel} × {height} rows of {width}; {way_out}"
 
 
-class _Facts:
+class Facts:
     """What the makers and readers of a tensor say about it."""
 
     def __init__(self, graph: Graph) -> None:
@@ -251,7 +251,7 @@ def _name(node: Node) -> str:
 # -- the kinds -------------------------------------------------------------------------
 
 
-def _squashed_twice(graph: Graph, facts: _Facts) -> Hint | None:
+def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
     """Find a softmax or sigmoid before a loss that applies one itself."""
     loss = graph.loss
     if not isinstance(loss.layer, CrossEntropySoftmax | CrossEntropySigmoid):
@@ -286,11 +286,13 @@ def _reach(loss: Node) -> str:
         most = math.e / (math.e + 1)
         return f"every output stays between 50 % and {100 * most:.0f} %"
     width = loss.input_shapes[0][2]
+    if width == 1:
+        return "a single class always gets 100 %"
     most = math.e / (math.e + width - 1)
     return f"no class of {width} can get more than {100 * most:.0f} %"
 
 
-def _rows_of_loss(graph: Graph, facts: _Facts) -> Hint | None:
+def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
     """Find a cross_softmax over rows that a picture left behind."""
     loss = graph.loss
     layer, shape = loss.layer, loss.input_shapes[0]
@@ -327,7 +329,7 @@ def _rows_of_loss(graph: Graph, facts: _Facts) -> Hint | None:
     )
 
 
-def _columns_as_features(node: Node, facts: _Facts) -> Hint | None:
+def _columns_as_features(node: Node, facts: Facts) -> Hint | None:
     """Find batch normalization over the columns of a picture of one channel."""
     shape: Shape = node.input_shapes[0]
     channel, height, width = shape

@@ -495,7 +495,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     copy.set_optimizer(model.optimizer)
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
-    copy._know_what_was_told(model)
+    copy._told = model._told  # each warning is issued once, copies included
     return copy
 
 
