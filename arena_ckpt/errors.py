@@ -301,6 +301,14 @@ class ForeignReadError(ArenaError, AssertionError):
     """
 
 
+class CrashError(ArenaError, RuntimeError):
+    """A kernel crashed, or did not end, in the process that `verify` ran it in.
+
+    `step` is that of its plan, or None where none was under way, and `signal` the name
+    of what ended the process, or None.
+    """
+
+
 class NonFiniteError(ArenaError, ArithmeticError):
     """NaN or infinity in the loss or, in debug mode, in a tensor.
 

@@ -33,7 +33,7 @@ from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import Call
 from arena_ckpt.program import Program, TensorViews
 from arena_ckpt.tensors import Execution
-from arena_ckpt.verification.report import run_check
+from arena_ckpt.verification.course import run_check
 
 Calls = list[Call]
 Patch = pytest.MonkeyPatch

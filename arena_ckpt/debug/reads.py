@@ -102,6 +102,10 @@ class Rehearsal:
     given : tuple of tuple of array
         What it may read, in the arena and in each shadow.
     results : tuple of Result
+    blank : tuple of (int, int, str)
+        Offset, bytes and dtype of what it only writes, to be filled with NaN in the
+        arena; but what shares bytes with an operand that it reads. Taken for an integer
+        NaN is so large that no offset of that size is in memory.
     scalars : list of int
         Places of the control tensor that the step may read.
     outcomes : list of int
@@ -113,6 +117,7 @@ class Rehearsal:
     integers: tuple[tuple[npt.NDArray[Any], ...], ...]
     given: tuple[tuple[npt.NDArray[Any], ...], ...]
     results: tuple[Result, ...]
+    blank: tuple[tuple[int, int, str], ...]
     scalars: list[int]
     outcomes: list[int]
 
@@ -159,7 +164,7 @@ class ForeignReads(Watcher):
         self.n_steps = self.n_operands = self.n_results = 0
 
     def before(self, moment: Moment) -> None:
-        """Run the step in both shadows.
+        """Run the step in both shadows, then poison what it only writes in the arena.
 
         Raises
         ------
@@ -178,6 +183,8 @@ class ForeignReads(Watcher):
         self.n_operands += len(moment.execution.operands)
         self.n_results += len(used.results)
         self._compare(moment, 1, 2)
+        for place in used.blank:
+            self._views.arena.poison(*place)
 
     def after(self, moment: Moment) -> None:
         """Compare what the step made in the arena.
@@ -251,6 +258,7 @@ class ForeignReads(Watcher):
             ),
             given=tuple(map(_as_words, (self._arrays(o.tensor, n) for o in read))),
             results=tuple(self._results(execution, moment)),
+            blank=tuple(self._blank(read, blank)),
             scalars=[int(place) for place in may_read],
             outcomes=[int(place) for place in (*may_read, *makes)],
         )
@@ -264,6 +272,17 @@ class ForeignReads(Watcher):
             is_begun = self._begins[operand.tensor] < execution.step
             return is_begun or program.add_gradients
         return True
+
+    def _blank(
+        self, read: Sequence[Operand], blank: Sequence[Operand]
+    ) -> Iterator[tuple[int, int, str]]:
+        kept = [self._extent(operand.tensor, None) for operand in read]
+        for operand in blank:
+            start, stop = self._extent(operand.tensor, None)
+            if not any(start < end and begin < stop for begin, end in kept):
+                dtype = self._plan.tensors[operand.tensor].dtype
+                floats = dtype if dtype.startswith("float") else "float32"
+                yield start, stop - start, floats
 
     def _results(self, execution: Execution, moment: Moment) -> Iterator[Result]:
         """Yield what others find: not workspaces that end with the step."""
