@@ -63,9 +63,9 @@ class MixedSpec(ModelSpec):
             else:
                 x[name] = normal(generator, n, elems)
         loss, values = self.layers[-1]
-        plan = self.without_blocks().model().make_plan()
-        _, rows, width = plan.layers[-1].output_shape
-        elems = math.prod(plan.layers[-1].output_shape)
+        shape = self.model().compile().nodes[-1].spec.output_shapes[0]
+        _, rows, width = shape
+        elems = math.prod(shape)
         if loss == "mse":
             return x, normal(generator, n, elems)
         if values.get("per_token"):
@@ -82,7 +82,7 @@ class MixedSpec(ModelSpec):
         return x, generator.integers(0, 2, (n, elems)).astype(np.float32)
 
 
-class _Growing:
+class Growing:
     """A graph under construction."""
 
     def __init__(self, draw: st.DrawFn) -> None:
@@ -455,7 +455,7 @@ _GROWTHS = (
 @st.composite
 def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
     """Graphs of all layers, with blocks of layers or of parts of layers."""
-    graph = _Growing(draw)
+    graph = Growing(draw)
     for _ in range(draw(st.integers(1, 2))):
         shape = graph.any_of((3, 4, 4), (2, 3, 5), (1, 4, 6), (1, 1, 6), (2, 1, 4))
         graph.add("input", input_shape=shape)
@@ -468,13 +468,13 @@ def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
         draw(model_properties()),
         draw(st.sampled_from(OPTIMIZERS)),
     )
-    names = _names(spec, draw(st.booleans()))
-    blocks = draw(st.one_of(_rows_of_blocks(names), blocks_of(names)))
+    names = names_of(spec, draw(st.booleans()))
+    blocks = draw(st.one_of(rows_of_blocks(names), blocks_of(names)))
     return replace(spec, blocks=blocks)
 
 
 @st.composite
-def _rows_of_blocks(draw: st.DrawFn, names: list[str]) -> tuple[tuple[str, ...], ...]:
+def rows_of_blocks(draw: st.DrawFn, names: list[str]) -> tuple[tuple[str, ...], ...]:
     """Blocks one after the other, from the input or soon after it to the end."""
     blocks, place = [], draw(st.integers(0, 2))
     while place + 2 <= len(names):
@@ -484,7 +484,7 @@ def _rows_of_blocks(draw: st.DrawFn, names: list[str]) -> tuple[tuple[str, ...],
     return tuple(blocks)
 
 
-def _names(spec: ModelSpec, by_part: bool) -> list[str]:
+def names_of(spec: ModelSpec, by_part: bool) -> list[str]:
     """Return in forward order the names of layers, or those of all their parts."""
     model = spec.model()
     model.compile()

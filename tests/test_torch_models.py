@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,108 +10,12 @@ from hypothesis import assume, given, settings
 from strategies import LOSSES, OPTIMIZERS, ModelSpec, chain, chains, dags
 from test_same_bits import SKIPS, residual
 
-from arena_ckpt import Model
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.kernels.activations import ACTIVATIONS
 
-torch = pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
-F = torch.nn.functional
+pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
 
-TORCH_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "gelu": F.gelu,
-    "tanh_gelu": lambda x: F.gelu(x, approximate="tanh"),
-    "swish": F.silu,
-    "elu": F.elu,
-    "selu": F.selu,
-    "softplus": F.softplus,
-    "mish": F.mish,
-    "softmax": lambda x: torch.softmax(x, -1),
-}
-
-
-class TorchModel:
-    """The same layers, weights and updates in PyTorch, for a model of ours."""
-
-    def __init__(self, model: Model, spec: ModelSpec) -> None:
-        assert model._graph is not None
-        self.nodes = model._graph.nodes
-        frozen = {n.name for n in self.nodes if not n.trains}
-        self.weights = {
-            name: torch.tensor(w, requires_grad=name.split(":")[0] not in frozen)
-            for name, w in model.weights().items()
-        }
-        self.max_norm = model.get_property("clip_grad_by_norm")
-        if len(frozen) < len(self.nodes):
-            self.optimizer = self._optimizer(*spec.optimizer)
-
-    def _optimizer(self, type_name: str, values: Mapping[str, Any]) -> Any:
-        groups = []
-        for node in self.nodes:
-            for weight in node.spec.weights if node.trains else ():
-                tensor = self.weights[f"{node.name}:{weight.name}"]
-                groups.append({"params": [tensor], "weight_decay": weight.decay})
-        rest = {k: v for k, v in values.items() if k not in ("learning_rate", "beta1")}
-        rest["lr"] = values["learning_rate"]
-        if type_name == "sgd":
-            return torch.optim.SGD(groups, **rest)
-        if type_name == "adam":
-            return torch.optim.Adam(groups, eps=1e-7, **rest)
-        for group in groups:
-            assert not group.pop("weight_decay"), "coupled decay is not AdamW's"
-        return torch.optim.AdamW(groups, **rest)
-
-    def loss(self, x: Mapping[str, Any], y: Any) -> Any:
-        outputs: dict[str, Any] = {}
-        penalty = 0.0
-        for node in self.nodes:
-            layer, kind = node.layer, node.layer.type_name
-            shape = (-1, *node.spec.output_shapes[0])
-            inputs = [outputs[source.layer] for source in node.inputs]
-            if kind == "input":
-                out = torch.tensor(x[node.name]).reshape(shape)
-            elif kind == "fully_connected":
-                weight = self.weights[f"{node.name}:weight"]
-                bias = self.weights.get(f"{node.name}:bias")
-                out = F.linear(inputs[0], weight.T, bias)
-                if layer["weight_regularizer"] == "l2norm" and node.trains:
-                    constant = layer["weight_regularizer_constant"]
-                    penalty = penalty + constant / 2 * (weight**2).sum()
-            elif kind == "activation":
-                out = TORCH_ACTIVATIONS[layer["activation"]](inputs[0])
-            elif kind == "flatten":
-                out = inputs[0].reshape(shape)
-            elif kind == "multiout":
-                out = inputs[0]
-            elif kind == "addition":
-                out = sum(inputs[1:], inputs[0])
-            else:
-                return self._compare(kind, inputs[0], torch.tensor(y)) + penalty
-            outputs[node.name] = out
-        raise AssertionError("the model has no loss")
-
-    @staticmethod
-    def _compare(kind: str, out: Any, y: Any) -> Any:
-        flat = out.reshape(len(out), -1)
-        if kind == "mse":
-            return F.mse_loss(flat, y)
-        if kind == "cross_softmax":
-            return F.cross_entropy(flat, y)
-        return F.binary_cross_entropy_with_logits(flat, y, reduction="sum") / len(out)
-
-    def step(self, x: Mapping[str, Any], y: Any) -> float:
-        self.optimizer.zero_grad()
-        loss = self.loss(x, y)
-        loss.backward()
-        if self.max_norm:
-            trained = [w for w in self.weights.values() if w.grad is not None]
-            torch.nn.utils.clip_grad_norm_(trained, self.max_norm)
-        self.optimizer.step()
-        return float(loss.detach())
+from torch_judge import TorchJudge
 
 
 def assert_near(found: Any, expected: Any, tolerance: float, what: str) -> None:
@@ -128,27 +31,25 @@ def assert_follows_torch(
     spec: ModelSpec, *, n_steps: int = 4, tolerance: float = 1e-5
 ) -> None:
     model = spec.initialized()
-    judge = TorchModel(model, spec)
+    judge = TorchJudge(model, "float32")
     n = spec.batch_size
     x, y = spec.batch(n)
     try:
         loss, gradients = model.compute_gradients(x, y)
-        expected = judge.loss(x, y)
-        expected.backward()
-        assert loss == pytest.approx(float(expected.detach()), rel=1e-5, abs=1e-7)
-        trained = {k: w.grad for k, w in judge.weights.items() if w.grad is not None}
-        assert sorted(gradients) == sorted(trained)
+        expected, expected_gradients = judge.compute_gradients(x, y)
+        assert loss == pytest.approx(expected, rel=1e-5, abs=1e-7)
+        assert sorted(gradients) == sorted(expected_gradients)
         for name, gradient in gradients.items():
-            assert_near(gradient, trained[name].numpy(), tolerance, f"d {name}")
+            assert_near(gradient, expected_gradients[name], tolerance, f"d {name}")
         for step in range(n_steps):
             n_step = n if step % 2 == 0 else max(1, n - 1)
             x, y = spec.batch(n_step, seed=step)
-            ours, theirs = model.train_step(x, y), judge.step(x, y)
+            ours, theirs = model.train_step(x, y), judge.train_step(x, y)
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), f"step {step}"
     except NonFiniteError:
         assume(False)
     for name, weight in model.weights().items():
-        after = judge.weights[name].detach().numpy()
+        after = judge.weights()[name]
         assert_near(weight, after, 10 * tolerance, f"{name} after {n_steps} steps")
 
 
@@ -231,20 +132,18 @@ def test_random_graphs(spec: ModelSpec) -> None:
 def assert_follows_torch_first_step(spec: ModelSpec) -> None:
     """Loss and gradients only: a random model may amplify differences of rounding."""
     model = spec.initialized()
-    judge = TorchModel(model, ModelSpec(spec.layers, optimizer=OPTIMIZERS[0]))
+    judge = TorchJudge(model, "float32")
     x, y = spec.batch(spec.batch_size)
     try:
         loss, gradients = model.compute_gradients(x, y)
     except NonFiniteError:
         assume(False)
-    expected = judge.loss(x, y)
-    assert loss == pytest.approx(float(expected.detach()), rel=1e-4, abs=1e-5)
+    expected, expected_gradients = judge.compute_gradients(x, y)
+    assert loss == pytest.approx(expected, rel=1e-4, abs=1e-5)
     if not gradients:
         return
-    expected.backward()
     # Where sums cancel, one tensor's gradient can be noise; so one scale for all.
     scale = max(float(np.abs(g).max()) for g in gradients.values())
     for name, gradient in gradients.items():
-        grad = judge.weights[name].grad
-        theirs = np.zeros_like(gradient) if grad is None else grad.numpy()
+        theirs = expected_gradients[name]
         assert np.abs(gradient - theirs).max() <= 2e-5 * scale + 1e-6, name

@@ -1,7 +1,8 @@
-"""Bad input by the thousand: run the targets of tests/fuzzing and say what they found.
+"""Inputs by the thousand: run the targets of tests/fuzzing and say what they found.
 
     python tools/fuzz.py                                  # 100,000 inputs over all
     python tools/fuzz.py --inputs 5000 --target idx --seed 3
+    python tools/fuzz.py --inputs 2000 --target models  # judged by PyTorch
     python tools/fuzz.py --atheris 60 --target npz        # coverage-guided, seconds
     python tools/fuzz.py --list
 
@@ -14,13 +15,22 @@ code is 1 if something was found.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fuzzing.target import Target
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
+
+MOST_SHOWN = 6_000
+"""Characters of an input."""
 
 ROUND = 2_000
 """Inputs of one seed: hypothesis remembers all of a run, and slows down."""
@@ -49,6 +59,12 @@ def main() -> int:
     if options.list:
         print("\n".join(names))
         return 0
+    for name in [name for name in names if not TARGETS[name].can_run]:
+        needs = f"{name} needs {TARGETS[name].needs}, which is not installed"
+        if options.target:
+            parser.error(needs)
+        print(f"left out: {needs}", file=sys.stderr)
+        names.remove(name)
     if options.atheris:
         return _guided(names, options.atheris, options.seed)
     return _drawn(names, options.inputs, options.seed)
@@ -60,8 +76,9 @@ def _drawn(names: list[str], n_inputs: int, seed: int) -> int:
     from fuzzing.targets import TARGETS
 
     total, found = 0, 0
+    shares = {name: 1 / TARGETS[name].cost for name in names}
     for name in names:
-        wanted = -(-n_inputs // len(names))
+        wanted = math.ceil(n_inputs * shares[name] / sum(shares.values()))
         done, began = 0, time.perf_counter()
         finding = None
         while done < wanted and finding is None:
@@ -70,16 +87,18 @@ def _drawn(names: list[str], n_inputs: int, seed: int) -> int:
             done += outcome.n_inputs
             finding = outcome.finding
         took = time.perf_counter() - began
-        print(f"{name:16} {done:9,} inputs, {done / took:8,.0f} a second", flush=True)
+        print(f"{name:16} {done:9,} inputs, {done / took:8,.1f} a second", flush=True)
+        if (summary := TARGETS[name].summary) is not None:
+            print(f"  of these: {summary()}")
         total += done
         if finding is not None:
             found += 1
-            _print_finding(name, outcome.smallest, finding)
+            _print_finding(TARGETS[name], outcome.smallest, finding)
     print(f"{'all':16} {total:9,} inputs, {found} targets with findings")
     return 1 if found else 0
 
 
-def _print_finding(name: str, smallest: object, finding: BaseException) -> None:
+def _print_finding(target: Target, smallest: Any, finding: BaseException) -> None:
     error = finding
     while error.__cause__ is not None:
         error = error.__cause__
@@ -93,7 +112,9 @@ def _print_finding(name: str, smallest: object, finding: BaseException) -> None:
     print(f"  by:    {' < '.join(reversed(lines[-6:]))}")
     sys.set_int_max_str_digits(0)
     shown = repr(smallest)
-    print(f"  again: TARGETS[{name!r}].check({shown[:2000]})", flush=True)
+    print(f"  again: TARGETS[{target.name!r}].check({shown[:MOST_SHOWN]})", flush=True)
+    if target.show is not None:
+        print(textwrap.indent(target.show(smallest), "    "), flush=True)
 
 
 def _guided(names: list[str], seconds: int, seed: int) -> int:

@@ -2,6 +2,8 @@
 
 A target (`target`) takes bytes or what a hypothesis strategy draws, and calls one
 public entry. `guard` watches the call: nothing but our errors may come out, in limited
-time and memory, and no file may be left behind or changed. `tools/fuzz.py` runs many
+time and memory, and no file may be left behind or changed. One target takes good
+input: `models` draws networks and holds their numbers against PyTorch's and against
+those of other plans. `tools/fuzz.py` runs many
 inputs, `tests/test_fuzz.py` a few, `guided` runs targets under atheris.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,14 @@ class Target:
         a target that takes what a strategy draws.
     warm_up : callable
         Runs once, without limits, so that no input waits for a compiler.
+    show : callable or None
+        Returns what tells a reader more about an input than its repr.
+    summary : callable or None
+        Returns what became of the inputs so far.
+    cost : int
+        How many inputs of other targets one takes the time of.
+    needs : str
+        A package without which it cannot run; empty for none.
     """
 
     name: str
@@ -40,6 +49,15 @@ class Target:
     call: Callable[[Any, Path], None]
     seeds: tuple[bytes, ...] = ()
     warm_up: Callable[[], object] = field(default=lambda: None)
+    show: Callable[[Any], str] | None = None
+    summary: Callable[[], str] | None = None
+    cost: int = 1
+    needs: str = ""
+
+    @property
+    def can_run(self) -> bool:
+        """What it needs is installed."""
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
 
     def check(self, value: Any) -> None:
         """Run one input.
@@ -65,7 +83,9 @@ class Outcome:
     finding: BaseException | None = None
 
 
-def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
+def run_target(
+    target: Target, n_inputs: int, number: int | None, *, shrinks: bool = True
+) -> Outcome:
     """Draw inputs and run them; shrink the first that fails.
 
     Parameters
@@ -74,7 +94,10 @@ def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
     n_inputs : int
     number : int or None
         Decides the inputs; None takes the same each time.
+    shrinks : bool
+        False leaves what was found as it is, at once.
     """
+    phases = (Phase.generate, Phase.shrink) if shrinks else (Phase.generate,)
     outcome = Outcome()
     target.warm_up()
 
@@ -87,7 +110,7 @@ def run_target(target: Target, n_inputs: int, number: int | None) -> Outcome:
             deadline=None,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
+            phases=phases,
         )
         @given(target.inputs)
         def one(value: Any) -> None:

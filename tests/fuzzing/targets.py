@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fuzzing.command_line import COMMANDS
+from fuzzing.models import MODELS
 from fuzzing.objects import OBJECTS
 from fuzzing.readers import READERS
 from fuzzing.states import STATES
 from fuzzing.target import Target
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (*READERS, *STATES, *OBJECTS, *COMMANDS)
+    target.name: target for target in (*READERS, *STATES, *OBJECTS, *COMMANDS, *MODELS)
 }
