@@ -26,6 +26,7 @@ from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.masks import mask_tensors
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
@@ -127,6 +128,7 @@ class Session:
             for node in graph.nodes
             if not node.inputs
         }
+        self._masks = mask_tensors(graph)
         self.pass_samples = plan.pass_samples
         self._weights = Weights(graph, self.views, seed)
         for tensor in plan.tensors:
@@ -136,7 +138,7 @@ class Session:
         if debug:
             self.watch(MemoryGuard(self.views))
         if debug or check == "all":
-            self.watch(FiniteWatch(self.views))
+            self.watch(FiniteWatch(self.views, self._masks))
         self._pass(Mode.TRAIN, self.pass_samples, False, report)
 
     def watch(self, watcher: Watcher) -> None:
@@ -193,6 +195,11 @@ class Session:
         """That of the plan."""
         return self.plan.checksum
 
+    @functools.cached_property
+    def _mask_inputs(self) -> frozenset[str]:
+        """The input layers that may bring -inf."""
+        return frozenset(n for n in self.inputs if f"{n}:out0" in self._masks)
+
     # -- iterations ------------------------------------------------------------
 
     @property
@@ -215,6 +222,7 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            masks=self._mask_inputs,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -385,7 +393,9 @@ class Session:
                 del self._passes[
                     next(k for k in self._passes if k[1] != self.pass_samples)
                 ]
-            self._passes[key] = Pass(program, self.views, n_samples, names, label)
+            self._passes[key] = Pass(
+                program, self.views, n_samples, names, label, self._masks
+            )
         return self._passes[key]
 
     def _steps(self, one: Pass, start: int, stop: int) -> None:
@@ -446,6 +456,7 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            masks=self._mask_inputs,
             look_for_nonfinite=False,
         )
         n_samples, batch_size = samples.n_samples, self.plan.batch_size

@@ -35,7 +35,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("shared_weights",),
     ("graph",),
     ("recompute", "settings", "tiled_update"),
-    ("batch_statistics",),
+    ("batch_statistics", "masks"),
     ("timeline",),
     ("tensors",),
     ("costs",),
