@@ -32,6 +32,8 @@ def check_samples(
     sample_elems: int,
     sample_shape: tuple[int, int, int],
     name: str = "x",
+    *,
+    is_mask: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Return samples as the model reads them.
 
@@ -47,6 +49,8 @@ def check_samples(
         Channels, height and width of the model's input.
     name : str
         What messages call the array.
+    is_mask : bool
+        They may hold -inf.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def check_samples(
             expected=(None, sample_elems),
             found=array.shape,
         )
-    return to_finite_float32(array, name).reshape(array.shape[0], sample_elems)
+    converted = to_finite_float32(array, name, is_mask=is_mask)
+    return converted.reshape(array.shape[0], sample_elems)
 
 
 def check_labels(
@@ -340,17 +345,20 @@ def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
         )
 
 
-def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+def to_finite_float32(
+    array: npt.NDArray[Any], name: str, *, is_mask: bool = False
+) -> npt.NDArray[np.float32]:
     """Return numbers as aligned, C-contiguous float32; no copy where they are.
 
     Raises
     ------
     NonFiniteDataError
-        NaN, infinity or a number beyond float32.
+        NaN, infinity or a number beyond float32; of a mask -inf is allowed, and what is
+        below float32 becomes -inf.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         converted = run_by_default(_as_float32, array)
-    finite = np.isfinite(converted)
+    finite = is_usable(converted, is_mask)
     if not finite.all():
         raise _non_finite(array, finite, name)
     return converted
@@ -358,6 +366,11 @@ def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.floa
 
 def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.require(array, np.float32, ["C", "A"])
+
+
+def is_usable(array: npt.NDArray[Any], is_mask: bool) -> npt.NDArray[np.bool_]:
+    """Tell which elements training can use: finite ones, and in a mask -inf."""
+    return array < np.inf if is_mask else np.isfinite(array)
 
 
 def _require_samples(array: npt.NDArray[Any], name: str) -> None:

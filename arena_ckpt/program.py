@@ -386,13 +386,25 @@ class FiniteCheck:
     ----------
     arrays : list of float32 array
         Contiguous; looked at anew each time.
+    masks : list of float32 array
+        The same, but -inf does not count.
     count : int64 array, shape (1,)
         Scratch space.
     """
 
-    def __init__(self, arrays: list[npt.NDArray[Any]], count: Integers) -> None:
+    def __init__(
+        self,
+        arrays: list[npt.NDArray[Any]],
+        masks: list[npt.NDArray[Any]],
+        count: Integers,
+    ) -> None:
         calls = [
-            Call(reductions.count_nonfinite, (a.reshape(-1), count)) for a in arrays
+            Call(kernel, (array.reshape(-1), count))
+            for kernel, some in (
+                (reductions.count_nonfinite, arrays),
+                (reductions.count_unusable_in_mask, masks),
+            )
+            for array in some
         ]
         self._count = count
         self._n_arrays = len(arrays)

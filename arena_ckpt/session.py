@@ -30,6 +30,7 @@ from arena_ckpt.hints import reading_of_rows
 from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.masks import mask_tensors
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
@@ -138,6 +139,7 @@ class Session:
             for node in graph.nodes
             if not node.inputs
         }
+        self._masks = mask_tensors(graph)
         self.pass_samples = plan.pass_samples
         self._weights = run_by_default(Weights, graph, self.views, seed)
         for tensor in plan.tensors:
@@ -147,7 +149,7 @@ class Session:
         if debug:
             self.watch(MemoryGuard(self.views))
         if debug or check == "all":
-            self.watch(FiniteWatch(self.views))
+            self.watch(FiniteWatch(self.views, self._masks))
         if debug:
             self.watch(ForeignReads(self.views))
         # What the compiler computes beforehand stays in the kernels.
@@ -207,6 +209,11 @@ class Session:
         """That of the plan."""
         return self.plan.checksum
 
+    @functools.cached_property
+    def _mask_inputs(self) -> frozenset[str]:
+        """The input layers that may bring -inf."""
+        return frozenset(n for n in self.inputs if f"{n}:out0" in self._masks)
+
     # -- iterations ------------------------------------------------------------
 
     @property
@@ -230,6 +237,7 @@ class Session:
             output_shape=self.output_shape,
             loss=self.loss_layer,
             reading=self._reading,
+            masks=self._mask_inputs,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -401,7 +409,9 @@ class Session:
                 del self._passes[
                     next(k for k in self._passes if k[1] != self.pass_samples)
                 ]
-            self._passes[key] = Pass(program, self.views, n_samples, names, label)
+            self._passes[key] = Pass(
+                program, self.views, n_samples, names, label, self._masks
+            )
         return self._passes[key]
 
     def _steps(self, one: Pass, start: int, stop: int) -> None:
@@ -463,6 +473,7 @@ class Session:
             output_shape=self.output_shape,
             loss=self.loss_layer,
             reading=self._reading,
+            masks=self._mask_inputs,
             look_for_nonfinite=False,
         )
         n_samples, batch_size = samples.n_samples, self.plan.batch_size

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import Given, ModelSpec, Shape, blocks_of, model_properties, normal
 
 from arena_ckpt import Model
+from arena_ckpt.batch_statistics import can_train_on
 from arena_ckpt.errors import ModelWarning, ShapeMismatchError
 from arena_ckpt.layers import create_layer
 
@@ -468,6 +469,9 @@ def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
         draw(model_properties()),
         draw(st.sampled_from(OPTIMIZERS)),
     )
+    n, micro_batches = spec.batch_size, spec.properties.get("micro_batches", 1)
+    if not can_train_on(spec.model().compile(), n, -(-n // micro_batches)):
+        spec = spec.with_properties(batch_size=max(n, 2), micro_batches=1)
     names = names_of(spec, draw(st.booleans()))
     blocks = draw(st.one_of(rows_of_blocks(names), blocks_of(names)))
     return replace(spec, blocks=blocks)

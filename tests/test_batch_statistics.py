@@ -251,9 +251,9 @@ def test_a_run_is_not_resumed_with_another_drop_last(tmp_path: Path) -> None:
         model = dense_net(4, drop_last=given)
         model.initialize()
         model.train(data, checkpoint=folder)
+        changed = dense_net(4, drop_last=other)
+        changed.initialize()
         with pytest.raises(SavedStateMismatchError, match="drop_last"):
-            changed = dense_net(4, drop_last=other)
-            changed.initialize()
             changed.train(data, epochs=2, checkpoint=folder, resume=True)
     unset = dense_net(4)
     unset.initialize()

@@ -37,7 +37,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("shared_weights",),
     ("graph",),
     ("recompute", "settings", "tiled_update", "hints"),
-    ("batch_statistics",),
+    ("batch_statistics", "masks"),
     ("timeline",),
     ("tensors",),
     ("costs",),

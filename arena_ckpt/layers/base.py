@@ -184,6 +184,8 @@ class LayerSpec:
     in_place : tuple of InPlace
     fixed_inputs : frozenset of int
         Inputs without a derivative, such as class numbers and masks.
+    mask_inputs : frozenset of int
+        Inputs that may hold -inf, which forbids: what is forbidden reaches no result.
     forward_skips_unwanted : bool
         A recompute may want saved tensors only; `forward` then leaves the outputs out.
     flops : Flops
@@ -199,6 +201,7 @@ class LayerSpec:
     output_lifespan: TensorLifespan = TensorLifespan.UNMANAGED
     in_place: tuple[InPlace, ...] = ()
     fixed_inputs: frozenset[int] = frozenset()
+    mask_inputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
     batch_values: int | None = None

@@ -12,12 +12,10 @@ from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.tokens import Embedding
+from arena_ckpt.masks import MOVERS
 
 Batch = tuple[Any, Any]
 """x and y as `Model.train_step` takes them."""
-
-_PASSED_ON = ("reshape", "flatten", "identity", "multiout", "permute", "slice", "split")
-"""Layers whose outputs are elements of their inputs, so that ids stay ids."""
 
 
 def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
@@ -154,6 +152,6 @@ def _rows_of_ids(graph: Graph) -> dict[str, int]:
                 rows[source.name] = min(
                     node.layer["in_dim"], rows.get(source.name, 2**62)
                 )
-            elif source.layer.type_name in _PASSED_ON:
+            elif source.layer.type_name in MOVERS:  # ids stay ids
                 waiting += [one.layer for one in source.inputs]
     return rows
