@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import (
     BlockTooSmallError,
     DuplicateBlockLayerError,
@@ -17,6 +18,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.properties import nearest, quote
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class CheckpointBlock:
     """Consecutive layers whose inner activations are dropped and recomputed.

@@ -20,6 +20,7 @@ from arena_ckpt.errors import (
     NonFiniteDataError,
 )
 from arena_ckpt.free_memory import available_bytes
+from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.units import format_bytes
 
 SMALL_BYTES = 64 * 2**20
@@ -31,6 +32,8 @@ def check_samples(
     sample_elems: int,
     sample_shape: tuple[int, int, int],
     name: str = "x",
+    *,
+    is_mask: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Return samples as the model reads them.
 
@@ -46,6 +49,8 @@ def check_samples(
         Channels, height and width of the model's input.
     name : str
         What messages call the array.
+    is_mask : bool
+        They may hold -inf.
 
     Returns
     -------
@@ -83,7 +88,8 @@ def check_samples(
             expected=(None, sample_elems),
             found=array.shape,
         )
-    return to_finite_float32(array, name).reshape(array.shape[0], sample_elems)
+    converted = to_finite_float32(array, name, is_mask=is_mask)
+    return converted.reshape(array.shape[0], sample_elems)
 
 
 def check_labels(
@@ -93,6 +99,7 @@ def check_labels(
     *,
     sparse: bool,
     name: str = "y",
+    reading: str | None = None,
 ) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
     """Return labels as the loss reads them.
 
@@ -110,6 +117,9 @@ def check_labels(
         Whether the loss takes class numbers (cross_softmax does).
     name : str
         What messages call the array.
+    reading : str or None
+        Where a sample has several rows, for which class numbers are not taken: how the
+        loss reads them, and how to make them one.
 
     Returns
     -------
@@ -142,11 +152,13 @@ def check_labels(
             found=n_labels,
         )
     tail = array.shape[1:]
-    if sparse and (tail == () or (tail == (1,) and units > 1)):
+    if sparse and reading is None and (tail == () or (tail == (1,) and units > 1)):
         return _to_class_numbers(array.reshape(n_labels), units, name)
     if math.prod(tail) != units:
-        hint = "reshape the labels or change the last layer"
-        if tail in ((), (1,)) and not sparse:
+        hint = reading or "reshape the labels or change the last layer"
+        if tail in ((), (1,)) and sparse and reading is not None:
+            hint = f"class numbers do not fit, because {reading}"
+        elif tail in ((), (1,)) and not sparse:
             hint = (
                 "class numbers need the loss cross_softmax; for another loss make them "
                 f"one-hot, for example numpy.eye({units})[{name}]"
@@ -333,20 +345,32 @@ def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
         )
 
 
-def to_finite_float32(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+def to_finite_float32(
+    array: npt.NDArray[Any], name: str, *, is_mask: bool = False
+) -> npt.NDArray[np.float32]:
     """Return numbers as aligned, C-contiguous float32; no copy where they are.
 
     Raises
     ------
     NonFiniteDataError
-        NaN, infinity or a number beyond float32.
+        NaN, infinity or a number beyond float32; of a mask -inf is allowed, and what is
+        below float32 becomes -inf.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.require(array, np.float32, ["C", "A"])
-    finite = np.isfinite(converted)
+        converted = run_by_default(_as_float32, array)
+    finite = is_usable(converted, is_mask)
     if not finite.all():
         raise _non_finite(array, finite, name)
     return converted
+
+
+def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.require(array, np.float32, ["C", "A"])
+
+
+def is_usable(array: npt.NDArray[Any], is_mask: bool) -> npt.NDArray[np.bool_]:
+    """Tell which elements training can use: finite ones, and in a mask -inf."""
+    return array < np.inf if is_mask else np.isfinite(array)
 
 
 def _require_samples(array: npt.NDArray[Any], name: str) -> None:

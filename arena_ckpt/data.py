@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.checks import (
     check_labels,
     check_samples,
@@ -53,6 +54,7 @@ StrPath = str | os.PathLike[str]
 LabelColumn = Literal["first", "last", "none"] | int
 
 
+@public_call
 def open_data(spec: StrPath) -> Dataset:
     """Load data by name or path.
 
@@ -99,6 +101,7 @@ def open_data(spec: StrPath) -> Dataset:
     )
 
 
+@public_call
 def load_digits() -> Dataset:
     """Load the handwritten digits that ship with the package.
 
@@ -120,6 +123,7 @@ def load_digits() -> Dataset:
     return _dataset("digits", table[:, :-1] / 16, table[:, -1].astype(np.int64))
 
 
+@public_call
 def load_npz(path: StrPath) -> Dataset:
     """Load samples and labels from NumPy's .npz.
 
@@ -150,6 +154,7 @@ def load_npz(path: StrPath) -> Dataset:
     return _dataset(Path(path).name, x, y)
 
 
+@public_call
 def load_idx(images_path: StrPath, labels_path: StrPath) -> Dataset:
     """Load samples and labels from two IDX files, the format of MNIST.
 
@@ -182,6 +187,7 @@ def load_idx(images_path: StrPath, labels_path: StrPath) -> Dataset:
     return _dataset(Path(images_path).name, images, labels)
 
 
+@public_call
 def load_csv(path: StrPath, label_column: LabelColumn = "last") -> Dataset:
     """Load a table of numbers from text.
 

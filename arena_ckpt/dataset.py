@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.checks import require_room
 from arena_ckpt.errors import (
     DataShapeError,
@@ -18,6 +19,11 @@ from arena_ckpt.errors import (
 from arena_ckpt.properties import quoted, shown
 
 
+@public_call(
+    hint="a name for messages comes first, as in Dataset('mine', x, y); train, "
+    "evaluate and verify also take (x, y), and load_csv, load_digits, load_idx and "
+    "load_npz make one of files"
+)
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Samples and, where there are any, their labels.
@@ -79,6 +85,7 @@ class Dataset:
         """Samples in it."""
         return len(self.x)
 
+    @public_call
     def take(self, indices: npt.ArrayLike) -> Dataset:
         """Return the samples with the given numbers, in the given order.
 
@@ -122,6 +129,7 @@ class Dataset:
             self.name, self.x[index], None if self.y is None else self.y[index]
         )
 
+    @public_call
     def split(self, validation_fraction: float, seed: int) -> tuple[Dataset, Dataset]:
         """Shuffle the samples and part them in two.
 

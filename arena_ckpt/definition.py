@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.blocks import CheckpointBlock, check_block, check_consecutive
 from arena_ckpt.connections import find_output, forward_order
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
+    ModelWarning,
 )
 from arena_ckpt.graph import Graph, build_graph
+from arena_ckpt.hints import Hint, graph_hints, restart_hint
 from arena_ckpt.ini_text import write_ini
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
@@ -36,6 +39,7 @@ from arena_ckpt.properties import (
     write_properties,
 )
 from arena_ckpt.schedules import Schedule
+from arena_ckpt.user_line import warn_user
 
 MODEL_PROPERTIES = (
     Property("batch_size", POSITIVE_INT, 1, "samples of one iteration"),
@@ -64,6 +68,12 @@ MODEL_PROPERTIES = (
         POSITIVE_REAL,
         None,
         "scale all gradients down together where their global norm is larger",
+    ),
+    Property(
+        "drop_last",
+        BOOLEAN,
+        False,
+        "training leaves the samples of an epoch out that fill no whole batch",
     ),
 )
 _PLANNED = (
@@ -96,6 +106,8 @@ class ModelDefinition:
         self._optimizer = create_optimizer("sgd")
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
+        self._graph_hints: tuple[Hint, ...] = ()
+        self._told: frozenset[Hint] = frozenset()
 
     @property
     def seed(self) -> int:
@@ -122,6 +134,7 @@ class ModelDefinition:
 
     # -- building --------------------------------------------------------------
 
+    @public_call
     def add_layer(
         self, layer: Layer | str, properties: Sequence[str] = (), **values: object
     ) -> None:
@@ -166,6 +179,7 @@ class ModelDefinition:
         self._n_of_type[layer.type_name] += 1
         self._graph = None
 
+    @public_call
     def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
         """Drop the inner activations of consecutive layers and recompute them.
 
@@ -237,6 +251,7 @@ class ModelDefinition:
             place = {name: index for index, name in enumerate(order)}
         check_consecutive(layers, place)
 
+    @public_call
     def set_property(self, properties: Sequence[str] = (), **values: object) -> None:
         """Set properties of the model: `MODEL_PROPERTIES` lists them.
 
@@ -264,6 +279,7 @@ class ModelDefinition:
                 )
         self._properties |= parsed
 
+    @public_call
     def get_property(self, name: str) -> Any:
         """Return a property of the model, or its default."""
         defaults = {p.name: p.default for p in MODEL_PROPERTIES}
@@ -271,6 +287,7 @@ class ModelDefinition:
             raise unknown_property("model", name, defaults)
         return self._properties.get(name, defaults[name])
 
+    @public_call
     def set_optimizer(
         self,
         optimizer: Optimizer | str,
@@ -302,6 +319,7 @@ class ModelDefinition:
             optimizer = create_optimizer(optimizer.type_name, (), **values)
         self._optimizer = optimizer
 
+    @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
         """Let the learning rate change with the iterations; see `create_schedule`.
 
@@ -351,6 +369,7 @@ class ModelDefinition:
         """The learning-rate scheduler, or None."""
         return self._schedule
 
+    @public_call
     def save_ini(self, path: str | os.PathLike[str]) -> None:
         """Write the model, without its weights, as an INI file for `load_ini`.
 
@@ -370,6 +389,7 @@ class ModelDefinition:
             seed=self.seed,
         )
 
+    @public_call
     def compile(self) -> Graph:
         """Validate layers and blocks, and put them in order.
 
@@ -382,10 +402,63 @@ class ModelDefinition:
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `arena_ckpt.graph.build_graph`.
+
+        Warns
+        -----
+        ModelWarning
+            For each of `warnings` that was not issued yet for this model.
         """
+        graph = self._built()
+        self._tell(self.warnings())
+        return graph
+
+    @public_call
+    def warnings(self) -> tuple[Hint, ...]:
+        """Return what makes the model hardly mean what it says; issue no warning.
+
+        Returns
+        -------
+        tuple of Hint
+            Each with its `kind`, the `layers` it is about and a `message` that says
+            what to do; see `arena_ckpt.hints`.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        """
+        self._built()
+        # An epoch has an iteration at least; `train` knows how many.
+        epochs = self.get_property("epochs")
+        restart = restart_hint(self._schedule, epochs, is_least=True)
+        return self._graph_hints + (() if restart is None else (restart,))
+
+    def _built(self) -> Graph:
         if self._graph is None:
-            self._graph = build_graph(self.layers, self._blocks)
+            graph = build_graph(self.layers, self._blocks)
+            self._graph_hints = graph_hints(graph)
+            self._graph = graph
         return self._graph
+
+    def _tell(self, hints: Iterable[Hint]) -> None:
+        """Issue those hints as warnings that were not issued before.
+
+        Raises
+        ------
+        ModelWarning
+            Where warnings are errors: one with the messages of all.
+        """
+        raised = []
+        new = [hint for hint in hints if hint not in self._told]
+        for hint in new:
+            try:
+                warn_user(hint.message, ModelWarning)
+            except ModelWarning as warning:
+                raised.append(str(warning))
+        if raised:
+            raise ModelWarning("\n".join(raised))
+        if new:
+            self._told = self._told.union(new)
 
 
 def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:

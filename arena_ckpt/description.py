@@ -17,11 +17,16 @@ from arena_ckpt.properties import shown, write_properties
 from arena_ckpt.schedules import Schedule, create_schedule
 
 _DECIDING = {
-    declared.name: str(declared.default)
+    declared.name: "None"
+    if declared.default is None
+    else declared.kind.write(declared.default)
     for declared in MODEL_PROPERTIES
     if declared.name not in ("epochs", "memory_optimization")
 }
 """Properties of a model that decide bits, and their defaults."""
+
+_FIXED = "drop_last"
+"""What a training takes from the model when it begins; later changes are for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +97,16 @@ def describe(model: ModelDefinition) -> Description:
 def describe_again(before: Description, model: ModelDefinition) -> Description:
     """Return the description of an initialized model by an earlier one of it.
 
-    Only its schedule and epochs can have changed, and the layers need not be looked at.
+    Only its schedule and epochs can have changed for the training under way, and the
+    layers need not be looked at.
     """
+    properties = write_properties(MODEL_PROPERTIES, model.properties)
+    properties.pop(_FIXED, None)
+    if _FIXED in before.properties:
+        properties[_FIXED] = before.properties[_FIXED]
     return replace(
         before,
-        properties=write_properties(MODEL_PROPERTIES, model.properties),
+        properties=properties,
         schedule=_schedule_as_text(model.schedule),
     )
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
+"""Environment variable: 1 shows what is behind an error, such as all Numba says."""
+
 
 class ArenaError(Exception):
     """Root of every error this package raises.
@@ -51,12 +54,28 @@ class ArenaWarning(UserWarning):
     """Something that did not stop the work, but that should be known."""
 
 
+class ModelWarning(UserWarning):
+    """Issued for a model that can be trained but hardly means what it says."""
+
+
 class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 
 
-class UnknownPropertyError(InvalidParameterError):
-    """A property name that the layer, optimizer or model does not have."""
+class ArgumentError(InvalidParameterError, TypeError):
+    """A call of other arguments than it has: one unknown, missing, or given twice.
+
+    `call` names what was called, `argument` is the one at fault or None, `known` are
+    those that there are.
+    """
+
+
+class UnknownPropertyError(InvalidParameterError, TypeError, KeyError):
+    """A property name that the layer, optimizer or model does not have.
+
+    It is a TypeError, as in ``create_layer("input", nmae="in")``, and a KeyError, as in
+    ``layer["nmae"]``.
+    """
 
 
 class UnknownTypeError(InvalidParameterError):
@@ -135,6 +154,57 @@ class SharedWeightsError(GraphError):
     """A layer cannot use the weights of another: `layer`, `shared_from`."""
 
 
+class BatchStatisticsError(InvalidParameterError):
+    """Statistics over a batch that would be taken of a single value.
+
+    `layer` takes them, `values_per_channel` is how many values it would have;
+    `batch_size` and `micro_batches` are those of the plan, `n_samples` the samples of
+    the batch in question.
+    """
+
+
+class OwnLayerError(InvalidParameterError):
+    """The code of a layer cannot be used: `layer`, `type_name`, `hook` say whose.
+
+    A hook is a method that the package calls, such as `infer` or `forward`.
+    """
+
+
+class LayerHookError(OwnLayerError, RuntimeError):
+    """A hook of a layer raised an error, which is the `__cause__`: `file`, `line`."""
+
+
+class LayerResultError(OwnLayerError, TypeError):
+    """A hook of a layer returned what cannot be used: `found`."""
+
+
+class TensorDtypeError(OwnLayerError, TypeError):
+    """A layer's tensor is of a dtype that cannot be planned, or is read as another.
+
+    `tensor` names it, `dtype` is its dtype, `known` are those that there are.
+    """
+
+
+class UnknownRoleError(OwnLayerError, LookupError):
+    """A hook asks for a tensor that its step does not have: `role`, `known`."""
+
+
+class KernelError(OwnLayerError, TypeError):
+    """A kernel that cannot be used: `kernel`, `file`, `line`."""
+
+
+class KernelSignatureError(KernelError):
+    """A function that cannot be a kernel: `parameters` are those at fault."""
+
+
+class KernelArgumentError(KernelError):
+    """A kernel is given other arguments than it takes: `parameter`, `expected`."""
+
+
+class KernelCompileError(KernelError):
+    """Numba cannot compile a kernel: `reason`."""
+
+
 class StateError(ArenaError, RuntimeError):
     """A call that comes too early or too late."""
 
@@ -170,14 +240,17 @@ class CapacityError(ArenaError, MemoryError):
     """It is proved that the buffers do not fit.
 
     `proof` names the kind of proof, `conflict` holds the indexes of buffers that do
-    not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers.
+    not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers. With pools
+    it is proved over all choices of which buffer goes into which, `pools` holds their
+    sizes and `capacity_bytes` their sum.
     """
 
 
 class TimeLimitError(ArenaError, TimeoutError):
     """The search ended before it knew whether the buffers fit.
 
-    `layout` is the best one found, higher than `capacity_bytes`.
+    `layout` is the best one found, higher than `capacity_bytes`. With pools it is the
+    last, number `pool` of `pools`, that is too high; `buffers` lists what lies there.
     """
 
 
@@ -216,6 +289,24 @@ class GoldenMismatchError(ArenaError, AssertionError):
 
 class CanaryError(ArenaError, AssertionError):
     """A kernel wrote outside its buffer (found in debug mode): `step`, `tensor`."""
+
+
+class ForeignReadError(ArenaError, AssertionError):
+    """A step's result depends on bytes that are no operand of it (in debug mode).
+
+    `layer`, `phase` and `step` say which step, `tensor` which result; `n_elems` of its
+    elements come out otherwise, the first at `index`, as `values`. `read` is the tensor
+    whose bytes were read, and `byte` the first of them in the arena, where that is
+    known.
+    """
+
+
+class CrashError(ArenaError, RuntimeError):
+    """A kernel crashed, or did not end, in the process that `verify` ran it in.
+
+    `step` is that of its plan, or None where none was under way, and `signal` the name
+    of what ended the process, or None.
+    """
 
 
 class NonFiniteError(ArenaError, ArithmeticError):

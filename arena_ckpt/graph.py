@@ -30,6 +30,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer, Shape, format_shape
+from arena_ckpt.layers.hooks import expand_layer, infer_spec
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.nodes import Node
 from arena_ckpt.properties import quote
@@ -145,7 +146,9 @@ class _Walk:
                 shapes=shapes,
             )
         parts = [
-            piece for part in layer.expand(shapes) for piece in _split_activation(part)
+            piece
+            for part in expand_layer(layer, shapes)
+            for piece in _split_activation(part)
         ]
         own = {part.name: part for part in parts}
         by_text = dict(zip(_texts(given), given, strict=True))
@@ -208,7 +211,7 @@ class _Walk:
                 name=layer.name,
             )
         shapes = tuple(self._shape(output) for output in inputs)
-        spec = layer.infer(shapes)
+        spec = infer_spec(layer, shapes)
         self._n_outputs += max(1, len(spec.output_shapes))
         if self._n_outputs > MOST_OUTPUTS:
             raise GraphError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.codec import decode
 from arena_ckpt.description import Description, build
 from arena_ckpt.errors import (
@@ -23,8 +23,10 @@ from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.saved_state import SavedState, read_state, require_fit
 from arena_ckpt.units import format_bytes
+from arena_ckpt.user_line import warn_user
 
 
+@public_call
 def load(path: str | os.PathLike[str]) -> Model:
     """Load a model with its state, ready to go on as if it had never been saved.
 
@@ -67,12 +69,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     with _failures_named(state.path):
         model.initialize(plan=plan, debug=plan.canary_bytes > 0)
     if saved_plan is None:
-        warnings.warn(
+        warn_user(
             f"the memory plan in {state.path} is of another version of arena_ckpt "
             f"({state.document.package}); planned anew: "
             f"{format_bytes(plan.arena_bytes)}",
             ArenaWarning,
-            stacklevel=2,
         )
     model.restore(state)
     return model

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
+from arena_ckpt.arguments import public_call
 from arena_ckpt.codec import encode
 from arena_ckpt.dataset import Dataset, is_whole
 from arena_ckpt.description import describe
@@ -21,7 +22,7 @@ from arena_ckpt.errors import (
     StateError,
 )
 from arena_ckpt.files.source import path_text
-from arena_ckpt.model_plans import REQUEST, ModelPlans, asks_nothing, refuse_unknown
+from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
 from arena_ckpt.properties import (
@@ -53,6 +54,7 @@ CHECKS = ("loss", "all")
 XY = tuple[Any, Any] | Dataset
 
 
+@public_call(hint="layers are added with add_layer, properties set with set_property")
 class Model(ModelPlans):
     """A neural network that trains inside one planned block of memory.
 
@@ -81,6 +83,7 @@ class Model(ModelPlans):
         super().__init__(seed)
         self._session: Session | None = None
 
+    @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
         """Let the learning rate change with the iterations, also during training.
 
@@ -93,13 +96,18 @@ class Model(ModelPlans):
             super().set_learning_rate_scheduler(schedule)
             session.schedule = schedule
 
+    @public_call
     def initialize(
         self,
         *,
         plan: MemoryPlan | None = None,
         debug: bool = False,
         check: str = "loss",
-        **request: Any,
+        budget: str | int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -115,9 +123,8 @@ class Model(ModelPlans):
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
             and runs the steps one by one; `debug` implies it.
-        **request
-            budget, max_overhead, allow, levels, measure: choose what to recompute; see
-            `choose_plan`.
+        budget, max_overhead, allow, levels, measure
+            Choose what to recompute; see `choose_plan`.
 
         Returns
         -------
@@ -129,6 +136,8 @@ class Model(ModelPlans):
             It was initialized before.
         InvalidParameterError
             An impossible seed, check or request, or more micro-batches than samples.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
@@ -138,7 +147,6 @@ class Model(ModelPlans):
             The arena is larger than the memory that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
-        refuse_unknown("initialize", request, ("plan", "debug", "check", *REQUEST))
         seed = self._checked_seed()
         if not isinstance(check, str) or check not in CHECKS:
             raise InvalidParameterError(
@@ -146,14 +154,19 @@ class Model(ModelPlans):
                 "where to look for NaN and infinity",
                 check=check,
             )
+        request = asked(
+            budget=budget,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            measure=measure,
+        )
         if plan is None:
             plan = self.make_plan(debug=debug, **request)
-        elif asked := [
-            name for name in request if not asks_nothing(name, request[name])
-        ]:
+        elif request:
             raise InvalidParameterError(
-                f"a plan and {quote(asked)} exclude each other: the plan says all; "
-                "leave one out"
+                f"a plan and {quote(request)} exclude each other: the plan says "
+                "all; leave one out"
             )
         else:
             self.require_own_plan(plan, debug=debug)
@@ -194,6 +207,7 @@ class Model(ModelPlans):
 
     # -- training --------------------------------------------------------------
 
+    @public_call(hint="a pair is taken apart, as in train_step(*pair)")
     def train_step(self, x: Any, y: Any) -> float:
         """Run one iteration on a batch and return its loss.
 
@@ -209,6 +223,8 @@ class Model(ModelPlans):
         ------
         DataError
             Arrays that do not fit, or hold NaN or infinity.
+        BatchStatisticsError
+            So few samples that batch normalization would have one value a channel.
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
@@ -216,6 +232,7 @@ class Model(ModelPlans):
             _require_labels(y)
             return session.train_step(x, y)
 
+    @public_call(hint="a pair is taken apart, as in compute_gradients(*pair)")
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss of a batch and copies of the weight gradients.
 
@@ -226,6 +243,9 @@ class Model(ModelPlans):
             _require_labels(y)
             return session.compute_gradients(x, y)
 
+    @public_call(
+        hint="give samples and labels as one pair, train((x, y)), or a Dataset"
+    )
     def train(
         self,
         data: XY,
@@ -244,6 +264,8 @@ class Model(ModelPlans):
         Parameters
         ----------
         data : (x, y) or Dataset
+            With the property `drop_last` of the model, the samples of an epoch that
+            fill no whole batch are left out; with `shuffle`, others in each epoch.
         validation : (x, y) or Dataset, optional
             Evaluated after each epoch.
         epochs : int, optional
@@ -277,6 +299,11 @@ class Model(ModelPlans):
         Raises
         ------
         NotInitializedError, InvalidParameterError, DataError, NonFiniteError
+        BatchStatisticsError
+            A smaller last batch would leave batch normalization one value a channel; no
+            weight was changed.
+        EmptyDataError
+            With `drop_last`, fewer samples than a batch has.
         SavedStateError
             The folder has states that cannot be gone on from; nothing is changed then.
         UnwritableFileError
@@ -299,6 +326,7 @@ class Model(ModelPlans):
         saving = parse_saving(checkpoint, every, resume)
         with self._working("train") as session:
             samples = _samples(session, data)
+            session.require_epoch(samples, self.get_property("drop_last"))
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -315,6 +343,7 @@ class Model(ModelPlans):
                 epochs=given["epochs"],
                 seed=self._checked_seed(),
                 shuffle=given["shuffle"],
+                drop_last=self.get_property("drop_last"),
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
                 saved=saved,
@@ -322,6 +351,7 @@ class Model(ModelPlans):
 
     # -- inference -------------------------------------------------------------
 
+    @public_call(hint="samples are enough; labels are for evaluate((x, y))")
     def predict(self, x: Any) -> FloatArray:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
@@ -331,6 +361,9 @@ class Model(ModelPlans):
         with self._working("predict") as session:
             return session.predict(x)
 
+    @public_call(
+        hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
+    )
     def evaluate(self, data: XY) -> Evaluation:
         """Return loss and metric on a data set."""
         with self._working("evaluate") as session:
@@ -338,11 +371,13 @@ class Model(ModelPlans):
 
     # -- weights ---------------------------------------------------------------
 
+    @public_call
     def weights(self) -> dict[str, FloatArray]:
         """Return copies of the weights by name, ``"fc1:weight"``."""
         with self._working("weights") as session:
             return session.weights()
 
+    @public_call
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite some or all weights; see `weights` for names and shapes.
 
@@ -360,6 +395,7 @@ class Model(ModelPlans):
 
     # -- saving ----------------------------------------------------------------
 
+    @public_call
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model with its state: `load` reads it back, to go on bit for bit.
 
@@ -382,6 +418,7 @@ class Model(ModelPlans):
         with self._working("save") as session:
             write_state(path_text(path), session, model=encode(describe(self)))
 
+    @public_call
     def restore(self, state: str | os.PathLike[str] | SavedState) -> None:
         """Take over weights, optimizer states and iteration of a saved state.
 
@@ -458,6 +495,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     copy.set_optimizer(model.optimizer)
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
+    copy._told = model._told  # each warning is issued once, copies included
     return copy
 
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from arena_ckpt.arena import CANARY_BYTES, check_fits
+from arena_ckpt.arguments import public_call
+from arena_ckpt.batch_statistics import require_trainable
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
@@ -20,11 +22,8 @@ from arena_ckpt.graph import Graph, build_graph
 from arena_ckpt.measuring import measure_costs, time_steps
 from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.planner import make_plan, require_plan_of
-from arena_ckpt.properties import nearest, quoted
+from arena_ckpt.properties import quoted
 from arena_ckpt.settings import PlanSettings
-
-REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
-"""The arguments of `ModelPlans.choose_plan` that say what is asked."""
 
 
 class ModelPlans(ModelDefinition):
@@ -36,32 +35,50 @@ class ModelPlans(ModelDefinition):
         See `ModelDefinition`.
     """
 
-    def make_plan(self, *, debug: bool = False, **request: Any) -> MemoryPlan:
+    @public_call
+    def make_plan(
+        self,
+        *,
+        debug: bool = False,
+        budget: str | int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
+    ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
 
         Parameters
         ----------
         debug : bool
             With room for canaries.
-        **request
-            budget, max_overhead, allow, levels, measure: see `choose_plan`. Without
-            them the checkpoint blocks of the model say what is recomputed.
+        budget, max_overhead, allow, levels, measure
+            See `choose_plan`. Without them the checkpoint blocks of the model say what
+            is recomputed.
 
         Raises
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
         InvalidParameterError
-            More micro-batches than samples, a request that makes no sense, or an
-            argument that there is not.
+            More micro-batches than samples, or a request that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         """
-        refuse_unknown("make_plan", request, ("debug", *REQUEST))
-        if any(not asks_nothing(*item) for item in request.items()):
+        request = asked(
+            budget=budget,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            measure=measure,
+        )
+        if request:
             return self.choose_plan(debug=debug, **request).plan
-        return make_plan(self.compile(), self.plan_settings(debug=debug))
+        return make_plan(self.compile(), self._trainable_settings(debug))
 
+    @public_call
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Measure how long each step of a plan of this model takes.
 
@@ -97,6 +114,7 @@ class ModelPlans(ModelDefinition):
             seconds[execution.step] = took
         return seconds
 
+    @public_call
     def choose_plan(
         self,
         *,
@@ -140,6 +158,8 @@ class ModelPlans(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         """
@@ -157,6 +177,7 @@ class ModelPlans(ModelDefinition):
             )
         return request.choose(self._chooser(request, debug))
 
+    @public_call(hint="a budget or an overhead is for choose_plan and make_plan")
     def pareto(
         self,
         *,
@@ -181,7 +202,7 @@ class ModelPlans(ModelDefinition):
         return self._chooser(request, debug).pareto()
 
     def _chooser(self, request: PlanRequest, debug: bool) -> Chooser:
-        settings = self.plan_settings(debug=debug)
+        settings = self._trainable_settings(debug)
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -204,10 +225,12 @@ class ModelPlans(ModelDefinition):
             max_norm=self.get_property("clip_grad_by_norm"),
         )
 
+    @public_call
     def graph_of(self, plan: MemoryPlan) -> Graph:
         """Return the graph that a plan of this model is for."""
         return self.graph_with("tiled_attention" in plan.ways)
 
+    @public_call
     def graph_with(self, tiled_attention: bool) -> Graph:
         """Return the graph, on demand with attention that keeps no probabilities."""
         graph = self.compile()
@@ -219,16 +242,28 @@ class ModelPlans(ModelDefinition):
         ]
         return build_graph(layers, self._blocks)
 
+    @public_call
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
         """Refuse a plan that was made for another model.
 
         Raises
         ------
         PlanMismatchError
+        BatchStatisticsError
+            A pass of it would leave batch normalization one value a channel.
         """
         require_plan(plan)
-        require_plan_of(self.graph_of(plan), self.settings_of(plan, debug=debug), plan)
+        graph, settings = self.graph_of(plan), self.settings_of(plan, debug=debug)
+        require_plan_of(graph, settings, plan)
+        require_trainable(graph, settings)
 
+    def _trainable_settings(self, debug: bool) -> PlanSettings:
+        """Return how an iteration is run, if the model can be trained so."""
+        settings = self.plan_settings(debug=debug)
+        require_trainable(self.compile(), settings)
+        return settings
+
+    @public_call
     def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration is run by a plan of this model."""
         return replace(
@@ -237,6 +272,7 @@ class ModelPlans(ModelDefinition):
             ways=frozenset(plan.ways),
         )
 
+    @public_call
     def plan_settings(self, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration of this model is run.
 
@@ -271,23 +307,10 @@ class ModelPlans(ModelDefinition):
         )
 
 
-def refuse_unknown(call: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse arguments that a call does not have, and name the nearest one it has.
-
-    Raises
-    ------
-    InvalidParameterError
-    """
-    for name in given:
-        if name not in known:
-            raise InvalidParameterError(
-                f"{call} has no argument {name!r}{nearest(name, known)}; it has "
-                f"{', '.join(known)}",
-                argument=name,
-                known=tuple(known),
-            )
-
-
-def asks_nothing(name: str, value: object) -> bool:
-    """Tell whether a part of a request asks for nothing."""
-    return value is None or (name == "measure" and value is False)
+def asked(**request: Any) -> dict[str, Any]:
+    """Return those arguments of `ModelPlans.choose_plan` that ask for something."""
+    return {
+        name: value
+        for name, value in request.items()
+        if not (value is None or (name == "measure" and value is False))
+    }

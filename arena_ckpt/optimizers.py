@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.kernels import updates
 from arena_ckpt.kernels.jit import Kernel
@@ -20,6 +21,7 @@ from arena_ckpt.properties import (
     quoted,
     shown,
     split_strings,
+    unknown_property,
     write_properties,
 )
 
@@ -67,8 +69,16 @@ class Optimizer:
     given: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a property, or its default."""
-        return self.given.get(name, _DEFAULTS[self.type_name][name])
+        """Return the value of a property, or its default.
+
+        Raises
+        ------
+        UnknownPropertyError
+        """
+        defaults = _DEFAULTS[self.type_name]
+        if not isinstance(name, str) or name not in defaults:
+            raise unknown_property(f"optimizer {self.type_name}", name, defaults)
+        return self.given.get(name, defaults[name])
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -126,6 +136,7 @@ class Optimizer:
         return write_properties(OPTIMIZER_SCHEMAS[self.type_name], self.given)
 
 
+@public_call
 def create_optimizer(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Optimizer:

@@ -26,6 +26,8 @@ class Pass:
         The tensors of the input layers, in their order.
     label : str
         The tensor of the labels.
+    masks : frozenset of str
+        The tensors that may hold -inf.
     """
 
     def __init__(
@@ -35,16 +37,21 @@ class Pass:
         n_samples: int,
         inputs: list[str],
         label: str,
+        masks: frozenset[str],
     ) -> None:
         self.program = program
         self._views = views
         self.n_samples = n_samples
-        arrays = [views.named(name, n_samples) for name in [*inputs, label]]
-        self._inputs = [array.reshape(n_samples, -1) for array in arrays[:-1]]
-        self.label = arrays[-1].reshape(n_samples, -1)
+        arrays = {name: views.named(name, n_samples) for name in [*inputs, label]}
+        self._inputs = [arrays[name].reshape(n_samples, -1) for name in inputs]
+        self.label = arrays[label].reshape(n_samples, -1)
         place = int(Control.NONFINITE)
         count = views.control[place : place + 1].view(np.int64)
-        self.count_nonfinite = FiniteCheck(arrays, count)
+        self.count_nonfinite = FiniteCheck(
+            [array for name, array in arrays.items() if name not in masks],
+            [array for name, array in arrays.items() if name in masks],
+            count,
+        )
         # Where class numbers become one-hot: element `row * classes + class number`.
         self._row_starts = np.arange(n_samples) * self.label.shape[1]
         self._one_hot = np.zeros(n_samples, dtype=np.int64)

@@ -20,9 +20,11 @@ import numpy as np
 from arena_ckpt.allocation.bounds import live_bytes
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.arguments import public_call
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
+from arena_ckpt.dtypes import ITEM_BYTES
 from arena_ckpt.errors import InvalidParameterError, LayoutError, PlanFormatError
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.lifespan import Phase
@@ -32,8 +34,6 @@ from arena_ckpt.units import align_up
 
 PLAN_FORMAT = "arena_ckpt memory plan"
 PLAN_VERSION = 4
-
-_ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ class Buffer:
     tensors: tuple[int, ...]
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """Steps, tensors, live ranges and offsets of one training iteration.
@@ -184,6 +185,7 @@ class MemoryPlan:
         other = other_cost(self.executions, costs)
         return again / other if other else 0.0
 
+    @public_call
     def iteration_cost(self, costs: Costs) -> float:
         """Return the cost of an iteration: all its passes, and what follows them."""
         in_pass = [e for e in self.executions if e.step < self.n_pass]
@@ -191,6 +193,7 @@ class MemoryPlan:
         of_pass = other_cost(in_pass, costs) + rerun_cost(in_pass, self.tensors, costs)
         return self.micro_batches * of_pass + other_cost(after, costs)
 
+    @public_call
     def recompute_steps(self, layer: str) -> tuple[int, ...]:
         """Return the steps at which a layer is counted as recomputed.
 
@@ -200,10 +203,12 @@ class MemoryPlan:
         wanted = Step(Phase.RECOMPUTE, layer)
         return tuple(i for i, step in enumerate(self.steps) if step == wanted)
 
+    @public_call
     def taken_bytes(self, size_bytes: int) -> int:
         """Return the space that a buffer of `size_bytes` takes in the arena."""
         return align_up(size_bytes + self.canary_bytes, self.alignment_bytes)
 
+    @public_call
     def live_bytes(self) -> list[int]:
         """Return the bytes taken by live buffers at each step."""
         return [
@@ -221,6 +226,7 @@ class MemoryPlan:
         live = self.live_bytes()
         return live.index(max(live))
 
+    @public_call
     def describe_step(self, step: int) -> str:
         """Return ``"step 34, calc_gradient of fc1"``."""
         running = self.steps[step]
@@ -230,11 +236,13 @@ class MemoryPlan:
             return f"step {step}, {running.phase.value}"
         return f"step {step}, {running.phase.value} of {running.layer}"
 
+    @public_call
     def alive_at(self, step: int) -> tuple[Buffer, ...]:
         """Return the buffers alive at a step, the largest first."""
         alive = [b for b in self.buffers if b.start <= step < b.stop]
         return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
 
+    @public_call
     def tensor_in(self, buffer: Buffer, step: int) -> TensorLife:
         """Return the tensor life whose bytes a buffer holds at a step.
 
@@ -245,6 +253,7 @@ class MemoryPlan:
         alive = [life for life in lives if life.start <= step < life.stop]
         return max(alive or lives, key=lambda life: life.stop - life.start)
 
+    @public_call
     def bytes_by_kind(self, step: int) -> dict[TensorKind, int]:
         """Return the space taken at a step by each kind of tensor."""
         totals = dict.fromkeys(TensorKind, 0)
@@ -260,6 +269,7 @@ class MemoryPlan:
         report = importlib.import_module("arena_ckpt.report.html")
         return str(report.notebook_html(self))
 
+    @public_call
     def to_json(self) -> str:
         """Return the plan as JSON text that `from_json` reads back to an equal plan.
 
@@ -279,6 +289,7 @@ class MemoryPlan:
         return document | {"proved_optimal": self.proved_optimal}
 
     @classmethod
+    @public_call
     def from_json(cls, text: str) -> MemoryPlan:
         """Read what `to_json` wrote.
 
@@ -308,7 +319,7 @@ class MemoryPlan:
             )
         try:
             plan: MemoryPlan = decode(cls, document)
-            _check(plan)
+            check_plan(plan)
         except (ValueError, OverflowError, LayoutError, RecursionError) as error:
             raise PlanFormatError(
                 f"the plan is damaged: {error}; make it again with to_json()"
@@ -348,8 +359,14 @@ def checksum(document: dict[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _check(plan: MemoryPlan) -> None:
-    """Refuse what points nowhere, contradicts itself, or overlaps."""
+def check_plan(plan: MemoryPlan) -> None:
+    """Refuse a plan that points nowhere, contradicts itself, or overlaps.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong; for the layout it is a `LayoutError`.
+    """
     _require_all(_numbers(plan))
     buffers = make_buffers(
         [b.start for b in plan.buffers],
@@ -412,7 +429,7 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
 def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
     """Yield what must hold of tensors, the buffers they share, and totals."""
     for tensor in plan.tensors:
-        item_bytes = _ITEM_BYTES.get(tensor.dtype, 0)
+        item_bytes = ITEM_BYTES.get(tensor.dtype, 0)
         yield (
             min(tensor.shape, default=1) > 0
             and math.prod(tensor.shape) * item_bytes == tensor.size_bytes,

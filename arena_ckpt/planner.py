@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from arena_ckpt.allocation import Layout, allocate
-from arena_ckpt.errors import ArenaTooLargeError, PlanMismatchError
+from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanMismatchError
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.liveness import Liveness, analyze
-from arena_ckpt.plan import Buffer, MemoryPlan, PlanLayer
-from arena_ckpt.recompute import Rerun, Reruns, block_reruns
+from arena_ckpt.plan import Buffer, MemoryPlan, PlanLayer, check_plan
+from arena_ckpt.recompute import Rerun, Reruns, block_reruns, possible_reruns
 from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import Access, TensorKind
 from arena_ckpt.timeline import Timeline, build_timeline
@@ -55,11 +55,9 @@ def make_plan(
     ArenaTooLargeError
         Sizes that no machine has; nothing is allocated here in any case.
     """
-    timeline = build_timeline(
-        graph,
-        block_reruns(graph) if reruns is None else reruns,
-        settings,
-    )
+    again = block_reruns(graph) if reruns is None else reruns
+    assert possible_reruns(graph, again) == again, again
+    timeline = build_timeline(graph, again, settings)
     liveness = analyze(graph, timeline, settings)
     canary_bytes = settings.canary_bytes
     naive_bytes = sum(
@@ -149,7 +147,7 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     ------
     PlanMismatchError
         Its steps, tensors or live ranges are not those of this model with the plan's
-        recomputes.
+        recomputes, or it contradicts itself: buffers overlap, totals are wrong.
     """
     if not 1 <= plan.micro_batches <= settings.batch_size:
         raise PlanMismatchError(
@@ -161,28 +159,32 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     if plan.canary_bytes != settings.canary_bytes:
         raise _wrong_canaries(plan, settings)
     reruns = reruns_of(plan)
-    # After its own backward pass a layer has other weights, and a loss adds up.
-    place = {node.name: place for place, node in enumerate(graph.nodes)}
-    possible = tuple(
-        rerun
-        for rerun in reruns
-        if place.get(rerun.layer, len(place)) <= place.get(rerun.before, -1)
-        and not (rerun.tensors and graph.node(rerun.layer).layer.is_loss)
-    )
-    _require_equal("recomputes", possible, reruns)
+    _require_equal("recomputes", possible_reruns(graph, reruns), reruns)
     own = make_plan(graph, settings, reruns)
     for what in (
         *("batch_size", "micro_batches", "layers", "steps"),
-        *("n_forward", "n_pass", "alignment_bytes"),
+        *("n_forward", "n_pass", "execution_order", "alignment_bytes"),
+        *("naive_bytes", "local_lower_bound_bytes"),
     ):
         _require_equal(what, getattr(own, what), getattr(plan, what))
     _require_equal("tensors", own.tensors, plan.tensors)
     _require_equal("executions", own.executions, plan.executions)
     groups, own_groups = (
-        sorted((b.tensors, b.start, b.stop, b.size_bytes) for b in p.buffers)
+        sorted(
+            (b.tensors, b.start, b.stop, b.size_bytes, b.tensor, b.kind)
+            for b in p.buffers
+        )
         for p in (plan, own)
     )
     _require_equal("buffers", own_groups, groups)
+    try:
+        check_plan(plan)
+    except (ValueError, LayoutError) as error:
+        raise PlanMismatchError(
+            f"the plan contradicts itself: {error}. Make it again with make_plan() or "
+            "pareto()",
+            what="layout",
+        ) from None
 
 
 def _wrong_canaries(plan: MemoryPlan, settings: PlanSettings) -> PlanMismatchError:

@@ -1,9 +1,8 @@
 """A plan bound to an arena: one flat table of kernel calls for all steps.
 
 A program holds, for each step, the calls of its execution with the addresses of the
-views they work on. Running steps is one native call (`kernels.jit.run_table`) and
-allocates nothing. A last, smaller batch has a program of its own, on the leading
-samples of the same buffers.
+views they work on. Running steps is one native call and allocates nothing. A last,
+smaller batch has a program of its own, on the leading samples of the same buffers.
 
 Where an activation overwrites the output of a fully connected layer, the pass that adds
 the bias applies the function as well; the bits are the same.
@@ -13,34 +12,27 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
+from arena_ckpt.call_table import CallTable, Report
 from arena_ckpt.graph import Graph
 from arena_ckpt.kernels import elementwise, reductions
 from arena_ckpt.kernels.activations import ACTIVATIONS
-from arena_ckpt.kernels.jit import (
-    Doubles,
-    Indexes,
-    Integers,
-    Matrix,
-    Vector,
-    run_table,
-)
+from arena_ckpt.kernels.jit import Doubles, Indexes, Integers, Matrix, Vector
 from arena_ckpt.layers.base import Call, n_elems
+from arena_ckpt.layers.hooks import hook_calls, unknown_role, wrong_dtype
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.tensors import CONTROL, Control, Execution, TensorKind
 from arena_ckpt.update_calls import UpdateCalls
-
-Report = Callable[[int, int], None]
-"""Told how many kernel calls are bound, of how many: compiling takes time."""
 
 
 class TensorViews:
@@ -97,6 +89,22 @@ class Mode(enum.Enum):
     """Forward only, without dropout, by the statistics of the training."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepNote:
+    """Where steps leave word of where they are, so that a crash is known by its step.
+
+    Attributes
+    ----------
+    cell : float64 array, shape (1,)
+        Holds `first` plus the number of the step while it runs, and half a step more
+        when it has ended.
+    first : int
+    """
+
+    cell: Doubles
+    first: int
+
+
 class _Binding:
     """Arrays of one execution, by role (the protocol `layers.base.Binding`)."""
 
@@ -123,34 +131,42 @@ class _Binding:
         self.loss: Doubles = control[Control.LOSS : Control.LOSS + 1]
         self.counters: Doubles = control[Control.ITERATION : Control.FIRST_SAMPLE + 1]
         self._views = views
+        self._node = node
+        self._phase = execution.phase
         self._operands = {o.role: o for o in execution.operands}
 
-    def array(self, role: str) -> npt.NDArray[Any]:
-        return self._views.array(self._operands[role].tensor, self.n_samples)
-
     def vector(self, role: str) -> Vector:
-        return self.array(role).reshape(-1)
+        return self._array(role, "float32").reshape(-1)
 
     def matrix(self, role: str) -> Matrix:
-        array = self.array(role)
+        array = self._array(role, "float32")
         return array.reshape(-1, array.shape[-1])
 
     def indexes(self, role: str) -> Indexes:
-        array: Indexes = self.array(role).reshape(-1)
-        assert array.dtype == np.int32, role
-        return array
+        return self._array(role, "int32").reshape(-1)
 
     def doubles(self, role: str) -> Doubles:
-        array: Doubles = self.array(role).reshape(-1)
-        assert array.dtype == np.float64, role
-        return array
+        return self._array(role, "float64").reshape(-1)
 
     def is_wanted(self, role: str) -> bool:
         return role in self._operands
 
     def is_same(self, role: str, other: str) -> bool:
-        first, second = (self._operands[r].tensor for r in (role, other))
+        first, second = (self._tensor(r) for r in (role, other))
         return self._views.offset_bytes(first) == self._views.offset_bytes(second)
+
+    def _tensor(self, role: str) -> int:
+        if role not in self._operands:
+            known = tuple(self._operands)
+            node = self._node
+            raise unknown_role(node.layer, node.spec, self._phase, role, known)
+        return self._operands[role].tensor
+
+    def _array(self, role: str, dtype: str) -> npt.NDArray[Any]:
+        array = self._views.array(self._tensor(role), self.n_samples)
+        if array.dtype != dtype:
+            raise wrong_dtype(self._node.layer, self._phase, role, str(array.dtype))
+        return array
 
 
 class Program:
@@ -170,8 +186,16 @@ class Program:
         Weight gradients are added to those of earlier micro-batches.
     max_norm : float or None
         Where to clip the global norm of the gradients.
+    note : StepNote, optional
+        Steps leave word there.
     report : callable, optional
         Told about progress.
+
+    Attributes
+    ----------
+    table : CallTable
+    mode : Mode
+    add_gradients : bool
     """
 
     def __init__(
@@ -185,6 +209,7 @@ class Program:
         n_samples: int,
         add_gradients: bool = False,
         max_norm: float | None = None,
+        note: StepNote | None = None,
         report: Report | None = None,
     ) -> None:
         self._graph = graph
@@ -194,10 +219,10 @@ class Program:
         self._updates = UpdateCalls(
             optimizer, self._hyper, self._control(Control.FRACTION)
         )
-        self._mode = mode
+        self.mode = mode
         self._seed = seed
         self._n_samples = n_samples
-        self._add_gradients = add_gradients
+        self.add_gradients = add_gradients
         self._max_norm = max_norm
         self._begun_gradients: set[int] = set()
         executions = views.plan.executions
@@ -207,16 +232,20 @@ class Program:
             [(e.step, call) for e in executions for call in self._calls(e)]
         )
         calls = self._with_count(calls)
-        self._table, self._blocks = _link([call for _, call in calls], report)
-        self._address = self._table.ctypes.data
+        if note is not None:
+            calls = _with_notes(calls, note)
+        self.table = CallTable([call for _, call in calls], report)
         n_steps = len(views.plan.steps)
         counts = np.bincount([step for step, _ in calls], minlength=n_steps)
         self._first_call: list[int] = [0, *np.cumsum(counts).tolist()]
 
     def run(self, start: int, stop: int) -> None:
         """Run the steps [start, stop)."""
-        first, last = self._first_call[start], self._first_call[stop]
-        run_table(self._address + 16 * first, last - first)
+        self.table.run(*self.calls(start, stop))
+
+    def calls(self, start: int, stop: int) -> tuple[int, int]:
+        """Return where the calls of the steps [start, stop) stand in the table."""
+        return self._first_call[start], self._first_call[stop]
 
     def gradients_of_update(self, execution: Execution) -> dict[str, Matrix]:
         """Make the gradients that an update would make in tiles, beside the arena.
@@ -240,14 +269,14 @@ class Program:
             shape = tensors.matrix(weight.name).shape
             gradient = Arena(4 * n_elems(shape)).view(0, shape, "float32")
             calls = self._updates.make_gradient(weight, tensors, gradient)
-            table, _blocks = _link(calls, None)
-            run_table(table.ctypes.data, len(calls))
+            CallTable(calls).run(0, len(calls))
             gradients[f"{node.name}:{weight.name}"] = gradient.reshape(weight.shape)
         return gradients
 
     def n_calls(self, start: int, stop: int) -> int:
-        """Return how many kernels run in the steps [start, stop)."""
-        return self._first_call[stop] - self._first_call[start]
+        """Return how many calls there are in the steps [start, stop)."""
+        first, last = self.calls(start, stop)
+        return last - first
 
     def _calls(self, execution: Execution) -> list[Call]:
         phase = execution.phase
@@ -256,14 +285,15 @@ class Program:
         node = self._graph.node(execution.layer)
         tensors = self._bind(execution)
         if phase is Phase.FORWARD:
-            return [*node.layer.forward(tensors), *self._penalties(node, tensors)]
+            calls = hook_calls(node.layer, phase, tensors)
+            return [*calls, *self._penalties(node, tensors)]
         if phase is Phase.RECOMPUTE:
-            return node.layer.forward(tensors)
+            return hook_calls(node.layer, phase, tensors)
         if phase is Phase.CALC_GRADIENT:
-            calls = node.layer.calc_gradient(tensors)
+            calls = hook_calls(node.layer, phase, tensors)
             return [*calls, *self._penalty_gradients(node, tensors)]
         if phase is Phase.CALC_DERIVATIVE:
-            calls = node.layer.calc_derivative(tensors)
+            calls = hook_calls(node.layer, phase, tensors)
             return [*calls, *_totals(execution, tensors)]
         return self._apply(node, tensors)
 
@@ -272,7 +302,7 @@ class Program:
             self._views,
             self._graph.node(execution.layer),
             execution,
-            mode=self._mode,
+            mode=self.mode,
             n_samples=self._n_samples,
             accumulate=self._accumulates(execution),
             random_key=random_key(self._seed, execution.layer),
@@ -292,7 +322,7 @@ class Program:
         }
         begun = bool(gradients & self._begun_gradients)
         self._begun_gradients |= gradients
-        return begun or self._add_gradients
+        return begun or self.add_gradients
 
     def _with_count(self, calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
         """Count the iteration with its last update: both or neither are interrupted."""
@@ -301,7 +331,7 @@ class Program:
             for execution in self._views.plan.executions
             if execution.phase is Phase.APPLY_GRADIENT
         ]
-        if not updates or self._mode is not Mode.TRAIN:
+        if not updates or self.mode is not Mode.TRAIN:
             return calls
         count = Call(elementwise.count_up, (self._control(Control.ITERATION),))
         return sorted([*calls, (updates[-1], count)], key=lambda pair: pair[0])
@@ -356,25 +386,35 @@ class FiniteCheck:
     ----------
     arrays : list of float32 array
         Contiguous; looked at anew each time.
+    masks : list of float32 array
+        The same, but -inf does not count.
     count : int64 array, shape (1,)
         Scratch space.
     """
 
-    def __init__(self, arrays: list[npt.NDArray[Any]], count: Integers) -> None:
+    def __init__(
+        self,
+        arrays: list[npt.NDArray[Any]],
+        masks: list[npt.NDArray[Any]],
+        count: Integers,
+    ) -> None:
         calls = [
-            Call(reductions.count_nonfinite, (a.reshape(-1), count)) for a in arrays
+            Call(kernel, (array.reshape(-1), count))
+            for kernel, some in (
+                (reductions.count_nonfinite, arrays),
+                (reductions.count_unusable_in_mask, masks),
+            )
+            for array in some
         ]
         self._count = count
-        self._table, self._blocks = _link(calls, None)
-        self._addresses = [
-            self._table.ctypes.data + 16 * place for place in range(len(calls))
-        ]
+        self._n_arrays = len(arrays)
+        self._table = CallTable(calls)
 
     def __call__(self) -> int:
         """Return the count."""
         total = 0
-        for address in self._addresses:
-            run_table(address, 1)
+        for place in range(self._n_arrays):
+            self._table.run(place, place + 1)
             total += int(self._count[0])
         return total
 
@@ -413,16 +453,13 @@ def _fuse_bias(calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
     return result
 
 
-def _link(calls: list[Call], report: Report | None) -> tuple[Integers, Integers]:
-    """Return the table of (entry, argument block) pairs, and the blocks."""
-    packed = [call.kernel.pack(call.arguments) for call in calls]
-    blocks = np.array([slot for slots in packed for slot in slots], dtype=np.int64)
-    table = np.zeros(2 * len(calls), dtype=np.int64)
-    place = 0
-    for index, (call, slots) in enumerate(zip(calls, packed, strict=True)):
-        table[2 * index] = call.kernel.entry(call.arguments)
-        table[2 * index + 1] = blocks.ctypes.data + 8 * place
-        place += len(slots)
-        if report:
-            report(index + 1, len(calls))
-    return table, blocks
+def _with_notes(
+    calls: list[tuple[int, Call]], note: StepNote
+) -> list[tuple[int, Call]]:
+    """Let each step that has calls leave word before the first and after the last."""
+    noted: list[tuple[int, Call]] = []
+    for step, group in groupby(calls, key=lambda pair: pair[0]):
+        begins = Call(elementwise.fill_doubles, (float(note.first + step), note.cell))
+        ends = Call(elementwise.fill_doubles, (note.first + step + 0.5, note.cell))
+        noted += [(step, begins), *group, (step, ends)]
+    return noted

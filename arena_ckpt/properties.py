@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ MOST_SHOWN = 100
 
 MOST_ITEMS = 2**16
 """Of a list that is given as one value."""
+
+_NUMBERED_OUTPUT = re.compile(r"\([0-9]+\)$")
+"""How a name ends that stands for an output of a layer in ``input_layers``."""
 
 LARGEST_INT = 2**40
 """Whole numbers beyond this are refused, so that products of two cannot overflow."""
@@ -154,6 +158,13 @@ def _parse_name(value: object) -> str:
     return name
 
 
+def _parse_own_name(value: object) -> str:
+    name = _parse_name(value)
+    if _NUMBERED_OUTPUT.search(name):
+        raise ValueError
+    return name
+
+
 def _write_list(values: tuple[Any, ...]) -> str:
     return ", ".join(_write_number(v) for v in values)
 
@@ -200,7 +211,11 @@ SHAPE = Kind(
     _parse_shape,
     lambda shape: ":".join(str(size) for size in shape),
 )
-NAME = Kind("a printable name without any of , = [ ] # ; :", _parse_name)
+NAME = Kind(
+    "a printable name without any of , = [ ] # ; : that does not end in a number in "
+    "parentheses, which means an output: split(1) is output 1 of split",
+    _parse_own_name,
+)
 NAMES = Kind("names, separated by commas", _parse_list(_parse_name), _write_list)
 POSITIVE_REALS = Kind(
     "numbers above 0, separated by commas",
@@ -333,10 +348,13 @@ def unknown_property(
     )
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"``, or nothing where nothing is near."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ``" (did you mean 'x'?)"``, or nothing where nothing is near.
+
+    `cutoff` is the least share of letters in common, as difflib counts them.
+    """
     lowered = {str(name).lower(): name for name in known}
-    matches = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=cutoff)
     return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 

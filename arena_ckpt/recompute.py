@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
+from arena_ckpt.dtypes import ITEM_BYTES
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.lifespan import Phase, TensorLifespan
@@ -44,6 +43,34 @@ class Rerun:
 
 Reruns = tuple[Rerun, ...]
 """In order of time among those before the same layer."""
+
+
+def remakable(node: Node) -> tuple[str, ...]:
+    """Return the tensors of a layer that it can make again in the backward pass.
+
+    The one rule of what may be dropped: whoever chooses reruns asks it, and so does
+    whoever checks a plan. Nothing can make the samples of an input layer again. A loss
+    adds its terms to the loss of the iteration each time it runs.
+    """
+    if not node.inputs or node.layer.is_loss:
+        return ()
+    return (*node.outputs, *saved_tensors(node))
+
+
+def possible_reruns(graph: Graph, reruns: Reruns) -> Reruns:
+    """Return those of some reruns that a plan of a graph can have.
+
+    A layer runs again at most before its own backward pass: behind that it has other
+    weights. What it makes is `remakable`; nothing is, for a layer of a checkpoint block
+    that is only counted.
+    """
+    place = {node.name: place for place, node in enumerate(graph.nodes)}
+    return tuple(
+        rerun
+        for rerun in reruns
+        if place.get(rerun.layer, len(place)) <= place.get(rerun.before, -1)
+        and set(rerun.tensors) <= {*remakable(graph.node(rerun.layer))}
+    )
 
 
 def block_reruns(graph: Graph) -> Reruns:
@@ -75,9 +102,8 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
     -----
     Outputs that are read outside the block stay; and so does what their layer saves for
     backward, where that is no larger than the output. What is saved once for the whole
-    batch, as the statistics of a batch normalization are, always stays. Everything
-    else in the block is dropped, but the samples of an input layer, because nothing in
-    the arena could make them again. O(connections).
+    batch, as the statistics of a batch normalization are, always stays. Everything else
+    in the block that is `remakable` is dropped. O(connections).
     """
     read_backward: set[str] = set()
     for node in graph.nodes:
@@ -94,7 +120,7 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
         }
         wanted = read_backward & dropped
         for node in reversed(nodes):
-            mine = wanted & {*node.outputs, *saved_tensors(node)}
+            mine = wanted.intersection(remakable(node))
             if not mine:
                 continue
             again[node.name] = frozenset(mine)
@@ -141,16 +167,19 @@ def _dropped(
     is_last: bool,
 ) -> set[str]:
     """Return the tensors of a layer in a block that do not outlive the forward pass."""
-    if not node.inputs:
-        return set()
+    able = remakable(node)
     outputs = {
         output
         for output in node.outputs
-        if not is_last and members.issuperset(readers[output])
+        if output in able and not is_last and members.issuperset(readers[output])
     }
-    saved = [t for t in node.spec.tensors if t.is_saved and t.per_sample]
+    saved = [
+        tensor
+        for tensor in node.spec.tensors
+        if f"{node.name}:{tensor.name}" in able and tensor.per_sample
+    ]
     output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
-    saved_bytes = sum(n_elems(t.shape) * np.dtype(t.dtype).itemsize for t in saved)
+    saved_bytes = sum(n_elems(t.shape) * ITEM_BYTES[t.dtype] for t in saved)
     if outputs or saved_bytes > output_bytes:
         return outputs.union(f"{node.name}:{tensor.name}" for tensor in saved)
     return outputs

@@ -24,8 +24,8 @@ class EpochRecord:
     epoch : int
         From 1.
     loss : float
-        The mean over the samples (with class numbers for rows, over the rows that
-        count), each counted as its batch was trained.
+        The mean over the samples that were trained on (with class numbers for rows,
+        over the rows that count), each counted as its batch was trained.
     validation : Evaluation or None
     learning_rate : float
         Of the last iteration.

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.checks import check_labels, check_row_labels, check_samples
+from arena_ckpt.checks import (
+    check_labels,
+    check_row_labels,
+    check_samples,
+    is_usable,
+)
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
@@ -44,6 +49,8 @@ class Samples:
         Where `labels` are class numbers of rows: of those that do not count.
     n_counted : int64 array (n,) or None
         How many rows of each sample count, where not all do.
+    masks : frozenset of str
+        The inputs that may hold -inf.
     """
 
     inputs: dict[str, npt.NDArray[np.float32]]
@@ -51,6 +58,7 @@ class Samples:
     n_classes: int | None
     ignored_label: int | None = None
     n_counted: npt.NDArray[np.int64] | None = None
+    masks: frozenset[str] = frozenset()
 
     @classmethod
     def check(
@@ -61,6 +69,8 @@ class Samples:
         inputs: Mapping[str, Shape],
         output_shape: Shape,
         loss: Loss,
+        reading: str | None,
+        masks: frozenset[str] = frozenset(),
         look_for_nonfinite: bool = True,
     ) -> Samples:
         """Check and convert what a user gives.
@@ -76,6 +86,11 @@ class Samples:
         output_shape : Shape
         loss : Loss
             Says which labels there can be.
+        reading : str or None
+            How the loss reads several rows of a sample, and how to make them one; None
+            where a sample is one row.
+        masks : frozenset of str
+            The inputs that may hold -inf.
         look_for_nonfinite : bool
             False leaves that to the caller, where the arrays need no conversion.
 
@@ -90,7 +105,8 @@ class Samples:
             label = "x" if len(inputs) == 1 else f"x[{name!r}]"
             array, elems = arrays[name], math.prod(shape)
             if look_for_nonfinite or not _is_ready(array, elems):
-                array = check_samples(array, elems, shape, label)
+                is_mask = name in masks
+                array = check_samples(array, elems, shape, label, is_mask=is_mask)
             checked[name] = array
         counts = {name: len(array) for name, array in checked.items()}
         if len(set(counts.values())) > 1:
@@ -107,7 +123,7 @@ class Samples:
             n_rows, width = math.prod(output_shape[:2]), output_shape[2]
             of_rows = check_row_labels(y, n_samples, n_rows, width, ignored)
             n_counted = np.count_nonzero(of_rows != ignored, axis=1)
-            return cls(checked, of_rows, width, ignored, n_counted)
+            return cls(checked, of_rows, width, ignored, n_counted, masks)
         if y is not None:
             labels = y
             sparse = loss.takes_class_numbers and output_shape[:2] == (1, 1)
@@ -115,13 +131,19 @@ class Samples:
                 (_is_ready(y, units) and len(y) == n_samples)
                 or (sparse and _are_ready_class_numbers(y, n_samples, units))
             ):
-                labels = check_labels(y, n_samples, units, sparse=sparse)
+                labels = check_labels(
+                    y,
+                    n_samples,
+                    units,
+                    sparse=loss.takes_class_numbers,
+                    reading=reading,
+                )
             if loss.takes_probabilities:
                 _check_probabilities(labels)
         n_classes = None
         if look_for_nonfinite and labels is not None and _are_classes(labels):
             n_classes = units
-        return cls(checked, labels, n_classes)
+        return cls(checked, labels, n_classes, masks=masks)
 
     @property
     def n_samples(self) -> int:
@@ -163,9 +185,11 @@ class Samples:
         """
         arrays = [*self.inputs.items(), ("y", self.labels)]
         for name, array in arrays:
-            if array is None or np.isfinite(array).all():
+            if array is None:
                 continue
-            where = np.argwhere(~np.isfinite(array))
+            where = np.argwhere(~is_usable(array, name in self.masks))
+            if not len(where):
+                continue
             index = ", ".join(str(i) for i in where[0])
             label = "x" if name in self.inputs and len(self.inputs) == 1 else name
             raise NonFiniteDataError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -49,6 +48,7 @@ from arena_ckpt.samples import Samples
 from arena_ckpt.saved_state import SavedState, read_state, restore, write_state
 from arena_ckpt.session import Session
 from arena_ckpt.settings import DEFAULT_WAYS
+from arena_ckpt.user_line import warn_user
 
 KEPT_STATES = 2
 """The newest, and the one before, should the newest be damaged on the disk."""
@@ -286,12 +286,11 @@ class SavedRun:
         self._model.set_learning_rate_scheduler(schedule)
         if damaged:
             _set_aside(damaged)
-            warnings.warn(
+            warn_user(
                 f"{next(iter(damaged.values()))}. Going on from "
                 f"{Path(state.path).name}; what is damaged is renamed to "
                 f"*{DAMAGED_SUFFIX}",
                 ArenaWarning,
-                stacklevel=2,
             )
         return progress
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.properties import (
     COUNTS,
@@ -51,6 +52,7 @@ class Schedule:
     type_name: str
     values: Mapping[str, Any]
 
+    @public_call
     def learning_rate_at(self, iteration: int) -> float:
         """Return the learning rate of an iteration.
 
@@ -134,6 +136,7 @@ SCHEDULE_SCHEMAS: dict[str, tuple[Property, ...]] = {
 """The properties of each type of schedule; all of them are required."""
 
 
+@public_call
 def create_schedule(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Schedule:

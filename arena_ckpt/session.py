@@ -18,20 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.arena import Arena
+from arena_ckpt.batch_statistics import require_batch, require_epoch
+from arena_ckpt.call_table import Report
 from arena_ckpt.debug.memory import MemoryGuard
+from arena_ckpt.debug.reads import ForeignReads
 from arena_ckpt.debug.runner import StepRunner, Watcher
 from arena_ckpt.debug.values import FiniteWatch
-from arena_ckpt.errors import (
-    DataShapeError,
-    NonFiniteError,
-)
+from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
 from arena_ckpt.graph import Graph
+from arena_ckpt.hints import reading_of_rows
+from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.masks import mask_tensors
 from arena_ckpt.optimizers import Optimizer
 from arena_ckpt.passes import Pass
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.program import Mode, Program, Report, TensorViews
+from arena_ckpt.program import Mode, Program, StepNote, TensorViews
 from arena_ckpt.samples import Rows, Samples
 from arena_ckpt.schedules import Schedule
 from arena_ckpt.tensors import PERSISTENT, Control, TensorKind
@@ -81,16 +84,20 @@ class Session:
     threads : int
         Cores that matrix products may use.
     debug : bool
-        Poison dead buffers, guard all with canaries, look for NaN after each step.
+        Poison dead buffers, guard all with canaries, look for NaN after each step, and
+        run each step on other foreign bytes too.
     check : str
         ``"all"`` looks for NaN after each step, ``"loss"`` at the loss only.
+    note : StepNote, optional
+        Steps leave word there.
     report : callable, optional
         Told about the progress of compiling kernels.
 
     Raises
     ------
     ArenaTooLargeError
-        The arena does not fit in the memory that is free; nothing is allocated.
+        The arena does not fit in the memory that is free, or the two more of debug mode
+        do not; nothing is allocated.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Session:
         threads: int = 1,
         debug: bool = False,
         check: str = "loss",
+        note: StepNote | None = None,
         report: Report | None = None,
     ) -> None:
         self.graph = graph
@@ -120,17 +128,20 @@ class Session:
         self.lock = ModelLock()
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
         self._seed = seed
+        self._note = note
         loss = graph.loss.layer
         assert isinstance(loss, Loss)
         self.loss_layer = loss
         self.output_shape = graph.loss.spec.output_shapes[0]
+        self._reading = reading_of_rows(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
             if not node.inputs
         }
+        self._masks = mask_tensors(graph)
         self.pass_samples = plan.pass_samples
-        self._weights = Weights(graph, self.views, seed)
+        self._weights = run_by_default(Weights, graph, self.views, seed)
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
                 self.views.named(tensor.name).fill(0)
@@ -138,8 +149,11 @@ class Session:
         if debug:
             self.watch(MemoryGuard(self.views))
         if debug or check == "all":
-            self.watch(FiniteWatch(self.views))
-        self._pass(Mode.TRAIN, self.pass_samples, False, report)
+            self.watch(FiniteWatch(self.views, self._masks))
+        if debug:
+            self.watch(ForeignReads(self.views))
+        # What the compiler computes beforehand stays in the kernels.
+        run_by_default(self._pass, Mode.TRAIN, self.pass_samples, False, report)
 
     def watch(self, watcher: Watcher) -> None:
         """Run the steps one by one from now on, and let `watcher` look at each."""
@@ -195,6 +209,11 @@ class Session:
         """That of the plan."""
         return self.plan.checksum
 
+    @functools.cached_property
+    def _mask_inputs(self) -> frozenset[str]:
+        """The input layers that may bring -inf."""
+        return frozenset(n for n in self.inputs if f"{n}:out0" in self._masks)
+
     # -- iterations ------------------------------------------------------------
 
     @property
@@ -217,6 +236,8 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            reading=self._reading,
+            masks=self._mask_inputs,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -378,6 +399,7 @@ class Session:
                 n_samples=n_samples,
                 add_gradients=add,
                 max_norm=self._max_norm,
+                note=self._note,
                 report=report,
             )
             names = [f"{name}:out0" for name in self.inputs]
@@ -387,7 +409,9 @@ class Session:
                 del self._passes[
                     next(k for k in self._passes if k[1] != self.pass_samples)
                 ]
-            self._passes[key] = Pass(program, self.views, n_samples, names, label)
+            self._passes[key] = Pass(
+                program, self.views, n_samples, names, label, self._masks
+            )
         return self._passes[key]
 
     def _steps(self, one: Pass, start: int, stop: int) -> None:
@@ -448,17 +472,53 @@ class Session:
             inputs=self.inputs,
             output_shape=self.output_shape,
             loss=self.loss_layer,
+            reading=self._reading,
+            masks=self._mask_inputs,
             look_for_nonfinite=False,
         )
-        if samples.n_samples > self.plan.batch_size:
+        n_samples, batch_size = samples.n_samples, self.plan.batch_size
+        if n_samples > batch_size:
             raise DataShapeError(
-                f"a batch of {samples.n_samples} samples does not fit the arena, which "
-                f"is planned for batch_size={self.plan.batch_size}; pass fewer, or set "
-                "batch_size before initialize()",
-                expected=self.plan.batch_size,
-                found=samples.n_samples,
+                f"a batch of {n_samples} samples does not fit the arena, which is "
+                f"planned for batch_size={batch_size}; pass fewer, or set batch_size "
+                "before initialize()",
+                expected=batch_size,
+                found=n_samples,
             )
+        require_batch(
+            self.graph,
+            n_samples,
+            batch_size=batch_size,
+            pass_samples=self.pass_samples,
+        )
         return samples
+
+    def require_epoch(self, samples: Samples, drop_last: bool) -> None:
+        """Refuse samples that an epoch cannot be trained on, before any weight moves.
+
+        Raises
+        ------
+        EmptyDataError
+            `drop_last` leaves no batch.
+        BatchStatisticsError
+            A smaller last batch would leave batch normalization one value a channel.
+        """
+        n_samples, batch_size = samples.n_samples, self.plan.batch_size
+        if drop_last and n_samples < batch_size:
+            raise EmptyDataError(
+                f"drop_last leaves out all {n_samples:,} samples, because they fill no "
+                f"batch of batch_size={batch_size}; make batch_size smaller, or set "
+                "drop_last=false",
+                n_samples=n_samples,
+                batch_size=batch_size,
+            )
+        require_epoch(
+            self.graph,
+            n_samples,
+            batch_size=batch_size,
+            pass_samples=self.pass_samples,
+            drop_last=drop_last,
+        )
 
     # -- inference -------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.graph import Graph
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
@@ -20,6 +21,7 @@ from arena_ckpt.recompute import Rerun, Reruns
 from arena_ckpt.settings import PlanSettings
 
 
+@public_call
 class ExecutionOrder(NamedTuple):
     """The steps at which one layer acts.
 

@@ -27,6 +27,7 @@ def train(
     epochs: int,
     seed: int,
     shuffle: bool,
+    drop_last: bool,
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     saved: SavedRun | None = None,
@@ -52,32 +53,34 @@ def train(
         at = begin
         if saved and at.epoch <= epochs and not at.stopped:
             saved.save(at)  # what cannot be written is found before anything is trained
-        run = _Run(session, samples, validation, epochs, update, interrupted, saved)
+        batch_size = session.plan.batch_size
+        n_batches = samples.n_samples // batch_size
+        if samples.n_samples % batch_size and not drop_last:
+            n_batches += 1
+        run = _Run(
+            session, samples, validation, epochs, n_batches, update, interrupted, saved
+        )
         while at.epoch <= epochs and not at.stopped:
             order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
             at = run.finish_batches(at, order)
             if at.n_batches < run.n_batches:
                 return History(at.records, at.n_iterations, True, begin.n_iterations)
-            at = run.finish_epoch(at, on_epoch)
+            at = run.finish_epoch(at, order, on_epoch)
         return History(at.records, at.n_iterations, interrupted(), begin.n_iterations)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """What stays the same through a training."""
+    """What stays the same through a training; `n_batches` are those of an epoch."""
 
     session: Session
     samples: Samples
     validation: Samples | None
     epochs: int
+    n_batches: int
     update: Update
     interrupted: Callable[[], bool]
     saved: SavedRun | None
-
-    @property
-    def n_batches(self) -> int:
-        """In an epoch."""
-        return -(-self.samples.n_samples // self.session.plan.batch_size)
 
     def finish_batches(self, begin: RunProgress, order: np.ndarray) -> RunProgress:
         """Train the rest of the epoch's batches, or those until Ctrl-C."""
@@ -117,13 +120,15 @@ class _Run:
     def finish_epoch(
         self,
         at: RunProgress,
+        order: np.ndarray,
         on_epoch: Callable[[EpochRecord], bool | None] | None,
     ) -> RunProgress:
         """Record an epoch whose batches are trained; return where the next begins."""
         started = time.perf_counter()
+        trained = order[: self.n_batches * self.session.plan.batch_size]
         record = EpochRecord(
             at.epoch,
-            at.loss_sum / max(self.samples.n_terms(), 1),
+            at.loss_sum / max(self.samples.n_terms(trained), 1),
             None if self.validation is None else self.session.evaluate(self.validation),
             at.learning_rate,
             at.seconds + time.perf_counter() - started,

@@ -20,6 +20,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from arena_ckpt.errors import StateError
 from arena_ckpt.kernels.blas import set_blas_threads
+from arena_ckpt.kernels.flags import run_by_default
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
@@ -52,6 +53,8 @@ class Gate:
     ) -> Result:
         """Do a piece of work, for which matrix products use `n_threads` threads.
 
+        Python's numbers, too, are computed under IEEE's default floating-point flags.
+
         Parameters
         ----------
         n_threads : int
@@ -80,7 +83,7 @@ class Gate:
                 self._inside.add(me)
                 self._n_threads = n_threads
                 set_blas_threads(n_threads)
-            return work(*arguments)
+            return run_by_default(work, *arguments)
         finally:
             try:
                 self._inside.discard(me)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from arena_ckpt.dtypes import ITEM_BYTES
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.layers.loss import Loss
@@ -312,7 +313,7 @@ class _Builder:
             if node.spec.reads_input(i, flag):
                 yield self._use(step, phase, f"in{i}", source)
         for weight in node.spec.weights:
-            if weight.lifespan & flag:
+            if weight.lifespan & flag or self._penalizes(phase, node, weight):
                 tensor = f"{node.weights_of}:{weight.name}"
                 changes = not weight.is_trained and phase is Phase.CALC_GRADIENT
                 access = Access.UPDATE if changes else Access.READ
@@ -320,6 +321,15 @@ class _Builder:
         if node.spec.output_lifespan & flag:
             for index, output in enumerate(node.outputs):
                 yield self._use(step, phase, f"out{index}", output)
+
+    def _penalizes(self, phase: Phase, node: Node, weight: WeightSpec) -> bool:
+        """Tell whether the step of a gradient adds that of the weight's penalty."""
+        return bool(
+            phase is Phase.CALC_GRADIENT
+            and weight.regularizer_constant
+            and node.weights_of == node.name
+            and not self._is_tiled(node, weight)
+        )
 
     def _gradients(self, step: int, node: Node) -> Iterator[Operand]:
         """Yield the weight gradients; layers that share weights add to the first's."""
@@ -414,7 +424,7 @@ class _OpenLife:
             shape=self.shape,
             per_sample=self.per_sample,
             dtype=self.dtype,
-            size_bytes=n_elems(self.shape) * (8 if self.dtype == "float64" else 4),
+            size_bytes=n_elems(self.shape) * ITEM_BYTES[self.dtype],
             start=start,
             stop=n_steps if self.is_persistent else max(self.stop, start + 1),
             lifespan=self.lifespan,

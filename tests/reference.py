@@ -101,4 +101,4 @@ def loss(kind: str, x: Array, label: Array) -> Any:
         log_sum = np.log(np.exp(x - largest).sum(axis=-1, keepdims=True)) + largest
         return -(label * (x - log_sum)).sum() / len(x)
     assert kind == "cross_sigmoid"
-    return (np.logaddexp(0, x) - label * x).sum() / len(x)
+    return (np.logaddexp(0, x) - label * x).mean()

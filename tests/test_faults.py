@@ -43,7 +43,7 @@ from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.tensors import Access, Operand, TensorKind
 from arena_ckpt.verification.batches import Batch, make_batches
 from arena_ckpt.verification.checks import Checks
-from arena_ckpt.verification.report import Check, run_check
+from arena_ckpt.verification.course import Check, run_check
 
 FORWARD, RECOMPUTE = Phase.FORWARD, Phase.RECOMPUTE
 GRADIENT, DERIVATIVE = Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE

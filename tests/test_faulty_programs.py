@@ -33,7 +33,7 @@ from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import Call
 from arena_ckpt.program import Program, TensorViews
 from arena_ckpt.tensors import Execution
-from arena_ckpt.verification.report import run_check
+from arena_ckpt.verification.course import run_check
 
 Calls = list[Call]
 Patch = pytest.MonkeyPatch
@@ -143,7 +143,7 @@ def first_life(name: str) -> Callable[[Step, Any], Any]:
 def moves_statistics(step: Step) -> Call:
     roles = ("mean", "inv_std_dev", "moving_mean", "moving_variance")
     mean, inverse, moving_mean, moving_variance = map(step.array, roles)
-    arguments = (mean, inverse, 1e-3, 0.9, moving_mean, moving_variance)
+    arguments = (mean, inverse, 1e-3, 0.9, 1.0, moving_mean, moving_variance)
     return Call(normalization.move_statistics, arguments)
 
 

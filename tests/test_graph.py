@@ -1,5 +1,6 @@
 """From layers to a graph: order, realized layers, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_ckpt import Model, create_layer
+from arena_ckpt import Model, create_layer, load_ini
 from arena_ckpt.connections import Output, order_layers
 from arena_ckpt.errors import (
     CycleError,
@@ -185,6 +186,42 @@ def test_a_model_refuses_a_name_at_once() -> None:
         model.add_layer("fully_connected", name="in", unit=3)
     assert caught.value.name == "in"
     assert [layer.name for layer in model.layers] == ["in"]
+
+
+@pytest.mark.parametrize("name", ["in(1)", "in(0)", "a b(12)", "(3)", " in(1) "])
+def test_a_name_that_means_an_output_is_refused(name: str, tmp_path: Path) -> None:
+    ini = tmp_path / "model.ini"
+    ini.write_text(
+        "[Model]\ntype = NeuralNetwork\n[in]\ntype = input\ninput_shape = 1:1:4\n"
+        f"[{name}]\ntype = fully_connected\nunit = 2\n[loss]\ntype = mse\n"
+    )
+    for make in (
+        lambda: create_layer("input", name=name, input_shape="1:1:4"),
+        lambda: create_layer("input", [f"name={name}", "input_shape=1:1:4"]),
+        lambda: Model().add_layer("fully_connected", name=name, unit=3),
+        lambda: load_ini(ini),
+    ):
+        with pytest.raises(InvalidParameterError, match="split\\(1\\) is output 1"):
+            make()
+
+
+@pytest.mark.parametrize("name", ["in(a)", "in(1", "in()", "in(1)x", "in 1", "(a)"])
+def test_other_parentheses_are_names(name: str) -> None:
+    model = Model()
+    model.add_layer("input", name=name, input_shape="1:1:4")
+    model.add_layer("fully_connected", name="fc", unit=3, input_layers=[name])
+    model.add_layer("mse", name="loss")
+    assert model.compile().node("fc").inputs[0].layer == name
+
+
+def test_outputs_are_still_read_by_number() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:4")
+    model.add_layer("split", name="parts", axis=3, split_number=2)
+    model.add_layer("subtract", name="d", input_layers=["parts(1)", "parts(0)"])
+    model.add_layer("fully_connected", name="fc", unit=3)
+    model.add_layer("mse", name="loss")
+    assert [one.index for one in model.compile().node("d").inputs] == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -354,8 +354,18 @@ def test_kld_of_impossible_guesses() -> None:
     run_entry(losses.kld_derivative, q, p, scale, dq)
     assert loss[0] == 0
     assert dq.tolist() == [0, -1]
+    for nothing in (0.0, -0.0):
+        loss[0] = 0.0
+        q[0] = nothing
+        run_entry(losses.kld_loss, q, p[::-1].copy(), scale, loss)
+        assert loss[0] == np.inf
+    q[0], loss[0] = -0.5, 0.0
     run_entry(losses.kld_loss, q, p[::-1].copy(), scale, loss)
-    assert not np.isfinite(loss[0])
+    assert np.isnan(loss[0])
+    least = np.array([1e-45, 1e-45], np.float32)  # as near to 0 as float32 comes
+    loss[0] = 0.0
+    run_entry(losses.kld_loss, least, p, scale, loss)
+    np.testing.assert_allclose(loss[0], -np.log(np.float64(least[0])), rtol=1e-10)
 
 
 SHAPES = [(0, 5), (1, 1), (5, 7), (4, 32), (3, 70), (6, 1000)]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kernel_calls import assert_same_bits, normal, poison, run_entry, run_python
+from scale import how_many
 
 from arena_ckpt.kernels import convolution, depthwise, pooling
 from arena_ckpt.kernels.conv_geometry import Convolution, Workspace
@@ -21,7 +22,7 @@ Array = npt.NDArray[Any]
 
 def workspace(needed: Workspace) -> tuple[Array, Array]:
     """As a step finds it: nothing in it means anything."""
-    return poison(needed.elems), np.full(needed.table_elems, -(1 << 30), np.int32)
+    return poison(needed.elems), np.full(needed.table_elems, 1 << 30, np.int32)
 
 
 def reference(x: Array, w: Array, sizes: Convolution, *, depthwise: bool) -> Array:
@@ -146,19 +147,13 @@ def test_derivative_and_gradient_are_slopes(
     assert_near(db - beta, dy.sum(axis=(0, 2, 3)), "gradient of the bias")
 
 
-@settings(derandomize=True, deadline=None, max_examples=30)
-@given(convolutions(), st.integers(1, 3), st.sampled_from([0.0, 1.0]))
-def test_depthwise_sums_and_slopes(sizes: Convolution, n: int, beta: float) -> None:
-    channels = min(sizes.channels, 3)
-    sizes = replace(sizes, channels=channels, filters=channels)
-    x = normal(n, channels, sizes.height, sizes.width)
-    w, b = normal(channels, 1, *sizes.kernel, seed=1), normal(channels, seed=2)
-    dy = normal(n, channels, sizes.out_height, sizes.out_width, seed=3)
-    expected_dx, expected_dw = gradients(x, w, dy, sizes, depthwise=True)
-    needed = sizes.depthwise_workspaces()
+def depthwise_results(
+    x: Array, w: Array, b: Array, dy: Array, sizes: Convolution, beta: float = 0.0
+) -> tuple[Array, Array, Array]:
+    """Return y, dx and dw; dw is added to ones where beta is 1."""
+    n, needed = len(x), sizes.depthwise_workspaces()
     y, dx = poison(*dy.shape), poison(*x.shape)
     dw = np.full(w.shape, 1.0 if beta else np.nan, np.float32)
-
     run_entry(
         depthwise.depthwise_forward,
         *(x.ravel(), w.ravel(), b, 1, *workspace(needed[0]), y.ravel(), n),
@@ -174,10 +169,102 @@ def test_depthwise_sums_and_slopes(sizes: Convolution, n: int, beta: float) -> N
         *(dy.ravel(), w.ravel(), *workspace(needed[2]), dx.ravel(), n),
         *sizes.numbers,
     )
+    return y, dx, dw
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(convolutions(), st.integers(1, 3), st.sampled_from([0.0, 1.0]))
+def test_depthwise_sums_and_slopes(sizes: Convolution, n: int, beta: float) -> None:
+    channels = min(sizes.channels, 3)
+    sizes = replace(sizes, channels=channels, filters=channels)
+    x = normal(n, channels, sizes.height, sizes.width)
+    w, b = normal(channels, 1, *sizes.kernel, seed=1), normal(channels, seed=2)
+    dy = normal(n, channels, sizes.out_height, sizes.out_width, seed=3)
+    expected_dx, expected_dw = gradients(x, w, dy, sizes, depthwise=True)
+    y, dx, dw = depthwise_results(x, w, b, dy, sizes, beta)
     expected = reference(x, w, sizes, depthwise=True) + b[:, None, None]
     assert_near(y, expected, "forward")
     assert_near(dx, expected_dx, "derivative")
     assert_near(dw - beta, expected_dw, "gradient")
+
+
+def same(size: tuple[int, int], kernel: int, stride: int) -> Convolution:
+    """A depthwise convolution with the padding ``same``."""
+    outs = [-(-n // stride) for n in size]
+    rest = [
+        max(0, (o - 1) * stride + kernel - n) for o, n in zip(outs, size, strict=True)
+    ]
+    padding = (rest[0] // 2, -(-rest[0] // 2), rest[1] // 2, -(-rest[1] // 2))
+    return Convolution(2, *size, 2, (kernel,) * 2, (stride,) * 2, (1, 1), padding)
+
+
+UNEVEN = [
+    *(same((9, 9), 5, 2), same((7, 7), 4, 2), same((7, 7), 3, 2), same((5, 5), 3, 2)),
+    *(same((28, 28), 5, 2), same((14, 14), 5, 2), same((7, 7), 5, 2)),
+    *(same((1, 1), 3, 2), same((1, 17), 3, 4), same((11, 2), 3, 3)),
+]
+"""Widths in which some phases of the stride have fewer columns, and some even ones."""
+
+
+def random_convolutions(n: int, seed: int = 0) -> list[Convolution]:
+    """Sizes of 1, strides above the kernel, dilation, padding on one side."""
+    generator = np.random.default_rng(seed)
+
+    def pair(least: int, most: int) -> tuple[int, int]:
+        a, b = generator.integers(least, most + 1, 2)
+        return int(a), int(b)
+
+    found: list[Convolution] = []
+    while len(found) < n:
+        channels, most = (
+            int(generator.integers(1, 4)),
+            int(generator.choice([4, 12, 40])),
+        )
+        padding = tuple(
+            int(p) if generator.random() < 0.5 else 0
+            for p in generator.integers(0, 5, 4)
+        )
+        sizes = Convolution(
+            *(channels, *pair(1, most), channels, pair(1, 6), pair(1, 5), pair(1, 3)),
+            (padding[0], padding[1], padding[2], padding[3]),
+        )
+        if sizes.out_height > 0 and sizes.out_width > 0:
+            found.append(sizes)
+    return found
+
+
+def test_depthwise_convolutions_are_those_of_pytorch() -> None:
+    """Where the phases of a stride differ in width, too."""
+    torch = pytest.importorskip("torch")
+    for sizes in (*UNEVEN, *random_convolutions(how_many(60, 2000))):
+        n, channels, plane = 2, sizes.channels, (sizes.out_height, sizes.out_width)
+        x = normal(n, channels, sizes.height, sizes.width)
+        w, b = normal(channels, 1, *sizes.kernel, seed=1), normal(channels, seed=2)
+        dy = normal(n, channels, *plane, seed=3)
+        top, bottom, left, right = sizes.padding
+        given = [
+            torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (x, w)
+        ]
+        bordered = torch.nn.functional.pad(given[0], (left, right, top, bottom))
+        expected = torch.conv2d(
+            *(bordered, given[1], torch.tensor(b, dtype=torch.float64)),
+            *(sizes.stride, 0, sizes.dilation, channels),
+        )
+        expected.backward(torch.tensor(dy, dtype=torch.float64))
+        y, dx, dw = depthwise_results(x, w, b, dy, sizes)
+        assert_near(y, expected.detach().numpy(), f"forward of {sizes}")
+        assert_near(dx, given[0].grad.numpy(), f"derivative of {sizes}")
+        assert_near(dw, given[1].grad.numpy(), f"gradient of {sizes}")
+
+
+def test_a_phase_of_fewer_columns_takes_nothing_from_its_workspace() -> None:
+    """3 outputs of 5 inputs: of each filter, dx is what its taps reach."""
+    sizes = same((1, 5), 3, 2)
+    sizes = replace(sizes, channels=1, filters=1, kernel=(1, 3), padding=(0, 0, 1, 1))
+    x, w = np.zeros((1, 1, 1, 5), np.float32), np.array([1, 10, 100], np.float32)
+    dy = np.array([1, 2, 3], np.float32).reshape(1, 1, 1, 3)
+    _, dx, _ = depthwise_results(x, w, np.zeros(1, np.float32), dy, sizes)
+    assert dx.ravel().tolist() == [10, 102, 20, 203, 30]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 7, 8, 9, 17])

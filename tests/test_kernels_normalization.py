@@ -177,7 +177,8 @@ def batch_norm(
         normalization.batch_norm_statistics,
         *(flat, EPSILON, mean, inverse, size),
     )
-    run_entry(normalization.move_statistics, mean, inverse, EPSILON, 0.9, *moving)
+    statistics = mean, inverse
+    run_entry(normalization.move_statistics, *statistics, EPSILON, 0.9, 1.0, *moving)
     run_entry(
         normalization.batch_norm_forward, flat, gamma, beta, mean, inverse, y, size
     )
@@ -282,7 +283,7 @@ def cases() -> list[tuple[Kernel, tuple[Any, ...]]]:
         ),
         (n.batch_norm_gradient, (six, 1.0, three[0], three[1])),
         (n.moving_statistics, (three[0], three[1], 0.1, three[2], three[3])),
-        (n.move_statistics, (three[0], three[1], 0.1, 0.9, three[2], three[3])),
+        (n.move_statistics, (*three[:2], 0.1, 0.9, 1.5, *three[2:])),
         (n.scale_channels, (three[0], flat, three[1], out, 70)),
     ]
 

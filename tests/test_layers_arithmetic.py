@@ -746,6 +746,76 @@ def test_kld_is_pytorchs() -> None:
         assert_near(gradient, weights[name].grad, name)
 
 
+def kld_of_outputs(outputs: list[float]) -> Model:
+    """Return a model that puts out its bias, whatever it reads."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 2)}),
+        ("fully_connected", {"name": "a", "unit": len(outputs)}),
+        ("kld", {"name": "loss"}),
+    )
+    model = ModelSpec(layers, (), {"batch_size": 2}).initialized()
+    zeros = np.zeros((2, len(outputs)), np.float32)
+    model.set_weights({"a:weight": zeros, "a:bias": outputs})
+    return model
+
+
+def test_kld_of_an_output_of_zero_is_infinite_under_a_label_and_nothing_else() -> None:
+    x, y = np.ones((2, 2), np.float32), np.array([[0, 0.5, 0.5]] * 2, np.float32)
+    model = kld_of_outputs([0.0, 0.5, 0.5])
+    loss, gradients = model.compute_gradients(x, y)
+    assert loss == 0
+    assert gradients["a:bias"].tolist() == [0, -1, -1]
+    for nothing in (0.0, -0.0):
+        model = kld_of_outputs([0.5, nothing, 0.5])
+        before = {name: w.tobytes() for name, w in model.weights().items()}
+        assert model.evaluate((x, y)).loss == np.inf
+        with pytest.raises(NonFiniteError, match="the loss is inf"):
+            model.train_step(x, y)
+        assert {n: w.tobytes() for n, w in model.weights().items()} == before
+
+
+@pytest.mark.parametrize("units", [1, 10])
+def test_cross_sigmoid_is_pytorchs_mean_over_all_elements(units: int) -> None:
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+        ("fully_connected", {"name": "a", "unit": units}),
+        ("cross_sigmoid", {"name": "loss"}),
+    )
+    for micro_batches in (1, 2):
+        properties = {"batch_size": 4, "micro_batches": micro_batches}
+        model = ModelSpec(layers, (), properties).initialized()
+        for n in (4, 3):  # a smaller batch counts its own elements
+            x = normal(n, 3)
+            y = np.random.default_rng(1).uniform(size=(n, units)).astype(np.float32)
+            loss, gradients = model.compute_gradients(x, y)
+            w = {
+                k: torch.tensor(v, requires_grad=True)
+                for k, v in model.weights().items()
+            }
+            logits = torch.tensor(x) @ w["a:weight"] + w["a:bias"]
+            theirs = F.binary_cross_entropy_with_logits(logits, torch.tensor(y))
+            theirs.backward()
+            assert loss == pytest.approx(theirs.item(), rel=1e-6)
+            assert model.evaluate((x, y)).loss == pytest.approx(loss, rel=1e-6)
+            for name, gradient in gradients.items():
+                assert_near(gradient, w[name].grad, name)
+
+
+def test_cross_sigmoid_of_logits_of_zero_is_the_logarithm_of_two() -> None:
+    """Whatever the labels and however many outputs: every element is log 2."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+        ("fully_connected", {"name": "a", "unit": 7, "weight_initializer": "zeros"}),
+        ("cross_sigmoid", {"name": "loss"}),
+    )
+    model = ModelSpec(layers, (), {"batch_size": 2}).initialized()
+    y = np.eye(7, dtype=np.float32)[:2]
+    loss, gradients = model.compute_gradients(np.ones((2, 3)), y)
+    assert loss == pytest.approx(np.log(2), rel=1e-7)
+    expected = (0.5 * 2 - y.sum(axis=0)) / 14
+    np.testing.assert_allclose(gradients["a:bias"], expected, rtol=1e-6)
+
+
 # -- wrong use -------------------------------------------------------------------------
 
 WRONG: list[tuple[str, tuple[Shape, ...], dict[str, Any], str]] = [

@@ -377,6 +377,55 @@ def test_moving_statistics_move_once_a_step_and_serve_predictions(shape: Shape) 
     assert_near(model.predict(x), expected.numpy(), "prediction")
 
 
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 7), (3, 2, 2)])
+def test_the_moving_variance_is_biased_or_pytorchs(
+    shape: Shape, unbiased: bool
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
+    n = 4
+    channels = shape[0] if shape[0] > 1 else shape[2]
+    given = {"momentum": 0.9, "epsilon": 1e-5, "unbiased_variance": unbiased}
+    model = Model()
+    model.add_layer("input", name="in", input_shape=shape)
+    model.add_layer("batch_normalization", name="bn", **given)
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=n)
+    model.set_optimizer("sgd", learning_rate=1e-30)
+    model.initialize()
+    kind = torch.nn.BatchNorm2d if shape[0] > 1 else torch.nn.BatchNorm1d
+    judge = kind(channels, momentum=0.1).train()
+    for step in range(20):
+        size = n if step % 3 else n - 1  # n / (n - 1) is that of the batch at hand
+        x = 3 * normal(np.random.default_rng(step), size, *shape)
+        judge(torch.tensor(x if shape[0] > 1 else x.reshape(size, -1)))
+        model.train_step(x.reshape(size, -1), np.zeros((size, x[0].size), np.float32))
+    weights = model.weights()
+    mean, variance = judge.running_mean.numpy(), judge.running_var.numpy()
+    np.testing.assert_allclose(weights["bn:moving_mean"], mean, rtol=1e-5, atol=1e-6)
+    if unbiased:
+        np.testing.assert_allclose(weights["bn:moving_variance"], variance, rtol=1e-5)
+    else:
+        assert (weights["bn:moving_variance"] < 0.97 * variance).all()
+
+
+def test_of_two_values_the_unbiased_variance_is_twice_the_biased() -> None:
+    kept = {}
+    for unbiased in (False, True):
+        probe = Probe(
+            "batch_normalization",
+            {"momentum": 0, "unbiased_variance": unbiased},
+            ((1, 1, 1),),
+            fixed=(0,),
+        )
+        model = probe.model()
+        model.initialize()
+        model.train_step(np.array([[1.0], [5.0]]), np.zeros((2, 1)))
+        kept[unbiased] = float(model.weights()["it:moving_variance"][0])
+    assert kept[False] == pytest.approx(4, rel=1e-5)
+    assert kept[True] == pytest.approx(8, rel=1e-5)
+
+
 def test_an_axis_out_of_range_is_named() -> None:
     for axis in ((0,), (4,), (3, 7)):
         probe = Probe("layer_normalization", {"axis": axis}, SELF)

@@ -199,6 +199,9 @@ def test_conv1d(values: dict[str, Any], padding: tuple[int, int]) -> None:
         ((3, 4, 4), {"kernel_size": "3,3", "padding": 1, "bias": "false"}),
         ((3, 10, 12), {"kernel_size": "5,4", "padding": "2,1", "filters": 3}),
         ((2, 10, 12), {"kernel_size": "2,3", "dilation": "3,2", "stride": "2,3"}),
+        ((2, 9, 9), {"kernel_size": "5,5", "padding": "2,2", "stride": "2,2"}),
+        ((2, 7, 7), {"kernel_size": "4,4", "padding": "1,1", "stride": "2,2"}),
+        ((2, 2, 3), {"kernel_size": "1,1", "stride": "5,4"}),
     ],
     ids=str,
 )
@@ -213,6 +216,40 @@ def test_depthwise(shape: Shape, values: dict[str, Any]) -> None:
         )
 
     assert_is(Probe("depthwiseconv2d", shape, values), judge)
+
+
+@needs_torch
+@pytest.mark.parametrize("debug", [False, True])
+def test_depthwise_layers_that_end_at_4_x_4_train_as_in_pytorch(debug: bool) -> None:
+    """28 → 14 → 7 → 4: the last has phases of 4 columns and of 3."""
+    model = Model()
+    model.set_property(batch_size=8)
+    model.add_layer("input", name="in", input_shape="2:28:28")
+    for k in range(3):
+        model.add_layer(
+            "depthwiseconv2d", name=f"d{k}", kernel_size=5, stride=2, padding="same"
+        )
+    model.add_layer("mse", name="loss")
+    model.initialize(debug=debug)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(8, 2, 28, 28)).astype(np.float32)
+    target = generator.normal(size=(8, 2, 4, 4)).astype(np.float32)
+    loss, gradients = model.compute_gradients(x, target)
+
+    weights = {
+        n: torch.tensor(w, requires_grad=True) for n, w in model.weights().items()
+    }
+    y = torch.tensor(x)
+    for k, (before, after) in enumerate([(1, 2), (1, 2), (2, 2)]):
+        y = torch.nn.functional.conv2d(
+            padded(y, before, after, before, after),
+            *(weights[f"d{k}:filter"], weights[f"d{k}:bias"], 2, 0, 1, 2),
+        )
+    expected = ((y - torch.tensor(target)) ** 2).mean()
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, weight in weights.items():
+        assert_near(gradients[name].reshape(weight.shape), weight.grad, name)
 
 
 @needs_torch

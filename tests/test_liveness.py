@@ -599,25 +599,6 @@ def test_the_check_above_sees_a_stale_read() -> None:
         run_on()
 
 
-def test_a_view_does_not_join_what_its_own_step_overwrites() -> None:
-    """Of a difference, one derivative is that of the output, the other its negative."""
-    # The first of the differences is read twice, so the derivatives of b are added up
-    # and that of a is the one that may take the bytes of the output's.
-    difference = ("subtract", {"name": "d", "input_layers": "a,b"})
-    plan = plan_of(
-        DATA,
-        fc("a"),
-        fc("b", "in"),
-        difference,
-        add("sum", "d", "a"),
-        LOSS,
-    )
-
-    first, second = sharers(plan, "d:out0:grad"), sharers(plan, "b:out0:grad")
-    assert not ("a:out0:grad" in first and "b:out0:grad" in first)
-    assert "a:out0:grad" not in second
-
-
 def test_only_one_derivative_of_a_difference_takes_the_place_of_the_outputs() -> None:
     difference = ("subtract", {"name": "d", "input_layers": "a,b"})
     for values in ({}, {"trainable": False}):

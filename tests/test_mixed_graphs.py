@@ -21,6 +21,7 @@ from arena_ckpt import Model, load_ini
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.tensors import Access, TensorKind
+from arena_ckpt.verification.batches import smaller_batch
 
 N_STEPS = 4
 
@@ -80,8 +81,9 @@ def outcome(spec: MixedSpec, *, debug: bool = False) -> Outcome:
         assert state(model) == before, "looking has changed the model"
 
     look("first")
+    fewer = smaller_batch(model.compile(), max(2, n - 1), model.plan.pass_samples)
     for step in range(N_STEPS):
-        n_step = max(1, n - 2) if step == 2 else n
+        n_step = min(n, fewer) if step == 2 else n
         some_x = {name: array[:n_step] for name, array in x.items()}
         numbers[f"step {step}"] = model.train_step(some_x, y[:n_step])
         if step == 1:

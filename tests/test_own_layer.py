@@ -9,6 +9,7 @@ import pytest
 from modules import load_module
 
 from arena_ckpt import InvalidParameterError, Model, register_layer
+from arena_ckpt.errors import KernelCompileError
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.base import Layer
@@ -16,13 +17,16 @@ from arena_ckpt.layers.base import Layer
 PAGE = Path(__file__).parents[1] / "docs/own_layer.md"
 
 
+def blocks(language: str) -> list[str]:
+    pattern = rf"```{language}\n(.*?)```"
+    return re.findall(pattern, PAGE.read_text(), re.DOTALL)
+
+
 @pytest.fixture(scope="module")
 def scale(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The code of the page as a module, as a user would have it."""
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert code
     path = tmp_path_factory.mktemp("own") / "scale.py"
-    path.write_text(code[1])
+    path.write_text(blocks("python")[0])
     return load_module(path)
 
 
@@ -71,6 +75,19 @@ def test_it_trains_to_the_same_bits_in_a_block_and_in_debug_mode(
             model.train_step(x, y[:, :4])
         results.append({n: w.tobytes() for n, w in model.weights().items()})
     assert results[0] == results[1] == results[2]
+
+
+def test_the_kernel_that_cannot_be_compiled_says_what_the_page_says(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "shift.py"
+    path.write_text(blocks("python")[1])
+    with pytest.raises(KernelCompileError) as e:
+        load_module(path)
+    (said,) = blocks("text")
+    name, _, message = said.strip().partition(": ")
+    assert name == type(e.value).__name__
+    assert message.replace("...", str(path)) == str(e.value)
 
 
 class _Nameless(Layer):

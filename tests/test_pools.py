@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scale import how_many
 
 from arena_ckpt.allocation import allocate
 from arena_ckpt.allocation.buffers import make_buffers
@@ -46,9 +52,12 @@ def test_three_pools_are_filled_in_order() -> None:
 
 
 def test_the_rest_must_fit_into_the_last() -> None:
-    with pytest.raises(CapacityError, match="last pool, number 1") as caught:
+    with pytest.raises(CapacityError, match="at least 15 B are needed") as caught:
         allocate(*THREE, pools=[6, 8])
-    assert caught.value.conflict == (0, 2)  # type: ignore[attr-defined]
+    facts = vars(caught.value)
+    assert facts["conflict"] == (0, 1, 2)
+    assert (facts["proof"], facts["capacity_bytes"]) == ("live bytes", 14)
+    assert (facts["pools"], facts["lower_bound_bytes"]) == ((6, 8), 15)
 
 
 @pytest.mark.parametrize(
@@ -125,3 +134,264 @@ def test_pools_keep_every_rule(
         inside = layout.pool == index
         ends = layout.offset[inside] + np.array(size)[inside]
         assert height == ends.max(initial=0)
+
+
+# -- every choice of pools -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Live ranges to spread over pools, and what brute force says of them."""
+
+    lower: tuple[int, ...]
+    upper: tuple[int, ...]
+    size: tuple[int, ...]
+    alignment: tuple[int, ...]
+    pools: tuple[int | None, ...]
+
+    def fits(self, members: Sequence[int], room: int | None) -> bool:
+        """Some order of first fit finds an optimal layout: try all."""
+        if room is None:
+            return True
+        live = [
+            sum(self.size[m] for m in members if self.lower[m] <= t < self.upper[m])
+            for t in {self.lower[m] for m in members}
+        ]
+        if max(live, default=0) > room:
+            return False
+        return any(
+            self.first_fit_height(order) <= room
+            for order in itertools.permutations(members)
+        )
+
+    def first_fit_height(self, order: Sequence[int]) -> int:
+        placed: list[tuple[int, int, int]] = []
+        for m in order:
+            beside = sorted(
+                (start, end)
+                for start, end, other in placed
+                if self.lower[other] < self.upper[m]
+                and self.lower[m] < self.upper[other]
+            )
+            offset = 0
+            for start, end in beside:
+                if offset + self.size[m] <= start:
+                    break
+                step = self.alignment[m]
+                offset = max(offset, -(-end // step) * step)
+            placed.append((offset, offset + self.size[m], m))
+        return max((end for _, end, _ in placed), default=0)
+
+    def spill(self, pool: Sequence[int]) -> tuple[int, ...]:
+        """Bytes × steps beyond each pool but the last."""
+        weights = [
+            size * (upper - lower)
+            for size, lower, upper in zip(
+                self.size, self.lower, self.upper, strict=True
+            )
+        ]
+        return tuple(
+            sum(weight for weight, p in zip(weights, pool, strict=True) if p > last)
+            for last in range(len(self.pools) - 1)
+        )
+
+    def least_spill(self) -> tuple[int, ...] | None:
+        """The least over all choices of pools; None where none fits."""
+        known: dict[tuple[int, int], bool] = {}
+
+        def holds(pool: int, mask: int) -> bool:
+            if (pool, mask) not in known:
+                members = [m for m in range(len(self.size)) if mask >> m & 1]
+                known[pool, mask] = self.fits(members, self.pools[pool])
+            return known[pool, mask]
+
+        n_pools = len(self.pools)
+        choices = itertools.product(range(n_pools), repeat=len(self.size))
+        for choice in sorted(choices, key=self.spill):
+            masks = [
+                sum(1 << m for m, p in enumerate(choice) if p == pool)
+                for pool in range(n_pools)
+            ]
+            if all(holds(pool, mask) for pool, mask in enumerate(masks)):
+                return self.spill(choice)
+        return None
+
+
+def random_ranges(seed: int) -> Ranges:
+    """Up to seven live ranges, and pools that hold them barely or not at all."""
+    generator = random.Random(seed)
+    n = generator.choice((4, 5, 6, 6, 6, 7))
+    steps = generator.choice((3, 6, 10))
+    lower = tuple(generator.randrange(steps) for _ in range(n))
+    upper = tuple(low + generator.randint(1, steps) for low in lower)
+    sizes = generator.choice(((4, 6, 8, 12), tuple(range(1, 20)), (20, 30, 60, 100)))
+    size = tuple(generator.choice(sizes) for _ in range(n))
+    alignments = generator.choice(((1,), (1,), (4,), (1, 2, 8)))
+    alignment = tuple(generator.choice(alignments) for _ in range(n))
+    live = max(
+        sum(b for a, z, b in zip(lower, upper, size, strict=True) if a <= t < z)
+        for t in lower
+    )
+    share = generator.uniform(0.3, 0.8)
+    first = max(1, round(live * share))
+    rest = max(1, live - first + generator.randint(-2, live // 4))
+    pools: tuple[int | None, ...] = generator.choice(
+        ((first, None), (first, rest), (rest, first), (first, rest // 2 or 1, None))
+    )
+    if generator.random() < 0.2:
+        pools = (max(1, first // 2), max(1, first - first // 2), rest)
+    return Ranges(lower, upper, size, alignment, pools)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_nothing_small_is_missed_or_wrongly_called_impossible(part: int) -> None:
+    n_spread = n_impossible = n_spilled = 0
+    for seed in range(part, how_many(320, 6000), 4):
+        ranges = random_ranges(seed)
+        least = ranges.least_spill()
+        try:
+            layout = allocate(
+                ranges.lower,
+                ranges.upper,
+                ranges.size,
+                alignment=ranges.alignment,
+                pools=ranges.pools,
+                node_limit=100_000,
+            )
+        except CapacityError:
+            n_impossible += 1
+            if least is None:
+                continue
+            raise
+        assert layout.pool is not None
+        assert layout.stats["spill_proved_least"], (seed, ranges)
+        assert ranges.spill(layout.pool.tolist()) == least, (seed, ranges)
+        assert layout.stats["spilled_byte_steps"] == least[0], (seed, ranges)
+        assert layout.lower_bound_bytes <= layout.height_bytes, (seed, ranges)
+        n_spread += 1
+        n_spilled += least[0] > 0
+    assert n_impossible >= 10
+    assert n_spread >= 40
+    assert n_spilled >= 30
+
+
+def test_what_was_called_impossible_and_fits() -> None:
+    layout = allocate([0, 0, 1], [1, 10, 10], [12, 8, 8], pools=[16, 8])
+    assert layout.pool is not None
+    # 12 in step 0 and the second 8 from then on share pool 0.
+    assert layout.pool.tolist() == [0, 1, 0]
+
+
+def test_as_little_spills_as_can_be() -> None:
+    buffers = [0, 0, 0, 2, 2], [2, 4, 4, 6, 6], [60, 100, 40, 60, 30]
+    layout = allocate(*buffers, pools=[128, None])
+    assert layout.stats["spilled_byte_steps"] == 520
+    assert layout.stats["spill_proved_least"]
+
+
+def test_no_choice_of_pools_is_proved_by_trying_all() -> None:
+    """Three of 5 bytes: 15 in all, but no pool holds two of them."""
+    with pytest.raises(CapacityError, match="whichever goes into which") as caught:
+        allocate([0, 0, 0, 0], [2, 2, 2, 1], [5, 5, 5, 1], pools=[8, 8])
+    facts = vars(caught.value)
+    assert (facts["proof"], facts["conflict"]) == ("exhausted", (0, 1, 2))
+
+
+def test_a_buffer_larger_than_every_pool() -> None:
+    with pytest.raises(CapacityError, match=r"buffer 1 takes 9 B .* has 8 B") as caught:
+        allocate([0, 2], [1, 3], [1, 9], pools=[8, 7])
+    assert vars(caught.value)["conflict"] == (1,)
+
+
+def test_what_was_not_looked_at_is_not_known() -> None:
+    """The search may not begin: the same buffers as above, and no proof."""
+    with pytest.raises(TimeLimitError, match="not known whether") as caught:
+        allocate([0] * 3, [2] * 3, [5] * 3, pools=[8, 7], node_limit=0)
+    facts = vars(caught.value)
+    assert facts["layout"].pool_heights_bytes == (5, 10)
+    assert (facts["capacity_bytes"], facts["pool"]) == (7, 1)
+    assert len(facts["buffers"]) == 2
+
+
+def test_many_buffers_without_a_place_are_not_called_impossible() -> None:
+    """Each step has three of 5 bytes: too many bodies to try all choices."""
+    lower = [step for step in range(20) for _ in range(3)]
+    upper = [step + 1 for step in lower]
+    with pytest.raises(TimeLimitError, match="for at most 40 buffers") as caught:
+        allocate(lower, upper, [5] * 60, pools=[8, 7], node_limit=1000)
+    assert vars(caught.value)["layout"].pool_heights_bytes == (5, 10)
+
+
+def test_the_greedy_engine_proves_nothing() -> None:
+    with pytest.raises(TimeLimitError):
+        allocate([0] * 3, [2] * 3, [5] * 3, pools=[8, 7], engine="greedy")
+    layout = allocate(*THREE, pools=[10, None], engine="greedy")
+    assert not layout.stats["spill_proved_least"]
+
+
+def test_each_pool_may_end_off_its_alignment() -> None:
+    """In one arena two of a byte, aligned to 64, take 65; in two pools a byte each."""
+    layout = allocate([0, 0], [1, 1], [1, 1], alignment=64, pools=[1, 1])
+    assert layout.height_bytes == 2
+    assert layout.lower_bound_bytes <= 2
+
+
+@pytest.mark.parametrize("seed", range(how_many(40, 600)))
+def test_groups_and_gaps_are_spread_as_if_all_choices_were_tried(seed: int) -> None:
+    generator = random.Random(seed)
+    n = 5
+    lower = [generator.randrange(4) for _ in range(n)]
+    upper = [low + generator.randint(1, 5) for low in lower]
+    size = [generator.choice((4, 6, 8, 12)) for _ in range(n)]
+    group = [None, "g", None, "g", None]
+    gaps = [
+        [(low + 1, high - 1, 0, generator.choice((0, 4)))] if high - low > 2 else None
+        for low, high in zip(lower, upper, strict=True)
+    ]
+    gaps[1] = gaps[3] = None
+    pools = [generator.choice((12, 16, 20)), generator.choice((8, 12, None))]
+
+    def fits(members: list[int], room: int | None) -> bool:
+        def some(values: Sequence[object]) -> list[object]:
+            return [values[m] for m in members]
+
+        try:
+            allocate(
+                some(lower),  # type: ignore[arg-type]
+                some(upper),  # type: ignore[arg-type]
+                some(size),  # type: ignore[arg-type]
+                group=some(group),  # type: ignore[arg-type]
+                gaps=some(gaps),  # type: ignore[arg-type]
+                capacity=room,
+                node_limit=100_000,
+            )
+        except CapacityError:
+            return False
+        return True
+
+    ranges = Ranges(tuple(lower), tuple(upper), tuple(size), (1,) * n, tuple(pools))
+    choices = [
+        choice
+        for choice in itertools.product(range(2), repeat=n)
+        if choice[1] == choice[3]
+    ]
+    least = next(
+        (
+            ranges.spill(choice)
+            for choice in sorted(choices, key=ranges.spill)
+            if all(
+                fits([m for m in range(n) if choice[m] == pool], room)
+                for pool, room in enumerate(pools)
+            )
+        ),
+        None,
+    )
+    arguments = {"group": group, "gaps": gaps, "pools": pools, "node_limit": 100_000}
+    if least is None:
+        with pytest.raises(CapacityError):
+            allocate(lower, upper, size, **arguments)  # type: ignore[arg-type]
+        return
+    layout = allocate(lower, upper, size, **arguments)  # type: ignore[arg-type]
+    assert layout.pool is not None
+    assert ranges.spill(layout.pool.tolist()) == least
+    assert layout.stats["spill_proved_least"]

@@ -36,6 +36,7 @@ import psutil
 from soak_models import BUILDERS, change, data_for, request_for, rows
 
 import arena_ckpt as ac
+from arena_ckpt.batch_statistics import can_train_on
 from arena_ckpt.digests import digest_arrays
 from arena_ckpt.errors import ArenaError, BudgetError
 from arena_ckpt.examples import load_example
@@ -289,6 +290,8 @@ def _live(drawn: random.Random) -> Iterator[Any]:
     x, y = data_for(session, generator, plan.batch_size)
     for _ in range(drawn.randint(1, 4)):
         n = drawn.randint(1, plan.batch_size)
+        if not can_train_on(session.graph, n, plan.pass_samples):
+            n = plan.batch_size
         model.train_step(rows(x, n), y[:n])
     _fail(model, x, y, drawn)
     for n in (1, drawn.randint(1, plan.batch_size), plan.batch_size):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import arena_ckpt as ac
+from arena_ckpt.batch_statistics import can_train_on
 from arena_ckpt.examples import networks
 from arena_ckpt.model import without_blocks
 
@@ -119,8 +120,12 @@ def change(model: ac.Model, drawn: random.Random) -> None:
         batch_size=batch_size,
         micro_batches=drawn.randint(1, min(3, batch_size)),
         threads=drawn.choice((1, 1, 2)),
+        drop_last=drawn.random() < 0.3,
         memory_optimization=drawn.random() < 0.9,
     )
+    micro_batches = model.get_property("micro_batches")
+    if not can_train_on(model.compile(), batch_size, -(-batch_size // micro_batches)):
+        model.set_property(batch_size=max(batch_size, 2), micro_batches=1)
     if drawn.random() < 0.3:
         model.set_property(clip_grad_by_norm=1.0)
     model.set_learning_rate_scheduler(None)

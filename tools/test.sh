@@ -38,3 +38,6 @@ fi
 echo "== lint";  .venv/bin/ruff check . && .venv/bin/ruff format --check .
 echo "== types"; .venv/bin/mypy
 echo "== tests"; .venv/bin/python -m pytest -n 2 "$@"
+if [ -n "${ARENA_CKPT_FULL:-}" ]; then
+    echo "== faults on purpose"; ARENA_CKPT_FULL='' .venv/bin/python tools/mutants.py
+fi

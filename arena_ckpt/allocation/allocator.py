@@ -10,9 +10,11 @@ from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.pools import allocate_in_pools
 from arena_ckpt.allocation.single import allocate_in_one
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError
 
 
+@public_call
 def allocate(
     lower: IntegerLike,
     upper: IntegerLike,
@@ -55,7 +57,9 @@ def allocate(
     pools : sequence of int or None, optional
         Sizes in bytes of several memories, the preferred first; None, for the last
         only, has no limit. What does not fit into one spills to the next, as few bytes
-        × steps as can be found. The layout then says the pool of each buffer.
+        × steps as can be found: for up to 40 buffers or groups every choice is
+        searched, and ``stats["spill_proved_least"]`` says whether that ended. The
+        layout says the pool of each buffer.
     time_limit_seconds : float
         How long to improve or to prove, at most, after the greedy orders.
     node_limit : int, optional
@@ -82,7 +86,8 @@ def allocate(
     InvalidBufferError
         Buffers that make no sense, or whose fixed offsets collide.
     CapacityError
-        It is proved that the capacity is too small.
+        It is proved that the capacity is too small, or the pools whichever buffer goes
+        into which.
     TimeLimitError
         Neither a layout that fits nor a proof was found in time; carries the best
         layout.

@@ -33,13 +33,20 @@ class LowerBound:
     body: int | None = None
 
 
-def lower_bound(bodies: Bodies) -> LowerBound:
+def lower_bound(bodies: Bodies, n_pools: int = 1) -> LowerBound:
     """Return the best of the bounds that need no search.
+
+    Parameters
+    ----------
+    bodies : Bodies
+    n_pools : int
+        Pools of memory that the bodies are spread over; the bound is then on the sum
+        of their heights, whichever body is in which.
 
     Notes
     -----
-    Where every alignment is a multiple of `unit`, each piece but the topmost takes a
-    multiple of `unit` bytes of its section.
+    Where every alignment is a multiple of `unit`, each piece but the topmost of its
+    pool takes a multiple of `unit` bytes of its section.
     """
     if not len(bodies):
         return LowerBound(0, "live bytes")
@@ -48,7 +55,7 @@ def lower_bound(bodies: Bodies) -> LowerBound:
         unit = math.gcd(*np.unique(bodies.alignment).tolist())
         rounded = -(-bodies.size // unit) * unit
         slack = int((rounded - bodies.size).max(initial=0))
-        live = np.maximum(live, section_bytes(bodies, rounded) - slack)
+        live = np.maximum(live, section_bytes(bodies, rounded) - n_pools * slack)
     largest = int(np.argmax(bodies.extent))
     fixed_end = np.where(
         bodies.fixed_offset == FREE, 0, bodies.fixed_offset + bodies.extent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,13 @@ class Budget:
         return now >= self._deadline or (
             self._part_deadline is not None and now >= self._part_deadline
         )
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the time is up; infinite where time does not count."""
+        if self._deadline is None:
+            return math.inf
+        return max(0.0, self._deadline - time.monotonic())
 
     def nodes_left(self, wanted: int) -> int:
         """Return how many of the `wanted` nodes may be looked at."""

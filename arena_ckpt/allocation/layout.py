@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.arguments import public_call
 
 
+@public_call
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """An offset for every buffer, and what is known about it.
@@ -31,7 +33,9 @@ class Layout:
     stats : dict
         ``nodes`` looked at, ``seconds``, ``proof`` of the lower bound (``"live
         bytes"``, ``"largest buffer"``, ``"fixed offset"`` or ``"exhausted"``), and
-        whether the search was ``interrupted``.
+        whether the search was ``interrupted``. With pools also ``spilled_buffers`` and
+        ``spilled_byte_steps`` (size × life of what is not in the first), and whether it
+        is proved that no layout spills less, ``spill_proved_least``.
     """
 
     offset: Integers

@@ -7,6 +7,7 @@ searched; then the exact search where there are few enough bodies, else jittered
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,16 +66,41 @@ def allocate_in_one(
     return layout
 
 
-def find_layout(
-    buffers: Buffers, capacity: int, options: SearchOptions
-) -> Layout | None:
-    """Return a layout of at most a capacity, or None without looking for a reason."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """Whether buffers fit in a capacity, as far as it is known.
+
+    Attributes
+    ----------
+    layout : Layout or None
+        One that takes at most the capacity.
+    is_impossible : bool
+        It is proved that there is none.
+    nodes : int
+        Of the search.
+    interrupted : bool
+        Ctrl-C ended it.
+    """
+
+    layout: Layout | None
+    is_impossible: bool
+    nodes: int = 0
+    interrupted: bool = False
+
+
+def decide(buffers: Buffers, capacity: int, options: SearchOptions) -> Decision:
+    """Look for a layout of at most a capacity, and for a proof that there is none."""
     bodies = make_bodies(buffers)
     bound = lower_bound(bodies)
     if bound.height_bytes > capacity:
-        return None
+        return Decision(None, True)
     layout = _best_layout(buffers, bodies, bound, capacity, options)
-    return layout if layout.height_bytes <= capacity else None
+    return Decision(
+        layout if layout.height_bytes <= capacity else None,
+        layout.lower_bound_bytes > capacity,
+        layout.stats["nodes"],
+        layout.stats["interrupted"],
+    )
 
 
 def _best_layout(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.tensors import TensorKind
 from arena_ckpt.units import format_bytes
@@ -73,6 +74,7 @@ class Board:
             return 0
         return self.reserved_stack_bytes + self.reserved_heap_bytes
 
+    @public_call
     def check(self, plan: MemoryPlan) -> BoardFit:
         """Hold a plan against the board.
 

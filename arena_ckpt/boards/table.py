@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.boards.board import Board, Ram
 from arena_ckpt.errors import (
     BoardError,
@@ -35,11 +36,13 @@ def _bundled() -> dict[str, Any]:
     return tomllib.loads(packed.read_text("utf-8"))
 
 
+@public_call
 def board_names() -> tuple[str, ...]:
     """Return the names of the bundled boards."""
     return tuple(_bundled())
 
 
+@public_call
 def load_board(spec: str | Path) -> Board:
     """Load a board.
 

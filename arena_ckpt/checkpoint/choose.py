@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from arena_ckpt.batch_statistics import depends_on_split
 from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, Slot, best_points
 from arena_ckpt.graph import Graph
 from arena_ckpt.settings import WAYS, PlanSettings
@@ -252,10 +253,7 @@ def _evenly(slots: Sequence[Slot], most: int) -> list[Slot]:
 
 def unsplittable(graph: Graph) -> str | None:
     """Return a layer whose results depend on how a batch is split, if there is one."""
-    for node in graph.nodes:
-        if any(not weight.is_trained for weight in node.spec.weights):
-            return node.name
-    return None
+    return next((node.name for node in graph.nodes if depends_on_split(node)), None)
 
 
 def all_settings(

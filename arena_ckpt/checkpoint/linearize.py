@@ -161,7 +161,7 @@ class Linearized:
                 wanted = set(options.stage.cut_after)
                 if action.kind is ActionKind.SAVE:
                     wanted |= options.saves[action.option].keeps
-                there = {*options.stage.cut_before, *options.once}
+                there = {*options.stage.cut_before, *options.stays}
                 missing = options.makers.missing(wanted, there)
                 reruns += options.makers.make(missing, before)
         return tuple(reruns)

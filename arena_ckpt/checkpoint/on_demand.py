@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import Rerun, backward_reads, forward_reads, saved_tensors
+from arena_ckpt.recompute import Rerun, backward_reads, forward_reads, remakable
 
 
 class Makers:
-    """Who makes what among layers that follow each other.
+    """Who can make what again among layers that follow each other.
 
     Parameters
     ----------
@@ -20,24 +20,18 @@ class Makers:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = tuple(nodes)
         self._place = {node.name: place for place, node in enumerate(nodes)}
-        self._maker = {
-            tensor: node
-            for node in nodes
-            if node.inputs
-            for tensor in (*node.outputs, *saved_tensors(node))
-        }
-
+        self._maker = {tensor: node for node in nodes for tensor in remakable(node)}
         self._reads = {node.name: tuple(forward_reads(node)) for node in nodes}
         self._backward_reads = {node.name: backward_reads(node) for node in nodes}
 
     def made(self) -> tuple[str, ...]:
-        """Return all that the layers make, in forward order."""
+        """Return all that the layers can make again, in forward order."""
         return tuple(self._maker)
 
     def missing(self, wanted: Iterable[str], available: Collection[str]) -> set[str]:
         """Return what must be made to have some tensors, themselves included.
 
-        What no layer here makes is taken to be there.
+        What no layer here can make is taken to be there.
         """
         found: set[str] = set()
         stack = list(wanted)

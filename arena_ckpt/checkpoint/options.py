@@ -18,7 +18,7 @@ from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.costs import Costs
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import Rerun, backward_reads
+from arena_ckpt.recompute import Rerun, backward_reads, saved_tensors
 from arena_ckpt.settings import PlanSettings
 from arena_ckpt.timeline import Step, backward_steps
 
@@ -98,6 +98,12 @@ class StageOptions:
     needs : Needs
     costs : Costs
     settings : PlanSettings
+
+    Attributes
+    ----------
+    stays : frozenset of str
+        What every option keeps, because no layer can make it again, or as it is saved
+        once for the whole batch.
     """
 
     def __init__(
@@ -117,10 +123,18 @@ class StageOptions:
         self._own_time = sum(
             costs.step(node.name, phase) for node in stage.nodes for phase in phases
         )
-        made = [name for name in self.makers.made() if name in needs.life]
+        able = frozenset(self.makers.made())
+        made = frozenset(
+            tensor
+            for node in stage.nodes
+            if node.inputs  # samples are always there
+            for tensor in (*node.outputs, *saved_tensors(node))
+            if tensor in needs.life
+        )
         # What is saved once for a batch, as its statistics are, is never dropped.
-        self.once = frozenset(t for t in made if not needs.life[t].per_sample)
-        self._movable = frozenset(made) - self.once - {*stage.cut_after}
+        once = frozenset(tensor for tensor in made if not needs.life[tensor].per_sample)
+        self._movable = (made & able) - once - {*stage.cut_after}
+        self.stays = made - self._movable - {*stage.cut_after}
         self.saves = self._find_saves()
         self.solo = self._option(frozenset(), with_cut_after=False)
 
@@ -149,7 +163,7 @@ class StageOptions:
         other = copy(self)
         other.stage = stage
         other.makers = Makers(stage.nodes)
-        other.once = frozenset(map(tensor, self.once))
+        other.stays = frozenset(map(tensor, self.stays))
         other.saves = [option(old) for old in self.saves]
         other.solo = option(self.solo)
         return other
@@ -202,7 +216,7 @@ class StageOptions:
         yield keeps
 
     def _option(self, keeps: frozenset[str], *, with_cut_after: bool = True) -> Option:
-        there = {*keeps, *self.stage.cut_before, *self.once}
+        there = {*keeps, *self.stage.cut_before, *self.stays}
         if with_cut_after:
             there.update(self.stage.cut_after)
         reruns = tuple(self.makers.for_backward(there))
@@ -234,7 +248,7 @@ class StageOptions:
             for node in self.stage.nodes
             if node.runs(Phase.FORWARD)
         ]
-        end = {*self.stage.cut_after, *keeps, *self.once} - {*held}
+        end = {*self.stage.cut_after, *keeps, *self.stays} - {*held}
         return self._needs.peak(steps, {}, held=held, begin=begin, end=end)
 
     def backward_bytes(self, option: Option, *, with_cut_after: bool = True) -> int:
@@ -250,7 +264,7 @@ class StageOptions:
                 steps.append(Step(Phase.RECOMPUTE, rerun.layer))
             steps += backward_steps(node, self._settings)
         cut_before, cut_after = self.stage.cut_before, self.stage.cut_after
-        begin = [*option.keeps, *self.once, *map(_derivative, cut_after)]
+        begin = [*option.keeps, *self.stays, *map(_derivative, cut_after)]
         begin += cut_after if with_cut_after else ()
         return self._needs.peak(
             steps,

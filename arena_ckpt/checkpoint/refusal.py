@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from arena_ckpt.batch_statistics import least_samples
 from arena_ckpt.checkpoint.choose import ALLOWABLE, Chooser, unsplittable
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.errors import BudgetError
@@ -63,18 +64,23 @@ def _advice(chooser: Chooser, budget_bytes: int) -> str:
     for change, other in _changes(chooser):
         if other.fits(budget_bytes):
             return f"It would fit with {change}."
-    settings = chooser.settings
-    low, high = 0, settings.batch_size
+    settings, least = chooser.settings, least_samples(chooser.graph)
+    low, high = least - 1, settings.batch_size
     while high - low > 1:
         middle = (low + high) // 2
         smaller = replace(settings, batch_size=middle, micro_batches=1)
         fits = chooser.changed(settings=smaller).fits(budget_bytes)
         low, high = (middle, high) if fits else (low, middle)
-    if low:
+    if low >= least:
         unsplit = " and micro_batches=1" if settings.micro_batches > 1 else ""
         return (
             f"It would fit with batch_size={low}{unsplit} instead of "
             f"{settings.batch_size}."
+        )
+    if least > 1:
+        return (
+            "Not even two samples fit, and batch normalization needs as many: make the "
+            "layers smaller, or freeze its statistics with trainable=false."
         )
     return "Not even one sample fits: make the layers smaller."
 

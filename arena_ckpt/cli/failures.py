@@ -15,11 +15,13 @@ from typing import Any, TextIO
 import click
 
 from arena_ckpt.errors import (
+    TRACEBACK_VARIABLE,
     ArenaError,
     ArenaWarning,
     DataError,
     GoldenFileError,
     InvalidParameterError,
+    ModelWarning,
     PlanFormatError,
     SavedStateError,
     TimeLimitError,
@@ -27,7 +29,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.properties import nearest
 
 OK, RUN_FAILED, BAD_INPUT, NOT_KNOWN, INTERRUPTED = 0, 1, 2, 3, 130
-TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
+OWN_WARNINGS = (ArenaWarning, ModelWarning)
 
 
 class Commands(click.Group):
@@ -56,6 +58,9 @@ class Commands(click.Group):
         except ArenaError as error:
             code = exit_code_of(error)
             _report_failure(type(error).__name__, str(error), code, as_json)
+        except ModelWarning as warning:  # an error with --strict
+            code = BAD_INPUT
+            _report_failure("ModelWarning", str(warning), code, as_json)
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED
             _report_failure("KeyboardInterrupt", "interrupted", code, as_json)
@@ -135,14 +140,20 @@ def _warnings_as_lines() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, ArenaWarning):
+            if issubclass(category, OWN_WARNINGS):
                 click.echo(f"warning: {message}", err=True)
             else:
                 of_python(message, category, filename, lineno, file, line)
 
-        warnings.simplefilter("always", ArenaWarning)
+        for own in OWN_WARNINGS:
+            warnings.simplefilter("always", own)
         warnings.showwarning = show
         yield
+
+
+def model_warnings_as_errors() -> None:
+    """Let the command that runs fail with the first warning about its model."""
+    warnings.simplefilter("error", ModelWarning)
 
 
 def _usage_message(error: click.ClickException) -> str:

@@ -11,8 +11,9 @@ import click
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import without_blocks
-from arena_ckpt.cli.output import print_table, require_writable
+from arena_ckpt.cli.output import print_table, require_writable, warnings_document
 from arena_ckpt.files.whole import write_whole
+from arena_ckpt.hints import Hint
 from arena_ckpt.ini_text import BLOCK
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
@@ -49,6 +50,7 @@ def print_front(
     model: Model,
     request: Mapping[str, Any],
     picture: Path | None,
+    hints: Sequence[Hint],
     *,
     debug: bool,
     as_json: bool,
@@ -61,7 +63,8 @@ def print_front(
         content = front_png(points, name)
         write_whole(picture, lambda file: file.write(content))
     if as_json:
-        print_json({"command": "plan", "model": name, "pareto": [*map(_row, points)]})
+        document = {"command": "plan", "model": name, "pareto": [*map(_row, points)]}
+        print_json(document | {"warnings": warnings_document(hints)})
         return OK
     click.echo(f"{name}: {_count(points)}\n")
     print_table(front_table(points))

@@ -10,14 +10,16 @@ from pathlib import Path
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.data import open_data
 from arena_ckpt.dataset import Dataset
-from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.errors import InvalidParameterError, ModelWarning
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.frontends.ini import load_ini
+from arena_ckpt.hints import RESTARTS, Hint, restart_hint
 from arena_ckpt.model import Model
 from arena_ckpt.model import without_blocks as without_blocks
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import reruns_of
 from arena_ckpt.properties import nearest
+from arena_ckpt.user_line import warn_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,32 @@ def plan_to_compare(
     if not recomputes and plan.micro_batches == micro_batches:
         return None
     return without_blocks(model).make_plan(debug=debug)
+
+
+def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
+    """Return the warnings about a model, those that its data bring at the end.
+
+    Parameters
+    ----------
+    model : Model
+    data : Dataset or None
+        With it the number of iterations of a training is known.
+    """
+    hints = model.warnings()
+    if data is None or any(hint.kind == RESTARTS for hint in hints):
+        return hints
+    batches = -(-data.n_samples // model.get_property("batch_size"))
+    restart = restart_hint(model.schedule, batches * model.get_property("epochs"))
+    return hints if restart is None else (*hints, restart)
+
+
+def warn_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
+    """Issue and return the warnings about a model, also those that its data bring."""
+    model.compile()
+    hints = warnings_of(model, data)
+    for hint in hints[len(model.warnings()) :]:
+        warn_user(hint.message, ModelWarning)
+    return hints
 
 
 def choose_data(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from arena_ckpt.cli.failures import model_warnings_as_errors
+
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
 
@@ -57,6 +59,21 @@ as_json_option = click.option(
     help="Print one JSON document on standard output and nothing else there; also "
     'on failure: {"error": {"type", "message", "exit_code"}}.',
 )
+
+
+def _be_strict(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        model_warnings_as_errors()
+
+
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    expose_value=False,
+    callback=_be_strict,
+    help="Exit with 2 where the model can be trained but hardly means what it says, "
+    "instead of a warning.",
+)
 debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -70,6 +87,14 @@ check_option = click.option(
     show_default=True,
     help="Where to look for NaN and infinity: at the loss, or after each step at "
     "whatever it wrote, to name the first layer.",
+)
+
+
+drop_last_option = click.option(
+    "--drop-last/--keep-last",
+    default=None,
+    help="Leave the samples of an epoch out that fill no whole batch, or train on them "
+    "as a smaller last batch.  [default: as the model says, else --keep-last]",
 )
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.whole import write_whole
+from arena_ckpt.hints import Hint
 from arena_ckpt.model import Model
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.records import EpochRecord
@@ -94,9 +96,12 @@ def print_epoch(record: EpochRecord, n_epochs: int, out: TextIO) -> None:
     print(epoch_line(record, n_epochs), file=stream, flush=True)
 
 
-def plan_document(plan: MemoryPlan, without: MemoryPlan | None) -> dict[str, Any]:
+def plan_document(
+    plan: MemoryPlan, without: MemoryPlan | None, hints: Sequence[Hint]
+) -> dict[str, Any]:
     """Return the part of a JSON document that is about the plan."""
     return {
+        "warnings": warnings_document(hints),
         "plan": plan_summary(plan),
         "without_blocks": None if without is None else plan_summary(without),
         "saved_bytes": None
@@ -104,6 +109,14 @@ def plan_document(plan: MemoryPlan, without: MemoryPlan | None) -> dict[str, Any
         else without.arena_bytes - plan.arena_bytes,
         "explanation": explain(plan, without),
     }
+
+
+def warnings_document(hints: Sequence[Hint]) -> list[dict[str, Any]]:
+    """Return what a JSON document says about warnings."""
+    return [
+        {"kind": hint.kind, "layers": list(hint.layers), "message": hint.message}
+        for hint in hints
+    ]
 
 
 def require_writable(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.checks import is_usable
 from arena_ckpt.debug.runner import Moment, Watcher, backward_of
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.lifespan import Phase
@@ -21,10 +22,13 @@ class FiniteWatch(Watcher):
     ----------
     views : TensorViews
         Of any plan.
+    masks : frozenset of str
+        The tensors that may hold -inf.
     """
 
-    def __init__(self, views: TensorViews) -> None:
+    def __init__(self, views: TensorViews, masks: frozenset[str] = frozenset()) -> None:
         self._views = views
+        self._masks = masks
         self._plan = views.plan
         self._recomputed: list[str] = []
 
@@ -55,10 +59,10 @@ class FiniteWatch(Watcher):
             if operand.access is Access.READ or kind is TensorKind.WORKSPACE:
                 continue  # a workspace need not be filled
             values = self._views.array(operand.tensor, moment.n_samples)
-            finite = np.isfinite(values)
+            name = self._plan.tensors[operand.tensor].name
+            finite = is_usable(values, name in self._masks)
             if finite.all():
                 continue
-            name = self._plan.tensors[operand.tensor].name
             reader = backward_of(self._plan, execution.step)
             raise NonFiniteError(
                 f"{moment.doer}{_purpose(reader)} wrote "
@@ -97,7 +101,10 @@ class FiniteWatch(Watcher):
             f"{self._plan.tensors[o.tensor].name} ({o.role})"
             for o in operands
             if self._views.offset_bytes(o.tensor) not in written
-            and not np.isfinite(self._views.array(o.tensor, moment.n_samples)).all()
+            and not is_usable(
+                self._views.array(o.tensor, moment.n_samples),
+                self._plan.tensors[o.tensor].name in self._masks,
+            ).all()
         ]
         return f", because of those in {', '.join(broken)}" if broken else ""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call, require_call
 from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
 from arena_ckpt.examples import material, networks
@@ -152,6 +152,7 @@ EXAMPLES: dict[str, str] = {
 """What each example is, by name."""
 
 
+@public_call
 def load_example(name: str, **sizes: Any) -> Example:
     """Make a new model of an example, and load or make its data.
 
@@ -172,7 +173,7 @@ def load_example(name: str, **sizes: Any) -> Example:
     UnknownTypeError
         No such example; the nearest one is named.
     InvalidParameterError
-        It has no such size.
+        It has no such size (`ArgumentError`), or cannot be built with it.
     """
     if not isinstance(name, str) or name not in _RECIPES:
         raise UnknownTypeError(
@@ -182,15 +183,7 @@ def load_example(name: str, **sizes: Any) -> Example:
             known=tuple(EXAMPLES),
         )
     recipe = _RECIPES[name]
-    try:
-        inspect.signature(recipe.build).bind(**sizes)
-    except TypeError as error:
-        raise InvalidParameterError(
-            f"example {name!r}: {error}; it is built by "
-            f"{name}{inspect.signature(recipe.build)}",
-            type_name=name,
-            sizes=sizes,
-        ) from None
+    require_call(recipe.build, (), sizes, name=f"example {name!r}")
     for key, value in sizes.items():
         most = MOST_LAYERS if key == "n_layers" else LARGEST_SIZE
         if key != "seed" and isinstance(value, int) and value > most:

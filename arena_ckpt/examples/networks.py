@@ -5,6 +5,7 @@ Every repeated part of a network is a checkpoint block, unless ``checkpoint=Fals
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from arena_ckpt.model import Model
@@ -277,19 +278,16 @@ def resnet(
     return build.model
 
 
-def resnet8(**sizes: Any) -> Model:
-    """Return the `resnet` of MLPerf Tiny: three stages of one block, 16 to 64 filters.
+resnet8 = partial(resnet, ((16, 1), (32, 1), (64, 1)))
+"""The `resnet` of MLPerf Tiny: three stages of one block, 16 to 64 filters.
 
-    References
-    ----------
-    Banbury et al., "MLPerf Tiny Benchmark", 2021.
-    """
-    return resnet(((16, 1), (32, 1), (64, 1)), **sizes)
+References
+----------
+Banbury et al., "MLPerf Tiny Benchmark", 2021.
+"""
 
-
-def resnet18(**sizes: Any) -> Model:
-    """Return the `resnet` of 18 layers: stages of two blocks, to 512 filters."""
-    return resnet(((64, 2), (128, 2), (256, 2), (512, 2)), **sizes)
+resnet18 = partial(resnet, ((64, 2), (128, 2), (256, 2), (512, 2)))
+"""The `resnet` of 18 layers: stages of two blocks, to 512 filters."""
 
 
 def mobilenet_v2(

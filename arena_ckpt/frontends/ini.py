@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.connections import find_output
 from arena_ckpt.definition import MODEL_PROPERTIES
 from arena_ckpt.errors import IniError
@@ -54,6 +55,7 @@ _ELSEWHERE = {
 """Keys that NNTrainer has in [Model] and we have not, and what to do instead."""
 
 
+@public_call
 def load_ini(path: str | os.PathLike[str]) -> Model:
     """Read a model from an INI file in NNTrainer's format.
 

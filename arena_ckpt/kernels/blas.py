@@ -3,22 +3,31 @@
 The library is loaded once and its ``cblas_sgemm`` registered with LLVM under a name
 of ours, which compiled kernels refer to; so their disk cache does not depend on which
 library is loaded, or where.
+
+The library starts its threads when it is loaded, when it is given more of them, and at
+the first product after a fork. Each has to happen under IEEE's default floating-point
+flags, which a thread inherits from the one that starts it: the last does, as all
+products run in the walk of `jit.run_table`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 
 import llvmlite.binding
 import numpy as np
-import scipy_openblas32
 from numba import types
 
+from arena_ckpt.kernels.flags import default_flags
 from arena_ckpt.kernels.jit import Matrix, Vector, helper, kernel, routine
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
-_library = ctypes.CDLL(scipy_openblas32.get_library(fullname=True))
+with default_flags():
+    # The package loads the library when it is imported.
+    scipy_openblas32 = importlib.import_module("scipy_openblas32")
+    _library = ctypes.CDLL(scipy_openblas32.get_library(fullname=True))
 llvmlite.binding.add_symbol(
     "arena_ckpt_sgemm",
     ctypes.cast(_library.scipy_cblas_sgemm, ctypes.c_void_p).value,
@@ -37,7 +46,8 @@ _sgemm = types.ExternalFunction(
 def set_blas_threads(n_threads: int) -> None:
     """Let matrix products use `n_threads` threads (process-wide)."""
     if n_threads != _library.scipy_openblas_get_num_threads():
-        _library.scipy_openblas_set_num_threads(n_threads)
+        with default_flags():
+            _library.scipy_openblas_set_num_threads(n_threads)
 
 
 def blas_threads() -> int:

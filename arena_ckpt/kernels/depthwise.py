@@ -289,6 +289,8 @@ def depthwise_derivative(
     where = masks[kernel_width * mask_size :] if moves else (
         of_copies[kernel_width * size :]
     )  # fmt: skip
+    if not moves:  # phases of fewer columns leave the end of their copies out
+        of_copies[: kernel_width * size] = -1
     for phase_h in range(stride_height):
         row0 = (phase_h - top) % stride_height
         n_rows = max(0, (height - row0 + stride_height - 1) // stride_height)

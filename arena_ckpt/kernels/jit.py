@@ -17,7 +17,9 @@ float       float64                        its bits
 It can be called from Python with arrays (tests do), and it has an *entry*: a C
 function that takes the address of an argument block of int64 slots. A program is a
 table of (entry, argument block) pairs which `run_table` walks in native code, so a
-whole training step is one call from Python and allocates nothing.
+whole training step is one call from Python and allocates nothing. It walks under IEEE's
+default floating-point flags, whatever another library has set for the thread: rounding
+to nearest, subnormal numbers kept, exceptions without effect.
 
 Options, and why:
 
@@ -36,7 +38,6 @@ Options, and why:
 from __future__ import annotations
 
 import functools
-import inspect
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -50,6 +51,16 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
+
+from arena_ckpt.errors import KernelSignatureError
+from arena_ckpt.kernels.refusals import (
+    NUMBA_ERRORS,
+    check_arguments,
+    compile_error,
+    read_signature,
+    shown_cause,
+)
+from arena_ckpt.kernels.registers import DEFAULT, read_registers, write_registers
 
 Vector = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
@@ -131,8 +142,13 @@ def kernel(function: Callable[..., None]) -> Kernel:
     Returns
     -------
     Kernel
+
+    Raises
+    ------
+    KernelSignatureError
+        A parameter without such an annotation, or a function that can raise.
     """
-    return Kernel(cast(FunctionType, function))
+    return Kernel(function)
 
 
 class Kernel:
@@ -145,17 +161,16 @@ class Kernel:
         The annotation of each parameter.
     """
 
-    def __init__(self, function: FunctionType) -> None:
-        annotations = inspect.get_annotations(function)
-        annotations.pop("return", None)
-        self.name = function.__name__
-        self.parameters = tuple(str(kind) for kind in annotations.values())
-        if not set(self.parameters) <= _SLOTS.keys():
-            raise TypeError(
-                f"kernel {self.name}: annotate each parameter with one of "
-                f"{', '.join(_SLOTS)}, in a file that begins with "
-                "'from __future__ import annotations' (Vector and Matrix are one type)"
+    def __init__(self, function: object) -> None:
+        if not isinstance(function, FunctionType):
+            raise KernelSignatureError(
+                f"{function!r} cannot be a kernel; decorate a function of Python, "
+                "@kernel above its def",
+                parameters=(),
             )
+        self.name = function.__name__
+        self._signature = read_signature(function)
+        self.parameters = tuple(self._signature.values())
         self._python = function
         self._compiled = _cached(numba.njit, function, inline="always")
         self._entries: dict[tuple[int, ...], Any] = {}
@@ -165,15 +180,41 @@ class Kernel:
         return f"<kernel {self.name}({', '.join(self.parameters)})>"
 
     def __call__(self, *arguments: object) -> None:
-        """Run on arrays and numbers, as annotated."""
-        self._compiled(*arguments)
+        """Run on arrays and numbers, as annotated.
+
+        Raises
+        ------
+        KernelArgumentError, KernelCompileError
+        """
+        try:
+            self._compiled(*arguments)
+        except (*NUMBA_ERRORS, TypeError, AttributeError) as error:
+            failure = error
+        else:
+            return
+        self.check(arguments)
+        raise compile_error(self._python, failure) from shown_cause(failure)
+
+    def check(self, arguments: Sequence[Any]) -> None:
+        """Refuse arguments that the annotations do not allow.
+
+        Raises
+        ------
+        KernelArgumentError
+        """
+        check_arguments(self._python, self._signature, arguments)
 
     def pack(self, arguments: Sequence[Any]) -> list[int]:
         """Lay `arguments` out as the int64 slots of an argument block.
 
         The arrays must outlive every run of the block, which holds only addresses.
+
+        Raises
+        ------
+        KernelArgumentError
+            They are not as annotated.
         """
-        assert len(arguments) == len(self.parameters), (self, len(arguments))
+        self.check(arguments)
         slots: list[int] = []
         for kind, value in zip(self.parameters, arguments, strict=True):
             if kind == "int":
@@ -181,8 +222,6 @@ class Kernel:
             elif kind == "float":
                 slots.append(struct.unpack("<q", struct.pack("<d", value))[0])
             else:
-                assert value.flags.c_contiguous, (self, kind)
-                assert value.ndim == (2 if kind == "Matrix" else 1), (self, kind)
                 slots += [value.ctypes.data, *value.shape]
         return slots
 
@@ -191,10 +230,17 @@ class Kernel:
 
         Arrays of one address and shape share a parameter in the compiled code, so
         that operation in place is as fast as between separate arrays.
+
+        Raises
+        ------
+        KernelCompileError
         """
         pattern = self._alias_pattern(arguments)
         if pattern not in self._entries:
-            self._entries[pattern] = self._compile_entry(pattern)
+            try:
+                self._entries[pattern] = self._compile_entry(pattern)
+            except Exception as error:  # Numba lets errors of other kinds pass too
+                raise compile_error(self._python, error) from shown_cause(error)
         return int(self._entries[pattern].address)
 
     def _alias_pattern(self, arguments: Sequence[Any]) -> tuple[int, ...]:
@@ -292,6 +338,8 @@ _READ = {
 def _run_table(table_address: int, n_calls: int) -> None:
     """Call the entries of a table of int64 pairs (entry, argument block), in order.
 
+    Flags and exceptions of the thread are afterwards what they were before.
+
     Parameters
     ----------
     table_address : int
@@ -300,8 +348,11 @@ def _run_table(table_address: int, n_calls: int) -> None:
         Pairs to run; zero is allowed.
     """
     table = carray(_i64(table_address), 2 * n_calls)
+    before = read_registers()
+    write_registers(DEFAULT)
     for call in range(n_calls):
         _call_entry(table[2 * call], table[2 * call + 1])
+    write_registers(before)
 
 
 run_table: Callable[[int, int], None] = _cached(

@@ -148,7 +148,7 @@ def cross_sigmoid_derivative(
 def kld_loss(q: Vector, p: Vector, scale: Doubles, loss: Doubles) -> None:
     """``loss[0] += scale[0] * sum(p * log(p / q))``; where p is 0, so is the term.
 
-    NaN where p is above 0 and q is not.
+    Where p is above 0 and q is 0, the sum is infinite; where q is below, NaN.
     """
     lanes = double_lanes()
     clear(lanes)
@@ -157,8 +157,10 @@ def kld_loss(q: Vector, p: Vector, scale: Doubles, loss: Doubles) -> None:
         q_part = q[start : start + LANES]
         for j in range(p_part.size):
             truth, guess = np.float64(p_part[j]), np.float64(q_part[j])
-            ratio = 1.0 if truth == 0.0 else truth / guess
-            lanes[j] += truth * log_double(ratio)
+            is_impossible = guess == 0.0 and truth > 0.0
+            ratio = 1.0 if truth == 0.0 or is_impossible else truth / guess
+            term = truth * log_double(ratio)
+            lanes[j] += np.inf if is_impossible else term
     loss[0] += scale[0] * total(lanes, p.size)
 
 

@@ -5,13 +5,20 @@
     d_gamma = sum(dy * x̂)        d_beta = sum(dy)
 
 avg runs over what was normalized together: a row (layer), or a channel of all samples
-(batch). The variance is biased. *rms* leaves out mean, beta and avg(g). Sums over rows
-run in float32 lanes, sums over samples in float64.
+(batch). The variance is biased; the moving one can be unbiased. *rms* leaves out mean,
+beta and avg(g).
+
+Values far from 0 lose their variance in sums of squares, and their deviations in a mean
+that is rounded. So the variance is that of differences: to a mean that is nearly right
+and then corrected by what they leave over (layer; the corrected two-pass algorithm), or
+to a first value of the channel (batch). Sums over rows run in float32 lanes, sums over
+samples in float64.
 
 References
 ----------
 Ioffe and Szegedy, "Batch Normalization", 2015. Ba et al., "Layer Normalization", 2016.
-Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019. Chan, Golub and
+LeVeque, "Algorithms for computing the sample variance", 1983.
 """
 
 from __future__ import annotations
@@ -49,14 +56,28 @@ def _sum(row):
 
 
 @routine
-def _sum_of_squares(row, mean):
+def _sums_of_deviations(row, middle):
+    """Return ``sum(row - middle)`` and ``sum((row - middle)**2)``."""
+    sums, squares = float_lanes(), float_lanes()
+    clear(sums)
+    clear(squares)
+    for start in range(0, row.size, LANES):
+        part = row[start : start + LANES]
+        for j in range(part.size):
+            deviation = part[j] - middle
+            sums[j] += deviation
+            squares[j] += deviation * deviation
+    return folded(sums), folded(squares)
+
+
+@routine
+def _sum_of_squares(row):
     lanes = float_lanes()
     clear(lanes)
     for start in range(0, row.size, LANES):
         part = row[start : start + LANES]
         for j in range(part.size):
-            deviation = part[j] - mean
-            lanes[j] += deviation * deviation
+            lanes[j] += part[j] * part[j]
     return folded(lanes)
 
 
@@ -103,11 +124,13 @@ def layer_norm_forward(
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
         middle = _sum(x[r]) / n
-        slope = _inverse(_sum_of_squares(x[r], middle) / n, epsilon)
-        mean[r] = middle
+        left, squares = _sums_of_deviations(x[r], middle)
+        rest = left / n  # what the rounded mean lacks
+        slope = _inverse(squares / n - rest * rest, epsilon)
+        mean[r] = middle + rest
         inverse[r] = slope
         for j in range(x.shape[1]):
-            y[r, j] = (x[r, j] - middle) * slope * gamma[j] + beta[j]
+            y[r, j] = ((x[r, j] - middle) - rest) * slope * gamma[j] + beta[j]
 
 
 @kernel
@@ -185,14 +208,13 @@ def strided_norm_forward(
                 for q in range(n_q):
                     deviation = np.float64(x[at + q]) - middle
                     total += deviation * deviation
+            slope = _inverse(total / n, epsilon)
             mean[a * n_b + b] = np.float32(middle)
-            inverse[a * n_b + b] = _inverse(total / n, epsilon)
-        for p in range(n_p):
-            for b in range(n_b):
+            inverse[a * n_b + b] = slope
+            for p in range(n_p):
                 at = ((a * n_p + p) * n_b + b) * n_q
-                middle32, slope = mean[a * n_b + b], inverse[a * n_b + b]
                 for q in range(n_q):
-                    x_hat = (x[at + q] - middle32) * slope
+                    x_hat = np.float32(np.float64(x[at + q]) - middle) * slope
                     y[at + q] = x_hat * gamma[p * n_q + q] + beta[p * n_q + q]
 
 
@@ -269,7 +291,7 @@ def rms_norm_forward(
     """Divide each row by its root mean square; y may be x."""
     n = np.float32(x.shape[1])
     for r in range(x.shape[0]):
-        slope = _inverse(_sum_of_squares(x[r], ZERO) / n, epsilon)
+        slope = _inverse(_sum_of_squares(x[r]) / n, epsilon)
         inverse[r] = slope
         for j in range(x.shape[1]):
             y[r, j] = x[r, j] * slope * gamma[j]
@@ -315,8 +337,12 @@ def rms_norm_derivative(
 def batch_norm_statistics(
     x: Vector, epsilon: float, mean: Vector, inverse: Vector, size: int
 ) -> None:
-    """Mean and inverse deviation of each channel, from one pass in float64."""
-    sums, squares = double_lanes(), double_lanes()
+    """Mean and inverse deviation of each channel, from one pass in float64.
+
+    Sums are of differences to the channel's first value: the variance of values far
+    from 0 would be lost in the sum of their squares.
+    """
+    sums, squares, firsts = double_lanes(), double_lanes(), double_lanes()
     channels = mean.size
     n_samples = x.size // (channels * size)
     width = LANES if size == 1 else 1
@@ -324,12 +350,22 @@ def batch_norm_statistics(
         c1 = min(c0 + width, channels)
         clear(sums)
         clear(squares)
+        for j in range(c1 - c0 if n_samples > 0 else 0):
+            firsts[j] = np.float64(x[(c0 + j) * size])
+        middle = firsts[0]
         for n in range(n_samples):
             first, stop = (n * channels + c0) * size, (n * channels + c1) * size
+            if size == 1:
+                part = x[first:stop]
+                for j in range(part.size):
+                    value = np.float64(part[j]) - firsts[j]
+                    sums[j] += value
+                    squares[j] += value * value
+                continue
             for start in range(first, stop, LANES):
                 part = x[start : min(start + LANES, stop)]
                 for j in range(part.size):
-                    value = np.float64(part[j])
+                    value = np.float64(part[j]) - middle
                     sums[j] += value
                     squares[j] += value * value
         if size > 1:
@@ -339,7 +375,7 @@ def batch_norm_statistics(
             middle = sums[c - c0] / (n_samples * size)
             variance = squares[c - c0] / (n_samples * size) - middle * middle
             variance = 0.0 if variance < 0.0 else variance
-            mean[c] = np.float32(middle)
+            mean[c] = np.float32(firsts[c - c0] + middle)
             inverse[c] = _inverse(variance, epsilon)
 
 
@@ -363,13 +399,17 @@ def move_statistics(
     inverse: Vector,
     epsilon: float,
     momentum: float,
+    correction: float,
     moving_mean: Vector,
     moving_variance: Vector,
 ) -> None:
-    """Let the moving statistics keep a share `momentum`; the rest is the batch's."""
+    """Let the moving statistics keep a share `momentum`; the rest is the batch's.
+
+    The variance of the batch is taken `correction` times: n / (n - 1) for the unbiased.
+    """
     for c in range(mean.size):
         slope = np.float64(inverse[c])
-        variance = max(1.0 / (slope * slope) - epsilon, 0.0)
+        variance = correction * max(1.0 / (slope * slope) - epsilon, 0.0)
         moving = momentum * np.float64(moving_mean[c])
         moving_mean[c] = np.float32(moving + (1.0 - momentum) * np.float64(mean[c]))
         moving = momentum * np.float64(moving_variance[c])

@@ -13,6 +13,8 @@ from arena_ckpt.kernels.jit import Doubles, Integers, Matrix, Vector, helper, ke
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
 from arena_ckpt.kernels.vector_math import ZERO
 
+_INFINITY = np.float32(np.inf)
+
 
 @helper
 def _sum_of_squares(x):
@@ -69,6 +71,15 @@ def count_nonfinite(x: Vector, count: Integers) -> None:
     for i in range(x.size):
         # inf - inf and NaN - NaN are NaN, which differs from 0.
         found += 1 if x[i] - x[i] != ZERO else 0
+    count[0] = found
+
+
+@kernel
+def count_unusable_in_mask(x: Vector, count: Integers) -> None:
+    """``count[0]`` = how many elements are NaN or +inf."""
+    found = 0
+    for i in range(x.size):
+        found += 0 if x[i] < _INFINITY else 1
     count[0] = found
 
 

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
+from numba.extending import overload
 
 from arena_ckpt.kernels import activations
 from arena_ckpt.kernels.jit import (
@@ -100,10 +101,14 @@ UNITS = 128
 _units_on_stack = on_stack(types.float32, ir.FloatType(), UNITS)
 
 
-@part
-def unit_lanes():
+def unit_lanes() -> Any:
     """Array of `UNITS` float32 on the stack, not initialized."""
-    return carray(_units_on_stack(), UNITS)
+    return np.empty(UNITS, np.float32)
+
+
+@overload(unit_lanes, inline="always")  # the frame of the caller, as in `lanes`
+def _compiled_unit_lanes() -> Any:
+    return lambda: carray(_units_on_stack(), UNITS)
 
 
 @part

@@ -5,6 +5,13 @@ decay * w``. `hyper` holds what changes from step to step, in float64; what a lo
 of it is computed in float64 and rounded to float32 once. The gradient is only read.
 
 The formulas, and where epsilon stands, are PyTorch's (torch.optim, 2.x).
+
+A moment whose gradient stays 0, as below a unit that never fires, shrinks until it is
+subnormal, and there it sticks: 0.9 times 6e-45 rounds to 6e-45 again. Each later step
+would be slower for it on most processors. So a moment or velocity below the least
+normal number, `LEAST`, becomes 0, by a comparison, which gives the same bits on every
+machine; flushing by the processor would not. The weights' own bits are as PyTorch's
+until the moments are so small.
 """
 
 from __future__ import annotations
@@ -15,6 +22,17 @@ import numpy as np
 
 from arena_ckpt.kernels.blas import gemm_at
 from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
+
+LEAST = np.float32(2.0**-126)
+"""The least positive number of float32 that is normal."""
+
+_ZERO = np.float32(0.0)
+
+
+@helper
+def _normal(x):
+    """``x``, or 0 where it is subnormal; NaN stays."""
+    return _ZERO if abs(x) < LEAST else x
 
 
 @kernel
@@ -62,7 +80,7 @@ def sgd_momentum(
     momentum, decay32 = np.float32(hyper[2]), np.float32(decay)
     for i in range(weight.size):
         w = weight[i]
-        v = momentum * velocity[i] + (gradient[i] * scale + decay32 * w)
+        v = _normal(momentum * velocity[i] + (gradient[i] * scale + decay32 * w))
         velocity[i] = v
         weight[i] = w - rate * v
 
@@ -80,7 +98,7 @@ def sgd_nesterov(
     for i in range(weight.size):
         w = weight[i]
         g = gradient[i] * scale + decay32 * w
-        v = momentum * velocity[i] + g
+        v = _normal(momentum * velocity[i] + g)
         velocity[i] = v
         weight[i] = w - rate * (g + momentum * v)
 
@@ -96,8 +114,8 @@ def _adam(weight, gradient, first, second, decay, hyper, shrink):
     for i in range(weight.size):
         w = weight[i] * shrink
         g = gradient[i] * scale + decay32 * w
-        m = beta1 * first[i] + rest1 * g
-        v = beta2 * second[i] + rest2 * (g * g)
+        m = _normal(beta1 * first[i] + rest1 * g)
+        v = _normal(beta2 * second[i] + rest2 * (g * g))
         first[i] = m
         second[i] = v
         weight[i] = w - rate * m / (math.sqrt(v) * root + epsilon)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import (
@@ -19,6 +20,7 @@ from arena_ckpt.layers.arithmetic import (
 )
 from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.class_check import check_class
 from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
 from arena_ckpt.layers.convolution import (
     Convolution1D,
@@ -108,6 +110,7 @@ LAYER_TYPES: dict[str, type[Layer]] = {
 }
 
 
+@public_call
 def register_layer(layer: type[L]) -> type[L]:
     """Make a class of layers known under its `type_name`; a decorator.
 
@@ -122,7 +125,8 @@ def register_layer(layer: type[L]) -> type[L]:
     Raises
     ------
     InvalidParameterError
-        No such class, no name in lower case, or a name that another class has.
+        No such class, no name in lower case, or a name that another class has; no
+        `infer`, hooks that take other arguments, or `properties` that are none.
     """
     name = getattr(layer, "type_name", None)
     if not (isinstance(layer, type) and issubclass(layer, Layer)):
@@ -147,10 +151,12 @@ def register_layer(layer: type[L]) -> type[L]:
             "choose another",
             type_name=name,
         )
+    check_class(layer)
     LAYER_TYPES[name] = layer
     return layer
 
 
+@public_call
 def create_layer(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Layer:

@@ -123,6 +123,7 @@ class MultiHeadAttention(WithBias):
                 for i in range(min(n, 3))
             ),
             fixed_inputs=frozenset({3}) if n == 4 else frozenset(),
+            mask_inputs=frozenset({3}) if n == 4 else frozenset(),
             forward_skips_unwanted=True,
             flops=self._flops(sizes, input_shapes),
         )

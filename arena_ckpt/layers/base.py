@@ -27,15 +27,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import ShapeMismatchError
 from arena_ckpt.kernels.jit import Doubles, Indexes, Kernel, Matrix, Vector
 from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import NAME, NAMES, SHAPE, Property
+from arena_ckpt.properties import NAME, NAMES, SHAPE, Property, unknown_property
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample."""
 
 
+@public_call(hint="put all arguments into one tuple, as in Call(kernel, (x, out))")
 class Call(NamedTuple):
     """One kernel call: arrays and numbers, in the order of the kernel's parameters."""
 
@@ -43,6 +45,7 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class WeightSpec:
     """A weight tensor of a layer.
@@ -85,6 +88,7 @@ class WeightSpec:
     gradient_factors: tuple[str, str] | None = None
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor of the layer's own, beside inputs, outputs and weights.
@@ -103,7 +107,7 @@ class TensorSpec:
     per_sample : bool
         The samples of the batch stand in front.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``.
+        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `dtypes.ITEM_BYTES`.
     """
 
     name: str
@@ -120,6 +124,7 @@ class TensorSpec:
         )
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class Flops:
     """Floating-point operations for one sample; a multiply-add counts two.
@@ -134,6 +139,7 @@ class Flops:
     output: int = 0
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class InPlace:
     """A result that may take the memory of one of its operands.
@@ -159,6 +165,7 @@ class InPlace:
 NO_FLOPS = Flops()
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
     """What a layer needs, given the shapes of its inputs.
@@ -177,9 +184,14 @@ class LayerSpec:
     in_place : tuple of InPlace
     fixed_inputs : frozenset of int
         Inputs without a derivative, such as class numbers and masks.
+    mask_inputs : frozenset of int
+        Inputs that may hold -inf, which forbids: what is forbidden reaches no result.
     forward_skips_unwanted : bool
         A recompute may want saved tensors only; `forward` then leaves the outputs out.
     flops : Flops
+    batch_values : int or None
+        Where the layer takes statistics over the samples of a pass in training: how
+        many values of one sample enter each of them. None where it takes none.
     """
 
     output_shapes: tuple[Shape, ...]
@@ -189,8 +201,10 @@ class LayerSpec:
     output_lifespan: TensorLifespan = TensorLifespan.UNMANAGED
     in_place: tuple[InPlace, ...] = ()
     fixed_inputs: frozenset[int] = frozenset()
+    mask_inputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
+    batch_values: int | None = None
 
     def reads_input(self, index: int, phase: TensorLifespan) -> bool:
         """Tell whether a phase reads an input."""
@@ -305,8 +319,19 @@ class Layer(ABC):
         self._defaults = {p.name: p.default for p in self.properties}
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a property, or its default."""
-        return self.given[name] if name in self.given else self._defaults[name]
+        """Return the value of a property, or its default.
+
+        Raises
+        ------
+        UnknownPropertyError
+        """
+        if name in self.given:
+            return self.given[name]
+        if not isinstance(name, str) or name not in self._defaults:
+            raise unknown_property(
+                f"layer of type {self.type_name}", name, self._defaults
+            )
+        return self._defaults[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a property, or `default` where the type has none."""

@@ -115,7 +115,9 @@ class MeanSquaredError(Loss):
 
 
 class CrossEntropy(Loss):
-    """Cross entropy after a function that makes probabilities; the mean over samples.
+    """Cross entropy after a function that makes probabilities.
+
+    The mean over samples, unless a loss says otherwise.
 
     Attributes
     ----------
@@ -210,11 +212,18 @@ class CrossEntropySoftmax(CrossEntropy):
 
 
 class CrossEntropySigmoid(CrossEntropy):
-    """Binary cross entropy after a sigmoid, for each element."""
+    """Binary cross entropy after a sigmoid; the mean over all elements.
+
+    As in NNTrainer, and in PyTorch's ``binary_cross_entropy_with_logits``.
+    """
 
     type_name = "cross_sigmoid"
     kernels = (losses.cross_sigmoid_loss, losses.cross_sigmoid_derivative)
     by_row = False
+
+    def term_scale(self, shape: Shape, n_terms: int) -> float:
+        """One part of all elements."""
+        return 1.0 / (n_terms * n_elems(shape))
 
 
 class KullbackLeibler(Loss):

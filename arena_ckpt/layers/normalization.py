@@ -287,6 +287,13 @@ class BatchNormalization(Layer):
             "share of the moving statistics that a training step keeps",
         ),
         Property(
+            "unbiased_variance",
+            BOOLEAN,
+            False,
+            "true divides by n - 1 for the moving variance, as PyTorch; false by n, "
+            "as NNTrainer and Keras",
+        ),
+        Property(
             "moving_mean_initializer", INITIALIZER, "zeros", "how the mean starts"
         ),
         Property(
@@ -360,7 +367,15 @@ class BatchNormalization(Layer):
             in_place=_IN_PLACE,
             forward_skips_unwanted=True,
             flops=Flops(7 * n, 4 * n, 5 * n),
+            batch_values=n // channels if self.is_trainable else None,
         )
+
+    def _correction(self, tensors: Binding) -> float:
+        """Return what the biased variance of the pass is multiplied by to be kept."""
+        if not self["unbiased_variance"]:
+            return 1.0
+        n = tensors.vector("in0").size // tensors.vector("mean").size
+        return n / max(n - 1, 1)
 
     @staticmethod
     def _size(tensors: Binding) -> int:
@@ -408,7 +423,7 @@ class BatchNormalization(Layer):
         if tensors.updates_state:
             moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
             numbers = float(self["epsilon"]), float(self["momentum"])
-            arguments = (*statistics, *numbers, *moving)
+            arguments = (*statistics, *numbers, self._correction(tensors), *moving)
             calls.append(Call(normalization.move_statistics, arguments))
         return calls
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.properties import quoted
@@ -37,6 +38,7 @@ MOST_CELLS = 10_000
 """Columns or rows of a map."""
 
 
+@public_call
 def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     """Draw a plan in letters.
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.report.columns import plan_columns, vocabulary
 from arena_ckpt.report.explain import explain
@@ -57,6 +58,7 @@ class FrontPoint(Protocol):
     def plan(self) -> MemoryPlan: ...  # noqa: D102
 
 
+@public_call
 def plan_html(
     plan: MemoryPlan,
     title: str = "memory plan",

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.arguments import public_call
 from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
 from arena_ckpt.report.layout_png import percent_above
@@ -184,6 +185,7 @@ class _PngPen:
         self.image.paste(fill, (round(x - height / 2), round(y)), upright)
 
 
+@public_call
 def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
     """Draw a plan as SVG.
 
@@ -220,6 +222,7 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
     return pen.finish()
 
 
+@public_call
 def plan_png(plan: MemoryPlan, title: str = "memory plan") -> bytes:
     """Draw a plan as a PNG of 1600×900 pixels.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import (
     BudgetError,
     DataError,
@@ -65,6 +66,7 @@ class Outcome:
     differences: tuple[str, ...] = ()
 
 
+@public_call
 def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
     """Raise unless a plan is what a golden file pins.
 
@@ -97,6 +99,7 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
         )
 
 
+@public_call
 def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
     """Return what differs between a golden file and a plan, a line each."""
     path = Path(path_text(path))
@@ -106,6 +109,7 @@ def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
     return differences(parse_golden(text, str(path)), golden_plan(plan))
 
 
+@public_call
 def write_golden(
     plan: MemoryPlan,
     path: str | PathLike[str],
@@ -192,6 +196,7 @@ def _order_differences(old: str, new: str) -> list[str]:
 # -- folders ---------------------------------------------------------------------------
 
 
+@public_call
 def check_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
     """Make the plan of each golden file in a folder again, and compare.
 
@@ -211,6 +216,7 @@ def check_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
     return list(_each(folder, load, form, update=False))
 
 
+@public_call
 def update_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
     """Write each golden file in a folder again; return what changed by that.
 
@@ -220,6 +226,7 @@ def update_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]
     return list(_each(folder, load, form, update=True))
 
 
+@public_call
 def add_golden(
     folder: Path, spec: str, model: Model, sizes: dict[str, object] | None = None
 ) -> list[Path]:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from fractions import Fraction
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.model import Model, without_blocks
 from arena_ckpt.plan import MemoryPlan
@@ -14,6 +15,7 @@ BUDGETS = {"budget-3-4": Fraction(3, 4), "budget-1-2": Fraction(1, 2)}
 """Shares of what could be saved at the very most that the arena may keep."""
 
 
+@public_call
 def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
     """Return what makes each plan of a model that is pinned.
 

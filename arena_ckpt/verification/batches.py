@@ -6,30 +6,46 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.batch_statistics import can_train_on
 from arena_ckpt.errors import EmptyDataError
 from arena_ckpt.graph import Graph
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.tokens import Embedding
+from arena_ckpt.masks import MOVERS
 
 Batch = tuple[Any, Any]
 """x and y as `Model.train_step` takes them."""
 
-_PASSED_ON = ("reshape", "flatten", "identity", "multiout", "permute", "slice", "split")
-"""Layers whose outputs are elements of their inputs, so that ids stay ids."""
+
+def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
+    """Return the most samples of a smaller batch that the model can be trained on.
+
+    Programs for smaller batches are programs of their own. Where there is none, it is
+    the size of the whole batch.
+    """
+    return next(
+        (
+            size
+            for size in range(batch_size - 1, 0, -1)
+            if can_train_on(graph, size, pass_samples)
+        ),
+        batch_size,
+    )
 
 
-def batches_of(x: Any, y: Any, batch_size: int, n_batches: int) -> list[Batch]:
+def batches_of(
+    x: Any, y: Any, batch_size: int, n_batches: int, last: int
+) -> list[Batch]:
     """Return the first batches; the samples are taken round and round.
-
-    The last has a sample less, where there are two: programs for smaller batches are
-    programs of their own.
 
     Parameters
     ----------
     x : array_like, or dict from input layer to array_like
     y : array_like
     batch_size, n_batches : int
+    last : int
+        Samples of the last batch.
 
     Raises
     ------
@@ -47,7 +63,7 @@ def batches_of(x: Any, y: Any, batch_size: int, n_batches: int) -> list[Batch]:
         )
     batches: list[Batch] = []
     for number in range(n_batches):
-        size = batch_size - (number == n_batches - 1 and batch_size > 1)
+        size = last if number == n_batches - 1 else batch_size
         rows = (np.arange(size) + number * batch_size) % n_samples
         taken = {name: array[rows] for name, array in inputs.items()}
         batches.append((taken if isinstance(x, dict) else taken[""], labels[rows]))
@@ -59,7 +75,12 @@ def _by_name(x: Any) -> dict[str, Any]:
 
 
 def make_batches(
-    graph: Graph, batch_size: int, n_batches: int, *, positive: bool = False
+    graph: Graph,
+    batch_size: int,
+    n_batches: int,
+    last: int | None = None,
+    *,
+    positive: bool = False,
 ) -> list[Batch]:
     """Make up batches from the shapes of the inputs and the kind of loss.
 
@@ -67,6 +88,9 @@ def make_batches(
     ----------
     graph : Graph
     batch_size, n_batches : int
+    last : int, optional
+        Samples of the last batch; by default `smaller_batch` of a batch that is not
+        split.
     positive : bool
         Values from 0.1 to 1 instead of normal ones: some layers take roots.
 
@@ -75,11 +99,13 @@ def make_batches(
     list of (dict from str to array, array)
         The same numbers at every call.
     """
+    if last is None:
+        last = smaller_batch(graph, batch_size, batch_size)
     generator = np.random.default_rng(0)
     rows_of_ids = _rows_of_ids(graph)
     batches: list[Batch] = []
     for number in range(n_batches):
-        size = batch_size - (number == n_batches - 1 and batch_size > 1)
+        size = last if number == n_batches - 1 else batch_size
         x = {}
         for node in graph.nodes:
             if node.inputs:
@@ -126,6 +152,6 @@ def _rows_of_ids(graph: Graph) -> dict[str, int]:
                 rows[source.name] = min(
                     node.layer["in_dim"], rows.get(source.name, 2**62)
                 )
-            elif source.layer.type_name in _PASSED_ON:
+            elif source.layer.type_name in MOVERS:  # ids stay ids
                 waiting += [one.layer for one in source.inputs]
     return rows

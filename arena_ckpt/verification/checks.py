@@ -11,10 +11,19 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
-from arena_ckpt.errors import ArenaError, CanaryError, NonFiniteError
+from arena_ckpt.debug.memory import MemoryGuard
+from arena_ckpt.debug.reads import ForeignReads
+from arena_ckpt.debug.values import FiniteWatch
+from arena_ckpt.errors import (
+    ArenaError,
+    ArenaTooLargeError,
+    CanaryError,
+    NonFiniteError,
+)
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
+from arena_ckpt.program import StepNote
 from arena_ckpt.session import Session
 from arena_ckpt.settings import PlanSettings
 from arena_ckpt.units import format_bytes
@@ -41,6 +50,13 @@ from arena_ckpt.verification.trial import open_session, run_trial
 
 MOST_SLOPES, FEWEST_SLOPES = 24, 3
 """Weight tensors whose gradients are compared with slopes."""
+
+MOST_FLAT = 0.6
+"""Share of slopes: a gradient of 0 everywhere agrees with them and proves nothing. Of
+the networks in `examples` up to a fifth is flat."""
+GAP_BYTES = 4096
+"""Behind each buffer, where foreign reads are looked for: a read beyond an operand that
+leaves fewer out does not meet the next."""
 
 SLOPE_OPERATIONS = 4e10
 """Counted operations of an iteration times the weight tensors: what that may cost."""
@@ -77,6 +93,15 @@ class Checks:
         Makes the plan again from scratch.
     command : sequence of str, optional
         See `ask_elsewhere`.
+
+    Attributes
+    ----------
+    follow : callable or None
+        Told the plan of each session, returns where its steps leave word.
+    described : dict or None
+        What the run of the plan is to be compared with in another process.
+    lost : str or None
+        Why there is no run to compare others with.
     """
 
     def __init__(
@@ -94,7 +119,9 @@ class Checks:
         self._replan = replan
         self._command = command
         self._debug_run: tuple[Comparison, dict[str, Array]] | None = None
-        self._outcome: dict[str, Array] | None = None
+        self.follow: Callable[[MemoryPlan], StepNote | None] | None = None
+        self.described: dict[str, str] | None = None
+        self.lost: str | None = None
         self._session: Session | None = None
 
     def all(self) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -103,6 +130,7 @@ class Checks:
         yield "dataflow", self.dataflow
         yield "bounds", self.bounds
         yield "memory", self.memory
+        yield "reads", self.reads
         yield "bits of debug mode", self.debug_bits
         yield "bits of the plan", self.planned_bits
         yield "bits without recomputing", self.kept_bits
@@ -120,7 +148,12 @@ class Checks:
     @cached_property
     def debug_plan(self) -> MemoryPlan:
         """The plan with canaries."""
-        return self._planned(self.model.settings_of(self.plan, debug=True))
+        return self._planned(self.debug_settings)
+
+    @cached_property
+    def debug_settings(self) -> PlanSettings:
+        """How an iteration is run in debug mode."""
+        return self.model.settings_of(self.plan, debug=True)
 
     @cached_property
     def kept_plan(self) -> MemoryPlan:
@@ -212,11 +245,17 @@ class Checks:
     @cached_property
     def reference(self) -> Reference:
         """The run that is believed: nothing is recomputed and no byte used twice."""
+        if self.lost:
+            raise DefectFound(f"the run to compare with did not end: {self.lost}")
         settings = replace(self.settings, share_memory=False)
         plan = make_plan(self.model.graph_of(self.plan), settings, ())
-        session = open_session(self.model, plan)
+        session = self._open(plan)
         record = Record(session.views)
         return Reference(run_trial(session, self.batches, [record]), record)
+
+    def _open(self, plan: MemoryPlan) -> Session:
+        note = self.follow(plan) if self.follow else None
+        return open_session(self.model, plan, note)
 
     def require_reference(self) -> None:
         """Refuse data on which the model has no finite loss: nothing can be compared.
@@ -239,10 +278,12 @@ class Checks:
 
     def memory(self) -> str:
         """Train in debug mode, and compare the whole arena around each step."""
-        session = open_session(self.model, self.debug_plan, debug=True)
+        session = self._open(self.debug_plan)
+        session.watch(MemoryGuard(session.views))
+        session.watch(FiniteWatch(session.views))
         strays = StrayWatch(session.views)
         record = None
-        with suppress(ArenaError):  # then this run may say why
+        with suppress(ArenaError, DefectFound):  # then this run may say why
             record = self.reference.record
         comparison = Comparison(session.views, record)
         try:
@@ -260,6 +301,24 @@ class Checks:
             "kernel wrote what it does not declare"
         )
 
+    def reads(self) -> str:
+        """Train while each step also runs on other foreign bytes."""
+        settings = replace(self.debug_settings, canary_bytes=GAP_BYTES)
+        session = self._open(self._planned(settings))
+        session.watch(MemoryGuard(session.views))
+        try:
+            foreign = ForeignReads(session.views)
+        except ArenaTooLargeError as error:
+            raise NothingToCheck(str(error)) from None
+        session.watch(foreign)
+        run_trial(session, self.batches)
+        return (
+            f"{foreign.n_steps:,} steps with {foreign.n_operands:,} operands, each run "
+            "three times, with all that it does not read (other tensors, gaps, rows "
+            "behind a smaller batch, what a result or workspace held before) filled "
+            f"otherwise: {foreign.n_results:,} results have the same bits"
+        )
+
     def debug_bits(self) -> str:
         """Compare the run in debug mode with the reference."""
         if self._debug_run is None:
@@ -268,8 +327,8 @@ class Checks:
 
     def planned_bits(self) -> str:
         """Compare a run of the plan with the reference."""
-        session, outcome, sentence = self._compared(self.plan)
-        self._session, self._outcome = session, outcome
+        self._session, outcome, sentence = self._compared(self.plan)
+        self.described = describe_run(plan_again(self.model, self.plan), outcome)
         return sentence
 
     def kept_bits(self) -> str:
@@ -285,7 +344,7 @@ class Checks:
         return self._compared(self.unshared_plan)[2]
 
     def _compared(self, plan: MemoryPlan) -> tuple[Session, dict[str, Array], str]:
-        session = open_session(self.model, plan)
+        session = self._open(plan)
         comparison = Comparison(session.views, self.reference.record)
         try:
             outcome = run_trial(session, self.batches, [comparison])
@@ -307,7 +366,7 @@ class Checks:
 
     def gradients(self) -> str:
         """Compare gradients with slopes of the loss."""
-        session = self._session or open_session(self.model, self.plan)
+        session = self._session or self._open(self.plan)
         cost = self.plan.iteration_cost(self.plan.counted_costs)
         n_weights = int(np.clip(SLOPE_OPERATIONS / cost, FEWEST_SLOPES, MOST_SLOPES))
         slopes = measure_slopes(session, self.batches[0], n_weights)
@@ -317,9 +376,22 @@ class Checks:
                 f"{max(wrong, key=lambda s: s.miss)}; {len(wrong)} of {len(slopes)} "
                 "slopes differ"
             )
+        if not slopes:
+            raise NothingToCheck("the model has no weight to train")
+        flat = [s for s in slopes if s.verdict is Verdict.FLAT]
+        if len(flat) > MOST_FLAT * len(slopes):
+            named = list(dict.fromkeys(s.weight for s in flat))
+            raise DefectFound(
+                f"{len(flat)} of {len(slopes)} slopes of the loss are flat, so little "
+                "is proved: the loss does not depend on these weights, or by less than "
+                f"float32 can tell ({', '.join(named[:3])}"
+                f"{', …' if len(named) > 3 else ''}). Look for a layer that lets no "
+                "derivative through: normalization over equal values, dead units, "
+                "weights or data of zeros"
+            )
         decided = [s for s in slopes if s.verdict is Verdict.RIGHT]
         if not decided:
-            raise NothingToCheck("no slope is steep enough for float32 to tell")
+            raise NothingToCheck("every slope that is not flat is too bent to tell")
         weights = dict.fromkeys(s.weight for s in decided)
         trained = {
             f"{node.weights_of}:{weight.name}"
@@ -335,9 +407,9 @@ class Checks:
 
     def processes(self) -> str:
         """Plan and train in another process."""
-        if self._outcome is None:
-            raise NothingToCheck("the run in this process did not end")
-        here = describe_run(plan_again(self.model, self.plan), self._outcome)
+        here = self.described
+        if here is None:
+            raise NothingToCheck("the run of the plan did not end")
         try:
             there = ask_elsewhere(self.model, self.plan, self.batches, self._command)
         except NotThereError as error:

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.dataset import Dataset
-from arena_ckpt.errors import ArenaError, InvalidParameterError, NonFiniteError
+from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
-from arena_ckpt.model_plans import REQUEST, refuse_unknown
+from arena_ckpt.model_plans import asked
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.properties import quoted
-from arena_ckpt.verification.batches import Batch, batches_of, make_batches
-from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
+from arena_ckpt.verification.apart import Voice, call_apart
+from arena_ckpt.verification.batches import (
+    Batch,
+    batches_of,
+    make_batches,
+    smaller_batch,
+)
+from arena_ckpt.verification.checks import Checks
+from arena_ckpt.verification.course import Check as Check
+from arena_ckpt.verification.course import Course, FindBatches
 from arena_ckpt.verification.trial import open_session
 
 N_BATCHES = 3
-"""Training steps of each run; the last has a sample less."""
+"""Training steps of each run; the last has fewer samples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check.
-
-    Attributes
-    ----------
-    name : str
-    finding : str
-        What was proved, or what is wrong, or why it was left out.
-    passed : bool or None
-        None where it was left out.
-    seconds : float
-    """
-
-    name: str
-    finding: str
-    passed: bool | None
-    seconds: float
-
-
+@public_call
 @dataclass(frozen=True, slots=True)
 class Verification:
     """Result of `verify`.
@@ -78,13 +67,20 @@ def _checks(n: int) -> str:
     return "1 check" if n == 1 else f"{n} checks"
 
 
+@public_call(
+    hint="give samples and labels as one pair, verify(model, (x, y)), or a Dataset"
+)
 def verify(
     model: Model,
     data: Dataset | tuple[Any, Any] | None = None,
     *,
     on_check: Callable[[Check], object] | None = None,
     command: Sequence[str] | None = None,
-    **request: Any,
+    budget: str | int | None = None,
+    max_overhead: str | float | None = None,
+    allow: str | Iterable[str] | None = None,
+    levels: int | None = None,
+    measure: bool = False,
 ) -> Verification:
     """Check a model's plan, its memory, its bits and its gradients; change nothing.
 
@@ -92,15 +88,15 @@ def verify(
     ----------
     model : Model
         Copies of it are trained. Of an initialized one its plan is verified, else the
-        one that `request` asks for.
+        one that `budget` and so on ask for.
     data : Dataset or (x, y), optional
         To train on; without, samples and labels are made up to fit.
     on_check : callable, optional
         Called with each `Check` when it has run.
     command : sequence of str, optional
         How another process builds the model; by default from its INI text.
-    **request
-        budget, max_overhead, allow, levels, measure: see `Model.choose_plan`.
+    budget, max_overhead, allow, levels, measure
+        See `Model.choose_plan`.
 
     Returns
     -------
@@ -113,6 +109,9 @@ def verify(
         The model, the request or the data cannot be used.
     NonFiniteError
         The model's loss is NaN or infinite on these data, so nothing can be compared.
+    CrashError
+        A kernel crashed while its time was measured, which `request` asks for. Any
+        other crash is a finding of the check under way.
     ArenaTooLargeError
         Without reuse the model does not fit the memory that is free.
     """
@@ -126,31 +125,19 @@ def verify(
             "a Check",
             on_check=on_check,
         )
-    refuse_unknown("verify", request, REQUEST)
+    request = asked(
+        budget=budget,
+        max_overhead=max_overhead,
+        allow=allow,
+        levels=levels,
+        measure=measure,
+    )
     plan, again = _plan_of(model, request)
     own = copy_of(model)
-    batches, described = _batches(own, plan, data)
+    batches, find, described = _batches(own, plan, data)
     checks = Checks(own, plan, batches, replan=again, command=command)
-    checks.require_reference()
-    done = []
-    for name, check in checks.all():
-        done.append(run_check(name, check))
-        if on_check:
-            on_check(done[-1])
-    return Verification(tuple(done), described)
-
-
-def run_check(name: str, check: Callable[[], str]) -> Check:
-    """Run one check; what it finds does not raise."""
-    started = time.perf_counter()
-    passed: bool | None = True
-    try:
-        finding = check()
-    except NothingToCheck as reason:
-        passed, finding = None, str(reason)
-    except (ArenaError, DefectFound) as defect:
-        passed, finding = False, str(defect)
-    return Check(name, finding, passed, time.perf_counter() - started)
+    course = Course(checks, on_check, find)
+    return Verification(course.run(), described)
 
 
 def _plan_of(
@@ -168,24 +155,31 @@ def _plan_of(
             return plan, None
         graph, settings = model.graph_of(plan), model.settings_of(plan)
         return make_plan(graph, settings, reruns_of(plan)), None
+    if request.get("measure"):  # runs kernels, and times differ from run to run
+        return call_apart(lambda: model.make_plan(**request)), None
     plan = model.make_plan(**request)
-    if request.get("measure"):  # times differ from run to run
-        return plan, None
     return plan, lambda: copy_of(model).make_plan(**request)
 
 
 def _batches(
     model: Model, plan: MemoryPlan, data: Dataset | tuple[Any, Any] | None
-) -> tuple[list[Batch], str]:
-    size = plan.batch_size
-    shape = f"{N_BATCHES} batches of {size}, the last of {max(size - 1, 1)}"
+) -> tuple[list[Batch], FindBatches | None, str]:
+    """Return batches, how to find others if they are made up, and what they are."""
+    size, graph = plan.batch_size, model.graph_of(plan)
+    last = smaller_batch(graph, size, plan.pass_samples)
+    shape = f"{N_BATCHES} batches of {size}, the last of {last}"
     if data is not None:
         name = data.name if isinstance(data, Dataset) else "the given data"
-        return batches_of(*pair_of(data), size, N_BATCHES), f"{name}: {shape}"
-    graph = model.graph_of(plan)
-    batches = make_batches(graph, size, N_BATCHES)
-    try:
-        open_session(model, plan).compute_gradients(*batches[0])
-    except NonFiniteError:
-        batches = make_batches(graph, size, N_BATCHES, positive=True)
-    return batches, f"made-up samples and labels: {shape}"
+        batches = batches_of(*pair_of(data), size, N_BATCHES, last)
+        return batches, None, f"{name}: {shape}"
+    batches = make_batches(graph, size, N_BATCHES, last)
+
+    def find(voice: Voice) -> list[Batch]:
+        try:
+            session = open_session(model, plan, voice.follow(plan))
+            session.compute_gradients(*batches[0])
+        except NonFiniteError:
+            return make_batches(graph, size, N_BATCHES, last, positive=True)
+        return batches
+
+    return batches, find, f"made-up samples and labels: {shape}"

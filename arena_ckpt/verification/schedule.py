@@ -171,6 +171,8 @@ class Schedule:
                 name = f"{node.weights_of}:{weight.name}:grad"
                 if name not in self._tiled:
                     yield Need(f"{weight.name}:grad", (name,), False, True)
+                    if weight.regularizer_constant and node.own_weights:
+                        yield Need(weight.name, (name.removesuffix(":grad"),))
         elif execution.phase is Phase.CALC_DERIVATIVE:
             for place in node.derived_inputs:
                 role, total = f"in{place}:grad", f"{node.sources[place]}:grad"

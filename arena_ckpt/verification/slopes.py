@@ -12,7 +12,9 @@ is
 - wrong if none with a noise below `MOST_NOISE` does, and those of the three smallest
   such h are settled: the gradient is outside what the slopes to the left and to the
   right say, by more than four times what the three differ by and five times the noise;
-- else undecided, which is counted: the slope is too flat, still bends, or has a kink.
+- flat if at no h the slope stands out of the noise: the loss does not depend on what
+  was moved, or float32 cannot tell;
+- else undecided: the slope still bends, or has a kink. Flat and undecided are counted.
 
 So a gradient that is right is not called wrong by a kink, and one that is wrong by more
 than slopes at different h differ among themselves is found. Weights move to float32
@@ -64,6 +66,7 @@ class Verdict(enum.Enum):
 
     RIGHT = "right"
     WRONG = "wrong"
+    FLAT = "flat"
     UNDECIDED = "undecided"
 
 
@@ -221,7 +224,7 @@ class _Weight:
             if agrees and slope.noise <= LEAST_NOISE * slope.size:
                 return replace(slope, verdict=Verdict.RIGHT)
         if not counted:
-            return slope
+            return replace(slope, verdict=Verdict.FLAT)
         nearest = [counted[step] for step in sorted(counted)[:_N_NEAREST]]
         spread = float(np.ptp([slope.slope for slope in nearest]))
         is_wrong = (

@@ -9,6 +9,7 @@ import numpy as np
 from arena_ckpt.debug.runner import Watcher
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.program import StepNote
 from arena_ckpt.session import Session
 from arena_ckpt.tensors import PERSISTENT, TensorKind
 from arena_ckpt.verification.batches import Batch
@@ -16,7 +17,7 @@ from arena_ckpt.verification.bits import Array
 
 
 def open_session(
-    model: ModelPlans, plan: MemoryPlan, *, debug: bool = False
+    model: ModelPlans, plan: MemoryPlan, note: StepNote | None = None
 ) -> Session:
     """Return a session of a plan, which nobody has compared with the model."""
     return Session(
@@ -27,7 +28,7 @@ def open_session(
         seed=int(model.seed),
         max_norm=model.get_property("clip_grad_by_norm"),
         threads=model.get_property("threads"),
-        debug=debug,
+        note=note,
     )
 
 
@@ -45,7 +46,7 @@ def run_trial(
     batches : sequence of (x, y)
     watchers : sequence of Watcher
         They see the first gradients and the step on the first batch. After that steps
-        run as in every training, but in debug mode.
+        run as in every training, but where others watch the session.
 
     Returns
     -------

@@ -17,7 +17,7 @@ except ImportError:  # no such limits on Windows
     resource = None  # type: ignore[assignment]
 
 from arena_ckpt import ArenaError
-from arena_ckpt.errors import ArenaWarning
+from arena_ckpt.errors import ArenaWarning, ModelWarning
 
 
 class Finding(AssertionError):
@@ -69,7 +69,8 @@ def guarded(limits: Limits, folder: Path) -> Iterator[None]:
     try:
         with _limited_time(limits), _limited_memory(limits), warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.simplefilter("ignore", ArenaWarning)  # said on purpose
+            for said_on_purpose in (ArenaWarning, ModelWarning):
+                warnings.simplefilter("ignore", said_on_purpose)
             yield
     except ArenaError as error:
         _require_message(error)

@@ -49,8 +49,8 @@ Exit codes:
        arena larger than the free memory, a loss that is NaN or infinite, a
        defect found in debug mode or by verify; buffers that are proved not
        to fit, a layout that breaks a rule, a golden plan that differs
-  2    the command line, the model, the data or a file cannot be used;
-       the message says what to change
+  2    the command line, the model, the data or a file cannot be used, or
+       with --strict the model has a warning; the message says what to change
   3    not known whether buffers fit: the time or node limit was reached
   130  interrupted with Ctrl-C; the iteration under way was finished
        (with --checkpoint SIGTERM does the same)

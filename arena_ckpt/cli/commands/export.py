@@ -13,7 +13,12 @@ import click
 
 from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import OK
-from arena_ckpt.cli.options import MODEL_HELP, batch_size_option, no_blocks_option
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    batch_size_option,
+    no_blocks_option,
+    strict_option,
+)
 
 _HELP = f"""\
 Write the memory plan of MODEL in a format of another tool.
@@ -54,6 +59,7 @@ Examples:
 @batch_size_option
 @no_blocks_option
 @request_options
+@strict_option
 @click.option(
     "--measured",
     is_flag=True,

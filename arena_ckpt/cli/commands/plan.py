@@ -17,6 +17,7 @@ from arena_ckpt.cli.options import (
     file_option,
     no_blocks_option,
     set_given,
+    strict_option,
 )
 
 _HELP = f"""\
@@ -85,6 +86,7 @@ Examples:
     "docs/boards.md.",
 )
 @debug_option
+@strict_option
 @as_json_option
 @file_option(
     "-o",
@@ -114,7 +116,12 @@ def plan(
     """Show where every byte of a training iteration of MODEL goes, and why."""
     from arena_ckpt.boards import load_board
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
-    from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
+    from arena_ckpt.cli.models import (
+        load_model,
+        plan_to_compare,
+        warn_of,
+        without_blocks,
+    )
     from arena_ckpt.cli.output import (
         describe_plan,
         plan_document,
@@ -135,7 +142,8 @@ def plan(
     if output is not None:
         require_writable(output)
     target = None if board is None else load_board(board)
-    built = load_model(model).model
+    loaded = load_model(model)
+    built = loaded.model
     if no_blocks:
         built = without_blocks(built)
     set_given(built, batch_size=batch_size)
@@ -152,7 +160,11 @@ def plan(
             board=board is not None,
             output=output is not None,
         )
-        return print_front(model, built, request, save, debug=debug, as_json=as_json)
+    hints = warn_of(built, loaded.data)
+    if pareto:
+        return print_front(
+            model, built, request, save, hints, debug=debug, as_json=as_json
+        )
     if emit_blocks and request:
         request.setdefault("levels", 1)
     planned = built.make_plan(debug=debug, **request)
@@ -163,7 +175,7 @@ def plan(
         write_whole(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
-        document |= plan_document(planned, without)
+        document |= plan_document(planned, without, hints)
         document["board"] = None if fit is None else fit.summary()
         print_json(document)
         return code

@@ -14,6 +14,7 @@ from arena_ckpt.cli.options import (
     batch_size_option,
     file_option,
     no_blocks_option,
+    strict_option,
 )
 
 _HELP = f"""\
@@ -78,6 +79,7 @@ Examples:
 @batch_size_option
 @no_blocks_option
 @request_options
+@strict_option
 @as_json_option
 @click.pass_context
 def report(

@@ -16,9 +16,11 @@ from arena_ckpt.cli.options import (
     batch_size_option,
     check_option,
     debug_option,
+    drop_last_option,
     file_option,
     no_blocks_option,
     set_given,
+    strict_option,
 )
 
 _HELP = f"""\
@@ -64,6 +66,7 @@ Examples:
     help="Passes over the data.  [default: as the model says]",
 )
 @batch_size_option
+@drop_last_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -104,6 +107,7 @@ Examples:
     help="With --checkpoint: go on from the newest state in FOLDER, where there is "
     "one. The end is, bit for bit, that of an uninterrupted training.",
 )
+@strict_option
 @as_json_option
 @click.option("--quiet", is_flag=True, help="Print the final result only.")
 def train(
@@ -113,6 +117,7 @@ def train(
     validation_split: float | None,
     epochs: int | None,
     batch_size: int | None,
+    drop_last: bool | None,
     seed: int | None,
     no_blocks: bool,
     debug: bool,
@@ -131,6 +136,7 @@ def train(
         choose_data,
         load_model,
         plan_to_compare,
+        warnings_of,
         without_blocks,
     )
     from arena_ckpt.cli.output import (
@@ -159,7 +165,7 @@ def train(
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
-    set_given(built, epochs=epochs, batch_size=batch_size)
+    set_given(built, epochs=epochs, batch_size=batch_size, drop_last=drop_last)
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )
@@ -188,7 +194,8 @@ def train(
     result = built.evaluate(training)
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
-        document |= plan_document(plan, without) | history_document(history, result)
+        document |= plan_document(plan, without, warnings_of(built, training))
+        document |= history_document(history, result)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
         document["checkpoint_folder"] = checkpoint

@@ -15,6 +15,7 @@ from arena_ckpt.cli.options import (
     batch_size_option,
     no_blocks_option,
     set_given,
+    strict_option,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ Examples:
 @batch_size_option
 @no_blocks_option
 @request_options
+@strict_option
 @as_json_option
 def verify(
     model: str,
@@ -58,7 +60,7 @@ def verify(
 ) -> int:
     """Check MODEL: its plan, its memory, its bits and its gradients."""
     from arena_ckpt.cli.models import load_model, without_blocks
-    from arena_ckpt.cli.output import describe_plan
+    from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
     from arena_ckpt.data import open_data
     from arena_ckpt.verification.report import verify as verify_model
@@ -78,6 +80,7 @@ def verify(
     )
     if as_json:
         document: dict[str, Any] = {"command": "verify", "model": model}
+        document["warnings"] = warnings_document(built.warnings())
         print_json(document | verification_document(result))
     else:
         click.echo(f"{result.verdict}; on {result.data}")

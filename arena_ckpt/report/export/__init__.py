@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
 from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.properties import nearest, quoted, shown
@@ -75,6 +76,7 @@ def find_format(name: str) -> ExportFormat:
     return FORMATS[name]
 
 
+@public_call
 def export_plan(
     plan: MemoryPlan,
     to: str,

@@ -1,0 +1,243 @@
+"""Calls the hooks of a layer and refuses what the code of an own layer gets wrong.
+
+A hook is a method that the package calls: `expand`, `infer`, `forward`,
+`calc_gradient` and `calc_derivative`. What one raises by mistake or returns is checked
+here, once, when the model is compiled or its kernel calls are bound; planner and
+program take it for granted.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from arena_ckpt.dtypes import ITEM_BYTES
+from arena_ckpt.errors import (
+    ArenaError,
+    ArgumentError,
+    KernelArgumentError,
+    LayerHookError,
+    LayerResultError,
+    TensorDtypeError,
+    UnknownRoleError,
+)
+from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.layers.base import (
+    Binding,
+    Call,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+)
+from arena_ckpt.layers.spec_check import check_spec, described, facts_of
+from arena_ckpt.lifespan import Phase
+from arena_ckpt.properties import nearest, quote, quoted, shown
+
+
+def expand_layer(layer: Layer, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
+    """Return what `Layer.expand` returns.
+
+    Raises
+    ------
+    LayerHookError, LayerResultError
+    """
+    with _running(layer, "expand"):
+        parts = layer.expand(input_shapes)
+    return tuple(_items(layer, "expand", parts, Layer, "a tuple of layers"))
+
+
+def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+    """Return what `Layer.infer` returns, checked.
+
+    Raises
+    ------
+    TensorDtypeError
+        A tensor of a dtype that cannot be planned.
+    LayerHookError, LayerResultError
+    """
+    with _running(layer, "infer"):
+        spec = layer.infer(input_shapes)
+    if not isinstance(spec, LayerSpec):
+        raise _result_error(layer, "infer", spec, "a LayerSpec")
+    check_spec(layer, spec, len(input_shapes))
+    return replace(
+        spec,
+        output_shapes=tuple(tuple(s) for s in spec.output_shapes),  # type: ignore[misc]
+        weights=tuple(spec.weights),
+        tensors=tuple(spec.tensors),
+        in_place=tuple(spec.in_place),
+    )
+
+
+def hook_calls(layer: Layer, phase: Phase, tensors: Binding) -> list[Call]:
+    """Return the kernel calls that the hook of a phase returns, checked.
+
+    Parameters
+    ----------
+    layer : Layer
+    phase : Phase
+        FORWARD, RECOMPUTE, CALC_GRADIENT or CALC_DERIVATIVE.
+    tensors : Binding
+
+    Raises
+    ------
+    KernelArgumentError
+        Arguments that a kernel does not take.
+    LayerHookError, LayerResultError, UnknownRoleError, TensorDtypeError
+    """
+    hook = hook_of(phase)
+    with _running(layer, hook):
+        calls = getattr(layer, hook)(tensors)
+    expected = "a list of Call(kernel, (argument, …))"
+    calls = _items(layer, hook, calls, Call, expected)
+    for call in calls:
+        if not isinstance(call.kernel, Kernel):
+            found = f"Call({quoted(call.kernel)}, …)"
+            raise _result_error(
+                layer, hook, call.kernel, "a kernel made with @kernel", found
+            )
+        if not isinstance(call.arguments, tuple | list):
+            found = f"Call({call.kernel.name}, {quoted(call.arguments)})"
+            raise _result_error(
+                layer, hook, call.arguments, "a tuple of arguments", found
+            )
+        try:
+            call.kernel.check(call.arguments)
+        except KernelArgumentError as error:
+            facts = vars(error) | facts_of(layer, hook)
+            raise KernelArgumentError(
+                f"{described(layer)}: {hook}: {error}", **facts
+            ) from None
+    return list(calls)
+
+
+def unknown_role(
+    layer: Layer, spec: LayerSpec, phase: Phase, role: object, known: tuple[str, ...]
+) -> UnknownRoleError:
+    """Return the error of a hook that asks for a tensor that its step does not have.
+
+    Parameters
+    ----------
+    layer, spec : Layer and LayerSpec
+    phase : Phase
+        Of the step.
+    role : object
+        What was asked for.
+    known : tuple of str
+        The roles that the step has.
+    """
+    hook = hook_of(phase)
+    declared = _declared_at(spec, shown(role))
+    if declared:
+        advice = f"add {hook.upper()} to {declared}"
+    elif ":" in shown(role):
+        advice = "ask is_wanted() before for what is not always made"
+    else:
+        advice = "state in infer what else it needs, and in which phases"
+    return UnknownRoleError(
+        f"{described(layer)}: {hook} asks for {quoted(role)}, which its step does not "
+        f"have{nearest(shown(role), known)}; it has {quote(known)}: {advice}",
+        role=role,
+        known=known,
+        **facts_of(layer, hook),
+    )
+
+
+def _declared_at(spec: LayerSpec, role: str) -> str:
+    """Return which lifespan says when a layer needs a tensor, or nothing."""
+    items: tuple[TensorSpec | WeightSpec, ...] = (*spec.tensors, *spec.weights)
+    for item in items:
+        if item.name == role:
+            return f"its lifespan, which is {item.lifespan.name}"
+    if re.fullmatch(r"in\d+", role):
+        return "input_lifespan"
+    if re.fullmatch(r"out\d+", role):
+        return "output_lifespan"
+    return ""
+
+
+READ_BY = {
+    "float32": "vector() or matrix()",
+    "float64": "doubles()",
+    "int32": "indexes()",
+}
+"""The methods of `Binding` that return an array of each dtype."""
+
+
+def wrong_dtype(layer: Layer, phase: Phase, role: str, dtype: str) -> TensorDtypeError:
+    """Return the error of a hook that takes a tensor for one of another dtype."""
+    hook = hook_of(phase)
+    return TensorDtypeError(
+        f"{described(layer)}: {hook} asks for {role!r} as another dtype than it has; "
+        f"it is {dtype}: use {READ_BY[dtype]}",
+        tensor=role,
+        dtype=dtype,
+        known=tuple(ITEM_BYTES),
+        **facts_of(layer, hook),
+    )
+
+
+def hook_of(phase: Phase) -> str:
+    """Return the name of the hook that makes the kernel calls of a phase."""
+    return "forward" if phase is Phase.RECOMPUTE else phase.value
+
+
+@contextmanager
+def _running(layer: Layer, hook: str) -> Iterator[None]:
+    """Turn what a hook raises by mistake into an error that names layer and line."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or (
+            isinstance(error, ArenaError) and not isinstance(error, ArgumentError)
+        ):
+            raise
+        file, line = _place_of(error, layer, hook)
+        raise LayerHookError(
+            f"{described(layer)}: {hook} raised {type(error).__name__}: "
+            f"{shown(error)} ({file}, line {line})",
+            file=file,
+            line=line,
+            **facts_of(layer, hook),
+        ) from error
+
+
+def _place_of(error: Exception, layer: Layer, hook: str) -> tuple[str, int | None]:
+    """Return the file and line of the layer's code where an error passed last."""
+    own = getattr(type(layer), hook).__code__.co_filename
+    frames = traceback.extract_tb(error.__traceback__)
+    at = next((f for f in reversed(frames) if f.filename == own), frames[-1])
+    return at.filename, at.lineno
+
+
+def _items(layer: Layer, hook: str, found: Any, kind: type, expected: str) -> Any:
+    """Return what a hook returned, if it is a list of things of one kind."""
+    if not isinstance(found, tuple | list) or isinstance(found, Call):
+        raise _result_error(layer, hook, found, expected)
+    for item in found:
+        if not isinstance(item, kind):
+            raise _result_error(
+                layer, hook, item, expected, f"a list with {_a(item)} in it"
+            )
+    return found
+
+
+def _result_error(
+    layer: Layer, hook: str, found: object, expected: str, written: str = ""
+) -> LayerResultError:
+    return LayerResultError(
+        f"{described(layer)}: {hook} returned {written or _a(found)}; return "
+        f"{expected}",
+        found=found,
+        **facts_of(layer, hook),
+    )
+
+
+def _a(found: object) -> str:
+    return "None" if found is None else f"a {type(found).__name__}"

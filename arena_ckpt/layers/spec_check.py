@@ -1,0 +1,172 @@
+"""Refuses what the code of an own layer states in its `LayerSpec` and cannot be.
+
+Planner and program take it for granted that names, shapes, dtypes and lifespans are
+what they have to be, so each spec is checked once, when its layer is inferred.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from arena_ckpt.dtypes import ITEM_BYTES
+from arena_ckpt.errors import LayerResultError, TensorDtypeError
+from arena_ckpt.layers.base import (
+    Flops,
+    InPlace,
+    Layer,
+    LayerSpec,
+    TensorSpec,
+    WeightSpec,
+)
+from arena_ckpt.lifespan import Phase, TensorLifespan
+from arena_ckpt.properties import quote, quoted
+
+INITIALIZERS = (
+    *("zeros", "ones", "lecun_normal", "lecun_uniform"),
+    *("xavier_normal", "xavier_uniform", "he_normal", "he_uniform"),
+)
+"""The distributions that a weight can start from."""
+
+_TAKEN = re.compile(r"(in|out)\d+|label")
+"""Roles that a layer's own tensors and weights cannot have."""
+
+
+def check_spec(layer: Layer, spec: LayerSpec, n_inputs: int) -> None:
+    """Refuse a spec of a layer with `n_inputs` inputs that states what cannot be.
+
+    Raises
+    ------
+    TensorDtypeError
+        A tensor of a dtype that cannot be planned.
+    LayerResultError
+        Anything else; the message names the field.
+    """
+    _SpecCheck(layer).run(spec, n_inputs)
+
+
+class _SpecCheck:
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+
+    def run(self, spec: LayerSpec, n_inputs: int) -> None:
+        for field, kind in (
+            ("weights", WeightSpec),
+            ("tensors", TensorSpec),
+            ("in_place", InPlace),
+        ):
+            items = getattr(spec, field)
+            if not _is_list_of(items, kind):
+                raise self.error(field, items, f"a tuple of {kind.__name__}s")
+        if not _is_list_of(spec.output_shapes, (tuple, list)):
+            expected = "a tuple of shapes (channel, height, width)"
+            raise self.error("output_shapes", spec.output_shapes, expected)
+        for shape in spec.output_shapes:
+            self._sizes("output_shapes", shape, n_axes=3)
+        self._lifespans(spec, n_inputs)
+        for weight in spec.weights:
+            self._weight(weight)
+        for tensor in spec.tensors:
+            self._tensor(tensor)
+        self._roles(spec, n_inputs)
+        if not all(isinstance(i, int) and 0 <= i < n_inputs for i in spec.fixed_inputs):
+            expected = f"numbers of inputs, from 0 to {n_inputs - 1}"
+            raise self.error("fixed_inputs", spec.fixed_inputs, expected)
+        if not isinstance(spec.flops, Flops):
+            raise self.error("flops", spec.flops, "Flops(…)")
+
+    def _lifespans(self, spec: LayerSpec, n_inputs: int) -> None:
+        given = spec.input_lifespan
+        each = given if isinstance(given, tuple) else (given,) * n_inputs
+        if len(each) != n_inputs or not _is_list_of(each, TensorLifespan):
+            expected = f"a TensorLifespan, or a tuple of {n_inputs}, one an input"
+            raise self.error("input_lifespan", given, expected)
+        if not isinstance(spec.output_lifespan, TensorLifespan):
+            expected = "a TensorLifespan"
+            raise self.error("output_lifespan", spec.output_lifespan, expected)
+
+    def _weight(self, weight: WeightSpec) -> None:
+        what = f"the weight {quoted(weight.name)}"
+        self._sizes(f"{what}: shape", weight.shape)
+        if not isinstance(weight.lifespan, TensorLifespan):
+            raise self.error(f"{what}: lifespan", weight.lifespan, "a TensorLifespan")
+        if weight.initializer not in INITIALIZERS:
+            expected = f"one of {quote(INITIALIZERS)}"
+            raise self.error(f"{what}: initializer", weight.initializer, expected)
+        factors = weight.gradient_factors
+        if factors and not (_is_list_of(factors, str) and len(factors) == 2):
+            expected = "two roles, or None"
+            raise self.error(f"{what}: gradient_factors", factors, expected)
+
+    def _tensor(self, tensor: TensorSpec) -> None:
+        what = f"the tensor {quoted(tensor.name)}"
+        if not isinstance(tensor.dtype, str) or tensor.dtype not in ITEM_BYTES:
+            raise TensorDtypeError(
+                f"{described(self.layer)}: {what} is of the dtype "
+                f"{quoted(tensor.dtype)}, which cannot be planned; there are "
+                f"{quote(ITEM_BYTES)}",
+                tensor=tensor.name,
+                dtype=tensor.dtype,
+                known=tuple(ITEM_BYTES),
+                **facts_of(self.layer, "infer"),
+            )
+        self._sizes(f"{what}: shape", tensor.shape)
+        lifespan = tensor.lifespan
+        if not isinstance(lifespan, TensorLifespan) or not lifespan:
+            expected = "a TensorLifespan of at least one phase"
+            raise self.error(f"{what}: lifespan", lifespan, expected)
+
+    def _sizes(self, what: str, shape: Any, n_axes: int | None = None) -> None:
+        is_shape = isinstance(shape, tuple | list) and all(
+            type(size) is int and size > 0 for size in shape
+        )
+        if not is_shape or n_axes not in (None, len(shape)):
+            axes = "" if n_axes is None else f"{n_axes} "
+            expected = f"a tuple of {axes}whole numbers (int) above 0"
+            raise self.error(what, shape, expected)
+
+    def _roles(self, spec: LayerSpec, n_inputs: int) -> None:
+        """Refuse names that are taken, and in-place results that there are not."""
+        names = [w.name for w in spec.weights] + [t.name for t in spec.tensors]
+        for place, name in enumerate(names):
+            if not isinstance(name, str) or not name or ":" in name or "/" in name:
+                raise self.error("a name", name, "a text without ':' and '/'")
+            if _TAKEN.fullmatch(name) or name in names[:place]:
+                raise self.error("a name", name, "one that no other tensor has")
+        inputs = [f"in{i}" for i in range(n_inputs)]
+        outputs = [f"out{i}" for i in range(len(spec.output_shapes))]
+        roles = {*names, *inputs, *outputs}
+        for item in spec.in_place:
+            if item.phase not in (Phase.FORWARD, Phase.CALC_DERIVATIVE):
+                expected = "Phase.FORWARD or Phase.CALC_DERIVATIVE"
+                raise self.error("in_place: phase", item.phase, expected)
+            if not isinstance(item.operands, tuple | list):
+                expected = "a tuple of roles"
+                raise self.error("in_place: operands", item.operands, expected)
+            for role in (item.result, *item.operands):
+                if not isinstance(role, str) or role.partition(":")[0] not in roles:
+                    expected = f"a role of the layer: {quote(sorted(roles))}"
+                    raise self.error("in_place", role, expected)
+
+    def error(self, what: str, found: object, expected: str) -> LayerResultError:
+        """Return the error of a field that has another value than it can have."""
+        return LayerResultError(
+            f"{described(self.layer)}: infer states {what} as {quoted(found)}; "
+            f"expected {expected}",
+            found=found,
+            **facts_of(self.layer, "infer"),
+        )
+
+
+def _is_list_of(items: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(items, tuple | list) and all(isinstance(i, kind) for i in items)
+
+
+def described(layer: Layer) -> str:
+    """Write a layer for a message."""
+    return f"layer {layer.name!r} ({layer.type_name})"
+
+
+def facts_of(layer: Layer, hook: str) -> dict[str, Any]:
+    """Return the facts that every error of a hook has."""
+    return {"layer": layer.name, "type_name": layer.type_name, "hook": hook}

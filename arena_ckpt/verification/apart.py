@@ -1,0 +1,319 @@
+"""Runs work in a child process, so that a crash there is a finding and not the end.
+
+The child is forked, so it has the model as it is, with layers of one's own. It sends
+what it has to say through a pipe; before each step runs, native code leaves the step's
+number in memory that parent and child share, so the parent knows where a child ended
+that had no time to say so. Where a system has no fork (Windows) or gives no process,
+the work is done in this one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import numpy as np
+
+from arena_ckpt.debug.runner import describe
+from arena_ckpt.errors import CrashError
+from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.program import StepNote
+from arena_ckpt.tensors import Access, Execution
+
+AT_MOST_SECONDS = 3600.0
+"""A child that says nothing and ends no step for so long is taken to hang."""
+
+_LOOK_SECONDS = 1.0
+"""How often the parent looks whether a step has ended."""
+
+T = TypeVar("T")
+
+
+class Voice(Protocol):
+    """What work has to be heard by."""
+
+    is_apart: bool
+    """The work is done in another process."""
+
+    def say(self, what: object) -> None:
+        """Hand something on; it can be pickled."""
+
+    def follow(self, plan: MemoryPlan) -> StepNote | None:
+        """Return where the steps of a plan leave word of where they are."""
+
+
+def run_apart(work: Callable[[Voice], None], hear: Callable[[Any], None]) -> None:
+    """Do work in a child process, and hear what it says while it goes on.
+
+    Parameters
+    ----------
+    work : callable
+        What it changes is lost with the child; what it says is not.
+    hear : callable
+        Called in this process with whatever the work says.
+
+    Raises
+    ------
+    CrashError
+        The child crashed, was killed, or hung.
+    Exception
+        What the work raised.
+    """
+    child = _Child.start(work)
+    if child is None:
+        work(_Here(hear))
+        return
+    try:
+        child.hear_all(hear)
+    finally:
+        child.end()
+
+
+def call_apart(function: Callable[[], T]) -> T:
+    """Return what a function returns in a child process; see `run_apart`."""
+    answers: list[T] = []
+    run_apart(lambda voice: voice.say(function()), answers.append)
+    return answers[0]
+
+
+class _Here:
+    """Work in this process, where there can be no other."""
+
+    is_apart = False
+
+    def __init__(self, hear: Callable[[Any], None]) -> None:
+        self.say = hear
+
+    def follow(self, plan: MemoryPlan) -> StepNote | None:
+        return None
+
+
+class _There:
+    """Work in a child, which can only send."""
+
+    is_apart = True
+
+    def __init__(self, sender: Connection, cell: np.ndarray) -> None:
+        self._sender = sender
+        self._cell = cell
+        self._n_steps = 0
+
+    def say(self, what: object) -> None:
+        self._sender.send(("said", what))
+
+    def follow(self, plan: MemoryPlan) -> StepNote | None:
+        first, self._n_steps = self._n_steps, self._n_steps + len(plan.steps)
+        texts = {e.step: _describe(plan, e) for e in plan.executions}
+        self._sender.send(("steps", (first, texts)))
+        return StepNote(self._cell, first)
+
+
+def _describe(plan: MemoryPlan, execution: Execution) -> tuple[str, str]:
+    """Return what messages call a step, and what it touches."""
+    names = {
+        is_written: ", ".join(
+            plan.tensors[o.tensor].name
+            for o in execution.operands
+            if (o.access is Access.WRITE) == is_written
+        )
+        for is_written in (False, True)
+    }
+    touches = (
+        f"it reads {names[False] or 'nothing'}, and only writes "
+        f"{names[True] or 'nothing'}"
+    )
+    return describe(execution), touches
+
+
+class _Child:
+    """A child process, seen from its parent."""
+
+    def __init__(
+        self, process: int, receiver: Connection, lifeline: int, cell: np.ndarray
+    ) -> None:
+        self._process = process
+        self._receiver = receiver
+        self._lifeline = lifeline
+        self._cell = cell
+        self._status: int | None = None
+        self._firsts: list[int] = []
+        self._texts: list[dict[int, tuple[str, str]]] = []
+
+    @classmethod
+    def start(cls, work: Callable[[Voice], None]) -> _Child | None:
+        """Fork, and do the work there; None where that is not possible."""
+        if not hasattr(os, "fork"):
+            return None
+        cell = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), np.float64, 1)
+        cell[0] = -1.0
+        receiver, sender = Pipe(duplex=False)
+        ours, lifeline = os.pipe()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # whatever stands there in its place
+                stream.flush()
+        try:
+            with warnings.catch_warnings():
+                # From Python 3.12 on, where threads run: `turns` makes it safe.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process = os.fork()
+        except OSError:  # no more processes, or no memory for one
+            for end in (ours, lifeline):
+                os.close(end)
+            receiver.close()
+            sender.close()
+            return None
+        if process == 0:
+            receiver.close()
+            os.close(lifeline)
+            _work_there(work, sender, cell, ours)
+        sender.close()
+        os.close(ours)
+        return cls(process, receiver, lifeline, cell)
+
+    def hear_all(self, hear: Callable[[Any], None]) -> None:
+        """Hand on what the child says until its work is done."""
+        while True:
+            kind, value = self._next()
+            if kind == "said":
+                hear(value)
+            elif kind == "steps":
+                self._firsts.append(value[0])
+                self._texts.append(value[1])
+            elif kind == "raised":
+                error, trace = value
+                error.add_note(f"In the process that ran the checks:\n{trace}")
+                raise error
+            else:
+                return
+
+    def _next(self) -> tuple[str, Any]:
+        """Return the next message.
+
+        Raises
+        ------
+        CrashError
+        """
+        seen, since = self._cell[0], time.monotonic()
+        while not self._receiver.poll(_LOOK_SECONDS):
+            if self._cell[0] != seen:
+                seen, since = self._cell[0], time.monotonic()
+            elif time.monotonic() - since > AT_MOST_SECONDS:
+                self.end()
+                self._refuse(
+                    f"did not end within {AT_MOST_SECONDS:,.0f} s and was stopped", None
+                )
+        try:
+            message: tuple[str, Any] = self._receiver.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):  # cut short by its end
+            self._refuse(*_how_it_ended(self.end()))
+        return message
+
+    def _refuse(self, how: str, by_signal: str | None) -> NoReturn:
+        """Raise, with the step that was under way."""
+        number = float(self._cell[0])
+        place = bisect_right(self._firsts, number) - 1
+        step = int(number - self._firsts[place]) if place >= 0 else -1
+        doer, touches = (
+            self._texts[place].get(step, ("", "")) if place >= 0 else ("", "")
+        )
+        if doer and number.is_integer():
+            message = f"{doer} {how}; {touches}"
+        elif doer:
+            message = f"the process {how}, after {doer}"
+        else:
+            message = f"the process {how}, before any step"
+        raise CrashError(message, step=step if doer else None, signal=by_signal)
+
+    def end(self) -> int:
+        """End the child, if it has not ended; return its exit code."""
+        if self._status is None:
+            os.close(self._lifeline)
+            self._status = self._reap()
+            self._receiver.close()
+        return self._status
+
+    def _reap(self) -> int:
+        # One that has closed the pipe is about to end by itself.
+        for _ in range(100):
+            done, status = os.waitpid(self._process, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            if not self._has_closed():
+                break
+            time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+
+    def _has_closed(self) -> bool:
+        try:
+            return self._receiver.poll()
+        except OSError:
+            return True
+
+
+def _work_there(
+    work: Callable[[Voice], None], sender: Connection, cell: np.ndarray, ours: int
+) -> NoReturn:
+    """Do the work of a child, and end it."""
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is heard by the parent
+        threading.Thread(target=_end_with_parent, args=(ours,), daemon=True).start()
+        try:
+            work(_There(sender, cell))
+            sender.send(("done", None))
+        except BaseException as error:
+            trace = "".join(traceback.format_exception(error))
+            sender.send(("raised", (_portable(error), trace)))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _end_with_parent(ours: int) -> None:
+    """End this process when the other end of a pipe is closed."""
+    with suppress(OSError):
+        os.read(ours, 1)
+    os._exit(1)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return an error, or one that says the same where it cannot be pickled."""
+    try:
+        found = pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever an error of the user raises
+        found = None
+    if type(found) is type(error):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _how_it_ended(code: int) -> tuple[str, str | None]:
+    """Say how a process has ended, and by which signal."""
+    if code >= 0:
+        return f"ended its process with exit code {code}", None
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL":
+        return (
+            "was ended by SIGKILL from outside, perhaps for its memory: verify with a "
+            "smaller batch_size",
+            name,
+        )
+    return f"crashed with {name} ({signal.strsignal(-code)})", name

@@ -1,0 +1,171 @@
+"""Takes checks their course: in a child process, and in another where one crashed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from arena_ckpt.errors import ArenaError, CrashError
+from arena_ckpt.verification.apart import Voice, run_apart
+from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
+
+_HERE = "processes"
+"""The check that asks a process of its own, which may crash."""
+
+_NOT_APART = "; in this process, as there can be no other: a crash would have ended it"
+
+
+FindBatches = Callable[[Voice], list[Batch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+    finding : str
+        What was proved, or what is wrong, or why it was left out.
+    passed : bool or None
+        None where it was left out.
+    seconds : float
+    """
+
+    name: str
+    finding: str
+    passed: bool | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Said when a check begins."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Said when there are batches and a run to compare others with."""
+
+    batches: list[Batch] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """Said when the plan has run: what another process compares with."""
+
+    run: dict[str, str]
+
+
+class Course:
+    """Runs checks, the next in another process where one crashed.
+
+    Parameters
+    ----------
+    checks : Checks
+    on_check : callable, optional
+        Called with each `Check` when it has run.
+    find_batches : callable, optional
+        Returns the batches to train on, having tried them.
+    """
+
+    def __init__(
+        self,
+        checks: Checks,
+        on_check: Callable[[Check], object] | None = None,
+        find_batches: FindBatches | None = None,
+    ) -> None:
+        self._checks = checks
+        self._on_check = on_check
+        self._find_batches = find_batches
+        self._waiting = [name for name, _ in checks.all() if name != _HERE]
+        self._is_ready = False
+        self._begun: tuple[str, float] | None = None
+        self._done: list[Check] = []
+
+    def run(self) -> tuple[Check, ...]:
+        """Return all checks, which have run.
+
+        Raises
+        ------
+        NonFiniteError
+            See `Checks.require_reference`.
+        """
+        while self._waiting:
+            try:
+                run_apart(self._work, self._hear)
+            except CrashError as crash:
+                self._note_crash(crash)
+        self._finish(run_check(_HERE, self._checks.processes))
+        return tuple(self._done)
+
+    # -- in the child ------------------------------------------------------------------
+
+    def _work(self, voice: Voice) -> None:
+        checks = self._checks
+        checks.follow = voice.follow
+        if not self._is_ready:
+            batches = self._find_batches(voice) if self._find_batches else None
+            if batches is not None:
+                checks.batches = batches
+            checks.require_reference()
+            voice.say(_Ready(batches))
+        by_name = dict(checks.all())
+        for name in tuple(self._waiting):  # here it is what is heard that shortens it
+            voice.say(_Begun(name))
+            done = run_check(name, by_name[name])
+            if done.passed and name in ("memory", "reads") and not voice.is_apart:
+                done = replace(done, finding=done.finding + _NOT_APART)
+            if checks.described is not None and name == "bits of the plan":
+                voice.say(_Described(checks.described))
+            voice.say(done)
+
+    # -- in the parent -----------------------------------------------------------------
+
+    def _hear(self, what: _Begun | _Ready | _Described | Check) -> None:
+        match what:
+            case _Ready(batches):
+                self._is_ready = True
+                if batches is not None:
+                    self._checks.batches = batches
+            case _Begun(name):
+                self._begun = name, time.perf_counter()
+            case _Described(run):
+                self._checks.described = run
+            case Check():
+                self._waiting.remove(what.name)
+                self._begun = None
+                self._finish(what)
+
+    def _note_crash(self, crash: CrashError) -> None:
+        """Let a crash be what the check under way has found."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._checks.lost = str(crash)
+            return
+        if not self._waiting:
+            return
+        name, started = self._begun or (self._waiting[0], time.perf_counter())
+        self._hear(Check(name, str(crash), False, time.perf_counter() - started))
+
+    def _finish(self, check: Check) -> None:
+        self._done.append(check)
+        if self._on_check:
+            self._on_check(check)
+
+
+def run_check(name: str, check: Callable[[], str]) -> Check:
+    """Run one check; what it finds does not raise."""
+    started = time.perf_counter()
+    passed: bool | None = True
+    try:
+        finding = check()
+    except NothingToCheck as reason:
+        passed, finding = None, str(reason)
+    except (ArenaError, DefectFound) as defect:
+        passed, finding = False, str(defect)
+    return Check(name, finding, passed, time.perf_counter() - started)
