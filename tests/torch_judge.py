@@ -32,9 +32,6 @@ F = torch.nn.functional
 Tensor = Any
 Arrays = dict[str, np.ndarray]
 
-SIGMOID_MEAN_OVER_ELEMENTS = False
-"""`cross_sigmoid` is the mean over all elements; else over the samples."""
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": F.relu,
@@ -305,8 +302,7 @@ class TorchJudge:
             return -(label * torch.log_softmax(out, -1)).sum() / n_terms
         if kind == "cross_sigmoid":
             loss = F.binary_cross_entropy_with_logits(out, label, reduction="sum")
-            elems = math.prod(out.shape[1:]) if SIGMOID_MEAN_OVER_ELEMENTS else 1
-            return loss / (n_terms * elems)
+            return loss / (n_terms * math.prod(out.shape[1:]))
         assert kind == "kld", kind
         return F.kl_div(out.log(), label, reduction="sum") / n_terms
 
