@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import importlib
 import inspect
 import json
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from every_kernel import all_kernels
 from guarded_memory import Side, Slot, array_at
 from kernel_access import ACCESS, CHANGED, facts_of
 from kernel_geometries import FAMILIES
 from planted_faults import FAULTS
 from scale import how_many
-
-from arena_ckpt import kernels
-from arena_ckpt.kernels.gru import gru_kernels
-from arena_ckpt.kernels.jit import Kernel
-from arena_ckpt.kernels.lstm import lstm_kernels
-from arena_ckpt.kernels.rnn import rnn_kernels
 
 HERE = Path(__file__).parent
 N_SHARDS = 4
@@ -39,32 +31,6 @@ def run_program(name: str, *arguments: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
-
-
-def all_kernels() -> dict[str, Kernel]:
-    """Return every kernel of the package; those made by functions as used here."""
-    for module in pkgutil.iter_modules(kernels.__path__):
-        importlib.import_module(f"{kernels.__name__}.{module.name}")
-    lstm_kernels("tanh", "sigmoid")
-    gru_kernels("tanh", "sigmoid")
-    rnn_kernels("tanh")
-    return {
-        found.name: found
-        for found in gc.get_objects()
-        if isinstance(found, Kernel) and is_ours(found)
-    }
-
-
-def is_ours(found: Kernel) -> bool:
-    """Leave out what tests make, and other functions of recurrent layers."""
-    python = found._python
-    if not python.__module__.startswith(f"{kernels.__name__}."):
-        return False
-    made = python.__module__.rpartition(".")[2] in ("lstm", "gru", "rnn")
-    usual = ("lstm_tanh_sigmoid_", "gru_tanh_sigmoid_", "rnn_tanh_", "rnn_previous")
-    return "<" not in python.__code__.co_filename and (
-        not made or found.name.startswith(usual)
-    )
 
 
 def test_a_page_beside_an_operand_cannot_be_touched() -> None:
