@@ -48,16 +48,22 @@ LOOPS = [
 ]  # fmt: skip
 
 
-def llvm_of(
+def compiled_anew(
     kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> str:
+) -> Any:
     """Compile an entry anew: what comes from the disk cache has no LLVM text."""
 
     def uncached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
         return decorator(*signature, **jit._OPTIONS, **options)(function)
 
     monkeypatch.setattr(jit, "_cached", uncached)
-    return str(kernel._compile_entry(pattern).inspect_llvm())
+    return kernel._compile_entry(pattern)
+
+
+def llvm_of(
+    kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    return str(compiled_anew(kernel, pattern, monkeypatch).inspect_llvm())
 
 
 @pytest.mark.parametrize(
