@@ -78,7 +78,7 @@ class MixedSpec(ModelSpec):
             shares = generator.uniform(0.1, 1, (n, rows, width)).astype(np.float32)
             shares /= shares.sum(axis=-1, keepdims=True)
             return x, shares.reshape(n, elems)
-        if loss == "cross_softmax" and rows == 1:
+        if loss == "cross_softmax" and shape[:2] == (1, 1):
             return x, generator.integers(0, elems, n)
         return x, generator.integers(0, 2, (n, elems)).astype(np.float32)
 

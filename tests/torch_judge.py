@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -31,9 +31,6 @@ torch.set_num_threads(1)  # what is small here, several would only wait for
 F = torch.nn.functional
 Tensor = Any
 Arrays = dict[str, np.ndarray]
-
-SIGMOID_MEAN_OVER_ELEMENTS = False
-"""`cross_sigmoid` is the mean over all elements; else over the samples."""
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -50,6 +47,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mish": F.mish,
     "softmax": lambda x: torch.softmax(x, -1),
 }
+
+
+class Evaluated(NamedTuple):
+    """What a model is worth on a data set."""
+
+    loss: float
+    metric: float
 
 
 class TorchJudge:
@@ -158,9 +162,10 @@ class TorchJudge:
         """Return the predictions."""
         return self._look(x, None)[0]
 
-    def evaluate(self, data: tuple[Mapping[str, Any], Any]) -> float:
-        """Return the loss of a data set, without dropout, by running statistics."""
-        return self._look(*data)[1]
+    def evaluate(self, data: tuple[Mapping[str, Any], Any]) -> Evaluated:
+        """Return loss and metric, without dropout, by running statistics."""
+        prediction, loss = self._look(*data)
+        return Evaluated(loss, self._metric(prediction, np.asarray(data[1])))
 
     def weights(self) -> Arrays:
         """Return all weights, running statistics among them."""
@@ -239,12 +244,24 @@ class TorchJudge:
         noise = torch.randn(like.shape, generator=self._generator, dtype=like.dtype)
         return 1 + self._noise * noise
 
-    def softmax(self, x: Tensor) -> Tensor:
-        """Return the softmax of rows; with noise also in its parts."""
-        if not self._noise:
-            return torch.softmax(x, -1)
-        e = self._moved(torch.exp(x - x.amax(-1, keepdim=True).detach()))
-        return self._moved(e / self._moved(e.sum(-1, keepdim=True)))
+    def round_slopes(self, scores: Tensor, chosen: Tensor, seen: Tensor) -> None:
+        """Move the derivatives of scores as far as sums in them that cancel do.
+
+        They are ``chosen · (d - delta)``, where delta is a sum of products of `seen`
+        and its derivative, which is equal to d where only one key is seen.
+        """
+        if not self._noise or not scores.requires_grad:
+            return
+        products: list[Tensor] = []
+
+        def remember(d: Tensor) -> None:
+            products.append((d.abs() * seen.detach().abs()).sum(-1, keepdim=True))
+
+        def move(d: Tensor) -> Tensor:
+            return d + chosen.detach() * products.pop() * (self._factor(d) - 1)
+
+        seen.register_hook(remember)
+        scores.register_hook(move)
 
     def weight(self, node: Node, name: str) -> Tensor | None:
         """Return a weight that a layer uses, perhaps of another; None for no such."""
@@ -285,8 +302,7 @@ class TorchJudge:
             return -(label * torch.log_softmax(out, -1)).sum() / n_terms
         if kind == "cross_sigmoid":
             loss = F.binary_cross_entropy_with_logits(out, label, reduction="sum")
-            elems = math.prod(out.shape[1:]) if SIGMOID_MEAN_OVER_ELEMENTS else 1
-            return loss / (n_terms * elems)
+            return loss / (n_terms * math.prod(out.shape[1:]))
         assert kind == "kld", kind
         return F.kl_div(out.log(), label, reduction="sum") / n_terms
 
@@ -295,6 +311,24 @@ class TorchJudge:
         if kind == "cross_softmax":
             return torch.softmax(out, -1)
         return torch.sigmoid(out) if kind == "cross_sigmoid" else out
+
+    def _metric(self, prediction: np.ndarray, y: np.ndarray) -> float:
+        """Return the share of hits where labels are classes, else the mean error."""
+        layer = self.loss_node.layer
+        if layer.get("per_token"):
+            truth = y.reshape(-1)
+            hits = prediction.reshape(len(truth), -1).argmax(1) == truth
+            counts = truth != layer["ignore_label"]
+            return float(hits[counts].mean()) if counts.any() else 0.0
+        guess = prediction.reshape(len(y), -1)
+        if y.ndim == 1:
+            y = np.eye(guess.shape[1])[y]
+        are_bits = np.isin(y, (0, 1)).all()
+        if are_bits and y.shape[1] == 1:
+            return float(((guess > 0.5) == (y > 0.5)).mean())
+        if are_bits and (y.sum(1) == 1).all():
+            return float((guess.argmax(1) == y.argmax(1)).mean())
+        return float(np.abs(guess - y).mean())
 
     def _penalty(self) -> Tensor:
         total = torch.zeros((), dtype=self.dtype)
@@ -581,16 +615,18 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     )
     n, _, t, width = q.shape
     s = k.shape[2]
-    scores = q @ k.transpose(2, 3) / math.sqrt(width)
+    scores = raw_scores = q @ k.transpose(2, 3) / math.sqrt(width)
     if len(inputs) == 4:
         scores = scores + inputs[3]
     if layer["is_causal"]:
         unseen = torch.ones((t, s), dtype=torch.bool).triu(1)
         scores = scores.masked_fill(unseen, -math.inf)
     hidden = scores.amax(-1, keepdim=True) == -math.inf  # nothing is seen: 0
-    chosen = judge.softmax(scores.masked_fill(hidden, 0.0)).masked_fill(hidden, 0.0)
+    chosen = torch.softmax(scores.masked_fill(hidden, 0.0), -1)
+    chosen = judge._moved(chosen.masked_fill(hidden, 0.0))
     kept = judge.kept(node, n, list(range(heads * t)), s, layer["dropout_rate"])
     seen = (chosen * kept.reshape(n, heads, t, s)) @ v
+    judge.round_slopes(raw_scores, chosen, seen)
     joined = judge._moved(seen).transpose(1, 2).reshape(n, 1, t, -1)
     return (projected(joined, "fc"),)
 

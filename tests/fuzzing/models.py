@@ -87,7 +87,8 @@ def story(teller: Any, batches: Batches) -> Story:
         more = {name: np.concatenate([a, a[:1]]) for name, a in x.items()}
         told[f"prediction {when}"] = teller.predict(more)
         evaluated = teller.evaluate((more, np.concatenate([y, y[:1]])))
-        told[f"evaluated loss {when}"] = np.array(getattr(evaluated, "loss", evaluated))
+        told[f"evaluated loss {when}"] = np.array(evaluated.loss)
+        told[f"metric {when}"] = np.array(evaluated.metric)
 
     look("at first")
     for number, batch in enumerate(steps, 1):

@@ -20,11 +20,7 @@ from arena_ckpt import Model
 from arena_ckpt.checkpoint.choose import ALLOWABLE
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import STEP_ACTIVATIONS
-from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.nodes import Node
-
-KNOWN_FAULTS: frozenset[str] = frozenset({"depthwise_stride", "mask_inf"})
-"""What is not drawn because it is known to be wrong; empty where nothing is."""
 
 _STEP_ACTIVATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rnn": tuple((name,) for name in STEP_ACTIVATIONS),
@@ -104,10 +100,7 @@ class NetworkSpec(MixedSpec):
                     v["input_shape"] for _, v in self.layers if v["name"] == name
                 )
                 array = array.reshape(n, *shape)
-                hidden = -1e9 if "mask_inf" in KNOWN_FAULTS else -np.inf
-                array = np.where(array < 0, np.float32(hidden), np.float32(0))
-                if "mask_inf" in KNOWN_FAULTS:
-                    array[..., 0] = 0  # a query sees something
+                array = np.where(array < 0, np.float32(-np.inf), np.float32(0))
                 array += normal(generator, *array.shape) / 2
                 x[name] = array.reshape(n, -1)
         loss, given = self.layers[-1]
@@ -210,8 +203,6 @@ class _Network(Growing):
             values["activation"] = self.kind_of_activation()
         if self.chance(4):
             values["disable_bias"] = True
-        if kind == "depthwiseconv2d" and "depthwise_stride" in KNOWN_FAULTS:
-            values.pop("stride", None)
         source = self.any_output(lambda shape: shape[1] * shape[2] > 1)
         self.add(kind, source or self.any_output(), **values)
 
@@ -262,17 +253,12 @@ class _Network(Growing):
             values["bias_decay"] = 0.1
         if kind == "batch":
             values["momentum"] = self.any_of(0.5, 0.9, 0.0)
-            if "unbiased_variance" in self.properties_of("batch_normalization"):
-                values["unbiased_variance"] = self.any_of(False, True)
+            values["unbiased_variance"] = self.any_of(False, True)
             self.add("batch_normalization", source, **values)
         else:
             axes = ((3,), (3,), (1,), (2,), (1, 2), (1, 3), (2, 3), (1, 2, 3))
             values["axis"] = self.any_of(*axes)
             self.add("layer_normalization", source, **values)
-
-    @staticmethod
-    def properties_of(kind: str) -> set[str]:
-        return {p.name for p in LAYER_TYPES[kind].properties}
 
     def _concat(self) -> None:
         if self.chance(4):  # with the axis that NNTrainer takes
