@@ -12,6 +12,7 @@ from .dataset import Dataset as Dataset
 from .errors import ArenaError as ArenaError
 from .errors import CapacityError as CapacityError
 from .errors import InvalidParameterError as InvalidParameterError
+from .errors import ModelWarning as ModelWarning
 from .errors import TimeLimitError as TimeLimitError
 from .examples import load_example as load_example
 from .frontends.ini import load_ini as load_ini

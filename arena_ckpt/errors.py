@@ -51,6 +51,10 @@ class ArenaWarning(UserWarning):
     """Something that did not stop the work, but that should be known."""
 
 
+class ModelWarning(UserWarning):
+    """Issued for a model that can be trained but hardly means what it says."""
+
+
 class InvalidParameterError(ArenaError, ValueError):
     """A name or value given by the user cannot be used."""
 

@@ -20,6 +20,7 @@ from arena_ckpt.errors import (
     DataError,
     GoldenFileError,
     InvalidParameterError,
+    ModelWarning,
     PlanFormatError,
     SavedStateError,
     TimeLimitError,
@@ -28,6 +29,7 @@ from arena_ckpt.properties import nearest
 
 OK, RUN_FAILED, BAD_INPUT, NOT_KNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
+OWN_WARNINGS = (ArenaWarning, ModelWarning)
 
 
 class Commands(click.Group):
@@ -135,12 +137,13 @@ def _warnings_as_lines() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, ArenaWarning):
+            if issubclass(category, OWN_WARNINGS):
                 click.echo(f"warning: {message}", err=True)
             else:
                 of_python(message, category, filename, lineno, file, line)
 
-        warnings.simplefilter("always", ArenaWarning)
+        for own in OWN_WARNINGS:
+            warnings.simplefilter("always", own)
         warnings.showwarning = show
         yield
 
