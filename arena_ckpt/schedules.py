@@ -78,6 +78,30 @@ class Schedule:
             )
         return _FORMULAS[self.type_name](self.values, iteration)
 
+    def first_restart(self, start: int, stop: int) -> int | None:
+        """Return the first iteration at which the schedule begins anew.
+
+        Parameters
+        ----------
+        start, stop : int
+            Of the iterations that are asked about, half-open. One that begins anew at
+            `start` does so for nobody.
+
+        Returns
+        -------
+        int or None
+            The iteration, whose rate is higher than that of the one before; None where
+            there is none, as in every schedule but cosine.
+        """
+        if self.type_name != "cosine":
+            return None
+        steps = self.values["decay_steps"]
+        restart: int = (start // steps + 1) * steps
+        if restart >= stop:
+            return None
+        rises = self.learning_rate_at(restart) > self.learning_rate_at(restart - 1)
+        return restart if rises else None
+
     def to_properties(self) -> dict[str, str]:
         """Return the properties as text; `create_schedule` reads them back exactly."""
         return write_properties(SCHEDULE_SCHEMAS[self.type_name], self.values)

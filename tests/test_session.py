@@ -506,6 +506,45 @@ def test_evaluation_of_values_and_of_bits() -> None:
     assert (found.metric_name, found.metric) == ("accuracy", pytest.approx(0.7))
 
 
+def test_the_decay_of_a_layer_goes_through_adamws_moments_and_its_own_does_not() -> (
+    None
+):
+    """With a gradient of 0, decay of the layer is all that the moments see."""
+    moved = {}
+    for layer_decay, own_decay in ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5)):
+        model = Model()
+        model.add_layer("input", name="in", input_shape="1:1:1")
+        model.add_layer("fully_connected", name="fc", unit=1, weight_decay=layer_decay)
+        model.add_layer("mse", name="loss")
+        model.set_optimizer("adamw", learning_rate=0.1, weight_decay=own_decay)
+        model.initialize()
+        model.set_weights({"fc:weight": [[2.0]], "fc:bias": [1.0]})
+        model.train_step([[0.0]], [[1.0]])
+        weights = model.weights()
+        moved[layer_decay, own_decay] = weights["fc:weight"].item()
+        assert weights["fc:bias"].item() == pytest.approx(1 - 0.1 * own_decay)
+    # A step of Adam on the gradient 0.5 * 2 is the learning rate, whatever the decay.
+    assert moved[0.5, 0.0] == pytest.approx(2 - 0.1)
+    assert moved[0.0, 0.5] == pytest.approx(2 * (1 - 0.1 * 0.5))
+    assert moved[0.5, 0.5] == pytest.approx(2 * (1 - 0.1 * 0.5) - 0.1)
+
+
+def test_float32_data_are_read_where_they_lie() -> None:
+    """As documented: changed between epochs, they are trained on as changed."""
+    x, y = clusters(16)
+    data = Dataset("clusters", x.copy(), y)
+    changed, by_hand = classifier().initialized(), classifier().initialized()
+
+    def change(record: Any) -> None:
+        data.x[:] += 1
+
+    changed.train(data, epochs=2, shuffle=False, on_epoch=change)
+    for some in (x, x + 1):
+        for start in (0, 8):
+            by_hand.train_step(some[start : start + 8], y[start : start + 8])
+    assert bits(changed) == bits(by_hand)
+
+
 def test_evaluating_and_predicting_change_nothing() -> None:
     model, other = classifier().initialized(), classifier().initialized()
     data = clusters(20)
