@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.properties import (
@@ -69,11 +71,12 @@ class Schedule:
         Raises
         ------
         InvalidParameterError
-            A negative iteration.
+            No number, or a negative one.
         """
-        if iteration < 0:
+        is_number = isinstance(iteration, int | float | np.integer | np.floating)
+        if not is_number or not iteration >= 0:
             raise InvalidParameterError(
-                f"iteration {iteration} is not possible; the first one is 0",
+                f"iteration {quoted(iteration)} is not possible; the first one is 0",
                 iteration=iteration,
             )
         return _FORMULAS[self.type_name](self.values, iteration)
