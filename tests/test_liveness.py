@@ -14,6 +14,16 @@ from hypothesis import strategies as st
 
 from arena_ckpt import MemoryPlan, Model, Phase
 from arena_ckpt.graph import Graph, build_graph
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.properties import BOOLEAN, Property
 from arena_ckpt.tensors import Access, Execution, TensorKind
 
 Spec = tuple[str, dict[str, Any]]
@@ -424,6 +434,66 @@ def test_without_memory_reuse_every_tensor_has_a_buffer_for_good() -> None:
     assert {(b.start, b.stop) for b in plan.buffers} == {(0, len(plan.steps))}
     assert plan.arena_bytes == plan.naive_bytes
     assert lives(plan, "fc1:out0") == [(1, 3), (11, 15)]  # the tensors live as ever
+
+
+# -- from one backward step to the next ----------------------------------------------
+
+
+def test_what_a_gradient_hands_to_the_derivative_has_one_life() -> None:
+    """batch_normalization makes its sums with the gradient and reads them again."""
+    norm = ("batch_normalization", {"name": "bn"})
+    for micro_batches in (1, 2):
+        plan = plan_of(DATA, fc("fc"), norm, LOSS, micro_batches=micro_batches)
+        order = plan.execution_order["bn"]
+        assert lives(plan, "bn:sums") == [
+            (order.calc_gradient, order.calc_derivative + 1)
+        ]
+        access = {
+            e.phase: operand.access
+            for e in plan.executions
+            if e.layer == "bn" and (operand := e.operand("sums"))
+        }
+        assert access == {
+            Phase.CALC_GRADIENT: Access.WRITE,
+            Phase.CALC_DERIVATIVE: Access.READ,
+        }
+
+
+class Handing(Layer):
+    """Makes something for its derivative in the step of the gradient, if it has one."""
+
+    type_name = "handing"
+    properties = (*COMMON_PROPERTIES, Property("trainable", BOOLEAN, True, "trains"))
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        backward = TensorLifespan.CALC_GRAD_DERIV
+        forward = TensorLifespan.FORWARD
+        return LayerSpec(
+            output_shapes=input_shapes,
+            weights=(WeightSpec("weight", (4,), "ones", 4, 4, forward),),
+            tensors=(
+                TensorSpec("sums", (4,), backward, per_sample=False, dtype="float64"),
+            ),
+        )
+
+
+def test_a_frozen_layer_makes_in_its_derivative_what_no_gradient_made() -> None:
+    for trainable, phases in (
+        (True, {Phase.CALC_GRADIENT: Access.WRITE, Phase.CALC_DERIVATIVE: Access.READ}),
+        (False, {Phase.CALC_DERIVATIVE: Access.WRITE}),
+    ):
+        model = build(DATA, fc("fc"))
+        model.add_layer(Handing({"name": "own", "trainable": trainable}))
+        model.add_layer("mse", name="loss")
+        plan = model.make_plan()
+        found = {
+            e.phase: operand.access
+            for e in plan.executions
+            if e.layer == "own" and (operand := e.operand("sums"))
+        }
+        assert found == phases
+        (sums,) = [t for t in plan.tensors if t.name == "own:sums"]
+        assert (sums.dtype, sums.size_bytes) == ("float64", 32)
 
 
 # -- any graph: nobody reads bytes that another has written over -------------------
