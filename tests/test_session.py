@@ -468,6 +468,62 @@ def test_every_iteration_has_dropout_masks_of_its_own() -> None:
     assert not set(first) & set(masks(model))
 
 
+def test_two_dropouts_drop_other_elements() -> None:
+    """They would drop half of all elements together, and not three quarters."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 512)}),
+        ("dropout", {"name": "first", "dropout_rate": 0.5}),
+        ("dropout", {"name": "second", "dropout_rate": 0.5}),
+        ("fully_connected", {"name": "fc", "unit": 1, "disable_bias": True}),
+        ("mse", {"name": "loss"}),
+    )
+    kept = []
+    for seed in (3, 4):
+        model = ModelSpec(layers, (), {"batch_size": 1}).model()
+        model.seed = seed
+        model.initialize()
+        model.set_weights({"fc:weight": np.ones((512, 1))})
+        _, gradients = model.compute_gradients(np.ones((1, 512)), [[-1.0]])
+        kept.append(gradients["fc:weight"].reshape(-1) != 0)
+    assert all(80 < np.count_nonzero(mask) < 180 for mask in kept)
+    assert not (kept[0] == kept[1]).all()
+
+
+def test_clipping_starts_anew_in_every_iteration() -> None:
+    """A step of rate 1 with the same batch is always as long as the norm allows."""
+    model = chain(
+        *(5, 3), optimizer=("sgd", {"learning_rate": 1.0}), clip_grad_by_norm=1e-3
+    ).initialized()
+    x, y = clusters(8)
+    y = np.eye(3)[y]
+    for _ in range(3):
+        before = model.weights()
+        model.train_step(x, y)
+        moved = [before[name] - w for name, w in model.weights().items()]
+        norm = np.sqrt(sum(np.square(m, dtype=float).sum() for m in moved))
+        assert norm == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_loss_of_an_epoch_counts_every_row_once() -> None:
+    """Batches have one, two and three rows that count."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 3, 2)}),
+        ("fully_connected", {"name": "fc", "unit": 3}),
+        ("cross_softmax", {"name": "loss", "per_token": True}),
+    )
+    slow = ("sgd", {"learning_rate": 1e-20})
+    model = ModelSpec(layers, (), {"batch_size": 1}, slow).initialized()
+    x = normal(np.random.default_rng(0), 3, 6)
+    y = np.array([[0, -100, -100], [1, 2, -100], [0, 1, 2]])
+    record = model.train((x, y)).epochs[0]
+    assert record.loss == pytest.approx(model.evaluate((x, y)).loss, rel=1e-6)
+    losses = [model.evaluate((x[i : i + 1], y[i : i + 1])).loss for i in range(3)]
+    mean = (losses[0] + 2 * losses[1] + 3 * losses[2]) / 6
+    assert record.loss == pytest.approx(mean, rel=1e-6)
+    steps = [model.train_step(x[i : i + 1], y[i : i + 1]) for i in range(3)]
+    assert steps == pytest.approx(losses, rel=1e-6)
+
+
 def test_micro_batches_need_less_memory() -> None:
     whole = classifier(batch_size=64).model().make_plan().arena_bytes
     split = classifier(batch_size=64, micro_batches=8).model().make_plan().arena_bytes
