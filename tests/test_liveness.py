@@ -23,7 +23,9 @@ from arena_ckpt.layers.base import (
     WeightSpec,
 )
 from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.planner import make_plan
 from arena_ckpt.properties import BOOLEAN, Property
+from arena_ckpt.recompute import Rerun
 from arena_ckpt.tensors import Access, Execution, TensorKind
 
 Spec = tuple[str, dict[str, Any]]
@@ -269,6 +271,99 @@ def test_samples_are_never_dropped() -> None:
     assert len(lives(plan, "in:out0")) == 1
 
 
+def test_all_samples_and_labels_are_there_from_the_start() -> None:
+    other = ("input", {"name": "other", "input_shape": "1:1:4"})
+    plan = plan_of(
+        DATA, fc("a", "in"), other, fc("b", "other"), add("sum", "a", "b"), LOSS
+    )
+    order = plan.execution_order
+    assert order["other"].forward == 2
+    assert lives(plan, "other:out0") == [(0, order["b"].calc_gradient + 1)]
+    assert lives(plan, "loss:label") == [(0, order["loss"].calc_derivative + 1)]
+
+
+def test_a_loss_at_the_end_of_a_block_is_not_run_again() -> None:
+    """Its output is nobody's input, and yet it is the prediction."""
+    plan = plan_of(
+        *(DATA, fc("fc1"), act("act1", "gelu"), fc("fc2"), LOSS),
+        blocks=[["fc1", "act1", "fc2", "loss"]],
+    )
+    assert [layer for _, layer in steps(plan, Phase.RECOMPUTE)] == ["fc1", "act1"]
+    assert len(lives(plan, "loss:out0")) == 1
+
+
+def test_small_statistics_stay_with_the_output_of_their_layer() -> None:
+    """Two numbers a row are less than the four of the output."""
+    norm = ("layer_normalization", {"name": "norm", "axis": 3})
+    plan = plan_of(DATA, fc("a"), norm, fc("b"), LOSS, blocks=[["a", "norm"]])
+    assert [layer for _, layer in steps(plan, Phase.RECOMPUTE)] == ["a"]
+    assert len(lives(plan, "norm:mean")) == 1
+
+
+def test_what_is_saved_is_dropped_where_it_is_larger_than_the_output() -> None:
+    """The gates of all steps are more than the state of the last."""
+    rows = ("input", {"name": "in", "input_shape": "1:3:4"})
+    lstm = ("lstm", {"name": "lstm", "unit": 4})
+    plan = plan_of(rows, fc("a"), lstm, fc("b"), LOSS, blocks=[["a", "lstm"]])
+    assert [layer for _, layer in steps(plan, Phase.RECOMPUTE)] == ["a", "lstm"]
+    saved = [t for t in plan.tensors if t.layer == "lstm" and t.life]
+    assert saved
+    assert len(lives(plan, "lstm:out0")) == 1
+
+
+def test_what_is_saved_once_for_the_batch_stays() -> None:
+    norm = ("batch_normalization", {"name": "bn"})
+    plan = plan_of(DATA, fc("a"), norm, fc("b"), LOSS, blocks=[["a", "bn", "b"]])
+    assert len(lives(plan, "bn:mean")) == 1
+    (again,) = [
+        e for e in plan.executions if (e.phase, e.layer) == (Phase.RECOMPUTE, "bn")
+    ]
+    written = {o.role for o in again.operands if o.access is Access.WRITE}
+    assert {"mean", "inv_std_dev", "out0"} <= written
+    for role in ("mean", "inv_std_dev"):  # made again beside what is kept
+        operand = again.operand(role)
+        assert operand is not None
+        name = plan.tensors[operand.tensor].name
+        assert name == f"bn:{role}:discarded"
+
+
+def test_what_a_frozen_layer_would_read_for_its_gradient_is_not_made_again() -> None:
+    plan = plan_of(
+        DATA,
+        fc("a"),
+        add("sum", "a", "in"),
+        fc("frozen", trainable=False),
+        fc("b"),
+        LOSS,
+        blocks=[["a", "sum", "frozen"]],
+    )
+    assert steps(plan, Phase.RECOMPUTE) == []
+    trained = plan_of(
+        DATA,
+        fc("a"),
+        add("sum", "a", "in"),
+        fc("trained"),
+        fc("b"),
+        LOSS,
+        blocks=[["a", "sum", "trained"]],
+    )
+    assert [layer for _, layer in steps(trained, Phase.RECOMPUTE)] == ["a", "sum"]
+
+
+def test_a_result_that_nobody_wants_again_has_the_type_of_the_one_that_stays() -> None:
+    pool = ("pooling2d", {"name": "pool", "pooling": "max", "pool_size": (1, 2)})
+    model = build(DATA, fc("a"), pool, fc("b"), LOSS)
+    reruns = (Rerun("b", "pool", ("pool:out0",)),)
+    plan = make_plan(model.compile(), model.plan_settings(), reruns)
+    found = {t.name: t for t in plan.tensors if t.layer == "pool"}
+    (saved,) = [
+        t for name, t in found.items() if t.dtype == "int32" and ":d" not in name
+    ]
+    discarded = found[f"{saved.name}:discarded"]
+    assert (discarded.dtype, discarded.shape) == ("int32", saved.shape)
+    assert discarded.kind is TensorKind.WORKSPACE
+
+
 # -- several readers ---------------------------------------------------------------
 
 
@@ -384,6 +479,15 @@ def test_a_frozen_layer_has_no_states() -> None:
 
     assert lives(plan, "a:weight:velocity") == []
     assert len(lives(plan, "b:weight:velocity")) == 1
+
+
+def test_running_statistics_have_no_states() -> None:
+    model = build(DATA, fc("a"), ("batch_normalization", {"name": "bn"}), LOSS)
+    model.set_optimizer("sgd", momentum=0.9)
+    names = {t.name for t in model.make_plan().tensors}
+    assert {"bn:moving_mean", "bn:gamma:velocity", "bn:beta:velocity"} <= names
+    assert not {"bn:moving_mean:velocity", "bn:moving_variance:velocity"} & names
+    assert "bn:moving_mean:grad" not in names
 
 
 def test_a_gradient_lives_until_its_update() -> None:

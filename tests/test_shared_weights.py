@@ -112,8 +112,11 @@ def test_the_norm_to_clip_counts_a_shared_gradient_once(micro_batches: int) -> N
         )
 
 
-def test_clipping_reads_every_gradient_once() -> None:
-    plan = build(*SHARED, clip_grad_by_norm=1.0).make_plan()
+@pytest.mark.parametrize("owner_first", [True, False])
+def test_clipping_reads_every_gradient_once(owner_first: bool) -> None:
+    a, b, *others = SHARED
+    layers = (a, b, *others) if owner_first else (b, a, *others)
+    plan = build(*layers, clip_grad_by_norm=1.0).make_plan()
     (clip,) = [e for e in plan.executions if e.phase is Phase.CLIP_GRADIENTS]
     names = ["a:weight:grad", "a:bias:grad", "c:weight:grad", "c:bias:grad"]
     assert [operand.role for operand in clip.operands] == names
