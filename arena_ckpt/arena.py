@@ -98,6 +98,10 @@ class Arena:
         canary = self.bytes[offset_bytes : offset_bytes + size_bytes]
         return bool((canary == _CANARY).all())
 
+    def are_guards_intact(self, places: npt.NDArray[np.int64]) -> bool:
+        """Tell whether nobody wrote into any of some bytes of canaries."""
+        return bool((self.bytes[places] == _CANARY).all())
+
     def guard_front(self) -> None:
         """Set the canary before the first byte."""
         self._front.fill(_CANARY)

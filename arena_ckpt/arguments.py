@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from arena_ckpt.errors import ArenaError, ArgumentError
-from arena_ckpt.properties import nearest, quote, shown
+from arena_ckpt.errors import ArenaError, ArgumentError, InvalidParameterError
+from arena_ckpt.properties import nearest, quote, quoted, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,6 +80,31 @@ def _checked(function: Callable[P, R], name: str, hint: str) -> Callable[P, R]:
             raise
 
     return call
+
+
+def require_value(name: str, value: object, *, fits: bool, expected: str) -> None:
+    """Refuse the value of an argument unless it `fits`.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : object
+        What was given.
+    fits : bool
+    expected : str
+        Completes "expected …".
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if not fits:
+        raise InvalidParameterError(
+            f"{name}={quoted(value)} is not possible; expected {expected}",
+            argument=name,
+            value=value,
+        )
 
 
 def require_call(

@@ -49,6 +49,12 @@ class Dataset:
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise DataTypeError(
+                f"the name of a data set is a {type(self.name).__name__}; expected a "
+                "text for messages, as in Dataset('mine', x, y)",
+                name=self.name,
+            )
         for name, array in (("x", self.x), ("y", self.y)):
             if not isinstance(array, np.ndarray) and (name, array) != ("y", None):
                 raise DataTypeError(

@@ -296,6 +296,12 @@ class Model(ModelPlans):
             `checkpoint` also SIGTERM) its `interrupted` is true; the iteration under
             way was finished and the model stays usable.
 
+        Warns
+        -----
+        ModelWarning
+            Before the first step, where the learning-rate schedule starts again within
+            the iterations to come.
+
         Raises
         ------
         NotInitializedError, InvalidParameterError, DataError, NonFiniteError

@@ -228,6 +228,7 @@ class ModelPlans(ModelDefinition):
     @public_call
     def graph_of(self, plan: MemoryPlan) -> Graph:
         """Return the graph that a plan of this model is for."""
+        require_plan(plan)
         return self.graph_with("tiled_attention" in plan.ways)
 
     @public_call
@@ -266,6 +267,7 @@ class ModelPlans(ModelDefinition):
     @public_call
     def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration is run by a plan of this model."""
+        require_plan(plan)
         return replace(
             self.plan_settings(debug=debug),
             micro_batches=plan.micro_batches,

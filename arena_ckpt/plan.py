@@ -19,15 +19,22 @@ import numpy as np
 
 from arena_ckpt.allocation.bounds import live_bytes
 from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.allocation.validate import check_layout
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_value
 from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.codec import decode, encode
 from arena_ckpt.costs import Costs, count_costs, other_cost, rerun_cost
 from arena_ckpt.dtypes import ITEM_BYTES
-from arena_ckpt.errors import InvalidParameterError, LayoutError, PlanFormatError
+from arena_ckpt.errors import (
+    InvalidParameterError,
+    LayoutError,
+    PlanFormatError,
+    UnknownLayerError,
+)
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.lifespan import Phase
+from arena_ckpt.properties import nearest, quote, quoted, shown
 from arena_ckpt.tensors import Execution, TensorKind, TensorLife
 from arena_ckpt.timeline import ExecutionOrder, Step
 from arena_ckpt.units import align_up
@@ -187,7 +194,16 @@ class MemoryPlan:
 
     @public_call
     def iteration_cost(self, costs: Costs) -> float:
-        """Return the cost of an iteration: all its passes, and what follows them."""
+        """Return the cost of an iteration: all its passes, and what follows them.
+
+        Parameters
+        ----------
+        costs : Costs
+            For example `counted_costs`.
+        """
+        require_value(
+            "costs", costs, fits=isinstance(costs, Costs), expected="Costs of the steps"
+        )
         in_pass = [e for e in self.executions if e.step < self.n_pass]
         after = [e for e in self.executions if e.step >= self.n_pass]
         of_pass = other_cost(in_pass, costs) + rerun_cost(in_pass, self.tensors, costs)
@@ -199,13 +215,27 @@ class MemoryPlan:
 
         With reruns of any schedule there can be several; `execution_order` has the
         first.
+
+        Raises
+        ------
+        UnknownLayerError
         """
         wanted = Step(Phase.RECOMPUTE, layer)
-        return tuple(i for i, step in enumerate(self.steps) if step == wanted)
+        found = tuple(i for i, step in enumerate(self.steps) if step == wanted)
+        if not found and layer not in (known := [own.name for own in self.layers]):
+            raise UnknownLayerError(
+                f"the plan has no layer {quoted(layer)}{nearest(shown(layer), known)}; "
+                f"it has {quote(known)}",
+                layer=layer,
+            )
+        return found
 
     @public_call
     def taken_bytes(self, size_bytes: int) -> int:
         """Return the space that a buffer of `size_bytes` takes in the arena."""
+        is_size = isinstance(size_bytes, int | np.integer) and size_bytes >= 0
+        expected = "a whole number of bytes, at least 0"
+        require_value("size_bytes", size_bytes, fits=is_size, expected=expected)
         return align_up(size_bytes + self.canary_bytes, self.alignment_bytes)
 
     @public_call
@@ -229,6 +259,7 @@ class MemoryPlan:
     @public_call
     def describe_step(self, step: int) -> str:
         """Return ``"step 34, calc_gradient of fc1"``."""
+        self._require_step(step)
         running = self.steps[step]
         if running is None:
             return f"step {step}"
@@ -239,6 +270,7 @@ class MemoryPlan:
     @public_call
     def alive_at(self, step: int) -> tuple[Buffer, ...]:
         """Return the buffers alive at a step, the largest first."""
+        self._require_step(step)
         alive = [b for b in self.buffers if b.start <= step < b.stop]
         return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
 
@@ -249,6 +281,10 @@ class MemoryPlan:
         Operation in place lets several share a buffer; of those alive the longest is
         taken.
         """
+        is_buffer = isinstance(buffer, Buffer)
+        expected = "one of the plan's buffers"
+        require_value("buffer", buffer, fits=is_buffer, expected=expected)
+        self._require_step(step)
         lives = [self.tensors[index] for index in buffer.tensors]
         alive = [life for life in lives if life.start <= step < life.stop]
         return max(alive or lives, key=lambda life: life.stop - life.start)
@@ -261,6 +297,11 @@ class MemoryPlan:
             kind = self.tensor_in(buffer, step).kind
             totals[kind] += self.taken_bytes(buffer.size_bytes)
         return totals
+
+    def _require_step(self, step: int) -> None:
+        is_step = is_whole(step) and 0 <= step < len(self.steps)
+        expected = f"a step of the plan, from 0 to {len(self.steps) - 1}"
+        require_value("step", step, fits=is_step, expected=expected)
 
     def _repr_html_(self) -> str:
         """Return the plan as a notebook shows it."""
@@ -347,6 +388,16 @@ def require_plan(plan: object) -> None:
             "make_plan(), pareto() or MemoryPlan.from_json()",
             plan=plan,
         )
+
+
+def require_title(name: str, title: object) -> None:
+    """Refuse what cannot be written as the title of a picture or a page.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    require_value(name, title, fits=isinstance(title, str), expected="a text")
 
 
 def checksum(document: dict[str, Any]) -> str:

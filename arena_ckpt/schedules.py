@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from arena_ckpt.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.properties import (
@@ -69,14 +71,39 @@ class Schedule:
         Raises
         ------
         InvalidParameterError
-            A negative iteration.
+            No number, or a negative one.
         """
-        if iteration < 0:
+        is_number = isinstance(iteration, int | float | np.integer | np.floating)
+        if not is_number or not iteration >= 0:
             raise InvalidParameterError(
-                f"iteration {iteration} is not possible; the first one is 0",
+                f"iteration {quoted(iteration)} is not possible; the first one is 0",
                 iteration=iteration,
             )
         return _FORMULAS[self.type_name](self.values, iteration)
+
+    def first_restart(self, start: int, stop: int) -> int | None:
+        """Return the first iteration at which the schedule begins anew.
+
+        Parameters
+        ----------
+        start, stop : int
+            Of the iterations that are asked about, half-open. One that begins anew at
+            `start` does so for nobody.
+
+        Returns
+        -------
+        int or None
+            The iteration, whose rate is higher than that of the one before; None where
+            there is none, as in every schedule but cosine.
+        """
+        if self.type_name != "cosine":
+            return None
+        steps = self.values["decay_steps"]
+        restart: int = (start // steps + 1) * steps
+        if restart >= stop:
+            return None
+        rises = self.learning_rate_at(restart) > self.learning_rate_at(restart - 1)
+        return restart if rises else None
 
     def to_properties(self) -> dict[str, str]:
         """Return the properties as text; `create_schedule` reads them back exactly."""

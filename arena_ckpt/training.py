@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.errors import ModelWarning
 from arena_ckpt.progress import Update, progress_bar
 from arena_ckpt.records import EpochRecord, History, RunProgress
 from arena_ckpt.samples import Samples
@@ -51,12 +53,13 @@ def train(
     ):
         begin = saved.begin(fresh) if saved else fresh
         at = begin
-        if saved and at.epoch <= epochs and not at.stopped:
-            saved.save(at)  # what cannot be written is found before anything is trained
         batch_size = session.plan.batch_size
         n_batches = samples.n_samples // batch_size
         if samples.n_samples % batch_size and not drop_last:
             n_batches += 1
+        _warn_of_restart(session, at, epochs, n_batches)
+        if saved and at.epoch <= epochs and not at.stopped:
+            saved.save(at)  # what cannot be written is found before anything is trained
         run = _Run(
             session, samples, validation, epochs, n_batches, update, interrupted, saved
         )
@@ -148,6 +151,29 @@ class _Run:
         if self.saved and (is_last or not self.saved.every):
             self.saved.save(following)
         return following
+
+
+def _warn_of_restart(
+    session: Session, at: RunProgress, epochs: int, n_batches: int
+) -> None:
+    """Warn where the learning rate starts again before the iterations to come end."""
+    schedule, start = session.schedule, session.iteration
+    if schedule is None or at.stopped or at.epoch > epochs:
+        return
+    stop = start + (epochs - at.epoch + 1) * n_batches - at.n_batches
+    restart = schedule.first_restart(start, stop)
+    if restart is None:
+        return
+    before, after = map(schedule.learning_rate_at, (restart - 1, restart))
+    warnings.warn(
+        f"the {schedule.type_name} schedule starts again at iteration {restart:,}, "
+        f"where the learning rate rises from {before:.4g} to {after:.4g}, and this "
+        f"training ends after iteration {stop - 1:,}: what the low rate has gained is "
+        f"lost there. Set decay_steps={stop} for a single fall, unless restarts are "
+        "what you want",
+        ModelWarning,
+        stacklevel=4,
+    )
 
 
 def _order(n: int, seed: int, iteration: int, shuffle: bool) -> np.ndarray:

@@ -305,8 +305,8 @@ PROGRAMS: dict[str, Fault] = {
     "a dead life read by a relu, which swallows NaN": Fault(
         "relu",
         at(DERIVATIVE, "act1", with_argument(0, first_life("act1:out0"))),
-        "bits of debug mode",
-        ("'act1' in calc_derivative", "fc1:out0:grad"),
+        "reads",
+        ("'act1' in calc_derivative", "fc1:out0:grad", "act1:out0 stood before"),
     ),
     "dead statistics read": Fault(
         "transformer",
@@ -334,7 +334,7 @@ PROGRAMS: dict[str, Fault] = {
     "a dead input of a recompute read": Fault(
         "chosen",
         at(RECOMPUTE, "act5", with_argument(0, first_life("fc5:out0"))),
-        "bits of debug mode",
+        "reads",
         ("'act5' in recompute", "act5:out0"),
     ),
     "a derivative added to what was there": Fault(

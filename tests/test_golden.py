@@ -31,7 +31,12 @@ from arena_ckpt.testing import (
     plan_differences,
     write_golden,
 )
-from arena_ckpt.testing.golden_diff import MOST_LINES, change_of_bytes, differences
+from arena_ckpt.testing.golden_diff import (
+    MOST_LINES,
+    ORDER_FIELDS,
+    change_of_bytes,
+    differences,
+)
 from arena_ckpt.testing.golden_files import load_bundled
 from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
 from arena_ckpt.testing.losses import (
@@ -298,6 +303,82 @@ def test_what_comes_and_goes_is_told() -> None:
     assert "block b: fc1 act1 → first act1" in lines
     blocks = told(mlp().make_plan(), mlp(block=False).make_plan())
     assert "block b: gone" in blocks
+
+
+PINNED = golden_plan(mlp().make_plan())
+
+CELLS = {
+    "kind": ("activation", "derivative", "kind activation → derivative"),
+    "dtype": ("float32", "int32", "dtype float32 → int32"),
+    "shape": ("4x1x1x8", "8x1x1x4", "shape 4x1x1x8 → 8x1x1x4"),
+    "size": ("size=128", "size=256", "size 128 → 256 B (+100.00 %)"),
+    "offset": ("offset={}", "offset=4096", "offset {} → 4,096"),
+    "live": ("live=1..3", "live=1..4", "live 1..3 → 1..4"),
+    "start": ("live=1..3", "live=0..3", "live 1..3 → 0..3"),
+    "use": ("uses=F1w,F2r", "uses=F1w,F3r", "forward 1w 2r → 1w 3r"),
+    "access": ("uses=F1w,F2r", "uses=F1w,F2u", "forward 1w 2r → 1w 2u"),
+    "phase": (
+        "uses=F1w,F2r",
+        "uses=F1w,D2r",
+        "forward 1w 2r → 1w, calc_derivative none → 2r",
+    ),
+}
+"""By what is changed of fc1's output: a cell of its row, another one, what is told."""
+
+
+@pytest.mark.parametrize("what", CELLS)
+def test_every_cell_of_a_tensor_that_changes_is_told(what: str) -> None:
+    row = PINNED.tensors["fc1:out0"]
+    offset = row[4].removeprefix("offset=")
+    cell, changed, told = (text.replace("{}", offset) for text in CELLS[what])
+    assert cell in row
+    after = tuple(changed if one == cell else one for one in row)
+    tensors = {**PINNED.tensors, "fc1:out0": after}
+    other = dataclasses.replace(PINNED, tensors=tensors)
+    assert differences(PINNED, other) == [f"fc1:out0: {told}"]
+
+
+@pytest.mark.parametrize("place", range(len(ORDER_FIELDS)))
+def test_every_order_of_a_layer_that_changes_is_told(place: int) -> None:
+    row = list(PINNED.orders["fc2"])
+    before, row[place] = row[place], "99"
+    other = dataclasses.replace(PINNED, orders={**PINNED.orders, "fc2": tuple(row)})
+    field = ORDER_FIELDS[place]
+    assert differences(PINNED, other) == [f"fc2: {field} {before} → 99"]
+
+
+@pytest.mark.parametrize("fact", PINNED.facts)
+def test_every_fact_that_changes_is_told(fact: str) -> None:
+    other = dataclasses.replace(PINNED, facts={**PINNED.facts, fact: "7"})
+    (line,) = differences(PINNED, other)
+    assert line.startswith(fact.removesuffix("_bytes").replace("_", " "))
+    assert "→ 7" in line
+
+
+def test_another_order_of_layers_and_of_blocks_is_told() -> None:
+    turned = dict(reversed(PINNED.orders.items()))
+    other = dataclasses.replace(PINNED, orders=turned)
+    assert differences(PINNED, other) == ["layers come in another order"]
+    two = dataclasses.replace(PINNED, blocks={"b": ("fc1", "act1"), "c": ("fc2",)})
+    turned = dict(reversed(two.blocks.items()))
+    other = dataclasses.replace(two, blocks=turned)
+    assert differences(two, other) == ["blocks come in another order"]
+
+
+def test_what_is_pinned_of_a_tensor_stands_in_its_row() -> None:
+    """The output of fc1 is made in step 1 and read by act1 in step 2."""
+    plan = mlp().make_plan()
+    (tensor,) = [t for t in plan.tensors if t.name == "fc1:out0" and not t.life]
+    offset = next(
+        buffer.offset_bytes
+        for buffer in plan.buffers
+        if plan.tensors.index(tensor) in buffer.tensors
+    )
+    assert PINNED.tensors["fc1:out0"] == (
+        *("activation", "float32", "4x1x1x8", "size=128", f"offset={offset}"),
+        *("live=1..3", "uses=F1w,F2r"),
+    )
+    assert PINNED.orders["fc1"] == ("fully_connected", "1", "11", "16", "17", "18")
 
 
 def test_much_is_cut_short() -> None:

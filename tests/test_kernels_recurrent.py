@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from kernel_calls import normal, poison, run_entry
+from stack_escapes import all_escapes
 from test_kernels_activations import elu, selu, sigmoid
-from test_kernels_simd import llvm_of
+from test_kernels_simd import compiled_anew
 
 from arena_ckpt.kernels import blas
 from arena_ckpt.kernels.gru import gru_kernels
@@ -406,10 +407,11 @@ def test_the_same_bits_every_time() -> None:
     ],
     ids=lambda k: k.name,
 )
-def test_the_loops_are_vectorized(
+def test_the_loops_are_vectorized_and_no_part_hands_out_its_stack(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pattern = tuple(range(len(kernel.parameters)))
     operation = "fdiv" if "forward" in kernel.name else "fmul"
-    llvm = llvm_of(kernel, pattern, monkeypatch)
-    assert re.search(rf"= {operation} <\d+ x float>", llvm)
+    entry = compiled_anew(kernel, pattern, monkeypatch)
+    assert re.search(rf"= {operation} <\d+ x float>", str(entry.inspect_llvm()))
+    assert all_escapes(entry._library) == []

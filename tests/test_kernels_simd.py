@@ -43,21 +43,29 @@ LOOPS = [
     (reductions.square_sum, SEPARATE),
     (reductions.count_nonfinite, SEPARATE),
     (updates.sgd, (0, 1, 2, 3)),
+    (updates.sgd_momentum, (0, 1, 2, 3, 4)),
+    (updates.sgd_nesterov, (0, 1, 2, 3, 4)),
     (updates.adam, (0, 1, 2, 3, 4, 5)),
     (updates.adamw, (0, 1, 2, 3, 4, 5)),
 ]  # fmt: skip
 
 
-def llvm_of(
+def compiled_anew(
     kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> str:
+) -> Any:
     """Compile an entry anew: what comes from the disk cache has no LLVM text."""
 
     def uncached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
         return decorator(*signature, **jit._OPTIONS, **options)(function)
 
     monkeypatch.setattr(jit, "_cached", uncached)
-    return str(kernel._compile_entry(pattern).inspect_llvm())
+    return kernel._compile_entry(pattern)
+
+
+def llvm_of(
+    kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    return str(compiled_anew(kernel, pattern, monkeypatch).inspect_llvm())
 
 
 @pytest.mark.parametrize(
@@ -68,6 +76,25 @@ def test_the_loop_is_vectorized(
 ) -> None:
     llvm = llvm_of(kernel, pattern, monkeypatch)
     assert VECTOR.search(llvm)
+
+
+@pytest.mark.parametrize(
+    "name", ["sgd", "sgd_momentum", "sgd_nesterov", "adam", "adamw"]
+)
+def test_subnormal_numbers_are_cleared_in_vectors(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a comparison and a choice in all lanes, with no branch for the rare case."""
+    kernel: Kernel = getattr(updates, name)
+    n_arrays = kernel.parameters.count("Vector")
+    llvm = llvm_of(kernel, tuple(range(len(kernel.parameters))), monkeypatch)
+    compared = re.findall(r"= fcmp \w+ (?:\w+ )*<\d+ x float> [^\n]*", llvm)
+    least = [
+        line for line in compared if "0x3810000000000000" in line or "e-38" in line
+    ]
+    stores = re.findall(r"store <\d+ x float>", llvm)
+    assert len(stores) >= n_arrays - 1, "all but the gradient are written"
+    assert len(least) >= n_arrays - 1, compared
 
 
 def test_a_sum_in_order_is_no_vector(monkeypatch: pytest.MonkeyPatch) -> None:

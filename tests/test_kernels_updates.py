@@ -99,6 +99,115 @@ def test_a_nan_gradient_spoils_its_own_weight_only(name: str) -> None:
     assert np.flatnonzero(np.isnan(w)).tolist() == [3]
 
 
+# -- subnormal numbers -----------------------------------------------------------------
+
+LEAST = np.float32(2.0**-126)
+BELOW = np.nextafter(LEAST, np.float32(0))
+"""The largest subnormal number."""
+
+NO_DECAY, NO_GRADIENT = 0.0, np.zeros(4, np.float32)
+
+
+def still(name: str) -> Array:
+    """Hyperparameters that change a weight by nothing and decay no moment."""
+    hyper = hyper_of(name, 1)
+    hyper[0] = 0.0  # learning rate
+    hyper[2:4] = 1.0  # momentum, or both betas
+    return hyper
+
+
+@pytest.mark.parametrize("run", [run_entry, run_python])
+@pytest.mark.parametrize("name", [name for name in NAMES if N_STATES[name]])
+def test_a_state_below_the_least_normal_number_becomes_zero(
+    name: str, run: Callable[..., None]
+) -> None:
+    start = np.array([1e-38, LEAST, BELOW, 2e-38], np.float32)
+    states = [start.copy() for _ in range(N_STATES[name])]
+    w = np.ones(4, np.float32)
+    for _ in range(2):
+        run(getattr(updates, name), w, NO_GRADIENT, *states, NO_DECAY, still(name))
+        for state in states:
+            assert state.tolist() == [0, LEAST, 0, np.float32(2e-38)]
+    assert w.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if N_STATES[name]])
+def test_signs_do_not_matter_and_infinity_and_nan_stay(name: str) -> None:
+    start = np.array([-1e-38, -LEAST, -np.inf, np.nan], np.float32)
+    states = [start.copy() for _ in range(N_STATES[name])]
+    hyper = still(name)
+    run_entry(getattr(updates, name), normal(4), NO_GRADIENT, *states, NO_DECAY, hyper)
+    first = states[0]
+    assert first[:3].tolist() == [0, -LEAST, -np.inf]
+    assert np.isnan(first[3])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if N_STATES[name]])
+def test_a_moment_without_gradient_reaches_zero_and_stays(name: str) -> None:
+    """At 0.9 it once stuck at 6e-45 for ever."""
+    states = [np.full(4, 1e-30, np.float32) for _ in range(N_STATES[name])]
+    w, lowest = np.ones(4, np.float32), np.inf
+    hyper = hyper_of(name, 1)
+    hyper[0], hyper[2:4] = 0.0, 0.9
+    for _ in range(200):
+        run_entry(getattr(updates, name), w, NO_GRADIENT, *states, NO_DECAY, hyper)
+        lowest = min(lowest, *(abs(s[s != 0]).min(initial=np.inf) for s in states))
+    assert all(not state.any() for state in states)
+    assert LEAST <= lowest < 1.2 * LEAST
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_weight_under_decay_reaches_zero_and_stays(name: str) -> None:
+    w = np.full(4, 1e-36, np.float32)
+    states = [np.zeros(4, np.float32) for _ in range(N_STATES[name])]
+    decay, hyper = 10.0, hyper_of(name, 1)
+    if name == "adamw":
+        decay, hyper[-1] = 0.0, 10.0
+    elif name == "adam":
+        hyper[4] = 1.0  # epsilon: steps in proportion to the weight
+    for _ in range(200):
+        run_entry(getattr(updates, name), w, NO_GRADIENT, *states, decay, hyper)
+        assert not ((w != 0) & (abs(w) < LEAST)).any()
+    assert not w.any()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("sgd")])
+def test_numbers_that_are_normal_keep_their_bits(name: str) -> None:
+    """The text without the rule, in NumPy's float32."""
+    w, states = normal(50), [abs(normal(50, seed=9)) for _ in range(N_STATES[name])]
+    expected, expected_states = w.copy(), [state.copy() for state in states]
+    gradient = normal(50, seed=1)
+    hyper = hyper_of(name, 1)
+    run_entry(getattr(updates, name), w, gradient, *states, DECAY, hyper)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(updates, "zero_if_subnormal", lambda x: x)
+        made = getattr(updates, name)
+        run_python(made, expected, gradient, *expected_states, DECAY, hyper)
+    assert np.array_equal(w, expected)
+    assert np.array_equal(states, expected_states)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tile_is_updated_like_its_part_of_the_whole(name: str) -> None:
+    """Whatever stands in the vectors and whatever behind the last whole one."""
+    generator = np.random.default_rng(4)
+    arrays = [
+        (generator.choice([1, 1e-37, 1e-38, 1e-42], 67) * normal(67, seed=seed)).astype(
+            np.float32
+        )
+        for seed in range(2 + N_STATES[name])
+    ]
+    if name.startswith("adam"):
+        arrays[3] = abs(arrays[3])  # the mean of squares
+    whole, parts = ([array.copy() for array in arrays] for _ in range(2))
+    made, hyper = getattr(updates, name), hyper_of(name, 3)
+    run_entry(made, *whole, DECAY, hyper)
+    for start, stop in ((0, 3), (3, 36), (36, 67)):
+        run_entry(made, *(array[start:stop] for array in parts), DECAY, hyper)
+    for one, other in zip(whole, parts, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
 def test_adam_without_gradient_divides_by_epsilon() -> None:
     w, zero = normal(9), np.zeros(9, np.float32)
     before = w.copy()

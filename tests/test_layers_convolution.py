@@ -635,3 +635,26 @@ def test_properties_survive_being_written(tmp_path: Path) -> None:
     text = (tmp_path / "again.ini").read_text()
     assert text == (tmp_path / "model.ini").read_text()
     assert "padding = same" in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("given", "ends"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ({"stride": 2}, [1, 3, 5, 7]),
+        ({"stride": 3}, [1, 4, 7]),
+        ({"stride": 2, "dilation": 2}, [1, 3, 5, 7]),
+        ({"stride": 2, "padding": "2,0"}, [0, 2, 4, 6]),  # as Keras' causal
+    ],
+)
+def test_a_causal_window_ends_where_the_documentation_says(
+    given: dict[str, Any], ends: list[int]
+) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape=(1, 1, 8))
+    values = {"filters": 1, "kernel_size": 3, "padding": "causal", **given}
+    model.add_layer("conv1d", name="it", disable_bias=True, **values)
+    model.add_layer("mse", name="loss")
+    model.initialize()
+    model.set_weights({"it:filter": np.array([0, 0, 1]).reshape(1, 1, 1, 3)})
+    assert model.predict(np.arange(8.0)[None]).reshape(-1).tolist() == ends

@@ -14,6 +14,18 @@ from hypothesis import strategies as st
 
 from arena_ckpt import MemoryPlan, Model, Phase
 from arena_ckpt.graph import Graph, build_graph
+from arena_ckpt.layers.base import (
+    COMMON_PROPERTIES,
+    Layer,
+    LayerSpec,
+    Shape,
+    TensorSpec,
+    WeightSpec,
+)
+from arena_ckpt.lifespan import TensorLifespan
+from arena_ckpt.planner import make_plan
+from arena_ckpt.properties import BOOLEAN, Property
+from arena_ckpt.recompute import Rerun
 from arena_ckpt.tensors import Access, Execution, TensorKind
 
 Spec = tuple[str, dict[str, Any]]
@@ -259,6 +271,99 @@ def test_samples_are_never_dropped() -> None:
     assert len(lives(plan, "in:out0")) == 1
 
 
+def test_all_samples_and_labels_are_there_from_the_start() -> None:
+    other = ("input", {"name": "other", "input_shape": "1:1:4"})
+    plan = plan_of(
+        DATA, fc("a", "in"), other, fc("b", "other"), add("sum", "a", "b"), LOSS
+    )
+    order = plan.execution_order
+    assert order["other"].forward == 2
+    assert lives(plan, "other:out0") == [(0, order["b"].calc_gradient + 1)]
+    assert lives(plan, "loss:label") == [(0, order["loss"].calc_derivative + 1)]
+
+
+def test_a_loss_at_the_end_of_a_block_is_not_run_again() -> None:
+    """Its output is nobody's input, and yet it is the prediction."""
+    plan = plan_of(
+        *(DATA, fc("fc1"), act("act1", "gelu"), fc("fc2"), LOSS),
+        blocks=[["fc1", "act1", "fc2", "loss"]],
+    )
+    assert [layer for _, layer in steps(plan, Phase.RECOMPUTE)] == ["fc1", "act1"]
+    assert len(lives(plan, "loss:out0")) == 1
+
+
+def test_small_statistics_stay_with_the_output_of_their_layer() -> None:
+    """Two numbers a row are less than the four of the output."""
+    norm = ("layer_normalization", {"name": "norm", "axis": 3})
+    plan = plan_of(DATA, fc("a"), norm, fc("b"), LOSS, blocks=[["a", "norm"]])
+    assert [layer for _, layer in steps(plan, Phase.RECOMPUTE)] == ["a"]
+    assert len(lives(plan, "norm:mean")) == 1
+
+
+def test_what_is_saved_is_dropped_where_it_is_larger_than_the_output() -> None:
+    """The gates of all steps are more than the state of the last."""
+    rows = ("input", {"name": "in", "input_shape": "1:3:4"})
+    lstm = ("lstm", {"name": "lstm", "unit": 4})
+    plan = plan_of(rows, fc("a"), lstm, fc("b"), LOSS, blocks=[["a", "lstm"]])
+    assert [layer for _, layer in steps(plan, Phase.RECOMPUTE)] == ["a", "lstm"]
+    saved = [t for t in plan.tensors if t.layer == "lstm" and t.life]
+    assert saved
+    assert len(lives(plan, "lstm:out0")) == 1
+
+
+def test_what_is_saved_once_for_the_batch_stays() -> None:
+    norm = ("batch_normalization", {"name": "bn"})
+    plan = plan_of(DATA, fc("a"), norm, fc("b"), LOSS, blocks=[["a", "bn", "b"]])
+    assert len(lives(plan, "bn:mean")) == 1
+    (again,) = [
+        e for e in plan.executions if (e.phase, e.layer) == (Phase.RECOMPUTE, "bn")
+    ]
+    written = {o.role for o in again.operands if o.access is Access.WRITE}
+    assert {"mean", "inv_std_dev", "out0"} <= written
+    for role in ("mean", "inv_std_dev"):  # made again beside what is kept
+        operand = again.operand(role)
+        assert operand is not None
+        name = plan.tensors[operand.tensor].name
+        assert name == f"bn:{role}:discarded"
+
+
+def test_what_a_frozen_layer_would_read_for_its_gradient_is_not_made_again() -> None:
+    plan = plan_of(
+        DATA,
+        fc("a"),
+        add("sum", "a", "in"),
+        fc("frozen", trainable=False),
+        fc("b"),
+        LOSS,
+        blocks=[["a", "sum", "frozen"]],
+    )
+    assert steps(plan, Phase.RECOMPUTE) == []
+    trained = plan_of(
+        DATA,
+        fc("a"),
+        add("sum", "a", "in"),
+        fc("trained"),
+        fc("b"),
+        LOSS,
+        blocks=[["a", "sum", "trained"]],
+    )
+    assert [layer for _, layer in steps(trained, Phase.RECOMPUTE)] == ["a", "sum"]
+
+
+def test_a_result_that_nobody_wants_again_has_the_type_of_the_one_that_stays() -> None:
+    pool = ("pooling2d", {"name": "pool", "pooling": "max", "pool_size": (1, 2)})
+    model = build(DATA, fc("a"), pool, fc("b"), LOSS)
+    reruns = (Rerun("b", "pool", ("pool:out0",)),)
+    plan = make_plan(model.compile(), model.plan_settings(), reruns)
+    found = {t.name: t for t in plan.tensors if t.layer == "pool"}
+    (saved,) = [
+        t for name, t in found.items() if t.dtype == "int32" and ":d" not in name
+    ]
+    discarded = found[f"{saved.name}:discarded"]
+    assert (discarded.dtype, discarded.shape) == ("int32", saved.shape)
+    assert discarded.kind is TensorKind.WORKSPACE
+
+
 # -- several readers ---------------------------------------------------------------
 
 
@@ -376,6 +481,15 @@ def test_a_frozen_layer_has_no_states() -> None:
     assert len(lives(plan, "b:weight:velocity")) == 1
 
 
+def test_running_statistics_have_no_states() -> None:
+    model = build(DATA, fc("a"), ("batch_normalization", {"name": "bn"}), LOSS)
+    model.set_optimizer("sgd", momentum=0.9)
+    names = {t.name for t in model.make_plan().tensors}
+    assert {"bn:moving_mean", "bn:gamma:velocity", "bn:beta:velocity"} <= names
+    assert not {"bn:moving_mean:velocity", "bn:moving_variance:velocity"} & names
+    assert "bn:moving_mean:grad" not in names
+
+
 def test_a_gradient_lives_until_its_update() -> None:
     plan = plan_of(*TWO)
 
@@ -424,6 +538,66 @@ def test_without_memory_reuse_every_tensor_has_a_buffer_for_good() -> None:
     assert {(b.start, b.stop) for b in plan.buffers} == {(0, len(plan.steps))}
     assert plan.arena_bytes == plan.naive_bytes
     assert lives(plan, "fc1:out0") == [(1, 3), (11, 15)]  # the tensors live as ever
+
+
+# -- from one backward step to the next ----------------------------------------------
+
+
+def test_what_a_gradient_hands_to_the_derivative_has_one_life() -> None:
+    """batch_normalization makes its sums with the gradient and reads them again."""
+    norm = ("batch_normalization", {"name": "bn"})
+    for micro_batches in (1, 2):
+        plan = plan_of(DATA, fc("fc"), norm, LOSS, micro_batches=micro_batches)
+        order = plan.execution_order["bn"]
+        assert lives(plan, "bn:sums") == [
+            (order.calc_gradient, order.calc_derivative + 1)
+        ]
+        access = {
+            e.phase: operand.access
+            for e in plan.executions
+            if e.layer == "bn" and (operand := e.operand("sums"))
+        }
+        assert access == {
+            Phase.CALC_GRADIENT: Access.WRITE,
+            Phase.CALC_DERIVATIVE: Access.READ,
+        }
+
+
+class Handing(Layer):
+    """Makes something for its derivative in the step of the gradient, if it has one."""
+
+    type_name = "handing"
+    properties = (*COMMON_PROPERTIES, Property("trainable", BOOLEAN, True, "trains"))
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        backward = TensorLifespan.CALC_GRAD_DERIV
+        forward = TensorLifespan.FORWARD
+        return LayerSpec(
+            output_shapes=input_shapes,
+            weights=(WeightSpec("weight", (4,), "ones", 4, 4, forward),),
+            tensors=(
+                TensorSpec("sums", (4,), backward, per_sample=False, dtype="float64"),
+            ),
+        )
+
+
+def test_a_frozen_layer_makes_in_its_derivative_what_no_gradient_made() -> None:
+    for trainable, phases in (
+        (True, {Phase.CALC_GRADIENT: Access.WRITE, Phase.CALC_DERIVATIVE: Access.READ}),
+        (False, {Phase.CALC_DERIVATIVE: Access.WRITE}),
+    ):
+        model = build(DATA, fc("fc"))
+        model.add_layer(Handing({"name": "own", "trainable": trainable}))
+        model.add_layer("mse", name="loss")
+        plan = model.make_plan()
+        found = {
+            e.phase: operand.access
+            for e in plan.executions
+            if e.layer == "own" and (operand := e.operand("sums"))
+        }
+        assert found == phases
+        (sums,) = [t for t in plan.tensors if t.name == "own:sums"]
+        assert (sums.dtype, sums.size_bytes) == ("float64", 32)
 
 
 # -- any graph: nobody reads bytes that another has written over -------------------

@@ -15,6 +15,8 @@ from scale import how_many
 
 from arena_ckpt.allocation import allocate
 from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt.allocation.options import SearchOptions
+from arena_ckpt.allocation.single import decide
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import (
     CapacityError,
@@ -395,3 +397,20 @@ def test_groups_and_gaps_are_spread_as_if_all_choices_were_tried(seed: int) -> N
     assert layout.pool is not None
     assert ranges.spill(layout.pool.tolist()) == least
     assert layout.stats["spill_proved_least"]
+
+
+def test_a_set_that_is_not_decided_is_no_proof() -> None:
+    """Greedy orders alone leave it open whether these fit."""
+    generator = random.Random(59)
+    lower = [generator.randrange(12) for _ in range(30)]
+    upper = [low + generator.randint(1, 12) for low in lower]
+    size = [generator.randint(1, 40) for _ in range(30)]
+    buffers = make_buffers(lower, upper, size)
+    greedy = allocate(lower, upper, size, engine="greedy")
+    assert greedy.height_bytes > greedy.lower_bound_bytes
+    decision = decide(
+        buffers, greedy.height_bytes - 1, SearchOptions(engine="greedy", progress=False)
+    )
+    assert (decision.layout, decision.is_impossible) == (None, False)
+    too_small = decide(buffers, greedy.lower_bound_bytes - 1, SearchOptions())
+    assert (too_small.layout, too_small.is_impossible) == (None, True)

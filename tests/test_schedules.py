@@ -1,11 +1,16 @@
 import copy
 import math
 import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_ckpt import Model, ModelWarning, load_example
 from arena_ckpt.errors import (
     InvalidParameterError,
     UnknownPropertyError,
@@ -196,3 +201,114 @@ def test_every_schedule_stays_in_its_range(schedule: Schedule, iteration: int) -
         assert lowest <= value <= highest * (1 + 1e-12)
     else:
         assert value >= 0
+
+
+# -- schedules that start again --------------------------------------------------------
+
+
+@given(schedules, st.integers(0, 40), st.integers(0, 40), st.integers(1, 12))
+def test_a_restart_is_where_the_rate_of_a_cosine_rises(
+    schedule: Schedule, start: int, n: int, steps: int
+) -> None:
+    if schedule.type_name == "cosine":
+        schedule = Schedule("cosine", {**schedule.values, "decay_steps": steps})
+    rates = [schedule.learning_rate_at(i) for i in range(start, start + n)]
+    rises = [start + i for i in range(1, n) if rates[i] > rates[i - 1]]
+    found = schedule.first_restart(start, start + n)
+    if schedule.type_name == "cosine":
+        assert found == (rises[0] if rises else None)
+    else:
+        assert found is None
+
+
+def net(decay_steps: int, batch_size: int = 2, **properties: object) -> Model:
+    model = Model(seed=0)
+    model.add_layer("input", name="in", input_shape="1:1:3")
+    model.add_layer("fully_connected", name="fc", unit=1)
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=batch_size, **properties)
+    fall = {"max_learning_rate": 0.1, "min_learning_rate": 0.0}
+    model.set_learning_rate_scheduler(
+        create_schedule("cosine", decay_steps=decay_steps, **fall)
+    )
+    model.initialize()
+    return model
+
+
+DATA = np.ones((7, 3), np.float32), np.ones((7, 1), np.float32)  # 4 batches of 2
+
+
+def warnings_of(call: Callable[[], object]) -> list[warnings.WarningMessage]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return caught
+
+
+@pytest.mark.parametrize(
+    ("decay_steps", "restarts"), [(4, True), (11, True), (12, False), (13, False)]
+)
+def test_train_warns_of_a_restart_within_its_iterations_alone(
+    decay_steps: int, restarts: bool
+) -> None:
+    model = net(decay_steps)
+    caught = warnings_of(lambda: model.train(DATA, epochs=3))
+    assert [one.category for one in caught] == [ModelWarning] * restarts
+    if not restarts:
+        return
+    (one,) = caught
+    assert one.filename == __file__
+    before = model.schedule.learning_rate_at(decay_steps - 1)
+    assert str(one.message) == (
+        f"the cosine schedule starts again at iteration {decay_steps}, where the "
+        f"learning rate rises from {before:.4g} to 0.1, and this training ends after "
+        "iteration 11: what the low rate has gained is lost there. Set decay_steps=12 "
+        "for a single fall, unless restarts are what you want"
+    )
+
+
+def test_dropped_batches_do_not_count_towards_a_restart() -> None:
+    assert not warnings_of(lambda: net(9, drop_last=True).train(DATA, epochs=3))
+    assert warnings_of(lambda: net(8, drop_last=True).train(DATA, epochs=3))
+
+
+def test_a_second_training_counts_on() -> None:
+    model = net(8)
+    assert not warnings_of(lambda: model.train(DATA, epochs=2))
+    # It begins with the maximum: no step before it belongs to this training.
+    assert not warnings_of(lambda: model.train(DATA, epochs=2))
+    (one,) = warnings_of(lambda: model.train(DATA, epochs=3))
+    assert "at iteration 24" in str(one.message)
+    assert "Set decay_steps=28" in str(one.message)
+
+
+def test_a_resumed_training_warns_of_what_is_left(tmp_path: Path) -> None:
+    def train(model: Model, epochs: int) -> object:
+        return model.train(DATA, epochs=epochs, checkpoint=tmp_path, resume=True)
+
+    assert not warnings_of(lambda: train(net(6), 1))
+    assert "iteration 6," in str(warnings_of(lambda: train(net(6), 2))[0].message)
+    assert not warnings_of(lambda: train(net(6), 2))  # nothing is left
+    assert "iteration 12," in str(warnings_of(lambda: train(net(6), 4))[0].message)
+
+
+def test_a_warning_made_an_error_comes_before_any_weight_moves() -> None:
+    model = net(2)
+    before = model.weights()["fc:weight"].tobytes()
+    with pytest.raises(ModelWarning):  # as the suite turns warnings into errors
+        model.train(DATA, epochs=3)
+    assert model.weights()["fc:weight"].tobytes() == before
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"batch_size": 48}, {"length": 32, "batch_size": 64}]
+)
+def test_examples_anneal_over_all_of_their_iterations(sizes: dict[str, int]) -> None:
+    for name, given_sizes in (("char_transformer", sizes), ("digits_cnn", {})):
+        example = load_example(name, **given_sizes)
+        model = example.model
+        assert model.schedule is not None
+        assert example.data is not None
+        n_batches = -(-example.data.n_samples // model.get_property("batch_size"))
+        iterations = n_batches * model.get_property("epochs")
+        assert model.schedule.values["decay_steps"] == iterations

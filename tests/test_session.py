@@ -130,7 +130,43 @@ def test_the_shuffled_order_comes_from_the_seed() -> None:
     assert trained(1, shuffle=False) == trained(2, shuffle=False)
 
 
-def test_two_epochs_are_not_in_one_order_but_continue_reproducibly() -> None:
+def orders(model: Model, n: int, **values: Any) -> list[list[int]]:
+    """Train on `n` samples that tell their numbers; return the orders of the epochs."""
+    session = model._session
+    assert session is not None
+    iterate, rows = session.iterate, []
+
+    def watched(samples: Any, numbers: Any, **given: Any) -> float:
+        rows.append(numbers.tolist())
+        return iterate(samples, numbers, **given)
+
+    session.iterate = watched  # type: ignore[method-assign]
+    history = model.train(clusters(n), **values)
+    session.iterate = iterate  # type: ignore[method-assign]
+    numbers = [number for batch in rows for number in batch]
+    assert len(numbers) == n * len(history.epochs)
+    return [numbers[start : start + n] for start in range(0, len(numbers), n)]
+
+
+def test_every_epoch_has_every_sample_once_in_an_order_of_its_own() -> None:
+    found = orders(classifier().initialized(), 40, epochs=4)
+    assert [sorted(order) for order in found] == [list(range(40))] * 4
+    assert len({tuple(order) for order in found}) == 4
+    assert list(range(40)) not in found
+
+
+def test_without_shuffling_every_epoch_is_in_the_order_of_the_data() -> None:
+    found = orders(classifier().initialized(), 19, epochs=2, shuffle=False)
+    assert found == [list(range(19))] * 2
+
+
+def test_epochs_of_two_calls_are_those_of_one() -> None:
+    model = classifier().initialized()
+    parts = orders(model, 40, epochs=1) + orders(model, 40, epochs=2)
+    assert parts == orders(classifier().initialized(), 40, epochs=3)
+
+
+def test_two_epochs_at_once_train_to_the_bits_of_one_after_the_other() -> None:
     data = clusters(40)
     at_once, in_parts = classifier().initialized(), classifier().initialized()
 
@@ -391,6 +427,103 @@ def test_micro_batches_equal_one_batch(micro_batches: int, n: int) -> None:
         np.testing.assert_allclose(weight, whole.weights()[name], rtol=1e-5, atol=1e-6)
 
 
+def dropping(**properties: object) -> Model:
+    """A dropout before weights of 1; the gradient of a weight shows what is kept."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 64)}),
+        ("dropout", {"name": "drop", "dropout_rate": 0.5}),
+        ("fully_connected", {"name": "fc", "unit": 1, "disable_bias": True}),
+        ("mse", {"name": "loss"}),
+    )
+    model = ModelSpec(layers, (), {"batch_size": 6, **properties}).initialized()
+    model.set_weights({"fc:weight": np.ones((64, 1))})
+    return model
+
+
+def masks(model: Model) -> list[tuple[int, ...]]:
+    """Return the elements that are kept of each of six samples."""
+    found = []
+    for sample in range(6):
+        x = np.zeros((6, 64), dtype=np.float32)
+        x[sample] = 1
+        _, gradients = model.compute_gradients(x, np.full((6, 1), -1.0))
+        found.append(tuple(np.flatnonzero(gradients["fc:weight"])))
+    return found
+
+
+def test_every_sample_has_a_dropout_mask_of_its_own_also_in_micro_batches() -> None:
+    whole = dropping()
+    expected = masks(whole)
+    assert len(set(expected)) == 6
+    assert all(16 < len(mask) < 48 for mask in expected)
+    assert masks(whole) == expected  # the iteration is the same
+    for micro_batches in (2, 3, 6):
+        assert masks(dropping(micro_batches=micro_batches)) == expected
+
+
+def test_every_iteration_has_dropout_masks_of_its_own() -> None:
+    model = dropping()
+    first = masks(model)
+    model.train_step(np.zeros((6, 64)), np.zeros((6, 1)))
+    assert not set(first) & set(masks(model))
+
+
+def test_two_dropouts_drop_other_elements() -> None:
+    """They would drop half of all elements together, and not three quarters."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 512)}),
+        ("dropout", {"name": "first", "dropout_rate": 0.5}),
+        ("dropout", {"name": "second", "dropout_rate": 0.5}),
+        ("fully_connected", {"name": "fc", "unit": 1, "disable_bias": True}),
+        ("mse", {"name": "loss"}),
+    )
+    kept = []
+    for seed in (3, 4):
+        model = ModelSpec(layers, (), {"batch_size": 1}).model()
+        model.seed = seed
+        model.initialize()
+        model.set_weights({"fc:weight": np.ones((512, 1))})
+        _, gradients = model.compute_gradients(np.ones((1, 512)), [[-1.0]])
+        kept.append(gradients["fc:weight"].reshape(-1) != 0)
+    assert all(80 < np.count_nonzero(mask) < 180 for mask in kept)
+    assert not (kept[0] == kept[1]).all()
+
+
+def test_clipping_starts_anew_in_every_iteration() -> None:
+    """A step of rate 1 with the same batch is always as long as the norm allows."""
+    model = chain(
+        *(5, 3), optimizer=("sgd", {"learning_rate": 1.0}), clip_grad_by_norm=1e-3
+    ).initialized()
+    x, y = clusters(8)
+    y = np.eye(3)[y]
+    for _ in range(3):
+        before = model.weights()
+        model.train_step(x, y)
+        moved = [before[name] - w for name, w in model.weights().items()]
+        norm = np.sqrt(sum(np.square(m, dtype=float).sum() for m in moved))
+        assert norm == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_loss_of_an_epoch_counts_every_row_once() -> None:
+    """Batches have one, two and three rows that count."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 3, 2)}),
+        ("fully_connected", {"name": "fc", "unit": 3}),
+        ("cross_softmax", {"name": "loss", "per_token": True}),
+    )
+    slow = ("sgd", {"learning_rate": 1e-20})
+    model = ModelSpec(layers, (), {"batch_size": 1}, slow).initialized()
+    x = normal(np.random.default_rng(0), 3, 6)
+    y = np.array([[0, -100, -100], [1, 2, -100], [0, 1, 2]])
+    record = model.train((x, y)).epochs[0]
+    assert record.loss == pytest.approx(model.evaluate((x, y)).loss, rel=1e-6)
+    losses = [model.evaluate((x[i : i + 1], y[i : i + 1])).loss for i in range(3)]
+    mean = (losses[0] + 2 * losses[1] + 3 * losses[2]) / 6
+    assert record.loss == pytest.approx(mean, rel=1e-6)
+    steps = [model.train_step(x[i : i + 1], y[i : i + 1]) for i in range(3)]
+    assert steps == pytest.approx(losses, rel=1e-6)
+
+
 def test_micro_batches_need_less_memory() -> None:
     whole = classifier(batch_size=64).model().make_plan().arena_bytes
     split = classifier(batch_size=64, micro_batches=8).model().make_plan().arena_bytes
@@ -504,6 +637,71 @@ def test_evaluation_of_values_and_of_bits() -> None:
     truth[:3] = 1 - truth[:3]
     found = one_bit.evaluate((inputs, truth))
     assert (found.metric_name, found.metric) == ("accuracy", pytest.approx(0.7))
+
+
+def test_the_decay_of_a_layer_goes_through_adamws_moments_and_its_own_does_not() -> (
+    None
+):
+    """With a gradient of 0, decay of the layer is all that the moments see."""
+    moved = {}
+    for layer_decay, own_decay in ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5)):
+        model = Model()
+        model.add_layer("input", name="in", input_shape="1:1:1")
+        model.add_layer("fully_connected", name="fc", unit=1, weight_decay=layer_decay)
+        model.add_layer("mse", name="loss")
+        model.set_optimizer("adamw", learning_rate=0.1, weight_decay=own_decay)
+        model.initialize()
+        model.set_weights({"fc:weight": [[2.0]], "fc:bias": [1.0]})
+        model.train_step([[0.0]], [[1.0]])
+        weights = model.weights()
+        moved[layer_decay, own_decay] = weights["fc:weight"].item()
+        assert weights["fc:bias"].item() == pytest.approx(1 - 0.1 * own_decay)
+    # A step of Adam on the gradient 0.5 * 2 is the learning rate, whatever the decay.
+    assert moved[0.5, 0.0] == pytest.approx(2 - 0.1)
+    assert moved[0.0, 0.5] == pytest.approx(2 * (1 - 0.1 * 0.5))
+    assert moved[0.5, 0.5] == pytest.approx(2 * (1 - 0.1 * 0.5) - 0.1)
+
+
+def test_float32_data_are_read_where_they_lie() -> None:
+    """As documented: changed between epochs, they are trained on as changed."""
+    x, y = clusters(16)
+    data = Dataset("clusters", x.copy(), y)
+    changed, by_hand = classifier().initialized(), classifier().initialized()
+
+    def change(record: Any) -> None:
+        data.x[:] += 1
+
+    changed.train(data, epochs=2, shuffle=False, on_epoch=change)
+    for some in (x, x + 1):
+        for start in (0, 8):
+            by_hand.train_step(some[start : start + 8], y[start : start + 8])
+    assert bits(changed) == bits(by_hand)
+
+
+@pytest.mark.parametrize("ignored", [-100, 0])
+def test_rows_with_an_ignored_label_are_neither_hits_nor_misses(ignored: int) -> None:
+    """Every row is taken for class 0, also where that is the label to ignore."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 4, 2)}),
+        ("fully_connected", {"name": "fc", "unit": 3}),
+        (
+            "cross_softmax",
+            {"name": "loss", "per_token": True, "ignore_label": ignored},
+        ),
+    )
+    model = ModelSpec(layers, (), {"batch_size": 2}).initialized()
+    model.set_weights({"fc:weight": np.zeros((2, 3)), "fc:bias": [3.0, 2.0, 1.0]})
+    y = np.array([[ignored, 1, ignored, 2], [ignored, ignored, 1, 1], [1, 2, 1, 2]])
+    result = model.evaluate((np.ones((3, 8)), y))
+    assert (result.metric_name, result.n_samples) == ("accuracy", 3)
+    assert result.metric == 0.0
+    if ignored != 0:
+        y[0, 1] = y[2, 3] = 0
+        assert model.evaluate((np.ones((3, 8)), y)).metric == 2 / 8
+    model.set_weights({"fc:bias": [1.0, 3.0, 2.0]})
+    y = np.where(y == 0, ignored, y)
+    expected = np.count_nonzero(y == 1) / np.count_nonzero(y != ignored)
+    assert model.evaluate((np.ones((3, 8)), y)).metric == expected
 
 
 def test_evaluating_and_predicting_change_nothing() -> None:

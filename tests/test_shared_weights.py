@@ -7,6 +7,7 @@ import pytest
 
 from arena_ckpt import Model
 from arena_ckpt.errors import SharedWeightsError
+from arena_ckpt.lifespan import Phase
 from arena_ckpt.tensors import TensorKind
 
 Given = dict[str, Any]
@@ -86,6 +87,67 @@ def test_the_same_bits_with_blocks_without_reuse_and_in_debug_mode(
         results.append((losses, {n: w.tobytes() for n, w in model.weights().items()}))
     assert results[0][0][-1] < results[0][0][0]
     assert all(result == results[0] for result in results)
+
+
+def sgd(*layers: Given, **given: Any) -> Model:
+    model = build(*layers, **given)
+    model.set_optimizer("sgd", learning_rate=1.0)
+    model.initialize()
+    return model
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_the_norm_to_clip_counts_a_shared_gradient_once(micro_batches: int) -> None:
+    """A step of rate 1 is the whole gradient, scaled down to the norm."""
+    model = sgd(*SHARED, clip_grad_by_norm=0.01, micro_batches=micro_batches)
+    _, gradients = model.compute_gradients(*data())
+    norm = np.sqrt(sum(np.square(g, dtype=float).sum() for g in gradients.values()))
+    assert norm > 0.02
+    before = model.weights()
+    model.train_step(*data())
+    for name, weight in model.weights().items():
+        expected = gradients[name] * (0.01 / norm)
+        np.testing.assert_allclose(
+            before[name] - weight, expected, rtol=1e-3, atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("owner_first", [True, False])
+def test_clipping_reads_every_gradient_once(owner_first: bool) -> None:
+    a, b, *others = SHARED
+    layers = (a, b, *others) if owner_first else (b, a, *others)
+    plan = build(*layers, clip_grad_by_norm=1.0).make_plan()
+    (clip,) = [e for e in plan.executions if e.phase is Phase.CLIP_GRADIENTS]
+    names = ["a:weight:grad", "a:bias:grad", "c:weight:grad", "c:bias:grad"]
+    assert [operand.role for operand in clip.operands] == names
+    assert [plan.tensors[o.tensor].name for o in clip.operands] == names
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_the_penalty_of_a_shared_weight_counts_once(micro_batches: int) -> None:
+    penalty = {"weight_regularizer": "l2norm", "weight_regularizer_constant": 0.25}
+    owner, *others = SHARED
+    for layers in (
+        ({**owner, **penalty}, *others),
+        (
+            {**owner, **penalty},
+            *({**other, **penalty} for other in others[:1]),
+            *others[1:],
+        ),
+    ):
+        plain = sgd(*SHARED, micro_batches=micro_batches)
+        model = sgd(*layers, micro_batches=micro_batches)
+        weights = model.weights()
+        plain.set_weights(weights)
+        loss, gradients = model.compute_gradients(*data())
+        plain_loss, plain_gradients = plain.compute_gradients(*data())
+        square = np.square(weights["a:weight"], dtype=float).sum()
+        assert loss - plain_loss == pytest.approx(0.25 / 2 * square, rel=1e-5)
+        assert model.evaluate(data()).loss == pytest.approx(loss, rel=1e-6)
+        for name, gradient in gradients.items():
+            more = 0.25 * weights[name] if name == "a:weight" else 0.0
+            expected = plain_gradients[name] + more
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_there_is_one_weight_one_gradient_and_one_update() -> None:

@@ -181,6 +181,43 @@ def test_the_factors_live_until_the_update() -> None:
     assert life["in:out0"].stop == life["fc:out0:grad"].stop == stop
 
 
+def test_the_tile_is_the_largest_that_a_weight_of_the_layer_needs() -> None:
+    """Of 640 columns 32 rows are more than 64 KiB; of 300 columns 54 rows are less."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 2, 80)}),
+        (
+            "multi_head_attention",
+            {
+                "name": "mha",
+                "num_heads": 1,
+                "projected_key_dim": 300,
+                "projected_value_dim": 640,
+                "output_shape": 4,
+            },
+        ),
+        ("flatten", {"name": "flat"}),
+        ("fully_connected", {"name": "out", "unit": 4}),
+        ("mse", {"name": "loss"}),
+    )
+    spec = ModelSpec(layers, (), {"batch_size": 4})
+    spec = replace(spec, optimizer=("sgd", {"learning_rate": 0.1, "momentum": 0.9}))
+    plan = tiled_plan(spec.model())
+    shapes = {t.name: t.shape for t in plan.tensors}
+    assert {shapes[f"mha:{w}_fc_weight"] for w in ("query", "key", "value")} == {
+        (80, 300),
+        (80, 640),
+    }
+    assert shapes[f"mha:{TILE}"] == (32 * 640,)
+
+
+def test_a_weight_that_is_accumulated_into_needs_no_room_in_the_tile() -> None:
+    """With plain SGD only the weight with a decay is made in tiles."""
+    spec = big(("fully_connected", {"name": "wide", "unit": 300}), weight_decay=0.1)
+    tile = {t.name: t.shape for t in tiled_plan(spec.model()).tensors}
+    assert tile[f"fc:{TILE}"] == (64 * 256,)
+    assert f"wide:{TILE}" not in tile
+
+
 def test_decay_and_penalty_need_a_tile_with_sgd_too() -> None:
     for values in ({}, {"weight_decay": 0.1}, {"weight_regularizer": "l2norm"}):
         names = {t.name for t in tiled_plan(big(**values).model()).tensors}

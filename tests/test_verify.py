@@ -31,6 +31,7 @@ NAMES = (
     "dataflow",
     "bounds",
     "memory",
+    "reads",
     "bits of debug mode",
     "bits of the plan",
     "bits without recomputing",
@@ -63,7 +64,7 @@ def test_every_check_passes_in_this_process_and_another() -> None:
     assert tuple(check.name for check in result.checks) == NAMES
     assert all(check.passed for check in result.checks)
     assert tuple(seen) == result.checks
-    assert result.verdict == "verified: 10 checks passed"
+    assert result.verdict == "verified: 11 checks passed"
     assert result.data == "made-up samples and labels: 3 batches of 8, the last of 7"
     assert all(check.seconds >= 0 for check in result.checks)
     by_name = {check.name: check.finding for check in result.checks}
@@ -275,7 +276,7 @@ def test_a_layer_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     result = ac.verify(with_own(Twice, monkeypatch))
     assert result.passed
     assert "'own' is of a class outside this package" in left_out(result)["processes"]
-    assert result.verdict == "verified: 7 checks passed, 3 left out"
+    assert result.verdict == "verified: 8 checks passed, 3 left out"
 
 
 def test_a_wrong_derivative_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +334,7 @@ def test_the_command_prints_a_line_for_each_check() -> None:
     assert [line.split(", ")[0].split("  ")[-1] for line in lines[1:-1]] == list(NAMES)
     assert all(line.startswith("passed  ") for line in lines[1:-1])
     assert lines[-1] == (
-        "verified: 10 checks passed; on digits: 3 batches of 8, the last of 7"
+        "verified: 11 checks passed; on digits: 3 batches of 8, the last of 7"
     )
 
 

@@ -13,6 +13,9 @@ from arena_ckpt.tensors import CONTROL, Control, Execution
 Extent = tuple[int, int]
 """Half-open."""
 
+_MOST_NAMED = 3
+"""Tensors that a message names of those that stood at a place before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
@@ -121,23 +124,19 @@ def describe_culprit(
     place = (byte - views.offset_bytes(control)) // 8
     if 0 <= place < Control.LENGTH:
         return Culprit(f"{_name_of_scalar(place)} of {CONTROL}", CONTROL, byte)
-    there = _standing_at(plan, byte, execution.step)
     where = _nearest(views, execution, byte)
-    if there is None:
-        return Culprit(where, None, byte)
-    name = plan.tensor_in(there, execution.step).name
-    if there.stop <= execution.step:
-        return Culprit(f"{where}{_before(plan, byte, there.stop)}", name, byte)
-    return Culprit(f"{where}, where {name} stands", name, byte)
+    there = _buffers_at(plan, byte, execution.step)
+    name = plan.tensor_in(there[0], execution.step).name if there else None
+    if there and execution.step < there[0].stop:
+        return Culprit(f"{where}, where {name} stands", name, byte)
+    return Culprit(f"{where}{_before(plan, byte, execution.step)}", name, byte)
 
 
-def _before(plan: MemoryPlan, byte: int, start: int) -> str:
-    """Say what stood at a byte before a step."""
-    there = _standing_at(plan, byte, start - 1)
-    if there is None:
-        return ""
-    name = plan.tensor_in(there, there.stop - 1).name
-    return f", where {name} stood until step {there.stop - 1}"
+def _before(plan: MemoryPlan, byte: int, step: int) -> str:
+    """Say what stood at a byte before a step; the last first."""
+    there = _buffers_at(plan, byte, step - 1)[:_MOST_NAMED]
+    names = [plan.tensor_in(buffer, buffer.stop - 1).name for buffer in there]
+    return f", where {', '.join(dict.fromkeys(names))} stood before" if names else ""
 
 
 def _name_of_scalar(place: int) -> str:
@@ -147,15 +146,15 @@ def _name_of_scalar(place: int) -> str:
     return names.get(place, f"element {place}")
 
 
-def _standing_at(plan: MemoryPlan, byte: int, step: int) -> Buffer | None:
-    """Return the buffer that lives at a byte, or else was the last to."""
+def _buffers_at(plan: MemoryPlan, byte: int, step: int) -> list[Buffer]:
+    """Return the buffers that took a byte up to a step, the last to live first."""
     found = [
         buffer
         for buffer in plan.buffers
         if buffer.start <= step
         and buffer.offset_bytes <= byte < buffer.offset_bytes + buffer.size_bytes
     ]
-    return max(found, key=lambda buffer: buffer.stop, default=None)
+    return sorted(found, key=lambda buffer: (-buffer.stop, buffer.tensors))
 
 
 def _nearest(views: TensorViews, execution: Execution, byte: int) -> str:

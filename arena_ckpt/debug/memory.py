@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+import numpy as np
+
 from arena_ckpt.debug.runner import Moment, Watcher
 from arena_ckpt.errors import CanaryError
 from arena_ckpt.plan import Buffer
@@ -42,6 +44,13 @@ class MemoryGuard(Watcher):
         for buffer in lasting:
             self._guard(buffer)
         self._arena.guard_front()
+        self._starts = np.array([buffer.start for buffer in self._plan.buffers])
+        self._stops = np.array([buffer.stop for buffer in self._plan.buffers])
+        canaries = [self._canary_of(buffer) for buffer in self._plan.buffers]
+        self._sizes = np.array([size_bytes for _, size_bytes in canaries])
+        self._places = np.concatenate(
+            [np.arange(start, start + size_bytes) for start, size_bytes in canaries]
+        )
 
     def before(self, moment: Moment) -> None:
         """Set the canaries of what begins to live."""
@@ -66,6 +75,8 @@ class MemoryGuard(Watcher):
                 step=moment.step,
                 tensor=first.tensor,
             )
+        if self._are_all_intact(moment.step):
+            return
         for buffer in self._plan.buffers:
             if not buffer.start <= moment.step < buffer.stop:
                 continue
@@ -78,6 +89,12 @@ class MemoryGuard(Watcher):
                     step=moment.step,
                     tensor=buffer.tensor,
                 )
+
+    def _are_all_intact(self, step: int) -> bool:
+        """Look at the canaries of all that lives, at once."""
+        is_alive = (self._starts <= step) & (step < self._stops)
+        places = self._places[np.repeat(is_alive, self._sizes)]
+        return self._arena.are_guards_intact(places)
 
     def leave(self, moment: Moment) -> None:
         """Poison what has died."""

@@ -31,6 +31,9 @@ Extent = tuple[int, int]
 MARGIN_BYTES = 64 * ALIGNMENT_BYTES
 """What a shadow is longer at either end: there is foreign memory too."""
 
+_BLOCK_ROWS = 4096
+"""Rows of a pattern that are copied at once."""
+
 _PATTERNS: tuple[tuple[tuple[float, ...], int], ...] = (
     ((1234567, -2345678, np.nan, 3456789, 0, -8765432, -1543210, 6654321), 0),
     ((-7654321, 5432109, 3345678, -4567890, 6112345, 9912345, 0, -5567890), 1),
@@ -71,7 +74,8 @@ class Shadow:
     """
 
     def __init__(self, arena: Arena, words: tuple[float, ...], integer: int) -> None:
-        self._pattern = np.array(words, np.float32).view(np.uint32)
+        pattern = np.array(words, np.float32).view(np.uint32)
+        self._pattern: Words = np.tile(pattern, (_BLOCK_ROWS, 1))
         self._integer = integer
         size_bytes = -(-len(arena.bytes) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         self._memory = Arena(size_bytes + 2 * MARGIN_BYTES)
@@ -94,13 +98,15 @@ class Shadow:
 
     def rows(self, extent: Extent) -> Words:
         """Return the rows of the pattern that bytes touch, for `clear`."""
-        row_bytes = WORD_BYTES * len(self._pattern)
+        row_bytes = WORD_BYTES * self._rows.shape[1]
         first = (MARGIN_BYTES + extent[0]) // row_bytes
         return self._rows[first : -(-(MARGIN_BYTES + extent[1]) // row_bytes)]
 
     def clear(self, rows: Words) -> None:
         """Let rows hold the pattern again."""
-        rows[...] = self._pattern
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            part = rows[start : start + _BLOCK_ROWS]
+            np.copyto(part, self._pattern[: len(part)])
 
     def reset(self) -> None:
         """Let all of it hold the pattern again."""

@@ -77,7 +77,7 @@ def _noise(model: Model, *, to_itself: bool = False) -> material.Split:
 
 
 def _text(model: Model) -> material.Split:
-    return material.python_sources(_input_elems(model))
+    return material.python_sources(_input_elems(model), networks.TEXT_CHARACTERS)
 
 
 def _input_elems(model: Model) -> int:

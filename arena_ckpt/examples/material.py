@@ -48,7 +48,7 @@ def noise(n: int, elems: int, *, to_itself: bool = False) -> Split:
     return Dataset("noise", x, x.copy() if to_itself else y), None
 
 
-def python_sources(length: int, most_characters: int = 2_000_000) -> Split:
+def python_sources(length: int, most_characters: int) -> Split:
     """Cut sources of Python's standard library into windows of `length` characters.
 
     Parameters

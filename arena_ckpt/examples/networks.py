@@ -11,6 +11,9 @@ from typing import Any
 from arena_ckpt.model import Model
 from arena_ckpt.schedules import create_schedule
 
+TEXT_CHARACTERS = 2_000_000
+"""Of the text that `char_transformer` comes with, a window of `length` a sample."""
+
 EXPANSIONS = (
     # times wider, channels, repeats, stride: Sandler et al., "MobileNetV2", table 2
     (1, 16, 1, 1),
@@ -221,9 +224,11 @@ def char_transformer(
         checkpoint=checkpoint,
         seed=seed,
     )
-    model.set_property(epochs=2, clip_grad_by_norm=1.0)
+    epochs, n_windows = 2, (TEXT_CHARACTERS - 1) // length
+    n_trained = n_windows - n_windows // 20  # the rest is for validation
+    model.set_property(epochs=epochs, clip_grad_by_norm=1.0)
     model.set_optimizer("adamw", learning_rate=3e-3, weight_decay=0.01)
-    _anneal(model, 1e-4, 3700)
+    _anneal(model, 1e-4, epochs * -(-n_trained // batch_size))
     return model
 
 

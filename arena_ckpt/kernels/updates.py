@@ -6,12 +6,9 @@ of it is computed in float64 and rounded to float32 once. The gradient is only r
 
 The formulas, and where epsilon stands, are PyTorch's (torch.optim, 2.x).
 
-A moment whose gradient stays 0, as below a unit that never fires, shrinks until it is
-subnormal, and there it sticks: 0.9 times 6e-45 rounds to 6e-45 again. Each later step
-would be slower for it on most processors. So a moment or velocity below the least
-normal number, `LEAST`, becomes 0, by a comparison, which gives the same bits on every
-machine; flushing by the processor would not. The weights' own bits are as PyTorch's
-until the moments are so small.
+Weights and states that an update writes are normal numbers or 0; see `subnormals`. The
+product that plain SGD adds to a weight in one go shrinks nothing and leaves it as it
+comes.
 """
 
 from __future__ import annotations
@@ -22,17 +19,7 @@ import numpy as np
 
 from arena_ckpt.kernels.blas import gemm_at
 from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
-
-LEAST = np.float32(2.0**-126)
-"""The least positive number of float32 that is normal."""
-
-_ZERO = np.float32(0.0)
-
-
-@helper
-def _normal(x):
-    """``x``, or 0 where it is subnormal; NaN stays."""
-    return _ZERO if abs(x) < LEAST else x
+from arena_ckpt.kernels.subnormals import zero_if_subnormal
 
 
 @kernel
@@ -42,7 +29,8 @@ def sgd(weight: Vector, gradient: Vector, decay: float, hyper: Doubles) -> None:
     decay32 = np.float32(decay)
     for i in range(weight.size):
         w = weight[i]
-        weight[i] = w - rate * (gradient[i] * scale + decay32 * w)
+        g = gradient[i] * scale + decay32 * w
+        weight[i] = zero_if_subnormal(w - rate * g)
 
 
 @kernel
@@ -80,9 +68,10 @@ def sgd_momentum(
     momentum, decay32 = np.float32(hyper[2]), np.float32(decay)
     for i in range(weight.size):
         w = weight[i]
-        v = _normal(momentum * velocity[i] + (gradient[i] * scale + decay32 * w))
+        g = gradient[i] * scale + decay32 * w
+        v = zero_if_subnormal(momentum * velocity[i] + g)
         velocity[i] = v
-        weight[i] = w - rate * v
+        weight[i] = zero_if_subnormal(w - rate * v)
 
 
 @kernel
@@ -98,9 +87,9 @@ def sgd_nesterov(
     for i in range(weight.size):
         w = weight[i]
         g = gradient[i] * scale + decay32 * w
-        v = _normal(momentum * velocity[i] + g)
+        v = zero_if_subnormal(momentum * velocity[i] + g)
         velocity[i] = v
-        weight[i] = w - rate * (g + momentum * v)
+        weight[i] = zero_if_subnormal(w - rate * (g + momentum * v))
 
 
 @helper
@@ -114,11 +103,12 @@ def _adam(weight, gradient, first, second, decay, hyper, shrink):
     for i in range(weight.size):
         w = weight[i] * shrink
         g = gradient[i] * scale + decay32 * w
-        m = _normal(beta1 * first[i] + rest1 * g)
-        v = _normal(beta2 * second[i] + rest2 * (g * g))
+        m = zero_if_subnormal(beta1 * first[i] + rest1 * g)
+        v = zero_if_subnormal(beta2 * second[i] + rest2 * (g * g))
         first[i] = m
         second[i] = v
-        weight[i] = w - rate * m / (math.sqrt(v) * root + epsilon)
+        w = w - rate * m / (math.sqrt(v) * root + epsilon)
+        weight[i] = zero_if_subnormal(w)
 
 
 @kernel

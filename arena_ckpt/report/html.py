@@ -13,10 +13,10 @@ import html
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from arena_ckpt.arguments import public_call
-from arena_ckpt.plan import MemoryPlan, require_plan
+from arena_ckpt.arguments import public_call, require_value
+from arena_ckpt.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.palette import THEMES, Theme
@@ -95,8 +95,12 @@ def plan_html(
     O(n log n) in buffers and operands; some seconds and 1.7 MB for 1e5 buffers.
     """
     require_plan(plan)
+    require_title("title", title)
     if before is not None:
         require_plan(before)
+        require_title("before_title", before_title)
+    for point in _points_of(front):
+        require_plan(point.plan)
     sentences = explain(plan, before if same_model else None)
     plans = [(title, plan, sentences)]
     if before is not None:
@@ -141,6 +145,18 @@ def plan_html(
     return "".join(
         parts[piece] if index % 2 else piece for index, piece in enumerate(pieces)
     )
+
+
+def _points_of(front: object) -> Sequence[FrontPoint]:
+    """Return what stands for points of a front."""
+    is_front = isinstance(front, Sequence) and all(
+        hasattr(point, name)
+        for point in front
+        for name in ("label", "arena_bytes", "overhead", "plan")
+    )
+    expected = "points of a front, as pareto() returns them"
+    require_value("front", front, fits=is_front, expected=expected)
+    return cast(Sequence[FrontPoint], front)
 
 
 def notebook_html(plan: MemoryPlan) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.arguments import public_call
-from arena_ckpt.plan import MemoryPlan, require_plan
+from arena_ckpt.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
 from arena_ckpt.report.layout_png import percent_above
 from arena_ckpt.report.palette import LIGHT, parse_colour
@@ -202,6 +202,7 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
         is not installed.
     """
     require_plan(plan)
+    require_title("title", title)
     picture = _Picture(plan, _SvgPen())
     pen = picture.pen
     pen.rect(0, 0, WIDTH, HEIGHT, LIGHT.page)
@@ -238,6 +239,7 @@ def plan_png(plan: MemoryPlan, title: str = "memory plan") -> bytes:
         Pillow is not installed.
     """
     require_plan(plan)
+    require_title("title", title)
     require_pillow()
     from PIL import Image
 

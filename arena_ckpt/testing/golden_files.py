@@ -43,6 +43,7 @@ _SOURCE = ("model", "sizes", "variant")
 updating: ContextVar[bool] = ContextVar("updating", default=False)
 """Set by pytest's ``--update-golden``: write golden files instead of comparing."""
 
+StrPath = str | PathLike[str]
 Load = Callable[[str, dict[str, object]], Model]
 """Makes a model from what a golden file calls it, and its sizes."""
 
@@ -67,7 +68,7 @@ class Outcome:
 
 
 @public_call
-def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
+def assert_plan_matches(plan: MemoryPlan, path: StrPath) -> None:
     """Raise unless a plan is what a golden file pins.
 
     Parameters
@@ -100,7 +101,7 @@ def assert_plan_matches(plan: MemoryPlan, path: str | PathLike[str]) -> None:
 
 
 @public_call
-def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
+def plan_differences(plan: MemoryPlan, path: StrPath) -> list[str]:
     """Return what differs between a golden file and a plan, a line each."""
     path = Path(path_text(path))
     text = read_text(path)
@@ -112,7 +113,7 @@ def plan_differences(plan: MemoryPlan, path: str | PathLike[str]) -> list[str]:
 @public_call
 def write_golden(
     plan: MemoryPlan,
-    path: str | PathLike[str],
+    path: StrPath,
     source: dict[str, str] | None = None,
 ) -> None:
     """Write a golden file.
@@ -197,12 +198,12 @@ def _order_differences(old: str, new: str) -> list[str]:
 
 
 @public_call
-def check_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
+def check_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcome]:
     """Make the plan of each golden file in a folder again, and compare.
 
     Parameters
     ----------
-    folder : Path
+    folder : path-like
     load : callable
         Makes the models.
     form : str
@@ -213,22 +214,25 @@ def check_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
     GoldenFileError
         No golden plans there, or one that cannot be read.
     """
-    return list(_each(folder, load, form, update=False))
+    return list(_each(Path(path_text(folder)), load, form, update=False))
 
 
 @public_call
-def update_folder(folder: Path, load: Load, form: str = "plan") -> list[Outcome]:
+def update_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcome]:
     """Write each golden file in a folder again; return what changed by that.
 
     Those that are damaged or of another version are made anew, unless what is left of
     one does not say how it was made; that raises as in `check_folder`.
     """
-    return list(_each(folder, load, form, update=True))
+    return list(_each(Path(path_text(folder)), load, form, update=True))
 
 
 @public_call
 def add_golden(
-    folder: Path, spec: str, model: Model, sizes: dict[str, object] | None = None
+    folder: StrPath,
+    spec: str,
+    model: Model,
+    sizes: dict[str, object] | None = None,
 ) -> list[Path]:
     """Write a golden file for each variant of a model that has none yet.
 
@@ -237,7 +241,7 @@ def add_golden(
     stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
     paths = []
     for variant, make in golden_variants(model).items():
-        path = folder / f"{stem}.{variant}{PLAN_SUFFIX}"
+        path = Path(path_text(folder)) / f"{stem}.{variant}{PLAN_SUFFIX}"
         if os.path.exists(path):
             continue
         try:
@@ -260,6 +264,12 @@ def load_bundled(name: str, sizes: dict[str, object]) -> Model:
 
 
 def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outcome]:
+    if not callable(load):
+        raise InvalidParameterError(
+            f"load={quoted(load)} cannot be called; give a function that makes a model "
+            "of a name and sizes, such as load_bundled",
+            load=load,
+        )
     if form not in FORMATS:
         raise InvalidParameterError(
             f"there is no format {quoted(form)}; golden files are "

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from fractions import Fraction
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_value
 from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.model import Model, without_blocks
 from arena_ckpt.plan import MemoryPlan
@@ -23,6 +23,8 @@ def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
     are two budgets on the way from the arena without blocks down to its local lower
     bound; that either can be met is not known before it is tried.
     """
+    is_model = isinstance(model, Model)
+    require_value("model", model, fits=is_model, expected="a Model")
     plain = without_blocks(model)
     variants: dict[str, Callable[[], MemoryPlan]] = {"no-blocks": plain.make_plan}
     if model.blocks:

@@ -11,6 +11,7 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.arena import CANARY_BYTES
 from arena_ckpt.debug.memory import MemoryGuard
 from arena_ckpt.debug.reads import ForeignReads
 from arena_ckpt.debug.values import FiniteWatch
@@ -55,8 +56,7 @@ MOST_FLAT = 0.6
 """Share of slopes: a gradient of 0 everywhere agrees with them and proves nothing. Of
 the networks in `examples` up to a fifth is flat."""
 GAP_BYTES = 4096
-"""Behind each buffer, where foreign reads are looked for: a read beyond an operand that
-leaves fewer out does not meet the next."""
+"""Of the canaries in the second layout in which foreign reads are looked for."""
 
 SLOPE_OPERATIONS = 4e10
 """Counted operations of an iteration times the weight tensors: what that may cost."""
@@ -302,21 +302,30 @@ class Checks:
         )
 
     def reads(self) -> str:
-        """Train while each step also runs on other foreign bytes."""
-        settings = replace(self.debug_settings, canary_bytes=GAP_BYTES)
-        session = self._open(self._planned(settings))
-        session.watch(MemoryGuard(session.views))
-        try:
-            foreign = ForeignReads(session.views)
-        except ArenaTooLargeError as error:
-            raise NothingToCheck(str(error)) from None
-        session.watch(foreign)
-        run_trial(session, self.batches)
+        """Train while each step also runs on other foreign bytes, in two layouts.
+
+        What is read in vain in one may by chance be what was meant; and where buffers
+        lie close, a read beyond one operand may meet the next.
+        """
+        n_steps = n_operands = n_results = 0
+        for canary_bytes in (CANARY_BYTES, GAP_BYTES):
+            settings = replace(self.debug_settings, canary_bytes=canary_bytes)
+            session = self._open(self._planned(settings))
+            session.watch(MemoryGuard(session.views))
+            try:
+                foreign = ForeignReads(session.views)
+            except ArenaTooLargeError as error:
+                raise NothingToCheck(str(error)) from None
+            session.watch(foreign)
+            run_trial(session, self.batches)
+            n_steps += foreign.n_steps
+            n_operands += foreign.n_operands
+            n_results += foreign.n_results
         return (
-            f"{foreign.n_steps:,} steps with {foreign.n_operands:,} operands, each run "
-            "three times, with all that it does not read (other tensors, gaps, rows "
-            "behind a smaller batch, what a result or workspace held before) filled "
-            f"otherwise: {foreign.n_results:,} results have the same bits"
+            f"{n_steps:,} steps with {n_operands:,} operands, each run three times, "
+            "with all that it does not read (other tensors, gaps, rows behind a "
+            "smaller batch, what a result or workspace held before) filled otherwise: "
+            f"{n_results:,} results have the same bits"
         )
 
     def debug_bits(self) -> str:

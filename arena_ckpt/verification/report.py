@@ -125,6 +125,16 @@ def verify(
             "a Check",
             on_check=on_check,
         )
+    if command is not None and not (
+        isinstance(command, list | tuple)
+        and command
+        and all(isinstance(word, str) for word in command)
+    ):
+        raise InvalidParameterError(
+            f"command={quoted(command)} is not possible; give the words of a command "
+            "as a list, for example ['python', 'again.py']",
+            command=command,
+        )
     request = asked(
         budget=budget,
         max_overhead=max_overhead,
