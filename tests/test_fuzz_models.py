@@ -106,7 +106,7 @@ SHARED_WEIGHTS = written(
     d = fully_connected | unit=3
     loss = cross_sigmoid
     """,
-    blocks=(("a", "drop", "b"), ("c", "sum", "frozen")),
+    blocks=(("a", "drop", "b"), ("sum", "frozen")),
     properties={"batch_size": 5, "micro_batches": 2, "clip_grad_by_norm": 0.5},
     optimizer=("adam", {"learning_rate": 0.01}),
     schedule=(
@@ -281,7 +281,7 @@ def swapped(patch: pytest.MonkeyPatch) -> None:
 
 def missing_term(patch: pytest.MonkeyPatch) -> None:
     """Forget the gradients of layers that share the weights and came before."""
-    patch.setattr(Program, "_accumulates", lambda self, _: self._add_gradients)
+    patch.setattr(Program, "_accumulates", lambda self, _: self.add_gradients)
 
 
 def wrong_last_batch(patch: pytest.MonkeyPatch) -> None:
