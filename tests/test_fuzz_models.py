@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -66,6 +67,153 @@ def test_the_judge_has_schedules_of_its_own(kind: str) -> None:
     ours = [schedule.learning_rate_at(i) for i in range(9)]
     theirs = [rate_of(kind, values, i) for i in range(9)]
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+# -- a network of each family ----------------------------------------------------------
+
+
+def written(text: str, **given: Any) -> NetworkSpec:
+    """Return a network from lines ``name = type(inputs) key=value …``.
+
+    A layer reads the one of the line before where no inputs are given.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    for line in text.strip().splitlines():
+        head, *pairs = line.split(" | ")
+        name, _, call = head.strip().partition(" = ")
+        kind, _, sources = call.rstrip(")").partition("(")
+        values: dict[str, Any] = {"name": name}
+        if sources:
+            values["input_layers"] = sources.split(", ")
+        for pair in pairs:
+            key, _, value = pair.strip().partition("=")
+            values[key] = literal_eval(value)
+        layers.append((kind, values))
+    given = {"properties": {"batch_size": 5}, "last": 3, **given}
+    return NetworkSpec(tuple(layers), **given)
+
+
+SHARED_WEIGHTS = written(
+    """
+    in = input | input_shape=(1, 1, 6)
+    a = fully_connected | unit=6 | weight_regularizer='l2norm' | weight_decay=0.1
+    drop = dropout | dropout_rate=0.5
+    b = fully_connected | unit=6 | shared_from='a' | activation='gelu'
+    c = fully_connected | unit=6 | shared_from='a' | bias_decay=0.3
+    sum = addition(b, c, drop)
+    frozen = fully_connected | unit=4 | trainable=False
+    d = fully_connected | unit=3
+    loss = cross_sigmoid
+    """,
+    blocks=(("a", "drop", "b"), ("c", "sum", "frozen")),
+    properties={"batch_size": 5, "micro_batches": 2, "clip_grad_by_norm": 0.5},
+    optimizer=("adam", {"learning_rate": 0.01}),
+    schedule=(
+        "exponential",
+        {"learning_rate": 0.05} | dict(decay_rate=0.5, decay_steps=2),
+    ),
+    share=0.5,
+)
+PICTURES = written(
+    """
+    in = input | input_shape=(3, 7, 5)
+    conv = conv2d | filters=4 | kernel_size=(3, 2) | padding=(1, 0, 0, 2)
+    norm = batch_normalization | momentum=0.5 | unbiased_variance=True
+    act = activation | activation='relu'
+    depth = depthwiseconv2d | kernel_size=(3, 3) | stride=(2, 2) | padding='same'
+    wide = conv2dtranspose | filters=2 | kernel_size=(2, 3) | stride=(3, 2) | padding=(1, 0, 0, 1) | output_padding=(1, 0)
+    turned = permute | direction=(3, 1, 2)
+    far = conv2d | filters=3 | kernel_size=(2, 2) | stride=(3, 3) | dilation=(2, 1)
+    moving = batch_normalization | trainable=False
+    most = pooling2d(wide) | pooling='max' | pool_size=(2, 3) | stride=(3, 2) | padding=(1, 0, 2, 1)
+    mean = pooling2d(wide) | pooling='average' | pool_size=(3, 2) | stride=(2, 2) | padding=(0, 1, 1, 0)
+    larger = upsample2d(most) | upsample='bilinear' | kernel_size=(1, 2)
+    part = slice(mean) | axis=2 | start_index=2 | end_index=4
+    row = reshape(part) | target_shape=(2, 1, -1)
+    line = conv1d | filters=2 | kernel_size=2 | stride=3 | padding='causal'
+    x = flatten(moving)
+    y = flatten(larger)
+    z = flatten(line)
+    all = concat(x, y, z) | axis=3
+    out = fully_connected | unit=4
+    loss = cross_softmax
+    """,
+    blocks=(("conv", "norm", "act", "depth"), ("far", "moving")),
+    optimizer=("sgd", {"learning_rate": 0.02, "momentum": 0.9}),
+    share=0.3,
+)
+SEQUENCES = written(
+    """
+    ids = input | input_shape=(1, 1, 4)
+    rows = embedding | in_dim=7 | out_dim=6
+    placed = positional_encoding
+    mask = input | input_shape=(1, 4, 4)
+    seen = multi_head_attention(placed, placed, rows, mask) | num_heads=2 | is_causal=True | dropout_rate=0.25 | attention='tiled'
+    join = addition(seen, placed)
+    norm = layer_normalization
+    both = lstm | unit=3 | bidirectional=True | return_sequences=True
+    self = multi_head_attention | num_heads=3 | attention='plain'
+    step = gru | unit=3 | return_sequences=True | unroll=True
+    other = gru(self) | unit=3 | reset_after=False | dropout_rate=0.25
+    steps = split(step) | axis=2
+    first = lstmcell(steps) | unit=3
+    second = lstmcell(steps(1), first, first(1)) | unit=3 | shared_from='first'
+    third = grucell(steps(2), second) | unit=3
+    fourth = rnncell(steps(3), third) | unit=3
+    cell = rms_norm(second(1))
+    wide = concat(fourth, other, cell) | axis=3
+    dense = fully_connected | unit=6
+    out = reshape | target_shape=(1, 2, 3)
+    loss = cross_softmax | per_token=True
+    """,
+    blocks=(("seen", "join", "norm"), ("both", "self")),
+    optimizer=("adamw", {"learning_rate": 0.01, "weight_decay": 0.1}),
+    properties={"batch_size": 5, "micro_batches": 3},
+    allow=("tiled_attention", "micro_batch"),
+    share=0.5,
+)
+ARITHMETIC = written(
+    """
+    a = input | input_shape=(2, 3, 4)
+    b = input | input_shape=(1, 3, 1)
+    p = fully_connected(a) | unit=4 | activation='tanh'
+    q = fully_connected(b) | unit=1 | activation='sigmoid'
+    added = add(p, q)
+    less = subtract(q, added)
+    times = multiply(less, q)
+    ratio = divide(times, q)
+    swapped = permute(p) | direction=(1, 3, 2)
+    product = matmul(swapped, ratio)
+    minus = negative
+    bounded = activation | activation='softplus'
+    power = pow | exponent=-0.5
+    root = sqrt(bounded)
+    gate = swiglu(power, root)
+    twice = identity(gate, product)
+    sums = reduce_sum(twice) | axis=2
+    means = reduce_mean(twice(1)) | axis=1
+    flat = flatten(means)
+    more = flatten(sums)
+    all = concat(flat, more) | axis=3
+    out = fully_connected | unit=3
+    shares = activation | activation='softmax'
+    loss = kld
+    """,
+    blocks=(("added", "less", "times", "ratio"), ("minus", "bounded", "power")),
+    optimizer=("sgd", {"learning_rate": 0.02, "momentum": 0.8, "nesterov": True}),
+    share=0.5,
+)
+FAMILIES = {
+    "shared": SHARED_WEIGHTS,
+    "pictures": PICTURES,
+    "sequences": SEQUENCES,
+    "arithmetic": ARITHMETIC,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_of_each_family(family: str) -> None:
+    assert check_network(FAMILIES[family]) == "judged"
 
 
 # -- faults that have to be seen -------------------------------------------------------
