@@ -67,6 +67,7 @@ MODEL_PROPERTIES = (
         "scale all gradients down together where their global norm is larger",
     ),
 )
+_PROPERTY_NAMES = frozenset(declared.name for declared in MODEL_PROPERTIES)
 _PLANNED = (
     "batch_size",
     "memory_optimization",
@@ -97,6 +98,17 @@ class ModelDefinition:
         self._optimizer = create_optimizer("sgd")
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; properties have `set_property`, and no attributes."""
+        if name in _PROPERTY_NAMES:
+            raise InvalidParameterError(
+                f"{name} is a property of the model; set it with "
+                f"set_property({name}={quoted(value)})",
+                property=name,
+                value=value,
+            )
+        super().__setattr__(name, value)
 
     @property
     def seed(self) -> int:
