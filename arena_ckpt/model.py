@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_callback
 from arena_ckpt.codec import encode
 from arena_ckpt.dataset import Dataset, is_whole
 from arena_ckpt.description import describe
@@ -323,12 +323,8 @@ class Model(ModelPlans):
         if progress is not None:
             asked["progress"] = progress
         given = parse_properties("train", _TRAIN_PROPERTIES, asked)
-        if on_epoch is not None and not callable(on_epoch):
-            raise InvalidParameterError(
-                f"on_epoch={quoted(on_epoch)} cannot be called; give a function that "
-                "takes the record of an epoch",
-                on_epoch=on_epoch,
-            )
+        if on_epoch is not None:
+            require_callback("on_epoch", on_epoch, "the record of an epoch")
         saving = parse_saving(checkpoint, every, resume)
         with self._working("train") as session:
             samples = _samples(session, data)

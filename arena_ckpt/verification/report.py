@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_callback
 from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
@@ -119,12 +119,8 @@ def verify(
         raise InvalidParameterError(
             f"model is a {type(model).__name__}; expected a Model", model=model
         )
-    if on_check is not None and not callable(on_check):
-        raise InvalidParameterError(
-            f"on_check={quoted(on_check)} cannot be called; give a function that takes "
-            "a Check",
-            on_check=on_check,
-        )
+    if on_check is not None:
+        require_callback("on_check", on_check, "a Check")
     if command is not None and not (
         isinstance(command, list | tuple)
         and command
