@@ -544,6 +544,33 @@ def test_class_numbers_and_one_hot_rows_give_the_same_bits() -> None:
     assert numbers.evaluate((x, y)) == one_hot.evaluate((x, rows))
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_looking_moves_no_running_statistics_and_a_step_does(
+    micro_batches: int,
+) -> None:
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+        ("batch_normalization", {"name": "bn", "momentum": 0.5}),
+        ("fully_connected", {"name": "fc", "unit": 1}),
+        ("mse", {"name": "loss"}),
+    )
+    properties = {"batch_size": 4, "micro_batches": micro_batches}
+    model = ModelSpec(layers, (), properties).initialized()
+    x = normal(np.random.default_rng(0), 4, 3) + 2
+    y = np.zeros((4, 1))
+    before = bits(model)
+    model.compute_gradients(x, y)
+    model.evaluate((x, y))
+    model.predict(x)
+    assert bits(model) == before
+    model.train_step(x, y)
+    mean = model.weights()["bn:moving_mean"]
+    expected = x.mean(axis=0) / 2  # from 0, half the way
+    if micro_batches == 2:  # twice
+        expected = x[:2].mean(axis=0) / 4 + x[2:].mean(axis=0) / 2
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+
+
 def test_gradients_are_those_of_the_step_and_change_nothing() -> None:
     model = chain(4, "tanh", 2, optimizer=("sgd", {"learning_rate": 0.5})).initialized()
     x, y = normal(np.random.default_rng(0), 8, 6), np.zeros((8, 2), np.float32)
