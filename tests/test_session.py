@@ -1104,6 +1104,31 @@ def test_iterations_are_counted_by_their_last_update() -> None:
             model.train_step(x, y)
 
 
+@pytest.mark.parametrize("blocks", [(), (("first", "drop"),)])
+def test_an_iteration_is_counted_when_all_of_its_masks_are_drawn(
+    blocks: tuple[tuple[str, ...], ...],
+) -> None:
+    """`last` is updated before `drop` goes backward, with the masks of its forward."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 4)}),
+        ("fully_connected", {"name": "first", "unit": 64}),
+        ("dropout", {"name": "drop", "dropout_rate": 0.5}),
+        ("fully_connected", {"name": "last", "unit": 2}),
+        ("mse", {"name": "loss"}),
+    )
+    model = ModelSpec(layers, blocks, {"batch_size": 3}).model()
+    model.set_optimizer("sgd", learning_rate=1.0)
+    model.initialize()
+    x, y = normal(np.random.default_rng(0), 3, 4), np.zeros((3, 2))
+    for _ in range(2):
+        before = model.weights()
+        _, gradients = model.compute_gradients(x, y)
+        model.train_step(x, y)
+        for name, weight in model.weights().items():
+            moved = before[name] - weight
+            np.testing.assert_allclose(moved, gradients[name], rtol=1e-4, atol=1e-6)
+
+
 def test_programs_for_many_sizes_are_not_kept_for_ever() -> None:
     model = classifier(batch_size=64).initialized()
     x, y = clusters(64)
