@@ -1129,6 +1129,31 @@ def test_an_iteration_is_counted_when_all_of_its_masks_are_drawn(
             np.testing.assert_allclose(moved, gradients[name], rtol=1e-4, atol=1e-6)
 
 
+def test_the_penalty_of_a_frozen_layer_does_not_count() -> None:
+    """Nothing could make it smaller."""
+    penalty = {"weight_regularizer": "l2norm", "weight_regularizer_constant": 0.5}
+    losses = {}
+    for trainable in (True, False):
+        for values in ({}, penalty):
+            layers = (
+                ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+                (
+                    "fully_connected",
+                    {"name": "fc", "unit": 2, "trainable": trainable, **values},
+                ),
+                ("fully_connected", {"name": "out", "unit": 2}),
+                ("mse", {"name": "loss"}),
+            )
+            model = ModelSpec(layers, (), {"batch_size": 2}).initialized()
+            losses[trainable, bool(values)] = model.evaluate(
+                (np.ones((2, 3)), np.zeros((2, 2)))
+            ).loss
+            square = np.square(model.weights()["fc:weight"], dtype=float).sum()
+    assert losses[False, True] == losses[False, False]
+    more = losses[True, True] - losses[True, False]
+    assert more == pytest.approx(0.5 / 2 * square, rel=1e-5)
+
+
 def test_programs_for_many_sizes_are_not_kept_for_ever() -> None:
     model = classifier(batch_size=64).initialized()
     x, y = clusters(64)
