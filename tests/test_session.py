@@ -461,6 +461,13 @@ def test_every_sample_has_a_dropout_mask_of_its_own_also_in_micro_batches() -> N
         assert masks(dropping(micro_batches=micro_batches)) == expected
 
 
+def test_predictions_are_made_without_dropout() -> None:
+    model = dropping()
+    assert model.predict(np.ones((9, 64))).reshape(-1).tolist() == [64.0] * 9
+    loss = model.evaluate((np.ones((4, 64)), np.full((4, 1), 63.0))).loss
+    assert loss == 1.0
+
+
 def test_every_iteration_has_dropout_masks_of_its_own() -> None:
     model = dropping()
     first = masks(model)
