@@ -468,6 +468,32 @@ def test_predictions_are_made_without_dropout() -> None:
     assert loss == 1.0
 
 
+@pytest.mark.parametrize("blocks", [(), (("fc1", "act1", "fc2"),)])
+def test_predictions_are_those_of_the_formula(
+    blocks: tuple[tuple[str, ...], ...],
+) -> None:
+    """With the block `act1` overwrites the sums of `fc1`; without, backward needs them.
+
+    The gradient of fc2's weight shows what was there when it was made.
+    """
+    spec = chain(5, "swish", 2, width=3, batch_size=4, blocks=blocks)
+    model = spec.initialized()
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        {n: generator.normal(size=w.shape) for n, w in model.weights().items()}
+    )
+    weights = {n: w.astype(float) for n, w in model.weights().items()}
+    x, y = generator.normal(size=(4, 3)), generator.normal(size=(4, 2))
+    sums = x @ weights["fc1:weight"] + weights["fc1:bias"]
+    hidden = sums / (1 + np.exp(-sums))
+    out = hidden @ weights["fc2:weight"] + weights["fc2:bias"]
+    np.testing.assert_allclose(model.predict(x).reshape(4, 2), out, rtol=1e-5)
+    loss, gradients = model.compute_gradients(x, y)
+    assert loss == pytest.approx(np.square(out - y).mean(axis=1).mean(), rel=1e-5)
+    expected = hidden.T @ (out - y) / 4
+    np.testing.assert_allclose(gradients["fc2:weight"], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_every_iteration_has_dropout_masks_of_its_own() -> None:
     model = dropping()
     first = masks(model)
