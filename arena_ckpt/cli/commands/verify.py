@@ -62,7 +62,7 @@ def verify(
     from arena_ckpt.cli.output import describe_plan
     from arena_ckpt.cli.results import verification_document
     from arena_ckpt.data import open_data
-    from arena_ckpt.verification.apart import call_apart
+    from arena_ckpt.verification.report import planned
     from arena_ckpt.verification.report import verify as verify_model
 
     loaded = load_model(model)
@@ -70,8 +70,7 @@ def verify(
     set_given(built, batch_size=batch_size)
     request = given_request(values)
     if not as_json:
-        # Planning may measure, and so run kernels that crash.
-        plan = call_apart(lambda: built.make_plan(**request))
+        plan = planned(built, request)
         click.echo(f"{model}: {describe_plan(plan)}")
     result = verify_model(
         built,
