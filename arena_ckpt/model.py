@@ -117,8 +117,9 @@ class Model(ModelPlans):
             A plan of this model to use, for example a point of `pareto` or one read
             from a file; by default one is made.
         debug : bool
-            Guard every buffer with a canary, poison it when it dies, and look for NaN
-            after each step. Slow; the results have the same bits.
+            Guard every buffer with a canary, poison it when it dies, look for NaN after
+            each step, and run each step in two more arenas in which all that is no
+            operand of it holds other bytes. Slow; the results have the same bits.
         check : {"loss", "all"}
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
@@ -144,7 +145,8 @@ class Model(ModelPlans):
             The plan is one of another model, or has canaries and `debug` is false, or
             the reverse.
         ArenaTooLargeError
-            The arena is larger than the memory that is free; nothing was allocated.
+            The arena, or with `debug` three of its size, are larger than the memory
+            that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
         seed = self._checked_seed()

@@ -161,10 +161,22 @@ def _plan_of(
             return plan, None
         graph, settings = model.graph_of(plan), model.settings_of(plan)
         return make_plan(graph, settings, reruns_of(plan)), None
-    if request.get("measure"):  # runs kernels, and times differ from run to run
-        return call_apart(lambda: model.make_plan(**request)), None
-    plan = model.make_plan(**request)
+    plan = planned(model, request)
+    if request.get("measure"):  # times differ from run to run
+        return plan, None
     return plan, lambda: copy_of(model).make_plan(**request)
+
+
+def planned(model: Model, request: dict[str, Any]) -> MemoryPlan:
+    """Return the plan that a request asks for; what it measures may crash.
+
+    Raises
+    ------
+    CrashError
+    """
+    if request.get("measure"):
+        return call_apart(lambda: model.make_plan(**request))
+    return model.make_plan(**request)
 
 
 def _batches(
