@@ -73,15 +73,16 @@ def test_the_judge_has_schedules_of_its_own(kind: str) -> None:
 
 
 def written(text: str, **given: Any) -> NetworkSpec:
-    """Return a network from lines ``name = type(inputs) key=value …``.
+    """Return a network from lines ``name = type(inputs) | key=value | …``.
 
-    A layer reads the one of the line before where no inputs are given.
+    A layer reads the one of the line before where no inputs are given; two dots go on
+    with that line.
     """
     layers: list[tuple[str, dict[str, Any]]] = []
-    for line in text.strip().splitlines():
+    for line in text.replace("\n    ..", "").strip().splitlines():
         head, *pairs = line.split(" | ")
         name, _, call = head.strip().partition(" = ")
-        kind, _, sources = call.rstrip(")").partition("(")
+        kind, _, sources = call.strip().removesuffix(")").partition("(")
         values: dict[str, Any] = {"name": name}
         if sources:
             values["input_layers"] = sources.split(", ")
@@ -96,21 +97,21 @@ def written(text: str, **given: Any) -> NetworkSpec:
 SHARED_WEIGHTS = written(
     """
     in = input | input_shape=(1, 1, 6)
+    c = fully_connected | unit=6 | shared_from='a' | bias_decay=0.3
     a = fully_connected | unit=6 | weight_regularizer='l2norm' | weight_decay=0.1
     drop = dropout | dropout_rate=0.5
-    b = fully_connected | unit=6 | shared_from='a' | activation='gelu'
-    c = fully_connected | unit=6 | shared_from='a' | bias_decay=0.3
+    b = fully_connected | unit=6 | shared_from='a' | weight_regularizer='l2norm'
     sum = addition(b, c, drop)
     frozen = fully_connected | unit=4 | trainable=False
     d = fully_connected | unit=3
     loss = cross_sigmoid
     """,
-    blocks=(("a", "drop", "b"), ("c", "sum", "frozen")),
+    blocks=(("a", "drop", "b"), ("sum", "frozen")),
     properties={"batch_size": 5, "micro_batches": 2, "clip_grad_by_norm": 0.5},
     optimizer=("adam", {"learning_rate": 0.01}),
     schedule=(
         "exponential",
-        {"learning_rate": 0.05} | dict(decay_rate=0.5, decay_steps=2),
+        {"learning_rate": 0.05, "decay_rate": 0.5, "decay_steps": 2},
     ),
     share=0.5,
 )
@@ -121,12 +122,15 @@ PICTURES = written(
     norm = batch_normalization | momentum=0.5 | unbiased_variance=True
     act = activation | activation='relu'
     depth = depthwiseconv2d | kernel_size=(3, 3) | stride=(2, 2) | padding='same'
-    wide = conv2dtranspose | filters=2 | kernel_size=(2, 3) | stride=(3, 2) | padding=(1, 0, 0, 1) | output_padding=(1, 0)
+    wide = conv2dtranspose | filters=2 | kernel_size=(2, 3) | stride=(3, 2)
+    .. | padding=(1, 0, 0, 1) | output_padding=(1, 0)
     turned = permute | direction=(3, 1, 2)
-    far = conv2d | filters=3 | kernel_size=(2, 2) | stride=(3, 3) | dilation=(2, 1)
+    far = conv2d | filters=3 | kernel_size=(2, 2) | stride=(3, 3) | dilation=(1, 2)
     moving = batch_normalization | trainable=False
-    most = pooling2d(wide) | pooling='max' | pool_size=(2, 3) | stride=(3, 2) | padding=(1, 0, 2, 1)
-    mean = pooling2d(wide) | pooling='average' | pool_size=(3, 2) | stride=(2, 2) | padding=(0, 1, 1, 0)
+    most = pooling2d(wide) | pooling='max' | pool_size=(2, 3) | stride=(3, 2)
+    .. | padding=(1, 0, 2, 1)
+    mean = pooling2d(wide) | pooling='average' | pool_size=(3, 2) | stride=(2, 2)
+    .. | padding=(0, 1, 1, 0)
     larger = upsample2d(most) | upsample='bilinear' | kernel_size=(1, 2)
     part = slice(mean) | axis=2 | start_index=2 | end_index=4
     row = reshape(part) | target_shape=(2, 1, -1)
@@ -148,7 +152,8 @@ SEQUENCES = written(
     rows = embedding | in_dim=7 | out_dim=6
     placed = positional_encoding
     mask = input | input_shape=(1, 4, 4)
-    seen = multi_head_attention(placed, placed, rows, mask) | num_heads=2 | is_causal=True | dropout_rate=0.25 | attention='tiled'
+    seen = multi_head_attention(placed, placed, rows, mask) | num_heads=2
+    .. | is_causal=True | dropout_rate=0.25 | attention='tiled'
     join = addition(seen, placed)
     norm = layer_normalization
     both = lstm | unit=3 | bidirectional=True | return_sequences=True
@@ -276,7 +281,7 @@ def swapped(patch: pytest.MonkeyPatch) -> None:
 
 def missing_term(patch: pytest.MonkeyPatch) -> None:
     """Forget the gradients of layers that share the weights and came before."""
-    patch.setattr(Program, "_accumulates", lambda self, _: self._add_gradients)
+    patch.setattr(Program, "_accumulates", lambda self, _: self.add_gradients)
 
 
 def wrong_last_batch(patch: pytest.MonkeyPatch) -> None:
