@@ -481,7 +481,7 @@ def test_what_fails_while_it_runs_exits_with_1() -> None:
         (errors.GoldenMismatchError, 1),
         (errors.CorruptSavedStateError, 2),
         (errors.SavedStateMismatchError, 2),
-        (errors.UnwritableFileError, 1),
+        (errors.UnwritableFileError, 2),
         (errors.BudgetError, 1),
         (errors.CapacityError, 1),
         (errors.TimeLimitError, 3),
