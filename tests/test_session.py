@@ -34,6 +34,7 @@ from arena_ckpt.errors import (
     ShapeMismatchError,
     StateError,
 )
+from arena_ckpt.lifespan import Phase
 from arena_ckpt.program import Mode
 from arena_ckpt.session import MOST_PASSES
 
@@ -934,6 +935,54 @@ def test_an_infinite_loss_changes_no_weight(debug: bool) -> None:
     assert bits(model) == before
     for _ in range(2):
         assert model.train_step(x, y) == other.train_step(x, y)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_loss_of_infinity_and_not_of_nan_changes_no_weight(debug: bool) -> None:
+    model = chain(1, width=2, batch_size=1).initialized(debug=debug)
+    model.set_weights({"fc1:weight": np.ones((2, 1))})
+    before = bits(model)
+    with pytest.raises(NonFiniteError):
+        model.train_step(np.full((1, 2), 3e38), np.zeros((1, 1)))
+    if not debug:
+        with pytest.raises(NonFiniteError, match="the loss is inf "):
+            model.train_step(np.full((1, 2), 3e38), np.zeros((1, 1)))
+    assert bits(model) == before
+
+
+def test_an_interrupt_between_the_updates_of_a_step_takes_all_of_them_back() -> None:
+    """Step by step Ctrl-C can come between two; the native walk makes all or none."""
+
+    class Interrupt:
+        def before(self, moment: Any) -> None:
+            if moment.step == last:
+                raise KeyboardInterrupt
+
+        def after(self, moment: Any) -> None: ...
+
+        def leave(self, moment: Any) -> None: ...
+
+    model = classifier(clip_grad_by_norm=1.0).initialized(debug=True)
+    updates = [
+        execution.step
+        for execution in model.plan.executions
+        if execution.phase is Phase.APPLY_GRADIENT
+    ]
+    assert len(updates) == 2
+    last = updates[-1]
+    session: Any = model._session
+    x, y = clusters(8)
+    before = bits(model)
+    watcher = Interrupt()
+    session.watch(watcher)
+    with pytest.raises(KeyboardInterrupt):
+        model.train_step(x, y)
+    session.unwatch(watcher)
+    assert bits(model) == before
+    assert session.iteration == 0
+    other = classifier(clip_grad_by_norm=1.0).initialized()
+    assert model.train_step(x, y) == other.train_step(x, y)
+    assert bits(model) == bits(other)
 
 
 def test_every_call_before_initialize_says_so() -> None:
