@@ -107,6 +107,38 @@ def require_value(name: str, value: object, *, fits: bool, expected: str) -> Non
         )
 
 
+def require_callback(name: str, function: object, takes: str) -> None:
+    """Refuse what cannot be called back with one argument.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    function : object
+        What was given.
+    takes : str
+        Completes "give a function that takes …".
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    problem = "" if callable(function) else "cannot be called"
+    if callable(function):
+        try:
+            inspect.signature(function).bind(None)
+        except TypeError as error:
+            problem = f"cannot be called so ({error})"
+        except ValueError:  # some functions written in C have no signature
+            return
+    if problem:
+        raise InvalidParameterError(
+            f"{name}={quoted(function)} {problem}; give a function that takes {takes}",
+            argument=name,
+            value=function,
+        )
+
+
 def require_call(
     function: Callable[..., Any],
     args: Sequence[Any],

@@ -76,6 +76,7 @@ MODEL_PROPERTIES = (
         "training leaves the samples of an epoch out that fill no whole batch",
     ),
 )
+_PROPERTY_NAMES = frozenset(declared.name for declared in MODEL_PROPERTIES)
 _PLANNED = (
     "batch_size",
     "memory_optimization",
@@ -108,6 +109,17 @@ class ModelDefinition:
         self._graph: Graph | None = None
         self._graph_hints: tuple[Hint, ...] = ()
         self._told: frozenset[Hint] = frozenset()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; properties have `set_property`, and no attributes."""
+        if name in _PROPERTY_NAMES:
+            raise InvalidParameterError(
+                f"{name} is a property of the model; set it with "
+                f"set_property({name}={quoted(value)})",
+                property=name,
+                value=value,
+            )
+        super().__setattr__(name, value)
 
     @property
     def seed(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from arena_ckpt.arena import check_fits
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_callback
 from arena_ckpt.codec import encode
 from arena_ckpt.dataset import Dataset, is_whole
 from arena_ckpt.description import describe
@@ -117,8 +117,9 @@ class Model(ModelPlans):
             A plan of this model to use, for example a point of `pareto` or one read
             from a file; by default one is made.
         debug : bool
-            Guard every buffer with a canary, poison it when it dies, and look for NaN
-            after each step. Slow; the results have the same bits.
+            Guard every buffer with a canary, poison it when it dies, look for NaN after
+            each step, and run each step in two more arenas in which all that is no
+            operand of it holds other bytes. Slow; the results have the same bits.
         check : {"loss", "all"}
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
@@ -144,7 +145,8 @@ class Model(ModelPlans):
             The plan is one of another model, or has canaries and `debug` is false, or
             the reverse.
         ArenaTooLargeError
-            The arena is larger than the memory that is free; nothing was allocated.
+            The arena, or with `debug` three of its size, are larger than the memory
+            that is free; nothing was allocated.
         """
         self._require_before("The model is already initialized")
         seed = self._checked_seed()
@@ -323,12 +325,8 @@ class Model(ModelPlans):
         if progress is not None:
             asked["progress"] = progress
         given = parse_properties("train", _TRAIN_PROPERTIES, asked)
-        if on_epoch is not None and not callable(on_epoch):
-            raise InvalidParameterError(
-                f"on_epoch={quoted(on_epoch)} cannot be called; give a function that "
-                "takes the record of an epoch",
-                on_epoch=on_epoch,
-            )
+        if on_epoch is not None:
+            require_callback("on_epoch", on_epoch, "the record of an epoch")
         saving = parse_saving(checkpoint, every, resume)
         with self._working("train") as session:
             samples = _samples(session, data)

@@ -20,6 +20,7 @@ from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import UNITS
 from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers import create_layer
+from arena_ckpt.layers.attention import TILE_COLUMNS
 from arena_ckpt.layers.base import Call, Layer, LayerSpec, Shape
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lifespan import Phase
@@ -256,6 +257,9 @@ def _with_bias(random: Random, values: dict[str, Any]) -> dict[str, Any]:
 
 def _conv2d(random: Random) -> Drawn:
     values = {"filters": size(random, 9), **_windows(random)}
+    if chance(random, 0.1):  # more vectors of a filter than are worked out together
+        shape = 40 + size(random, 20), 4 + size(random, 3), 4 + size(random, 3)
+        return "conv2d", (shape,), values | {"kernel_size": (5, 5), "padding": 2}
     return "conv2d", (_picture(random),), _with_bias(random, values)
 
 
@@ -387,6 +391,8 @@ def _attention(random: Random) -> Drawn:
     wide = chance(random, 0.2)
     t, s = (size(random, 70 if wide else 12) for _ in range(2))
     n_inputs = int(random.integers(1, 5))
+    if chance(random, 0.1):  # more keys than a tile has
+        t, s = size(random, 5), TILE_COLUMNS + size(random, 9)
     width = heads * dk
     values: dict[str, Any] = {
         "num_heads": heads,
@@ -401,7 +407,7 @@ def _attention(random: Random) -> Drawn:
     if chance(random, 0.3):
         values["dropout_rate"] = 0.4
     if n_inputs == 1:
-        s = t
+        s = t = min(s, 70)
     shapes = [(1, t, width), (1, s, size(random)), (1, s, size(random))]
     mask = (heads if chance(random, 0.5) else 1, t, s)
     shapes = [*shapes, mask][:n_inputs]
@@ -746,3 +752,20 @@ FAMILIES: dict[str, Family] = {
         _reductions,
     ),
 }
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "pictures": (
+        *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
+        "upsampling",
+    ),
+    "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
+    "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
+    "products": ("dense", "products", "matmul", "attention", "lstm", "gru", "rnn"),
+    "rows": (
+        *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
+        *("rearranged", "shape"),
+    ),
+    "updates": ("updates", "reductions"),
+}
+"""Families that one process runs."""

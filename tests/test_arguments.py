@@ -196,6 +196,8 @@ def area(width: int, height: int = 2, *, scale: float = 1.0) -> float:
          "give the others by name, as in area(width, height=2, *, scale=1.0)"),
         (lambda: area(1, width=1), "area is given 'width' twice, by position and by "
          "name; leave one out"),
+        (lambda: area(1, 2, width=1), "area is given 'width' twice, by position and by "
+         "name; leave one out"),
         (lambda: area(1, hight=1), "area has no argument 'hight' (did you mean "
          "'height'?); it has width, height, scale"),
         (lambda: area(1, hight=1, width=3), "area has no argument 'hight' (did you "

@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from arena_ckpt.checkpoint.chain import (
 )
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
 from arena_ckpt.checkpoint.chain_merge import merge_stages
+from arena_ckpt.checkpoint.front import FrontPoint, best_points
 
 CHECKPOINT, SWEEP, SAVE, BACKWARD, SOLO = ActionKind
 OUT_OF_REACH = 10**6
@@ -65,6 +67,32 @@ def test_unit_chains_take_the_known_number_of_forwards(
     assert table.slot_bytes == 1
     assert table.least_slot == 2
     assert table.times[2:].tolist() == counts
+
+
+@pytest.mark.parametrize("levels", [None, 1])
+def test_the_slot_of_a_budget_is_the_last_within_it(levels: int | None) -> None:
+    table = solve(random_chain(6), max_bytes=40 * 2**20, n_slots=50, levels=levels)
+    budgets = table.budgets.tolist()
+    assert len(budgets) == 50
+    for slot, budget in enumerate(budgets):
+        assert table.slot_of(budget) == slot
+        assert table.slot_of(budget - 1) == (slot - 1 if slot else None)
+    assert table.slot_of(budgets[-1] + 10**12) == 49
+
+
+def test_a_front_begins_with_the_first_schedule_and_goes_on_where_time_falls() -> None:
+    table = solve(unit_chain(10), max_bytes=12)
+    # inf, inf, 54, 26, 19, 17, 15, 14, 13, 12, 10, 10, 10
+    assert table.front_slots == (2, 3, 4, 5, 6, 7, 8, 9, 10)
+    assert table.least_slot == 2
+
+
+def test_of_plans_only_those_that_none_beats_are_points() -> None:
+    plan: Any = None
+    given = [(12, 0.3), (10, 0.5), (14, 0.1), (10, 0.3), (15, 0.1), (16, 0.2)]
+    points = [FrontPoint(f"{i}", *point, plan) for i, point in enumerate(given)]
+    assert [point.label for point in best_points(points)] == ["3", "2"]
+    assert best_points([]) == ()
 
 
 def test_unit_chains_equal_another_programs() -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import arena_ckpt
+from arena_ckpt import errors
 from arena_ckpt.cli import main
 from arena_ckpt.cli.failures import exit_code_of
 from arena_ckpt.cli.models import load_model, without_blocks
@@ -474,10 +475,25 @@ def test_what_fails_while_it_runs_exits_with_1() -> None:
         (CanaryError, 1),
         (LayoutError, 1),
         (NotInitializedError, 1),
+        (errors.PlanFormatError, 2),
+        (errors.PlanMismatchError, 2),
+        (errors.GoldenFileError, 2),
+        (errors.GoldenMismatchError, 1),
+        (errors.CorruptSavedStateError, 2),
+        (errors.SavedStateMismatchError, 2),
+        (errors.UnwritableFileError, 2),
+        (errors.BudgetError, 1),
+        (errors.CapacityError, 1),
+        (errors.TimeLimitError, 3),
     ],
 )
 def test_exit_codes_by_error(error: type[arena_ckpt.ArenaError], code: int) -> None:
     assert exit_code_of(error("message")) == code
+
+
+def test_a_search_that_ctrl_c_ended_exits_as_what_is_interrupted() -> None:
+    assert exit_code_of(errors.TimeLimitError("message", interrupted=True)) == 130
+    assert exit_code_of(errors.TimeLimitError("message", interrupted=False)) == 3
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,52 @@ def test_each_python_thread_has_its_own_flags(model: Model) -> None:
     assert found == [expected]
 
 
+def test_python_numbers_of_an_iteration_are_rounded_to_nearest() -> None:
+    """Such as Adam's corrections and learning rates, which Python computes."""
+
+    def third(one: float) -> float:
+        return one / 3
+
+    expected = third(1.0)
+    with having(UPWARD):
+        upward, found = third(1.0), GATE.run(1, third, 1.0)
+    assert found == expected != upward
+
+
+MORE_THREADS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import float_environment as environment
+import numpy as np
+from arena_ckpt.kernels import blas
+from arena_ckpt.kernels.jit import run_table
+
+environment.set_flags(environment.flags() | environment.FLUSH)
+blas.set_blas_threads(2)
+a = np.full((16, 450), 1e-20, np.float32)
+b, c = np.full((450, 450), 1e-22, np.float32), np.empty((16, 450), np.float32)
+entry, block = blas.matmul.entry((a, b, c)), np.array(blas.matmul.pack((a, b, c)))
+table = np.array([entry, block.ctypes.data])
+run_table(table.ctypes.data, 1)
+print(np.unique(c.view(np.uint32)).tolist())
+"""
+
+
+def test_threads_that_are_added_begin_by_default() -> None:
+    """The library begins with one, so that the second comes under a foreign flush."""
+    process = subprocess.run(
+        [sys.executable, "-c", MORE_THREADS, str(Path(__file__).parent)],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert process.stderr == ""
+    assert process.stdout.count(",") == 0, "one value in all places"
+    assert int(process.stdout.strip().strip("[]")) > 0
+
+
 @pytest.fixture
 def flushing() -> Iterator[None]:
     with having(FLUSH):

@@ -375,7 +375,7 @@ def test_a_schedule_that_restarts_for_certain() -> None:
         assert [hint.kind for hint in model.warnings()] == [
             "schedule_restarts"
         ] * warned
-    assert "from 0.1 at iteration 11, and the training has at least 12: " in (
+    assert "to 0.1, and this training has at least 12 iterations: " in (
         only(model).message
     )
     assert only(model).layers == ()
@@ -397,7 +397,7 @@ def test_restarts_are_counted_exactly(
     rates = [schedule.learning_rate_at(i) for i in range(n_iterations)]
     assert any(b > a for a, b in itertools.pairwise(rates)) == restarts
     if hint is not None:
-        assert f"give it decay_steps={n_iterations}, unless" in hint.message
+        assert f"Set decay_steps={n_iterations} for a single fall" in hint.message
         assert restart_hint(cosine(n_iterations), n_iterations) is None
 
 
@@ -459,7 +459,7 @@ def test_what_is_added_later_is_issued_later() -> None:
     assert len(issued(model.compile)) == 1
     model.set_learning_rate_scheduler(cosine(4))
     (caught,) = issued(model.make_plan)
-    assert "starts again from 0.1" in str(caught.message)
+    assert "starts again at iteration" in str(caught.message)
 
 
 def test_as_an_error_it_says_all_and_leaves_the_model_as_it_was() -> None:
@@ -606,7 +606,7 @@ def test_plan_counts_the_iterations_of_the_data_that_come_with_a_model(
     script: str,
 ) -> None:
     """1,797 digits in batches of 64 are 29 iterations."""
-    said = "from 0.1 at iteration 28, and the training has 29: "
+    said = "at iteration 28, where the learning rate rises from 0.0003144 to 0.1"
     result = run("plan", f"{script}:restarts", "--brief")
     assert said in result.stderr
     assert result.exit_code == 0

@@ -6,6 +6,7 @@ apply_gradient) from which its ranges follow; all ranges are half-open.
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -538,6 +539,15 @@ def test_without_memory_reuse_every_tensor_has_a_buffer_for_good() -> None:
     assert {(b.start, b.stop) for b in plan.buffers} == {(0, len(plan.steps))}
     assert plan.arena_bytes == plan.naive_bytes
     assert lives(plan, "fc1:out0") == [(1, 3), (11, 15)]  # the tensors live as ever
+
+
+def test_results_overwrite_operands_only_where_the_plan_may_do_so() -> None:
+    model = build(DATA, fc("fc1"), act("act1", "relu"), fc("fc2"), LOSS)
+    asked = model.plan_settings()
+    assert max(len(b.tensors) for b in make_plan(model.compile(), asked).buffers) > 1
+    plan = make_plan(model.compile(), replace(asked, ways=asked.ways - {"in_place"}))
+    assert {len(buffer.tensors) for buffer in plan.buffers} == {1}
+    assert plan.arena_bytes < plan.naive_bytes  # bytes are used again all the same
 
 
 # -- from one backward step to the next ----------------------------------------------

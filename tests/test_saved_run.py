@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -566,6 +567,23 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_state(
     again = build()
     history = train(again, checkpoint=tmp_path, resume=True)
     assert end(again, history) == uninterrupted()
+
+
+def test_a_failed_save_leaves_every_state_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of them: had the older been removed first, one damage would be the end."""
+    train(build(), checkpoint=tmp_path, every=4)
+    before = names(tmp_path)
+    assert len(before) == 2
+
+    def no_room(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("arena_ckpt.files.whole.os.fsync", no_room)
+    with pytest.raises(UnwritableFileError):
+        train(build(), checkpoint=tmp_path, every=4, epochs=EPOCHS + 1, resume=True)
+    assert names(tmp_path) == before
 
 
 def test_a_folder_that_vanishes_is_told(tmp_path: Path) -> None:

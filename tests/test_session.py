@@ -34,6 +34,7 @@ from arena_ckpt.errors import (
     ShapeMismatchError,
     StateError,
 )
+from arena_ckpt.lifespan import Phase
 from arena_ckpt.program import Mode
 from arena_ckpt.session import MOST_PASSES
 
@@ -461,6 +462,39 @@ def test_every_sample_has_a_dropout_mask_of_its_own_also_in_micro_batches() -> N
         assert masks(dropping(micro_batches=micro_batches)) == expected
 
 
+def test_predictions_are_made_without_dropout() -> None:
+    model = dropping()
+    assert model.predict(np.ones((9, 64))).reshape(-1).tolist() == [64.0] * 9
+    loss = model.evaluate((np.ones((4, 64)), np.full((4, 1), 63.0))).loss
+    assert loss == 1.0
+
+
+@pytest.mark.parametrize("blocks", [(), (("fc1", "act1", "fc2"),)])
+def test_predictions_are_those_of_the_formula(
+    blocks: tuple[tuple[str, ...], ...],
+) -> None:
+    """With the block `act1` overwrites the sums of `fc1`; without, backward needs them.
+
+    The gradient of fc2's weight shows what was there when it was made.
+    """
+    spec = chain(5, "swish", 2, width=3, batch_size=4, blocks=blocks)
+    model = spec.initialized()
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        {n: generator.normal(size=w.shape) for n, w in model.weights().items()}
+    )
+    weights = {n: w.astype(float) for n, w in model.weights().items()}
+    x, y = generator.normal(size=(4, 3)), generator.normal(size=(4, 2))
+    sums = x @ weights["fc1:weight"] + weights["fc1:bias"]
+    hidden = sums / (1 + np.exp(-sums))
+    out = hidden @ weights["fc2:weight"] + weights["fc2:bias"]
+    np.testing.assert_allclose(model.predict(x).reshape(4, 2), out, rtol=1e-5)
+    loss, gradients = model.compute_gradients(x, y)
+    assert loss == pytest.approx(np.square(out - y).mean(axis=1).mean(), rel=1e-5)
+    expected = hidden.T @ (out - y) / 4
+    np.testing.assert_allclose(gradients["fc2:weight"], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_every_iteration_has_dropout_masks_of_its_own() -> None:
     model = dropping()
     first = masks(model)
@@ -542,6 +576,33 @@ def test_class_numbers_and_one_hot_rows_give_the_same_bits() -> None:
     )
     assert bits(numbers) == bits(one_hot)
     assert numbers.evaluate((x, y)) == one_hot.evaluate((x, rows))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_looking_moves_no_running_statistics_and_a_step_does(
+    micro_batches: int,
+) -> None:
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+        ("batch_normalization", {"name": "bn", "momentum": 0.5}),
+        ("fully_connected", {"name": "fc", "unit": 1}),
+        ("mse", {"name": "loss"}),
+    )
+    properties = {"batch_size": 4, "micro_batches": micro_batches}
+    model = ModelSpec(layers, (), properties).initialized()
+    x = normal(np.random.default_rng(0), 4, 3) + 2
+    y = np.zeros((4, 1))
+    before = bits(model)
+    model.compute_gradients(x, y)
+    model.evaluate((x, y))
+    model.predict(x)
+    assert bits(model) == before
+    model.train_step(x, y)
+    mean = model.weights()["bn:moving_mean"]
+    expected = x.mean(axis=0) / 2  # from 0, half the way
+    if micro_batches == 2:  # twice
+        expected = x[:2].mean(axis=0) / 4 + x[2:].mean(axis=0) / 2
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
 
 
 def test_gradients_are_those_of_the_step_and_change_nothing() -> None:
@@ -876,6 +937,54 @@ def test_an_infinite_loss_changes_no_weight(debug: bool) -> None:
         assert model.train_step(x, y) == other.train_step(x, y)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_loss_of_infinity_and_not_of_nan_changes_no_weight(debug: bool) -> None:
+    model = chain(1, width=2, batch_size=1).initialized(debug=debug)
+    model.set_weights({"fc1:weight": np.ones((2, 1))})
+    before = bits(model)
+    with pytest.raises(NonFiniteError):
+        model.train_step(np.full((1, 2), 3e38), np.zeros((1, 1)))
+    if not debug:
+        with pytest.raises(NonFiniteError, match="the loss is inf "):
+            model.train_step(np.full((1, 2), 3e38), np.zeros((1, 1)))
+    assert bits(model) == before
+
+
+def test_an_interrupt_between_the_updates_of_a_step_takes_all_of_them_back() -> None:
+    """Step by step Ctrl-C can come between two; the native walk makes all or none."""
+
+    class Interrupt:
+        def before(self, moment: Any) -> None:
+            if moment.step == last:
+                raise KeyboardInterrupt
+
+        def after(self, moment: Any) -> None: ...
+
+        def leave(self, moment: Any) -> None: ...
+
+    model = classifier(clip_grad_by_norm=1.0).initialized(debug=True)
+    updates = [
+        execution.step
+        for execution in model.plan.executions
+        if execution.phase is Phase.APPLY_GRADIENT
+    ]
+    assert len(updates) == 2
+    last = updates[-1]
+    session: Any = model._session
+    x, y = clusters(8)
+    before = bits(model)
+    watcher = Interrupt()
+    session.watch(watcher)
+    with pytest.raises(KeyboardInterrupt):
+        model.train_step(x, y)
+    session.unwatch(watcher)
+    assert bits(model) == before
+    assert session.iteration == 0
+    other = classifier(clip_grad_by_norm=1.0).initialized()
+    assert model.train_step(x, y) == other.train_step(x, y)
+    assert bits(model) == bits(other)
+
+
 def test_every_call_before_initialize_says_so() -> None:
     model = classifier().model()
     x, y = clusters(8)
@@ -1114,6 +1223,56 @@ def test_iterations_are_counted_by_their_last_update() -> None:
             model.evaluate((x, y))
             assert session.iteration == n
             model.train_step(x, y)
+
+
+@pytest.mark.parametrize("blocks", [(), (("first", "drop"),)])
+def test_an_iteration_is_counted_when_all_of_its_masks_are_drawn(
+    blocks: tuple[tuple[str, ...], ...],
+) -> None:
+    """`last` is updated before `drop` goes backward, with the masks of its forward."""
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 4)}),
+        ("fully_connected", {"name": "first", "unit": 64}),
+        ("dropout", {"name": "drop", "dropout_rate": 0.5}),
+        ("fully_connected", {"name": "last", "unit": 2}),
+        ("mse", {"name": "loss"}),
+    )
+    model = ModelSpec(layers, blocks, {"batch_size": 3}).model()
+    model.set_optimizer("sgd", learning_rate=1.0)
+    model.initialize()
+    x, y = normal(np.random.default_rng(0), 3, 4), np.zeros((3, 2))
+    for _ in range(2):
+        before = model.weights()
+        _, gradients = model.compute_gradients(x, y)
+        model.train_step(x, y)
+        for name, weight in model.weights().items():
+            moved = before[name] - weight
+            np.testing.assert_allclose(moved, gradients[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_penalty_of_a_frozen_layer_does_not_count() -> None:
+    """Nothing could make it smaller."""
+    penalty = {"weight_regularizer": "l2norm", "weight_regularizer_constant": 0.5}
+    losses = {}
+    for trainable in (True, False):
+        for values in ({}, penalty):
+            layers = (
+                ("input", {"name": "in", "input_shape": (1, 1, 3)}),
+                (
+                    "fully_connected",
+                    {"name": "fc", "unit": 2, "trainable": trainable, **values},
+                ),
+                ("fully_connected", {"name": "out", "unit": 2}),
+                ("mse", {"name": "loss"}),
+            )
+            model = ModelSpec(layers, (), {"batch_size": 2}).initialized()
+            losses[trainable, bool(values)] = model.evaluate(
+                (np.ones((2, 3)), np.zeros((2, 2)))
+            ).loss
+            square = np.square(model.weights()["fc:weight"], dtype=float).sum()
+    assert losses[False, True] == losses[False, False]
+    more = losses[True, True] - losses[True, False]
+    assert more == pytest.approx(0.5 / 2 * square, rel=1e-5)
 
 
 def test_programs_for_many_sizes_are_not_kept_for_ever() -> None:

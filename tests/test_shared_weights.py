@@ -9,6 +9,7 @@ from arena_ckpt import Model
 from arena_ckpt.errors import SharedWeightsError
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.tensors import TensorKind
+from arena_ckpt.timeline import Step
 
 Given = dict[str, Any]
 
@@ -159,6 +160,9 @@ def test_there_is_one_weight_one_gradient_and_one_update() -> None:
     order = plan.execution_order
     assert gradient[0].start == order["d"].calc_gradient
     assert gradient[0].stop == order["a"].apply_gradient + 1
+    for name, updates in (("a", True), ("b", False), ("c", True), ("d", False)):
+        step = plan.steps[order[name].apply_gradient]
+        assert step == (Step(Phase.APPLY_GRADIENT, name) if updates else None)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("checkpoint",),
     ("arena",),
     ("optimizers", "initializers"),
-    ("update_calls",),
+    ("update_calls", "call_table"),
     ("program",),
     ("passes", "debug", "weights", "measuring"),
     ("session",),

@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ROOT / "tools" / "lock"
@@ -22,6 +23,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 LOCKED = {
     "core": ("build", "core"),
     "ci": ("build", "core", "png", "test", "lint"),
+    "lowest": ("core",),
     "judges": (),
     "torch": (),
     "torch-cpu": (),
@@ -118,9 +120,22 @@ def test_what_is_locked_lies_within_the_bounds(name: str, python: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_locks_that_are_installed_together_agree(python: str) -> None:
     ci = versions("ci", python)
-    for name in LOCKED:
+    for name in LOCKED.keys() - {"lowest"}:  # which has an environment of its own
         for package, version in versions(name, python).items():
             assert ci.get(package, version) == version, (name, package)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_oldest_numba_that_is_allowed_is_the_one_that_is_locked(
+    python: str,
+) -> None:
+    (numba,) = (wanted for wanted in groups()["core"] if wanted.name == "numba")
+    (oldest,) = (part.version for part in numba.specifier if part.operator == ">=")
+    found = Version(versions("lowest", python)["numba"])
+    assert found.release[:2] == Version(oldest).release
+    text = (ROOT / "tools" / "test.sh").read_text()
+    assert "install_locked lowest" in text
+    assert "tests/test_kernels_recurrent.py" in text
 
 
 def test_every_extra_that_the_tests_use_is_in_a_lock() -> None:

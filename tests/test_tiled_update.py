@@ -16,9 +16,11 @@ from test_same_bits import Outcome, outcome
 from arena_ckpt import MemoryPlan, Model, update_calls, uses
 from arena_ckpt import tiled_update as module
 from arena_ckpt.checkpoint.choose import all_settings
+from arena_ckpt.costs import BYTE_COST
 from arena_ckpt.errors import BudgetError, NonFiniteError
 from arena_ckpt.examples import load_example
 from arena_ckpt.layers.base import WeightSpec
+from arena_ckpt.lifespan import Phase
 from arena_ckpt.planner import make_plan
 from arena_ckpt.recompute import Reruns
 from arena_ckpt.tensors import TensorKind
@@ -216,6 +218,18 @@ def test_a_weight_that_is_accumulated_into_needs_no_room_in_the_tile() -> None:
     tile = {t.name: t.shape for t in tiled_plan(spec.model()).tensors}
     assert tile[f"fc:{TILE}"] == (64 * 256,)
     assert f"wide:{TILE}" not in tile
+
+
+def test_what_goes_through_a_tile_costs_its_bytes() -> None:
+    """The gradient is written and read, as where it exists whole."""
+    spec = replace(big(), optimizer=("sgd", {"learning_rate": 0.1, "momentum": 0.9}))
+    plan = tiled_plan(spec.model())
+    n_weights, n_biases = 80 * 256, 256
+    n_factors = 4 * 80 + 4 * 256
+    touched = 2 * n_weights + 3 * n_biases + n_factors + 64 * 256
+    through = 2 * n_weights
+    cost = plan.counted_costs.step("fc", Phase.APPLY_GRADIENT)
+    assert cost == BYTE_COST * 4 * (touched + through)
 
 
 def test_decay_and_penalty_need_a_tile_with_sgd_too() -> None:

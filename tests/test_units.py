@@ -1,7 +1,7 @@
 import pytest
 
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.units import align_up, format_bytes, parse_bytes
+from arena_ckpt.units import align_up, format_bytes, format_percent, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,12 @@ def test_alignment_rounds_up() -> None:
 def test_sizes_are_written_in_a_unit_and_exactly() -> None:
     assert format_bytes(40) == "40 B"
     assert format_bytes(2560) == "2.50 KiB (2,560 B)"
+    assert format_bytes(1023) == "1,023 B"
+    assert format_bytes(1024) == "1.00 KiB (1,024 B)"
+    assert format_bytes(2**20) == "1.00 MiB (1,048,576 B)"
+    assert format_bytes(-(2**30)) == "-1.00 GiB (-1,073,741,824 B)"
+
+
+def test_shares_are_written_with_a_digit_behind_the_point() -> None:
+    assert format_percent(0.125) == "12.5 %"
+    assert format_percent(1.0) == "100.0 %"

@@ -124,6 +124,7 @@ def test_a_layout_that_keeps_every_rule(placed: list[Placed], height: int) -> No
     ("rule", "buffers", "placed", "message"),
     [
         ("height", (0,), [B(0, 1, 4, -4)], "takes bytes [-4, 0), which begin below 0"),
+        ("height", (0,), [B(0, 1, 4, -1)], "takes bytes [-1, 3), which begin below 0"),
         ("height", (1,), [B(0, 1, 4, 0), B(1, 2, 9, 8)], "[8, 17) of an arena of 16"),
         ("height", (0,), [B(0, 1, 17, 0)], "takes bytes [0, 17) of an arena of 16"),
         ("height", (0,), [B(0, 1, 9, 2**63 - 1)], "of an arena of 16"),
@@ -141,6 +142,8 @@ def test_a_layout_that_keeps_every_rule(placed: list[Placed], height: int) -> No
         ),
         ("fixed", (0,), [B(0, 1, 4, 4, fixed=0)], "not at its fixed offset 0"),
         ("overlap", (0, 1), [B(0, 2, 8, 0), B(1, 3, 4, 4)], "and buffer 1 takes"),
+        ("overlap", (0, 1), [B(0, 2, 8, 0), B(1, 3, 4, 7)], "takes bytes [7, 11)"),
+        ("overlap", (0, 1), [B(0, 2, 8, 4), B(1, 3, 5, 0)], "takes bytes [0, 5)"),
         ("overlap", (0, 1), [B(0, 9, 16, 0), B(3, 4, 4, 8)], "in steps [0, 9)"),
         ("overlap", (1, 0), [B(5, 6, 4, 8), B(4, 9, 16, 0)], "buffer 0 takes"),
         ("overlap", (0, 1), [B(0, 1, 4, 0), B(0, 1, 4, 0)], "bytes [0, 4)"),

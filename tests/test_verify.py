@@ -429,6 +429,15 @@ def test_another_process_that_cannot_be_asked_is_left_out(
     assert reason in left_out(result)["processes"]
 
 
+def test_another_process_that_crashes_is_a_defect_with_its_signal() -> None:
+    result = ac.verify(chain(3).model(), command=("sh", "-c", "kill -SEGV $$"))
+    (failed,) = [check for check in result.checks if check.passed is False]
+    assert failed.name == "processes"
+    assert failed.finding == (
+        "the other process was ended by SIGSEGV, and this one was not"
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [

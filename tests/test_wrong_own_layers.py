@@ -37,6 +37,7 @@ from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
     Call,
+    Flops,
     InPlace,
     Layer,
     LayerSpec,
@@ -47,6 +48,7 @@ from arena_ckpt.layers.base import (
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.lifespan import TensorLifespan as T
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.properties import Property
 
 Hook = Callable[..., Any]
 
@@ -203,6 +205,19 @@ WRONG_SPECS: dict[str, tuple[dict[str, Any], str]] = {
         {"in_place": (InPlace(Phase.CALC_GRADIENT, "out0", ("in0",)),)},
         "phase as Phase.CALC_GRADIENT; expected Phase.FORWARD or",
     ),
+    "fan": ({"weights": (weight(fan_in=0),)}, "'w': fan_in as 0; expected a whole"),
+    "fan of NumPy": ({"weights": (weight(fan_out=np.int64(3)),)}, "fan_out as 3"),
+    "decay": ({"weights": (weight(decay="x"),)}, "decay as 'x'; expected a number"),
+    "penalty": ({"weights": (weight(regularizer_constant=-1),)}, "_constant as -1"),
+    "trained": ({"weights": (weight(is_trained="no"),)}, "is_trained as 'no'"),
+    "factors": (
+        {"weights": (weight(gradient_factors=("in0", "out3:grad")),)},
+        "gradient_factors as 'out3:grad'; expected roles of the layer: 'in0', 'out0'",
+    ),
+    "samples": ({"tensors": (saved(per_sample="no"),)}, "per_sample as 'no'"),
+    "an input": ({"fixed_inputs": 0}, "fixed_inputs as 0; expected a frozenset"),
+    "flops in words": ({"flops": Flops("many")}, "flops as .*of whole numbers"),
+    "flops below 0": ({"flops": Flops(3, -1)}, "flops as .*of at least 0"),
     "fixed input": ({"fixed_inputs": frozenset([1])}, "fixed_inputs .*from 0 to 0"),
     "flops": ({"flops": 12}, r"flops as 12; expected Flops\(…\)"),
 }  # fmt: skip
@@ -217,6 +232,23 @@ def test_a_spec_that_cannot_be_is_refused(
         model_with(monkeypatch, **spec).compile()
     assert str(e.value).startswith("layer 'it' (copying): infer states ")
     assert isinstance(e.value, TypeError)
+
+
+@pytest.mark.parametrize("hook", ["forward", "calc_gradient", "calc_derivative"])
+def test_a_hook_that_is_missing_where_a_step_needs_it(
+    hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would make would be whatever stood in the arena before."""
+    if hook != "calc_gradient":
+        monkeypatch.delattr(Copying, hook)
+    weights = (weight(),) if hook == "calc_gradient" else ()
+    model = model_with(monkeypatch, weights=weights)
+    model.make_plan()
+    with pytest.raises(
+        LayerResultError, match=rf"layer 'it' \(copying\) has no {hook}, which a step"
+    ) as e:
+        model.initialize()
+    assert e.value.hook == hook  # type: ignore[attr-defined]
 
 
 def test_lists_in_a_spec_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,6 +454,11 @@ def class_of(**body: Any) -> type[Layer]:
         ({"properties": COMMON_PROPERTIES[:2]}, "lack 'input_shape'; begin them with"),
         ({"properties": "name"}, "properties is 'name'; expected a tuple of Property"),
         ({"properties": COMMON_PROPERTIES * 2}, "properties name one twice"),
+        ({"__init__": lambda self, a, b: None}, r"__init__ is called with \(self, giv"),
+        (
+            {"properties": (*COMMON_PROPERTIES, Property("a", int, 1, ""))},
+            "the property 'a' is of the kind .*int.*such as POSITIVE_INT",
+        ),
         ({"n_inputs": "two"}, "n_inputs is 'two'; expected a whole number"),
     ],
 )

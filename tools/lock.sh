@@ -36,6 +36,10 @@ TEXT
 mkdir -p tools/lock
 wanted build core | lock core "$@"
 wanted build core png test lint | lock ci --constraints tools/lock/core.txt "$@"
+# The oldest Numba of the bounds, which compiles with the oldest LLVM, and what runs tests.
+oldest="$(wanted core | sed -n 's/^numba>=\([0-9.]*\),.*/\1/p')"
+{ wanted core; wanted test | grep -E '^(pytest|hypothesis)>'; echo "numba==$oldest"; } |
+    lock lowest "$@"
 # The judges come on top of that, so they must not want other versions of it.
 wanted judge | grep -v '^torch' | lock judges --constraints tools/lock/ci.txt "$@"
 wanted judge | grep '^torch' | lock torch --constraints tools/lock/ci.txt "$@"

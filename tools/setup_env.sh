@@ -47,7 +47,8 @@ setup_env() {
     touch "$marker"
 }
 
-install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+install() { "${environment:-.venv}/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
-# install_locked NAME: what tools/lock/NAME.txt says, and nothing else.
+# install_locked NAME: what tools/lock/NAME.txt says, and nothing else. Both install into
+# .venv, or where environment=DIRECTORY says.
 install_locked() { install --no-deps --require-hashes -r "tools/lock/$1.txt"; }

@@ -37,6 +37,23 @@ fi
 
 echo "== lint";  .venv/bin/ruff check . && .venv/bin/ruff format --check .
 echo "== types"; .venv/bin/mypy
+# The oldest Numba of the bounds compiles with the oldest LLVM, and of all kernels the
+# recurrent ones ask most of it. Its environment and its compiled kernels stand apart.
+with_oldest_numba() {
+    local environment=.venv-lowest lock=tools/lock/lowest.txt
+    if ! [ "$environment/.installed" -nt "$lock" ]; then
+        if ! .venv/bin/python -m venv "$environment" || ! install_locked lowest; then
+            echo "what $lock says is not to be had here: not tried with the oldest Numba" >&2
+            return
+        fi
+        touch "$environment/.installed"
+    fi
+    echo "== recurrent kernels, compiled by the oldest Numba"
+    NUMBA_CACHE_DIR="$PWD/$environment/kernels" "$environment/bin/python" -m pytest \
+        -p no:cacheprovider tests/test_kernels_recurrent.py
+}
+[ $# -gt 0 ] || with_oldest_numba
+
 echo "== tests"; .venv/bin/python -m pytest -n 2 "$@"
 if [ -n "${ARENA_CKPT_FULL:-}" ]; then
     echo "== faults on purpose"; ARENA_CKPT_FULL='' .venv/bin/python tools/mutants.py

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.data import open_data
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.dataset import Dataset, count_batches
 from arena_ckpt.errors import InvalidParameterError, ModelWarning
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.frontends.ini import load_ini
@@ -109,7 +109,11 @@ def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     hints = model.warnings()
     if data is None or any(hint.kind == RESTARTS for hint in hints):
         return hints
-    batches = -(-data.n_samples // model.get_property("batch_size"))
+    batches = count_batches(
+        data.n_samples,
+        model.get_property("batch_size"),
+        drop_last=model.get_property("drop_last"),
+    )
     restart = restart_hint(model.schedule, batches * model.get_property("epochs"))
     return hints if restart is None else (*hints, restart)
 

@@ -65,6 +65,12 @@ _SCALARS: dict[Phase, tuple[tuple[int, ...], tuple[int, ...]]] = {
 """By phase, the places of the control tensor that a step may read (and change), and
 those that it makes."""
 
+_FOREIGN_SCALARS = (
+    np.arange(Control.LENGTH) + 17.25,
+    -np.arange(Control.LENGTH) - 5.5,
+)
+"""What scalars hold in each shadow that are foreign: small, as some become integers."""
+
 _OWN = (TensorKind.ACTIVATION, TensorKind.RECOMPUTED, TensorKind.WORKSPACE)
 
 
@@ -214,8 +220,9 @@ class ForeignReads(Watcher):
             self._shadows[number].fill_integers(array)
         for arrays in self._used.given:
             np.copyto(arrays[1 + number], arrays[0])
-        places = self._used.scalars
-        self._scalars[1 + number][places] = self._scalars[0][places]
+        scalars, places = self._scalars[1 + number], self._used.scalars
+        scalars[...] = _FOREIGN_SCALARS[number]
+        scalars[places] = self._scalars[0][places]
 
     def _tables_of(self, program: Program) -> tuple[CallTable, ...]:
         tables = self._tables.get(program)
@@ -364,16 +371,14 @@ class ForeignReads(Watcher):
     ) -> list[Extent]:
         """Return what is foreign to a step; of the arena, what it does not write."""
         size = len(self._views.arena.bytes)
-        taken = list(used.reads)
         control = self._views.offset_bytes(self._control)
+        taken = [(control + 8 * p, control + 8 * p + 8) for p in used.scalars]
         if was_in_arena:
-            whole = 0, size
             taken += [self._extent(o.tensor, None) for o in execution.operands]
-            taken.append(self._extent(self._control, None))
-        else:
-            whole = -MARGIN_BYTES, size + MARGIN_BYTES
-            taken += [(control + 8 * p, control + 8 * p + 8) for p in used.scalars]
-        return parts_outside(whole, taken)
+            return parts_outside((0, size), taken)
+        return parts_outside(
+            (-MARGIN_BYTES, size + MARGIN_BYTES), [*taken, *used.reads]
+        )
 
     # -- comparing ---------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ import inspect
 
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Layer
-from arena_ckpt.properties import Property, quote, quoted
+from arena_ckpt.properties import Kind, Property, quote, quoted
 
 _HOOKS = {
+    "__init__": "(self, given)",
     "expand": "(self, input_shapes)",
     "infer": "(self, input_shapes)",
     "forward": "(self, tensors)",
@@ -50,6 +51,15 @@ def check_class(layer: type[Layer]) -> None:
             f"{who}.properties is {quoted(properties)}; expected a tuple of Property",
             type_name=layer.type_name,
         )
+    for declared in properties:
+        if not isinstance(declared.kind, Kind):
+            raise InvalidParameterError(
+                f"{who}: the property {quoted(declared.name)} is of the kind "
+                f"{quoted(declared.kind)}; take one of arena_ckpt.properties, such as "
+                "POSITIVE_INT, REAL or BOOLEAN",
+                type_name=layer.type_name,
+                property=declared.name,
+            )
     names = [declared.name for declared in properties]
     lost = [p.name for p in COMMON_PROPERTIES if p.name not in names]
     if lost or len(set(names)) < len(names):

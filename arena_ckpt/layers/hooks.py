@@ -39,6 +39,15 @@ from arena_ckpt.layers.spec_check import check_spec, described, facts_of
 from arena_ckpt.lifespan import Phase
 from arena_ckpt.properties import nearest, quote, quoted, shown
 
+_MAKES = {
+    "forward": "it makes the outputs",
+    "calc_gradient": "it makes the gradients of the trained weights, unless "
+    "is_trained=False says that they are not trained",
+    "calc_derivative": "it makes the derivatives of the inputs, unless fixed_inputs "
+    "says that they have none",
+}
+"""What would be missing without a hook."""
+
 
 def expand_layer(layer: Layer, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
     """Return what `Layer.expand` returns.
@@ -92,6 +101,13 @@ def hook_calls(layer: Layer, phase: Phase, tensors: Binding) -> list[Call]:
     LayerHookError, LayerResultError, UnknownRoleError, TensorDtypeError
     """
     hook = hook_of(phase)
+    if layer.n_inputs != 0 and getattr(type(layer), hook) is getattr(Layer, hook):
+        raise LayerResultError(
+            f"{described(layer)} has no {hook}, which a step of the model needs: "
+            f"{_MAKES[hook]}; write it",
+            found=None,
+            **facts_of(layer, hook),
+        )
     with _running(layer, hook):
         calls = getattr(layer, hook)(tensors)
     expected = "a list of Call(kernel, (argument, …))"

@@ -6,6 +6,7 @@ what they have to be, so each spec is checked once, when its layer is inferred.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -69,11 +70,21 @@ class _SpecCheck:
         for tensor in spec.tensors:
             self._tensor(tensor)
         self._roles(spec, n_inputs)
-        if not all(isinstance(i, int) and 0 <= i < n_inputs for i in spec.fixed_inputs):
-            expected = f"numbers of inputs, from 0 to {n_inputs - 1}"
-            raise self.error("fixed_inputs", spec.fixed_inputs, expected)
-        if not isinstance(spec.flops, Flops):
-            raise self.error("flops", spec.flops, "Flops(…)")
+        fixed = spec.fixed_inputs
+        if not isinstance(fixed, frozenset | set | tuple | list) or not all(
+            type(index) is int and 0 <= index < n_inputs for index in fixed
+        ):
+            expected = f"a frozenset of numbers of inputs, from 0 to {n_inputs - 1}"
+            raise self.error("fixed_inputs", fixed, expected)
+        flops = spec.flops
+        if not isinstance(flops, Flops) or not all(
+            type(n) is int and n >= 0
+            for n in (
+                *(flops.forward, flops.calc_gradient),
+                *(flops.calc_derivative, flops.output),
+            )
+        ):
+            raise self.error("flops", flops, "Flops(…) of whole numbers of at least 0")
 
     def _lifespans(self, spec: LayerSpec, n_inputs: int) -> None:
         given = spec.input_lifespan
@@ -93,6 +104,17 @@ class _SpecCheck:
         if weight.initializer not in INITIALIZERS:
             expected = f"one of {quote(INITIALIZERS)}"
             raise self.error(f"{what}: initializer", weight.initializer, expected)
+        for field in ("fan_in", "fan_out"):
+            value = getattr(weight, field)
+            if type(value) is not int or value < 1:
+                expected = "a whole number (int) above 0"
+                raise self.error(f"{what}: {field}", value, expected)
+        for field in ("decay", "regularizer_constant"):
+            value = getattr(weight, field)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise self.error(f"{what}: {field}", value, "a number of at least 0")
+        if not isinstance(weight.is_trained, bool):
+            raise self.error(f"{what}: is_trained", weight.is_trained, "True or False")
         factors = weight.gradient_factors
         if factors and not (_is_list_of(factors, str) and len(factors) == 2):
             expected = "two roles, or None"
@@ -111,6 +133,8 @@ class _SpecCheck:
                 **facts_of(self.layer, "infer"),
             )
         self._sizes(f"{what}: shape", tensor.shape)
+        if not isinstance(tensor.per_sample, bool):
+            raise self.error(f"{what}: per_sample", tensor.per_sample, "True or False")
         lifespan = tensor.lifespan
         if not isinstance(lifespan, TensorLifespan) or not lifespan:
             expected = "a TensorLifespan of at least one phase"
@@ -136,6 +160,11 @@ class _SpecCheck:
         inputs = [f"in{i}" for i in range(n_inputs)]
         outputs = [f"out{i}" for i in range(len(spec.output_shapes))]
         roles = {*names, *inputs, *outputs}
+        for weight in spec.weights:
+            for role in weight.gradient_factors or ():
+                if role.removesuffix(":grad") not in roles:
+                    expected = f"roles of the layer: {quote(sorted(roles))}"
+                    raise self.error("gradient_factors", role, expected)
         for item in spec.in_place:
             if item.phase not in (Phase.FORWARD, Phase.CALC_DERIVATIVE):
                 expected = "Phase.FORWARD or Phase.CALC_DERIVATIVE"

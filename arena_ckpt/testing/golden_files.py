@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_value
 from arena_ckpt.errors import (
     BudgetError,
     DataError,
@@ -238,6 +238,13 @@ def add_golden(
 
     A budget that no plan meets is left out. Returns the paths of the new files.
     """
+    fits = isinstance(spec, str)
+    require_value("spec", spec, fits=fits, expected="what load() knows the model by")
+    try:
+        written = json.dumps({} if sizes is None else dict(sizes), sort_keys=True)
+    except (TypeError, ValueError):
+        expected = "a dict of the sizes that load() makes the model with"
+        require_value("sizes", sizes, fits=False, expected=expected)
     stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
     paths = []
     for variant, make in golden_variants(model).items():
@@ -250,7 +257,7 @@ def add_golden(
             continue
         source = {
             "model": spec,
-            "sizes": json.dumps(sizes or {}, sort_keys=True),
+            "sizes": written,
             "variant": variant,
         }
         write_golden(plan, path, source)

@@ -14,8 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from arena_ckpt.arguments import require_value
 from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.plan import MemoryPlan, require_plan
 from arena_ckpt.report.export.names import life_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 
@@ -95,6 +96,10 @@ def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> Golde
     source : dict from str to str, optional
         How to make the plan again, for `check` and `update`.
     """
+    require_plan(plan)
+    is_source = source is None or isinstance(source, dict)
+    expected = "a dict from str to str"
+    require_value("source", source, fits=is_source, expected=expected)
     facts = dict(source or {})
     facts |= {name: str(getattr(plan, name)) for name in _FACTS}
     step = plan.peak_step

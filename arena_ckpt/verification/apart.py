@@ -306,10 +306,7 @@ def _how_it_ended(code: int) -> tuple[str, str | None]:
     """Say how a process has ended, and by which signal."""
     if code >= 0:
         return f"ended its process with exit code {code}", None
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
+    name = signal_name(-code)
     if name == "SIGKILL":
         return (
             "was ended by SIGKILL from outside, perhaps for its memory: verify with a "
@@ -317,3 +314,11 @@ def _how_it_ended(code: int) -> tuple[str, str | None]:
             name,
         )
     return f"crashed with {name} ({signal.strsignal(-code)})", name
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, ``"SIGSEGV"``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -48,10 +48,15 @@ class _Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """Said when there are batches and a run to compare others with."""
+class _Found:
+    """Said when there are batches."""
 
-    batches: list[Batch] | None
+    batches: list[Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Said when there is a run to compare others with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +113,12 @@ class Course:
     def _work(self, voice: Voice) -> None:
         checks = self._checks
         checks.follow = voice.follow
+        if self._find_batches is not None:
+            checks.batches = self._find_batches(voice)
+            voice.say(_Found(list(checks.batches)))
         if not self._is_ready:
-            batches = self._find_batches(voice) if self._find_batches else None
-            if batches is not None:
-                checks.batches = batches
             checks.require_reference()
-            voice.say(_Ready(batches))
+            voice.say(_Ready())
         by_name = dict(checks.all())
         for name in tuple(self._waiting):  # here it is what is heard that shortens it
             voice.say(_Begun(name))
@@ -126,12 +131,13 @@ class Course:
 
     # -- in the parent -----------------------------------------------------------------
 
-    def _hear(self, what: _Begun | _Ready | _Described | Check) -> None:
+    def _hear(self, what: _Begun | _Found | _Ready | _Described | Check) -> None:
         match what:
-            case _Ready(batches):
+            case _Found(batches):
+                self._find_batches = None
+                self._checks.batches = batches
+            case _Ready():
                 self._is_ready = True
-                if batches is not None:
-                    self._checks.batches = batches
             case _Begun(name):
                 self._begun = name, time.perf_counter()
             case _Described(run):
@@ -143,6 +149,9 @@ class Course:
 
     def _note_crash(self, crash: CrashError) -> None:
         """Let a crash be what the check under way has found."""
+        if self._find_batches is not None:
+            self._find_batches = None  # the plan crashes on them, which its check says
+            return
         if not self._is_ready:
             self._is_ready = True
             self._checks.lost = str(crash)

@@ -22,6 +22,7 @@ from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import make_plan, reruns_of
+from arena_ckpt.verification.apart import signal_name
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.trial import open_session, run_trial
 
@@ -109,6 +110,11 @@ def ask_elsewhere(
         if done.returncode == _KILLED:
             raise NotThereError("the other process was killed, perhaps for its memory")
         answered = folder / "answer.json"
+        if done.returncode < 0:
+            raise FailedThereError(
+                f"the other process was ended by {signal_name(-done.returncode)}, and "
+                "this one was not"
+            )
         if done.returncode or not answered.exists():
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise FailedThereError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.arguments import public_call, require_callback
 from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
@@ -119,12 +119,8 @@ def verify(
         raise InvalidParameterError(
             f"model is a {type(model).__name__}; expected a Model", model=model
         )
-    if on_check is not None and not callable(on_check):
-        raise InvalidParameterError(
-            f"on_check={quoted(on_check)} cannot be called; give a function that takes "
-            "a Check",
-            on_check=on_check,
-        )
+    if on_check is not None:
+        require_callback("on_check", on_check, "a Check")
     if command is not None and not (
         isinstance(command, list | tuple)
         and command
@@ -165,10 +161,22 @@ def _plan_of(
             return plan, None
         graph, settings = model.graph_of(plan), model.settings_of(plan)
         return make_plan(graph, settings, reruns_of(plan)), None
-    if request.get("measure"):  # runs kernels, and times differ from run to run
-        return call_apart(lambda: model.make_plan(**request)), None
-    plan = model.make_plan(**request)
+    plan = planned(model, request)
+    if request.get("measure"):  # times differ from run to run
+        return plan, None
     return plan, lambda: copy_of(model).make_plan(**request)
+
+
+def planned(model: Model, request: dict[str, Any]) -> MemoryPlan:
+    """Return the plan that a request asks for; what it measures may crash.
+
+    Raises
+    ------
+    CrashError
+    """
+    if request.get("measure"):
+        return call_apart(lambda: model.make_plan(**request))
+    return model.make_plan(**request)
 
 
 def _batches(

@@ -26,8 +26,9 @@ Check MODEL: its plan, its memory, its bits and its gradients.
 
 {MODEL_HELP}
 Trains copies of MODEL for three iterations, as planned, without recomputing,
-without reusing a byte, in debug mode and in another process, and compares them
-bit by bit. Exits with 1 if a defect was found.
+without reusing a byte, in debug mode, with all that no step may read changed,
+and in another process, and compares them bit by bit. Exits with 1 if a defect
+was found; a kernel that crashes is one, with its step.
 
 \b
 Examples:
@@ -63,6 +64,7 @@ def verify(
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
     from arena_ckpt.data import open_data
+    from arena_ckpt.verification.report import planned
     from arena_ckpt.verification.report import verify as verify_model
 
     loaded = load_model(model)
@@ -70,7 +72,8 @@ def verify(
     set_given(built, batch_size=batch_size)
     request = given_request(values)
     if not as_json:
-        click.echo(f"{model}: {describe_plan(built.make_plan(**request))}")
+        plan = planned(built, request)
+        click.echo(f"{model}: {describe_plan(plan)}")
     result = verify_model(
         built,
         loaded.data if data is None else open_data(data),
