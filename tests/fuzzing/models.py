@@ -31,7 +31,12 @@ import numpy as np
 import arena_ckpt as ac
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.checkpoint.choose import DEFAULT_ALLOW
-from arena_ckpt.errors import ArenaWarning, BudgetError, NonFiniteError
+from arena_ckpt.errors import (
+    ArenaWarning,
+    BudgetError,
+    ModelWarning,
+    NonFiniteError,
+)
 from fuzzing.guard import Finding
 from fuzzing.networks import ROUNDS_DIFFERENTLY, NetworkSpec, networks
 from fuzzing.target import Target
@@ -208,7 +213,8 @@ def check_network(spec: NetworkSpec, report: Report = lambda _: None) -> str:
     Finding
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ArenaWarning)
+        for said_on_purpose in (ArenaWarning, ModelWarning):
+            warnings.simplefilter("ignore", said_on_purpose)
         return _check(spec, report)
 
 
