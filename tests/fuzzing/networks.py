@@ -73,6 +73,12 @@ class NetworkSpec(MixedSpec):
         """Samples of each step: the last is the smaller batch at an epoch's end."""
         return self.batch_size, self.batch_size, self.last
 
+    @property
+    def leaves_out(self) -> bool:
+        """An epoch leaves the last batch out, which has fewer samples."""
+        drops = (self.properties or {}).get("drop_last", False)
+        return bool(drops) and self.last < self.batch_size
+
     def begun(self, **settings: Any) -> Model:
         """Return the model, ready, with weights that nothing is too simple for.
 
@@ -416,6 +422,8 @@ def _properties(draw: st.DrawFn) -> Given:
         properties["clip_grad_by_norm"] = draw(st.sampled_from((0.05, 1.0, 1e6)))
     if draw(st.integers(0, 7)) == 0:
         properties["threads"] = 2
+    if draw(st.integers(0, 3)) == 0:
+        properties["drop_last"] = True
     return properties
 
 
