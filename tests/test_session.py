@@ -739,6 +739,15 @@ def test_float32_data_are_read_where_they_lie() -> None:
     assert bits(changed) == bits(by_hand)
 
 
+def test_rows_of_several_bits_are_values_and_rows_of_one_are_classes() -> None:
+    model = chain(3, loss="cross_sigmoid", batch_size=2).initialized()
+    x = np.zeros((2, 6))
+    assert model.evaluate((x, [[1, 0, 0], [0, 0, 1]])).metric_name == "accuracy"
+    for several in ([[1, 1, 0], [0, 0, 1]], [[0, 0, 0], [0, 0, 1]]):
+        result = model.evaluate((x, several))
+        assert result.metric_name == "mean_absolute_error"
+
+
 @pytest.mark.parametrize("ignored", [-100, 0])
 def test_rows_with_an_ignored_label_are_neither_hits_nor_misses(ignored: int) -> None:
     """Every row is taken for class 0, also where that is the label to ignore."""
