@@ -122,35 +122,34 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
 
 
 def restart_hint(
-    schedule: Schedule | None, n_iterations: int, *, is_least: bool = False
+    schedule: Schedule | None, start: int, stop: int, *, is_least: bool = False
 ) -> Hint | None:
     """Return the hint that a schedule starts again before a training ends.
 
     Parameters
     ----------
     schedule : Schedule or None
-    n_iterations : int
-        Of the training.
+    start, stop : int
+        Of the iterations of the training, half-open.
     is_least : bool
-        The training has so many iterations or more.
+        It has these and perhaps more: as many as it has epochs.
     """
-    if schedule is None or schedule.type_name != "cosine":
+    restart = None if schedule is None else schedule.first_restart(start, stop)
+    if schedule is None or restart is None:
         return None
-    period, highest = schedule.values["decay_steps"], schedule.learning_rate_at(0)
-    if n_iterations <= period or highest == schedule.values["min_learning_rate"]:
-        return None
-    takes = "at least " if is_least else ""
-    steps = (
-        "the number of iterations of the training"
-        if is_least
-        else f"decay_steps={n_iterations}"
-    )
+    before, after = map(schedule.learning_rate_at, (restart - 1, restart))
+    ends = f"this training ends after iteration {stop - 1:,}"
+    steps = f"decay_steps={stop}"
+    if is_least:
+        ends = f"{stop:,} epochs have at least {stop:,} iterations"
+        steps = "decay_steps to the number of iterations of the training"
     return Hint(
         RESTARTS,
         (),
-        f"the cosine schedule starts again from {highest:g} at iteration {period:,}, "
-        f"and the training has {takes}{n_iterations:,}: what the low learning rate has "
-        f"gained is lost there; give it {steps}, unless restarts are what you want",
+        f"the {schedule.type_name} schedule starts again at iteration {restart:,}, "
+        f"where the learning rate rises from {before:.4g} to {after:.4g}, and {ends}: "
+        f"what the low rate has gained is lost there. Set {steps} for a single fall, "
+        "unless restarts are what you want",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.errors import ModelWarning
+from arena_ckpt.hints import restart_hint
 from arena_ckpt.progress import Update, progress_bar
 from arena_ckpt.records import EpochRecord, History, RunProgress
 from arena_ckpt.samples import Samples
 from arena_ckpt.saved_run import SavedRun
 from arena_ckpt.session import Session
+from arena_ckpt.user_line import warn_user
 
 
 def train(
@@ -33,6 +34,7 @@ def train(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     saved: SavedRun | None = None,
+    warn_of_restart: bool = True,
 ) -> History:
     """Train `session` on `samples`, from where `saved` says; see `Model.train`."""
     fresh = RunProgress(
@@ -53,11 +55,9 @@ def train(
     ):
         begin = saved.begin(fresh) if saved else fresh
         at = begin
-        batch_size = session.plan.batch_size
-        n_batches = samples.n_samples // batch_size
-        if samples.n_samples % batch_size and not drop_last:
-            n_batches += 1
-        _warn_of_restart(session, at, epochs, n_batches)
+        n_batches = batches_of(samples.n_samples, session.plan.batch_size, drop_last)
+        if warn_of_restart:
+            _warn_of_restart(session, at, epochs, n_batches)
         if saved and at.epoch <= epochs and not at.stopped:
             saved.save(at)  # what cannot be written is found before anything is trained
         run = _Run(
@@ -153,27 +153,22 @@ class _Run:
         return following
 
 
+def batches_of(n_samples: int, batch_size: int, drop_last: bool) -> int:
+    """Return the number of batches of an epoch."""
+    return n_samples // batch_size if drop_last else -(-n_samples // batch_size)
+
+
 def _warn_of_restart(
     session: Session, at: RunProgress, epochs: int, n_batches: int
 ) -> None:
     """Warn where the learning rate starts again before the iterations to come end."""
-    schedule, start = session.schedule, session.iteration
-    if schedule is None or at.stopped or at.epoch > epochs:
+    if at.stopped or at.epoch > epochs:
         return
+    start = session.iteration
     stop = start + (epochs - at.epoch + 1) * n_batches - at.n_batches
-    restart = schedule.first_restart(start, stop)
-    if restart is None:
-        return
-    before, after = map(schedule.learning_rate_at, (restart - 1, restart))
-    warnings.warn(
-        f"the {schedule.type_name} schedule starts again at iteration {restart:,}, "
-        f"where the learning rate rises from {before:.4g} to {after:.4g}, and this "
-        f"training ends after iteration {stop - 1:,}: what the low rate has gained is "
-        f"lost there. Set decay_steps={stop} for a single fall, unless restarts are "
-        "what you want",
-        ModelWarning,
-        stacklevel=4,
-    )
+    hint = restart_hint(session.schedule, start, stop)
+    if hint is not None:
+        warn_user(hint.message, ModelWarning)
 
 
 def _order(n: int, seed: int, iteration: int, shuffle: bool) -> np.ndarray:
