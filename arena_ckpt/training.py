@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.dataset import count_batches
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.hints import restart_hint
 from arena_ckpt.progress import Update, progress_bar

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.data import open_data
-from arena_ckpt.dataset import Dataset, count_batches
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, ModelWarning
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.frontends.ini import load_ini
