@@ -143,8 +143,8 @@ class Model(ModelPlans):
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model, or has canaries and `debug` is false, or
-            the reverse.
+            The plan is one of another model, contradicts itself, or has canaries and
+            `debug` is false, or the reverse.
         ArenaTooLargeError
             The arena, or with `debug` three of its size, are larger than the memory
             that is free; nothing was allocated.
