@@ -216,9 +216,3 @@ def _require_layout(
             name=name,
             dtype=str(array.dtype),
         )
-
-
-def count_batches(n_samples: int, batch_size: int, *, drop_last: bool) -> int:
-    """Return how many batches an epoch has; a smaller last one may be left out."""
-    whole, rest = divmod(n_samples, batch_size)
-    return whole + (rest > 0 and not drop_last)

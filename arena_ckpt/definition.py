@@ -442,7 +442,7 @@ class ModelDefinition:
         self._built()
         # An epoch has an iteration at least; `train` knows how many.
         epochs = self.get_property("epochs")
-        restart = restart_hint(self._schedule, epochs, is_least=True)
+        restart = restart_hint(self._schedule, 0, epochs, is_least=True)
         return self._graph_hints + (() if restart is None else (restart,))
 
     def _built(self) -> Graph:

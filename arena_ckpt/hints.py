@@ -122,7 +122,7 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
 
 
 def restart_hint(
-    schedule: Schedule | None, stop: int, *, start: int = 0, is_least: bool = False
+    schedule: Schedule | None, start: int, stop: int, *, is_least: bool = False
 ) -> Hint | None:
     """Return the hint that a schedule starts again before a training ends.
 
@@ -132,23 +132,24 @@ def restart_hint(
     start, stop : int
         Of the iterations of the training, half-open.
     is_least : bool
-        The training ends at `stop` or later.
+        It has these and perhaps more: as many as it has epochs.
     """
     restart = None if schedule is None else schedule.first_restart(start, stop)
     if schedule is None or restart is None:
         return None
     before, after = map(schedule.learning_rate_at, (restart - 1, restart))
-    ends, steps = f"ends after iteration {stop - 1:,}", f"={stop}"
+    ends = f"this training ends after iteration {stop - 1:,}"
+    steps = f"decay_steps={stop}"
     if is_least:
-        ends = f"has at least {stop:,} iterations"
-        steps = " to the number of its iterations"
+        ends = f"{stop:,} epochs have at least {stop:,} iterations"
+        steps = "decay_steps to the number of iterations of the training"
     return Hint(
         RESTARTS,
         (),
         f"the {schedule.type_name} schedule starts again at iteration {restart:,}, "
-        f"where the learning rate rises from {before:.4g} to {after:.4g}, and this "
-        f"training {ends}: what the low rate has gained is lost there. Set "
-        f"decay_steps{steps} for a single fall, unless restarts are what you want",
+        f"where the learning rate rises from {before:.4g} to {after:.4g}, and {ends}: "
+        f"what the low rate has gained is lost there. Set {steps} for a single fall, "
+        "unless restarts are what you want",
     )
 
 

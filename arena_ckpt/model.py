@@ -22,6 +22,7 @@ from arena_ckpt.errors import (
     StateError,
 )
 from arena_ckpt.files.source import path_text
+from arena_ckpt.hints import RESTARTS
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.progress import compile_progress
@@ -142,8 +143,8 @@ class Model(ModelPlans):
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model, or has canaries and `debug` is false, or
-            the reverse.
+            The plan is one of another model, contradicts itself, or has canaries and
+            `debug` is false, or the reverse.
         ArenaTooLargeError
             The arena, or with `debug` three of its size, are larger than the memory
             that is free; nothing was allocated.
@@ -351,6 +352,8 @@ class Model(ModelPlans):
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
                 saved=saved,
+                # Where `compile` has said so, it needs no second word.
+                warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
             )
 
     # -- inference -------------------------------------------------------------

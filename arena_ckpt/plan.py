@@ -269,8 +269,11 @@ class MemoryPlan:
 
     @public_call
     def alive_at(self, step: int) -> tuple[Buffer, ...]:
-        """Return the buffers alive at a step, the largest first."""
-        self._require_step(step)
+        """Return the buffers alive at a step, the largest first.
+
+        At the end, one behind the last step, none are.
+        """
+        self._require_step(step, stop=len(self.steps) + 1)
         alive = [b for b in self.buffers if b.start <= step < b.stop]
         return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
 
@@ -298,9 +301,10 @@ class MemoryPlan:
             totals[kind] += self.taken_bytes(buffer.size_bytes)
         return totals
 
-    def _require_step(self, step: int) -> None:
-        is_step = is_whole(step) and 0 <= step < len(self.steps)
-        expected = f"a step of the plan, from 0 to {len(self.steps) - 1}"
+    def _require_step(self, step: int, stop: int | None = None) -> None:
+        stop = len(self.steps) if stop is None else stop
+        is_step = is_whole(step) and 0 <= step < stop
+        expected = f"a step of the plan, from 0 to {stop - 1}"
         require_value("step", step, fits=is_step, expected=expected)
 
     def _repr_html_(self) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.dataset import count_batches
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.hints import restart_hint
 from arena_ckpt.progress import Update, progress_bar
@@ -35,6 +34,7 @@ def train(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     saved: SavedRun | None = None,
+    warn_of_restart: bool = True,
 ) -> History:
     """Train `session` on `samples`, from where `saved` says; see `Model.train`."""
     fresh = RunProgress(
@@ -55,10 +55,9 @@ def train(
     ):
         begin = saved.begin(fresh) if saved else fresh
         at = begin
-        n_batches = count_batches(
-            samples.n_samples, session.plan.batch_size, drop_last=drop_last
-        )
-        _warn_of_restart(session, at, epochs, n_batches)
+        n_batches = batches_of(samples.n_samples, session.plan.batch_size, drop_last)
+        if warn_of_restart:
+            _warn_of_restart(session, at, epochs, n_batches)
         if saved and at.epoch <= epochs and not at.stopped:
             saved.save(at)  # what cannot be written is found before anything is trained
         run = _Run(
@@ -154,6 +153,11 @@ class _Run:
         return following
 
 
+def batches_of(n_samples: int, batch_size: int, drop_last: bool) -> int:
+    """Return the number of batches of an epoch."""
+    return n_samples // batch_size if drop_last else -(-n_samples // batch_size)
+
+
 def _warn_of_restart(
     session: Session, at: RunProgress, epochs: int, n_batches: int
 ) -> None:
@@ -162,7 +166,7 @@ def _warn_of_restart(
         return
     start = session.iteration
     stop = start + (epochs - at.epoch + 1) * n_batches - at.n_batches
-    hint = restart_hint(session.schedule, stop, start=start)
+    hint = restart_hint(session.schedule, start, stop)
     if hint is not None:
         warn_user(hint.message, ModelWarning)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strategies import ModelSpec
 
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.errors import NonFiniteError, PlanFormatError
+from arena_ckpt.tensors import CONTROL
+from arena_ckpt.units import align_up
 
 
 def flat(*, block: bool) -> Model:
@@ -51,6 +54,27 @@ def test_no_block_of_a_chain_gets_below_the_bound(activation: str) -> None:
         for last in range(first + 2, 9):
             plan = chain(first, last)
             assert bound <= plan.arena_bytes, (first, last)
+
+
+def test_views_of_one_tensor_are_one_to_the_bound() -> None:
+    """The sum of a tensor and three views of it is made in the place of the tensor.
+
+    So no step needs more than the loss: the prediction and the labels.
+    """
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 64)}),
+        ("activation", {"name": "a", "activation": "gelu"}),
+        ("identity", {"name": "same", "input_layers": ["a", "a", "a"]}),
+        (
+            "addition",
+            {"name": "sum", "input_layers": ["a", "same", "same(1)", "same(2)"]},
+        ),
+        ("mse", {"name": "loss"}),
+    )
+    plan = ModelSpec(layers, (), {"batch_size": 2}).model().make_plan()
+    control = next(t for t in plan.tensors if t.name == CONTROL)
+    n_bytes = 4 * 2 * 64
+    assert plan.local_lower_bound_bytes == align_up(control.size_bytes) + 2 * n_bytes
 
 
 def test_a_failed_iteration_in_debug_mode_is_not_counted() -> None:

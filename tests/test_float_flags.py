@@ -23,12 +23,13 @@ from float_environment import (
     having,
     needs_glibc,
 )
+from kernel_calls import run_entry
 from llvmlite import binding, ir
 from strategies import chain
 
 from arena_ckpt import Model
 from arena_ckpt.errors import ArenaError
-from arena_ckpt.kernels import registers
+from arena_ckpt.kernels import elementwise, registers, updates
 from arena_ckpt.kernels.flags import default_flags, run_by_default
 from arena_ckpt.turns import GATE
 
@@ -211,6 +212,26 @@ def test_callbacks_see_the_flags_of_their_caller(model: Model) -> None:
         before = flags() & CONTROL
         model.train((X, Y), progress=False, on_epoch=lambda r: seen.append(flags()))
     assert [value & CONTROL for value in seen] == [before]
+
+
+def test_a_walk_sets_its_flags_itself() -> None:
+    """Also where nobody has done so in Python, as in a thread that only measures."""
+
+    tiny = np.full(9, TINY, np.float32)
+    gradient, hyper = np.linspace(0.1, 0.9, 9, dtype=np.float32), np.array([0.3, 1.0])
+
+    def walk() -> tuple[bytes, bytes]:
+        total, w = tiny.copy(), np.ones(9, np.float32)
+        run_entry(elementwise.add_to, tiny, total)
+        run_entry(updates.sgd, w, gradient, 0.1, hyper)
+        return total.tobytes(), w.tobytes()
+
+    expected = walk()
+    for added in (FLUSH, UPWARD):
+        with having(added):
+            found = walk()
+        assert found == expected
+    assert np.frombuffer(expected[0], np.uint32).tolist() == [2 * 71362] * 9
 
 
 def test_steps_run_by_default_and_leave_no_exception_behind(model: Model) -> None:

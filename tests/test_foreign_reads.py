@@ -152,6 +152,21 @@ def keeps_last(role: str) -> Change:
     return change
 
 
+def adds_nothing_of(role: str) -> Change:
+    """Add 0 times what an element held before."""
+
+    def change(step: Step) -> Calls:
+        first, kept = step.array(role)[:1], outside(1)
+        fraction = control_of(step, Control.SCALE)
+        return [
+            Call(elementwise.copy, (first, kept)),
+            *step.calls,
+            Call(reductions.l2_gradient, (kept, 0.0, fraction, first)),
+        ]
+
+    return change
+
+
 CRASH = "crash"
 """What the older checks would do to the process that ran them."""
 
@@ -268,6 +283,11 @@ FAULTS: dict[str, Fault] = {
         *("micro", APPLY, "fc4", adds(behind("bias:grad", 1), "bias")),
         ("'fc4' in apply_gradient", "fc4:bias comes out", "behind fc4:bias:grad"),
         "bits of debug mode",
+    ),
+    "what is multiplied by 0, which shows where it is NaN": Fault(
+        *("mlp", DERIVATIVE, "fc3", adds_nothing_of("in0:grad")),
+        ("act2:out0:grad comes out", "what one that it only writes held before"),
+        "memory",
     ),
     "a norm that does not begin at 0": Fault(
         *("clip", CLIP, "", lambda step: step.calls[1:]),

@@ -133,6 +133,31 @@ def test_outputs_that_nobody_reads() -> None:
     assert error.layers == ("spare", "side")
 
 
+def test_one_output_of_several_that_nobody_reads() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:6")
+    model.add_layer("split", name="parts", axis=3, split_number=2)
+    model.add_layer("fully_connected", name="fc", unit=2, input_layers="parts(1)")
+    model.add_layer("mse", name="loss")
+    with pytest.raises(DanglingOutputError, match="reads output 0 of 'parts'"):
+        model.compile()
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_no_derivative_goes_through_ids(trainable: bool) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:6")
+    model.add_layer("fully_connected", name="maker", unit=3, trainable=trainable)
+    model.add_layer("embedding", name="table", in_dim=5, out_dim=2)
+    model.add_layer("mse", name="loss")
+    if trainable:
+        with pytest.raises(GraphError, match="'maker' cannot train"):
+            model.compile()
+        return
+    node = model.compile().node("table")
+    assert (node.derived_inputs, node.trains) == ((), True)
+
+
 def test_shapes_that_do_not_add() -> None:
     error = refused(
         ShapeMismatchError,

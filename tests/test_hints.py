@@ -20,6 +20,7 @@ from scale import how_many
 
 import arena_ckpt as ac
 from arena_ckpt.cli import main
+from arena_ckpt.cli.models import warnings_of
 from arena_ckpt.errors import ArenaWarning, DataShapeError, ModelWarning
 from arena_ckpt.examples import EXAMPLES
 from arena_ckpt.hints import KEEPS_VALUES, Facts, Hint, restart_hint
@@ -375,9 +376,10 @@ def test_a_schedule_that_restarts_for_certain() -> None:
         assert [hint.kind for hint in model.warnings()] == [
             "schedule_restarts"
         ] * warned
-    assert "to 0.1, and this training has at least 12 iterations: " in (
+    assert "starts again at iteration 11, where the learning rate rises from " in (
         only(model).message
     )
+    assert "and 12 epochs have at least 12 iterations: what" in only(model).message
     assert only(model).layers == ()
     linear = {"max_learning_rate": 0.1, "min_learning_rate": 0.0, "decay_steps": 3}
     model.set_learning_rate_scheduler(create_schedule("linear", **linear))
@@ -392,18 +394,27 @@ def test_restarts_are_counted_exactly(
     n_iterations: int, decay_steps: int, restarts: bool
 ) -> None:
     schedule = cosine(decay_steps)
-    hint = restart_hint(schedule, n_iterations)
+    hint = restart_hint(schedule, 0, n_iterations)
     assert (hint is not None) == restarts
     rates = [schedule.learning_rate_at(i) for i in range(n_iterations)]
     assert any(b > a for a, b in itertools.pairwise(rates)) == restarts
     if hint is not None:
         assert f"Set decay_steps={n_iterations} for a single fall" in hint.message
-        assert restart_hint(cosine(n_iterations), n_iterations) is None
+        assert restart_hint(cosine(n_iterations), 0, n_iterations) is None
 
 
 def test_a_flat_schedule_does_not_restart() -> None:
-    assert restart_hint(cosine(3, lowest=0.1), 10) is None
-    assert restart_hint(None, 10) is None
+    assert restart_hint(cosine(3, lowest=0.1), 0, 10) is None
+    assert restart_hint(None, 0, 10) is None
+
+
+def test_a_training_does_not_repeat_what_compile_has_said() -> None:
+    x, y = np.zeros((8, 8), np.float32), np.zeros(8, np.int64)
+    for epochs, at_compile in ((5, 1), (2, 0)):
+        model = build(inputs(), dense("o"), loss(), epochs=epochs)
+        model.set_learning_rate_scheduler(cosine(3))
+        assert len(issued(model.initialize)) == at_compile
+        assert len(issued(lambda m=model: m.train((x, y)))) == 1 - at_compile
 
 
 # -- when and where they are issued ----------------------------------------------------
@@ -459,7 +470,7 @@ def test_what_is_added_later_is_issued_later() -> None:
     assert len(issued(model.compile)) == 1
     model.set_learning_rate_scheduler(cosine(4))
     (caught,) = issued(model.make_plan)
-    assert "starts again at iteration" in str(caught.message)
+    assert "starts again at iteration 4" in str(caught.message)
 
 
 def test_as_an_error_it_says_all_and_leaves_the_model_as_it_was() -> None:
@@ -497,7 +508,8 @@ def test_a_loaded_model_has_its_warnings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_example_has_one(name: str) -> None:
-    assert ac.load_example(name).model.warnings() == ()
+    example = ac.load_example(name)
+    assert warnings_of(example.model, example.data) == ()
 
 
 def test_random_graphs_rarely_have_one() -> None:
@@ -606,7 +618,7 @@ def test_plan_counts_the_iterations_of_the_data_that_come_with_a_model(
     script: str,
 ) -> None:
     """1,797 digits in batches of 64 are 29 iterations."""
-    said = "at iteration 28, where the learning rate rises from 0.0003144 to 0.1"
+    said = "starts again at iteration 28, where the learning rate rises from "
     result = run("plan", f"{script}:restarts", "--brief")
     assert said in result.stderr
     assert result.exit_code == 0

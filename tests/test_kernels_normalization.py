@@ -227,6 +227,20 @@ def test_statistics_survive_a_large_mean_and_no_variance() -> None:
     np.testing.assert_allclose(inverse, 1 / np.sqrt(EPSILON), rtol=1e-5)
 
 
+def test_moving_statistics_of_a_dead_channel_reach_zero_and_stay() -> None:
+    """Nine tenths of 1.2e-38 are subnormal; 2e-38 is still a normal number then."""
+    mean, inverse = np.zeros(3, np.float32), np.full(3, 1e3, np.float32)
+    moving_mean = np.array([1.2e-38, -1.2e-38, 2e-38], np.float32)
+    moving_variance = moving_mean.copy()
+    run_entry(
+        normalization.move_statistics,
+        *(mean, inverse, 1.0, 0.9, 1.0, moving_mean, moving_variance),
+    )
+    for moving in (moving_mean, moving_variance):
+        assert moving.tolist()[:2] == [0.0, 0.0]
+        assert moving[2] == np.float32(0.9 * np.float64(np.float32(2e-38)))
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 5), (6, 5, 1)])
 def test_moving_statistics_are_constants(shape: tuple[int, int, int]) -> None:
     channels = shape[1]

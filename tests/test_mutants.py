@@ -32,6 +32,12 @@ def test_every_fault_fits_the_tree_and_names_tests_that_exist() -> None:
 
 # -- a project of one function, in which everything happens that can -------------------
 
+SETTINGS = """\
+[tool.pytest.ini_options]
+addopts = "-p no:arena_ckpt.testing.plugin -p no:hypothesispytest -p no:xdist"
+"""
+"""Without plugins that would take longer to import than its tests to run."""
+
 CODE = '''\
 def clip(value, low, high):
     """Return the value, within bounds."""
@@ -76,7 +82,7 @@ def project(folder: Path, *faults: dict[str, object]) -> Path:
         "tiny/__init__.py": "",
         "tiny/bounds.py": CODE,
         "tests/test_bounds.py": TESTS,
-        "pyproject.toml": "[tool.pytest.ini_options]\n",
+        "pyproject.toml": SETTINGS,
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

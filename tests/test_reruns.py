@@ -90,6 +90,7 @@ def test_a_layer_can_run_again_twice() -> None:
     assert plan.recompute_steps("act1") == (again[1], again[2])
     assert plan.execution_order["act1"].recompute == again[1]
     assert plan.recompute_steps("fc3") == ()
+    assert reruns_of(plan) == reruns
     assert MemoryPlan.from_json(plan.to_json()) == plan
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from arena_ckpt.errors import (
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.files import tensor_file, whole
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.planner import make_plan
+from arena_ckpt.recompute import Rerun
 from arena_ckpt.saved_state import FORMAT, PLAN, VERSION
 
 SMALL = chain(
@@ -117,6 +120,18 @@ def test_a_state_goes_back_into_the_model(tmp_path: Path) -> None:
     model.restore(tmp_path / "best")
     assert state_of(model) == before
     assert [model.train_step(*SMALL.batch(8, seed=s)) for s in (3, 4)] == losses
+
+
+def test_a_loaded_model_has_the_plan_that_it_had(tmp_path: Path) -> None:
+    """Not the one that would be made: what it recomputes is nowhere else."""
+    model = chain(5, "gelu", 4, "gelu", 3).model()
+    again = (Rerun("fc3", "fc2", ("fc2:out0",)), Rerun("fc3", "act2", ("act2:out0",)))
+    settings = replace(model.plan_settings(), ways=frozenset({"layerwise_update"}))
+    plan = make_plan(model.compile(), settings, again)
+    assert plan != model.make_plan()
+    model.initialize(plan=plan)
+    model.save(tmp_path / "state")
+    assert ac.load(tmp_path / "state").plan == plan
 
 
 def test_training_goes_on_in_the_same_order(tmp_path: Path) -> None:

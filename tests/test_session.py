@@ -502,6 +502,22 @@ def test_every_iteration_has_dropout_masks_of_its_own() -> None:
     assert not set(first) & set(masks(model))
 
 
+def test_a_batch_of_rows_is_a_mean_over_those_of_its_own_that_count() -> None:
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 3, 2)}),
+        ("fully_connected", {"name": "fc", "unit": 3}),
+        ("cross_softmax", {"name": "loss", "per_token": True}),
+    )
+    spec = ModelSpec(layers, (), {"batch_size": 1}, ("sgd", {"learning_rate": 0.5}))
+    trained, by_hand = spec.initialized(), spec.initialized()
+    x = normal(np.random.default_rng(0), 3, 6)
+    y = np.array([[0, -100, -100], [1, 2, -100], [0, 1, 2]])
+    trained.train((x, y), shuffle=False)
+    for i in range(3):
+        by_hand.train_step(x[i : i + 1], y[i : i + 1])
+    assert bits(trained) == bits(by_hand)
+
+
 def test_two_dropouts_drop_other_elements() -> None:
     """They would drop half of all elements together, and not three quarters."""
     layers = (
@@ -737,6 +753,15 @@ def test_float32_data_are_read_where_they_lie() -> None:
         for start in (0, 8):
             by_hand.train_step(some[start : start + 8], y[start : start + 8])
     assert bits(changed) == bits(by_hand)
+
+
+def test_rows_of_several_bits_are_values_and_rows_of_one_are_classes() -> None:
+    model = chain(3, loss="cross_sigmoid", batch_size=2).initialized()
+    x = np.zeros((2, 6))
+    assert model.evaluate((x, [[1, 0, 0], [0, 0, 1]])).metric_name == "accuracy"
+    for several in ([[1, 1, 0], [0, 0, 1]], [[0, 0, 0], [0, 0, 1]]):
+        result = model.evaluate((x, several))
+        assert result.metric_name == "mean_absolute_error"
 
 
 @pytest.mark.parametrize("ignored", [-100, 0])

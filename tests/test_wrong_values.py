@@ -32,10 +32,14 @@ WRONG: dict[str, tuple[Callable[[], Any], type[ArenaError], str]] = {
         f"{name} of step {step!r}": (
             lambda name=name, step=step: getattr(PLAN, name)(step),
             InvalidParameterError,
-            f"^step=.* is not possible; expected a step of the plan, from 0 to {LAST}$",
+            f"^step=.* is not possible; expected a step of the plan, from 0 to {last}$",
         )
-        for name in ("describe_step", "alive_at", "bytes_by_kind")
-        for step in (-1, LAST + 1, "3", None, 1.0, True)
+        for name, last in (
+            ("describe_step", LAST),
+            ("alive_at", LAST + 1),
+            ("bytes_by_kind", LAST + 1),
+        )
+        for step in (-1, last + 1, "3", None, 1.0, True)
     },
     "tensor in a name": (
         lambda: PLAN.tensor_in("fc1:weight", 0),  # type: ignore[arg-type]

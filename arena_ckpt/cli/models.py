@@ -9,7 +9,7 @@ from pathlib import Path
 
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.data import open_data
-from arena_ckpt.dataset import Dataset, count_batches
+from arena_ckpt.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, ModelWarning
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.frontends.ini import load_ini
@@ -19,6 +19,7 @@ from arena_ckpt.model import without_blocks as without_blocks
 from arena_ckpt.plan import MemoryPlan
 from arena_ckpt.planner import reruns_of
 from arena_ckpt.properties import nearest
+from arena_ckpt.training import batches_of
 from arena_ckpt.user_line import warn_user
 
 
@@ -109,12 +110,10 @@ def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     hints = model.warnings()
     if data is None or any(hint.kind == RESTARTS for hint in hints):
         return hints
-    batches = count_batches(
-        data.n_samples,
-        model.get_property("batch_size"),
-        drop_last=model.get_property("drop_last"),
-    )
-    restart = restart_hint(model.schedule, batches * model.get_property("epochs"))
+    properties = map(model.get_property, ("batch_size", "drop_last", "epochs"))
+    batch_size, drop_last, epochs = properties
+    stop = epochs * batches_of(data.n_samples, batch_size, drop_last)
+    restart = restart_hint(model.schedule, 0, stop)
     return hints if restart is None else (*hints, restart)
 
 

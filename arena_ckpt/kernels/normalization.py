@@ -36,6 +36,7 @@ from arena_ckpt.kernels.lanes import (
     folded,
     inner_product,
 )
+from arena_ckpt.kernels.subnormals import zero_if_subnormal
 from arena_ckpt.kernels.vector_math import ONE, ZERO
 
 # -- sums over one row ----------------------------------------------------------------
@@ -406,14 +407,16 @@ def move_statistics(
     """Let the moving statistics keep a share `momentum`; the rest is the batch's.
 
     The variance of the batch is taken `correction` times: n / (n - 1) for the unbiased.
+    Statistics of a channel that is always 0 end at 0; see `subnormals`.
     """
     for c in range(mean.size):
         slope = np.float64(inverse[c])
         variance = correction * max(1.0 / (slope * slope) - epsilon, 0.0)
-        moving = momentum * np.float64(moving_mean[c])
-        moving_mean[c] = np.float32(moving + (1.0 - momentum) * np.float64(mean[c]))
-        moving = momentum * np.float64(moving_variance[c])
-        moving_variance[c] = np.float32(moving + (1.0 - momentum) * variance)
+        moved = momentum * np.float64(moving_mean[c])
+        moved += (1.0 - momentum) * np.float64(mean[c])
+        moving_mean[c] = zero_if_subnormal(np.float32(moved))
+        moved = momentum * np.float64(moving_variance[c]) + (1.0 - momentum) * variance
+        moving_variance[c] = zero_if_subnormal(np.float32(moved))
 
 
 @kernel
