@@ -333,8 +333,9 @@ def _serve(connection: Any) -> None:
     """Check the networks that arrive; say what is about to run, then what came out."""
     faulthandler.enable()
     while True:
-        spec = connection.recv()
-        if spec is None:
+        try:
+            spec = connection.recv()
+        except EOFError:  # the parent has ended
             return
         try:
             outcome = check_network(spec, lambda name: connection.send(("runs", name)))
