@@ -468,6 +468,9 @@ def test_replay_adds_up_what_is_held_what_runs_and_the_derivative() -> None:
     sweep = [Action(CHECKPOINT, 0), Action(SAVE, 1), Action(BACKWARD, 1)]
     # the sweep: 2,000 and the derivative at the end
     assert replay(chain, [*sweep, Action(SOLO, 0)]) == (2_000 + 500, 23.0, 0)
+    for n_done in (2, 3):
+        with pytest.raises(ImpossibleActionError, match="ends before stage"):
+            replay(chain, save_all[:n_done])
 
 
 def test_replay_says_where_the_peak_is() -> None:
