@@ -31,7 +31,12 @@ import numpy as np
 import arena_ckpt as ac
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.checkpoint.choose import DEFAULT_ALLOW
-from arena_ckpt.errors import ArenaWarning, BudgetError, NonFiniteError
+from arena_ckpt.errors import (
+    ArenaWarning,
+    BudgetError,
+    ModelWarning,
+    NonFiniteError,
+)
 from fuzzing.guard import Finding
 from fuzzing.networks import ROUNDS_DIFFERENTLY, NetworkSpec, networks
 from fuzzing.target import Target
@@ -208,7 +213,8 @@ def check_network(spec: NetworkSpec, report: Report = lambda _: None) -> str:
     Finding
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ArenaWarning)
+        for said_on_purpose in (ArenaWarning, ModelWarning):
+            warnings.simplefilter("ignore", said_on_purpose)
         return _check(spec, report)
 
 
@@ -327,8 +333,9 @@ def _serve(connection: Any) -> None:
     """Check the networks that arrive; say what is about to run, then what came out."""
     faulthandler.enable()
     while True:
-        spec = connection.recv()
-        if spec is None:
+        try:
+            spec = connection.recv()
+        except EOFError:  # the parent has ended
             return
         try:
             outcome = check_network(spec, lambda name: connection.send(("runs", name)))
