@@ -113,11 +113,7 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
     for block in graph.blocks:
         nodes = [graph.node(name) for name in block.layers]
         members = frozenset(block.layers)
-        dropped = {
-            name
-            for node in nodes
-            for name in _dropped(node, readers, members, node is nodes[-1])
-        }
+        dropped = {name for node in nodes for name in _dropped(node, readers, members)}
         wanted = read_backward & dropped
         for node in reversed(nodes):
             mine = wanted.intersection(remakable(node))
@@ -164,14 +160,13 @@ def _dropped(
     node: Node,
     readers: Mapping[str, tuple[str, ...]],
     members: frozenset[str],
-    is_last: bool,
 ) -> set[str]:
     """Return the tensors of a layer in a block that do not outlive the forward pass."""
     able = remakable(node)
     outputs = {
         output
         for output in node.outputs
-        if output in able and not is_last and members.issuperset(readers[output])
+        if output in able and members.issuperset(readers[output])
     }
     saved = [
         tensor

@@ -73,12 +73,6 @@ def _steps_out(given: Arguments) -> Any:
     return _places(given["out"].size, (rows, width), (given["unit"], 1), first=start)
 
 
-def _places_of_maxima(given: Arguments) -> Any:
-    """Mark bytes: a place takes one, and the last element may have some to spare."""
-    n_bytes = given["place"].nbytes
-    return np.arange(n_bytes) < given["y"].size
-
-
 ACCESS: dict[str, dict[str, Fact]] = {
     # activations
     "bias_*_forward": {"y": RESULT},
@@ -207,7 +201,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "batch_norm_derivative": {"dx": RESULT},
     "scale_channels": {"dx": RESULT},
     # pooling
-    "max_forward": {"y": RESULT, "place": _places_of_maxima},
+    "max_forward": {"y": RESULT, "place": RESULT},
     "max_forward_wide": {"y": RESULT, "place": RESULT},
     "max_derivative": {"dx": RESULT},
     "average_forward": {"y": RESULT},
@@ -230,6 +224,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "l2_penalty": {"loss": CHANGED},
     "l2_gradient": {"gradient": CHANGED},
     "count_nonfinite": {"count": RESULT},
+    "count_unusable_in_mask": {"count": RESULT},
     "bias_gradient": {"db": _by_beta},
     # tokens
     "embedding_forward": {"y": RESULT, "loss": CHANGED},

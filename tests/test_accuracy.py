@@ -288,12 +288,12 @@ def test_a_loss_behind_layer_normalization_is_right_to_rounding(width: int) -> N
 
 
 def test_batch_statistics_keep_the_variance_of_values_far_from_zero() -> None:
-    for size in (1, 64):
-        x = (np.arange(64) % 2 + 2.0**23).astype(np.float32)
+    for size in (1, 999):
+        x = (np.arange(999) % 2 + 2.0**23).astype(np.float32)
         mean, inverse = poison(1), poison(1)
         run_entry(normalization.batch_norm_statistics, x, 0.0, mean, inverse, size)
-        assert inverse[0] == 2.0
-        assert mean[0] in (2.0**23, 2.0**23 + 1)
+        assert inverse[0] == pytest.approx(999 / np.sqrt(500 * 499), rel=1e-6)
+        assert mean[0] == 2.0**23
 
 
 if __name__ == "__main__":

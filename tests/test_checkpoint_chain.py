@@ -449,6 +449,30 @@ def test_replay_refuses_what_is_impossible(actions: list[Action]) -> None:
         replay(unit_chain(3), actions)
 
 
+def test_replay_adds_up_what_is_held_what_runs_and_the_derivative() -> None:
+    """Two stages; numbers of other sizes are told apart by their digits."""
+    chain = Chain(
+        cut_bytes=np.triu(np.full((3, 3), 3), 1),
+        derivative_bytes=np.array([0, 10_000, 500]),
+        sweep_bytes=np.triu(np.full((2, 2), 2_000)),
+        forward_time=np.array([1.0, 2.0]),
+        saves=(
+            (SaveOption(20, 70, 40, 8.0),),
+            (SaveOption(30, 60, 50, 16.0),),
+        ),
+        solos=((SoloOption(90, 4.0),), ()),
+    )
+    save_all = [Action(SAVE, 0), Action(SAVE, 1), Action(BACKWARD, 1)]
+    # forward of stage 0: 70 and the derivative at the end; of stage 1 beside 20
+    assert replay(chain, [*save_all, Action(BACKWARD, 0)]) == (20 + 60 + 500, 27.0, 1)
+    sweep = [Action(CHECKPOINT, 0), Action(SAVE, 1), Action(BACKWARD, 1)]
+    # the sweep: 2,000 and the derivative at the end
+    assert replay(chain, [*sweep, Action(SOLO, 0)]) == (2_000 + 500, 23.0, 0)
+    for n_done in (2, 3):
+        with pytest.raises(ImpossibleActionError, match="ends before stage"):
+            replay(chain, save_all[:n_done])
+
+
 def test_replay_says_where_the_peak_is() -> None:
     actions = [
         Action(CHECKPOINT, 0),

@@ -557,7 +557,9 @@ def test_what_a_gradient_hands_to_the_derivative_has_one_life() -> None:
     """batch_normalization makes its sums with the gradient and reads them again."""
     norm = ("batch_normalization", {"name": "bn"})
     for micro_batches in (1, 2):
-        plan = plan_of(DATA, fc("fc"), norm, LOSS, micro_batches=micro_batches)
+        plan = plan_of(
+            *(DATA, fc("fc"), norm, LOSS), batch_size=4, micro_batches=micro_batches
+        )
         order = plan.execution_order["bn"]
         assert lives(plan, "bn:sums") == [
             (order.calc_gradient, order.calc_derivative + 1)

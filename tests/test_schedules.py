@@ -283,13 +283,19 @@ def test_a_second_training_counts_on() -> None:
 
 
 def test_a_resumed_training_warns_of_what_is_left(tmp_path: Path) -> None:
-    def train(model: Model, epochs: int) -> object:
-        return model.train(DATA, epochs=epochs, checkpoint=tmp_path, resume=True)
+    def train(model: Model, epochs: int, name: str = "six") -> object:
+        folder = tmp_path / name
+        return model.train(DATA, epochs=epochs, checkpoint=folder, resume=True)
 
     assert not warnings_of(lambda: train(net(6), 1))
     assert "iteration 6," in str(warnings_of(lambda: train(net(6), 2))[0].message)
     assert not warnings_of(lambda: train(net(6), 2))  # nothing is left
     assert "iteration 12," in str(warnings_of(lambda: train(net(6), 4))[0].message)
+    train(net(10), 1, "ten")
+    assert not warnings_of(lambda: train(net(10), 2, "ten"))  # it ends before 10
+    assert "iteration 10," in str(
+        warnings_of(lambda: train(net(10), 3, "ten"))[0].message
+    )
 
 
 def test_a_warning_made_an_error_comes_before_any_weight_moves() -> None:

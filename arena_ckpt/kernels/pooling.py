@@ -156,6 +156,8 @@ def max_forward(
             out_height, out_width, y[p * out_plane : (p + 1) * out_plane],
             in_bytes[p * out_plane : (p + 1) * out_plane],
         )  # fmt: skip
+    for i in range(planes * out_plane, in_bytes.size):
+        in_bytes[i] = 0  # what the last element has to spare
 
 
 @kernel
