@@ -569,7 +569,7 @@ class Session:
     ) -> None:
         n = min(self.pass_samples, samples.n_samples - start)
         self._begin(scale)
-        self._control[Control.FRACTION] = n / samples.n_samples if scale else 0.0
+        self._control[Control.FRACTION] = n / samples.n_samples
         one = self._pass(Mode.PREDICT, n, False)
         try:
             self._run_forward(one, samples, start)

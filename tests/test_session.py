@@ -790,6 +790,23 @@ def test_rows_with_an_ignored_label_are_neither_hits_nor_misses(ignored: int) ->
     assert model.evaluate((np.ones((3, 8)), y)).metric == expected
 
 
+def test_the_penalty_counts_where_every_label_is_ignored() -> None:
+    """The loss is that of training: 0 for the labels, 1/2 · 0.5 · (2² + 1²)."""
+    penalty = {"weight_regularizer": "l2norm", "weight_regularizer_constant": 0.5}
+    layers = (
+        ("input", {"name": "in", "input_shape": (1, 1, 1)}),
+        ("fully_connected", {"name": "fc", "unit": 2, **penalty}),
+        ("cross_softmax", {"name": "loss", "per_token": True}),
+    )
+    model = ModelSpec(layers, (), {"batch_size": 2}).initialized()
+    model.set_weights({"fc:weight": [[2.0, 1.0]]})
+    x, y = np.ones((3, 1)), np.full((3, 1), -100)
+    assert model.compute_gradients(x[:2], y[:2])[0] == 1.25
+    result = model.evaluate((x, y))  # of three samples in two passes
+    assert result.loss == pytest.approx(1.25, rel=1e-12)
+    assert result.metric == 0
+
+
 def test_evaluating_and_predicting_change_nothing() -> None:
     model, other = classifier().initialized(), classifier().initialized()
     data = clusters(20)
