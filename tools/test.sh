@@ -35,7 +35,9 @@ if [ ${#missing[@]} -gt 0 ] && ! [ -e .venv/.no-packages ]; then
     fi
 fi
 
-echo "== lint";  .venv/bin/ruff check . && .venv/bin/ruff format --check .
+echo "== lint"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
 echo "== types"; .venv/bin/mypy
 # The oldest Numba of the bounds compiles with the oldest LLVM, and of all kernels the
 # recurrent ones ask most of it. Its environment and its compiled kernels stand apart.
