@@ -407,13 +407,13 @@ class FiniteCheck:
             for array in some
         ]
         self._count = count
-        self._n_arrays = len(arrays)
+        self._n_calls = len(calls)
         self._table = CallTable(calls)
 
     def __call__(self) -> int:
         """Return the count."""
         total = 0
-        for place in range(self._n_arrays):
+        for place in range(self._n_calls):
             self._table.run(place, place + 1)
             total += int(self._count[0])
         return total

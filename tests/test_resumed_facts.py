@@ -147,6 +147,10 @@ REFUSED: dict[str, tuple[Training, str]] = {
         spec(properties={"batch_size": 4, "clip_grad_by_norm": 1e9}),
         "clip_grad_by_norm is None, not 1000000000",
     ),
+    "drop_last": (
+        spec(properties={"batch_size": 4, "drop_last": True}),
+        "drop_last is false, not true",
+    ),
     "the name of a layer": (layers(3, name="broad"), "its layer 3 is"),
     "a layer's decay": (layers(1, weight_decay=0.1), "its layer 1 is"),
     "one layer more": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import html.parser
+import inspect
 import itertools
 import json
 import os
@@ -137,7 +138,7 @@ def test_the_page_refers_to_nothing_outside() -> None:
 
 
 def test_every_script_is_joined() -> None:
-    folder = Path(plan_html.__code__.co_filename).parent / "viewer"
+    folder = Path(inspect.unwrap(plan_html).__code__.co_filename).parent / "viewer"
     assert {path.name for path in folder.glob("*.js")} == set(SCRIPTS)
 
 

@@ -43,11 +43,10 @@ from arena_ckpt.verification.elsewhere import (
     NotThereError,
     ask_elsewhere,
     describe_run,
-    plan_again,
 )
 from arena_ckpt.verification.slopes import Verdict, measure_slopes
 from arena_ckpt.verification.strays import StrayWatch
-from arena_ckpt.verification.trial import open_session, run_trial
+from arena_ckpt.verification.trial import open_session, plan_again, run_trial
 
 MOST_SLOPES, FEWEST_SLOPES = 24, 3
 """Weight tensors whose gradients are compared with slopes."""
@@ -166,7 +165,7 @@ class Checks:
         return self._planned(replace(self.settings, share_memory=False))
 
     def _planned(self, settings: PlanSettings) -> MemoryPlan:
-        return make_plan(self.model.graph_of(self.plan), settings, reruns_of(self.plan))
+        return plan_again(self.model, self.plan, settings)
 
     def layout(self) -> str:
         """Check offsets with the validator of layouts."""

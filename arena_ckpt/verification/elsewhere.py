@@ -21,10 +21,9 @@ from arena_ckpt.errors import ArenaError
 from arena_ckpt.frontends.ini import load_ini
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.verification.apart import signal_name
 from arena_ckpt.verification.batches import Batch
-from arena_ckpt.verification.trial import open_session, run_trial
+from arena_ckpt.verification.trial import open_session, plan_again, run_trial
 
 COMMAND = (sys.executable, "-m", "arena_ckpt.verification.elsewhere")
 PLAN, BITS = "the plan", "the bits"
@@ -145,11 +144,6 @@ def _found(model: ModelPlans, folder: Path) -> dict[str, str]:
         open_session(model, plan), _load_batches(folder / "batches.npz")
     )
     return describe_run(plan, outcome)
-
-
-def plan_again(model: ModelPlans, plan: MemoryPlan) -> MemoryPlan:
-    """Plan a model once more, with the recomputes and ways of a plan of it."""
-    return make_plan(model.graph_of(plan), model.settings_of(plan), reruns_of(plan))
 
 
 def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]:

@@ -9,11 +9,34 @@ import numpy as np
 from arena_ckpt.debug.runner import Watcher
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.program import StepNote
+from arena_ckpt.recompute import possible_reruns
 from arena_ckpt.session import Session
+from arena_ckpt.settings import PlanSettings
 from arena_ckpt.tensors import PERSISTENT, TensorKind
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.bits import Array
+
+
+def plan_again(
+    model: ModelPlans, plan: MemoryPlan, settings: PlanSettings | None = None
+) -> MemoryPlan:
+    """Plan a model once more, with the recomputes of a plan of it.
+
+    Recomputes that no plan of the model can have are left out: what is wrong with the
+    plan in question is for the checks to say.
+
+    Parameters
+    ----------
+    model : ModelPlans
+    plan : MemoryPlan
+    settings : PlanSettings, optional
+        By default those of the plan.
+    """
+    graph = model.graph_of(plan)
+    settings = model.settings_of(plan) if settings is None else settings
+    return make_plan(graph, settings, possible_reruns(graph, reruns_of(plan)))
 
 
 def open_session(
