@@ -66,6 +66,11 @@ class Operand:
     tensor: int
     access: Access
 
+    @property
+    def is_output(self) -> bool:
+        """It is an output of the layer itself: ``"out0"``, not ``"out0:grad"``."""
+        return self.role.startswith("out") and self.role[3:].isdecimal()
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:

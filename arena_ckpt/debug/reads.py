@@ -296,7 +296,7 @@ class ForeignReads(Watcher):
         predicts = moment.program.mode is Mode.PREDICT
         for operand in execution.operands:
             tensor = self._plan.tensors[operand.tensor]
-            is_output = _is_output(operand)
+            is_output = operand.is_output
             if predicts and not is_output:
                 continue  # nobody reads what is saved for the backward pass
             # Some layers turn what they have saved into what their derivative needs.
@@ -455,10 +455,6 @@ def _first_gradients(plan: MemoryPlan) -> dict[int, int]:
             for operand in execution.operands:
                 first.setdefault(operand.tensor, execution.step)
     return first
-
-
-def _is_output(operand: Operand) -> bool:
-    return operand.role.startswith("out") and operand.role[3:].isdecimal()
 
 
 def _as_words(arrays: tuple[npt.NDArray[Any], ...]) -> tuple[npt.NDArray[Any], ...]:

@@ -12,7 +12,6 @@ from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
 from arena_ckpt.model_plans import asked
 from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import make_plan, reruns_of
 from arena_ckpt.properties import quoted
 from arena_ckpt.verification.apart import Voice, call_apart
 from arena_ckpt.verification.batches import (
@@ -24,7 +23,7 @@ from arena_ckpt.verification.batches import (
 from arena_ckpt.verification.checks import Checks
 from arena_ckpt.verification.course import Check as Check
 from arena_ckpt.verification.course import Course, FindBatches
-from arena_ckpt.verification.trial import open_session
+from arena_ckpt.verification.trial import open_session, plan_again
 
 N_BATCHES = 3
 """Training steps of each run; the last has fewer samples."""
@@ -159,8 +158,7 @@ def _plan_of(
         plan = model.plan
         if not plan.canary_bytes:
             return plan, None
-        graph, settings = model.graph_of(plan), model.settings_of(plan)
-        return make_plan(graph, settings, reruns_of(plan)), None
+        return plan_again(model, plan), None
     plan = planned(model, request)
     if request.get("measure"):  # times differ from run to run
         return plan, None

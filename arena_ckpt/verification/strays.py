@@ -109,8 +109,8 @@ class StrayWatch(Watcher):
         Some layers turn what they have saved into what their derivative needs.
         """
         tensor = self._plan.tensors[operand.tensor]
-        is_output = operand.role.startswith("out") and operand.role[3:].isdecimal()
-        return tensor.layer == execution.layer and tensor.kind in _OWN and not is_output
+        is_own = tensor.layer == execution.layer and tensor.kind in _OWN
+        return is_own and not operand.is_output
 
     def _compare(self, moment: Moment, start: int, stop: int) -> None:
         now, before = self._words[start:stop], self._before[start:stop]
