@@ -426,6 +426,15 @@ def test_of_two_values_the_unbiased_variance_is_twice_the_biased() -> None:
     assert kept[True] == pytest.approx(8, rel=1e-5)
 
 
+def test_equal_values_have_no_variance_at_all() -> None:
+    """Its rounded inverse deviation says 3e-11."""
+    probe = Probe("batch_normalization", {"momentum": 0}, ((1, 1, 3),))
+    model = probe.model()
+    model.initialize()
+    model.train_step(np.full((3, 3), 0.7), np.zeros((3, 3)))
+    assert model.weights()["it:moving_variance"].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_an_axis_out_of_range_is_named() -> None:
     for axis in ((0,), (4,), (3, 7)):
         probe = Probe("layer_normalization", {"axis": axis}, SELF)

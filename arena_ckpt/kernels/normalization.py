@@ -407,11 +407,16 @@ def move_statistics(
     """Let the moving statistics keep a share `momentum`; the rest is the batch's.
 
     The variance of the batch is taken `correction` times: n / (n - 1) for the unbiased.
+    It is taken back from the inverse deviation, so it is right to 2⁻²² of itself and
+    epsilon; what is less than that part of epsilon is rounding, and the variance 0.
     Statistics of a channel that is always 0 end at 0; see `subnormals`.
     """
     for c in range(mean.size):
         slope = np.float64(inverse[c])
-        variance = correction * max(1.0 / (slope * slope) - epsilon, 0.0)
+        variance = 1.0 / (slope * slope) - epsilon
+        if variance < epsilon * 2.0**-22:
+            variance = 0.0
+        variance *= correction
         moved = momentum * np.float64(moving_mean[c])
         moved += (1.0 - momentum) * np.float64(mean[c])
         moving_mean[c] = zero_if_subnormal(np.float32(moved))
