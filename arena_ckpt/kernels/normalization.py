@@ -413,10 +413,8 @@ def move_statistics(
     """
     for c in range(mean.size):
         slope = np.float64(inverse[c])
-        variance = 1.0 / (slope * slope) - epsilon
-        if variance < epsilon * 2.0**-22:
-            variance = 0.0
-        variance *= correction
+        given = 1.0 / (slope * slope) - epsilon
+        variance = correction * given if given >= epsilon * 2.0**-22 else 0.0
         moved = momentum * np.float64(moving_mean[c])
         moved += (1.0 - momentum) * np.float64(mean[c])
         moving_mean[c] = zero_if_subnormal(np.float32(moved))
