@@ -6,6 +6,6 @@ that ``arena-ckpt --help`` need not wait for Numba.
 
 import lazy_loader
 
-from arena_ckpt.version import __version__ as __version__
+from arena_ckpt.common.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,11 +9,22 @@ from typing import Any
 
 import numpy.typing as npt
 
-from arena_ckpt.arena import check_fits
-from arena_ckpt.arguments import public_call, require_callback
-from arena_ckpt.codec import encode
-from arena_ckpt.dataset import Dataset, is_whole
-from arena_ckpt.description import describe
+from arena_ckpt.common.arguments import public_call, require_callback
+from arena_ckpt.common.json_codec import encode
+from arena_ckpt.common.progress import compile_progress
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    POSITIVE_INT,
+    Property,
+    parse_properties,
+)
+from arena_ckpt.common.wording import quote, quoted
+from arena_ckpt.data.dataset import Dataset, is_whole
+from arena_ckpt.data.samples import Samples
+from arena_ckpt.definition.description import describe
+from arena_ckpt.engine.arena import check_fits
+from arena_ckpt.engine.session import Evaluation, Session
+from arena_ckpt.engine.weights import FloatArray
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -22,26 +33,14 @@ from arena_ckpt.errors import (
     StateError,
 )
 from arena_ckpt.files.source import path_text
-from arena_ckpt.hints import RESTARTS
+from arena_ckpt.graph.hints import RESTARTS
 from arena_ckpt.model_plans import ModelPlans, asked
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.progress import compile_progress
-from arena_ckpt.properties import (
-    BOOLEAN,
-    POSITIVE_INT,
-    Property,
-    parse_properties,
-    quote,
-    quoted,
-)
-from arena_ckpt.records import EpochRecord, History
-from arena_ckpt.samples import Samples
-from arena_ckpt.saved_run import SavedRun, parse_saving
-from arena_ckpt.saved_state import SavedState, read_state, restore, write_state
-from arena_ckpt.schedules import Schedule
-from arena_ckpt.session import Evaluation, Session
-from arena_ckpt.training import train
-from arena_ckpt.weights import FloatArray
+from arena_ckpt.optim.learning_rates import Schedule
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.loop import train
+from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.training.saved_run import SavedRun, parse_saving
+from arena_ckpt.training.saved_state import SavedState, read_state, restore, write_state
 
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),

@@ -9,21 +9,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from arena_ckpt.arena import CANARY_BYTES, check_fits
-from arena_ckpt.arguments import public_call
-from arena_ckpt.batch_statistics import require_trainable
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
-from arena_ckpt.costs import Costs
-from arena_ckpt.definition import ModelDefinition
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.wording import quoted
+from arena_ckpt.definition.model_definition import ModelDefinition
+from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
+from arena_ckpt.engine.measuring import measure_costs, time_steps
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.graph import Graph, build_graph
-from arena_ckpt.measuring import measure_costs, time_steps
-from arena_ckpt.plan import MemoryPlan, require_plan
-from arena_ckpt.planner import make_plan, require_plan_of
-from arena_ckpt.properties import quoted
-from arena_ckpt.settings import PlanSettings
+from arena_ckpt.graph.build import Graph, build_graph
+from arena_ckpt.planning.batch_statistics import require_trainable
+from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.plan import MemoryPlan, require_plan
+from arena_ckpt.planning.planner import make_plan, require_plan_of
+from arena_ckpt.planning.settings import PlanSettings
 
 
 class ModelPlans(ModelDefinition):

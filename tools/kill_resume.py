@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from arena_ckpt import Model, create_schedule, load
-from arena_ckpt.records import History
+from arena_ckpt.training.records import History
 
 EPOCHS = 4
 N_SAMPLES = 200

@@ -9,10 +9,10 @@ A fault is an edit by text, with the fewest and fastest tests that have to see i
 
     [[fault]]
     name = "a plain sentence that says what is wrong"      # no other fault has it
-    file = "arena_ckpt/sharing.py"
+    file = "arena_ckpt/planning/in_place.py"
     old = '''text that occurs exactly once in the file'''
     new = '''text that replaces it'''
-    tests = ["tests/test_sharing.py::test_name"]
+    tests = ["tests/planning/test_in_place.py::test_name"]
     # survives = "only where no test can see it: why"
 
 The tree is copied once for each job, with the times of its files and their compiled

@@ -15,7 +15,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from arena_ckpt.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan
+from arena_ckpt.planning.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan
 
 PATH = Path(__file__).parents[1] / "arena_ckpt/report/export/plan.schema.json"
 

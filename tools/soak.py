@@ -36,11 +36,11 @@ import psutil
 from soak_models import BUILDERS, change, data_for, request_for, rows
 
 import arena_ckpt as ac
-from arena_ckpt.batch_statistics import can_train_on
-from arena_ckpt.digests import digest_arrays
+from arena_ckpt.common.digests import digest_arrays
 from arena_ckpt.errors import ArenaError, BudgetError
 from arena_ckpt.examples import load_example
 from arena_ckpt.model import without_blocks
+from arena_ckpt.planning.batch_statistics import can_train_on
 
 GROWTH_BYTES = 256 * 1024
 """What a process may grow by in all steps after the warm-up."""

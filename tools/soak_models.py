@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 import arena_ckpt as ac
-from arena_ckpt.batch_statistics import can_train_on
 from arena_ckpt.examples import networks
 from arena_ckpt.model import without_blocks
+from arena_ckpt.planning.batch_statistics import can_train_on
 
 # -- architectures ---------------------------------------------------------------------
 

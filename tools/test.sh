@@ -52,7 +52,7 @@ with_oldest_numba() {
     fi
     echo "== recurrent kernels, compiled by the oldest Numba"
     NUMBA_CACHE_DIR="$PWD/$environment/kernels" "$environment/bin/python" -m pytest \
-        -p no:cacheprovider tests/test_kernels_recurrent.py
+        -p no:cacheprovider tests/kernels/test_kernels_recurrent.py
 }
 [ $# -gt 0 ] || with_oldest_numba
 

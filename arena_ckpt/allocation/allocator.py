@@ -10,7 +10,7 @@ from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.pools import allocate_in_pools
 from arena_ckpt.allocation.single import allocate_in_one
-from arena_ckpt.arguments import public_call
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError
 
 

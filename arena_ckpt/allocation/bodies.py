@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from arena_ckpt.allocation.buffers import FREE, Buffers, make_buffers
 from arena_ckpt.allocation.integers import Integers, Label
+from arena_ckpt.common.units import align_up
 from arena_ckpt.errors import InvalidBufferError
-from arena_ckpt.units import align_up
 
 LARGEST_ALIGNMENT_BYTES = 2**40
 

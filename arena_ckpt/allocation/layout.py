@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from arena_ckpt.allocation.integers import Integers
-from arena_ckpt.arguments import public_call
+from arena_ckpt.common.arguments import public_call
 
 
 @public_call

@@ -24,7 +24,7 @@ import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.jit import Integers, compiled, routine
+from arena_ckpt.kernels.compiling import Integers, compiled, routine
 
 BLOCK = 256
 _LARGEST = 2**31 - 1

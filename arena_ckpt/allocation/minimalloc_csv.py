@@ -30,13 +30,13 @@ import numpy as np
 from arena_ckpt.allocation.buffers import Buffers, make_buffers
 from arena_ckpt.allocation.csv_cells import KINDS, NUMBER, CellKind
 from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.common.wording import nearest
 from arena_ckpt.errors import (
     BufferFileError,
     InvalidBufferError,
     InvalidParameterError,
 )
 from arena_ckpt.files.source import find_source, reading
-from arena_ckpt.properties import nearest
 
 OLDER_NAMES = {
     "begin": "lower",

@@ -18,8 +18,8 @@ from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import Buffers
 from arena_ckpt.allocation.conflict import conflicting_buffers
 from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import CapacityError, TimeLimitError
-from arena_ckpt.units import format_bytes
 
 CONFLICT_NODES = 5_000
 """How long to look for a smaller set of buffers that has no place either."""

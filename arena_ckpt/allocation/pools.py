@@ -51,11 +51,11 @@ from arena_ckpt.allocation.pool_refusals import (
 )
 from arena_ckpt.allocation.single import allocate_in_one, decide
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.common.progress import status_line
 from arena_ckpt.errors import (
     InvalidBufferError,
     InvalidParameterError,
 )
-from arena_ckpt.progress import status_line
 
 SPILL_ORDERS = ("AW", "SW", "WS", "TWA")
 TAKE_BACK_NODES = 2000

@@ -36,7 +36,7 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.kernels.jit import Integers, compiled, routine
+from arena_ckpt.kernels.compiling import Integers, compiled, routine
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 

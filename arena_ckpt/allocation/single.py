@@ -25,6 +25,8 @@ from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.options import SearchOptions, require_natural
 from arena_ckpt.allocation.orders import Orders
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.common.progress import status_line
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import (
     CapacityError,
     InvalidBufferError,
@@ -32,8 +34,6 @@ from arena_ckpt.errors import (
     LayoutError,
     TimeLimitError,
 )
-from arena_ckpt.progress import status_line
-from arena_ckpt.units import format_bytes
 
 NO_LAYOUT_BYTES = 2**62
 """The height before any order has been tried."""

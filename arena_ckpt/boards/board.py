@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.arguments import public_call
-from arena_ckpt.plan import MemoryPlan, require_plan
-from arena_ckpt.tensors import TensorKind
-from arena_ckpt.units import format_bytes
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.planning.plan import MemoryPlan, require_plan
+from arena_ckpt.planning.tensors import TensorKind
 
 
 @dataclass(frozen=True, slots=True)

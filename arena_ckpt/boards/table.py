@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from arena_ckpt.arguments import public_call
 from arena_ckpt.boards.board import Board, Ram
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.units import parse_bytes
+from arena_ckpt.common.wording import nearest, quoted
 from arena_ckpt.errors import (
     BoardError,
     BoardFileNotFoundError,
@@ -19,8 +21,6 @@ from arena_ckpt.errors import (
     InvalidParameterError,
 )
 from arena_ckpt.files.source import path_text, read_whole
-from arena_ckpt.properties import nearest, quoted
-from arena_ckpt.units import parse_bytes
 
 LARGEST_FILE_BYTES = 2**20
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from arena_ckpt.batch_statistics import depends_on_split
 from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, Slot, best_points
-from arena_ckpt.graph import Graph
-from arena_ckpt.settings import WAYS, PlanSettings
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.planning.batch_statistics import depends_on_split
+from arena_ckpt.planning.settings import WAYS, PlanSettings
 
 ALLOWABLE = ("recompute", *WAYS, "micro_batch")
 """What `allow` can name."""

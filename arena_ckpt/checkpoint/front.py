@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.checkpoint.chain import Action, ActionKind, replay
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
 from arena_ckpt.checkpoint.chain_merge import MergedChain, merge_stages
 from arena_ckpt.checkpoint.linearize import KnownStage, Linearized
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.stages import Stage, cut_graph, groupings
-from arena_ckpt.costs import Costs, other_cost
-from arena_ckpt.graph import Graph
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import LAYOUT_NODES, make_plan, reruns_of
-from arena_ckpt.recompute import Reruns
-from arena_ckpt.settings import PlanSettings
+from arena_ckpt.graph.blocks import CheckpointBlock
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.planning.costs import Costs, other_cost
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.planner import LAYOUT_NODES, make_plan, reruns_of
+from arena_ckpt.planning.recompute import Reruns
+from arena_ckpt.planning.settings import PlanSettings
 
 CostFinder = Callable[[Graph, MemoryPlan], Costs]
 """Returns the costs of a plan's steps, for example by measuring them."""
@@ -58,7 +58,7 @@ class FrontPoint:
     arena_bytes : int
     overhead : float
         How much longer an iteration takes than the plainest: by cost, see
-        `arena_ckpt.costs`.
+        `arena_ckpt.planning.costs`.
     plan : MemoryPlan
     """
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arena_ckpt.blocks import CheckpointBlock
 from arena_ckpt.checkpoint.chain import (
     Action,
     ActionKind,
@@ -19,10 +18,11 @@ from arena_ckpt.checkpoint.chain import (
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.options import StageOptions, signature
 from arena_ckpt.checkpoint.stages import Stage
-from arena_ckpt.costs import Costs
-from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import Rerun, Reruns
-from arena_ckpt.settings import PlanSettings
+from arena_ckpt.graph.blocks import CheckpointBlock
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.recompute import Rerun, Reruns
+from arena_ckpt.planning.settings import PlanSettings
 
 
 class _Numbers(NamedTuple):

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from arena_ckpt.graph import Graph
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.liveness import group_tensors
-from arena_ckpt.settings import PlanSettings
-from arena_ckpt.tensors import TensorKind, TensorLife
-from arena_ckpt.timeline import Step, Timeline, build_timeline
-from arena_ckpt.units import align_up
-from arena_ckpt.uses import find_uses, find_uses_of_stretch
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.units import align_up
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.planning.live_ranges import (
+    find_uses,
+    find_uses_of_stretch,
+    group_tensors,
+)
+from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.tensors import LiveRange, TensorKind
+from arena_ckpt.planning.timeline import Step, Timeline, build_timeline
 
 _ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.DATA)
 
@@ -31,7 +34,7 @@ class Needs:
 
     Attributes
     ----------
-    life : dict from str to TensorLife
+    life : dict from str to LiveRange
         The tensors of an iteration that recomputes nothing, by name.
     base_bytes : int
         What is there during all steps, or taken to be: weights, optimizer states,
@@ -42,7 +45,7 @@ class Needs:
         self._graph = graph
         self._settings = settings
         whole = find_uses(graph, build_timeline(graph, (), settings), settings)
-        self.life: dict[str, TensorLife] = {t.name: t for t in whole.tensors}
+        self.life: dict[str, LiveRange] = {t.name: t for t in whole.tensors}
         self._always = frozenset(
             life.name
             for life in self.life.values()
@@ -119,6 +122,6 @@ class Needs:
             yield from (name for name in names if name in self._always)
 
 
-def _is_long(life: TensorLife) -> bool:
+def _is_long(life: LiveRange) -> bool:
     """Tell whether a weight gradient outlives the three steps of its layer."""
     return life.kind is TensorKind.GRADIENT and life.stop - life.start > 3

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import Rerun, backward_reads, forward_reads, remakable
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.planning.recompute import (
+    Rerun,
+    backward_reads,
+    forward_reads,
+    remakable,
+)
 
 
 class Makers:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.on_demand import Makers
 from arena_ckpt.checkpoint.stages import Stage
-from arena_ckpt.costs import Costs
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import Rerun, backward_reads, saved_tensors
-from arena_ckpt.settings import PlanSettings
-from arena_ckpt.timeline import Step, backward_steps
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.recompute import Rerun, backward_reads, saved_tensors
+from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.timeline import Step, backward_steps
 
 MOST_TRIED_ALL = 10
 """Tensors of a stage of which all sets are tried."""

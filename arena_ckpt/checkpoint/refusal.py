@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from arena_ckpt.batch_statistics import least_samples
 from arena_ckpt.checkpoint.choose import ALLOWABLE, Chooser, unsplittable
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.errors import BudgetError
-from arena_ckpt.units import format_bytes, format_percent
+from arena_ckpt.planning.batch_statistics import least_samples
 
 MOST_NAMED = 4
 """Tensors at the peak that an error names."""

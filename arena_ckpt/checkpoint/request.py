@@ -14,9 +14,9 @@ from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.checkpoint.choose import ALLOWABLE, DEFAULT_ALLOW, Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.refusal import does_not_fit, too_slow
+from arena_ckpt.common.units import format_bytes, parse_bytes
+from arena_ckpt.common.wording import few, nearest, quote, quoted, shown
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.properties import few, nearest, quote, quoted, shown
-from arena_ckpt.units import format_bytes, parse_bytes
 
 _NUMBERS = (str, int, float, np.integer, np.floating)
 

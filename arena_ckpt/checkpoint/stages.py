@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from arena_ckpt.graph import Graph
-from arena_ckpt.nodes import Node
-from arena_ckpt.recompute import backward_reads, forward_reads
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.planning.recompute import backward_reads, forward_reads
 
 LONGEST_STAGE = 12
 """Layers in a stage beyond which cuts of several tensors are looked for."""

@@ -24,6 +24,7 @@ from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.output import require_writable
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import (
     ArenaError,
     BufferFileError,
@@ -32,10 +33,9 @@ from arena_ckpt.errors import (
     LayoutError,
     TimeLimitError,
 )
-from arena_ckpt.files.whole import write_whole
+from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.report.layout_png import layout_png, percent_above
 from arena_ckpt.report.pillow import require_pillow
-from arena_ckpt.units import format_bytes
 
 STANDARD_OUTPUT = Path("-")
 LABELS_SHOWN = 12

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import click
 
+from arena_ckpt.common.wording import nearest
 from arena_ckpt.errors import (
     TRACEBACK_VARIABLE,
     ArenaError,
@@ -26,7 +27,6 @@ from arena_ckpt.errors import (
     SavedStateError,
     TimeLimitError,
 )
-from arena_ckpt.properties import nearest
 
 OK, RUN_FAILED, BAD_INPUT, NOT_KNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 OWN_WARNINGS = (ArenaWarning, ModelWarning)

@@ -12,11 +12,11 @@ from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import without_blocks
 from arena_ckpt.cli.output import print_table, require_writable, warnings_document
-from arena_ckpt.files.whole import write_whole
-from arena_ckpt.hints import Hint
-from arena_ckpt.ini_text import BLOCK
+from arena_ckpt.definition.ini_writer import BLOCK
+from arena_ckpt.files.atomic_write import write_whole
+from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report import front_table
 from arena_ckpt.report.front_png import front_png
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arena_ckpt.cli.script import functions_in, load_script
-from arena_ckpt.data import open_data
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.common.user_line import warn_user
+from arena_ckpt.common.wording import nearest
+from arena_ckpt.data.dataset import Dataset
+from arena_ckpt.data.loaders import open_data
 from arena_ckpt.errors import InvalidParameterError, ModelWarning
 from arena_ckpt.examples import EXAMPLES, load_example
-from arena_ckpt.frontends.ini import load_ini
-from arena_ckpt.hints import RESTARTS, Hint, restart_hint
+from arena_ckpt.graph.hints import RESTARTS, Hint, restart_hint
+from arena_ckpt.importers.ini import load_ini
 from arena_ckpt.model import Model
 from arena_ckpt.model import without_blocks as without_blocks
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import reruns_of
-from arena_ckpt.properties import nearest
-from arena_ckpt.training import batches_of
-from arena_ckpt.user_line import warn_user
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.planner import reruns_of
+from arena_ckpt.training.loop import batches_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,14 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import UnwritableFileError
-from arena_ckpt.files.whole import write_whole
-from arena_ckpt.hints import Hint
+from arena_ckpt.files.atomic_write import write_whole
+from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.records import EpochRecord
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report import explain, plan_summary, recomputed_layers
+from arena_ckpt.training.records import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
 _TEXT_COLUMNS = 80

@@ -12,16 +12,16 @@ import click
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
 from arena_ckpt.cli.output import require_writable
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import DataError, InvalidParameterError, PlanFormatError
+from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.files.source import read_whole
-from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
 from arena_ckpt.report.html import plan_html
 from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
-from arena_ckpt.units import format_bytes
 
 LARGEST_PLAN_BYTES = 2**28
 """Of a file with a plan."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.common.wording import nearest
+from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.model import Model
-from arena_ckpt.properties import nearest
 
 Built = tuple[Model, Dataset | None, Dataset | None]
 """A model, its data, and its validation data."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.arguments import public_call, require_call
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.common.arguments import public_call, require_call
+from arena_ckpt.common.wording import nearest, quoted, shown
+from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
 from arena_ckpt.examples import material, networks
-from arena_ckpt.frontends.ini import load_ini
+from arena_ckpt.importers.ini import load_ini
 from arena_ckpt.model import Model
-from arena_ckpt.properties import nearest, quoted, shown
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from arena_ckpt.data import load_digits
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.data.dataset import Dataset
+from arena_ckpt.data.loaders import load_digits
 from arena_ckpt.errors import EmptyDataError
 
 Split = tuple[Dataset, Dataset | None]

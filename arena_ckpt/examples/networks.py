@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from arena_ckpt.model import Model
-from arena_ckpt.schedules import create_schedule
+from arena_ckpt.optim.learning_rates import create_schedule
 
 TEXT_CHARACTERS = 2_000_000
 """Of the text that `char_transformer` comes with, a window of `length` a sample."""

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from arena_ckpt.common.wording import listed, shown
 from arena_ckpt.errors import CorruptFileError, DataTypeError
 from arena_ckpt.files.source import (
     LARGEST_DEFLATE_RATIO,
@@ -20,7 +21,6 @@ from arena_ckpt.files.source import (
     find_source,
     reading,
 )
-from arena_ckpt.properties import listed, shown
 
 NAME_PAIRS = (
     ("x", "y"),

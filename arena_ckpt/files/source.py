@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from arena_ckpt.common.wording import nearest, quoted
 from arena_ckpt.errors import (
     ArenaError,
     CorruptFileError,
@@ -18,7 +19,6 @@ from arena_ckpt.errors import (
     DataFileNotFoundError,
     InvalidParameterError,
 )
-from arena_ckpt.properties import nearest, quoted
 
 LARGEST_DEFLATE_RATIO = 1032
 """Deflate spends at least 2 bits on 258 bytes: no more can come out of a file."""

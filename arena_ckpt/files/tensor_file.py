@@ -23,7 +23,10 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from arena_ckpt.digests import digest_arrays
+from arena_ckpt.common.digests import digest_arrays
+from arena_ckpt.common.free_memory import available_bytes
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.common.wording import quoted, shown
 from arena_ckpt.errors import (
     CorruptSavedStateError,
     DataError,
@@ -33,11 +36,8 @@ from arena_ckpt.errors import (
     SavedStateVersionError,
     UnwritableFileError,
 )
+from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.files.source import find_source
-from arena_ckpt.files.whole import write_whole
-from arena_ckpt.free_memory import available_bytes
-from arena_ckpt.properties import quoted, shown
-from arena_ckpt.units import format_bytes
 
 KEY = "arena_ckpt"
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Kernel, Matrix, helper, kernel
+from arena_ckpt.kernels.compiling import Matrix, helper
+from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, most_of, total
 from arena_ckpt.kernels.vector_math import (
     EXP_LEAST,

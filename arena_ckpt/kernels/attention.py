@@ -31,7 +31,8 @@ import math
 import numpy as np
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
-from arena_ckpt.kernels.jit import Doubles, Vector, helper, kernel, routine
+from arena_ckpt.kernels.compiling import Doubles, Vector, helper, routine
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, folded, inner_product
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp

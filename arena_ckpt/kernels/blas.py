@@ -7,7 +7,7 @@ library is loaded, or where.
 The library starts its threads when it is loaded, when it is given more of them, and at
 the first product after a fork. Each has to happen under IEEE's default floating-point
 flags, which a thread inherits from the one that starts it: the last does, as all
-products run in the walk of `jit.run_table`.
+products run in the walk of `kernel.run_table`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import llvmlite.binding
 import numpy as np
 from numba import types
 
+from arena_ckpt.kernels.compiling import Matrix, Vector, helper, routine
 from arena_ckpt.kernels.flags import default_flags
-from arena_ckpt.kernels.jit import Matrix, Vector, helper, kernel, routine
+from arena_ckpt.kernels.kernel import kernel
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 

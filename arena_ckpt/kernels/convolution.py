@@ -30,8 +30,9 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import overload
 
+from arena_ckpt.kernels.compiling import Indexes, Vector, helper, routine
 from arena_ckpt.kernels.conv_geometry import SLACK
-from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, on_stack, total
 from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, pack, tile
 from arena_ckpt.kernels.transposition import transpose_square

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.kernels.compiling import Indexes, Vector, helper, routine
 from arena_ckpt.kernels.depthwise_vectors import DOTS, STRIP, dots, halve, move, strip
-from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import float_lanes
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH, choose

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Doubles, Integers, Matrix, Vector, kernel
+from arena_ckpt.kernels.compiling import Doubles, Integers, Matrix, Vector
+from arena_ckpt.kernels.kernel import kernel
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)

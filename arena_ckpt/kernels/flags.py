@@ -1,7 +1,7 @@
 """Python's part of keeping the floating-point flags of other libraries out of our bits.
 
-Native steps set IEEE's default themselves (`jit.run_table`). What computes numbers in
-Python or NumPy that reach the bits of a model does it through `run_by_default` or
+Native steps set IEEE's default themselves (`kernel.run_table`). What computes numbers
+in Python or NumPy that reach the bits of a model does it through `run_by_default` or
 within `default_flags`; so does what starts threads, for they begin with the flags of
 the thread that starts them. Afterwards the flags are again what they were.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
 
-from arena_ckpt.kernels.jit import compiled
+from arena_ckpt.kernels.compiling import compiled
 from arena_ckpt.kernels.registers import (
     DEFAULT,
     FLAGS,

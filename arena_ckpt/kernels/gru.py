@@ -29,7 +29,7 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.kernels.steps import make_kernels
 
 _SOURCE = '''

@@ -14,7 +14,8 @@ from numba import carray, types
 from numba.core import cgutils
 from numba.extending import overload
 
-from arena_ckpt.kernels.jit import helper, routine, typed_intrinsic
+from arena_ckpt.kernels.compiling import helper, routine
+from arena_ckpt.kernels.kernel import typed_intrinsic
 from arena_ckpt.kernels.vector_math import ZERO
 
 LANES = 32

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
+from arena_ckpt.kernels.compiling import Doubles, Matrix, Vector, helper
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import (
     LANES,
     clear,

@@ -27,7 +27,8 @@ import math
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Matrix, Vector, kernel, routine
+from arena_ckpt.kernels.compiling import Matrix, Vector, routine
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import (
     LANES,
     clear,

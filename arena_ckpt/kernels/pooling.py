@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Indexes, Vector, helper, kernel, routine
+from arena_ckpt.kernels.compiling import Indexes, Vector, helper, routine
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
 from arena_ckpt.kernels.pooling_vectors import max_of_squares, spread_squares
 from arena_ckpt.kernels.vector_math import ONE, ZERO

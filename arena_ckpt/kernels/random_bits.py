@@ -19,7 +19,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from arena_ckpt.kernels.jit import helper, typed_intrinsic
+from arena_ckpt.kernels.compiling import helper
+from arena_ckpt.kernels.kernel import typed_intrinsic
 
 _RESOLUTION = 16777216.0  # 2**24: probabilities are multiples of its inverse
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from arena_ckpt.kernels.jit import Vector, kernel
+from arena_ckpt.kernels.compiling import Vector
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from arena_ckpt.kernels.jit import Kernel, Vector, kernel
+from arena_ckpt.kernels.compiling import Vector
+from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.steps import clear_all, copy_all, make_kernels, row_of
 
 _SOURCE = '''

@@ -12,15 +12,8 @@ from numba import carray, types
 from numba.extending import overload
 
 from arena_ckpt.kernels import activations
-from arena_ckpt.kernels.jit import (
-    Doubles,
-    Kernel,
-    Vector,
-    float_pointer,
-    helper,
-    kernel,
-    typed_intrinsic,
-)
+from arena_ckpt.kernels.compiling import Doubles, Vector, helper
+from arena_ckpt.kernels.kernel import Kernel, float_pointer, kernel, typed_intrinsic
 from arena_ckpt.kernels.lanes import on_stack
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import (

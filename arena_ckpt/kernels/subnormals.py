@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import helper
+from arena_ckpt.kernels.compiling import helper
 
 LEAST_NORMAL = np.float32(2.0**-126)
 """The least positive number of float32 that is not subnormal: 1.17549435e-38."""

@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import overload
 
-from arena_ckpt.kernels.jit import typed_intrinsic
+from arena_ckpt.kernels.kernel import typed_intrinsic
 from arena_ckpt.kernels.vectors import (
     FLOAT,
     I32,

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from arena_ckpt.kernels.jit import Doubles, Matrix, Vector, helper, kernel
+from arena_ckpt.kernels.compiling import Doubles, Matrix, Vector, helper
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from arena_ckpt.kernels.jit import typed_intrinsic
+from arena_ckpt.kernels.kernel import typed_intrinsic
 from arena_ckpt.kernels.vectors import FLOAT, WIDTH, load_vector, shuffle, store_vector
 
 

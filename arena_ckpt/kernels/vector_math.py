@@ -19,7 +19,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from arena_ckpt.kernels.jit import helper, typed_intrinsic
+from arena_ckpt.kernels.compiling import helper
+from arena_ckpt.kernels.kernel import typed_intrinsic
 
 # Numba computes float32 with a Python literal in float64; with these it does not.
 ZERO = np.float32(0.0)

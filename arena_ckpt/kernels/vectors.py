@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import overload
 
-from arena_ckpt.kernels.jit import typed_intrinsic
+from arena_ckpt.kernels.kernel import typed_intrinsic
 
 WIDTH = 8
 """Numbers of a vector."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
-from arena_ckpt.kernels.jit import Vector, helper, kernel
+from arena_ckpt.kernels.compiling import Vector, helper
+from arena_ckpt.kernels.kernel import kernel
 
 
 @helper

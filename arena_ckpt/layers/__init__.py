@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.properties import parse_properties, split_strings
+from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.arithmetic import (
@@ -47,13 +49,6 @@ from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
 from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
-from arena_ckpt.properties import (
-    nearest,
-    parse_properties,
-    quoted,
-    shown,
-    split_strings,
-)
 
 L = TypeVar("L", bound=Layer)
 

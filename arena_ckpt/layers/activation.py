@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import Property
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -18,8 +20,6 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.dense import ACTIVATION
 from arena_ckpt.layers.shape import copy_unless_same
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import Property
 
 
 class Activation(Layer):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import REAL, Property
 from arena_ckpt.kernels import arithmetic, elementwise
-from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -24,8 +26,6 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.shape import copy_unless_same
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import REAL, Property
 
 _FORWARD, _DERIVATIVE = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
 _BOTH = TensorLifespan.FORWARD_DERIV

@@ -6,6 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    FRACTION,
+    POSITIVE_INT,
+    Property,
+    choice,
+)
 from arena_ckpt.kernels import attention, blas, elementwise, reductions
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -21,14 +29,6 @@ from arena_ckpt.layers.base import (
     format_shape,
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias, product_gradient
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import (
-    BOOLEAN,
-    FRACTION,
-    POSITIVE_INT,
-    Property,
-    choice,
-)
 
 TILE_ROWS = 64
 """Queries of a tile."""

@@ -27,11 +27,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels.jit import Doubles, Indexes, Kernel, Matrix, Vector
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import NAME, NAMES, SHAPE, Property, unknown_property
+from arena_ckpt.kernels.compiling import Doubles, Indexes, Matrix, Vector
+from arena_ckpt.kernels.kernel import Kernel
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample."""

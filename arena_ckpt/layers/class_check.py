@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 
+from arena_ckpt.common.properties import Kind, Property
+from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Layer
-from arena_ckpt.properties import Kind, Property, quote, quoted
 
 _HOOKS = {
     "__init__": "(self, given)",
@@ -55,8 +56,8 @@ def check_class(layer: type[Layer]) -> None:
         if not isinstance(declared.kind, Kind):
             raise InvalidParameterError(
                 f"{who}: the property {quoted(declared.name)} is of the kind "
-                f"{quoted(declared.kind)}; take one of arena_ckpt.properties, such as "
-                "POSITIVE_INT, REAL or BOOLEAN",
+                f"{quoted(declared.kind)}; take one of arena_ckpt.common.properties, "
+                "such as POSITIVE_INT, REAL or BOOLEAN",
                 type_name=layer.type_name,
                 property=declared.name,
             )

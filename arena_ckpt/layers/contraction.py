@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import Property, whole
 from arena_ckpt.kernels import arithmetic, blas
 from arena_ckpt.layers.arithmetic import fold_axes, named_shapes
 from arena_ckpt.layers.base import (
@@ -16,8 +18,6 @@ from arena_ckpt.layers.base import (
     Shape,
     n_elems,
 )
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import Property, whole
 
 AXIS = whole(1, 3)
 """NNTrainer's numbers of the axes: 1 channel, 2 height, 3 width."""

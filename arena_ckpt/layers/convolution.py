@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
 from arena_ckpt.kernels import convolution, depthwise
 from arena_ckpt.kernels.conv_geometry import Convolution, Workspace
-from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -29,8 +31,6 @@ from arena_ckpt.layers.windows import (
     pad_1d,
     pad_2d,
 )
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import BOOLEAN, POSITIVE_INT, Property
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
 _REST = (

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    NAME,
+    NONNEGATIVE_REAL,
+    POSITIVE_INT,
+    Property,
+    choice,
+)
 from arena_ckpt.kernels import blas, elementwise, reductions
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import (
@@ -16,15 +25,6 @@ from arena_ckpt.layers.base import (
     Shape,
     WeightSpec,
     beta_of,
-)
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import (
-    BOOLEAN,
-    NAME,
-    NONNEGATIVE_REAL,
-    POSITIVE_INT,
-    Property,
-    choice,
 )
 
 INITIALIZER = choice(

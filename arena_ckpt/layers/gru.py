@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import BOOLEAN, Property
 from arena_ckpt.kernels import elementwise
+from arena_ckpt.kernels.compiling import Vector
 from arena_ckpt.kernels.gru import GruKernels, gru_kernels
-from arena_ckpt.kernels.jit import Vector
 from arena_ckpt.layers.base import Binding, Call, TensorSpec, beta_of
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
@@ -18,8 +20,6 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     product,
 )
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import BOOLEAN, Property
 
 _RESET_AFTER = Property(
     "reset_after",

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from arena_ckpt.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.wording import nearest, quote, quoted, shown
 from arena_ckpt.errors import (
     ArenaError,
     ArgumentError,
@@ -25,7 +27,7 @@ from arena_ckpt.errors import (
     TensorDtypeError,
     UnknownRoleError,
 )
-from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     Binding,
     Call,
@@ -36,8 +38,6 @@ from arena_ckpt.layers.base import (
     WeightSpec,
 )
 from arena_ckpt.layers.spec_check import check_spec, described, facts_of
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.properties import nearest, quote, quoted, shown
 
 _MAKES = {
     "forward": "it makes the outputs",

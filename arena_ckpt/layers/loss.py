@@ -9,8 +9,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import BOOLEAN, Property, whole
 from arena_ckpt.kernels import losses
-from arena_ckpt.kernels.jit import Kernel
+from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -23,8 +25,6 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.shape import copy_unless_same
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import BOOLEAN, Property, whole
 
 LARGEST_LABEL = 2**24
 """Labels are float32, which holds whole numbers exactly up to here."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import BOOLEAN, Property
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.kernels.lstm import LstmKernels, lstm_kernels
 from arena_ckpt.layers.base import Binding, Call, Shape, TensorSpec
@@ -16,8 +18,6 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import BOOLEAN, Property
 
 
 class Lstm(Recurrent):

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    COUNTS,
+    NONNEGATIVE_REAL,
+    POSITIVE_REAL,
+    Kind,
+    Property,
+)
 from arena_ckpt.kernels import normalization
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -21,15 +30,6 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.dense import INITIALIZER
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import (
-    BOOLEAN,
-    COUNTS,
-    NONNEGATIVE_REAL,
-    POSITIVE_REAL,
-    Kind,
-    Property,
-)
 
 
 def _share(value: object) -> float:

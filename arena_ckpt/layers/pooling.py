@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import Property, choice
 from arena_ckpt.kernels import pooling
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -17,8 +19,6 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.windows import PADDING_2D, POSITIVE_PAIR, pad_2d
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import Property, choice
 
 _FUNCTIONS = choice("max", "average", "global_max", "global_average")
 

@@ -21,8 +21,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    FRACTION,
+    POSITIVE_INT,
+    Property,
+    choice,
+)
 from arena_ckpt.kernels import blas
-from arena_ckpt.kernels.jit import Vector
+from arena_ckpt.kernels.compiling import Vector
 from arena_ckpt.kernels.steps import STEP_ACTIVATIONS, bias_from_sums, join_biases
 from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers.base import (
@@ -41,14 +49,6 @@ from arena_ckpt.layers.base import (
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, product_gradient
 from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import (
-    BOOLEAN,
-    FRACTION,
-    POSITIVE_INT,
-    Property,
-    choice,
-)
 
 _ACTIVATION = choice(*STEP_ACTIVATIONS)
 CELL_PROPERTIES = (

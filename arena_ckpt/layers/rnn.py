@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
+from arena_ckpt.common.phases import TensorLifespan
+from arena_ckpt.common.properties import Property
 from arena_ckpt.kernels.rnn import RnnKernels, rnn_kernels, rnn_previous
 from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape, TensorSpec
 from arena_ckpt.layers.recurrent import (
@@ -15,8 +17,6 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
-from arena_ckpt.lifespan import TensorLifespan
-from arena_ckpt.properties import Property
 
 
 class Rnn(Recurrent):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.properties import SHAPE, Kind, Property
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -16,8 +18,6 @@ from arena_ckpt.layers.base import (
     format_shape,
     n_elems,
 )
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.properties import SHAPE, Kind, Property
 
 
 def _parse_target(value: object) -> tuple[int, ...]:

@@ -10,7 +10,9 @@ import math
 import re
 from typing import Any
 
-from arena_ckpt.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.errors import LayerResultError, TensorDtypeError
 from arena_ckpt.layers.base import (
     Flops,
@@ -20,8 +22,6 @@ from arena_ckpt.layers.base import (
     TensorSpec,
     WeightSpec,
 )
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import quote, quoted
 
 INITIALIZERS = (
     *("zeros", "ones", "lecun_normal", "lecun_uniform"),

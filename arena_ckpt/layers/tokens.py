@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
 from arena_ckpt.kernels import tokens
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -22,8 +24,6 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.properties import FRACTION, POSITIVE_INT, Property
 
 _LARGEST_ID = 2**24
 """float32 holds the whole numbers up to here."""

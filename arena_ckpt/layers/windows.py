@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from arena_ckpt.common.properties import COUNT, POSITIVE_INT, Kind
 from arena_ckpt.layers.base import Shape
-from arena_ckpt.properties import COUNT, POSITIVE_INT, Kind
 
 Padding = str | tuple[int, ...]
 """``"same"``, ``"valid"``, ``"causal"``, or numbers in NNTrainer's order."""

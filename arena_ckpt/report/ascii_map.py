@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.plan import MemoryPlan, require_plan
-from arena_ckpt.properties import quoted
+from arena_ckpt.planning.plan import MemoryPlan, require_plan
+from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.raster import add_areas
 from arena_ckpt.report.segments import Band, cut_segments, step_bands
-from arena_ckpt.tensors import TensorKind
 
 LETTERS = {
     TensorKind.WEIGHT: "W",

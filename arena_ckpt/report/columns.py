@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.allocation.integers import Integers
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import Access, TensorKind
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
-from arena_ckpt.tensors import Access, TensorKind
 
 PHASES = tuple(Phase)
 KINDS = tuple(TensorKind)

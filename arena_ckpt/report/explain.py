@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.units import format_bytes, format_percent
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import PERSISTENT, Access, TensorKind
 from arena_ckpt.report.tables import recomputed_layers
-from arena_ckpt.tensors import PERSISTENT, Access, TensorKind
-from arena_ckpt.units import format_bytes, format_percent
 
 _WORDS = {
     TensorKind.GRADIENT: "weight gradients",

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Protocol, cast
 
-from arena_ckpt.arguments import public_call, require_value
-from arena_ckpt.plan import MemoryPlan, require_plan, require_title
+from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.palette import THEMES, Theme

@@ -5,7 +5,7 @@ For comparing plans with NNTrainer's own ``*.exegolden`` files, line by line.
 
 from __future__ import annotations
 
-from arena_ckpt.plan import MemoryPlan, PlanLayer
+from arena_ckpt.planning.plan import MemoryPlan, PlanLayer
 
 PAST_THE_END = 2**32 - 2
 """How NNTrainer writes an order that the iteration never reaches."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena_ckpt.tensors import TensorKind
+from arena_ckpt.planning.tensors import TensorKind
 
 Colour = tuple[int, int, int]
 

@@ -13,16 +13,16 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from arena_ckpt.allocation.integers import Integers
-from arena_ckpt.arguments import public_call
-from arena_ckpt.plan import MemoryPlan, require_plan, require_title
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
+from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
 from arena_ckpt.report.layout_png import percent_above
 from arena_ckpt.report.palette import LIGHT, parse_colour
 from arena_ckpt.report.pillow import png_bytes, require_pillow
 from arena_ckpt.report.raster import Pixels, Rectangles, paint
 from arena_ckpt.report.segments import Band, Segments, band_runs, cut_segments
-from arena_ckpt.tensors import TensorKind
-from arena_ckpt.units import format_bytes
 
 WIDTH, HEIGHT = 1600, 900
 LEFT, RIGHT = 112, 1580

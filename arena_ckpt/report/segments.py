@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation.integers import Integers
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import Buffer, MemoryPlan
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.planning.plan import Buffer, MemoryPlan
 
 
 class Band(enum.StrEnum):

@@ -13,10 +13,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.tensors import TensorKind
-from arena_ckpt.units import format_bytes
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import TensorKind
 
 _TOTALS = (
     ("arena", "arena_bytes"),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from arena_ckpt.arguments import public_call, require_value
+from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import (
     BudgetError,
     DataError,
@@ -22,11 +23,10 @@ from arena_ckpt.errors import (
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.files.source import path_text, read_whole
-from arena_ckpt.files.whole import write_whole
 from arena_ckpt.model import Model
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.properties import quoted
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.testing.golden_diff import MOST_LINES, differences
 from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden

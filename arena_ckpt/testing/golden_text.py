@@ -14,9 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from arena_ckpt.arguments import require_value
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import MemoryPlan, require_plan
+from arena_ckpt.common.arguments import require_value
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.report.export.names import life_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from arena_ckpt.plan import MemoryPlan
+    from arena_ckpt.planning.plan import MemoryPlan
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable
 from fractions import Fraction
 
-from arena_ckpt.arguments import public_call, require_value
+from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.model import Model, without_blocks
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan
 
 BUDGETS = {"budget-3-4": Fraction(3, 4), "budget-1-2": Fraction(1, 2)}
 """Shares of what could be saved at the very most that the arena may keep."""

@@ -27,11 +27,11 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
-from arena_ckpt.debug.runner import describe
+from arena_ckpt.engine.debug.runner import describe
+from arena_ckpt.engine.program import StepNote
 from arena_ckpt.errors import CrashError
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.program import StepNote
-from arena_ckpt.tensors import Access, Execution
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import Access, Execution
 
 AT_MOST_SECONDS = 3600.0
 """A child that says nothing and ends no step for so long is taken to hang."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.batch_statistics import can_train_on
 from arena_ckpt.errors import EmptyDataError
-from arena_ckpt.graph import Graph
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.masks import MOVERS
 from arena_ckpt.layers.base import n_elems
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.tokens import Embedding
-from arena_ckpt.masks import MOVERS
+from arena_ckpt.planning.batch_statistics import can_train_on
 
 Batch = tuple[Any, Any]
 """x and y as `Model.train_step` takes them."""

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.debug.runner import Moment, Watcher, backward_of
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.program import TensorViews
-from arena_ckpt.tensors import Execution, Operand, TensorKind
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.engine.debug.runner import Moment, Watcher, backward_of
+from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.planning.tensors import Execution, Operand, TensorKind
 
 Array = npt.NDArray[np.generic]
 Key = tuple[int, Phase, str, str]

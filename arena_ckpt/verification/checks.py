@@ -11,10 +11,13 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
-from arena_ckpt.arena import CANARY_BYTES
-from arena_ckpt.debug.memory import MemoryGuard
-from arena_ckpt.debug.reads import ForeignReads
-from arena_ckpt.debug.values import FiniteWatch
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.engine.arena import CANARY_BYTES
+from arena_ckpt.engine.debug.memory import MemoryGuard
+from arena_ckpt.engine.debug.reads import ForeignReads
+from arena_ckpt.engine.debug.values import FiniteWatch
+from arena_ckpt.engine.program import StepNote
+from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import (
     ArenaError,
     ArenaTooLargeError,
@@ -22,12 +25,9 @@ from arena_ckpt.errors import (
     NonFiniteError,
 )
 from arena_ckpt.model_plans import ModelPlans
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import make_plan, reruns_of
-from arena_ckpt.program import StepNote
-from arena_ckpt.session import Session
-from arena_ckpt.settings import PlanSettings
-from arena_ckpt.units import format_bytes
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.planner import make_plan, reruns_of
+from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.bits import (
     Array,
@@ -36,7 +36,8 @@ from arena_ckpt.verification.bits import (
     first_difference,
 )
 from arena_ckpt.verification.dataflow import check_dataflow
-from arena_ckpt.verification.elsewhere import (
+from arena_ckpt.verification.finite_differences import Verdict, measure_slopes
+from arena_ckpt.verification.other_process import (
     BITS,
     PLAN,
     FailedThereError,
@@ -44,8 +45,7 @@ from arena_ckpt.verification.elsewhere import (
     ask_elsewhere,
     describe_run,
 )
-from arena_ckpt.verification.slopes import Verdict, measure_slopes
-from arena_ckpt.verification.strays import StrayWatch
+from arena_ckpt.verification.stray_writes import StrayWatch
 from arena_ckpt.verification.trial import open_session, plan_again, run_trial
 
 MOST_SLOPES, FEWEST_SLOPES = 24, 3

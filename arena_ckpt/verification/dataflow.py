@@ -40,10 +40,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.graph import Graph
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import Buffer, MemoryPlan
-from arena_ckpt.tensors import (
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.planning.plan import Buffer, MemoryPlan
+from arena_ckpt.planning.tensors import (
     CONTROL,
     PERSISTENT,
     Access,
@@ -53,7 +53,7 @@ from arena_ckpt.tensors import (
 )
 from arena_ckpt.verification.byte_map import NOTHING, ByteMap
 from arena_ckpt.verification.findings import broken
-from arena_ckpt.verification.schedule import Schedule
+from arena_ckpt.verification.step_order import Schedule
 
 
 @dataclass(frozen=True, slots=True)

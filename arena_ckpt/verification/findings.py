@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from arena_ckpt.errors import DataflowError
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.tensors import Execution
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import Execution
 
 
 def broken(

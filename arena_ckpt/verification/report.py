@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.arguments import public_call, require_callback
-from arena_ckpt.dataset import Dataset
+from arena_ckpt.common.arguments import public_call, require_callback
+from arena_ckpt.common.wording import quoted
+from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
 from arena_ckpt.model_plans import asked
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.properties import quoted
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.verification.apart import Voice, call_apart
 from arena_ckpt.verification.batches import (
     Batch,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from arena_ckpt.graph import Graph
-from arena_ckpt.lifespan import Phase, TensorLifespan
-from arena_ckpt.nodes import Node
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
 
 _FLAGS = {
     Phase.FORWARD: TensorLifespan.FORWARD,

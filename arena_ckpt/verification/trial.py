@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arena_ckpt.debug.runner import Watcher
+from arena_ckpt.engine.debug.runner import Watcher
+from arena_ckpt.engine.program import StepNote
+from arena_ckpt.engine.session import Session
 from arena_ckpt.model_plans import ModelPlans
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.planner import make_plan, reruns_of
-from arena_ckpt.program import StepNote
-from arena_ckpt.recompute import possible_reruns
-from arena_ckpt.session import Session
-from arena_ckpt.settings import PlanSettings
-from arena_ckpt.tensors import PERSISTENT, TensorKind
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.planner import make_plan, reruns_of
+from arena_ckpt.planning.recompute import possible_reruns
+from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.tensors import PERSISTENT, TensorKind
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.bits import Array
 

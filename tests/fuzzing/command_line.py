@@ -18,7 +18,7 @@ import arena_ckpt as ac
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
 from arena_ckpt.boards import load_board
 from arena_ckpt.cli import main
-from arena_ckpt.data import open_data
+from arena_ckpt.data.loaders import open_data
 from arena_ckpt.testing.golden_files import (
     check_folder,
     load_bundled,

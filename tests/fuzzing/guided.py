@@ -62,7 +62,9 @@ def _compiled_modules() -> list[str]:
     root = Path(__file__).parents[2]
     found = []
     for path in sorted((root / "arena_ckpt").rglob("*.py")):
-        if path.parent.name == "kernels" or "kernels.jit" in path.read_text("utf-8"):
+        if path.parent.name == "kernels" or "kernels.compiling" in path.read_text(
+            "utf-8"
+        ):
             parts = path.relative_to(root).with_suffix("").parts
             found.append(".".join(part for part in parts if part != "__init__"))
     return found

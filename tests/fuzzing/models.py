@@ -146,7 +146,7 @@ class Verdict:
         self.moved = self._off(self._story("float32"))
 
     def _story(self, dtype: str, **settings: Any) -> Story:
-        from torch_judge import TorchJudge
+        from helpers.torch_judge import TorchJudge
 
         with np.errstate(all="ignore"):
             return story(TorchJudge(self.model, dtype, **settings), self.batches)

@@ -1,6 +1,6 @@
 """A hypothesis strategy for networks of all layers with all they can be told.
 
-`tests/mixed_graphs.py` grows graphs of a few properties, which many tests can afford;
+`helpers/mixed_graphs.py` grows graphs of a few properties, which many tests can afford;
 here every property is drawn, and optimizers, schedules, and how plans are chosen.
 """
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from helpers.mixed_graphs import Growing, MixedSpec, names_of, rows_of_blocks
+from helpers.strategies import Given, Shape, blocks_of, normal
 from hypothesis import strategies as st
-from mixed_graphs import Growing, MixedSpec, names_of, rows_of_blocks
-from strategies import Given, Shape, blocks_of, normal
 
 import arena_ckpt as ac
 from arena_ckpt import Model
 from arena_ckpt.checkpoint.choose import ALLOWABLE
+from arena_ckpt.graph.nodes import Node
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import STEP_ACTIVATIONS
-from arena_ckpt.nodes import Node
 
 _STEP_ACTIVATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "rnn": tuple((name,) for name in STEP_ACTIVATIONS),

@@ -10,11 +10,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 import arena_ckpt as ac
-from arena_ckpt.definition import MODEL_PROPERTIES
+from arena_ckpt.common.properties import Property
+from arena_ckpt.definition.model_definition import MODEL_PROPERTIES
 from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
-from arena_ckpt.properties import Property
-from arena_ckpt.schedules import SCHEDULE_SCHEMAS
+from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
+from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 from fuzzing.guard import LIMITS, Finding, Limits, guarded
 from fuzzing.mutate import HUGE, NUMBERS, anything, texts
 from fuzzing.readers import small_model

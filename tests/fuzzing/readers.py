@@ -18,15 +18,15 @@ import arena_ckpt as ac
 from arena_ckpt.allocation.minimalloc_csv import KINDS, OLDER_NAMES, read_buffers
 from arena_ckpt.boards import load_board
 from arena_ckpt.cli.models import load_model
-from arena_ckpt.data import load_csv, load_idx, load_npz
+from arena_ckpt.data.loaders import load_csv, load_idx, load_npz
 from arena_ckpt.examples import EXAMPLES, LARGEST_SIZE
 from arena_ckpt.files import read_idx
 from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.optimizers import OPTIMIZER_SCHEMAS
-from arena_ckpt.plan import checksum
+from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
+from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
+from arena_ckpt.planning.plan import checksum
 from arena_ckpt.report import explain
 from arena_ckpt.report.export import FORMATS
-from arena_ckpt.schedules import SCHEDULE_SCHEMAS
 from arena_ckpt.testing.golden_files import check_folder, plan_differences
 from arena_ckpt.testing.golden_text import GOLDEN_VERSION, golden_plan, golden_text
 from arena_ckpt.testing.golden_text import TITLE as GOLDEN_TITLE

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import arena_ckpt as ac
 from arena_ckpt.files import tensor_file
-from arena_ckpt.saved_state import FORMAT, PLAN, VERSION
+from arena_ckpt.training.saved_state import FORMAT, PLAN, VERSION
 from fuzzing.guard import Finding, Limits, guarded
 from fuzzing.mutate import HUGE, Short, changed_json, mutated
 from fuzzing.readers import dumps, small_model

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
-from random_chains import random_chain
+from helpers.random_chains import random_chain
 
 from arena_ckpt.checkpoint.chain import Chain
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve

@@ -23,8 +23,8 @@ from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from milp import find_gaps, find_gaps_in_place, find_least_gap
-from small_graphs import FAMILIES, small_graph
+from helpers.milp import find_gaps, find_gaps_in_place, find_least_gap
+from helpers.small_graphs import FAMILIES, small_graph
 
 
 def show(family: str, n_graphs: int, n_budgets: int, time_limit: float) -> None:

@@ -25,7 +25,8 @@ import numba
 import numpy as np
 
 import arena_ckpt as ac
-from arena_ckpt import program, turns
+from arena_ckpt.engine import locks as turns
+from arena_ckpt.engine import program
 from arena_ckpt.kernels import jit
 
 WIDTH = 160

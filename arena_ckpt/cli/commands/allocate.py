@@ -111,7 +111,7 @@ def allocate(
         )
     from arena_ckpt.allocation.options import SearchOptions
     from arena_ckpt.cli.allocation import allocate_file, check_file
-    from arena_ckpt.units import parse_bytes
+    from arena_ckpt.common.units import parse_bytes
 
     capacity_bytes = None if capacity is None else parse_bytes(capacity)
     if check:

@@ -78,7 +78,7 @@ def export(
     """Write the memory plan of MODEL in a format of another tool."""
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import require_writable
-    from arena_ckpt.files.whole import write_whole
+    from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.report.export import export_plan, find_format
 
     is_stdout = output == Path("-")

@@ -130,7 +130,7 @@ def plan(
         print_table,
         require_writable,
     )
-    from arena_ckpt.files.whole import write_whole
+    from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.report import (
         biggest_table,
         comparison_table,

@@ -150,7 +150,7 @@ def train(
     )
     from arena_ckpt.cli.results import history_document, result_text
     from arena_ckpt.report import totals_table
-    from arena_ckpt.saved_run import parse_saving
+    from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
         raise click.UsageError(

@@ -63,7 +63,7 @@ def verify(
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
-    from arena_ckpt.data import open_data
+    from arena_ckpt.data.loaders import open_data
     from arena_ckpt.verification.report import planned
     from arena_ckpt.verification.report import verify as verify_model
 
@@ -78,7 +78,7 @@ def verify(
         built,
         loaded.data if data is None else open_data(data),
         on_check=None if as_json else _print_check,
-        command=(sys.executable, "-m", "arena_ckpt.cli.elsewhere", model),
+        command=(sys.executable, "-m", "arena_ckpt.cli.other_process", model),
         **request,
     )
     if as_json:

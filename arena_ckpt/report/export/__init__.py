@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from arena_ckpt.arguments import public_call
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
-from arena_ckpt.plan import MemoryPlan, require_plan
-from arena_ckpt.properties import nearest, quoted, shown
+from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.report.export.c_header import c_header_bytes
 from arena_ckpt.report.export.chrome_trace import chrome_trace_bytes
 from arena_ckpt.report.export.dot import dot_bytes

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import LiveRange
 from arena_ckpt.report.export.names import life_id
-from arena_ckpt.tensors import TensorLife
 
 
 def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
@@ -84,7 +84,7 @@ def _tensor_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     yield ""
 
 
-def _describe(tensor: TensorLife) -> str:
+def _describe(tensor: LiveRange) -> str:
     shape = "x".join(map(str, tensor.shape))
     return (
         f"{_literal(tensor.name)}, life {tensor.life}: {tensor.kind.value}, "

@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.lifespan import Phase
-from arena_ckpt.plan import MemoryPlan
-from arena_ckpt.tensors import TensorKind
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import TensorKind
 
 STEP_NANOSECONDS = 1_000_000
 """Of logical time."""

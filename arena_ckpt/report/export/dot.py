@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from arena_ckpt.plan import MemoryPlan, PlanLayer
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.planning.plan import MemoryPlan, PlanLayer
 from arena_ckpt.report.tables import recomputed_layers
-from arena_ckpt.units import format_bytes
 
 
 def dot_bytes(plan: MemoryPlan) -> bytes:

@@ -6,7 +6,7 @@ import importlib.resources
 import json
 from typing import Any
 
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan
 
 
 def json_bytes(plan: MemoryPlan) -> bytes:

@@ -7,7 +7,7 @@ import io
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.minimalloc_csv import BufferTable, write_layout
-from arena_ckpt.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.export.names import buffer_id, life_id, main_life
 
 COLUMNS = (

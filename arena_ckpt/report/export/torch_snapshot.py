@@ -22,7 +22,7 @@ import pickle
 import sys
 from typing import Any
 
-from arena_ckpt.plan import Buffer, MemoryPlan
+from arena_ckpt.planning.plan import Buffer, MemoryPlan
 from arena_ckpt.report.export.names import buffer_id, main_life
 
 ZERO_WIDTH_SPACE = "\u200b"

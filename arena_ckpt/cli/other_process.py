@@ -1,0 +1,17 @@
+"""What ``arena-ckpt verify MODEL`` runs in another process.
+
+``python -m arena_ckpt.cli.other_process MODEL FOLDER`` builds the model from its source
+again, and answers there; see `arena_ckpt.verification.other_process`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from arena_ckpt.cli.models import load_model
+from arena_ckpt.verification.other_process import answer
+
+if __name__ == "__main__":
+    spec, folder = sys.argv[1:]
+    answer(load_model(spec).model, Path(folder))

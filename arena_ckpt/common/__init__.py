@@ -1,0 +1,1 @@
+"""What every part may use: units, dtypes, phases, properties, wording."""

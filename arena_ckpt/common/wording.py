@@ -1,0 +1,74 @@
+"""How messages show values and names: cut where they are long, quoted, listed."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+LONGEST_SHOWN = 200
+"""Characters of a value that a message repeats."""
+
+
+MOST_SHOWN = 100
+"""Names that a message lists."""
+
+
+MOST_ITEMS = 2**16
+"""Of a list that is given as one value."""
+
+
+def few(values: Iterable[Any]) -> list[Any]:
+    """Return the items of a list that a person can have meant.
+
+    Raises
+    ------
+    ValueError
+        There are more than `MOST_ITEMS`, or no end of them.
+    TypeError
+        It has no items.
+    """
+    items = list(itertools.islice(values, MOST_ITEMS + 1))
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"more than {MOST_ITEMS:,} items")
+    return items
+
+
+def shown(value: object) -> str:
+    """Write a value for a message, not all of it where it is long."""
+    try:
+        text = str(value)
+        if not text.strip():
+            text = repr(value)
+    except Exception:  # whole numbers of thousands of digits, and what has no text
+        return f"a {type(value).__name__} that cannot be written"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def quoted(value: object) -> str:
+    """Write a value for a message as `shown` does, and text in quotes."""
+    return repr(shown(value)) if isinstance(value, str) else shown(value)
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ``" (did you mean 'x'?)"``, or nothing where nothing is near.
+
+    `cutoff` is the least share of letters in common, as difflib counts them.
+    """
+    lowered = {str(name).lower(): name for name in known}
+    matches = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=cutoff)
+    return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
+
+
+def quote(names: Iterable[str]) -> str:
+    """Write names for a message, not all where there are many."""
+    return listed([quoted(name) for name in names]) or "none"
+
+
+def listed(parts: Iterable[str], mark: str = ", ") -> str:
+    """Join parts of a message, not all where there are many."""
+    parts = list(parts)
+    more = len(parts) - MOST_SHOWN
+    rest = [f"… {more:,} more"] if more > 0 else []
+    return mark.join([*parts[:MOST_SHOWN], *rest])

@@ -1,0 +1,269 @@
+"""Samples and labels, checked against a model and ready to be copied into its arena."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.common.wording import nearest
+from arena_ckpt.data.arrays import (
+    check_labels,
+    check_row_labels,
+    check_samples,
+    is_usable,
+)
+from arena_ckpt.errors import (
+    DataShapeError,
+    InvalidParameterError,
+    LabelRangeError,
+    NonFiniteDataError,
+)
+from arena_ckpt.layers.loss import Loss
+
+Shape = tuple[int, int, int]
+Rows = npt.NDArray[np.int64] | None
+"""Numbers of the samples of a batch; None means all, in order."""
+
+
+METRICS = ("accuracy", "mean_absolute_error")
+"""Of classes, of values."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Arrays that fit a model.
+
+    Attributes
+    ----------
+    inputs : dict from str to float32 array, shape (n, elements)
+        For each input layer.
+    labels : float32 array (n, elements), int64 array (n,) of class numbers, or None
+    n_classes : int or None
+        Where labels are classes: how many.
+    ignored_label : int or None
+        Where `labels` are class numbers of rows: of those that do not count.
+    n_counted : int64 array (n,) or None
+        How many rows of each sample count, where not all do.
+    masks : frozenset of str
+        The inputs that may hold -inf.
+    """
+
+    inputs: dict[str, npt.NDArray[np.float32]]
+    labels: npt.NDArray[Any] | None
+    n_classes: int | None
+    ignored_label: int | None = None
+    n_counted: npt.NDArray[np.int64] | None = None
+    masks: frozenset[str] = frozenset()
+
+    @classmethod
+    def check(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        inputs: Mapping[str, Shape],
+        output_shape: Shape,
+        loss: Loss,
+        reading: str | None,
+        masks: frozenset[str] = frozenset(),
+        look_for_nonfinite: bool = True,
+    ) -> Samples:
+        """Check and convert what a user gives.
+
+        Parameters
+        ----------
+        x : array_like, or dict from input layer to array_like
+            One sample a row, flat or in the shape of the input layer.
+        y : array_like or None
+            Values of the output's shape, or class numbers.
+        inputs : mapping
+            Shapes of the input layers.
+        output_shape : Shape
+        loss : Loss
+            Says which labels there can be.
+        reading : str or None
+            How the loss reads several rows of a sample, and how to make them one; None
+            where a sample is one row.
+        masks : frozenset of str
+            The inputs that may hold -inf.
+        look_for_nonfinite : bool
+            False leaves that to the caller, where the arrays need no conversion.
+
+        Raises
+        ------
+        DataError
+            A shape, dtype, value or number of samples does not fit; see `checks`.
+        """
+        arrays = _by_input(x, inputs)
+        checked = {}
+        for name, shape in inputs.items():
+            label = "x" if len(inputs) == 1 else f"x[{name!r}]"
+            array, elems = arrays[name], math.prod(shape)
+            if look_for_nonfinite or not _is_ready(array, elems):
+                is_mask = name in masks
+                array = check_samples(array, elems, shape, label, is_mask=is_mask)
+            checked[name] = array
+        counts = {name: len(array) for name, array in checked.items()}
+        if len(set(counts.values())) > 1:
+            raise DataShapeError(
+                f"the inputs have different numbers of samples: {counts}; make them "
+                "equal",
+                found=counts,
+            )
+        n_samples = next(iter(counts.values()))
+        units = math.prod(output_shape)
+        labels = None
+        ignored = loss.ignored_label
+        if y is not None and ignored is not None:
+            n_rows, width = math.prod(output_shape[:2]), output_shape[2]
+            of_rows = check_row_labels(y, n_samples, n_rows, width, ignored)
+            n_counted = np.count_nonzero(of_rows != ignored, axis=1)
+            return cls(checked, of_rows, width, ignored, n_counted, masks)
+        if y is not None:
+            labels = y
+            sparse = loss.takes_class_numbers and output_shape[:2] == (1, 1)
+            if look_for_nonfinite or not (
+                (_is_ready(y, units) and len(y) == n_samples)
+                or (sparse and _are_ready_class_numbers(y, n_samples, units))
+            ):
+                labels = check_labels(
+                    y,
+                    n_samples,
+                    units,
+                    sparse=loss.takes_class_numbers,
+                    reading=reading,
+                )
+            if loss.takes_probabilities:
+                _check_probabilities(labels)
+        n_classes = None
+        if look_for_nonfinite and labels is not None and _are_classes(labels):
+            n_classes = units
+        return cls(checked, labels, n_classes, masks=masks)
+
+    @property
+    def n_samples(self) -> int:
+        """How many."""
+        return len(next(iter(self.inputs.values())))
+
+    def n_terms(self, rows: Rows = None) -> int:
+        """Return how much a mean over samples `rows` is over: them, or their rows."""
+        if self.n_counted is not None:
+            return int((self.n_counted if rows is None else self.n_counted[rows]).sum())
+        return self.n_samples if rows is None else len(rows)
+
+    @property
+    def metric_name(self) -> str:
+        """Accuracy for classes, mean absolute error for values."""
+        return METRICS[0 if self.n_classes else 1]
+
+    def metric_sum(
+        self, prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32]
+    ) -> float:
+        """Return the metric of a batch, summed over its samples or rows that count."""
+        n = len(prediction)
+        if self.n_counted is not None:
+            hits = prediction.argmax(axis=-1).reshape(n, -1) == label
+            return float(np.count_nonzero(hits & (label != self.ignored_label)))
+        guess, truth = prediction.reshape(n, -1), label.reshape(n, -1)
+        if not self.n_classes:
+            return float(np.abs(guess - truth).mean(axis=1, dtype=np.float64).sum())
+        if self.n_classes == 1:
+            return float(np.count_nonzero((guess > 0.5) == (truth > 0.5)))
+        return float(np.count_nonzero(guess.argmax(axis=1) == truth.argmax(axis=1)))
+
+    def raise_nonfinite(self) -> None:
+        """Raise the error that says where the NaN or infinity is.
+
+        Raises
+        ------
+        NonFiniteDataError
+        """
+        arrays = [*self.inputs.items(), ("y", self.labels)]
+        for name, array in arrays:
+            if array is None:
+                continue
+            where = np.argwhere(~is_usable(array, name in self.masks))
+            if not len(where):
+                continue
+            index = ", ".join(str(i) for i in where[0])
+            label = "x" if name in self.inputs and len(self.inputs) == 1 else name
+            raise NonFiniteDataError(
+                f"{label} has {len(where):,} values that are NaN or infinite, the "
+                f"first at [{index}]; clean the data. No weight was changed",
+                name=label,
+                index=tuple(int(i) for i in where[0]),
+                count=len(where),
+            )
+
+
+def _check_probabilities(labels: npt.NDArray[Any]) -> None:
+    """Refuse values outside [0, 1]; NaN is left to the checks for that."""
+    if labels.ndim != 2 or not (labels.min() < 0 or labels.max() > 1):
+        return
+    index = tuple(int(i) for i in np.argwhere((labels < 0) | (labels > 1))[0])
+    raise LabelRangeError(
+        f"y[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy labels "
+        "are probabilities from 0 to 1 (one-hot rows, or one class number a sample)",
+        index=index,
+        value=float(labels[index]),
+    )
+
+
+def _by_input(x: Any, inputs: Mapping[str, Shape]) -> dict[str, Any]:
+    if not isinstance(x, Mapping):
+        if len(inputs) == 1:
+            return {next(iter(inputs)): x}
+        raise InvalidParameterError(
+            f"the model has {len(inputs)} inputs ({', '.join(inputs)}); give x as a "
+            "dict with an array for each",
+            inputs=tuple(inputs),
+        )
+    unknown = [name for name in x if name not in inputs]
+    missing = [name for name in inputs if name not in x]
+    if unknown or missing:
+        hint = nearest(unknown[0], inputs) if unknown else ""
+        raise InvalidParameterError(
+            f"x is a dict with {', '.join(map(repr, x)) or 'nothing'}{hint}; the model "
+            f"needs exactly {', '.join(map(repr, inputs))}",
+            unknown=tuple(unknown),
+            missing=tuple(missing),
+        )
+    return dict(x)
+
+
+def _is_ready(array: Any, elems: int) -> bool:
+    """Tell whether an array can be copied into the arena as it is."""
+    return (
+        type(array) is np.ndarray  # a subclass may mean more, such as a mask
+        and array.dtype == np.float32
+        and array.ndim == 2
+        and array.shape[1] == elems
+        and len(array) > 0
+        and array.flags.c_contiguous
+    )
+
+
+def _are_ready_class_numbers(array: Any, n_samples: int, units: int) -> bool:
+    """Tell whether class numbers can be used as they are, and are in range."""
+    return (
+        type(array) is np.ndarray
+        and array.dtype == np.int64
+        and array.shape == (n_samples,)
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        # Read as unsigned, negative numbers are the largest.
+        and bool(array.view(np.uint64).max() < units)
+    )
+
+
+def _are_classes(labels: npt.NDArray[Any]) -> bool:
+    """Tell whether labels are class numbers, one-hot rows or single bits."""
+    if labels.ndim == 1:
+        return True
+    bits = bool(((labels == 0) | (labels == 1)).all())
+    return bits and (labels.shape[1] == 1 or bool((labels.sum(axis=1) == 1).all()))

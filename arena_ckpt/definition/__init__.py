@@ -1,0 +1,1 @@
+"""What a model is before it is compiled, and the texts it is written to."""

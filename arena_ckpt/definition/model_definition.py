@@ -1,0 +1,478 @@
+"""A model as defined: its layers, blocks, properties, optimizer and schedule.
+
+`arena_ckpt.model_plans` adds its memory plans, `arena_ckpt.model` what needs an arena.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    POSITIVE_INT,
+    POSITIVE_REAL,
+    Property,
+    parse_properties,
+    split_strings,
+    unknown_property,
+    whole,
+    write_properties,
+)
+from arena_ckpt.common.user_line import warn_user
+from arena_ckpt.common.wording import few, quoted, shown
+from arena_ckpt.definition.ini_writer import write_ini
+from arena_ckpt.errors import (
+    DuplicateNameError,
+    InvalidParameterError,
+    ModelWarning,
+)
+from arena_ckpt.graph.blocks import CheckpointBlock, check_block, check_consecutive
+from arena_ckpt.graph.build import Graph, build_graph
+from arena_ckpt.graph.connections import find_output, forward_order
+from arena_ckpt.graph.hints import Hint, graph_hints, restart_hint
+from arena_ckpt.layers import create_layer
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.optim.learning_rates import Schedule
+from arena_ckpt.optim.optimizers import Optimizer, create_optimizer
+
+MODEL_PROPERTIES = (
+    Property("batch_size", POSITIVE_INT, 1, "samples of one iteration"),
+    Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
+    Property(
+        "memory_optimization",
+        BOOLEAN,
+        True,
+        "false gives every tensor bytes of its own, for comparison",
+    ),
+    Property(
+        "micro_batches",
+        POSITIVE_INT,
+        1,
+        "passes that an iteration is split into; their gradients are added up",
+    ),
+    Property(
+        "threads",
+        whole(1, 64),
+        1,
+        "processor cores that large kernels may use; results can differ in the last "
+        "bits between numbers of threads, never between runs",
+    ),
+    Property(
+        "clip_grad_by_norm",
+        POSITIVE_REAL,
+        None,
+        "scale all gradients down together where their global norm is larger",
+    ),
+    Property(
+        "drop_last",
+        BOOLEAN,
+        False,
+        "training leaves the samples of an epoch out that fill no whole batch",
+    ),
+)
+_PROPERTY_NAMES = frozenset(declared.name for declared in MODEL_PROPERTIES)
+_PLANNED = (
+    "batch_size",
+    "memory_optimization",
+    "micro_batches",
+    "clip_grad_by_norm",
+    "threads",
+)
+
+
+class ModelDefinition:
+    """What a model is made of.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2⁶⁴ - 1; decides the initial weights and the order of samples.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._layers: dict[str, Layer] = {}
+        self._blocks: list[CheckpointBlock] = []
+        self._block_of: dict[str, CheckpointBlock] = {}
+        # Places in forward order, while nothing is read before it is added.
+        self._place: dict[str, int] | None = {}
+        self._n_of_type: Counter[str] = Counter()
+        self._properties: dict[str, Any] = {}
+        self._optimizer = create_optimizer("sgd")
+        self._schedule: Schedule | None = None
+        self._graph: Graph | None = None
+        self._graph_hints: tuple[Hint, ...] = ()
+        self._told: frozenset[Hint] = frozenset()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; properties have `set_property`, and no attributes."""
+        if name in _PROPERTY_NAMES:
+            raise InvalidParameterError(
+                f"{name} is a property of the model; set it with "
+                f"set_property({name}={quoted(value)})",
+                property=name,
+                value=value,
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def seed(self) -> int:
+        """What decides the initial weights, the order of samples, and dropout."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._require_before("Cannot change the seed after initialization")
+        self._seed = seed
+
+    def _require_before(self, message: str) -> None:
+        """Refuse a change that comes too late; a definition alone can always change."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {  # adding to a copy adds to the copy alone
+            "_layers": dict(self._layers),
+            "_blocks": list(self._blocks),
+            "_block_of": dict(self._block_of),
+            "_n_of_type": Counter(self._n_of_type),
+            "_place": None if self._place is None else dict(self._place),
+            "_properties": dict(self._properties),
+        }
+
+    # -- building --------------------------------------------------------------
+
+    @public_call
+    def add_layer(
+        self, layer: Layer | str, properties: Sequence[str] = (), **values: object
+    ) -> None:
+        """Add a layer; without ``input_layers`` it reads the one added before.
+
+        Parameters
+        ----------
+        layer : Layer or str
+            What `create_layer` returned, or a type name for it.
+        properties, **values
+            Passed to `create_layer` with a type name.
+
+        Raises
+        ------
+        InvalidParameterError
+            An unknown type or property, an impossible value, a name that is taken, or
+            the model is initialized; the model is unchanged.
+        """
+        self._require_before("Cannot add a layer after initialization")
+        if not isinstance(layer, Layer):
+            layer = create_layer(layer, properties, **values)
+        elif properties or values:
+            changes = split_strings(f"layer of type {layer.type_name}", properties)
+            values = dict(layer.given) | changes | values
+            layer = create_layer(layer.type_name, (), **values)
+        if layer["name"] is None:
+            n_same = self._n_of_type[layer.type_name]
+            name = _free_name(layer.type_name, n_same, self._layers)
+            layer = layer.with_values(name=name)
+        if layer.name in self._layers:
+            raise DuplicateNameError(
+                f"a layer named {layer.name!r} already exists; names must be unique",
+                name=layer.name,
+            )
+        if self._place is not None:
+            sources = layer["input_layers"] or ()
+            if all(find_output(source, self._layers) for source in sources):
+                self._place[layer.name] = len(self._place)
+            else:
+                self._place = None
+        self._layers[layer.name] = layer
+        self._n_of_type[layer.type_name] += 1
+        self._graph = None
+
+    @public_call
+    def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
+        """Drop the inner activations of consecutive layers and recompute them.
+
+        Parameters
+        ----------
+        layers : sequence of str
+            At least two layer names, consecutive in forward order.
+        name : str
+            For reports and INI sections; made up where empty.
+
+        Raises
+        ------
+        CheckpointBlockError
+            Fewer than two layers, unknown ones, repeated ones, not consecutive, in
+            reversed order, or in another block already; the model is unchanged.
+        AfterInitializationError
+            The model is initialized.
+        """
+        self._require_before("Cannot add checkpoint block after initialization")
+        if isinstance(layers, str):
+            layers = [part.strip() for part in layers.split(",")]
+        if not isinstance(layers, Iterable):
+            raise InvalidParameterError(
+                f"layers={quoted(layers)} is not possible; give a checkpoint block the "
+                "names of at least two layers, for example ['fc1', 'fc2']",
+                layers=layers,
+            )
+        try:
+            layers = tuple(n if isinstance(n, str) else shown(n) for n in few(layers))
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(
+                f"layers={quoted(layers)} cannot be read: {error}", layers=layers
+            ) from None
+        if not isinstance(name, str) or not name.isprintable():
+            raise InvalidParameterError(
+                f"name={quoted(name)} is not possible; the name of a block is a text "
+                "that can be printed",
+                name=name,
+            )
+        taken = [block.name for block in self._blocks]
+        if name in taken:
+            raise DuplicateNameError(
+                f"a checkpoint block named {name!r} already exists", name=name
+            )
+        name = name or _free_name("block", len(taken), taken)
+        block = CheckpointBlock(layers, name)
+        parts = [n for n in layers if self._is_part(n)]
+        known = self._layers.keys() | parts if parts else self._layers
+        check_block(block, known, self._block_of)
+        if not parts:
+            self._check_consecutive(layers)
+        self._block_of.update(dict.fromkeys(layers, block))
+        self._blocks.append(block)
+        self._graph = None
+
+    def _is_part(self, name: str) -> bool:
+        """Tell whether a name looks like LAYER/PART, where LAYER may have ``/`` too."""
+        places = [place for place, letter in enumerate(name) if letter == "/"]
+        return name not in self._layers and any(
+            name[:place] in self._layers for place in places
+        )
+
+    def _check_consecutive(self, layers: Sequence[str]) -> None:
+        place = self._place
+        if place is None:
+            order = forward_order(self.layers)
+            if order is None:  # more layers must come before it can be said
+                return
+            place = {name: index for index, name in enumerate(order)}
+        check_consecutive(layers, place)
+
+    @public_call
+    def set_property(self, properties: Sequence[str] = (), **values: object) -> None:
+        """Set properties of the model: `MODEL_PROPERTIES` lists them.
+
+        Parameters
+        ----------
+        properties : sequence of str
+            NNTrainer-style ``["batch_size=32", "epochs=10"]``.
+        **values
+            The same as keyword arguments; these win.
+
+        Raises
+        ------
+        InvalidParameterError
+            An unknown property or an impossible value; nothing is set then.
+        AfterInitializationError
+            A property that the plan depends on, after `initialize`.
+        """
+        given = split_strings("model", properties) | values
+        parsed = parse_properties("model", MODEL_PROPERTIES, given)
+        for key, value in parsed.items():
+            if key in _PLANNED and value != self.get_property(key):
+                self._require_before(
+                    f"Cannot change {key} after initialization, because the memory "
+                    "plan depends on it"
+                )
+        self._properties |= parsed
+
+    @public_call
+    def get_property(self, name: str) -> Any:
+        """Return a property of the model, or its default."""
+        defaults = {p.name: p.default for p in MODEL_PROPERTIES}
+        if not isinstance(name, str) or name not in defaults:
+            raise unknown_property("model", name, defaults)
+        return self._properties.get(name, defaults[name])
+
+    @public_call
+    def set_optimizer(
+        self,
+        optimizer: Optimizer | str,
+        properties: Sequence[str] = (),
+        **values: Any,
+    ) -> None:
+        """Choose the optimizer (by default sgd).
+
+        Parameters
+        ----------
+        optimizer : Optimizer or str
+            What `create_optimizer` returned, or a type name for it.
+        properties, **values
+            Passed to `create_optimizer`; they change an optimizer that is given.
+
+        Raises
+        ------
+        InvalidParameterError
+            An unknown type or property, or an impossible value; nothing is changed.
+        AfterInitializationError
+            The plan holds the states of another one.
+        """
+        self._require_before("Cannot set the optimizer after initialization")
+        if not isinstance(optimizer, Optimizer):
+            optimizer = create_optimizer(optimizer, properties, **values)
+        elif properties or values:
+            changes = split_strings(f"optimizer {optimizer.type_name}", properties)
+            values = dict(optimizer.given) | changes | values
+            optimizer = create_optimizer(optimizer.type_name, (), **values)
+        self._optimizer = optimizer
+
+    @public_call
+    def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
+        """Let the learning rate change with the iterations; see `create_schedule`.
+
+        Parameters
+        ----------
+        schedule : Schedule or None
+            What `create_schedule` returned; None takes the rate of the optimizer again.
+
+        Raises
+        ------
+        InvalidParameterError
+            Something else.
+        """
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise InvalidParameterError(
+                f"{quoted(schedule)} is no learning-rate scheduler; make one with "
+                "create_schedule, for example create_schedule('constant', "
+                "learning_rate=0.1)",
+                schedule=schedule,
+            )
+        self._schedule = schedule
+
+    # -- what was built --------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, as added."""
+        return tuple(self._layers.values())
+
+    @property
+    def blocks(self) -> tuple[CheckpointBlock, ...]:
+        """The checkpoint blocks, as added."""
+        return tuple(self._blocks)
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The properties that were set."""
+        return dict(self._properties)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self._optimizer
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The learning-rate scheduler, or None."""
+        return self._schedule
+
+    @public_call
+    def save_ini(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, without its weights, as an INI file for `load_ini`.
+
+        Raises
+        ------
+        IniError
+            A name that an INI section cannot have, or a file that cannot be written;
+            no file was changed.
+        """
+        write_ini(
+            path,
+            properties=write_properties(MODEL_PROPERTIES, self._properties),
+            layers=self.layers,
+            blocks=self._blocks,
+            optimizer=self._optimizer,
+            schedule=self._schedule,
+            seed=self.seed,
+        )
+
+    @public_call
+    def compile(self) -> Graph:
+        """Validate layers and blocks, and put them in order.
+
+        Returns
+        -------
+        Graph
+            The layers with their parts in forward order, as plans name them.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `arena_ckpt.graph.build.build_graph`.
+
+        Warns
+        -----
+        ModelWarning
+            For each of `warnings` that was not issued yet for this model.
+        """
+        graph = self._built()
+        self._tell(self.warnings())
+        return graph
+
+    @public_call
+    def warnings(self) -> tuple[Hint, ...]:
+        """Return what makes the model hardly mean what it says; issue no warning.
+
+        Returns
+        -------
+        tuple of Hint
+            Each with its `kind`, the `layers` it is about and a `message` that says
+            what to do; see `arena_ckpt.graph.hints`.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        """
+        self._built()
+        # An epoch has an iteration at least; `train` knows how many.
+        epochs = self.get_property("epochs")
+        restart = restart_hint(self._schedule, 0, epochs, is_least=True)
+        return self._graph_hints + (() if restart is None else (restart,))
+
+    def _built(self) -> Graph:
+        if self._graph is None:
+            graph = build_graph(self.layers, self._blocks)
+            self._graph_hints = graph_hints(graph)
+            self._graph = graph
+        return self._graph
+
+    def _tell(self, hints: Iterable[Hint]) -> None:
+        """Issue those hints as warnings that were not issued before.
+
+        Raises
+        ------
+        ModelWarning
+            Where warnings are errors: one with the messages of all.
+        """
+        raised = []
+        new = [hint for hint in hints if hint not in self._told]
+        for hint in new:
+            try:
+                warn_user(hint.message, ModelWarning)
+            except ModelWarning as warning:
+                raised.append(str(warning))
+        if raised:
+            raise ModelWarning("\n".join(raised))
+        if new:
+            self._told = self._told.union(new)
+
+
+def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:
+    number = start
+    while f"{stem}{number}" in taken:
+        number += 1
+    return f"{stem}{number}"

@@ -1,0 +1,1 @@
+"""The Numba engine: an arena, linked kernel calls, sessions, debug mode."""

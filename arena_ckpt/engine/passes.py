@@ -1,0 +1,122 @@
+"""One pass over the model: the program for a number of samples, and how they get in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.data.samples import Rows, Samples
+from arena_ckpt.engine.program import FiniteCheck, Program, TensorViews
+from arena_ckpt.errors import IdRangeError
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.layers.tokens import Embedding
+from arena_ckpt.planning.tensors import Control
+
+
+class Pass:
+    """A program with the views of its input data.
+
+    Parameters
+    ----------
+    program : Program
+    views : TensorViews
+    n_samples : int
+        Samples that a pass takes.
+    inputs : list of str
+        The tensors of the input layers, in their order.
+    label : str
+        The tensor of the labels.
+    masks : frozenset of str
+        The tensors that may hold -inf.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        views: TensorViews,
+        n_samples: int,
+        inputs: list[str],
+        label: str,
+        masks: frozenset[str],
+    ) -> None:
+        self.program = program
+        self._views = views
+        self.n_samples = n_samples
+        arrays = {name: views.named(name, n_samples) for name in [*inputs, label]}
+        self._inputs = [arrays[name].reshape(n_samples, -1) for name in inputs]
+        self.label = arrays[label].reshape(n_samples, -1)
+        place = int(Control.NONFINITE)
+        count = views.control[place : place + 1].view(np.int64)
+        self.count_nonfinite = FiniteCheck(
+            [array for name, array in arrays.items() if name not in masks],
+            [array for name, array in arrays.items() if name in masks],
+            count,
+        )
+        # Where class numbers become one-hot: element `row * classes + class number`.
+        self._row_starts = np.arange(n_samples) * self.label.shape[1]
+        self._one_hot = np.zeros(n_samples, dtype=np.int64)
+
+    def load(self, samples: Samples, rows: Rows, start: int) -> None:
+        """Copy the samples from `start` on, of the batch `rows`, into the arena."""
+        stop = start + self.n_samples
+        for target, values in zip(self._inputs, samples.inputs.values(), strict=True):
+            _copy(values, rows, start, stop, target)
+        if samples.labels is None:
+            self.label.fill(0)
+        elif samples.labels.ndim == 2:
+            _copy(samples.labels, rows, start, stop, self.label)
+        else:
+            _copy(samples.labels, rows, start, stop, self._one_hot)
+            np.add(self._one_hot, self._row_starts, out=self._one_hot)
+            self.label.fill(0)
+            self.label.reshape(-1)[self._one_hot] = 1
+
+    def refuse_ids(
+        self, graph: Graph, samples: Samples, rows: Rows, start: int
+    ) -> None:
+        """Refuse samples with ids that an embedding has no row for.
+
+        For those that led to NaN: runs the forward steps again up to each embedding.
+
+        Raises
+        ------
+        IdRangeError
+        """
+        for execution in self._views.plan.executions:
+            if execution.phase is not Phase.FORWARD:
+                break
+            layer = graph.node(execution.layer).layer
+            operand = execution.operand("in0")
+            if not isinstance(layer, Embedding) or operand is None:
+                continue
+            self.load(samples, rows, start)
+            self.program.run(0, execution.step)
+            ids = self._views.array(operand.tensor, self.n_samples)
+            ids, n_rows = ids.reshape(self.n_samples, -1), layer["in_dim"]
+            wrong = ~((ids >= 0) & (ids < n_rows) & (ids == np.floor(ids)))
+            if not wrong.any():
+                continue
+            row, place = (int(i) for i in np.argwhere(wrong)[0])
+            sample = start + row if rows is None else int(rows[start + row])
+            raise IdRangeError(
+                f"layer {layer.name!r} (embedding) reads {ids[row, place]:g} in sample "
+                f"{sample}, place {place}; with in_dim={n_rows} ids are whole numbers "
+                f"from 0 to {n_rows - 1}. {np.count_nonzero(wrong):,} ids of this pass "
+                "are none: renumber them, or set in_dim to the largest id plus 1. No "
+                "weight was changed",
+                layer=layer.name,
+                sample=sample,
+                place=place,
+                value=float(ids[row, place]),
+                in_dim=n_rows,
+            )
+
+
+def _copy(
+    values: np.ndarray, rows: Rows, start: int, stop: int, target: np.ndarray
+) -> None:
+    if rows is None:
+        np.copyto(target, values[start:stop])
+    else:
+        # With mode="raise" NumPy would buffer the result outside the arena.
+        np.take(values, rows[start:stop], axis=0, out=target, mode="clip")

@@ -1,0 +1,591 @@
+"""Training state: the arena, and the iterations that change its weights.
+
+An iteration loads a batch into the arena, runs the forward steps, looks at the loss,
+and only then runs the backward steps, which update weights as soon as their gradients
+are there. So a loss that is not finite stops training before it touches a weight. Steps
+run in native code, hence an interrupt is only seen between them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.data.samples import Rows, Samples
+from arena_ckpt.engine.arena import Arena
+from arena_ckpt.engine.debug.memory import MemoryGuard
+from arena_ckpt.engine.debug.reads import ForeignReads
+from arena_ckpt.engine.debug.runner import StepRunner, Watcher
+from arena_ckpt.engine.debug.values import FiniteWatch
+from arena_ckpt.engine.link import Report
+from arena_ckpt.engine.locks import GATE, ModelLock
+from arena_ckpt.engine.passes import Pass
+from arena_ckpt.engine.program import Mode, Program, StepNote, TensorViews
+from arena_ckpt.engine.weights import FloatArray, Weights
+from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.hints import reading_of_rows
+from arena_ckpt.graph.masks import mask_tensors
+from arena_ckpt.kernels.flags import run_by_default
+from arena_ckpt.layers.loss import Loss
+from arena_ckpt.optim.learning_rates import Schedule
+from arena_ckpt.optim.optimizers import Optimizer
+from arena_ckpt.planning.batch_statistics import require_batch, require_epoch
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import PERSISTENT, Control, TensorKind
+
+MOST_PASSES = 16
+"""Programs kept for different numbers of samples."""
+
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a model does on a data set.
+
+    Attributes
+    ----------
+    loss : float
+        The mean over the samples, regularization included.
+    metric_name : str
+        ``"accuracy"`` where labels are classes, else ``"mean_absolute_error"``.
+    metric : float
+    n_samples : int
+    """
+
+    loss: float
+    metric_name: str
+    metric: float
+    n_samples: int
+
+
+class Session:
+    """A plan at work in its arena.
+
+    Parameters
+    ----------
+    graph : Graph
+    plan : MemoryPlan
+    optimizer : Optimizer
+    schedule : Schedule or None
+        Of the learning rate; None takes that of the optimizer.
+    seed : int
+        Of the initial weights.
+    max_norm : float or None
+        Where to clip the global norm of the gradients.
+    threads : int
+        Cores that matrix products may use.
+    debug : bool
+        Poison dead buffers, guard all with canaries, look for NaN after each step, and
+        run each step on other foreign bytes too.
+    check : str
+        ``"all"`` looks for NaN after each step, ``"loss"`` at the loss only.
+    note : StepNote, optional
+        Steps leave word there.
+    report : callable, optional
+        Told about the progress of compiling kernels.
+
+    Raises
+    ------
+    ArenaTooLargeError
+        The arena does not fit in the memory that is free, or the two more of debug mode
+        do not; nothing is allocated.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: MemoryPlan,
+        optimizer: Optimizer,
+        schedule: Schedule | None,
+        *,
+        seed: int,
+        max_norm: float | None = None,
+        threads: int = 1,
+        debug: bool = False,
+        check: str = "loss",
+        note: StepNote | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.arena = Arena(plan.arena_bytes)
+        self.views = TensorViews(plan, self.arena)
+        self._max_norm = max_norm
+        self._threads = threads
+        self._control = self.views.control
+        self._control.fill(0)
+        self.lock = ModelLock()
+        self._passes: dict[tuple[Mode, int, bool], Pass] = {}
+        self._seed = seed
+        self._note = note
+        loss = graph.loss.layer
+        assert isinstance(loss, Loss)
+        self.loss_layer = loss
+        self.output_shape = graph.loss.spec.output_shapes[0]
+        self._reading = reading_of_rows(graph)
+        self.inputs = {
+            node.name: node.spec.output_shapes[0]
+            for node in graph.nodes
+            if not node.inputs
+        }
+        self._masks = mask_tensors(graph)
+        self.pass_samples = plan.pass_samples
+        self._weights = run_by_default(Weights, graph, self.views, seed)
+        for tensor in plan.tensors:
+            if tensor.kind is TensorKind.OPTIMIZER_STATE:
+                self.views.named(tensor.name).fill(0)
+        self._runner: StepRunner | None = None
+        if debug:
+            self.watch(MemoryGuard(self.views))
+        if debug or check == "all":
+            self.watch(FiniteWatch(self.views, self._masks))
+        if debug:
+            self.watch(ForeignReads(self.views))
+        # What the compiler computes beforehand stays in the kernels.
+        run_by_default(self._pass, Mode.TRAIN, self.pass_samples, False, report)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Run the steps one by one from now on, and let `watcher` look at each."""
+        if self._runner is None:
+            self._runner = StepRunner(self.views)
+        self._runner.watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Let a watcher look no more; without any, steps run together again."""
+        assert self._runner is not None
+        self._runner.watchers.remove(watcher)
+        if not self._runner.watchers:
+            self._runner = None
+
+    # -- weights ---------------------------------------------------------------
+
+    def weights(self) -> dict[str, FloatArray]:
+        """Return copies of all weights by name, ``"fc1:weight"``."""
+        return self._weights.copies()
+
+    def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
+        """Overwrite the named weights; see `Weights.overwrite`."""
+        GATE.run(self._threads, self._weights.overwrite, values)
+
+    def persistent(self) -> dict[str, FloatArray]:
+        """Return views of all that lasts: weights and optimizer states, by name."""
+        return {
+            tensor.name: self.views.named(tensor.name)
+            for tensor in self.plan.tensors
+            if tensor.kind in PERSISTENT
+        }
+
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """Do work that reads the arena, while a signal handler may not change it."""
+        GATE.run(self._threads, work)
+
+    def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
+        """Put back what `persistent` showed after `iteration` updates."""
+        GATE.run(self._threads, self._restore, arrays, iteration)
+
+    def _restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
+        for name, view in self.persistent().items():
+            view[...] = arrays[name]
+        self._control[Control.ITERATION] = iteration
+
+    @functools.cached_property
+    def plan_json(self) -> str:
+        """The plan as JSON text."""
+        return self.plan.to_json()
+
+    @functools.cached_property
+    def plan_checksum(self) -> str:
+        """That of the plan."""
+        return self.plan.checksum
+
+    @functools.cached_property
+    def _mask_inputs(self) -> frozenset[str]:
+        """The input layers that may bring -inf."""
+        return frozenset(n for n in self.inputs if f"{n}:out0" in self._masks)
+
+    # -- iterations ------------------------------------------------------------
+
+    @property
+    def iteration(self) -> int:
+        """Updates made so far; counted by the last kernel of each iteration."""
+        return int(self._control[Control.ITERATION])
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next iteration."""
+        if self.schedule is None:
+            return float(self.optimizer["learning_rate"])
+        return self.schedule.learning_rate_at(self.iteration)
+
+    def samples(self, x: Any, y: Any) -> Samples:
+        """Check `x` and `y` against the model; see `Samples`."""
+        return Samples.check(
+            x,
+            y,
+            inputs=self.inputs,
+            output_shape=self.output_shape,
+            loss=self.loss_layer,
+            reading=self._reading,
+            masks=self._mask_inputs,
+        )
+
+    def train_step(self, x: Any, y: Any) -> float:
+        """Run one iteration on at most `batch_size` samples; return the loss."""
+        return self.iterate(self._batch(x, y), None, check=True)
+
+    def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
+        """Return the loss and copies of the weight gradients; change no weight."""
+        gradients: dict[str, FloatArray] = {}
+        batch = self._batch(x, y)
+        loss = GATE.run(self._threads, self._run, batch, None, True, gradients)
+        names = [name for name in self._weights.views if name in gradients]
+        return loss, {name: gradients[name] for name in names}
+
+    def training_loss(self, x: Any, y: Any) -> float:
+        """Return the loss that `compute_gradients` would; run forward passes only."""
+        return GATE.run(self._threads, self._training_loss, self._batch(x, y))
+
+    def _training_loss(self, samples: Samples) -> float:
+        n, n_terms = samples.n_samples, samples.n_terms()
+        self._begin(self.loss_layer.term_scale(self.output_shape, n_terms))
+        for start in range(0, n, self.pass_samples):
+            self._forward_pass(Mode.GRADIENTS, samples, None, start, n, True)
+        return float(self._control[Control.LOSS])
+
+    def iterate(self, samples: Samples, rows: Rows, *, check: bool = False) -> float:
+        """Run one iteration on the samples `rows`; return the loss.
+
+        Parameters
+        ----------
+        samples : Samples
+        rows : int64 array or None
+            At most `batch_size` of them.
+        check : bool
+            Look for NaN and infinity in the batch first.
+
+        Raises
+        ------
+        NonFiniteDataError, NonFiniteError
+            The weights are as they were before the call.
+        """
+        return GATE.run(self._threads, self._run, samples, rows, check, None)
+
+    def _run(
+        self,
+        samples: Samples,
+        rows: Rows,
+        check: bool,
+        gradients: dict[str, FloatArray] | None,
+    ) -> float:
+        n_total = samples.n_samples if rows is None else len(rows)
+        n_terms = samples.n_terms(rows)
+        scale = self.loss_layer.term_scale(self.output_shape, n_terms)
+        if gradients is None:
+            self._set_hyperparameters()
+        self._begin(scale)
+        try:
+            self._run_passes(samples, rows, n_total, check, gradients)
+        except BaseException:  # step by step an interrupt can come between updates
+            if self._runner:
+                self._runner.roll_back()
+            raise
+        return float(self._control[Control.LOSS])
+
+    def _run_passes(
+        self,
+        samples: Samples,
+        rows: Rows,
+        n_total: int,
+        check: bool,
+        gradients: dict[str, FloatArray] | None,
+    ) -> None:
+        n_pass = self.plan.n_pass
+        if self.plan.micro_batches > 1:
+            self._weights.remember_states()
+        try:
+            for start in range(0, n_total, self.pass_samples):
+                one = self._run_pass(samples, rows, start, n_total, check, gradients)
+        except BaseException:
+            if self.plan.micro_batches > 1:  # an earlier one has changed them
+                self._weights.restore_states()
+            raise
+        if gradients is None and n_pass < len(self.plan.steps):
+            self._steps(one, n_pass, len(self.plan.steps))
+
+    def _run_pass(
+        self,
+        samples: Samples,
+        rows: Rows,
+        start: int,
+        n_total: int,
+        check: bool,
+        gradients: dict[str, FloatArray] | None,
+    ) -> Pass:
+        """Run one micro-batch, up to its gradients; without them, up to its updates."""
+        mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
+        one = self._forward_pass(mode, samples, rows, start, n_total, check)
+        if gradients is None:
+            self._steps(one, self.plan.n_forward, self.plan.n_pass)
+        else:
+            self._capture(one, gradients)
+        return one
+
+    def _forward_pass(
+        self,
+        mode: Mode,
+        samples: Samples,
+        rows: Rows,
+        start: int,
+        n_total: int,
+        check: bool,
+    ) -> Pass:
+        """Load one micro-batch and run it forward; its loss is finite then."""
+        n = min(self.pass_samples, n_total - start)
+        self._control[Control.FRACTION] = n / n_total
+        self._control[Control.FIRST_SAMPLE] = start
+        one = self._pass(mode, n, start > 0)
+        one.load(samples, rows, start)
+        if check and one.count_nonfinite():
+            samples.raise_nonfinite()
+        try:
+            self._steps(one, 0, self.plan.n_forward)
+            self._check_loss()
+        except NonFiniteError:
+            one.refuse_ids(self.graph, samples, rows, start)
+            raise
+        return one
+
+    def _set_hyperparameters(self) -> None:
+        rate = self.learning_rate
+        if not rate <= _LARGEST_FLOAT:
+            raise NonFiniteError(
+                f"the learning rate is {rate:g} in iteration {self.iteration}, beyond "
+                "float32; no weight was changed. Look at the learning-rate scheduler",
+                learning_rate=rate,
+                iteration=self.iteration,
+            )
+        hyper = self.optimizer.hyperparameters(self.iteration, rate)
+        for place, value in enumerate(hyper, start=Control.HYPER):
+            self._control[place] = value
+
+    def _begin(self, scale: float) -> None:
+        if self._runner:
+            self._runner.begin()
+        self._control[Control.LOSS] = 0.0
+        self._control[Control.SCALE] = scale
+
+    def _pass(
+        self, mode: Mode, n_samples: int, add: bool, report: Report | None = None
+    ) -> Pass:
+        key = mode, n_samples, add
+        if key not in self._passes:
+            program = Program(
+                self.graph,
+                self.views,
+                self.optimizer,
+                mode=mode,
+                seed=self._seed,
+                n_samples=n_samples,
+                add_gradients=add,
+                max_norm=self._max_norm,
+                note=self._note,
+                report=report,
+            )
+            names = [f"{name}:out0" for name in self.inputs]
+            label = f"{self.graph.loss.name}:label"
+            if len(self._passes) >= MOST_PASSES:
+                # Those for whole passes are needed in every iteration, and stay.
+                del self._passes[
+                    next(k for k in self._passes if k[1] != self.pass_samples)
+                ]
+            self._passes[key] = Pass(
+                program, self.views, n_samples, names, label, self._masks
+            )
+        return self._passes[key]
+
+    def _steps(self, one: Pass, start: int, stop: int) -> None:
+        if self._runner:
+            self._runner.run(one.program, start, stop, one.n_samples)
+        else:
+            one.program.run(start, stop)
+
+    def _capture(self, one: Pass, gradients: dict[str, FloatArray]) -> None:
+        """Run the backward steps, copying each gradient instead of applying it.
+
+        A gradient is copied right after the step that made it; micro-batches after the
+        first find the sum so far. One that the update makes is made for the copy.
+        """
+        for execution in self.plan.executions:
+            if not self.plan.n_forward <= execution.step < self.plan.n_pass:
+                continue
+            if execution.phase is Phase.APPLY_GRADIENT:
+                gradients |= one.program.gradients_of_update(execution)
+                continue
+            self._steps(one, execution.step, execution.step + 1)
+            if execution.phase is Phase.CALC_GRADIENT:
+                for operand in execution.operands:
+                    tensor = self.plan.tensors[operand.tensor]
+                    if tensor.kind is TensorKind.GRADIENT:
+                        weight = tensor.name.removesuffix(":grad")
+                        gradients[weight] = self.views.array(operand.tensor).copy()
+
+    def _check_loss(self) -> None:
+        loss = float(self._control[Control.LOSS])
+        if math.isfinite(loss):
+            return
+        broken = [n for n, w in self._weights.views.items() if not np.isfinite(w).all()]
+        if broken:
+            raise NonFiniteError(
+                f"the loss is {loss} in iteration {self.iteration}, because an earlier "
+                f"one has left NaN or infinity in {', '.join(broken)}; set these "
+                "weights anew, and lower the learning rate or clip gradients",
+                loss=loss,
+                iteration=self.iteration,
+                weights=tuple(broken),
+            )
+        raise NonFiniteError(
+            f"the loss is {loss} in iteration {self.iteration} (learning rate "
+            f"{self.learning_rate:g}); no weight was changed by this iteration. Lower "
+            "the learning rate or clip gradients; initialize(check='all') names the "
+            "first layer in which it appears",
+            loss=loss,
+            iteration=self.iteration,
+        )
+
+    # -- data ------------------------------------------------------------------
+
+    def _batch(self, x: Any, y: Any) -> Samples:
+        samples = Samples.check(
+            x,
+            y,
+            inputs=self.inputs,
+            output_shape=self.output_shape,
+            loss=self.loss_layer,
+            reading=self._reading,
+            masks=self._mask_inputs,
+            look_for_nonfinite=False,
+        )
+        n_samples, batch_size = samples.n_samples, self.plan.batch_size
+        if n_samples > batch_size:
+            raise DataShapeError(
+                f"a batch of {n_samples} samples does not fit the arena, which is "
+                f"planned for batch_size={batch_size}; pass fewer, or set batch_size "
+                "before initialize()",
+                expected=batch_size,
+                found=n_samples,
+            )
+        require_batch(
+            self.graph,
+            n_samples,
+            batch_size=batch_size,
+            pass_samples=self.pass_samples,
+        )
+        return samples
+
+    def require_epoch(self, samples: Samples, drop_last: bool) -> None:
+        """Refuse samples that an epoch cannot be trained on, before any weight moves.
+
+        Raises
+        ------
+        EmptyDataError
+            `drop_last` leaves no batch.
+        BatchStatisticsError
+            A smaller last batch would leave batch normalization one value a channel.
+        """
+        n_samples, batch_size = samples.n_samples, self.plan.batch_size
+        if drop_last and n_samples < batch_size:
+            raise EmptyDataError(
+                f"drop_last leaves out all {n_samples:,} samples, because they fill no "
+                f"batch of batch_size={batch_size}; make batch_size smaller, or set "
+                "drop_last=false",
+                n_samples=n_samples,
+                batch_size=batch_size,
+            )
+        require_epoch(
+            self.graph,
+            n_samples,
+            batch_size=batch_size,
+            pass_samples=self.pass_samples,
+            drop_last=drop_last,
+        )
+
+    # -- inference -------------------------------------------------------------
+
+    def predict(self, x: Any) -> FloatArray:
+        """Return the predictions for any number of samples, ``(n, C, H, W)``."""
+        samples = self.samples(x, None)
+        out = np.empty((samples.n_samples, *self.output_shape), dtype=np.float32)
+
+        def keep(one: Pass, start: int) -> None:
+            out[start : start + one.n_samples] = self._prediction(one)
+
+        self._forward(samples, 0.0, keep)
+        return out
+
+    def evaluate(self, samples: Samples) -> Evaluation:
+        """Return loss and metric over all samples; changes no weight."""
+        assert samples.labels is not None
+        n_terms = samples.n_terms()
+        scale = self.loss_layer.term_scale(self.output_shape, n_terms)
+        loss = total = 0.0
+
+        def add(one: Pass, start: int) -> None:
+            nonlocal loss, total
+            loss += float(self._control[Control.LOSS])
+            total += samples.metric_sum(self._prediction(one), one.label)
+
+        self._forward(samples, scale, add)
+        return Evaluation(
+            loss,
+            samples.metric_name,
+            total / n_terms if n_terms else 0.0,
+            samples.n_samples,
+        )
+
+    def _forward(
+        self, samples: Samples, scale: float, take: Callable[[Pass, int], None]
+    ) -> None:
+        """Run forward steps pass by pass; `take` finds prediction and loss of each."""
+        for start in range(0, samples.n_samples, self.pass_samples):
+            GATE.run(self._threads, self._predict_pass, samples, start, scale, take)
+
+    def _predict_pass(
+        self,
+        samples: Samples,
+        start: int,
+        scale: float,
+        take: Callable[[Pass, int], None],
+    ) -> None:
+        n = min(self.pass_samples, samples.n_samples - start)
+        self._begin(scale)
+        self._control[Control.FRACTION] = n / samples.n_samples
+        one = self._pass(Mode.PREDICT, n, False)
+        try:
+            self._run_forward(one, samples, start)
+        except NonFiniteError:
+            one.refuse_ids(self.graph, samples, None, start)
+            raise
+        if math.isnan(self._control[Control.LOSS]):
+            one.refuse_ids(self.graph, samples, None, start)
+            # The ids are right, but looking at them has overwritten the prediction.
+            self._run_forward(one, samples, start)
+        take(one, start)
+
+    def _run_forward(self, one: Pass, samples: Samples, start: int) -> None:
+        self._control[Control.LOSS] = 0.0
+        one.load(samples, None, start)
+        self._steps(one, 0, self.plan.n_forward)
+
+    def _prediction(self, one: Pass) -> FloatArray:
+        return self.views.named(f"{self.graph.loss.name}:out0", one.n_samples)

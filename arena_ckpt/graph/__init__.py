@@ -1,0 +1,1 @@
+"""The graph of a model: connections, checkpoint blocks, shared weights, validation."""

@@ -1,0 +1,336 @@
+"""The layers of a model in forward order, with shapes, weights and checkpoint blocks.
+
+`build_graph` goes in stages: connect and check the layers as added (`connections`);
+walk them in forward order, where each is expanded into its parts (an activation given
+on a layer becomes a layer of its own, as in NNTrainer; an output with several readers
+gets a `multiout`) and shapes are inferred; join layers that share weights; check that
+derivatives reach whatever trains; check the blocks. It changes nothing that it is
+given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from arena_ckpt.common.wording import quote
+from arena_ckpt.errors import (
+    DanglingOutputError,
+    DuplicateNameError,
+    GraphError,
+)
+from arena_ckpt.graph.blocks import CheckpointBlock, check_block, check_consecutive
+from arena_ckpt.graph.connections import (
+    Inputs,
+    Output,
+    check_connections,
+    connect,
+    order_layers,
+    read_output,
+)
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.graph.shared_weights import share_weights
+from arena_ckpt.layers import create_layer
+from arena_ckpt.layers.base import Layer, Shape, format_shape
+from arena_ckpt.layers.hooks import expand_layer, infer_spec
+from arena_ckpt.layers.loss import Loss
+
+MOST_OUTPUTS = 2**16
+"""Of all layers and their parts: a short text can ask for any number of steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The layers in forward order, with exactly one loss at the end.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In forward order.
+    blocks : tuple of CheckpointBlock
+        Of the names of nodes, in forward order.
+    """
+
+    nodes: tuple[Node, ...]
+    blocks: tuple[CheckpointBlock, ...]
+    _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name = {node.name: node for node in self.nodes}
+        object.__setattr__(self, "_by_name", by_name)
+
+    def node(self, name: str) -> Node:
+        """Return the node of a layer."""
+        return self._by_name[name]
+
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """Return for each output tensor the layers that read it, in forward order."""
+        readers: dict[str, list[str]] = {}
+        for node in self.nodes:
+            for output in node.outputs:
+                readers[output] = []
+            for source in dict.fromkeys(() if node.layer.is_alias else node.sources):
+                readers[source].append(node.name)
+        return {name: tuple(names) for name, names in readers.items()}
+
+    @property
+    def loss(self) -> Node:
+        """The loss layer."""
+        return next(node for node in self.nodes if isinstance(node.layer, Loss))
+
+
+def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> Graph:
+    """Validate `layers` and `blocks` and put them in forward order.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In the order in which they were added, which breaks ties.
+    blocks : sequence of CheckpointBlock
+        Of the layers' names, or those of their parts.
+
+    Returns
+    -------
+    Graph
+
+    Raises
+    ------
+    GraphError
+        No layers, a circle, no or several losses, an output that nobody reads,
+        shapes that do not fit, weights that cannot be shared; each has its own class.
+    UnknownLayerError
+        An input that no layer has the name of.
+    CheckpointBlockError
+        A block that cannot be.
+
+    Notes
+    -----
+    O(layers + connections), with a log factor for ordering.
+    """
+    if not layers:
+        raise GraphError("the model has no layers; add some with add_layer()")
+    connected, inputs = connect(layers)
+    check_connections(connected, inputs)
+    walk = _Walk(inputs)
+    for layer in order_layers(connected, inputs):
+        walk.add(layer)
+    nodes = share_weights(list(walk.nodes.values()), walk.parts)
+    _check_outputs(nodes)
+    return Graph(tuple(nodes), _place_blocks(blocks, walk.parts))
+
+
+class _Walk:
+    """Makes nodes of the layers, one after the other in forward order."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.nodes: dict[str, Node] = {}
+        self.parts: dict[str, tuple[str, ...]] = {}
+        self._n_outputs = 0
+        self._stands_for: dict[Output, Output] = {}
+        self._n_readers = Counter(o for many in inputs.values() for o in many)
+
+    def add(self, layer: Layer) -> None:
+        """Expand a layer and infer the shapes of its parts."""
+        name = layer.name
+        given = tuple(self._resolve(layer, output) for output in self.inputs[name])
+        layer = layer.with_values(input_layers=_texts(given) or None)
+        shapes = tuple(self._shape(output) for output in given)
+        said = layer["input_shape"]
+        if given and said is not None and said != shapes[0]:
+            raise layer.mismatch(
+                f"has input_shape={format_shape(said)} and reads "
+                f"{format_shape(shapes[0])} from {given[0].layer!r}; leave input_shape "
+                "out, it is for layers that begin a model",
+                shapes=shapes,
+            )
+        parts = [
+            piece
+            for part in expand_layer(layer, shapes)
+            for piece in _split_activation(part)
+        ]
+        own = {part.name: part for part in parts}
+        by_text = dict(zip(_texts(given), given, strict=True))
+        names = []
+        for part in parts:
+            sources = tuple(
+                by_text[text]
+                if text in by_text and text not in own
+                else read_output(part.name, text.removeprefix("="), own)
+                for text in part["input_layers"] or ()
+            )
+            self._add_node(
+                part.with_values(input_layers=_texts(sources) or None), sources
+            )
+            names.append(part.name)
+        last = self.nodes[names[-1]]
+        for index in range(len(last.spec.output_shapes)):
+            output = self._stands_for[Output(name, index)] = Output(last.name, index)
+            if self._n_readers[Output(name, index)] > 1 and not last.layer.is_alias:
+                follower = f"{name}/generated_out_{index}"
+                self._add_node(
+                    create_layer("multiout", name=follower).with_values(
+                        input_layers=_texts((output,))
+                    ),
+                    (output,),
+                )
+                self._stands_for[Output(name, index)] = Output(follower)
+                names.append(follower)
+        self.parts[name] = tuple(names)
+
+    def _resolve(self, layer: Layer, output: Output) -> Output:
+        """Return the part behind what was named."""
+        source = self.nodes[self.parts[output.layer][0]].layer
+        if source.type_name == "multiout":
+            output = Output(output.layer)  # all outputs are the same
+        if output not in self._stands_for:
+            n = sum(known.layer == output.layer for known in self._stands_for)
+            raise GraphError(
+                f"layer {layer.name!r} reads output {output.index} of "
+                f"{output.layer!r}, which has {n}, numbered from 0",
+                layer=layer.name,
+                output=output,
+            )
+        return self._stands_for[output]
+
+    def _shape(self, output: Output) -> Shape:
+        return self.nodes[output.layer].spec.output_shapes[output.index]
+
+    def _tensor(self, output: Output) -> str:
+        node = self.nodes[output.layer]
+        if node.layer.is_alias:
+            return node.sources[0]
+        return f"{output.layer}:out{output.index}"
+
+    def _add_node(self, layer: Layer, inputs: tuple[Output, ...]) -> None:
+        if layer.name in self.nodes:
+            raise DuplicateNameError(
+                f"two layers are named {layer.name!r}; names must be unique (parts of "
+                "a layer are named LAYER/PART)",
+                name=layer.name,
+            )
+        shapes = tuple(self._shape(output) for output in inputs)
+        spec = infer_spec(layer, shapes)
+        self._n_outputs += max(1, len(spec.output_shapes))
+        if self._n_outputs > MOST_OUTPUTS:
+            raise GraphError(
+                f"the layers with their parts have more than {MOST_OUTPUTS:,} outputs "
+                f"at {layer.name!r}; leave unroll=true out, split into fewer parts, or "
+                "use fewer layers",
+                layer=layer.name,
+            )
+        trains = layer.is_trainable and bool(spec.trained_weights)
+        derived = tuple(
+            index
+            for index, output in enumerate(inputs)
+            if index not in spec.fixed_inputs
+            and self.nodes[output.layer].wants_derivative
+        )
+        self.nodes[layer.name] = Node(
+            layer=layer,
+            inputs=inputs,
+            sources=tuple(self._tensor(output) for output in inputs),
+            input_shapes=shapes,
+            spec=spec,
+            weights_of=layer.name,
+            trains=trains,
+            updates=trains,
+            wants_derivative=trains or bool(derived),
+            derived_inputs=() if layer.is_alias else derived,
+        )
+
+
+def _texts(outputs: Sequence[Output]) -> tuple[str, ...]:
+    """Write outputs as ``input_layers`` does."""
+    return tuple(f"{o.layer}({o.index})" if o.index else o.layer for o in outputs)
+
+
+def _split_activation(layer: Layer) -> Iterator[Layer]:
+    """Yield the layer, and the activation given on it as a layer of its own."""
+    activation = layer.get("activation", "none")
+    if layer.type_name == "activation" or activation == "none":
+        yield layer
+        return
+    yield layer.with_values(activation="none")
+    follower = create_layer(
+        "activation", name=f"{layer.name}/activation_realized", activation=activation
+    )
+    yield follower.with_values(input_layers=(f"={layer.name}",))
+
+
+def _check_outputs(nodes: Sequence[Node]) -> None:
+    """Refuse outputs that nobody reads, and weights that no derivative reaches.
+
+    Raises
+    ------
+    DanglingOutputError, GraphError
+    """
+    readers: dict[str, list[Node]] = {o: [] for node in nodes for o in node.outputs}
+    derived: set[str] = set()
+    for node in nodes:
+        if node.layer.is_alias:
+            continue
+        for source in node.sources:
+            readers[source].append(node)
+        derived.update(node.sources[index] for index in node.derived_inputs)
+    for node in nodes:
+        if node.layer.is_loss:
+            continue
+        for output in node.outputs:
+            if not readers[output]:
+                raise DanglingOutputError(
+                    f"nobody reads output {output.rpartition('out')[2]} of "
+                    f"{node.name!r}; connect it, or remove it",
+                    layers=(node.name,),
+                )
+            if node.wants_derivative and output not in derived:
+                names = [reader.name for reader in readers[output]]
+                raise GraphError(
+                    f"layer {node.name!r} cannot train: its output is read by "
+                    f"{quote(names)} only, as numbers without a derivative (ids or a "
+                    "mask); freeze it and what stands before it with trainable=false",
+                    layer=node.name,
+                    readers=tuple(names),
+                )
+
+
+def _place_blocks(
+    blocks: Sequence[CheckpointBlock], parts: Mapping[str, tuple[str, ...]]
+) -> tuple[CheckpointBlock, ...]:
+    """Check blocks against the nodes, and name all parts of their layers."""
+    order = [name for names in parts.values() for name in names]
+    place = {name: index for index, name in enumerate(order)}
+    known = {**{name: (name,) for name in order}, **parts}
+    named = frozenset(name for block in blocks for name in block.layers)
+    block_of: dict[str, CheckpointBlock] = {}
+    expanded: list[CheckpointBlock] = []
+    for block in blocks:
+        check_block(block, known, {})
+        names = tuple(
+            part
+            for name in block.layers
+            for part in _meant(name, known[name], block.layers, named)
+        )
+        whole = CheckpointBlock(names, block.name)
+        check_block(whole, place, block_of)
+        check_consecutive(names, place)
+        block_of.update(dict.fromkeys(names, whole))
+        expanded.append(whole)
+    return tuple(sorted(expanded, key=lambda block: place[block.layers[0]]))
+
+
+def _meant(
+    name: str, parts: tuple[str, ...], block: tuple[str, ...], named: frozenset[str]
+) -> tuple[str, ...]:
+    """Return the parts that a layer stands for in a block.
+
+    An unrolled layer stands for all. Another stands for itself and its followers, but
+    those that other blocks name; or for itself, where its own block names some.
+    """
+    if name not in parts:
+        return parts
+    followers = tuple(part for part in parts if part != name)
+    if not set(block).isdisjoint(followers):
+        return (name,)
+    return (name, *(part for part in followers if part not in named))

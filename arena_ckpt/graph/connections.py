@@ -1,0 +1,208 @@
+"""Who reads whom: the layers as added, their connections, and the order they run in.
+
+``input_layers`` names a layer, and where that has several outputs which of them:
+``split(1)``. What is not connected reads the layer added before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+from arena_ckpt.common.wording import listed, nearest, quote
+from arena_ckpt.errors import (
+    CycleError,
+    DanglingOutputError,
+    DuplicateNameError,
+    GraphError,
+    LossError,
+    UnknownLayerError,
+)
+from arena_ckpt.layers import create_layer
+from arena_ckpt.layers.base import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output of a layer."""
+
+    layer: str
+    index: int = 0
+
+
+Inputs = Mapping[str, tuple[Output, ...]]
+"""For each layer the outputs it reads, in the order of its inputs."""
+
+_NUMBERED = re.compile(r"(?P<layer>.+)\((?P<index>[0-9]{1,9})\)")
+
+
+def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
+    """Find the inputs of every layer.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        As added.
+
+    Returns
+    -------
+    list of Layer
+        The same; before a first layer that has an ``input_shape`` an input layer.
+    dict from str to tuple of Output
+
+    Raises
+    ------
+    DuplicateNameError
+        Two layers of one name.
+    UnknownLayerError
+        An input that no layer has the name of.
+    """
+    connected: list[Layer] = []
+    named: dict[str, tuple[str, ...]] = {}
+    for layer in layers:
+        sources = layer["input_layers"]
+        is_connected = sources is not None
+        if sources is None:
+            sources = (connected[-1].name,) if connected and layer.n_inputs != 0 else ()
+        begins = layer["input_shape"] is not None and not connected and not is_connected
+        if layer.n_inputs != 0 and begins:
+            name, shape = f"{layer.name}/input_realized", layer["input_shape"]
+            connected.append(create_layer("input", name=name, input_shape=shape))
+            named[name], sources = (), (name,)
+        if layer.name in named:
+            raise DuplicateNameError(
+                f"two layers are named {layer.name!r}; names must be unique",
+                name=layer.name,
+            )
+        connected.append(layer)
+        named[layer.name] = sources
+    return connected, {
+        name: tuple(read_output(name, source, named) for source in sources)
+        for name, sources in named.items()
+    }
+
+
+def find_output(text: str, known: Container[str]) -> Output | None:
+    """Read ``layer`` or ``layer(index)``; None where no such layer is known."""
+    if text in known:
+        return Output(text)
+    numbered = _NUMBERED.fullmatch(text)
+    if numbered and numbered["layer"] in known:
+        return Output(numbered["layer"], int(numbered["index"]))
+    return None
+
+
+def read_output(reader: str, source: str, known: Mapping[str, object]) -> Output:
+    """Read an entry of the ``input_layers`` of `reader`, given the layers by name.
+
+    Raises
+    ------
+    UnknownLayerError
+    """
+    found = find_output(source, known)
+    if found is None:
+        raise UnknownLayerError(
+            f"layer {reader!r} reads {source!r}, which does not exist"
+            f"{nearest(source, known)}; the model has {quote(known)}",
+            layer=reader,
+            unknown=source,
+        )
+    return found
+
+
+def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:
+    """Refuse circles, wrong numbers of inputs, losses or readers.
+
+    Raises
+    ------
+    CycleError, GraphError, LossError, DanglingOutputError
+    """
+    graph = nx.DiGraph()
+    graph.add_nodes_from(layer.name for layer in layers)
+    graph.add_edges_from((s.layer, name) for name, many in inputs.items() for s in many)
+    try:
+        cycle = [source for source, _ in nx.find_cycle(graph)]
+    except nx.NetworkXNoCycle:
+        cycle = []
+    if cycle:
+        raise CycleError(
+            f"layers feed each other in a circle: "
+            f"{listed([*cycle, cycle[0]], ' -> ')}; "
+            "change the input_layers of one of them",
+            cycle=tuple(cycle),
+        )
+    for layer in layers:
+        _check_count(layer, inputs[layer.name])
+    losses = [layer.name for layer in layers if layer.is_loss]
+    if len(losses) != 1:
+        raise LossError(
+            f"the model has {len(losses)} loss layers ({quote(losses)}) and needs "
+            "exactly one, for example mse or cross_softmax, as its last layer",
+            losses=tuple(losses),
+        )
+    if graph.out_degree(losses[0]):
+        raise LossError(
+            f"loss {losses[0]!r} is read by {quote(list(graph.successors(losses[0])))}"
+            "; a loss has to be the last layer",
+            losses=tuple(losses),
+        )
+    dangling = [n for n in graph if not graph.out_degree(n) and n != losses[0]]
+    if dangling:
+        raise DanglingOutputError(
+            f"nobody reads the output of {quote(dangling)}; connect it to the loss or "
+            "remove it",
+            layers=tuple(dangling),
+        )
+
+
+def _check_count(layer: Layer, inputs: tuple[Output, ...]) -> None:
+    n, allowed = len(inputs), layer.n_inputs
+    if isinstance(allowed, range):
+        fits, wanted = n in allowed, f"{allowed.start} to {allowed.stop - 1}"
+    elif allowed is None:
+        fits, wanted = n > 0, "at least 1"
+    else:
+        fits, wanted = n == allowed, str(allowed)
+    if not fits:
+        names = tuple(source.layer for source in inputs)
+        raise GraphError(
+            f"layer {layer.name!r} ({layer.type_name}) takes {wanted} input(s) "
+            f"and has {n} ({quote(names)}); set input_layers, or begin with an input "
+            "layer",
+            layer=layer.name,
+            inputs=names,
+        )
+
+
+def order_layers(layers: Sequence[Layer], inputs: Inputs) -> list[Layer]:
+    """Return the layers in topological order; of several, the first added goes first.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    inputs : mapping
+        For each layer name the outputs it reads, all known, without a circle.
+    """
+    graph = nx.DiGraph()
+    place = {layer.name: i for i, layer in enumerate(layers)}
+    graph.add_nodes_from(place)
+    graph.add_edges_from((s.layer, name) for name, many in inputs.items() for s in many)
+    ordered = nx.lexicographical_topological_sort(graph, key=place.__getitem__)
+    return [layers[place[name]] for name in ordered]
+
+
+def forward_order(layers: Sequence[Layer]) -> list[str] | None:
+    """Return the names of `layers` in the order in which they run.
+
+    None where they do not form a graph yet (a source still to be added).
+    """
+    try:
+        connected, inputs = connect(layers)
+        ordered = order_layers(connected, inputs)
+    except (UnknownLayerError, nx.NetworkXUnfeasible):
+        return None
+    own = {layer.name for layer in layers}
+    return [layer.name for layer in ordered if layer.name in own]

@@ -1,0 +1,356 @@
+"""Hints: what makes a model hardly mean what it says, found in its graph alone.
+
+A model with a hint can be trained, and now and then it is meant so. There are few
+kinds, each a mistake that people make and do not notice:
+
+=====================  ==============================================================
+kind                   what the layers do
+=====================  ==============================================================
+squashed_twice         a softmax or sigmoid stands before a loss that holds one
+missing_flatten        classes are predicted for each row of a picture
+softmax_over_width     the softmax of the loss goes along the rows of a picture
+columns_as_features    batch normalization takes each column of a picture by itself
+schedule_restarts      the learning rate jumps back to its maximum within a training
+=====================  ==============================================================
+
+What a tensor is can only be guessed from the layers that make and read it: it is a
+*picture* where a convolution or pooling does, through layers that keep its shape. A
+graph that says nothing either way gets no hint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.activation import Activation
+from arena_ckpt.layers.arithmetic import (
+    Addition,
+    Binary,
+    Negative,
+    Power,
+    SquareRoot,
+)
+from arena_ckpt.layers.attention import MultiHeadAttention
+from arena_ckpt.layers.base import Shape, format_shape
+from arena_ckpt.layers.convolution import (
+    Convolution2D,
+    DepthwiseConvolution2D,
+    TransposedConvolution2D,
+)
+from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.layers.loss import (
+    CrossEntropySigmoid,
+    CrossEntropySoftmax,
+)
+from arena_ckpt.layers.normalization import (
+    BatchNormalization,
+    LayerNormalization,
+    RMSNorm,
+)
+from arena_ckpt.layers.pooling import Pooling2D, Upsample2D
+from arena_ckpt.layers.rearrange import Permute, Slice, Split
+from arena_ckpt.layers.recurrent import Recurrent
+from arena_ckpt.layers.shape import Identity, Input, View
+from arena_ckpt.layers.tokens import Dropout, PositionalEncoding
+from arena_ckpt.optim.learning_rates import Schedule
+
+RESTARTS = "schedule_restarts"
+"""The one kind that is about no layer."""
+
+SQUASHES = ("softmax", "sigmoid")
+"""Activations whose results lie between 0 and 1, as those of the cross entropies."""
+
+OF_PICTURES = (
+    Convolution2D,
+    DepthwiseConvolution2D,
+    TransposedConvolution2D,
+    Pooling2D,
+    Upsample2D,
+)
+"""Layers that read and make pictures, channel:height:width."""
+
+OF_SEQUENCES = (Recurrent, MultiHeadAttention, PositionalEncoding)
+"""Layers that read rows of features, one for each place in a sequence."""
+
+KEEPS_SHAPE = (
+    *(Activation, Dropout, Identity, BatchNormalization, LayerNormalization, RMSNorm),
+    *(Addition, Binary, Negative, Power, SquareRoot),
+)
+"""Layers whose output is a picture where their input of the same shape is one."""
+
+KEEPS_VALUES = (View, Identity, Dropout, Permute, Slice, Split)
+"""Layers whose results are values of their input, in other places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What makes a model hardly mean what it says, and what to do.
+
+    Attributes
+    ----------
+    kind : str
+        See the module.
+    layers : tuple of str
+        The layers it is about, in forward order; none where it is about the schedule.
+    message : str
+        What, where, the numbers, and what to do.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    message: str
+
+
+def graph_hints(graph: Graph) -> tuple[Hint, ...]:
+    """Return the hints about the layers of a model, in forward order.
+
+    Notes
+    -----
+    O(layers + connections).
+    """
+    facts = Facts(graph)
+    found = [
+        _columns_as_features(node, facts)
+        for node in graph.nodes
+        if isinstance(node.layer, BatchNormalization)
+    ]
+    found += [_rows_of_loss(graph, facts), _squashed_twice(graph, facts)]
+    return tuple(hint for hint in found if hint is not None)
+
+
+def restart_hint(
+    schedule: Schedule | None, start: int, stop: int, *, is_least: bool = False
+) -> Hint | None:
+    """Return the hint that a schedule starts again before a training ends.
+
+    Parameters
+    ----------
+    schedule : Schedule or None
+    start, stop : int
+        Of the iterations of the training, half-open.
+    is_least : bool
+        It has these and perhaps more: as many as it has epochs.
+    """
+    restart = None if schedule is None else schedule.first_restart(start, stop)
+    if schedule is None or restart is None:
+        return None
+    before, after = map(schedule.learning_rate_at, (restart - 1, restart))
+    ends = f"this training ends after iteration {stop - 1:,}"
+    steps = f"decay_steps={stop}"
+    if is_least:
+        ends = f"{stop:,} epochs have at least {stop:,} iterations"
+        steps = "decay_steps to the number of iterations of the training"
+    return Hint(
+        RESTARTS,
+        (),
+        f"the {schedule.type_name} schedule starts again at iteration {restart:,}, "
+        f"where the learning rate rises from {before:.4g} to {after:.4g}, and {ends}: "
+        f"what the low rate has gained is lost there. Set {steps} for a single fall, "
+        "unless restarts are what you want",
+    )
+
+
+def reading_of_rows(graph: Graph) -> str | None:
+    """Return how the loss reads several rows of a sample, and how to get a single one.
+
+    None where it reads one row. For messages about labels that do not fit.
+    """
+    channel, height, width = graph.loss.input_shapes[0]
+    if (channel, height) == (1, 1):
+        return None
+    maker = Facts(graph).maker(graph.loss.sources[0], KEEPS_SHAPE)
+    name = _name(maker)
+    way_out = f"add flatten before {graph.loss.name!r}"
+    if _is_dense(maker):
+        way_out = f"add flatten before {name!r}"
+    elif maker.layer.get("return_sequences"):
+        way_out = f"set return_sequences=false at {name!r}"
+    return f"the loss reads {name!r} as {channel} × {height} rows of {width}; {way_out}"
+
+
+class Facts:
+    """What the makers and readers of a tensor say about it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.maker_of = {name: node for node in graph.nodes for name in node.outputs}
+        self.pictures: set[str] = set()
+        """Outputs of layers of pictures, and what keeps their shape."""
+
+        self.rows: set[str] = set()
+        """Outputs whose rows are those of the data or of a picture."""
+
+        self.read_as_picture: set[str] = set()
+        self.read_as_sequence: set[str] = set()
+        for node in graph.nodes:
+            self._look_at_outputs(node)
+        for node in reversed(graph.nodes):
+            self._look_at_inputs(node)
+
+    def _look_at_outputs(self, node: Node) -> None:
+        layer = node.layer
+        if isinstance(layer, OF_PICTURES):
+            self.pictures.update(node.outputs)
+        elif isinstance(layer, KEEPS_SHAPE):
+            for output, sources in _same_shape(node):
+                if not self.pictures.isdisjoint(sources):
+                    self.pictures.add(output)
+                if not self.rows.isdisjoint(sources):
+                    self.rows.add(output)
+        if isinstance(layer, (Input, *OF_PICTURES)) or (
+            _is_dense(node) and node.sources[0] in self.rows
+        ):
+            self.rows.update(node.outputs)
+
+    def _look_at_inputs(self, node: Node) -> None:
+        layer = node.layer
+        if isinstance(layer, OF_PICTURES):
+            self.read_as_picture.update(node.sources[:1])
+        elif isinstance(layer, OF_SEQUENCES):
+            self.read_as_sequence.update(node.sources)
+        elif isinstance(layer, KEEPS_SHAPE):
+            for output, sources in _same_shape(node):
+                for read in (self.read_as_picture, self.read_as_sequence):
+                    if output in read:
+                        read.update(sources)
+
+    def maker(self, tensor: str, through: tuple[type, ...]) -> Node:
+        """Return what makes a tensor, before layers of some types with one way back."""
+        node = self.maker_of[tensor]
+        while isinstance(node.layer, through):
+            if isinstance(node.layer, Identity):
+                tensor = node.sources[int(tensor.rpartition(":out")[2])]
+            else:
+                tensor = node.sources[0]
+            node = self.maker_of[tensor]
+        return node
+
+
+def _same_shape(node: Node) -> list[tuple[str, tuple[str, ...]]]:
+    """Return for each output the sources that have its shape."""
+    if isinstance(node.layer, Identity):
+        return [(out, (s,)) for out, s in zip(node.outputs, node.sources, strict=True)]
+    shape = node.spec.output_shapes[0]
+    pairs = zip(node.sources, node.input_shapes, strict=True)
+    same = tuple(source for source, its_shape in pairs if its_shape == shape)
+    return [(output, same) for output in node.outputs]
+
+
+def _is_dense(node: Node) -> bool:
+    return isinstance(node.layer, FullyConnected)
+
+
+def _name(node: Node) -> str:
+    """Return the name that the user knows a layer by."""
+    return node.name.removesuffix("/activation_realized")
+
+
+# -- the kinds -------------------------------------------------------------------------
+
+
+def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
+    """Find a softmax or sigmoid before a loss that applies one itself."""
+    loss = graph.loss
+    if not isinstance(loss.layer, CrossEntropySoftmax | CrossEntropySigmoid):
+        return None
+    tensor = loss.sources[0]
+    node = facts.maker(tensor, KEEPS_VALUES)
+    while isinstance(node.layer, Activation) and node.layer["activation"] == "none":
+        node = facts.maker(node.sources[0], KEEPS_VALUES)
+    kind = node.layer.get("activation")
+    if not isinstance(node.layer, Activation) or kind not in SQUASHES:
+        return None
+    name = _name(node)
+    own = loss.layer.type_name.removeprefix("cross_")
+    again = f"a {own} of its own" if own == kind else f"a {own} to that"
+    way_out = (
+        f"leave {name!r} out"
+        if name == node.name
+        else f"set activation=none at {name!r}"
+    )
+    return Hint(
+        "squashed_twice",
+        (name, loss.name),
+        f"layer {name!r} ends with a {kind}, and the loss {loss.name!r} "
+        f"({loss.layer.type_name}) applies {again}: {_reach(loss)}; {way_out}, predict "
+        "gives probabilities all the same",
+    )
+
+
+def _reach(loss: Node) -> str:
+    """Say what a loss can predict of values between 0 and 1."""
+    if isinstance(loss.layer, CrossEntropySigmoid):
+        most = math.e / (math.e + 1)
+        return f"every output stays between 50 % and {100 * most:.0f} %"
+    width = loss.input_shapes[0][2]
+    if width == 1:
+        return "a single class always gets 100 %"
+    most = math.e / (math.e + width - 1)
+    return f"no class of {width} can get more than {100 * most:.0f} %"
+
+
+def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
+    """Find a cross_softmax over rows that a picture left behind."""
+    loss = graph.loss
+    layer, shape = loss.layer, loss.input_shapes[0]
+    reading = reading_of_rows(graph)
+    if not isinstance(layer, CrossEntropySoftmax) or reading is None:
+        return None
+    maker = facts.maker(loss.sources[0], KEEPS_SHAPE)
+    layers = (_name(maker), loss.name)
+    channel, height, width = shape
+    if _is_dense(maker):
+        if layer["per_token"] or maker.outputs[0] not in facts.rows:
+            return None
+        return Hint(
+            "missing_flatten",
+            layers,
+            f"{reading}, so that a sample has one row of classes (where each row has a "
+            f"class of its own, set per_token=true at {loss.name!r})",
+        )
+    if channel == 1 or loss.sources[0] not in facts.pictures:
+        return None
+    if (height, width) == (1, 1):
+        return Hint(
+            "softmax_over_width",
+            layers,
+            f"{reading}: the softmax of a single value is always 1",
+        )
+    return Hint(
+        "softmax_over_width",
+        layers,
+        f"the loss {loss.name!r} takes its softmax over the {width} columns of "
+        f"{layers[0]!r}, a picture {format_shape(shape)}, and not over its {channel} "
+        "channels; add permute with direction=2,3,1 before it, which puts channels "
+        f"last, and set per_token=true at {loss.name!r} for a class at each pixel",
+    )
+
+
+def _columns_as_features(node: Node, facts: Facts) -> Hint | None:
+    """Find batch normalization over the columns of a picture of one channel."""
+    shape: Shape = node.input_shapes[0]
+    channel, height, width = shape
+    if channel > 1 or height == 1 or width == 1:
+        return None
+    source, output = node.sources[0], node.outputs[0]
+    if not facts.read_as_sequence.isdisjoint((source, output)):
+        return None
+    is_picture = source in facts.pictures or not facts.read_as_picture.isdisjoint(
+        (source, output)
+    )
+    # Rows of as many features as there are rows are rare; pictures are often square.
+    is_square_input = height == width and isinstance(
+        facts.maker(source, KEEPS_SHAPE).layer, Input
+    )
+    if not (is_picture or is_square_input):
+        return None
+    return Hint(
+        "columns_as_features",
+        (node.name,),
+        f"layer {node.name!r} (batch_normalization) reads {format_shape(shape)}, a "
+        f"picture of one channel, and normalizes each of its {width} columns by "
+        f"itself; for one mean and variance of the whole picture reshape it to "
+        f"1:{height * width}:1 before and back to {format_shape(shape)} behind",
+    )

@@ -1,0 +1,45 @@
+"""Which tensors are masks: added to the scores of attention, and read by nothing else.
+
+Of all data only masks may hold -inf, which forbids. So an input is a mask if every
+reader adds it to scores, at once or through layers that only move elements. An input
+that something else reads as well keeps the checks of all data.
+"""
+
+from __future__ import annotations
+
+from arena_ckpt.graph.build import Graph
+
+MOVERS = ("reshape", "flatten", "identity", "multiout", "permute", "slice", "split")
+"""Types of layers whose outputs are elements of their inputs, unchanged."""
+
+
+def mask_tensors(graph: Graph) -> frozenset[str]:
+    """Return the outputs of layers that are masks and nothing else.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    frozenset of str
+        ``"mask:out0"``; those of input layers and of layers that move elements.
+
+    Notes
+    -----
+    O(layers + connections): readers come before what they read.
+    """
+    read_as_mask: set[str] = set()
+    read_otherwise: set[str] = set()
+    masks: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.layer.is_alias:
+            continue
+        is_mover = node.layer.type_name in MOVERS
+        if is_mover or not node.inputs:
+            masks |= read_as_mask.intersection(node.outputs) - read_otherwise
+        moves_masks = is_mover and masks.issuperset(node.outputs)
+        for index, source in enumerate(node.sources):
+            is_mask = moves_masks or index in node.spec.mask_inputs
+            (read_as_mask if is_mask else read_otherwise).add(source)
+    return frozenset(masks)

@@ -1,0 +1,74 @@
+"""A layer in its place: what it reads, what it needs, whether it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.graph.connections import Output
+from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A layer in its place.
+
+    Attributes
+    ----------
+    layer : Layer
+    inputs : tuple of Output
+        What it reads, in the order of its roles in0, in1, …
+    sources : tuple of str
+        The tensors behind them, ``"split:out1"``: those of a multiout are its input.
+    input_shapes : tuple of Shape
+    spec : LayerSpec
+    weights_of : str
+        The layer whose weights it uses: itself, unless it shares them.
+    trains : bool
+        It has weights to train and they are not frozen.
+    updates : bool
+        Its step of the update changes the weights: it trains, and of the layers that
+        share them the backward pass comes to it last.
+    wants_derivative : bool
+        It or a layer before it trains, so the derivatives of its outputs are needed.
+    derived_inputs : tuple of int
+        The inputs whose derivatives it makes.
+    """
+
+    layer: Layer
+    inputs: tuple[Output, ...]
+    sources: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    spec: LayerSpec
+    weights_of: str
+    trains: bool
+    updates: bool
+    wants_derivative: bool
+    derived_inputs: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+        return self.layer.name
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The tensors that the layer makes; none where its output is its input."""
+        if self.layer.is_alias:
+            return ()
+        return tuple(f"{self.name}:out{k}" for k in range(len(self.spec.output_shapes)))
+
+    @property
+    def own_weights(self) -> tuple[WeightSpec, ...]:
+        """Its weights, unless they are those of another layer."""
+        return self.spec.weights if self.weights_of == self.name else ()
+
+    def runs(self, phase: Phase) -> bool:
+        """Tell whether a phase of the layer has anything to do."""
+        if phase is Phase.CALC_GRADIENT:
+            return self.trains
+        if phase is Phase.APPLY_GRADIENT:
+            return self.updates
+        if phase is Phase.CALC_DERIVATIVE:
+            return bool(self.derived_inputs)
+        return not self.layer.is_alias

@@ -1,0 +1,122 @@
+"""Layers that use the weights of another: who owns them, and who updates them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from arena_ckpt.common.wording import nearest
+from arena_ckpt.errors import SharedWeightsError
+from arena_ckpt.graph.nodes import Node
+
+
+def share_weights(
+    nodes: list[Node], parts: Mapping[str, tuple[str, ...]]
+) -> list[Node]:
+    """Give layers with ``shared_from`` the weights of the layer they name.
+
+    Where that layer or this one is unrolled, of the parts that have weights the first
+    shares those of the first, the second (the other direction) those of the second.
+
+    Parameters
+    ----------
+    nodes : list of Node
+        In forward order, each with weights of its own.
+    parts : mapping from str to tuple of str
+        For each layer as added the nodes that stand for it.
+
+    Returns
+    -------
+    list of Node
+        With `weights_of` and `updates` as they are.
+
+    Raises
+    ------
+    SharedWeightsError
+    """
+    known = {node.name: node for node in nodes}
+    whole = {part: name for name, many in parts.items() for part in many}
+    owner_of: dict[str, str] = {}
+    for node in nodes:
+        if node.layer.get("shared_from") is None:
+            continue
+        seen = [node.name]
+        while (named := known[seen[-1]].layer.get("shared_from")) is not None:
+            found = _find_shared(seen[-1], named, known, parts, whole)
+            if found is None or found in seen:
+                problem = (
+                    "in a circle: "
+                    + " -> ".join([*seen[seen.index(found) :], found])
+                    + "; let one layer have weights of its own"
+                    if found
+                    else f"which does not exist{nearest(named, known)}"
+                )
+                raise SharedWeightsError(
+                    f"layer {seen[-1]!r} shares the weights of {named!r}, {problem}",
+                    layer=seen[-1],
+                    shared_from=named,
+                )
+            seen.append(found)
+        owner_of[node.name] = seen[-1]
+    for name, owner in owner_of.items():
+        _check_same_weights(known[name], known[owner])
+    last: dict[str, str] = {}  # the first in forward order is the last in backward
+    for node in reversed(nodes):
+        if node.trains:
+            last[owner_of.get(node.name, node.name)] = node.name
+    return [
+        replace(node, weights_of=owner, updates=last.get(owner) == node.name)
+        for node in nodes
+        for owner in (owner_of.get(node.name, node.name),)
+    ]
+
+
+def _find_shared(
+    name: str,
+    named: str,
+    known: Mapping[str, Node],
+    parts: Mapping[str, tuple[str, ...]],
+    whole: Mapping[str, str],
+) -> str | None:
+    """Return the node that the ``shared_from`` of another means, if there is any.
+
+    Raises
+    ------
+    SharedWeightsError
+        The layers have weights for different numbers of directions.
+    """
+    theirs = parts.get(named, (named,) if named in known else ())
+    if not theirs or whole[theirs[0]] == whole[name]:
+        return named if named in known else None
+    owners = [n for n in theirs if _has_own_weights(known[n], whole)] or [theirs[0]]
+    mine = [n for n in parts[whole[name]] if known[n].layer.get("shared_from") == named]
+    if len(mine) != len(owners):
+        raise SharedWeightsError(
+            f"layer {whole[name]!r} cannot share the weights of {named!r}: it needs "
+            f"{len(mine)} sets of weights, one for each direction, that layer has "
+            f"{len(owners)}; make both bidirectional, or none, and unroll both",
+            layer=name,
+            shared_from=named,
+        )
+    return owners[mine.index(name)]
+
+
+def _has_own_weights(node: Node, whole: Mapping[str, str]) -> bool:
+    """Tell whether a part has weights that are not those of another part."""
+    named = node.layer.get("shared_from")
+    return bool(node.spec.weights) and whole.get(named) != whole[node.name]
+
+
+def _check_same_weights(node: Node, owner: Node) -> None:
+    needs, has = (
+        ", ".join(f"{w.name} {w.shape}" for w in n.spec.weights)
+        + ("" if n.layer.is_trainable else ", frozen")
+        for n in (node, owner)
+    )
+    if needs != has:
+        raise SharedWeightsError(
+            f"layer {node.name!r} cannot share the weights of {owner.name!r}: it needs "
+            f"{needs}; that layer has {has}. Make them equal",
+            layer=node.name,
+            shared_from=owner.name,
+        )

@@ -1,0 +1,109 @@
+"""A model from a file that `Model.save` or a training wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.json_codec import decode
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.common.user_line import warn_user
+from arena_ckpt.definition.description import Description, build
+from arena_ckpt.errors import (
+    ArenaError,
+    ArenaTooLargeError,
+    ArenaWarning,
+    PlanFormatError,
+    SavedStateError,
+    UnknownTypeError,
+)
+from arena_ckpt.files.source import path_text
+from arena_ckpt.files.tensor_file import corrupt
+from arena_ckpt.model import Model
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.saved_state import SavedState, read_state, require_fit
+
+
+@public_call
+def load(path: str | os.PathLike[str]) -> Model:
+    """Load a model with its state, ready to go on as if it had never been saved.
+
+    Parameters
+    ----------
+    path : path
+        What `Model.save` wrote, or a state in the folder of a training.
+
+    Returns
+    -------
+    Model
+        Initialized with the plan that it had, in debug mode if it was.
+
+    Raises
+    ------
+    SavedStateNotFoundError
+        There is no such file.
+    CorruptSavedStateError
+        It is cut short, altered or of another format.
+    SavedStateVersionError
+        It was written by a newer version of this package.
+    SavedStateError
+        It cannot be read, or has layers of a type that is not known here.
+    ArenaTooLargeError
+        The arena is larger than the memory that is free.
+
+    Notes
+    -----
+    Nothing in the file is run. A plan of an older version of this package is made anew,
+    which an `ArenaWarning` says; the weights are the same.
+    """
+    state = read_state(path_text(path))
+    with _failures_named(state.path):
+        description: Description = decode(Description, state.document.model)
+        model = Model(description.seed)
+        build(description, model)
+        saved_plan = _plan(state)
+        plan = saved_plan or model.make_plan()
+    require_fit(plan, state)  # before memory is taken for what the file only states
+    with _failures_named(state.path):
+        model.initialize(plan=plan, debug=plan.canary_bytes > 0)
+    if saved_plan is None:
+        warn_user(
+            f"the memory plan in {state.path} is of another version of arena_ckpt "
+            f"({state.document.package}); planned anew: "
+            f"{format_bytes(plan.arena_bytes)}",
+            ArenaWarning,
+        )
+    model.restore(state)
+    return model
+
+
+def _plan(state: SavedState) -> MemoryPlan | None:
+    """Return the plan in a file, or None where it is of another version."""
+    try:
+        plan = MemoryPlan.from_json(state.plan_json)
+    except PlanFormatError as error:
+        if hasattr(error, "version"):
+            return None
+        raise
+    if plan.checksum != state.document.plan_checksum:
+        raise ValueError("its memory plan is not the one that its metadata name")
+    return plan
+
+
+@contextmanager
+def _failures_named(path: str) -> Iterator[None]:
+    """Say of which file a model cannot be built."""
+    try:
+        yield
+    except UnknownTypeError as error:
+        raise SavedStateError(
+            f"{path}: {error}. A layer of your own has to be made known with "
+            "register_layer before its model is loaded",
+            path=path,
+        ) from error
+    except ArenaTooLargeError:
+        raise
+    except (ArenaError, ValueError) as error:
+        raise corrupt(path, str(error)) from error

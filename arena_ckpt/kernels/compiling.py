@@ -1,0 +1,85 @@
+"""Compiles functions: what kernels and planners' hot loops are decorated with.
+
+Options, and why:
+
+``cache=True``
+    The first use in a fresh installation compiles; later processes load from disk.
+``error_model="numpy"``
+    Python's division checks would keep LLVM from vectorizing the loops.
+``nogil=True``
+    A kernel touches no Python object, so other threads may run beside it.
+``inline="always"``
+    An entry whose arguments are the same memory (in place) is compiled for that case:
+    LLVM's alias check would otherwise fall back to a scalar loop, 6 times slower.
+``fastmath`` stays off: results are the same bits on every run.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Indexes = npt.NDArray[np.int32]
+
+OPTIONS: Any = {"error_model": "numpy", "nogil": True}
+
+
+@functools.cache
+def revision(folder: Path = Path(__file__).parent) -> str:
+    """Return a checksum of all sources in a folder, and of the kernels'.
+
+    Numba's disk cache notices an edit in the file of a kernel, not in a helper that
+    stands elsewhere; so the names under which it keeps our functions hold this.
+    """
+    checksum = 0
+    for path in sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")}):
+        checksum = zlib.crc32(path.read_bytes(), checksum)
+    return f"{checksum:08x}"
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def helper(function: F) -> F:
+    """Compile `function` for inlining into kernels."""
+    return cast(F, numba.njit(inline="always", **OPTIONS)(function))
+
+
+def routine(function: F) -> F:
+    """Compile a function that only compiled ones call; LLVM decides what to inline.
+
+    A `helper` is pasted into its caller at each use before anything is compiled, which
+    costs several times as much where it is long or used often. What would let Python
+    and C call a routine takes as long to compile as many a function, and is left out.
+    """
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}
+    return cast(F, numba.njit(**options)(function))
+
+
+def compiled(function: F) -> F:
+    """Compile a function for calls from Python: planners' hot loops, not kernels.
+
+    Its arrays may hold records: Numba compiles a few tables sooner than many arrays.
+    """
+    return cast(F, cached(numba.njit, function, no_cfunc_wrapper=True))
+
+
+def cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
+    """Apply a Numba decorator with the disk cache, or without where none can be."""
+    sources = revision(Path(function.__code__.co_filename).parent)
+    function.__qualname__ = f"{function.__name__}_{sources}"
+    try:
+        return decorator(*signature, cache=True, **OPTIONS, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return decorator(*signature, **OPTIONS, **options)(function)

@@ -1,0 +1,1 @@
+"""From a graph and its plan to kernel calls."""

@@ -1,0 +1,99 @@
+"""The kernel calls of an update: of whole gradients, and of gradients made in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from arena_ckpt.kernels import reductions
+from arena_ckpt.kernels.compiling import Doubles, Matrix, Vector
+from arena_ckpt.kernels.windows import matmul_windows
+from arena_ckpt.layers.base import Binding, Call, WeightSpec
+from arena_ckpt.optim.optimizers import Optimizer
+from arena_ckpt.planning.tiled_update import TILE, accumulates, tiles
+
+
+class UpdateCalls:
+    """Names the calls that change weights and states.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    hyper : float64 array
+        What the kernels of the optimizer read.
+    fraction : float64 array, shape (1,)
+        The share of the batch that a gradient is of: of the penalty as much is added.
+    """
+
+    def __init__(self, optimizer: Optimizer, hyper: Doubles, fraction: Doubles) -> None:
+        self._optimizer = optimizer
+        self._hyper = hyper
+        self._fraction = fraction
+
+    def apply(self, weight: WeightSpec, tensors: Binding) -> list[Call]:
+        """Return the calls that update a weight."""
+        states = [f"{weight.name}:{s}" for s in self._optimizer.state_names]
+        if tensors.is_wanted(f"{weight.name}:grad"):
+            roles = (weight.name, f"{weight.name}:grad", *states)
+            return [self._update(weight, *map(tensors.vector, roles))]
+        values = tensors.matrix(weight.name)
+        if self._accumulates(weight):
+            arguments = (*_factors(weight, tensors), self._hyper, values)
+            return [Call(self._optimizer.product_kernel, arguments)]
+        arrays = [values, *map(tensors.matrix, states)]
+        calls: list[Call] = []
+        for start, stop in tiles(weight):
+            rows, *others = (array[start:stop].reshape(-1) for array in arrays)
+            tile = tensors.vector(TILE)[: rows.size]
+            calls += self._make_rows(weight, tensors, start, tile)
+            calls.append(self._update(weight, rows, tile, *others))
+        return calls
+
+    def make_gradient(
+        self, weight: WeightSpec, tensors: Binding, gradient: Matrix
+    ) -> list[Call]:
+        """Return the calls that make a gradient whole, in the parts of its update."""
+        whole = ((0, gradient.shape[0]),)
+        return [
+            call
+            for start, stop in (whole if self._accumulates(weight) else tiles(weight))
+            for call in self._make_rows(
+                weight, tensors, start, gradient[start:stop].reshape(-1)
+            )
+        ]
+
+    def add_penalty(self, weight: WeightSpec, values: Vector, gradient: Vector) -> Call:
+        """Return the call that adds the gradient of a weight's penalty."""
+        constant = weight.regularizer_constant
+        return Call(
+            reductions.l2_gradient, (values, constant, self._fraction, gradient)
+        )
+
+    def _update(self, weight: WeightSpec, *arrays: Vector) -> Call:
+        """Return the update of values by their gradient and states."""
+        return Call(self._optimizer.kernel, (*arrays, weight.decay, self._hyper))
+
+    def _accumulates(self, weight: WeightSpec) -> bool:
+        return accumulates(weight, self._optimizer.state_names)
+
+    def _make_rows(
+        self, weight: WeightSpec, tensors: Binding, start: int, rows: Vector
+    ) -> Iterator[Call]:
+        """Yield the calls that make the rows of a gradient from `start` on."""
+        first, second = _factors(weight, tensors)
+        columns = second.shape[1]
+        sizes = (rows.size // columns, columns, first.shape[0])
+        windows = (
+            *(first.reshape(-1), start, first.shape[1]),
+            *(second.reshape(-1), 0, columns),
+            *(0.0, rows, 0, columns),
+        )
+        yield Call(matmul_windows, (1, 0, *sizes, *windows))
+        if weight.regularizer_constant:
+            values = tensors.vector(weight.name)[start * columns :][: rows.size]
+            yield self.add_penalty(weight, values, rows)
+
+
+def _factors(weight: WeightSpec, tensors: Binding) -> tuple[Matrix, Matrix]:
+    assert weight.gradient_factors is not None
+    first, second = map(tensors.matrix, weight.gradient_factors)
+    return first, second

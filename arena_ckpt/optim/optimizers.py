@@ -1,0 +1,175 @@
+"""Optimizers: what they keep for each weight, and the numbers of each update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    FRACTION,
+    NONNEGATIVE_REAL,
+    POSITIVE_REAL,
+    Property,
+    parse_properties,
+    split_strings,
+    unknown_property,
+    write_properties,
+)
+from arena_ckpt.common.wording import nearest, quoted, shown
+from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
+from arena_ckpt.kernels import updates
+from arena_ckpt.kernels.kernel import Kernel
+
+_MOMENTS = (
+    Property("beta1", FRACTION, 0.9, "decay of the first moment"),
+    Property("beta2", FRACTION, 0.999, "decay of the second moment"),
+)
+OPTIMIZER_SCHEMAS: dict[str, tuple[Property, ...]] = {
+    "sgd": (
+        Property("learning_rate", POSITIVE_REAL, 0.01, "size of a step"),
+        Property("momentum", FRACTION, 0.0, "how much of the last step goes on"),
+        Property("nesterov", BOOLEAN, False, "look ahead along the momentum"),
+    ),
+    "adam": (
+        Property("learning_rate", POSITIVE_REAL, 0.001, "size of a step"),
+        *_MOMENTS,
+        Property("epsilon", POSITIVE_REAL, 1e-7, "added after the square root"),
+    ),
+    "adamw": (
+        Property("learning_rate", POSITIVE_REAL, 0.001, "size of a step"),
+        *_MOMENTS,
+        Property("epsilon", POSITIVE_REAL, 1e-8, "added after the square root"),
+        Property("weight_decay", NONNEGATIVE_REAL, 0.0, "decoupled weight decay"),
+    ),
+}
+_DEFAULTS = {
+    type_name: {declared.name: declared.default for declared in schema}
+    for type_name, schema in OPTIMIZER_SCHEMAS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """An optimizer as configured.
+
+    Attributes
+    ----------
+    type_name : str
+        ``"sgd"``, ``"adam"`` or ``"adamw"``.
+    given : mapping
+        Parsed values of the properties that were set.
+    """
+
+    type_name: str
+    given: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a property, or its default.
+
+        Raises
+        ------
+        UnknownPropertyError
+        """
+        defaults = _DEFAULTS[self.type_name]
+        if not isinstance(name, str) or name not in defaults:
+            raise unknown_property(f"optimizer {self.type_name}", name, defaults)
+        return self.given.get(name, defaults[name])
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Tensors kept for each weight, of the weight's shape; all begin at zero."""
+        if self.type_name == "sgd":
+            return ("velocity",) if self["momentum"] else ()
+        return ("first_moment", "second_moment")
+
+    @property
+    def kernel(self) -> Kernel:
+        """The update of one weight: (weight, gradient, *states, decay, hyper)."""
+        if self.type_name != "sgd":
+            return updates.adam if self.type_name == "adam" else updates.adamw
+        if not self["momentum"]:
+            return updates.sgd
+        return updates.sgd_nesterov if self["nesterov"] else updates.sgd_momentum
+
+    @property
+    def product_kernel(self) -> Kernel:
+        """That of an optimizer without states, for a gradient ``aᵀ · b``.
+
+        The update of one weight: (a, b, hyper, weight).
+        """
+        assert not self.state_names, self.type_name
+        return updates.sgd_product
+
+    def hyperparameters(
+        self, iteration: int, learning_rate: float
+    ) -> tuple[float, ...]:
+        """Return the numbers that the kernel reads in an iteration.
+
+        Parameters
+        ----------
+        iteration : int
+            Updates made so far.
+        learning_rate : float
+            Of this iteration.
+
+        Returns
+        -------
+        tuple of float
+            The learning rate, the gradient scale (1; clipping lowers it), then those
+            of the kernel.
+        """
+        head = (learning_rate, 1.0)
+        if self.type_name == "sgd":
+            return (*head, self["momentum"]) if self["momentum"] else head
+        beta1, beta2 = self["beta1"], self["beta2"]
+        corrections = 1 - beta1 ** (iteration + 1), 1 - beta2 ** (iteration + 1)
+        hyper = (*head, beta1, beta2, self["epsilon"], *corrections)
+        return hyper if self.type_name == "adam" else (*hyper, self["weight_decay"])
+
+    def to_properties(self) -> dict[str, str]:
+        """Return what was set, as text."""
+        return write_properties(OPTIMIZER_SCHEMAS[self.type_name], self.given)
+
+
+@public_call
+def create_optimizer(
+    type_name: str, properties: Sequence[str] = (), **values: object
+) -> Optimizer:
+    """Make an optimizer.
+
+    Parameters
+    ----------
+    type_name : str
+        ``"sgd"``, ``"adam"`` or ``"adamw"``, in any case.
+    properties : sequence of str
+        NNTrainer-style ``["learning_rate=0.001"]``.
+    **values
+        The same as keyword arguments; these win.
+
+    Raises
+    ------
+    UnknownTypeError
+        No such optimizer.
+    InvalidParameterError
+        A property it does not have, or an impossible value.
+    """
+    key = shown(type_name).strip().lower()
+    if key not in OPTIMIZER_SCHEMAS:
+        raise UnknownTypeError(
+            f"unknown optimizer {quoted(type_name)}{nearest(key, OPTIMIZER_SCHEMAS)}; "
+            f"known are {', '.join(OPTIMIZER_SCHEMAS)}",
+            type_name=type_name,
+        )
+    owner = f"optimizer {key}"
+    given = split_strings(owner, properties) | values
+    optimizer = Optimizer(key, parse_properties(owner, OPTIMIZER_SCHEMAS[key], given))
+    if key == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
+        raise InvalidParameterError(
+            "optimizer sgd: nesterov=true needs a momentum above 0; set momentum, for "
+            "example momentum=0.9",
+            property="nesterov",
+        )
+    return optimizer

@@ -1,0 +1,1 @@
+"""From a graph to a memory plan: timeline, live ranges, costs, layout."""

@@ -1,0 +1,565 @@
+"""The memory plan: everything about one training iteration that is known beforehand.
+
+Frozen data, the same in every process; reports draw it, golden files hold its JSON, the
+program is bound from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.allocation.bounds import live_bytes
+from arena_ckpt.allocation.buffers import make_buffers
+from arena_ckpt.allocation.integers import is_whole
+from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.json_codec import decode, encode
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.units import align_up
+from arena_ckpt.common.wording import nearest, quote, quoted, shown
+from arena_ckpt.errors import (
+    InvalidParameterError,
+    LayoutError,
+    PlanFormatError,
+    UnknownLayerError,
+)
+from arena_ckpt.graph.blocks import CheckpointBlock
+from arena_ckpt.layers.base import Flops
+from arena_ckpt.planning.costs import Costs, count_costs, other_cost, rerun_cost
+from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
+from arena_ckpt.planning.timeline import ExecutionOrder, Step
+
+PLAN_FORMAT = "arena_ckpt memory plan"
+PLAN_VERSION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLayer:
+    """A layer as reports and exporters need it.
+
+    Attributes
+    ----------
+    name, type_name : str
+    inputs : tuple of str
+        Layers whose outputs it reads.
+    weights : tuple of str
+        Names within the layer.
+    is_trainable : bool
+        Not frozen by ``trainable=false``; true for layers without weights.
+    is_loss : bool
+    output_shapes : tuple of tuple of int
+        Of one sample: channel, height, width.
+    in_place : bool
+        The layer can overwrite its input with its output.
+    flops : Flops
+        Of one sample.
+    """
+
+    name: str
+    type_name: str
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    is_trainable: bool
+    is_loss: bool
+    output_shapes: tuple[tuple[int, int, int], ...]
+    in_place: bool
+    flops: Flops
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Shape of the first output."""
+        return self.output_shapes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A live range in the arena.
+
+    Attributes
+    ----------
+    tensor : str
+        The tensor that lives longest in it.
+    kind : TensorKind
+        Of that tensor.
+    start, stop : int
+        Steps, half-open.
+    offset_bytes : int
+        From the start of the arena; a multiple of the alignment.
+    size_bytes : int
+        Exact; the space taken is this rounded up to the alignment.
+    tensors : tuple of int
+        All tensor lives that share it, as indexes into `MemoryPlan.tensors`.
+    """
+
+    tensor: str
+    kind: TensorKind
+    start: int
+    stop: int
+    offset_bytes: int
+    size_bytes: int
+    tensors: tuple[int, ...]
+
+
+@public_call
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Steps, tensors, live ranges and offsets of one training iteration.
+
+    Attributes
+    ----------
+    arena_bytes : int
+        The one allocation.
+    live_lower_bound_bytes : int
+        The most bytes alive at one step: no layout of these buffers can be smaller.
+    local_lower_bound_bytes : int
+        Weights and states plus the largest working set of one step: no schedule of this
+        graph can be smaller.
+    naive_bytes : int
+        Every tensor with bytes of its own.
+    execution_order : dict from str to ExecutionOrder
+        In forward order.
+    buffers : tuple of Buffer
+    tensors : tuple of LiveRange
+    executions : tuple of Execution
+        The steps at which kernels run, with the tensor in each role.
+    layers : tuple of PlanLayer
+        In forward order.
+    blocks : tuple of CheckpointBlock
+    steps : tuple of Step or None
+    n_forward, n_pass : int
+        Where the backward pass begins and where a micro-batch ends.
+    batch_size, micro_batches : int
+        Samples of one iteration, and into how many passes they are split.
+    ways : tuple of str
+        How bytes are saved beside reuse; see `arena_ckpt.planning.settings.WAYS`.
+    alignment_bytes, canary_bytes : int
+        Canaries stand behind each buffer in debug mode only.
+    allocator : str
+        The engine that found the layout.
+    """
+
+    arena_bytes: int
+    live_lower_bound_bytes: int
+    local_lower_bound_bytes: int
+    naive_bytes: int
+    execution_order: dict[str, ExecutionOrder]
+    buffers: tuple[Buffer, ...]
+    tensors: tuple[LiveRange, ...]
+    executions: tuple[Execution, ...]
+    layers: tuple[PlanLayer, ...]
+    blocks: tuple[CheckpointBlock, ...]
+    steps: tuple[Step | None, ...]
+    n_forward: int
+    n_pass: int
+    batch_size: int
+    micro_batches: int
+    ways: tuple[str, ...]
+    alignment_bytes: int
+    canary_bytes: int
+    allocator: str
+
+    @property
+    def proved_optimal(self) -> bool:
+        """The arena is as small as the live lower bound."""
+        return self.arena_bytes == self.live_lower_bound_bytes
+
+    @property
+    def pass_samples(self) -> int:
+        """Samples of one forward pass, at most."""
+        return -(-self.batch_size // self.micro_batches)
+
+    @property
+    def counted_costs(self) -> Costs:
+        """Of each step, in operations; see `arena_ckpt.planning.costs`."""
+        flops = {layer.name: layer.flops for layer in self.layers}
+        return count_costs(self.executions, self.tensors, flops, self.pass_samples)
+
+    @property
+    def overhead(self) -> float:
+        """Counted cost of the recomputes as a share of everything else."""
+        costs = self.counted_costs
+        again = rerun_cost(self.executions, self.tensors, costs)
+        other = other_cost(self.executions, costs)
+        return again / other if other else 0.0
+
+    @public_call
+    def iteration_cost(self, costs: Costs) -> float:
+        """Return the cost of an iteration: all its passes, and what follows them.
+
+        Parameters
+        ----------
+        costs : Costs
+            For example `counted_costs`.
+        """
+        require_value(
+            "costs", costs, fits=isinstance(costs, Costs), expected="Costs of the steps"
+        )
+        in_pass = [e for e in self.executions if e.step < self.n_pass]
+        after = [e for e in self.executions if e.step >= self.n_pass]
+        of_pass = other_cost(in_pass, costs) + rerun_cost(in_pass, self.tensors, costs)
+        return self.micro_batches * of_pass + other_cost(after, costs)
+
+    @public_call
+    def recompute_steps(self, layer: str) -> tuple[int, ...]:
+        """Return the steps at which a layer is counted as recomputed.
+
+        With reruns of any schedule there can be several; `execution_order` has the
+        first.
+
+        Raises
+        ------
+        UnknownLayerError
+        """
+        wanted = Step(Phase.RECOMPUTE, layer)
+        found = tuple(i for i, step in enumerate(self.steps) if step == wanted)
+        if not found and layer not in (known := [own.name for own in self.layers]):
+            raise UnknownLayerError(
+                f"the plan has no layer {quoted(layer)}{nearest(shown(layer), known)}; "
+                f"it has {quote(known)}",
+                layer=layer,
+            )
+        return found
+
+    @public_call
+    def taken_bytes(self, size_bytes: int) -> int:
+        """Return the space that a buffer of `size_bytes` takes in the arena."""
+        is_size = isinstance(size_bytes, int | np.integer) and size_bytes >= 0
+        expected = "a whole number of bytes, at least 0"
+        require_value("size_bytes", size_bytes, fits=is_size, expected=expected)
+        return align_up(size_bytes + self.canary_bytes, self.alignment_bytes)
+
+    @public_call
+    def live_bytes(self) -> list[int]:
+        """Return the bytes taken by live buffers at each step."""
+        return [
+            int(b)
+            for b in live_bytes(
+                np.array([b.start for b in self.buffers]),
+                np.array([b.stop for b in self.buffers]),
+                np.array([self.taken_bytes(b.size_bytes) for b in self.buffers]),
+            )
+        ]
+
+    @property
+    def peak_step(self) -> int:
+        """The first step at which the most bytes are alive."""
+        live = self.live_bytes()
+        return live.index(max(live))
+
+    @public_call
+    def describe_step(self, step: int) -> str:
+        """Return ``"step 34, calc_gradient of fc1"``."""
+        self._require_step(step)
+        running = self.steps[step]
+        if running is None:
+            return f"step {step}"
+        if running.phase is Phase.CLIP_GRADIENTS:
+            return f"step {step}, {running.phase.value}"
+        return f"step {step}, {running.phase.value} of {running.layer}"
+
+    @public_call
+    def alive_at(self, step: int) -> tuple[Buffer, ...]:
+        """Return the buffers alive at a step, the largest first.
+
+        At the end, one behind the last step, none are.
+        """
+        self._require_step(step, stop=len(self.steps) + 1)
+        alive = [b for b in self.buffers if b.start <= step < b.stop]
+        return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
+
+    @public_call
+    def tensor_in(self, buffer: Buffer, step: int) -> LiveRange:
+        """Return the tensor life whose bytes a buffer holds at a step.
+
+        Operation in place lets several share a buffer; of those alive the longest is
+        taken.
+        """
+        is_buffer = isinstance(buffer, Buffer)
+        expected = "one of the plan's buffers"
+        require_value("buffer", buffer, fits=is_buffer, expected=expected)
+        self._require_step(step)
+        lives = [self.tensors[index] for index in buffer.tensors]
+        alive = [life for life in lives if life.start <= step < life.stop]
+        return max(alive or lives, key=lambda life: life.stop - life.start)
+
+    @public_call
+    def bytes_by_kind(self, step: int) -> dict[TensorKind, int]:
+        """Return the space taken at a step by each kind of tensor."""
+        totals = dict.fromkeys(TensorKind, 0)
+        for buffer in self.alive_at(step):
+            kind = self.tensor_in(buffer, step).kind
+            totals[kind] += self.taken_bytes(buffer.size_bytes)
+        return totals
+
+    def _require_step(self, step: int, stop: int | None = None) -> None:
+        stop = len(self.steps) if stop is None else stop
+        is_step = is_whole(step) and 0 <= step < stop
+        expected = f"a step of the plan, from 0 to {stop - 1}"
+        require_value("step", step, fits=is_step, expected=expected)
+
+    def _repr_html_(self) -> str:
+        """Return the plan as a notebook shows it."""
+        # Reports read plans and stand to the right of them; only this question, which
+        # a notebook asks, goes the other way: the answer is looked up when asked for.
+        report = importlib.import_module("arena_ckpt.report.html")
+        return str(report.notebook_html(self))
+
+    @public_call
+    def to_json(self) -> str:
+        """Return the plan as JSON text that `from_json` reads back to an equal plan.
+
+        Times are steps, ranges half-open, sizes bytes; one key for each field.
+        """
+        document = self._document()
+        document["checksum"] = checksum(document)
+        return json.dumps(document, indent=1) + "\n"
+
+    @property
+    def checksum(self) -> str:
+        """That of its JSON: two plans with the same one are equal."""
+        return checksum(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        document = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **encode(self)}
+        return document | {"proved_optimal": self.proved_optimal}
+
+    @classmethod
+    @public_call
+    def from_json(cls, text: str) -> MemoryPlan:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        PlanFormatError
+            The text is no plan, of another version, contradicts itself, or is not
+            what was written.
+        """
+        try:
+            document = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PlanFormatError(
+                f"this is no memory plan: {error}; plans are written by to_json()"
+            ) from None
+        if not isinstance(document, dict) or document.get("format") != PLAN_FORMAT:
+            raise PlanFormatError(
+                f"this JSON is no memory plan: its 'format' is not {PLAN_FORMAT!r}; "
+                "plans are written by to_json()"
+            )
+        if document.get("version") != PLAN_VERSION:
+            raise PlanFormatError(
+                f"the plan has version {document.get('version')!r}, this package reads "
+                f"version {PLAN_VERSION}; make the plan again with this package: "
+                "arena-ckpt plan MODEL -o PLAN.json",
+                version=document.get("version"),
+            )
+        try:
+            plan: MemoryPlan = decode(cls, document)
+            check_plan(plan)
+        except (ValueError, OverflowError, LayoutError, RecursionError) as error:
+            raise PlanFormatError(
+                f"the plan is damaged: {error}; make it again with to_json()"
+            ) from None
+        if document.get("checksum") != checksum(document):
+            raise PlanFormatError(
+                "the plan is not as it was written: its checksum is "
+                f"{document.get('checksum')!r}, that of its content "
+                f"{checksum(document)!r}; make it again: arena-ckpt plan MODEL -o "
+                "PLAN.json"
+            )
+        return plan
+
+
+def require_plan(plan: object) -> None:
+    """Refuse what is no memory plan.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if not isinstance(plan, MemoryPlan):
+        raise InvalidParameterError(
+            f"plan is a {type(plan).__name__}; expected a MemoryPlan, from "
+            "make_plan(), pareto() or MemoryPlan.from_json()",
+            plan=plan,
+        )
+
+
+def require_title(name: str, title: object) -> None:
+    """Refuse what cannot be written as the title of a picture or a page.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    require_value(name, title, fits=isinstance(title, str), expected="a text")
+
+
+def checksum(document: dict[str, Any]) -> str:
+    """Return the checksum of a plan's document, whatever the order of its keys.
+
+    The key ``checksum`` does not count.
+    """
+    rest = {key: value for key, value in document.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def check_plan(plan: MemoryPlan) -> None:
+    """Refuse a plan that points nowhere, contradicts itself, or overlaps.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong; for the layout it is a `LayoutError`.
+    """
+    _require_all(_numbers(plan))
+    buffers = make_buffers(
+        [b.start for b in plan.buffers],
+        [b.stop for b in plan.buffers],
+        [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
+        alignment=plan.alignment_bytes,
+    )
+    check_layout(buffers, [b.offset_bytes for b in plan.buffers], plan.arena_bytes)
+    seen = sorted(index for buffer in plan.buffers for index in buffer.tensors)
+    if seen != list(range(len(plan.tensors))):
+        raise ValueError("the buffers do not hold every tensor exactly once")
+    if max(plan.live_bytes()) != plan.live_lower_bound_bytes:
+        raise ValueError(
+            f"the live lower bound is {max(plan.live_bytes())} bytes, not "
+            f"{plan.live_lower_bound_bytes}"
+        )
+    _require_all(_tensors(plan))
+    _require_all(_names(plan))
+
+
+Claim = tuple[bool, str]
+"""Whether something holds, and what to say if it does not."""
+
+
+def _require_all(claims: Iterator[Claim]) -> None:
+    for holds, what in claims:
+        if not holds:
+            raise ValueError(what)
+
+
+def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield what must hold before buffers can be looked at."""
+    n_steps = len(plan.steps)
+    yield (
+        plan.alignment_bytes >= 1 and plan.canary_bytes >= 0,
+        f"alignment_bytes is {plan.alignment_bytes}, canary_bytes {plan.canary_bytes}",
+    )
+    yield (
+        1 <= plan.micro_batches <= plan.batch_size,
+        f"{plan.batch_size} samples are split into {plan.micro_batches} micro-batches",
+    )
+    yield (
+        0 <= plan.n_forward <= plan.n_pass <= n_steps,
+        f"n_forward is {plan.n_forward}, n_pass {plan.n_pass} of {n_steps} steps",
+    )
+    for tensor in plan.tensors:
+        yield (
+            0 <= tensor.life < n_steps,
+            f"{tensor.name} has life {tensor.life} in {n_steps} steps",
+        )
+    lives: tuple[LiveRange | Buffer, ...] = (*plan.tensors, *plan.buffers)
+    for life in lives:
+        yield (
+            0 <= life.start < life.stop <= n_steps and life.size_bytes >= 0,
+            f"{life.size_bytes} bytes live in [{life.start}, {life.stop}) of "
+            f"{n_steps} steps",
+        )
+
+
+def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield what must hold of tensors, the buffers they share, and totals."""
+    for tensor in plan.tensors:
+        item_bytes = ITEM_BYTES.get(tensor.dtype, 0)
+        yield (
+            min(tensor.shape, default=1) > 0
+            and math.prod(tensor.shape) * item_bytes == tensor.size_bytes,
+            f"{tensor.name} has {tensor.size_bytes} bytes for the shape "
+            f"{tensor.shape} of {tensor.dtype}",
+        )
+    for buffer in plan.buffers:
+        held = [plan.tensors[index] for index in buffer.tensors]
+        yield (
+            bool(held)
+            and buffer.size_bytes == max(t.size_bytes for t in held)
+            and buffer.start <= min(t.start for t in held)
+            and buffer.stop >= max(t.stop for t in held),
+            f"the buffer of {buffer.tensor} is not one for its tensors",
+        )
+    naive_bytes = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+    yield (
+        plan.naive_bytes == naive_bytes,
+        f"naive_bytes is {plan.naive_bytes}, the tensors take {naive_bytes}",
+    )
+    yield (
+        0 <= plan.local_lower_bound_bytes <= plan.live_lower_bound_bytes,
+        f"the local lower bound is {plan.local_lower_bound_bytes} bytes",
+    )
+
+
+def _names(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield what must hold of layers, of steps, and of all that names either."""
+    n_steps, n_tensors = len(plan.steps), len(plan.tensors)
+    yield (
+        list(plan.execution_order) == [layer.name for layer in plan.layers],
+        "execution_order and layers do not name the same layers",
+    )
+    for layer in plan.layers:
+        sizes = [size for shape in layer.output_shapes for size in shape]
+        yield (
+            min(sizes, default=0) > 0,
+            f"{layer.name} has outputs of {layer.output_shapes}",
+        )
+        numbers = dataclasses.astuple(layer.flops)
+        yield min(numbers) >= 0, f"{layer.name} has operations of {numbers}"
+    for order in plan.execution_order.values():
+        yield (
+            0 <= min(order) <= max(order) < n_steps,
+            f"the orders {tuple(order)} are not within {n_steps} steps",
+        )
+    for name in _named_layers(plan):
+        yield name in plan.execution_order, f"there is no layer {name!r}"
+    for text in _texts(plan):
+        yield text.isprintable(), f"{text!r} has characters that cannot be printed"
+    for execution in plan.executions:
+        yield 0 <= execution.step < n_steps, f"step {execution.step} of {n_steps}"
+        for operand in execution.operands:
+            yield (
+                0 <= operand.tensor < n_tensors,
+                f"step {execution.step} uses tensor {operand.tensor} of {n_tensors}",
+            )
+
+
+def _texts(plan: MemoryPlan) -> Iterator[str]:
+    """Yield every name that reports show."""
+    yield from plan.execution_order
+    yield from (layer.type_name for layer in plan.layers)
+    yield from (block.name for block in plan.blocks)
+    yield from (tensor.name for tensor in plan.tensors)
+    yield from (buffer.tensor for buffer in plan.buffers)
+    yield from (plan.allocator, *plan.ways)
+
+
+def _named_layers(plan: MemoryPlan) -> Iterator[str]:
+    """Yield every layer that a part of the plan names."""
+    for layer in plan.layers:
+        yield from layer.inputs
+    for block in plan.blocks:
+        yield from block.layers
+    yield from (step.layer for step in plan.steps if step)
+    yield from (execution.layer for execution in plan.executions)
+    yield from (tensor.layer for tensor in plan.tensors if tensor.layer)

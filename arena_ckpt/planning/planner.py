@@ -1,0 +1,329 @@
+"""From a graph to its memory plan: timeline, lifespans, layout, and the bounds beside.
+
+The stages of the road up to here, put together; nothing is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from arena_ckpt.allocation import Layout, allocate
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up, format_bytes
+from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanMismatchError
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.planning.live_ranges import Liveness, analyze
+from arena_ckpt.planning.plan import Buffer, MemoryPlan, PlanLayer, check_plan
+from arena_ckpt.planning.recompute import Rerun, Reruns, block_reruns, possible_reruns
+from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.tensors import Access, TensorKind
+from arena_ckpt.planning.timeline import Timeline, build_timeline
+
+LARGEST_PLAN_BYTES = 2**60
+
+LAYOUT_NODES = 50_000
+"""How long the layout is searched: in nodes, so that a plan is the same everywhere."""
+
+
+_ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
+
+
+def make_plan(
+    graph: Graph,
+    settings: PlanSettings,
+    reruns: Reruns | None = None,
+    layout_nodes: int = LAYOUT_NODES,
+) -> MemoryPlan:
+    """Plan one training iteration.
+
+    Parameters
+    ----------
+    graph : Graph
+    settings : PlanSettings
+    reruns : tuple of Rerun, optional
+        What is recomputed; by default what the checkpoint blocks of the graph say.
+    layout_nodes : int
+        How long the layout is searched.
+
+    Returns
+    -------
+    MemoryPlan
+
+    Raises
+    ------
+    ArenaTooLargeError
+        Sizes that no machine has; nothing is allocated here in any case.
+    """
+    again = block_reruns(graph) if reruns is None else reruns
+    assert possible_reruns(graph, again) == again, again
+    timeline = build_timeline(graph, again, settings)
+    liveness = analyze(graph, timeline, settings)
+    canary_bytes = settings.canary_bytes
+    naive_bytes = sum(
+        align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
+        for tensor in liveness.tensors
+    )
+    if naive_bytes > LARGEST_PLAN_BYTES:
+        largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
+        raise ArenaTooLargeError(
+            f"the tensors of this model take {format_bytes(naive_bytes)} together, "
+            f"{largest.name} alone {format_bytes(largest.size_bytes)}; make batch_size "
+            "or that layer smaller",
+            arena_bytes=naive_bytes,
+            tensor=largest.name,
+        )
+    layout, buffers = _lay_out(
+        liveness,
+        len(timeline.steps),
+        settings.share_memory,
+        canary_bytes,
+        layout_nodes,
+    )
+    return MemoryPlan(
+        arena_bytes=layout.height_bytes,
+        live_lower_bound_bytes=layout.lower_bound_bytes,
+        local_lower_bound_bytes=_local_lower_bound(
+            graph, liveness, timeline, canary_bytes
+        ),
+        naive_bytes=naive_bytes,
+        execution_order=timeline.execution_order,
+        buffers=buffers,
+        tensors=liveness.tensors,
+        executions=liveness.executions,
+        layers=_plan_layers(graph),
+        blocks=graph.blocks if reruns is None else (),
+        steps=timeline.steps,
+        n_forward=timeline.n_forward,
+        n_pass=timeline.n_pass,
+        batch_size=settings.batch_size,
+        micro_batches=settings.micro_batches,
+        ways=tuple(sorted(settings.ways)),
+        alignment_bytes=ALIGNMENT_BYTES,
+        canary_bytes=canary_bytes,
+        allocator=layout.engine,
+    )
+
+
+def reruns_of(plan: MemoryPlan) -> Reruns:
+    """Return what a plan recomputes, so that `make_plan` can plan the same again."""
+    makes = {
+        execution.step: tuple(
+            sorted(
+                tensor.name
+                for operand in execution.operands
+                if operand.access is Access.WRITE
+                and (tensor := plan.tensors[operand.tensor]).kind
+                is TensorKind.RECOMPUTED
+            )
+        )
+        for execution in plan.executions
+        if execution.phase is Phase.RECOMPUTE
+    }
+    reruns: list[Rerun] = []
+    waiting: list[tuple[str, tuple[str, ...]]] = []
+    for index, step in enumerate(plan.steps):
+        if step is None:
+            continue
+        if step.phase is Phase.RECOMPUTE:
+            waiting.append((step.layer, makes.get(index, ())))
+        else:
+            reruns += [Rerun(step.layer, *one) for one in waiting]
+            waiting.clear()
+    return tuple(reruns)
+
+
+def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> None:
+    """Refuse a plan that was made for another model.
+
+    Parameters
+    ----------
+    graph : Graph
+    settings : PlanSettings
+        How the model is run.
+    plan : MemoryPlan
+
+    Raises
+    ------
+    PlanMismatchError
+        Its steps, tensors or live ranges are not those of this model with the plan's
+        recomputes, or it contradicts itself: buffers overlap, totals are wrong.
+    """
+    if not 1 <= plan.micro_batches <= settings.batch_size:
+        raise PlanMismatchError(
+            f"the plan is not one of this model: it splits {settings.batch_size} "
+            f"samples into {plan.micro_batches} micro-batches. Make a plan of this "
+            "model with make_plan() or pareto()",
+            what="micro_batches",
+        )
+    if plan.canary_bytes != settings.canary_bytes:
+        raise _wrong_canaries(plan, settings)
+    reruns = reruns_of(plan)
+    _require_equal("recomputes", possible_reruns(graph, reruns), reruns)
+    own = make_plan(graph, settings, reruns)
+    for what in (
+        *("batch_size", "micro_batches", "layers", "steps"),
+        *("n_forward", "n_pass", "execution_order", "alignment_bytes"),
+        *("naive_bytes", "local_lower_bound_bytes"),
+    ):
+        _require_equal(what, getattr(own, what), getattr(plan, what))
+    _require_equal("tensors", own.tensors, plan.tensors)
+    _require_equal("executions", own.executions, plan.executions)
+    groups, own_groups = (
+        sorted(
+            (b.tensors, b.start, b.stop, b.size_bytes, b.tensor, b.kind)
+            for b in p.buffers
+        )
+        for p in (plan, own)
+    )
+    _require_equal("buffers", own_groups, groups)
+    try:
+        check_plan(plan)
+    except (ValueError, LayoutError) as error:
+        raise PlanMismatchError(
+            f"the plan contradicts itself: {error}. Make it again with make_plan() or "
+            "pareto()",
+            what="layout",
+        ) from None
+
+
+def _wrong_canaries(plan: MemoryPlan, settings: PlanSettings) -> PlanMismatchError:
+    found, expected = plan.canary_bytes, settings.canary_bytes
+    if found and expected:
+        problem = f"{found} bytes of canary behind each buffer; expected {expected}"
+        advice = "make it again"
+    elif expected:
+        problem = (
+            f"no canaries, and debug=True needs {expected} bytes behind each buffer"
+        )
+        advice = (
+            "make it with make_plan(debug=True, …), or look for NaN alone, which takes "
+            "any plan: initialize(plan=plan, check='all')"
+        )
+    else:
+        problem = f"{found} bytes of canary behind each buffer: it is for debug=True"
+        advice = "initialize(plan=plan, debug=True), or make it without debug"
+    return PlanMismatchError(
+        f"the plan has {problem}; {advice}",
+        what="canary_bytes",
+        expected=expected,
+        found=found,
+    )
+
+
+def _require_equal(what: str, own: object, given: object) -> None:
+    if own == given:
+        return
+    if isinstance(own, Sequence) and isinstance(given, Sequence):
+        pairs = zip(own, given, strict=False)
+        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        own, given = (
+            f"{len(many)} of them, number {n_same} "
+            + (f"being {many[n_same]}" if n_same < len(many) else "missing")
+            for many in (own, given)
+        )
+    raise PlanMismatchError(
+        f"the plan is not one of this model, which differs in {what}: in the plan "
+        f"{given}, in the model {own}. Make a plan of this model with make_plan() or "
+        "pareto()",
+        what=what,
+    )
+
+
+def _lay_out(
+    liveness: Liveness,
+    n_steps: int,
+    share_memory: bool,
+    canary_bytes: int,
+    layout_nodes: int,
+) -> tuple[Layout, tuple[Buffer, ...]]:
+    """Place a buffer for each group of tensors that share their bytes."""
+    ranges = [
+        _range_of(liveness, group, n_steps, share_memory) for group in liveness.groups
+    ]
+    sizes = [liveness.tensors[group[0]].size_bytes for group in liveness.groups]
+    layout = allocate(
+        [start for start, _ in ranges],
+        [stop for _, stop in ranges],
+        [align_up(size + canary_bytes) for size in sizes],
+        alignment=ALIGNMENT_BYTES,
+        node_limit=layout_nodes,
+    )
+    buffers = []
+    for group, (start, stop), size, offset in zip(
+        liveness.groups, ranges, sizes, layout.offset.tolist(), strict=True
+    ):
+        main = max((liveness.tensors[i] for i in group), key=lambda t: t.stop - t.start)
+        buffers.append(Buffer(main.name, main.kind, start, stop, offset, size, group))
+    return layout, tuple(buffers)
+
+
+def _range_of(
+    liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
+) -> tuple[int, int]:
+    """Return the steps in which a group's bytes matter; all of them without reuse."""
+    if not share_memory:
+        return 0, n_steps
+    members = [liveness.tensors[i] for i in group]
+    return min(t.start for t in members), max(t.stop for t in members)
+
+
+def _local_lower_bound(
+    graph: Graph, liveness: Liveness, timeline: Timeline, canary_bytes: int
+) -> int:
+    """Return the weights and states plus what the hungriest single step touches.
+
+    Every result is taken to overwrite an operand wherever its layer offers that, live
+    or not, so that neither blocks nor other sharing can get below.
+    """
+    n_steps = len(timeline.steps)
+    taken = [
+        align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
+        for tensor in liveness.tensors
+    ]
+    always = {
+        index
+        for index, tensor in enumerate(liveness.tensors)
+        if tensor.kind in _ALWAYS_LIVE and (tensor.start, tensor.stop) == (0, n_steps)
+    }
+    same_bytes = list(range(len(taken)))  # a view stands for the tensor it shows
+    largest = 0
+    for execution in liveness.executions:
+        phase = execution.phase
+        offered = Phase.FORWARD if phase is Phase.RECOMPUTE else phase
+        touched = {same_bytes[operand.tensor] for operand in execution.operands}
+        offers = (
+            ()
+            if phase is Phase.CLIP_GRADIENTS
+            else graph.node(execution.layer).spec.in_place
+        )
+        for offer in offers:
+            result = execution.operand(offer.result)
+            operand = next(filter(None, map(execution.operand, offer.operands)), None)
+            if offer.phase is offered and result and operand:
+                touched.discard(result.tensor)
+                touched.add(same_bytes[operand.tensor])
+                if offer.is_view:
+                    same_bytes[result.tensor] = same_bytes[operand.tensor]
+        largest = max(largest, sum(taken[index] for index in touched - always))
+    return sum(taken[index] for index in always) + largest
+
+
+def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
+    return tuple(
+        PlanLayer(
+            name=node.name,
+            type_name=node.layer.type_name,
+            inputs=tuple(source.layer for source in node.inputs),
+            weights=tuple(weight.name for weight in node.spec.weights),
+            is_trainable=node.layer.is_trainable,
+            is_loss=node.layer.is_loss,
+            output_shapes=node.spec.output_shapes,
+            in_place=any(
+                offer.phase is Phase.FORWARD and "in0" in offer.operands
+                for offer in node.spec.in_place
+            ),
+            flops=node.spec.flops,
+        )
+        for node in graph.nodes
+    )

@@ -1,0 +1,180 @@
+"""What is dropped after the forward pass, and which layers run again to make it anew.
+
+A list of `Rerun` says what runs again, and so what is dropped: the bytes of a tensor
+are free from its last reader until a rerun makes it anew, and a rerun finds its inputs
+wherever they live then. Hence every list is right in which a layer precedes its own
+backward pass, only better or worse in bytes and time.
+
+Checkpoint blocks *recompute on demand*: of each block only those layers run again whose
+results the backward pass of the block really reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.base import n_elems
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """The forward pass of one layer, run again in the backward pass.
+
+    Attributes
+    ----------
+    before : str
+        The layer whose backward steps it precedes.
+    layer : str
+        Not behind `before` in forward order: its weights have changed by then.
+    tensors : tuple of str
+        What it makes again, ``"fc1:out0"``; nothing for a layer of a checkpoint block
+        that need not run: the numbering counts it all the same.
+    """
+
+    before: str
+    layer: str
+    tensors: tuple[str, ...]
+
+
+Reruns = tuple[Rerun, ...]
+"""In order of time among those before the same layer."""
+
+
+def remakable(node: Node) -> tuple[str, ...]:
+    """Return the tensors of a layer that it can make again in the backward pass.
+
+    The one rule of what may be dropped: whoever chooses reruns asks it, and so does
+    whoever checks a plan. Nothing can make the samples of an input layer again. A loss
+    adds its terms to the loss of the iteration each time it runs.
+    """
+    if not node.inputs or node.layer.is_loss:
+        return ()
+    return (*node.outputs, *saved_tensors(node))
+
+
+def possible_reruns(graph: Graph, reruns: Reruns) -> Reruns:
+    """Return those of some reruns that a plan of a graph can have.
+
+    A layer runs again at most before its own backward pass: behind that it has other
+    weights. What it makes is `remakable`; nothing is, for a layer of a checkpoint block
+    that is only counted.
+    """
+    place = {node.name: place for place, node in enumerate(graph.nodes)}
+    return tuple(
+        rerun
+        for rerun in reruns
+        if place.get(rerun.layer, len(place)) <= place.get(rerun.before, -1)
+        and set(rerun.tensors) <= {*remakable(graph.node(rerun.layer))}
+    )
+
+
+def block_reruns(graph: Graph) -> Reruns:
+    """Return the reruns of the checkpoint blocks of a graph.
+
+    All layers of a block precede the backward steps of its last one, in forward order.
+    """
+    again = find_recomputed(graph)
+    return tuple(
+        Rerun(block.layers[-1], name, tuple(sorted(again.get(name, ()))))
+        for block in graph.blocks
+        for name in block.layers
+    )
+
+
+def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
+    """Return for each layer that runs again those of its tensors that are read then.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    dict from str to frozenset of str
+        Tensors by name, ``"fc1:out0"``.
+
+    Notes
+    -----
+    Outputs that are read outside the block stay; and so does what their layer saves for
+    backward, where that is no larger than the output. What is saved once for the whole
+    batch, as the statistics of a batch normalization are, always stays. Everything else
+    in the block that is `remakable` is dropped. O(connections).
+    """
+    read_backward: set[str] = set()
+    for node in graph.nodes:
+        read_backward.update(backward_reads(node))
+    readers = graph.readers()
+    again: dict[str, frozenset[str]] = {}
+    for block in graph.blocks:
+        nodes = [graph.node(name) for name in block.layers]
+        members = frozenset(block.layers)
+        dropped = {name for node in nodes for name in _dropped(node, readers, members)}
+        wanted = read_backward & dropped
+        for node in reversed(nodes):
+            mine = wanted.intersection(remakable(node))
+            if not mine:
+                continue
+            again[node.name] = frozenset(mine)
+            wanted.update(dropped.intersection(forward_reads(node)))
+    return again
+
+
+def saved_tensors(node: Node) -> tuple[str, ...]:
+    """Return the names of what a layer saves for backward beside its outputs."""
+    return tuple(f"{node.name}:{t.name}" for t in node.spec.tensors if t.is_saved)
+
+
+def backward_reads(node: Node) -> set[str]:
+    """Return the tensors of the forward pass that a layer's backward steps read."""
+    names: set[str] = set()
+    for phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
+        if not node.runs(phase):
+            continue
+        flag = phase.lifespan
+        for index, source in enumerate(node.sources):
+            if node.spec.reads_input(index, flag):
+                names.add(source)
+        if node.spec.output_lifespan & flag:
+            names.update(node.outputs)
+        for tensor in node.spec.tensors:
+            if tensor.is_saved and tensor.lifespan & flag:
+                names.add(f"{node.name}:{tensor.name}")
+    return names
+
+
+def forward_reads(node: Node) -> list[str]:
+    """Return the outputs of other layers that a layer's forward pass reads."""
+    return [
+        source
+        for index, source in enumerate(node.sources)
+        if node.spec.reads_input(index, TensorLifespan.FORWARD)
+    ]
+
+
+def _dropped(
+    node: Node,
+    readers: Mapping[str, tuple[str, ...]],
+    members: frozenset[str],
+) -> set[str]:
+    """Return the tensors of a layer in a block that do not outlive the forward pass."""
+    able = remakable(node)
+    outputs = {
+        output
+        for output in node.outputs
+        if output in able and members.issuperset(readers[output])
+    }
+    saved = [
+        tensor
+        for tensor in node.spec.tensors
+        if f"{node.name}:{tensor.name}" in able and tensor.per_sample
+    ]
+    output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
+    saved_bytes = sum(n_elems(t.shape) * ITEM_BYTES[t.dtype] for t in saved)
+    if outputs or saved_bytes > output_bytes:
+        return outputs.union(f"{node.name}:{tensor.name}" for tensor in saved)
+    return outputs

@@ -1,0 +1,68 @@
+"""Weights whose gradient never exists whole: it is made and applied in tiles of rows.
+
+A gradient that is one matrix product (`WeightSpec.gradient_factors`) can be made at the
+update, a few rows at a time in a workspace of one tile, and the optimizer applied to
+these rows. Plain SGD needs no workspace: the product is accumulated straight into the
+weight. For that both factors live until the update.
+
+The product of a part can round differently from the same part of the whole product, so
+this is done only on demand. The tiles depend on nothing but the shape of the weight:
+the bits are the same in every plan that has them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.layers.base import WeightSpec, n_elems
+
+TILE_BYTES = 64 * 1024
+"""What a tile takes at most, unless that is less than `FEWEST_ROWS`."""
+
+FEWEST_ROWS = 32
+"""Of a tile: with fewer a matrix product takes much longer (at 16 rows of 1,024 a sixth
+of the iteration was lost, at 32 a fifteenth)."""
+
+TILE = "gradient_tile"
+"""The role of the workspace that holds one tile."""
+
+
+def tiled_weights(graph: Graph) -> dict[str, frozenset[str]]:
+    """Return for each layer the names of its weights that are updated in tiles.
+
+    Those are trained, not shared between layers, and larger than a tile.
+    """
+    users = Counter(node.weights_of for node in graph.nodes)
+    return {
+        node.name: frozenset(
+            weight.name
+            for weight in node.spec.trained_weights
+            if weight.gradient_factors and tile_rows(weight) < weight.shape[0]
+        )
+        for node in graph.nodes
+        if node.updates and node.weights_of == node.name and users[node.name] == 1
+    }
+
+
+def accumulates(weight: WeightSpec, state_names: tuple[str, ...]) -> bool:
+    """Tell whether the product is accumulated straight into a weight.
+
+    A decay or a penalty is not: as a factor of the weight, ``1 - rate * decay`` would
+    round to 1 where it is small.
+    """
+    return not (state_names or weight.decay or weight.regularizer_constant)
+
+
+def tile_rows(weight: WeightSpec) -> int:
+    """Return how many rows of a weight a tile has."""
+    rows, row_bytes = weight.shape[0], 4 * n_elems(weight.shape[1:])
+    return min(rows, max(FEWEST_ROWS, TILE_BYTES // row_bytes))
+
+
+def tiles(weight: WeightSpec) -> Iterator[tuple[int, int]]:
+    """Yield the first row of each tile, and the row behind its last."""
+    rows, step = weight.shape[0], tile_rows(weight)
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)

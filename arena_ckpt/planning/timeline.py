@@ -1,0 +1,141 @@
+"""The ordered steps of one training iteration, and the execution orders in them.
+
+Forward takes steps 0..n-1. Then layers are walked in reverse; each takes a step for
+every rerun that precedes its backward pass, and for its weight gradient, its input
+derivative and its update. With the reruns of checkpoint blocks the numbering is
+NNTrainer's (DESIGN §3). Where gradients must outlive the backward pass (clipping by
+global norm, accumulation over micro-batches) the update steps of the walk stay idle,
+and clipping and updates follow at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.planning.recompute import Rerun, Reruns
+from arena_ckpt.planning.settings import PlanSettings
+
+
+@public_call
+class ExecutionOrder(NamedTuple):
+    """The steps at which one layer acts.
+
+    recompute is the first where there are several, and 0 where there is none.
+    """
+
+    forward: int
+    recompute: int
+    calc_gradient: int
+    calc_derivative: int
+    apply_gradient: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one tick of the timeline is for; whether a kernel runs, liveness decides."""
+
+    phase: Phase
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One training iteration.
+
+    Attributes
+    ----------
+    steps : tuple of Step or None
+        Index = time. None is a tick that the numbering keeps and nobody uses.
+    execution_order : dict from str to ExecutionOrder
+        In forward order.
+    n_forward : int
+        Steps before the first of the backward pass.
+    n_pass : int
+        Steps of one micro-batch; those from here on run once per iteration.
+    remade : dict from int to frozenset of str
+        The tensors that each step of a rerun makes again.
+    """
+
+    steps: tuple[Step | None, ...]
+    execution_order: dict[str, ExecutionOrder]
+    n_forward: int
+    n_pass: int
+    remade: dict[int, frozenset[str]]
+
+
+def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Timeline:
+    """Lay out the steps of one iteration.
+
+    Parameters
+    ----------
+    graph : Graph
+    reruns : tuple of Rerun
+    settings : PlanSettings
+        Where updates are deferred they follow the backward pass of all layers, and
+        where gradients are clipped a step for their global norm precedes these.
+
+    Returns
+    -------
+    Timeline
+
+    Notes
+    -----
+    O(layers + reruns).
+    """
+    names = [node.name for node in graph.nodes]
+    steps: list[Step | None] = [Step(Phase.FORWARD, name) for name in names]
+    preceding: dict[str, list[Rerun]] = {name: [] for name in names}
+    for rerun in reruns:
+        preceding[rerun.before].append(rerun)
+    recompute: dict[str, int] = {}
+    remade: dict[int, frozenset[str]] = {}
+    backward: dict[str, tuple[int, int, int]] = {}
+    for node in reversed(graph.nodes):
+        name = node.name
+        for rerun in preceding[name]:
+            recompute.setdefault(rerun.layer, len(steps))
+            remade[len(steps)] = frozenset(rerun.tensors)
+            steps.append(Step(Phase.RECOMPUTE, rerun.layer))
+        first = len(steps)
+        steps += backward_steps(node, settings)
+        last = len(steps) - 1
+        gap = 1 if node.layer.is_trainable else 0
+        backward[name] = (first, first + gap, last)
+    n_pass = len(steps)
+    if settings.clip:
+        steps.append(Step(Phase.CLIP_GRADIENTS, graph.loss.name))
+    if settings.defers_updates:
+        for node in reversed(graph.nodes):
+            if node.updates:
+                gradient, derivative, _ = backward[node.name]
+                backward[node.name] = (gradient, derivative, len(steps))
+                steps.append(Step(Phase.APPLY_GRADIENT, node.name))
+    execution_order = {
+        name: ExecutionOrder(index, recompute.get(name, 0), *backward[name])
+        for index, name in enumerate(names)
+    }
+    return Timeline(tuple(steps), execution_order, len(names), n_pass, remade)
+
+
+def backward_steps(node: Node, settings: PlanSettings) -> list[Step | None]:
+    """Return the steps of a layer's gradient, derivative and update.
+
+    A layer that is frozen with ``trainable=false`` has but one. Updates that come
+    later, with all others or with that of a layer that shares the weights, leave an
+    idle step.
+    """
+    name = node.name
+    if not node.layer.is_trainable:
+        return [Step(Phase.CALC_DERIVATIVE, name)]
+    shared = node.trains and not node.updates  # a later step updates the weights
+    idle = settings.defers_updates or shared
+    return [
+        Step(Phase.CALC_GRADIENT, name),
+        Step(Phase.CALC_DERIVATIVE, name),
+        None if idle else Step(Phase.APPLY_GRADIENT, name),
+    ]

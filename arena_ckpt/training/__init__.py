@@ -1,0 +1,1 @@
+"""Training: the loop over epochs, records, saved runs and states."""

@@ -1,0 +1,180 @@
+"""The state of a session in a file, and back.
+
+A file holds the weights with running statistics, the optimizer states, the number of
+iterations, the model as data, its memory plan and, within a training, how far that is.
+Everything random is decided by the seed and the iteration, so nothing else is needed to
+go on with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.common.json_codec import decode
+from arena_ckpt.common.version import __version__
+from arena_ckpt.common.wording import shown
+from arena_ckpt.engine.session import Session
+from arena_ckpt.errors import SavedStateMismatchError
+from arena_ckpt.files.tensor_file import (
+    Arrays,
+    StrPath,
+    corrupt,
+    read_tensor_file,
+    write_tensor_file,
+)
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import PERSISTENT
+from arena_ckpt.training.records import EpochRecord, from_table, to_table
+
+FORMAT = "arena_ckpt saved state"
+VERSION = 1
+PLAN = "arena_ckpt.planning.plan"
+"""The tensor that holds the memory plan, as JSON text."""
+RECORDS = "arena_ckpt.training.records"
+"""The tensor that holds the records of a training, one a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateDocument:
+    """What a saved state says beside its tensors.
+
+    Attributes
+    ----------
+    package : str
+        The version of arena_ckpt that wrote it.
+    iteration : int
+        Updates that the weights have had.
+    model : dict
+        An `arena_ckpt.definition.description.Description`, encoded.
+    plan_checksum : str
+        Of the memory plan, as its JSON states it.
+    run : dict or None
+        Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
+    """
+
+    package: str
+    iteration: int
+    model: dict[str, Any]
+    plan_checksum: str
+    run: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedState:
+    """A saved state, read.
+
+    Attributes
+    ----------
+    path : str
+    document : StateDocument
+    arrays : dict from str to ndarray
+        Weights and optimizer states by their names in the plan.
+    plan_json : str
+    records : tuple of EpochRecord
+        Of a training.
+    """
+
+    path: str
+    document: StateDocument
+    arrays: Arrays
+    plan_json: str
+    records: tuple[EpochRecord, ...]
+
+
+def write_state(
+    path: StrPath,
+    session: Session,
+    *,
+    model: Mapping[str, Any],
+    run: Mapping[str, Any] | None = None,
+    records: Sequence[EpochRecord] = (),
+) -> None:
+    """Write the state of a session; an existing file is replaced, or left as it was.
+
+    Raises
+    ------
+    UnwritableFileError
+    """
+    plan = np.frombuffer(session.plan_json.encode(), np.uint8)
+    table = {RECORDS: to_table(records)} if records else {}
+
+    def write() -> None:
+        arrays: Arrays = {**session.persistent(), PLAN: plan, **table}
+        document = {
+            "package": __version__,
+            "iteration": session.iteration,
+            "model": model,
+            "plan_checksum": session.plan_checksum,
+            "run": run,
+        }
+        write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
+
+    session.in_turn(write)
+
+
+def read_state(path: StrPath) -> SavedState:
+    """Read what `write_state` wrote; nothing in it is run.
+
+    Raises
+    ------
+    SavedStateError
+        See `arena_ckpt.files.tensor_file.read_tensor_file`.
+    """
+    arrays, found = read_tensor_file(path, format_name=FORMAT, version=VERSION)
+    plan, table = arrays.pop(PLAN, None), arrays.pop(RECORDS, None)
+    if plan is None or plan.dtype != np.uint8:
+        raise corrupt(str(path), "it has no memory plan")
+    try:
+        document: StateDocument = decode(StateDocument, found)
+        plan_json = plan.tobytes().decode()
+        records = () if table is None else from_table(table)
+        if not 0 <= document.iteration < 2**53:
+            raise ValueError(f"its iteration is {shown(document.iteration)}")
+    except ValueError as error:
+        raise corrupt(str(path), str(error)) from None
+    return SavedState(str(path), document, arrays, plan_json, records)
+
+
+def require_fit(plan: MemoryPlan, state: SavedState) -> None:
+    """Refuse a state of other weights or of another optimizer.
+
+    Raises
+    ------
+    SavedStateMismatchError
+        With the name of the first tensor that differs.
+    """
+    own = {
+        tensor.name: f"is {tensor.dtype} of shape {tensor.shape}"
+        for tensor in plan.tensors
+        if tensor.kind in PERSISTENT
+    }
+    saved = {
+        name: f"is {array.dtype} of shape {array.shape}"
+        for name, array in state.arrays.items()
+    }
+    missing = "does not exist"
+    for name in own | saved:
+        if own.get(name) != saved.get(name):
+            raise SavedStateMismatchError(
+                f"{state.path} is of another model: {shown(name)} "
+                f"{own.get(name, missing)} in this model and "
+                f"{saved.get(name, missing)} in the file. Nothing was changed",
+                path=state.path,
+                what=name,
+            )
+
+
+def restore(session: Session, state: SavedState) -> None:
+    """Put a saved state into a session.
+
+    Raises
+    ------
+    SavedStateMismatchError
+        It is one of other weights or of another optimizer; nothing is changed then.
+    """
+    require_fit(session.plan, state)
+    session.restore(state.arrays, state.document.iteration)

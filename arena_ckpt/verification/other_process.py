@@ -1,0 +1,193 @@
+"""The same model in another process, asked for its plan and its bits.
+
+``python -m arena_ckpt.verification.other_process FOLDER`` is what runs there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.common.digests import digest_arrays
+from arena_ckpt.errors import ArenaError
+from arena_ckpt.importers.ini import load_ini
+from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.verification.apart import signal_name
+from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.trial import open_session, plan_again, run_trial
+
+COMMAND = (sys.executable, "-m", "arena_ckpt.verification.other_process")
+PLAN, BITS = "the plan", "the bits"
+_NO_MEMORY = "no memory"
+_TIMEOUT_SECONDS = 3600.0
+_KILLED = -9
+"""The exit code of a process that SIGKILL has ended."""
+
+
+class NotThereError(Exception):
+    """The model cannot be taken to another process; the text says why."""
+
+
+class FailedThereError(Exception):
+    """What works in this process fails in another; the text says how."""
+
+
+def ask_elsewhere(
+    model: ModelPlans,
+    plan: MemoryPlan,
+    batches: Sequence[Batch],
+    command: Sequence[str] | None = None,
+) -> dict[str, str]:
+    """Let another process plan and train a model.
+
+    Parameters
+    ----------
+    model : ModelPlans
+    plan : MemoryPlan
+        Its recomputes are what the other process plans with.
+    batches : sequence of (x, y)
+    command : sequence of str, optional
+        Builds the model and calls `answer`; a folder is added to it. By default the
+        model goes there as an INI file.
+
+    Returns
+    -------
+    dict
+        See `describe_run`.
+
+    Raises
+    ------
+    NotThereError
+        The model cannot be written down, or the other process cannot be started, does
+        not end, is killed or has not the memory.
+    FailedThereError
+        The other process ended with an error.
+    """
+    with tempfile.TemporaryDirectory(prefix="arena-ckpt-") as name:
+        folder = Path(name)
+        if command is None:
+            _require_known(model)
+            try:
+                model.save_ini(folder / "model.ini")
+            except ArenaError as error:
+                raise NotThereError(f"it cannot be written as INI: {error}") from None
+            command = COMMAND
+        (folder / "plan.json").write_text(plan.to_json(), "utf-8")
+        _save_batches(folder / "batches.npz", batches)
+        settings = {
+            "seed": int(model.seed),
+            "properties": dict(model.properties),
+        }
+        (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
+        environment = dict(os.environ)
+        package = str(Path(__file__).parents[2])
+        paths = [package, environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        environment["PYTHONHASHSEED"] = "1"  # another order of every set
+        try:
+            done = subprocess.run(
+                [*command, name],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotThereError(
+                f"the other process cannot be started or does not end: {error}"
+            ) from None
+        if done.returncode == _KILLED:
+            raise NotThereError("the other process was killed, perhaps for its memory")
+        answered = folder / "answer.json"
+        if done.returncode < 0:
+            raise FailedThereError(
+                f"the other process was ended by {signal_name(-done.returncode)}, and "
+                "this one was not"
+            )
+        if done.returncode or not answered.exists():
+            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise FailedThereError(
+                f"the other process ended with an error, and this one did not: {last}"
+            )
+        answer: dict[str, str] = json.loads(answered.read_text("utf-8"))
+        if _NO_MEMORY in answer:
+            raise NotThereError(f"no memory for another process: {answer[_NO_MEMORY]}")
+        return answer
+
+
+def answer(model: ModelPlans, folder: Path) -> None:
+    """Plan and train `model` as `ask_elsewhere` wants it; write what came out."""
+    try:
+        found = _found(model, folder)
+    except MemoryError as error:
+        found = {_NO_MEMORY: str(error)}
+    (folder / "answer.json").write_text(json.dumps(found), "utf-8")
+
+
+def _found(model: ModelPlans, folder: Path) -> dict[str, str]:
+    settings = json.loads((folder / "settings.json").read_text("utf-8"))
+    model.seed = settings["seed"]
+    model.set_property(**settings["properties"])
+    given = MemoryPlan.from_json((folder / "plan.json").read_text("utf-8"))
+    plan = plan_again(model, given)
+    outcome = run_trial(
+        open_session(model, plan), _load_batches(folder / "batches.npz")
+    )
+    return describe_run(plan, outcome)
+
+
+def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]:
+    """Return hashes of a plan, of all that came out, and of each part of it."""
+    parts = {name: digest_arrays({name: array}) for name, array in outcome.items()}
+    whole = digest_arrays({}, "".join(parts.values()).encode())
+    return {PLAN: plan.checksum, BITS: whole, **parts}
+
+
+def _require_known(model: ModelPlans) -> None:
+    for layer in model.layers:
+        if not type(layer).__module__.startswith("arena_ckpt."):
+            raise NotThereError(
+                f"layer {layer.name!r} is of a class outside this package "
+                f"({layer.type_name}), which the other process does not know; "
+                "arena-ckpt verify PATH.py:FUNCTION builds the model there too"
+            )
+
+
+def _save_batches(path: Path, batches: Sequence[Batch]) -> None:
+    arrays: dict[str, Any] = {}
+    for number, (x, y) in enumerate(batches):
+        parts = x if isinstance(x, dict) else {"": x}
+        arrays |= {f"{number}:x:{name}": part for name, part in parts.items()}
+        arrays[f"{number}:y"] = y
+    np.savez(path, **arrays)
+
+
+def _load_batches(path: Path) -> list[Batch]:
+    batches: list[Batch] = []
+    with np.load(path, allow_pickle=False) as arrays:
+        while f"{len(batches)}:y" in arrays:
+            stem = f"{len(batches)}:x:"
+            x: Any = {
+                name.removeprefix(stem): arrays[name]
+                for name in arrays.files
+                if name.startswith(stem)
+            }
+            batches.append(
+                (x[""] if list(x) == [""] else x, arrays[f"{len(batches)}:y"])
+            )
+    return batches
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    answer(load_ini(place / "model.ini"), place)

@@ -1,0 +1,258 @@
+"""What each kernel does with its arrays: the facts that the harness of kernels holds.
+
+An array that is not named is only read. A fact can depend on the call; then it is a
+function of the arguments by name, which returns one of the words or, for each element,
+whether it is written.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.kernels.kernel import Kernel
+
+
+class Access(enum.Enum):
+    """What a kernel does with an array that it writes."""
+
+    RESULT = "written, not read before"
+    CHANGED = "read and written"
+    SCRATCH = "a workspace: written before it is read, and nobody's result"
+
+
+RESULT, CHANGED, SCRATCH = Access
+Arguments = Mapping[str, Any]
+Fact = Access | Callable[[Arguments], Access | npt.NDArray[np.bool_]]
+
+
+def _by_beta(given: Arguments) -> Access:
+    return RESULT if given["beta"] == 0 else CHANGED
+
+
+def _places(size: int, *steps: tuple[int, int], first: int = 0) -> Any:
+    """Mark the elements at first + Σ i · step for all i below each n of (n, step)."""
+    at = np.array([first])
+    for n, step in steps:
+        at = (at[:, None] + step * np.arange(n)).reshape(-1)
+    marked = np.zeros(size, bool)
+    marked[at] = True
+    return marked
+
+
+def _window(given: Arguments) -> Any:
+    if given["beta"] != 0:
+        return CHANGED
+    rows, columns = (given["m"], given["c_distance"]), (given["n"], 1)
+    return _places(given["c"].size, rows, columns, first=given["c_place"])
+
+
+def _copied_rows(given: Arguments) -> Any:
+    steps = [(given[f"n{i}"], given[f"y{i}"]) for i in range(3)]
+    first = given["y_from"]
+    return _places(given["y"].size, *steps, (given["width"], 1), first=first)
+
+
+def _transposed(given: Arguments) -> Any:
+    return _places(
+        given["y"].size,
+        *((given["n0"], given["y0"]), (given["n1"], given["y1"])),
+        *((given["columns"], given["y_column"]), (given["rows"], 1)),
+    )
+
+
+def _steps_out(given: Arguments) -> Any:
+    """Mark all steps of an output that keeps them, or the last; maybe half of each."""
+    width = given.get("out_width", given["unit"])
+    rows, start = given["n"] * given["out_steps"], given.get("out_start", 0)
+    return _places(given["out"].size, (rows, width), (given["unit"], 1), first=start)
+
+
+ACCESS: dict[str, dict[str, Fact]] = {
+    # activations
+    "bias_*_forward": {"y": RESULT},
+    "softmax_forward": {"y": RESULT},
+    "softmax_backward": {"dx": RESULT},
+    "softplus_forward": {"y": RESULT},
+    "softplus_backward": {"dx": RESULT},
+    **{
+        f"{name}_{way}": {target: RESULT}
+        for name in (
+            *("mish", "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "tanh_gelu"),
+            *("swish", "elu", "selu"),
+        )
+        for way, target in (("forward", "y"), ("backward", "dx"))
+    },
+    # arithmetic
+    "broadcast_*": {"y": RESULT},
+    "subtract": {"y": RESULT},
+    "multiply": {"y": RESULT},
+    "multiply_derivatives": {"da": RESULT, "db": RESULT},
+    "divide": {"y": RESULT},
+    "divide_derivatives": {"da": RESULT, "db": RESULT},
+    "divisor_derivative": {"db": RESULT},
+    "negative": {"y": RESULT},
+    "square_root": {"y": RESULT},
+    "square_root_derivative": {"dx": RESULT},
+    "power": {"y": RESULT},
+    "power_derivative": {"dx": RESULT},
+    "repeat": {"y": RESULT},
+    "sum_plain": {"y": RESULT},
+    "sum_products": {"y": RESULT},
+    "sum_quotients": {"y": RESULT},
+    # attention
+    "tiled_forward": {"out": RESULT, "lse": RESULT, "tile": SCRATCH},
+    "plain_forward": {"out": RESULT, "probabilities": RESULT, "tile": SCRATCH},
+    "tiled_backward": {
+        **{"q": CHANGED, "k": CHANGED, "v": CHANGED},
+        "work": SCRATCH,
+    },
+    "plain_backward": {
+        **{"q": CHANGED, "k": CHANGED, "v": CHANGED, "probabilities": CHANGED},
+        "work": SCRATCH,
+    },
+    # products
+    "matmul": {"c": RESULT},
+    "matmul_transposed_a": {"c": _by_beta},
+    "matmul_transposed_b": {"c": RESULT},
+    "matmul_transposed_b_onto": {"c": _by_beta},
+    "matmul_each": {"c": RESULT},
+    "matmul_windows": {"c": _window},
+    # convolutions
+    "conv_forward": {"pictures": SCRATCH, "table": SCRATCH, "y": RESULT},
+    "conv_derivative": {"pictures": SCRATCH, "table": SCRATCH, "dx": RESULT},
+    "conv_gradient": {"pictures": SCRATCH, "table": SCRATCH, "dw": _by_beta},
+    "conv_bias_gradient": {"db": _by_beta},
+    "depthwise_forward": {"pictures": SCRATCH, "table": SCRATCH, "y": RESULT},
+    "depthwise_derivative": {"pictures": SCRATCH, "table": SCRATCH, "dx": RESULT},
+    "depthwise_gradient": {"pictures": SCRATCH, "table": SCRATCH, "dw": _by_beta},
+    # elementwise
+    "add_bias": {"y": RESULT},
+    "copy": {"y": RESULT},
+    "add_to": {"y": CHANGED},
+    "add": {"y": RESULT},
+    "fill": {"y": RESULT},
+    "fill_doubles": {"y": RESULT},
+    "count_up": {"counter": CHANGED},
+    "one_hot": {"y": RESULT},
+    # recurrent
+    "gru_*_forward": {
+        **{"gates": CHANGED, "a": SCRATCH, "h": RESULT, "product": SCRATCH},
+        "out": _steps_out,
+    },
+    "gru_*_states": {
+        "hidden": RESULT,
+        "product": lambda given: SCRATCH if given["reset_after"] else RESULT,
+    },
+    "gru_*_backward": {
+        "gates": CHANGED,
+        "product": lambda given: CHANGED if given["reset_after"] else SCRATCH,
+        **{"a": SCRATCH, "dh": RESULT, "d_product": SCRATCH, "sums": RESULT},
+    },
+    "lstm_*_forward": {
+        **{"gates": CHANGED, "z": SCRATCH, "h": RESULT, "c": RESULT},
+        "out": _steps_out,
+    },
+    "lstm_*_states": {"cells": RESULT, "hidden": RESULT},
+    "lstm_*_backward": {
+        **{"gates": CHANGED, "dh": RESULT, "dc": CHANGED, "sums": RESULT},
+    },
+    "rnn_*_forward": {
+        **{"states": CHANGED, "a": SCRATCH, "h": RESULT, "out": _steps_out},
+    },
+    "rnn_*_backward": {
+        **{"d_states": RESULT, "a": RESULT, "dh": RESULT, "sums": RESULT},
+    },
+    "rnn_previous": {"hidden": RESULT},
+    "join_biases": {"joined": RESULT},
+    "bias_from_sums": {"db": _by_beta},
+    # losses
+    "mse_loss": {"loss": CHANGED},
+    "mse_derivative": {"dx": RESULT},
+    "cross_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
+    "cross_softmax_derivative": {"dx": RESULT},
+    "cross_sigmoid_loss": {"probabilities": RESULT, "loss": CHANGED},
+    "cross_sigmoid_derivative": {"dx": RESULT},
+    "kld_loss": {"loss": CHANGED},
+    "kld_derivative": {"dq": RESULT},
+    "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
+    "class_softmax_derivative": {"dx": RESULT},
+    # normalization
+    "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
+    "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
+    "layer_norm_derivative": {"dx": RESULT},
+    "strided_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
+    "strided_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
+    "strided_norm_derivative": {"dx": RESULT},
+    "rms_norm_forward": {"inverse": RESULT, "y": RESULT},
+    "rms_norm_gradient": {"d_gamma": _by_beta},
+    "rms_norm_derivative": {"dx": RESULT},
+    "batch_norm_statistics": {"mean": RESULT, "inverse": RESULT},
+    "moving_statistics": {"mean": RESULT, "inverse": RESULT},
+    "move_statistics": {"moving_mean": CHANGED, "moving_variance": CHANGED},
+    "batch_norm_forward": {"y": RESULT},
+    "batch_norm_sums": {"sums": RESULT},
+    "batch_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
+    "batch_norm_derivative": {"dx": RESULT},
+    "scale_channels": {"dx": RESULT},
+    # pooling
+    "max_forward": {"y": RESULT, "place": RESULT},
+    "max_forward_wide": {"y": RESULT, "place": RESULT},
+    "max_derivative": {"dx": RESULT},
+    "average_forward": {"y": RESULT},
+    "average_derivative": {"row_of_dy": SCRATCH, "dx": RESULT},
+    "plane_max_forward": {"y": RESULT, "place": RESULT},
+    "plane_max_derivative": {"dx": RESULT},
+    "plane_average_forward": {"y": RESULT},
+    "plane_average_derivative": {"dx": RESULT},
+    "nearest_forward": {"y": RESULT},
+    "nearest_derivative": {"dx": RESULT},
+    "bilinear_forward": {"y": RESULT},
+    "bilinear_derivative": {"dx": RESULT},
+    # copies
+    "copy_rows": {"y": _copied_rows},
+    "place_rows": {"y": RESULT},
+    "transpose": {"y": _transposed},
+    # reductions
+    "square_sum": {"sum_so_far": CHANGED},
+    "clip_scale": {"scale": RESULT},
+    "l2_penalty": {"loss": CHANGED},
+    "l2_gradient": {"gradient": CHANGED},
+    "count_nonfinite": {"count": RESULT},
+    "count_unusable_in_mask": {"count": RESULT},
+    "bias_gradient": {"db": _by_beta},
+    # tokens
+    "embedding_forward": {"y": RESULT, "loss": CHANGED},
+    "embedding_gradient": {"d_weight": _by_beta},
+    "add_positions": {"y": RESULT, "work": SCRATCH},
+    "dropout": {"y": RESULT},
+    "swiglu_forward": {"y": RESULT},
+    "swiglu_gate_derivative": {"da": RESULT},
+    "swiglu_value_derivative": {"db": RESULT},
+    "swiglu_derivatives": {"da": RESULT, "db": RESULT},
+    # updates
+    "sgd": {"weight": CHANGED},
+    "sgd_product": {"weight": CHANGED},
+    "sgd_momentum": {"weight": CHANGED, "velocity": CHANGED},
+    "sgd_nesterov": {"weight": CHANGED, "velocity": CHANGED},
+    **{
+        name: {"weight": CHANGED, "first_moment": CHANGED, "second_moment": CHANGED}
+        for name in ("adam", "adamw")
+    },
+}
+"""By name of the kernel; ``*`` stands for the functions that a kernel is made for."""
+
+
+def facts_of(kernel: Kernel) -> dict[str, Fact]:
+    """Return what is said of a kernel; KeyError where nothing is."""
+    if kernel.name in ACCESS:
+        return ACCESS[kernel.name]
+    for pattern, facts in ACCESS.items():
+        if fnmatch.fnmatchcase(kernel.name, pattern):
+            return facts
+    raise KeyError(kernel.name)

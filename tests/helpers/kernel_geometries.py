@@ -1,0 +1,773 @@
+"""Random calls of every kernel: layers of odd sizes, and what no layer calls.
+
+A family makes cases by number. The layers of a case run forward, weight gradient and
+derivative as a step would, on arrays that hold what their roles want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.errors import ShapeMismatchError
+from arena_ckpt.kernels import blas, elementwise, reductions, updates
+from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.kernels.steps import UNITS
+from arena_ckpt.kernels.windows import matmul_windows
+from arena_ckpt.layers import create_layer
+from arena_ckpt.layers.attention import TILE_COLUMNS
+from arena_ckpt.layers.base import Call, Layer, LayerSpec, Shape
+from arena_ckpt.layers.loss import Loss
+from helpers.kernel_memory import Bench
+
+Array = npt.NDArray[Any]
+Random = np.random.Generator
+Drawn = tuple[str, tuple[Shape, ...], dict[str, Any]]
+"""Type of layer, shapes of its inputs, properties."""
+
+
+def size(random: Random, most: int = 20) -> int:
+    """Return 1, or something about a vector, or anything."""
+    some = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65]
+    if random.random() < 0.5:
+        return min(most, int(random.choice(some)))
+    return int(random.integers(1, most + 1))
+
+
+def chance(random: Random, share: float) -> bool:
+    return bool(random.random() < share)
+
+
+def normal(random: Random, *shape: int) -> Array:
+    return random.normal(size=shape).astype(np.float32)
+
+
+# -- one layer -------------------------------------------------------------------------
+
+
+@dataclass
+class Bound:
+    """The protocol `Binding`, over arrays by role."""
+
+    layer: Layer
+    spec: LayerSpec
+    input_shapes: tuple[Shape, ...]
+    n_samples: int
+    training: bool
+    updates_state: bool
+    accumulate: bool
+    arrays: dict[str, Array] = field(default_factory=dict)
+    random_key: int = 12345
+
+    def __post_init__(self) -> None:
+        self.output_shapes = self.spec.output_shapes
+        self.counters = np.array([3.0, 2.0])
+        self.scale = np.full(1, 0.25)
+        self.loss = np.full(1, 0.5)
+
+    def vector(self, role: str) -> Array:
+        return self.arrays[role].reshape(-1)
+
+    def matrix(self, role: str) -> Array:
+        return self.arrays[role].reshape(-1, self.arrays[role].shape[-1])
+
+    indexes = doubles = vector
+
+    def is_wanted(self, role: str) -> bool:
+        return role in self.arrays
+
+    def is_same(self, role: str, other: str) -> bool:
+        first, second = self.arrays[role], self.arrays[other]
+        return bool(first.ctypes.data == second.ctypes.data)
+
+
+def run_layer(bench: Bench, where: str, drawn: Drawn, random: Random) -> None:
+    """Run the phases of a layer, call by call, under the harness."""
+    kind, shapes, values = drawn
+    names = tuple(f"x{i}" for i in range(len(shapes)))
+    layer = create_layer(kind, name="layer", input_layers=names, **values)
+    try:
+        spec = layer.infer(shapes)
+    except ShapeMismatchError:
+        return
+    n = size(random, 9)
+    training = not chance(random, 0.2)
+    bound = Bound(
+        layer, spec, shapes, n, training, chance(random, 0.7), chance(random, 0.4)
+    )
+    where = f"{where}, {kind} {shapes} {values} of {n} samples"
+    kept = dict(_given(bound, random))
+    for phase in (Phase.FORWARD, Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
+        if phase is not Phase.FORWARD and not training:
+            return
+        if phase is Phase.CALC_GRADIENT and not layer.is_trainable:
+            continue
+        bound.arrays = dict(kept)
+        made = _results(bound, phase, random)
+        if phase is not Phase.FORWARD and not made and not spec.weights:
+            continue
+        bound.arrays |= made
+        taken = _in_place(bound, phase, made, random)
+        calls = {
+            Phase.FORWARD: layer.forward,
+            Phase.CALC_GRADIENT: layer.calc_gradient,
+            Phase.CALC_DERIVATIVE: layer.calc_derivative,
+        }[phase](bound)
+        for call in calls:
+            bench.run(call, f"{where}, {phase.value} {taken}".rstrip())
+        if phase is Phase.FORWARD:
+            for role in made:
+                kept[role] = bound.arrays[role]
+            for k, shape in enumerate(spec.output_shapes):
+                kept.setdefault(f"out{k}", normal(random, n, *shape))
+                kept[f"out{k}:grad"] = normal(random, n, *shape)
+
+
+def _given(bound: Bound, random: Random) -> dict[str, Array]:
+    """Return inputs, weights, workspaces and label."""
+    layer, spec, n = bound.layer, bound.spec, bound.n_samples
+    given = {
+        f"in{i}": _input(layer, i, (n, *shape), random)
+        for i, shape in enumerate(bound.input_shapes)
+    }
+    for weight in spec.weights:
+        values = normal(random, *weight.shape) / 2
+        given[weight.name] = np.abs(values) if "variance" in weight.name else values
+    for tensor in spec.tensors:
+        shape = (n, *tensor.shape) if tensor.per_sample else tensor.shape
+        given[tensor.name] = np.full(shape, 7, tensor.dtype)
+    if isinstance(layer, Loss):
+        shape = (n, *layer.label_shape(spec.output_shapes[0]))
+        label = random.random(shape).astype(np.float32)
+        if layer.ignored_label is not None:
+            classes = spec.output_shapes[0][-1]
+            label = random.integers(-1, classes, shape).astype(np.float32)
+        given["label"] = label
+    return given
+
+
+def _input(layer: Layer, index: int, shape: tuple[int, ...], random: Random) -> Array:
+    if layer.type_name == "embedding":
+        return random.integers(-1, layer["in_dim"] + 1, shape).astype(np.float32)
+    if layer.type_name == "multi_head_attention" and index == 3:
+        hidden = random.random(shape) < 0.3
+        return np.where(hidden, -np.inf, 0).astype(np.float32)
+    if layer.type_name in ("kld", "sqrt", "pow"):
+        return random.uniform(0.1, 1, shape).astype(np.float32)
+    return normal(random, *shape)
+
+
+def _results(bound: Bound, phase: Phase, random: Random) -> dict[str, Array]:
+    """Return memory for what the phase makes; some of it may not be wanted."""
+    spec, n = bound.spec, bound.n_samples
+    if phase is Phase.FORWARD:
+        if spec.forward_skips_unwanted and chance(random, 0.2):
+            return {}
+        outputs = enumerate(spec.output_shapes)
+        return {f"out{k}": np.full((n, *s), 7, np.float32) for k, s in outputs}
+    if phase is Phase.CALC_GRADIENT:
+        return {
+            f"{weight.name}:grad": normal(random, *weight.shape)
+            for weight in spec.trained_weights
+            if not (weight.gradient_factors and chance(random, 0.2))
+        }
+    wanted = [i for i in range(len(bound.input_shapes)) if i not in spec.fixed_inputs]
+    some = [i for i in wanted if chance(random, 0.75)] or wanted
+    return {f"in{i}:grad": normal(random, n, *bound.input_shapes[i]) for i in some}
+
+
+def _in_place(
+    bound: Bound, phase: Phase, made: dict[str, Array], random: Random
+) -> str:
+    """Put some results where operands are, as the layer offers; say which."""
+    taken: dict[str, str] = {}
+    for offer in bound.spec.in_place:
+        if offer.phase is not phase or offer.result not in made:
+            continue
+        n_elems = made[offer.result].size
+        fitting = [
+            role
+            for role in offer.operands
+            if role not in taken.values()
+            and role in bound.arrays
+            and bound.arrays[role].size == n_elems
+        ]
+        if fitting and offer.result not in taken and chance(random, 0.5):
+            taken[offer.result] = str(random.choice(fitting))
+    for result, operand in taken.items():
+        shape = bound.arrays[result].shape
+        copy = bound.arrays[operand].copy()
+        bound.arrays[operand] = copy
+        bound.arrays[result] = copy.reshape(shape)
+    return " ".join(f"{result} over {role}" for result, role in taken.items())
+
+
+# -- families --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Family:
+    """Cases that run some kernels, by name."""
+
+    kernels: tuple[str, ...]
+    draw: Callable[[Random], Drawn | list[Call]]
+
+    def run(self, bench: Bench, where: str, index: int) -> None:
+        random = np.random.default_rng([index, *map(ord, where.partition(":")[0])])
+        drawn = self.draw(random)
+        if isinstance(drawn, list):
+            for call in drawn:
+                sizes = [v.shape if isinstance(v, np.ndarray) else v for v in call[1]]
+                bench.run(call, f"{where}, {sizes}")
+        else:
+            run_layer(bench, where, drawn, random)
+
+
+def _pair(random: Random, most: int) -> tuple[int, int]:
+    a, b = random.integers(1, most + 1, 2)
+    return int(a), int(b)
+
+
+def _picture(random: Random, channels: int = 9, most: int = 12) -> Shape:
+    most = 40 if chance(random, 0.15) else most
+    channels = min(channels, 2) if most == 40 else channels
+    return size(random, channels), size(random, most), size(random, most)
+
+
+def _windows(random: Random, least: int = 5) -> dict[str, Any]:
+    """Kernels, strides above them, dilation, padding on one side."""
+    kernel, values = _pair(random, least), {}
+    padding = random.integers(0, 5, 4) * (random.random(4) < 0.5)
+    if chance(random, 0.5):
+        values["stride"] = _pair(random, 6)
+    if chance(random, 0.3):
+        values["dilation"] = _pair(random, 3)
+    words: list[Any] = ["same", "valid", tuple(int(p) for p in padding)]
+    return {"kernel_size": kernel, "padding": words[random.integers(3)], **values}
+
+
+def _with_bias(random: Random, values: dict[str, Any]) -> dict[str, Any]:
+    return values | ({"disable_bias": True} if chance(random, 0.3) else {})
+
+
+def _conv2d(random: Random) -> Drawn:
+    values = {"filters": size(random, 9), **_windows(random)}
+    if chance(random, 0.1):  # more vectors of a filter than are worked out together
+        shape = 40 + size(random, 20), 4 + size(random, 3), 4 + size(random, 3)
+        return "conv2d", (shape,), values | {"kernel_size": (5, 5), "padding": 2}
+    return "conv2d", (_picture(random),), _with_bias(random, values)
+
+
+def _pointwise(random: Random) -> Drawn:
+    values = {"filters": size(random, 9), "kernel_size": (1, 1)}
+    return "conv2d", (_picture(random),), _with_bias(random, values)
+
+
+def _conv1d(random: Random) -> Drawn:
+    given = _windows(random)
+    values = {name: v[1] for name, v in given.items() if name != "padding"}
+    left, right = (int(p) for p in random.integers(0, 4, 2))
+    words: list[Any] = ["same", "causal", (left, right)]
+    values |= {"filters": size(random, 9), "padding": words[random.integers(3)]}
+    shape = (size(random, 9), 1, size(random, 40))
+    return "conv1d", (shape,), _with_bias(random, values)
+
+
+def _convolution(random: Random) -> Drawn:
+    return (_conv2d, _conv2d, _pointwise, _conv1d)[random.integers(4)](random)
+
+
+def _transposed(random: Random) -> Drawn:
+    values = {"filters": size(random, 9), **_windows(random, 4)}
+    if values["padding"] == "valid":
+        del values["padding"]
+    return "conv2dtranspose", (_picture(random, most=7),), _with_bias(random, values)
+
+
+def _either_convolution(random: Random) -> Drawn:
+    return _transposed(random) if chance(random, 0.3) else _convolution(random)
+
+
+def _depthwise(random: Random) -> Drawn:
+    values = _with_bias(random, _windows(random, 6))
+    return "depthwiseconv2d", (_picture(random, 3),), values
+
+
+def _pooling(random: Random) -> Drawn:
+    kind = ("max", "max", "average")[random.integers(3)]
+    values = _windows(random, 4)
+    values["pool_size"] = values.pop("kernel_size")
+    values.pop("dilation", None)
+    if chance(random, 0.3):
+        values = {"pool_size": (2, 2), "stride": (2, 2)}
+    return "pooling2d", (_picture(random, 4),), {"pooling": kind, **values}
+
+
+def _wide_pooling(random: Random) -> Drawn:
+    pool, sides = (
+        (int(random.integers(16, 20)), 17),
+        [int(v) for v in random.integers(17, 30, 2)],
+    )
+    values = {"pooling": "max", "pool_size": pool, "stride": _pair(random, 20)}
+    shape = (size(random, 3), sides[0] + 2, sides[1])
+    return "pooling2d", (shape,), values
+
+
+def _global_pooling(random: Random) -> Drawn:
+    kind = ("global_max", "global_average")[random.integers(2)]
+    return "pooling2d", (_picture(random, 4),), {"pooling": kind}
+
+
+def _upsampling(random: Random) -> Drawn:
+    kind = ("nearest", "bilinear")[random.integers(2)]
+    shape = size(random, 3), size(random, 9), size(random, 9)
+    return "upsample2d", (shape,), {"upsample": kind, "kernel_size": _pair(random, 4)}
+
+
+def _flat(random: Random, most: int = 70) -> Shape:
+    return size(random, 2), size(random, 3), size(random, most)
+
+
+def _dense(random: Random) -> Drawn:
+    values = _with_bias(random, {"unit": size(random, 40)})
+    return "fully_connected", (_flat(random),), values
+
+
+def _activation(name: str) -> Callable[[Random], Drawn]:
+    return lambda random: ("activation", (_flat(random),), {"activation": name})
+
+
+def _biased(name: str) -> Callable[[Random], list[Call]]:
+    """A pass that adds the bias of a dense layer and applies the next function."""
+
+    def draw(random: Random) -> list[Call]:
+        x = normal(random, size(random, 9), size(random, 70))
+        kernel = ACTIVATIONS[name].bias_forward
+        assert kernel is not None
+        return [Call(kernel, (x, normal(random, x.shape[1]), x))]
+
+    return draw
+
+
+def _broadcast(random: Random) -> tuple[Shape, Shape]:
+    whole = (size(random, 4), size(random, 5), size(random, 70))
+    if chance(random, 0.4):
+        return whole, whole
+    parts = [tuple(1 if chance(random, 0.4) else v for v in whole) for _ in range(2)]
+    first, second = ((a, b, c) for a, b, c in parts)
+    return (whole, second) if chance(random, 0.5) else (first, second)
+
+
+def _arithmetic(*kinds: str) -> Callable[[Random], Drawn]:
+    return lambda random: (kinds[random.integers(len(kinds))], _broadcast(random), {})
+
+
+def _elementwise(random: Random) -> Drawn:
+    kind = ("negative", "sqrt", "pow")[random.integers(3)]
+    exponents = (0.0, 2.0, 3.0, 0.5, -0.5, -1.0, 1.7, -2.0)
+    values = {"exponent": exponents[random.integers(8)]} if kind == "pow" else {}
+    return kind, (_flat(random),), values
+
+
+def _matmul(random: Random) -> Drawn:
+    c, m, k, n = size(random, 3), size(random), size(random), size(random)
+    return "matmul", ((c, m, k), (c, k, n)), {}
+
+
+def _reduce(random: Random) -> Drawn:
+    kind = ("reduce_sum", "reduce_mean")[random.integers(2)]
+    axis = int(random.integers(0, 4))
+    shape = size(random, 5), size(random, 9), size(random, 300)
+    return kind, (shape,), {"axis": axis} if axis else {}
+
+
+def _attention(random: Random) -> Drawn:
+    heads, dk = size(random, 3), size(random, 9)
+    wide = chance(random, 0.2)
+    t, s = (size(random, 70 if wide else 12) for _ in range(2))
+    n_inputs = int(random.integers(1, 5))
+    if chance(random, 0.1):  # more keys than a tile has
+        t, s = size(random, 5), TILE_COLUMNS + size(random, 9)
+    width = heads * dk
+    values: dict[str, Any] = {
+        "num_heads": heads,
+        "is_causal": chance(random, 0.3),
+        "attention": ("plain", "tiled")[random.integers(2)],
+        "trainable": not chance(random, 0.2),
+    }
+    if chance(random, 0.5):
+        values |= {"projected_key_dim": dk, "projected_value_dim": size(random, 9)}
+        values["output_shape"] = size(random)
+        width = size(random)
+    if chance(random, 0.3):
+        values["dropout_rate"] = 0.4
+    if n_inputs == 1:
+        s = t = min(s, 70)
+    shapes = [(1, t, width), (1, s, size(random)), (1, s, size(random))]
+    mask = (heads if chance(random, 0.5) else 1, t, s)
+    shapes = [*shapes, mask][:n_inputs]
+    return "multi_head_attention", tuple(shapes), _with_bias(random, values)
+
+
+def _recurrent(kind: str) -> Callable[[Random], Drawn]:
+    """Sequences and cells; the functions are the usual ones, as each pair compiles."""
+
+    def draw(random: Random) -> Drawn:
+        unit = UNITS + size(random, 9) if chance(random, 0.1) else size(random, 20)
+        values: dict[str, Any] = {"unit": unit, "trainable": not chance(random, 0.2)}
+        if chance(random, 0.4):
+            values["dropout_rate"] = 0.3
+        bias = random.integers(4)
+        values |= {} if bias > 1 else {("disable_bias", "integrate_bias")[bias]: True}
+        if kind == "gru":
+            values["reset_after"] = chance(random, 0.5)
+        width = size(random, 12)
+        if chance(random, 0.4):
+            most = 2 if kind == "lstm" else 1
+            states = int(random.integers(0, most + 1))
+            if kind == "lstm":
+                values["return_cell_state"] = chance(random, 0.5)
+            shapes = [(1, 1, width), *[(1, 1, unit)] * states]
+            return f"{kind}cell", tuple(shapes), values
+        values["return_sequences"] = chance(random, 0.5)
+        if kind == "lstm":
+            values["bidirectional"] = chance(random, 0.4)
+        return kind, ((1, size(random, 7), width),), values
+
+    return draw
+
+
+def _loss(*kinds: str) -> Callable[[Random], Drawn]:
+    def draw(random: Random) -> Drawn:
+        kind = kinds[random.integers(len(kinds))]
+        values = {}
+        if kind == "cross_softmax" and chance(random, 0.5):
+            values = {"per_token": True, "ignore_label": 0}
+        return kind, (_flat(random),), values
+
+    return draw
+
+
+def _normalization(kind: str) -> Callable[[Random], Drawn]:
+    def draw(random: Random) -> Drawn:
+        values: dict[str, Any] = {"trainable": not chance(random, 0.2)}
+        if kind == "layer_normalization":
+            axes = [a for a in (1, 2, 3) if chance(random, 0.5)] or [3]
+            values["axis"] = tuple(axes)
+        shape = (
+            _picture(random, 40, 9) if chance(random, 0.6) else (1, 1, size(random, 70))
+        )
+        return kind, (shape,), values
+
+    return draw
+
+
+def _rearranged(random: Random) -> Drawn:
+    kind = ("concat", "slice", "split", "permute")[random.integers(4)]
+    shape = size(random, 5), size(random, 20), size(random, 20)
+    axis = int(random.integers(1, 4))
+    if kind == "permute":
+        return (
+            kind,
+            (shape,),
+            {"direction": tuple(int(a) + 1 for a in random.permutation(3))},
+        )
+    if kind == "concat":
+        shapes = []
+        for _ in range(int(random.integers(1, 4))):
+            other = list(shape)
+            other[axis - 1] = size(random, 9)
+            shapes.append((other[0], other[1], other[2]))
+        return kind, tuple(shapes), {"axis": axis}
+    if kind == "slice":
+        first = int(random.integers(1, shape[axis - 1] + 1))
+        last = int(random.integers(first, shape[axis - 1] + 1))
+        return (
+            kind,
+            (shape,),
+            {"axis": axis, "start_index": first, "end_index": last + 1},
+        )
+    parts = [p for p in range(1, shape[axis - 1] + 1) if shape[axis - 1] % p == 0]
+    return kind, (shape,), {"axis": axis, "split_number": int(random.choice(parts))}
+
+
+def _shape(random: Random) -> Drawn:
+    kind = ("flatten", "identity", "multiout", "addition")[random.integers(4)]
+    n = int(random.integers(1, 4)) if kind in ("identity", "addition") else 1
+    return kind, (_flat(random),) * n, {}
+
+
+def _tokens(random: Random) -> Drawn:
+    kind = ("embedding", "positional_encoding", "dropout", "swiglu")[random.integers(4)]
+    if kind == "embedding":
+        values = {"in_dim": size(random, 12), "out_dim": size(random, 40)}
+        return kind, ((1, 1, size(random, 9)),), values
+    if kind == "positional_encoding":
+        return kind, ((1, size(random, 9), size(random, 40)),), {}
+    shape = _flat(random)
+    if kind == "swiglu":
+        return kind, (shape, shape), {}
+    return kind, (shape,), {"dropout_rate": 0.4}
+
+
+# -- what no layer calls ---------------------------------------------------------------
+
+
+def _update(random: Random) -> list[Call]:
+    n = size(random, 200)
+    weight, gradient, first, second = (normal(random, n) for _ in range(4))
+    hyper = np.array([0.1, 0.5, 0.9, 0.99, 1e-8, 0.1, 0.01, 0.1])
+    state = np.abs(second)
+    a, b = (normal(random, k, size(random)) for k in [size(random)] * 2)
+    product = normal(random, a.shape[1], b.shape[1])
+    return [
+        Call(updates.sgd, (weight, gradient, 0.1, hyper[:2])),
+        Call(updates.sgd_momentum, (weight, gradient, first, 0.1, hyper[:3])),
+        Call(updates.sgd_nesterov, (weight, gradient, first, 0.1, hyper[:3])),
+        Call(updates.adam, (weight, gradient, first, state, 0.1, hyper[:7])),
+        Call(updates.adamw, (weight, gradient, first, state, 0.1, hyper)),
+        Call(updates.sgd_product, (a, b, hyper[:2], product)),
+    ]
+
+
+def _reductions(random: Random) -> list[Call]:
+    n = size(random, 200)
+    x, y = normal(random, n), normal(random, n)
+    one, other = np.full(1, 0.5), np.full(1, 0.25)
+    rows = normal(random, size(random), size(random, 70))
+    labels = random.integers(0, rows.shape[1], rows.shape[0])
+    return [
+        Call(reductions.square_sum, (x, one)),
+        Call(reductions.clip_scale, (one, 1.0, other)),
+        Call(reductions.l2_penalty, (x, 0.1, one, other)),
+        Call(reductions.l2_gradient, (x, 0.1, one, y)),
+        Call(reductions.count_nonfinite, (x, np.zeros(1, np.int64))),
+        Call(reductions.count_unusable_in_mask, (x, np.zeros(1, np.int64))),
+        Call(elementwise.add_to, (x, y)),
+        Call(elementwise.fill, (2.0, x)),
+        Call(elementwise.fill_doubles, (2.0, normal(random, n).astype(np.float64))),
+        Call(elementwise.count_up, (np.full(1, 5.0),)),
+        Call(elementwise.one_hot, (labels, rows)),
+    ]
+
+
+def _products(random: Random) -> list[Call]:
+    m, n, k = size(random), size(random), size(random)
+    a, b, c = normal(random, m, k), normal(random, k, n), normal(random, m, n)
+    a_t, b_t = a.T.copy(), b.T.copy()
+    beta = float(random.integers(2))
+    wide = [v + size(random, 5) for v in (k, n, n)]
+    places = [int(v) for v in random.integers(0, 4, 3)]
+    windows: list[Any] = []
+    for rows, columns, distance, place in zip(
+        (m, k, m), (k, n, n), wide, places, strict=True
+    ):
+        flat = normal(random, place + (rows - 1) * distance + columns)
+        windows.append((flat, place, distance))
+    first, second, third = windows
+    return [
+        Call(blas.matmul, (a, b, c)),
+        Call(blas.matmul_transposed_a, (a_t, b, beta, c)),
+        Call(blas.matmul_transposed_b, (a, b_t, c)),
+        Call(blas.matmul_transposed_b_onto, (a, b_t, beta, c)),
+        Call(matmul_windows, (0, 0, m, n, k, *first, *second, beta, *third)),
+    ]
+
+
+_CONVOLUTIONS = (
+    "conv_forward",
+    "conv_derivative",
+    "conv_gradient",
+    "conv_bias_gradient",
+)
+_STEPS = ("join_biases", "bias_from_sums")
+
+FAMILIES: dict[str, Family] = {
+    "convolution": Family(_CONVOLUTIONS, _either_convolution),
+    "depthwise": Family(
+        ("depthwise_forward", "depthwise_gradient", "depthwise_derivative"), _depthwise
+    ),
+    "pooling": Family(
+        ("max_forward", "max_derivative", "average_forward", "average_derivative"),
+        _pooling,
+    ),
+    "wide pooling": Family(("max_forward_wide",), _wide_pooling),
+    "global pooling": Family(
+        tuple(
+            f"plane_{k}_{w}"
+            for k in ("max", "average")
+            for w in ("forward", "derivative")
+        ),
+        _global_pooling,
+    ),
+    "upsampling": Family(
+        tuple(
+            f"{k}_{w}"
+            for k in ("nearest", "bilinear")
+            for w in ("forward", "derivative")
+        ),
+        _upsampling,
+    ),
+    "dense": Family(("add_bias", "bias_gradient"), _dense),
+    "products": Family(
+        (
+            "matmul",
+            "matmul_transposed_a",
+            "matmul_transposed_b",
+            "matmul_transposed_b_onto",
+            "matmul_windows",
+        ),
+        _products,
+    ),
+    "matmul": Family(("matmul_each",), _matmul),
+    **{
+        f"activation {name}": Family(
+            (a.forward.name, a.backward.name), _activation(name)
+        )
+        for name, a in ACTIVATIONS.items()
+    },
+    **{
+        f"bias and {name}": Family((a.bias_forward.name,), _biased(name))
+        for name, a in ACTIVATIONS.items()
+        if a.bias_forward
+    },
+    "add and subtract": Family(
+        ("broadcast_add", "broadcast_subtract", "add", "subtract", "sum_plain"),
+        _arithmetic("add", "subtract"),
+    ),
+    "multiply and divide": Family(
+        (
+            "broadcast_multiply",
+            "broadcast_divide",
+            "multiply",
+            "multiply_derivatives",
+            "divide",
+            "divide_derivatives",
+            "divisor_derivative",
+            "sum_products",
+            "sum_quotients",
+        ),
+        _arithmetic("multiply", "divide"),
+    ),
+    "powers": Family(
+        (
+            "negative",
+            "square_root",
+            "square_root_derivative",
+            "power",
+            "power_derivative",
+        ),
+        _elementwise,
+    ),
+    "reduce": Family(("sum_plain", "repeat"), _reduce),
+    "attention": Family(
+        ("tiled_forward", "plain_forward", "tiled_backward", "plain_backward"),
+        _attention,
+    ),
+    "lstm": Family(
+        (
+            *(f"lstm_tanh_sigmoid_{w}" for w in ("forward", "states", "backward")),
+            *_STEPS,
+        ),
+        _recurrent("lstm"),
+    ),
+    "gru": Family(
+        (
+            *(f"gru_tanh_sigmoid_{w}" for w in ("forward", "states", "backward")),
+            *_STEPS,
+        ),
+        _recurrent("gru"),
+    ),
+    "rnn": Family(
+        ("rnn_tanh_forward", "rnn_tanh_backward", "rnn_previous"), _recurrent("rnn")
+    ),
+    "losses": Family(
+        tuple(
+            f"{k}_{w}"
+            for k in ("mse", "cross_softmax", "cross_sigmoid", "kld", "class_softmax")
+            for w in ("loss", "derivative")
+        ),
+        _loss("mse", "cross_softmax", "cross_softmax", "cross_sigmoid", "kld"),
+    ),
+    "batch normalization": Family(
+        (
+            "batch_norm_statistics",
+            "moving_statistics",
+            "move_statistics",
+            "batch_norm_forward",
+            "batch_norm_sums",
+            "batch_norm_gradient",
+            "batch_norm_derivative",
+            "scale_channels",
+        ),
+        _normalization("batch_normalization"),
+    ),
+    "layer normalization": Family(
+        tuple(
+            f"{k}_norm_{w}"
+            for k in ("layer", "strided")
+            for w in ("forward", "gradient", "derivative")
+        ),
+        _normalization("layer_normalization"),
+    ),
+    "rms": Family(
+        tuple(f"rms_norm_{w}" for w in ("forward", "gradient", "derivative")),
+        _normalization("rms_norm"),
+    ),
+    "rearranged": Family(("copy_rows", "place_rows", "transpose"), _rearranged),
+    "shape": Family(("copy",), _shape),
+    "tokens": Family(
+        (
+            "embedding_forward",
+            "embedding_gradient",
+            "add_positions",
+            "dropout",
+            "swiglu_forward",
+            "swiglu_gate_derivative",
+            "swiglu_value_derivative",
+            "swiglu_derivatives",
+        ),
+        _tokens,
+    ),
+    "updates": Family(
+        ("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"), _update
+    ),
+    "reductions": Family(
+        (
+            "square_sum",
+            "clip_scale",
+            "l2_penalty",
+            "l2_gradient",
+            "count_nonfinite",
+            "count_unusable_in_mask",
+            "add_to",
+            "fill",
+            "fill_doubles",
+            "count_up",
+            "one_hot",
+        ),
+        _reductions,
+    ),
+}
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "pictures": (
+        *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
+        "upsampling",
+    ),
+    "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
+    "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
+    "products": ("dense", "products", "matmul", "attention", "lstm", "gru", "rnn"),
+    "rows": (
+        *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
+        *("rearranged", "shape"),
+    ),
+    "updates": ("updates", "reductions"),
+}
+"""Families that one process runs."""

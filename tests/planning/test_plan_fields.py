@@ -1,0 +1,144 @@
+"""A plan with one field changed is refused, whichever field it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from helpers.strategies import chain
+
+from arena_ckpt.errors import PlanMismatchError
+from arena_ckpt.planning.plan import MemoryPlan
+
+MODEL = chain(
+    *(9, "gelu", 8, "relu", 3),
+    blocks=(("fc1", "act1", "fc2"),),
+    optimizer=("sgd", {"learning_rate": 0.1, "momentum": 0.9}),
+)
+PLAN = MODEL.model().make_plan()
+
+FREE = {
+    "allocator": "the engine that found the layout: any layout that holds is as good",
+    "arena_bytes": "an arena may be larger than its layout",
+    "blocks[0].name": "steps say what is recomputed, whoever chose it",
+    "blocks[0].layers": "steps say what is recomputed, whoever chose it",
+    "blocks": "steps say what is recomputed, whoever chose it",
+}
+"""What may be anything, and why."""
+
+TOLD = {
+    "micro_batches": "steps",
+    "ways": "steps",
+    "ways[0]": "buffers",
+    "live_lower_bound_bytes": "layout",
+    "buffers[0].offset_bytes": "layout",
+    "blocks[0].layers[0]": "layout",
+}
+"""What the error names, where it is not the field itself."""
+
+
+def other(value: Any) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, enum.Flag):
+        return ~value
+    if isinstance(value, enum.Enum):
+        return next(member for member in type(value) if member is not value)
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, str):
+        return f"{value}x"
+    if isinstance(value, tuple):
+        return value[:-1] if value else ("fc1",)
+    assert isinstance(value, dict), value
+    return dict(list(value.items())[:-1])
+
+
+def changes(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all ways of changing one thing in a value, and where it is.
+
+    Of several members of a sequence one stands for all.
+    """
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name)
+            where = f"{path}.{field.name}" if path else field.name
+            for place, changed in changes(inner, where):
+                yield place, replace(value, **{field.name: changed})
+        return
+    yield path, other(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        for name in value._fields:
+            changed = value._replace(**{name: getattr(value, name) + 1})
+            yield f"{path}.{name}", changed
+    elif isinstance(value, tuple):
+        index = next((i for i, one in enumerate(value) if _is_rich(one)), 0)
+        for place, changed in (
+            changes(value[index], f"{path}[{index}]") if value else ()
+        ):
+            yield place, (*value[:index], changed, *value[index + 1 :])
+    elif isinstance(value, dict):
+        name = next(iter(value))
+        for place, changed in changes(value[name], f"{path}[{name}]"):
+            yield place, {**value, name: changed}
+
+
+def _is_rich(value: Any) -> bool:
+    """Tell whether a member of a sequence shows all that its siblings can hold."""
+    return not dataclasses.is_dataclass(value) or all(
+        getattr(value, field.name) not in ((), None)
+        for field in dataclasses.fields(value)
+    )
+
+
+CHANGES = dict(changes(PLAN))
+
+
+def test_every_field_is_changed() -> None:
+    """Fields of a plan, a layer, a buffer, a tensor, a step, an operand, an order."""
+    for fields in (
+        {field.name for field in dataclasses.fields(MemoryPlan)},
+        {"layers[1].flops.forward", "layers[1].output_shapes[0][0]"},
+        {"buffers[0].tensors[0]", "buffers[0].offset_bytes", "buffers[0].kind"},
+        {"tensors[0].dtype", "tensors[0].shape[0]", "tensors[0].lifespan"},
+        {"executions[0].operands[0].access", "steps[0].phase"},
+        {"execution_order[in].recompute"},
+    ):
+        assert fields <= set(CHANGES)
+    assert set(FREE) <= set(CHANGES)
+
+
+def test_the_plan_itself_is_taken() -> None:
+    MODEL.model().require_own_plan(PLAN)
+    for path in FREE:
+        MODEL.model().require_own_plan(CHANGES[path])
+
+
+@pytest.mark.parametrize("path", [path for path in CHANGES if path not in FREE])
+def test_a_plan_of_which_one_field_is_another_is_refused(path: str) -> None:
+    changed = CHANGES[path]
+    assert changed != PLAN
+    with pytest.raises(PlanMismatchError) as caught:
+        MODEL.model().require_own_plan(changed)
+    what = caught.value.what
+    assert what == TOLD.get(path, what)
+    assert path in TOLD or path.startswith(what)
+
+
+def test_buffers_that_overlap_are_refused() -> None:
+    first, second, *rest = PLAN.buffers
+    over = replace(second, offset_bytes=first.offset_bytes)
+    changed = replace(PLAN, buffers=(first, over, *rest))
+    with pytest.raises(PlanMismatchError, match=r"contradicts itself: .* overlap"):
+        MODEL.model().require_own_plan(changed)
+
+
+def test_a_layout_above_the_arena_is_refused() -> None:
+    changed = replace(PLAN, arena_bytes=PLAN.arena_bytes - 64)
+    with pytest.raises(PlanMismatchError, match="contradicts itself"):
+        MODEL.model().require_own_plan(changed)

@@ -1,0 +1,145 @@
+"""What README.md and docs/ show works as shown."""
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import click
+import numpy as np
+import pytest
+from helpers.pages import PAGES, ROOT, Block, read_page, run_page
+
+import arena_ckpt as ac
+from arena_ckpt import errors
+from arena_ckpt.cli import main
+
+OWN_RUNNER = {"own_layer.md"}  # tests/layers/test_own_layer.py runs that as a module
+RUN = [p for p in PAGES if p.name not in OWN_RUNNER and read_page(p)]
+LEFT_OUT = [block for page in RUN for block in read_page(page) if block.why_not]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_a_page_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    before = set(sys.modules)
+    try:
+        run_page(page)
+    finally:
+        for name in set(sys.modules) - before:
+            if is_within(sys.modules[name], tmp_path):
+                del sys.modules[name]
+
+
+def is_within(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_relative_to(folder)
+
+
+@pytest.mark.parametrize("block", LEFT_OUT, ids=str)
+def test_left_out(block: Block) -> None:
+    pytest.skip(f"{block}: {block.why_not}")
+
+
+def test_the_first_commands_are_scripts_that_can_run() -> None:
+    first = read_page(ROOT / "README.md")[0].code
+    scripts = re.findall(r"^(tools/\S+\.sh)", first, re.MULTILINE)
+    assert scripts == ["tools/demo.sh", "tools/test.sh"]
+    assert all((ROOT / script).stat().st_mode & 0o111 for script in scripts)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+        for path, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
+            if path.startswith("http"):
+                continue
+            target = page.parent / path if path else page
+            assert target.exists(), (page.name, path)
+            if anchor:
+                assert anchor in anchors(target), (page.name, path, anchor)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def test_pictures_are_what_the_tool_draws() -> None:
+    pytest.importorskip("PIL", reason="pictures need Pillow")
+    from PIL import Image
+
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import pictures
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    drawn = pictures.make_pictures()
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert sorted(drawn) == sorted(path.name for path in pictures.FOLDER.iterdir())
+    for name, content in drawn.items():
+        assert f"pictures/{name})" in text
+        files = io.BytesIO(content), pictures.FOLDER / name
+        new, old = (np.asarray(Image.open(f).convert("RGB"), float) for f in files)
+        assert new.shape == old.shape
+        # Letters may be drawn otherwise by another version of Pillow.
+        assert np.abs(new - old).mean() < 1, f"{name}: run tools/pictures.py"
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    rows = text.partition("## Guarantees")[2].partition("\n## ")[0].splitlines()
+    promises = [row for row in rows if row.startswith("| **")]
+    assert len(promises) > 15
+    for promise in promises:
+        names = re.findall(r"`(\w+/test_\w+\.py)(?:::(test_\w+))?`", promise)
+        assert names, promise
+        for file, test in names:
+            source = (ROOT / "tests" / file).read_text("utf-8")
+            assert not test or f"\ndef {test}(" in source, (file, test)
+
+
+def test_every_public_name_is_documented() -> None:
+    text = (ROOT / "docs/model-api.md").read_text("utf-8")
+    words = set(re.findall(r"\w+", text))
+    of_models = {n for n in dir(ac.Model) if not n.startswith("_")}
+    of_plans = {n for n in dir(ac.MemoryPlan) if not n.startswith("_")}
+    of_data = {n for n in dir(ac.Dataset) if not n.startswith("_")}
+    missing = (set(ac.__all__) | of_models | of_plans | of_data) - words
+    assert not missing
+
+
+def test_every_option_is_documented() -> None:
+    text = (ROOT / "docs/cli.md").read_text("utf-8")
+    options = {name for command in commands(main) for name in long_options(command)}
+    assert not {name for name in options if name not in text}
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            yield from commands(inner)
+
+
+def long_options(command: click.Command) -> set[str]:
+    names = (name for parameter in command.params for name in parameter.opts)
+    return {name for name in names if name.startswith("--")}
+
+
+def test_every_error_is_documented() -> None:
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.ArenaError)
+    }
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert not classes - set(re.findall(r"\w+", text))

@@ -1,0 +1,174 @@
+"""The road of DESIGN §1: imports point left, without a circle.
+
+Every module has a place in `ROAD`; it may import from places to its left and from its
+own place. Imports inside functions and under TYPE_CHECKING count as well.
+"""
+
+import ast
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "arena_ckpt"
+ROAD: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("common", "kernels"),
+    ("files",),
+    ("allocation", "optim"),
+    ("layers",),
+    ("data",),
+    ("graph",),
+    ("definition", "planning"),
+    ("checkpoint",),
+    ("lowering",),
+    ("engine",),
+    ("training",),
+    ("model_plans",),
+    ("model",),
+    ("importers", "report", "boards"),
+    ("verification",),
+    ("examples",),
+    ("testing",),
+    ("",),  # the public names
+    ("cli",),
+    ("__main__",),
+)
+"""From left to right: the folders of the package, which itself is ``""``."""
+
+AT_MOST: dict[str, str] = {"report": "planning", "boards": "planning"}
+"""Folders that stand on the right and may only look at a part of the road."""
+
+PLACE = {name: place for place, names in enumerate(ROAD) for name in names}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_files() -> dict[str, Path]:
+    """Return every module of the package by its dotted name."""
+    return {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob("*.py"))}
+
+
+def imports(source: str, modules: frozenset[str]) -> set[str]:
+    """Return the modules of ours that a source text imports, wherever it does so."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in modules else node.module)
+    return {name for name in found if name.partition(".")[0] == PACKAGE}
+
+
+def import_graph() -> dict[str, set[str]]:
+    files = package_files()
+    modules = frozenset(files)
+    return {name: imports(path.read_text(), modules) for name, path in files.items()}
+
+
+def stretch(module: str) -> str:
+    """Return the module or subpackage of the road that a dotted name belongs to."""
+    return module.split(".")[1] if "." in module else ""
+
+
+GRAPH = import_graph()
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = (
+        "import numpy, arena_ckpt.a\n"
+        "from arena_ckpt import b, C\n"
+        "from arena_ckpt.d import E\n"
+        "def f():\n    from arena_ckpt.g import h\n"
+    )
+    modules = frozenset({"arena_ckpt.b", "arena_ckpt.g.h"})
+
+    assert imports(source, modules) == {
+        "arena_ckpt",
+        "arena_ckpt.a",
+        "arena_ckpt.b",
+        "arena_ckpt.d",
+        "arena_ckpt.g.h",
+    }
+
+
+def test_every_module_has_its_place() -> None:
+    assert len(GRAPH) > 30
+    strays = {stretch(name) for name in GRAPH} - set(PLACE)
+    assert not strays, f"give these a place in ROAD: {sorted(strays)}"
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    graph = nx.DiGraph(
+        (name, target) for name, targets in GRAPH.items() for target in targets
+    )
+    circles = [sorted(part) for part in nx.strongly_connected_components(graph)]
+    assert [part for part in circles if len(part) > 1] == []
+    assert list(nx.selfloop_edges(graph)) == []
+
+
+def test_no_import_points_right() -> None:
+    arrows = [
+        f"{name} -> {target}"
+        for name, targets in GRAPH.items()
+        for target in sorted(targets)
+        if stretch(name) in PLACE
+        and stretch(target) != stretch(name)
+        and PLACE.get(stretch(target), len(ROAD)) > PLACE[stretch(name)]
+    ]
+    assert arrows == []
+
+
+def test_neighbours_in_one_place_do_not_feed_each_other_back() -> None:
+    graph = nx.DiGraph(
+        (stretch(name), stretch(target))
+        for name, targets in GRAPH.items()
+        for target in targets
+        if stretch(name) != stretch(target)
+    )
+    circles = [sorted(part) for part in nx.strongly_connected_components(graph)]
+    assert [part for part in circles if len(part) > 1] == []
+
+
+@pytest.mark.parametrize("package", AT_MOST)
+def test_a_package_looks_only_at_its_part_of_the_road(package: str) -> None:
+    last = AT_MOST[package]
+    arrows = [
+        f"{name} -> {target}"
+        for name, targets in GRAPH.items()
+        for target in sorted(targets)
+        if stretch(name) == package
+        and stretch(target) != package
+        and PLACE[stretch(target)] > PLACE[last]
+    ]
+    assert arrows == [], f"{package} reads a {last} and what is left of it"
+
+
+def test_kernels_import_nothing_of_ours_but_errors() -> None:
+    """A kernel of one's own that cannot be used is refused where it is written."""
+    foreign = {
+        f"{name} -> {target}"
+        for name, targets in GRAPH.items()
+        for target in targets
+        if stretch(name) == "kernels" and stretch(target) not in ("kernels", "errors")
+    }
+    assert foreign == set()
+
+
+def test_the_ground_carries_no_part_of_the_road() -> None:
+    ground = {name for names in ROAD[:3] for name in names}
+    arrows = {
+        f"{name} -> {target}"
+        for name, targets in GRAPH.items()
+        for target in targets
+        if stretch(name) in ground and stretch(target) not in ground
+    }
+    assert arrows == set()

@@ -1,0 +1,556 @@
+"""Exported plans as their readers see them."""
+
+import csv
+import functools
+import io
+import itertools
+import json
+import pickle
+import pickletools
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pydot
+import pytest
+from click.testing import CliRunner
+from helpers.modules import load_module
+from helpers.strategies import ModelSpec, chains, dags
+from hypothesis import given, settings
+
+from arena_ckpt import Model, export_plan, load_example
+from arena_ckpt.allocation.minimalloc_csv import read_buffers
+from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.cli import main
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import TensorKind
+from arena_ckpt.report.export import FORMATS, plan_schema
+from arena_ckpt.report.export.c_header import identifier, unique_identifiers
+from arena_ckpt.report.export.torch_snapshot import torch_snapshot
+
+ROOT = Path(__file__).parents[2]
+NASTY = (
+    "<script>alert(1)</script>",
+    'quo"te',
+    "it's",
+    "back\\slash",
+    "*/ int x /*",
+    "??/",
+    "a b",
+    "a-b",
+    "a_b",
+    "A_B",
+    "&lt",
+    "größe",
+    "{record|x}",
+    "%s\\n",
+    "my_start",
+)
+
+
+@functools.cache
+def nasty_plan() -> MemoryPlan:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:8")
+    for name in NASTY:
+        model.add_layer("fully_connected", name=name, unit=8)
+    model.add_layer("mse", name="loss")
+    model.add_checkpoint_block(NASTY[:3], name='"<b>&lt\\')
+    model.set_property(batch_size=4)
+    return model.make_plan()
+
+
+@functools.cache
+def gelu_plan() -> MemoryPlan:
+    return load_example("digits_mlp").model.make_plan()
+
+
+PLANS = pytest.mark.parametrize("plan", [nasty_plan, gelu_plan], ids=["nasty", "gelu"])
+Maker = Callable[[], MemoryPlan]
+
+
+# -- json ------------------------------------------------------------------------------
+
+
+def test_the_schema_is_that_of_the_annotations() -> None:
+    tool = load_module(ROOT / "tools/plan_schema.py")
+    assert plan_schema() == tool.make_schema(), "run tools/plan_schema.py"
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(chains() | dags())
+def test_every_plan_keeps_to_the_schema(spec: ModelSpec) -> None:
+    schema = plan_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    document = json.loads(export_plan(spec.model().make_plan(), "json"))
+    jsonschema.validate(document, schema)
+
+
+@pytest.mark.parametrize("key", ["tensors", "checksum", "n_pass"])
+def test_the_schema_misses_what_is_missing(key: str) -> None:
+    document = json.loads(gelu_plan().to_json())
+    del document[key]
+    with pytest.raises(jsonschema.ValidationError, match=key):
+        jsonschema.validate(document, plan_schema())
+
+
+def test_the_schema_refuses_a_kind_that_there_is_not() -> None:
+    document = json.loads(gelu_plan().to_json())
+    document["tensors"][0]["kind"] = "weights"
+    with pytest.raises(jsonschema.ValidationError, match="'weights' is not one of"):
+        jsonschema.validate(document, plan_schema())
+
+
+# -- csv -------------------------------------------------------------------------------
+
+
+@PLANS
+def test_minimalloc_csv_is_read_back_as_the_same_layout(
+    plan: Maker, tmp_path: Path
+) -> None:
+    path = tmp_path / "buffers.csv"
+    path.write_bytes(export_plan(plan(), "minimalloc-csv"))
+    table = read_buffers(path, fixed=False)
+    assert table.offset == tuple(b.offset_bytes for b in plan().buffers)
+    check_layout(table.buffers, list(table.offset), plan().arena_bytes)  # type: ignore[arg-type]
+    result = CliRunner().invoke(main, ["allocate", "--check", str(path)])
+    assert result.exit_code == 0, result.output
+
+
+@PLANS
+def test_csv_has_a_row_for_each_buffer(plan: Maker) -> None:
+    text = export_plan(plan(), "csv").decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == len({row["id"] for row in rows}) == len(plan().buffers)
+    lives = [row["id"] for row in rows]
+    for row in rows:
+        lives += row["shared_with"].split(";") if row["shared_with"] else []
+    assert len(lives) == len(set(lives)) == len(plan().tensors)
+    offsets = [int(row["offset_bytes"]) for row in rows]
+    assert offsets == sorted(offsets)
+    ends = [int(row["offset_bytes"]) + int(row["taken_bytes"]) for row in rows]
+    assert max(ends) == plan().arena_bytes
+
+
+def test_a_recomputed_life_has_an_id_of_its_own() -> None:
+    text = export_plan(gelu_plan(), "csv").decode()
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(text))}
+    again = [row for row in rows.values() if row["kind"] == "recomputed_activation"]
+    assert again
+    for row in again:
+        assert row["id"] == f"{row['tensor']}#1"
+
+
+# -- chrome-trace ----------------------------------------------------------------------
+
+
+def events(plan: MemoryPlan, **options: Any) -> list[dict[str, Any]]:
+    document = json.loads(export_plan(plan, "chrome-trace", **options))
+    assert document["displayTimeUnit"] in ("ms", "ns")
+    return list(document["traceEvents"])
+
+
+def check_rules_of_perfetto(found: list[dict[str, Any]]) -> None:
+    """Every event is whole; slices of a thread nest; counters go forward in time."""
+    stacks: dict[Any, list[int]] = defaultdict(list)
+    last: dict[Any, float] = {}
+    for event in found:
+        assert event["ph"] in "MXC"
+        assert isinstance(event["name"], str)
+        assert type(event["pid"]) is int
+        if event["ph"] == "M":
+            assert event["name"] in ("process_name", "thread_name", "thread_sort_index")
+            assert event["args"]
+            continue
+        assert event["ts"] >= 0
+        if event["ph"] == "C":
+            assert all(type(v) is int and v >= 0 for v in event["args"].values())
+            assert event["ts"] > last.get(event["name"], -1)
+            last[event["name"]] = event["ts"]
+        else:
+            # A reader may cut either number to nanoseconds.
+            start, length = round(event["ts"] * 1000), round(event["dur"] * 1000)
+            assert length >= 1
+            ends = stacks[event["pid"], event["tid"]]
+            while ends and ends[-1] < start:
+                ends.pop()
+            assert not ends or start + length <= ends[-1]
+            ends.append(start + length)
+
+
+@PLANS
+def test_chrome_trace_keeps_the_rules_of_perfetto(plan: Maker) -> None:
+    check_rules_of_perfetto(events(plan()))
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(chains() | dags())
+def test_counters_are_the_live_bytes(spec: ModelSpec) -> None:
+    plan = spec.model().make_plan()
+    found = events(plan)
+    check_rules_of_perfetto(found)
+    kinds: dict[int, dict[str, int]] = {
+        round(event["ts"] / 1000): event["args"]
+        for event in found
+        if event["name"] == "live bytes"
+    }
+    now: dict[str, int] = {}
+    for step in range(len(plan.steps)):
+        now = kinds.get(step, now)
+        assert now == {k.value: n for k, n in plan.bytes_by_kind(step).items()}
+        assert sum(now.values()) == plan.live_bytes()[step]
+    assert len(plan.steps) in kinds
+
+
+def test_slices_are_the_executions() -> None:
+    layers = [e for e in events(gelu_plan()) if e["ph"] == "X" and "args" in e]
+    assert [(e["args"]["step"], e["args"]["layer"]) for e in layers] == [
+        (e.step, e.layer) for e in gelu_plan().executions
+    ]
+    assert all(e["ts"] == 1000 * e["args"]["step"] for e in layers)
+    assert any(e["cat"] == Phase.RECOMPUTE.value for e in layers)
+
+
+def test_real_time_is_what_was_measured() -> None:
+    plan = gelu_plan()
+    seconds = [(step % 7) * 1.1e-9 for step in range(len(plan.steps))]
+    found = events(plan, step_seconds=seconds)
+    check_rules_of_perfetto(found)
+    seconds = [1e-6 * (1 + step) for step in range(len(plan.steps))]
+    first, second, *_ = (e for e in events(plan, step_seconds=seconds) if "cat" in e)
+    assert (first["name"], first["ts"]) == ("forward", 0)
+    assert first["dur"] == pytest.approx(sum(range(1, plan.n_forward + 1)), abs=0.002)
+    assert second["ts"] == pytest.approx(first["dur"], abs=0.002)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+def test_impossible_durations_are_refused(bad: float) -> None:
+    n_steps = len(gelu_plan().steps)
+    with pytest.raises(InvalidParameterError, match="but 1 durations"):
+        export_plan(gelu_plan(), "chrome-trace", step_seconds=[1.0])
+    with pytest.raises(InvalidParameterError, match="step 0 takes"):
+        export_plan(gelu_plan(), "chrome-trace", step_seconds=[bad] * n_steps)
+    with pytest.raises(InvalidParameterError, match="csv shows no durations"):
+        export_plan(gelu_plan(), "csv", step_seconds=[0.0] * n_steps)
+
+
+# -- torch-snapshot --------------------------------------------------------------------
+
+
+READ_BY_THE_VIEWER = set(
+    "PROTO FRAME STOP MARK MEMOIZE BINGET LONG_BINGET EMPTY_DICT SETITEM SETITEMS "
+    "EMPTY_LIST APPEND APPENDS TUPLE1 TUPLE2 TUPLE3 NEWFALSE NEWTRUE NONE BININT "
+    "BININT1 BININT2 LONG1 BINFLOAT SHORT_BINUNICODE BINUNICODE".split()
+)
+"""What MemoryViz.js of PyTorch 2.13 can read of a pickle of protocol 4."""
+
+
+@PLANS
+def test_the_snapshot_is_a_pickle_of_plain_types(plan: Maker) -> None:
+    content = export_plan(plan(), "torch-snapshot")
+    opcodes = [(op.name, argument) for op, argument, _ in pickletools.genops(content)]
+    assert opcodes[0] == ("PROTO", 4)
+    assert {name for name, _ in opcodes} <= READ_BY_THE_VIEWER
+    assert pickle.loads(content) == torch_snapshot(plan())
+
+
+@PLANS
+def test_blocks_tile_the_segment(plan: Maker) -> None:
+    (segment,) = torch_snapshot(plan())["segments"]
+    end = 0
+    for block in segment["blocks"]:
+        assert block["address"] == end
+        assert 0 <= block["requested_size"] <= block["size"]
+        assert (block["state"] == "active_allocated") == bool(block["requested_size"])
+        end += block["size"]
+    assert end == segment["total_size"] == plan().arena_bytes
+
+
+def bytes_held(block: dict[str, Any]) -> tuple[int, int]:
+    return block["address"], block["requested_size"]
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(chains() | dags())
+def test_the_trace_leads_to_the_state_at_the_end(spec: ModelSpec) -> None:
+    plan = spec.model().make_plan()
+    snapshot = torch_snapshot(plan)
+    (trace,), (segment,) = snapshot["device_traces"], snapshot["segments"]
+    assert trace[0]["action"] == "segment_alloc"
+    assert "unknown" in {event["category"] for event in trace}  # or the viewer fails
+    alive: dict[int, int] = {}
+    peak = 0
+    for event, then in zip(trace, [*trace[1:], None], strict=True):
+        place, size = event["addr"], event["size"]
+        if event["action"] == "alloc":
+            assert place not in alive
+            alive[place] = size
+            ends = sorted((at, at + n) for at, n in alive.items())
+            assert all(a[1] <= b[0] for a, b in itertools.pairwise(ends))
+            peak = max(peak, sum(map(plan.taken_bytes, alive.values())))
+        elif event["action"] == "free_requested":
+            assert then is not None
+            assert then is not event
+            assert then == {**event, "action": "free_completed"}
+            assert alive.pop(place) == size
+    blocks = [b for b in segment["blocks"] if b["state"] == "active_allocated"]
+    assert sorted(alive.items()) == [bytes_held(block) for block in blocks]
+    assert peak == plan.live_lower_bound_bytes
+
+
+@PLANS
+def test_the_tools_of_pytorch_read_it(plan: Maker) -> None:
+    viz = pytest.importorskip(
+        "torch.cuda._memory_viz", reason="PyTorch is not there: snapshots not judged"
+    )
+    snapshot = pickle.loads(export_plan(plan(), "torch-snapshot"))
+    lines = viz.memory(snapshot, format_flamegraph=str).splitlines()
+    taken = sum(int(line.rpartition(" ")[2]) for line in lines)
+    assert taken == plan().arena_bytes
+    weights = [t for t in plan().tensors if t.kind is TensorKind.WEIGHT]
+    for tensor in weights:
+        assert any(f":{tensor.name} " in shown(line) for line in lines), tensor.name
+    assert viz.segments(snapshot, format_flamegraph=str).startswith("stream_0;seg_0")
+    total = viz.Bytes(plan().arena_bytes)
+    assert f"total_reserved: {total}\n" in viz.segsum(snapshot)
+    told = viz.trace(snapshot)
+    assert f" = cudaMalloc(0, {total})" in told
+    assert told.count("\ndel ") == told.count("# free completed")
+    for page in (
+        viz.trace_plot(snapshot),
+        viz.trace_plot(snapshot, plot_segments=True),
+        viz.segment_plot(snapshot),
+    ):
+        assert "<script>alert" not in page
+    n_kept = len(snapshot["device_traces"][0])
+    viz.trace_plot(snapshot, filter_freed=True)
+    assert 1 < len(snapshot["device_traces"][0]) < n_kept
+
+
+def shown(line: str) -> str:
+    """Return a line as people see it, without spaces of no width."""
+    return line.replace("\u200b", "")
+
+
+# -- dot -------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydot's of pyparsing
+@PLANS
+def test_dot_has_layers_edges_and_blocks(plan: Maker) -> None:
+    (graph,) = pydot.graph_from_dot_data(export_plan(plan(), "dot").decode())
+    clusters = graph.get_subgraphs()
+    assert len(clusters) == len(plan().blocks)
+    for cluster, block in zip(clusters, plan().blocks, strict=True):
+        assert cluster.get_name().startswith("cluster_")
+        inside = [n for n in cluster.get_nodes() if n.get_name() != "\\n"]
+        assert len(inside) == len(block.layers)
+    nodes = [n for g in (graph, *clusters) for n in g.get_nodes()]
+    labels = {n.get_name(): n.get_label() for n in nodes if n.get_name()[1:].isdigit()}
+    assert len(labels) == len(plan().layers)
+    for i, layer in enumerate(plan().layers):
+        assert unquoted(labels[f"n{i}"])[:2] == [layer.name, layer.type_name]
+    edges = {(e.get_source(), e.get_destination()) for e in graph.get_edges()}
+    numbers = {layer.name: i for i, layer in enumerate(plan().layers)}
+    assert edges == {
+        (f"n{numbers[source]}", f"n{numbers[layer.name]}")
+        for layer in plan().layers
+        for source in layer.inputs
+    }
+
+
+def unquoted(label: str) -> list[str]:
+    """Return the lines that Graphviz shows for a quoted label."""
+    assert label[0] == label[-1] == '"'
+    lines, text, escaped = [], "", False
+    for c in label[1:-1].replace('\\"', '"'):
+        if escaped and c == "n":
+            lines.append(text)
+            text = ""
+        elif escaped:
+            text += c
+        elif c != "\\":
+            text += c
+        escaped = c == "\\" and not escaped
+    return [line.replace("&amp;", "&") for line in [*lines, text]]
+
+
+@PLANS
+def test_graphviz_draws_it(plan: Maker) -> None:
+    dot = shutil.which("dot")
+    if dot is None:
+        pytest.skip("Graphviz is not there: only a parser has read the graphs")
+    drawn = subprocess.run(
+        [dot, "-Tsvg"], input=export_plan(plan(), "dot"), capture_output=True
+    )
+    assert drawn.returncode == 0
+    assert drawn.stderr == b""
+    assert b"<script>" not in drawn.stdout
+
+
+# -- c-header --------------------------------------------------------------------------
+
+PROGRAM = """
+#include <stdio.h>
+#define {p}_IMPLEMENTATION
+#include "plan.h"
+#include "plan.h"
+int main(void) {{
+  unsigned i;
+  printf("%llu\\n", (unsigned long long){p}_ARENA_BYTES);
+{prints}
+  for (i = 0; i < {p}_N_LAYERS; i++)
+    printf("%s\\t%u %u %u %u %u\\n", {l}_orders[i].layer,
+           (unsigned){l}_orders[i].forward, (unsigned){l}_orders[i].recompute,
+           (unsigned){l}_orders[i].calc_gradient,
+           (unsigned){l}_orders[i].calc_derivative,
+           (unsigned){l}_orders[i].apply_gradient);
+  return 0;
+}}
+"""
+
+
+@PLANS
+def test_a_c_program_reads_the_plan(plan: Maker, tmp_path: Path) -> None:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("gcc is not there: the C header was not compiled")
+    (tmp_path / "plan.h").write_bytes(export_plan(plan(), "c-header", name="my net"))
+    names = unique_identifiers(
+        f"{t.name}#{t.life}" if t.life else t.name for t in plan().tensors
+    )
+    prints = "\n".join(
+        f'  printf("%llu %llu\\n", (unsigned long long)MY_NET_{name}_OFFSET, '
+        f"(unsigned long long)MY_NET_{name}_SIZE);"
+        for name in names
+    )
+    program = PROGRAM.format(p="MY_NET", l="my_net", prints=prints)
+    (tmp_path / "main.c").write_text(program)
+    (tmp_path / "other.c").write_text(
+        '#include "plan.h"\nint other(void) { return (int)my_net_orders[0].forward; }\n'
+    )
+    strict = [gcc, "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+    for arguments in (["main.c", "other.c", "-o", "main"], ["-c", "-xc", "plan.h"]):
+        subprocess.run([*strict, *arguments], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+    arena, *lines = said.decode().splitlines()
+    assert int(arena) == plan().arena_bytes
+    offsets = {i: b.offset_bytes for b in plan().buffers for i in b.tensors}
+    n = len(plan().tensors)
+    assert lines[:n] == [
+        f"{offsets[i]} {tensor.size_bytes}" for i, tensor in enumerate(plan().tensors)
+    ]
+    assert lines[n:] == [
+        f"{name}\t{' '.join(map(str, order))}"
+        for name, order in plan().execution_order.items()
+    ]
+
+
+def test_identifiers_are_unique_and_safe() -> None:
+    names = ["a-b", "a_b", "A B", "a_b_2", "1x", "__init", "größe", "??", ""]
+    assert unique_identifiers(names) == [
+        "A_B",
+        "A_B_2",
+        "A_B_3",
+        "A_B_2_2",
+        "X1X",
+        "INIT",
+        "GR_SSE" if identifier("größe") == "GR_SSE" else identifier("größe"),
+        "X",
+        "X_2",
+    ]
+
+
+def test_sizes_beyond_32_bits_stay_whole(tmp_path: Path) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:65536")
+    model.add_layer("fully_connected", name="fc", unit=65536)
+    model.add_layer("mse", name="loss")
+    plan = model.make_plan()
+    assert plan.arena_bytes > 2**34
+    for to in FORMATS:
+        assert export_plan(plan, to)
+    assert str(plan.arena_bytes) in export_plan(plan, "c-header").decode()
+
+
+# -- all -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@PLANS
+def test_equal_plans_give_equal_bytes(plan: Maker, to: str) -> None:
+    again = MemoryPlan.from_json(plan().to_json())
+    assert export_plan(again, to) == export_plan(plan(), to)
+
+
+def test_an_unknown_format_names_the_nearest() -> None:
+    with pytest.raises(UnknownFormatError, match=r"'crome-trace'.*'chrome-trace'"):
+        export_plan(gelu_plan(), "crome-trace")
+
+
+# -- the command line ------------------------------------------------------------------
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_the_command_writes_what_the_function_returns(to: str, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    result = run("nine_layer_mlp", "--to", to, "-o", path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    expected = export_plan(
+        load_example("nine_layer_mlp").model.make_plan(), to, name="nine_layer_mlp"
+    )
+    assert path.read_bytes() == expected
+    assert f"{len(expected):,} bytes" in result.stderr
+    assert run("nine_layer_mlp", "--to", to).stdout_bytes == expected
+
+
+def test_blocks_and_batch_size_can_be_chosen() -> None:
+    result = run("digits_mlp", "--to", "json", "--no-blocks", "--batch-size", 3)
+    plan = MemoryPlan.from_json(result.stdout)
+    assert (plan.blocks, plan.batch_size) == ((), 3)
+
+
+def test_measured_times_differ() -> None:
+    result = run("digits_mlp", "--to", "chrome-trace", "--measured")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["otherData"]["time"] == "measured"
+    check_rules_of_perfetto(document["traceEvents"])
+    layers = [e for e in document["traceEvents"] if e["ph"] == "X" and "args" in e]
+    slices = [event["dur"] for event in layers]
+    assert len(set(slices)) > 10
+    assert 1 < sum(slices) < 10e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["digits_mlp", "--to", "jsn"], "did you mean 'json'"),
+        (["digits_mlp"], "--to"),
+        (["digit_mlp", "--to", "json"], "did you mean 'digits_mlp'"),
+        (["digits_mlp", "--to", "json", "-o", "no/such/f"], "no folder no/such"),
+        (["digits_mlp", "--to", "csv", "--measured"], "for chrome-trace"),
+        (["digits_mlp", "--to", "csv", "--batch-size", "0"], "batch_size"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_told(arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_budget_can_be_asked_for() -> None:
+    result = run("digits_mlp", "--to", "json", "--budget", "500KiB")
+    assert MemoryPlan.from_json(result.stdout).arena_bytes <= 500 * 1024

@@ -1,0 +1,559 @@
+"""Golden plans: those of this repository, and the means to pin others."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from helpers.modules import load_module
+from helpers.strategies import ModelSpec, chains, dags
+from hypothesis import given, settings
+
+from arena_ckpt import Model, load_example
+from arena_ckpt.cli import main
+from arena_ckpt.errors import (
+    GoldenFileError,
+    GoldenMismatchError,
+    UnwritableFileError,
+)
+from arena_ckpt.examples import EXAMPLES
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.testing import (
+    add_golden,
+    assert_plan_matches,
+    check_folder,
+    golden_variants,
+    plan_differences,
+    write_golden,
+)
+from arena_ckpt.testing.golden_diff import (
+    MOST_LINES,
+    ORDER_FIELDS,
+    change_of_bytes,
+    differences,
+)
+from arena_ckpt.testing.golden_files import load_bundled
+from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
+from arena_ckpt.testing.losses import (
+    N_STEPS,
+    first_losses,
+    loss_differences,
+    losses_text,
+    parse_losses,
+)
+from arena_ckpt.testing.sealed import seal
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "golden"
+
+
+def mlp(batch_size: int = 4, name: str = "fc1", block: bool = True) -> Model:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:8")
+    model.add_layer("fully_connected", name=name, unit=8)
+    model.add_layer("activation", name="act1", activation="gelu")
+    model.add_layer("fully_connected", name="fc2", unit=8)
+    model.add_layer("mse", name="loss")
+    if block:
+        model.add_checkpoint_block([name, "act1"], name="b")
+    model.set_property(batch_size=batch_size)
+    return model
+
+
+# -- this repository's -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["plan", "nntrainer"])
+def test_the_plans_of_the_examples_are_those_pinned(form: str) -> None:
+    changed = [
+        f"{outcome.path.name}: {outcome.state} {outcome.differences[:3]}"
+        for outcome in check_folder(GOLDEN, load_bundled, form)
+        if outcome.state != "same"
+    ]
+    assert changed == [], "if that is meant, run tools/golden.py"
+
+
+def test_the_folder_holds_each_example_and_nothing_else() -> None:
+    tool = load_module(ROOT / "tools/golden.py")
+    files = {path.name: path.stat().st_size for path in GOLDEN.iterdir()}
+    assert sorted(files) == tool.expected_files()
+    assert max(files.values()) < 300_000
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_first_losses_of_an_example_are_those_pinned(name: str) -> None:
+    pinned = parse_losses((GOLDEN / "losses.golden").read_text("utf-8"), "losses")
+    assert list(pinned) == list(EXAMPLES)
+    assert len(pinned[name][1]) == N_STEPS
+    assert loss_differences(name, pinned[name], first_losses(name)) == []
+
+
+def test_a_loss_that_is_off_is_told_with_its_step() -> None:
+    pinned = (1e-3, [1.0, 2.0, 3.0])
+    assert loss_differences("x", pinned, [1.0009, 2.0, 3.0]) == []
+    (line,) = loss_differences("x", pinned, [1.0, 2.004, 9.0])
+    assert line == (
+        "x: loss of step 1 is 2.004 instead of 2, off by 0.002; 0.001 is allowed"
+    )
+    assert loss_differences("x", pinned, [1.0, float("nan"), 3.0])
+    assert parse_losses(losses_text({"gpt": [1.5, 2.25]}), "") == {
+        "gpt": (1e-4, [1.5, 2.25])
+    }
+
+
+PRINT_PLANS = """
+import hashlib
+from arena_ckpt import export_plan, load_example
+from arena_ckpt.report.export import FORMATS
+from arena_ckpt.testing import golden_variants
+from arena_ckpt.testing.golden_text import golden_plan, golden_text
+for name in ("digits_mlp", "resnet8", "char_transformer"):
+    for variant, make in golden_variants(load_example(name).model).items():
+        plan = make()
+        text = golden_text(golden_plan(plan)).encode()
+        print(name, variant, hashlib.sha256(text).hexdigest())
+        for to in FORMATS:
+            print(to, hashlib.sha256(export_plan(plan, to)).hexdigest())
+"""
+
+
+def test_plans_and_exports_are_the_same_in_every_process() -> None:
+    said = []
+    for seed in ("0", "4242"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", PRINT_PLANS]
+        run = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, check=True
+        )
+        said.append(run.stdout)
+    assert said[0].count(b"\n") == 12 * 8
+    assert said[0] == said[1]
+
+
+# -- text ------------------------------------------------------------------------------
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(chains() | dags())
+def test_text_comes_back(spec: ModelSpec) -> None:
+    golden = golden_plan(spec.model().make_plan(), {"model": "x", "sizes": "{}"})
+    assert parse_golden(golden_text(golden), "x") == golden
+    assert differences(golden, golden) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", 'a"b', "back\\slash", "größe", "<script>alert(1)</script>", "-"]
+)
+def test_any_layer_name_comes_back(name: str) -> None:
+    golden = golden_plan(mlp(name=name).make_plan())
+    text = golden_text(golden)
+    assert parse_golden(text, "x") == golden
+    assert parse_golden(text.replace("\n", "\r\n"), "x") == golden
+    assert name in golden.orders
+    assert f"{name}:out0" in golden.tensors
+
+
+def test_the_text_can_be_read() -> None:
+    text = golden_text(golden_plan(mlp(block=False).make_plan()))
+    assert text.startswith("arena-ckpt golden plan 1\n")
+    lines = text.splitlines()
+    assert "batch_size: 4" in lines
+    assert "fc1 fully_connected 1 0 14 15 16" in lines
+    (line,) = (line for line in lines if line.startswith("fc1:out0 "))
+    assert line.startswith("fc1:out0 activation float32 4x1x1x8 size=128 offset=")
+    assert " uses=F1w,F2r,D" in line
+
+
+TEXT = golden_text(golden_plan(mlp().make_plan()))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "does not begin with"),
+        ("something else 1\n", "does not begin with"),
+        (TEXT.replace("golden plan 1", "golden plan 7", 1), "version 7"),
+        (TEXT[: len(TEXT) // 2], "truncated"),
+        (TEXT.replace("batch_size: 4", "batch_size: 5"), "changed by hand"),
+        ("\n".join(TEXT.splitlines()[:-2] + TEXT.splitlines()[-1:]), "or cut"),
+    ],
+    ids=["empty", "other", "version", "truncated", "tampered", "cut"],
+)
+def test_what_is_no_golden_plan_is_refused_with_what_to_run(
+    text: str, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.plan"
+    path.write_text(text, "utf-8")
+    with pytest.raises(GoldenFileError, match=says) as caught:
+        assert_plan_matches(mlp().make_plan(), path)
+    assert "arena-ckpt golden update" in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_damaged_file_of_losses_is_refused() -> None:
+    text = losses_text({"gpt": [1.5]})
+    with pytest.raises(GoldenFileError, match="changed by hand"):
+        parse_losses(text.replace("1.5", "1.6"), "losses")
+    with pytest.raises(GoldenFileError, match="version 2"):
+        parse_losses(seal("arena-ckpt golden losses", 2, []), "losses")
+
+
+# -- differences -----------------------------------------------------------------------
+
+
+SEALED = {
+    "a bad escape": ["[blocks]", 'b "\\x"'],
+    "a line without a name": ["[blocks]", ""],
+    "a short order": ["[execution order]", "in input 0 0"],
+    "an order that is no number": ["[execution order]", "in input 0 a 1 2 3"],
+    "a tensor without a size": ["[tensors]", "a:out0 data float32 4 live=0..1"],
+}
+
+
+@pytest.mark.parametrize("case", SEALED)
+def test_lines_behind_a_right_checksum_are_looked_at(case: str) -> None:
+    text = seal("arena-ckpt golden plan", 1, SEALED[case])
+    with pytest.raises(GoldenFileError, match=r"x\.plan has lines that cannot be read"):
+        parse_golden(text, "x.plan")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["model: digits_mlp"],
+        ["model: digits_mlp", "sizes: {", "variant: no-blocks"],
+        ["model: digits_mlp", "sizes: []", "variant: no-blocks"],
+        ["model: digits_mlp", "sizes: " + "[" * 9000, "variant: no-blocks"],
+    ],
+    ids=["no sizes", "half sizes", "a list of sizes", "deep sizes"],
+)
+def test_how_a_plan_was_made_is_looked_at(tmp_path: Path, lines: list[str]) -> None:
+    text = seal("arena-ckpt golden plan", 1, lines)
+    (tmp_path / "x.plan").write_text(text, "utf-8")
+    with pytest.raises(GoldenFileError, match="lines that cannot be read"):
+        check_folder(tmp_path, load_bundled)
+
+
+@pytest.mark.parametrize("lines", [["a"], ["[a]"], ["[a] x {}"]])
+def test_losses_behind_a_right_checksum_are_looked_at(lines: list[str]) -> None:
+    text = seal("arena-ckpt golden losses", 1, lines)
+    with pytest.raises(GoldenFileError, match="lines that cannot be read"):
+        parse_losses(text, "losses.golden")
+
+
+def test_another_number_of_losses_is_told() -> None:
+    (line,) = loss_differences("a", (1e-4, [0.0]), [1.0, 2.0])
+    assert line == "a: 1 losses are pinned, 2 were made"
+    (line,) = loss_differences("a", (1e-4, [0.0]), [1.0])
+    assert "off by inf" in line
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800"])
+def test_a_folder_that_no_system_has(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GoldenFileError, match="folder"):
+        check_folder(tmp_path / name, load_bundled)
+
+
+def told(old: MemoryPlan, new: MemoryPlan) -> list[str]:
+    return differences(golden_plan(old), golden_plan(new))
+
+
+def test_bytes_are_told_with_their_share() -> None:
+    change = change_of_bytes(9_441_280, 9_437_184)
+    assert change == "9,441,280 → 9,437,184 B (−0.04 %)"
+    assert change_of_bytes(100, 150) == "100 → 150 B (+50.00 %)"
+    assert change_of_bytes(0, 64) == "0 → 64 B"
+
+
+def test_a_moved_step_is_told_by_layer_and_by_tensor() -> None:
+    plan = load_example("nine_layer_mlp").model.make_plan()
+    golden = golden_plan(plan)
+    orders = {**golden.orders}
+    row = orders["fc2"]
+    orders["fc2"] = (row[0], row[1], "25", *row[3:])
+    tensors = {**golden.tensors}
+    uses = tensors["act_fc1:out0#1"]
+    tensors["act_fc1:out0#1"] = tuple(c.replace("R22w", "R24w") for c in uses)
+    other = dataclasses.replace(golden, orders=orders, tensors=tensors)
+    assert differences(golden, other) == [
+        "fc2: recompute 23 → 25",
+        "act_fc1:out0#1: recompute 22w → 24w",
+    ]
+
+
+def test_totals_sizes_and_shapes_are_told() -> None:
+    lines = told(mlp().make_plan(), mlp(batch_size=8).make_plan())
+    assert lines[0] == "batch size 4 → 8"
+    assert any(line.startswith("arena ") and " B (+" in line for line in lines)
+    assert any(
+        line.startswith("in:out0: shape 4x1x1x8 → 8x1x1x8, size 128 → 256 B")
+        for line in lines
+    )
+
+
+def test_what_comes_and_goes_is_told() -> None:
+    lines = told(mlp().make_plan(), mlp(name="first").make_plan())
+    assert any(line.startswith("fc1:weight: gone") for line in lines)
+    assert any(line.startswith("first:weight: new, weight float32") for line in lines)
+    assert "block b: fc1 act1 → first act1" in lines
+    blocks = told(mlp().make_plan(), mlp(block=False).make_plan())
+    assert "block b: gone" in blocks
+
+
+PINNED = golden_plan(mlp().make_plan())
+
+CELLS = {
+    "kind": ("activation", "derivative", "kind activation → derivative"),
+    "dtype": ("float32", "int32", "dtype float32 → int32"),
+    "shape": ("4x1x1x8", "8x1x1x4", "shape 4x1x1x8 → 8x1x1x4"),
+    "size": ("size=128", "size=256", "size 128 → 256 B (+100.00 %)"),
+    "offset": ("offset={}", "offset=4096", "offset {} → 4,096"),
+    "live": ("live=1..3", "live=1..4", "live 1..3 → 1..4"),
+    "start": ("live=1..3", "live=0..3", "live 1..3 → 0..3"),
+    "use": ("uses=F1w,F2r", "uses=F1w,F3r", "forward 1w 2r → 1w 3r"),
+    "access": ("uses=F1w,F2r", "uses=F1w,F2u", "forward 1w 2r → 1w 2u"),
+    "phase": (
+        "uses=F1w,F2r",
+        "uses=F1w,D2r",
+        "forward 1w 2r → 1w, calc_derivative none → 2r",
+    ),
+}
+"""By what is changed of fc1's output: a cell of its row, another one, what is told."""
+
+
+@pytest.mark.parametrize("what", CELLS)
+def test_every_cell_of_a_tensor_that_changes_is_told(what: str) -> None:
+    row = PINNED.tensors["fc1:out0"]
+    offset = row[4].removeprefix("offset=")
+    cell, changed, told = (text.replace("{}", offset) for text in CELLS[what])
+    assert cell in row
+    after = tuple(changed if one == cell else one for one in row)
+    tensors = {**PINNED.tensors, "fc1:out0": after}
+    other = dataclasses.replace(PINNED, tensors=tensors)
+    assert differences(PINNED, other) == [f"fc1:out0: {told}"]
+
+
+@pytest.mark.parametrize("place", range(len(ORDER_FIELDS)))
+def test_every_order_of_a_layer_that_changes_is_told(place: int) -> None:
+    row = list(PINNED.orders["fc2"])
+    before, row[place] = row[place], "99"
+    other = dataclasses.replace(PINNED, orders={**PINNED.orders, "fc2": tuple(row)})
+    field = ORDER_FIELDS[place]
+    assert differences(PINNED, other) == [f"fc2: {field} {before} → 99"]
+
+
+@pytest.mark.parametrize("fact", PINNED.facts)
+def test_every_fact_that_changes_is_told(fact: str) -> None:
+    other = dataclasses.replace(PINNED, facts={**PINNED.facts, fact: "7"})
+    (line,) = differences(PINNED, other)
+    assert line.startswith(fact.removesuffix("_bytes").replace("_", " "))
+    assert "→ 7" in line
+
+
+def test_another_order_of_layers_and_of_blocks_is_told() -> None:
+    turned = dict(reversed(PINNED.orders.items()))
+    other = dataclasses.replace(PINNED, orders=turned)
+    assert differences(PINNED, other) == ["layers come in another order"]
+    two = dataclasses.replace(PINNED, blocks={"b": ("fc1", "act1"), "c": ("fc2",)})
+    turned = dict(reversed(two.blocks.items()))
+    other = dataclasses.replace(two, blocks=turned)
+    assert differences(two, other) == ["blocks come in another order"]
+
+
+def test_what_is_pinned_of_a_tensor_stands_in_its_row() -> None:
+    """The output of fc1 is made in step 1 and read by act1 in step 2."""
+    plan = mlp().make_plan()
+    (tensor,) = [t for t in plan.tensors if t.name == "fc1:out0" and not t.life]
+    offset = next(
+        buffer.offset_bytes
+        for buffer in plan.buffers
+        if plan.tensors.index(tensor) in buffer.tensors
+    )
+    assert PINNED.tensors["fc1:out0"] == (
+        *("activation", "float32", "4x1x1x8", "size=128", f"offset={offset}"),
+        *("live=1..3", "uses=F1w,F2r"),
+    )
+    assert PINNED.orders["fc1"] == ("fully_connected", "1", "11", "16", "17", "18")
+
+
+def test_much_is_cut_short() -> None:
+    old = load_example("resnet8").model.make_plan()
+    new = load_example("resnet18").model.make_plan()
+    lines = told(old, new)
+    assert len(lines) < 3 * MOST_LINES
+    assert lines[-1].startswith("… and ")
+
+
+# -- comparing and writing -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.plan", "x.exegolden"])
+def test_a_plan_matches_what_was_written(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / name
+    with pytest.raises(GoldenFileError, match=r"no golden file.*--update-golden"):
+        assert_plan_matches(mlp().make_plan(), path)
+    write_golden(mlp().make_plan(), path)
+    assert_plan_matches(mlp().make_plan(), path)
+    with pytest.raises(GoldenMismatchError, match="first") as caught:
+        assert_plan_matches(mlp(name="first").make_plan(), path)
+    assert isinstance(caught.value, AssertionError)
+    assert "update" in str(caught.value)
+
+
+def test_orders_of_nntrainer_are_compared_by_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "x.exegolden"
+    path.write_text("in:out0, 0, 1\ngone:out0, 3\n")
+    lines = plan_differences(mlp(block=False).make_plan(), path)
+    assert lines[0] == "gone:out0: gone"
+    assert any(line.startswith("in:out0: 0, 1 → 0, 1, ") for line in lines)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnwritableFileError, match="choose another place"):
+        write_golden(mlp().make_plan(), tmp_path / "file" / "x.plan")
+
+
+def test_variants_of_a_model() -> None:
+    model = load_example("digits_mlp").model
+    plans = {name: make() for name, make in golden_variants(model).items()}
+    assert list(plans) == ["no-blocks", "named-blocks", "budget-3-4", "budget-1-2"]
+    sizes = [plan.arena_bytes for plan in plans.values()]
+    assert sizes[3] < sizes[2] < sizes[0]
+    assert not plans["no-blocks"].blocks
+    assert plans["named-blocks"] == model.make_plan()
+    assert list(golden_variants(load_bundled("keyword_gru", {}))) == ["no-blocks"]
+
+
+# -- pytest ----------------------------------------------------------------------------
+
+TEST_OF_A_USER = """
+from arena_ckpt import load_example
+from arena_ckpt.testing import assert_plan_matches
+
+def test_by_fixture(golden_plan):
+    golden_plan(load_example("{name}").model.make_plan(), "fixture.plan")
+
+def test_by_function(request):
+    plan = load_example("{name}").model.make_plan()
+    assert_plan_matches(plan, request.path.parent / "golden/function.exegolden")
+"""
+
+
+def test_the_plugin_compares_and_updates(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\n")
+
+    def outcomes(name: str, *options: str) -> dict[str, int]:
+        pytester.makepyfile(test_user=TEST_OF_A_USER.format(name=name))
+        plugin = ("-p", "arena_ckpt.testing.plugin", "-p", "no:cacheprovider")
+        return pytester.runpytest_subprocess(*plugin, *options).parseoutcomes()
+
+    assert outcomes("nine_layer_mlp") == {"failed": 2}
+    assert outcomes("nine_layer_mlp", "--update-golden") == {"passed": 2}
+    assert outcomes("nine_layer_mlp") == {"passed": 2}
+    assert outcomes("digits_mlp") == {"failed": 2}
+
+
+# -- the command line ------------------------------------------------------------------
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["golden", *map(str, arguments)])
+
+
+def test_plans_are_pinned_checked_and_updated(tmp_path: Path) -> None:
+    folder = tmp_path / "golden"
+    added = run("update", folder, "--add", "digits_mlp")
+    assert added.exit_code == 0, added.output
+    names = {path.name for path in folder.iterdir()}
+    variants = ("no-blocks", "named-blocks", "budget-3-4", "budget-1-2")
+    assert names == {f"digits_mlp.{variant}.plan" for variant in variants}
+    assert run("check", folder).exit_code == 0
+    assert run("check", folder, "--format", "nntrainer").exit_code == 1
+    assert run("update", folder, "--format", "nntrainer").exit_code == 0
+    assert run("check", folder, "--format", "nntrainer").exit_code == 0
+
+    source = {"model": "digits_mlp", "sizes": "{}", "variant": "no-blocks"}
+    plan = load_example("nine_layer_mlp").model.make_plan()
+    write_golden(plan, folder / "digits_mlp.no-blocks.plan", source)
+    changed = run("check", folder)
+    assert changed.exit_code == 1
+    assert "digits_mlp.no-blocks.plan: differs" in changed.stdout
+    assert "  arena 8,582,976 → 743,744 B (−91.33 %)" in changed.stdout
+    assert "arena-ckpt golden update" in changed.stdout
+    document = json.loads(run("check", folder, "--json").stdout)
+    states = [file["state"] for file in document["files"]]
+    assert states == ["same", "same", "same", "differs"]
+    assert "differs" in run("update", folder).stdout
+    assert run("check", folder).exit_code == 0
+
+
+def test_models_in_files_can_be_pinned(tmp_path: Path) -> None:
+    mlp().save_ini(tmp_path / "net.ini")
+    assert run("update", tmp_path / "g", "--add", tmp_path / "net.ini").exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "g").iterdir())
+    assert {"net.named-blocks.plan", "net.no-blocks.plan"} <= set(names)
+    assert run("check", tmp_path / "g").exit_code == 0
+    mlp(block=False).save_ini(tmp_path / "net.ini")
+    gone = run("check", tmp_path / "g")
+    assert gone.exit_code == 2
+    assert "only has no-blocks" in gone.stderr
+    assert "remove the file" in gone.stderr
+
+
+def test_sizes_of_examples_are_kept(tmp_path: Path) -> None:
+    sizes: dict[str, object] = {"n_layers": 1, "d": 32, "heads": 2}
+    model = load_bundled("char_transformer", sizes)
+    add_golden(tmp_path, "char_transformer", model, sizes)
+    assert run("check", tmp_path).exit_code == 0
+
+
+def test_plans_of_tests_are_left_to_them(tmp_path: Path) -> None:
+    write_golden(mlp().make_plan(), tmp_path / "x.plan")
+    result = run("check", tmp_path)
+    assert result.exit_code == 0
+    assert "of a test" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "no/such"], "no golden plans in no/such"),
+        (["check", str(GOLDEN), "--format", "exe"], "plan or nntrainer"),
+        (["update", "{tmp}", "--add", "digit_mlp"], "did you mean 'digits_mlp'"),
+        (["chek"], "chek"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_told(arguments: list[str], says: str, tmp_path: Path) -> None:
+    result = run(*(word.format(tmp=tmp_path) for word in arguments))
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_a_damaged_file_is_made_again_by_update(tmp_path: Path) -> None:
+    add_golden(tmp_path, "nine_layer_mlp", load_bundled("nine_layer_mlp", {}))
+    path = tmp_path / "nine_layer_mlp.no-blocks.plan"
+    text = path.read_text("utf-8")
+    for damaged in (text[:2000], text.replace("plan 1", "plan 7", 1)):
+        path.write_text(damaged, "utf-8")
+        assert run("check", tmp_path).exit_code == 2
+        assert "no-blocks.plan: damaged" in run("update", tmp_path).stdout
+        assert path.read_text("utf-8") == text
+    path.write_text(text[:30], "utf-8")
+    lost = run("update", tmp_path)
+    assert lost.exit_code == 2
+    assert "remove it" in lost.stderr
+
+
+def test_a_damaged_file_is_told_by_the_command(tmp_path: Path) -> None:
+    (tmp_path / "x.plan").write_text(TEXT[:300], "utf-8")
+    result = run("check", tmp_path)
+    assert result.exit_code == 2
+    assert "truncated" in result.stderr
+    assert "arena-ckpt golden update" in result.stderr
