@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.compiled_code import compiled_anew
 from helpers.every_kernel import all_kernels
 from helpers.scale import how_many
 from helpers.stack_escapes import all_escapes
 from numba import carray, types
-from test_kernels_simd import compiled_anew
 
 import arena_ckpt.kernels
 from arena_ckpt.kernels import lanes, steps

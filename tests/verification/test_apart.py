@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.plan_faults import APPLY, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE
 from helpers.plan_surgery import NETS
-from test_faults import APPLY, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE
-from test_faulty_programs import Calls, Patch, Step, at
+from helpers.program_faults import Calls, Patch, Step, at
 
 import arena_ckpt as ac
 from arena_ckpt import Phase

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fault_checks import checks_of
+from helpers.plan_faults import APPLY, CLIP, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE
 from helpers.plan_surgery import NETS
-from helpers.strategies import chain
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_faults import APPLY, CLIP, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE, checks_of
-from test_faulty_programs import (
+from helpers.program_faults import (
     Calls,
     Change,
     Patch,
@@ -29,6 +27,9 @@ from test_faulty_programs import (
     floats_at,
     with_argument,
 )
+from helpers.strategies import chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arena_ckpt import Model, Phase
 from arena_ckpt.engine.debug import shadows
