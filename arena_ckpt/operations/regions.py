@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from arena_ckpt.common.dtypes import ITEM_BYTES
 from arena_ckpt.errors import RegionError
 
@@ -58,6 +61,10 @@ class Region:
     def nbytes(self) -> int:
         """Bytes of all elements."""
         return self.size * self.itemsize
+
+    def __len__(self) -> int:
+        """Return the length of the first axis."""
+        return self.shape[0]
 
     def reshape(self, *lengths: int | tuple[int, ...]) -> Region:
         """Return the same elements with other axes; one length may be -1.
@@ -112,7 +119,7 @@ class Region:
             shape=(length, *self.shape[1:]),
         )
 
-    def view(self, dtype: str) -> Region:
+    def view(self, dtype: npt.DTypeLike) -> Region:
         """Return the same bytes of one axis as elements of another dtype.
 
         Raises
@@ -120,6 +127,7 @@ class Region:
         RegionError
             The bytes are no whole number of such elements.
         """
+        dtype = np.dtype(dtype).name
         if len(self.shape) != 1 or self.nbytes % ITEM_BYTES[dtype]:
             raise RegionError(
                 f"{self.nbytes} bytes of shape {self.shape} cannot be read as {dtype}",
