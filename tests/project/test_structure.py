@@ -1,4 +1,4 @@
-"""The road of DESIGN §1: imports point left, without a circle.
+"""The road of folders (docs/architecture.md): imports point left, without a circle.
 
 Every module has a place in `ROAD`; it may import from places to its left and from its
 own place. Imports inside functions and under TYPE_CHECKING count as well.
