@@ -6,18 +6,24 @@ A test injects one with pytest's monkeypatch, which takes it out again.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from arena_ckpt import Phase
-from arena_ckpt.engine import program
-from arena_ckpt.engine.program import Program, TensorViews
-from arena_ckpt.kernels import elementwise, normalization
-from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.engine import link
+from arena_ckpt.engine.arena import Arena
 from arena_ckpt.layers.base import Call
+from arena_ckpt.lowering import calls as lowered
+from arena_ckpt.lowering.calls import Lowering
+from arena_ckpt.lowering.kernel_call import KernelCall
+from arena_ckpt.lowering.tensor_regions import TensorRegions
+from arena_ckpt.operations.activations import ACTIVATIONS
+from arena_ckpt.operations.families import elementwise, normalization
+from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.tensors import Execution
 from helpers.plan_faults import RECOMPUTE
 
@@ -26,32 +32,32 @@ Patch = pytest.MonkeyPatch
 
 
 class Step:
-    """What a program binds at one step, for a fault to change."""
+    """What is lowered for one step, for a fault to change."""
 
-    def __init__(self, of: Program, execution: Execution, calls: Calls) -> None:
-        self.program = of
-        self.views: TensorViews = of._views
+    def __init__(self, of: Lowering, execution: Execution, calls: Calls) -> None:
+        self.lowering = of
+        self.plan, self.settings, self.regions = of.plan, of.settings, of.regions
         self.execution = execution
         self.calls = calls
 
     @property
     def recomputes(self) -> bool:
         """The plan has recomputes; the one that it is compared with has none."""
-        return any(e.phase is RECOMPUTE for e in self.views.plan.executions)
+        return any(e.phase is RECOMPUTE for e in self.plan.executions)
 
-    def array(self, role: str) -> Any:
+    def array(self, role: str) -> Region:
         operand = self.execution.operand(role)
         assert operand is not None
-        return self.views.array(operand.tensor, self.program._n_samples).reshape(-1)
+        return self.regions.region(operand.tensor, self.settings.n_samples).reshape(-1)
 
     def calls_of(self, phase: Phase) -> Calls:
         """Return the calls of another step of the layer."""
         other = next(
             e
-            for e in self.views.plan.executions
+            for e in self.plan.executions
             if (e.phase, e.layer) == (phase, self.execution.layer)
         )
-        return self.program._calls(other)
+        return self.lowering.calls(other)
 
 
 Change = Callable[[Step], Calls]
@@ -61,23 +67,32 @@ def at(phase: Phase, layer: str, change: Change) -> Callable[[Patch], None]:
     """Change the calls of the steps of a layer in a phase."""
 
     def inject(patch: Patch) -> None:
-        original = Program._calls
+        original = Lowering.calls
 
-        def calls(self: Program, execution: Execution) -> Calls:
+        def calls(self: Lowering, execution: Execution) -> Calls:
             right = original(self, execution)
             if (execution.phase, execution.layer) != (phase, layer):
                 return right
             return change(Step(self, execution, right))
 
-        patch.setattr(Program, "_calls", calls)
+        patch.setattr(Lowering, "calls", calls)
+        patch.setattr(link, "_placed", anywhere)
 
     return inject
 
 
-def floats_at(array: Any, place: int, n: int = 1) -> Any:
+def anywhere(operand: Any, memories: Mapping[str, Arena]) -> Any:
+    """Return the array of a region that need not be within its memory."""
+    if not isinstance(operand, Region):
+        return operand
+    address = memories[operand.memory].bytes.ctypes.data + operand.offset_bytes
+    raw = np.ctypeslib.as_array((ctypes.c_uint8 * operand.nbytes).from_address(address))
+    return raw.view(operand.dtype).reshape(operand.shape)
+
+
+def floats_at(array: Region, place: int, n: int = 1) -> Region:
     """Return n elements from a place on, which need not be within the array."""
-    address = array.ctypes.data + 4 * place
-    return np.ctypeslib.as_array((ctypes.c_float * n).from_address(address))
+    return replace(array, offset_bytes=array.offset_bytes + 4 * place, shape=(n,))
 
 
 def also_writes(role: str, place: int) -> Change:
@@ -121,7 +136,7 @@ def first_life(name: str) -> Callable[[Step, Any], Any]:
     """Take the first life of a tensor, in the shape of the argument."""
 
     def value(step: Step, argument: Any) -> Any:
-        return step.views.named(name, step.program._n_samples).reshape(argument.shape)
+        return step.regions.named(name, step.settings.n_samples).reshape(argument.shape)
 
     return value
 
@@ -140,7 +155,7 @@ def moved(times: int) -> Change:
         return [
             call
             for call in step.calls
-            for _ in range(times if call.kernel is normalization.move_statistics else 1)
+            for _ in range(times if call.kernel == normalization.move_statistics else 1)
         ]
 
     return change
@@ -151,43 +166,43 @@ def where_recomputed(change: Change) -> Change:
 
 
 def never_adds(patch: Patch) -> None:
-    patch.setattr(Program, "_accumulates", lambda self, execution: False)
+    patch.setattr(Lowering, "_accumulates", lambda self, execution: False)
 
 
 def fuses_always(patch: Patch) -> None:
     """Apply an activation with the bias even where its result goes elsewhere."""
-    original = program._fuse_bias
+    original = lowered._fuse_bias
 
-    def fuse(calls: list[tuple[int, Call]]) -> list[tuple[int, Call]]:
+    def fuse(calls: list[KernelCall]) -> list[KernelCall]:
         kernels = {a.forward: a.bias_forward for a in ACTIVATIONS.values()}
-        fused: list[tuple[int, Call]] = []
-        for step, call in original(calls):
+        fused: list[KernelCall] = []
+        for call in original(calls):
             one = kernels.get(call.kernel)
-            if one and fused and fused[-1][1].kernel is elementwise.add_bias:
-                fused[-1] = (fused[-1][0], Call(one, fused[-1][1].arguments))
+            if one and fused and fused[-1].kernel == elementwise.add_bias:
+                fused[-1] = replace(fused[-1], kernel=one)
                 continue
-            fused.append((step, call))
+            fused.append(call)
         return fused
 
-    patch.setattr(program, "_fuse_bias", fuse)
+    patch.setattr(lowered, "_fuse_bias", fuse)
 
 
 def displaced(name: str, by: int) -> Callable[[Patch], None]:
     """Bind a tensor some bytes away from its place."""
 
     def inject(patch: Patch) -> None:
-        original = TensorViews.offset_bytes
+        original = TensorRegions.offset_bytes
 
-        def offset_bytes(self: TensorViews, tensor: int) -> int:
+        def offset_bytes(self: TensorRegions, tensor: int) -> int:
             right = original(self, tensor)
             return right + by * (self.plan.tensors[tensor].name == name)
 
-        patch.setattr(TensorViews, "offset_bytes", offset_bytes)
+        patch.setattr(TensorRegions, "offset_bytes", offset_bytes)
 
     return inject
 
 
 def other_seed(patch: Patch) -> None:
     """Draw other random numbers here than in another process."""
-    original = program.random_key
-    patch.setattr(program, "random_key", lambda seed, layer: original(seed + 1, layer))
+    original = lowered.random_key
+    patch.setattr(lowered, "random_key", lambda seed, layer: original(seed + 1, layer))

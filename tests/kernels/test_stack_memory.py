@@ -20,8 +20,9 @@ from numba import carray, types
 
 import arena_ckpt.kernels
 from arena_ckpt.kernels import lanes, steps
-from arena_ckpt.kernels.compiling import Doubles, Integers, Vector, routine
+from arena_ckpt.kernels.compiling import routine
 from arena_ckpt.kernels.kernel import Kernel, kernel
+from arena_ckpt.operations.arrays import Doubles, Integers, Vector
 
 FOLDER = Path(arena_ckpt.kernels.__file__).parent
 

@@ -32,8 +32,8 @@ from helpers.program_faults import (
     with_argument,
 )
 
-from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers.base import Call
+from arena_ckpt.operations.families import elementwise
 from arena_ckpt.verification.course import run_check
 
 
