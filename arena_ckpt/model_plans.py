@@ -19,6 +19,8 @@ from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
 from arena_ckpt.engine.measuring import measure_costs, time_steps
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.graph.build import Graph, build_graph
+from arena_ckpt.lowering.calls import LoweringSettings, lower
+from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.planning.batch_statistics import require_trainable
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
@@ -230,6 +232,27 @@ class ModelPlans(ModelDefinition):
         """Return the graph that a plan of this model is for."""
         require_plan(plan)
         return self.graph_with("tiled_attention" in plan.ways)
+
+    @public_call
+    def kernel_calls(self, plan: MemoryPlan) -> tuple[KernelCall, ...]:
+        """Return what an engine runs in a training iteration by a plan of this model.
+
+        Nothing is allocated or compiled. With micro-batches these are the calls of the
+        first, and of the updates after the last; the others add their gradients.
+
+        Raises
+        ------
+        PlanMismatchError
+            The plan is one of another model.
+        """
+        self.require_own_plan(plan, debug=plan.canary_bytes > 0)
+        settings = LoweringSettings(
+            Mode.TRAIN,
+            plan.pass_samples,
+            self._seed,
+            max_norm=self.get_property("clip_grad_by_norm"),
+        )
+        return lower(self.graph_of(plan), plan, self._optimizer, settings)
 
     @public_call
     def graph_with(self, tiled_attention: bool) -> Graph:
