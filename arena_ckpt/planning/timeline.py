@@ -3,7 +3,7 @@
 Forward takes steps 0..n-1. Then layers are walked in reverse; each takes a step for
 every rerun that precedes its backward pass, and for its weight gradient, its input
 derivative and its update. With the reruns of checkpoint blocks the numbering is
-NNTrainer's (DESIGN §3). Where gradients must outlive the backward pass (clipping by
+NNTrainer's. Where gradients must outlive the backward pass (clipping by
 global norm, accumulation over micro-batches) the update steps of the walk stay idle,
 and clipping and updates follow at the end.
 """
