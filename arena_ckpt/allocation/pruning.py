@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import Integers, helper, routine
+from arena_ckpt.kernels.compiling import Integers, routine
 
 SLOT = np.dtype(
     [
@@ -64,6 +64,11 @@ def bound(
         The new node: its list, its range of sections and the end of its path.
     capacity : int
         Maximum height in bytes.
+
+    Notes
+    -----
+    Both passes over the list stand in this one function: a second one costs 3 % of the
+    nodes that the search looks at in a second.
     """
     start = frame["list_start"]
     stop = start + frame["list_length"]
@@ -101,43 +106,7 @@ def bound(
     for s in range(frame["part_lower"], frame["part_upper"]):
         section_bytes[s] = unplaced_bytes[s]
         fullest = max(fullest, unplaced_bytes[s])
-    if not _has_room(
-        bodies,
-        runs,
-        listed,
-        passed,
-        section_bytes,
-        start,
-        stop,
-        n_passed,
-        highest,
-        capacity,
-    ):
-        return 0
-    # No body may be placed higher than the fullest section allows.
-    return min(limit, capacity - fullest + 1)
-
-
-@helper
-def _has_room(
-    bodies: Records,
-    runs: Records,
-    listed: Records,
-    passed: Records,
-    section_bytes: Integers,
-    start: int,
-    stop: int,
-    n_passed: int,
-    highest: int,
-    capacity: int,
-) -> bool:
-    """Say whether in every section the bodies fit between their releases and the top.
-
-    The bodies are those of the list [start, stop). The first `n_passed` of them were
-    passed over and stand by ascending release in `passed`. Releases above `highest`
-    are not looked at. `section_bytes` holds the unplaced bytes of each section and is
-    overwritten. This is a `helper`: as a `routine` it cost 3 % of the search's speed.
-    """
+    # Those passed over are the first of the list; from here on they stand in `passed`.
     i, k = start + n_passed, 0
     while i < stop or k < n_passed:
         if k == n_passed or (i < stop and listed[i]["release"] <= passed[k]["release"]):
@@ -154,9 +123,10 @@ def _has_room(
         for run in range(body["run_start"], body["run_stop"]):
             for s in range(runs[run]["lower"], runs[run]["upper"]):
                 if section_bytes[s] > room:
-                    return False
+                    return 0
                 section_bytes[s] -= size
-    return True
+    # No body may be placed higher than the fullest section allows.
+    return min(limit, capacity - fullest + 1)
 
 
 @routine
