@@ -21,7 +21,7 @@ from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.search import FITS, NOTHING_FITS, PAUSED
-from arena_ckpt.kernels.compiling import Integers, compiled
+from arena_ckpt.common.hot_loops import Integers, compiled
 
 LARGEST_INSTANCE = 400
 """Pieces: beyond, the choices are too many to be worth a try."""
@@ -81,7 +81,7 @@ def decide(
 
 @functools.cache
 def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+    """Have the loop compiled, or loaded from disk; done once a process."""
     bodies = two_bodies()
     _search(
         *_pairs(bodies),

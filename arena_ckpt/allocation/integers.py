@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.hot_loops import Integers as Integers
 from arena_ckpt.errors import InvalidBufferError
 
-Integers = npt.NDArray[np.int64]
 IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
 Label = Callable[[int], str]
 

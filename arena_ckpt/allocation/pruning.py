@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import Integers, routine
+from arena_ckpt.common.hot_loops import Integers, routine
 
 SLOT = np.dtype(
     [

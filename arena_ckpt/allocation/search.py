@@ -36,7 +36,13 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.kernels.compiling import Integers, compiled, routine
+from arena_ckpt.common.hot_loops import (
+    Integers,
+    compiled,
+    is_plain,
+    load_numba,
+    routine,
+)
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 
@@ -45,6 +51,12 @@ _ENTER, _SUCCESS, _FAIL = range(3)
 _FAR = 2**62
 _PLACED = -1
 """In place of a former floor on the trail: the body was placed."""
+
+_PLAIN_NODES = 16
+"""Maximum number of nodes that plain Python looks at before it is asked for again."""
+
+_PLAIN_SECONDS = 4e-6
+"""Of plain Python for each body of a node."""
 
 _FRAME = np.dtype(
     [
@@ -124,10 +136,32 @@ class Search:
         offset: Integers = self._bodies["floor"].copy()
         return offset
 
+    def load(self) -> None:
+        """Have the loop compiled, or loaded from disk, if Python is to run no more."""
+        if not is_plain(self._plain_seconds):
+            load()
+
+    @property
+    def _plain_seconds(self) -> float:
+        """About how long plain Python takes for `_PLAIN_NODES`."""
+        return _PLAIN_NODES * _PLAIN_SECONDS * len(self._bodies)
+
     def run(self, n_nodes: int) -> int:
-        """Go on for some nodes; return `FITS`, `NOTHING_FITS` or `PAUSED`."""
+        """Go on for at most so many nodes.
+
+        Plain Python takes few of them, so that compiled code can soon go on in its
+        place.
+
+        Returns
+        -------
+        int
+            `FITS`, `NOTHING_FITS` or `PAUSED`.
+        """
+        run = _run.taking(self._plain_seconds)
+        if run is _run.plain:
+            n_nodes = min(n_nodes, _PLAIN_NODES)
         return int(
-            _run(
+            run(
                 self._bodies,
                 self._instance.runs,
                 self._instance.neighbours,
@@ -148,7 +182,8 @@ class Search:
 
 @functools.cache
 def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+    """Have the loop compiled, or loaded from disk; done once a process."""
+    load_numba()
     Search(make_instance(two_bodies()), np.arange(2), 2).run(1)
 
 

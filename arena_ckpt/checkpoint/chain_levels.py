@@ -22,7 +22,7 @@ from arena_ckpt.checkpoint.chain_slots import (
     lower_to,
     need_of,
 )
-from arena_ckpt.kernels.compiling import Doubles, Integers, compiled, routine
+from arena_ckpt.common.hot_loops import Doubles, Integers, compiled, routine
 
 _ROWS = 16
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.checkpoint.chain import ActionKind, Chain
-from arena_ckpt.kernels.compiling import Doubles, Integers, routine
+from arena_ckpt.common.hot_loops import Doubles, Integers, routine
 
 Records = np.ndarray[Any, Any]
 
