@@ -15,13 +15,8 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.common.hot_loops import (
-    Integers,
-    compiled,
-    is_plain,
-    load_numba,
-    routine,
-)
+from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
+from arena_ckpt.operations.arrays import Integers
 
 UNLIMITED = 2**62
 _NONE = -1

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.common.hot_loops import Integers as Integers
 from arena_ckpt.errors import InvalidBufferError
+from arena_ckpt.operations.arrays import Integers as Integers
 
 IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
 Label = Callable[[int], str]

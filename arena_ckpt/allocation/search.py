@@ -36,13 +36,8 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.common.hot_loops import (
-    Integers,
-    compiled,
-    is_plain,
-    load_numba,
-    routine,
-)
+from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
+from arena_ckpt.operations.arrays import Integers
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 

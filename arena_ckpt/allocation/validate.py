@@ -24,8 +24,9 @@ import numpy.typing as npt
 
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.integers import IntegerLike, Label
-from arena_ckpt.common.hot_loops import Integers, compiled, routine
 from arena_ckpt.errors import LayoutError
+from arena_ckpt.kernels.hot_loops import compiled, routine
+from arena_ckpt.operations.arrays import Integers
 
 LARGEST = 2**63 - 1
 

@@ -22,7 +22,8 @@ from arena_ckpt.checkpoint.chain_slots import (
     lower_to,
     need_of,
 )
-from arena_ckpt.common.hot_loops import Doubles, Integers, compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, routine
+from arena_ckpt.operations.arrays import Doubles, Integers
 
 _ROWS = 16
 

@@ -14,7 +14,6 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.kernels import attention, blas, elementwise, reductions
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -29,6 +28,8 @@ from arena_ckpt.layers.base import (
     format_shape,
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias, product_gradient
+from arena_ckpt.operations.families import attention, blas, elementwise, reductions
+from arena_ckpt.operations.sizes import attention_work_elems
 
 TILE_ROWS = 64
 """Queries of a tile."""
@@ -251,7 +252,7 @@ class MultiHeadAttention(WithBias):
         is_plain = self._is_plain(sizes)
         heads, t, s, rows = sizes.heads, sizes.t, sizes.s, sizes.rows
         columns = s if is_plain else sizes.columns
-        n_work = attention.n_work_elems(
+        n_work = attention_work_elems(
             t, s, heads, sizes.dk, sizes.dv, rows, None if is_plain else columns
         )
         saved = (

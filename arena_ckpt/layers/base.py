@@ -2,7 +2,7 @@
 
 A layer states facts and never acts. `Layer.infer` turns input shapes into a
 `LayerSpec`; from the lifespans in it liveness derives what each phase reads and
-writes. The three call methods name the kernels of a phase, over arrays that a
+writes. The three call methods name the kernels of a phase, over tensors that a
 `Binding` hands out by role:
 
 =================  ==============================================================
@@ -32,8 +32,8 @@ from arena_ckpt.common.flops import Flops as Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels.compiling import Doubles, Indexes, Matrix, Vector
-from arena_ckpt.kernels.kernel import Kernel
+from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.regions import Region
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample."""
@@ -41,9 +41,9 @@ Shape = tuple[int, int, int]
 
 @public_call(hint="put all arguments into one tuple, as in Call(kernel, (x, out))")
 class Call(NamedTuple):
-    """One kernel call: arrays and numbers, in the order of the kernel's parameters."""
+    """One kernel call: regions and numbers, in the order of the kernel's parameters."""
 
-    kernel: Kernel
+    kernel: KernelName
     arguments: tuple[Any, ...]
 
 
@@ -205,48 +205,58 @@ class LayerSpec:
 
 
 class Binding(Protocol):
-    """Arrays of one layer at one step, by role."""
+    """Tensors of one layer at one step, by role, as the regions where they lie."""
 
-    training: bool
-    """False where a model only predicts: dropout and batch statistics are off."""
+    @property
+    def training(self) -> bool:
+        """False where a model only predicts: dropout and batch statistics are off."""
 
-    updates_state: bool
-    """Weights that are not trained may change in `calc_gradient`."""
+    @property
+    def updates_state(self) -> bool:
+        """Weights that are not trained may change in `calc_gradient`."""
 
-    n_samples: int
-    """Samples of the pass."""
+    @property
+    def n_samples(self) -> int:
+        """Samples of the pass."""
 
-    input_shapes: tuple[Shape, ...]
-    """Of one sample, whether the step reads the inputs or not."""
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """Of one sample, whether the step reads the inputs or not."""
 
-    output_shapes: tuple[Shape, ...]
-    """Of one sample."""
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        """Of one sample."""
 
-    accumulate: bool
-    """Weight gradients are added to what stands there already."""
+    @property
+    def accumulate(self) -> bool:
+        """Weight gradients are added to what stands there already."""
 
-    scale: Doubles
-    """What the loss of one sample counts (one element)."""
+    @property
+    def scale(self) -> Region:
+        """What the loss of one sample counts (one element)."""
 
-    loss: Doubles
-    """Where losses are added up (one element)."""
+    @property
+    def loss(self) -> Region:
+        """Where losses are added up (one element)."""
 
-    counters: Doubles
-    """The iteration, and the place in the batch of the first sample of the pass."""
+    @property
+    def counters(self) -> Region:
+        """The iteration, and the place in the batch of the first sample of the pass."""
 
-    random_key: int
-    """A number below 2⁶³, from the seed of the model and the name of the layer."""
+    @property
+    def random_key(self) -> int:
+        """A number below 2⁶³, from the seed of the model and the name of the layer."""
 
-    def vector(self, role: str) -> Vector:
+    def vector(self, role: str) -> Region:
         """Return the tensor as float32, flat."""
 
-    def matrix(self, role: str) -> Matrix:
+    def matrix(self, role: str) -> Region:
         """Return the tensor with its last axis as columns, everything else as rows."""
 
-    def indexes(self, role: str) -> Indexes:
+    def indexes(self, role: str) -> Region:
         """Return an int32 tensor, flat."""
 
-    def doubles(self, role: str) -> Doubles:
+    def doubles(self, role: str) -> Region:
         """Return a float64 tensor, flat."""
 
     def is_wanted(self, role: str) -> bool:

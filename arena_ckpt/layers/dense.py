@@ -13,8 +13,6 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.kernels import blas, elementwise, reductions
-from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -26,6 +24,8 @@ from arena_ckpt.layers.base import (
     WeightSpec,
     beta_of,
 )
+from arena_ckpt.operations.activations import ACTIVATIONS
+from arena_ckpt.operations.families import blas, elementwise, reductions
 
 INITIALIZER = choice(
     "zeros",

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
-from arena_ckpt.kernels import tokens
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -24,6 +23,7 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.operations.families import tokens
 
 _LARGEST_ID = 2**24
 """float32 holds the whole numbers up to here."""

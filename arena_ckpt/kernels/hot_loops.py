@@ -23,12 +23,6 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-import numpy as np
-import numpy.typing as npt
-
-Integers = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
-
 LOADING_SECONDS = 0.5
 """CPU time that loading Numba takes, and at most as much that plain loops may take."""
 

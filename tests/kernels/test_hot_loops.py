@@ -18,8 +18,8 @@ from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.buffers import Buffers, make_buffers
 from arena_ckpt.allocation.instance import make_instance
 from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
-from arena_ckpt.common.hot_loops import LOADING_SECONDS, HotLoop
 from arena_ckpt.errors import LayoutError
+from arena_ckpt.kernels.hot_loops import LOADING_SECONDS, HotLoop
 
 T = TypeVar("T")
 SEED = st.integers(0, 2**32 - 1)
@@ -234,7 +234,7 @@ def test_many_buffers_are_placed_by_compiled_loops() -> None:
 def test_plain_loops_take_no_longer_in_all_than_loading_numba() -> None:
     in_a_child(
         "import sys\n"
-        "from arena_ckpt.common.hot_loops import compiled, is_plain, LOADING_SECONDS\n"
+        "from arena_ckpt.kernels.hot_loops import compiled, is_plain, LOADING_SECONDS\n"
         "@compiled\n"
         "def loop(n):\n"
         "    return n + 1\n"
