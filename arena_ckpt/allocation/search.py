@@ -36,7 +36,7 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
 from arena_ckpt.operations.arrays import Integers
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
@@ -49,6 +49,12 @@ _PLACED = -1
 """Stands on the trail instead of a former floor when a body was placed."""
 _NOBODY = -1
 """Stands for a body in a frame that has chosen none."""
+
+_PLAIN_NODES = 16
+"""Maximum number of nodes that plain Python looks at before it is asked for again."""
+
+_PLAIN_SECONDS = 4e-6
+"""Of plain Python for each body of a node."""
 
 _FRAME = np.dtype(
     [
@@ -152,10 +158,32 @@ class Search:
         offset: Integers = self._bodies["floor"].copy()
         return offset
 
+    def load(self) -> None:
+        """Have the loop compiled, or loaded from disk, if Python is to run no more."""
+        if not is_plain(self._plain_seconds):
+            load()
+
+    @property
+    def _plain_seconds(self) -> float:
+        """About how long plain Python takes for `_PLAIN_NODES`."""
+        return _PLAIN_NODES * _PLAIN_SECONDS * len(self._bodies)
+
     def run(self, n_nodes: int) -> int:
-        """Go on for some nodes; return `FITS`, `NOTHING_FITS` or `PAUSED`."""
+        """Go on for at most so many nodes.
+
+        Plain Python takes few of them, so that compiled code can soon go on in its
+        place.
+
+        Returns
+        -------
+        int
+            `FITS`, `NOTHING_FITS` or `PAUSED`.
+        """
+        run = _run.taking(self._plain_seconds)
+        if run is _run.plain:
+            n_nodes = min(n_nodes, _PLAIN_NODES)
         return int(
-            _run(
+            run(
                 self._bodies,
                 self._instance.runs,
                 self._instance.neighbours,
@@ -176,7 +204,8 @@ class Search:
 
 @functools.cache
 def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+    """Have the loop compiled, or loaded from disk; done once a process."""
+    load_numba()
     Search(make_instance(two_bodies()), np.arange(2), 2).run(1)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocation import disjunctive, joined, search
+from arena_ckpt.allocation import disjunctive, joined
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
@@ -181,9 +181,9 @@ def _search(
     if options.engine == "large" or not can_prove:
         try_jittered(bodies, orders, incumbent, budget, goal, options.seed)
         return
-    with budget.stopped():
-        (search if are_flat else disjunctive).load()
     if not are_flat:
+        with budget.stopped():
+            disjunctive.load()
         disjunctive.improve(bodies, incumbent, budget, capacity)
     elif capacity is None:
         ExactEngine(bodies, orders, options.seed).minimize(incumbent, budget)

@@ -25,7 +25,7 @@ from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.planning.plan import checksum
-from arena_ckpt.report import explain
+from arena_ckpt.report.explain import explain
 from arena_ckpt.report.export import FORMATS
 from arena_ckpt.testing.golden_files import check_folder, plan_differences
 from arena_ckpt.testing.golden_text import GOLDEN_VERSION, golden_plan, golden_text

@@ -131,7 +131,7 @@ def plan(
         require_writable,
     )
     from arena_ckpt.files.atomic_write import write_whole
-    from arena_ckpt.report import (
+    from arena_ckpt.report.tables import (
         biggest_table,
         comparison_table,
         execution_order_table,

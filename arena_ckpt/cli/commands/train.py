@@ -149,7 +149,7 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text
-    from arena_ckpt.report import totals_table
+    from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
