@@ -22,8 +22,8 @@ from arena_ckpt.allocation.greedy import try_jittered, try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.joins import can_join
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.allocation.options import SearchOptions, require_natural
 from arena_ckpt.allocation.orders import Orders
+from arena_ckpt.allocation.search_options import SearchOptions, require_natural
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.progress import status_line
 from arena_ckpt.common.units import format_bytes
