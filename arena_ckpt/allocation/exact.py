@@ -137,6 +137,8 @@ class ExactEngine:
         outcome = PAUSED
         while outcome == PAUSED and search.nodes < end and not budget.is_over:
             before = search.nodes
+            with budget.stopped():
+                search.load()
             outcome = search.run(
                 budget.nodes_left(min(self._chunk_nodes, end - before))
             )

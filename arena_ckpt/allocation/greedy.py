@@ -91,7 +91,7 @@ def _try(
     """Offer the layout that a placement makes of an order."""
     is_lowest_first = placement == "lowest-first"
     with budget.stopped():
-        (lowest_first if is_lowest_first else first_fit).load()
+        (lowest_first if is_lowest_first else first_fit).load(bodies)
     if is_lowest_first:
         offset = lowest_first.lowest_first(bodies, rank_of(order))
     else:

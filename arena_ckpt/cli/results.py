@@ -7,7 +7,7 @@ from typing import Any
 
 from arena_ckpt.engine.session import Evaluation
 from arena_ckpt.training.records import EpochRecord, History
-from arena_ckpt.verification.report import Verification
+from arena_ckpt.verification.verify import Verification
 
 
 def epoch_line(record: EpochRecord, n_epochs: int) -> str:

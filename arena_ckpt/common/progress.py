@@ -1,19 +1,10 @@
-"""Progress on standard error, where that is a terminal."""
+"""Progress on standard error, where that is a terminal; rich is loaded to show it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 Update = Callable[[int, int, str], None]
 """Told what is done, of how much, and a text to show."""
@@ -32,6 +23,15 @@ def progress_bar(description: str, show: bool | None) -> Iterator[Update]:
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda done, total, text: None
         return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -62,6 +62,8 @@ def status_line(description: str, show: bool | None) -> Iterator[Callable[[str],
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda text: None
         return
+    from rich.console import Console
+
     console = Console(stderr=True)
     with console.status(description) as status:
         yield lambda text: status.update(f"{description}: {text}")

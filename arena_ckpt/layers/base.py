@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.flops import Flops as Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.errors import ShapeMismatchError
@@ -123,21 +124,6 @@ class TensorSpec:
         return bool(self.lifespan & TensorLifespan.FORWARD) and bool(
             self.lifespan & TensorLifespan.CALC_GRAD_DERIV
         )
-
-
-@public_call
-@dataclass(frozen=True, slots=True)
-class Flops:
-    """Floating-point operations for one sample; a multiply-add counts two.
-
-    `output` is the part of the forward pass that only makes the outputs: a recompute
-    of what is saved for the backward pass leaves it out.
-    """
-
-    forward: int = 0
-    calc_gradient: int = 0
-    calc_derivative: int = 0
-    output: int = 0
 
 
 @public_call

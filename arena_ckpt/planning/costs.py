@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.layers.base import Flops
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 from arena_ckpt.planning.tiled_update import TILE
 

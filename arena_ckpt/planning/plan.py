@@ -23,6 +23,7 @@ from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.json_codec import decode, encode
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import align_up
@@ -34,7 +35,6 @@ from arena_ckpt.errors import (
     UnknownLayerError,
 )
 from arena_ckpt.graph.blocks import CheckpointBlock
-from arena_ckpt.layers.base import Flops
 from arena_ckpt.planning.costs import Costs, count_costs, other_cost, rerun_cost
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 from arena_ckpt.planning.timeline import ExecutionOrder, Step

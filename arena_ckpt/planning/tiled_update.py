@@ -12,11 +12,14 @@ the bits are the same in every plan that has them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.base import WeightSpec, n_elems
+if TYPE_CHECKING:  # a plan that is read needs neither
+    from arena_ckpt.graph.build import Graph
+    from arena_ckpt.layers.base import WeightSpec
 
 TILE_BYTES = 64 * 1024
 """What a tile takes at most, unless that is less than `FEWEST_ROWS`."""
@@ -57,7 +60,7 @@ def accumulates(weight: WeightSpec, state_names: tuple[str, ...]) -> bool:
 
 def tile_rows(weight: WeightSpec) -> int:
     """Return how many rows of a weight a tile has."""
-    rows, row_bytes = weight.shape[0], 4 * n_elems(weight.shape[1:])
+    rows, row_bytes = weight.shape[0], 4 * math.prod(weight.shape[1:])
     return min(rows, max(FEWEST_ROWS, TILE_BYTES // row_bytes))
 
 

@@ -11,14 +11,16 @@ and clipping and updates follow at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.graph.build import Graph
-from arena_ckpt.graph.nodes import Node
-from arena_ckpt.planning.recompute import Rerun, Reruns
-from arena_ckpt.planning.settings import PlanSettings
+
+if TYPE_CHECKING:  # a plan that is read needs none of them
+    from arena_ckpt.graph.build import Graph
+    from arena_ckpt.graph.nodes import Node
+    from arena_ckpt.planning.recompute import Rerun, Reruns
+    from arena_ckpt.planning.settings import PlanSettings
 
 
 @public_call

@@ -13,7 +13,7 @@ from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import PERSISTENT, Access, TensorKind
-from arena_ckpt.report.tables import recomputed_layers
+from arena_ckpt.report.summary import recomputed_layers
 
 _WORDS = {
     TensorKind.GRADIENT: "weight gradients",

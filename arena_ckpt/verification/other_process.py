@@ -21,8 +21,8 @@ from arena_ckpt.errors import ArenaError
 from arena_ckpt.importers.ini import load_ini
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.verification.apart import signal_name
 from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.child_process import signal_name
 from arena_ckpt.verification.trial import open_session, plan_again, run_trial
 
 COMMAND = (sys.executable, "-m", "arena_ckpt.verification.other_process")

@@ -31,7 +31,7 @@ from arena_ckpt.verification.roles import (
 _ONCE = (Phase.FORWARD, Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE)
 
 
-class Schedule:
+class StepOrder:
     """Follows one iteration.
 
     Parameters

@@ -19,7 +19,7 @@ from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.exact import ExactEngine
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
-from arena_ckpt.allocation.options import SearchOptions
+from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import CapacityError, InvalidParameterError, TimeLimitError
 

@@ -19,7 +19,7 @@ from arena_ckpt import Model
 from arena_ckpt.checkpoint.choose import ALLOWABLE, DEFAULT_ALLOW
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.options import StageOptions
+from arena_ckpt.checkpoint.stage_options import StageOptions
 from arena_ckpt.checkpoint.stages import cut_graph, groupings
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import (

@@ -25,13 +25,13 @@ from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.planning.plan import checksum
-from arena_ckpt.report import explain
+from arena_ckpt.report.explain import explain
 from arena_ckpt.report.export import FORMATS
 from arena_ckpt.testing.golden_files import check_folder, plan_differences
+from arena_ckpt.testing.golden_losses import LOSSES_VERSION, parse_losses
+from arena_ckpt.testing.golden_losses import TITLE as LOSSES_TITLE
 from arena_ckpt.testing.golden_text import GOLDEN_VERSION, golden_plan, golden_text
 from arena_ckpt.testing.golden_text import TITLE as GOLDEN_TITLE
-from arena_ckpt.testing.losses import LOSSES_VERSION, parse_losses
-from arena_ckpt.testing.losses import TITLE as LOSSES_TITLE
 from arena_ckpt.testing.sealed import seal
 from fuzzing.guard import LIMITS, Finding, Limits, guarded
 from fuzzing.mutate import (
