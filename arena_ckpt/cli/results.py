@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from arena_ckpt.engine.session import Evaluation
+from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.verification.report import Verification
 
