@@ -8,9 +8,11 @@ the thread that starts them. Afterwards the flags are again what they were.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
@@ -25,11 +27,18 @@ _SUBNORMAL = 2.0**-140
 """Below the least normal float32, and one exactly."""
 
 
+@functools.cache  # asked for at every iteration, where an import takes a microsecond
+def _registers() -> ModuleType:
+    """Return the module that reads and writes flags; loads Numba."""
+    from arena_ckpt.kernels import registers
+
+    return registers
+
+
 @contextmanager
 def default_flags() -> Iterator[None]:
     """Set IEEE's default in this thread for a while."""
-    from arena_ckpt.kernels import registers
-
+    registers = _registers()
     before = registers.read()
     try:
         registers.write(registers.DEFAULT)
@@ -46,8 +55,7 @@ def run_by_default(work: Callable[[*Given], Result], *arguments: *Given) -> Resu
     """
     if "numba" not in sys.modules and _computes_by_default():
         return work(*arguments)
-    from arena_ckpt.kernels import registers
-
+    registers = _registers()
     before = registers.read()
     if before & registers.FLAGS == registers.DEFAULT & registers.FLAGS:
         return work(*arguments)
