@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -23,8 +23,6 @@ from arena_ckpt.data.dataset import Dataset, is_whole
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.definition.description import describe
 from arena_ckpt.engine.arena import check_fits
-from arena_ckpt.engine.session import Evaluation, Session
-from arena_ckpt.engine.weights import FloatArray
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -41,6 +39,11 @@ from arena_ckpt.training.loop import train
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
 from arena_ckpt.training.saved_state import SavedState, read_state, restore, write_state
+
+if TYPE_CHECKING:
+    from arena_ckpt.engine.evaluation import Evaluation
+    from arena_ckpt.engine.session import Session
+    from arena_ckpt.engine.weights import FloatArray
 
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
@@ -173,6 +176,8 @@ class Model(ModelPlans):
         else:
             self.require_own_plan(plan, debug=debug)
         check_fits(plan.arena_bytes, "the arena")
+        from arena_ckpt.engine.session import Session  # loads Numba
+
         with compile_progress() as report:
             session = Session(
                 self.graph_of(plan),

@@ -16,7 +16,6 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
-from arena_ckpt.engine.measuring import measure_costs, time_steps
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.graph.build import Graph, build_graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower
@@ -104,6 +103,8 @@ class ModelPlans(ModelDefinition):
         require_plan(plan)
         self.require_own_plan(plan, debug=plan.canary_bytes > 0)
         check_fits(plan.arena_bytes, "measuring")
+        from arena_ckpt.engine.measuring import time_steps  # loads Numba
+
         seconds = [0.0] * len(plan.steps)
         timed = time_steps(
             self.graph_of(plan),
@@ -219,6 +220,8 @@ class ModelPlans(ModelDefinition):
         )
 
     def _measure(self, graph: Graph, plan: MemoryPlan) -> Costs:
+        from arena_ckpt.engine.measuring import measure_costs  # loads Numba
+
         return measure_costs(
             graph,
             plan,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
 from arena_ckpt.engine.debug.runner import StepRunner, Watcher
 from arena_ckpt.engine.debug.values import FiniteWatch
+from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
 from arena_ckpt.engine.passes import Pass
@@ -48,26 +48,6 @@ MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How well a model does on a data set.
-
-    Attributes
-    ----------
-    loss : float
-        The mean over the samples, regularization included.
-    metric_name : str
-        ``"accuracy"`` where labels are classes, else ``"mean_absolute_error"``.
-    metric : float
-    n_samples : int
-    """
-
-    loss: float
-    metric_name: str
-    metric: float
-    n_samples: int
 
 
 class Session:
