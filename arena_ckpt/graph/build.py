@@ -76,8 +76,15 @@ class Graph:
 
     @property
     def loss(self) -> Node:
-        """The loss layer."""
-        return next(node for node in self.nodes if isinstance(node.layer, Loss))
+        """The node of the loss layer."""
+        return next(node for node in self.nodes if node.layer.is_loss)
+
+    @property
+    def loss_layer(self) -> Loss:
+        """The loss layer as what it is: a `Loss`, which says what labels it takes."""
+        layer = self.loss.layer
+        assert isinstance(layer, Loss)
+        return layer
 
 
 def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> Graph:

@@ -26,6 +26,7 @@ class Activation(Layer):
     """One function of every element (softmax: of every row)."""
 
     type_name = "activation"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("activation", ACTIVATION, "none", "the function"),

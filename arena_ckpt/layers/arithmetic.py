@@ -36,6 +36,7 @@ class Addition(Layer):
 
     type_name = "addition"
     n_inputs = None
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the common shape; every derivative is a view of the output's."""
@@ -102,6 +103,7 @@ class Binary(Layer):
     """
 
     n_inputs = 2
+    keeps_axes = True
     kernels: ClassVar[tuple[Kernel, Kernel]]
     saves: ClassVar[tuple[TensorLifespan, TensorLifespan, TensorLifespan]]
     derivative_flops: ClassVar[int]
@@ -325,6 +327,7 @@ class Power(Layer):
     """``out0 = in0 ** exponent``."""
 
     type_name = "pow"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("exponent", REAL, 1.0, "the power that every element is raised to"),
@@ -350,6 +353,7 @@ class SquareRoot(Layer):
     """``out0 = √in0``."""
 
     type_name = "sqrt"
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input; backward needs the output."""
@@ -371,6 +375,7 @@ class Negative(Layer):
     """``out0 = -in0``."""
 
     type_name = "negative"
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input; backward needs nothing."""

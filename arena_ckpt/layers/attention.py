@@ -28,7 +28,13 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias, product_gradient
+from arena_ckpt.layers.dense import product_gradient
+from arena_ckpt.layers.weighted import (
+    WEIGHT_PROPERTIES,
+    WithBias,
+    bias_spec,
+    weight_spec,
+)
 
 TILE_ROWS = 64
 """Queries of a tile."""
@@ -67,6 +73,7 @@ class MultiHeadAttention(WithBias):
 
     type_name = "multi_head_attention"
     n_inputs = range(1, 5)
+    reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("num_heads", POSITIVE_INT, None, "heads (required)"),
@@ -214,34 +221,23 @@ class MultiHeadAttention(WithBias):
             for part, width, columns in zip(_PARTS, rows, sizes.widths, strict=True)
         ]
         table.append(("fc", sizes.widths[2], sizes.units, forward | self._back))
-        regularized = self["weight_regularizer"] == "l2norm"
-        constant = self["weight_regularizer_constant"] if regularized else 0.0
         weights = []
         for name, fan_in, fan_out, lifespan in table:
             weights.append(
-                WeightSpec(
+                weight_spec(
+                    self,
                     f"{name}_weight",
                     (fan_in, fan_out),
-                    self["weight_initializer"],
                     fan_in=fan_in,
                     fan_out=fan_out,
                     lifespan=lifespan,
-                    decay=self["weight_decay"],
-                    regularizer_constant=constant,
                     gradient_factors=factors[name],
                 )
             )
             if self.has_bias:
+                bias = f"{name}_bias"
                 weights.append(
-                    WeightSpec(
-                        f"{name}_bias",
-                        (fan_out,),
-                        self["bias_initializer"],
-                        fan_in=fan_in,
-                        fan_out=fan_out,
-                        lifespan=forward,
-                        decay=self["bias_decay"],
-                    )
+                    bias_spec(self, bias, fan_out, fan_in=fan_in, fan_out=fan_out)
                 )
         return tuple(weights)
 

@@ -22,7 +22,13 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import ACTIVATION, WEIGHT_PROPERTIES, WithBias
+from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.weighted import (
+    WEIGHT_PROPERTIES,
+    WithBias,
+    bias_spec,
+    weight_spec,
+)
 from arena_ckpt.layers.windows import (
     COUNT_PAIR,
     PADDING_1D,
@@ -54,7 +60,9 @@ _PADDING = Property(
 
 
 class _Convolution(WithBias):
-    """What all have: a filter, perhaps a bias, and workspaces for each phase."""
+    """Base class of convolutions: a filter, a bias or none, and workspaces."""
+
+    reads = "pictures"
 
     @abstractmethod
     def _geometry(self, shape: Shape) -> Convolution:
@@ -86,33 +94,11 @@ class _Convolution(WithBias):
     def _weight_specs(
         self, shape: tuple[int, ...], outputs: int, fan_in: int, fan_out: int
     ) -> tuple[WeightSpec, ...]:
-        regularized = self["weight_regularizer"] == "l2norm"
-        constant = self["weight_regularizer_constant"] if regularized else 0.0
-        weights = [
-            WeightSpec(
-                "filter",
-                shape,
-                self["weight_initializer"],
-                fan_in=fan_in,
-                fan_out=fan_out,
-                lifespan=TensorLifespan.FORWARD_DERIV,
-                decay=self["weight_decay"],
-                regularizer_constant=constant,
-            )
-        ]
-        if self.has_bias:
-            weights.append(
-                WeightSpec(
-                    "bias",
-                    (outputs,),
-                    self["bias_initializer"],
-                    fan_in=fan_in,
-                    fan_out=fan_out,
-                    lifespan=TensorLifespan.FORWARD,
-                    decay=self["bias_decay"],
-                )
-            )
-        return tuple(weights)
+        weight = weight_spec(self, "filter", shape, fan_in=fan_in, fan_out=fan_out)
+        if not self.has_bias:
+            return (weight,)
+        bias = bias_spec(self, "bias", outputs, fan_in=fan_in, fan_out=fan_out)
+        return weight, bias
 
     def _run(
         self,

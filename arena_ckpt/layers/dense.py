@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
-from arena_ckpt.common.properties import (
-    BOOLEAN,
-    NAME,
-    NONNEGATIVE_REAL,
-    POSITIVE_INT,
-    Property,
-    choice,
-)
+from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property, choice
 from arena_ckpt.kernels import blas, elementwise, reductions
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import (
@@ -20,64 +13,18 @@ from arena_ckpt.layers.base import (
     Binding,
     Call,
     Flops,
-    Layer,
     LayerSpec,
     Shape,
-    WeightSpec,
     beta_of,
 )
-
-INITIALIZER = choice(
-    "zeros",
-    "ones",
-    "lecun_normal",
-    "lecun_uniform",
-    "xavier_normal",
-    "xavier_uniform",
-    "he_normal",
-    "he_uniform",
+from arena_ckpt.layers.weighted import (
+    WEIGHT_PROPERTIES,
+    WithBias,
+    bias_spec,
+    weight_spec,
 )
+
 ACTIVATION = choice(*ACTIVATIONS, "none")
-
-WEIGHT_PROPERTIES = (
-    Property("trainable", BOOLEAN, True, "false freezes the weights"),
-    Property(
-        "shared_from",
-        NAME,
-        None,
-        "the layer whose weights it uses as well",
-    ),
-    Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
-    Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),
-    Property(
-        "weight_regularizer",
-        choice("l2norm", "none"),
-        "none",
-        "adds constant / 2 · Σw² to the loss",
-    ),
-    Property(
-        "weight_regularizer_constant",
-        NONNEGATIVE_REAL,
-        1.0,
-        "the constant of weight_regularizer",
-    ),
-    Property(
-        "weight_decay",
-        NONNEGATIVE_REAL,
-        0.0,
-        "adds this times the weight to its gradient at each update",
-    ),
-    Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for the bias"),
-)
-
-
-class WithBias(Layer):
-    """Layers whose bias can be left out by either of two properties."""
-
-    @property
-    def has_bias(self) -> bool:
-        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
-        return bool(self["bias"]) and not self["disable_bias"]
 
 
 def product_gradient(
@@ -117,34 +64,19 @@ class FullyConnected(WithBias):
         unit = self["unit"]
         if unit is None:
             raise self.mismatch("has no unit; set it, for example unit=10")
-        regularized = self["weight_regularizer"] == "l2norm"
         weights = [
-            WeightSpec(
+            weight_spec(
+                self,
                 "weight",
                 (width, unit),
-                self["weight_initializer"],
                 fan_in=width,
                 fan_out=unit,
-                lifespan=TensorLifespan.FORWARD_DERIV,
-                decay=self["weight_decay"],
-                regularizer_constant=(
-                    self["weight_regularizer_constant"] if regularized else 0.0
-                ),
                 gradient_factors=_FACTORS,
             )
         ]
         if self.has_bias:
-            weights.append(
-                WeightSpec(
-                    "bias",
-                    (unit,),
-                    self["bias_initializer"],
-                    fan_in=width,
-                    fan_out=unit,
-                    lifespan=TensorLifespan.FORWARD,
-                    decay=self["bias_decay"],
-                )
-            )
+            bias = bias_spec(self, "bias", unit, fan_in=width, fan_out=unit)
+            weights.append(bias)
         rows = channel * height
         products, sums = 2 * rows * width * unit, rows * unit * self.has_bias
         return LayerSpec(

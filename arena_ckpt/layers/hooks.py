@@ -81,6 +81,8 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         weights=tuple(spec.weights),
         tensors=tuple(spec.tensors),
         in_place=tuple(spec.in_place),
+        id_inputs=tuple(spec.id_inputs),
+        fixed_inputs=frozenset(spec.fixed_inputs) | {i.index for i in spec.id_inputs},
     )
 
 

@@ -29,7 +29,7 @@ from arena_ckpt.layers.base import (
     beta_of,
     n_elems,
 )
-from arena_ckpt.layers.dense import INITIALIZER
+from arena_ckpt.layers.weighted import INITIALIZER
 
 
 def _share(value: object) -> float:
@@ -86,6 +86,7 @@ class LayerNormalization(Layer):
     """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, over axes of a sample."""
 
     type_name = "layer_normalization"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -214,6 +215,7 @@ class RMSNorm(Layer):
     """``gamma x / sqrt(mean(x²) + epsilon)``, over the last axis."""
 
     type_name = "rms_norm"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         _EPSILON,
@@ -277,6 +279,7 @@ class BatchNormalization(Layer):
     """
 
     type_name = "batch_normalization"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         _EPSILON,

@@ -27,6 +27,7 @@ class Pooling2D(Layer):
     """The greatest or the mean of each window, or of each whole channel."""
 
     type_name = "pooling2d"
+    reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -180,6 +181,7 @@ class Upsample2D(Layer):
     """More rows and columns: copies of the nearest element, or between neighbours."""
 
     type_name = "upsample2d"
+    reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("upsample", choice(*_UPSAMPLINGS), "nearest", "nearest or bilinear"),

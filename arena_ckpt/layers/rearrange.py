@@ -133,6 +133,7 @@ class Split(Layer):
     """Equal parts of the input along an axis, in order: out0, out1 and so on."""
 
     type_name = "split"
+    moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width (required)"),
@@ -211,6 +212,7 @@ class Slice(Layer):
     """The places start_index to end_index - 1 along an axis, counted from 1."""
 
     type_name = "slice"
+    moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width (required)"),
@@ -286,6 +288,7 @@ class Permute(Layer):
     """Axes in another order: of each new one ``direction`` says which it was."""
 
     type_name = "permute"
+    moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(

@@ -46,9 +46,10 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, product_gradient
+from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
+from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, bias_spec, weight_spec
 
 _ACTIVATION = choice(*STEP_ACTIVATIONS)
 CELL_PROPERTIES = (
@@ -85,6 +86,7 @@ class Recurrent(Layer):
         For one step, with states as inputs and outputs.
     """
 
+    reads = "sequences"
     cell: ClassVar[type[Recurrent]]
     n_gates: ClassVar[int]
     is_cell: ClassVar[bool] = False
@@ -192,22 +194,17 @@ class Recurrent(Layer):
         return ((1, steps if self.keeps_all else 1, width),)
 
     def _weights(self, prefix: str, width: int) -> list[WeightSpec]:
-        regularized = self["weight_regularizer"] == "l2norm"
         looped = TensorLifespan.FORWARD | self.backward
         if self.n_states:
             looped |= TensorLifespan.CALC_DERIVATIVE
         matrices = [
-            WeightSpec(
+            weight_spec(
+                self,
                 prefix + name,
                 (rows, self.columns),
-                self["weight_initializer"],
                 fan_in=rows,
                 fan_out=self.columns,
                 lifespan=lifespan,
-                decay=self["weight_decay"],
-                regularizer_constant=(
-                    self["weight_regularizer_constant"] if regularized else 0.0
-                ),
                 gradient_factors=self.gradient_factors(prefix, name),
             )
             for name, rows, lifespan in (
@@ -216,14 +213,13 @@ class Recurrent(Layer):
             )
         ]
         return matrices + [
-            WeightSpec(
+            bias_spec(
+                self,
                 prefix + name,
-                (self.columns,),
-                self["bias_initializer"],
+                self.columns,
                 fan_in=width,
                 fan_out=self.columns,
                 lifespan=TensorLifespan.FORWARD | self.backward,
-                decay=self["bias_decay"],
             )
             for name in self.biases
         ]

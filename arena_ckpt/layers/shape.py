@@ -59,6 +59,8 @@ class Input(Layer):
 class View(Layer):
     """The elements of the input in another shape."""
 
+    moves_elements = True
+
     def forward(self, tensors: Binding) -> list[Call]:
         """Copy, unless the output is a view."""
         return copy_unless_same(tensors, "in0", "out0")
@@ -124,6 +126,8 @@ class Identity(Layer):
 
     type_name = "identity"
     n_inputs = None
+    moves_elements = True
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shapes of the inputs; views in both directions."""
@@ -157,6 +161,7 @@ class Multiout(Layer):
 
     type_name = "multiout"
     is_alias = True
+    moves_elements = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input."""

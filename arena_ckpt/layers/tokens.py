@@ -9,24 +9,22 @@ from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
 from arena_ckpt.kernels import tokens
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
+    LARGEST_ID,
     Binding,
     Call,
     Flops,
+    IdInput,
     InPlace,
     Layer,
     LayerSpec,
     Shape,
     TensorSpec,
-    WeightSpec,
     beta_of,
     format_shape,
     n_elems,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
-
-_LARGEST_ID = 2**24
-"""float32 holds the whole numbers up to here."""
+from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
 
 
 class Embedding(Layer):
@@ -47,10 +45,10 @@ class Embedding(Layer):
             raise self.mismatch(
                 "needs in_dim and out_dim; set them, for example in_dim=128 out_dim=64"
             )
-        if rows > _LARGEST_ID:
+        if rows > LARGEST_ID:
             raise self.mismatch(
                 f"has in_dim {rows:,}; ids are float32, which tells apart at most "
-                f"{_LARGEST_ID:,}",
+                f"{LARGEST_ID:,}",
                 in_dim=rows,
             )
         if shape[0] != 1 or (shape[1] > 1 and shape[2] > 1):
@@ -60,24 +58,19 @@ class Embedding(Layer):
                 shape=shape,
             )
         length = n_elems(shape)
-        regularized = self["weight_regularizer"] == "l2norm"
-        weight = WeightSpec(
+        weight = weight_spec(
+            self,
             "weight",
             (rows, width),
-            self["weight_initializer"],
             fan_in=rows,
             fan_out=width,
             lifespan=TensorLifespan.FORWARD,
-            decay=self["weight_decay"],
-            regularizer_constant=(
-                self["weight_regularizer_constant"] if regularized else 0.0
-            ),
         )
         return LayerSpec(
             output_shapes=((1, length, width),),
             weights=(weight,),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
-            fixed_inputs=frozenset({0}),
+            id_inputs=(IdInput(0, rows, set_by="in_dim"),),
             flops=Flops(0, length * width, 0),
         )
 
@@ -99,6 +92,7 @@ class PositionalEncoding(Layer):
     """Sines and cosines of the position, added to each row."""
 
     type_name = "positional_encoding"
+    reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -161,6 +155,7 @@ class Dropout(Layer):
     """Sets a share of the elements to 0 in training and scales the others up."""
 
     type_name = "dropout"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("dropout_rate", FRACTION, 0.0, "share of the elements set to 0"),
