@@ -382,7 +382,7 @@ class Layer(ABC):
     reads : ``"pictures"``, ``"sequences"`` or None
         What the layer takes its inputs for: pictures (channel, height, width), or
         sequences (1, steps, features); None where it fits any input. A layer that reads
-        pictures makes pictures. Hints about a model (`Model.hints`) go by this.
+        pictures makes pictures. What `Model.warnings` says goes by this.
     """
 
     type_name: ClassVar[str]
