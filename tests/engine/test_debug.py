@@ -22,8 +22,8 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.kernels import elementwise
 from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.layers import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.planning.plan import Buffer
 from arena_ckpt.planning.tensors import Execution
