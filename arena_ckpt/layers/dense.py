@@ -30,9 +30,17 @@ ACTIVATION = choice(*ACTIVATIONS, "none")
 def product_gradient(
     tensors: Binding, weight: str, factors: tuple[str, str]
 ) -> list[Call]:
-    """Return the call that makes a gradient from its factors.
+    """Return the call that makes a weight gradient from its two factors.
 
-    It is left out where the update makes it, in tiles.
+    The list is empty where the update makes the gradient itself, in tiles.
+
+    Parameters
+    ----------
+    tensors : Binding
+    weight : str
+        Role of the weight, shape (rows, columns).
+    factors : (str, str)
+        Roles of a and b, shapes (n, rows) and (n, columns); the gradient is ``aᵀ · b``.
     """
     role = f"{weight}:grad"
     if not tensors.is_wanted(role):
@@ -46,7 +54,7 @@ _FACTORS = ("in0", "out0:grad")
 
 
 class FullyConnected(WithBias):
-    """``out0 = in0 · weight + bias`` over the last axis."""
+    """Fully connected layer: ``out0 = in0 · weight + bias`` over the last axis."""
 
     type_name = "fully_connected"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -59,7 +67,7 @@ class FullyConnected(WithBias):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return weight (width, unit), bias (unit); the gradient needs the input."""
+        """Return weight (width, unit) and bias (unit); the gradient needs the input."""
         channel, height, width = input_shapes[0]
         unit = self["unit"]
         if unit is None:
@@ -97,7 +105,7 @@ class FullyConnected(WithBias):
         return calls
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
+        """Compute ``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
         calls = product_gradient(tensors, "weight", _FACTORS)
         if self.has_bias:
             d_out, d_bias = tensors.matrix("out0:grad"), tensors.vector("bias:grad")
@@ -106,7 +114,7 @@ class FullyConnected(WithBias):
         return calls
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``in0:grad = out0:grad · weightᵀ``."""
+        """Compute ``in0:grad = out0:grad · weightᵀ``."""
         return [
             Call(
                 blas.matmul_transposed_b,

@@ -1,4 +1,4 @@
-"""What else transformers are made of: embedding, positions, dropout, SwiGLU."""
+"""Layers of transformers beside attention: embedding, positions, dropout, SwiGLU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
 
 
 class Embedding(Layer):
-    """Row ``in0[i]`` of a table for each id; the ids are whole numbers from 0."""
+    """Look up a row of a learned table for each id, a whole number from 0."""
 
     type_name = "embedding"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -39,7 +39,7 @@ class Embedding(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return one row for each id; ids have no derivative."""
+        """Return one row for each id, and the table."""
         shape, rows, width = input_shapes[0], self["in_dim"], self["out_dim"]
         if rows is None or width is None:
             raise self.mismatch(
@@ -75,13 +75,13 @@ class Embedding(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Copy rows; an id that is no row gives NaN, also for the loss."""
+        """Copy the row of each id; an id out of range makes row and loss NaN."""
         ids, table = tensors.vector("in0"), tensors.matrix("weight")
         arguments = (ids, table, tensors.matrix("out0"), tensors.loss)
         return [Call(tokens.embedding_forward, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Add each row of the derivative to that of its id, in order."""
+        """Add each row of the derivative to the row of its id, in order."""
         beta = beta_of(tensors)
         ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
         arguments = (ids, d_out, beta, tensors.matrix("weight:grad"))
@@ -89,7 +89,7 @@ class Embedding(Layer):
 
 
 class PositionalEncoding(Layer):
-    """Sines and cosines of the position, added to each row."""
+    """Add sines and cosines of its position to each row."""
 
     type_name = "positional_encoding"
     reads = "sequences"
@@ -141,18 +141,18 @@ class PositionalEncoding(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Add the code of each position."""
+        """Add the encoding of its position to each row."""
         arrays = tensors.vector("in0"), tensors.vector("out0"), tensors.doubles("work")
         arguments = (*arrays, *tensors.input_shapes[0][1:])
         return [Call(tokens.add_positions, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Hand the derivative on."""
+        """Copy the derivative, unless it is a view."""
         return copy_unless_same(tensors, "out0:grad", "in0:grad")
 
 
 class Dropout(Layer):
-    """Sets a share of the elements to 0 in training and scales the others up."""
+    """Set a share of the elements to 0 in training, and scale the others up."""
 
     type_name = "dropout"
     keeps_axes = True
@@ -162,7 +162,7 @@ class Dropout(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input; nothing is saved."""
+        """Return the shape of the input; backward draws the same numbers again."""
         is_view = self["dropout_rate"] == 0
         n = n_elems(input_shapes[0])
         return LayerSpec(
@@ -175,6 +175,7 @@ class Dropout(Layer):
         )
 
     def _drop(self, tensors: Binding, source: str, target: str) -> list[Call]:
+        """Return the call that drops elements, or the one that copies all."""
         if self["dropout_rate"] == 0 or not tensors.training:
             return copy_unless_same(tensors, source, target)
         x = tensors.vector(source)
@@ -192,7 +193,7 @@ class Dropout(Layer):
 
 
 class SwiGLU(Layer):
-    """``swish(in0) * in1``."""
+    """Gated activation ``swish(in0) * in1``."""
 
     type_name = "swiglu"
     n_inputs = 2
@@ -219,12 +220,12 @@ class SwiGLU(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Multiply."""
+        """Multiply ``swish(in0)`` by ``in1``."""
         arguments = tuple(tensors.vector(role) for role in ("in0", "in1", "out0"))
         return [Call(tokens.swiglu_forward, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Make what is wanted of the two derivatives in one pass."""
+        """Make the wanted ones of the two derivatives in one pass."""
         a, b, d_out = (tensors.vector(role) for role in ("in0", "in1", "out0:grad"))
         first, second = (tensors.is_wanted(f"in{i}:grad") for i in (0, 1))
         if first and second:
