@@ -189,7 +189,7 @@ class _Walk:
     def _resolve(self, layer: Layer, output: Output) -> Output:
         """Return the part behind what was named."""
         source = self.nodes[self.parts[output.layer][0]].layer
-        if source.type_name == "multiout":
+        if source.is_alias:
             output = Output(output.layer)  # all outputs are the same
         if output not in self._stands_for:
             n = sum(known.layer == output.layer for known in self._stands_for)

@@ -15,6 +15,7 @@ from .base import WeightSpec as WeightSpec
 from .base import beta_of as beta_of
 from .base import format_shape as format_shape
 from .base import n_elems as n_elems
+from .dense import ACTIVATION as ACTIVATION
 from .ground import BOOLEAN as BOOLEAN
 from .ground import COUNT as COUNT
 from .ground import COUNTS as COUNTS
@@ -58,6 +59,7 @@ from .registry import create_layer as create_layer
 from .registry import register_layer as register_layer
 from .shape import copy_unless_same as copy_unless_same
 from .shape import views as views
+from .weighted import INITIALIZER as INITIALIZER
 from .weighted import WEIGHT_PROPERTIES as WEIGHT_PROPERTIES
 from .weighted import bias_spec as bias_spec
 from .weighted import weight_spec as weight_spec

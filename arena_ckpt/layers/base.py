@@ -136,9 +136,7 @@ class TensorSpec:
 @public_call
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Floating-point operations of each phase for one sample.
-
-    A multiply-add counts two.
+    """Floating-point operations for one sample; a multiply-add counts two.
 
     Attributes
     ----------
