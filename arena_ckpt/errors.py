@@ -189,6 +189,10 @@ class UnknownRoleError(OwnLayerError, LookupError):
     """A hook asks for a tensor that its step does not have: `role`, `known`."""
 
 
+class RegionError(OwnLayerError, TypeError):
+    """A tensor is read as an array that it cannot be: `shape`."""
+
+
 class KernelError(OwnLayerError, TypeError):
     """A kernel that cannot be used: `kernel`, `file`, `line`."""
 

@@ -6,6 +6,9 @@ import pytest
 
 from arena_ckpt import Model
 
+# What an assertion of a helper compared is shown as in a test.
+pytest.register_assert_rewrite("helpers")
+
 pytest_plugins = ["pytester", "arena_ckpt.testing.plugin"]
 
 

@@ -21,7 +21,8 @@ from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.search import FITS, NOTHING_FITS, PAUSED
-from arena_ckpt.kernels.compiling import Integers, compiled
+from arena_ckpt.kernels.compiling import compiled
+from arena_ckpt.operations.arrays import Integers
 
 LARGEST_INSTANCE = 400
 """Pieces: beyond, the choices are too many to be worth a try."""

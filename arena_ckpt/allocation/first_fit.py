@@ -15,7 +15,8 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import Integers, compiled, routine
+from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.operations.arrays import Integers
 
 UNLIMITED = 2**62
 _NONE = -1

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation.bodies import Bodies
-from arena_ckpt.kernels.compiling import Integers
+from arena_ckpt.operations.arrays import Integers
 
 Records = Any
 """Structured array, shape (n,), or one record of it; NumPy has one type for neither."""

@@ -24,7 +24,8 @@ import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import Integers, compiled, routine
+from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.operations.arrays import Integers
 
 BLOCK = 256
 _LARGEST = 2**31 - 1

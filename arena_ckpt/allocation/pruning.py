@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import Integers, routine
+from arena_ckpt.kernels.compiling import routine
+from arena_ckpt.operations.arrays import Integers
 
 SLOT = np.dtype(
     [

@@ -36,7 +36,8 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.kernels.compiling import Integers, compiled, routine
+from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.operations.arrays import Integers
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 

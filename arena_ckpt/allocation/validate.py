@@ -25,7 +25,8 @@ import numpy.typing as npt
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.integers import IntegerLike, Label
 from arena_ckpt.errors import LayoutError
-from arena_ckpt.kernels.compiling import Integers, compiled, routine
+from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.operations.arrays import Integers
 
 LARGEST = 2**63 - 1
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Integers
+from arena_ckpt.operations.arrays import Integers
 
 
 @dataclass(frozen=True, slots=True)

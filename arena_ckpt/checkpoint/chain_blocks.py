@@ -18,7 +18,8 @@ from arena_ckpt.checkpoint.chain_slots import (
     lower_to,
     need_of,
 )
-from arena_ckpt.kernels.compiling import Doubles, Integers, compiled, routine
+from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.operations.arrays import Doubles, Integers
 
 
 @routine

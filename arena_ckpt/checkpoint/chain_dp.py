@@ -54,7 +54,7 @@ from arena_ckpt.checkpoint.chain_slots import (
     Records,
     make_grid,
 )
-from arena_ckpt.kernels.compiling import Doubles, Integers
+from arena_ckpt.operations.arrays import Doubles, Integers
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.checkpoint.chain import ActionKind, Chain
-from arena_ckpt.kernels.compiling import Doubles, Integers, routine
+from arena_ckpt.kernels.compiling import routine
+from arena_ckpt.operations.arrays import Doubles, Integers
 
 Records = np.ndarray[Any, Any]
 

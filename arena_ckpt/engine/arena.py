@@ -16,6 +16,7 @@ import numpy.typing as npt
 from arena_ckpt.common.free_memory import available_bytes
 from arena_ckpt.common.units import ALIGNMENT_BYTES, format_bytes
 from arena_ckpt.errors import ArenaTooLargeError
+from arena_ckpt.operations.regions import Region
 
 CANARY_BYTES = ALIGNMENT_BYTES
 _CANARY = np.uint8(0xC7)
@@ -77,6 +78,10 @@ class Arena:
     ) -> npt.NDArray[Any]:
         """Return a typed view; nothing is copied."""
         return np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset_bytes)
+
+    def at(self, region: Region) -> npt.NDArray[Any]:
+        """Return the array that a region of this memory stands for."""
+        return self.view(region.offset_bytes, region.shape, region.dtype)
 
     def poison(self, offset_bytes: int, size_bytes: int, dtype: str) -> None:
         """Fill dead bytes with NaN (where they are no floats: 0xA5 in every byte)."""

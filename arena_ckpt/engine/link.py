@@ -1,20 +1,26 @@
-"""A flat table of kernel calls, which native code walks.
+"""Links kernel calls: a flat table of addresses, which native code walks.
 
-Running calls is one native call (`kernels.kernel.run_table`) and allocates nothing.
+For each call the table holds the address of a compiled kernel and that of a block of
+its arguments, in which regions have become addresses. Running calls is one native call
+(`kernels.kernel.run_table`) and allocates nothing.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from arena_ckpt.kernels.kernel import run_table
-from arena_ckpt.layers.base import Call
+from arena_ckpt.engine.arena import Arena
+from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
+from arena_ckpt.lowering.kernel_call import KernelCall
+from arena_ckpt.operations.regions import ARENA, Region
+from arena_ckpt.operations.signatures import NUMBERS
 
 Report = Callable[[int, int], None]
-"""Told how many kernel calls are bound, of how many: compiling takes time."""
+"""Told how many kernel calls are linked, of how many: compiling takes time."""
 
 
 class CallTable:
@@ -22,28 +28,37 @@ class CallTable:
 
     Parameters
     ----------
-    calls : sequence of Call
-        Their arrays must outlive the table, which holds only addresses.
+    calls : sequence of KernelCall
+        Arrays among their operands must outlive the table, which holds only addresses.
+    memories : mapping from str to Arena
+        Where the regions lie.
     report : callable, optional
         Told about progress.
     """
 
-    def __init__(self, calls: Sequence[Call], report: Report | None = None) -> None:
-        packed = [call.kernel.pack(call.arguments) for call in calls]
-        self._blocks = np.array(
-            [slot for slots in packed for slot in slots], dtype=np.int64
-        )
+    def __init__(
+        self,
+        calls: Sequence[KernelCall],
+        memories: Mapping[str, Arena],
+        report: Report | None = None,
+    ) -> None:
         self._table = np.zeros(2 * len(calls), dtype=np.int64)
-        addresses: list[int] = []
-        place = 0
-        for index, (call, slots) in enumerate(zip(calls, packed, strict=True)):
-            self._table[2 * index] = call.kernel.entry(call.arguments)
-            self._table[2 * index + 1] = self._blocks.ctypes.data + 8 * place
-            addresses += [place + slot for slot in _slots_of_addresses(call)]
-            place += len(slots)
+        slots: list[int] = []
+        address_slots: list[int] = []
+        first_slots: list[int] = []
+        for index, call in enumerate(calls):
+            kernel = kernel_of(call.kernel)
+            arguments = [_placed(operand, memories) for operand in call.operands]
+            self._table[2 * index] = kernel.entry(arguments)
+            first_slots.append(len(slots))
+            address_slots += [len(slots) + slot for slot in _address_slots(kernel)]
+            slots += kernel.pack(arguments)
             if report:
                 report(index + 1, len(calls))
-        self._addresses = np.array(addresses, dtype=np.int64)
+        self._blocks = np.array(slots, dtype=np.int64)
+        self._address_slots = np.array(address_slots, dtype=np.int64)
+        first_bytes = 8 * np.array(first_slots, dtype=np.int64)
+        self._table[1::2] = self._blocks.ctypes.data + first_bytes
         self._address = self._table.ctypes.data
 
     def run(self, first: int, last: int) -> None:
@@ -62,20 +77,31 @@ class CallTable:
         """
         other = copy.copy(self)
         other._blocks = self._blocks.copy()
-        addresses = self._blocks[self._addresses]
+        addresses = self._blocks[self._address_slots]
         is_moved = (addresses >= start) & (addresses < stop)
-        other._blocks[self._addresses] = addresses + by * is_moved
+        other._blocks[self._address_slots] = addresses + by * is_moved
         other._table = self._table.copy()
         other._table[1::2] += other._blocks.ctypes.data - self._blocks.ctypes.data
         other._address = other._table.ctypes.data
         return other
 
 
-def _slots_of_addresses(call: Call) -> Iterator[int]:
+def memories_of(arena: Arena) -> dict[str, Arena]:
+    """Return the one memory of a plan by its name."""
+    return {ARENA: arena}
+
+
+def _placed(operand: Any, memories: Mapping[str, Arena]) -> Any:
+    """Return the array that a region stands for; anything else is itself."""
+    if isinstance(operand, Region):
+        return memories[operand.memory].at(operand)
+    return operand
+
+
+def _address_slots(kernel: Kernel) -> Iterator[int]:
     """Yield which slots of an argument block hold addresses; sizes stand behind."""
     place = 0
-    for value in call.arguments:
-        is_array = isinstance(value, np.ndarray)
-        if is_array:
+    for kind in kernel.parameters:
+        if kind not in NUMBERS:
             yield place
-        place += 1 + (value.ndim if is_array else 0)
+        place += SLOTS[kind]

@@ -16,10 +16,13 @@ from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.progress import compile_progress, status_line
 from arena_ckpt.engine.arena import Arena, check_fits
 from arena_ckpt.engine.locks import GATE
-from arena_ckpt.engine.program import Mode, Program, TensorViews
+from arena_ckpt.engine.program import Program
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.kernels.compiling import revision
+from arena_ckpt.lowering.calls import LoweringSettings
+from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.plan import MemoryPlan
@@ -97,11 +100,13 @@ def time_steps(
             graph,
             views,
             optimizer,
-            mode=Mode.TRAIN,
-            seed=0,
-            n_samples=plan.pass_samples,
-            add_gradients=plan.micro_batches > 1,
-            max_norm=max_norm,
+            LoweringSettings(
+                Mode.TRAIN,
+                plan.pass_samples,
+                seed=0,
+                add_gradients=plan.micro_batches > 1,
+                max_norm=max_norm,
+            ),
             report=report,
         )
     views.control[Control.SCALE] = 1.0

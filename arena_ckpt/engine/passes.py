@@ -6,7 +6,9 @@ import numpy as np
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
-from arena_ckpt.engine.program import FiniteCheck, Program, TensorViews
+from arena_ckpt.engine.finite_check import FiniteCheck
+from arena_ckpt.engine.program import Program
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import IdRangeError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.layers.base import IdInput, Layer

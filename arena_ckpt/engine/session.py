@@ -27,13 +27,16 @@ from arena_ckpt.engine.debug.values import FiniteWatch
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
 from arena_ckpt.engine.passes import Pass
-from arena_ckpt.engine.program import Mode, Program, StepNote, TensorViews
+from arena_ckpt.engine.program import Program, StepNote
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.kernels.flags import run_by_default
+from arena_ckpt.lowering.calls import LoweringSettings
+from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.batch_statistics import require_batch, require_epoch
@@ -391,11 +394,7 @@ class Session:
                 self.graph,
                 self.views,
                 self.optimizer,
-                mode=mode,
-                seed=self._seed,
-                n_samples=n_samples,
-                add_gradients=add,
-                max_norm=self._max_norm,
+                LoweringSettings(mode, n_samples, self._seed, add, self._max_norm),
                 note=self._note,
                 report=report,
             )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from arena_ckpt.common.wording import listed, nearest, quoted, shown
 from arena_ckpt.data.arrays import to_finite_float32, to_numbers
 from arena_ckpt.engine.initializers import initialize_weight
-from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import InvalidParameterError, ShapeMismatchError
 from arena_ckpt.graph.build import Graph
 

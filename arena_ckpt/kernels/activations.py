@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Matrix, helper
+from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, most_of, total
 from arena_ckpt.kernels.vector_math import (
@@ -32,6 +32,8 @@ from arena_ckpt.kernels.vector_math import (
     log1p,
     normal_cdf,
 )
+from arena_ckpt.operations.activations import SAVES
+from arena_ckpt.operations.arrays import Matrix
 
 # -- one scalar function per activation and direction ---------------------------------
 # The first argument of a backward is what the activation saves: output or input.
@@ -299,24 +301,18 @@ def softmax_backward(y: Matrix, dy: Matrix, dx: Matrix) -> None:
             dx[r, c] = y[r, c] * (dy[r, c] - inner)
 
 
-_SAVES = {
-    "relu": "output",
-    "leaky_relu": "output",
-    "sigmoid": "output",
-    "tanh": "output",
-    "gelu": "input",
-    "tanh_gelu": "input",
-    "swish": "input",
-    "elu": "output",
-    "selu": "output",
-    "softplus": "input",
-    "mish": "input",
-}
-
 ACTIVATIONS: dict[str, Activation] = {
-    **{name: _elementwise(name, saves) for name, saves in _SAVES.items()},
-    "softmax": Activation(softmax_forward, softmax_backward, None, "output"),
+    name: _elementwise(name, saves)
+    for name, saves in SAVES.items()
+    if name != "softmax"
 }
+ACTIVATIONS["softmax"] = Activation(softmax_forward, softmax_backward, None, "output")
+
+
+def variant(function: str) -> Activation:
+    """Return the kernels of one activation function, for `kernel.kernel_of`."""
+    return ACTIVATIONS[function]
+
 
 _KERNELS = {
     made.name: made

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Vector, helper
+from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.lanes import LANES, WIDE, total, wide_lanes
 from arena_ckpt.kernels.vector_math import ONE, TWO, ZERO, exp_double, log_double
+from arena_ckpt.operations.arrays import Vector
 
 # -- one pass over whole tensors -------------------------------------------------------
 

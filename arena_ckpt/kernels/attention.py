@@ -31,11 +31,12 @@ import math
 import numpy as np
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
-from arena_ckpt.kernels.compiling import Doubles, Vector, helper, routine
+from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, folded, inner_product
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
+from arena_ckpt.operations.arrays import Doubles, Vector
 
 _LEAST = np.float32(-3.4028234663852886e38)
 _MOST = np.float32(3.4028234663852886e38)
@@ -645,11 +646,3 @@ def plain_backward(
         rows,
         s,
     )
-
-
-def n_work_elems(
-    t: int, s: int, heads: int, dk: int, dv: int, rows: int, columns: int | None
-) -> int:
-    """Elements of a backward's workspace; `columns` is None for `plain_backward`."""
-    tiles = rows * s if columns is None else 2 * rows * columns
-    return t * heads * dv + s * (dk + dv) + rows * (dk + 1) + tiles

@@ -19,9 +19,10 @@ import llvmlite.binding
 import numpy as np
 from numba import types
 
-from arena_ckpt.kernels.compiling import Matrix, Vector, helper, routine
+from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.flags import default_flags
 from arena_ckpt.kernels.kernel import kernel
+from arena_ckpt.operations.arrays import Matrix, Vector
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 

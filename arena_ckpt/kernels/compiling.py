@@ -23,27 +23,23 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float32]
-Matrix = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Indexes = npt.NDArray[np.int32]
+from arena_ckpt.operations import sizes
 
 OPTIONS: Any = {"error_model": "numpy", "nogil": True}
 
 
 @functools.cache
 def revision(folder: Path = Path(__file__).parent) -> str:
-    """Return a checksum of all sources in a folder, and of the kernels'.
+    """Return a checksum of all sources in a folder, of the kernels and their sizes.
 
     Numba's disk cache notices an edit in the file of a kernel, not in a helper that
     stands elsewhere; so the names under which it keeps our functions hold this.
     """
     checksum = 0
-    for path in sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")}):
+    kernels = Path(__file__).parent
+    sources = {*folder.glob("*.py"), *kernels.glob("*.py"), Path(sizes.__file__)}
+    for path in sorted(sources):
         checksum = zlib.crc32(path.read_bytes(), checksum)
     return f"{checksum:08x}"
 

@@ -30,14 +30,15 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import overload
 
-from arena_ckpt.kernels.compiling import Indexes, Vector, helper, routine
-from arena_ckpt.kernels.conv_geometry import SLACK
+from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, on_stack, total
 from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, pack, tile
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH
+from arena_ckpt.operations.arrays import Indexes, Vector
+from arena_ckpt.operations.convolution import SLACK
 
 _CHUNK = 44 * VECTORS
 """Vectors whose places are worked out together, at most."""

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Indexes, Vector, helper, routine
-from arena_ckpt.kernels.depthwise_vectors import DOTS, STRIP, dots, halve, move, strip
+from arena_ckpt.kernels.compiling import helper, routine
+from arena_ckpt.kernels.depthwise_vectors import STRIP, dots, halve, move, strip
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import float_lanes
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH, choose
+from arena_ckpt.operations.arrays import Indexes, Vector
+from arena_ckpt.operations.sizes import DOTS
 
 
 @routine

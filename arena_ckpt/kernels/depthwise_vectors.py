@@ -23,6 +23,7 @@ from arena_ckpt.kernels.vectors import (
     multiply_add,
     store_vector,
 )
+from arena_ckpt.operations.sizes import DOTS
 
 STRIP = 4
 """Vectors of a strip: a tile of one row, for filters of one channel."""
@@ -97,10 +98,6 @@ def _compiled_strip(x, table, w, start, y, first, last, n):
         )
 
     return run
-
-
-DOTS = 9
-"""Sums that `dots` makes together: the taps of a filter of 3 × 3."""
 
 
 @typed_intrinsic

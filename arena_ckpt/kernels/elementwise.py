@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Doubles, Integers, Matrix, Vector
 from arena_ckpt.kernels.kernel import kernel
+from arena_ckpt.operations.arrays import Doubles, Integers, Matrix, Vector
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)

@@ -288,3 +288,7 @@ def gru_kernels(hidden: str, recurrent: str) -> GruKernels:
     name = f"gru_{hidden}_{recurrent}"
     made = make_kernels(__file__, __name__, _SOURCE, name, hidden, recurrent)
     return GruKernels(*made)
+
+
+variant = gru_kernels
+"""What `kernel.kernel_of` finds these kernels by."""

@@ -25,6 +25,8 @@ to nearest, subnormal numbers kept, exceptions without effect.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import struct
 from collections.abc import Callable, Sequence
 from types import FunctionType
@@ -39,14 +41,19 @@ from arena_ckpt.errors import KernelSignatureError
 from arena_ckpt.kernels.compiling import cached
 from arena_ckpt.kernels.refusals import (
     NUMBA_ERRORS,
-    check_arguments,
     compile_error,
-    read_signature,
     shown_cause,
 )
 from arena_ckpt.kernels.registers import DEFAULT, read_registers, write_registers
+from arena_ckpt.operations import own
+from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.signatures import (
+    check_arguments,
+    place_of,
+    read_signature,
+)
 
-_SLOTS = {
+SLOTS = {
     "Vector": 2,
     "Matrix": 3,
     "Doubles": 2,
@@ -55,6 +62,20 @@ _SLOTS = {
     "int": 1,
     "float": 1,
 }
+"""Slots of an argument block that each kind of parameter takes."""
+
+
+@functools.cache
+def kernel_of(name: KernelName) -> Kernel:
+    """Return the kernel that a name stands for; its module is loaded at the first use.
+
+    A module whose kernels are made for some functions has a `variant` that takes them.
+    """
+    if name.family == own.FAMILY:
+        return Kernel(own.FUNCTIONS[name.entry])
+    module: Any = importlib.import_module(f"{__package__}.{name.family}")
+    holder = module.variant(*name.variant) if name.variant else module
+    return cast(Kernel, getattr(holder, name.entry))
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
@@ -129,7 +150,8 @@ class Kernel:
         ------
         KernelArgumentError
         """
-        check_arguments(self._python, self._signature, arguments)
+        facts = place_of(self._python)
+        check_arguments(self.name, self._signature, arguments, facts)
 
     def pack(self, arguments: Sequence[Any]) -> list[int]:
         """Lay `arguments` out as the int64 slots of an argument block.
@@ -189,7 +211,7 @@ class Kernel:
                 body.append(
                     f"    p{index} = {_READ[kind].format(*range(slot, slot + 3))}"
                 )
-            slot += _SLOTS[kind]
+            slot += SLOTS[kind]
         call = ", ".join(f"p{index}" for index in pattern)
         suffix = "_".join(str(index) for index in pattern)
         name = f"{self.name}_entry_{suffix}"

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Doubles, Matrix, Vector, helper
+from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import (
     LANES,
@@ -20,6 +20,7 @@ from arena_ckpt.kernels.lanes import (
     total,
 )
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp, log1p, log_double
+from arena_ckpt.operations.arrays import Doubles, Matrix, Vector
 
 
 @helper

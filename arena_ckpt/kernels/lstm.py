@@ -257,3 +257,7 @@ def lstm_kernels(hidden: str, recurrent: str) -> LstmKernels:
     return LstmKernels(
         *make_kernels(__file__, __name__, _SOURCE, name, hidden, recurrent)
     )
+
+
+variant = lstm_kernels
+"""What `kernel.kernel_of` finds these kernels by."""

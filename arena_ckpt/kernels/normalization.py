@@ -27,7 +27,7 @@ import math
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Matrix, Vector, routine
+from arena_ckpt.kernels.compiling import routine
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import (
     LANES,
@@ -39,6 +39,7 @@ from arena_ckpt.kernels.lanes import (
 )
 from arena_ckpt.kernels.subnormals import zero_if_subnormal
 from arena_ckpt.kernels.vector_math import ONE, ZERO
+from arena_ckpt.operations.arrays import Matrix, Vector
 
 # -- sums over one row ----------------------------------------------------------------
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_ckpt.kernels.compiling import Indexes, Vector, helper, routine
+from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
 from arena_ckpt.kernels.pooling_vectors import max_of_squares, spread_squares
 from arena_ckpt.kernels.vector_math import ONE, ZERO
 from arena_ckpt.kernels.vectors import WIDTH, choose
+from arena_ckpt.operations.arrays import Indexes, Vector
+from arena_ckpt.operations.sizes import MOST_IN_BYTES
 
-MOST_IN_BYTES = 256
 _SHIFT = 40
 """Places in a window are below 2 ** 20, and so is its width."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from arena_ckpt.kernels.compiling import Vector
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
+from arena_ckpt.operations.arrays import Vector
 
 _TILE = 16  # one cache line
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from arena_ckpt.kernels.compiling import Vector
 from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.steps import clear_all, copy_all, make_kernels, row_of
+from arena_ckpt.operations.arrays import Vector
 
 _SOURCE = '''
 @part
@@ -150,3 +150,7 @@ def rnn_kernels(hidden: str) -> RnnKernels:
     name = f"rnn_{hidden}"
     made = make_kernels(__file__, __name__, _SOURCE, name, hidden, hidden)
     return RnnKernels(*made)
+
+
+variant = rnn_kernels
+"""What `kernel.kernel_of` finds these kernels by."""

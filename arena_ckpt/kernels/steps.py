@@ -12,7 +12,7 @@ from numba import carray, types
 from numba.extending import overload
 
 from arena_ckpt.kernels import activations
-from arena_ckpt.kernels.compiling import Doubles, Vector, helper
+from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import Kernel, float_pointer, kernel, typed_intrinsic
 from arena_ckpt.kernels.lanes import on_stack
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
@@ -32,13 +32,11 @@ from arena_ckpt.kernels.vector_math import (
     power_of_two,
 )
 from arena_ckpt.kernels.windows import multiply_windows
+from arena_ckpt.operations.arrays import Doubles, Vector
+from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
 
 _SIGMOID_MOST = np.float32(87.0)
 _TANH_MOST = np.float32(10.0)  # tanh is 1 from here on
-
-STEP_ACTIVATIONS = ("tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu")
-"""What can stand inside a step: functions whose slope follows from their output."""
-
 
 _OPTIONS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPTIONS)

@@ -39,8 +39,9 @@ from arena_ckpt.kernels.vectors import (
     multiply_add,
     store_vector,
 )
+from arena_ckpt.operations.sizes import TILE_ROWS, TILE_VECTORS
 
-ROWS, VECTORS = 4, 3
+ROWS, VECTORS = TILE_ROWS, TILE_VECTORS
 TILE = VECTORS * WIDTH
 
 

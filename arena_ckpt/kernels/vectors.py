@@ -16,8 +16,9 @@ from numba.core import cgutils
 from numba.extending import overload
 
 from arena_ckpt.kernels.kernel import typed_intrinsic
+from arena_ckpt.operations.sizes import VECTOR_WIDTH
 
-WIDTH = 8
+WIDTH = VECTOR_WIDTH
 """Numbers of a vector."""
 
 FLOAT, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
-from arena_ckpt.kernels.compiling import Vector, helper
+from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import kernel
+from arena_ckpt.operations.arrays import Vector
 
 
 @helper

@@ -43,6 +43,8 @@ from .ground import Matrix as Matrix
 from .ground import OwnLayerError as OwnLayerError
 from .ground import Phase as Phase
 from .ground import Property as Property
+from .ground import Region as Region
+from .ground import RegionError as RegionError
 from .ground import ShapeMismatchError as ShapeMismatchError
 from .ground import TensorDtypeError as TensorDtypeError
 from .ground import TensorLifespan as TensorLifespan
@@ -51,9 +53,10 @@ from .ground import UnknownRoleError as UnknownRoleError
 from .ground import UnknownTypeError as UnknownTypeError
 from .ground import Vector as Vector
 from .ground import choice as choice
-from .ground import kernel as kernel
+from .ground import families as families
 from .ground import whole as whole
 from .loss import Loss as Loss
+from .own_kernel import kernel as kernel
 from .registry import LAYER_TYPES as LAYER_TYPES
 from .registry import create_layer as create_layer
 from .registry import register_layer as register_layer

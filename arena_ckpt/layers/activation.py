@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import Property
-from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -20,6 +19,7 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.dense import ACTIVATION
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.operations.activations import ACTIVATIONS
 
 
 class Activation(Layer):

@@ -11,8 +11,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import REAL, Property
-from arena_ckpt.kernels import arithmetic, elementwise
-from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -26,6 +24,8 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.operations.families import arithmetic, elementwise
+from arena_ckpt.operations.kernel_names import KernelName
 
 _FORWARD, _DERIVATIVE = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
 _BOTH = TensorLifespan.FORWARD_DERIV
@@ -96,7 +96,7 @@ class Binary(Layer):
 
     Attributes
     ----------
-    kernels : tuple of Kernel
+    kernels : tuple of KernelName
         Forward kernels: without repetition, and with it.
     saves : tuple of TensorLifespan
         Phases in which the first input, the second input and the output are read.
@@ -106,7 +106,7 @@ class Binary(Layer):
 
     n_inputs = 2
     keeps_axes = True
-    kernels: ClassVar[tuple[Kernel, Kernel]]
+    kernels: ClassVar[tuple[KernelName, KernelName]]
     saves: ClassVar[tuple[TensorLifespan, TensorLifespan, TensorLifespan]]
     derivative_flops: ClassVar[int]
 
@@ -188,7 +188,7 @@ class Binary(Layer):
         return Call(arithmetic.sum_plain, (dy, factor, dx, *sizes, *steps))
 
     def sum_with(
-        self, kernel: Kernel, tensors: Binding, index: int, role: str, factor: float
+        self, kernel: KernelName, tensors: Binding, index: int, role: str, factor: float
     ) -> Call:
         """Return the call that makes the derivative of a repeated input with a kernel.
 

@@ -14,7 +14,6 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.kernels import attention, blas, elementwise, reductions
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -35,6 +34,8 @@ from arena_ckpt.layers.weighted import (
     bias_spec,
     weight_spec,
 )
+from arena_ckpt.operations.families import attention, blas, elementwise, reductions
+from arena_ckpt.operations.sizes import attention_work_elems
 
 TILE_ROWS = 64
 """Maximum number of queries of a tile."""
@@ -292,7 +293,7 @@ class MultiHeadAttention(WithBias):
         is_plain = self._is_plain(sizes)
         heads, t, s, rows = sizes.heads, sizes.t, sizes.s, sizes.rows
         columns = s if is_plain else sizes.columns
-        n_work = attention.n_work_elems(
+        n_work = attention_work_elems(
             t, s, heads, sizes.dk, sizes.dv, rows, None if is_plain else columns
         )
         saved = (

@@ -3,7 +3,7 @@
 A layer states facts and never acts. `Layer.infer` turns input shapes into a
 `LayerSpec`; the planner derives from the lifespans in it what each phase reads and
 writes. The methods `forward`, `calc_gradient` and `calc_derivative` name the kernels of
-a phase, over arrays that a `Binding` hands out by role:
+a phase, over tensors that a `Binding` hands out by role:
 
 =================  ==============================================================
 role               tensor
@@ -31,8 +31,8 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels.compiling import Doubles, Indexes, Matrix, Vector
-from arena_ckpt.kernels.kernel import Kernel
+from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.regions import Region
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample, in elements."""
@@ -48,7 +48,7 @@ INITIALIZERS = (
 class Call(NamedTuple):
     """One kernel call: a kernel, and its arguments in the order of its parameters."""
 
-    kernel: Kernel
+    kernel: KernelName
     arguments: tuple[Any, ...]
 
 
@@ -271,42 +271,56 @@ class LayerSpec:
 
 
 class Binding(Protocol):
-    """The operands of one layer in one step, by role, and the facts of the pass."""
+    """The operands of one layer in one step, by role, and the facts of the pass.
 
-    training: bool
-    """False where a model only predicts: dropout and batch statistics are off."""
+    A tensor is handed out as the `Region` where it lies, with the shape that a kernel
+    will see.
+    """
 
-    updates_state: bool
-    """True where `calc_gradient` is to change the weights that are not trained."""
+    @property
+    def training(self) -> bool:
+        """False where a model only predicts: dropout and batch statistics are off."""
 
-    n_samples: int
-    """Number of samples of the pass: of the batch, or of one of its micro-batches."""
+    @property
+    def updates_state(self) -> bool:
+        """True where `calc_gradient` is to change the weights that are not trained."""
 
-    input_shapes: tuple[Shape, ...]
-    """Shape of one sample of each input, whether the step reads the input or not."""
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of the pass: the batch, or one of its micro-batches."""
 
-    output_shapes: tuple[Shape, ...]
-    """Shape of one sample of each output, whether the step touches it or not."""
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """Shape of one sample of each input, even if the step does not read it."""
 
-    accumulate: bool
-    """True where weight gradients are added to what stands there already."""
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        """Shape of one sample of each output, even if the step does not touch it."""
 
-    scale: Doubles
-    """Factor of each term of the loss (one float64), see `Loss.term_scale`."""
+    @property
+    def accumulate(self) -> bool:
+        """True where weight gradients are added to what stands there already."""
 
-    loss: Doubles
-    """Sum that the loss adds its terms to (one float64)."""
+    @property
+    def scale(self) -> Region:
+        """Factor of each term of the loss (one float64), see `Loss.term_scale`."""
 
-    counters: Doubles
-    """The iteration, and the place in the batch of the first sample of the pass."""
+    @property
+    def loss(self) -> Region:
+        """Sum that the loss adds its terms to (one float64)."""
 
-    random_key: int
-    """A number below 2⁶³ that follows from the model's seed and the layer's name."""
+    @property
+    def counters(self) -> Region:
+        """The iteration, and the place in the batch of the first sample of the pass."""
 
-    def vector(self, role: str) -> Vector:
+    @property
+    def random_key(self) -> int:
+        """A number below 2⁶³, from the seed of the model and the name of the layer."""
+
+    def vector(self, role: str) -> Region:
         """Return a float32 tensor, shape (elements,)."""
 
-    def matrix(self, role: str) -> Matrix:
+    def matrix(self, role: str) -> Region:
         """Return a float32 tensor, shape (rows, columns).
 
         Columns are the last axis of the tensor. Rows are all other axes together, the
@@ -314,10 +328,10 @@ class Binding(Protocol):
         (n_samples · channel · height, width), a weight (a, b, c) the shape (a · b, c).
         """
 
-    def indexes(self, role: str) -> Indexes:
+    def indexes(self, role: str) -> Region:
         """Return an int32 tensor, shape (elements,)."""
 
-    def doubles(self, role: str) -> Doubles:
+    def doubles(self, role: str) -> Region:
         """Return a float64 tensor, shape (elements,)."""
 
     def is_wanted(self, role: str) -> bool:

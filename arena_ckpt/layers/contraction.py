@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, whole
-from arena_ckpt.kernels import arithmetic, blas
 from arena_ckpt.layers.arithmetic import fold_axes, named_shapes
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -18,6 +17,7 @@ from arena_ckpt.layers.base import (
     Shape,
     n_elems,
 )
+from arena_ckpt.operations.families import arithmetic, blas
 
 AXIS = whole(1, 3)
 """NNTrainer's numbers of the axes: 1 channel, 2 height, 3 width."""

@@ -7,9 +7,6 @@ from typing import Any, ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
-from arena_ckpt.kernels import convolution, depthwise
-from arena_ckpt.kernels.conv_geometry import Convolution, Workspace
-from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -37,6 +34,9 @@ from arena_ckpt.layers.windows import (
     pad_1d,
     pad_2d,
 )
+from arena_ckpt.operations.convolution import Convolution, Workspace
+from arena_ckpt.operations.families import convolution, depthwise
+from arena_ckpt.operations.kernel_names import KernelName
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
 _REST = (
@@ -104,7 +104,7 @@ class _Convolution(WithBias):
 
     def _run(
         self,
-        kernel: Kernel,
+        kernel: KernelName,
         geometry: Convolution,
         workspace: Workspace,
         tensors: Binding,

@@ -6,8 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property, choice
-from arena_ckpt.kernels import blas, elementwise, reductions
-from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -23,6 +21,8 @@ from arena_ckpt.layers.weighted import (
     bias_spec,
     weight_spec,
 )
+from arena_ckpt.operations.activations import ACTIVATIONS
+from arena_ckpt.operations.families import blas, elementwise, reductions
 
 ACTIVATION = choice(*ACTIVATIONS, "none")
 

@@ -7,9 +7,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
-from arena_ckpt.kernels import elementwise
-from arena_ckpt.kernels.compiling import Vector
-from arena_ckpt.kernels.gru import GruKernels, gru_kernels
 from arena_ckpt.layers.base import Binding, Call, TensorSpec, beta_of
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
@@ -20,6 +17,9 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     product,
 )
+from arena_ckpt.operations.families import elementwise
+from arena_ckpt.operations.recurrent import GruKernels, gru_kernels
+from arena_ckpt.operations.regions import Region
 
 _RESET_AFTER = Property(
     "reset_after",
@@ -106,7 +106,7 @@ class Gru(Recurrent):
             ),
         ]
 
-    def _step_product(self, tensors: Binding, role: str) -> Vector:
+    def _step_product(self, tensors: Binding, role: str) -> Region:
         """Return the workspace of the candidate; empty with ``reset_after``."""
         return empty(tensors, 3) if self["reset_after"] else tensors.vector(role)
 

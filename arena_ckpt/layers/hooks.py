@@ -23,10 +23,10 @@ from arena_ckpt.errors import (
     KernelArgumentError,
     LayerHookError,
     LayerResultError,
+    RegionError,
     TensorDtypeError,
     UnknownRoleError,
 )
-from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     Binding,
     Call,
@@ -37,6 +37,7 @@ from arena_ckpt.layers.base import (
     WeightSpec,
 )
 from arena_ckpt.layers.spec_check import check_spec, described, facts_of
+from arena_ckpt.operations.kernel_names import KernelName
 
 _MAKES = {
     "forward": "it makes the outputs",
@@ -114,7 +115,7 @@ def hook_calls(layer: Layer, phase: Phase, tensors: Binding) -> list[Call]:
     expected = "a list of Call(kernel, (argument, …))"
     calls = _items(layer, hook, calls, Call, expected)
     for call in calls:
-        if not isinstance(call.kernel, Kernel):
+        if not isinstance(call.kernel, KernelName):
             found = f"Call({quoted(call.kernel)}, …)"
             raise _result_error(
                 layer, hook, call.kernel, "a kernel made with @kernel", found
@@ -212,7 +213,8 @@ def _running(layer: Layer, hook: str) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, MemoryError) or (
-            isinstance(error, ArenaError) and not isinstance(error, ArgumentError)
+            isinstance(error, ArenaError)
+            and not isinstance(error, ArgumentError | RegionError)
         ):
             raise
         file, line = _place_of(error, layer, hook)

@@ -11,8 +11,6 @@ from typing import Any, ClassVar
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property, whole
-from arena_ckpt.kernels import losses
-from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -25,6 +23,8 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.operations.families import losses
+from arena_ckpt.operations.kernel_names import KernelName
 
 LARGEST_LABEL = 2**24
 """Largest class number: labels are float32, exact for whole numbers up to here."""
@@ -146,14 +146,14 @@ class CrossEntropy(Loss):
 
     Attributes
     ----------
-    kernels : tuple of Kernel
+    kernels : tuple of KernelName
         Kernels of the loss and of its derivative.
     by_row : bool
         True where the kernels work on rows, false where they work on single elements.
     """
 
     takes_probabilities = True
-    kernels: ClassVar[tuple[Kernel, Kernel]]
+    kernels: ClassVar[tuple[KernelName, KernelName]]
     by_row: ClassVar[bool]
 
     def term_scale(self, shape: Shape, n_terms: int) -> float:

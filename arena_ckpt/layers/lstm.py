@@ -7,8 +7,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
-from arena_ckpt.kernels import elementwise
-from arena_ckpt.kernels.lstm import LstmKernels, lstm_kernels
 from arena_ckpt.layers.base import Binding, Call, Shape, TensorSpec
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
@@ -18,6 +16,8 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
+from arena_ckpt.operations.families import elementwise
+from arena_ckpt.operations.recurrent import LstmKernels, lstm_kernels
 
 
 class Lstm(Recurrent):

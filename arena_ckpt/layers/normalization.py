@@ -14,7 +14,6 @@ from arena_ckpt.common.properties import (
     Kind,
     Property,
 )
-from arena_ckpt.kernels import normalization
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -30,6 +29,7 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.weighted import INITIALIZER
+from arena_ckpt.operations.families import normalization
 
 
 def _parse_share(value: object) -> float:

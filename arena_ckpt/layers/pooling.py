@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, choice
-from arena_ckpt.kernels import pooling
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -19,6 +18,8 @@ from arena_ckpt.layers.base import (
     n_elems,
 )
 from arena_ckpt.layers.windows import PADDING_2D, POSITIVE_PAIR, pad_2d
+from arena_ckpt.operations.families import pooling
+from arena_ckpt.operations.sizes import MOST_IN_BYTES
 
 _FUNCTIONS = choice("max", "average", "global_max", "global_average")
 
@@ -114,7 +115,7 @@ class Pooling2D(Layer):
         tensors: tuple[TensorSpec, ...] = ()
         if self._is_max:
             places = n_elems(out)
-            if not self._is_global and taps <= pooling.MOST_IN_BYTES:
+            if not self._is_global and taps <= MOST_IN_BYTES:
                 places = -(-places // 4)  # four to an element
             tensors = (
                 TensorSpec(
@@ -150,7 +151,7 @@ class Pooling2D(Layer):
             return [Call(kernel, (*arrays, *sizes))]
         if self._is_global:
             kernel = pooling.plane_max_forward
-        elif sizes[3] * sizes[4] <= pooling.MOST_IN_BYTES:
+        elif sizes[3] * sizes[4] <= MOST_IN_BYTES:
             kernel = pooling.max_forward
         else:
             kernel = pooling.max_forward_wide

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from arena_ckpt.common.properties import POSITIVE_INT, Kind, Property
-from arena_ckpt.kernels import rearrange
 from arena_ckpt.layers.arithmetic import AXES, named_shapes
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
@@ -23,6 +22,7 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.contraction import AXIS
 from arena_ckpt.layers.shape import copy_unless_same, views
+from arena_ckpt.operations.families import rearrange
 
 MOST_PARTS = 2**12
 """Maximum number of outputs of a layer, and of steps of an unrolled one.

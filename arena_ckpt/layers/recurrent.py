@@ -19,8 +19,6 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -29,10 +27,6 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.kernels import blas
-from arena_ckpt.kernels.compiling import Vector
-from arena_ckpt.kernels.steps import STEP_ACTIVATIONS, bias_from_sums, join_biases
-from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -50,6 +44,9 @@ from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, bias_spec, weight_spec
+from arena_ckpt.operations.families import blas, steps, windows
+from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
+from arena_ckpt.operations.regions import Region
 
 _ACTIVATION = choice(*STEP_ACTIVATIONS)
 CELL_PROPERTIES = (
@@ -69,7 +66,7 @@ SEQUENCE_PROPERTIES = (
     Property("unroll", BOOLEAN, False, "one cell for each step, seen by the plan"),
 )
 
-Window = tuple[Vector, int, int]
+Window = tuple[Region, int, int]
 """A matrix in a flat array: the array, its first element, and the stride of rows."""
 
 
@@ -307,13 +304,13 @@ class Recurrent(Layer):
         rate = float(self["dropout_rate"]) if tensors.training else 0.0
         return tensors.counters, tensors.random_key, rate
 
-    def _state(self, tensors: Binding, index: int) -> Vector:
+    def _state(self, tensors: Binding, index: int) -> Region:
         """Return the state that the first step begins with, or an empty array."""
         if index <= self.n_states:
             return tensors.vector(f"in{index}")
         return empty(tensors, index)
 
-    def _output(self, tensors: Binding, role: str) -> tuple[Vector, int]:
+    def _output(self, tensors: Binding, role: str) -> tuple[Region, int]:
         """Return an output or its derivative, and its steps: 0 if it is not wanted."""
         if not tensors.is_wanted(role):
             return empty(tensors, 0), 0
@@ -329,7 +326,7 @@ class Recurrent(Layer):
         joined = tensors.vector(prefix + role)
         biases = [tensors.vector(prefix + name) for name in self.biases]
         first, second = (*biases, empty(tensors, 1), empty(tensors, 2))[:2]
-        return Call(join_biases, (first, second, len(biases), n_apart, joined))
+        return Call(steps.join_biases, (first, second, len(biases), n_apart, joined))
 
     def _bias_gradients(
         self, tensors: Binding, prefix: str, *, apart: int | None = None
@@ -343,10 +340,10 @@ class Recurrent(Layer):
         for name in self.biases:
             db = tensors.vector(f"{prefix}{name}:grad")
             split = self.columns if name != "bias_hh" or apart is None else apart
-            calls.append(Call(bias_from_sums, (sums[:split], beta, db[:split])))
+            calls.append(Call(steps.bias_from_sums, (sums[:split], beta, db[:split])))
             if split < self.columns:
                 rest = sums[self.columns : 2 * self.columns - split]
-                calls.append(Call(bias_from_sums, (rest, beta, db[split:])))
+                calls.append(Call(steps.bias_from_sums, (rest, beta, db[split:])))
         return calls
 
 
@@ -374,7 +371,7 @@ def product(
         Factor of what stands in c before.
     """
     flags = (int(transpose_a), int(transpose_b))
-    return Call(matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
+    return Call(windows.matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
 
 
 def input_derivative(tensors: Binding, prefix: str, derivatives: str) -> list[Call]:
@@ -386,7 +383,8 @@ def input_derivative(tensors: Binding, prefix: str, derivatives: str) -> list[Ca
     if not prefix:
         return [Call(blas.matmul_transposed_b, (d, weight, d_in))]
     a, b, c = ((m.reshape(-1), 0, m.shape[1]) for m in (d, weight, d_in))
-    sizes = (*d_in.shape, d.shape[1])
+    rows, columns = d_in.shape
+    sizes = (rows, columns, d.shape[1])
     return [product(sizes, a, b, c, transpose_b=True, beta=1.0)]
 
 
@@ -396,9 +394,9 @@ def state_derivative(tensors: Binding, derivatives: str) -> Call:
     return Call(blas.matmul_transposed_b, (*operands, tensors.matrix("in1:grad")))
 
 
-def empty(tensors: Binding, place: int) -> Vector:
+def empty(tensors: Binding, place: int) -> Region:
     """Return an array without elements, for an argument that a kernel does not touch.
 
     Those of different places differ, so that no two arguments look like one.
     """
-    return tensors.counters.view(np.float32)[place:place]
+    return tensors.counters.view("float32")[place:place]

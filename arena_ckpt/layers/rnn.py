@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property
-from arena_ckpt.kernels.rnn import RnnKernels, rnn_kernels, rnn_previous
 from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape, TensorSpec
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
@@ -17,6 +16,8 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
+from arena_ckpt.operations.families import rnn
+from arena_ckpt.operations.recurrent import RnnKernels, rnn_kernels
 
 
 class Rnn(Recurrent):
@@ -100,7 +101,7 @@ class Rnn(Recurrent):
         if self.is_trainable:
             state = (self._state(tensors, 1), self.n_states)
             hidden = tensors.vector("hidden_state")
-            calls.append(Call(rnn_previous, (states, *state, hidden, *sizes)))
+            calls.append(Call(rnn.rnn_previous, (states, *state, hidden, *sizes)))
         calls.append(
             Call(
                 self._kernels.backward,

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.properties import SHAPE, Kind, Property
-from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
@@ -18,6 +17,7 @@ from arena_ckpt.layers.base import (
     format_shape,
     n_elems,
 )
+from arena_ckpt.operations.families import elementwise
 
 
 def _parse_target(value: object) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
-from arena_ckpt.kernels import tokens
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     LARGEST_ID,
@@ -25,6 +24,7 @@ from arena_ckpt.layers.base import (
 )
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
+from arena_ckpt.operations.families import tokens
 
 
 class Embedding(Layer):

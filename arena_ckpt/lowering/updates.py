@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from arena_ckpt.kernels import reductions
-from arena_ckpt.kernels.compiling import Doubles, Matrix, Vector
-from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers.base import Binding, Call, WeightSpec
+from arena_ckpt.operations.families import reductions, windows
+from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.tiled_update import TILE, accumulates, tiles
 
@@ -24,7 +23,7 @@ class UpdateCalls:
         The share of the batch that a gradient is of: of the penalty as much is added.
     """
 
-    def __init__(self, optimizer: Optimizer, hyper: Doubles, fraction: Doubles) -> None:
+    def __init__(self, optimizer: Optimizer, hyper: Region, fraction: Region) -> None:
         self._optimizer = optimizer
         self._hyper = hyper
         self._fraction = fraction
@@ -49,7 +48,7 @@ class UpdateCalls:
         return calls
 
     def make_gradient(
-        self, weight: WeightSpec, tensors: Binding, gradient: Matrix
+        self, weight: WeightSpec, tensors: Binding, gradient: Region
     ) -> list[Call]:
         """Return the calls that make a gradient whole, in the parts of its update."""
         whole = ((0, gradient.shape[0]),)
@@ -61,14 +60,14 @@ class UpdateCalls:
             )
         ]
 
-    def add_penalty(self, weight: WeightSpec, values: Vector, gradient: Vector) -> Call:
+    def add_penalty(self, weight: WeightSpec, values: Region, gradient: Region) -> Call:
         """Return the call that adds the gradient of a weight's penalty."""
         constant = weight.regularizer_constant
         return Call(
             reductions.l2_gradient, (values, constant, self._fraction, gradient)
         )
 
-    def _update(self, weight: WeightSpec, *arrays: Vector) -> Call:
+    def _update(self, weight: WeightSpec, *arrays: Region) -> Call:
         """Return the update of values by their gradient and states."""
         return Call(self._optimizer.kernel, (*arrays, weight.decay, self._hyper))
 
@@ -76,24 +75,24 @@ class UpdateCalls:
         return accumulates(weight, self._optimizer.state_names)
 
     def _make_rows(
-        self, weight: WeightSpec, tensors: Binding, start: int, rows: Vector
+        self, weight: WeightSpec, tensors: Binding, start: int, rows: Region
     ) -> Iterator[Call]:
         """Yield the calls that make the rows of a gradient from `start` on."""
         first, second = _factors(weight, tensors)
         columns = second.shape[1]
         sizes = (rows.size // columns, columns, first.shape[0])
-        windows = (
+        places = (
             *(first.reshape(-1), start, first.shape[1]),
             *(second.reshape(-1), 0, columns),
             *(0.0, rows, 0, columns),
         )
-        yield Call(matmul_windows, (1, 0, *sizes, *windows))
+        yield Call(windows.matmul_windows, (1, 0, *sizes, *places))
         if weight.regularizer_constant:
             values = tensors.vector(weight.name)[start * columns :][: rows.size]
             yield self.add_penalty(weight, values, rows)
 
 
-def _factors(weight: WeightSpec, tensors: Binding) -> tuple[Matrix, Matrix]:
+def _factors(weight: WeightSpec, tensors: Binding) -> tuple[Region, Region]:
     assert weight.gradient_factors is not None
     first, second = map(tensors.matrix, weight.gradient_factors)
     return first, second

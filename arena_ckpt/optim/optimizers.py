@@ -20,8 +20,8 @@ from arena_ckpt.common.properties import (
 )
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
-from arena_ckpt.kernels import updates
-from arena_ckpt.kernels.kernel import Kernel
+from arena_ckpt.operations.families import updates
+from arena_ckpt.operations.kernel_names import KernelName
 
 _MOMENTS = (
     Property("beta1", FRACTION, 0.9, "decay of the first moment"),
@@ -86,7 +86,7 @@ class Optimizer:
         return ("first_moment", "second_moment")
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> KernelName:
         """The update of one weight: (weight, gradient, *states, decay, hyper)."""
         if self.type_name != "sgd":
             return updates.adam if self.type_name == "adam" else updates.adamw
@@ -95,7 +95,7 @@ class Optimizer:
         return updates.sgd_nesterov if self["nesterov"] else updates.sgd_momentum
 
     @property
-    def product_kernel(self) -> Kernel:
+    def product_kernel(self) -> KernelName:
         """That of an optimizer without states, for a gradient ``aᵀ · b``.
 
         The update of one weight: (a, b, hyper, weight).

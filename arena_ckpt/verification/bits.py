@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.engine.debug.runner import Moment, Watcher, backward_of
-from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.planning.tensors import Execution, Operand, TensorKind
 
 Array = npt.NDArray[np.generic]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.engine.debug.runner import Moment, Watcher
-from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import CanaryError
 from arena_ckpt.planning.tensors import CONTROL, Execution, Operand, TensorKind
 

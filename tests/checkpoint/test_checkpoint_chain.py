@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.random_chains import random_chain
+from helpers import TESTS
+from helpers.random_chains import fingerprint, random_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -402,15 +403,6 @@ def test_a_thousand_stages_are_merged_and_their_schedules_expanded() -> None:
         assert result.peak_bytes <= table.budgets[slot]
 
 
-def fingerprint() -> str:
-    """Describe every schedule of a chain."""
-    table = solve(random_chain(12), 1 << 26, n_slots=60)
-    text = [table.times.tobytes().hex()]
-    for slot in table.front_slots:
-        text += [f"{a.kind.value}{a.stage}.{a.option}" for a in table.schedule(slot)]
-    return " ".join(text)
-
-
 def test_every_process_finds_the_same_schedules() -> None:
     here = fingerprint()
     for seed in ("1", "2"):
@@ -418,12 +410,12 @@ def test_every_process_finds_the_same_schedules() -> None:
             [
                 sys.executable,
                 "-c",
-                "import sys; from test_checkpoint_chain import *; print(fingerprint())",
+                "from helpers.random_chains import fingerprint; print(fingerprint())",
             ],
             capture_output=True,
             text=True,
             check=True,
-            cwd=os.path.dirname(__file__),
+            cwd=TESTS,
             env={**os.environ, "PYTHONHASHSEED": seed},
         )
         assert there.stdout.strip() == here

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
+from helpers.mixed_outcomes import finite_outcome, outcome
 from helpers.strategies import ModelSpec, chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_mixed_graphs import finite_outcome, outcome
 
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.checkpoint.choose import ALLOWABLE, all_settings

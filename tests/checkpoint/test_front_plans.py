@@ -22,7 +22,11 @@ from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.options import StageOptions
 from arena_ckpt.checkpoint.stages import cut_graph, groupings
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.errors import NonFiniteError, PlanMismatchError
+from arena_ckpt.errors import (
+    BatchStatisticsError,
+    NonFiniteError,
+    PlanMismatchError,
+)
 from arena_ckpt.planning import planner
 from arena_ckpt.planning.planner import make_plan, reruns_of
 from arena_ckpt.planning.recompute import Rerun, possible_reruns, remakable
@@ -37,7 +41,10 @@ ALLOWED = (
 
 def has_values_to_normalize(spec: MixedSpec) -> bool:
     """Tell whether no batch normalization takes the variance of a single value."""
-    plan = spec.model().make_plan()
+    try:
+        plan = spec.model().make_plan()
+    except BatchStatisticsError:
+        return False
     return all(
         plan.pass_samples * math.prod(layer.output_shape)
         > max(layer.output_shape[0], layer.output_shape[2])

@@ -13,18 +13,19 @@ from helpers.strategies import ModelSpec, chain
 from numpy.lib.stride_tricks import as_strided
 
 from arena_ckpt import Model, Phase, TensorLifespan
-from arena_ckpt.engine.program import Mode, Program
+from arena_ckpt.engine.program import Program
 from arena_ckpt.errors import (
     CanaryError,
     InvalidParameterError,
     NonFiniteError,
     PlanMismatchError,
 )
-from arena_ckpt.kernels import elementwise
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.layers import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.lowering.kernel_call import Mode
+from arena_ckpt.operations.families import elementwise
 from arena_ckpt.planning.plan import Buffer
 from arena_ckpt.planning.tensors import Execution
 

@@ -19,7 +19,6 @@ from helpers.strategies import ModelSpec, chain, normal
 
 from arena_ckpt import Dataset, Model, create_optimizer, create_schedule
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.engine.program import Mode
 from arena_ckpt.engine.session import MOST_PASSES
 from arena_ckpt.errors import (
     AfterInitializationError,
@@ -37,6 +36,7 @@ from arena_ckpt.errors import (
     ShapeMismatchError,
     StateError,
 )
+from arena_ckpt.lowering.kernel_call import Mode
 
 N_INPUTS, N_CLASSES = 6, 3
 

@@ -9,102 +9,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
-from hypothesis import Phase, assume, given, settings
+from helpers.mixed_outcomes import finite_outcome, outcome
+from hypothesis import Phase, given, settings
 
-from arena_ckpt import Model, load_ini
-from arena_ckpt.errors import NonFiniteError
+from arena_ckpt import load_ini
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, TensorKind
-from arena_ckpt.verification.batches import smaller_batch
-
-N_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Everything a model computed, as bits."""
-
-    numbers: dict[str, float]
-    arrays: dict[str, bytes]
-
-    @property
-    def is_finite(self) -> bool:
-        if not np.isfinite(list(self.numbers.values())).all():
-            return False
-        arrays = (np.frombuffer(bits, np.float32) for bits in self.arrays.values())
-        return all(np.isfinite(array).all() for array in arrays)
-
-    def differences(self, other: Outcome) -> list[str]:
-        """Name what differs."""
-        assert self.numbers.keys() == other.numbers.keys()
-        assert self.arrays.keys() == other.arrays.keys()
-        return [
-            name
-            for mine, theirs in (
-                (self.numbers, other.numbers),
-                (self.arrays, other.arrays),
-            )
-            for name in mine
-            if mine[name] != theirs[name]
-        ]
-
-
-def outcome(spec: MixedSpec, *, debug: bool = False) -> Outcome:
-    """Gradients twice, predictions and losses between steps, one of fewer samples."""
-    model = spec.initialized(debug=debug)
-    n = spec.batch_size
-    x, y = spec.batch(n)
-    numbers: dict[str, float] = {}
-    arrays: dict[str, bytes] = {}
-
-    def look(when: str) -> None:
-        """Do all that must not change the model."""
-        before = state(model)
-        loss, gradients = model.compute_gradients(x, y)
-        numbers[f"{when} loss"] = loss
-        numbers[f"{when} evaluated"] = model.evaluate((x, y)).loss
-        many = {name: np.concatenate([array, array[:1]]) for name, array in x.items()}
-        arrays[f"{when} prediction"] = model.predict(many).tobytes()
-        again, same = model.compute_gradients(x, y)
-        assert again == loss
-        assert {k: v.tobytes() for k, v in same.items()} == {
-            k: v.tobytes() for k, v in gradients.items()
-        }
-        for name, gradient in gradients.items():
-            arrays[f"{when} gradient {name}"] = gradient.tobytes()
-        assert state(model) == before, "looking has changed the model"
-
-    look("first")
-    fewer = smaller_batch(model.compile(), max(2, n - 1), model.plan.pass_samples)
-    for step in range(N_STEPS):
-        n_step = min(n, fewer) if step == 2 else n
-        some_x = {name: array[:n_step] for name, array in x.items()}
-        numbers[f"step {step}"] = model.train_step(some_x, y[:n_step])
-        if step == 1:
-            numbers["between"] = model.evaluate((some_x, y[:n_step])).loss
-    look("last")
-    arrays |= {f"weight {name}": bits for name, bits in state(model).items()}
-    return Outcome(numbers, arrays)
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: weight.tobytes() for name, weight in model.weights().items()}
-
-
-def finite_outcome(spec: MixedSpec) -> Outcome:
-    """Return the outcome of a model, or let hypothesis draw another."""
-    try:
-        expected = outcome(spec)
-    except NonFiniteError:
-        assume(False)
-    assume(expected.is_finite)  # debug mode refuses what the others only compute
-    return expected
 
 
 def assert_same_bits(spec: MixedSpec) -> None:

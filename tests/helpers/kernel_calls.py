@@ -10,7 +10,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.kernels.kernel import Kernel, run_table
+from arena_ckpt.kernels.kernel import Kernel, kernel_of, run_table
+from arena_ckpt.operations.kernel_names import KernelName
 
 SIZES = (0, 1, 7, 8, 1000)
 EDGES = np.array(
@@ -19,8 +20,14 @@ EDGES = np.array(
 )
 
 
-def run_entry(kernel: Kernel, *arguments: Any) -> None:
+def found(named: Kernel | KernelName) -> Kernel:
+    """Return the kernel, or the one that a name stands for."""
+    return kernel_of(named) if isinstance(named, KernelName) else named
+
+
+def run_entry(named: Kernel | KernelName, *arguments: Any) -> None:
     """Run the entry that is compiled for which of `arguments` are the same array."""
+    kernel = found(named)
     block = np.array(kernel.pack(arguments), np.int64)
     table = np.array([kernel.entry(arguments), block.ctypes.data], np.int64)
     run_table(table.ctypes.data, 1)

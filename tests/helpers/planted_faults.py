@@ -29,6 +29,7 @@ from arena_ckpt.kernels import (
 )
 from arena_ckpt.kernels.kernel import Kernel, kernel, typed_intrinsic
 from arena_ckpt.layers.base import Call
+from helpers.kernel_calls import found
 from helpers.kernel_geometries import FAMILIES
 from helpers.kernel_memory import Bench, survey
 
@@ -179,7 +180,7 @@ class Planting(Bench):
     planted: Kernel
 
     def run(self, call: Call, where: str, facts: Any = None) -> None:
-        if call.kernel is self.fault.kernel:
+        if found(call.kernel) is self.fault.kernel:
             super().run(Call(self.planted, call.arguments), where, facts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.checkpoint.chain import Chain, SaveOption, SoloOption
+from arena_ckpt.checkpoint.chain_dp import solve
 
 
 def random_chain(n: int, seed: int = 0) -> Chain:
@@ -30,3 +31,12 @@ def random_chain(n: int, seed: int = 0) -> Chain:
         saves.append(tuple(options))
         solos.append((SoloOption(backward, 3 * forward[s]),) if s < n - 1 else ())
     return Chain(cuts, derivative, sweep, forward, tuple(saves), tuple(solos))
+
+
+def fingerprint() -> str:
+    """Describe every schedule of a chain."""
+    table = solve(random_chain(12), 1 << 26, n_slots=60)
+    text = [table.times.tobytes().hex()]
+    for slot in table.front_slots:
+        text += [f"{a.kind.value}{a.stage}.{a.option}" for a in table.schedule(slot)]
+    return " ".join(text)

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from arena_ckpt import Model
-from arena_ckpt.engine.program import random_key
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.windows import pad_1d, pad_2d
+from arena_ckpt.lowering.binding import random_key
 
 torch = pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
 torch.set_num_threads(1)  # what is small here, several would only wait for

@@ -21,28 +21,16 @@ from helpers.kernel_calls import (
     run_python,
     slope,
 )
+from helpers.reference import elu, selu, sigmoid
 
 from arena_ckpt.kernels import activations
 from arena_ckpt.kernels.activations import ACTIVATIONS
 
 Array = npt.NDArray[Any]
-ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805
-
-
-def sigmoid(x: Array) -> Array:
-    return np.exp(-np.logaddexp(0, -x))
 
 
 def tanh_gelu(x: Array) -> Array:
     return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
-
-
-def elu(x: Array) -> Array:
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
-
-
-def selu(x: Array) -> Array:
-    return SCALE * np.where(x > 0, x, ALPHA * np.expm1(np.minimum(x, 0)))
 
 
 def gelu(x: Array) -> Array:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.compiled_code import compiled_anew
 from helpers.kernel_calls import normal, poison, run_entry
+from helpers.reference import elu, selu, sigmoid
 from helpers.stack_escapes import all_escapes
-from test_kernels_activations import elu, selu, sigmoid
-from test_kernels_simd import compiled_anew
 
 from arena_ckpt.kernels import blas
 from arena_ckpt.kernels.gru import gru_kernels

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
+from helpers.compiled_code import llvm_of
 
 from arena_ckpt.kernels import (
     arithmetic,
-    compiling,
     elementwise,
     losses,
     reductions,
@@ -17,8 +16,8 @@ from arena_ckpt.kernels import (
 )
 from arena_ckpt.kernels import kernel as entries
 from arena_ckpt.kernels.activations import ACTIVATIONS
-from arena_ckpt.kernels.compiling import Doubles, Vector
 from arena_ckpt.kernels.kernel import Kernel
+from arena_ckpt.operations.arrays import Doubles, Vector
 
 SEPARATE, IN_PLACE = (0, 1), (0, 0)
 VECTOR = re.compile(r"= f(mul|add|sub|cmp \w+) (\w+ )*<\d+ x (float|double)>")
@@ -50,24 +49,6 @@ LOOPS = [
     (updates.adam, (0, 1, 2, 3, 4, 5)),
     (updates.adamw, (0, 1, 2, 3, 4, 5)),
 ]  # fmt: skip
-
-
-def compiled_anew(
-    kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    """Compile an entry anew: what comes from the disk cache has no LLVM text."""
-
-    def uncached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
-        return decorator(*signature, **compiling.OPTIONS, **options)(function)
-
-    monkeypatch.setattr(entries, "cached", uncached)
-    return kernel._compile_entry(pattern)
-
-
-def llvm_of(
-    kernel: Kernel, pattern: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> str:
-    return str(compiled_anew(kernel, pattern, monkeypatch).inspect_llvm())
 
 
 @pytest.mark.parametrize(

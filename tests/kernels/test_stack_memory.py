@@ -12,16 +12,17 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.compiled_code import compiled_anew
 from helpers.every_kernel import all_kernels
 from helpers.scale import how_many
 from helpers.stack_escapes import all_escapes
 from numba import carray, types
-from test_kernels_simd import compiled_anew
 
 import arena_ckpt.kernels
 from arena_ckpt.kernels import lanes, steps
-from arena_ckpt.kernels.compiling import Doubles, Integers, Vector, routine
+from arena_ckpt.kernels.compiling import routine
 from arena_ckpt.kernels.kernel import Kernel, kernel
+from arena_ckpt.operations.arrays import Doubles, Integers, Vector
 
 FOLDER = Path(arena_ckpt.kernels.__file__).parent
 

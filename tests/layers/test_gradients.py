@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import reference
+from helpers.residuals import SKIPS, residual
 from helpers.strategies import LOSSES, ModelSpec, chain, normal
-from test_same_bits import SKIPS, residual
 
 from arena_ckpt.kernels.activations import ACTIVATIONS
 

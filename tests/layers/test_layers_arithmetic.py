@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from helpers.kernel_calls import assert_same_bits, normal
 from helpers.layer_calls import Run
+from helpers.same_bits import assert_same_bits as assert_same_bits_in_all_modes
 from helpers.strategies import OPTIMIZERS, ModelSpec, blocks_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_same_bits import assert_same_bits as assert_same_bits_in_all_modes
 
 from arena_ckpt import Model, load_ini
 from arena_ckpt.common.phases import Phase

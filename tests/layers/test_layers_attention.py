@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.recordings import RECORDINGS, counted_arrays
+from helpers.same_bits import assert_same_bits
 from helpers.strategies import OPTIMIZERS, ModelSpec, normal
-from test_recordings import RECORDINGS, counted_arrays
-from test_same_bits import assert_same_bits
 
 from arena_ckpt import Model
 from arena_ckpt.errors import (

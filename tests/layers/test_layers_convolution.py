@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.recordings import RECORDINGS, counted_arrays
+from helpers.same_bits import assert_same_bits
 from helpers.strategies import OPTIMIZERS, ModelSpec
-from test_recordings import RECORDINGS, counted_arrays
-from test_same_bits import assert_same_bits
 
 from arena_ckpt import Model, load_ini
 from arena_ckpt.errors import InvalidParameterError, ShapeMismatchError

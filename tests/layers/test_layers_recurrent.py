@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers.same_bits import assert_same_bits
 from helpers.strategies import OPTIMIZERS, Given, ModelSpec
-from test_same_bits import assert_same_bits
 
 from arena_ckpt import Model
 from arena_ckpt.common.phases import Phase

@@ -17,7 +17,7 @@ import pytest
 import arena_ckpt as ac
 from arena_ckpt.common.dtypes import ITEM_BYTES
 from arena_ckpt.errors import ArenaError
-from arena_ckpt.kernels.elementwise import add_to, copy
+from arena_ckpt.kernels.kernel import kernel_of
 from arena_ckpt.layers import (
     COMMON_PROPERTIES,
     INITIALIZERS,
@@ -49,6 +49,7 @@ from arena_ckpt.layers import (
     UnknownRoleError,
     Vector,
     WeightSpec,
+    families,
     hooks,
     kernel,
 )
@@ -61,6 +62,9 @@ Hook = Callable[..., Any]
 def saved(**values: Any) -> TensorSpec:
     given = {"name": "note", "shape": (6,), "lifespan": T.FORWARD_DERIV} | values
     return TensorSpec(**given)
+
+
+copy = families.elementwise.copy
 
 
 class Copying(Layer):
@@ -315,7 +319,7 @@ WRONG_HOOKS: dict[str, tuple[str, Hook, type[ArenaError], str]] = {
         r"forward returned None; return a list of Call\(kernel, \(argument, …\)\)"),
     "a call": ("forward", lambda layer, t: _forward(layer, t)[0], LayerResultError,
         "forward returned a Call; return a list"),
-    "a kernel": ("forward", returning([copy]), LayerResultError, "a Kernel in it"),
+    "a kernel": ("forward", returning([copy]), LayerResultError, "a KernelName in it"),
     "a function": ("forward", returning([Call(len, ())]), LayerResultError,  # type: ignore[arg-type]
         "made with @kernel"),
     "one argument": ("forward", lambda layer, t: [Call(copy, t.vector("in0"))],
@@ -361,12 +365,19 @@ WRONG_HOOKS: dict[str, tuple[str, Hook, type[ArenaError], str]] = {
     "a vector for a matrix": ("forward", call_of('t.vector("in0")', "2.0", "1", OUT),
         KernelArgumentError, r"a float32 array of shape \(12,\) for 'x'; expected a "
         r"C-contiguous float32 array of 2 dimensions \(Matrix\)"),
-    "every other column": ("forward", call_of(f"{IN}[:, ::2]", "2.0", "1", OUT),
+    "every other column": ("forward",
+        call_of("np.ones((2, 6), np.float32)[:, ::2]", "2.0", "1", OUT),
         KernelArgumentError, r"\(2, 3\), not C-contiguous for 'x'"),
-    "doubles": ("forward", call_of(f"{IN}.astype('f8')", "2.0", "1", OUT),
+    "doubles": ("forward", call_of("np.ones((2, 6))", "2.0", "1", OUT),
         KernelArgumentError, "a float64 array"),
-    "swapped bytes": ("forward", call_of(f"{IN}.astype('>f4')", "2.0", "1", OUT),
+    "swapped bytes": ("forward", call_of("np.ones((2, 6), '>f4')", "2.0", "1", OUT),
         KernelArgumentError, "a >f4 array"),
+    "every other column of a tensor": ("forward",
+        call_of(f"{IN}[:, ::2]", "2.0", "1", OUT), LayerHookError,
+        r"take a contiguous part, tensor\[start:stop\]"),
+    "elements that do not fill a shape": ("forward",
+        call_of(f"{IN}.reshape(5, -1)", "2.0", "1", OUT), LayerHookError,
+        r"12 elements cannot be read as an array of shape \(5, -1\)"),
     "a fraction": ("forward", call_of(IN, "2.0", "1.5", OUT), KernelArgumentError,
         r"a float for 'count'; expected a whole number \(int\)"),
     "a text": ("forward", call_of(IN, "'2'", "1", OUT), KernelArgumentError,
@@ -602,7 +613,7 @@ def test_a_kernel_that_cannot_be_compiled_is_named_with_its_line(
     wrong: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, reason, text = COMPILE_ERRORS[wrong]
-    for call in (wrong, lambda *arguments: wrong.entry(arguments)):
+    for call in (wrong, lambda *arguments: kernel_of(wrong).entry(arguments)):
         with pytest.raises(KernelCompileError, match=reason) as e:
             call(first, V.copy())
         message = str(e.value)
@@ -622,9 +633,9 @@ def test_a_kernel_that_cannot_be_compiled_is_named_with_its_line(
 
 def test_a_kernel_that_is_called_from_python_checks_what_numba_refuses() -> None:
     with pytest.raises(KernelArgumentError, match="takes 2 arguments and is given 1"):
-        copy(V)
+        kernel_of(copy)(V)
     with pytest.raises(KernelArgumentError, match="given None for 'x'"):
-        add_to(None, V)
+        kernel_of(families.elementwise.add_to)(None, V)
     with pytest.raises(KernelError):
         kernel(without_annotation)
 
@@ -637,11 +648,11 @@ def test_a_fraction_or_another_dtype_never_reaches_a_block() -> None:
         table[0] = n
 
     table = np.zeros(1, np.int64)
-    assert len(counting.pack((True, table, V))) == 5
-    assert len(counting.pack((np.int32(3), table, V))) == 5
+    assert len(kernel_of(counting).pack((True, table, V))) == 5
+    assert len(kernel_of(counting).pack((np.int32(3), table, V))) == 5
     for wrong in ((2.0, table, V), (1, table.astype(np.int32), V), (1, table, M)):
         with pytest.raises(KernelArgumentError):
-            counting.pack(wrong)
+            kernel_of(counting).pack(wrong)
 
 
 SCRIPT = """

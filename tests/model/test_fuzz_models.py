@@ -25,12 +25,12 @@ from helpers.torch_judge import JUDGED, rate_of
 
 import arena_ckpt as ac
 from arena_ckpt import Model
-from arena_ckpt.engine.program import Program
-from arena_ckpt.kernels import reductions
 from arena_ckpt.layers import LAYER_TYPES, Binding, Call
 from arena_ckpt.layers.arithmetic import Subtract
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import MeanSquaredError
+from arena_ckpt.lowering.calls import Lowering
+from arena_ckpt.operations.families import reductions
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 
 
@@ -280,7 +280,7 @@ def swapped(patch: pytest.MonkeyPatch) -> None:
 
 def missing_term(patch: pytest.MonkeyPatch) -> None:
     """Forget the gradients of layers that share the weights and came before."""
-    patch.setattr(Program, "_accumulates", lambda self, _: self.add_gradients)
+    patch.setattr(Lowering, "_accumulates", lambda self, _: self.settings.add_gradients)
 
 
 def wrong_last_batch(patch: pytest.MonkeyPatch) -> None:

@@ -4,23 +4,19 @@ Without memory reuse every tensor still holds its last value after a step, so in
 values can be compared as well.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from helpers.recordings import RECORDINGS, Array, counted_arrays
 
 from arena_ckpt import Model
 
-RECORDINGS = Path(__file__).parents[3] / "shared/data/nntrainer"
 TOLERANCE = 1e-5
 pytestmark = pytest.mark.skipif(
     not RECORDINGS.is_dir(), reason=f"NNTrainer's recordings are absent: {RECORDINGS}"
 )
 
-Array = npt.NDArray[np.float32]
 Spec = dict[str, Any]
 
 
@@ -33,15 +29,6 @@ def chain(width: int, *layers: Spec, batch_size: int) -> Model:
     model.add_layer("mse", name="loss")
     model.set_property(batch_size=batch_size, memory_optimization=False)
     return model
-
-
-def counted_arrays(path: Path, offset: int) -> Iterator[Array]:
-    """Yield the arrays of ``(int32 n, n floats)`` records from byte `offset` on."""
-    data = path.read_bytes()
-    while offset < len(data):
-        (n,) = np.frombuffer(data, "<i4", 1, offset)
-        yield np.frombuffer(data, "<f4", n, offset + 4)
-        offset += 4 + 4 * int(n)
 
 
 def assert_close(found: Array, recorded: Array, what: str) -> None:

@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.residuals import SKIPS, residual
+from helpers.same_bits import assert_same_bits
 from helpers.strategies import OPTIMIZERS, ModelSpec, chain, chains, dags
-from hypothesis import assume, given, settings
-
-from arena_ckpt.errors import NonFiniteError
-
-N_STEPS = 5
-
-
-@dataclass(frozen=True)
-class Outcome:
-    losses: list[float]
-    gradients: dict[str, bytes]
-    weights: dict[str, bytes]
-    prediction: bytes
-
-    @property
-    def is_finite(self) -> bool:
-        tensors = (*self.gradients.values(), *self.weights.values(), self.prediction)
-        return all(np.isfinite(np.frombuffer(t, np.float32)).all() for t in tensors)
-
-
-def outcome(spec: ModelSpec, *, debug: bool = False) -> Outcome:
-    """Gradients, five steps of which the fourth has fewer samples, gradients again."""
-    model = spec.initialized(debug=debug)
-    n = spec.batch_size
-    x, y = spec.batch(n)
-    first = model.compute_gradients(x, y)[1]
-    losses = []
-    for step in range(N_STEPS):
-        n_step = max(1, n - 2) if step == 3 else n
-        some_x = {name: array[:n_step] for name, array in x.items()}
-        losses.append(model.train_step(some_x, y[:n_step]))
-    loss, last = model.compute_gradients(x, y)
-    return Outcome(
-        [*losses, loss],
-        {f"{name} first": array.tobytes() for name, array in first.items()}
-        | {f"{name} last": array.tobytes() for name, array in last.items()},
-        {name: array.tobytes() for name, array in model.weights().items()},
-        model.predict(x).tobytes(),
-    )
-
-
-def assert_same_bits(spec: ModelSpec) -> None:
-    plain = spec.without_blocks().with_properties(memory_optimization=False)
-    try:
-        expected = outcome(plain)
-    except NonFiniteError:
-        assume(False)
-    if not expected.is_finite:  # debug mode refuses what the others only compute
-        assume(False)
-    assert outcome(spec.without_blocks()) == expected, "memory reuse"
-    assert outcome(spec) == expected, "blocks and memory reuse"
-    unshared = spec.with_properties(memory_optimization=False)
-    assert outcome(unshared) == expected, "blocks"
-    assert outcome(spec, debug=True) == expected, "debug mode"
+from hypothesis import given, settings
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
@@ -77,36 +25,6 @@ def test_random_graphs(spec: ModelSpec) -> None:
 
 
 # -- cases with names ------------------------------------------------------------------
-
-
-def residual(activation: str, *blocks: tuple[str, ...]) -> ModelSpec:
-    """in - a - act_a - b - act_b - c - act_c - sum(act_c, act_a) - d - loss."""
-    layers: list[tuple[str, dict[str, Any]]] = [
-        ("input", {"name": "in", "input_shape": (1, 1, 6)})
-    ]
-    for name in "abc":
-        layers.append(("fully_connected", {"name": name, "unit": 6}))
-        layers.append(("activation", {"name": f"act_{name}", "activation": activation}))
-    layers.append(("addition", {"name": "sum", "input_layers": ["act_c", "act_a"]}))
-    layers.append(("fully_connected", {"name": "d", "unit": 3}))
-    layers.append(("cross_softmax", {"name": "loss"}))
-    return ModelSpec(tuple(layers), blocks, {"batch_size": 8}, OPTIMIZERS[1])
-
-
-SKIPS = {
-    "inside": [("a", "act_a", "b", "act_b", "c", "act_c", "sum")],
-    "into": [("b", "act_b", "c", "act_c", "sum")],
-    "over": [("b", "act_b", "c", "act_c")],
-    "out": [("a", "act_a", "b", "act_b")],
-    "between two": [("a", "act_a", "b"), ("act_b", "c", "act_c", "sum")],
-    "from the last": [("a", "act_a"), ("b", "act_b"), ("c", "act_c")],
-    "with the sum only": [("sum", "d")],
-    "with input and loss": [
-        ("in", "a", "act_a"),
-        ("b", "act_b"),
-        ("c", "act_c", "sum", "d", "loss"),
-    ],
-}
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "softmax", "tanh", "none"])

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.residuals import SKIPS, residual
 from helpers.strategies import LOSSES, OPTIMIZERS, ModelSpec, chain, chains, dags
 from hypothesis import assume, given, settings
-from test_same_bits import SKIPS, residual
 
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.kernels.activations import ACTIVATIONS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.scale import how_many
 from helpers.sharing_graphs import check_sharing
-from test_liveness import DATA, LOSS, add, fc, plan_of, sharers
+from helpers.small_plans import DATA, LOSS, add, fc, plan_of, sharers
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.layers.base import InPlace

@@ -439,8 +439,8 @@ def test_a_plan_that_somebody_changed_is_refused() -> None:
 PRINT_PLANS = """
 import hashlib, json, sys
 sys.path.insert(0, {tests!r})
+from helpers.residuals import SKIPS, residual
 from helpers.strategies import OPTIMIZERS, chain
-from model.test_same_bits import SKIPS, residual
 specs = [residual("gelu", *blocks) for blocks in SKIPS.values()]
 specs += [
     chain(9, "softmax", 9, "gelu", 9, "relu", 5, blocks=(("fc1", "act1", "fc2"),),

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
+from helpers.mixed_outcomes import finite_outcome, outcome
+from helpers.random_reruns import random_reruns
 from helpers.strategies import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_mixed_graphs import finite_outcome, outcome
 
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import PlanMismatchError
 from arena_ckpt.planning.planner import make_plan, reruns_of
-from arena_ckpt.planning.recompute import Rerun, Reruns, saved_tensors
-
-
-def random_reruns(model: Model, n: int, seed: int) -> Reruns:
-    """Any layers before the backward pass of any later one, making any tensors."""
-    generator = random.Random(seed)
-    nodes = model.compile().nodes
-    makers = [
-        node
-        for node in nodes
-        if node.inputs and not node.layer.is_alias and not node.layer.is_loss
-    ]
-    found = []
-    for _ in range(n):
-        node = generator.choice(makers)
-        tensors = [*node.outputs, *saved_tensors(node)]
-        if not tensors:
-            continue
-        made = generator.sample(tensors, generator.randint(1, len(tensors)))
-        before = generator.choice(nodes[nodes.index(node) :]).name
-        found.append(Rerun(before, node.name, tuple(sorted(made))))
-    return tuple(found)
+from arena_ckpt.planning.recompute import Rerun
 
 
 @dataclasses.dataclass(frozen=True)

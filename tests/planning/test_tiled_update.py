@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.random_reruns import random_reruns
+from helpers.same_bits import Outcome, outcome
 from helpers.strategies import OPTIMIZERS, Given, ModelSpec, chain, chains
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from test_reruns import random_reruns
-from test_same_bits import Outcome, outcome
 
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.checkpoint.choose import all_settings

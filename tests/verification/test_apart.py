@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.plan_faults import APPLY, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE
 from helpers.plan_surgery import NETS
-from test_faults import APPLY, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE
-from test_faulty_programs import Calls, Patch, Step, at
+from helpers.program_faults import Calls, Patch, Step, at
 
 import arena_ckpt as ac
 from arena_ckpt import Phase
 from arena_ckpt.cli import main
 from arena_ckpt.errors import ArenaError, BudgetError, CrashError, NonFiniteError
-from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers.base import Call
+from arena_ckpt.operations.families import elementwise
 from arena_ckpt.verification import apart
 from arena_ckpt.verification.apart import Voice, call_apart, run_apart
 from arena_ckpt.verification.course import Check
@@ -115,7 +115,7 @@ def test_a_crash_is_a_defect_with_its_step(
 
 def test_the_crash_of_a_smaller_batch_is_of_its_step(monkeypatch: Patch) -> None:
     def change(step: Step) -> Calls:
-        return crash(step) if step.program._n_samples == 7 else step.calls
+        return crash(step) if step.settings.n_samples == 7 else step.calls
 
     at(DERIVATIVE, "act3", change)(monkeypatch)
     found = verified(MLP.model())

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
+from helpers.plan_faults import PLANS
 from helpers.plan_surgery import NETS, life, place_of, plan_of, with_buffer, with_life
 from helpers.strategies import ModelSpec, chain, dags
 from helpers.synthetic_plans import synthetic_plan
@@ -184,8 +185,6 @@ def test_without_a_graph_a_plan_is_taken_at_its_word() -> None:
 
 
 def test_every_rule_is_documented_and_every_documented_rule_exists() -> None:
-    from test_faults import PLANS
-
     documented = set(re.findall(r"^``(\w+)`` ", dataflow.__doc__ or "", re.MULTILINE))
     used = {fault.rule for fault in PLANS.values() if fault.check == "dataflow"}
     assert used | {"arena", "alignment", "kept"} == documented

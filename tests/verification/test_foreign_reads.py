@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fault_checks import checks_of
+from helpers.plan_faults import APPLY, CLIP, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE
 from helpers.plan_surgery import NETS
-from helpers.strategies import chain
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_faults import APPLY, CLIP, DERIVATIVE, FORWARD, GRADIENT, RECOMPUTE, checks_of
-from test_faulty_programs import (
+from helpers.program_faults import (
     Calls,
     Change,
     Patch,
@@ -29,15 +27,18 @@ from test_faulty_programs import (
     floats_at,
     with_argument,
 )
+from helpers.strategies import chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arena_ckpt import Model, Phase
 from arena_ckpt.engine.debug import shadows
 from arena_ckpt.engine.debug.culprits import narrow, parts_outside
 from arena_ckpt.engine.debug.reads import ForeignReads
-from arena_ckpt.engine.program import Mode
 from arena_ckpt.errors import ArenaTooLargeError, ForeignReadError
-from arena_ckpt.kernels import elementwise, reductions
 from arena_ckpt.layers.base import Call
+from arena_ckpt.lowering.kernel_call import Mode
+from arena_ckpt.operations.families import elementwise, reductions
 from arena_ckpt.planning.tensors import Control
 from arena_ckpt.verification.course import run_check
 
@@ -51,7 +52,7 @@ def outside(n: int) -> Any:
 
 
 def control_of(step: Step, place: int, n: int = 1) -> Any:
-    return step.views.control[place : place + n]
+    return step.regions.control(Control(place), n)
 
 
 # -- faults ----------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def before(role: str, n: int) -> Callable[[Step], Any]:
 
 
 def tensor(name: str, n: int) -> Callable[[Step], Any]:
-    return lambda step: step.views.named(name).reshape(-1)[:n]
+    return lambda step: step.regions.named(name).reshape(-1)[:n]
 
 
 def stale(role: str, n: int, result: str, filled: int = 0) -> Change:
@@ -105,7 +106,7 @@ def where_smaller(change: Change) -> Change:
     """Change only what runs on less than a whole batch."""
 
     def changed(step: Step) -> Calls:
-        smaller = step.program._n_samples < step.views.plan.pass_samples
+        smaller = step.settings.n_samples < step.plan.pass_samples
         return change(step) if smaller else step.calls
 
     return changed
@@ -115,7 +116,7 @@ def where_training(change: Change) -> Change:
     """Change only what does not predict: there a dropout does nothing."""
 
     def changed(step: Step) -> Calls:
-        predicts = step.program.mode is Mode.PREDICT
+        predicts = step.settings.mode is Mode.PREDICT
         return step.calls if predicts else change(step)
 
     return changed
@@ -391,7 +392,7 @@ def _names(model: Model, buffer: Any) -> list[str]:
 
 def test_a_prediction_is_looked_at_too(monkeypatch: Patch) -> None:
     def change(step: Step) -> Calls:
-        predicts = step.program.mode is Mode.PREDICT
+        predicts = step.settings.mode is Mode.PREDICT
         return adds(behind("bias", 1), "out0")(step) if predicts else step.calls
 
     at(FORWARD, "fc3", change)(monkeypatch)
@@ -408,7 +409,7 @@ def test_gradients_begin_in_the_first_micro_batch_and_add_in_the_second(
     """What the first micro-batch finds in a gradient is foreign, to later ones not."""
 
     def change(step: Step) -> Calls:
-        is_first = not step.program.add_gradients
+        is_first = not step.settings.add_gradients
         return with_argument(2, lambda s, beta: 1.0)(step) if is_first else step.calls
 
     micro = spec(micro_batches=2)
@@ -531,7 +532,7 @@ def test_each_step_that_runs_is_looked_at(monkeypatch: Patch) -> None:
         original(self, moment)
         if self.n_steps > n:
             e = moment.execution
-            seen.add((e.phase, e.layer, moment.program.mode, moment.n_samples))
+            seen.add((e.phase, e.layer, moment.program.settings.mode, moment.n_samples))
 
     monkeypatch.setattr(ForeignReads, "before", before)
     model = spec().initialized(debug=True)

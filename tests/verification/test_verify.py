@@ -18,9 +18,9 @@ import arena_ckpt as ac
 from arena_ckpt.cli import main
 from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import DataError, EmptyDataError, NonFiniteError
-from arena_ckpt.kernels import elementwise
 from arena_ckpt.layers import LAYER_TYPES, Binding, Call, Layer, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.operations.families import elementwise
 from arena_ckpt.verification.batches import make_batches
 from arena_ckpt.verification.finite_differences import Verdict, measure_slopes
 from arena_ckpt.verification.trial import open_session, run_trial

@@ -127,7 +127,7 @@ def contestant(
 
 
 def _forward_microseconds(model: Any) -> float:
-    from arena_ckpt.engine.program import Mode
+    from arena_ckpt.lowering.kernel_call import Mode
 
     session = model._session
     one = session._pass(Mode.TRAIN, session.pass_samples, False)

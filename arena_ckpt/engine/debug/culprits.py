@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.engine.arena import CANARY_BYTES
-from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
 from arena_ckpt.planning.tensors import CONTROL, Control, Execution
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from arena_ckpt.engine.debug.runner import Moment, Watcher
-from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import CanaryError
 from arena_ckpt.planning.plan import Buffer
 

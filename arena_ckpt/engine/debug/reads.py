@@ -34,8 +34,11 @@ from arena_ckpt.engine.debug.shadows import (
     make_shadows,
 )
 from arena_ckpt.engine.link import CallTable
-from arena_ckpt.engine.program import Mode, Program, TensorViews
+from arena_ckpt.engine.program import Program
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import ForeignReadError
+from arena_ckpt.lowering.calls import LoweringSettings
+from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import (
     CONTROL,
@@ -165,7 +168,7 @@ class ForeignReads(Watcher):
         self._tables: WeakKeyDictionary[Program, tuple[CallTable, ...]] = (
             WeakKeyDictionary()
         )
-        self._rehearsals: dict[tuple[int, int, bool, Mode], Rehearsal] = {}
+        self._rehearsals: dict[tuple[int, LoweringSettings], Rehearsal] = {}
         self._used: Rehearsal | None = None
         self.n_steps = self.n_operands = self.n_results = 0
 
@@ -235,7 +238,7 @@ class ForeignReads(Watcher):
 
     def _rehearsal(self, moment: Moment) -> Rehearsal:
         program = moment.program
-        key = moment.step, moment.n_samples, program.add_gradients, program.mode
+        key = moment.step, program.settings
         if key not in self._rehearsals:
             assert moment.execution is not None
             self._rehearsals[key] = self._make(moment.execution, moment)
@@ -277,7 +280,7 @@ class ForeignReads(Watcher):
             return kind is TensorKind.DATA  # loaded before the pass
         if kind is TensorKind.GRADIENT and execution.phase is Phase.CALC_GRADIENT:
             is_begun = self._begins[operand.tensor] < execution.step
-            return is_begun or program.add_gradients
+            return is_begun or program.settings.add_gradients
         return True
 
     def _blank(
@@ -293,7 +296,7 @@ class ForeignReads(Watcher):
 
     def _results(self, execution: Execution, moment: Moment) -> Iterator[Result]:
         """Yield what others find: not workspaces that end with the step."""
-        predicts = moment.program.mode is Mode.PREDICT
+        predicts = moment.program.settings.mode is Mode.PREDICT
         for operand in execution.operands:
             tensor = self._plan.tensors[operand.tensor]
             is_output = operand.is_output

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.engine.program import Program, TensorViews
+from arena_ckpt.engine.program import Program
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import PERSISTENT, Control, Execution

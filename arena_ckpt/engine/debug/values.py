@@ -7,7 +7,7 @@ import numpy as np
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.arrays import is_usable
 from arena_ckpt.engine.debug.runner import Moment, Watcher, backward_of
-from arena_ckpt.engine.program import TensorViews
+from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.planning.tensors import Access, Execution, Operand, TensorKind
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arena_ckpt.kernels.depthwise_vectors import DOTS
-from arena_ckpt.kernels.tiles import ROWS, VECTORS
-from arena_ckpt.kernels.vectors import WIDTH
+from arena_ckpt.operations.sizes import DOTS
+from arena_ckpt.operations.sizes import TILE_ROWS as ROWS
+from arena_ckpt.operations.sizes import TILE_VECTORS as VECTORS
+from arena_ckpt.operations.sizes import VECTOR_WIDTH as WIDTH
 
 SLACK = 64
 """Elements behind the pictures: vectors read beyond the last row, and a zero."""

@@ -1,0 +1,305 @@
+"""The kernel calls of a whole iteration, one execution after another.
+
+Where an activation overwrites the output of a fully connected layer, the pass that adds
+the bias applies the function as well; the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.base import Call
+from arena_ckpt.layers.hooks import hook_calls
+from arena_ckpt.lowering.binding import RoleRegions, random_key
+from arena_ckpt.lowering.kernel_call import KernelCall, Mode
+from arena_ckpt.lowering.tensor_regions import TensorRegions
+from arena_ckpt.lowering.updates import UpdateCalls
+from arena_ckpt.operations.activations import ACTIVATIONS
+from arena_ckpt.operations.families import elementwise, reductions
+from arena_ckpt.operations.regions import Region
+from arena_ckpt.optim.optimizers import Optimizer
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import Control, Execution, TensorKind
+
+BESIDE = "beside"
+"""The name of a memory for gradients that an update makes in tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweringSettings:
+    """What decides the kernel calls beside graph, plan and optimizer.
+
+    Attributes
+    ----------
+    mode : Mode
+    n_samples : int
+        Samples of the pass, at most those of the plan.
+    seed : int
+        With the name of a layer and the iteration it decides what is random.
+    add_gradients : bool
+        Weight gradients are added to those of earlier micro-batches.
+    max_norm : float or None
+        Where to clip the global norm of the gradients.
+    """
+
+    mode: Mode
+    n_samples: int
+    seed: int
+    add_gradients: bool = False
+    max_norm: float | None = None
+
+
+def lower(
+    graph: Graph, plan: MemoryPlan, optimizer: Optimizer, settings: LoweringSettings
+) -> tuple[KernelCall, ...]:
+    """Return the kernel calls of one pass, and of the update after it, in order.
+
+    Parameters
+    ----------
+    graph : Graph
+    plan : MemoryPlan
+        Of this graph.
+    optimizer : Optimizer
+    settings : LoweringSettings
+
+    Returns
+    -------
+    tuple of KernelCall
+        By ascending step; steps with nothing to do have none.
+
+    Raises
+    ------
+    OwnLayerError
+        The code of an own layer names calls that cannot be.
+    """
+    lowering = Lowering(graph, plan, optimizer, settings)
+    executions: Iterable[Execution] = plan.executions
+    if settings.mode is Mode.PREDICT:
+        executions = [e for e in executions if e.phase is Phase.FORWARD]
+    calls = [
+        KernelCall(execution.step, *call)
+        for execution in executions
+        for call in lowering.calls(execution)
+    ]
+    return tuple(lowering.with_count(_fuse_bias(calls)))
+
+
+@dataclass(frozen=True, slots=True)
+class TiledGradient:
+    """A gradient that an update makes in tiles, made whole.
+
+    Attributes
+    ----------
+    name : str
+        The weight: ``"fc1:weight"``.
+    shape : tuple of int
+        Of the weight.
+    gradient : Region
+        Where the calls put it, in the memory `BESIDE`.
+    calls : tuple of KernelCall
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    gradient: Region
+    calls: tuple[KernelCall, ...]
+
+
+def lower_tiled_gradients(
+    graph: Graph,
+    plan: MemoryPlan,
+    optimizer: Optimizer,
+    settings: LoweringSettings,
+    execution: Execution,
+) -> Iterator[TiledGradient]:
+    """Yield the calls that make the gradients of an update whole, beside the arena.
+
+    Parameters
+    ----------
+    graph, plan, optimizer, settings
+        As `lower` takes them.
+    execution : Execution
+        An update; the steps before it have run when the calls do.
+    """
+    lowering = Lowering(graph, plan, optimizer, settings)
+    node, tensors = graph.node(execution.layer), lowering.bind(execution)
+    for weight in node.spec.trained_weights:
+        if tensors.is_wanted(f"{weight.name}:grad"):
+            continue
+        gradient = Region(BESIDE, 0, tensors.matrix(weight.name).shape, "float32")
+        calls = lowering.updates.make_gradient(weight, tensors, gradient)
+        yield TiledGradient(
+            f"{node.name}:{weight.name}",
+            weight.shape,
+            gradient,
+            tuple(KernelCall(execution.step, *call) for call in calls),
+        )
+
+
+class Lowering:
+    """Names the calls of single executions, of one pass in the order of time.
+
+    Parameters
+    ----------
+    graph, plan, optimizer, settings
+        As `lower` takes them.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: MemoryPlan,
+        optimizer: Optimizer,
+        settings: LoweringSettings,
+    ) -> None:
+        self._graph = graph
+        self.plan = plan
+        self.settings = settings
+        self.regions = TensorRegions(plan)
+        n_hyper = Control.LENGTH - Control.HYPER
+        self._hyper = self.regions.control(Control.HYPER, n_hyper)
+        self._fraction = self.regions.control(Control.FRACTION)
+        self.updates = UpdateCalls(optimizer, self._hyper, self._fraction)
+        self._begun_gradients: set[int] = set()
+
+    def calls(self, execution: Execution) -> list[Call]:
+        """Return the calls of an execution."""
+        phase = execution.phase
+        if phase is Phase.CLIP_GRADIENTS:
+            return self._clip(execution)
+        node = self._graph.node(execution.layer)
+        tensors = self.bind(execution)
+        if phase is Phase.APPLY_GRADIENT:
+            return self._apply(node, tensors)
+        calls = hook_calls(node.layer, phase, tensors)
+        if phase is Phase.FORWARD:
+            return [*calls, *self._penalties(node, tensors)]
+        if phase is Phase.CALC_GRADIENT:
+            return [*calls, *self._penalty_gradients(node, tensors)]
+        if phase is Phase.CALC_DERIVATIVE:
+            return [*calls, *_totals(tensors)]
+        return calls
+
+    def bind(self, execution: Execution) -> RoleRegions:
+        """Return the tensors of an execution by role."""
+        return RoleRegions(
+            self.regions,
+            self._graph.node(execution.layer),
+            execution,
+            mode=self.settings.mode,
+            n_samples=self.settings.n_samples,
+            accumulate=self._accumulates(execution),
+            random_key=random_key(self.settings.seed, execution.layer),
+        )
+
+    def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:
+        """Count the iteration with its last update: both or neither are interrupted."""
+        updates = [
+            execution.step
+            for execution in self.plan.executions
+            if execution.phase is Phase.APPLY_GRADIENT
+        ]
+        if not updates or self.settings.mode is not Mode.TRAIN:
+            return calls
+        iteration = self.regions.control(Control.ITERATION)
+        count = KernelCall(updates[-1], elementwise.count_up, (iteration,))
+        return sorted([*calls, count], key=lambda call: call.step)
+
+    def _accumulates(self, execution: Execution) -> bool:
+        """Tell whether there are gradients already where this execution puts its own.
+
+        They are of an earlier micro-batch, or of a layer that shares the weights.
+        """
+        if execution.phase is not Phase.CALC_GRADIENT:
+            return False
+        gradients = {
+            o.tensor
+            for o in execution.operands
+            if self.plan.tensors[o.tensor].kind is TensorKind.GRADIENT
+        }
+        begun = bool(gradients & self._begun_gradients)
+        self._begun_gradients |= gradients
+        return begun or self.settings.add_gradients
+
+    def _penalties(self, node: Node, tensors: RoleRegions) -> list[Call]:
+        return [
+            Call(
+                reductions.l2_penalty,
+                (
+                    tensors.vector(w.name),
+                    w.regularizer_constant,
+                    self._fraction,
+                    tensors.loss,
+                ),
+            )
+            for w in node.own_weights
+            if w.regularizer_constant and node.trains
+        ]
+
+    def _penalty_gradients(self, node: Node, tensors: RoleRegions) -> list[Call]:
+        return [
+            self.updates.add_penalty(
+                w,
+                self.regions.named(f"{node.name}:{w.name}").reshape(-1),
+                tensors.vector(f"{w.name}:grad"),
+            )
+            for w in node.own_weights
+            if w.regularizer_constant and tensors.is_wanted(f"{w.name}:grad")
+        ]
+
+    def _clip(self, execution: Execution) -> list[Call]:
+        max_norm = self.settings.max_norm
+        assert max_norm is not None
+        total = self.regions.control(Control.SQUARE_NORM)
+        gradients = [self.regions.region(o.tensor) for o in execution.operands]
+        return [
+            Call(elementwise.fill_doubles, (0.0, total)),
+            *(Call(reductions.square_sum, (g.reshape(-1), total)) for g in gradients),
+            Call(reductions.clip_scale, (total, max_norm, self._hyper[1:2])),
+        ]
+
+    def _apply(self, node: Node, tensors: RoleRegions) -> list[Call]:
+        calls = []
+        # Layers that share weights may have decays of their own: the owner's holds.
+        for weight in self._graph.node(node.weights_of).spec.trained_weights:
+            calls += self.updates.apply(weight, tensors)
+        return calls
+
+
+def _totals(tensors: RoleRegions) -> list[Call]:
+    """Add derivatives to those of readers that came before."""
+    roles = [o.role for o in tensors.execution.operands if o.role.endswith(":total")]
+    return [
+        Call(
+            elementwise.add_to,
+            (tensors.vector(role.removesuffix(":total")), tensors.vector(role)),
+        )
+        for role in roles
+    ]
+
+
+def _fuse_bias(calls: list[KernelCall]) -> list[KernelCall]:
+    """Let one pass add the bias and apply an activation that overwrites its input."""
+    fused_kernels = {a.forward: a.bias_forward for a in ACTIVATIONS.values()}
+    result: list[KernelCall] = []
+    for call in calls:
+        fused = fused_kernels.get(call.kernel)
+        if fused and result and result[-1].kernel == elementwise.add_bias:
+            x, bias, sums = result[-1].operands
+            if all(_is_same_place(sums, operand) for operand in call.operands):
+                result[-1] = KernelCall(result[-1].step, fused, (x, bias, sums))
+                continue
+        result.append(call)
+    return result
+
+
+def _is_same_place(one: object, other: object) -> bool:
+    return (
+        isinstance(one, Region)
+        and isinstance(other, Region)
+        and (one.memory, one.offset_bytes) == (other.memory, other.offset_bytes)
+    )

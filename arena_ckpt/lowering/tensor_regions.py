@@ -1,0 +1,49 @@
+"""Where the tensors of a plan lie."""
+
+from __future__ import annotations
+
+from arena_ckpt.operations.regions import ARENA, Region
+from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.tensors import CONTROL, Control
+
+
+class TensorRegions:
+    """The regions of the live ranges of a plan.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    """
+
+    def __init__(self, plan: MemoryPlan) -> None:
+        self.plan = plan
+        self._offset_bytes = {
+            tensor: buffer.offset_bytes
+            for buffer in plan.buffers
+            for tensor in buffer.tensors
+        }
+        self._first = {
+            tensor.name: index
+            for index, tensor in enumerate(plan.tensors)
+            if tensor.life == 0
+        }
+
+    def offset_bytes(self, tensor: int) -> int:
+        """Return where a live range begins in the arena."""
+        return self._offset_bytes[tensor]
+
+    def region(self, tensor: int, n_samples: int | None = None) -> Region:
+        """Return the region of a live range, or of its first `n_samples` samples."""
+        live_range = self.plan.tensors[tensor]
+        shape = live_range.shape
+        if n_samples is not None and live_range.per_sample:
+            shape = (n_samples, *shape[1:])
+        return Region(ARENA, self.offset_bytes(tensor), shape, live_range.dtype)
+
+    def named(self, name: str, n_samples: int | None = None) -> Region:
+        """Return the region of the first live range of a tensor."""
+        return self.region(self._first[name], n_samples)
+
+    def control(self, place: Control, length: int = 1) -> Region:
+        """Return some of the scalars that change from step to step."""
+        return self.named(CONTROL)[place : place + length]

@@ -1,0 +1,41 @@
+"""Sizes that kernels of convolution, pooling and attention agree on with their layers.
+
+They decide how large workspaces are, so they are part of what a plan holds.
+"""
+
+from __future__ import annotations
+
+VECTOR_WIDTH = 8
+"""float32 numbers of a vector."""
+
+TILE_ROWS = 4
+"""Rows of a tile of a matrix product."""
+
+TILE_VECTORS = 3
+"""Vectors of a row of a tile."""
+
+DOTS = 9
+"""Sums that a depthwise kernel makes together: the taps of a filter of 3 × 3."""
+
+MOST_IN_BYTES = 256
+"""Maximum number of elements of a pooling window whose places are kept in bytes."""
+
+
+def attention_work_elems(
+    t: int, s: int, heads: int, dk: int, dv: int, rows: int, columns: int | None
+) -> int:
+    """Return the elements of the workspace of an attention's backward pass.
+
+    Parameters
+    ----------
+    t, s : int
+        Rows of the queries and of the keys.
+    heads, dk, dv : int
+        Heads, and the width of one head's keys and values.
+    rows : int
+        Rows of queries that are handled together.
+    columns : int or None
+        Keys that are handled together; None for `plain_backward`, which takes all.
+    """
+    tiles = rows * s if columns is None else 2 * rows * columns
+    return t * heads * dv + s * (dk + dv) + rows * (dk + 1) + tiles
