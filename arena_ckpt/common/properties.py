@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import (
     few,
     nearest,
@@ -28,6 +29,7 @@ LARGEST_INT = 2**40
 """Whole numbers beyond this are refused, so that products of two cannot overflow."""
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class Property:
     """One thing that can be set.

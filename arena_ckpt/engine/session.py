@@ -35,7 +35,6 @@ from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.kernels.flags import run_by_default
-from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
@@ -112,9 +111,7 @@ class Session:
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
         self._seed = seed
         self._note = note
-        loss = graph.loss.layer
-        assert isinstance(loss, Loss)
-        self.loss_layer = loss
+        self.loss_layer = graph.loss_layer
         self.output_shape = graph.loss.spec.output_shapes[0]
         self._reading = reading_of_rows(graph)
         self.inputs = {

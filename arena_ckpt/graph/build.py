@@ -76,8 +76,15 @@ class Graph:
 
     @property
     def loss(self) -> Node:
-        """The loss layer."""
-        return next(node for node in self.nodes if isinstance(node.layer, Loss))
+        """The node of the loss layer."""
+        return next(node for node in self.nodes if node.layer.is_loss)
+
+    @property
+    def loss_layer(self) -> Loss:
+        """The loss layer as what it is: a `Loss`, which says what labels it takes."""
+        layer = self.loss.layer
+        assert isinstance(layer, Loss)
+        return layer
 
 
 def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> Graph:
@@ -182,7 +189,7 @@ class _Walk:
     def _resolve(self, layer: Layer, output: Output) -> Output:
         """Return the part behind what was named."""
         source = self.nodes[self.parts[output.layer][0]].layer
-        if source.type_name == "multiout":
+        if source.is_alias:
             output = Output(output.layer)  # all outputs are the same
         if output not in self._stands_for:
             n = sum(known.layer == output.layer for known in self._stands_for)

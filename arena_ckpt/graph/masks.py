@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from arena_ckpt.graph.build import Graph
 
-MOVERS = ("reshape", "flatten", "identity", "multiout", "permute", "slice", "split")
-"""Types of layers whose outputs are elements of their inputs, unchanged."""
-
 
 def mask_tensors(graph: Graph) -> frozenset[str]:
     """Return the outputs of layers that are masks and nothing else.
@@ -35,7 +32,7 @@ def mask_tensors(graph: Graph) -> frozenset[str]:
     for node in reversed(graph.nodes):
         if node.layer.is_alias:
             continue
-        is_mover = node.layer.type_name in MOVERS
+        is_mover = node.layer.moves_elements
         if is_mover or not node.inputs:
             masks |= read_as_mask.intersection(node.outputs) - read_otherwise
         moves_masks = is_mover and masks.issuperset(node.outputs)

@@ -14,7 +14,6 @@ from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.base import TensorSpec, WeightSpec, n_elems
-from arena_ckpt.layers.loss import Loss
 from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
@@ -156,8 +155,7 @@ class _Builder:
                         tensor, kind, node.name, weight.shape
                     ).is_persistent = True
         node = self.graph.loss
-        assert isinstance(node.layer, Loss)
-        shape = node.layer.label_shape(node.spec.output_shapes[0])
+        shape = self.graph.loss_layer.label_shape(node.spec.output_shapes[0])
         name, full = f"{node.name}:label", (self.batch_size, *shape)
         label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
         label.start = 0

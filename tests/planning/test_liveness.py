@@ -29,7 +29,7 @@ from arena_ckpt import MemoryPlan, Model, Phase
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
 from arena_ckpt.graph.build import Graph, build_graph
-from arena_ckpt.layers.base import (
+from arena_ckpt.layers import (
     COMMON_PROPERTIES,
     Layer,
     LayerSpec,

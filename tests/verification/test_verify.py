@@ -18,8 +18,7 @@ import arena_ckpt as ac
 from arena_ckpt.cli import main
 from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import DataError, EmptyDataError, NonFiniteError
-from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.layers.base import Binding, Call, Layer, LayerSpec, Shape
+from arena_ckpt.layers import LAYER_TYPES, Binding, Call, Layer, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.verification.batches import make_batches
