@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.common.names import input_role
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.engine.program import FiniteCheck, Program, TensorViews
@@ -86,7 +87,7 @@ class Pass:
             if execution.phase is not Phase.FORWARD:
                 break
             layer = graph.node(execution.layer).layer
-            operand = execution.operand("in0")
+            operand = execution.operand(input_role(0))
             if not isinstance(layer, Embedding) or operand is None:
                 continue
             self.load(samples, rows, start)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.engine.link import CallTable, Report
@@ -32,7 +33,7 @@ from arena_ckpt.layers.hooks import hook_calls, unknown_role, wrong_dtype
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import CONTROL, Control, Execution, TensorKind
+from arena_ckpt.planning.tensors import Control, Execution, TensorKind
 
 
 class TensorViews:

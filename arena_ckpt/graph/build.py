@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from arena_ckpt.common.names import output_role, tensor_name
 from arena_ckpt.common.wording import quote
 from arena_ckpt.errors import (
     DanglingOutputError,
@@ -201,7 +202,7 @@ class _Walk:
         node = self.nodes[output.layer]
         if node.layer.is_alias:
             return node.sources[0]
-        return f"{output.layer}:out{output.index}"
+        return tensor_name(output.layer, output_role(output.index))
 
     def _add_node(self, layer: Layer, inputs: tuple[Output, ...]) -> None:
         if layer.name in self.nodes:

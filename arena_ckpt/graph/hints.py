@@ -221,7 +221,7 @@ class Facts:
         node = self.maker_of[tensor]
         while isinstance(node.layer, through):
             if isinstance(node.layer, Identity):
-                tensor = node.sources[int(tensor.rpartition(":out")[2])]
+                tensor = node.sources[node.outputs.index(tensor)]
             else:
                 tensor = node.sources[0]
             node = self.maker_of[tensor]

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from arena_ckpt.common.names import (
+    input_index,
+    output_index,
+    output_role,
+    split_first,
+    tensor_name,
+)
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.connections import Output
 from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
@@ -56,12 +63,24 @@ class Node:
         """The tensors that the layer makes; none where its output is its input."""
         if self.layer.is_alias:
             return ()
-        return tuple(f"{self.name}:out{k}" for k in range(len(self.spec.output_shapes)))
+        indexes = range(len(self.spec.output_shapes))
+        return tuple(tensor_name(self.name, output_role(k)) for k in indexes)
 
     @property
     def own_weights(self) -> tuple[WeightSpec, ...]:
         """Its weights, unless they are those of another layer."""
         return self.spec.weights if self.weights_of == self.name else ()
+
+    def tensor_in(self, role: str) -> str:
+        """Return the name of the tensor in a role of a backward step of the layer."""
+        first, others = split_first(role)
+        if (index := input_index(first)) is not None:
+            tensor = self.sources[index]
+        elif (index := output_index(first)) is not None:
+            tensor = self.outputs[index]
+        else:
+            return tensor_name(self.name, role)
+        return tensor_name(tensor, others) if others else tensor
 
     def runs(self, phase: Phase) -> bool:
         """Tell whether a phase of the layer has anything to do."""

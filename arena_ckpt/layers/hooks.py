@@ -8,7 +8,6 @@ program take it for granted.
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.names import input_index, output_index
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
 from arena_ckpt.errors import (
@@ -171,9 +171,9 @@ def _declared_at(spec: LayerSpec, role: str) -> str:
     for item in items:
         if item.name == role:
             return f"its lifespan, which is {item.lifespan.name}"
-    if re.fullmatch(r"in\d+", role):
+    if input_index(role) is not None:
         return "input_lifespan"
-    if re.fullmatch(r"out\d+", role):
+    if output_index(role) is not None:
         return "output_lifespan"
     return ""
 

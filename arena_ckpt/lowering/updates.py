@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from arena_ckpt.common.names import TILE
 from arena_ckpt.kernels import reductions
 from arena_ckpt.kernels.compiling import Doubles, Matrix, Vector
 from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers.base import Binding, Call, WeightSpec
 from arena_ckpt.optim.optimizers import Optimizer
-from arena_ckpt.planning.tiled_update import TILE, accumulates, tiles
+from arena_ckpt.planning.tiled_update import accumulates, tiles
 
 
 class UpdateCalls:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.common.names import TILE, gradient_of, output_index, role_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.layers.base import Flops
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
-from arena_ckpt.planning.tiled_update import TILE
 
 BYTE_COST = 8.0
 """Operations that moving a byte stands for: about 100 GFLOP/s over 12 GB/s of one core;
@@ -43,7 +43,7 @@ class Costs:
     def rerun(self, layer: str, tensors: Iterable[str]) -> float:
         """Return the cost of making some tensors of a layer again."""
         whole = self.step(layer, Phase.FORWARD)
-        if any(tensor.startswith(f"{layer}:out") for tensor in tensors):
+        if any(output_index(role_of(tensor)) is not None for tensor in tensors):
             return whole
         return self.without_outputs.get(layer, whole)
 
@@ -117,7 +117,7 @@ def _bytes_through_tile(execution: Execution, tensors: Sequence[LiveRange]) -> i
         2 * tensors[operand.tensor].size_bytes
         for operand in execution.operands
         if tensors[operand.tensor].kind is TensorKind.WEIGHT
-        and execution.operand(f"{operand.role}:grad") is None
+        and execution.operand(gradient_of(operand.role)) is None
     )
 
 

@@ -10,6 +10,19 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.names import (
+    CONTROL,
+    LABEL,
+    TILE,
+    discarded,
+    gradient_of,
+    input_role,
+    layer_of,
+    output_role,
+    state_of,
+    tensor_name,
+    total_of,
+)
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
@@ -19,7 +32,6 @@ from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import (
-    CONTROL,
     Access,
     Control,
     Execution,
@@ -27,7 +39,7 @@ from arena_ckpt.planning.tensors import (
     Operand,
     TensorKind,
 )
-from arena_ckpt.planning.tiled_update import TILE, accumulates, tile_rows, tiled_weights
+from arena_ckpt.planning.tiled_update import accumulates, tile_rows, tiled_weights
 from arena_ckpt.planning.timeline import Timeline
 
 
@@ -146,11 +158,11 @@ class _Builder:
         control.dtype, control.is_persistent = "float64", True
         for node in self.graph.nodes:
             for weight in node.own_weights:
-                name = f"{node.name}:{weight.name}"
+                name = tensor_name(node.name, weight.name)
                 states = self.state_names if node.trains and weight.is_trained else ()
                 for tensor, kind in (
                     (name, TensorKind.WEIGHT),
-                    *((f"{name}:{s}", TensorKind.OPTIMIZER_STATE) for s in states),
+                    *((state_of(name, s), TensorKind.OPTIMIZER_STATE) for s in states),
                 ):
                     self._add(
                         tensor, kind, node.name, weight.shape
@@ -158,7 +170,7 @@ class _Builder:
         node = self.graph.loss
         assert isinstance(node.layer, Loss)
         shape = node.layer.label_shape(node.spec.output_shapes[0])
-        name, full = f"{node.name}:label", (self.batch_size, *shape)
+        name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
         label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
         label.start = 0
 
@@ -180,16 +192,16 @@ class _Builder:
         if phase in (Phase.FORWARD, Phase.RECOMPUTE):
             yield from self._reads(step, phase, node)
             if node.layer.is_loss:
-                yield self._use(step, phase, "label", f"{node.name}:label")
+                yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
             yield from self._results(step, phase, node)
         elif phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
             yield from self._reads(step, phase, node)
             if node.layer.is_loss:
-                yield self._use(step, phase, "label", f"{node.name}:label")
+                yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
             else:
                 for index, output in enumerate(node.outputs):
-                    role = f"out{index}:grad"
-                    yield self._use(step, phase, role, f"{output}:grad")
+                    role = gradient_of(output_role(index))
+                    yield self._use(step, phase, role, gradient_of(output))
             yield from self._own_tensors(step, phase, node)
             if phase is Phase.CALC_GRADIENT:
                 yield from self._gradients(step, node)
@@ -198,7 +210,7 @@ class _Builder:
         elif phase is Phase.CLIP_GRADIENTS:
             for other in self.graph.nodes:
                 for weight in other.spec.trained_weights if other.updates else ():
-                    name = f"{other.weights_of}:{weight.name}:grad"
+                    name = gradient_of(tensor_name(other.weights_of, weight.name))
                     yield self._use(step, phase, name, name)
         else:
             yield from self._updates(step, phase, node)
@@ -208,16 +220,18 @@ class _Builder:
         tiled = [w for w in node.spec.trained_weights if self._is_tiled(node, w)]
         factors = (weight.gradient_factors or () for weight in tiled)
         for role in dict.fromkeys(role for pair in factors for role in pair):
-            yield self._use(step, phase, role, _tensor_in(node, role))
+            yield self._use(step, phase, role, node.tensor_in(role))
         if any(not accumulates(weight, self.state_names) for weight in tiled):
             tile = self._add_tile(node, tiled)
             yield self._use(step, phase, TILE, tile.name, Access.WRITE)
         for weight in node.spec.trained_weights:
             if weight not in tiled:
-                role, name = f"{weight.name}:grad", f"{node.weights_of}:{weight.name}"
-                yield self._use(step, phase, role, f"{name}:grad")
-            for role in (weight.name, *self._states(weight.name)):
-                tensor = f"{node.weights_of}:{role}"
+                role = gradient_of(weight.name)
+                tensor = tensor_name(node.weights_of, role)
+                yield self._use(step, phase, role, tensor)
+            states = (state_of(weight.name, state) for state in self.state_names)
+            for role in (weight.name, *states):
+                tensor = tensor_name(node.weights_of, role)
                 yield self._use(step, phase, role, tensor, Access.UPDATE)
 
     def _is_tiled(self, node: Node, weight: WeightSpec) -> bool:
@@ -230,11 +244,8 @@ class _Builder:
             for weight in tiled
             if not accumulates(weight, self.state_names)
         )
-        name = f"{node.name}:{TILE}"
+        name = tensor_name(node.name, TILE)
         return self._add(name, TensorKind.WORKSPACE, node.name, (elems,))
-
-    def _states(self, weight: str) -> tuple[str, ...]:
-        return tuple(f"{weight}:{state}" for state in self.state_names)
 
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         """Yield what a forward pass or its repetition writes."""
@@ -244,7 +255,7 @@ class _Builder:
         for index, (name, shape) in enumerate(
             zip(node.outputs, node.spec.output_shapes, strict=True)
         ):
-            role, full = f"out{index}", (self.batch_size, *shape)
+            role, full = output_role(index), (self.batch_size, *shape)
             if name in wanted:
                 life = self._add(name, kind, node.name, full, per_sample=True)
                 operand = self._use(step, phase, role, name, Access.WRITE)
@@ -263,7 +274,7 @@ class _Builder:
         for spec in node.spec.tensors:
             if not spec.lifespan & flag:
                 continue
-            name = f"{node.name}:{spec.name}"
+            name = tensor_name(node.name, spec.name)
             shape = (self.batch_size, *spec.shape) if spec.per_sample else spec.shape
             if not self._begins(spec, phase, node):
                 yield self._use(step, phase, spec.name, name)
@@ -298,7 +309,7 @@ class _Builder:
     ) -> Operand:
         """Return a place for a result that a recompute cannot help making."""
         life = self._add(
-            f"{node.name}:{role}:discarded",
+            discarded(tensor_name(node.name, role)),
             TensorKind.WORKSPACE,
             node.name,
             shape,
@@ -312,16 +323,16 @@ class _Builder:
         flag = TensorLifespan.FORWARD if phase is Phase.RECOMPUTE else phase.lifespan
         for i, source in enumerate(node.sources):
             if node.spec.reads_input(i, flag):
-                yield self._use(step, phase, f"in{i}", source)
+                yield self._use(step, phase, input_role(i), source)
         for weight in node.spec.weights:
             if weight.lifespan & flag or self._penalizes(phase, node, weight):
-                tensor = f"{node.weights_of}:{weight.name}"
+                tensor = tensor_name(node.weights_of, weight.name)
                 changes = not weight.is_trained and phase is Phase.CALC_GRADIENT
                 access = Access.UPDATE if changes else Access.READ
                 yield self._use(step, phase, weight.name, tensor, access)
         if node.spec.output_lifespan & flag:
             for index, output in enumerate(node.outputs):
-                yield self._use(step, phase, f"out{index}", output)
+                yield self._use(step, phase, output_role(index), output)
 
     def _penalizes(self, phase: Phase, node: Node, weight: WeightSpec) -> bool:
         """Tell whether the step of a gradient adds that of the weight's penalty."""
@@ -337,7 +348,8 @@ class _Builder:
         for weight in node.spec.trained_weights:
             if self._is_tiled(node, weight):
                 continue
-            tensor = f"{node.weights_of}:{weight.name}:grad"
+            role = gradient_of(weight.name)
+            tensor = tensor_name(node.weights_of, role)
             access = Access.UPDATE
             if tensor not in self.current:
                 life = self._add(
@@ -347,25 +359,24 @@ class _Builder:
                     life.start = 0
                 else:
                     access = Access.WRITE
-            role = f"{weight.name}:grad"
             yield self._use(step, Phase.CALC_GRADIENT, role, tensor, access)
 
     def _derivatives(self, step: int, node: Node) -> Iterator[Operand]:
         """Results for the inputs; the first reader writes, the others add to it."""
         phase = Phase.CALC_DERIVATIVE
         for i in node.derived_inputs:
-            role, total = f"in{i}:grad", f"{node.sources[i]}:grad"
+            role, total = gradient_of(input_role(i)), gradient_of(node.sources[i])
             full = (self.batch_size, *node.input_shapes[i])
             if total not in self.current:
-                source = node.sources[i].rpartition(":")[0]
+                source = layer_of(node.sources[i])
                 kind = TensorKind.DERIVATIVE
                 self._add(total, kind, source, full, per_sample=True)
                 yield self._use(step, phase, role, total, Access.WRITE)
             else:
-                part, kind = f"{node.name}:{role}", TensorKind.DERIVATIVE
+                part, kind = tensor_name(node.name, role), TensorKind.DERIVATIVE
                 self._add(part, kind, node.name, full, per_sample=True)
                 yield self._use(step, phase, role, part, Access.WRITE)
-                yield self._use(step, phase, f"{role}:total", total, Access.UPDATE)
+                yield self._use(step, phase, total_of(role), total, Access.UPDATE)
 
     def _use(
         self,
@@ -382,16 +393,6 @@ class _Builder:
         life.stop = max(life.stop, step + 1)
         life.lifespan |= phase.lifespan
         return Operand(role, index, access)
-
-
-def _tensor_in(node: Node, role: str) -> str:
-    """Return the tensor that stands in a role of a layer's backward steps."""
-    stem, _, suffix = role.partition(":")
-    for names, own in ((node.sources, "in"), (node.outputs, "out")):
-        if stem.startswith(own) and stem.removeprefix(own).isdecimal():
-            tensor = names[int(stem.removeprefix(own))]
-            return f"{tensor}:{suffix}" if suffix else tensor
-    return f"{node.name}:{role}"
 
 
 def _kind_of_result(phase: Phase) -> TensorKind:

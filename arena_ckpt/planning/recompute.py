@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
@@ -126,7 +127,9 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
 
 def saved_tensors(node: Node) -> tuple[str, ...]:
     """Return the names of what a layer saves for backward beside its outputs."""
-    return tuple(f"{node.name}:{t.name}" for t in node.spec.tensors if t.is_saved)
+    return tuple(
+        tensor_name(node.name, t.name) for t in node.spec.tensors if t.is_saved
+    )
 
 
 def backward_reads(node: Node) -> set[str]:
@@ -143,7 +146,7 @@ def backward_reads(node: Node) -> set[str]:
             names.update(node.outputs)
         for tensor in node.spec.tensors:
             if tensor.is_saved and tensor.lifespan & flag:
-                names.add(f"{node.name}:{tensor.name}")
+                names.add(tensor_name(node.name, tensor.name))
     return names
 
 
@@ -171,10 +174,10 @@ def _dropped(
     saved = [
         tensor
         for tensor in node.spec.tensors
-        if f"{node.name}:{tensor.name}" in able and tensor.per_sample
+        if tensor_name(node.name, tensor.name) in able and tensor.per_sample
     ]
     output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
     saved_bytes = sum(n_elems(t.shape) * ITEM_BYTES[t.dtype] for t in saved)
     if outputs or saved_bytes > output_bytes:
-        return outputs.union(f"{node.name}:{tensor.name}" for tensor in saved)
+        return outputs.union(tensor_name(node.name, tensor.name) for tensor in saved)
     return outputs

@@ -8,10 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from arena_ckpt.common.names import output_index
 from arena_ckpt.common.phases import Phase, TensorLifespan
-
-CONTROL = "model:control"
-"""The tensor of float64 scalars that change from step to step (see `Control`)."""
 
 
 class Control(enum.IntEnum):
@@ -69,7 +67,7 @@ class Operand:
     @property
     def is_output(self) -> bool:
         """It is an output of the layer itself: ``"out0"``, not ``"out0:grad"``."""
-        return self.role.startswith("out") and self.role[3:].isdecimal()
+        return output_index(self.role) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,6 @@ FEWEST_ROWS = 32
 """Of a tile: with fewer a matrix product takes much longer (at 16 rows of 1,024 a sixth
 of the iteration was lost, at 32 a fifteenth)."""
 
-TILE = "gradient_tile"
-"""The role of the workspace that holds one tile."""
-
 
 def tiled_weights(graph: Graph) -> dict[str, frozenset[str]]:
     """Return for each layer the names of its weights that are updated in tiles.

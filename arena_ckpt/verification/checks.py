@@ -11,6 +11,7 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.debug.memory import MemoryGuard
@@ -402,7 +403,7 @@ class Checks:
             raise NothingToCheck("every slope that is not flat is too bent to tell")
         weights = dict.fromkeys(s.weight for s in decided)
         trained = {
-            f"{node.weights_of}:{weight.name}"
+            tensor_name(node.weights_of, weight.name)
             for node in self.model.graph_of(self.plan).nodes
             for weight in (node.spec.trained_weights if node.trains else ())
         }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.engine.debug.runner import Watcher
 from arena_ckpt.engine.program import StepNote
 from arena_ckpt.engine.session import Session
@@ -110,7 +111,7 @@ def _unsettle(session: Session) -> None:
     weights = session.weights()
     for node in session.graph.nodes:
         for weight in node.own_weights:
-            name = f"{node.name}:{weight.name}"
+            name = tensor_name(node.name, weight.name)
             if weight.is_trained and not np.ptp(weights[name]):
                 moves = generator.uniform(-0.1, 0.1, weight.shape)
                 session.set_weights({name: weights[name] + moves.astype(np.float32)})

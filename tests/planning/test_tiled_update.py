@@ -15,6 +15,7 @@ from test_same_bits import Outcome, outcome
 
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.checkpoint.choose import all_settings
+from arena_ckpt.common.names import TILE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import BudgetError, NonFiniteError
 from arena_ckpt.examples import load_example
@@ -26,7 +27,7 @@ from arena_ckpt.planning.costs import BYTE_COST
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Reruns
 from arena_ckpt.planning.tensors import TensorKind
-from arena_ckpt.planning.tiled_update import TILE, tile_rows, tiled_weights, tiles
+from arena_ckpt.planning.tiled_update import tile_rows, tiled_weights, tiles
 
 TILED = "tiled_update"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.program import TensorViews
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
-from arena_ckpt.planning.tensors import CONTROL, Control, Execution
+from arena_ckpt.planning.tensors import Control, Execution
 
 Extent = tuple[int, int]
 """Half-open."""

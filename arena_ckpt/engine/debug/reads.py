@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.engine.debug.culprits import (
     Culprit,
@@ -38,7 +39,6 @@ from arena_ckpt.engine.program import Mode, Program, TensorViews
 from arena_ckpt.errors import ForeignReadError
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import (
-    CONTROL,
     Access,
     Control,
     Execution,
