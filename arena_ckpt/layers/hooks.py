@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
 from arena_ckpt.common.names import input_index, output_index
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
@@ -178,23 +178,16 @@ def _declared_at(spec: LayerSpec, role: str) -> str:
     return ""
 
 
-READ_BY = {
-    "float32": "vector() or matrix()",
-    "float64": "doubles()",
-    "int32": "indexes()",
-}
-"""The methods of `Binding` that return an array of each dtype."""
-
-
 def wrong_dtype(layer: Layer, phase: Phase, role: str, dtype: str) -> TensorDtypeError:
     """Return the error of a hook that takes a tensor for one of another dtype."""
     hook = hook_of(phase)
+    methods = " or ".join(f"{name}()" for name in DTYPES[dtype].read_by)
     return TensorDtypeError(
         f"{described(layer)}: {hook} asks for {role!r} as another dtype than it has; "
-        f"it is {dtype}: use {READ_BY[dtype]}",
+        f"it is {dtype}: use {methods}",
         tensor=role,
         dtype=dtype,
-        known=tuple(ITEM_BYTES),
+        known=tuple(DTYPES),
         **facts_of(layer, hook),
     )
 

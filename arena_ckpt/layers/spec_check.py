@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
 from arena_ckpt.common.names import (
     CONTROL,
     gradient_of,
@@ -128,14 +128,14 @@ class _SpecCheck:
 
     def _tensor(self, tensor: TensorSpec) -> None:
         what = f"the tensor {quoted(tensor.name)}"
-        if not isinstance(tensor.dtype, str) or tensor.dtype not in ITEM_BYTES:
+        if not isinstance(tensor.dtype, str) or tensor.dtype not in DTYPES:
             raise TensorDtypeError(
                 f"{described(self.layer)}: {what} is of the dtype "
                 f"{quoted(tensor.dtype)}, which cannot be planned; there are "
-                f"{quote(ITEM_BYTES)}",
+                f"{quote(DTYPES)}",
                 tensor=tensor.name,
                 dtype=tensor.dtype,
-                known=tuple(ITEM_BYTES),
+                known=tuple(DTYPES),
                 **facts_of(self.layer, "infer"),
             )
         self._sizes(f"{what}: shape", tensor.shape)
@@ -182,7 +182,8 @@ class _SpecCheck:
     def _own_names(self, spec: LayerSpec) -> list[str]:
         """Return the names of weights and tensors; refuse those that collide."""
         names: list[str] = []
-        for item in (*spec.weights, *spec.tensors):
+        items: tuple[WeightSpec | TensorSpec, ...] = (*spec.weights, *spec.tensors)
+        for item in items:
             name = item.name
             if not is_own_name(name):
                 expected = "a text that can be printed, without ':', '/' and '#'"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 from arena_ckpt.common.names import (
     CONTROL,
     LABEL,
@@ -32,6 +32,7 @@ from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import (
+    CONTROL_DTYPE,
     Access,
     Control,
     Execution,
@@ -155,7 +156,7 @@ class _Builder:
     def add_persistent(self) -> None:
         """Let weights, states and labels be there all the time."""
         control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
-        control.dtype, control.is_persistent = "float64", True
+        control.dtype, control.is_persistent = CONTROL_DTYPE, True
         for node in self.graph.nodes:
             for weight in node.own_weights:
                 name = tensor_name(node.name, weight.name)
@@ -315,7 +316,7 @@ class _Builder:
             shape,
             per_sample=spec is None or spec.per_sample,
         )
-        life.dtype = spec.dtype if spec else "float32"
+        life.dtype = spec.dtype if spec else FLOAT32
         return self._use(step, phase, role, life.name, Access.WRITE)
 
     def _reads(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
@@ -410,7 +411,7 @@ class _OpenLife:
     layer: str
     shape: tuple[int, ...]
     per_sample: bool = False
-    dtype: str = "float32"
+    dtype: str = FLOAT32
     start: int | None = None
     stop: int = 0
     is_persistent: bool = False
@@ -426,7 +427,7 @@ class _OpenLife:
             shape=self.shape,
             per_sample=self.per_sample,
             dtype=self.dtype,
-            size_bytes=n_elems(self.shape) * ITEM_BYTES[self.dtype],
+            size_bytes=size_bytes(self.shape, self.dtype),
             start=start,
             stop=n_steps if self.is_persistent else max(self.stop, start + 1),
             lifespan=self.lifespan,

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.arguments import public_call, require_value
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES, size_bytes
 from arena_ckpt.common.json_codec import decode, encode
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import align_up
@@ -484,10 +483,10 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
 def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
     """Yield what must hold of tensors, the buffers they share, and totals."""
     for tensor in plan.tensors:
-        item_bytes = ITEM_BYTES.get(tensor.dtype, 0)
         yield (
             min(tensor.shape, default=1) > 0
-            and math.prod(tensor.shape) * item_bytes == tensor.size_bytes,
+            and tensor.dtype in DTYPES
+            and size_bytes(tensor.shape, tensor.dtype) == tensor.size_bytes,
             f"{tensor.name} has {tensor.size_bytes} bytes for the shape "
             f"{tensor.shape} of {tensor.dtype}",
         )

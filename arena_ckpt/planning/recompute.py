@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
-from arena_ckpt.layers.base import n_elems
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +175,8 @@ def _dropped(
         for tensor in node.spec.tensors
         if tensor_name(node.name, tensor.name) in able and tensor.per_sample
     ]
-    output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
-    saved_bytes = sum(n_elems(t.shape) * ITEM_BYTES[t.dtype] for t in saved)
+    output_bytes = sum(size_bytes(s, FLOAT32) for s in node.spec.output_shapes)
+    saved_bytes = sum(size_bytes(t.shape, t.dtype) for t in saved)
     if outputs or saved_bytes > output_bytes:
         return outputs.union(tensor_name(node.name, tensor.name) for tensor in saved)
     return outputs

@@ -8,8 +8,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from arena_ckpt.common.dtypes import FLOAT64
 from arena_ckpt.common.names import output_index
 from arena_ckpt.common.phases import Phase, TensorLifespan
+
+CONTROL_DTYPE = FLOAT64
+"""Dtype of the control tensor."""
 
 
 class Control(enum.IntEnum):
@@ -102,7 +106,7 @@ class LiveRange:
     per_sample : bool
         The samples of a pass stand in front.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``.
+        One of `arena_ckpt.common.dtypes.DTYPES`.
     size_bytes : int
     start, stop : int
         Steps, half-open.

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.base import WeightSpec, n_elems
+from arena_ckpt.layers.base import WeightSpec
 
 TILE_BYTES = 64 * 1024
 """What a tile takes at most, unless that is less than `FEWEST_ROWS`."""
@@ -54,7 +55,7 @@ def accumulates(weight: WeightSpec, state_names: tuple[str, ...]) -> bool:
 
 def tile_rows(weight: WeightSpec) -> int:
     """Return how many rows of a weight a tile has."""
-    rows, row_bytes = weight.shape[0], 4 * n_elems(weight.shape[1:])
+    rows, row_bytes = weight.shape[0], size_bytes(weight.shape[1:], FLOAT32)
     return min(rows, max(FEWEST_ROWS, TILE_BYTES // row_bytes))
 
 

@@ -368,6 +368,7 @@ def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
             found[index] = buffer
     result = []
     for tensor, own in zip(plan.tensors, found, strict=True):
+        # NumPy is asked, as the planner asks the table of dtypes.
         exact = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
         if own is None:
             problem = f"{tensor.name} (life {tensor.life}) is in no buffer"
