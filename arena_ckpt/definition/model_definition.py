@@ -1,6 +1,7 @@
 """A model as defined: its layers, blocks, properties, optimizer and schedule.
 
-`arena_ckpt.model_plans` adds its memory plans, `arena_ckpt.model` what needs an arena.
+`arena_ckpt.model_plans` makes memory plans of it; `arena_ckpt.model` adds what needs an
+arena.
 """
 
 from __future__ import annotations
