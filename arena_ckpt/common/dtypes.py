@@ -25,7 +25,7 @@ class Dtype:
     item_bytes : int
         Bytes of one element.
     is_float : bool
-        It has a NaN, with which debug mode fills dead bytes.
+        Whether it has a NaN, with which debug mode fills dead bytes.
     read_by : tuple of str
         The methods of `layers.base.Binding` that return an array of it.
     """

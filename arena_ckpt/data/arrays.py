@@ -35,7 +35,7 @@ def check_samples(
     *,
     is_mask: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Return samples as the model reads them.
+    """Return samples as float32 in the order in which the model reads them.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def check_labels(
     name: str = "y",
     reading: str | None = None,
 ) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
-    """Return labels as the loss reads them.
+    """Return labels as the loss reads them: float32 values, or int64 class numbers.
 
     Parameters
     ----------
@@ -333,7 +333,9 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
 
 
 def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
-    """Refuse what cannot be copied: a broadcast array takes no memory itself.
+    """Refuse an array whose copy would not fit into memory.
+
+    A broadcast array takes no memory itself, and its copy can take any amount.
 
     Parameters
     ----------
@@ -396,7 +398,7 @@ def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def is_usable(array: npt.NDArray[Any], is_mask: bool) -> npt.NDArray[np.bool_]:
-    """Tell which elements training can use: finite ones, and in a mask -inf."""
+    """Return which elements training can use: finite ones, and in a mask also -inf."""
     return array < np.inf if is_mask else np.isfinite(array)
 
 
@@ -420,7 +422,7 @@ def _require_samples(array: npt.NDArray[Any], name: str) -> None:
 def _fits_sample(
     tail: tuple[int, ...], sample_elems: int, sample_shape: tuple[int, int, int]
 ) -> bool:
-    """Whether a sample of shape `tail` lies in memory as the model reads it.
+    """Tell whether a sample of shape `tail` has the order in memory of the model.
 
     A plain vector takes any shape with its size. A picture does not: 20 × 30 for
     30 × 20, or channels last, has the right number of values in the wrong places.

@@ -35,12 +35,12 @@ METRICS = ("accuracy", "mean_absolute_error")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Arrays that fit a model.
+    """Samples and labels as arrays that fit a model.
 
     Attributes
     ----------
     inputs : dict from str to float32 array, shape (n, elements)
-        For each input layer.
+        Samples for each input layer.
     labels : float32 array (n, elements), int64 array (n,) of class numbers, or None
     n_classes : int or None
         Number of classes, where labels are classes.

@@ -1,4 +1,4 @@
-"""Finds which layer owns shared weights, and the step of which layer updates them."""
+"""Finds the owner of shared weights, and the layer whose step updates them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arena_ckpt.graph.nodes import Node
 def share_weights(
     nodes: list[Node], parts: Mapping[str, tuple[str, ...]]
 ) -> list[Node]:
-    """Give layers with ``shared_from`` the weights of the layer they name.
+    """Return nodes in which layers with ``shared_from`` use the weights of another.
 
     An unrolled layer has a part for each direction. The first part that has weights
     shares those of the first part of the other layer, the second those of the second.
@@ -21,7 +21,7 @@ def share_weights(
     Parameters
     ----------
     nodes : list of Node
-        In forward order, each with weights of its own.
+        Nodes in forward order, each with weights of its own.
     parts : mapping from str to tuple of str
         Names of the nodes that stand for each layer as it was added.
 

@@ -39,7 +39,7 @@ from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A learning rate for every iteration; made by `create_schedule`.
+    """A learning rate for every iteration; `create_schedule` makes one.
 
     Attributes
     ----------
@@ -85,8 +85,8 @@ class Schedule:
         Parameters
         ----------
         start, stop : int
-            Of the iterations that are asked about, half-open. One that begins anew at
-            `start` does so for nobody.
+            Half-open range of iterations to look at; a schedule that begins anew at
+            `start` is not counted.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class Schedule:
         return restart if rises else None
 
     def to_properties(self) -> dict[str, str]:
-        """Return the properties as text; `create_schedule` reads them back exactly."""
+        """Return the properties as text that `create_schedule` reads back exactly."""
         return write_properties(SCHEDULE_SCHEMAS[self.type_name], self.values)
 
 
@@ -165,7 +165,7 @@ SCHEDULE_SCHEMAS: dict[str, tuple[Property, ...]] = {
 def create_schedule(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Schedule:
-    """Make a schedule from its properties.
+    """Return a learning-rate schedule with the given properties.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""From steps and lifespans to live ranges: which tensor stands in each role, and when.
+"""Finds the live range of every tensor, and the tensor in each role of every step.
 
-A tensor that is dropped and recomputed has several lives, and each reader is given the
-one that is current.
+A tensor that is dropped and recomputed has several live ranges. Each step that reads it
+uses the current one.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from arena_ckpt.planning.timeline import Timeline
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """Result of `find_uses`.
+    """The live ranges that `find_uses` finds, and the executions that use them.
 
     Attributes
     ----------
     tensors : tuple of LiveRange
     executions : tuple of Execution
-        In order of time; steps with nothing to do have none.
+        The steps at which kernels run, in order of time.
     """
 
     tensors: tuple[LiveRange, ...]
@@ -60,7 +60,7 @@ class Uses:
 
 
 def find_uses(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Uses:
-    """Give every role of every step its tensor; see `analyze`.
+    """Find the tensor in every role of every step; see `analyze`.
 
     Notes
     -----
@@ -80,19 +80,19 @@ def find_uses_of_stretch(
     begin: Iterable[LiveRange],
     end: Collection[str],
 ) -> Uses:
-    """Give every role of some steps its tensor, as if nothing came before or after.
+    """Find the tensor in every role of some steps, as if there were no others.
 
     Parameters
     ----------
     graph : Graph
-        Of the whole model.
+        The graph of the whole model.
     timeline : Timeline
         The steps to look at alone.
     settings : PlanSettings
     begin : iterable of LiveRange
-        What is there when the steps begin, weights included.
+        Tensors whose bytes are there when the steps begin, weights included.
     end : collection of str
-        Tensors that are read after the last step: they live one step longer.
+        Tensors that are read after the last step: they are live one step longer.
     """
     builder = _Builder(graph, timeline, settings)
     for life in begin:
@@ -104,7 +104,7 @@ def find_uses_of_stretch(
 
 
 class _Builder:
-    """Walks the timeline once and gives every role of every execution its tensor."""
+    """Walks the timeline once and finds the tensor in every role of each execution."""
 
     def __init__(
         self, graph: Graph, timeline: Timeline, settings: PlanSettings
@@ -116,29 +116,29 @@ class _Builder:
         self.keep_gradients = settings.keeps_gradients
         self.tiled = tiled_weights(graph) if settings.tiles_updates else {}
         self.nodes = {node.name: node for node in graph.nodes}
-        self.lives: list[_OpenLife] = []
+        self.lives: list[_OpenRange] = []
         self.executions: list[Execution] = []
         self.current: dict[str, int] = {}
 
     def add_given(self, life: LiveRange) -> None:
-        """Let a tensor be there from the start."""
+        """Add a tensor whose bytes are there before the first step."""
         given = self._add(
             life.name, life.kind, life.layer, life.shape, per_sample=life.per_sample
         )
         given.dtype, given.start = life.dtype, 0
 
     def keep_beyond(self, name: str) -> None:
-        """Let the current life of a tensor be read after the last step."""
+        """Extend the current live range of a tensor beyond the last step."""
         self.lives[self.current[name]].stop = len(self.timeline.steps) + 1
 
     def closed(self) -> Uses:
-        """Return what was found."""
+        """Return the live ranges and executions that were found."""
         n_steps = len(self.timeline.steps)
         tensors = tuple(life.closed(n_steps) for life in self.lives)
         return Uses(tensors, tuple(self.executions))
 
     def walk(self) -> None:
-        """Give the roles of every step their tensors."""
+        """Add an execution for each step at which a layer touches a tensor."""
         for index, step in enumerate(self.timeline.steps):
             if step is None:
                 continue
@@ -154,7 +154,7 @@ class _Builder:
                 )
 
     def add_persistent(self) -> None:
-        """Let weights, states and labels be there all the time."""
+        """Add the weights, states and labels, which are live at all steps."""
         control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
         control.dtype, control.is_persistent = CONTROL_DTYPE, True
         for node in self.graph.nodes:
@@ -183,10 +183,10 @@ class _Builder:
         shape: tuple[int, ...],
         *,
         per_sample: bool = False,
-    ) -> _OpenLife:
+    ) -> _OpenRange:
         life = self.lives[self.current[name]].life + 1 if name in self.current else 0
         self.current[name] = len(self.lives)
-        self.lives.append(_OpenLife(name, life, kind, layer, shape, per_sample))
+        self.lives.append(_OpenRange(name, life, kind, layer, shape, per_sample))
         return self.lives[-1]
 
     def _operands(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
@@ -217,7 +217,10 @@ class _Builder:
             yield from self._updates(step, phase, node)
 
     def _updates(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield gradients, or what makes them in tiles, then weights and states."""
+        """Yield the operands of an update: gradients, weights and optimizer states.
+
+        A gradient that is made in tiles is no operand; its two factors are.
+        """
         tiled = [w for w in node.spec.trained_weights if self._is_tiled(node, w)]
         factors = (weight.gradient_factors or () for weight in tiled)
         for role in dict.fromkeys(role for pair in factors for role in pair):
@@ -238,8 +241,8 @@ class _Builder:
     def _is_tiled(self, node: Node, weight: WeightSpec) -> bool:
         return weight.name in self.tiled.get(node.name, ())
 
-    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenLife:
-        """Let there be room for the largest tile that a layer needs."""
+    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenRange:
+        """Add a workspace for the largest tile of a layer's gradients."""
         elems = max(
             tile_rows(weight) * n_elems(weight.shape[1:])
             for weight in tiled
@@ -249,7 +252,7 @@ class _Builder:
         return self._add(name, TensorKind.WORKSPACE, node.name, (elems,))
 
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield what a forward pass or its repetition writes."""
+        """Yield the outputs that a forward pass or a recompute writes."""
         again = phase is Phase.RECOMPUTE
         wanted = self.timeline.remade[step] if again else frozenset(node.outputs)
         kind = _kind_of_result(phase) if node.inputs else TensorKind.DATA
@@ -268,7 +271,7 @@ class _Builder:
         yield from self._own_tensors(step, phase, node)
 
     def _own_tensors(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield the workspaces of a phase, what it saves, and what was saved for it."""
+        """Yield the tensors of the layer's own that a phase writes or reads."""
         forward = phase in (Phase.FORWARD, Phase.RECOMPUTE)
         flag = TensorLifespan.FORWARD if forward else phase.lifespan
         kept = saved_tensors(node) if phase is Phase.RECOMPUTE else ()
@@ -308,7 +311,7 @@ class _Builder:
         shape: tuple[int, ...],
         spec: TensorSpec | None = None,
     ) -> Operand:
-        """Return a place for a result that a recompute cannot help making."""
+        """Return an operand for a result that a recompute writes and nobody reads."""
         life = self._add(
             discarded(tensor_name(node.name, role)),
             TensorKind.WORKSPACE,
@@ -320,7 +323,7 @@ class _Builder:
         return self._use(step, phase, role, life.name, Access.WRITE)
 
     def _reads(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield inputs, weights and own outputs, as the lifespans of the layer say."""
+        """Yield the inputs, weights and own outputs that a phase reads."""
         flag = TensorLifespan.FORWARD if phase is Phase.RECOMPUTE else phase.lifespan
         for i, source in enumerate(node.sources):
             if node.spec.reads_input(i, flag):
@@ -336,7 +339,7 @@ class _Builder:
                 yield self._use(step, phase, output_role(index), output)
 
     def _penalizes(self, phase: Phase, node: Node, weight: WeightSpec) -> bool:
-        """Tell whether the step of a gradient adds that of the weight's penalty."""
+        """Tell whether a gradient step adds the gradient of a weight's penalty."""
         return bool(
             phase is Phase.CALC_GRADIENT
             and weight.regularizer_constant
@@ -345,7 +348,7 @@ class _Builder:
         )
 
     def _gradients(self, step: int, node: Node) -> Iterator[Operand]:
-        """Yield the weight gradients; layers that share weights add to the first's."""
+        """Yield the gradients that a step writes, or adds to for shared weights."""
         for weight in node.spec.trained_weights:
             if self._is_tiled(node, weight):
                 continue
@@ -363,7 +366,11 @@ class _Builder:
             yield self._use(step, Phase.CALC_GRADIENT, role, tensor, access)
 
     def _derivatives(self, step: int, node: Node) -> Iterator[Operand]:
-        """Results for the inputs; the first reader writes, the others add to it."""
+        """Yield the derivatives of the inputs.
+
+        The first layer that makes the derivative of a tensor writes it; each other one
+        writes a share and adds that.
+        """
         phase = Phase.CALC_DERIVATIVE
         for i in node.derived_inputs:
             role, total = gradient_of(input_role(i)), gradient_of(node.sources[i])
@@ -402,8 +409,8 @@ def _kind_of_result(phase: Phase) -> TensorKind:
 
 
 @dataclass(slots=True)
-class _OpenLife:
-    """A tensor life under construction."""
+class _OpenRange:
+    """A live range whose end is not known yet."""
 
     name: str
     life: int
@@ -436,13 +443,13 @@ class _OpenLife:
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """Result of `analyze`.
+    """The live ranges that `analyze` finds, and which of them share a buffer.
 
     Attributes
     ----------
     tensors : tuple of LiveRange
     executions : tuple of Execution
-        In order of time.
+        The steps at which kernels run, in order of time.
     groups : tuple of tuple of int
         Tensors that share one buffer.
     """
@@ -470,7 +477,10 @@ def analyze(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Livenes
 
 
 def group_tensors(graph: Graph, uses: Uses, settings: PlanSettings) -> Groups:
-    """Group tensors that share their bytes: each alone without operation in place."""
+    """Return the groups of tensors that share their bytes.
+
+    Without operation in place each tensor is a group of its own.
+    """
     if settings.shares_in_place:
         return share(graph, uses.tensors, uses.executions)
     return tuple((index,) for index in range(len(uses.tensors)))

@@ -63,7 +63,7 @@ def make_plan(
     graph : Graph
     settings : PlanSettings
     reruns : tuple of Rerun, optional
-        What is recomputed; by default what the checkpoint blocks of the graph say.
+        Recomputes of the plan; by default those of the checkpoint blocks of the graph.
     layout_nodes : int
         Maximum number of nodes of the search for a layout.
 
@@ -129,7 +129,7 @@ def _naive_bytes(liveness: Liveness, settings: PlanSettings) -> int:
 
 
 def reruns_of(plan: MemoryPlan) -> Reruns:
-    """Return what a plan recomputes, so that `make_plan` can plan the same again."""
+    """Return the recomputes of a plan, so that `make_plan` can plan the same."""
     makes = {
         execution.step: tuple(
             sorted(
@@ -163,7 +163,7 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     ----------
     graph : Graph
     settings : PlanSettings
-        How the model is run.
+        Settings with which the model is run.
     plan : MemoryPlan
 
     Raises
@@ -277,7 +277,7 @@ def _lay_out(
 def _range_of(
     liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
 ) -> tuple[int, int]:
-    """Return the steps in which a group's bytes matter; all of them without reuse."""
+    """Return the range of steps of a group's buffer; all steps without memory reuse."""
     if not share_memory:
         return 0, n_steps
     members = [liveness.tensors[i] for i in group]
@@ -287,7 +287,7 @@ def _range_of(
 def _local_lower_bound(
     graph: Graph, liveness: Liveness, timeline: Timeline, settings: PlanSettings
 ) -> int:
-    """Return the weights and states plus what the hungriest single step touches.
+    """Return the bytes of weights and states plus those of the largest step.
 
     Every result is taken to overwrite an operand wherever its layer offers that, live
     or not, so that neither blocks nor other sharing can get below.

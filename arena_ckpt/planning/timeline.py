@@ -1,4 +1,4 @@
-"""The ordered steps of one training iteration, and the execution orders in them.
+"""Lays out the steps of one training iteration, and the execution order of each layer.
 
 Forward takes steps 0..n-1. Then layers are walked in reverse; each takes a step for
 every rerun that precedes its backward pass, and for its weight gradient, its input
@@ -55,7 +55,7 @@ class Timeline:
     steps : tuple of Step or None
         The step at each tick; None is a tick that is numbered and not used.
     execution_order : dict from str to ExecutionOrder
-        In forward order.
+        Execution order of each layer, in forward order.
     n_forward : int
         Number of steps before the backward pass.
     n_pass : int
