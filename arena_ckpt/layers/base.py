@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.dtypes import FLOAT32
 from arena_ckpt.common.flops import Flops as Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
@@ -117,14 +118,14 @@ class TensorSpec:
     per_sample : bool
         True puts an axis of samples in front of `shape`.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `dtypes.ITEM_BYTES`.
+        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `common.dtypes.DTYPES`.
     """
 
     name: str
     shape: tuple[int, ...]
     lifespan: TensorLifespan
     per_sample: bool = True
-    dtype: str = "float32"
+    dtype: str = FLOAT32
 
     @property
     def is_saved(self) -> bool:
