@@ -35,7 +35,7 @@ from helpers.program_faults import (
 from arena_ckpt.layers.base import Call
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.regions import Region
-from arena_ckpt.verification.course import run_check
+from arena_ckpt.verification.check_runner import run_check
 
 
 @dataclass(frozen=True)

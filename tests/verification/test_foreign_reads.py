@@ -40,7 +40,7 @@ from arena_ckpt.layers.base import Call
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.operations.families import elementwise, reductions
 from arena_ckpt.planning.tensors import CONTROL, Control
-from arena_ckpt.verification.course import run_check
+from arena_ckpt.verification.check_runner import run_check
 
 _kept: list[np.ndarray] = []
 """Arrays outside the arena: programs hold only addresses."""

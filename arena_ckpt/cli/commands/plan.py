@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -19,6 +18,7 @@ from arena_ckpt.cli.options import (
     set_given,
     strict_option,
 )
+from arena_ckpt.cli.request_options import given_request, request_options
 
 _HELP = f"""\
 Show where every byte of a training iteration of MODEL goes, and why.
@@ -140,7 +140,7 @@ def plan(
     )
     from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.lowering.listing import call_lines, calls_document
-    from arena_ckpt.report import (
+    from arena_ckpt.report.tables import (
         biggest_table,
         comparison_table,
         execution_order_table,
