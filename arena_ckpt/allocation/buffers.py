@@ -9,7 +9,7 @@ no more between them than alignment asks for.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,36 +168,16 @@ def make_buffers(
         gaps = items_of(gaps, "gaps", "lists of gaps")  # type: ignore[assignment]
     if group is not None:
         group = items_of(group, "group", "names")
-    columns = {
-        "lower": lowers,
-        "upper": uppers,
-        "alignment": alignments,
-        "fixed_offset": fixed_offset,
-        "gaps": gaps,
-        "group": group,
-    }
-    for name, column in columns.items():
-        if column is not None and len(column) != n:
-            raise InvalidBufferError(
-                f"there are {n} sizes but {len(column)} values of {name}; give one for "
-                "each buffer",
-                buffers=(),
-            )
-    _require(sizes > 0, "has a size of {} bytes; it must be positive", label, sizes)
-    _require(
-        lowers < uppers,
-        "lives in [{}, {}), which is empty; upper must be greater than lower",
-        label,
-        lowers,
-        uppers,
+    _require_lengths(
+        n,
+        lower=lowers,
+        upper=uppers,
+        alignment=alignments,
+        fixed_offset=fixed_offset,
+        gaps=gaps,
+        group=group,
     )
-    _require(
-        alignments > 0,
-        "has an alignment of {} bytes; it must be positive",
-        label,
-        alignments,
-    )
-    _refuse_overflow(lowers, uppers, sizes, alignments, label)
+    _check_numbers(lowers, uppers, sizes, alignments, label)
     fixed = _fixed_offsets(fixed_offset, n, label)
     _require(
         (fixed == FREE) | (fixed % alignments == 0),
@@ -215,6 +195,42 @@ def make_buffers(
         _groups(group, n, label),
         *_gap_arrays(gaps, lowers, uppers, sizes, label),
     )
+
+
+def _require_lengths(n: int, **columns: Sized | None) -> None:
+    """Refuse a column that has not one value for each of the n buffers."""
+    for name, column in columns.items():
+        if column is not None and len(column) != n:
+            raise InvalidBufferError(
+                f"there are {n} sizes but {len(column)} values of {name}; give one for "
+                "each buffer",
+                buffers=(),
+            )
+
+
+def _check_numbers(
+    lowers: Integers,
+    uppers: Integers,
+    sizes: Integers,
+    alignments: Integers,
+    label: Label,
+) -> None:
+    """Refuse empty live ranges, and sizes and alignments that are not positive."""
+    _require(sizes > 0, "has a size of {} bytes; it must be positive", label, sizes)
+    _require(
+        lowers < uppers,
+        "lives in [{}, {}), which is empty; upper must be greater than lower",
+        label,
+        lowers,
+        uppers,
+    )
+    _require(
+        alignments > 0,
+        "has an alignment of {} bytes; it must be positive",
+        label,
+        alignments,
+    )
+    _refuse_overflow(lowers, uppers, sizes, alignments, label)
 
 
 def _require(

@@ -219,6 +219,18 @@ def _least_rank(
     return least
 
 
+@routine
+def _drop_rank(block_least: Integers, tree: int, leaf: int) -> None:
+    """Take a leaf out of the tree of least ranks that begins at `tree`."""
+    block_least[tree + leaf] = _LARGEST
+    node = leaf >> 1
+    while node >= 1:
+        block_least[tree + node] = min(
+            block_least[tree + 2 * node], block_least[tree + 2 * node + 1]
+        )
+        node >>= 1
+
+
 @compiled
 def _place(
     places: Records,
@@ -233,6 +245,27 @@ def _place(
     n_heap: int,
     n_sections: int,
 ) -> None:
+    """Give every rectangle its offset, always on the lowest plateau.
+
+    Parameters
+    ----------
+    places : array of _PLACE, shape (n,)
+        The rectangles in the order of their first sections; gets the offsets.
+    place_rank, place_upper : int64 array, shape (n,)
+        Rank and end of the sections of each; a placed one has the rank `_LARGEST`.
+    place_of_rank : int64 array, shape (n,)
+        Index in `places` by rank.
+    first_place : int64 array, shape (n_sections + 1,)
+        Index in `places` of the first rectangle that begins in a section or later.
+    block_upper, block_least : int64 array, shapes (b BLOCK,) and (2 b BLOCK,)
+        What `_blocks` returns for b blocks.
+    plateaus : array of _PLATEAU, shape (n_sections + 1,)
+    heap : array of _ENTRY, shape (4 n + 16,)
+        The plateaus, the lowest first.
+    n_heap : int
+        Number of entries in the heap.
+    n_sections : int
+    """
     unplaced = places.size
     while unplaced:
         height, x = heap[0]["height"], heap[0]["start"]
@@ -258,15 +291,7 @@ def _place(
         index = place_of_rank[least]
         place_rank[index] = _LARGEST
         place = places[index]
-        tree = 2 * (index // BLOCK * BLOCK)
-        node = place["leaf"]
-        block_least[tree + node] = _LARGEST
-        node >>= 1
-        while node >= 1:
-            block_least[tree + node] = min(
-                block_least[tree + 2 * node], block_least[tree + 2 * node + 1]
-            )
-            node >>= 1
+        _drop_rank(block_least, 2 * (index // BLOCK * BLOCK), place["leaf"])
         step = place["alignment"]
         place["offset"] = (height + step - 1) // step * step
         top = place["offset"] + place["size"]

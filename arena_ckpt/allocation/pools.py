@@ -137,13 +137,7 @@ def allocate_in_pools(
         It is not known whether one does.
     """
     sizes = _checked_sizes(pools)
-    fixed = np.flatnonzero(buffers.fixed_offset != FREE)
-    if len(fixed):
-        raise InvalidBufferError(
-            f"buffer {fixed[0]} has the fixed offset {buffers.fixed_offset[fixed[0]]}, "
-            "which does not say in which pool; with pools, leave offsets free",
-            buffers=(int(fixed[0]),),
-        )
+    _refuse_fixed(buffers)
     bodies = make_bodies(buffers)
     bound = lower_bound(bodies, len(sizes))
     refuse_impossible(buffers, bodies, bound, sizes)
@@ -184,6 +178,17 @@ def allocate_in_pools(
     if not fits:
         raise not_known(layout, sizes, len(bodies))
     return layout
+
+
+def _refuse_fixed(buffers: Buffers) -> None:
+    """Refuse fixed offsets: they do not say in which pool a buffer lies."""
+    fixed = np.flatnonzero(buffers.fixed_offset != FREE)
+    if len(fixed):
+        raise InvalidBufferError(
+            f"buffer {fixed[0]} has the fixed offset {buffers.fixed_offset[fixed[0]]}, "
+            "which does not say in which pool; with pools, leave offsets free",
+            buffers=(int(fixed[0]),),
+        )
 
 
 def _lay_out_last(

@@ -184,7 +184,7 @@ def check_file(
             }
         )
         return OK
-    pools = f" in {len(heights)} pools" if pool is not None else ""
+    pools = "" if pool is None else f" in {len(heights)} pools"
     click.echo(f"valid: {len(table):,} buffers{pools}, height {format_bytes(height)}")
     if png is not None:
         click.echo(f"the picture is in {png}")

@@ -103,16 +103,7 @@ def write_report(
         plan = model.make_plan(**request)
     before, before_title = None, ""
     if compare_blocks:
-        if model is not None:
-            before = plan_to_compare(model, plan, debug=False)
-        if before is None:
-            why = "is a finished plan" if model is None else "recomputes nothing"
-            raise InvalidParameterError(
-                f"{spec} {why}, so there is nothing that --compare-blocks could leave "
-                "out; name a model with checkpoint blocks or give --budget, or say "
-                "what to compare with: --compare OTHER",
-                model=spec,
-            )
+        before = _without_recomputing(spec, model, plan)
         before_title = "nothing recomputed"
     elif other is not None:
         other_model = _load_model(other, batch_size, no_blocks)
@@ -146,6 +137,22 @@ def write_report(
             f"{spec}: arena {format_bytes(plan.arena_bytes)}; the {what} is in {path}"
         )
     return OK
+
+
+def _without_recomputing(
+    spec: str, model: Model | None, plan: MemoryPlan
+) -> MemoryPlan:
+    """Return the plan of a model with nothing recomputed, or say why there is none."""
+    before = None if model is None else plan_to_compare(model, plan, debug=False)
+    if before is None:
+        why = "is a finished plan" if model is None else "recomputes nothing"
+        raise InvalidParameterError(
+            f"{spec} {why}, so there is nothing that --compare-blocks could leave "
+            "out; name a model with checkpoint blocks or give --budget, or say "
+            "what to compare with: --compare OTHER",
+            model=spec,
+        )
+    return before
 
 
 def _require_places(wanted: Wanted) -> None:

@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -95,10 +95,31 @@ def _read_rows(path: Path, text: TextIO) -> npt.NDArray[np.float64]:
     if not line_of_row:
         raise _no_rows(path)
     table = np.frombuffer(cells, np.float64).reshape(-1, n_columns)
+    _refuse_non_finite(path, table, line_of_row, header)
+    return table
+
+
+def _refuse_non_finite(
+    path: Path,
+    table: npt.NDArray[np.float64],
+    line_of_row: Sequence[int],
+    header: list[str],
+) -> None:
+    """Refuse a table with a cell that is no finite float32.
+
+    Parameters
+    ----------
+    path : Path
+    table : float64 array, shape (rows, columns)
+    line_of_row : sequence of int
+        The line of the file on which each row stands.
+    header : list of str
+        The names of the columns; empty if the file has none.
+    """
     finite = np.abs(table) <= np.finfo(np.float32).max  # false for NaN
     if not finite.all():
         n_bad = int(np.count_nonzero(~finite))
-        at_row, at_column = divmod(int(np.argmin(finite)), n_columns)
+        at_row, at_column = divmod(int(np.argmin(finite)), table.shape[1])
         value = float(table[at_row, at_column])
         line = line_of_row[at_row]
         raise NonFiniteDataError(
@@ -111,7 +132,6 @@ def _read_rows(path: Path, text: TextIO) -> npt.NDArray[np.float64]:
             count=n_bad,
             value=value,
         )
-    return table
 
 
 def _lines(path: Path, text: TextIO) -> Iterator[str]:

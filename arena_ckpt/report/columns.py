@@ -7,7 +7,7 @@ uses to the life of their tensor. ``viewer/decode.js`` undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import Access, TensorKind
+from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
 
@@ -119,7 +119,36 @@ def _add_buffers(
     )
     tensors = [plan.tensors[t] for t in index.tolist()]
     packer.add("tensor_buffer", holder, differences=True)
+    stop = np.array([b.stop for b in plan.buffers], dtype=np.int64)[order]
+    lived = np.array([t.start for t in tensors], dtype=np.int64)
+    ended = np.array([t.stop for t in tensors], dtype=np.int64)
     names = _Words()
+    _add_facts(packer, tensors, size[holder], names, words, shapes)
+    packer.add("tensor_start", lived - start[order][holder])
+    packer.add("tensor_stop", ended - stop[holder])
+    _add_names(packer, names, words)
+    _add_uses(packer, plan, tensor_place, lived)
+
+
+def _add_facts(
+    packer: ColumnPacker,
+    tensors: Sequence[LiveRange],
+    holder_size: Integers,
+    names: _Words,
+    words: _Words,
+    shapes: _Words,
+) -> None:
+    """Add name, kind, layer, shape, dtype and size of each live range of a tensor.
+
+    Parameters
+    ----------
+    packer : ColumnPacker
+    tensors : sequence of LiveRange, length n
+    holder_size : int64 array, shape (n,)
+        Bytes of the buffer that holds each.
+    names, words, shapes : _Words
+        The numbers that stand for names, for other words and for shapes.
+    """
     packer.add("tensor_name", names.numbers(t.name for t in tensors), differences=True)
     packer.add("tensor_life", [t.life for t in tensors])
     packer.add("tensor_kind", [KINDS.index(t.kind) for t in tensors])
@@ -128,14 +157,7 @@ def _add_buffers(
     )
     packer.add("tensor_shape", shapes.numbers(t.shape for t in tensors))
     packer.add("tensor_dtype", words.numbers(t.dtype for t in tensors))
-    packer.add("tensor_size", [t.size_bytes for t in tensors] - size[holder])
-    lived = np.array([t.start for t in tensors], dtype=np.int64)
-    ended = np.array([t.stop for t in tensors], dtype=np.int64)
-    packer.add("tensor_start", lived - start[order][holder])
-    stop = np.array([b.stop for b in plan.buffers], dtype=np.int64)[order]
-    packer.add("tensor_stop", ended - stop[holder])
-    _add_names(packer, names, words)
-    _add_uses(packer, plan, tensor_place, lived)
+    packer.add("tensor_size", [t.size_bytes for t in tensors] - holder_size)
 
 
 def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:

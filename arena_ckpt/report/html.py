@@ -107,7 +107,6 @@ def plan_html(
         plans.append((before_title, before, explain(before)))
     first_of_front = len(plans)
     plans.extend((point.label, point.plan, []) for point in front)
-
     documents, blobs = [], []
     for name, each, said in plans:
         document, blob = plan_columns(each)
@@ -129,6 +128,20 @@ def plan_html(
             for index, point in enumerate(front)
         ],
     }
+    return _filled_template(title, page, blobs)
+
+
+def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> str:
+    """Return the page: the template of the viewer with its scripts and data filled in.
+
+    Parameters
+    ----------
+    title : str
+    page : dict
+        What the viewer needs to know, but for the columns of the plans.
+    blobs : sequence of str
+        The packed columns of each plan.
+    """
     viewer = files("arena_ckpt.report") / "viewer"
     parts = {
         "TITLE": html.escape(title),

@@ -88,41 +88,46 @@ def ask_elsewhere(
             "properties": dict(model.properties),
         }
         (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
-        environment = dict(os.environ)
-        package = str(Path(__file__).parents[2])
-        paths = [package, environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        environment["PYTHONHASHSEED"] = "1"  # another order of every set
-        try:
-            done = subprocess.run(
-                [*command, name],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotThereError(
-                f"the other process cannot be started or does not end: {error}"
-            ) from None
-        if done.returncode == _KILLED:
-            raise NotThereError("the other process was killed, perhaps for its memory")
         answered = folder / "answer.json"
-        if done.returncode < 0:
-            raise FailedThereError(
-                f"the other process was ended by {signal_name(-done.returncode)}, and "
-                "this one was not"
-            )
-        if done.returncode or not answered.exists():
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise FailedThereError(
-                f"the other process ended with an error, and this one did not: {last}"
-            )
+        _run_to_end([*command, name], answered)
         answer: dict[str, str] = json.loads(answered.read_text("utf-8"))
         if _NO_MEMORY in answer:
             raise NotThereError(f"no memory for another process: {answer[_NO_MEMORY]}")
         return answer
+
+
+def _run_to_end(command: Sequence[str], answered: Path) -> None:
+    """Run a command in another process until it has written its answer to a file."""
+    environment = dict(os.environ)
+    package = str(Path(__file__).parents[2])
+    paths = [package, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment["PYTHONHASHSEED"] = "1"  # another order of every set
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotThereError(
+            f"the other process cannot be started or does not end: {error}"
+        ) from None
+    if done.returncode == _KILLED:
+        raise NotThereError("the other process was killed, perhaps for its memory")
+    if done.returncode < 0:
+        raise FailedThereError(
+            f"the other process was ended by {signal_name(-done.returncode)}, and "
+            "this one was not"
+        )
+    if done.returncode or not answered.exists():
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise FailedThereError(
+            f"the other process ended with an error, and this one did not: {last}"
+        )
 
 
 def answer(model: ModelPlans, folder: Path) -> None:
