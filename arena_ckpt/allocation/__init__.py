@@ -1,4 +1,4 @@
-"""Offsets for live ranges in one block of memory.
+"""Assigns offsets in one block of memory to buffers with live ranges.
 
 `allocator` is the entry; `buffers` describes what is to be placed and `bodies` what the
 engines see of it; `greedy`, `exact` and `disjunctive` are the engines, `bounds` what

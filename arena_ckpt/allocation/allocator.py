@@ -1,4 +1,4 @@
-"""The entry: from what a user gives to a checked layout, in one arena or in pools."""
+"""The entry of the allocator: it turns a user's arguments into a checked layout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def allocate(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Layout:
-    """Place live ranges so that no two that overlap in time overlap in memory.
+    """Place buffers so that no two that overlap in time overlap in memory.
 
     Parameters
     ----------

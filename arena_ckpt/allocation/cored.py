@@ -1,4 +1,4 @@
-"""Large rectangles first: a core is searched, the rest is put into its holes.
+"""Searches the largest rectangles (the core) first and fills the others around them.
 
 Where few rectangles have nearly all of the area, greedy orders waste much between
 these, and a search of all is lost in the small ones:
@@ -35,28 +35,33 @@ from arena_ckpt.allocation.orders import Orders
 
 FEW = 500
 NEARLY_ALL = 0.95
-"""Rectangles that must have such a part of the area: others are too many to search."""
+"""Minimum share of the area that the `FEW` largest rectangles must have; with less, too
+many rectangles matter to search them."""
 
 SMALLEST_CORE = 40
+"""Number of rectangles of the first core."""
+
 GROWTH = 1.4
-"""Rectangles of the first core, and times those of the core before."""
+"""Factor by which each later core is larger than the one before."""
 
 SHARES = (0.04, 0.15, 0.3)
-"""Of each round: the most of the time left that one search takes."""
+"""Maximum share of the time left that one search may take, for each round."""
 
 NODES_OF_A_SEARCH = (50, 200, 1000)
-"""Of each round: the most nodes, for each rectangle of the core."""
+"""Maximum number of nodes of one search for each rectangle of the core, for each
+round."""
 
 ORDERS_OF_THE_REST = ("SW", "AW", "WS")
 
 CLOSE = 1.03
-"""Times the best height: where the first order ends higher, others are not tried."""
+"""Factor above the best height: if the first order of a core ends higher than that, its
+other orders are not tried."""
 
 
 def improve(
     bodies: Bodies, incumbent: Incumbent, budget: Budget, goal_bytes: int, seed: int
 ) -> None:
-    """Offer layouts of rectangles, each around a core.
+    """Offer layouts of rectangles, each built around the layout of a core.
 
     Parameters
     ----------
@@ -117,7 +122,7 @@ def _put_around(
     core: Integers,
     core_offset: Integers,
 ) -> None:
-    """Offer layouts of the rectangles around those of a core, which stays."""
+    """Offer layouts in which rectangles are placed around those of a core."""
     is_core = np.zeros(len(bodies), dtype=bool)
     is_core[core] = True
     fixed_offset = bodies.fixed_offset.copy()

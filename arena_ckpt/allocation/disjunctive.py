@@ -1,4 +1,4 @@
-"""Exact search for bodies with overhangs: windows in gaps, groups that live unequally.
+"""Exact search for bodies with overhangs, of windows in gaps or of unequal groups.
 
 Such a body may lie partly below and partly above another, so there is no order from
 the bottom up. Each pair of pieces that meet in time has the choice which lies below.
@@ -25,7 +25,7 @@ from arena_ckpt.kernels.hot_loops import compiled, routine
 from arena_ckpt.operations.arrays import Integers
 
 LARGEST_INSTANCE = 400
-"""Pieces: beyond, the choices are too many to be worth a try."""
+"""Maximum number of pieces; with more there are too many choices to search."""
 
 FIRST_TURN_NODES = 5000
 
@@ -33,7 +33,7 @@ FIRST_TURN_NODES = 5000
 def improve(
     bodies: Bodies, incumbent: Incumbent, budget: Budget, capacity_bytes: int | None
 ) -> None:
-    """Search for lower and lower layouts, or for one below a capacity.
+    """Search for lower and lower layouts, or for one within a capacity.
 
     Until the incumbent is optimal, the capacity is decided, or time is up.
     """
@@ -57,7 +57,10 @@ def decide(
     budget: Budget,
     n_nodes: int,
 ) -> int:
-    """Search for a layout below a capacity; return `FITS`, `NOTHING_FITS`, `PAUSED`."""
+    """Search for a layout within a capacity; return the outcome.
+
+    The outcome is `FITS`, `NOTHING_FITS` or `PAUSED`.
+    """
     pairs = _pairs(bodies)
     offset = np.maximum(bodies.fixed_offset, 0)
     outcome, nodes = _search(
@@ -96,7 +99,7 @@ def load() -> None:
 
 
 def _pairs(bodies: Bodies) -> tuple[Integers, Integers, Integers, Integers]:
-    """Return for each pair of pieces that meet in time its bodies and two distances.
+    """Return the bodies and two distances of each pair of pieces that meet in time.
 
     With the first below, the second body's offset is at least the first's plus the
     first distance; with the second below it is the other way round.

@@ -1,4 +1,4 @@
-"""What an allocation gives back."""
+"""The result of an allocation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from arena_ckpt.common.arguments import public_call
 @public_call
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """An offset for every buffer, and what is known about it.
+    """An offset in bytes for every buffer, with the height and its lower bound.
 
     Attributes
     ----------
@@ -48,5 +48,5 @@ class Layout:
 
     @property
     def proved_optimal(self) -> bool:
-        """The height is the lower bound."""
+        """Whether the height equals the lower bound."""
         return self.height_bytes == self.lower_bound_bytes

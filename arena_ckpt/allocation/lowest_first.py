@@ -1,4 +1,4 @@
-"""Lowest first: always the rectangle that can lie lowest, in near-linear time.
+"""Lowest first: places the rectangle that can lie lowest, in near-linear time.
 
 A *plateau* is a longest run of sections whose tops are at one height. Of the plateaus
 the lowest is taken; among the unplaced rectangles that live within its run the one of
@@ -45,14 +45,14 @@ _PLACE = np.dtype(
 _PLATEAU = np.dtype(
     [(name, np.int64) for name in ("height", "stop", "before")], align=True
 )
-"""Named by its first section; without a height it is none."""
+"""A plateau, at the index of its first section; one without a height is none."""
 
 _ENTRY = np.dtype([("height", np.int64), ("start", np.int64)], align=True)
-"""Of the heap of plateaus: some of them are no more, or higher by now."""
+"""An entry of the heap of plateaus; the plateau may be gone, or higher by now."""
 
 
 def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
-    """Place rectangles, lowest plateau first, ties by `rank`.
+    """Place rectangles on the lowest plateau first; `rank` decides between equals.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _load() -> None:
 
 @routine
 def _push(heap: Records, n: int, height: int, start: int) -> int:
-    """Add a plateau to the heap; return the new length."""
+    """Add a plateau to the heap; return the new length of the heap."""
     i = n
     while i > 0:
         parent = heap[(i - 1) >> 1]
@@ -153,7 +153,7 @@ def _push(heap: Records, n: int, height: int, start: int) -> int:
 
 @routine
 def _pop(heap: Records, n: int) -> int:
-    """Remove the first of the heap; return the new length."""
+    """Remove the first entry of the heap; return the new length of the heap."""
     n -= 1
     height, start = heap[n]["height"], heap[n]["start"]
     i, child = 0, 1
@@ -188,7 +188,7 @@ def _least_rank(
     block_upper: Integers,
     block_least: Integers,
 ) -> int:
-    """Return the least rank at places [first, last) that ends by section `stop`."""
+    """Return the least rank among places [first, last) whose sections end by `stop`."""
     least = _LARGEST
     place = first
     while place < last:
@@ -319,7 +319,7 @@ def _place(
 def _set(
     plateaus: Records, start: int, height: int, stop: int, before: int, n_sections: int
 ) -> None:
-    """Make sections [start, stop) a plateau, which is next to the one at `before`."""
+    """Make sections [start, stop) a plateau that follows the one at `before`."""
     plateau = plateaus[start]
     plateau["height"], plateau["stop"], plateau["before"] = height, stop, before
     if stop < n_sections:

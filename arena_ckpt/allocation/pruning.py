@@ -1,4 +1,4 @@
-"""What tells a node of the search that nothing below it fits: bounds on sections.
+"""Bounds on sections, which tell a node of the search that nothing below it fits.
 
 A listed body has a *release*, below which it cannot come to lie: its floor, or more if
 it was passed over. For every section and every height f, f + the bytes of the unplaced
@@ -27,7 +27,7 @@ SLOT = np.dtype(
     ],
     align=True,
 )
-"""A place in a list of bodies."""
+"""An entry in a list of unplaced bodies."""
 
 _FAR = 2**62
 
@@ -44,7 +44,7 @@ def bound(
     frame: Records,
     capacity: int,
 ) -> int:
-    """Return below which offset the next body must be placed; 0 if nothing may fit.
+    """Return the offset below which the next body must be placed, or 0 if nothing fits.
 
     Sets the releases in the list of the frame, which ascends by (floor, rank).
 
@@ -138,7 +138,7 @@ def _release_beside(
     slot: Records,
     path_offset: int,
 ) -> int:
-    """Return the least end of the unplaced neighbours of a body that was passed over.
+    """Return the least end in bytes of the unplaced neighbours of a passed-over body.
 
     While the neighbour that was least before is where it was, it still is: the others
     only rise.
