@@ -1,4 +1,4 @@
-"""A chain of stages, what can be done with it, and what that costs.
+"""A chain of stages, the actions on it, and the bytes and times that they take.
 
 A chain has the stages 0 … S-1 and the cuts 0 … S. Cut j is the set of tensors that
 cross from stage j-1 to stage j; cut 0 is the model's input, which is always held. A cut
@@ -144,23 +144,23 @@ class Chain:
 
 
 class ActionKind(enum.Enum):
-    """What an action does with its stage; only the last two finish one."""
+    """The kinds of actions on a stage; only BACKWARD and SOLO finish a stage."""
 
     CHECKPOINT = "checkpoint"
-    """Run it forward; keep its input cut, and its output cut beside."""
+    """Run the stage forward; keep its input cut and its output cut."""
     SWEEP = "sweep"
-    """Run it forward; keep only its output cut."""
+    """Run the stage forward; keep its output cut only."""
     SAVE = "save"
-    """Run it forward; keep what an option saves."""
+    """Run the stage forward; keep the tensors that an option saves."""
     BACKWARD = "backward"
-    """Take it backward from what an option saved."""
+    """Run the stage backward from the tensors that an option saved."""
     SOLO = "solo"
-    """Take it backward from its input cut alone."""
+    """Run the stage backward from its input cut alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a schedule.
+    """One action of a recompute schedule.
 
     Attributes
     ----------
@@ -176,11 +176,11 @@ class Action:
 
 
 class ImpossibleActionError(ValueError):
-    """A schedule in which an action lacks what it needs: an error of the planner."""
+    """An action of a recompute schedule lacks its input, which is a planner's bug."""
 
 
 class Replay(NamedTuple):
-    """What a schedule takes.
+    """The bytes and the time that a recompute schedule takes.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class Replay(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """An entry of the stack: a cut, or with an `option` what the stage before saved."""
+    """An entry of the stack: a cut, or what an option saved of the stage before it."""
 
     cut: int
     option: int | None
@@ -207,7 +207,7 @@ class _Held(NamedTuple):
 def replay(
     chain: Chain, actions: Iterable[Action], first: int = 0, stop: int | None = None
 ) -> Replay:
-    """Carry out a schedule on the numbers of a chain, or of a part of it.
+    """Carry out a recompute schedule on the numbers of a chain, or of a part of it.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def replay(
 def _check(
     action: Action, stack: Sequence[_Held], todo: int, n_stages: int, index: int
 ) -> None:
-    """Refuse an action that cannot be done now."""
+    """Refuse an action that is impossible in the current state."""
     stage, top = action.stage, stack[-1]
     match action.kind:
         case ActionKind.CHECKPOINT:

@@ -1,4 +1,4 @@
-"""The table of a chain in which what is recomputed can recompute again."""
+"""The table of a chain in which recomputed stages can be recomputed again."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _save_first(
     derivative_bytes: int,
     sizes: Integers,
 ) -> int:
-    """Lower the best times to those of saving first; return the least slot of these."""
+    """Lower the best times to those of saving the first stage; return their slot."""
     n_slots = least = best.size
     for move in moves:
         if move["stop"] > t:
@@ -229,7 +229,7 @@ def solve_all_levels(
 
 @routine
 def _time(cell: Any, pool: Doubles, slot: int) -> float:
-    """Return the time of a cell with so many slots, which may be below zero."""
+    """Return the time of a cell within a number of slots, which may be negative."""
     time: float = np.inf
     if slot >= cell["enough"]:
         time = cell["time"]
@@ -329,7 +329,7 @@ def read_all_levels(
     pool: Doubles,
     slot: int,
 ) -> Integers:
-    """Return the actions (kind, stage, option) of a schedule for a slot.
+    """Return the actions (kind, stage, option) of the fastest schedule for a slot.
 
     The choices are made again, by the same sums as when the table was filled.
     """

@@ -1,4 +1,4 @@
-"""From a graph to a chain of stages with exact numbers, and from actions to reruns."""
+"""Turns a graph into a chain of stages with exact numbers, and actions into reruns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from arena_ckpt.planning.settings import PlanSettings
 
 
 class _Numbers(NamedTuple):
-    """Of a stage, and of all that differ in nothing but names."""
+    """The bytes and times of a stage, and of all stages that differ only in names."""
 
     saves: tuple[SaveOption, ...]
     solos: tuple[SoloOption, ...]
@@ -35,14 +35,14 @@ class _Numbers(NamedTuple):
 
 
 class KnownStage(NamedTuple):
-    """What was found for a stage."""
+    """The options and numbers that were found for a stage."""
 
     options: StageOptions
     numbers: _Numbers
 
 
 class Linearized:
-    """A graph as a chain.
+    """A graph as a chain of stages.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Linearized:
         return matrix
 
     def blocks(self, actions: Sequence[Action]) -> tuple[CheckpointBlock, ...]:
-        """Return the checkpoint blocks of a schedule of one level.
+        """Return the checkpoint blocks of a recompute schedule of one level.
 
         Stages that are swept in one go make a block, unless they are a single layer.
         """
@@ -137,7 +137,7 @@ class Linearized:
         )
 
     def reruns(self, actions: Sequence[Action]) -> Reruns:
-        """Return what a schedule of the chain runs again.
+        """Return the reruns of a recompute schedule of the chain.
 
         Parameters
         ----------

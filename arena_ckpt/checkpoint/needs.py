@@ -1,4 +1,4 @@
-"""How many bytes a stretch of steps takes, looked at alone.
+"""Bytes that a stretch of steps takes, computed without the rest of the timeline.
 
 The steps get their tensors, live ranges and operation in place from the same functions
 as those of a whole iteration, so the bytes are those of a plan but for the layout.
@@ -25,7 +25,7 @@ _ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.DATA)
 
 
 class Needs:
-    """Looks at stretches of the steps of one model.
+    """Computes the bytes that stretches of steps of one model take.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Needs:
         self.base_bytes = sum(self.bytes_of(name) for name in self._always)
 
     def bytes_of(self, tensor: str) -> int:
-        """Return the space that a tensor takes."""
+        """Return the bytes that a tensor takes, alignment included."""
         return align_up(self.life[tensor].size_bytes + self._settings.canary_bytes)
 
     def peak(
@@ -66,7 +66,7 @@ class Needs:
         begin: Iterable[str] = (),
         end: Iterable[str] = (),
     ) -> int:
-        """Return the most bytes alive at one of some steps.
+        """Return the largest number of bytes alive at one of some steps.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Needs:
         return max(list(accumulate(changes))[: len(steps)], default=0)
 
     def _always_of(self, steps: Sequence[Step | None]) -> Iterator[str]:
-        """Yield what is always there and some steps can touch."""
+        """Yield the tensors that are always alive and that some steps can touch."""
         for layer in dict.fromkeys(step.layer for step in steps if step):
             node = self._graph.node(layer)
             names = [f"{layer}:label", *node.sources]
@@ -123,5 +123,5 @@ class Needs:
 
 
 def _is_long(life: LiveRange) -> bool:
-    """Tell whether a weight gradient outlives the three steps of its layer."""
+    """Say whether a weight gradient outlives the three backward steps of its layer."""
     return life.kind is TensorKind.GRADIENT and life.stop - life.start > 3

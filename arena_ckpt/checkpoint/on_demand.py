@@ -1,4 +1,4 @@
-"""Reruns that make what is missing, each as late as possible and once."""
+"""Reruns that make missing tensors, each of them once and as late as possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arena_ckpt.planning.recompute import (
 
 
 class Makers:
-    """Who can make what again among layers that follow each other.
+    """The layers of a stretch that can make tensors again.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ class Makers:
         self._backward_reads = {node.name: backward_reads(node) for node in nodes}
 
     def made(self) -> tuple[str, ...]:
-        """Return all that the layers can make again, in forward order."""
+        """Return all tensors that the layers can make again, in forward order."""
         return tuple(self._maker)
 
     def missing(self, wanted: Iterable[str], available: Collection[str]) -> set[str]:
-        """Return what must be made to have some tensors, themselves included.
+        """Return the tensors that must be made to have some, these included.
 
         What no layer here can make is taken to be there.
         """
