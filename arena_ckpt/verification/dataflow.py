@@ -1,4 +1,4 @@
-"""Walks a plan over the bytes of its arena, sharing no code with the planner.
+"""Walks a plan over the bytes of its arena; shares no code with the planner.
 
 In stages:
 
@@ -58,7 +58,7 @@ from arena_ckpt.verification.step_order import StepOrder
 
 @dataclass(frozen=True, slots=True)
 class Dataflow:
-    """What was walked.
+    """The numbers of tensors, steps, passes, reads and writes that were checked.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Dataflow:
 
 
 def check_dataflow(plan: MemoryPlan, graph: Graph | None = None) -> Dataflow:
-    """Refuse a plan in which a step reads or writes wrong bytes.
+    """Raise `DataflowError` if a step of a plan reads or writes wrong bytes.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class _Walk:
         self.value_of[tensor] = value
 
     def load_data(self) -> None:
-        """Write labels and samples, as is done before each pass."""
+        """Write the labels and samples, which each pass begins with."""
         for index, tensor in enumerate(self.plan.tensors):
             if tensor.kind is TensorKind.DATA:
                 self.require_life(index, 0, 1)
@@ -166,7 +166,7 @@ class _Walk:
             self.refuse("life", tensor, None, problem)
 
     def require_prediction(self) -> None:
-        """Look that the prediction can be read when the forward pass ends."""
+        """Check that the prediction can be read when the forward pass ends."""
         names = {f"{layer.name}:out0" for layer in self.plan.layers if layer.is_loss}
         for index, tensor in enumerate(self.plan.tensors):
             if tensor.name in names and tensor.life == 0:
@@ -249,7 +249,7 @@ class _Walk:
             self.refuse("stale", tensor, execution, problem)
 
     def check_overwriting(self, execution: Execution) -> None:
-        """Look that results overwrite only operands that the layer offers for that."""
+        """Check that results overwrite only operands that the layer allows."""
         results = [o for o in execution.operands if o.access.writes]
         if len(execution.operands) < 2 or not results:
             return
@@ -276,7 +276,7 @@ class _Walk:
     def leaves_bytes(
         self, execution: Execution, result: Operand, other: Operand
     ) -> bool:
-        """Tell whether a result is a view, and so is what else is written there."""
+        """Say whether a result is a view, as all that is written there is."""
         if self.extent(result.tensor) != self.extent(other.tensor):
             return False
         if not self.shown_by(execution, result):
@@ -310,7 +310,7 @@ class _Walk:
         self.write(tensor, self.plan.describe_step(execution.step))
 
     def shown_by(self, execution: Execution, result: Operand) -> set[int]:
-        """Return the operands that a result may be a view of, at the same bytes."""
+        """Return the operands at the same bytes that a result may be a view of."""
         phase = _offered(execution.phase)
         roles = self.views.get((execution.layer, phase, result.role), ())
         return {
@@ -333,7 +333,7 @@ def _offered(phase: Phase) -> Phase:
 
 
 def _views(graph: Graph | None) -> dict[tuple[str, Phase, str], tuple[str, ...]]:
-    """Return by layer, phase and role of a result the roles it may be a view of."""
+    """Return the roles that each result may be a view of, by layer, phase and role."""
     return {
         (node.name, offer.phase, offer.result): offer.operands
         for node in (graph.nodes if graph else ())
@@ -343,7 +343,7 @@ def _views(graph: Graph | None) -> dict[tuple[str, Phase, str], tuple[str, ...]]
 
 
 def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
-    """Return the buffer of each tensor life; check what can be said without steps."""
+    """Return the buffer of each live range; check the rules that need no steps."""
     found: list[Buffer | None] = [None] * len(plan.tensors)
     for buffer in plan.buffers:
         end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)

@@ -1,4 +1,4 @@
-"""The same model in another process, asked for its plan and its bits.
+"""Plans and trains the same model in another process; returns hashes of the results.
 
 ``python -m arena_ckpt.verification.other_process FOLDER`` is what runs there.
 """
@@ -30,15 +30,15 @@ PLAN, BITS = "the plan", "the bits"
 _NO_MEMORY = "no memory"
 _TIMEOUT_SECONDS = 3600.0
 _KILLED = -9
-"""The exit code of a process that SIGKILL has ended."""
+"""Exit code of a process that SIGKILL has ended."""
 
 
 class NotThereError(Exception):
-    """The model cannot be taken to another process; the text says why."""
+    """Raised if a model cannot be taken to another process; the text says why."""
 
 
 class FailedThereError(Exception):
-    """What works in this process fails in another; the text says how."""
+    """Raised if what works in this process fails in another; the text says how."""
 
 
 def ask_elsewhere(
@@ -131,7 +131,7 @@ def _run_to_end(command: Sequence[str], answered: Path) -> None:
 
 
 def answer(model: ModelPlans, folder: Path) -> None:
-    """Plan and train `model` as `ask_elsewhere` wants it; write what came out."""
+    """Plan and train `model` for `ask_elsewhere`; write the hashes to a file."""
     try:
         found = _found(model, folder)
     except MemoryError as error:
@@ -152,7 +152,7 @@ def _found(model: ModelPlans, folder: Path) -> dict[str, str]:
 
 
 def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of a plan, of all that came out, and of each part of it."""
+    """Return hashes of a plan, of all its results, and of each part of these."""
     parts = {name: digest_arrays({name: array}) for name, array in outcome.items()}
     whole = digest_arrays({}, "".join(parts.values()).encode())
     return {PLAN: plan.checksum, BITS: whole, **parts}

@@ -1,4 +1,4 @@
-"""Whether each step is there, in its place, with the right tensors in their versions.
+"""Checks that every step is there, in its place, with the right versions of tensors.
 
 The part of `dataflow` that asks the layers; without a graph it asks nothing.
 """
@@ -32,7 +32,7 @@ _ONCE = (Phase.FORWARD, Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE)
 
 
 class StepOrder:
-    """Follows one iteration.
+    """Follows the steps of one iteration and checks their order.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class StepOrder:
                 self._states.setdefault(weight, []).append(tensor.name)
 
     def begin_pass(self) -> None:
-        """Forget what a pass does anew."""
+        """Forget what every pass does again."""
         self._seen.clear()
         self._parts.clear()
         self._n_passes += 1
 
     def check(self, execution: Execution) -> None:
-        """Look at a step before it runs.
+        """Check a step before it runs.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class StepOrder:
             self._check_version(execution, operand)
 
     def count(self, execution: Execution) -> None:
-        """Take note of what a step has changed."""
+        """Record what a step has changed."""
         if self.graph is None:
             return
         for operand in execution.operands:
@@ -109,7 +109,7 @@ class StepOrder:
         self._seen.add((execution.phase, execution.layer))
 
     def finish(self, n_passes: int) -> None:
-        """Look that nothing is missing when the iteration ends.
+        """Check that no step is missing when the iteration ends.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class StepOrder:
     # -- roles -------------------------------------------------------------------------
 
     def _gradient_needs(self, execution: Execution, node: Node) -> Iterator[Need]:
-        """Yield what depends on which other layers add to the same tensor."""
+        """Yield the operands that depend on other layers adding to the same tensor."""
         if execution.phase is Phase.CALC_GRADIENT:
             for weight in node.spec.trained_weights:
                 name = f"{node.weights_of}:{weight.name}:grad"
@@ -200,7 +200,7 @@ class StepOrder:
                         yield Need(factor, _factor_names(node, factor))
 
     def _applied(self, node: Node, *, own_roles: bool = False) -> Iterator[Need]:
-        """Yield the weight gradients that a layer's update reads."""
+        """Yield the weight gradients that the update of a layer reads."""
         for weight in node.spec.trained_weights if node.updates else ():
             name = f"{node.weights_of}:{weight.name}:grad"
             if name not in self._tiled:
@@ -243,7 +243,7 @@ class StepOrder:
             raise broken(self.plan, "operand", tensor.name, execution, problem)
 
     def _is_remade(self, execution: Execution, name: str) -> bool:
-        """Tell whether a recompute makes an output that it could leave out."""
+        """Say whether a recompute makes an output that it could leave out."""
         assert self.graph is not None
         if execution.phase is not Phase.RECOMPUTE:
             return False
@@ -306,7 +306,7 @@ def _does(need: Need) -> str:
 
 
 def _factor_names(node: Node, role: str) -> tuple[str, ...]:
-    """Return the tensor behind a factor of a gradient that is made at the update."""
+    """Return the tensor behind a factor of a gradient that the update computes."""
     stem, _, suffix = role.partition(":")
     for letters, tensors in (("in", node.sources), ("out", node.outputs)):
         number = stem.removeprefix(letters)
