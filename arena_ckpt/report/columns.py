@@ -1,4 +1,4 @@
-"""A memory plan as columns of integers and a table of words, for the viewer.
+"""A memory plan as columns of integers and a list of words, for the viewer.
 
 Everything is sorted by time and said relative to what it belongs to, since small
 numbers pack well: a segment's stop to its start, a tensor's life to that of its buffer,
@@ -25,7 +25,7 @@ ACCESSES = tuple(Access)
 
 
 class _Words:
-    """Numbers for words, from 0 in the order in which they are first met."""
+    """Numbers that stand for words, from 0 in the order in which words first occur."""
 
     def __init__(self) -> None:
         self._number: dict[Any, int] = {}
@@ -41,7 +41,7 @@ class _Words:
 
 
 def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
-    """Return what the viewer needs of a plan.
+    """Return the data of a plan that the viewer needs.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
 def _add_buffers(
     packer: ColumnPacker, plan: MemoryPlan, words: _Words, shapes: _Words
 ) -> None:
-    """Add buffers, segments, tensors and their uses."""
+    """Add the buffers, their segments, their tensors and the uses of these."""
     segments = cut_segments(plan)
     offset = np.array([b.offset_bytes for b in plan.buffers], dtype=np.int64)
     start = np.array([b.start for b in plan.buffers], dtype=np.int64)
@@ -161,7 +161,7 @@ def _add_facts(
 
 
 def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:
-    """Add names as pairs of words: ``fc1`` and ``out0`` for ``fc1:out0``."""
+    """Add names as pairs of words: ``fc1:out0`` is ``fc1`` and ``out0``."""
     pairs = [name.rpartition(":") for name in names.listed()]
     packer.add("name_has_colon", [len(colon) for _, colon, _ in pairs])
     packer.add(
@@ -173,7 +173,7 @@ def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:
 def _add_uses(
     packer: ColumnPacker, plan: MemoryPlan, tensor_place: Integers, lived: Integers
 ) -> None:
-    """Add for each tensor when and how executions use it."""
+    """Add the steps at which each tensor is used, and how."""
     table = np.array(
         [
             (
@@ -194,7 +194,7 @@ def _add_uses(
 
 
 def _add_steps(packer: ColumnPacker, plan: MemoryPlan, words: _Words) -> None:
-    """Add phase, layer and band of each step; a step that nobody uses has phase -1."""
+    """Add phase, layer and band of each step; an unused step has the phase -1."""
     packer.add("step_phase", [PHASES.index(s.phase) if s else -1 for s in plan.steps])
     layers = words.numbers(s.layer if s else "" for s in plan.steps)
     packer.add("step_layer", layers, differences=True)
@@ -208,7 +208,7 @@ def _inverse(order: Integers) -> Integers:
 
 
 def vocabulary() -> dict[str, list[str]]:
-    """Return what the numbers of kinds, phases, accesses and bands mean."""
+    """Return the meanings of the numbers of kinds, phases, accesses and bands."""
     return {
         "kinds": [kind.value for kind in KINDS],
         "phases": [phase.value for phase in PHASES],

@@ -1,4 +1,4 @@
-"""A memory plan as one HTML page that opens offline: the viewer.
+"""The viewer: a memory plan as one HTML page that opens offline.
 
 The page is put together from the files in ``viewer/``, in which nothing refers to
 anything outside. Plans are columns of integers, gzipped, in base64; the page's script
@@ -33,11 +33,11 @@ SCRIPTS = (
     "export.js",
     "app.js",
 )
-"""In the order in which they are joined."""
+"""Names of the scripts of the page, in the order in which they are joined."""
 
 
 class FrontPoint(Protocol):
-    """A plan among others of the same model, none of which is better in both numbers.
+    """A plan among others of the same model, of which none is better in both numbers.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def plan_html(
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
 ) -> str:
-    """Return a page that shows a plan.
+    """Return an HTML page that shows a plan.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> 
 
 
 def _points_of(front: object) -> Sequence[FrontPoint]:
-    """Return what stands for points of a front."""
+    """Return the points of a front, or refuse a value that is no front."""
     is_front = isinstance(front, Sequence) and all(
         hasattr(point, name)
         for point in front
@@ -173,7 +173,7 @@ def _points_of(front: object) -> Sequence[FrontPoint]:
 
 
 def notebook_html(plan: MemoryPlan) -> str:
-    """Return the page in a frame of its own, as a cell of a notebook shows it."""
+    """Return the page in a frame, as a cell of a notebook shows it."""
     page = html.escape(plan_html(plan), quote=True)
     return (
         f'<iframe title="memory plan" srcdoc="{page}" '
@@ -182,7 +182,7 @@ def notebook_html(plan: MemoryPlan) -> str:
 
 
 def _in_base64(text: str) -> str:
-    """Return text that no name in it can end a script element with."""
+    """Return text in base64, so that no name in it can end a script element."""
     return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""What exporters call tensors and buffers, the same in every format."""
+"""Ids of live ranges and buffers, the same in every export format."""
 
 from __future__ import annotations
 

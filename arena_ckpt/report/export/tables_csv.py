@@ -1,4 +1,4 @@
-"""Buffers as CSV: as google/minimalloc reads them, and with all that is known."""
+"""Exports buffers as CSV, for google/minimalloc and with all that is known of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 def minimalloc_bytes(plan: MemoryPlan) -> bytes:
-    """Return the live ranges with the layout, as ``arena-ckpt allocate`` reads them.
+    """Return live ranges and layout as CSV that ``arena-ckpt allocate`` reads.
 
     Sizes are those taken in the arena, canaries and alignment included.
     """
@@ -54,7 +54,7 @@ def minimalloc_bytes(plan: MemoryPlan) -> bytes:
 
 
 def csv_bytes(plan: MemoryPlan) -> bytes:
-    """Return one row for each buffer, in the order of their offsets.
+    """Return a CSV with one row per buffer, in the order of their offsets.
 
     Shapes are written ``32x1x1x64``; `shared_with` names the other lives in the same
     bytes, separated by ``;``.

@@ -1,4 +1,4 @@
-"""A plan as a snapshot of PyTorch's memory visualizer, https://pytorch.org/memory_viz.
+"""Exports a plan as a snapshot for PyTorch's visualizer at pytorch.org/memory_viz.
 
 The arena is one segment at address 0, so that addresses are offsets. The trace has an
 allocation where each buffer begins and a free where it ends; those of a step's dead
@@ -40,12 +40,12 @@ PROTOCOL = 4
 
 
 def torch_snapshot_bytes(plan: MemoryPlan) -> bytes:
-    """Return a pickle of protocol 4 of dicts, lists, strings and numbers."""
+    """Return a snapshot as a pickle (protocol 4) of dicts, lists, texts and numbers."""
     return pickle.dumps(_interned(torch_snapshot(plan)), protocol=PROTOCOL)
 
 
 def _interned(value: Any) -> Any:
-    """Return a copy in which equal strings are one object.
+    """Return a copy of a snapshot in which equal strings are one object.
 
     A pickle writes an object once; without this it would depend on which strings of the
     plan happen to be the same object.
@@ -58,7 +58,7 @@ def _interned(value: Any) -> Any:
 
 
 def torch_snapshot(plan: MemoryPlan) -> dict[str, Any]:
-    """Return what `torch.cuda.memory._snapshot` would, had CUDA held the arena.
+    """Return what `torch.cuda.memory._snapshot` would if CUDA held the arena.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def torch_snapshot(plan: MemoryPlan) -> dict[str, Any]:
 
 
 def _segment(plan: MemoryPlan, kept: list[Buffer]) -> dict[str, Any]:
-    """Return the arena as it stands in the last step; its blocks tile it."""
+    """Return the arena as it is in the last step; its blocks cover it without gaps."""
     blocks: list[dict[str, Any]] = []
     end = 0
     for buffer in kept:
@@ -120,7 +120,7 @@ def _block(address: int, size: int, requested: int) -> dict[str, Any]:
 
 
 def _trace(plan: MemoryPlan, buffers: list[Buffer]) -> list[dict[str, Any]]:
-    """Return the events in the order of time, the dead of a step before its newborn."""
+    """Return the events by time; in each step, what dies comes before what begins."""
     events = [_event("segment_alloc", 0, plan.arena_bytes, 0, [], "unknown")]
     n_steps = len(plan.steps)
     changes = [(b.stop, 0, b.offset_bytes, b) for b in buffers if b.stop < n_steps]
@@ -153,7 +153,7 @@ def _event(
 
 
 def _frames(plan: MemoryPlan, buffer: Buffer) -> list[dict[str, Any]]:
-    """Return the tensor, its layer and its kind in place of a Python stack."""
+    """Return tensor, layer and kind of a buffer in place of a Python stack."""
     life = main_life(plan, buffer)
     steps = f"steps {buffer.start} to {buffer.stop}"
     return [
