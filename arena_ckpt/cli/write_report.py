@@ -1,4 +1,4 @@
-"""What `arena-ckpt report` does: the plan of a model as a page, pictures or letters."""
+"""The work of `arena-ckpt report`: shows a plan as a page, pictures or letters."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
 
 LARGEST_PLAN_BYTES = 2**28
-"""Of a file with a plan."""
+"""Maximum number of bytes of a file with a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to write.
+    """The forms in which a report is wanted.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Wanted:
     as_json: bool
 
     def places(self) -> list[Path]:
-        """Return the files that are written."""
+        """Return the files to write."""
         return [path for path in (self.html, self.png, self.svg) if path is not None]
 
 
@@ -62,7 +62,7 @@ def write_report(
     no_blocks: bool,
     request: Mapping[str, Any],
 ) -> int:
-    """Plan a model, or read a plan, and write what was asked for.
+    """Plan a model, or read a plan, and write it in the wanted forms.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def _without_recomputing(
 
 
 def _require_places(wanted: Wanted) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse, before the work, files that could not be written after it."""
     places = wanted.places()
     for path in places:
         require_writable(path)
@@ -170,7 +170,7 @@ def _require_places(wanted: Wanted) -> None:
 
 
 def _load_model(spec: str, batch_size: int | None, no_blocks: bool) -> Model | None:
-    """Return a model, or None where `spec` names a finished plan."""
+    """Return the model that `spec` names, or None if it names a finished plan."""
     if Path(spec).suffix.lower() == ".json":
         return None
     model = load_model(spec).model
@@ -188,7 +188,7 @@ def _refuse_for_finished(
     request: Mapping[str, Any],
     pareto: bool,
 ) -> None:
-    """Refuse options that a finished plan can no longer follow."""
+    """Refuse options that a finished plan cannot follow any more."""
     given = [f"--{name.replace('_', '-')}" for name in request]
     given += ["--batch-size"] if batch_size is not None else []
     given += ["--no-blocks"] if no_blocks else []

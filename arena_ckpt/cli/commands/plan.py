@@ -1,4 +1,4 @@
-"""``arena-ckpt plan``."""
+"""The command ``arena-ckpt plan``."""
 
 from __future__ import annotations
 

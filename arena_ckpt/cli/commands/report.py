@@ -1,4 +1,4 @@
-"""``arena-ckpt report``."""
+"""The command ``arena-ckpt report``."""
 
 from __future__ import annotations
 
