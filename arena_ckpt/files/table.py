@@ -1,4 +1,4 @@
-"""Tables of numbers as text: comma, semicolon or tab, with or without a header line."""
+"""Reads tables of numbers as text, separated by commas, semicolons or tabs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from arena_ckpt.errors import CorruptFileError, EmptyDataError, NonFiniteDataErr
 from arena_ckpt.files.source import corrupt, find_source, reading
 
 LONGEST_LINE = 2**26
-"""Characters; a longer line is no table, and would be read in one piece."""
+"""Maximum number of characters of a line; a longer one is no table and would be read in
+one piece."""
 
 
 def read_table(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
-    """Read a table of numbers, plain or in gzip.
+    """Read a table of numbers, plain or compressed by gzip.
 
     The first line decides: it is a header if none of its cells is a number, and the
     cells are separated by tabs if it has one, else by semicolons if it has one, else
@@ -160,7 +161,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _place(line: int, column: int, header: list[str]) -> str:
-    """Write where a cell stands; lines and columns count from 1, as in editors."""
+    """Return a text that says where a cell stands; lines and columns count from 1."""
     name = f" ({header[column]!r})" if header else ""
     return f"line {line}, column {column + 1}{name}"
 
