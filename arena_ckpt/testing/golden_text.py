@@ -1,4 +1,4 @@
-"""Golden plans as text: one line a fact, in an order that does not depend on chance.
+"""Golden plans as text: one fact per line, in a deterministic order.
 
 A file has a first line with its version, facts as ``key: value``, sections of lines,
 and a checksum over all that stands above it. Tensors are sorted by name and life, so
@@ -62,14 +62,14 @@ _ROWS = {
         rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
     ),
 }
-"""What stands behind the name in a line of each section."""
+"""What follows the name in a line of each section."""
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenPlan:
-    """What a golden file holds.
+    """The content of a golden file.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class GoldenPlan:
 
 
 def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> GoldenPlan:
-    """Return what of a plan is pinned.
+    """Return the facts of a plan that are pinned.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def _tensors(plan: MemoryPlan) -> dict[str, Row]:
 
 
 def golden_text(golden: GoldenPlan) -> str:
-    """Return the file's text; `parse_golden` reads it back."""
+    """Return the text of a golden file; `parse_golden` reads it back."""
     return seal(TITLE, GOLDEN_VERSION, _lines(golden))
 
 
@@ -177,7 +177,7 @@ def _token(text: str) -> str:
 
 
 def parse_golden(text: str, where: str) -> GoldenPlan:
-    """Read what `golden_text` wrote.
+    """Read a text of `golden_text`.
 
     Parameters
     ----------
