@@ -68,8 +68,8 @@ def spill_of(weights: Sequence[int], pools: Sequence[int], n_pools: int) -> Spil
 
 def weights_of(buffers: Buffers) -> list[int]:
     """Return the weight of each buffer, size times live range, in bytes × steps."""
-    life = buffers.upper - buffers.lower
-    pairs = zip(buffers.size.tolist(), life.tolist(), strict=True)
+    steps_alive = buffers.upper - buffers.lower
+    pairs = zip(buffers.size.tolist(), steps_alive.tolist(), strict=True)
     return [size * steps for size, steps in pairs]
 
 
@@ -79,29 +79,29 @@ class AssignmentSearch:
     Parameters
     ----------
     buffers : Buffers
-        Of free offsets.
+        Buffers without fixed offsets.
     bodies : Bodies
-        The same, at most `MOST_BODIES`.
+        The bodies of these buffers, at most `MOST_BODIES`.
     sizes : sequence of int or None
-        Of the pools, in bytes; None has no limit.
+        Sizes of the pools in bytes; None has no limit.
     budget : Budget
-        What the search may take.
+        Limit of the search.
     seed : int
-        Of the jitter in orders.
+        Seed of the jitter in orders.
 
     Attributes
     ----------
     best : tuple of int, or None
         The pool of each body in the best assignment found.
     spill : Spill or None
-        What it spills, or what has to be spilled less.
+        What `best` spills; before there is one, what an assignment must spill less.
     layouts : list of Layout or None
-        Of its pools; None where a pool has no limit.
+        Layouts of its pools; None for a pool without a limit.
     is_complete : bool
-        Nothing was left out: no assignment spills less than `spill`, and where that is
-        None none exists.
+        Whether no assignment was left out. If so, none spills less than `spill`, and
+        if `spill` is None there is none at all.
     interrupted : bool
-        Ctrl-C ended the search.
+        Whether Ctrl-C ended the search.
     """
 
     def __init__(

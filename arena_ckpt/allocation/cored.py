@@ -68,12 +68,12 @@ def improve(
     bodies : Bodies
         Rectangles.
     incumbent : Incumbent
-        Of `bodies`.
+        Best layout of `bodies`; gets better ones.
     budget : Budget
     goal_bytes : int
         The height to stop at.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     """
     assert bodies.are_rectangles
     with budget.stopped():

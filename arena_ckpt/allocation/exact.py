@@ -62,10 +62,10 @@ class ExactEngine:
     Parameters
     ----------
     bodies : Bodies
-        Flat, at most `LARGEST_INSTANCE`.
+        Flat bodies, at most `LARGEST_INSTANCE`.
     orders : Orders
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     """
 
     def __init__(self, bodies: Bodies, orders: Orders, seed: int) -> None:

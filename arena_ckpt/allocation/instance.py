@@ -51,7 +51,7 @@ class Instance(NamedTuple):
     Attributes
     ----------
     bodies : array of BODY, shape (n,)
-        Of nothing placed yet; the ranks are for the search to set.
+        All bodies are unplaced; the search sets their ranks.
     runs : array of RUN
         The runs of sections of each body.
     neighbours, twins : int64 array

@@ -62,12 +62,12 @@ def improve(
     bodies : Bodies
         See `can_join`.
     incumbent : Incumbent
-        Of `bodies`.
+        Best layout of `bodies`; gets better ones.
     budget : Budget
     capacity_bytes : int or None
         What to stop at; None for the lower bound.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     attempts : range
 
     Returns

@@ -34,8 +34,8 @@ class Layout:
         ``nodes`` looked at, ``seconds``, ``proof`` of the lower bound (``"live
         bytes"``, ``"largest buffer"``, ``"fixed offset"`` or ``"exhausted"``), and
         whether the search was ``interrupted``. With pools also ``spilled_buffers`` and
-        ``spilled_byte_steps`` (size × life of what is not in the first), and whether it
-        is proved that no layout spills less, ``spill_proved_least``.
+        ``spilled_byte_steps`` (size × live range of what is not in the first), and
+        whether it is proved that no layout spills less, ``spill_proved_least``.
     """
 
     offset: Integers

@@ -75,13 +75,13 @@ class Decision:
     Attributes
     ----------
     layout : Layout or None
-        One that takes at most the capacity.
+        A layout that takes at most the capacity, if one was found.
     is_impossible : bool
-        It is proved that there is none.
+        Whether it is proved that there is none.
     nodes : int
-        Of the search.
+        Number of nodes of the search.
     interrupted : bool
-        Ctrl-C ended it.
+        Whether Ctrl-C ended the search.
     """
 
     layout: Layout | None

@@ -389,7 +389,7 @@ def _first_conflict(
     low: Integers,
     high: Integers,
     pool: Integers,
-    lives: npt.NDArray[np.uint8],
+    alive: npt.NDArray[np.uint8],
 ) -> tuple[int, int]:
     """Return the first two pieces that overlap, or (-1, -1).
 
@@ -403,67 +403,67 @@ def _first_conflict(
         Half-open, in steps.
     low, high, pool : int64 array, shape (n,)
         Half-open, in bytes; ascending by pool, then by `low`.
-    lives : uint8 array of zeros
+    alive : uint8 array of zeros
         A tree: its size is a power of two, at least twice n.
 
     Notes
     -----
     Node i of the tree has the children 2i and 2i + 1, its leaves are the pieces; a node
-    is 1 if a piece below it lives.
+    is 1 if a piece below it is alive.
     """
-    n_leaves = lives.size // 2
+    n_leaves = alive.size // 2
     n_ended = 0
     for piece in by_lower:
         while upper[by_upper[n_ended]] <= lower[piece]:
-            _remove(lives, by_upper[n_ended] + n_leaves)
+            _remove(alive, by_upper[n_ended] + n_leaves)
             n_ended += 1
         leaf = piece + n_leaves
-        below = _live_before(lives, leaf, n_leaves) - n_leaves
+        below = _live_before(alive, leaf, n_leaves) - n_leaves
         if below >= 0 and pool[below] == pool[piece] and high[below] > low[piece]:
             return below, piece
-        above = _live_after(lives, leaf, n_leaves) - n_leaves
+        above = _live_after(alive, leaf, n_leaves) - n_leaves
         if above >= 0 and pool[above] == pool[piece] and low[above] < high[piece]:
             return above, piece
-        _add(lives, leaf)
+        _add(alive, leaf)
     return -1, -1
 
 
 @routine
-def _add(lives: npt.NDArray[np.uint8], node: int) -> None:
-    while node and not lives[node]:
-        lives[node] = 1
+def _add(alive: npt.NDArray[np.uint8], node: int) -> None:
+    while node and not alive[node]:
+        alive[node] = 1
         node >>= 1
 
 
 @routine
-def _remove(lives: npt.NDArray[np.uint8], node: int) -> None:
-    lives[node] = 0
-    while node > 1 and not lives[node ^ 1]:
+def _remove(alive: npt.NDArray[np.uint8], node: int) -> None:
+    alive[node] = 0
+    while node > 1 and not alive[node ^ 1]:
         node >>= 1
-        lives[node] = 0
+        alive[node] = 0
 
 
 @routine
-def _live_before(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
+def _live_before(alive: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     """Return the nearest live leaf to the left, or 0."""
-    while node & 1 == 0 or not lives[node - 1]:
+    while node & 1 == 0 or not alive[node - 1]:
         node >>= 1
         if node <= 1:
             return 0
     node -= 1
     while node < n_leaves:
-        node = 2 * node + 1 if lives[2 * node + 1] else 2 * node
+        node = 2 * node + 1 if alive[2 * node + 1] else 2 * node
     return node
 
 
 @routine
-def _live_after(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
+def _live_after(alive: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
     """Return the nearest live leaf to the right, or 0."""
-    while node & 1 or not lives[node + 1]:
+    while node & 1 or not alive[node + 1]:
         node >>= 1
         if node <= 1:
             return 0
     node += 1
     while node < n_leaves:
-        node = 2 * node if lives[2 * node] else 2 * node + 1
+        node = 2 * node if alive[2 * node] else 2 * node + 1
     return node

@@ -39,7 +39,7 @@ class SaveOption:
         Peak of the backward beside the input cut, all included: both derivatives, what
         was saved and what is recomputed, workspaces, weight gradients.
     backward_time : float
-        Of the backward, with what it recomputes because this option dropped it.
+        Time of the backward, with the recomputing of what this option dropped.
     """
 
     saved_bytes: int
@@ -74,7 +74,7 @@ class Chain:
     cut_bytes : int64 array, shape (S + 1, S + 1)
         ``[i, j]``, for i <= j: bytes of the tensors of cut j that are not in cut i.
     derivative_bytes : int64 array, shape (S + 1,)
-        Of the derivatives of each cut's tensors.
+        Bytes of the derivatives of each cut's tensors.
     sweep_bytes : int64 array, shape (S, S)
         ``[i, s]``, for i <= s: peak beside cut i while stage s runs forward and keeps
         nothing but its output cut; for i < s its input cut goes with it. Derivatives
@@ -167,7 +167,7 @@ class Action:
     kind : ActionKind
     stage : int
     option : int
-        Of the stage's save options (SAVE, BACKWARD) or solo options (SOLO).
+        Index among the stage's save options (SAVE, BACKWARD) or solo options (SOLO).
     """
 
     kind: ActionKind

@@ -39,9 +39,9 @@ class MergedChain:
     ----------
     chain : Chain
     first_stage : tuple of int
-        Of each merged stage, and the number of stages of the original.
+        First original stage of each merged stage, then the number of original stages.
     solo_actions : tuple of tuple of tuple of Action
-        Of the original, for each merged stage and solo option.
+        Actions of the original chain, for each merged stage and solo option.
     original : Chain
     """
 
@@ -83,7 +83,7 @@ def merge_stages(chain: Chain, stages_together: int) -> MergedChain:
     Returns
     -------
     MergedChain
-        Of about S / `stages_together` stages.
+        The merged chain, of about S / `stages_together` stages.
 
     Notes
     -----

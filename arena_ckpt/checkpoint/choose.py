@@ -50,7 +50,7 @@ class Chooser:
     settings : PlanSettings
         As the model says.
     allow : frozenset of str
-        Of `ALLOWABLE`.
+        Names out of `ALLOWABLE`.
     levels : int or None
         1 for what named checkpoint blocks can say.
     find_costs : callable, optional

@@ -111,7 +111,7 @@ class Front:
     find_costs : callable, optional
         Returns the costs of the steps of a plan; counted ones by default.
     reference_cost : float, optional
-        Of the iteration that overheads are relative to; by default that of `keep_all`.
+        Time of the iteration that overheads are relative to; by default `keep_all`'s.
 
     Attributes
     ----------

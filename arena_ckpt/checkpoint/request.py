@@ -32,7 +32,7 @@ class PlanRequest:
     max_overhead : float or None
         An iteration takes at most this share longer.
     allow : frozenset of str
-        Of `ALLOWABLE`.
+        Names out of `ALLOWABLE`.
     levels : int or None
         1 for what named checkpoint blocks can say.
     measure : bool

@@ -44,9 +44,9 @@ class Option:
     reruns : tuple of Rerun
         In the backward pass of the stage.
     kept_bytes : int
-        Of what it keeps and the cut behind, beside the cut before.
+        Bytes of what it keeps and of the output cut, without the input cut.
     time : float
-        Of the backward pass, reruns included.
+        Time of the backward pass, reruns included.
     """
 
     keeps: frozenset[str]
@@ -130,10 +130,12 @@ class StageOptions:
             for node in stage.nodes
             if node.inputs  # samples are always there
             for tensor in (*node.outputs, *saved_tensors(node))
-            if tensor in needs.life
+            if tensor in needs.live_ranges
         )
         # What is saved once for a batch, as its statistics are, is never dropped.
-        once = frozenset(tensor for tensor in made if not needs.life[tensor].per_sample)
+        once = frozenset(
+            tensor for tensor in made if not needs.live_ranges[tensor].per_sample
+        )
         self._movable = (made & able) - once - {*stage.cut_after}
         self.stays = made - self._movable - {*stage.cut_after}
         self.saves = self._find_saves()
@@ -272,7 +274,9 @@ class StageOptions:
             remade,
             held=cut_before,
             begin=[name for name in begin if name not in cut_before],
-            end=[d for d in map(_derivative, cut_before) if d in self._needs.life],
+            end=[
+                d for d in map(_derivative, cut_before) if d in self._needs.live_ranges
+            ],
         )
 
     def derivative_bytes(self) -> int:
@@ -280,7 +284,7 @@ class StageOptions:
         return sum(
             self._needs.bytes_of(name)
             for name in map(_derivative, self.stage.cut_after)
-            if name in self._needs.life
+            if name in self._needs.live_ranges
         )
 
 

@@ -39,7 +39,7 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
     n_epochs : int
         That were asked for.
     on_training : Evaluation
-        Of the training data, with the final weights.
+        Evaluation on the training data with the final weights.
     """
     done = len(history.epochs)
     iterations = f"{history.n_iterations:,} iterations"

@@ -70,17 +70,17 @@ def write_report(
         A model, or ``PLAN.json``.
     wanted : Wanted
     other : str or None
-        What to draw before it: a model or ``PLAN.json``.
+        A model or ``PLAN.json`` to draw before it.
     compare_blocks : bool
         Draw the same model with nothing recomputed before it.
     pareto : bool
         Add all plans that none other beats in bytes and time.
     batch_size : int or None
-        Of the models, instead of their own.
+        Batch size of the models, instead of their own.
     no_blocks : bool
         Leave out the checkpoint blocks.
     request : mapping
-        Of `Model.make_plan`: what to choose.
+        Arguments of `Model.make_plan` that choose a plan.
 
     Returns
     -------

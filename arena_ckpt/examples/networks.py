@@ -125,7 +125,7 @@ def transformer(
     d : int
         Features of a position.
     heads : int
-        Of the attention.
+        Number of heads of the attention.
     ff : int
         Features between the two linear layers.
     length : int

@@ -84,7 +84,7 @@ def is_part_of(name: str, target_name: str) -> bool:
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     target_name : str
         A regular expression for the name of the file that was to be written.
     """

@@ -78,7 +78,7 @@ def write_tensor_file(
     format_name : str
         What is in the file, for `read_tensor_file`.
     version : int
-        Of the document.
+        Version of the document.
 
     Raises
     ------

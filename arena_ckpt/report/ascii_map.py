@@ -46,9 +46,9 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     ----------
     plan : MemoryPlan
     columns : int
-        Of the terminal, the sizes at the left included; 1 to 10,000.
+        Columns of the terminal, the sizes at the left included; 1 to 10,000.
     rows : int
-        Of the map alone; 1 to 10,000.
+        Rows of the map alone; 1 to 10,000.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """A memory plan as columns of integers and a list of words, for the viewer.
 
 Everything is sorted by time and said relative to what it belongs to, since small
-numbers pack well: a segment's stop to its start, a tensor's life to that of its buffer,
-uses to the life of their tensor. ``viewer/decode.js`` undoes it.
+numbers pack well: a segment's stop to its start, a tensor's live range to that of its
+buffer, uses to the live range of their tensor. ``viewer/decode.js`` undoes it.
 """
 
 from __future__ import annotations

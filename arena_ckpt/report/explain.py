@@ -33,7 +33,7 @@ def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
     ----------
     plan : MemoryPlan
     keep_all : MemoryPlan, optional
-        Of the same model when nothing is recomputed.
+        Plan of the same model that recomputes nothing.
 
     Returns
     -------

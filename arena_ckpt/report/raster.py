@@ -53,12 +53,12 @@ def paint(
     rectangles : Rectangles
     colours : uint8 array, shape (number of owners, 3)
     free : Colour
-        Of what no rectangle covers.
+        Colour of what no rectangle covers.
 
     Returns
     -------
     uint8 array, shape (rows, columns, 3)
-        Of each pixel the mean colour of its area; the first row is the highest.
+        Mean colour of the area of each pixel; the first row is the highest.
     """
     rows, columns = rectangles.shape
     changes = np.zeros((4, (rows + 2) * (columns + 2)))

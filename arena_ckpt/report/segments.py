@@ -77,14 +77,14 @@ def cut_segments(plan: MemoryPlan) -> Segments:
 
 def _pieces(plan: MemoryPlan, buffer: Buffer) -> Iterator[tuple[int, int, int]]:
     """Yield tensor, start and stop of each stretch of a shared buffer."""
-    lives = [plan.tensors[index] for index in buffer.tensors]
+    ranges = [plan.tensors[index] for index in buffer.tensors]
     edges = sorted(
         {buffer.start, buffer.stop}
-        | {life.start for life in lives if buffer.start < life.start < buffer.stop}
-        | {life.stop for life in lives if buffer.start < life.stop < buffer.stop}
+        | {each.start for each in ranges if buffer.start < each.start < buffer.stop}
+        | {each.stop for each in ranges if buffer.start < each.stop < buffer.stop}
     )
     index_of = {
-        id(life): index for life, index in zip(lives, buffer.tensors, strict=True)
+        id(each): index for each, index in zip(ranges, buffer.tensors, strict=True)
     }
     tensor, since = None, buffer.start
     for edge in edges[:-1]:

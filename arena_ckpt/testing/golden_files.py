@@ -325,7 +325,7 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
 def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
     """Return the facts of a golden plan, and whether the file is damaged.
 
-    Of a damaged file those that say how to make it again, where they can be found.
+    For a damaged file they are those that say how to make it again, if these are found.
     """
     text = read_text(path)
     try:

@@ -1,8 +1,8 @@
 """Golden plans as text: one fact per line, in a deterministic order.
 
 A file has a first line with its version, facts as ``key: value``, sections of lines,
-and a checksum over all that stands above it. Tensors are sorted by name and life, so
-that a diff of two files shows tensors and not places in a list. Names with spaces or
+and a checksum over all that stands above it. Tensors are sorted by name and live range,
+so that a diff of two files shows tensors and not places in a list. Names with spaces or
 quotes are written as JSON strings.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from arena_ckpt.common.arguments import require_value
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
-from arena_ckpt.report.export.live_range_ids import life_id
+from arena_ckpt.report.export.live_range_ids import live_range_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 
 GOLDEN_VERSION = 1
@@ -78,7 +78,7 @@ class GoldenPlan:
     blocks, orders : dict from str to tuple of str
         Layers of each block; type and the five orders of each layer.
     tensors : dict from str to tuple of str
-        Of each life: kind, dtype, shape, size, offset, live range, uses.
+        Of each live range: kind, dtype, shape, size, offset, live range, uses.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _tensors(plan: MemoryPlan) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for index in by_name:
         tensor = plan.tensors[index]
-        rows[life_id(tensor)] = (
+        rows[live_range_id(tensor)] = (
             tensor.kind.value,
             tensor.dtype,
             "x".join(map(str, tensor.shape)) or "scalar",

@@ -50,7 +50,7 @@ class Record(_OfResults):
     Parameters
     ----------
     views : TensorViews
-        Of a plan that recomputes nothing.
+        Record of a plan that recomputes nothing.
     """
 
     def __init__(self, views: TensorViews) -> None:

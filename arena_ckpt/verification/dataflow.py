@@ -2,8 +2,8 @@
 
 In stages:
 
-1. Every tensor life lies in one buffer that is as large and lives as long, and every
-   buffer lies in the arena, aligned.
+1. Every live range of a tensor lies in one buffer that is as large and lives as long,
+   and every buffer lies in the arena, aligned.
 2. The steps of an iteration are walked in order, with two passes where it has
    micro-batches. For every byte it is known which value was written there last. A
    write makes a new value; a view, which the layer has to offer, hands the value on. A
@@ -19,7 +19,7 @@ Rules, as `DataflowError.rule` names them:
 ``size``        a tensor is not in exactly one buffer, or larger than it
 ``arena``       a buffer begins before the arena or ends behind it
 ``alignment``   an offset is no multiple of the alignment
-``life``        a step touches a tensor outside its life, or outside that of its buffer
+``life``        a step touches a tensor outside its live range, or its buffer's
 ``unwritten``   a step reads what nobody has written
 ``stale``       a step reads bytes that hold something else
 ``in_place``    a step overwrites an operand that its layer does not offer for that
@@ -156,11 +156,11 @@ class _Walk:
                 self.write(index, "the load of the batch")
 
     def require_life(self, tensor: int, start: int, stop: int) -> None:
-        life, buffer = self.plan.tensors[tensor], self.buffer_of[tensor]
-        found = max(life.start, buffer.start), min(life.stop, buffer.stop)
+        live, buffer = self.plan.tensors[tensor], self.buffer_of[tensor]
+        found = max(live.start, buffer.start), min(live.stop, buffer.stop)
         if found[0] > start or found[1] < stop:
             problem = (
-                f"{life.name} is needed in steps [{start}, {stop}) and its bytes live "
+                f"{live.name} is needed in steps [{start}, {stop}) and its bytes live "
                 f"in [{found[0]}, {found[1]})"
             )
             self.refuse("life", tensor, None, problem)

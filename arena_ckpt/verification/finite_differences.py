@@ -82,7 +82,7 @@ class Slope:
     direction : str
         What was moved.
     slope, claimed : float
-        Of the loss, and by the gradient.
+        Slope of the loss, and the slope that the gradient claims.
     noise : float
         How far the slope can be off by rounding.
     outside : float

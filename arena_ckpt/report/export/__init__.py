@@ -92,7 +92,7 @@ def export_plan(
     to : str
         A key of `FORMATS`.
     name : str
-        Of the model: what identifiers in a C header begin with.
+        Name of the model, with which identifiers in a C header begin.
     step_seconds : sequence of float, length of `plan.steps`, optional
         Measured durations for a Chrome trace.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import LiveRange
-from arena_ckpt.report.export.live_range_ids import life_id
+from arena_ckpt.report.export.live_range_ids import live_range_id
 
 
 def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
@@ -22,7 +22,7 @@ def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
     ----------
     plan : MemoryPlan
     name : str
-        Of the model: what all identifiers begin with.
+        Name of the model, with which all identifiers begin.
 
     Notes
     -----
@@ -76,7 +76,7 @@ def _lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
 
 def _tensor_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     offsets = {i: b.offset_bytes for b in plan.buffers for i in b.tensors}
-    names = unique_identifiers(map(life_id, plan.tensors))
+    names = unique_identifiers(map(live_range_id, plan.tensors))
     for index, (tensor, name) in enumerate(zip(plan.tensors, names, strict=True)):
         yield f"/* {_describe(tensor)} */"
         yield f"#define {prefix}_{name}_OFFSET {offsets[index]}u"

@@ -23,7 +23,7 @@ import sys
 from typing import Any
 
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
-from arena_ckpt.report.export.live_range_ids import buffer_id, main_life
+from arena_ckpt.report.export.live_range_ids import buffer_id, main_live_range
 
 ZERO_WIDTH_SPACE = "\u200b"
 HIDDEN_NAMES = (
@@ -126,7 +126,7 @@ def _trace(plan: MemoryPlan, buffers: list[Buffer]) -> list[dict[str, Any]]:
     changes = [(b.stop, 0, b.offset_bytes, b) for b in buffers if b.stop < n_steps]
     changes += [(b.start, 1, b.offset_bytes, b) for b in buffers]
     for step, is_birth, offset, buffer in sorted(changes, key=lambda c: c[:3]):
-        kind, size = main_life(plan, buffer).kind.value, buffer.size_bytes
+        kind, size = main_live_range(plan, buffer).kind.value, buffer.size_bytes
         for action in ("alloc",) if is_birth else ("free_requested", "free_completed"):
             frames = _frames(plan, buffer)
             events.append(_event(action, offset, size, step, frames, kind))
@@ -154,12 +154,12 @@ def _event(
 
 def _frames(plan: MemoryPlan, buffer: Buffer) -> list[dict[str, Any]]:
     """Return tensor, layer and kind of a buffer in place of a Python stack."""
-    life = main_life(plan, buffer)
+    main = main_live_range(plan, buffer)
     steps = f"steps {buffer.start} to {buffer.stop}"
     return [
-        _frame(steps, life.life, buffer_id(plan, buffer)),
-        _frame("layer", 0, life.layer or "model"),
-        _frame("kind", 0, life.kind.value),
+        _frame(steps, main.life, buffer_id(plan, buffer)),
+        _frame("layer", 0, main.layer or "model"),
+        _frame("kind", 0, main.kind.value),
     ]
 
 
