@@ -1,7 +1,7 @@
 """Search for the assignment of bodies to pools that spills the fewest bytes × steps.
 
-Depth first, the body of the most bytes × steps first, each into one pool after the
-other from the preferred on.
+The search is depth first. It starts with the body of the most bytes × steps, and tries
+the pools for each body in their order, the preferred one first.
 
 - *Bounds*: the bytes alive in a section of a pool stay within its size. A body for
   which no pool up to number j has the bytes left spills beyond j; what spills so at

@@ -3,9 +3,9 @@
 A *body* moves as one: a buffer, or a whole group. It consists of *pieces*, rectangles
 of (steps × bytes) at a fixed height above its offset; a buffer with gaps has several.
 
-A *section* is a maximal set of pieces that are alive at the same step. Steps at which
-fewer are alive add no condition, so time is counted in sections: a piece spans a run
-of them.
+A *section* is a maximal set of pieces that are alive at the same step. A step with a
+subset of those pieces adds no condition to a layout, so time is counted in sections:
+each piece spans a run of sections.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def _stack_equal(
 def _sections(lower: Integers, upper: Integers) -> tuple[Integers, Integers]:
     """Return the first section and the end of the sections of each piece.
 
-    Going through the steps, ends before starts, a new section begins with the first
-    start after an end.
+    A new section begins at the first start after an end, if the steps are walked in
+    order and ends count before starts of the same step.
     """
     if not len(lower):
         empty = np.zeros(0, dtype=np.int64)

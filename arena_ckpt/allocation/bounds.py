@@ -22,7 +22,7 @@ class LowerBound:
     reason : str
         ``"live bytes"``, ``"largest buffer"`` or ``"fixed offset"``.
     section : int or None
-        Where the live bytes are the most.
+        The section with the most live bytes.
     body : int or None
         The largest body, or the highest fixed one.
     """

@@ -23,9 +23,9 @@ def conflicting_buffers(
 ) -> tuple[tuple[int, ...], str]:
     """Return buffers that do not fit in a capacity together, and the kind of proof.
 
-    Where the live bytes alone are too many, these are the largest of one step, and no
-    smaller set of that step would do. Else buffers are left out, many at a time and
-    then one by one, as long as the search still proves that the rest does not fit.
+    If the live bytes of one step exceed the capacity, the conflict is the fewest of its
+    largest buffers that do. Otherwise buffers are left out, many at a time and then one
+    by one, as long as the search still proves that the rest does not fit.
     """
     if bound.height_bytes > capacity_bytes and bound.body is not None:
         members = np.flatnonzero(bodies.body_of == bound.body)

@@ -1,20 +1,18 @@
 """Searches the largest rectangles (the core) first and fills the others around them.
 
-Where few rectangles have nearly all of the area, greedy orders waste much between
-these, and a search of all is lost in the small ones:
+If few rectangles have nearly all of the area, greedy orders waste many bytes between
+them, and a search of all rectangles spends its time on the small ones. So:
 
 1. The `k` rectangles of the largest area, the *core*, are placed by the exact search,
    which ends as soon as they are no higher than the goal.
 2. The core stays; first fit puts the others into holes, by area, height and lifetime.
 
-Around a small core the rest does not fit, in a large one the search gets stuck, so `k`
-grows until the core alone is no better than the best layout. Rounds after the first
-search longer, near the size that was best. A round costs up to 12 searches and as many
-first fits or up to three times that.
+Around a small core the rest does not fit, and the search of a large core does not end.
+So `k` grows until the core alone is as high as the best layout. Later rounds search
+longer, with cores of nearly the size that was best. A round costs up to 12 searches and
+as many first fits or up to three times that.
 
-Notes
------
-Our own; nothing is bounded.
+Notes ----- The method is our own; it has no bound on its result.
 """
 
 from __future__ import annotations
@@ -105,7 +103,7 @@ def improve(
                 break
             found.append((chosen, best.offset))
             if best.height_bytes <= goal_bytes and size != sizes[-1]:
-                continue  # a larger one may be as low and leave less
+                continue  # a larger core may be as low and leave less
             for members, core_offset in found[-2:]:
                 before = incumbent.height_bytes
                 _put_around(bodies, orders, incumbent, budget, members, core_offset)

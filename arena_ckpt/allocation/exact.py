@@ -1,9 +1,9 @@
 """The exact engine: proves that layouts are optimal, or improves them until stopped.
 
-*Decide*: several searches for one capacity, each with an order of its own, go on in
-turns of growing length; between them short ones start afresh with a jittered order. Run
-times are heavy-tailed, so where one order is lost another is quick. The first to end
-ends it: a layout, or the proof that there is none.
+*Decide*: several searches for one capacity, each in an order of its own, take turns of
+growing length. Between the turns, short searches start anew in jittered orders. Run
+times are heavy-tailed: where one order takes forever, another can be quick. The first
+search to end decides, with a layout or with the proof that there is none.
 
 *Minimize*: decide for capacities between the best proved lower bound and the best
 layout, again and again with growing limits, until both meet.
@@ -76,7 +76,7 @@ class ExactEngine:
         self._instance: Instance = make_instance(bodies)
         self._unit = height_unit(bodies)
         spans = int((bodies.section_upper - bodies.section_lower).sum())
-        # Nodes that take some hundredths of a second: how often the clock is read.
+        # The clock is read after so many nodes, which take some hundredths of a second.
         self._chunk_nodes = max(16, 8_000_000 // (spans + 16 * len(bodies) + 1))
         self._n_jitters = 0
 

@@ -1,8 +1,9 @@
 """Greedy layouts: the best of several static orders, and then of jittered ones.
 
 Rectangles are placed lowest first, which is near-linear and, on training graphs, often
-at the lower bound. First fit, which looks into holes, is tried for all up to a size,
-and is the only one that knows gaps, fixed offsets and groups.
+at the lower bound. First fit, which also fills holes, is tried for up to
+`MOST_FIRST_FIT` rectangles; it is the only placement that supports gaps, fixed offsets
+and groups.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def try_orders(
 ) -> None:
     """Offer the layouts of the static orders until one is no higher than the goal.
 
-    Each order counts as one node a body. Beyond `ALL_ORDERS` bodies only the first is
-    tried whatever the budget. `which` takes some of the orders.
+    Each order counts as one node per body. With more than `ALL_ORDERS` bodies, only the
+    first order is tried if the limit is reached. `which` selects some of the orders.
     """
     chosen = list(enumerate(_static_orders(bodies)))[which]
     for tried, (name, letters) in chosen:

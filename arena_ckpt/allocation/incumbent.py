@@ -17,9 +17,9 @@ class Incumbent:
     height_bytes : int
     lower_bound_bytes : int
     engine : str
-        What found the layout.
+        Name of the engine that found the layout.
     proof : str
-        What proved the bound.
+        Kind of the proof of the bound.
     """
 
     offset: Integers
@@ -36,7 +36,7 @@ class Incumbent:
     def offer(self, offset: Integers, height_bytes: int, engine: str) -> None:
         """Keep a layout if it is lower than the best one."""
         if height_bytes < self.height_bytes:
-            # In this order: whoever interrupts finds a layout that is whole.
+            # In this order, so that an interrupt between them leaves a whole layout.
             self.offset, self.height_bytes, self.engine = offset, height_bytes, engine
 
     def rule_out(self, capacity_bytes: int, unit_bytes: int) -> None:

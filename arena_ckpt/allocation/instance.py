@@ -1,8 +1,8 @@
 """The input of the search: flat bodies as a table, and which bodies are neighbours.
 
-The kernels take few arrays, of records rather than one for each field: every array that
-crosses a call costs Numba a good part of a second to compile, and the fields of a body
-that is looked at lie side by side in memory.
+The compiled functions take few arrays of records rather than one array per field. Each
+array argument costs Numba a good part of a second to compile, and the fields of one
+body lie side by side in memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Searches layouts of joined rectangles: far fewer bodies, but the optimum may be lost.
 
-What `join` leaves is placed by the greedy orders, then by the exact search for a while;
-of many bodies also around cores, see `cored`.
-Whatever is found is a layout of the bodies and goes into their incumbent; nothing is
-proved about them.
+The joined rectangles are placed by the greedy orders, then by the exact search for a
+while, and around cores if they are many (see `cored`). Every layout found is also one
+of the original bodies and is offered to their incumbent; nothing is proved about these.
 
 Bodies few enough for an exact search of their own get one attempt, before it. Of more
 bodies several may be made, each of which trusts other matches.
@@ -65,7 +64,7 @@ def improve(
         Best layout of `bodies`; gets better ones.
     budget : Budget
     capacity_bytes : int or None
-        What to stop at; None for the lower bound.
+        Height at which to stop; None stops at the lower bound.
     seed : int
         Seed of the jitter.
     attempts : range
@@ -73,7 +72,7 @@ def improve(
     Returns
     -------
     bool
-        A better layout was found.
+        Whether a better layout was found.
     """
     before = incumbent.height_bytes
     if len(bodies) > MOST_BODIES:

@@ -24,7 +24,7 @@ class Layout:
     lower_bound_bytes : int
         No layout of these buffers is lower.
     engine : str
-        What found it: a placement and its order, ``"lowest-first:TWA"`` or
+        The placement and the order that found it, ``"lowest-first:TWA"`` or
         ``"exact:ATW"``.
     pool : int64 array, shape (n,), or None
         The pool of each buffer, where there are pools.

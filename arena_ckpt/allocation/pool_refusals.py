@@ -1,7 +1,7 @@
 """The errors for buffers that do not fit in pools, or are not known to.
 
-Impossible is only what is proved over all choices of pools: by a bound that holds for
-each of them, or by a search that left none out.
+Buffers are called impossible only if that is proved for every assignment to pools: by a
+bound that holds for all of them, or by a search that left none out.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def not_known(layout: Layout, sizes: Sizes, n_bodies: int) -> TimeLimitError:
         The best one found, too high for the last pool.
     sizes : sequence of int or None
     n_bodies : int
-        How much there is to choose a pool for.
+        Number of bodies, each of which can go into any pool.
     """
     assert layout.pool is not None
     last = len(sizes) - 1

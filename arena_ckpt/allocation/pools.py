@@ -76,9 +76,9 @@ class _Spread:
     pool, offset : int64 array, shape (buffers,)
         Offsets in the last pool are not set before it is laid out.
     engines : dict from int to str
-        What found the layout of each pool that holds something.
+        Name of the engine that laid out each pool that is not empty.
     interrupted : bool
-        Ctrl-C was pressed.
+        Whether Ctrl-C was pressed.
     """
 
     pool: Integers

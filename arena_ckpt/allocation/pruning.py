@@ -4,10 +4,10 @@ A listed body has a *release*, below which it cannot come to lie: its floor, or 
 it was passed over. For every section and every height f, f + the bytes of the unplaced
 bodies of the section with a release of at least f must fit.
 
-Most nodes fail here, and nearly always at the bottom, where a gap can no longer be
-filled. So the sums start at all unplaced bytes and lose one body after another, from
-the lowest release upwards; and they stop at the highest release that rose since the
-node before, above which nothing got worse.
+Most nodes fail here, and nearly always at low offsets, where a gap can no longer be
+filled. So the sums start at all unplaced bytes, and bodies are subtracted from the
+lowest release upwards. The pass stops at the highest release that rose since the
+previous node, because nothing got worse above it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def bound(
     stop = start + frame["list_length"]
     path_offset, path_rank = frame["path_offset"], frame["path_rank"]
     limit = _FAR
-    # Above the highest release that rose all is as it was one node before.
+    # Above the highest release that rose, nothing has changed since the last node.
     highest = 0 if path_offset >= 0 else _FAR
     n_passed = 0
     for i in range(start, stop):
@@ -107,7 +107,7 @@ def bound(
     for s in range(frame["part_lower"], frame["part_upper"]):
         section_bytes[s] = unplaced_bytes[s]
         fullest = max(fullest, unplaced_bytes[s])
-    # Those passed over are the first of the list; from here on they stand in `passed`.
+    # Passed-over bodies come first in the list; from here on they are in `passed`.
     i, k = start + n_passed, 0
     while i < stop or k < n_passed:
         if k == n_passed or (i < stop and listed[i]["release"] <= passed[k]["release"]):
@@ -140,8 +140,8 @@ def _release_beside(
 ) -> int:
     """Return the least end in bytes of the unplaced neighbours of a passed-over body.
 
-    While the neighbour that was least before is where it was, it still is: the others
-    only rise.
+    As long as the neighbour with the least end has not moved, it still has it: the ends
+    of the others only rise.
     """
     if slot["release"] > slot["floor"]:
         least = bodies[slot["support"]]

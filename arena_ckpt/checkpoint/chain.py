@@ -6,10 +6,10 @@ may hold several tensors and share them with later cuts (skip connections): so b
 given for pairs, those of one cut *beside* another that is held. All bytes are exact;
 times are in any one unit, of operations as well as of seconds.
 
-A schedule is a sequence of actions. What it keeps for later forms a stack: each entry
-is a cut that was checkpointed or all that a stage saved, and stands beside those under
-it. `replay` walks a schedule over the numbers of a chain, and shares nothing with the
-search for good schedules.
+A recompute schedule is a sequence of actions. What it keeps for later forms a stack:
+each entry is a cut that was checkpointed, or all that a stage saved. Its bytes are
+counted beside the entries under it. `replay` walks a schedule over the numbers of a
+chain, and shares no code with the search for good schedules.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SaveOption:
 class SoloOption:
     """One way to take a stage backward from its input cut and incoming derivative.
 
-    All else that the backward needs is recomputed on demand.
+    Everything else that the backward needs is recomputed on demand.
 
     Attributes
     ----------
@@ -227,10 +227,9 @@ def replay(
         An action whose input is not held or that comes out of turn, or an end before
         all the stages went backward.
 
-    Notes
-    -----
-    A checkpoint is dropped as soon as the stage before it is to go backward. One that
-    is swept on from is dropped, used or not.
+    Notes ----- A checkpoint is dropped before the stage in front of it goes backward. A
+    checkpoint from which a sweep goes on is dropped as well, whether it was used or
+    not.
     """
     stack = [_Held(first, None, 0)]
     todo = len(chain) if stop is None else stop  # the stages below go backward yet

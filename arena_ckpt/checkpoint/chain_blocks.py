@@ -38,7 +38,8 @@ def _blocks(
 ) -> None:
     """Set the slots and the time of dropping stages s … p-1 and running them again.
 
-    That they keep all when they run again is counted in bytes, not in slots.
+    When the stages run again they keep all; that is counted in exact bytes, not in
+    slots.
     """
     n = forward_time.size
     sweep_peak, sweep_time = 0, 0.0

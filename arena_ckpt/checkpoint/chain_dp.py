@@ -68,7 +68,7 @@ class ChainTable:
     ----------
     chain : Chain
     slot_bytes : int
-        Between one budget and the next.
+        Bytes between one budget and the next.
     budgets : int64 array, shape (slots,)
         Bytes beside the model's input, ascending; the last is what was asked for.
     times : float64 array, shape (slots,)
@@ -111,8 +111,8 @@ class ChainTable:
     def schedule(self, slot: int) -> tuple[Action, ...]:
         """Return the fastest recompute schedule within the bytes of a slot.
 
-        Of schedules with the same time it prefers saving to checkpoints, then the lower
-        option, then the earlier cut.
+        Among recompute schedules of the same time it prefers saving to checkpoints,
+        then the lower option, then the earlier cut.
 
         Raises
         ------

@@ -167,8 +167,8 @@ def solve_all_levels(
 ) -> tuple[Records, Doubles]:
     """Return the cells of all pairs of stages, and the pool of their times.
 
-    `_ROWS` first stages go together through the last stages, so that the times of what
-    ends there are read from the cache.
+    `_ROWS` first stages s are processed together for each last stage t, so that the
+    times of the cells that end with t stay in the processor's cache.
     """
     n, n_slots = forward_time.size, sizes[0]
     cells = np.empty(n * (n + 1) // 2, dtype=CELL)
@@ -331,7 +331,7 @@ def read_all_levels(
 ) -> Integers:
     """Return the actions (kind, stage, option) of the fastest schedule for a slot.
 
-    The choices are made again, by the same sums as when the table was filled.
+    Each choice is found again by the same sums as when the table was filled.
     """
     n = forward_time.size
     rows = np.empty((8 * n, 3), dtype=np.int64)

@@ -152,7 +152,7 @@ def _save_options(chain: Chain, stages: range) -> Iterator[SaveOption]:
 def _solos(chain: Chain, stages: range) -> list[tuple[SoloOption, Actions]]:
     """Return the ways to take a run backward from its first cut, the fastest first.
 
-    A way that takes no less time and no fewer bytes than another is left out.
+    A way that another beats or equals in both time and bytes is left out.
     """
     first, last = stages.start, stages.stop - 1
     ways: list[Actions] = []

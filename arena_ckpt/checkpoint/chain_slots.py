@@ -126,7 +126,7 @@ def _save_moves(
 ) -> list[list[Move]]:
     """Return for each first stage the ways to save it alone, then those to save runs.
 
-    A stage that has fewer options than the run's takes its last.
+    A stage that has fewer options than the run needs takes its last one.
     """
     n = len(chain)
     count = np.array([len(options[:n_options]) for options in chain.saves])

@@ -1,8 +1,8 @@
 """Chooses the plan that a user asks for: within a budget, within an overhead, or all.
 
-Other ways to save bytes than recomputing change the settings of an iteration. Each set
-of settings that is allowed has a front of its own; those that change no bit come first,
-and others are looked at only where they are allowed by name.
+Bytes can be saved in other ways than by recomputing, namely by other settings of an
+iteration. Each allowed set of settings has a front of its own. Settings that change no
+bit of the result come first; others are tried only if the user allows them by name.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Chooser:
     Parameters
     ----------
     make_graph : callable
-        Given whether attention is to keep no probabilities.
+        Called with True if attention is to be tiled, so that it keeps no probabilities.
     settings : PlanSettings
-        As the model says.
+        The settings of the model.
     allow : frozenset of str
         Names out of `ALLOWABLE`.
     levels : int or None
@@ -104,7 +104,7 @@ class Chooser:
     def fits(self, budget_bytes: int) -> bool:
         """Say whether a plan is within a budget; only the smallest plans are made.
 
-        Where it does, `within_budget` finds one.
+        If one does, `within_budget` finds one as well.
         """
         return any(
             point.arena_bytes <= budget_bytes
@@ -126,7 +126,7 @@ class Chooser:
     ) -> Chooser:
         """Return a chooser for the same model that is run in another way.
 
-        Its costs are counted: what cannot be run as it is cannot be measured, for
+        Its costs are counted, because a model that cannot run cannot be measured, for
         example Adam without its states.
         """
         return Chooser(
@@ -206,8 +206,9 @@ class Chooser:
     def _search(self, front: Front, budget_bytes: int) -> Slot | None:
         """Make plans around the estimated limit; return the last that really fits.
 
-        Estimates can be too high, and layouts too: from the estimated one it goes up
-        while plans fit, by growing steps, or down until one does.
+        Estimates can be too high, and layouts can be higher than estimated. So the
+        search starts at the estimated schedule and goes to larger ones in growing steps
+        while plans fit, or to smaller ones until a plan fits.
         """
         slots, n = front.slots, len(front.slots)
 
@@ -268,7 +269,7 @@ def all_settings(
     settings : PlanSettings
     allow : iterable of str
     forbids_split : str or None
-        A layer on account of which there can be no micro-batches.
+        A layer that forbids micro-batches, if there is one.
     """
     allow = frozenset(allow)
     plain = replace(settings, ways=allow.intersection(("in_place", "layerwise_update")))

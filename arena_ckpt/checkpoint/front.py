@@ -1,7 +1,8 @@
 """All plans of one model that trade bytes against time, with real layouts.
 
-The tables of some chains of the same layers answer every budget in estimated bytes; the
-plan of each answer is made when it is first looked at, and only its arena counts.
+Tables of several chains of the same layers hold a recompute schedule for every budget
+in estimated bytes. The plan of a schedule is made when it is first needed, and only the
+bytes of its real arena count.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class FrontPoint:
         ``"chosen blocks"``.
     arena_bytes : int
     overhead : float
-        How much longer an iteration takes than the plainest: by cost, see
+        Additional cost of an iteration relative to the plainest one, as a share; see
         `arena_ckpt.planning.costs`.
     plan : MemoryPlan
     """
@@ -229,7 +230,7 @@ class Front:
         ----------
         slot : Slot
         budget_bytes : int, optional
-            Search longer for a layout where that could bring the arena below.
+            Search longer for a layout if that could bring the arena below this size.
         """
         if slot not in self._points:
             self._points[slot] = self._make(slot)

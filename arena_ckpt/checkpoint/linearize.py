@@ -51,7 +51,7 @@ class Linearized:
     costs : Costs
     settings : PlanSettings
     known : dict
-        What was found for stages of the same graph before; more is added.
+        Results for stages of the same graph so far; new ones are added.
 
     Attributes
     ----------
@@ -121,7 +121,8 @@ class Linearized:
     def blocks(self, actions: Sequence[Action]) -> tuple[CheckpointBlock, ...]:
         """Return the checkpoint blocks of a recompute schedule of one level.
 
-        Stages that are swept in one go make a block, unless they are a single layer.
+        Stages that are swept over together make a block, unless they are a single
+        layer.
         """
         runs: list[list[Node]] = []
         for action in actions:

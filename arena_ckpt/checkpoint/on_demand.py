@@ -36,7 +36,7 @@ class Makers:
     def missing(self, wanted: Iterable[str], available: Collection[str]) -> set[str]:
         """Return the tensors that must be made to have some, these included.
 
-        What no layer here can make is taken to be there.
+        A tensor that no layer here can make is assumed to be available.
         """
         found: set[str] = set()
         stack = list(wanted)
@@ -77,7 +77,7 @@ class Makers:
             missing = self.missing(reads[node.name], there)
             if missing:
                 layers = {self._maker[tensor].name for tensor in missing}
-                # What a layer makes for others as well is made in the same go.
+                # A layer makes what others need as well in the same run.
                 made = {t for t in needed - there if self._maker[t].name in layers}
                 reruns += self.make(made, node.name)
                 there |= made

@@ -30,7 +30,7 @@ def too_slow(point: FrontPoint, budget_bytes: int, max_overhead: float) -> Budge
 def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
     """Return the error for a budget that no plan fits, with what would help.
 
-    It plans for other allowances, batch sizes and optimizers, one after the other.
+    To find what would help, it plans with other allowances, batch sizes and optimizers.
     """
     best = chooser.within_overhead()
     plan = best.plan

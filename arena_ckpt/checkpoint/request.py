@@ -28,15 +28,15 @@ class PlanRequest:
     Attributes
     ----------
     budget_bytes : int or None
-        The arena is at most so large.
+        Maximum bytes of the arena.
     max_overhead : float or None
-        An iteration takes at most this share longer.
+        Maximum additional time of an iteration, as a share.
     allow : frozenset of str
         Names out of `ALLOWABLE`.
     levels : int or None
         1 for what named checkpoint blocks can say.
     measure : bool
-        Costs are measured on this machine.
+        Whether costs are measured on this machine.
     """
 
     budget_bytes: int | None

@@ -103,8 +103,8 @@ class StageOptions:
     Attributes
     ----------
     stays : frozenset of str
-        What every option keeps, because no layer can make it again, or as it is saved
-        once for the whole batch.
+        Tensors that every option keeps, because no layer can make them again or because
+        they are saved once for the whole batch.
     """
 
     def __init__(
@@ -132,7 +132,8 @@ class StageOptions:
             for tensor in (*node.outputs, *saved_tensors(node))
             if tensor in needs.live_ranges
         )
-        # What is saved once for a batch, as its statistics are, is never dropped.
+        # Tensors that are saved once for a batch, such as statistics, are never
+        # dropped.
         once = frozenset(
             tensor for tensor in made if not needs.live_ranges[tensor].per_sample
         )

@@ -2,10 +2,10 @@
 
 A *cut* stands between two layers that follow each other; its tensors are those made
 before it and read by the forward pass behind it. With the tensors of a cut held, all
-behind it can run, so what lies before can be dropped. Where a single tensor crosses,
-and the backward pass reads it anyway, holding it costs nothing; these are the cuts that
-are taken. Where there are none for long, as beside the skips of a U-Net, cuts of
-several tensors are, the narrowest first.
+behind it can run, so what lies before can be dropped. If a single tensor crosses, and
+the backward pass reads it anyway, holding it costs nothing, so these cuts are taken. If
+a long stretch has none, as beside the skips of a U-Net, cuts of several tensors are
+taken, the narrowest first.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def cut_graph(graph: Graph) -> tuple[Stage, ...]:
 def groupings(stages: Sequence[Stage]) -> Iterator[tuple[Stage, ...]]:
     """Yield the stages again, each time with some neighbours joined into one.
 
-    A chain holds the tensors of every cut that it passes; between joined stages they
-    can be dropped and made again for a single reader. First neighbours are joined in
-    twos, then in threes, from each place to begin; where they would be longer than
-    `LONGEST_STAGE` they stay apart.
+    A chain holds the tensors of every cut that it passes. Within joined stages these
+    tensors can be dropped and made again for a single reader. Neighbours are joined in
+    twos, then in threes, from each possible first stage; they stay separate if together
+    they have more layers than `LONGEST_STAGE`.
 
     Parameters
     ----------
