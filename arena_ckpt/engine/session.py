@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.engine.arena import Arena
@@ -35,7 +36,6 @@ from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.kernels.flags import run_by_default
-from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
@@ -112,9 +112,7 @@ class Session:
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
         self._seed = seed
         self._note = note
-        loss = graph.loss.layer
-        assert isinstance(loss, Loss)
-        self.loss_layer = loss
+        self.loss_layer = graph.loss_layer
         self.output_shape = graph.loss.spec.output_shapes[0]
         self._reading = reading_of_rows(graph)
         self.inputs = {
@@ -381,8 +379,8 @@ class Session:
                 note=self._note,
                 report=report,
             )
-            names = [f"{name}:out0" for name in self.inputs]
-            label = f"{self.graph.loss.name}:label"
+            names = [tensor_name(name, output_role(0)) for name in self.inputs]
+            label = tensor_name(self.graph.loss.name, LABEL)
             if len(self._passes) >= MOST_PASSES:
                 # Those for whole passes are needed in every iteration, and stay.
                 del self._passes[
@@ -416,7 +414,7 @@ class Session:
                 for operand in execution.operands:
                     tensor = self.plan.tensors[operand.tensor]
                     if tensor.kind is TensorKind.GRADIENT:
-                        weight = tensor.name.removesuffix(":grad")
+                        weight = weight_of(tensor.name)
                         gradients[weight] = self.views.array(operand.tensor).copy()
 
     def _check_loss(self) -> None:
@@ -567,4 +565,5 @@ class Session:
         self._steps(one, 0, self.plan.n_forward)
 
     def _prediction(self, one: Pass) -> FloatArray:
-        return self.views.named(f"{self.graph.loss.name}:out0", one.n_samples)
+        name = tensor_name(self.graph.loss.name, output_role(0))
+        return self.views.named(name, one.n_samples)

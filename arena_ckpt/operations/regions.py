@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import item_bytes
 from arena_ckpt.errors import RegionError
 
 ARENA = "arena"
@@ -31,7 +31,7 @@ class Region:
     shape : tuple of int
         Elements along each axis.
     dtype : str
-        A key of `dtypes.ITEM_BYTES`.
+        A key of `dtypes.DTYPES`.
     """
 
     memory: str
@@ -55,7 +55,7 @@ class Region:
     @property
     def itemsize(self) -> int:
         """Bytes of one element."""
-        return ITEM_BYTES[self.dtype]
+        return item_bytes(self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -128,10 +128,10 @@ class Region:
             The bytes are no whole number of such elements.
         """
         dtype = np.dtype(dtype).name
-        if len(self.shape) != 1 or self.nbytes % ITEM_BYTES[dtype]:
+        if len(self.shape) != 1 or self.nbytes % item_bytes(dtype):
             raise RegionError(
                 f"{self.nbytes} bytes of shape {self.shape} cannot be read as {dtype}",
                 shape=self.shape,
             )
-        shape = (self.nbytes // ITEM_BYTES[dtype],)
+        shape = (self.nbytes // item_bytes(dtype),)
         return replace(self, shape=shape, dtype=dtype)

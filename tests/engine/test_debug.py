@@ -17,8 +17,8 @@ from arena_ckpt.errors import (
     NonFiniteError,
     PlanMismatchError,
 )
+from arena_ckpt.layers import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.lowering.calls import Lowering
 from arena_ckpt.lowering.kernel_call import Mode

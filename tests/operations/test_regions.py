@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.errors import RegionError
 from arena_ckpt.operations.regions import ARENA, Region
@@ -29,7 +29,7 @@ def assert_same(ours: Region, theirs: Any, start: int) -> None:
 
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    st.sampled_from(sorted(ITEM_BYTES)),
+    st.sampled_from(sorted(DTYPES)),
     st.data(),
 )
 def test_parts_and_shapes_are_those_of_an_array(

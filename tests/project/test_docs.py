@@ -15,9 +15,9 @@ from helpers.pages import PAGES, ROOT, Block, read_page, run_page
 import arena_ckpt as ac
 from arena_ckpt import errors
 from arena_ckpt.cli import main
+from arena_ckpt.layers import LAYER_TYPES
 
-OWN_RUNNER = {"own_layer.md"}  # tests/layers/test_own_layer.py runs that as a module
-RUN = [p for p in PAGES if p.name not in OWN_RUNNER and read_page(p)]
+RUN = [p for p in PAGES if read_page(p)]
 LEFT_OUT = [block for page in RUN for block in read_page(page) if block.why_not]
 
 
@@ -28,13 +28,15 @@ def test_a_page_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
-    before = set(sys.modules)
+    before, types = set(sys.modules), dict(LAYER_TYPES)
     try:
         run_page(page)
     finally:
         for name in set(sys.modules) - before:
             if is_within(sys.modules[name], tmp_path):
                 del sys.modules[name]
+        LAYER_TYPES.clear()
+        LAYER_TYPES.update(types)
 
 
 def is_within(module: ModuleType, folder: Path) -> bool:
