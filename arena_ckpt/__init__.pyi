@@ -2,7 +2,7 @@
 
 from .allocation.allocator import allocate as allocate
 from .allocation.layout import Layout as Layout
-from .boards.table import load_board as load_board
+from .boards.board_files import load_board as load_board
 from .common.phases import Phase as Phase
 from .common.phases import TensorLifespan as TensorLifespan
 from .data.dataset import Dataset as Dataset
@@ -31,8 +31,8 @@ from .report.export import export_plan as export_plan
 from .report.html import plan_html as plan_html
 from .report.picture import plan_png as plan_png
 from .report.picture import plan_svg as plan_svg
-from .verification.report import Verification as Verification
-from .verification.report import verify as verify
+from .verification.verify import Verification as Verification
+from .verification.verify import verify as verify
 
 __version__: str
 __all__: list[str]

@@ -4,7 +4,7 @@
     python tools/golden.py --check   # writes nothing; exit code 1 if something differs
     python tools/golden.py --no-losses
 
-The one tool that writes these files; `arena_ckpt.testing.golden_variants` lists what is
+The one tool that writes these files; `arena_ckpt.testing.variants` lists what is
 pinned of each example.
 """
 
@@ -23,7 +23,7 @@ from arena_ckpt.testing.golden_files import (
     load_bundled,
     update_folder,
 )
-from arena_ckpt.testing.losses import LOSSES_FILE, check_losses, update_losses
+from arena_ckpt.testing.golden_losses import LOSSES_FILE, check_losses, update_losses
 from arena_ckpt.testing.variants import golden_variants
 
 FOLDER = Path(__file__).parents[1] / "golden"

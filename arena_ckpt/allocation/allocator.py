@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from arena_ckpt.allocation.buffers import Buffers, Gap, make_buffers
 from arena_ckpt.allocation.integers import IntegerLike
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.pools import allocate_in_pools
+from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import allocate_in_one
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError

@@ -34,7 +34,7 @@ from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import Buffers
 from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES, Integers
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.allocation.options import SearchOptions
+from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import Decision, decide
 
 MOST_BODIES = 40

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from arena_ckpt.allocation import first_fit, search
+from arena_ckpt.allocation import first_fit
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
@@ -72,8 +72,7 @@ def improve(
     """
     assert bodies.are_rectangles
     with budget.stopped():
-        search.load()
-        first_fit.load()
+        first_fit.load(bodies)
     orders = Orders(bodies)
     by_area = orders.order("AW")
     area = bodies.size[by_area].astype(np.float64) * bodies.lifetime[by_area]

@@ -21,7 +21,7 @@ from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.search import FITS, NOTHING_FITS, PAUSED
-from arena_ckpt.kernels.compiling import compiled
+from arena_ckpt.kernels.hot_loops import compiled
 from arena_ckpt.operations.arrays import Integers
 
 LARGEST_INSTANCE = 400
@@ -82,7 +82,7 @@ def decide(
 
 @functools.cache
 def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+    """Have the loop compiled, or loaded from disk; done once a process."""
     bodies = two_bodies()
     _search(
         *_pairs(bodies),

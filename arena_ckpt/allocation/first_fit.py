@@ -15,11 +15,14 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
 from arena_ckpt.operations.arrays import Integers
 
 UNLIMITED = 2**62
 _NONE = -1
+
+_BODY_SECONDS, _SPAN_SECONDS = 20e-6, 5e-6
+"""Of plain Python for a body, and for each piece that may be beside it."""
 
 _BODY = np.dtype(
     [
@@ -69,7 +72,8 @@ def first_fit(
     pieces["lower"], pieces["upper"] = bodies.section_lower, bodies.section_upper
     pieces["base"], pieces["size"] = bodies.base, bodies.size
     n_leaves = 1 << max(bodies.n_sections - 1, 0).bit_length()
-    _place(
+    place = _place.taking(_plain_seconds(bodies))
+    place(
         np.concatenate([order[is_fixed], order[~is_fixed]]),
         table,
         pieces,
@@ -102,9 +106,28 @@ def _most_beside(bodies: Bodies) -> int:
     return int(beside.max(initial=0))
 
 
+def _plain_seconds(bodies: Bodies) -> float:
+    """Return about how long plain Python takes to place bodies."""
+    return len(bodies) * (_BODY_SECONDS + _SPAN_SECONDS * _most_beside(bodies))
+
+
+def load(bodies: Bodies) -> bool:
+    """Have the loop compiled, or loaded from disk, unless it will run in plain Python.
+
+    Returns
+    -------
+    bool
+        It is compiled.
+    """
+    if is_plain(_plain_seconds(bodies)):
+        return False
+    _load()
+    return True
+
+
 @functools.cache
-def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+def _load() -> None:
+    load_numba()
     first_fit(two_bodies(), np.arange(2))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.errors import InvalidBufferError
+from arena_ckpt.operations.arrays import Integers as Integers
 
-Integers = npt.NDArray[np.int64]
 IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
 Label = Callable[[int], str]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocation import cored, search
+from arena_ckpt.allocation import cored
 from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
@@ -93,8 +93,6 @@ def improve(
         if incumbent.height_bytes <= goal:
             break
         if len(joined) <= LARGEST_INSTANCE:
-            with budget.stopped():
-                search.load()
             nodes = NODES_BEFORE_EXACT if is_before_exact else NODES_OF_AN_ATTEMPT
             share = SHARE if is_before_exact else SHARE_OF_AN_ATTEMPT
             with budget.part(share, nodes * len(joined)):

@@ -24,13 +24,16 @@ import numpy as np
 
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
 from arena_ckpt.operations.arrays import Integers
 
 BLOCK = 256
 _LARGEST = 2**31 - 1
 _NONE = -1
 _LARGEST_HEIGHT = 2**62
+
+_PLAIN_SECONDS = 60e-6
+"""Of plain Python for a rectangle."""
 
 _PLACE = np.dtype(
     [
@@ -84,7 +87,8 @@ def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
     plateaus[0] = 0, n_sections, _NONE
     heap = np.empty(4 * n + 16, dtype=_ENTRY)
     heap[0] = 0, 0
-    _place(
+    place = _place.taking(_PLAIN_SECONDS * n)
+    place(
         places,
         place_rank,
         place_upper,
@@ -121,9 +125,23 @@ def _blocks(upper: Integers, rank: Integers) -> tuple[Integers, Integers]:
     return block_upper, trees.reshape(-1)
 
 
+def load(bodies: Bodies) -> bool:
+    """Have the loop compiled, or loaded from disk, unless it will run in plain Python.
+
+    Returns
+    -------
+    bool
+        It is compiled.
+    """
+    if is_plain(_PLAIN_SECONDS * len(bodies)):
+        return False
+    _load()
+    return True
+
+
 @functools.cache
-def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+def _load() -> None:
+    load_numba()
     lowest_first(two_bodies(), np.arange(2))
 
 

@@ -42,13 +42,13 @@ from arena_ckpt.allocation.integers import (
     shown,
 )
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.allocation.options import SearchOptions
 from arena_ckpt.allocation.orders import Orders
 from arena_ckpt.allocation.pool_refusals import (
     not_known,
     nothing_fits,
     refuse_impossible,
 )
+from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import allocate_in_one, decide
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.progress import status_line

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.allocation.instance import Records
-from arena_ckpt.kernels.compiling import routine
+from arena_ckpt.kernels.hot_loops import routine
 from arena_ckpt.operations.arrays import Integers
 
 SLOT = np.dtype(
@@ -41,18 +41,39 @@ def bound(
     passed: Records,
     unplaced_bytes: Integers,
     section_bytes: Integers,
-    start: int,
-    stop: int,
-    part_lower: int,
-    part_upper: int,
-    path_offset: int,
-    path_rank: int,
+    frame: Records,
     capacity: int,
 ) -> int:
     """Return below which offset the next body must be placed; 0 if nothing may fit.
 
-    Sets the releases of the list [start, stop), which ascends by (floor, rank).
+    Sets the releases in the list of the frame, which ascends by (floor, rank).
+
+    Parameters
+    ----------
+    bodies : array of BODY, shape (n,)
+    runs : array of RUN, shape (number of runs,)
+    neighbours : int64 array, shape (number of pairs,)
+    listed : array of SLOT, shape (n (n + 5) + 16,)
+        The lists of all frames.
+    passed : array of SLOT, shape (n,)
+        Scratch memory.
+    unplaced_bytes : int64 array, shape (n_sections,)
+        Bytes of the unplaced bodies in each section.
+    section_bytes : int64 array, shape (n_sections,)
+        Scratch memory.
+    frame : record of a frame of the search
+        The new node: its list, its range of sections and the end of its path.
+    capacity : int
+        Maximum height in bytes.
+
+    Notes
+    -----
+    Both passes over the list stand in this one function: a second one costs 3 % of the
+    nodes that the search looks at in a second.
     """
+    start = frame["list_start"]
+    stop = start + frame["list_length"]
+    path_offset, path_rank = frame["path_offset"], frame["path_rank"]
     limit = _FAR
     # Above the highest release that rose all is as it was one node before.
     highest = 0 if path_offset >= 0 else _FAR
@@ -83,7 +104,7 @@ def bound(
             passed[k] = slot
             n_passed += 1
     fullest = 0
-    for s in range(part_lower, part_upper):
+    for s in range(frame["part_lower"], frame["part_upper"]):
         section_bytes[s] = unplaced_bytes[s]
         fullest = max(fullest, unplaced_bytes[s])
     # Those passed over are the first of the list; from here on they stand in `passed`.

@@ -36,16 +36,25 @@ import numpy as np
 from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
-from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
 from arena_ckpt.operations.arrays import Integers
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 
 _DEPTH, _RESULT, _TRAIL, _NODES = range(4)
 _ENTER, _SUCCESS, _FAIL = range(3)
-_FAR = 2**62
+_BLOCKED, _IN_ONE_PART, _IN_SEVERAL_PARTS = range(3)
+"""What became of the unplaced bodies when one more was placed."""
 _PLACED = -1
-"""In place of a former floor on the trail: the body was placed."""
+"""Stands on the trail instead of a former floor when a body was placed."""
+_NOBODY = -1
+"""Stands for a body in a frame that has chosen none."""
+
+_PLAIN_NODES = 16
+"""Maximum number of nodes that plain Python looks at before it is asked for again."""
+
+_PLAIN_SECONDS = 4e-6
+"""Of plain Python for each body of a node."""
 
 _FRAME = np.dtype(
     [
@@ -76,13 +85,38 @@ class Search:
     Parameters
     ----------
     instance : Instance
+        The n bodies to place.
     rank : int64 array, shape (n,)
-        The order in which equally low bodies are tried.
+        Place of each body in the order in which equally low bodies are tried.
     capacity_bytes : int
+        Maximum height of the layout.
 
     Attributes
     ----------
     capacity_bytes : int
+
+    Notes
+    -----
+    What the compiled functions work on, besides the tables of the instance:
+
+    bodies : array of BODY, shape (n,)
+        A copy of the instance's, with the floors and states of the current path.
+    scalars : int64 array, shape (4,)
+        Depth, result of the frame that ended last, length of the trail, nodes so far.
+    frames : array of _FRAME, shape (2 n + 4,)
+        The stack of frames; the root lies at 0.
+    listed : array of SLOT, shape (n (n + 5) + 16,)
+        The lists of unplaced bodies of all frames on the stack, one behind the other.
+    lifted : array of SLOT, shape (n,)
+        Scratch memory.
+    trail : array of _TRAILED, shape (number of neighbours + n + 1,)
+        Former floors of bodies, and which bodies were placed: what `_undo` takes back.
+    crossing : int64 array, shape (n_sections + 2,)
+        Number of unplaced bodies that cross each boundary between sections.
+    unplaced_bytes : int64 array, shape (n_sections,)
+        Bytes of the unplaced bodies in each section.
+    section_bytes : int64 array, shape (n_sections,)
+        Scratch memory.
     """
 
     def __init__(self, instance: Instance, rank: Integers, capacity_bytes: int) -> None:
@@ -102,7 +136,6 @@ class Search:
         listed["floor"][:n] = bodies["floor"][listed["body"][:n]]
         self._lifted = np.empty(n, dtype=SLOT)
         self._trail = np.empty(len(instance.neighbours) + n + 1, dtype=_TRAILED)
-        # Per boundary the unplaced bodies that cross it.
         change = np.zeros(n_sections + 2, dtype=np.int64)
         lower, upper = bodies["hull_lower"], bodies["hull_upper"]
         np.add.at(change, lower + 1, 1)
@@ -116,19 +149,49 @@ class Search:
 
     @property
     def nodes(self) -> int:
-        """Nodes looked at so far."""
+        """Number of nodes looked at so far."""
         return int(self._scalars[_NODES])
 
     @property
     def offset(self) -> Integers:
-        """The offsets found, after `run` returned `FITS`."""
+        """Offsets of the bodies in bytes, int64 array of shape (n,), after `FITS`."""
         offset: Integers = self._bodies["floor"].copy()
         return offset
 
+    def load(self) -> bool:
+        """Have the loop compiled, or loaded from disk, unless plain Python goes on.
+
+        Returns
+        -------
+        bool
+            It is compiled.
+        """
+        if is_plain(self._plain_seconds):
+            return False
+        load()
+        return True
+
+    @property
+    def _plain_seconds(self) -> float:
+        """About how long plain Python takes for `_PLAIN_NODES`."""
+        return _PLAIN_NODES * _PLAIN_SECONDS * len(self._bodies)
+
     def run(self, n_nodes: int) -> int:
-        """Go on for some nodes; return `FITS`, `NOTHING_FITS` or `PAUSED`."""
+        """Go on for at most so many nodes.
+
+        Plain Python takes few of them, so that compiled code can soon go on in its
+        place.
+
+        Returns
+        -------
+        int
+            `FITS`, `NOTHING_FITS` or `PAUSED`.
+        """
+        run = _run.taking(self._plain_seconds)
+        if run is _run.plain:
+            n_nodes = min(n_nodes, _PLAIN_NODES)
         return int(
-            _run(
+            run(
                 self._bodies,
                 self._instance.runs,
                 self._instance.neighbours,
@@ -149,7 +212,8 @@ class Search:
 
 @functools.cache
 def load() -> None:
-    """Have the kernel compiled, or loaded from disk; done once a process."""
+    """Have the loop compiled, or loaded from disk; done once a process."""
+    load_numba()
     Search(make_instance(two_bodies()), np.arange(2), 2).run(1)
 
 
@@ -165,17 +229,18 @@ def _put(
     placed: int,
     capacity: int,
 ) -> int:
-    """Place a body on its floor.
+    """Place a body on its floor, and lift the floors of its unplaced neighbours.
 
-    Returns 0 where a neighbour then does not fit, 2 where independent parts came to
-    be, else 1.
+    Returns `_BLOCKED` if a neighbour no longer fits below the capacity or at its fixed
+    offset. Otherwise it returns `_IN_SEVERAL_PARTS` if some boundary inside the range
+    of sections of the body is now crossed by no unplaced body, else `_IN_ONE_PART`.
     """
     body = bodies[placed]
     top = body["floor"] + body["size"]
     n_trail = scalars[_TRAIL]
     trail[n_trail]["body"], trail[n_trail]["floor"] = placed, _PLACED
     n_trail += 1
-    result = 1
+    result = _IN_ONE_PART
     for k in range(body["neighbour_start"], body["neighbour_stop"]):
         other = bodies[neighbours[k]]
         if other["floor"] < top and not other["is_placed"]:
@@ -188,13 +253,13 @@ def _put(
                 floor = (top + step - 1) // step * step
             other["floor"] = floor
             if floor + other["size"] > capacity or 0 <= other["fixed_offset"] < floor:
-                result = 0
+                result = _BLOCKED
     scalars[_TRAIL] = n_trail
     _toggle(bodies, runs, crossing, unplaced_bytes, placed)
-    if result == 1:
+    if result == _IN_ONE_PART:
         for s in range(body["hull_lower"] + 1, body["hull_upper"]):
             if crossing[s] == 0:
-                return 2
+                return _IN_SEVERAL_PARTS
     return result
 
 
@@ -316,6 +381,52 @@ def _is_before(bodies: Records, floor: int, rank: int, slot: Records) -> bool:
     return bool(rank < bodies[slot["body"]]["rank"])
 
 
+@routine
+def _choose(bodies: Records, twins: Integers, listed: Records, frame: Records) -> int:
+    """Return the next body that a frame is to place on its floor, or `_NOBODY`.
+
+    The choice lies below the offset limit of the frame, not before its path, and is
+    not the mirror image of another. The frame's next child is the one after it.
+    """
+    stop = frame["list_start"] + frame["list_length"]
+    path_offset, path_rank = frame["path_offset"], frame["path_rank"]
+    for child in range(frame["next_child"], stop):
+        offset, body = listed[child]["floor"], listed[child]["body"]
+        if offset >= frame["offset_limit"]:
+            break
+        rank = bodies[body]["rank"]
+        if offset < path_offset or (offset == path_offset and rank < path_rank):
+            continue
+        if not _is_mirrored(bodies, twins, body):
+            frame["next_child"] = child + 1
+            return int(body)
+    return _NOBODY
+
+
+@routine
+def _list_part(
+    bodies: Records, crossing: Integers, listed: Records, split: Records
+) -> int:
+    """List the bodies of the next independent part of a split behind the split's list.
+
+    Returns how many there are; the split's next child becomes the end of the part.
+    """
+    start = split["list_start"]
+    stop = start + split["list_length"]
+    lower = split["next_child"]
+    upper = lower + 1
+    while upper < split["part_upper"] and crossing[upper] > 0:
+        upper += 1
+    split["next_child"] = upper
+    n = 0
+    for i in range(start, stop):
+        body = bodies[listed[i]["body"]]
+        if lower <= body["hull_lower"] and body["hull_upper"] <= upper:
+            listed[stop + n] = listed[i]
+            n += 1
+    return n
+
+
 @compiled
 def _run(
     bodies: Records,
@@ -333,12 +444,16 @@ def _run(
     capacity: int,
     n_nodes: int,
 ) -> int:
+    """Go on with the depth-first search until it ends or has looked at enough nodes.
+
+    The arrays are those that `Search` describes. The search pauses after `n_nodes`
+    nodes, those of earlier calls included. Returns `FITS`, `NOTHING_FITS` or `PAUSED`.
+    """
     depth, result, nodes = scalars[_DEPTH], scalars[_RESULT], scalars[_NODES]
     outcome = PAUSED
     while nodes < n_nodes:
         frame, new = frames[depth], frames[depth + 1]
-        start = frame["list_start"]
-        stop = start + frame["list_length"]
+        stop = frame["list_start"] + frame["list_length"]
         lower, upper = frame["part_lower"], frame["part_upper"]
         if frame["is_split"]:
             lower = frame["next_child"]
@@ -346,58 +461,33 @@ def _run(
                 if depth == 0:
                     outcome = NOTHING_FITS if result == _FAIL else FITS
                     break
-                if result != _FAIL:
-                    result = _SUCCESS
+                result = _FAIL if result == _FAIL else _SUCCESS
                 depth -= 1
                 continue
-            upper = lower + 1
-            while upper < frame["part_upper"] and crossing[upper] > 0:
-                upper += 1
-            frame["next_child"] = upper
-            n = 0
-            for i in range(start, stop):
-                body = bodies[listed[i]["body"]]
-                if lower <= body["hull_lower"] and body["hull_upper"] <= upper:
-                    listed[stop + n] = listed[i]
-                    n += 1
-            put = 1
+            n = _list_part(bodies, crossing, listed, frame)
+            upper = frame["next_child"]
+            placing = _IN_ONE_PART
             offset = rank = -1
         else:
             if result == _SUCCESS:
                 depth -= 1
                 continue
-            if frame["chosen"] >= 0:
-                _undo(
-                    bodies,
-                    runs,
-                    trail,
-                    crossing,
-                    unplaced_bytes,
-                    scalars,
-                    frame["trail_mark"],
-                )
+            if frame["chosen"] != _NOBODY:
+                # All below the choice failed: take it back.
+                mark = frame["trail_mark"]
+                _undo(bodies, runs, trail, crossing, unplaced_bytes, scalars, mark)
                 if _stands_alone(bodies, neighbours, frame["chosen"]):
                     frame["next_child"] = stop
-                frame["chosen"] = -1
-            child = frame["next_child"]
-            offset = listed[child]["floor"] if child < stop else _FAR
-            if offset >= frame["offset_limit"]:
+            chosen = _choose(bodies, twins, listed, frame)
+            if chosen == _NOBODY:
                 depth -= 1
                 result = _FAIL
                 continue
-            frame["next_child"] = child + 1
-            chosen = listed[child]["body"]
-            rank = bodies[chosen]["rank"]
-            if (
-                offset < frame["path_offset"]
-                or (offset == frame["path_offset"] and rank < frame["path_rank"])
-                or _is_mirrored(bodies, twins, chosen)
-            ):
-                continue
+            offset, rank = bodies[chosen]["floor"], bodies[chosen]["rank"]
             frame["chosen"] = chosen
             frame["trail_mark"] = scalars[_TRAIL]
             nodes += 1
-            put = _put(
+            placing = _put(
                 bodies,
                 runs,
                 neighbours,
@@ -408,10 +498,10 @@ def _run(
                 chosen,
                 capacity,
             )
-            if put == 0:
+            if placing == _BLOCKED:
                 result = _FAIL
                 continue
-            n = _list_unplaced(bodies, listed, lifted, start, stop)
+            n = _list_unplaced(bodies, listed, lifted, frame["list_start"], stop)
         if n == 0:
             if not frame["is_split"]:
                 depth -= 1
@@ -419,16 +509,14 @@ def _run(
             continue
         new["list_start"], new["list_length"] = stop, n
         new["part_lower"], new["part_upper"] = lower, upper
+        new["chosen"] = _NOBODY
+        new["is_split"] = placing == _IN_SEVERAL_PARTS
+        new["next_child"] = lower if placing == _IN_SEVERAL_PARTS else stop
         new["path_offset"], new["path_rank"] = offset, rank
-        new["chosen"] = -1
         result = _ENTER
-        if put == 2:
-            new["is_split"] = 1
-            new["next_child"] = lower
+        if placing == _IN_SEVERAL_PARTS:
             depth += 1
             continue
-        new["is_split"] = 0
-        new["next_child"] = stop
         limit = bound(
             bodies,
             runs,
@@ -437,12 +525,7 @@ def _run(
             lifted,
             unplaced_bytes,
             section_bytes,
-            stop,
-            stop + n,
-            lower,
-            upper,
-            offset,
-            rank,
+            new,
             capacity,
         )
         new["offset_limit"] = limit

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arena_ckpt.allocation import disjunctive, joined, search
+from arena_ckpt.allocation import disjunctive, joined
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
@@ -22,8 +22,8 @@ from arena_ckpt.allocation.greedy import try_jittered, try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.joins import can_join
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.allocation.options import SearchOptions, require_natural
 from arena_ckpt.allocation.orders import Orders
+from arena_ckpt.allocation.search_options import SearchOptions, require_natural
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.progress import status_line
 from arena_ckpt.common.units import format_bytes
@@ -181,9 +181,9 @@ def _search(
     if options.engine == "large" or not can_prove:
         try_jittered(bodies, orders, incumbent, budget, goal, options.seed)
         return
-    with budget.stopped():
-        (search if are_flat else disjunctive).load()
     if not are_flat:
+        with budget.stopped():
+            disjunctive.load()
         disjunctive.improve(bodies, incumbent, budget, capacity)
     elif capacity is None:
         ExactEngine(bodies, orders, options.seed).minimize(incumbent, budget)

@@ -25,10 +25,13 @@ import numpy.typing as npt
 from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.integers import IntegerLike, Label
 from arena_ckpt.errors import LayoutError
-from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, routine
 from arena_ckpt.operations.arrays import Integers
 
 LARGEST = 2**63 - 1
+
+_PLAIN_SECONDS = 7e-6
+"""Of plain Python for a piece."""
 
 
 def check_layout(
@@ -301,7 +304,8 @@ def _check_overlaps(layout: _Layout) -> None:
     else:
         pieces = pieces[np.lexsort((pieces.low, layout.pool[pieces.owner]))]
         pool = layout.pool[pieces.owner]
-    there, comes = _first_conflict(
+    first_conflict = _first_conflict.taking(_PLAIN_SECONDS * len(pieces.owner))
+    there, comes = first_conflict(
         np.argsort(pieces.lower, kind="stable"),
         np.argsort(pieces.upper, kind="stable"),
         pieces.lower,

@@ -7,6 +7,6 @@ the board says so.
 """
 
 from arena_ckpt.boards.board import Board, BoardFit, Ram
-from arena_ckpt.boards.table import board_names, load_board
+from arena_ckpt.boards.board_files import board_names, load_board
 
 __all__ = ["Board", "BoardFit", "Ram", "board_names", "load_board"]

@@ -18,7 +18,7 @@ from arena_ckpt.checkpoint.chain_slots import (
     lower_to,
     need_of,
 )
-from arena_ckpt.kernels.compiling import compiled, routine
+from arena_ckpt.kernels.hot_loops import compiled, routine
 from arena_ckpt.operations.arrays import Doubles, Integers
 
 

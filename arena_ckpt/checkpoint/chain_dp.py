@@ -56,6 +56,9 @@ from arena_ckpt.checkpoint.chain_slots import (
 )
 from arena_ckpt.operations.arrays import Doubles, Integers
 
+_TIME_SECONDS, _READ_SECONDS = 0.2e-6, 6e-6
+"""Of plain Python for a time that is tried, and for a pair of stages of a schedule."""
+
 
 @dataclass(frozen=True, eq=False)
 class ChainTable:
@@ -127,6 +130,7 @@ class ChainTable:
             read: Any = read_one_level
         else:
             tables, read = (self._cells, self._pool), read_all_levels
+        read = read.taking(_READ_SECONDS * len(self.chain) ** 2)
         rows = read(*grid.arguments(), *tables, slot)
         actions: dict[tuple[int, ...], Action] = {}
         schedule = []
@@ -181,11 +185,16 @@ def solve(
         raise ValueError(f"levels is 1 or None, not {levels}")
     grid = make_grid(chain, max_bytes, n_slots, 1 if levels == 1 else None)
     cells = np.empty(0, dtype=CELL)
+    n, n_moves = len(chain), len(grid.saves)
     if levels == 1:
-        pool = solve_one_level(*grid.arguments())
+        n_tries = (n**2 // 2 + n_moves) * grid.n_slots
+        fill_one_level = solve_one_level.taking(_TIME_SECONDS * n_tries)
+        pool = fill_one_level(*grid.arguments())
         times = pool[: grid.n_slots].copy()
     else:
-        cells, pool = solve_all_levels(*grid.arguments())
+        n_tries = (n**3 // 6 + n * n_moves // 2) * grid.n_slots
+        fill_all_levels = solve_all_levels.taking(_TIME_SECONDS * n_tries)
+        cells, pool = fill_all_levels(*grid.arguments())
         times = cell_times(cells[-len(chain)], pool, grid.n_slots)
     budgets = grid.first_bytes + grid.slot_bytes * np.arange(grid.n_slots)
     return ChainTable(chain, grid.slot_bytes, budgets, times, levels, grid, cells, pool)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.checkpoint.chain import ActionKind, Chain
-from arena_ckpt.kernels.compiling import routine
+from arena_ckpt.kernels.hot_loops import routine
 from arena_ckpt.operations.arrays import Doubles, Integers
 
 Records = np.ndarray[Any, Any]

@@ -16,7 +16,7 @@ from arena_ckpt.checkpoint.chain import (
     SoloOption,
 )
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.options import StageOptions, signature
+from arena_ckpt.checkpoint.stage_options import StageOptions, signature
 from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.nodes import Node

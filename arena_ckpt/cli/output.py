@@ -23,7 +23,8 @@ from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report import explain, plan_summary, recomputed_layers
+from arena_ckpt.report.explain import explain
+from arena_ckpt.report.summary import plan_summary, recomputed_layers
 from arena_ckpt.training.records import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.common.names import input_role
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.engine.finite_check import FiniteCheck
@@ -89,7 +90,7 @@ class Pass:
                 break
             node = graph.node(execution.layer)
             for ids in node.spec.id_inputs:
-                operand = execution.operand(f"in{ids.index}")
+                operand = execution.operand(input_role(ids.index))
                 if operand is None:
                     continue
                 self.load(samples, rows, start)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.engine.arena import Arena
@@ -24,6 +24,7 @@ from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
 from arena_ckpt.engine.debug.runner import StepRunner, Watcher
 from arena_ckpt.engine.debug.values import FiniteWatch
+from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
 from arena_ckpt.engine.passes import Pass
@@ -47,26 +48,6 @@ MOST_PASSES = 16
 """Programs kept for different numbers of samples."""
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How well a model does on a data set.
-
-    Attributes
-    ----------
-    loss : float
-        The mean over the samples, regularization included.
-    metric_name : str
-        ``"accuracy"`` where labels are classes, else ``"mean_absolute_error"``.
-    metric : float
-    n_samples : int
-    """
-
-    loss: float
-    metric_name: str
-    metric: float
-    n_samples: int
 
 
 class Session:
@@ -398,8 +379,8 @@ class Session:
                 note=self._note,
                 report=report,
             )
-            names = [f"{name}:out0" for name in self.inputs]
-            label = f"{self.graph.loss.name}:label"
+            names = [tensor_name(name, output_role(0)) for name in self.inputs]
+            label = tensor_name(self.graph.loss.name, LABEL)
             if len(self._passes) >= MOST_PASSES:
                 # Those for whole passes are needed in every iteration, and stay.
                 del self._passes[
@@ -433,7 +414,7 @@ class Session:
                 for operand in execution.operands:
                     tensor = self.plan.tensors[operand.tensor]
                     if tensor.kind is TensorKind.GRADIENT:
-                        weight = tensor.name.removesuffix(":grad")
+                        weight = weight_of(tensor.name)
                         gradients[weight] = self.views.array(operand.tensor).copy()
 
     def _check_loss(self) -> None:
@@ -584,4 +565,5 @@ class Session:
         self._steps(one, 0, self.plan.n_forward)
 
     def _prediction(self, one: Pass) -> FloatArray:
-        return self.views.named(f"{self.graph.loss.name}:out0", one.n_samples)
+        name = tensor_name(self.graph.loss.name, output_role(0))
+        return self.views.named(name, one.n_samples)

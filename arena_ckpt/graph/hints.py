@@ -1,4 +1,4 @@
-"""Hints: what makes a model hardly mean what it says, found in its graph alone.
+"""Finds what a model probably does not mean as it says it, in its graph alone.
 
 A model with a hint can be trained, and now and then it is meant so. There are few
 kinds, each a mistake that people make and do not notice:
@@ -39,15 +39,15 @@ from arena_ckpt.layers.tokens import Dropout
 from arena_ckpt.optim.learning_rates import Schedule
 
 RESTARTS = "schedule_restarts"
-"""The one kind that is about no layer."""
+"""Kind of the hint that a schedule starts again; it names no layer."""
 
 SQUASHES = ("softmax", "sigmoid")
-"""Activations whose results lie between 0 and 1, as those of the cross entropies."""
+"""Activations whose results lie between 0 and 1, as those of a cross entropy do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What makes a model hardly mean what it says, and what to do.
+    """A part of a model that probably is not meant so, and what to do about it.
 
     Attributes
     ----------
@@ -84,15 +84,15 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
 def restart_hint(
     schedule: Schedule | None, start: int, stop: int, *, is_least: bool = False
 ) -> Hint | None:
-    """Return the hint that a schedule starts again before a training ends.
+    """Return the hint that a schedule starts again before the training ends.
 
     Parameters
     ----------
     schedule : Schedule or None
     start, stop : int
-        Of the iterations of the training, half-open.
+        Half-open range of the iterations of the training.
     is_least : bool
-        It has these and perhaps more: as many as it has epochs.
+        The training has these iterations and perhaps more.
     """
     restart = None if schedule is None else schedule.first_restart(start, stop)
     if schedule is None or restart is None:
@@ -114,7 +114,7 @@ def restart_hint(
 
 
 def reading_of_rows(graph: Graph) -> str | None:
-    """Return how the loss reads several rows of a sample, and how to get a single one.
+    """Return how the loss reads several rows of a sample, and how to make them one.
 
     None where it reads one row. For messages about labels that do not fit.
     """
@@ -132,7 +132,7 @@ def reading_of_rows(graph: Graph) -> str | None:
 
 
 class Facts:
-    """What the makers and readers of a tensor say about it."""
+    """What the layers that make and read a tensor say about it."""
 
     def __init__(self, graph: Graph) -> None:
         self.maker_of = {name: node for node in graph.nodes for name in node.outputs}
@@ -228,7 +228,7 @@ def _is_dense(node: Node) -> bool:
 
 
 def _name(node: Node) -> str:
-    """Return the name that the user knows a layer by."""
+    """Return the name by which the user knows a layer."""
     return node.name.removesuffix("/activation_realized")
 
 
@@ -265,7 +265,7 @@ def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
 
 
 def _reach(loss: Node) -> str:
-    """Say what a loss can predict of values between 0 and 1."""
+    """Return which probabilities a loss can predict from values between 0 and 1."""
     if isinstance(loss.layer, CrossEntropySigmoid):
         most = math.e / (math.e + 1)
         return f"every output stays between 50 % and {100 * most:.0f} %"
@@ -314,7 +314,7 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
 
 
 def _columns_as_features(node: Node, facts: Facts) -> Hint | None:
-    """Find batch normalization over the columns of a picture of one channel."""
+    """Find batch normalization over the columns of pictures of one channel."""
     shape: Shape = node.input_shapes[0]
     channel, height, width = shape
     if channel > 1 or height == 1 or width == 1:

@@ -1,4 +1,4 @@
-"""Which tensors are masks: added to the scores of attention, and read by nothing else.
+"""Finds the tensors that are masks, which only the scores of attention read.
 
 Of all data only masks may hold -inf, which forbids. So an input is a mask if every
 reader adds it to scores, at once or through layers that only move elements. An input

@@ -28,6 +28,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.dtypes import FLOAT32
+from arena_ckpt.common.flops import Flops as Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.errors import ShapeMismatchError
@@ -116,14 +118,14 @@ class TensorSpec:
     per_sample : bool
         True puts an axis of samples in front of `shape`.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `dtypes.ITEM_BYTES`.
+        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `common.dtypes.DTYPES`.
     """
 
     name: str
     shape: tuple[int, ...]
     lifespan: TensorLifespan
     per_sample: bool = True
-    dtype: str = "float32"
+    dtype: str = FLOAT32
 
     @property
     def is_saved(self) -> bool:
@@ -131,26 +133,6 @@ class TensorSpec:
         return bool(self.lifespan & TensorLifespan.FORWARD) and bool(
             self.lifespan & TensorLifespan.CALC_GRAD_DERIV
         )
-
-
-@public_call
-@dataclass(frozen=True, slots=True)
-class Flops:
-    """Floating-point operations for one sample; a multiply-add counts two.
-
-    Attributes
-    ----------
-    forward, calc_gradient, calc_derivative : int
-        Operations of the phase.
-    output : int
-        Part of `forward` that only makes the outputs; a recompute of what is saved for
-        the backward pass leaves it out.
-    """
-
-    forward: int = 0
-    calc_gradient: int = 0
-    calc_derivative: int = 0
-    output: int = 0
 
 
 @public_call

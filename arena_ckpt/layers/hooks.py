@@ -7,14 +7,14 @@ compiled or its kernel calls are bound; planner and engine rely on it.
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
+from arena_ckpt.common.names import input_index, output_index
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
 from arena_ckpt.errors import (
@@ -173,30 +173,23 @@ def _declared_at(spec: LayerSpec, role: str) -> str:
     for item in items:
         if item.name == role:
             return f"its lifespan, which is {item.lifespan.name}"
-    if re.fullmatch(r"in\d+", role):
+    if input_index(role) is not None:
         return "input_lifespan"
-    if re.fullmatch(r"out\d+", role):
+    if output_index(role) is not None:
         return "output_lifespan"
     return ""
-
-
-READ_BY = {
-    "float32": "vector() or matrix()",
-    "float64": "doubles()",
-    "int32": "indexes()",
-}
-"""The methods of `Binding` that return an array of each dtype."""
 
 
 def wrong_dtype(layer: Layer, phase: Phase, role: str, dtype: str) -> TensorDtypeError:
     """Return the error of a hook that takes a tensor for one of another dtype."""
     hook = hook_of(phase)
+    methods = " or ".join(f"{name}()" for name in DTYPES[dtype].read_by)
     return TensorDtypeError(
         f"{described(layer)}: {hook} asks for {role!r} as another dtype than it has; "
-        f"it is {dtype}: use {READ_BY[dtype]}",
+        f"it is {dtype}: use {methods}",
         tensor=role,
         dtype=dtype,
-        known=tuple(ITEM_BYTES),
+        known=tuple(DTYPES),
         **facts_of(layer, hook),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.dtypes import INT32, item_bytes
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, choice
 from arena_ckpt.layers.base import (
@@ -116,7 +117,7 @@ class Pooling2D(Layer):
         if self._is_max:
             places = n_elems(out)
             if not self._is_global and taps <= MOST_IN_BYTES:
-                places = -(-places // 4)  # four to an element
+                places = -(-places // item_bytes(INT32))  # a byte for each
             tensors = (
                 TensorSpec(
                     "places", (places,), TensorLifespan.FORWARD_DERIV, dtype="int32"

@@ -7,10 +7,19 @@ possible, so each spec is checked once, when its layer is inferred.
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
+from arena_ckpt.common.names import (
+    CONTROL,
+    gradient_of,
+    input_role,
+    is_own_name,
+    is_reserved,
+    output_role,
+    split_first,
+    tensor_name,
+)
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.errors import LayerResultError, TensorDtypeError
@@ -25,9 +34,6 @@ from arena_ckpt.layers.base import (
     TensorSpec,
     WeightSpec,
 )
-
-_TAKEN = re.compile(r"(in|out)\d+|label")
-"""Roles that tensors and weights of a layer cannot have as names."""
 
 
 def check_spec(layer: Layer, spec: LayerSpec, n_inputs: int) -> None:
@@ -148,14 +154,14 @@ class _SpecCheck:
 
     def _tensor(self, tensor: TensorSpec) -> None:
         what = f"the tensor {quoted(tensor.name)}"
-        if not isinstance(tensor.dtype, str) or tensor.dtype not in ITEM_BYTES:
+        if not isinstance(tensor.dtype, str) or tensor.dtype not in DTYPES:
             raise TensorDtypeError(
                 f"{described(self.layer)}: {what} is of the dtype "
                 f"{quoted(tensor.dtype)}, which cannot be planned; there are "
-                f"{quote(ITEM_BYTES)}",
+                f"{quote(DTYPES)}",
                 tensor=tensor.name,
                 dtype=tensor.dtype,
-                known=tuple(ITEM_BYTES),
+                known=tuple(DTYPES),
                 **facts_of(self.layer, "infer"),
             )
         self._sizes(f"{what}: shape", tensor.shape)
@@ -176,20 +182,15 @@ class _SpecCheck:
             raise self.error(what, shape, expected)
 
     def _roles(self, spec: LayerSpec, n_inputs: int) -> None:
-        """Refuse names that are taken, and roles that the layer does not have."""
-        names = [w.name for w in spec.weights] + [t.name for t in spec.tensors]
-        for place, name in enumerate(names):
-            if not isinstance(name, str) or not name or ":" in name or "/" in name:
-                raise self.error("a name", name, "a text without ':' and '/'")
-            if _TAKEN.fullmatch(name) or name in names[:place]:
-                raise self.error("a name", name, "one that no other tensor has")
-        inputs = [f"in{i}" for i in range(n_inputs)]
-        outputs = [f"out{i}" for i in range(len(spec.output_shapes))]
+        """Refuse names that are taken, and in-place results that there are not."""
+        names = self._own_names(spec)
+        inputs = [input_role(i) for i in range(n_inputs)]
+        outputs = [output_role(i) for i in range(len(spec.output_shapes))]
         roles = {*names, *inputs, *outputs}
         # A frozen layer makes no gradients, so it may leave out what they are made of.
         for weight in spec.weights if self.layer.is_trainable else ():
             for role in weight.gradient_factors or ():
-                if role.removesuffix(":grad") not in roles:
+                if role not in roles and role not in map(gradient_of, roles):
                     expected = f"roles of the layer: {quote(sorted(roles))}"
                     raise self.error("gradient_factors", role, expected)
         for item in spec.in_place:
@@ -200,9 +201,24 @@ class _SpecCheck:
                 expected = "a tuple of roles"
                 raise self.error("in_place: operands", item.operands, expected)
             for role in (item.result, *item.operands):
-                if not isinstance(role, str) or role.partition(":")[0] not in roles:
+                if not isinstance(role, str) or split_first(role)[0] not in roles:
                     expected = f"a role of the layer: {quote(sorted(roles))}"
                     raise self.error("in_place", role, expected)
+
+    def _own_names(self, spec: LayerSpec) -> list[str]:
+        """Return the names of weights and tensors; refuse those that collide."""
+        names: list[str] = []
+        items: tuple[WeightSpec | TensorSpec, ...] = (*spec.weights, *spec.tensors)
+        for item in items:
+            name = item.name
+            if not is_own_name(name):
+                expected = "a text that can be printed, without ':', '/' and '#'"
+                raise self.error("a name", name, expected)
+            taken = is_reserved(name) or tensor_name(self.layer.name, name) == CONTROL
+            if taken or name in names:
+                raise self.error("a name", name, "one that no other tensor has")
+            names.append(name)
+        return names
 
     def error(self, what: str, found: object, expected: str) -> LayerResultError:
         """Return the error of a field with a value that is not possible."""

@@ -25,5 +25,7 @@ def require_pillow() -> None:
 def png_bytes(image: Image) -> bytes:
     """Return a picture as a PNG."""
     file = io.BytesIO()
-    image.save(file, "PNG")
+    # Told the format by name, newer Pillows load the writer of that format alone.
+    file.name = "picture.png"
+    image.save(file)
     return file.getvalue()

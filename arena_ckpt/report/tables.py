@@ -1,4 +1,4 @@
-"""Tables of a memory plan for people (rich) and the same facts as plain dicts.
+"""Tables of a memory plan for people, made with rich.
 
 Everything is read from `MemoryPlan` objects. Cells are `Text`, because rich would take
 ``:label:`` in the name of a tensor for an emoji.
@@ -13,10 +13,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
+from arena_ckpt.report.summary import recomputed_layers
 
 _TOTALS = (
     ("arena", "arena_bytes"),
@@ -184,70 +184,6 @@ def execution_order_table(plan: MemoryPlan) -> Table:
             block_of.get(layer.name, ""),
         )
     return table
-
-
-def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
-    """Return what the tables show as plain values: sizes in bytes, times in steps.
-
-    Returns
-    -------
-    dict
-        ``docs/cli.md`` lists the keys.
-    """
-    step = plan.peak_step
-    running = plan.steps[step]
-    again = recomputed_layers(plan)
-    return {
-        "batch_size": plan.batch_size,
-        "micro_batches": plan.micro_batches,
-        "arena_bytes": plan.arena_bytes,
-        "live_lower_bound_bytes": plan.live_lower_bound_bytes,
-        "local_lower_bound_bytes": plan.local_lower_bound_bytes,
-        "naive_bytes": plan.naive_bytes,
-        "proved_optimal": plan.proved_optimal,
-        "overhead": plan.overhead,
-        "allocator": plan.allocator,
-        "canary_bytes": plan.canary_bytes,
-        "peak": {
-            "step": step,
-            "phase": running.phase.value if running else None,
-            "layer": running.layer if running else None,
-            "bytes_by_kind": {
-                kind.value: size for kind, size in plan.bytes_by_kind(step).items()
-            },
-            "buffers": [
-                {
-                    "tensor": plan.tensor_in(buffer, step).name,
-                    "kind": plan.tensor_in(buffer, step).kind.value,
-                    "size_bytes": buffer.size_bytes,
-                    "offset_bytes": buffer.offset_bytes,
-                    "start_step": buffer.start,
-                    "stop_step": buffer.stop,
-                }
-                for buffer in plan.alive_at(step)
-            ],
-        },
-        "blocks": [
-            {
-                "name": block.name,
-                "layers": list(block.layers),
-                "recomputed": [name for name in block.layers if name in again],
-            }
-            for block in plan.blocks
-        ],
-        "execution_order": {
-            name: order._asdict() for name, order in plan.execution_order.items()
-        },
-    }
-
-
-def recomputed_layers(plan: MemoryPlan) -> tuple[str, ...]:
-    """Return the layers whose forward kernels run again, in order of time."""
-    return tuple(
-        execution.layer
-        for execution in plan.executions
-        if execution.phase is Phase.RECOMPUTE
-    )
 
 
 def _difference(value_bytes: int) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from arena_ckpt.common.arguments import require_value
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
-from arena_ckpt.report.export.names import life_id
+from arena_ckpt.report.export.live_range_ids import life_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 
 GOLDEN_VERSION = 1

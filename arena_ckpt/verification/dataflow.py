@@ -40,11 +40,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arena_ckpt.common.names import CONTROL, output_role, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
 from arena_ckpt.planning.tensors import (
-    CONTROL,
     PERSISTENT,
     Access,
     Execution,
@@ -53,7 +53,7 @@ from arena_ckpt.planning.tensors import (
 )
 from arena_ckpt.verification.byte_map import NOTHING, ByteMap
 from arena_ckpt.verification.findings import broken
-from arena_ckpt.verification.step_order import Schedule
+from arena_ckpt.verification.step_order import StepOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def check_dataflow(plan: MemoryPlan, graph: Graph | None = None) -> Dataflow:
 class _Walk:
     def __init__(self, plan: MemoryPlan, graph: Graph | None) -> None:
         self.plan = plan
-        self.schedule = Schedule(plan, graph)
+        self.step_order = StepOrder(plan, graph)
         self.buffer_of = _buffers_of_tensors(plan)
         self.bytes = ByteMap(plan.arena_bytes)
         self.value_of = [NOTHING] * len(plan.tensors)
@@ -123,7 +123,7 @@ class _Walk:
         forward = [e for e in in_pass if e.step < plan.n_forward]
         backward = [e for e in in_pass if e.step >= plan.n_forward]
         for number in range(n_passes):
-            self.schedule.begin_pass()
+            self.step_order.begin_pass()
             self.load_data()
             self.execute(forward, is_first=number == 0)
             self.require_prediction()
@@ -131,7 +131,7 @@ class _Walk:
         self.execute([e for e in plan.executions if e.step >= plan.n_pass])
         for index, reader in last_reads:
             self.require_kept(index, reader)
-        self.schedule.finish(n_passes)
+        self.step_order.finish(n_passes)
         return Dataflow(
             len(plan.tensors), len(plan.steps), n_passes, self.n_reads, self.n_writes
         )
@@ -167,7 +167,8 @@ class _Walk:
 
     def require_prediction(self) -> None:
         """Look that the prediction can be read when the forward pass ends."""
-        names = {f"{layer.name}:out0" for layer in self.plan.layers if layer.is_loss}
+        losses = (layer.name for layer in self.plan.layers if layer.is_loss)
+        names = {tensor_name(loss, output_role(0)) for loss in losses}
         for index, tensor in enumerate(self.plan.tensors):
             if tensor.name in names and tensor.life == 0:
                 self.require_kept(index, "whoever asks for the prediction")
@@ -194,7 +195,7 @@ class _Walk:
 
     def execute(self, executions: list[Execution], is_first: bool = True) -> None:
         for execution in executions:
-            self.schedule.check(execution)
+            self.step_order.check(execution)
             made: set[int] = set()  # by this step, which may then add to it
             for operand in execution.operands:
                 self.check_life(execution, operand)
@@ -208,7 +209,7 @@ class _Walk:
             for operand in execution.operands:
                 if operand.access.writes:
                     self.write_result(execution, operand)
-            self.schedule.count(execution)
+            self.step_order.count(execution)
 
     def reads(self, execution: Execution, operand: Operand, is_first: bool) -> bool:
         tensor = self.plan.tensors[operand.tensor]
@@ -288,14 +289,14 @@ class _Walk:
             return False
         if other.access.writes:
             return False
-        if self.schedule.graph is None:
+        if self.step_order.graph is None:
             return self.buffer_of[result.tensor] is self.buffer_of[other.tensor]
         phase = _offered(execution.phase)
         return any(
             offer.phase is phase
             and offer.result == result.role
             and other.role in offer.operands
-            for offer in self.schedule.graph.node(execution.layer).spec.in_place
+            for offer in self.step_order.graph.node(execution.layer).spec.in_place
         )
 
     def write_result(self, execution: Execution, operand: Operand) -> None:
@@ -367,6 +368,7 @@ def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
             found[index] = buffer
     result = []
     for tensor, own in zip(plan.tensors, found, strict=True):
+        # NumPy is asked, as the planner asks the table of dtypes.
         exact = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
         if own is None:
             problem = f"{tensor.name} (life {tensor.life}) is in no buffer"

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.common.digests import digest_arrays
+from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.importers.ini import load_ini
-from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.verification.apart import signal_name
 from arena_ckpt.verification.batches import Batch
+from arena_ckpt.verification.child_process import signal_name
 from arena_ckpt.verification.trial import open_session, plan_again, run_trial
 
 COMMAND = (sys.executable, "-m", "arena_ckpt.verification.other_process")
@@ -42,7 +42,7 @@ class FailedThereError(Exception):
 
 
 def ask_elsewhere(
-    model: ModelPlans,
+    model: ModelDefinition,
     plan: MemoryPlan,
     batches: Sequence[Batch],
     command: Sequence[str] | None = None,
@@ -51,7 +51,7 @@ def ask_elsewhere(
 
     Parameters
     ----------
-    model : ModelPlans
+    model : ModelDefinition
     plan : MemoryPlan
         Its recomputes are what the other process plans with.
     batches : sequence of (x, y)
@@ -125,7 +125,7 @@ def ask_elsewhere(
         return answer
 
 
-def answer(model: ModelPlans, folder: Path) -> None:
+def answer(model: ModelDefinition, folder: Path) -> None:
     """Plan and train `model` as `ask_elsewhere` wants it; write what came out."""
     try:
         found = _found(model, folder)
@@ -134,7 +134,7 @@ def answer(model: ModelPlans, folder: Path) -> None:
     (folder / "answer.json").write_text(json.dumps(found), "utf-8")
 
 
-def _found(model: ModelPlans, folder: Path) -> dict[str, str]:
+def _found(model: ModelDefinition, folder: Path) -> dict[str, str]:
     settings = json.loads((folder / "settings.json").read_text("utf-8"))
     model.seed = settings["seed"]
     model.set_property(**settings["properties"])
@@ -153,7 +153,7 @@ def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]
     return {PLAN: plan.checksum, BITS: whole, **parts}
 
 
-def _require_known(model: ModelPlans) -> None:
+def _require_known(model: ModelDefinition) -> None:
     for layer in model.layers:
         if not type(layer).__module__.startswith("arena_ckpt."):
             raise NotThereError(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from arena_ckpt.allocation import allocate
 from arena_ckpt.allocation.buffers import make_buffers
-from arena_ckpt.allocation.options import SearchOptions
+from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import decide
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -62,8 +63,9 @@ def _compiled_modules() -> list[str]:
     root = Path(__file__).parents[2]
     found = []
     for path in sorted((root / "arena_ckpt").rglob("*.py")):
-        if path.parent.name == "kernels" or "kernels.compiling" in path.read_text(
-            "utf-8"
+        text = path.read_text("utf-8")
+        if path.parent.name == "kernels" or re.search(
+            r"^@(compiled|routine)$", text, re.MULTILINE
         ):
             parts = path.relative_to(root).with_suffix("").parts
             found.append(".".join(part for part in parts if part != "__init__"))

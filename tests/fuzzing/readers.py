@@ -22,16 +22,17 @@ from arena_ckpt.data.loaders import load_csv, load_idx, load_npz
 from arena_ckpt.examples import EXAMPLES, LARGEST_SIZE
 from arena_ckpt.files import read_idx
 from arena_ckpt.layers import LAYER_TYPES
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.planning.plan import checksum
-from arena_ckpt.report import explain
+from arena_ckpt.report.explain import explain
 from arena_ckpt.report.export import FORMATS
 from arena_ckpt.testing.golden_files import check_folder, plan_differences
+from arena_ckpt.testing.golden_losses import LOSSES_VERSION, parse_losses
+from arena_ckpt.testing.golden_losses import TITLE as LOSSES_TITLE
 from arena_ckpt.testing.golden_text import GOLDEN_VERSION, golden_plan, golden_text
 from arena_ckpt.testing.golden_text import TITLE as GOLDEN_TITLE
-from arena_ckpt.testing.losses import LOSSES_VERSION, parse_losses
-from arena_ckpt.testing.losses import TITLE as LOSSES_TITLE
 from arena_ckpt.testing.sealed import seal
 from fuzzing.guard import LIMITS, Finding, Limits, guarded
 from fuzzing.mutate import (
@@ -312,7 +313,7 @@ def read_plan(data: bytes, folder: Path) -> None:
         with guarded(limits, folder):
             show(plan)
     with guarded(limits, folder):
-        _MODEL.require_own_plan(plan)
+        ModelPlans(_MODEL).require_own_plan(plan)
         if plan.buffers and plan != _plan:
             _require_equal_runs(plan)
 

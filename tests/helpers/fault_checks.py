@@ -7,8 +7,8 @@ from functools import cache
 
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.verification.batches import Batch, make_batches
+from arena_ckpt.verification.check_runner import Check, run_check
 from arena_ckpt.verification.checks import Checks
-from arena_ckpt.verification.course import Check, run_check
 from helpers.plan_surgery import NETS, plan_of
 
 

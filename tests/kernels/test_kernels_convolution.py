@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from arena_ckpt.kernels import convolution, depthwise, pooling
-from arena_ckpt.kernels.conv_geometry import Convolution, Workspace
 from arena_ckpt.kernels.kernel import Kernel
+from arena_ckpt.operations.convolution import Convolution, Workspace
 
 Array = npt.NDArray[Any]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import arena_ckpt as ac
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES, item_bytes
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.kernels.kernel import kernel_of
 from arena_ckpt.layers import (
@@ -50,7 +50,6 @@ from arena_ckpt.layers import (
     Vector,
     WeightSpec,
     families,
-    hooks,
     kernel,
 )
 from arena_ckpt.layers import TensorLifespan as T
@@ -145,7 +144,7 @@ def test_a_dtype_that_cannot_be_planned_is_refused_when_inferred(
     assert not model.is_initialized
 
 
-@pytest.mark.parametrize("dtype", ITEM_BYTES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_dtype_that_can_be_planned_has_its_size_everywhere(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,13 +153,17 @@ def test_a_dtype_that_can_be_planned_has_its_size_everywhere(
     plan = model.make_plan()
     (tensor,) = (t for t in plan.tensors if t.name == "it:note")
     assert tensor.size_bytes == 2 * 6 * np.dtype(dtype).itemsize
-    assert ITEM_BYTES[dtype] == np.dtype(dtype).itemsize
+    assert item_bytes(dtype) == np.dtype(dtype).itemsize
+    assert DTYPES[dtype].is_float == np.issubdtype(dtype, np.floating)
     assert MemoryPlan.from_json(plan.to_json()) == plan
-    assert dtype in hooks.READ_BY
+    assert DTYPES[dtype].read_by
 
 
 def test_the_dtypes_that_hooks_read_are_those_that_can_be_planned() -> None:
-    assert hooks.READ_BY.keys() == ITEM_BYTES.keys()
+    methods = [name for dtype in DTYPES.values() for name in dtype.read_by]
+    returned = {"vector", "matrix", "indexes", "doubles"}
+    assert set(methods) == returned <= set(vars(Binding))
+    assert len(methods) == len(returned)
 
 
 def weight(**values: Any) -> WeightSpec:

@@ -96,6 +96,66 @@ def test_pictures_are_what_the_tool_draws() -> None:
         assert np.abs(new - old).mean() < 1, f"{name}: run tools/pictures.py"
 
 
+def named_in(page: Path) -> Iterator[str]:
+    """Yield the words of all code in a page: blocks, indented lines, backticks."""
+    text = page.read_text("utf-8")
+    for block, line, code in re.findall(
+        r"^```.*?\n(.*?)^```|^ {4,}([^\n]*)$|`([^`\n]+)`",
+        text,
+        re.DOTALL | re.MULTILINE,
+    ):
+        yield from re.split(r"[\s\"'()=,]+", block or line or code)
+
+
+def is_path(word: str) -> bool:
+    """Tell whether a word looks like a path; ``.cpp`` are those of NNTrainer."""
+    looks = re.fullmatch(r"[.\w]+(?:/[\w*.-]+)*/[\w*.-]*(?:::\w+)?", word)
+    return bool(looks) and not word.endswith(".cpp")
+
+
+def test_paths_of_this_repository_exist() -> None:
+    """A path is one from the root, from the package, or from the tests."""
+    places = (ROOT, ROOT / "arena_ckpt", ROOT / "tests")
+    first = {p.name for place in places for p in place.iterdir() if p.is_dir()}
+    first -= {"golden", "shared"}  # in a reader's folder; beside some clones
+    found: dict[str, Path] = {}
+    for page in PAGES:
+        for word in (w.rstrip(".:;") for w in named_in(page)):
+            if is_path(word) and word.partition("/")[0] in first:
+                found[word] = page
+    assert len(found) > 90
+    for word, page in found.items():
+        path, _, test = word.partition("::")
+        there = [p for place in places for p in place.glob(path)]
+        assert there, (page.name, word)
+        assert not test or f"\ndef {test}(" in there[0].read_text("utf-8"), word
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    sources = [
+        *(ROOT / "arena_ckpt").rglob("*.py"),
+        *Path(__file__).parent.glob("*.py"),
+    ]
+    known = {w for p in sources for w in re.findall(r"\w+", p.read_text("utf-8"))}
+    words = {w for w in named_in(ROOT / "docs/architecture.md") if w.isidentifier()}
+    assert len(words) > 50
+    unknown = words - known - {path.name for path in ROOT.iterdir()}
+    assert not unknown
+
+
+def test_tools_have_the_options_that_pages_give_them() -> None:
+    found = set()
+    for page in PAGES:
+        for tool, rest in re.findall(
+            r"(tools/[\w/]+\.(?:py|sh))((?: +[^\s`|#]+)*)", page.read_text("utf-8")
+        ):
+            options = re.findall(r"(?<= )--[\w-]+", rest)
+            found |= {(page.name, tool, option) for option in options}
+    assert len(found) > 15
+    for page_name, tool, option in sorted(found):
+        assert option in (ROOT / tool).read_text("utf-8"), (page_name, tool, option)
+
+
 def test_every_guarantee_names_tests_that_exist() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     rows = text.partition("## Guarantees")[2].partition("\n## ")[0].splitlines()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,46 @@ def test_the_scripts_install_nothing_that_is_not_locked() -> None:
         for line in text.splitlines():
             if re.search(r"\bpip\b.*\binstall\b", line) and not line.startswith("#"):
                 assert line.startswith("install() {"), f"{script}: {line}"
+
+
+# -- the wheel -------------------------------------------------------------------------
+
+
+def test_a_wheel_holds_no_module_that_was_moved(tmp_path: Path) -> None:
+    """What an earlier build left in ``build/`` stays out; all else comes in."""
+    checkout, wheels = tmp_path / "checkout", tmp_path / "wheels"
+    wheels.mkdir()
+    shutil.copytree(
+        ROOT / "arena_ckpt",
+        checkout / "arena_ckpt",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    old = checkout / "build" / "lib" / "arena_ckpt" / "old_place"
+    old.mkdir(parents=True)
+    (old / "__init__.py").write_text("")
+    (old / "moved.py").write_text("HERE = 'no longer'\n")
+    code = "from setuptools import build_meta; build_meta.build_wheel('../wheels')"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    (wheel,) = wheels.glob("arena_ckpt-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    package = checkout / "arena_ckpt"
+    there = {
+        path.relative_to(checkout).as_posix()
+        for path in package.rglob("*")
+        if path.is_file()
+    }
+    assert packed == there
 
 
 # -- the audit, with a stand-in for pip-audit ------------------------------------------

@@ -12,13 +12,13 @@ from rich.table import Table
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report import (
+from arena_ckpt.report.explain import explain
+from arena_ckpt.report.summary import plan_summary
+from arena_ckpt.report.tables import (
     biggest_table,
     comparison_table,
     execution_order_table,
-    explain,
     kind_table,
-    plan_summary,
     totals_table,
 )
 

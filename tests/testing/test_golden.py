@@ -38,14 +38,14 @@ from arena_ckpt.testing.golden_diff import (
     differences,
 )
 from arena_ckpt.testing.golden_files import load_bundled
-from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
-from arena_ckpt.testing.losses import (
+from arena_ckpt.testing.golden_losses import (
     N_STEPS,
     first_losses,
     loss_differences,
     losses_text,
     parse_losses,
 )
+from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
 from arena_ckpt.testing.sealed import seal
 
 ROOT = Path(__file__).parents[2]

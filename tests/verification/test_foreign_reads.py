@@ -39,8 +39,8 @@ from arena_ckpt.errors import ArenaTooLargeError, ForeignReadError
 from arena_ckpt.layers.base import Call
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.operations.families import elementwise, reductions
-from arena_ckpt.planning.tensors import Control
-from arena_ckpt.verification.course import run_check
+from arena_ckpt.planning.tensors import CONTROL, Control
+from arena_ckpt.verification.check_runner import run_check
 
 _kept: list[np.ndarray] = []
 """Arrays outside the arena: programs hold only addresses."""
@@ -52,7 +52,7 @@ def outside(n: int) -> Any:
 
 
 def control_of(step: Step, place: int, n: int = 1) -> Any:
-    return step.regions.control(Control(place), n)
+    return step.regions.named(CONTROL)[place : place + n]
 
 
 # -- faults ----------------------------------------------------------------------------

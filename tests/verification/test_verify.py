@@ -407,7 +407,7 @@ def fail(*_):
     raise MemoryError("1 EiB")
 
 it.run_trial = it.load_ini = it.MemoryPlan.from_json = fail
-it.answer(it.ModelPlans(), Path(sys.argv[1]))
+it.answer(it.ModelDefinition(), Path(sys.argv[1]))
 """
 
 

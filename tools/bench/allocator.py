@@ -32,7 +32,7 @@ import numpy.typing as npt
 from arena_ckpt import Layout, allocate
 from arena_ckpt.allocation.allocator import allocate_buffers
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
-from arena_ckpt.allocation.options import SearchOptions
+from arena_ckpt.allocation.search_options import SearchOptions
 
 Integers = npt.NDArray[np.int64]
 CAPACITY = 1 << 20

@@ -109,8 +109,8 @@ def allocate(
         raise click.UsageError(
             f"--output and --png are both {png}; give two files", ctx
         )
-    from arena_ckpt.allocation.options import SearchOptions
-    from arena_ckpt.cli.allocation import allocate_file, check_file
+    from arena_ckpt.allocation.search_options import SearchOptions
+    from arena_ckpt.cli.allocate_file import allocate_file, check_file
     from arena_ckpt.common.units import parse_bytes
 
     capacity_bytes = None if capacity is None else parse_bytes(capacity)

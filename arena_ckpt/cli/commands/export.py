@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import OK
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -19,6 +18,7 @@ from arena_ckpt.cli.options import (
     no_blocks_option,
     strict_option,
 )
+from arena_ckpt.cli.request_options import given_request, request_options
 
 _HELP = f"""\
 Write the memory plan of MODEL in a format of another tool.

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     as_json_option,
@@ -16,6 +15,7 @@ from arena_ckpt.cli.options import (
     no_blocks_option,
     strict_option,
 )
+from arena_ckpt.cli.request_options import given_request, request_options
 
 _HELP = f"""\
 Show the memory plan of MODEL as a page, a picture or a map in letters.
@@ -121,7 +121,7 @@ def report(
             ctx,
         )
     from arena_ckpt.cli.fronts import refuse_with_pareto
-    from arena_ckpt.cli.report import Wanted, write_report
+    from arena_ckpt.cli.write_report import Wanted, write_report
 
     request = given_request(values)
     if pareto:

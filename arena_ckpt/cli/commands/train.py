@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -22,6 +21,7 @@ from arena_ckpt.cli.options import (
     set_given,
     strict_option,
 )
+from arena_ckpt.cli.request_options import given_request, request_options
 
 _HELP = f"""\
 Train MODEL and print the loss of every epoch.
@@ -149,7 +149,7 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text
-    from arena_ckpt.report import totals_table
+    from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:

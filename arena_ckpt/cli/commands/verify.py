@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arena_ckpt.cli.choice import given_request, request_options
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -17,9 +16,10 @@ from arena_ckpt.cli.options import (
     set_given,
     strict_option,
 )
+from arena_ckpt.cli.request_options import given_request, request_options
 
 if TYPE_CHECKING:
-    from arena_ckpt.verification.report import Check
+    from arena_ckpt.verification.verify import Check
 
 _HELP = f"""\
 Check MODEL: its plan, its memory, its bits and its gradients.
@@ -64,8 +64,8 @@ def verify(
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
     from arena_ckpt.data.loaders import open_data
-    from arena_ckpt.verification.report import planned
-    from arena_ckpt.verification.report import verify as verify_model
+    from arena_ckpt.verification.verify import planned
+    from arena_ckpt.verification.verify import verify as verify_model
 
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
@@ -78,7 +78,7 @@ def verify(
         built,
         loaded.data if data is None else open_data(data),
         on_check=None if as_json else _print_check,
-        command=(sys.executable, "-m", "arena_ckpt.cli.other_process", model),
+        command=(sys.executable, "-m", "arena_ckpt.cli.verify_worker", model),
         **request,
     )
     if as_json:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import LiveRange
-from arena_ckpt.report.export.names import life_id
+from arena_ckpt.report.export.live_range_ids import life_id
 
 
 def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:

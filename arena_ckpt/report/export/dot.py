@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.planning.plan import MemoryPlan, PlanLayer
-from arena_ckpt.report.tables import recomputed_layers
+from arena_ckpt.report.summary import recomputed_layers
 
 
 def dot_bytes(plan: MemoryPlan) -> bytes:

@@ -8,7 +8,7 @@ import io
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.minimalloc_csv import BufferTable, write_layout
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report.export.names import buffer_id, life_id, main_life
+from arena_ckpt.report.export.live_range_ids import buffer_id, life_id, main_life
 
 COLUMNS = (
     "id",

@@ -23,7 +23,7 @@ import sys
 from typing import Any
 
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
-from arena_ckpt.report.export.names import buffer_id, main_life
+from arena_ckpt.report.export.live_range_ids import buffer_id, main_life
 
 ZERO_WIDTH_SPACE = "\u200b"
 HIDDEN_NAMES = (

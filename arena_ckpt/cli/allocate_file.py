@@ -20,7 +20,7 @@ from arena_ckpt.allocation.minimalloc_csv import (
     read_buffers,
     write_layout,
 )
-from arena_ckpt.allocation.options import SearchOptions
+from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.output import require_writable

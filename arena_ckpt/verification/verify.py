@@ -11,18 +11,18 @@ from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
-from arena_ckpt.model_plans import asked
+from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.verification.apart import Voice, call_apart
 from arena_ckpt.verification.batches import (
     Batch,
     batches_of,
     make_batches,
     smaller_batch,
 )
+from arena_ckpt.verification.check_runner import Check as Check
+from arena_ckpt.verification.check_runner import CheckRunner, FindBatches
 from arena_ckpt.verification.checks import Checks
-from arena_ckpt.verification.course import Check as Check
-from arena_ckpt.verification.course import Course, FindBatches
+from arena_ckpt.verification.child_process import Voice, call_apart
 from arena_ckpt.verification.trial import open_session, plan_again
 
 N_BATCHES = 3
@@ -141,8 +141,8 @@ def verify(
     own = copy_of(model)
     batches, find, described = _batches(own, plan, data)
     checks = Checks(own, plan, batches, replan=again, command=command)
-    course = Course(checks, on_check, find)
-    return Verification(course.run(), described)
+    runner = CheckRunner(checks, on_check, find)
+    return Verification(runner.run(), described)
 
 
 def _plan_of(
@@ -181,7 +181,7 @@ def _batches(
     model: Model, plan: MemoryPlan, data: Dataset | tuple[Any, Any] | None
 ) -> tuple[list[Batch], FindBatches | None, str]:
     """Return batches, how to find others if they are made up, and what they are."""
-    size, graph = plan.batch_size, model.graph_of(plan)
+    size, graph = plan.batch_size, ModelPlans(model).graph_of(plan)
     last = smaller_batch(graph, size, plan.pass_samples)
     shape = f"{N_BATCHES} batches of {size}, the last of {last}"
     if data is not None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from arena_ckpt.errors import ArenaError, CrashError
-from arena_ckpt.verification.apart import Voice, run_apart
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
+from arena_ckpt.verification.child_process import Voice, run_apart
 
 _HERE = "processes"
 """The check that asks a process of its own, which may crash."""
@@ -66,7 +66,7 @@ class _Described:
     run: dict[str, str]
 
 
-class Course:
+class CheckRunner:
     """Runs checks, the next in another process where one crashed.
 
     Parameters

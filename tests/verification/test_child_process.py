@@ -26,9 +26,9 @@ from arena_ckpt.cli import main
 from arena_ckpt.errors import ArenaError, BudgetError, CrashError, NonFiniteError
 from arena_ckpt.layers.base import Call
 from arena_ckpt.operations.families import elementwise
-from arena_ckpt.verification import apart
-from arena_ckpt.verification.apart import Voice, call_apart, run_apart
-from arena_ckpt.verification.course import Check
+from arena_ckpt.verification import child_process
+from arena_ckpt.verification.check_runner import Check
+from arena_ckpt.verification.child_process import Voice, call_apart, run_apart
 
 MLP = NETS["mlp"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -171,8 +171,8 @@ def test_an_exit_in_the_midst_is_told() -> None:
 
 
 def test_what_never_ends_is_stopped(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(apart, "AT_MOST_SECONDS", 0.5)
-    monkeypatch.setattr(apart, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(child_process, "AT_MOST_SECONDS", 0.5)
+    monkeypatch.setattr(child_process, "_LOOK_SECONDS", 0.1)
     pids: list[int] = []
 
     def work(voice: Voice) -> None:
@@ -188,8 +188,8 @@ def test_what_never_ends_is_stopped(monkeypatch: Patch) -> None:
 
 def test_a_step_that_never_ends_is_named(monkeypatch: Patch) -> None:
     """A step under way keeps its number: only what ends a step is a sign of life."""
-    monkeypatch.setattr(apart, "AT_MOST_SECONDS", 0.5)
-    monkeypatch.setattr(apart, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(child_process, "AT_MOST_SECONDS", 0.5)
+    monkeypatch.setattr(child_process, "_LOOK_SECONDS", 0.1)
     plan = MLP.model().make_plan()
 
     def work(voice: Voice) -> None:
@@ -283,7 +283,7 @@ def test_ctrl_c_in_a_terminal_is_heard_by_the_parent_alone() -> None:
 
 ORPHAN = """
 import os, sys, time
-from arena_ckpt.verification.apart import run_apart
+from arena_ckpt.verification.child_process import run_apart
 
 def work(voice):
     voice.say(os.getpid())

@@ -1,6 +1,6 @@
 """What ``arena-ckpt verify MODEL`` runs in another process.
 
-``python -m arena_ckpt.cli.other_process MODEL FOLDER`` builds the model from its source
+``python -m arena_ckpt.cli.verify_worker MODEL FOLDER`` builds the model from its source
 again, and answers there; see `arena_ckpt.verification.other_process`.
 """
 

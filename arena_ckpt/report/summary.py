@@ -1,0 +1,72 @@
+"""What the tables of a memory plan show, as plain values; loads nothing that draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from arena_ckpt.common.phases import Phase
+from arena_ckpt.planning.plan import MemoryPlan
+
+
+def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
+    """Return what the tables show as plain values: sizes in bytes, times in steps.
+
+    Returns
+    -------
+    dict
+        ``docs/cli.md`` lists the keys.
+    """
+    step = plan.peak_step
+    running = plan.steps[step]
+    again = recomputed_layers(plan)
+    return {
+        "batch_size": plan.batch_size,
+        "micro_batches": plan.micro_batches,
+        "arena_bytes": plan.arena_bytes,
+        "live_lower_bound_bytes": plan.live_lower_bound_bytes,
+        "local_lower_bound_bytes": plan.local_lower_bound_bytes,
+        "naive_bytes": plan.naive_bytes,
+        "proved_optimal": plan.proved_optimal,
+        "overhead": plan.overhead,
+        "allocator": plan.allocator,
+        "canary_bytes": plan.canary_bytes,
+        "peak": {
+            "step": step,
+            "phase": running.phase.value if running else None,
+            "layer": running.layer if running else None,
+            "bytes_by_kind": {
+                kind.value: size for kind, size in plan.bytes_by_kind(step).items()
+            },
+            "buffers": [
+                {
+                    "tensor": plan.tensor_in(buffer, step).name,
+                    "kind": plan.tensor_in(buffer, step).kind.value,
+                    "size_bytes": buffer.size_bytes,
+                    "offset_bytes": buffer.offset_bytes,
+                    "start_step": buffer.start,
+                    "stop_step": buffer.stop,
+                }
+                for buffer in plan.alive_at(step)
+            ],
+        },
+        "blocks": [
+            {
+                "name": block.name,
+                "layers": list(block.layers),
+                "recomputed": [name for name in block.layers if name in again],
+            }
+            for block in plan.blocks
+        ],
+        "execution_order": {
+            name: order._asdict() for name, order in plan.execution_order.items()
+        },
+    }
+
+
+def recomputed_layers(plan: MemoryPlan) -> tuple[str, ...]:
+    """Return the layers whose forward kernels run again, in order of time."""
+    return tuple(
+        execution.layer
+        for execution in plan.executions
+        if execution.phase is Phase.RECOMPUTE
+    )
