@@ -146,6 +146,44 @@ def test_every_process_makes_the_same_calls() -> None:
     assert len(printed) == 1
 
 
+NO_NUMBA = """
+import sys
+import arena_ckpt as ac
+from arena_ckpt.lowering.listing import call_lines, calls_document
+model = ac.load_example(sys.argv[1]).model
+plan = model.make_plan()
+calls = model.kernel_calls(plan)
+print(len(list(call_lines(plan, calls))) > len(calls_document(plan, calls)["calls"]))
+print("numba" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "keyword_gru", "gpt"])
+def test_listing_calls_loads_no_numba(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NUMBA, name],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_the_command_that_lists_calls_loads_no_numba() -> None:
+    code = (
+        "import sys; from arena_ckpt.cli import main\n"
+        "try: main(['plan', 'digits_mlp', '--calls'])\n"
+        "except SystemExit: pass\n"
+        "print('numba' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    *lines, loaded = done.stdout.splitlines()
+    assert lines[0] == "step 1, forward of fc1"
+    assert loaded == "False"
+
+
 def small_model() -> Model:
     model = Model()
     model.add_layer("input", name="in", input_shape="1:1:4")
