@@ -74,7 +74,7 @@ def output_index(role: str) -> int | None:
 
 
 def is_own_name(name: object) -> bool:
-    """Tell whether a text can be part of a name, as a layer's own tensors have one."""
+    """Tell whether a tensor of a layer's own can have a name."""
     is_text = isinstance(name, str) and name.isprintable() and name != ""
     return is_text and not {*str(name)} & {*NOT_IN_NAMES}
 
@@ -117,12 +117,12 @@ def role_of(tensor: str) -> str:
 
 
 def gradient_of(whole: str) -> str:
-    """Return the gradient or derivative of a tensor, or the role of that of a role."""
+    """Return the name, or role, of the gradient or derivative of a tensor."""
     return _part(whole, _GRADIENT)
 
 
 def state_of(weight: str, state: str) -> str:
-    """Return what an optimizer keeps for a weight, or the role of that of its role."""
+    """Return the name, or role, of a state that an optimizer keeps for a weight."""
     return _part(weight, state)
 
 
@@ -137,15 +137,18 @@ def weight_of(part: str) -> str:
 
 
 def split_first(name: str) -> tuple[str, str]:
-    """Split behind the first part: ``"in0"`` and ``"grad:total"``, or ``""``."""
+    """Return the first part and the rest: ``"in0"`` and ``"grad:total"``.
+
+    The rest is ``""`` where there is one part.
+    """
     first, _, others = name.partition(":")
     return first, others
 
 
 def split_last(name: str) -> tuple[str, str]:
-    """Split before the last part: ``"fc1:weight"`` and ``"grad"``; the first or ``""``.
+    """Return all before the last part, and that: ``"fc1:weight"`` and ``"grad"``.
 
-    A name of one part has nothing before it.
+    The former is ``""`` where there is one part.
     """
     others, _, last = name.rpartition(":")
     return others, last

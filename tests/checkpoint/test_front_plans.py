@@ -94,7 +94,8 @@ def check_own(spec: MixedSpec, point: FrontPoint, *, debug: bool = False) -> Non
 def check_round_trip(spec: MixedSpec, point: FrontPoint) -> None:
     """The same bits as with nothing recomputed, in the model and in a loaded one."""
     plain = spec.model()
-    graph, how = plain.graph_of(point.plan), plain.settings_of(point.plan)
+    plans = ModelPlans(plain)
+    graph, how = plans.graph_of(point.plan), plans.settings_of(point.plan)
     plain.initialize(plan=make_plan(graph, how, ()))
     x, y = spec.batch(spec.batch_size)
     try:
@@ -210,14 +211,14 @@ def test_a_rerun_that_cannot_be_is_neither_planned_nor_accepted(rerun: Rerun) ->
     good = Rerun("fc2", "fc1", ("fc1:out0",))
     assert possible_reruns(graph, (good, rerun)) == (good,)
     with pytest.raises(AssertionError):
-        make_plan(graph, TWICE.model().plan_settings(), (good, rerun))
+        make_plan(graph, ModelPlans(TWICE.model()).settings(), (good, rerun))
 
 
 def test_a_plan_that_runs_the_loss_again_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec: ModelSpec = chain(4, "relu", 1)
-    graph, how = spec.model().compile(), spec.model().plan_settings()
+    graph, how = spec.model().compile(), ModelPlans(spec.model()).settings()
     with monkeypatch.context() as patch:
         patch.setattr(planner, "possible_reruns", lambda graph, reruns: reruns)
         again = (Rerun("loss", "loss", ("loss:out0",)),)
