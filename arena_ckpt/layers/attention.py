@@ -390,8 +390,14 @@ class MultiHeadAttention(WithBias):
             tensors.vector("attention_weight" if is_plain else "log_sums"),
             tensors.vector("tile") if tensors.is_wanted("tile") else output,
             *self._dropout(tensors),
-            *(sizes.heads, sizes.t, sizes.s, sizes.dk, sizes.dv),
-            *(sizes.mask_heads, int(self["is_causal"]), sizes.rows),
+            sizes.heads,
+            sizes.t,
+            sizes.s,
+            sizes.dk,
+            sizes.dv,
+            sizes.mask_heads,
+            int(self["is_causal"]),
+            sizes.rows,
         )
         if is_plain:
             return Call(attention.plain_forward, arguments)
@@ -408,7 +414,11 @@ class MultiHeadAttention(WithBias):
             tensors.vector("fc_weight"),
             tensors.vector("work"),
             *self._dropout(tensors),
-            *(sizes.heads, sizes.t, sizes.s, sizes.dk, sizes.dv),
+            sizes.heads,
+            sizes.t,
+            sizes.s,
+            sizes.dk,
+            sizes.dv,
         )
         if is_plain:
             saved = tensors.vector("attention_weight")

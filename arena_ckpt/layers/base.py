@@ -40,8 +40,14 @@ Shape = tuple[int, int, int]
 """Channel, height and width of one sample, in elements."""
 
 INITIALIZERS = (
-    *("zeros", "ones", "lecun_normal", "lecun_uniform"),
-    *("xavier_normal", "xavier_uniform", "he_normal", "he_uniform"),
+    "zeros",
+    "ones",
+    "lecun_normal",
+    "lecun_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "he_normal",
+    "he_uniform",
 )
 """Names of the distributions that a weight can start from."""
 

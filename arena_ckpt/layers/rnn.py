@@ -86,10 +86,13 @@ class Rnn(Recurrent):
                     tensors.vector(self._states),
                     tensors.vector("weight_hh"),
                     tensors.vector("bias_sum"),
-                    *(self._state(tensors, 1), self.n_states),
+                    self._state(tensors, 1),
+                    self.n_states,
                     *(tensors.vector(name) for name in steps),
-                    *(out, out_steps),
-                    *(*self._sizes(tensors, self._states), *self._random(tensors)),
+                    out,
+                    out_steps,
+                    *self._sizes(tensors, self._states),
+                    *self._random(tensors),
                 ),
             ),
         ]
@@ -106,11 +109,16 @@ class Rnn(Recurrent):
             Call(
                 self._kernels.backward,
                 (
-                    *(states, tensors.vector("weight_hh")),
-                    *(tensors.vector(self.derivatives), tensors.vector("d_step")),
-                    *(tensors.vector("d_hidden_state"), d_out, out_steps),
+                    states,
+                    tensors.vector("weight_hh"),
+                    tensors.vector(self.derivatives),
+                    tensors.vector("d_step"),
+                    tensors.vector("d_hidden_state"),
+                    d_out,
+                    out_steps,
                     tensors.doubles("bias_sums"),
-                    *(*sizes, *self._random(tensors)),
+                    *sizes,
+                    *self._random(tensors),
                 ),
             )
         )

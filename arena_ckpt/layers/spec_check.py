@@ -112,8 +112,10 @@ class _SpecCheck:
         if not isinstance(flops, Flops) or not all(
             type(n) is int and n >= 0
             for n in (
-                *(flops.forward, flops.calc_gradient),
-                *(flops.calc_derivative, flops.output),
+                flops.forward,
+                flops.calc_gradient,
+                flops.calc_derivative,
+                flops.output,
             )
         ):
             raise self.error("flops", flops, "Flops(…) of whole numbers of at least 0")
