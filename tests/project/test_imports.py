@@ -103,6 +103,7 @@ def test_every_example_is_planned_without_numba() -> None:
     [
         ["plan", "digits_mlp", "--json"],
         ["plan", "digits_cnn", "--execution-order"],
+        ["plan", "digits_mlp", "--calls"],
         ["report", "digits_mlp", "--ascii"],
         ["export", "digits_mlp", "--to", "dot"],
         ["allocate", "--json", "{folder}/buffers.csv"],
