@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -14,20 +15,16 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.dense import product_gradient
+from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
     WithBias,

@@ -5,21 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import ACTIVATION
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
     WithBias,

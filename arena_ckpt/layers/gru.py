@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
-from arena_ckpt.layers.base import Binding, Call, TensorSpec, beta_of
+from arena_ckpt.layers.base import Binding, Call, beta_of
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     GATE_PROPERTIES,
@@ -17,6 +17,7 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     product,
 )
+from arena_ckpt.layers.spec import TensorSpec
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import GruKernels, gru_kernels
 from arena_ckpt.operations.regions import Region

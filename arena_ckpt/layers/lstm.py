@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
-from arena_ckpt.layers.base import Binding, Call, Shape, TensorSpec
+from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     GATE_PROPERTIES,
@@ -16,6 +16,7 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
+from arena_ckpt.layers.spec import Shape, TensorSpec
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import LstmKernels, lstm_kernels
 

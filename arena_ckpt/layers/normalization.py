@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -14,18 +15,13 @@ from arena_ckpt.common.properties import (
     Kind,
     Property,
 )
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.spec import (
     InPlace,
-    Layer,
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     n_elems,
 )
 from arena_ckpt.layers.weighted import INITIALIZER

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property
-from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape, TensorSpec
+from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     SEQUENCE_PROPERTIES,
@@ -16,6 +16,7 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
+from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec
 from arena_ckpt.operations.families import rnn
 from arena_ckpt.operations.recurrent import RnnKernels, rnn_kernels
 
