@@ -277,16 +277,20 @@ class Recurrent(Layer):
         return calls
 
     @abstractmethod
-    def _forward(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls of the forward pass of one direction."""
 
     @abstractmethod
-    def _backward(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that make the derivatives before activation."""
 
     @abstractmethod
-    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that make the weight gradients from these."""
 
     @abstractmethod
-    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that make the derivatives of the inputs from these."""
 
     # -- arguments ---------------------------------------------------------------------
 
