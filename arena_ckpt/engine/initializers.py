@@ -13,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.layers.base import WeightSpec
+from arena_ckpt.layers.spec import WeightSpec
 
 
 def initialize_weight(

@@ -12,7 +12,8 @@ from arena_ckpt.engine.program import Program
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import IdRangeError
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.base import IdInput, Layer
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.spec import IdInput
 from arena_ckpt.planning.tensors import Control
 
 

@@ -33,9 +33,10 @@ from arena_ckpt.graph.connections import (
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.graph.shared_weights import share_weights
 from arena_ckpt.layers import create_layer
-from arena_ckpt.layers.base import Layer, Shape, format_shape
+from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.hooks import expand_layer, infer_spec
 from arena_ckpt.layers.loss import Loss
+from arena_ckpt.layers.spec import Shape, format_shape
 
 MOST_OUTPUTS = 2**16
 """Maximum number of outputs of all layers and their parts.

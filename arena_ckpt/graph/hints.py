@@ -28,13 +28,14 @@ from dataclasses import dataclass
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.base import Layer, Shape, format_shape
+from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
 )
 from arena_ckpt.layers.normalization import BatchNormalization
+from arena_ckpt.layers.spec import Shape, format_shape
 from arena_ckpt.layers.tokens import Dropout
 from arena_ckpt.optim.learning_rates import Schedule
 

@@ -13,7 +13,8 @@ from arena_ckpt.common.names import (
 )
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.connections import Output
-from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.spec import LayerSpec, Shape, WeightSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,10 @@
 """The face for layers of one's own; each name is imported at its first use."""
 
 from .base import COMMON_PROPERTIES as COMMON_PROPERTIES
-from .base import INITIALIZERS as INITIALIZERS
 from .base import Binding as Binding
 from .base import Call as Call
-from .base import Flops as Flops
-from .base import IdInput as IdInput
-from .base import InPlace as InPlace
 from .base import Layer as Layer
-from .base import LayerSpec as LayerSpec
-from .base import Shape as Shape
-from .base import TensorSpec as TensorSpec
-from .base import WeightSpec as WeightSpec
 from .base import beta_of as beta_of
-from .base import format_shape as format_shape
-from .base import n_elems as n_elems
 from .dense import ACTIVATION as ACTIVATION
 from .ground import BOOLEAN as BOOLEAN
 from .ground import COUNT as COUNT
@@ -29,6 +19,7 @@ from .ground import POSITIVE_REALS as POSITIVE_REALS
 from .ground import REAL as REAL
 from .ground import SHAPE as SHAPE
 from .ground import Doubles as Doubles
+from .ground import Flops as Flops
 from .ground import Indexes as Indexes
 from .ground import Integers as Integers
 from .ground import InvalidParameterError as InvalidParameterError
@@ -62,6 +53,15 @@ from .registry import create_layer as create_layer
 from .registry import register_layer as register_layer
 from .shape import copy_unless_same as copy_unless_same
 from .shape import views as views
+from .spec import INITIALIZERS as INITIALIZERS
+from .spec import IdInput as IdInput
+from .spec import InPlace as InPlace
+from .spec import LayerSpec as LayerSpec
+from .spec import Shape as Shape
+from .spec import TensorSpec as TensorSpec
+from .spec import WeightSpec as WeightSpec
+from .spec import format_shape as format_shape
+from .spec import n_elems as n_elems
 from .weighted import INITIALIZER as INITIALIZER
 from .weighted import WEIGHT_PROPERTIES as WEIGHT_PROPERTIES
 from .weighted import bias_spec as bias_spec

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import Property
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    InPlace,
-    Layer,
-    LayerSpec,
-    Shape,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.dense import ACTIVATION
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, n_elems
 from arena_ckpt.operations.activations import ACTIVATIONS
 
 

@@ -9,21 +9,12 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import REAL, Property
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    InPlace,
-    Layer,
-    LayerSpec,
-    Shape,
-    format_shape,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.operations.families import arithmetic, elementwise
 from arena_ckpt.operations.kernel_names import KernelName
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -14,20 +15,16 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.dense import product_gradient
+from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
     WithBias,
@@ -390,8 +387,14 @@ class MultiHeadAttention(WithBias):
             tensors.vector("attention_weight" if is_plain else "log_sums"),
             tensors.vector("tile") if tensors.is_wanted("tile") else output,
             *self._dropout(tensors),
-            *(sizes.heads, sizes.t, sizes.s, sizes.dk, sizes.dv),
-            *(sizes.mask_heads, int(self["is_causal"]), sizes.rows),
+            sizes.heads,
+            sizes.t,
+            sizes.s,
+            sizes.dk,
+            sizes.dv,
+            sizes.mask_heads,
+            int(self["is_causal"]),
+            sizes.rows,
         )
         if is_plain:
             return Call(attention.plain_forward, arguments)
@@ -408,7 +411,11 @@ class MultiHeadAttention(WithBias):
             tensors.vector("fc_weight"),
             tensors.vector("work"),
             *self._dropout(tensors),
-            *(sizes.heads, sizes.t, sizes.s, sizes.dk, sizes.dv),
+            sizes.heads,
+            sizes.t,
+            sizes.s,
+            sizes.dk,
+            sizes.dv,
         )
         if is_plain:
             saved = tensors.vector("attention_weight")

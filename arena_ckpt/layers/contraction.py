@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, whole
 from arena_ckpt.layers.arithmetic import fold_axes, named_shapes
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    Layer,
-    LayerSpec,
-    Shape,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.spec import LayerSpec, Shape, n_elems
 from arena_ckpt.operations.families import arithmetic, blas
 
 AXIS = whole(1, 3)

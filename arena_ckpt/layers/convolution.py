@@ -5,21 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import ACTIVATION
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
     WithBias,
@@ -57,6 +54,10 @@ _PADDING = Property(
     "zeros around the input: one number, two (height,width), four "
     "(top,bottom,left,right), same or valid",
 )
+
+
+_ROLES = {"forward": ("in0", "out0"), "derivative": ("out0:grad", "in0:grad")}
+"""What a convolution reads and writes in each phase."""
 
 
 class _Convolution(WithBias):
@@ -109,22 +110,36 @@ class _Convolution(WithBias):
         workspace: Workspace,
         tensors: Binding,
         phase: str,
-        source: str,
-        target: str,
-        *,
-        with_bias: bool,
     ) -> Call:
-        """Return the call of `conv_forward` or `conv_derivative`."""
+        """Return the call of `conv_forward` or `conv_derivative` in a phase.
+
+        Parameters
+        ----------
+        kernel : KernelName
+        geometry : Convolution
+        workspace : Workspace
+            The workspace that the kernel takes for this geometry.
+        tensors : Binding
+        phase : str
+            ``"forward"`` makes ``out0``, with the bias; ``"derivative"`` makes the
+            derivative of ``in0``.
+        """
+        source, target = _ROLES[phase]
+        with_bias = phase == "forward" and self.has_bias
         bias = tensors.vector("bias" if with_bias else "filter")
         return Call(
             kernel,
             (
-                *(tensors.vector(source), tensors.vector("filter")),
-                *(bias, int(with_bias)),
+                tensors.vector(source),
+                tensors.vector("filter"),
+                bias,
+                int(with_bias),
                 *_workspace(tensors, phase),
-                *(tensors.vector(target), tensors.n_samples),
+                tensors.vector(target),
+                tensors.n_samples,
                 *geometry.numbers,
-                *(workspace.samples, min(workspace.group, tensors.n_samples)),
+                workspace.samples,
+                min(workspace.group, tensors.n_samples),
             ),
         )
 
@@ -136,10 +151,12 @@ class _Convolution(WithBias):
         return Call(
             convolution.conv_gradient,
             (
-                *(tensors.vector(x), tensors.vector(dy)),
+                tensors.vector(x),
+                tensors.vector(dy),
                 beta_of(tensors),
                 *_workspace(tensors, "gradient"),
-                *(tensors.vector("filter:grad"), tensors.n_samples),
+                tensors.vector("filter:grad"),
+                tensors.n_samples,
                 *geometry.numbers,
                 min(workspace.group, tensors.n_samples),
             ),
@@ -205,7 +222,11 @@ class Convolution2D(_Convolution):
     type_name = "conv2d"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
-        *(_FILTERS, _KERNEL, _STRIDE, _DILATION, _PADDING),
+        _FILTERS,
+        _KERNEL,
+        _STRIDE,
+        _DILATION,
+        _PADDING,
         *_REST,
     )
 
@@ -252,13 +273,7 @@ class Convolution2D(_Convolution):
         """Sum over channels and taps."""
         sizes = self._kernels(tensors)
         kernel, workspace = convolution.conv_forward, sizes.forward_workspace()
-        return [
-            self._run(
-                *(kernel, sizes, workspace, tensors),
-                *("forward", "in0", "out0"),
-                with_bias=self.has_bias,
-            )
-        ]
+        return [self._run(kernel, sizes, workspace, tensors, "forward")]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Sum over samples and outputs."""
@@ -271,13 +286,7 @@ class Convolution2D(_Convolution):
         """Sum over filters and taps."""
         sizes = self._kernels(tensors)
         kernel, workspace = convolution.conv_derivative, sizes.derivative_workspace()
-        return [
-            self._run(
-                *(kernel, sizes, workspace, tensors),
-                *("derivative", "out0:grad", "in0:grad"),
-                with_bias=False,
-            )
-        ]
+        return [self._run(kernel, sizes, workspace, tensors, "derivative")]
 
 
 class Convolution1D(Convolution2D):
@@ -329,7 +338,10 @@ class TransposedConvolution2D(_Convolution):
     type_name = "conv2dtranspose"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
-        *(_FILTERS, _KERNEL, _STRIDE, _DILATION),
+        _FILTERS,
+        _KERNEL,
+        _STRIDE,
+        _DILATION,
         Property(
             "padding",
             PADDING_2D,
@@ -430,13 +442,7 @@ class TransposedConvolution2D(_Convolution):
         """Run the input derivative of the convolution."""
         sizes = self._geometry(tensors.input_shapes[0])
         kernel, workspace = convolution.conv_derivative, sizes.derivative_workspace()
-        return [
-            self._run(
-                *(kernel, sizes, workspace, tensors),
-                *("forward", "in0", "out0"),
-                with_bias=self.has_bias,
-            )
-        ]
+        return [self._run(kernel, sizes, workspace, tensors, "forward")]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Run the filter gradient of the convolution, input and output exchanged."""
@@ -448,13 +454,7 @@ class TransposedConvolution2D(_Convolution):
         """Run the convolution from the output derivative to that of the input."""
         sizes = self._geometry(tensors.input_shapes[0])
         kernel, workspace = convolution.conv_forward, sizes.forward_workspace()
-        return [
-            self._run(
-                *(kernel, sizes, workspace, tensors),
-                *("derivative", "out0:grad", "in0:grad"),
-                with_bias=False,
-            )
-        ]
+        return [self._run(kernel, sizes, workspace, tensors, "derivative")]
 
 
 class DepthwiseConvolution2D(_Convolution):
@@ -464,7 +464,10 @@ class DepthwiseConvolution2D(_Convolution):
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("filters", POSITIVE_INT, None, "may be given: as many as channels"),
-        *(_KERNEL, _STRIDE, _DILATION, _PADDING),
+        _KERNEL,
+        _STRIDE,
+        _DILATION,
+        _PADDING,
         *_REST,
     )
 
@@ -509,10 +512,13 @@ class DepthwiseConvolution2D(_Convolution):
             Call(
                 depthwise.depthwise_forward,
                 (
-                    *(tensors.vector("in0"), tensors.vector("filter")),
-                    *(bias, int(self.has_bias)),
+                    tensors.vector("in0"),
+                    tensors.vector("filter"),
+                    bias,
+                    int(self.has_bias),
                     *_workspace(tensors, "forward"),
-                    *(tensors.vector("out0"), tensors.n_samples),
+                    tensors.vector("out0"),
+                    tensors.n_samples,
                     *sizes.numbers,
                 ),
             )
@@ -524,10 +530,12 @@ class DepthwiseConvolution2D(_Convolution):
         call = Call(
             depthwise.depthwise_gradient,
             (
-                *(tensors.vector("in0"), tensors.vector("out0:grad")),
+                tensors.vector("in0"),
+                tensors.vector("out0:grad"),
                 beta_of(tensors),
                 *_workspace(tensors, "gradient"),
-                *(tensors.vector("filter:grad"), tensors.n_samples),
+                tensors.vector("filter:grad"),
+                tensors.n_samples,
                 *sizes.numbers,
             ),
         )
@@ -541,9 +549,11 @@ class DepthwiseConvolution2D(_Convolution):
             Call(
                 depthwise.depthwise_derivative,
                 (
-                    *(tensors.vector("out0:grad"), tensors.vector("filter")),
+                    tensors.vector("out0:grad"),
+                    tensors.vector("filter"),
                     *_workspace(tensors, "derivative"),
-                    *(tensors.vector("in0:grad"), tensors.n_samples),
+                    tensors.vector("in0:grad"),
+                    tensors.n_samples,
                     *sizes.numbers,
                 ),
             )

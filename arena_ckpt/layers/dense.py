@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property, choice
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    LayerSpec,
-    Shape,
-    beta_of,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
     WithBias,

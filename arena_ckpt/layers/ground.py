@@ -6,6 +6,7 @@ stands further left on the road passes through here.
 
 from __future__ import annotations
 
+from arena_ckpt.common.flops import Flops as Flops
 from arena_ckpt.common.phases import Phase as Phase
 from arena_ckpt.common.phases import TensorLifespan as TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN as BOOLEAN

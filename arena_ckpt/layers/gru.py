@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
-from arena_ckpt.layers.base import Binding, Call, TensorSpec, beta_of
+from arena_ckpt.layers.base import Binding, Call, beta_of
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     GATE_PROPERTIES,
@@ -17,6 +17,7 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     product,
 )
+from arena_ckpt.layers.spec import TensorSpec
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import GruKernels, gru_kernels
 from arena_ckpt.operations.regions import Region
@@ -97,11 +98,15 @@ class Gru(Recurrent):
                     tensors.vector("zrg"),
                     tensors.vector("weight_hh"),
                     tensors.vector("bias_sum"),
-                    *(self._state(tensors, 1), self.n_states),
+                    self._state(tensors, 1),
+                    self.n_states,
                     *(tensors.vector(name) for name in steps),
                     self._step_product(tensors, "step_product"),
-                    *(out, out_steps, self._reset_after),
-                    *(*self._sizes(tensors, "zrg"), *self._random(tensors)),
+                    out,
+                    out_steps,
+                    self._reset_after,
+                    *self._sizes(tensors, "zrg"),
+                    *self._random(tensors),
                 ),
             ),
         ]
@@ -124,8 +129,12 @@ class Gru(Recurrent):
             Call(
                 self._kernels.states,
                 (
-                    *(gates, self._state(tensors, 1), self.n_states),
-                    *(hidden, products, *again),
+                    gates,
+                    self._state(tensors, 1),
+                    self.n_states,
+                    hidden,
+                    products,
+                    *again,
                 ),
             ),
         ]
@@ -143,12 +152,18 @@ class Gru(Recurrent):
             Call(
                 self._kernels.backward,
                 (
-                    *(gates, weight, tensors.vector("backward_bias_sum")),
-                    *(hidden, products),
+                    gates,
+                    weight,
+                    tensors.vector("backward_bias_sum"),
+                    hidden,
+                    products,
                     *(tensors.vector(name) for name in steps),
                     self._step_product(tensors, "d_step_product"),
-                    *(d_out, out_steps, tensors.doubles("bias_sums")),
-                    *(self.n_states, *again),
+                    d_out,
+                    out_steps,
+                    tensors.doubles("bias_sums"),
+                    self.n_states,
+                    *again,
                 ),
             )
         )

@@ -27,15 +27,8 @@ from arena_ckpt.errors import (
     TensorDtypeError,
     UnknownRoleError,
 )
-from arena_ckpt.layers.base import (
-    Binding,
-    Call,
-    Layer,
-    LayerSpec,
-    Shape,
-    TensorSpec,
-    WeightSpec,
-)
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, WeightSpec
 from arena_ckpt.layers.spec_check import check_spec, described, facts_of
 from arena_ckpt.operations.kernel_names import KernelName
 

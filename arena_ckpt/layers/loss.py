@@ -9,20 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property, whole
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    InPlace,
-    Layer,
-    LayerSpec,
-    Shape,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, n_elems
 from arena_ckpt.operations.families import losses
 from arena_ckpt.operations.kernel_names import KernelName
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
-from arena_ckpt.layers.base import Binding, Call, Shape, TensorSpec
+from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     GATE_PROPERTIES,
@@ -16,6 +16,7 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
+from arena_ckpt.layers.spec import Shape, TensorSpec
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import LstmKernels, lstm_kernels
 
@@ -96,7 +97,9 @@ class Lstm(Recurrent):
                     *states,
                     *(tensors.vector(prefix + name) for name in steps),
                     last,
-                    *(out, out_steps, *self._columns_of(prefix)),
+                    out,
+                    out_steps,
+                    *self._columns_of(prefix),
                     int(bool(prefix)),
                     *self._sizes(tensors, gates),
                     *self._random(tensors),
@@ -128,9 +131,14 @@ class Lstm(Recurrent):
                 self._kernels.states,
                 (
                     tensors.vector(gates),
-                    *(self._state(tensors, 1), self._state(tensors, 2), self.n_states),
-                    *(cells, tensors.vector(prefix + "hidden_state")),
-                    *(is_reverse, *sizes, *self._random(tensors)),
+                    self._state(tensors, 1),
+                    self._state(tensors, 2),
+                    self.n_states,
+                    cells,
+                    tensors.vector(prefix + "hidden_state"),
+                    is_reverse,
+                    *sizes,
+                    *self._random(tensors),
                 ),
             ),
             Call(
@@ -139,10 +147,15 @@ class Lstm(Recurrent):
                     tensors.vector(gates),
                     tensors.vector(prefix + "weight_hh"),
                     cells,
-                    *(tensors.vector(prefix + "d_hidden_state"), d_cell),
-                    *(d_out, out_steps, *self._columns_of(prefix)),
+                    tensors.vector(prefix + "d_hidden_state"),
+                    d_cell,
+                    d_out,
+                    out_steps,
+                    *self._columns_of(prefix),
                     tensors.doubles(prefix + "bias_sums"),
-                    *(is_reverse, *sizes, *self._random(tensors)),
+                    is_reverse,
+                    *sizes,
+                    *self._random(tensors),
                 ),
             ),
         ]

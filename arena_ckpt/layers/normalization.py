@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -14,18 +15,13 @@ from arena_ckpt.common.properties import (
     Kind,
     Property,
 )
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.spec import (
     InPlace,
-    Layer,
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     n_elems,
 )
 from arena_ckpt.layers.weighted import INITIALIZER
@@ -245,16 +241,21 @@ class RMSNorm(Layer):
     def forward(self, tensors: Binding) -> list[Call]:
         """Divide each row by its root mean square."""
         arguments = (
-            *(tensors.matrix("in0"), tensors.vector("gamma"), float(self["epsilon"])),
-            *(tensors.vector("inv_rms"), tensors.matrix("out0")),
+            tensors.matrix("in0"),
+            tensors.vector("gamma"),
+            float(self["epsilon"]),
+            tensors.vector("inv_rms"),
+            tensors.matrix("out0"),
         )
         return [Call(normalization.rms_norm_forward, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Sum ``out0:grad * x̂`` over the rows."""
         arguments = (
-            *(tensors.matrix("in0"), tensors.matrix("out0:grad")),
-            *(tensors.vector("inv_rms"), beta_of(tensors)),
+            tensors.matrix("in0"),
+            tensors.matrix("out0:grad"),
+            tensors.vector("inv_rms"),
+            beta_of(tensors),
             tensors.vector("gamma:grad"),
         )
         return [Call(normalization.rms_norm_gradient, arguments)]
@@ -262,8 +263,10 @@ class RMSNorm(Layer):
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Differentiate the normalization, the root mean square included."""
         arguments = (
-            *(tensors.matrix("in0"), tensors.vector("gamma")),
-            *(tensors.matrix("out0:grad"), tensors.vector("inv_rms")),
+            tensors.matrix("in0"),
+            tensors.vector("gamma"),
+            tensors.matrix("out0:grad"),
+            tensors.vector("inv_rms"),
             tensors.matrix("in0:grad"),
         )
         return [Call(normalization.rms_norm_derivative, arguments)]

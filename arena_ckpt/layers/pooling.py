@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from arena_ckpt.common.dtypes import INT32, item_bytes
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, choice
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    Layer,
-    LayerSpec,
-    Shape,
-    TensorSpec,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, n_elems
 from arena_ckpt.layers.windows import PADDING_2D, POSITIVE_PAIR, pad_2d
 from arena_ckpt.operations.families import pooling
 from arena_ckpt.operations.sizes import MOST_IN_BYTES

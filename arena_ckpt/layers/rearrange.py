@@ -10,18 +10,10 @@ from typing import ClassVar
 
 from arena_ckpt.common.properties import POSITIVE_INT, Kind, Property
 from arena_ckpt.layers.arithmetic import AXES, named_shapes
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Layer,
-    LayerSpec,
-    Shape,
-    format_shape,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.contraction import AXIS
 from arena_ckpt.layers.shape import copy_unless_same, views
+from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.operations.families import rearrange
 
 MOST_PARTS = 2**12

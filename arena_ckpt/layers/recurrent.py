@@ -19,6 +19,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -27,21 +28,16 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    Layer,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.dense import product_gradient
+from arena_ckpt.layers.rearrange import MOST_PARTS
+from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
     TensorSpec,
     WeightSpec,
-    beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import product_gradient
-from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, bias_spec, weight_spec
 from arena_ckpt.operations.families import blas, steps, windows
@@ -281,16 +277,20 @@ class Recurrent(Layer):
         return calls
 
     @abstractmethod
-    def _forward(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls of the forward pass of one direction."""
 
     @abstractmethod
-    def _backward(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that make the derivatives before activation."""
 
     @abstractmethod
-    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that make the weight gradients from these."""
 
     @abstractmethod
-    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]: ...
+    def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that make the derivatives of the inputs from these."""
 
     # -- arguments ---------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property
-from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape, TensorSpec
+from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.recurrent import (
     CELL_PROPERTIES,
     SEQUENCE_PROPERTIES,
@@ -16,6 +16,7 @@ from arena_ckpt.layers.recurrent import (
     input_derivative,
     state_derivative,
 )
+from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec
 from arena_ckpt.operations.families import rnn
 from arena_ckpt.operations.recurrent import RnnKernels, rnn_kernels
 
@@ -86,10 +87,13 @@ class Rnn(Recurrent):
                     tensors.vector(self._states),
                     tensors.vector("weight_hh"),
                     tensors.vector("bias_sum"),
-                    *(self._state(tensors, 1), self.n_states),
+                    self._state(tensors, 1),
+                    self.n_states,
                     *(tensors.vector(name) for name in steps),
-                    *(out, out_steps),
-                    *(*self._sizes(tensors, self._states), *self._random(tensors)),
+                    out,
+                    out_steps,
+                    *self._sizes(tensors, self._states),
+                    *self._random(tensors),
                 ),
             ),
         ]
@@ -106,11 +110,16 @@ class Rnn(Recurrent):
             Call(
                 self._kernels.backward,
                 (
-                    *(states, tensors.vector("weight_hh")),
-                    *(tensors.vector(self.derivatives), tensors.vector("d_step")),
-                    *(tensors.vector("d_hidden_state"), d_out, out_steps),
+                    states,
+                    tensors.vector("weight_hh"),
+                    tensors.vector(self.derivatives),
+                    tensors.vector("d_step"),
+                    tensors.vector("d_hidden_state"),
+                    d_out,
+                    out_steps,
                     tensors.doubles("bias_sums"),
-                    *(*sizes, *self._random(tensors)),
+                    *sizes,
+                    *self._random(tensors),
                 ),
             )
         )

@@ -6,17 +6,8 @@ from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.properties import SHAPE, Kind, Property
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    InPlace,
-    Layer,
-    LayerSpec,
-    Shape,
-    format_shape,
-    n_elems,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.operations.families import elementwise
 
 

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from arena_ckpt.common.dtypes import DTYPES
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.names import (
     CONTROL,
     gradient_of,
@@ -23,13 +24,12 @@ from arena_ckpt.common.names import (
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.errors import LayerResultError, TensorDtypeError
-from arena_ckpt.layers.base import (
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.spec import (
     INITIALIZERS,
     LARGEST_ID,
-    Flops,
     IdInput,
     InPlace,
-    Layer,
     LayerSpec,
     TensorSpec,
     WeightSpec,
@@ -112,8 +112,10 @@ class _SpecCheck:
         if not isinstance(flops, Flops) or not all(
             type(n) is int and n >= 0
             for n in (
-                *(flops.forward, flops.calc_gradient),
-                *(flops.calc_derivative, flops.output),
+                flops.forward,
+                flops.calc_gradient,
+                flops.calc_derivative,
+                flops.output,
             )
         ):
             raise self.error("flops", flops, "Flops(…) of whole numbers of at least 0")

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.layers.spec import (
     LARGEST_ID,
-    Binding,
-    Call,
-    Flops,
     IdInput,
     InPlace,
-    Layer,
     LayerSpec,
     Shape,
     TensorSpec,
-    beta_of,
     format_shape,
     n_elems,
 )
-from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
 from arena_ckpt.operations.families import tokens
 

@@ -11,7 +11,8 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.layers.base import INITIALIZERS, Layer, WeightSpec
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.spec import INITIALIZERS, WeightSpec
 
 INITIALIZER = choice(*INITIALIZERS)
 

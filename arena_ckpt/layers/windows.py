@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from arena_ckpt.common.properties import COUNT, POSITIVE_INT, Kind
-from arena_ckpt.layers.base import Shape
+from arena_ckpt.layers.spec import Shape
 
 Padding = str | tuple[int, ...]
 """``"same"``, ``"valid"``, ``"causal"``, or rows and columns in NNTrainer's order."""

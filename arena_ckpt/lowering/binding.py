@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from arena_ckpt.graph.nodes import Node
-from arena_ckpt.layers.base import Shape
 from arena_ckpt.layers.hooks import unknown_role, wrong_dtype
+from arena_ckpt.layers.spec import Shape
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from arena_ckpt.common.names import TILE
-from arena_ckpt.layers.base import Binding, Call, WeightSpec
+from arena_ckpt.layers.base import Binding, Call
+from arena_ckpt.layers.spec import WeightSpec
 from arena_ckpt.operations.families import reductions, windows
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer

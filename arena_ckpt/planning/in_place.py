@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.base import InPlace
+from arena_ckpt.layers.spec import InPlace
 from arena_ckpt.planning.tensors import (
     Access,
     Execution,

@@ -26,7 +26,7 @@ from arena_ckpt.common.names import (
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
-from arena_ckpt.layers.base import TensorSpec, WeightSpec, n_elems
+from arena_ckpt.layers.spec import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings

@@ -20,7 +20,7 @@ from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 
 if TYPE_CHECKING:  # a plan that is read needs neither
     from arena_ckpt.graph.build import Graph
-    from arena_ckpt.layers.base import WeightSpec
+    from arena_ckpt.layers.spec import WeightSpec
 
 TILE_BYTES = 64 * 1024
 """Maximum number of bytes of a tile, unless `FEWEST_ROWS` rows take more."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from arena_ckpt.errors import EmptyDataError
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.base import n_elems
+from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.planning.batch_statistics import can_train_on
 
 Batch = tuple[Any, Any]

@@ -9,7 +9,7 @@ import pytest
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.engine.initializers import initialize_weight
-from arena_ckpt.layers.base import WeightSpec
+from arena_ckpt.layers.spec import WeightSpec
 
 FAN_IN, FAN_OUT = 8, 24
 N = 60_000

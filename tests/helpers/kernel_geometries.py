@@ -21,8 +21,9 @@ from arena_ckpt.kernels.steps import UNITS
 from arena_ckpt.kernels.windows import matmul_windows
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.attention import TILE_COLUMNS
-from arena_ckpt.layers.base import Call, Layer, LayerSpec, Shape
+from arena_ckpt.layers.base import Call, Layer
 from arena_ckpt.layers.loss import Loss
+from arena_ckpt.layers.spec import LayerSpec, Shape
 from helpers.kernel_memory import Bench
 
 Array = npt.NDArray[Any]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.layers import create_layer
-from arena_ckpt.layers.base import InPlace, Layer, LayerSpec, Shape
+from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape
 from helpers.kernel_calls import poison, run_entry
 
 Array = npt.NDArray[np.float32]

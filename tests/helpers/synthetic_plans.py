@@ -7,8 +7,8 @@ import numpy as np
 from arena_ckpt.allocation.allocator import allocate_buffers
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.search_options import SearchOptions
+from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.layers.base import Flops
 from arena_ckpt.planning.plan import Buffer, MemoryPlan, PlanLayer
 from arena_ckpt.planning.tensors import (
     Access,

@@ -12,13 +12,8 @@ from arena_ckpt.common.dtypes import DTYPES, Dtype, item_bytes, size_bytes
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Layer,
-    LayerSpec,
-    Shape,
-    TensorSpec,
-)
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Layer
+from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.verification.dataflow import check_dataflow
 

@@ -16,7 +16,7 @@ from helpers.sharing_graphs import check_sharing
 from helpers.small_plans import DATA, LOSS, add, fc, plan_of, sharers
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.layers.base import InPlace
+from arena_ckpt.layers.spec import InPlace
 from arena_ckpt.planning.in_place import share
 from arena_ckpt.planning.tensors import (
     Access,

@@ -19,7 +19,7 @@ from arena_ckpt.common.names import TILE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import BudgetError, NonFiniteError
 from arena_ckpt.examples import load_example
-from arena_ckpt.layers.base import WeightSpec
+from arena_ckpt.layers.spec import WeightSpec
 from arena_ckpt.lowering import updates as update_calls
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning import live_ranges as uses
