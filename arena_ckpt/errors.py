@@ -350,10 +350,11 @@ class LabelRangeError(DataError):
 
 
 class IdRangeError(DataError):
-    """Raised if an id is not a row of an embedding.
+    """Raised if a layer reads an id that is out of range, as no row of an embedding.
 
-    `layer` is the embedding, `in_dim` its number of rows, `sample` and `place` say
-    where the first such id is, `value` what it is.
+    `layer` is the layer that reads it, `n_ids` its number of ids (the same under the
+    name of the property that sets it: `in_dim` of an embedding), `sample` and `place`
+    say where the first such id is, `value` what it is.
     """
 
 

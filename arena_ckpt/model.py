@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
 from arena_ckpt.common.progress import compile_progress
@@ -22,9 +23,8 @@ from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.definition.description import describe
+from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
-from arena_ckpt.engine.session import Evaluation, Session
-from arena_ckpt.engine.weights import FloatArray
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
@@ -34,6 +34,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.source import path_text
 from arena_ckpt.graph.hints import RESTARTS
+from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
@@ -41,6 +42,11 @@ from arena_ckpt.training.loop import train
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
 from arena_ckpt.training.saved_state import SavedState, read_state, restore, write_state
+
+if TYPE_CHECKING:
+    from arena_ckpt.engine.evaluation import Evaluation
+    from arena_ckpt.engine.session import Session
+    from arena_ckpt.engine.weights import FloatArray
 
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
@@ -55,7 +61,7 @@ XY = tuple[Any, Any] | Dataset
 
 
 @public_call(hint="layers are added with add_layer, properties set with set_property")
-class Model(ModelPlans):
+class Model(ModelDefinition):
     """A neural network that trains inside one planned block of memory.
 
     Parameters
@@ -95,6 +101,183 @@ class Model(ModelPlans):
         with self._working("set_learning_rate_scheduler") as session:
             super().set_learning_rate_scheduler(schedule)
             session.schedule = schedule
+
+    # -- planning --------------------------------------------------------------
+
+    @public_call
+    def make_plan(
+        self,
+        *,
+        debug: bool = False,
+        budget: str | int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
+    ) -> MemoryPlan:
+        """Return the memory plan without allocating anything.
+
+        Parameters
+        ----------
+        debug : bool
+            With room for canaries.
+        budget, max_overhead, allow, levels, measure
+            See `choose_plan`. Without them the checkpoint blocks of the model say what
+            is recomputed.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        InvalidParameterError
+            More micro-batches than samples, or a request that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
+        BudgetError
+            No plan within the budget was found.
+        """
+        return ModelPlans(self).make_plan(
+            debug=debug,
+            budget=budget,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            measure=measure,
+        )
+
+    @public_call
+    def choose_plan(
+        self,
+        *,
+        budget: str | int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
+        debug: bool = False,
+    ) -> FrontPoint:
+        """Choose what to recompute; allocates nothing.
+
+        The checkpoint blocks of the model are set aside, unless they are the best
+        choice.
+
+        Parameters
+        ----------
+        budget : str or int, optional
+            The arena is at most so large, for example ``"256KiB"``; of the plans that
+            fit, the fastest is taken.
+        max_overhead : str or float, optional
+            An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
+            Without a budget the plan of the fewest bytes is taken.
+        allow : iterable of str, optional
+            How bytes may be saved; by default recompute, in_place and layerwise_update,
+            which change no bit. tiled_attention, tiled_update and micro_batch can
+            round differently.
+        levels : {None, 1}
+            1 takes what named checkpoint blocks can say.
+        measure : bool
+            Measure the time of each kernel on this machine, instead of counting
+            operations and bytes.
+        debug : bool
+            With room for canaries.
+
+        Returns
+        -------
+        FrontPoint
+
+        Raises
+        ------
+        InvalidParameterError
+            Neither budget nor max_overhead, or a value that makes no sense.
+        BatchStatisticsError
+            A pass would leave batch normalization one value a channel.
+        BudgetError
+            No plan within the budget was found.
+        """
+        return ModelPlans(self).choose_plan(
+            debug=debug,
+            budget=budget,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            measure=measure,
+        )
+
+    @public_call(hint="a budget or an overhead is for choose_plan and make_plan")
+    def pareto(
+        self,
+        *,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        measure: bool = False,
+        debug: bool = False,
+    ) -> tuple[FrontPoint, ...]:
+        """Return all plans that none other beats in bytes and time.
+
+        Parameters
+        ----------
+        allow, levels, measure, debug
+            See `choose_plan`.
+
+        Returns
+        -------
+        tuple of FrontPoint
+            From the fewest bytes to the least time.
+        """
+        return ModelPlans(self).pareto(
+            debug=debug, allow=allow, levels=levels, measure=measure
+        )
+
+    @public_call
+    def step_seconds(self, plan: MemoryPlan) -> list[float]:
+        """Measure how long each step of a plan of this model takes.
+
+        Parameters
+        ----------
+        plan : MemoryPlan
+            Made by this model. Its steps run in an arena of zeros.
+
+        Returns
+        -------
+        list of float
+            An element for each step; 0 where no kernel runs.
+
+        Raises
+        ------
+        ArenaTooLargeError
+            The arena is larger than the memory that is free.
+        PlanMismatchError
+            The plan is one of another model.
+        """
+        return ModelPlans(self).step_seconds(plan)
+
+    @public_call
+    def kernel_calls(self, plan: MemoryPlan) -> tuple[KernelCall, ...]:
+        """Return the kernel calls of a training iteration by a plan of this model.
+
+        Nothing is allocated or compiled, and every process makes the same calls. With
+        micro-batches these are the calls of the first pass, and of the updates after
+        the last; the passes between add their gradients.
+
+        Parameters
+        ----------
+        plan : MemoryPlan
+            Made by this model.
+
+        Returns
+        -------
+        tuple of KernelCall
+            Each with its step, its kernel and its operands: regions of the arena, by
+            offset in bytes, shape and dtype, or numbers.
+
+        Raises
+        ------
+        PlanMismatchError
+            The plan is one of another model.
+        OwnLayerError
+            The code of an own layer names calls that cannot be.
+        """
+        return ModelPlans(self).kernel_calls(plan)
 
     @public_call
     def initialize(
@@ -163,19 +346,22 @@ class Model(ModelPlans):
             levels=levels,
             measure=measure,
         )
+        plans = ModelPlans(self)
         if plan is None:
-            plan = self.make_plan(debug=debug, **request)
+            plan = plans.make_plan(debug=debug, **request)
         elif request:
             raise InvalidParameterError(
                 f"a plan and {quote(request)} exclude each other: the plan says "
                 "all; leave one out"
             )
         else:
-            self.require_own_plan(plan, debug=debug)
+            plans.require_own_plan(plan, debug=debug)
         check_fits(plan.arena_bytes, "the arena")
+        from arena_ckpt.engine.session import Session  # loads Numba
+
         with compile_progress() as report:
             session = Session(
-                self.graph_of(plan),
+                plans.graph_of(plan),
                 plan,
                 self._optimizer,
                 self._schedule,

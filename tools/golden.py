@@ -4,7 +4,7 @@
     python tools/golden.py --check   # writes nothing; exit code 1 if something differs
     python tools/golden.py --no-losses
 
-The one tool that writes these files; `arena_ckpt.testing.golden_variants` lists what is
+The one tool that writes these files; `arena_ckpt.testing.variants` lists what is
 pinned of each example.
 """
 

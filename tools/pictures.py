@@ -8,6 +8,7 @@ with what this returns. Needs Pillow (the extra ``png``).
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def _first_block(page: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     FOLDER.mkdir(exist_ok=True)
     for name, content in make_pictures().items():
         (FOLDER / name).write_bytes(content)

@@ -1,15 +1,18 @@
 """Write the JSON schema of memory plans from the annotations of `MemoryPlan`.
 
     python tools/plan_schema.py
+    python tools/plan_schema.py --check   # writes nothing; exit code 1 if it differs
 
 Run it whenever a field changes; a test compares the file with what this returns.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import enum
 import json
+import sys
 import types
 import typing
 from pathlib import Path
@@ -97,5 +100,18 @@ def _record(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def main() -> int:
+    """Run the tool; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    text = json.dumps(make_schema(), indent=1) + "\n"
+    if not parser.parse_args().check:
+        PATH.write_text(text, "utf-8")
+    elif text != PATH.read_text("utf-8"):
+        print(f"{PATH.name} differs from the annotations: run tools/plan_schema.py")
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    PATH.write_text(json.dumps(make_schema(), indent=1) + "\n", "utf-8")
+    sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 Report = Callable[[str], None]
 """Called now and then with a text that says what the search is doing."""
@@ -55,6 +55,23 @@ class Budget:
                 self._deadline += lost
             if self._part_deadline is not None:
                 self._part_deadline += lost
+
+    @contextmanager
+    def counting_compiled(self, load: Callable[[], bool]) -> Iterator[None]:
+        """Load a loop, and count the time of the block if that is compiled.
+
+        A plain loop runs in the time that loading Numba would have taken, which would
+        not count either.
+
+        Parameters
+        ----------
+        load : callable
+            Loads what is to be loaded and says whether the loop is compiled.
+        """
+        with self.stopped():
+            is_compiled = load()
+        with nullcontext() if is_compiled else self.stopped():
+            yield
 
     @contextmanager
     def part(self, share: float, most_nodes: int | None = None) -> Iterator[None]:

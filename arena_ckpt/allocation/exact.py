@@ -142,11 +142,9 @@ class ExactEngine:
         outcome = PAUSED
         while outcome == PAUSED and search.nodes < end and not budget.is_over:
             before = search.nodes
-            with budget.stopped():
-                search.load()
-            outcome = search.run(
-                budget.nodes_left(min(self._chunk_nodes, end - before))
-            )
+            nodes = budget.nodes_left(min(self._chunk_nodes, end - before))
+            with budget.counting_compiled(search.load):
+                outcome = search.run(nodes)
             budget.spend(
                 search.nodes - before,
                 lambda: (

@@ -113,10 +113,18 @@ def _plain_seconds(bodies: Bodies) -> float:
     return len(bodies) * (_BODY_SECONDS + _SPAN_SECONDS * _most_beside(bodies))
 
 
-def load(bodies: Bodies) -> None:
-    """Have the loop compiled, or loaded from disk, where it will not run in Python."""
-    if not is_plain(_plain_seconds(bodies)):
-        _load()
+def load(bodies: Bodies) -> bool:
+    """Have the loop compiled, or loaded from disk, unless it will run in plain Python.
+
+    Returns
+    -------
+    bool
+        It is compiled.
+    """
+    if is_plain(_plain_seconds(bodies)):
+        return False
+    _load()
+    return True
 
 
 @functools.cache

@@ -94,11 +94,11 @@ def _try(
 ) -> None:
     """Offer the layout that a placement makes from one order."""
     is_lowest_first = placement == "lowest-first"
-    with budget.stopped():
-        (lowest_first if is_lowest_first else first_fit).load(bodies)
-    if is_lowest_first:
-        offset = lowest_first.lowest_first(bodies, rank_of(order))
-    else:
-        offset = first_fit.first_fit(bodies, order)
+    load = lowest_first.load if is_lowest_first else first_fit.load
+    with budget.counting_compiled(lambda: load(bodies)):
+        if is_lowest_first:
+            offset = lowest_first.lowest_first(bodies, rank_of(order))
+        else:
+            offset = first_fit.first_fit(bodies, order)
     incumbent.offer(offset, bodies.height_bytes(offset), name)
     budget.spend(len(bodies), lambda: f"{incumbent}; trying orders")

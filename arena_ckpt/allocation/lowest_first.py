@@ -125,10 +125,18 @@ def _blocks(upper: Integers, rank: Integers) -> tuple[Integers, Integers]:
     return block_upper, trees.reshape(-1)
 
 
-def load(bodies: Bodies) -> None:
-    """Have the loop compiled, or loaded from disk, where it will not run in Python."""
-    if not is_plain(_PLAIN_SECONDS * len(bodies)):
-        _load()
+def load(bodies: Bodies) -> bool:
+    """Have the loop compiled, or loaded from disk, unless it will run in plain Python.
+
+    Returns
+    -------
+    bool
+        It is compiled.
+    """
+    if is_plain(_PLAIN_SECONDS * len(bodies)):
+        return False
+    _load()
+    return True
 
 
 @functools.cache

@@ -158,10 +158,18 @@ class Search:
         offset: Integers = self._bodies["floor"].copy()
         return offset
 
-    def load(self) -> None:
-        """Have the loop compiled, or loaded from disk, if Python is to run no more."""
-        if not is_plain(self._plain_seconds):
-            load()
+    def load(self) -> bool:
+        """Have the loop compiled, or loaded from disk, unless plain Python goes on.
+
+        Returns
+        -------
+        bool
+            It is compiled.
+        """
+        if is_plain(self._plain_seconds):
+            return False
+        load()
+        return True
 
     @property
     def _plain_seconds(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
+from arena_ckpt.common.names import LABEL, gradient_of, state_of, tensor_name
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.units import align_up
 from arena_ckpt.graph.build import Graph
@@ -118,11 +119,11 @@ class Needs:
         """Yield the tensors that are always alive and that some steps can touch."""
         for layer in dict.fromkeys(step.layer for step in steps if step):
             node = self._graph.node(layer)
-            names = [f"{layer}:label", *node.sources]
+            names = [tensor_name(layer, LABEL), *node.sources]
             for weight in node.spec.weights:
-                name = f"{node.weights_of}:{weight.name}"
-                names += [name, f"{name}:grad"]
-                names += [f"{name}:{state}" for state in self._settings.state_names]
+                name = tensor_name(node.weights_of, weight.name)
+                names += [name, gradient_of(name)]
+                names += [state_of(name, s) for s in self._settings.state_names]
             yield from (name for name in names if name in self._always)
 
 

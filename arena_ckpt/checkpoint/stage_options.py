@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.on_demand import Makers
 from arena_ckpt.checkpoint.stages import Stage
+from arena_ckpt.common.names import gradient_of, layer_of, role_of, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.costs import Costs
@@ -60,10 +61,10 @@ def signature(stage: Stage, costs: Costs) -> Hashable:
     place = {node.name: place for place, node in enumerate(stage.nodes)}
 
     def tensor(name: str) -> Hashable:
-        layer, _, rest = name.rpartition(":")
+        layer, role = layer_of(name), role_of(name)
         if layer in place:
-            return place[layer], rest
-        return stage.cut_before.index(name) if name in stage.cut_before else rest
+            return place[layer], role
+        return stage.cut_before.index(name) if name in stage.cut_before else role
 
     return (
         tuple(
@@ -150,8 +151,7 @@ class StageOptions:
         }
 
         def tensor(name: str) -> str:
-            layer, colon, rest = name.rpartition(":")
-            return f"{new_name[layer]}{colon}{rest}"
+            return tensor_name(new_name[layer_of(name)], role_of(name))
 
         def option(old: Option) -> Option:
             reruns = tuple(
@@ -268,7 +268,7 @@ class StageOptions:
                 steps.append(Step(Phase.RECOMPUTE, rerun.layer))
             steps += backward_steps(node, self._settings)
         cut_before, cut_after = self.stage.cut_before, self.stage.cut_after
-        begin = [*option.keeps, *self.stays, *map(_derivative, cut_after)]
+        begin = [*option.keeps, *self.stays, *map(gradient_of, cut_after)]
         begin += cut_after if with_cut_after else ()
         return self._needs.peak(
             steps,
@@ -276,7 +276,7 @@ class StageOptions:
             held=cut_before,
             begin=[name for name in begin if name not in cut_before],
             end=[
-                d for d in map(_derivative, cut_before) if d in self._needs.live_ranges
+                d for d in map(gradient_of, cut_before) if d in self._needs.live_ranges
             ],
         )
 
@@ -284,13 +284,9 @@ class StageOptions:
         """Return the bytes of the derivatives of the output cut."""
         return sum(
             self._needs.bytes_of(name)
-            for name in map(_derivative, self.stage.cut_after)
+            for name in map(gradient_of, self.stage.cut_after)
             if name in self._needs.live_ranges
         )
-
-
-def _derivative(tensor: str) -> str:
-    return f"{tensor}:grad"
 
 
 def _front(options: Collection[Option], keep_all: Option) -> list[Option]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from arena_ckpt.engine.session import Evaluation
+from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.training.records import EpochRecord, History
-from arena_ckpt.verification.verify import Verification
+
+if TYPE_CHECKING:
+    from arena_ckpt.verification.verify import Verification
 
 
 def epoch_line(record: EpochRecord, n_epochs: int) -> str:

@@ -1,1 +1,1 @@
-"""What every part may use: units, dtypes, phases, properties, wording."""
+"""Facts and helpers for every folder: units, names, dtypes, phases, properties."""

@@ -1,4 +1,4 @@
-"""The decorator of every public call: a call that cannot be made is refused in words.
+"""Refuses calls of public functions whose arguments do not fit, in words of ours.
 
 Python's own message for a misspelt argument names neither the nearest one nor what else
 there is. `public_call` catches that TypeError, asks the signature whether the call
@@ -39,15 +39,15 @@ def public_call(call: Callable[P, R]) -> Callable[P, R]: ...
 @overload
 def public_call(*, hint: str) -> _Decorator: ...
 def public_call(call: Any = None, *, hint: str = "") -> Any:
-    """Refuse, in words of ours, calls that do not fit the signature.
+    """Let calls that do not fit the signature raise an `ArgumentError`.
 
     Parameters
     ----------
     call : function, method or class
-        Its signature, name and docstring stay what they are, for people, editors and
-        type checkers. Of a class the constructor is meant.
+        The signature, name and docstring stay what they are, for people, editors and
+        type checkers. For a class these are those of its constructor.
     hint : str
-        What is probably meant by a call of other arguments than the signature has; the
+        What a call with other arguments than the signature has probably means; the
         message ends with it where no argument has a name near the one that was given.
 
     Returns
@@ -88,9 +88,9 @@ def require_value(name: str, value: object, *, fits: bool, expected: str) -> Non
     Parameters
     ----------
     name : str
-        Of the argument.
+        Name of the argument.
     value : object
-        What was given.
+        Value that was given.
     fits : bool
     expected : str
         Completes "expected …".
@@ -108,14 +108,14 @@ def require_value(name: str, value: object, *, fits: bool, expected: str) -> Non
 
 
 def require_callback(name: str, function: object, takes: str) -> None:
-    """Refuse what cannot be called back with one argument.
+    """Refuse an object that cannot be called with one argument.
 
     Parameters
     ----------
     name : str
-        Of the argument.
+        Name of the argument.
     function : object
-        What was given.
+        Value that was given.
     takes : str
         Completes "give a function that takes …".
 
@@ -153,9 +153,9 @@ def require_call(
     ----------
     function : callable
     args, values : sequence and mapping
-        What is given by position and by name.
+        Arguments by position and by name.
     name : str
-        What messages call the function.
+        Name of the function in messages.
     hint : str
         See `public_call`.
 
@@ -171,7 +171,7 @@ def require_call(
 
 
 class _Refusal:
-    """Finds what is wrong with a call, and says it."""
+    """Finds why a call does not fit a signature, and makes the error."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Digests of arrays, by which they are told from others."""
+"""Digests of arrays, which tell arrays with different contents apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def digest_arrays(arrays: Mapping[str, npt.NDArray[Any]], before: bytes = b"") -
     ----------
     arrays : mapping from str to ndarray
     before : bytes
-        What is to be covered as well.
+        Further bytes that the digest covers.
     """
     found = hashlib.sha256(before)
     for name, array in arrays.items():

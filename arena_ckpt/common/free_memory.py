@@ -1,4 +1,4 @@
-"""How much memory there is to take."""
+"""Asks the system how many bytes of memory are free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def available_bytes() -> int:
-    """Return the memory that is free, within the limit of a container (cgroup v2)."""
+    """Return the bytes of free memory, within the limit of a container (cgroup v2)."""
     available = int(psutil.virtual_memory().available)
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()

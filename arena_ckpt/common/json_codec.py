@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain JSON values, and back, driven by their annotations."""
+"""Converts frozen dataclasses to plain JSON values and back, by their annotations."""
 
 from __future__ import annotations
 

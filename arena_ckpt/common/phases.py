@@ -1,4 +1,4 @@
-"""The words in which layers say when they need a tensor."""
+"""The phases of a training iteration, and in which of them a tensor is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class TensorLifespan(enum.Flag):
-    """The phases of a training iteration in which a tensor is touched.
+    """The phases of a training iteration in which a tensor is used.
 
     The single-phase members name the phases themselves. The values are NNTrainer's,
     so that the lifespan columns of its memory requests can be compared.
@@ -27,7 +27,7 @@ class TensorLifespan(enum.Flag):
 
 
 class Phase(enum.Enum):
-    """What a step of the timeline does for its layer."""
+    """The part of a training iteration that a step runs for its layer."""
 
     FORWARD = "forward"
     RECOMPUTE = "recompute"

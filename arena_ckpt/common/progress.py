@@ -1,4 +1,4 @@
-"""Progress on standard error, where that is a terminal; rich is loaded to show it."""
+"""Shows progress on standard error, where that is a terminal, loading rich for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Update = Callable[[int, int, str], None]
-"""Told what is done, of how much, and a text to show."""
+"""A function that is told the amount done, the total, and a text to show."""
 
 
 @contextmanager
 def progress_bar(description: str, show: bool | None) -> Iterator[Update]:
-    """Show a bar while the block runs.
+    """Show a progress bar while the block runs.
 
     Parameters
     ----------
@@ -71,6 +71,6 @@ def status_line(description: str, show: bool | None) -> Iterator[Callable[[str],
 
 @contextmanager
 def compile_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show how many kernels are loaded: the first use ever compiles them."""
+    """Show the number of kernels loaded; each is compiled when first used."""
     with progress_bar("loading kernels", None) as update:
         yield lambda done, total: update(done, total, "(compiled at first use)")

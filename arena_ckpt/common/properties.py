@@ -1,4 +1,4 @@
-"""Properties: what a layer, optimizer, schedule or model can be told, and its text.
+"""Properties of layers, optimizers, schedules and models, and their texts.
 
 Every property is declared once, as a `Property`; keyword arguments, NNTrainer-style
 ``"key=value"`` strings and INI files are all read through the same declaration, and
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import (
     few,
     nearest,
@@ -22,22 +23,23 @@ from arena_ckpt.common.wording import (
 from arena_ckpt.errors import InvalidParameterError, UnknownPropertyError
 
 _NUMBERED_OUTPUT = re.compile(r"\([0-9]+\)$")
-"""How a name ends that stands for an output of a layer in ``input_layers``."""
+"""End of a text that names a numbered output of a layer in ``input_layers``."""
 
 LARGEST_INT = 2**40
-"""Whole numbers beyond this are refused, so that products of two cannot overflow."""
+"""Maximum of whole numbers, so that a product of two fits into 64 bits."""
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One thing that can be set.
+    """A named value that can be set, with its kind and default.
 
     Attributes
     ----------
     name : str
         NNTrainer's name where it has one.
     kind : Kind
-        How the value is read, written and described.
+        Kind of the value: how it is read, written and described.
     default : object
         Already parsed; None where there is none.
     help : str
@@ -52,7 +54,10 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of value: `parse` raises ValueError, `expects` completes "expected …"."""
+    """A type of value.
+
+    `parse` raises ValueError, and `expects` completes "expected …".
+    """
 
     expects: str
     parse: Callable[[object], Any]
@@ -161,7 +166,7 @@ def whole(least: int, most: int) -> Kind:
 
 
 def choice(*options: str) -> Kind:
-    """Return the kind of a word out of `options`; NNTrainer ignores case, so do we."""
+    """Return the kind of a word out of `options`, in upper or lower case."""
 
     def parse(value: object) -> str:
         word = str(value).strip().lower()
@@ -209,7 +214,7 @@ COUNTS = Kind(
 
 
 def split_strings(owner: str, strings: Iterable[str]) -> dict[str, str]:
-    """Read NNTrainer-style ``["key=value", …]``.
+    """Return properties written as in NNTrainer, ``["key=value", …]``, as a dict.
 
     Raises
     ------
@@ -251,12 +256,12 @@ def split_strings(owner: str, strings: Iterable[str]) -> dict[str, str]:
 def parse_properties(
     owner: str, schema: Iterable[Property], given: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Read the values `given` for the properties of `schema`.
+    """Return the parsed values of the properties of `schema` that are `given`.
 
     Parameters
     ----------
     owner : str
-        Who has the properties, for messages: ``"layer 'fc1' (fully_connected)"``.
+        Owner of the properties in messages: ``"layer 'fc1' (fully_connected)"``.
     schema : iterable of Property
     given : mapping from str to object
         Values as Python objects or as text.
@@ -300,7 +305,7 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
 def unknown_property(
     owner: str, key: str, known: Iterable[str]
 ) -> UnknownPropertyError:
-    """Return the error for a `key` that nobody knows, with what was probably meant."""
+    """Return the error for an unknown `key`, with the name that was probably meant."""
     known = sorted(known)
     return UnknownPropertyError(
         f"{owner}: unknown property {quoted(key)}{nearest(shown(key), known)}; "

@@ -1,4 +1,4 @@
-"""Bytes and their alignment, and how people write them."""
+"""Sizes in bytes: alignment, and how people write them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ALIGNMENT_BYTES = 64
 """Every buffer starts at a multiple of this: a cache line, and an AVX-512 vector."""
 
 LARGEST_BYTES = 2**63 - 1
-"""Where sizes that people write end, so that all of them fit into 64 bits."""
+"""Maximum size that people can write, so that all sizes fit into 64 bits."""
 
 LONGEST_TEXT = 60
-"""Characters of a size."""
+"""Maximum number of characters of a size."""
 
 _SUFFIX_BYTES = {
     "": 1, "b": 1,
@@ -30,7 +30,7 @@ def align_up(value_bytes: int, alignment_bytes: int = ALIGNMENT_BYTES) -> int:
 
 
 def format_bytes(value_bytes: int) -> str:
-    """Write bytes in a binary unit and exactly: ``"2.50 KiB (2,560 B)"``."""
+    """Return bytes in a binary unit and exactly: ``"2.50 KiB (2,560 B)"``."""
     for suffix, unit in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if abs(value_bytes) >= unit:
             return f"{value_bytes / unit:,.2f} {suffix} ({value_bytes:,} B)"
@@ -38,12 +38,12 @@ def format_bytes(value_bytes: int) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Write a share as people read it: ``"12.5 %"``."""
+    """Return a share as people read it: ``"12.5 %"``."""
     return f"{100 * share:.1f} %"
 
 
 def parse_bytes(text: str | int) -> int:
-    """Read a size such as ``"256KiB"``, ``"64 MB"`` or ``1024``.
+    """Return the number of bytes of ``"256KiB"``, ``"64 MB"`` or ``1024``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's code, not at one of this package."""
+"""Issues warnings at the line of the user's code that called into this package."""
 
 from __future__ import annotations
 

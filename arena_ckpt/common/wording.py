@@ -1,4 +1,4 @@
-"""How messages show values and names: cut where they are long, quoted, listed."""
+"""Writes values and names for messages: quoted, listed, and cut where they are long."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 LONGEST_SHOWN = 200
-"""Characters of a value that a message repeats."""
+"""Maximum number of characters of a value in a message."""
 
 
 MOST_SHOWN = 100
-"""Names that a message lists."""
+"""Maximum number of names that a message lists."""
 
 
 MOST_ITEMS = 2**16
-"""Of a list that is given as one value."""
+"""Maximum number of items of a list that is given as one value."""
 
 
 def few(values: Iterable[Any]) -> list[Any]:
@@ -27,7 +27,7 @@ def few(values: Iterable[Any]) -> list[Any]:
     ValueError
         There are more than `MOST_ITEMS`, or no end of them.
     TypeError
-        It has no items.
+        The value has no items.
     """
     items = list(itertools.islice(values, MOST_ITEMS + 1))
     if len(items) > MOST_ITEMS:
@@ -36,7 +36,7 @@ def few(values: Iterable[Any]) -> list[Any]:
 
 
 def shown(value: object) -> str:
-    """Write a value for a message, not all of it where it is long."""
+    """Return a value as text for a message, cut where it is long."""
     try:
         text = str(value)
         if not text.strip():
@@ -47,7 +47,7 @@ def shown(value: object) -> str:
 
 
 def quoted(value: object) -> str:
-    """Write a value for a message as `shown` does, and text in quotes."""
+    """Return a value as `shown` does, and a text in quotes."""
     return repr(shown(value)) if isinstance(value, str) else shown(value)
 
 
@@ -62,12 +62,12 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def quote(names: Iterable[str]) -> str:
-    """Write names for a message, not all where there are many."""
+    """Return names in quotes for a message, the first of them where there are many."""
     return listed([quoted(name) for name in names]) or "none"
 
 
 def listed(parts: Iterable[str], mark: str = ", ") -> str:
-    """Join parts of a message, not all where there are many."""
+    """Return parts of a message with commas, the first of them where there are many."""
     parts = list(parts)
     more = len(parts) - MOST_SHOWN
     rest = [f"… {more:,} more"] if more > 0 else []

@@ -1,7 +1,7 @@
-"""What arrays of the user must be before training may use them.
+"""Checks and converts the arrays that a user gives to train, evaluate or predict.
 
-These checks stand at the boundary of training. What leaves them has the dtype, the
-memory order, the shape and the range that the kernels take for granted.
+These checks stand at the boundary of training. The arrays that they return have the
+dtype, the memory order, the shape and the range that the kernels take for granted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.kernels.flags import run_by_default
 
 SMALL_BYTES = 64 * 2**20
-"""Arrays below are converted without a look at the memory that is free."""
+"""Copies below this number of bytes are made without asking how much memory is free."""
 
 
 def check_samples(
@@ -35,7 +35,7 @@ def check_samples(
     *,
     is_mask: bool = False,
 ) -> npt.NDArray[np.float32]:
-    """Return samples as the model reads them.
+    """Return samples as float32 in the order in which the model reads them.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def check_samples(
         size 1 left out or added. For a model whose input is a plain vector, any
         ``(n, …)`` with `sample_elems` values in a sample.
     sample_elems : int
-        Values in one sample.
+        Number of values in one sample.
     sample_shape : tuple of int
         Channels, height and width of the model's input.
     name : str
-        What messages call the array.
+        Name of the array in messages.
     is_mask : bool
-        They may hold -inf.
+        The samples are a mask, which may hold -inf.
 
     Returns
     -------
@@ -72,24 +72,33 @@ def check_samples(
     array = to_numbers(x, name)
     _require_samples(array, name)
     if not _fits_sample(array.shape[1:], sample_elems, sample_shape):
-        channels, height, width = sample_shape
-        expected = f"(n, {sample_elems})"
-        if math.prod(sample_shape) != max(sample_shape):
-            expected += f" or (n, {channels}, {height}, {width})"
-        hint = (
-            f"; for a single sample, pass {name}[None]"
-            if _fits_sample(array.shape, sample_elems, sample_shape)
-            else "; reshape the data or change the input layer"
-        )
-        raise DataShapeError(
-            f"{name} has the shape {array.shape}; expected {expected}, with n the "
-            f"number of samples{hint}",
-            name=name,
-            expected=(None, sample_elems),
-            found=array.shape,
-        )
+        raise _misshapen_samples(array.shape, sample_elems, sample_shape, name)
     converted = to_finite_float32(array, name, is_mask=is_mask)
     return converted.reshape(array.shape[0], sample_elems)
+
+
+def _misshapen_samples(
+    found: tuple[int, ...],
+    sample_elems: int,
+    sample_shape: tuple[int, int, int],
+    name: str,
+) -> DataShapeError:
+    channels, height, width = sample_shape
+    expected = f"(n, {sample_elems})"
+    if math.prod(sample_shape) != max(sample_shape):
+        expected += f" or (n, {channels}, {height}, {width})"
+    hint = (
+        f"; for a single sample, pass {name}[None]"
+        if _fits_sample(found, sample_elems, sample_shape)
+        else "; reshape the data or change the input layer"
+    )
+    return DataShapeError(
+        f"{name} has the shape {found}; expected {expected}, with n the number of "
+        f"samples{hint}",
+        name=name,
+        expected=(None, sample_elems),
+        found=found,
+    )
 
 
 def check_labels(
@@ -101,7 +110,7 @@ def check_labels(
     name: str = "y",
     reading: str | None = None,
 ) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
-    """Return labels as the loss reads them.
+    """Return labels as the loss reads them: float32 values, or int64 class numbers.
 
     Parameters
     ----------
@@ -110,13 +119,13 @@ def check_labels(
         sample; where `sparse`, also class numbers, ``(n_samples,)`` or
         ``(n_samples, 1)``.
     n_samples : int
-        Samples in x.
+        Number of samples in x.
     units : int
-        Values that the model puts out for one sample.
+        Number of values that the model puts out for one sample.
     sparse : bool
         Whether the loss takes class numbers (cross_softmax does).
     name : str
-        What messages call the array.
+        Name of the array in messages.
     reading : str or None
         Where a sample has several rows, for which class numbers are not taken: how the
         loss reads them, and how to make them one.
@@ -156,13 +165,8 @@ def check_labels(
         return _to_class_numbers(array.reshape(n_labels), units, name)
     if math.prod(tail) != units:
         hint = reading or "reshape the labels or change the last layer"
-        if tail in ((), (1,)) and sparse and reading is not None:
-            hint = f"class numbers do not fit, because {reading}"
-        elif tail in ((), (1,)) and not sparse:
-            hint = (
-                "class numbers need the loss cross_softmax; for another loss make them "
-                f"one-hot, for example numpy.eye({units})[{name}]"
-            )
+        if tail in ((), (1,)):
+            hint = _hint_for_class_numbers(units, name, sparse, reading) or hint
         raise DataShapeError(
             f"{name} has the shape {array.shape}; expected ({n_labels}, {units}), a "
             f"value for each of the {units} outputs of the model; {hint}",
@@ -173,6 +177,18 @@ def check_labels(
     return to_finite_float32(array, name).reshape(n_labels, units)
 
 
+def _hint_for_class_numbers(
+    units: int, name: str, sparse: bool, reading: str | None
+) -> str | None:
+    """Return why labels that look like class numbers do not fit, if that is why."""
+    if not sparse:
+        return (
+            "class numbers need the loss cross_softmax; for another loss make them "
+            f"one-hot, for example numpy.eye({units})[{name}]"
+        )
+    return None if reading is None else f"class numbers do not fit, because {reading}"
+
+
 def check_row_labels(
     y: npt.ArrayLike,
     n_samples: int,
@@ -181,20 +197,20 @@ def check_row_labels(
     ignored: int,
     name: str = "y",
 ) -> npt.NDArray[np.float32]:
-    """Return class numbers of the rows of samples as the loss reads them.
+    """Return the class number of each row of each sample as the loss reads them.
 
     Parameters
     ----------
     y : array_like of whole numbers
         ``(n_samples, n_rows)`` or another shape with `n_rows` for each sample.
     n_samples : int
-        Samples in x.
+        Number of samples in x.
     n_rows, n_classes : int
         Rows that the model puts out for one sample, and values in a row.
     ignored : int
         The label of rows that do not count.
     name : str
-        What messages call the array.
+        Name of the array in messages.
 
     Returns
     -------
@@ -229,38 +245,49 @@ def check_row_labels(
         )
     array = array.reshape(n_labels, n_rows)
     if array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        if not finite.all():
-            raise _non_finite(array, finite, name)
-        fractional = np.trunc(array) != array
-        if fractional.any():
-            sample, row = (int(i) for i in np.argwhere(fractional)[0])
-            raise DataTypeError(
-                f"{name}[{sample}, {row}] is {array[sample, row]}; class numbers are "
-                f"whole (0 to {n_classes - 1})",
-                name=name,
-                dtype=str(array.dtype),
-                index=(sample, row),
-                value=float(array[sample, row]),
-            )
+        _require_whole_rows(array, n_classes, name)
     if array.dtype.kind != "b":
-        outside = ((array < 0) | (array >= n_classes)) & (array != ignored)
-        if outside.any():
-            sample, row = (int(i) for i in np.argwhere(outside)[0])
-            value, count = int(array[sample, row]), int(np.count_nonzero(outside))
-            raise LabelRangeError(
-                f"the label of sample {sample}, row {row} ({name}[{sample}, {row}]) is "
-                f"{value}, but the model has {n_classes} classes (0 to "
-                f"{n_classes - 1}) and rows to ignore are labelled {ignored}; "
-                f"{count:,} labels are outside: renumber them, give the last layer "
-                "more units or set ignore_label",
-                name=name,
-                index=(sample, row),
-                value=value,
-                units=n_classes,
-                count=count,
-            )
+        _require_known_rows(array, n_classes, ignored, name)
     return np.require(array, np.float32, ["C", "A"])
+
+
+def _require_whole_rows(array: npt.NDArray[Any], n_classes: int, name: str) -> None:
+    """Refuse floats that are no whole numbers, where each row has a class number."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise _non_finite(array, finite, name)
+    fractional = np.trunc(array) != array
+    if fractional.any():
+        sample, row = (int(i) for i in np.argwhere(fractional)[0])
+        raise DataTypeError(
+            f"{name}[{sample}, {row}] is {array[sample, row]}; class numbers are "
+            f"whole (0 to {n_classes - 1})",
+            name=name,
+            dtype=str(array.dtype),
+            index=(sample, row),
+            value=float(array[sample, row]),
+        )
+
+
+def _require_known_rows(
+    array: npt.NDArray[Any], n_classes: int, ignored: int, name: str
+) -> None:
+    """Refuse a class number that no class has, where each row has one."""
+    outside = ((array < 0) | (array >= n_classes)) & (array != ignored)
+    if outside.any():
+        sample, row = (int(i) for i in np.argwhere(outside)[0])
+        value, count = int(array[sample, row]), int(np.count_nonzero(outside))
+        raise LabelRangeError(
+            f"the label of sample {sample}, row {row} ({name}[{sample}, {row}]) is "
+            f"{value}, but the model has {n_classes} classes (0 to {n_classes - 1}) "
+            f"and rows to ignore are labelled {ignored}; {count:,} labels are outside: "
+            "renumber them, give the last layer more units or set ignore_label",
+            name=name,
+            index=(sample, row),
+            value=value,
+            units=n_classes,
+            count=count,
+        )
 
 
 def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
@@ -269,7 +296,7 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     Raises
     ------
     DataTypeError
-        They are something else, rows of different lengths, or partly masked.
+        The values are something else, rows of different lengths, or partly masked.
     """
     if np.ma.is_masked(values):
         count = int(np.count_nonzero(np.ma.getmask(values)))
@@ -306,15 +333,17 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
 
 
 def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
-    """Refuse what cannot be copied: a broadcast array takes no memory itself.
+    """Refuse an array whose copy would not fit into memory.
+
+    A broadcast array takes no memory itself, and its copy can take any amount.
 
     Parameters
     ----------
     shape : tuple of int
     item_bytes : int
-        That the copy takes for each element.
+        Bytes of the copy for each element.
     name : str
-        What messages call the array.
+        Name of the array in messages.
 
     Raises
     ------
@@ -369,7 +398,7 @@ def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def is_usable(array: npt.NDArray[Any], is_mask: bool) -> npt.NDArray[np.bool_]:
-    """Tell which elements training can use: finite ones, and in a mask -inf."""
+    """Return which elements training can use: finite ones, and in a mask also -inf."""
     return array < np.inf if is_mask else np.isfinite(array)
 
 
@@ -393,7 +422,7 @@ def _require_samples(array: npt.NDArray[Any], name: str) -> None:
 def _fits_sample(
     tail: tuple[int, ...], sample_elems: int, sample_shape: tuple[int, int, int]
 ) -> bool:
-    """Whether a sample of shape `tail` lies in memory as the model reads it.
+    """Tell whether a sample of shape `tail` has the order in memory of the model.
 
     A plain vector takes any shape with its size. A picture does not: 20 × 30 for
     30 × 20, or channels last, has the right number of values in the wrong places.
@@ -411,6 +440,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _to_class_numbers(
     labels: npt.NDArray[Any], units: int, name: str
 ) -> npt.NDArray[np.int64]:
+    """Return class numbers as int64; refuse those that are not whole or no class."""
     if labels.dtype.kind == "f":
         finite = np.isfinite(labels)
         if not finite.all():
@@ -446,6 +476,7 @@ def _to_class_numbers(
 def _non_finite(
     array: npt.NDArray[Any], finite: npt.NDArray[np.bool_], name: str
 ) -> NonFiniteDataError:
+    """Return the error of an array with elements that are not finite."""
     count = int(np.count_nonzero(~finite))
     index = tuple(map(int, np.unravel_index(int(np.argmin(finite)), finite.shape)))
     value = float(array[index])

@@ -1,4 +1,4 @@
-"""Samples and their labels, as everything that trains or measures takes them."""
+"""A data set: samples and their labels, as training and evaluation take them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Dataset:
     Attributes
     ----------
     name : str
-        For messages and reports.
+        Name in messages and reports.
     x : ndarray of float32
         ``(n, …)``, C-contiguous.
     y : ndarray or None
@@ -88,7 +88,7 @@ class Dataset:
 
     @property
     def n_samples(self) -> int:
-        """Samples in it."""
+        """Number of samples."""
         return len(self.x)
 
     @public_call
@@ -137,7 +137,7 @@ class Dataset:
 
     @public_call
     def split(self, validation_fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-        """Shuffle the samples and part them in two.
+        """Return two data sets with the samples in a random order.
 
         Parameters
         ----------
@@ -200,7 +200,7 @@ def _is_real(value: object) -> bool:
 
 
 def is_whole(value: object) -> bool:
-    """Tell whether a value is a whole number; a truth value is none."""
+    """Tell whether a value is a whole number; True and False are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

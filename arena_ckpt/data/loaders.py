@@ -1,4 +1,4 @@
-"""Data sets from files and by name.
+"""Loads data sets by name and from files.
 
 `open_data` takes a name or a path and picks the loader. The bytes are read in
 `arena_ckpt.files`; what training asks of arrays is checked in `arena_ckpt.data.arrays`.
@@ -56,7 +56,7 @@ LabelColumn = Literal["first", "last", "none"] | int
 
 @public_call
 def open_data(spec: StrPath) -> Dataset:
-    """Load data by name or path.
+    """Load a data set by its name or path.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def load_npz(path: StrPath) -> Dataset:
     DataFileNotFoundError
         There is no such file.
     CorruptFileError
-        It is damaged, of another format, or has no array of these names.
+        The file is damaged, of another format, or has no array of these names.
     DataError
         Arrays that cannot be trained on.
     """

@@ -27,30 +27,29 @@ from arena_ckpt.layers.loss import Loss
 
 Shape = tuple[int, int, int]
 Rows = npt.NDArray[np.int64] | None
-"""Numbers of the samples of a batch; None means all, in order."""
-
+"""Indices of the samples of a batch; None means all samples, in order."""
 
 METRICS = ("accuracy", "mean_absolute_error")
-"""Of classes, of values."""
+"""Name of the metric of class labels, and of that of labels that are values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Arrays that fit a model.
+    """Samples and labels as arrays that fit a model.
 
     Attributes
     ----------
     inputs : dict from str to float32 array, shape (n, elements)
-        For each input layer.
+        Samples for each input layer.
     labels : float32 array (n, elements), int64 array (n,) of class numbers, or None
     n_classes : int or None
-        Where labels are classes: how many.
+        Number of classes, where labels are classes.
     ignored_label : int or None
-        Where `labels` are class numbers of rows: of those that do not count.
+        Label of rows that do not count, where each row of a sample has a label.
     n_counted : int64 array (n,) or None
-        How many rows of each sample count, where not all do.
+        Number of rows of each sample that count, where not all do.
     masks : frozenset of str
-        The inputs that may hold -inf.
+        Names of the inputs that may hold -inf.
     """
 
     inputs: dict[str, npt.NDArray[np.float32]]
@@ -73,7 +72,7 @@ class Samples:
         masks: frozenset[str] = frozenset(),
         look_for_nonfinite: bool = True,
     ) -> Samples:
-        """Check and convert what a user gives.
+        """Check and convert the samples and labels that a user gives.
 
         Parameters
         ----------
@@ -90,75 +89,56 @@ class Samples:
             How the loss reads several rows of a sample, and how to make them one; None
             where a sample is one row.
         masks : frozenset of str
-            The inputs that may hold -inf.
+            Names of the inputs that may hold -inf.
         look_for_nonfinite : bool
-            False leaves that to the caller, where the arrays need no conversion.
+            False leaves the search for NaN and infinity to the caller, where the arrays
+            need no conversion.
 
         Raises
         ------
         DataError
-            A shape, dtype, value or number of samples does not fit; see `checks`.
+            A shape, dtype, value or number of samples does not fit; see
+            `arena_ckpt.data.arrays`.
         """
-        arrays = _by_input(x, inputs)
-        checked = {}
-        for name, shape in inputs.items():
-            label = "x" if len(inputs) == 1 else f"x[{name!r}]"
-            array, elems = arrays[name], math.prod(shape)
-            if look_for_nonfinite or not _is_ready(array, elems):
-                is_mask = name in masks
-                array = check_samples(array, elems, shape, label, is_mask=is_mask)
-            checked[name] = array
-        counts = {name: len(array) for name, array in checked.items()}
-        if len(set(counts.values())) > 1:
-            raise DataShapeError(
-                f"the inputs have different numbers of samples: {counts}; make them "
-                "equal",
-                found=counts,
-            )
-        n_samples = next(iter(counts.values()))
-        units = math.prod(output_shape)
-        labels = None
-        ignored = loss.ignored_label
-        if y is not None and ignored is not None:
+        checked = _check_inputs(x, inputs, masks, look_for_nonfinite)
+        if y is None:
+            return cls(checked, None, None, masks=masks)
+        n_samples = len(next(iter(checked.values())))
+        units, ignored = math.prod(output_shape), loss.ignored_label
+        if ignored is not None:
             n_rows, width = math.prod(output_shape[:2]), output_shape[2]
             of_rows = check_row_labels(y, n_samples, n_rows, width, ignored)
             n_counted = np.count_nonzero(of_rows != ignored, axis=1)
             return cls(checked, of_rows, width, ignored, n_counted, masks)
-        if y is not None:
-            labels = y
-            sparse = loss.takes_class_numbers and output_shape[:2] == (1, 1)
-            if look_for_nonfinite or not (
-                (_is_ready(y, units) and len(y) == n_samples)
-                or (sparse and _are_ready_class_numbers(y, n_samples, units))
-            ):
-                labels = check_labels(
-                    y,
-                    n_samples,
-                    units,
-                    sparse=loss.takes_class_numbers,
-                    reading=reading,
-                )
-            if loss.takes_probabilities:
-                _check_probabilities(labels)
-        n_classes = None
-        if look_for_nonfinite and labels is not None and _are_classes(labels):
-            n_classes = units
-        return cls(checked, labels, n_classes, masks=masks)
+        labels, sparse = y, loss.takes_class_numbers
+        may_be_numbers = sparse and output_shape[:2] == (1, 1)
+        if look_for_nonfinite or not (
+            (_is_ready(y, units) and len(y) == n_samples)
+            or (may_be_numbers and _are_ready_class_numbers(y, n_samples, units))
+        ):
+            labels = check_labels(y, n_samples, units, sparse=sparse, reading=reading)
+        if loss.takes_probabilities:
+            _check_probabilities(labels)
+        are_classes = look_for_nonfinite and _are_classes(labels)
+        return cls(checked, labels, units if are_classes else None, masks=masks)
 
     @property
     def n_samples(self) -> int:
-        """How many."""
+        """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
     def n_terms(self, rows: Rows = None) -> int:
-        """Return how much a mean over samples `rows` is over: them, or their rows."""
+        """Return the number of terms of a mean over samples `rows`.
+
+        Each sample is a term, or each of its rows where rows have labels of their own.
+        """
         if self.n_counted is not None:
             return int((self.n_counted if rows is None else self.n_counted[rows]).sum())
         return self.n_samples if rows is None else len(rows)
 
     @property
     def metric_name(self) -> str:
-        """Accuracy for classes, mean absolute error for values."""
+        """Name of the metric: accuracy of classes, mean absolute error of values."""
         return METRICS[0 if self.n_classes else 1]
 
     def metric_sum(
@@ -177,7 +157,7 @@ class Samples:
         return float(np.count_nonzero(guess.argmax(axis=1) == truth.argmax(axis=1)))
 
     def raise_nonfinite(self) -> None:
-        """Raise the error that says where the NaN or infinity is.
+        """Find the NaN or infinity in the samples or labels and raise its error.
 
         Raises
         ------
@@ -201,6 +181,31 @@ class Samples:
             )
 
 
+def _check_inputs(
+    x: Any,
+    inputs: Mapping[str, Shape],
+    masks: frozenset[str],
+    look_for_nonfinite: bool,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the array of each input layer, all with the same number of samples."""
+    arrays = _by_input(x, inputs)
+    checked = {}
+    for name, shape in inputs.items():
+        label = "x" if len(inputs) == 1 else f"x[{name!r}]"
+        array, elems = arrays[name], math.prod(shape)
+        if look_for_nonfinite or not _is_ready(array, elems):
+            is_mask = name in masks
+            array = check_samples(array, elems, shape, label, is_mask=is_mask)
+        checked[name] = array
+    counts = {name: len(array) for name, array in checked.items()}
+    if len(set(counts.values())) > 1:
+        raise DataShapeError(
+            f"the inputs have different numbers of samples: {counts}; make them equal",
+            found=counts,
+        )
+    return checked
+
+
 def _check_probabilities(labels: npt.NDArray[Any]) -> None:
     """Refuse values outside [0, 1]; NaN is left to the checks for that."""
     if labels.ndim != 2 or not (labels.min() < 0 or labels.max() > 1):
@@ -215,6 +220,7 @@ def _check_probabilities(labels: npt.NDArray[Any]) -> None:
 
 
 def _by_input(x: Any, inputs: Mapping[str, Shape]) -> dict[str, Any]:
+    """Return what a user gives for each input layer."""
     if not isinstance(x, Mapping):
         if len(inputs) == 1:
             return {next(iter(inputs)): x}

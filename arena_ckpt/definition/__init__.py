@@ -1,1 +1,1 @@
-"""What a model is before it is compiled, and the texts it is written to."""
+"""What a model is before it is compiled, and the texts in which it is written."""

@@ -1,4 +1,4 @@
-"""A model as plain data: layers, blocks, properties, optimizer and schedule as text.
+"""Describes a model as plain data, with layers, optimizer and schedule as text.
 
 Saved states hold it as JSON. Unlike an INI file it takes any name of a layer or block.
 """
@@ -24,21 +24,21 @@ _DECIDING = {
     for declared in MODEL_PROPERTIES
     if declared.name not in ("epochs", "memory_optimization")
 }
-"""Properties of a model that decide bits, and their defaults."""
+"""Properties of a model on which the bits of a training depend, and their defaults."""
 
 _FIXED = "drop_last"
-"""What a training takes from the model when it begins; later changes are for others."""
+"""Property that a training reads when it begins; later changes do not reach it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A layer, optimizer or schedule.
+    """A layer, optimizer or schedule as text.
 
     Attributes
     ----------
     type_name : str
     properties : dict from str to str
-        That were set, as text.
+        Properties that were set, as text.
     """
 
     type_name: str
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class BlockNames:
-    """A checkpoint block: its name and the names of its layers."""
+    """A checkpoint block: its name, and the names of its layers."""
 
     name: str
     layers: tuple[str, ...]
@@ -55,15 +55,15 @@ class BlockNames:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A model.
+    """A model as plain data.
 
     Attributes
     ----------
     seed : int
     properties : dict from str to str
-        Of the model, that were set.
+        Properties of the model that were set.
     layers : tuple of Part
-        As added.
+        Layers in the order in which they were added.
     blocks : tuple of BlockNames
     optimizer : Part
     schedule : Part or None
@@ -96,7 +96,7 @@ def describe(model: ModelDefinition) -> Description:
 
 
 def describe_again(before: Description, model: ModelDefinition) -> Description:
-    """Return the description of an initialized model by an earlier one of it.
+    """Return the description of an initialized model, starting from an earlier one.
 
     Only its schedule and epochs can have changed for the training under way, and the
     layers need not be looked at.
@@ -170,7 +170,7 @@ def build(description: Description, model: ModelDefinition) -> None:
 
 
 def schedule_of(description: Description) -> Schedule | None:
-    """Return the schedule that is described.
+    """Return the learning-rate schedule of a description, or None.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def schedule_of(description: Description) -> Schedule | None:
 
 
 def first_difference(one: Description, other: Description) -> str | None:
-    """Say what of two models trains to other bits, or None where nothing does.
+    """Return the first difference of two models that changes bits, or None.
 
     Blocks, epochs and reuse of memory change none.
     """

@@ -1,4 +1,4 @@
-"""Models as INI text: the names of its sections, and the writer.
+"""Writes models as INI text, and says which names its sections can have.
 
 The format is NNTrainer's: `[Model]`, `[Optimizer]` and `[LearningRateScheduler]`, then
 a section for each layer under the layer's name; `[CheckpointBlock NAME]` is our own.
@@ -57,7 +57,7 @@ SEED = Property(
 
 
 def canonical_section(header: str) -> str:
-    """Return the one spelling of a section: `` model`` becomes ``Model``."""
+    """Return the one spelling of a section's name: ``Model`` for `` model``."""
     name = header.strip()
     first, *rest = name.split(maxsplit=1) or [""]
     if first.lower() == BLOCK.lower():
@@ -72,7 +72,7 @@ def block_name(section: str) -> str | None:
 
 
 def name_fault(name: str) -> str | None:
-    """Return why a section cannot have this name, or None where it can."""
+    """Return the reason why no section can have this name, or None."""
     if name != name.strip() or not name:
         return "is empty or has spaces around it"
     if not name.isprintable():
@@ -83,7 +83,7 @@ def name_fault(name: str) -> str | None:
 
 
 def layer_name_fault(name: str) -> str | None:
-    """Return why a layer of this name cannot have a section, or None where it can."""
+    """Return the reason why no section can be of a layer of this name, or None."""
     section = canonical_section(name)
     if section in OWN_SECTIONS or block_name(section) is not None:
         return "is the name of a section with another meaning"
@@ -100,16 +100,16 @@ def write_ini(
     schedule: Schedule | None,
     seed: int,
 ) -> None:
-    """Write the parts of a model as an INI file, whole or not at all.
+    """Write a model as an INI file; an error leaves the file as it was.
 
     Parameters
     ----------
     path : path
         An existing file is replaced; the folder has to exist.
     properties : mapping from str to str
-        Of the model, as text.
+        Properties of the model as text.
     layers, blocks : sequence
-        In the order in which they were added.
+        Layers in the order in which they were added.
     optimizer : Optimizer
     schedule : Schedule or None
     seed : int

@@ -1,6 +1,7 @@
-"""A model as defined: its layers, blocks, properties, optimizer and schedule.
+"""The definition of a model: its layers, blocks, properties, optimizer and schedule.
 
-`arena_ckpt.model_plans` adds its memory plans, `arena_ckpt.model` what needs an arena.
+`arena_ckpt.model_plans` makes memory plans of it; `arena_ckpt.model` adds what needs an
+arena.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ _PLANNED = (
 
 
 class ModelDefinition:
-    """What a model is made of.
+    """The layers, blocks, properties, optimizer and schedule of a model.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ class ModelDefinition:
         self._told: frozenset[Hint] = frozenset()
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute; properties have `set_property`, and no attributes."""
+        """Set an attribute; refuse properties, which `set_property` sets."""
         if name in _PROPERTY_NAMES:
             raise InvalidParameterError(
                 f"{name} is a property of the model; set it with "
@@ -121,7 +122,7 @@ class ModelDefinition:
 
     @property
     def seed(self) -> int:
-        """What decides the initial weights, the order of samples, and dropout."""
+        """Seed of the initial weights, the order of samples, and dropout."""
         return self._seed
 
     @seed.setter
@@ -198,7 +199,7 @@ class ModelDefinition:
         layers : sequence of str
             At least two layer names, consecutive in forward order.
         name : str
-            For reports and INI sections; made up where empty.
+            Name in reports and INI sections; one is made up where it is empty.
 
         Raises
         ------
@@ -304,7 +305,7 @@ class ModelDefinition:
         properties: Sequence[str] = (),
         **values: Any,
     ) -> None:
-        """Choose the optimizer (by default sgd).
+        """Choose the optimizer, which is sgd by default.
 
         Parameters
         ----------
@@ -356,12 +357,12 @@ class ModelDefinition:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers, as added."""
+        """The layers in the order in which they were added."""
         return tuple(self._layers.values())
 
     @property
     def blocks(self) -> tuple[CheckpointBlock, ...]:
-        """The checkpoint blocks, as added."""
+        """The checkpoint blocks in the order in which they were added."""
         return tuple(self._blocks)
 
     @property
@@ -401,7 +402,7 @@ class ModelDefinition:
 
     @public_call
     def compile(self) -> Graph:
-        """Validate layers and blocks, and put them in order.
+        """Validate layers and blocks, and return them in forward order.
 
         Returns
         -------
@@ -424,7 +425,7 @@ class ModelDefinition:
 
     @public_call
     def warnings(self) -> tuple[Hint, ...]:
-        """Return what makes the model hardly mean what it says; issue no warning.
+        """Return what the model probably does not mean so; issue no warning.
 
         Returns
         -------
@@ -456,7 +457,7 @@ class ModelDefinition:
         Raises
         ------
         ModelWarning
-            Where warnings are errors: one with the messages of all.
+            Raised where warnings are errors: one error with the messages of all.
         """
         raised = []
         new = [hint for hint in hints if hint not in self._told]

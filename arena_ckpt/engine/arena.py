@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.dtypes import DTYPES
 from arena_ckpt.common.free_memory import available_bytes
 from arena_ckpt.common.units import ALIGNMENT_BYTES, format_bytes
 from arena_ckpt.errors import ArenaTooLargeError
@@ -85,9 +86,9 @@ class Arena:
 
     def poison(self, offset_bytes: int, size_bytes: int, dtype: str) -> None:
         """Fill dead bytes with NaN (where they are no floats: 0xA5 in every byte)."""
-        kind = np.dtype(dtype)
-        if kind.kind == "f":
-            n_elems = size_bytes // kind.itemsize
+        kind = DTYPES[dtype]
+        if kind.is_float:
+            n_elems = size_bytes // kind.item_bytes
             self.view(offset_bytes, (n_elems,), dtype).fill(np.nan)
         else:
             self.bytes[offset_bytes : offset_bytes + size_bytes] = _POISON

@@ -29,9 +29,9 @@ class CallTable:
     Parameters
     ----------
     calls : sequence of KernelCall
-        Arrays among their operands must outlive the table, which holds only addresses.
+        Arrays among their operands are kept as long as the table.
     memories : mapping from str to Arena
-        Where the regions lie.
+        Where the regions lie. They must outlive the table, which holds only addresses.
     report : callable, optional
         Told about progress.
     """
@@ -60,6 +60,12 @@ class CallTable:
         first_bytes = 8 * np.array(first_slots, dtype=np.int64)
         self._table[1::2] = self._blocks.ctypes.data + first_bytes
         self._address = self._table.ctypes.data
+        self._kept = [
+            operand
+            for call in calls
+            for operand in call.operands
+            if isinstance(operand, np.ndarray)
+        ]
 
     def run(self, first: int, last: int) -> None:
         """Run the calls [first, last)."""

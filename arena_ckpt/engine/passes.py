@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.common.names import input_role
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.engine.finite_check import FiniteCheck
@@ -11,7 +12,7 @@ from arena_ckpt.engine.program import Program
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import IdRangeError
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.tokens import Embedding
+from arena_ckpt.layers.base import IdInput, Layer
 from arena_ckpt.planning.tensors import Control
 
 
@@ -76,9 +77,9 @@ class Pass:
     def refuse_ids(
         self, graph: Graph, samples: Samples, rows: Rows, start: int
     ) -> None:
-        """Refuse samples with ids that an embedding has no row for.
+        """Refuse samples with ids out of range, where a pass has led to NaN.
 
-        For those that led to NaN: runs the forward steps again up to each embedding.
+        Runs the forward steps again up to each layer that reads ids, and looks at them.
 
         Raises
         ------
@@ -87,31 +88,57 @@ class Pass:
         for execution in self._views.plan.executions:
             if execution.phase is not Phase.FORWARD:
                 break
-            layer = graph.node(execution.layer).layer
-            operand = execution.operand("in0")
-            if not isinstance(layer, Embedding) or operand is None:
-                continue
-            self.load(samples, rows, start)
-            self.program.run(0, execution.step)
-            ids = self._views.array(operand.tensor, self.n_samples)
-            ids, n_rows = ids.reshape(self.n_samples, -1), layer["in_dim"]
-            wrong = ~((ids >= 0) & (ids < n_rows) & (ids == np.floor(ids)))
-            if not wrong.any():
-                continue
-            row, place = (int(i) for i in np.argwhere(wrong)[0])
-            sample = start + row if rows is None else int(rows[start + row])
-            raise IdRangeError(
-                f"layer {layer.name!r} (embedding) reads {ids[row, place]:g} in sample "
-                f"{sample}, place {place}; with in_dim={n_rows} ids are whole numbers "
-                f"from 0 to {n_rows - 1}. {np.count_nonzero(wrong):,} ids of this pass "
-                "are none: renumber them, or set in_dim to the largest id plus 1. No "
-                "weight was changed",
-                layer=layer.name,
-                sample=sample,
-                place=place,
-                value=float(ids[row, place]),
-                in_dim=n_rows,
-            )
+            node = graph.node(execution.layer)
+            for ids in node.spec.id_inputs:
+                operand = execution.operand(input_role(ids.index))
+                if operand is None:
+                    continue
+                self.load(samples, rows, start)
+                self.program.run(0, execution.step)
+                values = self._views.array(operand.tensor, self.n_samples)
+                values = values.reshape(self.n_samples, -1)
+                in_range = (values >= 0) & (values < ids.n_ids)
+                wrong = ~(in_range & (values == np.floor(values)))
+                if wrong.any():
+                    row, place = (int(i) for i in np.argwhere(wrong)[0])
+                    sample = start + row if rows is None else int(rows[start + row])
+                    n_wrong = int(np.count_nonzero(wrong))
+                    value = float(values[row, place])
+                    raise _id_error(node.layer, ids, value, sample, place, n_wrong)
+
+
+def _id_error(
+    layer: Layer, ids: IdInput, value: float, sample: int, place: int, n_wrong: int
+) -> IdRangeError:
+    """Return the error of an id that is out of range.
+
+    Parameters
+    ----------
+    layer : Layer
+    ids : IdInput
+        The input of the layer that reads the ids.
+    value : float
+        The first id that is out of range.
+    sample, place : int
+        Number of its sample in the data, and its place in the sample.
+    n_wrong : int
+        Number of such ids in the pass.
+    """
+    known = f"with {ids.set_by}={ids.n_ids} " if ids.set_by else ""
+    way_out = f", or set {ids.set_by} to the largest id plus 1" if ids.set_by else ""
+    facts = {ids.set_by: ids.n_ids} if ids.set_by else {}
+    return IdRangeError(
+        f"layer {layer.name!r} ({layer.type_name}) reads {value:g} in sample {sample}, "
+        f"place {place}; {known}ids are whole numbers from 0 to {ids.n_ids - 1}. "
+        f"{n_wrong:,} ids of this pass are none: renumber them{way_out}. No weight was "
+        "changed",
+        layer=layer.name,
+        sample=sample,
+        place=place,
+        value=value,
+        n_ids=ids.n_ids,
+        **facts,
+    )
 
 
 def _copy(

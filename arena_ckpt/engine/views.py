@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import CONTROL
 
 
 class TensorViews:

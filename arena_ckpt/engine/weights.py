@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.wording import listed, nearest, quoted, shown
 from arena_ckpt.data.arrays import to_finite_float32, to_numbers
 from arena_ckpt.engine.initializers import initialize_weight
@@ -38,7 +39,7 @@ class Weights:
         self._states: list[tuple[FloatArray, FloatArray]] = []
         for node in graph.nodes:
             for weight in node.own_weights:
-                name = f"{node.name}:{weight.name}"
+                name = tensor_name(node.name, weight.name)
                 view = self.views[name] = views.named(name)
                 initialize_weight(view, weight, name, seed)
                 if not weight.is_trained:

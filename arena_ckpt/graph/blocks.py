@@ -1,4 +1,4 @@
-"""Checkpoint blocks: what they are, and which there can be."""
+"""Checkpoint blocks, and the checks that layers can form one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CheckpointBlock:
     layers : tuple of str
         At least two names, in forward order.
     name : str
-        For reports and INI sections.
+        Name in reports and INI sections.
     """
 
     layers: tuple[str, ...]
@@ -91,13 +91,13 @@ def check_block(
 
 
 def check_consecutive(names: Sequence[str], place: Mapping[str, int]) -> None:
-    """Refuse names that do not follow each other.
+    """Refuse names of layers that do not follow each other in forward order.
 
     Parameters
     ----------
     names : sequence of str
     place : mapping from str to int
-        Where each layer stands in forward order, which is the order of the mapping.
+        Place of each layer in forward order, which is the order of the mapping.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The layers of a model in forward order, with shapes, weights and checkpoint blocks.
+"""Builds the graph of a model: layers in forward order, shapes, weights and blocks.
 
 `build_graph` goes in stages: connect and check the layers as added (`connections`);
 walk them in forward order, where each is expanded into its parts (an activation given
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from arena_ckpt.common.names import output_role, tensor_name
 from arena_ckpt.common.wording import quote
 from arena_ckpt.errors import (
     DanglingOutputError,
@@ -37,7 +38,10 @@ from arena_ckpt.layers.hooks import expand_layer, infer_spec
 from arena_ckpt.layers.loss import Loss
 
 MOST_OUTPUTS = 2**16
-"""Of all layers and their parts: a short text can ask for any number of steps."""
+"""Maximum number of outputs of all layers and their parts.
+
+A short text can ask for any number of steps of a recurrent layer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,9 @@ class Graph:
     Attributes
     ----------
     nodes : tuple of Node
-        In forward order.
+        Layers in forward order.
     blocks : tuple of CheckpointBlock
-        Of the names of nodes, in forward order.
+        Checkpoint blocks of names of nodes, in forward order.
     """
 
     nodes: tuple[Node, ...]
@@ -65,7 +69,7 @@ class Graph:
         return self._by_name[name]
 
     def readers(self) -> dict[str, tuple[str, ...]]:
-        """Return for each output tensor the layers that read it, in forward order."""
+        """Return the layers that read each output tensor, in forward order."""
         readers: dict[str, list[str]] = {}
         for node in self.nodes:
             for output in node.outputs:
@@ -76,8 +80,15 @@ class Graph:
 
     @property
     def loss(self) -> Node:
-        """The loss layer."""
-        return next(node for node in self.nodes if isinstance(node.layer, Loss))
+        """The node of the loss layer."""
+        return next(node for node in self.nodes if node.layer.is_loss)
+
+    @property
+    def loss_layer(self) -> Loss:
+        """The loss layer as what it is: a `Loss`, which says what labels it takes."""
+        layer = self.loss.layer
+        assert isinstance(layer, Loss)
+        return layer
 
 
 def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> Graph:
@@ -86,9 +97,9 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     Parameters
     ----------
     layers : sequence of Layer
-        In the order in which they were added, which breaks ties.
+        Layers in the order in which they were added, which breaks ties.
     blocks : sequence of CheckpointBlock
-        Of the layers' names, or those of their parts.
+        Checkpoint blocks of names of layers or of their parts.
 
     Returns
     -------
@@ -121,7 +132,7 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
 
 
 class _Walk:
-    """Makes nodes of the layers, one after the other in forward order."""
+    """Makes the nodes of layers, one after the other in forward order."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
@@ -180,9 +191,9 @@ class _Walk:
         self.parts[name] = tuple(names)
 
     def _resolve(self, layer: Layer, output: Output) -> Output:
-        """Return the part behind what was named."""
+        """Return the part of a layer that makes an output which a user has named."""
         source = self.nodes[self.parts[output.layer][0]].layer
-        if source.type_name == "multiout":
+        if source.is_alias:
             output = Output(output.layer)  # all outputs are the same
         if output not in self._stands_for:
             n = sum(known.layer == output.layer for known in self._stands_for)
@@ -201,7 +212,7 @@ class _Walk:
         node = self.nodes[output.layer]
         if node.layer.is_alias:
             return node.sources[0]
-        return f"{output.layer}:out{output.index}"
+        return tensor_name(output.layer, output_role(output.index))
 
     def _add_node(self, layer: Layer, inputs: tuple[Output, ...]) -> None:
         if layer.name in self.nodes:
@@ -242,7 +253,7 @@ class _Walk:
 
 
 def _texts(outputs: Sequence[Output]) -> tuple[str, ...]:
-    """Write outputs as ``input_layers`` does."""
+    """Return outputs as they are written in ``input_layers``."""
     return tuple(f"{o.layer}({o.index})" if o.index else o.layer for o in outputs)
 
 
@@ -298,7 +309,7 @@ def _check_outputs(nodes: Sequence[Node]) -> None:
 def _place_blocks(
     blocks: Sequence[CheckpointBlock], parts: Mapping[str, tuple[str, ...]]
 ) -> tuple[CheckpointBlock, ...]:
-    """Check blocks against the nodes, and name all parts of their layers."""
+    """Return the checkpoint blocks with the parts of their layers, checked."""
     order = [name for names in parts.values() for name in names]
     place = {name: index for index, name in enumerate(order)}
     known = {**{name: (name,) for name in order}, **parts}
@@ -323,7 +334,7 @@ def _place_blocks(
 def _meant(
     name: str, parts: tuple[str, ...], block: tuple[str, ...], named: frozenset[str]
 ) -> tuple[str, ...]:
-    """Return the parts that a layer stands for in a block.
+    """Return the parts of a layer that belong to its block.
 
     An unrolled layer stands for all. Another stands for itself and its followers, but
     those that other blocks name; or for itself, where its own block names some.

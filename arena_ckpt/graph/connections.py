@@ -1,4 +1,4 @@
-"""Who reads whom: the layers as added, their connections, and the order they run in.
+"""Finds which layer reads which, and the order in which layers run.
 
 ``input_layers`` names a layer, and where that has several outputs which of them:
 ``split(1)``. What is not connected reads the layer added before it.
@@ -27,30 +27,31 @@ from arena_ckpt.layers.base import Layer
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output of a layer."""
+    """An output of a layer, by the name of the layer and its number."""
 
     layer: str
     index: int = 0
 
 
 Inputs = Mapping[str, tuple[Output, ...]]
-"""For each layer the outputs it reads, in the order of its inputs."""
+"""The outputs that each layer reads, in the order of its inputs."""
 
 _NUMBERED = re.compile(r"(?P<layer>.+)\((?P<index>[0-9]{1,9})\)")
 
 
 def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
-    """Find the inputs of every layer.
+    """Return the layers, with an input layer, and the outputs that each reads.
 
     Parameters
     ----------
     layers : sequence of Layer
-        As added.
+        Layers in the order in which they were added.
 
     Returns
     -------
     list of Layer
-        The same; before a first layer that has an ``input_shape`` an input layer.
+        The same layers; an input layer stands before a first layer that has an
+        ``input_shape``.
     dict from str to tuple of Output
 
     Raises
@@ -86,7 +87,7 @@ def connect(layers: Sequence[Layer]) -> tuple[list[Layer], Inputs]:
 
 
 def find_output(text: str, known: Container[str]) -> Output | None:
-    """Read ``layer`` or ``layer(index)``; None where no such layer is known."""
+    """Return the output that ``layer`` or ``layer(index)`` names, or None."""
     if text in known:
         return Output(text)
     numbered = _NUMBERED.fullmatch(text)
@@ -96,7 +97,7 @@ def find_output(text: str, known: Container[str]) -> Output | None:
 
 
 def read_output(reader: str, source: str, known: Mapping[str, object]) -> Output:
-    """Read an entry of the ``input_layers`` of `reader`, given the layers by name.
+    """Return the output that an entry of the ``input_layers`` of `reader` names.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def read_output(reader: str, source: str, known: Mapping[str, object]) -> Output
 
 
 def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:
-    """Refuse circles, wrong numbers of inputs, losses or readers.
+    """Refuse circles, and wrong numbers of inputs, losses or readers.
 
     Raises
     ------
@@ -178,13 +179,13 @@ def _check_count(layer: Layer, inputs: tuple[Output, ...]) -> None:
 
 
 def order_layers(layers: Sequence[Layer], inputs: Inputs) -> list[Layer]:
-    """Return the layers in topological order; of several, the first added goes first.
+    """Return the layers in topological order; ties go to the layer added first.
 
     Parameters
     ----------
     layers : sequence of Layer
     inputs : mapping
-        For each layer name the outputs it reads, all known, without a circle.
+        Outputs that each layer reads, all of them known, without a circle.
     """
     graph = nx.DiGraph()
     place = {layer.name: i for i, layer in enumerate(layers)}

@@ -1,4 +1,4 @@
-"""Hints: what makes a model hardly mean what it says, found in its graph alone.
+"""Finds what a model probably does not mean as it says it, in its graph alone.
 
 A model with a hint can be trained, and now and then it is meant so. There are few
 kinds, each a mistake that people make and do not notice:
@@ -14,80 +14,40 @@ schedule_restarts      the learning rate jumps back to its maximum within a trai
 =====================  ==============================================================
 
 What a tensor is can only be guessed from the layers that make and read it: it is a
-*picture* where a convolution or pooling does, through layers that keep its shape. A
-graph that says nothing either way gets no hint.
+*picture* where a layer that reads pictures makes or reads it, through layers that keep
+the meaning of the axes (`Layer.reads`, `Layer.keeps_axes`). A graph that says nothing
+either way gets no hint.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.arithmetic import (
-    Addition,
-    Binary,
-    Negative,
-    Power,
-    SquareRoot,
-)
-from arena_ckpt.layers.attention import MultiHeadAttention
-from arena_ckpt.layers.base import Shape, format_shape
-from arena_ckpt.layers.convolution import (
-    Convolution2D,
-    DepthwiseConvolution2D,
-    TransposedConvolution2D,
-)
+from arena_ckpt.layers.base import Layer, Shape, format_shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
 )
-from arena_ckpt.layers.normalization import (
-    BatchNormalization,
-    LayerNormalization,
-    RMSNorm,
-)
-from arena_ckpt.layers.pooling import Pooling2D, Upsample2D
-from arena_ckpt.layers.rearrange import Permute, Slice, Split
-from arena_ckpt.layers.recurrent import Recurrent
-from arena_ckpt.layers.shape import Identity, Input, View
-from arena_ckpt.layers.tokens import Dropout, PositionalEncoding
+from arena_ckpt.layers.normalization import BatchNormalization
+from arena_ckpt.layers.tokens import Dropout
 from arena_ckpt.optim.learning_rates import Schedule
 
 RESTARTS = "schedule_restarts"
-"""The one kind that is about no layer."""
+"""Kind of the hint that a schedule starts again; it names no layer."""
 
 SQUASHES = ("softmax", "sigmoid")
-"""Activations whose results lie between 0 and 1, as those of the cross entropies."""
-
-OF_PICTURES = (
-    Convolution2D,
-    DepthwiseConvolution2D,
-    TransposedConvolution2D,
-    Pooling2D,
-    Upsample2D,
-)
-"""Layers that read and make pictures, channel:height:width."""
-
-OF_SEQUENCES = (Recurrent, MultiHeadAttention, PositionalEncoding)
-"""Layers that read rows of features, one for each place in a sequence."""
-
-KEEPS_SHAPE = (
-    *(Activation, Dropout, Identity, BatchNormalization, LayerNormalization, RMSNorm),
-    *(Addition, Binary, Negative, Power, SquareRoot),
-)
-"""Layers whose output is a picture where their input of the same shape is one."""
-
-KEEPS_VALUES = (View, Identity, Dropout, Permute, Slice, Split)
-"""Layers whose results are values of their input, in other places."""
+"""Activations whose results lie between 0 and 1, as those of a cross entropy do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What makes a model hardly mean what it says, and what to do.
+    """A part of a model that probably is not meant so, and what to do about it.
 
     Attributes
     ----------
@@ -124,15 +84,15 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
 def restart_hint(
     schedule: Schedule | None, start: int, stop: int, *, is_least: bool = False
 ) -> Hint | None:
-    """Return the hint that a schedule starts again before a training ends.
+    """Return the hint that a schedule starts again before the training ends.
 
     Parameters
     ----------
     schedule : Schedule or None
     start, stop : int
-        Of the iterations of the training, half-open.
+        Half-open range of the iterations of the training.
     is_least : bool
-        It has these and perhaps more: as many as it has epochs.
+        The training has these iterations and perhaps more.
     """
     restart = None if schedule is None else schedule.first_restart(start, stop)
     if schedule is None or restart is None:
@@ -154,14 +114,14 @@ def restart_hint(
 
 
 def reading_of_rows(graph: Graph) -> str | None:
-    """Return how the loss reads several rows of a sample, and how to get a single one.
+    """Return how the loss reads several rows of a sample, and how to make them one.
 
     None where it reads one row. For messages about labels that do not fit.
     """
     channel, height, width = graph.loss.input_shapes[0]
     if (channel, height) == (1, 1):
         return None
-    maker = Facts(graph).maker(graph.loss.sources[0], KEEPS_SHAPE)
+    maker = Facts(graph).maker(graph.loss.sources[0], _keeps_axes)
     name = _name(maker)
     way_out = f"add flatten before {graph.loss.name!r}"
     if _is_dense(maker):
@@ -172,7 +132,7 @@ def reading_of_rows(graph: Graph) -> str | None:
 
 
 class Facts:
-    """What the makers and readers of a tensor say about it."""
+    """What the layers that make and read a tensor say about it."""
 
     def __init__(self, graph: Graph) -> None:
         self.maker_of = {name: node for node in graph.nodes for name in node.outputs}
@@ -191,51 +151,76 @@ class Facts:
 
     def _look_at_outputs(self, node: Node) -> None:
         layer = node.layer
-        if isinstance(layer, OF_PICTURES):
+        makes_pictures = layer.reads == "pictures"
+        if makes_pictures:
             self.pictures.update(node.outputs)
-        elif isinstance(layer, KEEPS_SHAPE):
+        elif layer.keeps_axes:
             for output, sources in _same_shape(node):
                 if not self.pictures.isdisjoint(sources):
                     self.pictures.add(output)
                 if not self.rows.isdisjoint(sources):
                     self.rows.add(output)
-        if isinstance(layer, (Input, *OF_PICTURES)) or (
-            _is_dense(node) and node.sources[0] in self.rows
-        ):
+        is_data = not node.inputs
+        keeps_rows = _is_dense(node) and node.sources[0] in self.rows
+        if is_data or makes_pictures or keeps_rows:
             self.rows.update(node.outputs)
 
     def _look_at_inputs(self, node: Node) -> None:
         layer = node.layer
-        if isinstance(layer, OF_PICTURES):
+        if layer.reads == "pictures":
             self.read_as_picture.update(node.sources[:1])
-        elif isinstance(layer, OF_SEQUENCES):
+        elif layer.reads == "sequences":
             self.read_as_sequence.update(node.sources)
-        elif isinstance(layer, KEEPS_SHAPE):
+        elif layer.keeps_axes:
             for output, sources in _same_shape(node):
                 for read in (self.read_as_picture, self.read_as_sequence):
                     if output in read:
                         read.update(sources)
 
-    def maker(self, tensor: str, through: tuple[type, ...]) -> Node:
-        """Return what makes a tensor, before layers of some types with one way back."""
+    def maker(self, tensor: str, is_passed: Callable[[Layer], bool]) -> Node:
+        """Return the layer that makes a tensor, before all layers that are passed.
+
+        Parameters
+        ----------
+        tensor : str
+        is_passed : callable
+            Tells of a layer whether the walk goes on to what it reads: to the input of
+            the same number where it makes as many outputs, else to the first.
+        """
         node = self.maker_of[tensor]
-        while isinstance(node.layer, through):
-            if isinstance(node.layer, Identity):
-                tensor = node.sources[int(tensor.rpartition(":out")[2])]
-            else:
-                tensor = node.sources[0]
+        while is_passed(node.layer):
+            is_paired = len(node.sources) == len(node.outputs)
+            index = node.outputs.index(tensor) if is_paired else 0
+            tensor = node.sources[index]
             node = self.maker_of[tensor]
         return node
 
 
 def _same_shape(node: Node) -> list[tuple[str, tuple[str, ...]]]:
-    """Return for each output the sources that have its shape."""
-    if isinstance(node.layer, Identity):
-        return [(out, (s,)) for out, s in zip(node.outputs, node.sources, strict=True)]
-    shape = node.spec.output_shapes[0]
-    pairs = zip(node.sources, node.input_shapes, strict=True)
-    same = tuple(source for source, its_shape in pairs if its_shape == shape)
-    return [(output, same) for output in node.outputs]
+    """Return for each output the sources of its shape that it is made from."""
+    inputs = list(zip(node.sources, node.input_shapes, strict=True))
+    outputs = list(zip(node.outputs, node.spec.output_shapes, strict=True))
+    is_paired = len(inputs) == len(outputs)
+    return [
+        (
+            output,
+            tuple(
+                source
+                for source, its_shape in (inputs[i : i + 1] if is_paired else inputs)
+                if its_shape == shape
+            ),
+        )
+        for i, (output, shape) in enumerate(outputs)
+    ]
+
+
+def _keeps_axes(layer: Layer) -> bool:
+    return layer.keeps_axes
+
+
+def _keeps_values(layer: Layer) -> bool:
+    """Return whether the results are values of the input; dropout only scales them."""
+    return layer.moves_elements or isinstance(layer, Dropout)
 
 
 def _is_dense(node: Node) -> bool:
@@ -243,7 +228,7 @@ def _is_dense(node: Node) -> bool:
 
 
 def _name(node: Node) -> str:
-    """Return the name that the user knows a layer by."""
+    """Return the name by which the user knows a layer."""
     return node.name.removesuffix("/activation_realized")
 
 
@@ -256,9 +241,9 @@ def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
     if not isinstance(loss.layer, CrossEntropySoftmax | CrossEntropySigmoid):
         return None
     tensor = loss.sources[0]
-    node = facts.maker(tensor, KEEPS_VALUES)
+    node = facts.maker(tensor, _keeps_values)
     while isinstance(node.layer, Activation) and node.layer["activation"] == "none":
-        node = facts.maker(node.sources[0], KEEPS_VALUES)
+        node = facts.maker(node.sources[0], _keeps_values)
     kind = node.layer.get("activation")
     if not isinstance(node.layer, Activation) or kind not in SQUASHES:
         return None
@@ -280,7 +265,7 @@ def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
 
 
 def _reach(loss: Node) -> str:
-    """Say what a loss can predict of values between 0 and 1."""
+    """Return which probabilities a loss can predict from values between 0 and 1."""
     if isinstance(loss.layer, CrossEntropySigmoid):
         most = math.e / (math.e + 1)
         return f"every output stays between 50 % and {100 * most:.0f} %"
@@ -298,7 +283,7 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
     reading = reading_of_rows(graph)
     if not isinstance(layer, CrossEntropySoftmax) or reading is None:
         return None
-    maker = facts.maker(loss.sources[0], KEEPS_SHAPE)
+    maker = facts.maker(loss.sources[0], _keeps_axes)
     layers = (_name(maker), loss.name)
     channel, height, width = shape
     if _is_dense(maker):
@@ -329,7 +314,7 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
 
 
 def _columns_as_features(node: Node, facts: Facts) -> Hint | None:
-    """Find batch normalization over the columns of a picture of one channel."""
+    """Find batch normalization over the columns of pictures of one channel."""
     shape: Shape = node.input_shapes[0]
     channel, height, width = shape
     if channel > 1 or height == 1 or width == 1:
@@ -341,9 +326,7 @@ def _columns_as_features(node: Node, facts: Facts) -> Hint | None:
         (source, output)
     )
     # Rows of as many features as there are rows are rare; pictures are often square.
-    is_square_input = height == width and isinstance(
-        facts.maker(source, KEEPS_SHAPE).layer, Input
-    )
+    is_square_input = height == width and not facts.maker(source, _keeps_axes).inputs
     if not (is_picture or is_square_input):
         return None
     return Hint(

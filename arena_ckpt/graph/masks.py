@@ -1,4 +1,4 @@
-"""Which tensors are masks: added to the scores of attention, and read by nothing else.
+"""Finds the tensors that are masks, which only the scores of attention read.
 
 Of all data only masks may hold -inf, which forbids. So an input is a mask if every
 reader adds it to scores, at once or through layers that only move elements. An input
@@ -8,9 +8,6 @@ that something else reads as well keeps the checks of all data.
 from __future__ import annotations
 
 from arena_ckpt.graph.build import Graph
-
-MOVERS = ("reshape", "flatten", "identity", "multiout", "permute", "slice", "split")
-"""Types of layers whose outputs are elements of their inputs, unchanged."""
 
 
 def mask_tensors(graph: Graph) -> frozenset[str]:
@@ -35,7 +32,7 @@ def mask_tensors(graph: Graph) -> frozenset[str]:
     for node in reversed(graph.nodes):
         if node.layer.is_alias:
             continue
-        is_mover = node.layer.type_name in MOVERS
+        is_mover = node.layer.moves_elements
         if is_mover or not node.inputs:
             masks |= read_as_mask.intersection(node.outputs) - read_otherwise
         moves_masks = is_mover and masks.issuperset(node.outputs)

@@ -1,9 +1,16 @@
-"""A layer in its place: what it reads, what it needs, whether it trains."""
+"""A layer in its graph: the tensors it reads and makes, and whether it trains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from arena_ckpt.common.names import (
+    input_index,
+    output_index,
+    output_role,
+    split_first,
+    tensor_name,
+)
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.connections import Output
 from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
@@ -11,26 +18,27 @@ from arena_ckpt.layers.base import Layer, LayerSpec, Shape, WeightSpec
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A layer in its place.
+    """A layer with the tensors that it reads and makes in its graph.
 
     Attributes
     ----------
     layer : Layer
     inputs : tuple of Output
-        What it reads, in the order of its roles in0, in1, …
+        Outputs that it reads, in the order of its roles in0, in1, …
     sources : tuple of str
-        The tensors behind them, ``"split:out1"``: those of a multiout are its input.
+        Names of the tensors behind them, ``"split:out1"``; a multiout has those of its
+        input.
     input_shapes : tuple of Shape
     spec : LayerSpec
     weights_of : str
         The layer whose weights it uses: itself, unless it shares them.
     trains : bool
-        It has weights to train and they are not frozen.
+        Whether it has trained weights that are not frozen.
     updates : bool
-        Its step of the update changes the weights: it trains, and of the layers that
-        share them the backward pass comes to it last.
+        Whether its update step changes the weights: it trains, and its backward steps
+        are the last of all layers that share the weights.
     wants_derivative : bool
-        It or a layer before it trains, so the derivatives of its outputs are needed.
+        Whether it or a layer before it trains, so that its outputs need derivatives.
     derived_inputs : tuple of int
         The inputs whose derivatives it makes.
     """
@@ -53,15 +61,27 @@ class Node:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The tensors that the layer makes; none where its output is its input."""
+        """Names of the tensors that the layer makes; an alias makes none."""
         if self.layer.is_alias:
             return ()
-        return tuple(f"{self.name}:out{k}" for k in range(len(self.spec.output_shapes)))
+        indexes = range(len(self.spec.output_shapes))
+        return tuple(tensor_name(self.name, output_role(k)) for k in indexes)
 
     @property
     def own_weights(self) -> tuple[WeightSpec, ...]:
-        """Its weights, unless they are those of another layer."""
+        """The weights of the layer, unless they are those of another layer."""
         return self.spec.weights if self.weights_of == self.name else ()
+
+    def tensor_in(self, role: str) -> str:
+        """Return the name of the tensor in a role of a backward step of the layer."""
+        first, others = split_first(role)
+        if (index := input_index(first)) is not None:
+            tensor = self.sources[index]
+        elif (index := output_index(first)) is not None:
+            tensor = self.outputs[index]
+        else:
+            return tensor_name(self.name, role)
+        return tensor_name(tensor, others) if others else tensor
 
     def runs(self, phase: Phase) -> bool:
         """Tell whether a phase of the layer has anything to do."""

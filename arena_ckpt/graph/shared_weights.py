@@ -1,4 +1,4 @@
-"""Layers that use the weights of another: who owns them, and who updates them."""
+"""Finds the owner of shared weights, and the layer whose step updates them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from arena_ckpt.graph.nodes import Node
 def share_weights(
     nodes: list[Node], parts: Mapping[str, tuple[str, ...]]
 ) -> list[Node]:
-    """Give layers with ``shared_from`` the weights of the layer they name.
+    """Return nodes in which layers with ``shared_from`` use the weights of another.
 
-    Where that layer or this one is unrolled, of the parts that have weights the first
-    shares those of the first, the second (the other direction) those of the second.
+    An unrolled layer has a part for each direction. The first part that has weights
+    shares those of the first part of the other layer, the second those of the second.
 
     Parameters
     ----------
     nodes : list of Node
-        In forward order, each with weights of its own.
+        Nodes in forward order, each with weights of its own.
     parts : mapping from str to tuple of str
-        For each layer as added the nodes that stand for it.
+        Names of the nodes that stand for each layer as it was added.
 
     Returns
     -------
     list of Node
-        With `weights_of` and `updates` as they are.
+        The same nodes with their final `weights_of` and `updates`.
 
     Raises
     ------
@@ -38,26 +38,8 @@ def share_weights(
     whole = {part: name for name, many in parts.items() for part in many}
     owner_of: dict[str, str] = {}
     for node in nodes:
-        if node.layer.get("shared_from") is None:
-            continue
-        seen = [node.name]
-        while (named := known[seen[-1]].layer.get("shared_from")) is not None:
-            found = _find_shared(seen[-1], named, known, parts, whole)
-            if found is None or found in seen:
-                problem = (
-                    "in a circle: "
-                    + " -> ".join([*seen[seen.index(found) :], found])
-                    + "; let one layer have weights of its own"
-                    if found
-                    else f"which does not exist{nearest(named, known)}"
-                )
-                raise SharedWeightsError(
-                    f"layer {seen[-1]!r} shares the weights of {named!r}, {problem}",
-                    layer=seen[-1],
-                    shared_from=named,
-                )
-            seen.append(found)
-        owner_of[node.name] = seen[-1]
+        if node.layer.get("shared_from") is not None:
+            owner_of[node.name] = _find_owner(node.name, known, parts, whole)
     for name, owner in owner_of.items():
         _check_same_weights(known[name], known[owner])
     last: dict[str, str] = {}  # the first in forward order is the last in backward
@@ -71,6 +53,39 @@ def share_weights(
     ]
 
 
+def _find_owner(
+    name: str,
+    known: Mapping[str, Node],
+    parts: Mapping[str, tuple[str, ...]],
+    whole: Mapping[str, str],
+) -> str:
+    """Return the node at the end of a chain of layers that share weights.
+
+    Raises
+    ------
+    SharedWeightsError
+        The chain is a circle, or names a layer that does not exist.
+    """
+    seen = [name]
+    while (named := known[seen[-1]].layer.get("shared_from")) is not None:
+        found = _find_shared(seen[-1], named, known, parts, whole)
+        if found is None or found in seen:
+            problem = (
+                "in a circle: "
+                + " -> ".join([*seen[seen.index(found) :], found])
+                + "; let one layer have weights of its own"
+                if found
+                else f"which does not exist{nearest(named, known)}"
+            )
+            raise SharedWeightsError(
+                f"layer {seen[-1]!r} shares the weights of {named!r}, {problem}",
+                layer=seen[-1],
+                shared_from=named,
+            )
+        seen.append(found)
+    return seen[-1]
+
+
 def _find_shared(
     name: str,
     named: str,
@@ -78,7 +93,7 @@ def _find_shared(
     parts: Mapping[str, tuple[str, ...]],
     whole: Mapping[str, str],
 ) -> str | None:
-    """Return the node that the ``shared_from`` of another means, if there is any.
+    """Return the node that the ``shared_from`` of a node means, or None.
 
     Raises
     ------
@@ -102,12 +117,13 @@ def _find_shared(
 
 
 def _has_own_weights(node: Node, whole: Mapping[str, str]) -> bool:
-    """Tell whether a part has weights that are not those of another part."""
+    """Tell whether a part of a layer does not use the weights of another part."""
     named = node.layer.get("shared_from")
     return bool(node.spec.weights) and whole.get(named) != whole[node.name]
 
 
 def _check_same_weights(node: Node, owner: Node) -> None:
+    """Refuse a layer whose weights have other names or shapes than the owner's."""
     needs, has = (
         ", ".join(f"{w.name} {w.shape}" for w in n.spec.weights)
         + ("" if n.layer.is_trainable else ", frozen")

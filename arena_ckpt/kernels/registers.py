@@ -29,6 +29,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from arena_ckpt.kernels.compiling import compiled
+
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _POINTER = ir.IntType(8).as_pointer()
 
@@ -131,3 +133,15 @@ def write_registers(typing_context: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@compiled
+def read():
+    """Return flags and exceptions of the thread, to Python."""
+    return read_registers()
+
+
+@compiled
+def write(value):
+    """Set flags and exceptions of the thread to what was read before."""
+    write_registers(value)

@@ -1,4 +1,4 @@
-"""Activation functions as layers."""
+"""The activation layer: one function of every element or row."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from arena_ckpt.operations.activations import ACTIVATIONS
 
 
 class Activation(Layer):
-    """One function of every element (softmax: of every row)."""
+    """Apply one function to every element; softmax to every row."""
 
     type_name = "activation"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("activation", ACTIVATION, "none", "the function"),
@@ -50,7 +51,7 @@ class Activation(Layer):
         )
 
     def _flops(self, n: int) -> Flops:
-        """Count one for each element, where an exponential is made about a dozen."""
+        """Return the operations of `n` elements; an exponential counts as a dozen."""
         kind = self["activation"]
         if kind == "none":
             return Flops()
@@ -67,7 +68,7 @@ class Activation(Layer):
         return [Call(function.forward, (array("in0"), array("out0")))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Multiply the derivative by that of the function."""
+        """Multiply the derivative by the slope of the function."""
         if self["activation"] == "none":
             return copy_unless_same(tensors, "out0:grad", "in0:grad")
         array = tensors.matrix if self["activation"] == "softmax" else tensors.vector

@@ -1,7 +1,7 @@
-"""Element-by-element arithmetic between tensors, and of one.
+"""Arithmetic layers: operations on the elements of one tensor, or of several.
 
-Sizes of 1 are repeated along an axis where the other operand has more, as in NumPy; the
-derivative of what was repeated is summed.
+An operand of size 1 along an axis is repeated where the other has more, as in NumPy;
+its derivative is summed over that axis.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ _BOTH = TensorLifespan.FORWARD_DERIV
 
 
 class Addition(Layer):
-    """The sum of all inputs: where residual connections join."""
+    """Add all inputs, as where a residual connection joins."""
 
     type_name = "addition"
     n_inputs = None
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the common shape; every derivative is a view of the output's."""
+        """Return the common shape; each derivative is a view of that of the output."""
         if len(set(input_shapes)) > 1:
             raise self.mismatch(
                 "adds inputs of different shapes "
@@ -81,7 +82,7 @@ class Addition(Layer):
         ]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Hand the derivative on to every input that wants it."""
+        """Copy the derivative to every input that wants it."""
         return [
             call
             for i in range(self._n_inputs())
@@ -91,17 +92,20 @@ class Addition(Layer):
 
 
 class Binary(Layer):
-    """An operation on two inputs, either of which may be repeated along axes.
+    """Base class of operations on two inputs that may be repeated along axes.
 
     Attributes
     ----------
     kernels : tuple of KernelName
-        Forward: of two whole operands, and with repetition.
+        Forward kernels: without repetition, and with it.
     saves : tuple of TensorLifespan
-        When the inputs and, third, the output are read.
+        Phases in which the first input, the second input and the output are read.
+    derivative_flops : int
+        Operations of the derivative for each element of the output.
     """
 
     n_inputs = 2
+    keeps_axes = True
     kernels: ClassVar[tuple[KernelName, KernelName]]
     saves: ClassVar[tuple[TensorLifespan, TensorLifespan, TensorLifespan]]
     derivative_flops: ClassVar[int]
@@ -136,10 +140,15 @@ class Binary(Layer):
         )
 
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
-        """Return what derivatives of the inputs that are not repeated overwrite.
+        """Return what the derivatives of inputs that are not repeated may overwrite.
 
-        A derivative that is summed is made first, one that overwrites its operands
-        last; those of two whole inputs are made together, element by element.
+        A derivative that is summed is made first, and one that overwrites its operands
+        last; those of two inputs of full shape are made together, element by element.
+
+        Parameters
+        ----------
+        whole : tuple of int
+            Numbers of the inputs that are not repeated.
         """
         saved = [f"in{i}" for i in whole if self.saves[i] & _DERIVATIVE]
         saved += ["out0"] if self.saves[2] & _DERIVATIVE else []
@@ -156,18 +165,22 @@ class Binary(Layer):
         return [self.repeating(tensors, a, b, y)]
 
     def repeating(self, tensors: Binding, a: object, b: object, y: object) -> Call:
-        """Return the forward operation with repetition, between other arrays."""
+        """Return the call of the operation with repetition, ``y = a ∘ b``."""
         sizes, (a_steps, b_steps) = fold_axes(
             tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
         )
         return Call(self.kernels[1], (a, b, y, *sizes, *a_steps, *b_steps))
 
     def is_whole(self, tensors: Binding, index: int) -> bool:
-        """Tell whether an input is not repeated."""
+        """Return whether an input has the shape of the output: it is not repeated."""
         return tensors.input_shapes[index] == tensors.output_shapes[0]
 
     def sum_of(self, tensors: Binding, index: int, factor: float) -> Call:
-        """Return the sum of the derivative over the axes that an input is repeated."""
+        """Return the call that makes the derivative of a repeated input, as a sum.
+
+        The derivative of the output, times `factor`, is summed over the axes along
+        which the input is repeated.
+        """
         sizes, (steps,) = fold_axes(
             tensors.n_samples, tensors.output_shapes[0], tensors.input_shapes[index]
         )
@@ -177,7 +190,11 @@ class Binary(Layer):
     def sum_with(
         self, kernel: KernelName, tensors: Binding, index: int, role: str, factor: float
     ) -> Call:
-        """Return the same sum of products or quotients with another tensor."""
+        """Return the call that makes the derivative of a repeated input with a kernel.
+
+        The kernel sums products or quotients of the derivative of the output with the
+        tensor of another role, times `factor`.
+        """
         whole = tensors.output_shapes[0]
         shape = whole if role == "out0" else tensors.input_shapes[int(role[2:])]
         sizes, (dx_steps, z_steps) = fold_axes(
@@ -197,14 +214,14 @@ class Add(Binary):
     derivative_flops = 0
 
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
-        """Return views: the derivative of what is not repeated is that of the sum."""
+        """Return views: an input that is not repeated has the derivative of the sum."""
         return tuple(
             InPlace(Phase.CALC_DERIVATIVE, f"in{i}:grad", ("out0:grad",), is_view=True)
             for i in whole
         )
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Hand the derivative on, or its sum."""
+        """Copy the derivative, or sum it over the repeated axes."""
         calls = []
         for i in (0, 1):
             if not tensors.is_wanted(f"in{i}:grad"):
@@ -225,7 +242,7 @@ class Subtract(Binary):
     derivative_flops = 1
 
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
-        """Return a view for the first input, overwriting for the second."""
+        """Return a view for the first input; the second overwrites the derivative."""
         return tuple(
             InPlace(
                 Phase.CALC_DERIVATIVE,
@@ -237,7 +254,7 @@ class Subtract(Binary):
         )
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Hand the derivative on, or its sum; negative to the second input."""
+        """Copy or sum the derivative; the second input gets it with the other sign."""
         calls = []
         if tensors.is_wanted("in0:grad"):
             if self.is_whole(tensors, 0):
@@ -262,7 +279,7 @@ class Multiply(Binary):
     derivative_flops = 2
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Multiply the derivative with the other input."""
+        """Multiply the derivative by the other input, and sum over repeated axes."""
         dy = tensors.vector("out0:grad")
         wanted = [i for i in (0, 1) if tensors.is_wanted(f"in{i}:grad")]
         whole = [i for i in wanted if self.is_whole(tensors, i)]
@@ -295,7 +312,7 @@ class Divide(Binary):
     derivative_flops = 3
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``out0:grad / in1`` and ``-out0:grad / in1 · out0``."""
+        """Compute ``out0:grad / in1`` and ``-out0:grad / in1 · out0``."""
         dy, b, y = (tensors.vector(role) for role in ("out0:grad", "in1", "out0"))
         wanted = [i for i in (0, 1) if tensors.is_wanted(f"in{i}:grad")]
         whole = [i for i in wanted if self.is_whole(tensors, i)]
@@ -325,22 +342,23 @@ class Power(Layer):
     """``out0 = in0 ** exponent``."""
 
     type_name = "pow"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("exponent", REAL, 1.0, "the power that every element is raised to"),
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input, which backward needs."""
+        """Return the shape of the input; the derivative needs the input."""
         return _elementwise(input_shapes, saves="in0", forward=10, derivative=12)
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Raise every element."""
+        """Raise every element to the power."""
         x, y = tensors.vector("in0"), tensors.vector("out0")
         return [Call(arithmetic.power, (x, self["exponent"], y))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``out0:grad · exponent · in0 ** (exponent - 1)``."""
+        """Compute ``out0:grad · exponent · in0 ** (exponent - 1)``."""
         x, dy = tensors.vector("in0"), tensors.vector("out0:grad")
         arguments = (x, self["exponent"], dy, tensors.vector("in0:grad"))
         return [Call(arithmetic.power_derivative, arguments)]
@@ -350,18 +368,19 @@ class SquareRoot(Layer):
     """``out0 = √in0``."""
 
     type_name = "sqrt"
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input; backward needs the output."""
+        """Return the shape of the input; the derivative needs the output."""
         return _elementwise(input_shapes, saves="out0", forward=1, derivative=2)
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Take the root of every element."""
+        """Take the square root of every element."""
         arguments = (tensors.vector("in0"), tensors.vector("out0"))
         return [Call(arithmetic.square_root, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``out0:grad / (2 · out0)``."""
+        """Compute ``out0:grad / (2 · out0)``."""
         roles = ("out0", "out0:grad", "in0:grad")
         arguments = tuple(tensors.vector(role) for role in roles)
         return [Call(arithmetic.square_root_derivative, arguments)]
@@ -371,9 +390,10 @@ class Negative(Layer):
     """``out0 = -in0``."""
 
     type_name = "negative"
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input; backward needs nothing."""
+        """Return the shape of the input; backward needs neither input nor output."""
         return _elementwise(input_shapes, saves="", forward=1, derivative=1)
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -390,7 +410,7 @@ class Negative(Layer):
 def _elementwise(
     input_shapes: tuple[Shape, ...], *, saves: str, forward: int, derivative: int
 ) -> LayerSpec:
-    """Return the spec of a function of every element; flops are for each."""
+    """Return the spec of a function of every element."""
     n = n_elems(input_shapes[0])
     saved = (saves,) if saves else ()
     return LayerSpec(
@@ -411,7 +431,7 @@ _MADE_BY_ITSELF = re.compile(r"/(generated_out_\d+|activation_realized)$")
 
 
 def named_shapes(layer: Layer, shapes: tuple[Shape, ...]) -> str:
-    """Write the shapes of the inputs of a layer with the names of those inputs."""
+    """Return the shapes of the inputs of a layer as text, each behind its name."""
     names = layer["input_layers"] or ()
     return ", ".join(
         f"{_MADE_BY_ITSELF.sub('', name)} {format_shape(shape)}"
@@ -422,23 +442,24 @@ def named_shapes(layer: Layer, shapes: tuple[Shape, ...]) -> str:
 def fold_axes(
     n_samples: int, whole: Shape, *parts: Shape
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Describe tensors that lack axes of another to the kernels of `arithmetic`.
+    """Return sizes and strides of tensors that are repeated along axes of another.
 
     Parameters
     ----------
     n_samples : int
+        Number of samples of the pass.
     whole : Shape
-        The tensor that has all axes.
+        Shape of one sample of the tensor that has all axes.
     *parts : Shape
-        The others; of each the size along an axis is that of `whole`, or 1.
+        Shapes of the others; along each axis the size is that of `whole`, or 1.
 
     Returns
     -------
     tuple of int
-        Sizes of four axes; neighbours that are alike are one, and the first are 1.
+        Sizes of four axes. Neighbouring axes along which the same parts are repeated
+        are joined into one, and the first axes are filled up with size 1.
     list of tuple of int
-        For each part the elements from one place to the next along these axes, 0 where
-        it has size 1.
+        For each part its strides along these axes, in elements; 0 where it is repeated.
     """
     axes: list[tuple[int, tuple[bool, ...]]] = []
     shapes = zip(*((n_samples, *part) for part in parts), strict=True)

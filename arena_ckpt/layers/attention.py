@@ -1,4 +1,4 @@
-"""Multi-head attention."""
+"""The multi-head attention layer."""
 
 from __future__ import annotations
 
@@ -27,22 +27,47 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, WithBias, product_gradient
+from arena_ckpt.layers.dense import product_gradient
+from arena_ckpt.layers.weighted import (
+    WEIGHT_PROPERTIES,
+    WithBias,
+    bias_spec,
+    weight_spec,
+)
 from arena_ckpt.operations.families import attention, blas, elementwise, reductions
 from arena_ckpt.operations.sizes import attention_work_elems
 
 TILE_ROWS = 64
-"""Queries of a tile."""
+"""Maximum number of queries of a tile."""
 
 TILE_COLUMNS = 256
-"""Keys of a tile; both were measured on T = 128 and 1024, 32 and 64 per head."""
+"""Maximum number of keys of a tile.
+
+Both were chosen by measurements on 128 and 1024 tokens, with 32 and 64 columns a head.
+"""
 
 _PARTS = ("query", "key", "value")
 
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """What follows from the properties and the shapes of the inputs."""
+    """Sizes that follow from the properties and the shapes of the inputs.
+
+    Attributes
+    ----------
+    heads : int
+        Number of heads.
+    t, s : int
+        Number of queries, and of keys and values.
+    dk, dv : int
+        Columns of query and key, and of value, for each head.
+    units : int
+        Columns of the output.
+    rows, columns : int
+        Queries and keys of a tile.
+    mask_heads : int
+        Number of masks: 0 without, 1 for all heads, or one for each.
+    """
 
     heads: int
     t: int
@@ -68,6 +93,7 @@ class MultiHeadAttention(WithBias):
 
     type_name = "multi_head_attention"
     n_inputs = range(1, 5)
+    reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("num_heads", POSITIVE_INT, None, "heads (required)"),
@@ -107,7 +133,7 @@ class MultiHeadAttention(WithBias):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return weights of the four projections, and what attention saves."""
+        """Return the weights of the four linear layers, and what attention saves."""
         sizes = self._sizes(input_shapes)
         n = len(input_shapes)
         forward, grad = TensorLifespan.FORWARD, TensorLifespan.CALC_GRADIENT
@@ -131,15 +157,38 @@ class MultiHeadAttention(WithBias):
 
     @property
     def _back(self) -> TensorLifespan:
-        """The phase in which attention runs backward: the first one that there is."""
+        """The first backward phase of the layer, in which attention runs backward."""
         if self.is_trainable:
             return TensorLifespan.CALC_GRADIENT
         return TensorLifespan.CALC_DERIVATIVE
 
     def _sizes(self, shapes: tuple[Shape, ...]) -> _Sizes:
-        heads = self["num_heads"]
-        if heads is None:
+        """Return the sizes for inputs of these shapes.
+
+        Raises
+        ------
+        ShapeMismatchError
+            The shapes do not fit each other or the properties.
+        """
+        if self["num_heads"] is None:
             raise self.mismatch("has no num_heads; set it, for example num_heads=8")
+        query, key, _ = self._checked_sources(shapes)
+        dk = self._key_width(query)
+        t, s = query[1], key[1]
+        return _Sizes(
+            heads=self["num_heads"],
+            t=t,
+            s=s,
+            dk=dk,
+            dv=self["projected_value_dim"] or dk,
+            units=self["output_shape"] or query[2],
+            rows=min(t, TILE_ROWS),
+            columns=min(s, TILE_COLUMNS),
+            mask_heads=self._mask_heads(shapes, t, s),
+        )
+
+    def _checked_sources(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """Return the shapes of query, key and value; refuse those that do not fit."""
         for name, shape in zip((*_PARTS, "mask"), shapes, strict=False):
             if shape[0] != 1 and name != "mask":
                 raise self.mismatch(
@@ -155,51 +204,52 @@ class MultiHeadAttention(WithBias):
                 key=key,
                 value=value,
             )
-        dk = self["projected_key_dim"]
-        if dk is None:
-            if query[2] % heads:
-                raise self.mismatch(
-                    f"cannot divide a query of width {query[2]} among "
-                    f"{heads} heads; change num_heads or set projected_key_dim",
-                    width=query[2],
-                    num_heads=heads,
-                )
-            dk = query[2] // heads
-        t, s = query[1], key[1]
-        mask_heads = 0
-        if len(shapes) == 4:
-            mask_heads = shapes[3][0]
-            if mask_heads not in (1, heads) or shapes[3][1:] != (t, s):
-                raise self.mismatch(
-                    f"has a mask of shape {format_shape(shapes[3])}; expected "
-                    f"1:{t}:{s} (queries, keys) or {heads}:{t}:{s} (one for each "
-                    "head)",
-                    shape=shapes[3],
-                )
-        return _Sizes(
-            heads=heads,
-            t=t,
-            s=s,
-            dk=dk,
-            dv=self["projected_value_dim"] or dk,
-            units=self["output_shape"] or query[2],
-            rows=min(t, TILE_ROWS),
-            columns=min(s, TILE_COLUMNS),
-            mask_heads=mask_heads,
-        )
+        return query, key, value
+
+    def _key_width(self, query: Shape) -> int:
+        """Return the width of query and key for each head."""
+        heads, width = self["num_heads"], query[2]
+        if self["projected_key_dim"] is not None:
+            return int(self["projected_key_dim"])
+        if width % heads:
+            raise self.mismatch(
+                f"cannot divide a query of width {width} among "
+                f"{heads} heads; change num_heads or set projected_key_dim",
+                width=width,
+                num_heads=heads,
+            )
+        return int(width // heads)
+
+    def _mask_heads(self, shapes: tuple[Shape, ...], t: int, s: int) -> int:
+        """Return the number of masks for `t` queries and `s` keys: 0, 1 or each head's.
+
+        The mask is the fourth input.
+        """
+        if len(shapes) < 4:
+            return 0
+        mask, heads = shapes[3], self["num_heads"]
+        if mask[0] not in (1, heads) or mask[1:] != (t, s):
+            raise self.mismatch(
+                f"has a mask of shape {format_shape(mask)}; expected "
+                f"1:{t}:{s} (queries, keys) or {heads}:{t}:{s} (one for each "
+                "head)",
+                shape=mask,
+            )
+        return mask[0]
 
     @staticmethod
     def _sources(n_inputs: int) -> tuple[int, int, int]:
-        """Return which inputs query, key and value are."""
+        """Return the numbers of the inputs that are query, key and value."""
         return (0, min(1, n_inputs - 1), min(2, n_inputs - 1))
 
     def _factors(self, n_inputs: int) -> dict[str, tuple[str, str]]:
-        """Return for each linear layer what the gradient of its weight is made of."""
+        """Return for each linear layer the factors of the gradient of its weight."""
         parts = zip(_PARTS, self._sources(n_inputs), strict=True)
         factors = {f"{p}_fc": (f"in{i}", f"projected_{p}") for p, i in parts}
         return {**factors, "fc": ("attention_output", "out0:grad")}
 
     def _is_plain(self, sizes: _Sizes) -> bool:
+        """Return whether the probabilities are saved for the backward pass."""
         if self["attention"] == "auto":
             return sizes.s <= sizes.dk
         return bool(self["attention"] == "plain")
@@ -207,6 +257,7 @@ class MultiHeadAttention(WithBias):
     def _weights(
         self, sizes: _Sizes, shapes: tuple[Shape, ...]
     ) -> tuple[WeightSpec, ...]:
+        """Return weight and bias of the three projections and of the output."""
         forward, derivative = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
         factors = self._factors(len(shapes))
         rows = [shapes[i][2] for i in self._sources(len(shapes))]
@@ -215,38 +266,28 @@ class MultiHeadAttention(WithBias):
             for part, width, columns in zip(_PARTS, rows, sizes.widths, strict=True)
         ]
         table.append(("fc", sizes.widths[2], sizes.units, forward | self._back))
-        regularized = self["weight_regularizer"] == "l2norm"
-        constant = self["weight_regularizer_constant"] if regularized else 0.0
         weights = []
         for name, fan_in, fan_out, lifespan in table:
             weights.append(
-                WeightSpec(
+                weight_spec(
+                    self,
                     f"{name}_weight",
                     (fan_in, fan_out),
-                    self["weight_initializer"],
                     fan_in=fan_in,
                     fan_out=fan_out,
                     lifespan=lifespan,
-                    decay=self["weight_decay"],
-                    regularizer_constant=constant,
                     gradient_factors=factors[name],
                 )
             )
             if self.has_bias:
+                bias = f"{name}_bias"
                 weights.append(
-                    WeightSpec(
-                        f"{name}_bias",
-                        (fan_out,),
-                        self["bias_initializer"],
-                        fan_in=fan_in,
-                        fan_out=fan_out,
-                        lifespan=forward,
-                        decay=self["bias_decay"],
-                    )
+                    bias_spec(self, bias, fan_out, fan_in=fan_in, fan_out=fan_out)
                 )
         return tuple(weights)
 
     def _tensors(self, sizes: _Sizes) -> tuple[TensorSpec, ...]:
+        """Return what forward saves, and the workspaces of both directions."""
         forward, back = TensorLifespan.FORWARD, self._back
         kept = forward | back | TensorLifespan.CALC_DERIVATIVE
         is_plain = self._is_plain(sizes)
@@ -261,7 +302,7 @@ class MultiHeadAttention(WithBias):
             else TensorSpec("log_sums", (heads, t, 2), forward | back)
         )
         tensors = [
-            # Backward puts the derivatives of these three where they are.
+            # The backward pass overwrites these three with their derivatives.
             TensorSpec("projected_query", (t, sizes.widths[0]), kept),
             TensorSpec("projected_key", (s, sizes.widths[1]), kept),
             TensorSpec("projected_value", (s, sizes.widths[2]), kept),
@@ -308,7 +349,7 @@ class MultiHeadAttention(WithBias):
     # -- calls ----------------------------------------------------------------------
 
     def _projections(self, tensors: Binding) -> Iterator[tuple[str, int]]:
-        """Yield each projection and the input that it reads."""
+        """Return pairs of a projection and the number of the input that it reads."""
         return zip(_PARTS, self._sources(len(tensors.input_shapes)), strict=True)
 
     def _dropout(self, tensors: Binding) -> tuple[Any, ...]:
@@ -316,7 +357,7 @@ class MultiHeadAttention(WithBias):
         return tensors.counters, tensors.random_key, rate
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Project, attend, project; a recompute leaves an unwanted output out."""
+        """Project the inputs, attend, and project the result if it is wanted."""
         calls = []
         for part, index in self._projections(tensors):
             calls += self._linear(
@@ -357,7 +398,7 @@ class MultiHeadAttention(WithBias):
         return Call(attention.tiled_forward, (*arguments, sizes.columns))
 
     def _attend_backward(self, tensors: Binding) -> Call:
-        """Put the derivatives of the projections where these are."""
+        """Return the call that overwrites the projections with their derivatives."""
         sizes = self._sizes(tensors.input_shapes)
         is_plain = tensors.is_wanted("attention_weight")
         output, causal = tensors.vector("attention_output"), int(self["is_causal"])
@@ -383,7 +424,7 @@ class MultiHeadAttention(WithBias):
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Make the gradients of ``fc``, run attention backward, then the other three.
 
-        This leaves the derivatives of the projections for `calc_derivative`.
+        The derivatives of the projections stay behind for `calc_derivative`.
         """
         factors = self._factors(len(tensors.input_shapes))
         calls = self._linear_gradient(tensors, "fc", factors["fc"])
@@ -404,7 +445,7 @@ class MultiHeadAttention(WithBias):
         return calls
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Multiply by the weights; what several projections read gets their sum."""
+        """Multiply by the weights; an input of several projections gets their sum."""
         calls = []
         if tensors.is_wanted("work"):  # nothing was trained, so nothing was done
             calls.append(self._attend_backward(tensors))

@@ -1,9 +1,9 @@
-"""What a layer is: its shapes, the tensors it needs and when, and its kernels.
+"""Base class of layers, and the classes in which a layer states what it needs.
 
 A layer states facts and never acts. `Layer.infer` turns input shapes into a
-`LayerSpec`; from the lifespans in it liveness derives what each phase reads and
-writes. The three call methods name the kernels of a phase, over tensors that a
-`Binding` hands out by role:
+`LayerSpec`; the planner derives from the lifespans in it what each phase reads and
+writes. The methods `forward`, `calc_gradient` and `calc_derivative` name the kernels of
+a phase, over tensors that a `Binding` hands out by role:
 
 =================  ==============================================================
 role               tensor
@@ -14,7 +14,7 @@ in0:grad, …        derivative of the loss with respect to an input
 out0:grad, …       derivative of the loss with respect to an output
 weight, bias, …    a weight of the layer
 weight:grad, …     its gradient
-columns, mean, …   a tensor of the layer's own (`TensorSpec`)
+columns, mean, …   another tensor of the layer (`TensorSpec`)
 label              what the loss compares the prediction with
 =================  ==============================================================
 """
@@ -25,9 +25,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.dtypes import FLOAT32
 from arena_ckpt.common.flops import Flops as Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
@@ -36,12 +37,18 @@ from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.regions import Region
 
 Shape = tuple[int, int, int]
-"""Channel, height and width of one sample."""
+"""Channel, height and width of one sample, in elements."""
+
+INITIALIZERS = (
+    *("zeros", "ones", "lecun_normal", "lecun_uniform"),
+    *("xavier_normal", "xavier_uniform", "he_normal", "he_uniform"),
+)
+"""Names of the distributions that a weight can start from."""
 
 
 @public_call(hint="put all arguments into one tuple, as in Call(kernel, (x, out))")
 class Call(NamedTuple):
-    """One kernel call: regions and numbers, in the order of the kernel's parameters."""
+    """One kernel call: a kernel, and its arguments in the order of its parameters."""
 
     kernel: KernelName
     arguments: tuple[Any, ...]
@@ -55,27 +62,29 @@ class WeightSpec:
     Attributes
     ----------
     name : str
-        Within its layer: ``"weight"``, ``"bias"``.
+        Name within the layer: ``"weight"``, ``"bias"``.
     shape : tuple of int
-        Elements along each axis; float32.
+        Elements along each axis; the dtype is float32.
     initializer : str
-        NNTrainer's name of the distribution it starts from.
-    fan_in, fan_out : int
-        Elements summed into one output and fed by one input; they scale the
-        distribution.
+        Distribution that the weight starts from, one of `INITIALIZERS`.
+    fan_in : int
+        Number of elements that are summed into one output; scales the distribution.
+    fan_out : int
+        Number of outputs that one input contributes to; scales the distribution.
     lifespan : TensorLifespan
-        Phases in which the layer reads it.
+        Phases in which the layer reads the weight.
     decay : float
-        L2 weight decay, added to the gradient at the update.
+        Weight decay: at the update, this times the weight is added to the gradient.
     regularizer_constant : float
-        The loss grows by half of this times the sum of squares.
+        L2 penalty: the loss grows by half of this times the sum of squares.
     is_trained : bool
-        False for state, such as running statistics: it has no gradient and nothing of
-        the optimizer's; `calc_gradient` may change it.
+        False for state, such as running statistics: it has neither a gradient nor
+        optimizer state, and `calc_gradient` may change it.
     gradient_factors : (str, str) or None
-        Roles of two matrices a and b that `calc_gradient` reads or makes and that no
-        later step of the layer changes; the gradient is ``aᵀ · b``. It can then be made
-        at the update, in tiles; `calc_gradient` leaves out one that is not wanted.
+        Roles of two matrices a and b whose product ``aᵀ · b`` is the gradient.
+        `calc_gradient` reads or makes both, and no later step of the layer changes
+        them. The update can then make the gradient itself, a few rows at a time, and
+        `calc_gradient` leaves out a gradient that is not wanted.
     """
 
     name: str
@@ -93,34 +102,34 @@ class WeightSpec:
 @public_call
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor of the layer's own, beside inputs, outputs and weights.
+    """A tensor that a layer needs beside its inputs, outputs and weights.
 
     Attributes
     ----------
     name : str
-        Its role.
+        Role of the tensor in the hooks of the layer.
     shape : tuple of int
-        Elements along each axis; of one sample where `per_sample`.
+        Elements along each axis; of one sample where `per_sample` is true.
     lifespan : TensorLifespan
-        The phases that touch it. One phase makes a workspace, new at each such step;
-        FORWARD with backward phases saves something for backward, which a checkpoint
-        block drops and makes again; CALC_GRAD_DERIV carries something from the step
-        of the weight gradient to that of the derivative.
+        Phases that touch the tensor. A single phase makes it a workspace, whose content
+        is undefined at the start of each step. FORWARD together with a backward phase
+        saves values for the backward pass; a checkpoint block drops them and makes them
+        again. CALC_GRAD_DERIV carries values from `calc_gradient` to `calc_derivative`.
     per_sample : bool
-        The samples of the batch stand in front.
+        True puts an axis of samples in front of `shape`.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `dtypes.ITEM_BYTES`.
+        ``"float32"``, ``"float64"`` or ``"int32"``: a key of `common.dtypes.DTYPES`.
     """
 
     name: str
     shape: tuple[int, ...]
     lifespan: TensorLifespan
     per_sample: bool = True
-    dtype: str = "float32"
+    dtype: str = FLOAT32
 
     @property
     def is_saved(self) -> bool:
-        """The forward pass makes it and the backward pass reads it."""
+        """Whether the forward pass makes the tensor and the backward pass reads it."""
         return bool(self.lifespan & TensorLifespan.FORWARD) and bool(
             self.lifespan & TensorLifespan.CALC_GRAD_DERIV
         )
@@ -138,9 +147,10 @@ class InPlace:
     result : str
         Role of the result.
     operands : tuple of str
-        Roles, in order of preference.
+        Roles of the operands, in order of preference.
     is_view : bool
-        The result has the operand's very bytes, so sharing them changes nothing.
+        True where the result has the same bytes as the operand, so that sharing memory
+        changes no value.
     """
 
     phase: Phase
@@ -148,6 +158,35 @@ class InPlace:
     operands: tuple[str, ...]
     is_view: bool = False
 
+
+@public_call
+@dataclass(frozen=True, slots=True)
+class IdInput:
+    """An input whose elements are ids: whole numbers from 0 to `n_ids` - 1.
+
+    An input of ids has no derivative, and what brings ids may only move them, as
+    reshape and slice do. The layer's `forward` writes NaN to ``tensors.loss[0]`` where
+    an id is out of range; the sample is then looked for and refused by an
+    `IdRangeError`, before any weight changes.
+
+    Attributes
+    ----------
+    index : int
+        Number of the input, counted from 0.
+    n_ids : int
+        Number of different ids.
+    set_by : str
+        Property of the layer that sets `n_ids`, for the message of the error; empty
+        where there is none.
+    """
+
+    index: int
+    n_ids: int
+    set_by: str = ""
+
+
+LARGEST_ID = 2**24
+"""Maximum number of ids: they are float32, exact for whole numbers up to here."""
 
 NO_FLOPS = Flops()
 
@@ -160,25 +199,33 @@ class LayerSpec:
     Attributes
     ----------
     output_shapes : tuple of Shape
-        Of out0, out1, …
+        Shapes of out0, out1 and so on, each of one sample.
     weights : tuple of WeightSpec
+        Weights, trained or not.
     tensors : tuple of TensorSpec
-        Workspaces and what backward needs beside inputs and outputs.
+        Workspaces, and what the backward pass needs beside inputs and outputs.
     input_lifespan : TensorLifespan, or a tuple with one for each input
         Phases in which the layer reads its inputs.
     output_lifespan : TensorLifespan
-        Phases in which it reads its own outputs again, beside writing them.
+        Backward phases in which the layer reads its own outputs again.
     in_place : tuple of InPlace
+        Results that may overwrite an operand.
     fixed_inputs : frozenset of int
-        Inputs without a derivative, such as class numbers and masks.
+        Numbers of the inputs that have no derivative, such as masks. Those of
+        `id_inputs` need not be repeated here.
+    id_inputs : tuple of IdInput
+        Inputs whose elements are ids.
     mask_inputs : frozenset of int
-        Inputs that may hold -inf, which forbids: what is forbidden reaches no result.
+        Numbers of the inputs that may hold -inf, which forbids an element: nothing of
+        what is forbidden reaches a result.
     forward_skips_unwanted : bool
-        A recompute may want saved tensors only; `forward` then leaves the outputs out.
+        True where `forward` leaves out each output of which ``tensors.is_wanted`` is
+        false, because a recompute wants saved tensors only.
     flops : Flops
+        Operations for one sample.
     batch_values : int or None
-        Where the layer takes statistics over the samples of a pass in training: how
-        many values of one sample enter each of them. None where it takes none.
+        Number of values of one sample that enter each statistic which the layer takes
+        over the samples of a pass in training; None where it takes none.
     """
 
     output_shapes: tuple[Shape, ...]
@@ -188,24 +235,29 @@ class LayerSpec:
     output_lifespan: TensorLifespan = TensorLifespan.UNMANAGED
     in_place: tuple[InPlace, ...] = ()
     fixed_inputs: frozenset[int] = frozenset()
+    id_inputs: tuple[IdInput, ...] = ()
     mask_inputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
     batch_values: int | None = None
 
     def reads_input(self, index: int, phase: TensorLifespan) -> bool:
-        """Tell whether a phase reads an input."""
+        """Return whether a phase reads the input of this number."""
         given = self.input_lifespan
         return bool((given[index] if isinstance(given, tuple) else given) & phase)
 
     @property
     def trained_weights(self) -> tuple[WeightSpec, ...]:
-        """The weights that have gradients."""
+        """The weights that have a gradient."""
         return tuple(weight for weight in self.weights if weight.is_trained)
 
 
 class Binding(Protocol):
-    """Tensors of one layer at one step, by role, as the regions where they lie."""
+    """The operands of one layer in one step, by role, and the facts of the pass.
+
+    A tensor is handed out as the `Region` where it lies, with the shape that a kernel
+    will see.
+    """
 
     @property
     def training(self) -> bool:
@@ -213,31 +265,31 @@ class Binding(Protocol):
 
     @property
     def updates_state(self) -> bool:
-        """Weights that are not trained may change in `calc_gradient`."""
+        """True where `calc_gradient` is to change the weights that are not trained."""
 
     @property
     def n_samples(self) -> int:
-        """Samples of the pass."""
+        """Number of samples of the pass: the batch, or one of its micro-batches."""
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
-        """Of one sample, whether the step reads the inputs or not."""
+        """Shape of one sample of each input, even if the step does not read it."""
 
     @property
     def output_shapes(self) -> tuple[Shape, ...]:
-        """Of one sample."""
+        """Shape of one sample of each output, even if the step does not touch it."""
 
     @property
     def accumulate(self) -> bool:
-        """Weight gradients are added to what stands there already."""
+        """True where weight gradients are added to what stands there already."""
 
     @property
     def scale(self) -> Region:
-        """What the loss of one sample counts (one element)."""
+        """Factor of each term of the loss (one float64), see `Loss.term_scale`."""
 
     @property
     def loss(self) -> Region:
-        """Where losses are added up (one element)."""
+        """Sum that the loss adds its terms to (one float64)."""
 
     @property
     def counters(self) -> Region:
@@ -248,25 +300,30 @@ class Binding(Protocol):
         """A number below 2⁶³, from the seed of the model and the name of the layer."""
 
     def vector(self, role: str) -> Region:
-        """Return the tensor as float32, flat."""
+        """Return a float32 tensor, shape (elements,)."""
 
     def matrix(self, role: str) -> Region:
-        """Return the tensor with its last axis as columns, everything else as rows."""
+        """Return a float32 tensor, shape (rows, columns).
+
+        Columns are the last axis of the tensor. Rows are all other axes together, the
+        samples first: an input (channel, height, width) has the shape
+        (n_samples · channel · height, width), a weight (a, b, c) the shape (a · b, c).
+        """
 
     def indexes(self, role: str) -> Region:
-        """Return an int32 tensor, flat."""
+        """Return an int32 tensor, shape (elements,)."""
 
     def doubles(self, role: str) -> Region:
-        """Return a float64 tensor, flat."""
+        """Return a float64 tensor, shape (elements,)."""
 
     def is_wanted(self, role: str) -> bool:
-        """Tell whether a derivative, gradient or output is to be made."""
+        """Return whether a derivative, gradient or output is to be made."""
 
     def is_same(self, role: str, other: str) -> bool:
-        """Tell whether two roles stand for the same bytes."""
+        """Return whether two roles stand for the same bytes."""
 
 
-COMMON_PROPERTIES = (
+COMMON_PROPERTIES: tuple[Property, ...] = (
     Property("name", NAME, None, "unique name; made from the type where absent"),
     Property(
         "input_layers",
@@ -278,15 +335,19 @@ COMMON_PROPERTIES = (
         "input_shape", SHAPE, None, "channel:height:width of one sample of the data"
     ),
 )
+"""Properties that every type of layer has."""
 
 
 def beta_of(tensors: Binding) -> float:
-    """Return 1 where weight gradients are added to what is there, else 0."""
+    """Return the factor of what stands in a weight gradient before a step.
+
+    1.0 where the step adds to it, 0.0 where it is replaced.
+    """
     return 1.0 if tensors.accumulate else 0.0
 
 
 class Layer(ABC):
-    """A layer as configured; immutable.
+    """Base class of layers: the properties that were set, and no other state.
 
     Parameters
     ----------
@@ -296,13 +357,26 @@ class Layer(ABC):
     Attributes
     ----------
     type_name : str
-        NNTrainer's name of the type.
+        Name of the type, in lower case; NNTrainer's where it has the type.
     properties : tuple of Property
-        Everything that can be set.
+        Properties that can be set; they begin with `COMMON_PROPERTIES`.
     n_inputs : int, range or None
-        How many inputs the layer takes; None for one or more.
+        Number of inputs that the layer takes; None for one or more.
+    is_loss : bool
+        True for the subclasses of `Loss`.
     is_alias : bool
-        Its outputs are its input: it has no tensors and no kernels.
+        True where every output is the input itself: no tensors, no kernels.
+    moves_elements : bool
+        True where every element of an output is an element of an input, unchanged, as
+        in reshape and slice. Ids stay ids behind such a layer, and masks stay masks.
+    keeps_axes : bool
+        True where the axes of an output mean the same as those of an input of the same
+        shape, as in an activation: behind it a picture is still a picture. Where there
+        are as many outputs as inputs, output i is made from input i.
+    reads : ``"pictures"``, ``"sequences"`` or None
+        What the layer takes its inputs for: pictures (channel, height, width), or
+        sequences (1, steps, features); None where it fits any input. A layer that reads
+        pictures makes pictures. What `Model.warnings` says goes by this.
     """
 
     type_name: ClassVar[str]
@@ -310,17 +384,21 @@ class Layer(ABC):
     n_inputs: ClassVar[int | range | None] = 1
     is_loss: ClassVar[bool] = False
     is_alias: ClassVar[bool] = False
+    moves_elements: ClassVar[bool] = False
+    keeps_axes: ClassVar[bool] = False
+    reads: ClassVar[Literal["pictures", "sequences"] | None] = None
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given: Mapping[str, Any] = MappingProxyType(dict(given))
         self._defaults = {p.name: p.default for p in self.properties}
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a property, or its default.
+        """Return the value of a property, or its default where it was not set.
 
         Raises
         ------
         UnknownPropertyError
+            The type has no property of this name.
         """
         if name in self.given:
             return self.given[name]
@@ -331,16 +409,16 @@ class Layer(ABC):
         return self._defaults[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of a property, or `default` where the type has none."""
+        """Return the value of a property, or `default` where the type lacks it."""
         return self[name] if name in self._defaults else default
 
     @property
     def name(self) -> str:
-        """The unique name."""
+        """Name of the layer, unique in its model."""
         return str(self["name"])
 
     def with_values(self, **values: Any) -> Layer:
-        """Return the same layer with some parsed values replaced."""
+        """Return a layer of the same type with some parsed values replaced."""
         return type(self)({**self.given, **values})
 
     def __repr__(self) -> str:
@@ -351,20 +429,31 @@ class Layer(ABC):
 
     @property
     def is_trainable(self) -> bool:
-        """False only where ``trainable=false`` was set."""
+        """Whether the weights are trained: false only where ``trainable=false``."""
         return bool(self.get("trainable", True))
 
     def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
-        """Return the layers that this one stands for, in order; most are themselves.
+        """Return the layers that this layer is replaced by, in forward order.
 
-        A part reads other parts by their names, and the inputs of this layer by the
-        names in its ``input_layers``; the last part's output is that of the layer.
+        Most layers return themselves. A part reads other parts by their names, and the
+        inputs of this layer by the names in its ``input_layers``; the output of the
+        last part is that of the layer.
+
+        Parameters
+        ----------
+        input_shapes : tuple of Shape
+            Shape of one sample of each input.
         """
         return (self,)
 
     @abstractmethod
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return what the layer needs for inputs of these shapes.
+
+        Parameters
+        ----------
+        input_shapes : tuple of Shape
+            Shape of one sample of each input.
 
         Raises
         ------
@@ -373,19 +462,27 @@ class Layer(ABC):
         """
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Return the calls that make the outputs from the inputs."""
+        """Return the kernel calls that make the outputs from the inputs."""
         return []
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Return the calls that make the gradients of the weights."""
+        """Return the kernel calls that make the gradients of the weights."""
         return []
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Return the calls that make the wanted derivatives of the inputs."""
+        """Return the kernel calls that make the wanted derivatives of the inputs."""
         return []
 
     def mismatch(self, message: str, **facts: object) -> ShapeMismatchError:
-        """Return the error of shapes that do not fit this layer."""
+        """Return the error to raise where shapes do not fit this layer.
+
+        Parameters
+        ----------
+        message : str
+            What does not fit and what to do, to follow ``layer 'fc' (scale): ``.
+        **facts
+            Attributes of the error: the numbers in the message.
+        """
         return ShapeMismatchError(
             f"layer {self.name!r} ({self.type_name}): {message}",
             layer=self.name,
@@ -402,5 +499,5 @@ def n_elems(shape: tuple[int, ...]) -> int:
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    """Write a shape as people give it: ``"1:1:784"``."""
+    """Return a shape as text, the way people give it: ``"1:1:784"``."""
     return ":".join(str(size) for size in shape)

@@ -1,4 +1,4 @@
-"""Refuses classes of layers that the package could not use."""
+"""Checks a class of layers when it is registered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from arena_ckpt.common.properties import Kind, Property
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Layer
+from arena_ckpt.layers.loss import Loss
 
 _HOOKS = {
     "__init__": "(self, given)",
@@ -17,21 +18,55 @@ _HOOKS = {
     "calc_gradient": "(self, tensors)",
     "calc_derivative": "(self, tensors)",
 }
-"""What the package calls of a layer, and with which arguments."""
+"""Methods that the package calls on a layer, and the arguments of each."""
+
+_WRITE = {
+    "infer": "infer(self, input_shapes), which returns a LayerSpec",
+    "term_scale": "term_scale(self, shape, n_terms), which returns the factor of each "
+    "term of the loss",
+}
+"""What to write where an abstract method is missing."""
+
+_FLAGS = ("is_loss", "is_alias", "moves_elements", "keeps_axes")
+_READS = ("pictures", "sequences", None)
 
 
 def check_class(layer: type[Layer]) -> None:
-    """Refuse a class of which the package could not use the layers.
+    """Refuse a class whose layers the package could not use.
+
+    Parameters
+    ----------
+    layer : subclass of Layer
+        A class with a valid `type_name`.
 
     Raises
     ------
     InvalidParameterError
+        A hook is missing or takes other arguments, `properties` is no tuple of
+        `Property` that begins with `COMMON_PROPERTIES`, or an attribute has a value
+        that is not possible; the message names it.
     """
-    who = f"{layer.__name__} ({layer.type_name})"
-    if missing := sorted(getattr(layer, "__abstractmethods__", ())):
+    _check_hooks(layer)
+    _check_properties(layer)
+    if not isinstance(layer.n_inputs, int | range | None):
         raise InvalidParameterError(
-            f"{who} has no {quote(missing)}; write infer(self, input_shapes), which "
-            "returns a LayerSpec",
+            f"{_described(layer)}.n_inputs is {quoted(layer.n_inputs)}; expected a "
+            "whole number, a range, or None for one or more",
+            type_name=layer.type_name,
+        )
+    _check_facts(layer)
+
+
+def _described(layer: type[Layer]) -> str:
+    return f"{layer.__name__} ({layer.type_name})"
+
+
+def _check_hooks(layer: type[Layer]) -> None:
+    """Refuse hooks that are missing or cannot be called as the package calls them."""
+    if missing := sorted(getattr(layer, "__abstractmethods__", ())):
+        advice = " and ".join(_WRITE.get(name, name) for name in missing)
+        raise InvalidParameterError(
+            f"{_described(layer)} has no {quote(missing)}; write {advice}",
             type_name=layer.type_name,
             missing=tuple(missing),
         )
@@ -40,11 +75,15 @@ def check_class(layer: type[Layer]) -> None:
             inspect.signature(getattr(layer, hook)).bind(None, None)
         except TypeError:
             raise InvalidParameterError(
-                f"{who}: {hook} is called with {usage}; write it so",
+                f"{_described(layer)}: {hook} is called with {usage}; write it so",
                 type_name=layer.type_name,
                 hook=hook,
             ) from None
-    properties = layer.properties
+
+
+def _check_properties(layer: type[Layer]) -> None:
+    """Refuse `properties` that is no tuple of them, or lacks what all layers have."""
+    who, properties = _described(layer), layer.properties
     if not isinstance(properties, tuple | list) or not all(
         isinstance(declared, Property) for declared in properties
     ):
@@ -56,8 +95,8 @@ def check_class(layer: type[Layer]) -> None:
         if not isinstance(declared.kind, Kind):
             raise InvalidParameterError(
                 f"{who}: the property {quoted(declared.name)} is of the kind "
-                f"{quoted(declared.kind)}; take one of arena_ckpt.common.properties, "
-                "such as POSITIVE_INT, REAL or BOOLEAN",
+                f"{quoted(declared.kind)}; take one of arena_ckpt.layers, such as "
+                "POSITIVE_INT, REAL or BOOLEAN",
                 type_name=layer.type_name,
                 property=declared.name,
             )
@@ -69,9 +108,26 @@ def check_class(layer: type[Layer]) -> None:
             f"{who}.properties {problem}; begin them with *COMMON_PROPERTIES",
             type_name=layer.type_name,
         )
-    if not isinstance(layer.n_inputs, int | range | None):
+
+
+def _check_facts(layer: type[Layer]) -> None:
+    """Refuse facts of the class with a value that is not possible."""
+    for flag in _FLAGS:
+        if not isinstance(getattr(layer, flag), bool):
+            raise InvalidParameterError(
+                f"{_described(layer)}.{flag} is {quoted(getattr(layer, flag))}; "
+                "expected True or False",
+                type_name=layer.type_name,
+            )
+    if layer.reads not in _READS:
         raise InvalidParameterError(
-            f"{who}.n_inputs is {quoted(layer.n_inputs)}; expected a whole number, a "
-            "range, or None for one or more",
+            f"{_described(layer)}.reads is {quoted(layer.reads)}; expected 'pictures', "
+            "'sequences' or None",
+            type_name=layer.type_name,
+        )
+    if layer.is_loss != issubclass(layer, Loss):
+        raise InvalidParameterError(
+            f"{_described(layer)}.is_loss is {layer.is_loss}; derive losses, and only "
+            "these, from arena_ckpt.layers.Loss",
             type_name=layer.type_name,
         )

@@ -1,4 +1,4 @@
-"""Products of matrices that are both computed, and sums over axes."""
+"""Layers that sum over an axis: matrix products of two inputs, sums and means."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ AXIS = whole(1, 3)
 
 
 class MatMul(Layer):
-    """``out0 = in0 · in1`` for the matrices of each sample and channel."""
+    """Matrix product ``out0 = in0 · in1``, for each sample and channel."""
 
     type_name = "matmul"
     n_inputs = 2
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return (C, M, N) of (C, M, K) and (C, K, N); backward needs both."""
+        """Return (C, M, N) for inputs (C, M, K) and (C, K, N); backward needs both."""
         (channels, rows, inner), (channels_1, inner_1, columns) = input_shapes
         if channels != channels_1 or inner != inner_1:
             wrong = (
@@ -52,14 +52,14 @@ class MatMul(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Multiply."""
+        """Multiply the matrices of each sample and channel."""
         (channels, rows, inner), (_, _, columns) = tensors.input_shapes
         arrays = (tensors.vector(role) for role in ("in0", "in1", "out0"))
         n = tensors.n_samples * channels
         return [Call(blas.matmul_each, (*arrays, n, rows, inner, columns, 0, 0))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``out0:grad · in1ᵀ`` and ``in0ᵀ · out0:grad``."""
+        """Compute ``out0:grad · in1ᵀ`` and ``in0ᵀ · out0:grad``."""
         (channels, rows, inner), (_, _, columns) = tensors.input_shapes
         n, dy = tensors.n_samples * channels, tensors.vector("out0:grad")
         calls = []
@@ -75,7 +75,7 @@ class MatMul(Layer):
 
 
 class ReduceSum(Layer):
-    """The sum over an axis, which keeps the size 1, or over all of a sample."""
+    """Sum over one axis, which becomes size 1, or over all elements of a sample."""
 
     type_name = "reduce_sum"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -84,7 +84,7 @@ class ReduceSum(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input with 1 for the axis; backward needs nothing."""
+        """Return the shape of the input with size 1 for the axis."""
         shape = list(input_shapes[0])
         axes = range(3) if self["axis"] is None else (self["axis"] - 1,)
         for axis in axes:
@@ -96,11 +96,11 @@ class ReduceSum(Layer):
         )
 
     def factor(self, tensors: Binding) -> float:
-        """Return what the sum is multiplied by."""
+        """Return the factor of the sum."""
         return 1.0
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Sum, in float64."""
+        """Sum in float64, and multiply by the factor."""
         whole, part = tensors.input_shapes[0], tensors.output_shapes[0]
         sizes, (steps,) = fold_axes(tensors.n_samples, whole, part)
         x, y = tensors.vector("in0"), tensors.vector("out0")
@@ -108,7 +108,7 @@ class ReduceSum(Layer):
         return [Call(arithmetic.sum_plain, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Repeat the derivative along the axis."""
+        """Repeat the derivative along the axis, times the factor."""
         whole, part = tensors.input_shapes[0], tensors.output_shapes[0]
         sizes, (steps,) = fold_axes(tensors.n_samples, whole, part)
         dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
@@ -117,11 +117,11 @@ class ReduceSum(Layer):
 
 
 class ReduceMean(ReduceSum):
-    """The mean over an axis, which keeps the size 1, or over all of a sample."""
+    """Mean over one axis, which becomes size 1, or over all elements of a sample."""
 
     type_name = "reduce_mean"
 
     def factor(self, tensors: Binding) -> float:
-        """Return one part of the elements that are summed into one."""
+        """Return 1 / (number of elements that are summed into one)."""
         part = n_elems(tensors.output_shapes[0])
         return part / n_elems(tensors.input_shapes[0])

@@ -1,4 +1,4 @@
-"""Convolutions of one and two dimensions, depthwise and transposed."""
+"""Convolution layers of one and two dimensions, depthwise and transposed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import ACTIVATION, WEIGHT_PROPERTIES, WithBias
+from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.weighted import (
+    WEIGHT_PROPERTIES,
+    WithBias,
+    bias_spec,
+    weight_spec,
+)
 from arena_ckpt.layers.windows import (
     COUNT_PAIR,
     PADDING_1D,
@@ -54,19 +60,22 @@ _PADDING = Property(
 
 
 class _Convolution(WithBias):
-    """What all have: a filter, perhaps a bias, and workspaces for each phase."""
+    """Base class of convolutions: a filter, a bias or none, and workspaces."""
+
+    reads = "pictures"
 
     @abstractmethod
     def _geometry(self, shape: Shape) -> Convolution:
-        """Return the sizes for an input of this shape."""
+        """Return the geometry of the convolution for an input of this shape."""
 
     def _required(self, name: str, example: str) -> Any:
+        """Return the value of a property; refuse a layer without it."""
         if self[name] is None:
             raise self.mismatch(f"has no {name}; set it, for example {name}={example}")
         return self[name]
 
     def _fits(self, convolution: Convolution) -> Convolution:
-        """Refuse a kernel that is larger than the padded input."""
+        """Return a geometry; refuse a filter that is larger than the padded input."""
         top, bottom, left, right = convolution.padding
         for axis, size, padding, reach in (
             ("height", convolution.height, (top, bottom), convolution.reach[0]),
@@ -86,33 +95,12 @@ class _Convolution(WithBias):
     def _weight_specs(
         self, shape: tuple[int, ...], outputs: int, fan_in: int, fan_out: int
     ) -> tuple[WeightSpec, ...]:
-        regularized = self["weight_regularizer"] == "l2norm"
-        constant = self["weight_regularizer_constant"] if regularized else 0.0
-        weights = [
-            WeightSpec(
-                "filter",
-                shape,
-                self["weight_initializer"],
-                fan_in=fan_in,
-                fan_out=fan_out,
-                lifespan=TensorLifespan.FORWARD_DERIV,
-                decay=self["weight_decay"],
-                regularizer_constant=constant,
-            )
-        ]
-        if self.has_bias:
-            weights.append(
-                WeightSpec(
-                    "bias",
-                    (outputs,),
-                    self["bias_initializer"],
-                    fan_in=fan_in,
-                    fan_out=fan_out,
-                    lifespan=TensorLifespan.FORWARD,
-                    decay=self["bias_decay"],
-                )
-            )
-        return tuple(weights)
+        """Return the filter of the given shape, and a bias of `outputs` elements."""
+        weight = weight_spec(self, "filter", shape, fan_in=fan_in, fan_out=fan_out)
+        if not self.has_bias:
+            return (weight,)
+        bias = bias_spec(self, "bias", outputs, fan_in=fan_in, fan_out=fan_out)
+        return weight, bias
 
     def _run(
         self,
@@ -158,6 +146,7 @@ class _Convolution(WithBias):
         )
 
     def _bias_gradient(self, tensors: Binding, plane: int) -> list[Call]:
+        """Return the call that sums derivatives over samples and `plane` elements."""
         if not self.has_bias:
             return []
         beta = beta_of(tensors)
@@ -169,7 +158,7 @@ class _Convolution(WithBias):
 def _workspace_specs(
     forward: Workspace, gradient: Workspace, derivative: Workspace
 ) -> tuple[TensorSpec, ...]:
-    """Return two tensors for each phase: padded pictures, and a table of offsets."""
+    """Return the workspaces of each phase: padded pictures, and a table of offsets."""
     lifespans = (
         ("forward", forward, TensorLifespan.FORWARD),
         ("gradient", gradient, TensorLifespan.CALC_GRADIENT),
@@ -186,11 +175,15 @@ def _workspace_specs(
 
 
 def _workspace(tensors: Binding, phase: str) -> tuple[Any, Any]:
+    """Return the workspaces of a phase: ``"forward"``, ``"gradient"``, …."""
     return tensors.vector(f"{phase}_pictures"), tensors.indexes(f"{phase}_offsets")
 
 
 def _pointwise(convolution: Convolution) -> Convolution:
-    """Take a convolution that looks at one element only for one of a single row."""
+    """Return the geometry of a single row where filters have one element.
+
+    The kernels compute the same from it, faster. Any other geometry is returned as is.
+    """
     is_pointwise = convolution.kernel == convolution.stride == (1, 1)
     if not is_pointwise or any(convolution.padding):
         return convolution
@@ -207,7 +200,7 @@ def _pointwise(convolution: Convolution) -> Convolution:
 
 
 class Convolution2D(_Convolution):
-    """``out0[f] = bias[f] + Σ_c in0[c] ⋆ filter[f, c]`` (cross-correlation)."""
+    """Cross-correlation: ``out0[f] = bias[f] + Σ_c in0[c] ⋆ filter[f, c]``."""
 
     type_name = "conv2d"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -252,6 +245,7 @@ class Convolution2D(_Convolution):
         )
 
     def _kernels(self, tensors: Binding) -> Convolution:
+        """Return the geometry that the kernels work with."""
         return _pointwise(self._geometry(tensors.input_shapes[0]))
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -287,7 +281,7 @@ class Convolution2D(_Convolution):
 
 
 class Convolution1D(Convolution2D):
-    """`Convolution2D` along the last axis of an input of height 1."""
+    """Convolution along the last axis of an input of height 1."""
 
     type_name = "conv1d"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -330,7 +324,7 @@ class Convolution1D(Convolution2D):
 
 
 class TransposedConvolution2D(_Convolution):
-    """The derivative of a convolution for its input, as a layer that makes more."""
+    """Transposed convolution: computes the input derivative of a convolution."""
 
     type_name = "conv2dtranspose"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -353,7 +347,7 @@ class TransposedConvolution2D(_Convolution):
     )
 
     def _geometry(self, shape: Shape) -> Convolution:
-        """Return the convolution whose derivative this is: from output to input."""
+        """Return the geometry of the convolution from the output to the input."""
         channels, height, width = shape
         filters = self._required("filters", "16")
         kernel = self._required("kernel_size", "3,3")
@@ -378,6 +372,19 @@ class TransposedConvolution2D(_Convolution):
         )
 
     def _out_size(self, axis: str, size: int, i: int, taken: int) -> int:
+        """Return the size of the output along an axis.
+
+        Parameters
+        ----------
+        axis : str
+            ``"height"`` or ``"width"``, for messages.
+        size : int
+            Size of the input along the axis.
+        i : int
+            Place of the axis in the properties: 0 height, 1 width.
+        taken : int
+            Rows or columns that the padding takes from the output.
+        """
         stride, dilation = self["stride"][i], self["dilation"][i]
         more = self["output_padding"][i]
         if more >= max(stride, dilation):
@@ -420,7 +427,7 @@ class TransposedConvolution2D(_Convolution):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Run the derivative of the convolution."""
+        """Run the input derivative of the convolution."""
         sizes = self._geometry(tensors.input_shapes[0])
         kernel, workspace = convolution.conv_derivative, sizes.derivative_workspace()
         return [
@@ -432,13 +439,13 @@ class TransposedConvolution2D(_Convolution):
         ]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Run the gradient of the convolution, input and output exchanged."""
+        """Run the filter gradient of the convolution, input and output exchanged."""
         sizes = self._geometry(tensors.input_shapes[0])
         call = self._gradient(sizes, tensors, "out0:grad", "in0")
         return [call, *self._bias_gradient(tensors, sizes.height * sizes.width)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Run the convolution itself."""
+        """Run the convolution from the output derivative to that of the input."""
         sizes = self._geometry(tensors.input_shapes[0])
         kernel, workspace = convolution.conv_forward, sizes.forward_workspace()
         return [
@@ -451,7 +458,7 @@ class TransposedConvolution2D(_Convolution):
 
 
 class DepthwiseConvolution2D(_Convolution):
-    """``out0[c] = bias[c] + in0[c] ⋆ filter[c]``: each channel has its own filter."""
+    """Depthwise convolution: ``out0[c] = bias[c] + in0[c] ⋆ filter[c]``."""
 
     type_name = "depthwiseconv2d"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -495,7 +502,7 @@ class DepthwiseConvolution2D(_Convolution):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Filter each channel."""
+        """Filter each channel by itself."""
         sizes = self._geometry(tensors.input_shapes[0])
         bias = tensors.vector("bias" if self.has_bias else "filter")
         return [
@@ -528,7 +535,7 @@ class DepthwiseConvolution2D(_Convolution):
         return [call, *self._bias_gradient(tensors, plane)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Filter each channel of the derivative, the other way round."""
+        """Filter each channel of the derivative with the flipped filter."""
         sizes = self._geometry(tensors.input_shapes[0])
         return [
             Call(

@@ -5,87 +5,42 @@ from __future__ import annotations
 from typing import ClassVar
 
 from arena_ckpt.common.phases import TensorLifespan
-from arena_ckpt.common.properties import (
-    BOOLEAN,
-    NAME,
-    NONNEGATIVE_REAL,
-    POSITIVE_INT,
-    Property,
-    choice,
-)
+from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property, choice
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
     Binding,
     Call,
     Flops,
-    Layer,
     LayerSpec,
     Shape,
-    WeightSpec,
     beta_of,
+)
+from arena_ckpt.layers.weighted import (
+    WEIGHT_PROPERTIES,
+    WithBias,
+    bias_spec,
+    weight_spec,
 )
 from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import blas, elementwise, reductions
 
-INITIALIZER = choice(
-    "zeros",
-    "ones",
-    "lecun_normal",
-    "lecun_uniform",
-    "xavier_normal",
-    "xavier_uniform",
-    "he_normal",
-    "he_uniform",
-)
 ACTIVATION = choice(*ACTIVATIONS, "none")
-
-WEIGHT_PROPERTIES = (
-    Property("trainable", BOOLEAN, True, "false freezes the weights"),
-    Property(
-        "shared_from",
-        NAME,
-        None,
-        "the layer whose weights it uses as well",
-    ),
-    Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
-    Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),
-    Property(
-        "weight_regularizer",
-        choice("l2norm", "none"),
-        "none",
-        "adds constant / 2 · Σw² to the loss",
-    ),
-    Property(
-        "weight_regularizer_constant",
-        NONNEGATIVE_REAL,
-        1.0,
-        "the constant of weight_regularizer",
-    ),
-    Property(
-        "weight_decay",
-        NONNEGATIVE_REAL,
-        0.0,
-        "adds this times the weight to its gradient at each update",
-    ),
-    Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for the bias"),
-)
-
-
-class WithBias(Layer):
-    """Layers whose bias can be left out by either of two properties."""
-
-    @property
-    def has_bias(self) -> bool:
-        """Neither ``bias=false`` nor ``disable_bias=true`` was set."""
-        return bool(self["bias"]) and not self["disable_bias"]
 
 
 def product_gradient(
     tensors: Binding, weight: str, factors: tuple[str, str]
 ) -> list[Call]:
-    """Return the call that makes a gradient from its factors.
+    """Return the call that makes a weight gradient from its two factors.
 
-    It is left out where the update makes it, in tiles.
+    The list is empty where the update makes the gradient itself, in tiles.
+
+    Parameters
+    ----------
+    tensors : Binding
+    weight : str
+        Role of the weight, shape (rows, columns).
+    factors : (str, str)
+        Roles of a and b, shapes (n, rows) and (n, columns); the gradient is ``aᵀ · b``.
     """
     role = f"{weight}:grad"
     if not tensors.is_wanted(role):
@@ -99,7 +54,7 @@ _FACTORS = ("in0", "out0:grad")
 
 
 class FullyConnected(WithBias):
-    """``out0 = in0 · weight + bias`` over the last axis."""
+    """Fully connected layer: ``out0 = in0 · weight + bias`` over the last axis."""
 
     type_name = "fully_connected"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -112,39 +67,24 @@ class FullyConnected(WithBias):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return weight (width, unit), bias (unit); the gradient needs the input."""
+        """Return weight (width, unit) and bias (unit); the gradient needs the input."""
         channel, height, width = input_shapes[0]
         unit = self["unit"]
         if unit is None:
             raise self.mismatch("has no unit; set it, for example unit=10")
-        regularized = self["weight_regularizer"] == "l2norm"
         weights = [
-            WeightSpec(
+            weight_spec(
+                self,
                 "weight",
                 (width, unit),
-                self["weight_initializer"],
                 fan_in=width,
                 fan_out=unit,
-                lifespan=TensorLifespan.FORWARD_DERIV,
-                decay=self["weight_decay"],
-                regularizer_constant=(
-                    self["weight_regularizer_constant"] if regularized else 0.0
-                ),
                 gradient_factors=_FACTORS,
             )
         ]
         if self.has_bias:
-            weights.append(
-                WeightSpec(
-                    "bias",
-                    (unit,),
-                    self["bias_initializer"],
-                    fan_in=width,
-                    fan_out=unit,
-                    lifespan=TensorLifespan.FORWARD,
-                    decay=self["bias_decay"],
-                )
-            )
+            bias = bias_spec(self, "bias", unit, fan_in=width, fan_out=unit)
+            weights.append(bias)
         rows = channel * height
         products, sums = 2 * rows * width * unit, rows * unit * self.has_bias
         return LayerSpec(
@@ -165,7 +105,7 @@ class FullyConnected(WithBias):
         return calls
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
+        """Compute ``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
         calls = product_gradient(tensors, "weight", _FACTORS)
         if self.has_bias:
             d_out, d_bias = tensors.matrix("out0:grad"), tensors.vector("bias:grad")
@@ -174,7 +114,7 @@ class FullyConnected(WithBias):
         return calls
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``in0:grad = out0:grad · weightᵀ``."""
+        """Compute ``in0:grad = out0:grad · weightᵀ``."""
         return [
             Call(
                 blas.matmul_transposed_b,

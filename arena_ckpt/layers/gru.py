@@ -1,4 +1,4 @@
-"""Gated recurrent units: the layer and its cell."""
+"""Gated recurrent unit: the layer and its cell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RESET_AFTER = Property(
 
 
 class Gru(Recurrent):
-    """Gated recurrent units over a sequence; gates update, reset, memory cell."""
+    """Gated recurrent units over a sequence; the gates are update, reset, candidate."""
 
     type_name = "gru"
     n_gates = 3
@@ -43,7 +43,7 @@ class Gru(Recurrent):
 
     @property
     def derivatives(self) -> str:
-        """The gates: the derivatives before activation take their place."""
+        """Role of the gates, which the derivatives before activation overwrite."""
         return "zrg"
 
     @property
@@ -58,7 +58,7 @@ class Gru(Recurrent):
 
     @property
     def _n_apart(self) -> int:
-        """How many biases of h stay behind the reset gate."""
+        """Number of biases of h that are added behind the reset gate."""
         return self.unit * self._reset_after
 
     def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
@@ -107,6 +107,7 @@ class Gru(Recurrent):
         ]
 
     def _step_product(self, tensors: Binding, role: str) -> Region:
+        """Return the workspace of the candidate; empty with ``reset_after``."""
         return empty(tensors, 3) if self["reset_after"] else tensors.vector(role)
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
@@ -154,7 +155,7 @@ class Gru(Recurrent):
         return calls
 
     def gradient_factors(self, prefix: str, weight: str) -> tuple[str, str] | None:
-        """Return None for ``weight_hh``: its candidate has a product of its own."""
+        """Return the factors of a gradient; ``weight_hh`` is made of two products."""
         if weight == "weight_hh":
             return None
         return super().gradient_factors(prefix, weight)
@@ -201,7 +202,7 @@ class Gru(Recurrent):
 
 
 class GruCell(Gru):
-    """One step: x [, hidden state] to hidden state."""
+    """One step of `Gru`: from x and the hidden state, if given, to the hidden state."""
 
     type_name = "grucell"
     n_inputs = range(1, 3)

@@ -1,21 +1,20 @@
-"""Calls the hooks of a layer and refuses what the code of an own layer gets wrong.
+"""Calls the hooks of a layer, and checks what they return and raise.
 
 A hook is a method that the package calls: `expand`, `infer`, `forward`,
-`calc_gradient` and `calc_derivative`. What one raises by mistake or returns is checked
-here, once, when the model is compiled or its kernel calls are bound; planner and
-program take it for granted.
+`calc_gradient` and `calc_derivative`. The check happens once, when the model is
+compiled or its kernel calls are bound; planner and engine rely on it.
 """
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
+from arena_ckpt.common.names import input_index, output_index
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
 from arena_ckpt.errors import (
@@ -47,11 +46,11 @@ _MAKES = {
     "calc_derivative": "it makes the derivatives of the inputs, unless fixed_inputs "
     "says that they have none",
 }
-"""What would be missing without a hook."""
+"""What is missing where a layer does not have the hook."""
 
 
 def expand_layer(layer: Layer, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
-    """Return what `Layer.expand` returns.
+    """Return the layers that `Layer.expand` returns, checked.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def expand_layer(layer: Layer, input_shapes: tuple[Shape, ...]) -> tuple[Layer, 
 
 
 def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-    """Return what `Layer.infer` returns, checked.
+    """Return the spec that `Layer.infer` returns, checked.
 
     Raises
     ------
@@ -82,6 +81,8 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         weights=tuple(spec.weights),
         tensors=tuple(spec.tensors),
         in_place=tuple(spec.in_place),
+        id_inputs=tuple(spec.id_inputs),
+        fixed_inputs=frozenset(spec.fixed_inputs) | {i.index for i in spec.id_inputs},
     )
 
 
@@ -167,35 +168,28 @@ def unknown_role(
 
 
 def _declared_at(spec: LayerSpec, role: str) -> str:
-    """Return which lifespan says when a layer needs a tensor, or nothing."""
+    """Return the lifespan that states when a layer needs a tensor, if there is one."""
     items: tuple[TensorSpec | WeightSpec, ...] = (*spec.tensors, *spec.weights)
     for item in items:
         if item.name == role:
             return f"its lifespan, which is {item.lifespan.name}"
-    if re.fullmatch(r"in\d+", role):
+    if input_index(role) is not None:
         return "input_lifespan"
-    if re.fullmatch(r"out\d+", role):
+    if output_index(role) is not None:
         return "output_lifespan"
     return ""
-
-
-READ_BY = {
-    "float32": "vector() or matrix()",
-    "float64": "doubles()",
-    "int32": "indexes()",
-}
-"""The methods of `Binding` that return an array of each dtype."""
 
 
 def wrong_dtype(layer: Layer, phase: Phase, role: str, dtype: str) -> TensorDtypeError:
     """Return the error of a hook that takes a tensor for one of another dtype."""
     hook = hook_of(phase)
+    methods = " or ".join(f"{name}()" for name in DTYPES[dtype].read_by)
     return TensorDtypeError(
         f"{described(layer)}: {hook} asks for {role!r} as another dtype than it has; "
-        f"it is {dtype}: use {READ_BY[dtype]}",
+        f"it is {dtype}: use {methods}",
         tensor=role,
         dtype=dtype,
-        known=tuple(ITEM_BYTES),
+        known=tuple(DTYPES),
         **facts_of(layer, hook),
     )
 
@@ -235,7 +229,7 @@ def _place_of(error: Exception, layer: Layer, hook: str) -> tuple[str, int | Non
 
 
 def _items(layer: Layer, hook: str, found: Any, kind: type, expected: str) -> Any:
-    """Return what a hook returned, if it is a list of things of one kind."""
+    """Return what a hook returned; refuse it if it is no list of things of one kind."""
     if not isinstance(found, tuple | list) or isinstance(found, Call):
         raise _result_error(layer, hook, found, expected)
     for item in found:

@@ -1,4 +1,4 @@
-"""Losses: where the forward pass ends and the derivatives begin.
+"""Losses: the last layer of a model, where the derivatives begin.
 
 ``out0`` of a loss is the model's prediction, as `predict` returns it: the input
 itself for `mse`, probabilities for the cross entropies.
@@ -27,23 +27,41 @@ from arena_ckpt.operations.families import losses
 from arena_ckpt.operations.kernel_names import KernelName
 
 LARGEST_LABEL = 2**24
-"""Labels are float32, which holds whole numbers exactly up to here."""
+"""Largest class number: labels are float32, exact for whole numbers up to here."""
 
 
 class Loss(Layer):
-    """A layer that compares its input with a label of the same shape."""
+    """Base class of losses: layers that compare their input with a label.
+
+    `forward` writes the prediction to ``out0`` and adds ``scale[0]`` times the sum of
+    its terms to ``loss[0]``, in float64. `calc_derivative` writes ``scale[0]`` times
+    the derivative of each term to ``in0:grad``, from ``out0`` and ``label``. Both may
+    run on a part of the batch; a prediction without labels runs `forward` with a label
+    of zeros and a scale of 0.
+
+    Attributes
+    ----------
+    prediction_is_view : bool
+        True where the prediction is the input itself, so that both share memory;
+        `forward` then begins with ``copy_unless_same(tensors, "in0", "out0")``.
+    takes_probabilities : bool
+        True where a label outside [0, 1] would leave the loss without a lower bound;
+        such labels are refused.
+    rows_are_distributions : bool
+        True where the values of each row of a label add up to 1; false where each value
+        stands for itself. `verify` makes up labels by this.
+    takes_class_numbers : bool
+        True where a class number for each sample may be given instead of a one-hot row.
+    """
 
     is_loss = True
-    takes_class_numbers: ClassVar[bool] = False
-    """One class number per sample may stand for a one-hot label."""
-
-    takes_probabilities: ClassVar[bool] = False
-    """Labels outside [0, 1] would leave the loss without a lower bound."""
-
     prediction_is_view: ClassVar[bool] = False
+    takes_probabilities: ClassVar[bool] = False
+    rows_are_distributions: ClassVar[bool] = True
+    takes_class_numbers: ClassVar[bool] = False
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input; backward needs prediction and label."""
+        """Return the shape of the input; the derivative needs the prediction."""
         return LayerSpec(
             output_shapes=input_shapes[:1],
             flops=Flops(
@@ -60,7 +78,7 @@ class Loss(Layer):
 
     @property
     def ignored_label(self) -> int | None:
-        """What the label of a row is that does not count; None where labels are dense.
+        """Label of the rows that do not count; None where labels are dense.
 
         A loss that has one takes a class number for each row, and its mean is over the
         rows that count.
@@ -68,34 +86,41 @@ class Loss(Layer):
         return None
 
     def label_shape(self, output_shape: Shape) -> Shape:
-        """Return the shape of the label of one sample."""
+        """Return the shape of the label of one sample.
+
+        Parameters
+        ----------
+        output_shape : Shape
+            Shape of one sample of the output.
+        """
         return output_shape
 
     @abstractmethod
     def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """Return what one term of the loss counts in a batch.
+        """Return the factor of each term of the loss: ``1 / n_terms`` for a mean.
 
         Parameters
         ----------
         shape : Shape
-            Of the output.
+            Shape of one sample of the output.
         n_terms : int
-            Samples of the batch; where labels can be ignored, its rows that count.
+            Number of samples of the batch; where labels can be ignored, the number of
+            its rows that count.
         """
 
 
 class MeanSquaredError(Loss):
-    """The mean over all elements of the squared difference."""
+    """Mean over all elements of the squared difference to the label."""
 
     type_name = "mse"
     prediction_is_view = True
 
     def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """One part of all elements."""
+        """Return 1 / (number of elements of the batch)."""
         return 1.0 / (n_terms * n_elems(shape))
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Add up the squares."""
+        """Add up the squared differences."""
         prediction = tensors.vector("out0")
         arguments = (prediction, tensors.vector("label"), tensors.scale, tensors.loss)
         return [
@@ -104,7 +129,7 @@ class MeanSquaredError(Loss):
         ]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Twice the difference, scaled."""
+        """Write twice the difference, scaled."""
         arguments = (
             tensors.vector("out0"),
             tensors.vector("label"),
@@ -115,16 +140,16 @@ class MeanSquaredError(Loss):
 
 
 class CrossEntropy(Loss):
-    """Cross entropy after a function that makes probabilities.
+    """Cross entropy after a function that turns the input into probabilities.
 
-    The mean over samples, unless a loss says otherwise.
+    The mean is over samples, unless a loss says otherwise.
 
     Attributes
     ----------
     kernels : tuple of KernelName
-        The loss and its derivative.
+        Kernels of the loss and of its derivative.
     by_row : bool
-        They work on rows, not on single elements.
+        True where the kernels work on rows, false where they work on single elements.
     """
 
     takes_probabilities = True
@@ -132,7 +157,7 @@ class CrossEntropy(Loss):
     by_row: ClassVar[bool]
 
     def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """One part of all samples."""
+        """Return 1 / (number of samples)."""
         return 1.0 / n_terms
 
     def _arrays(self, tensors: Binding, *roles: str) -> list[Any]:
@@ -144,7 +169,7 @@ class CrossEntropy(Loss):
         return [Call(self.kernels[0], (*arrays, tensors.scale, tensors.loss))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Probabilities minus label, scaled."""
+        """Write probabilities minus label, scaled."""
         out, label, d_in = self._arrays(tensors, "out0", "label", "in0:grad")
         return [Call(self.kernels[1], (out, label, tensors.scale, d_in))]
 
@@ -179,17 +204,17 @@ class CrossEntropySoftmax(CrossEntropy):
 
     @property
     def ignored_label(self) -> int | None:
-        """With ``per_token``, the value of ``ignore_label``."""
+        """The value of ``ignore_label`` where ``per_token`` is true."""
         return int(self["ignore_label"]) if self["per_token"] else None
 
     def label_shape(self, output_shape: Shape) -> Shape:
-        """Return one class number a row, or as many values as the output has."""
+        """Return one class number for each row, or the shape of the output."""
         if self.ignored_label is None:
             return output_shape
         return (*output_shape[:2], 1)
 
     def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """One part of all samples, or rows; 0 where none counts."""
+        """Return 1 / (number of samples, or of rows that count); 0 where none does."""
         return 1.0 / n_terms if n_terms else 0.0
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -202,7 +227,7 @@ class CrossEntropySoftmax(CrossEntropy):
         return [Call(losses.class_softmax_loss, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Probabilities minus label, scaled; 0 in rows that do not count."""
+        """Write probabilities minus label, scaled; 0 in rows that do not count."""
         if self.ignored_label is None:
             return super().calc_derivative(tensors)
         p, dx = self._arrays(tensors, "out0", "in0:grad")
@@ -218,16 +243,17 @@ class CrossEntropySigmoid(CrossEntropy):
     """
 
     type_name = "cross_sigmoid"
+    rows_are_distributions = False
     kernels = (losses.cross_sigmoid_loss, losses.cross_sigmoid_derivative)
     by_row = False
 
     def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """One part of all elements."""
+        """Return 1 / (number of elements of the batch)."""
         return 1.0 / (n_terms * n_elems(shape))
 
 
 class KullbackLeibler(Loss):
-    """Σ label · log(label / prediction), the mean over samples.
+    """Kullback-Leibler divergence Σ label · log(label / prediction), mean over samples.
 
     Prediction and label are distributions. The terms are NNTrainer's, except that a
     label of 0 gives 0; NNTrainer adds them up over the batch.
@@ -238,7 +264,7 @@ class KullbackLeibler(Loss):
     prediction_is_view = True
 
     def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """One part of all samples."""
+        """Return 1 / (number of samples)."""
         return 1.0 / n_terms
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -251,7 +277,7 @@ class KullbackLeibler(Loss):
         ]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """``-label / prediction``, scaled."""
+        """Write ``-label / prediction``, scaled."""
         prediction, label = tensors.vector("out0"), tensors.vector("label")
         arguments = (prediction, label, tensors.scale, tensors.vector("in0:grad"))
         return [Call(losses.kld_derivative, arguments)]

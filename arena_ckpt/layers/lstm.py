@@ -21,7 +21,7 @@ from arena_ckpt.operations.recurrent import LstmKernels, lstm_kernels
 
 
 class Lstm(Recurrent):
-    """Long short-term memory over a sequence; gates input, forget, cell, output.
+    """Long short-term memory over a sequence; gates input, forget, cell and output.
 
     Where only the last step is given, that is the last of the sequence in both
     directions: the backward one has seen a single step then, as in NNTrainer.
@@ -43,12 +43,12 @@ class Lstm(Recurrent):
 
     @property
     def derivatives(self) -> str:
-        """The gates: the derivatives before activation take their place."""
+        """Role of the gates, which the derivatives before activation overwrite."""
         return "ifgo"
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Prefixes of the weights: forward, and backward where asked for."""
+        """Prefixes of the roles of each direction: the second where bidirectional."""
         return ("", "reverse_") if self.get("bidirectional") else ("",)
 
     @property
@@ -108,7 +108,7 @@ class Lstm(Recurrent):
         return calls
 
     def _columns_of(self, prefix: str) -> tuple[int, int]:
-        """Return the width of the output, and where a direction begins in it."""
+        """Return the columns of the output, and the first one of a direction."""
         return len(self.directions) * self.unit, self.unit if prefix else 0
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
@@ -165,7 +165,7 @@ class Lstm(Recurrent):
 
 
 class LstmCell(Lstm):
-    """One step: x [, hidden state [, cell state]] to hidden state, cell state."""
+    """One step of `Lstm`: from x and the states, if given, to hidden and cell state."""
 
     type_name = "lstmcell"
     n_inputs = range(1, 4)

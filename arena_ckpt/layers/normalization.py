@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from arena_ckpt.common.phases import Phase, TensorLifespan
@@ -28,11 +28,12 @@ from arena_ckpt.layers.base import (
     beta_of,
     n_elems,
 )
-from arena_ckpt.layers.dense import INITIALIZER
+from arena_ckpt.layers.weighted import INITIALIZER
 from arena_ckpt.operations.families import normalization
 
 
-def _share(value: object) -> float:
+def _parse_share(value: object) -> float:
+    """Read a number from 0 to 1."""
     number = float(NONNEGATIVE_REAL.parse(value))
     if number > 1:
         raise ValueError
@@ -70,6 +71,7 @@ def _vector(
     decay: float = 0.0,
     is_trained: bool = True,
 ) -> WeightSpec:
+    """Return a weight of one axis, with one element for each of `length` features."""
     return WeightSpec(
         name,
         (length,),
@@ -82,10 +84,24 @@ def _vector(
     )
 
 
+def _gamma(layer: Layer, length: int) -> WeightSpec:
+    """Return the factors of what is normalized."""
+    initializer, decay = layer["gamma_initializer"], layer["weight_decay"]
+    return _vector("gamma", length, initializer, _FORWARD | _DERIVATIVE, decay=decay)
+
+
+def _gamma_beta(layer: Layer, length: int) -> tuple[WeightSpec, WeightSpec]:
+    """Return the factors of what is normalized, and what is added to it."""
+    initializer, decay = layer["beta_initializer"], layer["bias_decay"]
+    beta = _vector("beta", length, initializer, _FORWARD, decay=decay)
+    return _gamma(layer, length), beta
+
+
 class LayerNormalization(Layer):
     """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, over axes of a sample."""
 
     type_name = "layer_normalization"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -104,11 +120,11 @@ class LayerNormalization(Layer):
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The axes, each once, in order."""
+        """Numbers of the axes that are normalized together, each once, in order."""
         return tuple(sorted(set(self["axis"])))
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return gamma and beta over the axes, and the statistics that are saved."""
+        """Return gamma and beta over the axes, and the statistics to save."""
         shape, axes = input_shapes[0], self.axes
         if not set(axes) <= {1, 2, 3}:
             raise self.mismatch(
@@ -121,22 +137,7 @@ class LayerNormalization(Layer):
         n = n_elems(shape)
         return LayerSpec(
             output_shapes=(shape,),
-            weights=(
-                _vector(
-                    "gamma",
-                    together,
-                    self["gamma_initializer"],
-                    _FORWARD | _DERIVATIVE,
-                    decay=self["weight_decay"],
-                ),
-                _vector(
-                    "beta",
-                    together,
-                    self["beta_initializer"],
-                    _FORWARD,
-                    decay=self["bias_decay"],
-                ),
-            ),
+            weights=_gamma_beta(self, together),
             tensors=(
                 TensorSpec("mean", (apart,), _SAVED),
                 TensorSpec("inv_std_dev", (apart,), _SAVED),
@@ -147,7 +148,7 @@ class LayerNormalization(Layer):
         )
 
     def _strides(self, tensors: Binding) -> tuple[int, int, int] | None:
-        """Return p, b and q of the strided kernels; None for whole rows."""
+        """Return the sizes p, b and q of the strided kernels; None for whole rows."""
         axes = self.axes
         if axes == tuple(range(4 - len(axes), 4)):
             return None
@@ -161,7 +162,11 @@ class LayerNormalization(Layer):
     def _kernel_arguments(
         self, tensors: Binding, strides: Any, names: Sequence[str | float]
     ) -> tuple[Any, ...]:
-        """Bind names; whole tensors become one row for what is normalized together."""
+        """Return the arguments of a kernel, by role or as numbers.
+
+        Where `strides` is None, inputs and outputs are matrices with one row for each
+        group of elements that are normalized together.
+        """
         n_rows = tensors.vector("mean").size
         arguments: list[Any] = []
         for name in names:
@@ -174,7 +179,7 @@ class LayerNormalization(Layer):
         return (*arguments, *(strides or ()))
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Take the statistics and normalize."""
+        """Compute the statistics, then normalize."""
         strides = self._strides(tensors)
         kernel = (
             normalization.layer_norm_forward
@@ -186,7 +191,7 @@ class LayerNormalization(Layer):
         return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Sum ``out0:grad`` and ``out0:grad * x̂`` over everything else."""
+        """Sum ``out0:grad`` and ``out0:grad * x̂`` over all other axes and samples."""
         strides = self._strides(tensors)
         kernel = (
             normalization.layer_norm_gradient
@@ -199,7 +204,7 @@ class LayerNormalization(Layer):
         return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Go back through the statistics as well."""
+        """Differentiate the normalization, statistics included."""
         strides = self._strides(tensors)
         kernel = (
             normalization.layer_norm_derivative
@@ -214,6 +219,7 @@ class RMSNorm(Layer):
     """``gamma x / sqrt(mean(x²) + epsilon)``, over the last axis."""
 
     type_name = "rms_norm"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         _EPSILON,
@@ -223,20 +229,13 @@ class RMSNorm(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return gamma, and one number to save for each row."""
+        """Return gamma, and the inverse root mean square of each row to save."""
         shape = input_shapes[0]
         channel, height, width = shape
-        gamma = _vector(
-            "gamma",
-            width,
-            self["gamma_initializer"],
-            _FORWARD | _DERIVATIVE,
-            decay=self["weight_decay"],
-        )
         n = n_elems(shape)
         return LayerSpec(
             output_shapes=(shape,),
-            weights=(gamma,),
+            weights=(_gamma(self, width),),
             tensors=(TensorSpec("inv_rms", (channel * height,), _SAVED),),
             input_lifespan=_SAVED,
             in_place=_IN_PLACE,
@@ -261,7 +260,7 @@ class RMSNorm(Layer):
         return [Call(normalization.rms_norm_gradient, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Go back through the root mean square as well."""
+        """Differentiate the normalization, the root mean square included."""
         arguments = (
             *(tensors.matrix("in0"), tensors.vector("gamma")),
             *(tensors.matrix("out0:grad"), tensors.vector("inv_rms")),
@@ -273,16 +272,18 @@ class RMSNorm(Layer):
 class BatchNormalization(Layer):
     """Normalize each channel over the batch; each column where there is one channel.
 
-    Outside training, and where ``trainable=false``, by the moving statistics.
+    In prediction, and where ``trainable=false``, the moving statistics take the place
+    of those of the batch.
     """
 
     type_name = "batch_normalization"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         _EPSILON,
         Property(
             "momentum",
-            Kind("a number from 0 to 1", _share, repr),
+            Kind("a number from 0 to 1", _parse_share, repr),
             0.99,
             "share of the moving statistics that a training step keeps",
         ),
@@ -314,55 +315,10 @@ class BatchNormalization(Layer):
         shape = input_shapes[0]
         channels = shape[0] if shape[0] > 1 else shape[2]
         n = n_elems(shape)
-        moving = _FORWARD | _GRADIENT if self.is_trainable else _FORWARD
         return LayerSpec(
             output_shapes=(shape,),
-            weights=(
-                _vector(
-                    "moving_mean",
-                    channels,
-                    self["moving_mean_initializer"],
-                    moving,
-                    is_trained=False,
-                ),
-                _vector(
-                    "moving_variance",
-                    channels,
-                    self["moving_variance_initializer"],
-                    moving,
-                    is_trained=False,
-                ),
-                _vector(
-                    "gamma",
-                    channels,
-                    self["gamma_initializer"],
-                    _FORWARD | _DERIVATIVE,
-                    decay=self["weight_decay"],
-                ),
-                _vector(
-                    "beta",
-                    channels,
-                    self["beta_initializer"],
-                    _FORWARD,
-                    decay=self["bias_decay"],
-                ),
-            ),
-            tensors=(
-                TensorSpec("mean", (channels,), _SAVED, per_sample=False),
-                TensorSpec("inv_std_dev", (channels,), _SAVED, per_sample=False),
-                *(
-                    [
-                        TensorSpec(
-                            "sums",
-                            (2 * channels,),
-                            TensorLifespan.CALC_GRAD_DERIV,
-                            per_sample=False,
-                        )
-                    ]
-                    if self.is_trainable
-                    else []
-                ),
-            ),
+            weights=(*self._moving_statistics(channels), *_gamma_beta(self, channels)),
+            tensors=self._batch_statistics(channels),
             input_lifespan=_SAVED if self.is_trainable else _FORWARD,
             in_place=_IN_PLACE,
             forward_skips_unwanted=True,
@@ -370,8 +326,28 @@ class BatchNormalization(Layer):
             batch_values=n // channels if self.is_trainable else None,
         )
 
+    def _moving_statistics(self, channels: int) -> Iterator[WeightSpec]:
+        """Yield the mean and variance that training moves and prediction reads."""
+        lifespan = _FORWARD | _GRADIENT if self.is_trainable else _FORWARD
+        for name in ("moving_mean", "moving_variance"):
+            initializer = self[f"{name}_initializer"]
+            yield _vector(name, channels, initializer, lifespan, is_trained=False)
+
+    def _batch_statistics(self, channels: int) -> tuple[TensorSpec, ...]:
+        """Return the statistics of the pass, and sums that its gradients share."""
+        tensors = {"mean": ((channels,), _SAVED), "inv_std_dev": ((channels,), _SAVED)}
+        if self.is_trainable:
+            tensors["sums"] = ((2 * channels,), TensorLifespan.CALC_GRAD_DERIV)
+        return tuple(
+            TensorSpec(name, shape, lifespan, per_sample=False)
+            for name, (shape, lifespan) in tensors.items()
+        )
+
     def _correction(self, tensors: Binding) -> float:
-        """Return what the biased variance of the pass is multiplied by to be kept."""
+        """Return the factor of the biased variance when it moves the moving variance.
+
+        n / (n - 1) for n values of each channel with ``unbiased_variance``, else 1.
+        """
         if not self["unbiased_variance"]:
             return 1.0
         n = tensors.vector("in0").size // tensors.vector("mean").size
@@ -379,7 +355,7 @@ class BatchNormalization(Layer):
 
     @staticmethod
     def _size(tensors: Binding) -> int:
-        """Elements of one channel of one sample that stand together."""
+        """Return the number of contiguous elements of one channel of one sample."""
         channel, height, width = tensors.input_shapes[0]
         return height * width if channel > 1 else 1
 
@@ -387,7 +363,7 @@ class BatchNormalization(Layer):
         return tensors.vector("mean"), tensors.vector("inv_std_dev")
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Take the statistics of the batch, or the moving ones, and normalize."""
+        """Take the statistics of the batch, or the moving ones, then normalize."""
         size, epsilon = self._size(tensors), float(self["epsilon"])
         mean, inverse = self._statistics(tensors)
         x = tensors.vector("in0")
@@ -428,7 +404,7 @@ class BatchNormalization(Layer):
         return calls
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Go back through the statistics of the batch; moving ones are constant."""
+        """Differentiate the normalization; moving statistics are constants."""
         size = self._size(tensors)
         statistics, gamma = self._statistics(tensors), tensors.vector("gamma")
         d_out, d_in = tensors.vector("out0:grad"), tensors.vector("in0:grad")

@@ -1,9 +1,10 @@
-"""Pooling and upsampling of pictures."""
+"""Layers that make pictures smaller or larger: pooling and upsampling."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from arena_ckpt.common.dtypes import INT32, item_bytes
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, choice
 from arena_ckpt.layers.base import (
@@ -25,9 +26,10 @@ _FUNCTIONS = choice("max", "average", "global_max", "global_average")
 
 
 class Pooling2D(Layer):
-    """The greatest or the mean of each window, or of each whole channel."""
+    """Maximum or mean of each window, or of each whole channel."""
 
     type_name = "pooling2d"
+    reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -58,7 +60,7 @@ class Pooling2D(Layer):
         return str(self["pooling"]).endswith("max")
 
     def _windows(self, shape: Shape) -> tuple[int, ...]:
-        """Return what the kernels take after the number of planes."""
+        """Return the sizes of windows and outputs, as kernels take them."""
         if self["pooling"] is None:
             raise self.mismatch("has no pooling; set it, for example pooling=max")
         if self._is_global:
@@ -92,6 +94,7 @@ class Pooling2D(Layer):
         return (*shape[1:], *kernel, *stride, padding[0], padding[2], *outputs)
 
     def _refuse_windows(self) -> None:
+        """Refuse sizes of windows where the whole input is one."""
         for name in ("pool_size", "stride", "padding"):
             value = self[name]
             if value is None or value == "valid" or set(value) <= {0}:
@@ -104,7 +107,7 @@ class Pooling2D(Layer):
                 )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the windows' outputs; a maximum keeps where it stood."""
+        """Return one output for each window; a maximum saves its place."""
         shape = input_shapes[0]
         windows = self._windows(shape)
         rows, columns = (1, 1) if self._is_global else windows[-2:]
@@ -114,7 +117,7 @@ class Pooling2D(Layer):
         if self._is_max:
             places = n_elems(out)
             if not self._is_global and taps <= MOST_IN_BYTES:
-                places = -(-places // 4)  # four to an element
+                places = -(-places // item_bytes(INT32))  # a byte for each
             tensors = (
                 TensorSpec(
                     "places", (places,), TensorLifespan.FORWARD_DERIV, dtype="int32"
@@ -138,7 +141,7 @@ class Pooling2D(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Look at each window once."""
+        """Take the maximum or the mean of each window."""
         shape = tensors.input_shapes[0]
         sizes = (tensors.n_samples * shape[0], *self._windows(shape))
         arrays = (tensors.vector("in0"), tensors.vector("out0"))
@@ -156,7 +159,7 @@ class Pooling2D(Layer):
         return [Call(kernel, (*arrays, tensors.indexes("places"), *sizes))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Send each derivative to the place of the maximum, or share it."""
+        """Add each derivative to the place of its maximum, or spread it evenly."""
         shape = tensors.input_shapes[0]
         sizes = (tensors.n_samples * shape[0], *self._windows(shape))
         dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
@@ -178,9 +181,10 @@ _UPSAMPLINGS = {
 
 
 class Upsample2D(Layer):
-    """More rows and columns: copies of the nearest element, or between neighbours."""
+    """Upsampling, by copies of the nearest element or by interpolation."""
 
     type_name = "upsample2d"
+    reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("upsample", choice(*_UPSAMPLINGS), "nearest", "nearest or bilinear"),
@@ -193,7 +197,7 @@ class Upsample2D(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return height and width times the factors."""
+        """Return the shape with height and width times the factors."""
         channels, height, width = input_shapes[0]
         if self["kernel_size"] is None:
             raise self.mismatch("has no kernel_size; set it, for example 2,2")
@@ -206,15 +210,16 @@ class Upsample2D(Layer):
         )
 
     def _call(self, tensors: Binding, which: int, x: str, y: str) -> list[Call]:
+        """Return the forward call (`which` 0) or the derivative (1), from x to y."""
         channels, height, width = tensors.input_shapes[0]
         sizes = (tensors.n_samples * channels, height, width, *self["kernel_size"])
         arrays = (tensors.vector(x), tensors.vector(y))
         return [Call(_UPSAMPLINGS[self["upsample"]][which], (*arrays, *sizes))]
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Make the outputs of each input."""
+        """Copy or interpolate the elements of the input."""
         return self._call(tensors, 0, "in0", "out0")
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Add up the outputs of each input."""
+        """Sum for each input element the derivatives of the outputs that it entered."""
         return self._call(tensors, 1, "out0:grad", "in0:grad")

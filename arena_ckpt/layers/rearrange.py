@@ -1,7 +1,7 @@
-"""Layers that put elements elsewhere: parts of tensors, and axes in another order.
+"""Layers that move elements: join and split tensors, and reorder axes.
 
-Results are copies. A part of a tensor is contiguous only within one sample, and the
-arena knows no strides: the batch stands in front of every axis.
+Results are copies, since tensors of the arena are contiguous: a part of a tensor is
+contiguous only within one sample, as the batch is the first axis.
 """
 
 from __future__ import annotations
@@ -25,16 +25,30 @@ from arena_ckpt.layers.shape import copy_unless_same, views
 from arena_ckpt.operations.families import rearrange
 
 MOST_PARTS = 2**12
-"""Outputs of a layer, steps of an unrolled one: each is a tensor of the plan."""
+"""Maximum number of outputs of a layer, and of steps of an unrolled one.
+
+Each is a tensor of the plan.
+"""
 
 
 def _rows(n_samples: int, shape: Shape, axis: int) -> tuple[int, int]:
-    """Return how often an axis (1 to 3) begins, and the elements of a place of it."""
+    """Return rows and elements of a tensor (rows, size of an axis, elements).
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of samples of the pass.
+    shape : Shape
+        Shape of one sample.
+    axis : int
+        1 channel, 2 height or 3 width.
+    """
     before, after = n_elems(shape[: axis - 1]), n_elems(shape[axis:])
     return n_samples * before, after
 
 
 def _with_size(shape: Shape, axis: int, size: int) -> Shape:
+    """Return a shape with another size along an axis (1 to 3)."""
     sizes = [*shape[: axis - 1], size, *shape[axis:]]
     return sizes[0], sizes[1], sizes[2]
 
@@ -46,7 +60,15 @@ def _copy(
     rows: int,
     width: int,
 ) -> Call:
-    """Copy rows; source and target are role, first element and elements to the next."""
+    """Return the call that copies `width` elements of each of `rows` rows.
+
+    Parameters
+    ----------
+    tensors : Binding
+    source, target : (str, int, int)
+        Role, first element, and stride of the rows in elements.
+    rows, width : int
+    """
     x, y = tensors.vector(source[0]), tensors.vector(target[0])
     sizes = (1, 1, rows, width)
     x_steps, y_steps = (source[1], 0, 0, source[2]), (target[1], 0, 0, target[2])
@@ -54,7 +76,7 @@ def _copy(
 
 
 class Concat(Layer):
-    """All inputs, one after the other along an axis."""
+    """Join all inputs along an axis, one after the other."""
 
     type_name = "concat"
     n_inputs = None
@@ -70,13 +92,13 @@ class Concat(Layer):
     )
 
     def axis(self, input_shapes: tuple[Shape, ...]) -> int:
-        """Return the axis, from 1 to 3."""
+        """Return the number of the axis: 1 channel, 2 height or 3 width."""
         if self["axis"] is not None:
             return int(self["axis"])
         return 3 if input_shapes[0][0] > 1 else 1
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the sum of the sizes along the axis; backward needs nothing."""
+        """Return a shape with the sum of the sizes along the axis."""
         axis = self.axis(input_shapes)
         if len({_with_size(shape, axis, 1) for shape in input_shapes}) > 1:
             raise self.mismatch(
@@ -102,7 +124,7 @@ class Concat(Layer):
         ]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Copy each part of the derivative to the input that it belongs to."""
+        """Copy each part of the derivative to its input."""
         if len(tensors.input_shapes) == 1:
             return copy_unless_same(tensors, "out0:grad", "in0:grad")
         return [
@@ -118,7 +140,14 @@ class Concat(Layer):
         ]
 
     def _parts(self, tensors: Binding) -> list[tuple[int, int, int, int, int]]:
-        """Return input, place in a row of the output, width, rows, width of a row."""
+        """Return where each input stands in the output.
+
+        Returns
+        -------
+        list of (int, int, int, int, int)
+            Number of the input, its first element in a row of the output, its elements
+            in a row, the number of rows, and all elements of a row.
+        """
         axis, start, parts = self.axis(tensors.input_shapes), 0, []
         rows, elems = _rows(tensors.n_samples, tensors.output_shapes[0], axis)
         total = elems * tensors.output_shapes[0][axis - 1]
@@ -130,9 +159,10 @@ class Concat(Layer):
 
 
 class Split(Layer):
-    """Equal parts of the input along an axis, in order: out0, out1 and so on."""
+    """Split the input along an axis into equal parts: out0, out1 and so on."""
 
     type_name = "split"
+    moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width (required)"),
@@ -145,7 +175,7 @@ class Split(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shapes of the parts; backward needs nothing."""
+        """Return the shapes of the parts."""
         axis, shape = self["axis"], input_shapes[0]
         if axis is None:
             raise self.mismatch("has no axis; set it, for example axis=3")
@@ -201,16 +231,17 @@ class Split(Layer):
         ]
 
     def _sizes(self, tensors: Binding) -> tuple[int, int, int]:
-        """Return the rows, the elements of a part in one, and the parts."""
+        """Return the rows, the elements of a part in each, and the number of parts."""
         axis, shape = self["axis"], tensors.output_shapes[0]
         rows, elems = _rows(tensors.n_samples, shape, axis)
         return rows, elems * shape[axis - 1], len(tensors.output_shapes)
 
 
 class Slice(Layer):
-    """The places start_index to end_index - 1 along an axis, counted from 1."""
+    """Take the places start_index to end_index - 1 along an axis, counted from 1."""
 
     type_name = "slice"
+    moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width (required)"),
@@ -225,7 +256,7 @@ class Slice(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the slice; backward needs nothing."""
+        """Return the shape of the slice."""
         axis, shape = self["axis"], input_shapes[0]
         if axis is None:
             raise self.mismatch("has no axis; set it, for example axis=3")
@@ -244,12 +275,18 @@ class Slice(Layer):
         return LayerSpec(output_shapes=(_with_size(shape, axis, stop - start),))
 
     def _range(self, shape: Shape) -> tuple[int, int]:
-        """Return the half-open range along the axis, counted from 0."""
+        """Return the half-open range of the slice along the axis, counted from 0."""
         end = self["end_index"] or shape[self["axis"] - 1] + 1
         return self["start_index"] - 1, end - 1
 
     def _sizes(self, tensors: Binding) -> tuple[int, int, int, int]:
-        """Return rows, elements copied in one, where they begin, and in a whole row."""
+        """Return the number of rows, and which elements of each are copied.
+
+        Returns
+        -------
+        (int, int, int, int)
+            Rows, elements copied from each, the first of them, and elements of a row.
+        """
         axis, shape = self["axis"], tensors.input_shapes[0]
         rows, elems = _rows(tensors.n_samples, shape, axis)
         start, stop = self._range(shape)
@@ -262,12 +299,13 @@ class Slice(Layer):
         return [_copy(tensors, ("in0", start, total), ("out0", 0, width), rows, width)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Copy the derivative to its place, with 0 around it."""
+        """Copy the derivative to its place, and write 0 around it."""
         dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
         return [Call(rearrange.place_rows, (dy, dx, *self._sizes(tensors)))]
 
 
 def _parse_direction(value: object) -> tuple[int, int, int]:
+    """Read the numbers 1, 2 and 3 in any order."""
     items = value.split(",") if isinstance(value, str) else value
     first, second, third = (int(str(item)) for item in items)  # type: ignore[attr-defined]
     if sorted((first, second, third)) != [1, 2, 3]:
@@ -283,9 +321,10 @@ DIRECTION = Kind(
 
 
 class Permute(Layer):
-    """Axes in another order: of each new one ``direction`` says which it was."""
+    """Reorder the axes: ``direction`` names for each new axis the old one."""
 
     type_name = "permute"
+    moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -297,7 +336,7 @@ class Permute(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the sizes in the new order; a view where no element moves."""
+        """Return the shape in the new order; a view where no element moves."""
         if self["direction"] is None:
             raise self.mismatch("has no direction; set it, for example direction=3,1,2")
         shape = input_shapes[0]
@@ -309,19 +348,19 @@ class Permute(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Move the elements."""
+        """Copy the elements to their new places."""
         shape = tensors.input_shapes[0]
         return _permuted(tensors, "in0", "out0", shape, self["direction"])
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Move them back."""
+        """Copy the derivatives back to the old places."""
         shape, new = tensors.output_shapes[0], self["direction"]
         back = (new.index(1) + 1, new.index(2) + 1, new.index(3) + 1)
         return _permuted(tensors, "out0:grad", "in0:grad", shape, back)
 
 
 def _moves(shape: Shape, direction: tuple[int, int, int]) -> bool:
-    """Tell whether axes of more than one place change their order."""
+    """Return whether axes of more than one element change their order."""
     longer = [axis for axis in direction if shape[axis - 1] > 1]
     return longer != sorted(longer)
 
@@ -333,7 +372,7 @@ def _permuted(
     shape: Shape,
     direction: tuple[int, int, int],
 ) -> list[Call]:
-    """Move rows where the last axis stays the last, else transpose."""
+    """Return the call that reorders axes: copies of rows, or a transposition."""
     if not _moves(shape, direction):
         return copy_unless_same(tensors, source, target)
     x, y = tensors.vector(source), tensors.vector(target)

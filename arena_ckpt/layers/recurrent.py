@@ -1,4 +1,4 @@
-"""What recurrent layers and their cells share; the kinds stand in rnn, lstm and gru.
+"""Base class of recurrent layers and their cells; see rnn, lstm and gru for each kind.
 
 A sequence is (1, steps, width); a layer gives (1, steps, unit), or the last step
 (1, 1, unit) where ``return_sequences`` is false. A cell is the same layer for one step
@@ -6,11 +6,11 @@ whose states are inputs and outputs. ``unroll=true`` replaces a layer by one cel
 each step, which share their weights, so that checkpoint blocks and lifespans see the
 steps.
 
-Bytes from forward to backward, for each sample, step and unit: 4 gates (lstm), 3 gates
-(gru), or 1 state (rnn: that of the output, where it has all steps). Everything else is
-made again from these in the backward step that needs it, and the derivatives before
-activation take the place of the gates. A frozen layer runs its loop in the step of the
-derivative, a trained one in that of the weight gradient.
+Saved for the backward pass, for each sample, step and unit: 4 gates (lstm), 3 gates
+(gru), or 1 state (rnn; the output itself where it has all steps). The backward step
+makes everything else again from these, and overwrites the gates with the derivatives
+before activation. A trained layer runs its backward loop in the step of the weight
+gradient, a frozen one in that of the derivative.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ from arena_ckpt.layers.base import (
     beta_of,
     format_shape,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES, product_gradient
+from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.rearrange import MOST_PARTS
 from arena_ckpt.layers.unroll import unrolled
+from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, bias_spec, weight_spec
 from arena_ckpt.operations.families import blas, steps, windows
 from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
 from arena_ckpt.operations.regions import Region
@@ -66,49 +67,50 @@ SEQUENCE_PROPERTIES = (
 )
 
 Window = tuple[Region, int, int]
-"""A matrix in a flat array: its first element, and the distance of its rows."""
+"""A matrix in a flat array: the array, its first element, and the stride of rows."""
 
 
 class Recurrent(Layer):
-    """A layer that goes through time.
+    """Base class of layers that loop over the steps of a sequence.
 
     Attributes
     ----------
     cell : type
-        What stands for one step where the layer is unrolled.
+        Class of one step, for an unrolled layer.
     n_gates : int
-        Blocks of `unit` columns that the weights have.
+        Number of blocks of `unit` columns in each weight matrix.
     is_cell : bool
-        For one step, with states as inputs and outputs.
+        True for a single step, with states as inputs and outputs.
     """
 
+    reads = "sequences"
     cell: ClassVar[type[Recurrent]]
     n_gates: ClassVar[int]
     is_cell: ClassVar[bool] = False
 
     @property
     def unit(self) -> int:
-        """Size of the hidden state."""
+        """Number of elements of the hidden state."""
         return int(self["unit"])
 
     @property
     def columns(self) -> int:
-        """Columns of the weights."""
+        """Number of columns of each weight matrix."""
         return self.n_gates * self.unit
 
     @property
     def keeps_all(self) -> bool:
-        """The output has all steps."""
+        """Whether the output has all steps."""
         return self.is_cell or bool(self["return_sequences"])
 
     @property
     def n_states(self) -> int:
-        """How many states a cell is given; others are zero."""
+        """Number of states that a cell is given as inputs; the others are zero."""
         return len(self["input_layers"] or ("",)) - 1 if self.is_cell else 0
 
     @property
     def biases(self) -> tuple[str, ...]:
-        """The weights that are added in each step."""
+        """Names of the biases, which are added in each step."""
         if self["disable_bias"]:
             return ()
         return ("bias_h",) if self["integrate_bias"] else ("bias_ih", "bias_hh")
@@ -122,13 +124,13 @@ class Recurrent(Layer):
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Prefixes of the tensors of each direction in time."""
+        """Prefixes of the roles of each direction in time."""
         return ("",)
 
     @property
     @abstractmethod
     def derivatives(self) -> str:
-        """The tensor that holds the derivatives before activation, without prefix."""
+        """Role of the derivatives before activation, without prefix."""
 
     # -- facts -------------------------------------------------------------------------
 
@@ -146,7 +148,7 @@ class Recurrent(Layer):
         return unrolled(self, self.cell, steps)
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return shapes, weights, what is saved and the workspaces of the loops."""
+        """Return shapes, weights, what is saved, and the workspaces of the loops."""
         _, steps, width = self._check_shapes(input_shapes)
         states = (TensorLifespan.FORWARD | self.backward,) * (len(input_shapes) - 1)
         prefixes, unit = self.directions, self.unit
@@ -166,6 +168,7 @@ class Recurrent(Layer):
         )
 
     def _check_shapes(self, input_shapes: tuple[Shape, ...]) -> Shape:
+        """Return the shape of the sequence; refuse shapes that do not fit."""
         given, states = input_shapes[0], input_shapes[1:]
         if self["unit"] is None:
             raise self.mismatch("has no unit; set it, for example unit=64")
@@ -185,26 +188,23 @@ class Recurrent(Layer):
         return given
 
     def _output_shapes(self, steps: int) -> tuple[Shape, ...]:
+        """Return the shapes of the outputs, for a sequence of `steps`."""
         width = len(self.directions) * self.unit
         return ((1, steps if self.keeps_all else 1, width),)
 
     def _weights(self, prefix: str, width: int) -> list[WeightSpec]:
-        regularized = self["weight_regularizer"] == "l2norm"
+        """Return the weights of one direction, for inputs of `width` columns."""
         looped = TensorLifespan.FORWARD | self.backward
         if self.n_states:
             looped |= TensorLifespan.CALC_DERIVATIVE
         matrices = [
-            WeightSpec(
+            weight_spec(
+                self,
                 prefix + name,
                 (rows, self.columns),
-                self["weight_initializer"],
                 fan_in=rows,
                 fan_out=self.columns,
                 lifespan=lifespan,
-                decay=self["weight_decay"],
-                regularizer_constant=(
-                    self["weight_regularizer_constant"] if regularized else 0.0
-                ),
                 gradient_factors=self.gradient_factors(prefix, name),
             )
             for name, rows, lifespan in (
@@ -213,27 +213,26 @@ class Recurrent(Layer):
             )
         ]
         return matrices + [
-            WeightSpec(
+            bias_spec(
+                self,
                 prefix + name,
-                (self.columns,),
-                self["bias_initializer"],
+                self.columns,
                 fan_in=width,
                 fan_out=self.columns,
                 lifespan=TensorLifespan.FORWARD | self.backward,
-                decay=self["bias_decay"],
             )
             for name in self.biases
         ]
 
     def gradient_factors(self, prefix: str, weight: str) -> tuple[str, str] | None:
-        """Return the factors of a gradient, where it is one product."""
+        """Return the roles of the factors of a gradient, where it is one product."""
         first = "in0" if weight == "weight_ih" else f"{prefix}hidden_state"
         return first, prefix + self.derivatives
 
     def product_gradient(
         self, tensors: Binding, prefix: str, weight: str
     ) -> list[Call]:
-        """Return the call for a gradient that is one product."""
+        """Return the call for a weight gradient that is one product."""
         factors = self.gradient_factors(prefix, weight)
         assert factors is not None
         return product_gradient(tensors, prefix + weight, factors)
@@ -241,11 +240,11 @@ class Recurrent(Layer):
     def bias_sum(
         self, prefix: str, columns: int, lifespan: TensorLifespan
     ) -> TensorSpec:
-        """Return the workspace for what a step adds."""
+        """Return the workspace for the sum of the biases."""
         return TensorSpec(prefix + "bias_sum", (columns,), lifespan, per_sample=False)
 
     def bias_sums(self, prefix: str, columns: int) -> TensorSpec:
-        """Return the workspace for the sums that are the gradient of the biases."""
+        """Return the workspace for the gradient of the biases, summed in float64."""
         return TensorSpec(
             prefix + "bias_sums",
             (columns,),
@@ -256,7 +255,7 @@ class Recurrent(Layer):
 
     @abstractmethod
     def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
-        """Return what one direction saves, carries and works in."""
+        """Return the saved tensors and the workspaces of one direction."""
 
     # -- calls -------------------------------------------------------------------------
 
@@ -265,7 +264,7 @@ class Recurrent(Layer):
         return [call for p in self.directions for call in self._forward(tensors, p)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Loop back through time, then one product over all steps for each weight."""
+        """Loop backward over time, then make each gradient by one product."""
         return [
             call
             for p in self.directions
@@ -296,23 +295,23 @@ class Recurrent(Layer):
     # -- arguments ---------------------------------------------------------------------
 
     def _sizes(self, tensors: Binding, role: str) -> tuple[int, int, int]:
-        """Return samples, steps and units, given a tensor (samples, steps, columns)."""
+        """Return samples, steps and units, from a tensor (samples, steps, columns)."""
         n_rows = tensors.matrix(role).shape[0]
         return tensors.n_samples, n_rows // tensors.n_samples, self.unit
 
     def _random(self, tensors: Binding) -> tuple[Any, int, float]:
-        """Return what decides who is dropped: nobody where the model predicts."""
+        """Return counters, key and rate of dropout; a prediction has the rate 0."""
         rate = float(self["dropout_rate"]) if tensors.training else 0.0
         return tensors.counters, tensors.random_key, rate
 
     def _state(self, tensors: Binding, index: int) -> Region:
-        """Return a state that the first step begins with, or an empty array."""
+        """Return the state that the first step begins with, or an empty array."""
         if index <= self.n_states:
             return tensors.vector(f"in{index}")
         return empty(tensors, index)
 
     def _output(self, tensors: Binding, role: str) -> tuple[Region, int]:
-        """Return an output or its derivative, and its steps; none where not wanted."""
+        """Return an output or its derivative, and its steps: 0 if it is not wanted."""
         if not tensors.is_wanted(role):
             return empty(tensors, 0), 0
         return tensors.vector(role), tensors.matrix(role).shape[0] // tensors.n_samples
@@ -332,7 +331,10 @@ class Recurrent(Layer):
     def _bias_gradients(
         self, tensors: Binding, prefix: str, *, apart: int | None = None
     ) -> list[Call]:
-        """Round the sums; those of bias_hh from column `apart` on stand behind."""
+        """Return the calls that round the float64 sums to the gradients of the biases.
+
+        With `apart`, the sums of bias_hh from that column on stand behind all others.
+        """
         beta, sums = beta_of(tensors), tensors.doubles(prefix + "bias_sums")
         calls = []
         for name in self.biases:
@@ -355,13 +357,25 @@ def product(
     transpose_b: bool = False,
     beta: float = 0.0,
 ) -> Call:
-    """Return the call ``c = a @ b + beta * c`` for a product of sizes (m, n, k)."""
+    """Return the call that computes ``c = a @ b + beta * c``.
+
+    Parameters
+    ----------
+    sizes : (int, int, int)
+        Rows of c, columns of c, and the number of terms of each sum: m, n and k.
+    a, b, c : Window
+        Matrices (m, k), (k, n) and (m, n) inside flat arrays.
+    transpose_a, transpose_b : bool
+        True where the matrix lies there as (k, m), or as (n, k).
+    beta : float
+        Factor of what stands in c before.
+    """
     flags = (int(transpose_a), int(transpose_b))
     return Call(windows.matmul_windows, (*flags, *sizes, *a, *b, beta, *c))
 
 
 def input_derivative(tensors: Binding, prefix: str, derivatives: str) -> list[Call]:
-    """Return the call that makes the derivative of in0; a second direction adds."""
+    """Return the call that makes the derivative of in0; the second direction adds."""
     if not tensors.is_wanted("in0:grad"):
         return []
     d, weight = tensors.matrix(derivatives), tensors.matrix(f"{prefix}weight_ih")
@@ -375,13 +389,13 @@ def input_derivative(tensors: Binding, prefix: str, derivatives: str) -> list[Ca
 
 
 def state_derivative(tensors: Binding, derivatives: str) -> Call:
-    """Return the call that makes the derivative of the state that a cell is given."""
+    """Return the call that makes the derivative of the hidden state of a cell."""
     operands = (tensors.matrix(derivatives), tensors.matrix("weight_hh"))
     return Call(blas.matmul_transposed_b, (*operands, tensors.matrix("in1:grad")))
 
 
 def empty(tensors: Binding, place: int) -> Region:
-    """Return an array without elements, for an argument that a kernel leaves alone.
+    """Return an array without elements, for an argument that a kernel does not touch.
 
     Those of different places differ, so that no two arguments look like one.
     """

@@ -1,4 +1,4 @@
-"""Plain recurrence: the layer and its cell."""
+"""Plain recurrent network: the layer and its cell."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from arena_ckpt.operations.recurrent import RnnKernels, rnn_kernels
 
 
 class Rnn(Recurrent):
-    """Plain recurrence over a sequence.
+    """Plain recurrent layer over a sequence.
 
-    Where the output has all steps, it holds the states itself; else a tensor of the
-    layer's own does, and the derivatives take its place.
+    Where the output has all steps, it holds the states itself; otherwise another tensor
+    holds them, and the derivatives overwrite it.
     """
 
     type_name = "rnn"
@@ -40,15 +40,16 @@ class Rnn(Recurrent):
 
     @property
     def _states(self) -> str:
+        """Role of the tensor that holds the states of all steps."""
         return "out0" if self.keeps_all else "all_states"
 
     @property
     def derivatives(self) -> str:
-        """The tensor of the derivatives before activation."""
+        """Role of the derivatives before activation."""
         return "d_states" if self.keeps_all else "all_states"
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return shapes, weights, what is saved and the workspaces of the loops."""
+        """Return shapes, weights, what is saved, and the workspaces of the loops."""
         spec = super().infer(input_shapes)
         if not self.keeps_all:
             return spec
@@ -130,7 +131,7 @@ class Rnn(Recurrent):
 
 
 class RnnCell(Rnn):
-    """One step: x [, hidden state] to hidden state."""
+    """One step of `Rnn`: from x and the hidden state, if given, to the hidden state."""
 
     type_name = "rnncell"
     n_inputs = range(1, 3)

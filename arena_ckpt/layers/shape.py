@@ -1,4 +1,4 @@
-"""Layers that bring data in or only change its shape."""
+"""Layers that compute nothing: they bring data in, or change its shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from arena_ckpt.operations.families import elementwise
 
 
 def _parse_target(value: object) -> tuple[int, ...]:
-    """Read a shape of which one size may be -1; NNTrainer's -1 alone is a row."""
+    """Read a shape of which one size may be -1; -1 alone is a row, as in NNTrainer."""
     text = value if isinstance(value, (str, int)) else ":".join(map(str, value))  # type: ignore[call-overload]
     parts = [part.strip() for part in str(text).split(":")]
     if parts.count("-1") > 1:
@@ -41,13 +41,13 @@ TARGET_SHAPE = Kind(
 
 
 class Input(Layer):
-    """Samples of the data set, copied into the arena before each iteration."""
+    """Samples of the data set, copied into the arena before each pass."""
 
     type_name = "input"
     n_inputs = 0
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape it was given."""
+        """Return the shape that ``input_shape`` gives."""
         shape = self["input_shape"]
         if shape is None:
             raise self.mismatch(
@@ -57,7 +57,9 @@ class Input(Layer):
 
 
 class View(Layer):
-    """The elements of the input in another shape."""
+    """Base class of layers that give the elements of the input another shape."""
+
+    moves_elements = True
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Copy, unless the output is a view."""
@@ -69,12 +71,12 @@ class View(Layer):
 
 
 class Flatten(View):
-    """One row per sample: channel:height:width becomes 1:1:(product)."""
+    """Make each sample one row: channel:height:width becomes 1:1:(product)."""
 
     type_name = "flatten"
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return one row of as many elements; views in both directions."""
+        """Return the shape of a row; forward and backward results are views."""
         return LayerSpec(
             output_shapes=((1, 1, n_elems(input_shapes[0])),),
             in_place=views(1),
@@ -82,7 +84,7 @@ class Flatten(View):
 
 
 class Reshape(View):
-    """The same elements in another shape."""
+    """Give the elements of the input the shape ``target_shape``."""
 
     type_name = "reshape"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -97,7 +99,7 @@ class Reshape(View):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the new shape; views in both directions."""
+        """Return the new shape; forward and backward results are views."""
         target, n = self["target_shape"], n_elems(input_shapes[0])
         if target is None:
             raise self.mismatch(
@@ -120,13 +122,15 @@ class Reshape(View):
 
 
 class Identity(Layer):
-    """Every input as it is: out0 is in0, out1 is in1 and so on."""
+    """Hand every input on: out0 is in0, out1 is in1 and so on."""
 
     type_name = "identity"
     n_inputs = None
+    moves_elements = True
+    keeps_axes = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shapes of the inputs; views in both directions."""
+        """Return the shapes of the inputs; forward and backward results are views."""
         return LayerSpec(
             output_shapes=input_shapes,
             in_place=views(len(input_shapes)),
@@ -153,10 +157,11 @@ class Identity(Layer):
 
 
 class Multiout(Layer):
-    """An output with several readers; made by itself where there is one."""
+    """Output with several readers; the graph adds one where there are several."""
 
     type_name = "multiout"
     is_alias = True
+    moves_elements = True
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input."""
@@ -164,7 +169,7 @@ class Multiout(Layer):
 
 
 def views(n: int) -> tuple[InPlace, ...]:
-    """Return that n outputs are the bytes of as many inputs, and their derivatives."""
+    """Return the offers of a layer whose n outputs are views of its n inputs."""
     return tuple(
         offer
         for i in range(n)
@@ -178,7 +183,14 @@ def views(n: int) -> tuple[InPlace, ...]:
 
 
 def copy_unless_same(tensors: Binding, source: str, target: str) -> list[Call]:
-    """Return the call that copies a tensor, or none where both share their bytes."""
+    """Return the call that copies a tensor, or none where both roles share bytes.
+
+    Parameters
+    ----------
+    tensors : Binding
+    source, target : str
+        Roles of two float32 tensors with the same number of elements.
+    """
     if tensors.is_same(source, target):
         return []
     return [Call(elementwise.copy, (tensors.vector(source), tensors.vector(target)))]

@@ -1,21 +1,33 @@
-"""Refuses what the code of an own layer states in its `LayerSpec` and cannot be.
+"""Checks the `LayerSpec` that a layer of one's own returns, field by field.
 
-Planner and program take it for granted that names, shapes, dtypes and lifespans are
-what they have to be, so each spec is checked once, when its layer is inferred.
+Planner and engine take for granted that names, shapes, dtypes and lifespans are
+possible, so each spec is checked once, when its layer is inferred.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES
+from arena_ckpt.common.names import (
+    CONTROL,
+    gradient_of,
+    input_role,
+    is_own_name,
+    is_reserved,
+    output_role,
+    split_first,
+    tensor_name,
+)
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.errors import LayerResultError, TensorDtypeError
 from arena_ckpt.layers.base import (
+    INITIALIZERS,
+    LARGEST_ID,
     Flops,
+    IdInput,
     InPlace,
     Layer,
     LayerSpec,
@@ -23,18 +35,17 @@ from arena_ckpt.layers.base import (
     WeightSpec,
 )
 
-INITIALIZERS = (
-    *("zeros", "ones", "lecun_normal", "lecun_uniform"),
-    *("xavier_normal", "xavier_uniform", "he_normal", "he_uniform"),
-)
-"""The distributions that a weight can start from."""
-
-_TAKEN = re.compile(r"(in|out)\d+|label")
-"""Roles that a layer's own tensors and weights cannot have."""
-
 
 def check_spec(layer: Layer, spec: LayerSpec, n_inputs: int) -> None:
-    """Refuse a spec of a layer with `n_inputs` inputs that states what cannot be.
+    """Refuse a spec with a value that is not possible.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer whose `infer` returned `spec`.
+    spec : LayerSpec
+    n_inputs : int
+        Number of inputs of the layer.
 
     Raises
     ------
@@ -70,13 +81,34 @@ class _SpecCheck:
         for tensor in spec.tensors:
             self._tensor(tensor)
         self._roles(spec, n_inputs)
+        self._inputs(spec, n_inputs)
+        self._flops(spec.flops)
+
+    def _inputs(self, spec: LayerSpec, n_inputs: int) -> None:
+        def is_input(index: object) -> bool:
+            return type(index) is int and 0 <= index < n_inputs
+
         fixed = spec.fixed_inputs
         if not isinstance(fixed, frozenset | set | tuple | list) or not all(
-            type(index) is int and 0 <= index < n_inputs for index in fixed
+            map(is_input, fixed)
         ):
             expected = f"a frozenset of numbers of inputs, from 0 to {n_inputs - 1}"
             raise self.error("fixed_inputs", fixed, expected)
-        flops = spec.flops
+        if not _is_list_of(spec.id_inputs, IdInput):
+            raise self.error("id_inputs", spec.id_inputs, "a tuple of IdInputs")
+        for ids in spec.id_inputs:
+            if not is_input(ids.index):
+                expected = f"the number of an input, from 0 to {n_inputs - 1}"
+                raise self.error("id_inputs: index", ids.index, expected)
+            if type(ids.n_ids) is not int or not 0 < ids.n_ids <= LARGEST_ID:
+                expected = f"a whole number (int) from 1 to {LARGEST_ID:,}"
+                raise self.error("id_inputs: n_ids", ids.n_ids, expected)
+            known = {declared.name for declared in self.layer.properties}
+            if not isinstance(ids.set_by, str) or ids.set_by not in {"", *known}:
+                expected = "the name of a property of the layer, or ''"
+                raise self.error("id_inputs: set_by", ids.set_by, expected)
+
+    def _flops(self, flops: object) -> None:
         if not isinstance(flops, Flops) or not all(
             type(n) is int and n >= 0
             for n in (
@@ -122,14 +154,14 @@ class _SpecCheck:
 
     def _tensor(self, tensor: TensorSpec) -> None:
         what = f"the tensor {quoted(tensor.name)}"
-        if not isinstance(tensor.dtype, str) or tensor.dtype not in ITEM_BYTES:
+        if not isinstance(tensor.dtype, str) or tensor.dtype not in DTYPES:
             raise TensorDtypeError(
                 f"{described(self.layer)}: {what} is of the dtype "
                 f"{quoted(tensor.dtype)}, which cannot be planned; there are "
-                f"{quote(ITEM_BYTES)}",
+                f"{quote(DTYPES)}",
                 tensor=tensor.name,
                 dtype=tensor.dtype,
-                known=tuple(ITEM_BYTES),
+                known=tuple(DTYPES),
                 **facts_of(self.layer, "infer"),
             )
         self._sizes(f"{what}: shape", tensor.shape)
@@ -151,19 +183,14 @@ class _SpecCheck:
 
     def _roles(self, spec: LayerSpec, n_inputs: int) -> None:
         """Refuse names that are taken, and in-place results that there are not."""
-        names = [w.name for w in spec.weights] + [t.name for t in spec.tensors]
-        for place, name in enumerate(names):
-            if not isinstance(name, str) or not name or ":" in name or "/" in name:
-                raise self.error("a name", name, "a text without ':' and '/'")
-            if _TAKEN.fullmatch(name) or name in names[:place]:
-                raise self.error("a name", name, "one that no other tensor has")
-        inputs = [f"in{i}" for i in range(n_inputs)]
-        outputs = [f"out{i}" for i in range(len(spec.output_shapes))]
+        names = self._own_names(spec)
+        inputs = [input_role(i) for i in range(n_inputs)]
+        outputs = [output_role(i) for i in range(len(spec.output_shapes))]
         roles = {*names, *inputs, *outputs}
         # A frozen layer makes no gradients, so it may leave out what they are made of.
         for weight in spec.weights if self.layer.is_trainable else ():
             for role in weight.gradient_factors or ():
-                if role.removesuffix(":grad") not in roles:
+                if role not in roles and role not in map(gradient_of, roles):
                     expected = f"roles of the layer: {quote(sorted(roles))}"
                     raise self.error("gradient_factors", role, expected)
         for item in spec.in_place:
@@ -174,12 +201,27 @@ class _SpecCheck:
                 expected = "a tuple of roles"
                 raise self.error("in_place: operands", item.operands, expected)
             for role in (item.result, *item.operands):
-                if not isinstance(role, str) or role.partition(":")[0] not in roles:
+                if not isinstance(role, str) or split_first(role)[0] not in roles:
                     expected = f"a role of the layer: {quote(sorted(roles))}"
                     raise self.error("in_place", role, expected)
 
+    def _own_names(self, spec: LayerSpec) -> list[str]:
+        """Return the names of weights and tensors; refuse those that collide."""
+        names: list[str] = []
+        items: tuple[WeightSpec | TensorSpec, ...] = (*spec.weights, *spec.tensors)
+        for item in items:
+            name = item.name
+            if not is_own_name(name):
+                expected = "a text that can be printed, without ':', '/' and '#'"
+                raise self.error("a name", name, expected)
+            taken = is_reserved(name) or tensor_name(self.layer.name, name) == CONTROL
+            if taken or name in names:
+                raise self.error("a name", name, "one that no other tensor has")
+            names.append(name)
+        return names
+
     def error(self, what: str, found: object, expected: str) -> LayerResultError:
-        """Return the error of a field that has another value than it can have."""
+        """Return the error of a field with a value that is not possible."""
         return LayerResultError(
             f"{described(self.layer)}: infer states {what} as {quoted(found)}; "
             f"expected {expected}",
@@ -193,10 +235,10 @@ def _is_list_of(items: object, kind: type | tuple[type, ...]) -> bool:
 
 
 def described(layer: Layer) -> str:
-    """Write a layer for a message."""
+    """Return a layer as messages name it: ``"layer 'fc' (fully_connected)"``."""
     return f"layer {layer.name!r} ({layer.type_name})"
 
 
 def facts_of(layer: Layer, hook: str) -> dict[str, Any]:
-    """Return the facts that every error of a hook has."""
+    """Return the attributes that every error of a hook has."""
     return {"layer": layer.name, "type_name": layer.type_name, "hook": hook}

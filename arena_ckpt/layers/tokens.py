@@ -1,4 +1,4 @@
-"""What else transformers are made of: embedding, positions, dropout, SwiGLU."""
+"""Layers of transformers beside attention: embedding, positions, dropout, SwiGLU."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
 from arena_ckpt.layers.base import (
     COMMON_PROPERTIES,
+    LARGEST_ID,
     Binding,
     Call,
     Flops,
+    IdInput,
     InPlace,
     Layer,
     LayerSpec,
     Shape,
     TensorSpec,
-    WeightSpec,
     beta_of,
     format_shape,
     n_elems,
 )
-from arena_ckpt.layers.dense import WEIGHT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
+from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
 from arena_ckpt.operations.families import tokens
-
-_LARGEST_ID = 2**24
-"""float32 holds the whole numbers up to here."""
 
 
 class Embedding(Layer):
-    """Row ``in0[i]`` of a table for each id; the ids are whole numbers from 0."""
+    """Look up a row of a learned table for each id, a whole number from 0."""
 
     type_name = "embedding"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -41,16 +39,16 @@ class Embedding(Layer):
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return one row for each id; ids have no derivative."""
+        """Return one row for each id, and the table."""
         shape, rows, width = input_shapes[0], self["in_dim"], self["out_dim"]
         if rows is None or width is None:
             raise self.mismatch(
                 "needs in_dim and out_dim; set them, for example in_dim=128 out_dim=64"
             )
-        if rows > _LARGEST_ID:
+        if rows > LARGEST_ID:
             raise self.mismatch(
                 f"has in_dim {rows:,}; ids are float32, which tells apart at most "
-                f"{_LARGEST_ID:,}",
+                f"{LARGEST_ID:,}",
                 in_dim=rows,
             )
         if shape[0] != 1 or (shape[1] > 1 and shape[2] > 1):
@@ -60,35 +58,30 @@ class Embedding(Layer):
                 shape=shape,
             )
         length = n_elems(shape)
-        regularized = self["weight_regularizer"] == "l2norm"
-        weight = WeightSpec(
+        weight = weight_spec(
+            self,
             "weight",
             (rows, width),
-            self["weight_initializer"],
             fan_in=rows,
             fan_out=width,
             lifespan=TensorLifespan.FORWARD,
-            decay=self["weight_decay"],
-            regularizer_constant=(
-                self["weight_regularizer_constant"] if regularized else 0.0
-            ),
         )
         return LayerSpec(
             output_shapes=((1, length, width),),
             weights=(weight,),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
-            fixed_inputs=frozenset({0}),
+            id_inputs=(IdInput(0, rows, set_by="in_dim"),),
             flops=Flops(0, length * width, 0),
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Copy rows; an id that is no row gives NaN, also for the loss."""
+        """Copy the row of each id; an id out of range makes row and loss NaN."""
         ids, table = tensors.vector("in0"), tensors.matrix("weight")
         arguments = (ids, table, tensors.matrix("out0"), tensors.loss)
         return [Call(tokens.embedding_forward, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Add each row of the derivative to that of its id, in order."""
+        """Add each row of the derivative to the row of its id, in order."""
         beta = beta_of(tensors)
         ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
         arguments = (ids, d_out, beta, tensors.matrix("weight:grad"))
@@ -96,9 +89,10 @@ class Embedding(Layer):
 
 
 class PositionalEncoding(Layer):
-    """Sines and cosines of the position, added to each row."""
+    """Add sines and cosines of its position to each row."""
 
     type_name = "positional_encoding"
+    reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property(
@@ -147,27 +141,28 @@ class PositionalEncoding(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Add the code of each position."""
+        """Add the encoding of its position to each row."""
         arrays = tensors.vector("in0"), tensors.vector("out0"), tensors.doubles("work")
         arguments = (*arrays, *tensors.input_shapes[0][1:])
         return [Call(tokens.add_positions, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Hand the derivative on."""
+        """Copy the derivative, unless it is a view."""
         return copy_unless_same(tensors, "out0:grad", "in0:grad")
 
 
 class Dropout(Layer):
-    """Sets a share of the elements to 0 in training and scales the others up."""
+    """Set a share of the elements to 0 in training, and scale the others up."""
 
     type_name = "dropout"
+    keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("dropout_rate", FRACTION, 0.0, "share of the elements set to 0"),
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return the shape of the input; nothing is saved."""
+        """Return the shape of the input; backward draws the same numbers again."""
         is_view = self["dropout_rate"] == 0
         n = n_elems(input_shapes[0])
         return LayerSpec(
@@ -180,6 +175,7 @@ class Dropout(Layer):
         )
 
     def _drop(self, tensors: Binding, source: str, target: str) -> list[Call]:
+        """Return the call that drops elements, or the one that copies all."""
         if self["dropout_rate"] == 0 or not tensors.training:
             return copy_unless_same(tensors, source, target)
         x = tensors.vector(source)
@@ -197,7 +193,7 @@ class Dropout(Layer):
 
 
 class SwiGLU(Layer):
-    """``swish(in0) * in1``."""
+    """Gated activation ``swish(in0) * in1``."""
 
     type_name = "swiglu"
     n_inputs = 2
@@ -224,12 +220,12 @@ class SwiGLU(Layer):
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Multiply."""
+        """Multiply ``swish(in0)`` by ``in1``."""
         arguments = tuple(tensors.vector(role) for role in ("in0", "in1", "out0"))
         return [Call(tokens.swiglu_forward, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Make what is wanted of the two derivatives in one pass."""
+        """Make the wanted ones of the two derivatives in one pass."""
         a, b, d_out = (tensors.vector(role) for role in ("in0", "in1", "out0:grad"))
         first, second = (tensors.is_wanted(f"in{i}:grad") for i in (0, 1))
         if first and second:

@@ -1,4 +1,4 @@
-"""A recurrent layer as one cell for each step.
+"""Unrolling: replaces a recurrent layer by one cell for each step.
 
 The parts of a layer are ``NAME/x``, which splits the sequence into steps; the cells
 ``NAME/t0``, ``NAME/t1`` and so on, which share the weights of the first; and, where all
@@ -19,15 +19,18 @@ _HEIGHT, _WIDTH = 2, 3
 
 
 def unrolled(layer: Layer, cell: type[Layer], steps: int) -> tuple[Layer, ...]:
-    """Return the parts of `layer`, in the order in which they run.
+    """Return the layers that a recurrent layer is replaced by, in forward order.
 
     Parameters
     ----------
     layer : Layer
-        With the properties of `cell`, its inputs, and ``return_sequences``.
+        Recurrent layer with the properties of `cell`, ``input_layers`` and
+        ``return_sequences``.
     cell : type of Layer
-        Takes a step, the hidden state, and where it has one the cell state.
+        Class of one step; its inputs are the step, the hidden state, and the cell state
+        where it has one.
     steps : int
+        Number of steps of the sequence.
     """
     (source,) = layer["input_layers"]
     if steps > 1:
@@ -43,7 +46,7 @@ def unrolled(layer: Layer, cell: type[Layer], steps: int) -> tuple[Layer, ...]:
         directions["r"] = range(steps - 1, -1, -1)
     for letter, times in directions.items():
         if not layer["return_sequences"]:
-            # of all steps only the last is wanted, which ends or begins a direction
+            # Only the last step is wanted, which ends or begins a direction.
             times = times[: times.index(steps - 1) + 1]
         cells = list(_cells(layer, cell, letter, times, inputs))
         parts += cells
@@ -60,6 +63,19 @@ def unrolled(layer: Layer, cell: type[Layer], steps: int) -> tuple[Layer, ...]:
 def _cells(
     layer: Layer, cell: type[Layer], letter: str, times: range, inputs: list[str]
 ) -> Iterator[Layer]:
+    """Yield the cells of one direction, in the order in which they run.
+
+    Parameters
+    ----------
+    layer, cell
+        See `unrolled`.
+    letter : str
+        First letter of the names of the cells: ``"t"``, or ``"r"`` for reverse.
+    times : range
+        Steps in the order in which the direction passes them.
+    inputs : list of str
+        For each step the output that holds it, as ``input_layers`` names it.
+    """
     known = {p.name for p in cell.properties} - {"name", "input_layers", "input_shape"}
     given = {name: value for name, value in layer.given.items() if name in known}
     has_cell_state = "return_cell_state" in known
@@ -78,5 +94,6 @@ def _cells(
 def _part(
     kind: type[Layer], layer: Layer, suffix: str, sources: list[str], **values: Any
 ) -> Layer:
+    """Return a part of a layer, named ``LAYER/suffix``."""
     name = f"{layer.name}/{suffix}"
     return kind({**values, "name": name, "input_layers": tuple(sources)})

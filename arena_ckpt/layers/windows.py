@@ -1,4 +1,4 @@
-"""How windows lie on an input: sizes, strides and padding, as people give them."""
+"""Sizes, strides and padding of windows on an input, as properties give them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from arena_ckpt.common.properties import COUNT, POSITIVE_INT, Kind
 from arena_ckpt.layers.base import Shape
 
 Padding = str | tuple[int, ...]
-"""``"same"``, ``"valid"``, ``"causal"``, or numbers in NNTrainer's order."""
+"""``"same"``, ``"valid"``, ``"causal"``, or rows and columns in NNTrainer's order."""
 
 
 def _numbers(item: Kind, counts: tuple[int, ...]) -> Callable[[object], Any]:
+    """Return what reads as many numbers of a kind as one of `counts`."""
+
     def parse(value: object) -> tuple[int, ...]:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, Iterable):
@@ -35,6 +37,8 @@ def _pair(value: object) -> tuple[int, ...]:
 
 
 def _padding(counts: tuple[int, ...], *words: str) -> Callable[[object], Padding]:
+    """Return what reads one of `words`, or as many numbers as one of `counts`."""
+
     def parse(value: object) -> Padding:
         word = value.strip().lower() if isinstance(value, str) else ""
         if word in words:
@@ -67,7 +71,7 @@ PADDING_1D = Kind(
 
 
 def _to_keep(size: int, kernel: int, stride: int, dilation: int) -> int:
-    """Return the padding with which there are ``ceil(size / stride)`` outputs."""
+    """Return the padding of one axis that gives ``ceil(size / stride)`` outputs."""
     outputs = -(-size // stride)
     return max(0, (outputs - 1) * stride + (kernel - 1) * dilation + 1 - size)
 
@@ -79,9 +83,19 @@ def pad_2d(
     stride: tuple[int, int],
     dilation: tuple[int, int] = (1, 1),
 ) -> tuple[int, int, int, int]:
-    """Return top, bottom, left and right.
+    """Return the padding at top, bottom, left and right, in elements.
 
-    ``same`` divides what is needed; where it is odd, more goes to bottom and right.
+    ``same`` divides what is needed; where it is odd, one more goes to bottom and right.
+
+    Parameters
+    ----------
+    padding : Padding
+        One, two (height, width) or four (top, bottom, left, right) numbers, ``"same"``
+        or ``"valid"``.
+    shape : Shape
+        Shape of the input.
+    kernel, stride, dilation : (int, int)
+        Rows and columns.
     """
     if isinstance(padding, str):
         if padding == "valid":
@@ -99,7 +113,16 @@ def pad_2d(
 def pad_1d(
     padding: Padding, width: int, kernel: int, stride: int, dilation: int
 ) -> tuple[int, int]:
-    """Return left and right; ``causal`` pads on the left only."""
+    """Return the padding at left and right, in elements.
+
+    Parameters
+    ----------
+    padding : Padding
+        One or two (left, right) numbers, ``"same"``, ``"valid"``, or ``"causal"``,
+        which pads on the left only.
+    width, kernel, stride, dilation : int
+        Columns.
+    """
     if isinstance(padding, str):
         if padding == "valid":
             return 0, 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.operations.regions import ARENA, Region
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import CONTROL, Control
+from arena_ckpt.planning.tensors import Control
 
 
 class TensorRegions:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from arena_ckpt.common.names import TILE
 from arena_ckpt.layers.base import Binding, Call, WeightSpec
 from arena_ckpt.operations.families import reductions, windows
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
-from arena_ckpt.planning.tiled_update import TILE, accumulates, tiles
+from arena_ckpt.planning.tiled_update import accumulates, tiles
 
 
 class UpdateCalls:

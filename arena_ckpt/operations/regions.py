@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.common.dtypes import item_bytes
 from arena_ckpt.errors import RegionError
 
 ARENA = "arena"
@@ -28,7 +31,7 @@ class Region:
     shape : tuple of int
         Elements along each axis.
     dtype : str
-        A key of `dtypes.ITEM_BYTES`.
+        A key of `dtypes.DTYPES`.
     """
 
     memory: str
@@ -52,12 +55,16 @@ class Region:
     @property
     def itemsize(self) -> int:
         """Bytes of one element."""
-        return ITEM_BYTES[self.dtype]
+        return item_bytes(self.dtype)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all elements."""
         return self.size * self.itemsize
+
+    def __len__(self) -> int:
+        """Return the length of the first axis."""
+        return self.shape[0]
 
     def reshape(self, *lengths: int | tuple[int, ...]) -> Region:
         """Return the same elements with other axes; one length may be -1.
@@ -112,7 +119,7 @@ class Region:
             shape=(length, *self.shape[1:]),
         )
 
-    def view(self, dtype: str) -> Region:
+    def view(self, dtype: npt.DTypeLike) -> Region:
         """Return the same bytes of one axis as elements of another dtype.
 
         Raises
@@ -120,10 +127,11 @@ class Region:
         RegionError
             The bytes are no whole number of such elements.
         """
-        if len(self.shape) != 1 or self.nbytes % ITEM_BYTES[dtype]:
+        dtype = np.dtype(dtype).name
+        if len(self.shape) != 1 or self.nbytes % item_bytes(dtype):
             raise RegionError(
                 f"{self.nbytes} bytes of shape {self.shape} cannot be read as {dtype}",
                 shape=self.shape,
             )
-        shape = (self.nbytes // ITEM_BYTES[dtype],)
+        shape = (self.nbytes // item_bytes(dtype),)
         return replace(self, shape=shape, dtype=dtype)

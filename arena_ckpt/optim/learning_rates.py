@@ -39,7 +39,7 @@ from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A learning rate for every iteration; made by `create_schedule`.
+    """A learning rate for every iteration; `create_schedule` makes one.
 
     Attributes
     ----------
@@ -85,8 +85,8 @@ class Schedule:
         Parameters
         ----------
         start, stop : int
-            Of the iterations that are asked about, half-open. One that begins anew at
-            `start` does so for nobody.
+            Half-open range of iterations to look at; a schedule that begins anew at
+            `start` is not counted.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class Schedule:
         return restart if rises else None
 
     def to_properties(self) -> dict[str, str]:
-        """Return the properties as text; `create_schedule` reads them back exactly."""
+        """Return the properties as text that `create_schedule` reads back exactly."""
         return write_properties(SCHEDULE_SCHEMAS[self.type_name], self.values)
 
 
@@ -165,7 +165,7 @@ SCHEDULE_SCHEMAS: dict[str, tuple[Property, ...]] = {
 def create_schedule(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Schedule:
-    """Make a schedule from its properties.
+    """Return a learning-rate schedule with the given properties.
 
     Parameters
     ----------
@@ -221,16 +221,7 @@ def create_schedule(
             known=tuple(SCHEDULE_SCHEMAS),
         )
     owner = f"schedule {type_name!r}"
-    given: dict[str, object] = dict(split_strings(owner, properties))
-    for key, value in values.items():
-        if key in given:
-            raise InvalidParameterError(
-                f"{owner}: {key} is given twice ({quoted(given[key])} and "
-                f"{quoted(value)}); keep one",
-                owner=owner,
-                property=key,
-            )
-        given[key] = value
+    given = _given_once(owner, split_strings(owner, properties), values)
     schema = SCHEDULE_SCHEMAS[type_name]
     parsed = parse_properties(owner, schema, given)
     _require_all(owner, schema, parsed)
@@ -238,9 +229,25 @@ def create_schedule(
     return Schedule(type_name, parsed)
 
 
+def _given_once(
+    owner: str, strings: Mapping[str, object], values: Mapping[str, object]
+) -> dict[str, object]:
+    """Return properties given as strings and as arguments; refuse one given twice."""
+    twice = next((key for key in values if key in strings), None)
+    if twice is not None:
+        raise InvalidParameterError(
+            f"{owner}: {twice} is given twice ({quoted(strings[twice])} and "
+            f"{quoted(values[twice])}); keep one",
+            owner=owner,
+            property=twice,
+        )
+    return {**strings, **values}
+
+
 def _require_all(
     owner: str, schema: tuple[Property, ...], parsed: Mapping[str, object]
 ) -> None:
+    """Refuse a schedule that lacks a property."""
     missing = [declared for declared in schema if declared.name not in parsed]
     if missing:
         names = ", ".join(declared.name for declared in missing)
@@ -256,27 +263,9 @@ def _require_all(
 
 
 def _check_together(owner: str, type_name: str, parsed: Mapping[str, Any]) -> None:
-    """Check what concerns two properties, or the order within one."""
+    """Refuse values of two properties that do not go together."""
     if type_name == "step":
-        iterations, rates = parsed["iteration"], parsed["learning_rate"]
-        if len(rates) != len(iterations) + 1:
-            raise InvalidParameterError(
-                f"{owner}: {len(rates)} values of learning_rate do not go with "
-                f"{len(iterations)} of iteration; give {len(iterations) + 1} learning "
-                "rates, one more than iterations",
-                owner=owner,
-                n_learning_rates=len(rates),
-                n_iterations=len(iterations),
-            )
-        for before, after in itertools.pairwise(iterations):
-            if after <= before:
-                raise InvalidParameterError(
-                    f"{owner}: iteration {after} stands after {before}; give the "
-                    "iterations in ascending order, each once",
-                    owner=owner,
-                    property="iteration",
-                    iterations=iterations,
-                )
+        _check_iterations(owner, parsed["iteration"], parsed["learning_rate"])
     elif type_name in ("linear", "cosine"):
         highest, lowest = parsed["max_learning_rate"], parsed["min_learning_rate"]
         if lowest > highest:
@@ -286,6 +275,30 @@ def _check_together(owner: str, type_name: str, parsed: Mapping[str, Any]) -> No
                 owner=owner,
                 min_learning_rate=lowest,
                 max_learning_rate=highest,
+            )
+
+
+def _check_iterations(
+    owner: str, iterations: tuple[int, ...], rates: tuple[float, ...]
+) -> None:
+    """Refuse iterations that do not ascend, or do not go with the learning rates."""
+    if len(rates) != len(iterations) + 1:
+        raise InvalidParameterError(
+            f"{owner}: {len(rates)} values of learning_rate do not go with "
+            f"{len(iterations)} of iteration; give {len(iterations) + 1} learning "
+            "rates, one more than iterations",
+            owner=owner,
+            n_learning_rates=len(rates),
+            n_iterations=len(iterations),
+        )
+    for before, after in itertools.pairwise(iterations):
+        if after <= before:
+            raise InvalidParameterError(
+                f"{owner}: iteration {after} stands after {before}; give the "
+                "iterations in ascending order, each once",
+                owner=owner,
+                property="iteration",
+                iterations=iterations,
             )
 
 

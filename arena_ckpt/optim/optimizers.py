@@ -1,4 +1,4 @@
-"""Optimizers: what they keep for each weight, and the numbers of each update."""
+"""Optimizers: the states that they keep for each weight, and the numbers they use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """An optimizer as configured.
+    """An optimizer with its properties.
 
     Attributes
     ----------
@@ -80,14 +80,14 @@ class Optimizer:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Tensors kept for each weight, of the weight's shape; all begin at zero."""
+        """Names of the tensors that are kept for each weight and begin at zero."""
         if self.type_name == "sgd":
             return ("velocity",) if self["momentum"] else ()
         return ("first_moment", "second_moment")
 
     @property
     def kernel(self) -> KernelName:
-        """The update of one weight: (weight, gradient, *states, decay, hyper)."""
+        """Kernel that updates a weight: (weight, gradient, *states, decay, hyper)."""
         if self.type_name != "sgd":
             return updates.adam if self.type_name == "adam" else updates.adamw
         if not self["momentum"]:
@@ -96,7 +96,7 @@ class Optimizer:
 
     @property
     def product_kernel(self) -> KernelName:
-        """That of an optimizer without states, for a gradient ``aᵀ · b``.
+        """Kernel that updates a weight without states by a gradient ``aᵀ · b``.
 
         The update of one weight: (a, b, hyper, weight).
         """
@@ -113,7 +113,7 @@ class Optimizer:
         iteration : int
             Updates made so far.
         learning_rate : float
-            Of this iteration.
+            Learning rate of this iteration.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Optimizer:
         return hyper if self.type_name == "adam" else (*hyper, self["weight_decay"])
 
     def to_properties(self) -> dict[str, str]:
-        """Return what was set, as text."""
+        """Return the properties that were set, as text."""
         return write_properties(OPTIMIZER_SCHEMAS[self.type_name], self.given)
 
 
@@ -138,7 +138,7 @@ class Optimizer:
 def create_optimizer(
     type_name: str, properties: Sequence[str] = (), **values: object
 ) -> Optimizer:
-    """Make an optimizer.
+    """Return an optimizer with the given properties.
 
     Parameters
     ----------

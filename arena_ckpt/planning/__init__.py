@@ -1,1 +1,1 @@
-"""From a graph to a memory plan: timeline, live ranges, costs, layout."""
+"""Plans the memory of a graph: timeline, live ranges, costs, layout."""

@@ -1,4 +1,4 @@
-"""Passes too small for the statistics that a layer takes over their samples.
+"""Refuses passes with too few samples for the statistics that a layer takes over them.
 
 Batch normalization in training subtracts the mean of a channel over all values of it in
 a pass. Of a single value the mean is the value itself: the layer puts out `beta`
@@ -23,7 +23,7 @@ _WAY_OUT = (
 
 
 def single_valued(graph: Graph) -> Node | None:
-    """Return the first layer that a pass of one sample leaves one value a channel."""
+    """Return the first layer that has one value a channel in a pass of one sample."""
     return next((n for n in graph.nodes if n.spec.batch_values == 1), None)
 
 
@@ -38,7 +38,7 @@ def depends_on_split(node: Node) -> bool:
 
 
 def least_samples(graph: Graph) -> int:
-    """Return the fewest samples that the model can be trained on at once."""
+    """Return the least number of samples that the model can be trained on at once."""
     return 1 if single_valued(graph) is None else 2
 
 

@@ -1,4 +1,4 @@
-"""What a step costs in time, by count or by measurement.
+"""Counts or looks up the cost of each step in time.
 
 Counted costs are floating-point operations plus `BYTE_COST` for each byte of the
 tensors that a step touches, so that a pass over memory without arithmetic is not free.
@@ -11,39 +11,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.common.flops import Flops
+from arena_ckpt.common.names import TILE, gradient_of, output_index, role_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
-from arena_ckpt.planning.tiled_update import TILE
 
 BYTE_COST = 8.0
-"""Operations that moving a byte stands for: about 100 GFLOP/s over 12 GB/s of one core;
-with it every family of kernels comes within a factor of 3 of its measured time."""
+"""Number of operations that take as long as one byte takes to be moved.
+
+That is about 100 GFLOP/s over 12 GB/s of one core; with it the counted time of every
+family of kernels is within a factor of 3 of the measured time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the steps of one iteration cost.
+    """The cost of each step of one iteration.
 
     Attributes
     ----------
     of_step : dict from (str, Phase) to float
-        By layer; steps at which nothing runs have none.
+        Cost by layer and phase; steps at which no kernel runs have none.
     without_outputs : dict from str to float
-        Of a forward pass that makes only what is saved for the backward pass, where a
-        layer can leave its outputs out.
+        Cost of a forward pass that makes only what is saved for the backward pass, for
+        layers that can leave their outputs out.
     """
 
     of_step: Mapping[tuple[str, Phase], float]
     without_outputs: Mapping[str, float]
 
     def step(self, layer: str, phase: Phase) -> float:
-        """Return the cost of a step, 0 where nothing runs."""
+        """Return the cost of a step, or 0 where no kernel runs."""
         return self.of_step.get((layer, phase), 0.0)
 
     def rerun(self, layer: str, tensors: Iterable[str]) -> float:
-        """Return the cost of making some tensors of a layer again."""
+        """Return the cost of a recompute of some tensors of a layer."""
         whole = self.step(layer, Phase.FORWARD)
-        if any(tensor.startswith(f"{layer}:out") for tensor in tensors):
+        if any(output_index(role_of(tensor)) is not None for tensor in tensors):
             return whole
         return self.without_outputs.get(layer, whole)
 
@@ -54,14 +57,14 @@ def count_costs(
     flops: Mapping[str, Flops],
     n_samples: int,
 ) -> Costs:
-    """Return the counted cost of every step but recomputes.
+    """Return the counted cost of every step except recomputes.
 
     Parameters
     ----------
     executions : iterable of Execution
     tensors : sequence of LiveRange
     flops : mapping from str to Flops
-        Of each layer, for one sample.
+        Operations of each layer for one sample.
     n_samples : int
         Samples of a pass.
     """
@@ -97,7 +100,7 @@ def rerun_cost(
 
 
 def other_cost(executions: Iterable[Execution], costs: Costs) -> float:
-    """Return the cost of all that is no recompute among some executions."""
+    """Return the cost of all executions that are no recompute."""
     return sum(
         costs.step(execution.layer, execution.phase)
         for execution in executions
@@ -106,7 +109,7 @@ def other_cost(executions: Iterable[Execution], costs: Costs) -> float:
 
 
 def _bytes_through_tile(execution: Execution, tensors: Sequence[LiveRange]) -> int:
-    """Return the bytes of gradients that are made and read again, tile by tile.
+    """Return the bytes of gradients that are written and read again, tile by tile.
 
     The tile stays in the cache, but products of few rows are slower: measured, both are
     about even.
@@ -117,7 +120,7 @@ def _bytes_through_tile(execution: Execution, tensors: Sequence[LiveRange]) -> i
         2 * tensors[operand.tensor].size_bytes
         for operand in execution.operands
         if tensors[operand.tensor].kind is TensorKind.WEIGHT
-        and execution.operand(f"{operand.role}:grad") is None
+        and execution.operand(gradient_of(operand.role)) is None
     )
 
 

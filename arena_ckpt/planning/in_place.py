@@ -1,8 +1,8 @@
-"""Which tensors share their bytes, decided anew for each execution.
+"""Decides for each execution whether its result takes the bytes of an operand.
 
-A result takes the memory of an operand where its layer offers that and no later reader
-would find changed bytes. So the same layer can run in place in the forward pass, where
-its input is dropped, and not in the recompute, where the backward pass reads it.
+A result takes the bytes of an operand where the layer offers that and no later step
+reads the operand. So the same layer can run in place in the forward pass, where its
+input is dropped, and not in the recompute, where the backward pass reads the input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from arena_ckpt.planning.tensors import (
 )
 
 Groups = tuple[tuple[int, ...], ...]
-"""Tensors by index; every tensor is in exactly one group."""
+"""Indices of the tensors that share bytes, a tuple for each buffer."""
 
 _NEVER_SHARED = (
     TensorKind.WEIGHT,
@@ -34,15 +34,15 @@ _NEVER_SHARED = (
 def share(
     graph: Graph, tensors: tuple[LiveRange, ...], executions: tuple[Execution, ...]
 ) -> Groups:
-    """Group tensors that can share their bytes, deciding in order of time.
+    """Return the groups of tensors that share their bytes, decided in order of time.
 
     Parameters
     ----------
     graph : Graph
-        Its layers offer operation in place.
+        Graph whose layers offer operation in place.
     tensors : tuple of LiveRange
     executions : tuple of Execution
-        In order of time.
+        Executions in order of time.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def share(
 
     Notes
     -----
-    O(executions), and the updates of a group that are still to come.
+    Takes O(executions), times the later updates of a group.
     """
     updates: dict[int, list[int]] = {}
     for execution in executions:
@@ -68,7 +68,7 @@ def share(
             if offer.phase is _offered(execution.phase)
             and (result := execution.operand(offer.result))
         ]
-        # A result that others add to later keeps everybody else out: it goes last.
+        # A result that later steps add into lets no other tensor share: it goes last.
         offers.sort(key=lambda pair: pair[1].tensor in updates)
         for offer, result in offers:
             for operand in _takeable(execution, offer, group_of):
@@ -90,12 +90,13 @@ class _Group:
     Attributes
     ----------
     members : list of int
+        Indices of the tensors.
     stop : int
-        When the last of them is read.
+        The first step after the last read of any of them.
     updates : list of int
-        Steps at which somebody adds to one of them.
+        Steps that add into one of them.
     overwritten : int or None
-        The last step at which a result took the place of an operand.
+        The last step at which a result overwrote an operand.
     """
 
     members: list[int]
@@ -116,7 +117,7 @@ def _offered(phase: Phase) -> Phase:
 def _takeable(
     execution: Execution, offer: InPlace, group_of: list[_Group]
 ) -> list[Operand]:
-    """Return the offered operands whose bytes stand in no other role of this step.
+    """Return the offered operands whose bytes have no other role in this step.
 
     A layer with several kernels may read another role after the result is written.
     """
@@ -140,17 +141,18 @@ def _fits(
     offer: InPlace,
     step: int,
 ) -> bool:
-    """Tell whether `result`, born at `step`, can take the bytes of `group`."""
+    """Tell whether the tensor `result`, written at `step`, can take a group's bytes."""
     tensor, old = tensors[result], tensors[group.members[0]]
     if group is new or tensor.start != step:
         return False
     if old.kind in _NEVER_SHARED or old.size_bytes != tensor.size_bytes:
         return False
     if offer.is_view and group.overwritten == step:
-        return False  # another result of this step stands where the operand was
+        return False  # another result of this step has overwritten the operand
     if not offer.is_view and group.stop > step + 1:
-        return False  # somebody still reads what the result would overwrite
-    # Whoever adds to one of the sharers later must find no reader of another.
+        return False  # a later step reads what the result would overwrite
+    # Tensors may share bytes only if no later step adds into one of them while
+    # another is still to be read.
     if any(group.stop > update for update in new.updates):
         return False
     group.updates = [update for update in group.updates if update >= step]

@@ -1,7 +1,7 @@
-"""From steps and lifespans to live ranges: which tensor stands in each role, and when.
+"""Finds the live range of every tensor, and the tensor in each role of every step.
 
-A tensor that is dropped and recomputed has several lives, and each reader is given the
-one that is current.
+A tensor that is dropped and recomputed has several live ranges. Each step that reads it
+uses the current one.
 """
 
 from __future__ import annotations
@@ -9,17 +9,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import FLOAT32, size_bytes
+from arena_ckpt.common.names import (
+    CONTROL,
+    LABEL,
+    TILE,
+    discarded,
+    gradient_of,
+    input_role,
+    layer_of,
+    output_role,
+    state_of,
+    tensor_name,
+    total_of,
+)
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.base import TensorSpec, WeightSpec, n_elems
-from arena_ckpt.layers.loss import Loss
 from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import (
-    CONTROL,
+    CONTROL_DTYPE,
     Access,
     Control,
     Execution,
@@ -27,19 +39,19 @@ from arena_ckpt.planning.tensors import (
     Operand,
     TensorKind,
 )
-from arena_ckpt.planning.tiled_update import TILE, accumulates, tile_rows, tiled_weights
+from arena_ckpt.planning.tiled_update import accumulates, tile_rows, tiled_weights
 from arena_ckpt.planning.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """Result of `find_uses`.
+    """The live ranges that `find_uses` finds, and the executions that use them.
 
     Attributes
     ----------
     tensors : tuple of LiveRange
     executions : tuple of Execution
-        In order of time; steps with nothing to do have none.
+        The steps at which kernels run, in order of time.
     """
 
     tensors: tuple[LiveRange, ...]
@@ -47,7 +59,7 @@ class Uses:
 
 
 def find_uses(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Uses:
-    """Give every role of every step its tensor; see `analyze`.
+    """Find the tensor in every role of every step; see `analyze`.
 
     Notes
     -----
@@ -67,19 +79,19 @@ def find_uses_of_stretch(
     begin: Iterable[LiveRange],
     end: Collection[str],
 ) -> Uses:
-    """Give every role of some steps its tensor, as if nothing came before or after.
+    """Find the tensor in every role of some steps, as if there were no others.
 
     Parameters
     ----------
     graph : Graph
-        Of the whole model.
+        The graph of the whole model.
     timeline : Timeline
         The steps to look at alone.
     settings : PlanSettings
     begin : iterable of LiveRange
-        What is there when the steps begin, weights included.
+        Tensors whose bytes are there when the steps begin, weights included.
     end : collection of str
-        Tensors that are read after the last step: they live one step longer.
+        Tensors that are read after the last step: they are live one step longer.
     """
     builder = _Builder(graph, timeline, settings)
     for life in begin:
@@ -91,7 +103,7 @@ def find_uses_of_stretch(
 
 
 class _Builder:
-    """Walks the timeline once and gives every role of every execution its tensor."""
+    """Walks the timeline once and finds the tensor in every role of each execution."""
 
     def __init__(
         self, graph: Graph, timeline: Timeline, settings: PlanSettings
@@ -103,29 +115,29 @@ class _Builder:
         self.keep_gradients = settings.keeps_gradients
         self.tiled = tiled_weights(graph) if settings.tiles_updates else {}
         self.nodes = {node.name: node for node in graph.nodes}
-        self.lives: list[_OpenLife] = []
+        self.lives: list[_OpenRange] = []
         self.executions: list[Execution] = []
         self.current: dict[str, int] = {}
 
     def add_given(self, life: LiveRange) -> None:
-        """Let a tensor be there from the start."""
+        """Add a tensor whose bytes are there before the first step."""
         given = self._add(
             life.name, life.kind, life.layer, life.shape, per_sample=life.per_sample
         )
         given.dtype, given.start = life.dtype, 0
 
     def keep_beyond(self, name: str) -> None:
-        """Let the current life of a tensor be read after the last step."""
+        """Extend the current live range of a tensor beyond the last step."""
         self.lives[self.current[name]].stop = len(self.timeline.steps) + 1
 
     def closed(self) -> Uses:
-        """Return what was found."""
+        """Return the live ranges and executions that were found."""
         n_steps = len(self.timeline.steps)
         tensors = tuple(life.closed(n_steps) for life in self.lives)
         return Uses(tensors, tuple(self.executions))
 
     def walk(self) -> None:
-        """Give the roles of every step their tensors."""
+        """Add an execution for each step at which a layer touches a tensor."""
         for index, step in enumerate(self.timeline.steps):
             if step is None:
                 continue
@@ -141,24 +153,23 @@ class _Builder:
                 )
 
     def add_persistent(self) -> None:
-        """Let weights, states and labels be there all the time."""
+        """Add the weights, states and labels, which are live at all steps."""
         control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
-        control.dtype, control.is_persistent = "float64", True
+        control.dtype, control.is_persistent = CONTROL_DTYPE, True
         for node in self.graph.nodes:
             for weight in node.own_weights:
-                name = f"{node.name}:{weight.name}"
+                name = tensor_name(node.name, weight.name)
                 states = self.state_names if node.trains and weight.is_trained else ()
                 for tensor, kind in (
                     (name, TensorKind.WEIGHT),
-                    *((f"{name}:{s}", TensorKind.OPTIMIZER_STATE) for s in states),
+                    *((state_of(name, s), TensorKind.OPTIMIZER_STATE) for s in states),
                 ):
                     self._add(
                         tensor, kind, node.name, weight.shape
                     ).is_persistent = True
         node = self.graph.loss
-        assert isinstance(node.layer, Loss)
-        shape = node.layer.label_shape(node.spec.output_shapes[0])
-        name, full = f"{node.name}:label", (self.batch_size, *shape)
+        shape = self.graph.loss_layer.label_shape(node.spec.output_shapes[0])
+        name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
         label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
         label.start = 0
 
@@ -170,26 +181,26 @@ class _Builder:
         shape: tuple[int, ...],
         *,
         per_sample: bool = False,
-    ) -> _OpenLife:
+    ) -> _OpenRange:
         life = self.lives[self.current[name]].life + 1 if name in self.current else 0
         self.current[name] = len(self.lives)
-        self.lives.append(_OpenLife(name, life, kind, layer, shape, per_sample))
+        self.lives.append(_OpenRange(name, life, kind, layer, shape, per_sample))
         return self.lives[-1]
 
     def _operands(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         if phase in (Phase.FORWARD, Phase.RECOMPUTE):
             yield from self._reads(step, phase, node)
             if node.layer.is_loss:
-                yield self._use(step, phase, "label", f"{node.name}:label")
+                yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
             yield from self._results(step, phase, node)
         elif phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
             yield from self._reads(step, phase, node)
             if node.layer.is_loss:
-                yield self._use(step, phase, "label", f"{node.name}:label")
+                yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
             else:
                 for index, output in enumerate(node.outputs):
-                    role = f"out{index}:grad"
-                    yield self._use(step, phase, role, f"{output}:grad")
+                    role = gradient_of(output_role(index))
+                    yield self._use(step, phase, role, gradient_of(output))
             yield from self._own_tensors(step, phase, node)
             if phase is Phase.CALC_GRADIENT:
                 yield from self._gradients(step, node)
@@ -198,53 +209,55 @@ class _Builder:
         elif phase is Phase.CLIP_GRADIENTS:
             for other in self.graph.nodes:
                 for weight in other.spec.trained_weights if other.updates else ():
-                    name = f"{other.weights_of}:{weight.name}:grad"
+                    name = gradient_of(tensor_name(other.weights_of, weight.name))
                     yield self._use(step, phase, name, name)
         else:
             yield from self._updates(step, phase, node)
 
     def _updates(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield gradients, or what makes them in tiles, then weights and states."""
+        """Yield the operands of an update: gradients, weights and optimizer states.
+
+        A gradient that is made in tiles is no operand; its two factors are.
+        """
         tiled = [w for w in node.spec.trained_weights if self._is_tiled(node, w)]
         factors = (weight.gradient_factors or () for weight in tiled)
         for role in dict.fromkeys(role for pair in factors for role in pair):
-            yield self._use(step, phase, role, _tensor_in(node, role))
+            yield self._use(step, phase, role, node.tensor_in(role))
         if any(not accumulates(weight, self.state_names) for weight in tiled):
             tile = self._add_tile(node, tiled)
             yield self._use(step, phase, TILE, tile.name, Access.WRITE)
         for weight in node.spec.trained_weights:
             if weight not in tiled:
-                role, name = f"{weight.name}:grad", f"{node.weights_of}:{weight.name}"
-                yield self._use(step, phase, role, f"{name}:grad")
-            for role in (weight.name, *self._states(weight.name)):
-                tensor = f"{node.weights_of}:{role}"
+                role = gradient_of(weight.name)
+                tensor = tensor_name(node.weights_of, role)
+                yield self._use(step, phase, role, tensor)
+            states = (state_of(weight.name, state) for state in self.state_names)
+            for role in (weight.name, *states):
+                tensor = tensor_name(node.weights_of, role)
                 yield self._use(step, phase, role, tensor, Access.UPDATE)
 
     def _is_tiled(self, node: Node, weight: WeightSpec) -> bool:
         return weight.name in self.tiled.get(node.name, ())
 
-    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenLife:
-        """Let there be room for the largest tile that a layer needs."""
+    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenRange:
+        """Add a workspace for the largest tile of a layer's gradients."""
         elems = max(
             tile_rows(weight) * n_elems(weight.shape[1:])
             for weight in tiled
             if not accumulates(weight, self.state_names)
         )
-        name = f"{node.name}:{TILE}"
+        name = tensor_name(node.name, TILE)
         return self._add(name, TensorKind.WORKSPACE, node.name, (elems,))
 
-    def _states(self, weight: str) -> tuple[str, ...]:
-        return tuple(f"{weight}:{state}" for state in self.state_names)
-
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield what a forward pass or its repetition writes."""
+        """Yield the outputs that a forward pass or a recompute writes."""
         again = phase is Phase.RECOMPUTE
         wanted = self.timeline.remade[step] if again else frozenset(node.outputs)
         kind = _kind_of_result(phase) if node.inputs else TensorKind.DATA
         for index, (name, shape) in enumerate(
             zip(node.outputs, node.spec.output_shapes, strict=True)
         ):
-            role, full = f"out{index}", (self.batch_size, *shape)
+            role, full = output_role(index), (self.batch_size, *shape)
             if name in wanted:
                 life = self._add(name, kind, node.name, full, per_sample=True)
                 operand = self._use(step, phase, role, name, Access.WRITE)
@@ -256,14 +269,14 @@ class _Builder:
         yield from self._own_tensors(step, phase, node)
 
     def _own_tensors(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield the workspaces of a phase, what it saves, and what was saved for it."""
+        """Yield the tensors of the layer's own that a phase writes or reads."""
         forward = phase in (Phase.FORWARD, Phase.RECOMPUTE)
         flag = TensorLifespan.FORWARD if forward else phase.lifespan
         kept = saved_tensors(node) if phase is Phase.RECOMPUTE else ()
         for spec in node.spec.tensors:
             if not spec.lifespan & flag:
                 continue
-            name = f"{node.name}:{spec.name}"
+            name = tensor_name(node.name, spec.name)
             shape = (self.batch_size, *spec.shape) if spec.per_sample else spec.shape
             if not self._begins(spec, phase, node):
                 yield self._use(step, phase, spec.name, name)
@@ -296,35 +309,35 @@ class _Builder:
         shape: tuple[int, ...],
         spec: TensorSpec | None = None,
     ) -> Operand:
-        """Return a place for a result that a recompute cannot help making."""
+        """Return an operand for a result that a recompute writes and nobody reads."""
         life = self._add(
-            f"{node.name}:{role}:discarded",
+            discarded(tensor_name(node.name, role)),
             TensorKind.WORKSPACE,
             node.name,
             shape,
             per_sample=spec is None or spec.per_sample,
         )
-        life.dtype = spec.dtype if spec else "float32"
+        life.dtype = spec.dtype if spec else FLOAT32
         return self._use(step, phase, role, life.name, Access.WRITE)
 
     def _reads(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
-        """Yield inputs, weights and own outputs, as the lifespans of the layer say."""
+        """Yield the inputs, weights and own outputs that a phase reads."""
         flag = TensorLifespan.FORWARD if phase is Phase.RECOMPUTE else phase.lifespan
         for i, source in enumerate(node.sources):
             if node.spec.reads_input(i, flag):
-                yield self._use(step, phase, f"in{i}", source)
+                yield self._use(step, phase, input_role(i), source)
         for weight in node.spec.weights:
             if weight.lifespan & flag or self._penalizes(phase, node, weight):
-                tensor = f"{node.weights_of}:{weight.name}"
+                tensor = tensor_name(node.weights_of, weight.name)
                 changes = not weight.is_trained and phase is Phase.CALC_GRADIENT
                 access = Access.UPDATE if changes else Access.READ
                 yield self._use(step, phase, weight.name, tensor, access)
         if node.spec.output_lifespan & flag:
             for index, output in enumerate(node.outputs):
-                yield self._use(step, phase, f"out{index}", output)
+                yield self._use(step, phase, output_role(index), output)
 
     def _penalizes(self, phase: Phase, node: Node, weight: WeightSpec) -> bool:
-        """Tell whether the step of a gradient adds that of the weight's penalty."""
+        """Tell whether a gradient step adds the gradient of a weight's penalty."""
         return bool(
             phase is Phase.CALC_GRADIENT
             and weight.regularizer_constant
@@ -333,11 +346,12 @@ class _Builder:
         )
 
     def _gradients(self, step: int, node: Node) -> Iterator[Operand]:
-        """Yield the weight gradients; layers that share weights add to the first's."""
+        """Yield the gradients that a step writes, or adds to for shared weights."""
         for weight in node.spec.trained_weights:
             if self._is_tiled(node, weight):
                 continue
-            tensor = f"{node.weights_of}:{weight.name}:grad"
+            role = gradient_of(weight.name)
+            tensor = tensor_name(node.weights_of, role)
             access = Access.UPDATE
             if tensor not in self.current:
                 life = self._add(
@@ -347,25 +361,28 @@ class _Builder:
                     life.start = 0
                 else:
                     access = Access.WRITE
-            role = f"{weight.name}:grad"
             yield self._use(step, Phase.CALC_GRADIENT, role, tensor, access)
 
     def _derivatives(self, step: int, node: Node) -> Iterator[Operand]:
-        """Results for the inputs; the first reader writes, the others add to it."""
+        """Yield the derivatives of the inputs.
+
+        The first layer that makes the derivative of a tensor writes it; each other one
+        writes a share and adds that.
+        """
         phase = Phase.CALC_DERIVATIVE
         for i in node.derived_inputs:
-            role, total = f"in{i}:grad", f"{node.sources[i]}:grad"
+            role, total = gradient_of(input_role(i)), gradient_of(node.sources[i])
             full = (self.batch_size, *node.input_shapes[i])
             if total not in self.current:
-                source = node.sources[i].rpartition(":")[0]
+                source = layer_of(node.sources[i])
                 kind = TensorKind.DERIVATIVE
                 self._add(total, kind, source, full, per_sample=True)
                 yield self._use(step, phase, role, total, Access.WRITE)
             else:
-                part, kind = f"{node.name}:{role}", TensorKind.DERIVATIVE
+                part, kind = tensor_name(node.name, role), TensorKind.DERIVATIVE
                 self._add(part, kind, node.name, full, per_sample=True)
                 yield self._use(step, phase, role, part, Access.WRITE)
-                yield self._use(step, phase, f"{role}:total", total, Access.UPDATE)
+                yield self._use(step, phase, total_of(role), total, Access.UPDATE)
 
     def _use(
         self,
@@ -384,24 +401,14 @@ class _Builder:
         return Operand(role, index, access)
 
 
-def _tensor_in(node: Node, role: str) -> str:
-    """Return the tensor that stands in a role of a layer's backward steps."""
-    stem, _, suffix = role.partition(":")
-    for names, own in ((node.sources, "in"), (node.outputs, "out")):
-        if stem.startswith(own) and stem.removeprefix(own).isdecimal():
-            tensor = names[int(stem.removeprefix(own))]
-            return f"{tensor}:{suffix}" if suffix else tensor
-    return f"{node.name}:{role}"
-
-
 def _kind_of_result(phase: Phase) -> TensorKind:
     again = phase is Phase.RECOMPUTE
     return TensorKind.RECOMPUTED if again else TensorKind.ACTIVATION
 
 
 @dataclass(slots=True)
-class _OpenLife:
-    """A tensor life under construction."""
+class _OpenRange:
+    """A live range whose end is not known yet."""
 
     name: str
     life: int
@@ -409,7 +416,7 @@ class _OpenLife:
     layer: str
     shape: tuple[int, ...]
     per_sample: bool = False
-    dtype: str = "float32"
+    dtype: str = FLOAT32
     start: int | None = None
     stop: int = 0
     is_persistent: bool = False
@@ -425,7 +432,7 @@ class _OpenLife:
             shape=self.shape,
             per_sample=self.per_sample,
             dtype=self.dtype,
-            size_bytes=n_elems(self.shape) * ITEM_BYTES[self.dtype],
+            size_bytes=size_bytes(self.shape, self.dtype),
             start=start,
             stop=n_steps if self.is_persistent else max(self.stop, start + 1),
             lifespan=self.lifespan,
@@ -434,13 +441,13 @@ class _OpenLife:
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """Result of `analyze`.
+    """The live ranges that `analyze` finds, and which of them share a buffer.
 
     Attributes
     ----------
     tensors : tuple of LiveRange
     executions : tuple of Execution
-        In order of time.
+        The steps at which kernels run, in order of time.
     groups : tuple of tuple of int
         Tensors that share one buffer.
     """
@@ -468,7 +475,10 @@ def analyze(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Livenes
 
 
 def group_tensors(graph: Graph, uses: Uses, settings: PlanSettings) -> Groups:
-    """Group tensors that share their bytes: each alone without operation in place."""
+    """Return the groups of tensors that share their bytes.
+
+    Without operation in place each tensor is a group of its own.
+    """
     if settings.shares_in_place:
         return share(graph, uses.tensors, uses.executions)
     return tuple((index,) for index in range(len(uses.tensors)))

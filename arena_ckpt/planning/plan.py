@@ -1,7 +1,7 @@
-"""The memory plan: everything about one training iteration that is known beforehand.
+"""The memory plan: all that is known of a training iteration before it runs.
 
-Frozen data, the same in every process; reports draw it, golden files hold its JSON, the
-program is bound from it.
+A plan is frozen data, the same in every process. Reports draw it, golden files hold its
+JSON, and engines run it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.arguments import public_call, require_value
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import DTYPES, size_bytes
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.json_codec import decode, encode
 from arena_ckpt.common.phases import Phase
@@ -58,11 +57,11 @@ class PlanLayer:
         Not frozen by ``trainable=false``; true for layers without weights.
     is_loss : bool
     output_shapes : tuple of tuple of int
-        Of one sample: channel, height, width.
+        Channel, height and width of each output of one sample.
     in_place : bool
         The layer can overwrite its input with its output.
     flops : Flops
-        Of one sample.
+        Operations for one sample.
     """
 
     name: str
@@ -83,22 +82,22 @@ class PlanLayer:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A live range in the arena.
+    """A range of bytes in the arena during a range of steps.
 
     Attributes
     ----------
     tensor : str
-        The tensor that lives longest in it.
+        The tensor with the longest live range in the buffer.
     kind : TensorKind
-        Of that tensor.
+        Kind of that tensor.
     start, stop : int
         Steps, half-open.
     offset_bytes : int
-        From the start of the arena; a multiple of the alignment.
+        Offset from the start of the arena; a multiple of the alignment.
     size_bytes : int
-        Exact; the space taken is this rounded up to the alignment.
+        Exact size; the space taken in the arena is rounded up to the alignment.
     tensors : tuple of int
-        All tensor lives that share it, as indexes into `MemoryPlan.tensors`.
+        All live ranges that share the buffer, as indices into `MemoryPlan.tensors`.
     """
 
     tensor: str
@@ -118,14 +117,14 @@ class MemoryPlan:
     Attributes
     ----------
     arena_bytes : int
-        The one allocation.
+        Size of the arena, which is allocated once.
     live_lower_bound_bytes : int
-        The most bytes alive at one step: no layout of these buffers can be smaller.
+        Largest number of bytes alive at one step; no layout of the buffers is smaller.
     local_lower_bound_bytes : int
-        Weights and states plus the largest working set of one step: no schedule of this
-        graph can be smaller.
+        Bytes of weights and states plus the largest working set of one step; no plan of
+        this graph is smaller.
     naive_bytes : int
-        Every tensor with bytes of its own.
+        Size of an arena in which every tensor has bytes of its own.
     execution_order : dict from str to ExecutionOrder
         In forward order.
     buffers : tuple of Buffer
@@ -137,15 +136,15 @@ class MemoryPlan:
     blocks : tuple of CheckpointBlock
     steps : tuple of Step or None
     n_forward, n_pass : int
-        Where the backward pass begins and where a micro-batch ends.
+        Step at which the backward pass begins, and number of steps of a micro-batch.
     batch_size, micro_batches : int
-        Samples of one iteration, and into how many passes they are split.
+        Number of samples of one iteration, and of passes into which they are split.
     ways : tuple of str
-        How bytes are saved beside reuse; see `arena_ckpt.planning.settings.WAYS`.
+        Ways to save bytes beside reuse; see `arena_ckpt.planning.settings.WAYS`.
     alignment_bytes, canary_bytes : int
-        Canaries stand behind each buffer in debug mode only.
+        A canary stands behind each buffer in debug mode; otherwise it has 0 bytes.
     allocator : str
-        The engine that found the layout.
+        Name of the method that found the layout.
     """
 
     arena_bytes: int
@@ -170,23 +169,23 @@ class MemoryPlan:
 
     @property
     def proved_optimal(self) -> bool:
-        """The arena is as small as the live lower bound."""
+        """Whether the arena is as small as the live lower bound."""
         return self.arena_bytes == self.live_lower_bound_bytes
 
     @property
     def pass_samples(self) -> int:
-        """Samples of one forward pass, at most."""
+        """Largest number of samples of one forward pass."""
         return -(-self.batch_size // self.micro_batches)
 
     @property
     def counted_costs(self) -> Costs:
-        """Of each step, in operations; see `arena_ckpt.planning.costs`."""
+        """Cost of each step in operations; see `arena_ckpt.planning.costs`."""
         flops = {layer.name: layer.flops for layer in self.layers}
         return count_costs(self.executions, self.tensors, flops, self.pass_samples)
 
     @property
     def overhead(self) -> float:
-        """Counted cost of the recomputes as a share of everything else."""
+        """Counted cost of the recomputes divided by that of all other steps."""
         costs = self.counted_costs
         again = rerun_cost(self.executions, self.tensors, costs)
         other = other_cost(self.executions, costs)
@@ -194,7 +193,7 @@ class MemoryPlan:
 
     @public_call
     def iteration_cost(self, costs: Costs) -> float:
-        """Return the cost of an iteration: all its passes, and what follows them.
+        """Return the cost of an iteration with all its passes and updates.
 
         Parameters
         ----------
@@ -213,8 +212,7 @@ class MemoryPlan:
     def recompute_steps(self, layer: str) -> tuple[int, ...]:
         """Return the steps at which a layer is counted as recomputed.
 
-        With reruns of any schedule there can be several; `execution_order` has the
-        first.
+        A layer can be recomputed more than once; `execution_order` has the first step.
 
         Raises
         ------
@@ -258,7 +256,7 @@ class MemoryPlan:
 
     @public_call
     def describe_step(self, step: int) -> str:
-        """Return ``"step 34, calc_gradient of fc1"``."""
+        """Return a step in words: ``"step 34, calc_gradient of fc1"``."""
         self._require_step(step)
         running = self.steps[step]
         if running is None:
@@ -279,10 +277,10 @@ class MemoryPlan:
 
     @public_call
     def tensor_in(self, buffer: Buffer, step: int) -> LiveRange:
-        """Return the tensor life whose bytes a buffer holds at a step.
+        """Return the live range whose bytes a buffer holds at a step.
 
-        Operation in place lets several share a buffer; of those alive the longest is
-        taken.
+        Operation in place lets several live ranges share a buffer; of those at the step
+        the longest is returned.
         """
         is_buffer = isinstance(buffer, Buffer)
         expected = "one of the plan's buffers"
@@ -308,7 +306,7 @@ class MemoryPlan:
         require_value("step", step, fits=is_step, expected=expected)
 
     def _repr_html_(self) -> str:
-        """Return the plan as a notebook shows it."""
+        """Return the HTML page as which a notebook shows the plan."""
         # Reports read plans and stand to the right of them; only this question, which
         # a notebook asks, goes the other way: the answer is looked up when asked for.
         report = importlib.import_module("arena_ckpt.report.html")
@@ -326,7 +324,7 @@ class MemoryPlan:
 
     @property
     def checksum(self) -> str:
-        """That of its JSON: two plans with the same one are equal."""
+        """Checksum of the plan's JSON; two plans with the same one are equal."""
         return checksum(self._document())
 
     def _document(self) -> dict[str, Any]:
@@ -336,7 +334,7 @@ class MemoryPlan:
     @classmethod
     @public_call
     def from_json(cls, text: str) -> MemoryPlan:
-        """Read what `to_json` wrote.
+        """Return the plan that `to_json` has written.
 
         Raises
         ------
@@ -380,7 +378,7 @@ class MemoryPlan:
 
 
 def require_plan(plan: object) -> None:
-    """Refuse what is no memory plan.
+    """Refuse an object that is no memory plan.
 
     Raises
     ------
@@ -395,7 +393,7 @@ def require_plan(plan: object) -> None:
 
 
 def require_title(name: str, title: object) -> None:
-    """Refuse what cannot be written as the title of a picture or a page.
+    """Refuse a title that is no text.
 
     Raises
     ------
@@ -415,12 +413,12 @@ def checksum(document: dict[str, Any]) -> str:
 
 
 def check_plan(plan: MemoryPlan) -> None:
-    """Refuse a plan that points nowhere, contradicts itself, or overlaps.
+    """Refuse a plan with indices out of range, wrong totals or overlapping buffers.
 
     Raises
     ------
     ValueError
-        With what is wrong; for the layout it is a `LayoutError`.
+        The message says what is wrong; for the layout it is a `LayoutError`.
     """
     _require_all(_numbers(plan))
     buffers = make_buffers(
@@ -443,7 +441,7 @@ def check_plan(plan: MemoryPlan) -> None:
 
 
 Claim = tuple[bool, str]
-"""Whether something holds, and what to say if it does not."""
+"""Whether something holds, and the message if it does not."""
 
 
 def _require_all(claims: Iterator[Claim]) -> None:
@@ -453,7 +451,7 @@ def _require_all(claims: Iterator[Claim]) -> None:
 
 
 def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
-    """Yield what must hold before buffers can be looked at."""
+    """Yield the claims that must hold before buffers can be looked at."""
     n_steps = len(plan.steps)
     yield (
         plan.alignment_bytes >= 1 and plan.canary_bytes >= 0,
@@ -482,12 +480,12 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
 
 
 def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
-    """Yield what must hold of tensors, the buffers they share, and totals."""
+    """Yield the claims about tensors, the buffers they share, and totals."""
     for tensor in plan.tensors:
-        item_bytes = ITEM_BYTES.get(tensor.dtype, 0)
         yield (
             min(tensor.shape, default=1) > 0
-            and math.prod(tensor.shape) * item_bytes == tensor.size_bytes,
+            and tensor.dtype in DTYPES
+            and size_bytes(tensor.shape, tensor.dtype) == tensor.size_bytes,
             f"{tensor.name} has {tensor.size_bytes} bytes for the shape "
             f"{tensor.shape} of {tensor.dtype}",
         )
@@ -512,7 +510,7 @@ def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
 
 
 def _names(plan: MemoryPlan) -> Iterator[Claim]:
-    """Yield what must hold of layers, of steps, and of all that names either."""
+    """Yield the claims about layers, steps, and all that names either."""
     n_steps, n_tensors = len(plan.steps), len(plan.tensors)
     yield (
         list(plan.execution_order) == [layer.name for layer in plan.layers],

@@ -1,6 +1,6 @@
-"""From a graph to its memory plan: timeline, lifespans, layout, and the bounds beside.
+"""Makes the memory plan of a graph: timeline, live ranges, layout and lower bounds.
 
-The stages of the road up to here, put together; nothing is allocated.
+The other modules of this folder are the stages. Nothing is allocated.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from arena_ckpt.allocation import Layout, allocate
+from arena_ckpt.common.names import input_role
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up, format_bytes
 from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanMismatchError
@@ -21,12 +22,32 @@ from arena_ckpt.planning.tensors import Access, TensorKind
 from arena_ckpt.planning.timeline import Timeline, build_timeline
 
 LARGEST_PLAN_BYTES = 2**60
+"""Maximum number of bytes of all tensors together."""
 
 LAYOUT_NODES = 50_000
-"""How long the layout is searched: in nodes, so that a plan is the same everywhere."""
+"""Maximum number of nodes of the search for a layout.
 
+It is no time, so that a model has the same plan on every machine.
+"""
 
 _ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSPACE)
+"""Kinds of tensors that can be alive during all steps."""
+
+_DECIDED_BY_MODEL = (
+    "batch_size",
+    "micro_batches",
+    "layers",
+    "steps",
+    "n_forward",
+    "n_pass",
+    "execution_order",
+    "alignment_bytes",
+    "naive_bytes",
+    "local_lower_bound_bytes",
+    "tensors",
+    "executions",
+)
+"""Fields that are equal in all plans of a model with the same recomputes."""
 
 
 def make_plan(
@@ -35,16 +56,16 @@ def make_plan(
     reruns: Reruns | None = None,
     layout_nodes: int = LAYOUT_NODES,
 ) -> MemoryPlan:
-    """Plan one training iteration.
+    """Return the memory plan of one training iteration.
 
     Parameters
     ----------
     graph : Graph
     settings : PlanSettings
     reruns : tuple of Rerun, optional
-        What is recomputed; by default what the checkpoint blocks of the graph say.
+        Recomputes of the plan; by default those of the checkpoint blocks of the graph.
     layout_nodes : int
-        How long the layout is searched.
+        Maximum number of nodes of the search for a layout.
 
     Returns
     -------
@@ -59,33 +80,12 @@ def make_plan(
     assert possible_reruns(graph, again) == again, again
     timeline = build_timeline(graph, again, settings)
     liveness = analyze(graph, timeline, settings)
-    canary_bytes = settings.canary_bytes
-    naive_bytes = sum(
-        align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
-        for tensor in liveness.tensors
-    )
-    if naive_bytes > LARGEST_PLAN_BYTES:
-        largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
-        raise ArenaTooLargeError(
-            f"the tensors of this model take {format_bytes(naive_bytes)} together, "
-            f"{largest.name} alone {format_bytes(largest.size_bytes)}; make batch_size "
-            "or that layer smaller",
-            arena_bytes=naive_bytes,
-            tensor=largest.name,
-        )
-    layout, buffers = _lay_out(
-        liveness,
-        len(timeline.steps),
-        settings.share_memory,
-        canary_bytes,
-        layout_nodes,
-    )
+    naive_bytes = _naive_bytes(liveness, settings)
+    layout, buffers = _lay_out(liveness, len(timeline.steps), settings, layout_nodes)
     return MemoryPlan(
         arena_bytes=layout.height_bytes,
         live_lower_bound_bytes=layout.lower_bound_bytes,
-        local_lower_bound_bytes=_local_lower_bound(
-            graph, liveness, timeline, canary_bytes
-        ),
+        local_lower_bound_bytes=_local_lower_bound(graph, liveness, timeline, settings),
         naive_bytes=naive_bytes,
         execution_order=timeline.execution_order,
         buffers=buffers,
@@ -100,13 +100,36 @@ def make_plan(
         micro_batches=settings.micro_batches,
         ways=tuple(sorted(settings.ways)),
         alignment_bytes=ALIGNMENT_BYTES,
-        canary_bytes=canary_bytes,
+        canary_bytes=settings.canary_bytes,
         allocator=layout.engine,
     )
 
 
+def _naive_bytes(liveness: Liveness, settings: PlanSettings) -> int:
+    """Return the bytes of all tensors, each in a buffer of its own.
+
+    Raises
+    ------
+    ArenaTooLargeError
+    """
+    naive_bytes = sum(
+        align_up(tensor.size_bytes + settings.canary_bytes, ALIGNMENT_BYTES)
+        for tensor in liveness.tensors
+    )
+    if naive_bytes > LARGEST_PLAN_BYTES:
+        largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
+        raise ArenaTooLargeError(
+            f"the tensors of this model take {format_bytes(naive_bytes)} together, "
+            f"{largest.name} alone {format_bytes(largest.size_bytes)}; make batch_size "
+            "or that layer smaller",
+            arena_bytes=naive_bytes,
+            tensor=largest.name,
+        )
+    return naive_bytes
+
+
 def reruns_of(plan: MemoryPlan) -> Reruns:
-    """Return what a plan recomputes, so that `make_plan` can plan the same again."""
+    """Return the recomputes of a plan, so that `make_plan` can plan the same."""
     makes = {
         execution.step: tuple(
             sorted(
@@ -140,14 +163,15 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     ----------
     graph : Graph
     settings : PlanSettings
-        How the model is run.
+        Settings with which the model is run.
     plan : MemoryPlan
 
     Raises
     ------
     PlanMismatchError
-        Its steps, tensors or live ranges are not those of this model with the plan's
-        recomputes, or it contradicts itself: buffers overlap, totals are wrong.
+        The steps, tensors or live ranges of the plan are not those of this model with
+        the same recomputes, or the plan contradicts itself: buffers overlap, or totals
+        are wrong.
     """
     if not 1 <= plan.micro_batches <= settings.batch_size:
         raise PlanMismatchError(
@@ -161,14 +185,8 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     reruns = reruns_of(plan)
     _require_equal("recomputes", possible_reruns(graph, reruns), reruns)
     own = make_plan(graph, settings, reruns)
-    for what in (
-        *("batch_size", "micro_batches", "layers", "steps"),
-        *("n_forward", "n_pass", "execution_order", "alignment_bytes"),
-        *("naive_bytes", "local_lower_bound_bytes"),
-    ):
+    for what in _DECIDED_BY_MODEL:
         _require_equal(what, getattr(own, what), getattr(plan, what))
-    _require_equal("tensors", own.tensors, plan.tensors)
-    _require_equal("executions", own.executions, plan.executions)
     groups, own_groups = (
         sorted(
             (b.tensors, b.start, b.stop, b.size_bytes, b.tensor, b.kind)
@@ -233,19 +251,17 @@ def _require_equal(what: str, own: object, given: object) -> None:
 def _lay_out(
     liveness: Liveness,
     n_steps: int,
-    share_memory: bool,
-    canary_bytes: int,
+    settings: PlanSettings,
     layout_nodes: int,
 ) -> tuple[Layout, tuple[Buffer, ...]]:
     """Place a buffer for each group of tensors that share their bytes."""
-    ranges = [
-        _range_of(liveness, group, n_steps, share_memory) for group in liveness.groups
-    ]
+    shares = settings.share_memory
+    ranges = [_range_of(liveness, group, n_steps, shares) for group in liveness.groups]
     sizes = [liveness.tensors[group[0]].size_bytes for group in liveness.groups]
     layout = allocate(
         [start for start, _ in ranges],
         [stop for _, stop in ranges],
-        [align_up(size + canary_bytes) for size in sizes],
+        [align_up(size + settings.canary_bytes) for size in sizes],
         alignment=ALIGNMENT_BYTES,
         node_limit=layout_nodes,
     )
@@ -261,7 +277,7 @@ def _lay_out(
 def _range_of(
     liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
 ) -> tuple[int, int]:
-    """Return the steps in which a group's bytes matter; all of them without reuse."""
+    """Return the range of steps of a group's buffer; all steps without memory reuse."""
     if not share_memory:
         return 0, n_steps
     members = [liveness.tensors[i] for i in group]
@@ -269,16 +285,16 @@ def _range_of(
 
 
 def _local_lower_bound(
-    graph: Graph, liveness: Liveness, timeline: Timeline, canary_bytes: int
+    graph: Graph, liveness: Liveness, timeline: Timeline, settings: PlanSettings
 ) -> int:
-    """Return the weights and states plus what the hungriest single step touches.
+    """Return the bytes of weights and states plus those of the largest step.
 
     Every result is taken to overwrite an operand wherever its layer offers that, live
     or not, so that neither blocks nor other sharing can get below.
     """
     n_steps = len(timeline.steps)
     taken = [
-        align_up(tensor.size_bytes + canary_bytes, ALIGNMENT_BYTES)
+        align_up(tensor.size_bytes + settings.canary_bytes, ALIGNMENT_BYTES)
         for tensor in liveness.tensors
     ]
     always = {
@@ -310,6 +326,7 @@ def _local_lower_bound(
 
 
 def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
+    """Return the layers as reports and exporters need them."""
     return tuple(
         PlanLayer(
             name=node.name,
@@ -320,7 +337,7 @@ def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
             is_loss=node.layer.is_loss,
             output_shapes=node.spec.output_shapes,
             in_place=any(
-                offer.phase is Phase.FORWARD and "in0" in offer.operands
+                offer.phase is Phase.FORWARD and input_role(0) in offer.operands
                 for offer in node.spec.in_place
             ),
             flops=node.spec.flops,

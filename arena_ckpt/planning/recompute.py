@@ -1,9 +1,9 @@
-"""What is dropped after the forward pass, and which layers run again to make it anew.
+"""Finds what is dropped after the forward pass, and which layers make it again.
 
-A list of `Rerun` says what runs again, and so what is dropped: the bytes of a tensor
-are free from its last reader until a rerun makes it anew, and a rerun finds its inputs
-wherever they live then. Hence every list is right in which a layer precedes its own
-backward pass, only better or worse in bytes and time.
+A list of `Rerun` says which layers run again, and so which tensors are dropped. Bytes
+of a dropped tensor are free from its last reader until a rerun makes it again; a rerun
+reads its inputs from their current live ranges. So every list is valid in which a layer
+runs again before its own backward pass; lists differ in bytes and time only.
 
 Checkpoint blocks *recompute on demand*: of each block only those layers run again whose
 results the backward pass of the block really reads.
@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from arena_ckpt.common.dtypes import ITEM_BYTES
+from arena_ckpt.common.dtypes import FLOAT32, size_bytes
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
-from arena_ckpt.layers.base import n_elems
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,13 @@ class Rerun:
     Attributes
     ----------
     before : str
-        The layer whose backward steps it precedes.
+        The layer before whose backward steps it runs.
     layer : str
-        Not behind `before` in forward order: its weights have changed by then.
+        The layer that runs again. It does not stand behind `before` in forward order,
+        as its weights have changed by then.
     tensors : tuple of str
-        What it makes again, ``"fc1:out0"``; nothing for a layer of a checkpoint block
-        that need not run: the numbering counts it all the same.
+        Tensors that it makes again, ``"fc1:out0"``; none for a layer of a checkpoint
+        block that need not run, which has a number all the same.
     """
 
     before: str
@@ -42,15 +43,15 @@ class Rerun:
 
 
 Reruns = tuple[Rerun, ...]
-"""In order of time among those before the same layer."""
+"""Recomputes; those before the same layer stand in order of time."""
 
 
 def remakable(node: Node) -> tuple[str, ...]:
     """Return the tensors of a layer that it can make again in the backward pass.
 
-    The one rule of what may be dropped: whoever chooses reruns asks it, and so does
-    whoever checks a plan. Nothing can make the samples of an input layer again. A loss
-    adds its terms to the loss of the iteration each time it runs.
+    This is the one rule of what may be dropped; choosing reruns and checking plans both
+    ask it. No layer can make the samples of an input layer again. A loss may not run
+    again, as each run adds its terms to the loss of the iteration.
     """
     if not node.inputs or node.layer.is_loss:
         return ()
@@ -58,7 +59,7 @@ def remakable(node: Node) -> tuple[str, ...]:
 
 
 def possible_reruns(graph: Graph, reruns: Reruns) -> Reruns:
-    """Return those of some reruns that a plan of a graph can have.
+    """Return those of the given recomputes that a plan of the graph can have.
 
     A layer runs again at most before its own backward pass: behind that it has other
     weights. What it makes is `remakable`; nothing is, for a layer of a checkpoint block
@@ -74,7 +75,7 @@ def possible_reruns(graph: Graph, reruns: Reruns) -> Reruns:
 
 
 def block_reruns(graph: Graph) -> Reruns:
-    """Return the reruns of the checkpoint blocks of a graph.
+    """Return the recomputes of the checkpoint blocks of a graph.
 
     All layers of a block precede the backward steps of its last one, in forward order.
     """
@@ -87,7 +88,7 @@ def block_reruns(graph: Graph) -> Reruns:
 
 
 def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return for each layer that runs again those of its tensors that are read then.
+    """Return the tensors that each layer makes again in the backward pass.
 
     Parameters
     ----------
@@ -125,8 +126,10 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
 
 
 def saved_tensors(node: Node) -> tuple[str, ...]:
-    """Return the names of what a layer saves for backward beside its outputs."""
-    return tuple(f"{node.name}:{t.name}" for t in node.spec.tensors if t.is_saved)
+    """Return the names of the tensors that a layer saves for its backward steps."""
+    return tuple(
+        tensor_name(node.name, t.name) for t in node.spec.tensors if t.is_saved
+    )
 
 
 def backward_reads(node: Node) -> set[str]:
@@ -143,7 +146,7 @@ def backward_reads(node: Node) -> set[str]:
             names.update(node.outputs)
         for tensor in node.spec.tensors:
             if tensor.is_saved and tensor.lifespan & flag:
-                names.add(f"{node.name}:{tensor.name}")
+                names.add(tensor_name(node.name, tensor.name))
     return names
 
 
@@ -161,7 +164,7 @@ def _dropped(
     readers: Mapping[str, tuple[str, ...]],
     members: frozenset[str],
 ) -> set[str]:
-    """Return the tensors of a layer in a block that do not outlive the forward pass."""
+    """Return the tensors of a layer in a block that its forward pass drops."""
     able = remakable(node)
     outputs = {
         output
@@ -171,10 +174,10 @@ def _dropped(
     saved = [
         tensor
         for tensor in node.spec.tensors
-        if f"{node.name}:{tensor.name}" in able and tensor.per_sample
+        if tensor_name(node.name, tensor.name) in able and tensor.per_sample
     ]
-    output_bytes = 4 * sum(map(n_elems, node.spec.output_shapes))
-    saved_bytes = sum(n_elems(t.shape) * ITEM_BYTES[t.dtype] for t in saved)
+    output_bytes = sum(size_bytes(s, FLOAT32) for s in node.spec.output_shapes)
+    saved_bytes = sum(size_bytes(t.shape, t.dtype) for t in saved)
     if outputs or saved_bytes > output_bytes:
-        return outputs.union(f"{node.name}:{tensor.name}" for tensor in saved)
+        return outputs.union(tensor_name(node.name, tensor.name) for tensor in saved)
     return outputs

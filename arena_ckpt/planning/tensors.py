@@ -1,6 +1,6 @@
-"""Tensors of a training iteration: what they are for, how long they live, their uses.
+"""Tensors of a training iteration: their kinds, live ranges and uses.
 
-Frozen data that liveness makes and that plan, program and reports read.
+The data are frozen: `live_ranges` makes them, and plans, engines and reports read them.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from arena_ckpt.common.dtypes import FLOAT64
+from arena_ckpt.common.names import output_index
 from arena_ckpt.common.phases import Phase, TensorLifespan
 
-CONTROL = "model:control"
-"""The tensor of float64 scalars that change from step to step (see `Control`)."""
+CONTROL_DTYPE = FLOAT64
+"""Dtype of the control tensor."""
 
 
 class Control(enum.IntEnum):
-    """Places in the control tensor; hyperparameters of the optimizer fill the end."""
+    """Places in the control tensor, the optimizer's hyperparameters last."""
 
     LOSS = 0
     SCALE = 1
@@ -29,7 +31,7 @@ class Control(enum.IntEnum):
 
 
 class TensorKind(enum.StrEnum):
-    """What a tensor is for: the colours of every report."""
+    """What a tensor is for; each kind has a colour in reports."""
 
     WEIGHT = "weight"
     GRADIENT = "gradient"
@@ -42,11 +44,11 @@ class TensorKind(enum.StrEnum):
 
 
 PERSISTENT = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE)
-"""What lasts from one iteration to the next."""
+"""Kinds of tensors that last from one iteration to the next."""
 
 
 class Access(enum.StrEnum):
-    """What an execution does to a tensor; an update reads and writes."""
+    """Whether an execution reads or writes a tensor, or both, as an update does."""
 
     READ = "read"
     WRITE = "write"
@@ -54,13 +56,13 @@ class Access(enum.StrEnum):
 
     @property
     def writes(self) -> bool:
-        """Tell whether the tensor changes."""
+        """Whether the tensor changes."""
         return self is not Access.READ
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A tensor in a role of one execution; `tensor` indexes the tensor lives."""
+    """A tensor in a role of one execution; `tensor` is an index of live ranges."""
 
     role: str
     tensor: int
@@ -68,13 +70,13 @@ class Operand:
 
     @property
     def is_output(self) -> bool:
-        """It is an output of the layer itself: ``"out0"``, not ``"out0:grad"``."""
-        return self.role.startswith("out") and self.role[3:].isdecimal()
+        """Whether it is an output of the layer: ``"out0"``, not ``"out0:grad"``."""
+        return output_index(self.role) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A step at which kernels run."""
+    """The kernels of one step and the tensors that they use."""
 
     step: int
     phase: Phase
@@ -82,34 +84,34 @@ class Execution:
     operands: tuple[Operand, ...]
 
     def operand(self, role: str) -> Operand | None:
-        """Return the operand in a role, or None."""
+        """Return the operand in a role, or None where the role is empty."""
         return next((o for o in self.operands if o.role == role), None)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRange:
-    """One life of a tensor: from when its bytes are written until their last use.
+    """A range of steps from when a tensor is written until it is last used.
 
     Attributes
     ----------
     name : str
-        ``"fc1:out0"``; all lives of a tensor have one name.
+        ``"fc1:out0"``; all live ranges of a tensor have one name.
     life : int
-        0 for the first, 1 for the recomputed one.
+        Number of the live range: 0 for the first, 1 after a recompute, and so on.
     kind : TensorKind
     layer : str
-        The layer that owns it.
+        The layer that owns the tensor.
     shape : tuple of int
-        Elements along each axis, the batch first where there is one.
+        Number of elements along each axis.
     per_sample : bool
-        The samples of a pass stand in front.
+        Whether the first axis is that of the samples of a pass.
     dtype : str
-        ``"float32"``, ``"float64"`` or ``"int32"``.
+        One of `arena_ckpt.common.dtypes.DTYPES`.
     size_bytes : int
     start, stop : int
         Steps, half-open.
     lifespan : TensorLifespan
-        The phases in which it is touched.
+        The phases in which a step uses the tensor.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Weights whose gradient never exists whole: it is made and applied in tiles of rows.
+"""Finds weights whose gradient is made and applied in tiles of rows, never whole.
 
 A gradient that is one matrix product (`WeightSpec.gradient_factors`) can be made at the
 update, a few rows at a time in a workspace of one tile, and the optimizer applied to
@@ -12,30 +12,31 @@ the bits are the same in every plan that has them.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 
 if TYPE_CHECKING:  # a plan that is read needs neither
     from arena_ckpt.graph.build import Graph
     from arena_ckpt.layers.base import WeightSpec
 
 TILE_BYTES = 64 * 1024
-"""What a tile takes at most, unless that is less than `FEWEST_ROWS`."""
+"""Maximum number of bytes of a tile, unless `FEWEST_ROWS` rows take more."""
 
 FEWEST_ROWS = 32
-"""Of a tile: with fewer a matrix product takes much longer (at 16 rows of 1,024 a sixth
-of the iteration was lost, at 32 a fifteenth)."""
+"""Minimum number of rows of a tile.
 
-TILE = "gradient_tile"
-"""The role of the workspace that holds one tile."""
+With fewer a matrix product takes much longer: at 16 rows of 1,024 a sixth of the
+iteration was lost, at 32 a fifteenth.
+"""
 
 
 def tiled_weights(graph: Graph) -> dict[str, frozenset[str]]:
     """Return for each layer the names of its weights that are updated in tiles.
 
-    Those are trained, not shared between layers, and larger than a tile.
+    Such a weight is trained, not shared between layers, and larger than a tile.
     """
     users = Counter(node.weights_of for node in graph.nodes)
     return {
@@ -59,13 +60,13 @@ def accumulates(weight: WeightSpec, state_names: tuple[str, ...]) -> bool:
 
 
 def tile_rows(weight: WeightSpec) -> int:
-    """Return how many rows of a weight a tile has."""
-    rows, row_bytes = weight.shape[0], 4 * math.prod(weight.shape[1:])
+    """Return the number of rows of a tile of a weight's gradient."""
+    rows, row_bytes = weight.shape[0], size_bytes(weight.shape[1:], FLOAT32)
     return min(rows, max(FEWEST_ROWS, TILE_BYTES // row_bytes))
 
 
 def tiles(weight: WeightSpec) -> Iterator[tuple[int, int]]:
-    """Yield the first row of each tile, and the row behind its last."""
+    """Yield the half-open range of rows of each tile."""
     rows, step = weight.shape[0], tile_rows(weight)
     for start in range(0, rows, step):
         yield start, min(start + step, rows)

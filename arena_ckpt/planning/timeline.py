@@ -1,11 +1,11 @@
-"""The ordered steps of one training iteration, and the execution orders in them.
+"""Lays out the steps of one training iteration, and the execution order of each layer.
 
 Forward takes steps 0..n-1. Then layers are walked in reverse; each takes a step for
 every rerun that precedes its backward pass, and for its weight gradient, its input
 derivative and its update. With the reruns of checkpoint blocks the numbering is
-NNTrainer's (DESIGN §3). Where gradients must outlive the backward pass (clipping by
-global norm, accumulation over micro-batches) the update steps of the walk stay idle,
-and clipping and updates follow at the end.
+NNTrainer's. Where gradients must outlive the backward pass (clipping by global norm,
+accumulation over micro-batches) the update steps of the walk stay idle, and clipping
+and updates follow at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a plan that is read needs none of them
 class ExecutionOrder(NamedTuple):
     """The steps at which one layer acts.
 
-    recompute is the first where there are several, and 0 where there is none.
+    `recompute` is the first recompute of the layer, or 0 where there is none.
     """
 
     forward: int
@@ -39,7 +39,10 @@ class ExecutionOrder(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one tick of the timeline is for; whether a kernel runs, liveness decides."""
+    """The phase and the layer of one tick of the timeline.
+
+    Whether a kernel runs at it is decided with the live ranges.
+    """
 
     phase: Phase
     layer: str
@@ -47,18 +50,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """One training iteration.
+    """The steps of one training iteration.
 
     Attributes
     ----------
     steps : tuple of Step or None
-        Index = time. None is a tick that the numbering keeps and nobody uses.
+        The step at each tick; None is a tick that is numbered and not used.
     execution_order : dict from str to ExecutionOrder
-        In forward order.
+        Execution order of each layer, in forward order.
     n_forward : int
-        Steps before the first of the backward pass.
+        Number of steps before the backward pass.
     n_pass : int
-        Steps of one micro-batch; those from here on run once per iteration.
+        Number of steps of one micro-batch; later steps run once in an iteration.
     remade : dict from int to frozenset of str
         The tensors that each step of a rerun makes again.
     """
@@ -71,7 +74,7 @@ class Timeline:
 
 
 def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Timeline:
-    """Lay out the steps of one iteration.
+    """Return the steps of one training iteration in order of time.
 
     Parameters
     ----------
@@ -98,16 +101,14 @@ def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Time
     remade: dict[int, frozenset[str]] = {}
     backward: dict[str, tuple[int, int, int]] = {}
     for node in reversed(graph.nodes):
-        name = node.name
-        for rerun in preceding[name]:
+        for rerun in preceding[node.name]:
             recompute.setdefault(rerun.layer, len(steps))
             remade[len(steps)] = frozenset(rerun.tensors)
             steps.append(Step(Phase.RECOMPUTE, rerun.layer))
         first = len(steps)
         steps += backward_steps(node, settings)
-        last = len(steps) - 1
-        gap = 1 if node.layer.is_trainable else 0
-        backward[name] = (first, first + gap, last)
+        derivative = first + 1 if node.layer.is_trainable else first
+        backward[node.name] = (first, derivative, len(steps) - 1)
     n_pass = len(steps)
     if settings.clip:
         steps.append(Step(Phase.CLIP_GRADIENTS, graph.loss.name))
@@ -127,9 +128,9 @@ def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Time
 def backward_steps(node: Node, settings: PlanSettings) -> list[Step | None]:
     """Return the steps of a layer's gradient, derivative and update.
 
-    A layer that is frozen with ``trainable=false`` has but one. Updates that come
-    later, with all others or with that of a layer that shares the weights, leave an
-    idle step.
+    A layer that is frozen with ``trainable=false`` has only the step of its derivative.
+    An update that comes later, with all others or with that of a layer that shares the
+    weights, leaves an idle step.
     """
     name = node.name
     if not node.layer.is_trainable:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.allocation.integers import Integers
+from arena_ckpt.common.names import split_last
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
@@ -161,13 +162,11 @@ def _add_facts(
 
 
 def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:
-    """Add names as pairs of words: ``fc1:out0`` is ``fc1`` and ``out0``."""
-    pairs = [name.rpartition(":") for name in names.listed()]
-    packer.add("name_has_colon", [len(colon) for _, colon, _ in pairs])
-    packer.add(
-        "name_head", words.numbers(head for head, _, _ in pairs), differences=True
-    )
-    packer.add("name_tail", words.numbers(tail for _, _, tail in pairs))
+    """Add names as pairs of words: ``fc1`` and ``out0`` for ``fc1:out0``."""
+    pairs = [split_last(name) for name in names.listed()]
+    packer.add("name_has_colon", [bool(head) for head, _ in pairs])
+    packer.add("name_head", words.numbers(head for head, _ in pairs), differences=True)
+    packer.add("name_tail", words.numbers(tail for _, tail in pairs))
 
 
 def _add_uses(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from arena_ckpt.common.names import output_role, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.planning.plan import MemoryPlan
@@ -170,7 +171,7 @@ def _why_not(plan: MemoryPlan, without: MemoryPlan) -> str:
             f"{format_bytes(plan.live_lower_bound_bytes)}), but because the layout "
             "found for the changed steps has gaps"
         )
-    outputs = {f"{name}:out0" for name in recomputed_layers(plan)}
+    outputs = {tensor_name(n, output_role(0)) for n in recomputed_layers(plan)}
     peak = plan.peak_step
     kept = sorted(_sources(plan) & _alive(plan, peak) - _alive_same_step(plan, without))
     if kept:

@@ -5,6 +5,7 @@ For comparing plans with NNTrainer's own ``*.exegolden`` files, line by line.
 
 from __future__ import annotations
 
+from arena_ckpt.common.names import gradient_of, output_role, tensor_name
 from arena_ckpt.planning.plan import MemoryPlan, PlanLayer
 
 PAST_THE_END = 2**32 - 2
@@ -53,9 +54,9 @@ def exe_order_text(plan: MemoryPlan) -> str:
     orders = _output_orders(plan) | _weight_orders(plan)
     lines = []
     for layer in plan.layers:
-        names = [f"{layer.name}:out0", f"{layer.name}:out0:grad"]
-        names += [f"{layer.name}:{weight}" for weight in layer.weights]
-        names += [f"{layer.name}:{weight}:grad" for weight in layer.weights]
+        wholes = [_output(layer.name)]
+        wholes += [tensor_name(layer.name, weight) for weight in layer.weights]
+        names = [*wholes, *map(gradient_of, wholes)]
         for name in sorted(name for name in names if name in orders):
             lines.append(", ".join([name, *map(str, sorted(orders[name]))]))
     return "".join(f"{line}\n" for line in lines)
@@ -67,10 +68,11 @@ def _output_orders(plan: MemoryPlan) -> dict[str, set[int]]:
     orders: dict[str, set[int]] = {}
     for layer in plan.layers:
         order = plan.execution_order[layer.name]
-        out, grad = f"{layer.name}:out0", f"{layer.name}:out0:grad"
+        out = _output(layer.name)
+        grad = gradient_of(out)
         if _is_view(layer, by_name):
-            orders[out] = orders[f"{layer.inputs[0]}:out0"]
-            orders[grad] = orders[f"{layer.inputs[0]}:out0:grad"]
+            source = _output(layer.inputs[0])
+            orders[out], orders[grad] = orders[source], orders[gradient_of(source)]
         else:
             orders[out], orders[grad] = set(), set()
         orders[out].add(order.forward)
@@ -78,15 +80,19 @@ def _output_orders(plan: MemoryPlan) -> dict[str, set[int]]:
             orders[out].add(order.calc_derivative)
         if not layer.is_loss:
             orders[grad] |= {order.calc_gradient, order.calc_derivative}
-        for source in layer.inputs:
-            read = orders[f"{source}:out0"]
+        for source in map(_output, layer.inputs):
+            read = orders[source]
             read.add(order.forward)
             if layer.type_name == "fully_connected" and layer.is_trainable:
                 read.add(order.calc_gradient)
             if layer.is_loss:
                 read.add(order.calc_derivative)
-            orders[f"{source}:out0:grad"].add(order.calc_derivative)
+            orders[gradient_of(source)].add(order.calc_derivative)
     return orders
+
+
+def _output(layer: str) -> str:
+    return tensor_name(layer, output_role(0))
 
 
 def _is_view(layer: PlanLayer, by_name: dict[str, PlanLayer]) -> bool:
@@ -113,11 +119,9 @@ def _weight_orders(plan: MemoryPlan) -> dict[str, set[int]]:
         seen_trained = seen_trained or trained
         derivative = order.calc_derivative if seen_trained else PAST_THE_END
         for weight in layer.weights:
-            used = orders[f"{layer.name}:{weight}"] = {order.forward, derivative}
+            name = tensor_name(layer.name, weight)
+            used = orders[name] = {order.forward, derivative}
             if trained:
                 used |= {order.calc_gradient, order.apply_gradient}
-                orders[f"{layer.name}:{weight}:grad"] = {
-                    order.calc_gradient,
-                    order.apply_gradient,
-                }
+                orders[gradient_of(name)] = {order.calc_gradient, order.apply_gradient}
     return orders

@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arena_ckpt.common.progress import Update, progress_bar
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.data.samples import Samples
-from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
 from arena_ckpt.training.records import EpochRecord, History, RunProgress
 from arena_ckpt.training.saved_run import SavedRun
+
+if TYPE_CHECKING:
+    from arena_ckpt.engine.session import Session
 
 
 def train(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.data.samples import METRICS
-from arena_ckpt.engine.session import Evaluation
+from arena_ckpt.engine.evaluation import Evaluation
 
 Table = npt.NDArray[np.float64]
 

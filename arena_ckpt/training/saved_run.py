@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arena_ckpt.common.digests import digest_arrays
 from arena_ckpt.common.json_codec import decode, encode
@@ -34,7 +35,6 @@ from arena_ckpt.definition.description import (
     schedule_of,
 )
 from arena_ckpt.definition.model_definition import ModelDefinition
-from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import (
     ArenaWarning,
     CorruptSavedStateError,
@@ -49,6 +49,9 @@ from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.planning.settings import DEFAULT_WAYS
 from arena_ckpt.training.records import RunProgress
 from arena_ckpt.training.saved_state import SavedState, read_state, restore, write_state
+
+if TYPE_CHECKING:
+    from arena_ckpt.engine.session import Session
 
 KEPT_STATES = 2
 """The newest, and the one before, should the newest be damaged on the disk."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arena_ckpt.common.json_codec import decode
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import shown
-from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import SavedStateMismatchError
 from arena_ckpt.files.tensor_file import (
     Arrays,
@@ -30,11 +29,14 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import PERSISTENT
 from arena_ckpt.training.records import EpochRecord, from_table, to_table
 
+if TYPE_CHECKING:
+    from arena_ckpt.engine.session import Session
+
 FORMAT = "arena_ckpt saved state"
 VERSION = 1
-PLAN = "arena_ckpt.planning.plan"
+PLAN = "arena_ckpt.plan"
 """The tensor that holds the memory plan, as JSON text."""
-RECORDS = "arena_ckpt.training.records"
+RECORDS = "arena_ckpt.records"
 """The tensor that holds the records of a training, one a row."""
 
 

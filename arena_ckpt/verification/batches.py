@@ -8,10 +8,7 @@ import numpy as np
 
 from arena_ckpt.errors import EmptyDataError
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.graph.masks import MOVERS
 from arena_ckpt.layers.base import n_elems
-from arena_ckpt.layers.loss import Loss
-from arena_ckpt.layers.tokens import Embedding
 from arena_ckpt.planning.batch_statistics import can_train_on
 
 Batch = tuple[Any, Any]
@@ -124,8 +121,7 @@ def make_batches(
 
 
 def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
-    loss, shape = graph.loss.layer, graph.loss.spec.output_shapes[0]
-    assert isinstance(loss, Loss)
+    loss, shape = graph.loss_layer, graph.loss.spec.output_shapes[0]
     channel, height, width = shape
     if loss.ignored_label is not None:
         return generator.integers(0, width, (n, channel * height))
@@ -133,7 +129,7 @@ def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
         return generator.standard_normal((n, n_elems(shape)), dtype=np.float32)
     if loss.takes_class_numbers and shape[:2] == (1, 1):
         return generator.integers(0, width, n)
-    if loss.type_name == "cross_sigmoid":
+    if not loss.rows_are_distributions:
         return generator.integers(0, 2, (n, n_elems(shape))).astype(np.float32)
     shares = generator.uniform(0.1, 1, (n, channel * height, width))
     shares /= shares.sum(axis=-1, keepdims=True)
@@ -144,15 +140,12 @@ def _rows_of_ids(graph: Graph) -> dict[str, int]:
     """Return the number of valid ids for each input layer that takes ids."""
     rows: dict[str, int] = {}
     for node in graph.nodes:
-        if not isinstance(node.layer, Embedding):
-            continue
-        waiting = [source.layer for source in node.inputs]
-        while waiting:
-            source = graph.node(waiting.pop())
-            if not source.inputs:
-                rows[source.name] = min(
-                    node.layer["in_dim"], rows.get(source.name, 2**62)
-                )
-            elif source.layer.type_name in MOVERS:  # ids stay ids
-                waiting += [one.layer for one in source.inputs]
+        for ids in node.spec.id_inputs:
+            waiting = [node.inputs[ids.index].layer]
+            while waiting:
+                source = graph.node(waiting.pop())
+                if not source.inputs:
+                    rows[source.name] = min(ids.n_ids, rows.get(source.name, ids.n_ids))
+                elif source.layer.moves_elements:  # ids stay ids
+                    waiting += [one.layer for one in source.inputs]
     return rows

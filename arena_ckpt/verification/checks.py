@@ -11,7 +11,9 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.units import format_bytes
+from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -84,7 +86,7 @@ class Checks:
 
     Parameters
     ----------
-    model : ModelPlans
+    model : ModelDefinition
         Not initialized.
     plan : MemoryPlan
         The plan to check, without canaries.
@@ -107,7 +109,7 @@ class Checks:
 
     def __init__(
         self,
-        model: ModelPlans,
+        model: ModelDefinition,
         plan: MemoryPlan,
         batches: Sequence[Batch],
         *,
@@ -144,7 +146,7 @@ class Checks:
     @cached_property
     def settings(self) -> PlanSettings:
         """Settings of an iteration that the plan was made for."""
-        return self.model.settings_of(self.plan)
+        return ModelPlans(self.model).settings_of(self.plan)
 
     @cached_property
     def debug_plan(self) -> MemoryPlan:
@@ -154,12 +156,12 @@ class Checks:
     @cached_property
     def debug_settings(self) -> PlanSettings:
         """Settings of an iteration in debug mode."""
-        return self.model.settings_of(self.plan, debug=True)
+        return ModelPlans(self.model).settings_of(self.plan, debug=True)
 
     @cached_property
     def kept_plan(self) -> MemoryPlan:
         """Plan that recomputes nothing."""
-        return make_plan(self.model.graph_of(self.plan), self.settings, ())
+        return make_plan(ModelPlans(self.model).graph_of(self.plan), self.settings, ())
 
     @cached_property
     def unshared_plan(self) -> MemoryPlan:
@@ -229,7 +231,7 @@ class Checks:
 
     def dataflow(self) -> str:
         """Walk the bytes of the plan, and of the plans that it is compared with."""
-        graph = self.model.graph_of(self.plan)
+        graph = ModelPlans(self.model).graph_of(self.plan)
         flow = check_dataflow(self.plan, graph)
         others = (self.debug_plan, self.kept_plan, self.unshared_plan)
         for other in others:  # made from the plan's recomputes, so only now
@@ -249,7 +251,7 @@ class Checks:
         if self.lost:
             raise DefectFound(f"the run to compare with did not end: {self.lost}")
         settings = replace(self.settings, share_memory=False)
-        plan = make_plan(self.model.graph_of(self.plan), settings, ())
+        plan = make_plan(ModelPlans(self.model).graph_of(self.plan), settings, ())
         session = self._open(plan)
         record = Record(session.views)
         return Reference(run_trial(session, self.batches, [record]), record)
@@ -405,8 +407,8 @@ class Checks:
             raise NothingToCheck("every slope that is not flat is too bent to tell")
         weights = dict.fromkeys(s.weight for s in decided)
         trained = {
-            f"{node.weights_of}:{weight.name}"
-            for node in self.model.graph_of(self.plan).nodes
+            tensor_name(node.weights_of, weight.name)
+            for node in ModelPlans(self.model).graph_of(self.plan).nodes
             for weight in (node.spec.trained_weights if node.trains else ())
         }
         worst = max(s.miss for s in decided)

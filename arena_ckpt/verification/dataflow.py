@@ -40,11 +40,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arena_ckpt.common.names import CONTROL, output_role, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
 from arena_ckpt.planning.tensors import (
-    CONTROL,
     PERSISTENT,
     Access,
     Execution,
@@ -167,7 +167,8 @@ class _Walk:
 
     def require_prediction(self) -> None:
         """Check that the prediction can be read when the forward pass ends."""
-        names = {f"{layer.name}:out0" for layer in self.plan.layers if layer.is_loss}
+        losses = (layer.name for layer in self.plan.layers if layer.is_loss)
+        names = {tensor_name(loss, output_role(0)) for loss in losses}
         for index, tensor in enumerate(self.plan.tensors):
             if tensor.name in names and tensor.life == 0:
                 self.require_kept(index, "whoever asks for the prediction")
@@ -367,6 +368,7 @@ def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
             found[index] = buffer
     result = []
     for tensor, own in zip(plan.tensors, found, strict=True):
+        # NumPy is asked, as the planner asks the table of dtypes.
         exact = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
         if own is None:
             problem = f"{tensor.name} (life {tensor.life}) is in no buffer"

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.common.digests import digest_arrays
+from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.importers.ini import load_ini
-from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.child_process import signal_name
@@ -42,7 +42,7 @@ class FailedThereError(Exception):
 
 
 def ask_elsewhere(
-    model: ModelPlans,
+    model: ModelDefinition,
     plan: MemoryPlan,
     batches: Sequence[Batch],
     command: Sequence[str] | None = None,
@@ -51,7 +51,7 @@ def ask_elsewhere(
 
     Parameters
     ----------
-    model : ModelPlans
+    model : ModelDefinition
     plan : MemoryPlan
         Its recomputes are what the other process plans with.
     batches : sequence of (x, y)
@@ -130,7 +130,7 @@ def _run_to_end(command: Sequence[str], answered: Path) -> None:
         )
 
 
-def answer(model: ModelPlans, folder: Path) -> None:
+def answer(model: ModelDefinition, folder: Path) -> None:
     """Plan and train `model` for `ask_elsewhere`; write the hashes to a file."""
     try:
         found = _found(model, folder)
@@ -139,7 +139,7 @@ def answer(model: ModelPlans, folder: Path) -> None:
     (folder / "answer.json").write_text(json.dumps(found), "utf-8")
 
 
-def _found(model: ModelPlans, folder: Path) -> dict[str, str]:
+def _found(model: ModelDefinition, folder: Path) -> dict[str, str]:
     settings = json.loads((folder / "settings.json").read_text("utf-8"))
     model.seed = settings["seed"]
     model.set_property(**settings["properties"])
@@ -158,7 +158,7 @@ def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]
     return {PLAN: plan.checksum, BITS: whole, **parts}
 
 
-def _require_known(model: ModelPlans) -> None:
+def _require_known(model: ModelDefinition) -> None:
     for layer in model.layers:
         if not type(layer).__module__.startswith("arena_ckpt."):
             raise NotThereError(

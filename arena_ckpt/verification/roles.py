@@ -10,6 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from arena_ckpt.common.names import (
+    LABEL,
+    discarded,
+    gradient_of,
+    input_role,
+    output_role,
+    tensor_name,
+)
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
@@ -64,16 +72,16 @@ def needs_of(node: Node, phase: Phase) -> list[Need]:
 def _inputs(node: Node, flag: TensorLifespan) -> Iterator[Need]:
     for place, source in enumerate(node.sources):
         if node.spec.reads_input(place, flag):
-            yield Need(f"in{place}", (source,))
+            yield Need(input_role(place), (source,))
     if node.layer.is_loss:
-        yield Need("label", (f"{node.name}:label",))
+        yield Need(LABEL, (tensor_name(node.name, LABEL),))
 
 
 def _weights(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
     for weight in node.spec.weights:
         if weight.lifespan & flag:
             moves = not weight.is_trained and phase is Phase.CALC_GRADIENT
-            name = f"{node.weights_of}:{weight.name}"
+            name = tensor_name(node.weights_of, weight.name)
             yield Need(weight.name, (name,), writes=moves)
 
 
@@ -81,27 +89,28 @@ def _results(node: Node, phase: Phase) -> Iterator[Need]:
     """Yield the outputs of a step; a recompute may leave some out."""
     for place, output in enumerate(node.outputs):
         if phase is Phase.FORWARD:
-            yield Need(f"out{place}", (output,), reads=False, writes=True)
+            yield Need(output_role(place), (output,), reads=False, writes=True)
         elif not node.spec.forward_skips_unwanted:
-            names = (output, f"{output}:discarded")
-            yield Need(f"out{place}", names, reads=False, writes=True)
+            names = (output, discarded(output))
+            yield Need(output_role(place), names, reads=False, writes=True)
 
 
 def _backward_outputs(node: Node, flag: TensorLifespan) -> Iterator[Need]:
     for place, output in enumerate(node.outputs):
         if node.spec.output_lifespan & flag:
-            yield Need(f"out{place}", (output,))
+            yield Need(output_role(place), (output,))
         if not node.layer.is_loss:
-            yield Need(f"out{place}:grad", (f"{output}:grad",))
+            role = gradient_of(output_role(place))
+            yield Need(role, (gradient_of(output),))
 
 
 def _own_tensors(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
     for tensor in node.spec.tensors:
         if not tensor.lifespan & flag:
             continue
-        name = f"{node.name}:{tensor.name}"
+        name = tensor_name(node.name, tensor.name)
         if phase is Phase.RECOMPUTE:
-            names = (name, f"{name}:discarded")
+            names = (name, discarded(name))
             yield Need(tensor.name, names, reads=False, writes=True)
         elif phase is Phase.FORWARD or not _is_there(node, tensor.lifespan, phase):
             yield Need(tensor.name, (name,), reads=False, writes=True)
@@ -122,10 +131,10 @@ def n_contributions(graph: Graph) -> dict[str, int]:
     counts: dict[str, int] = {}
     for node in graph.nodes:
         for place in node.derived_inputs:
-            name = f"{node.sources[place]}:grad"
+            name = gradient_of(node.sources[place])
             counts[name] = counts.get(name, 0) + 1
         for weight in node.spec.trained_weights if node.trains else ():
-            name = f"{node.weights_of}:{weight.name}:grad"
+            name = tensor_name(node.weights_of, gradient_of(weight.name))
             counts[name] = counts.get(name, 0) + 1
     return counts
 

@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from arena_ckpt.common.names import (
+    gradient_of,
+    input_role,
+    role_of,
+    tensor_name,
+    total_of,
+    weight_of,
+)
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import DataflowError
 from arena_ckpt.graph.build import Graph
@@ -54,16 +62,16 @@ class StepOrder:
         self._contributions = n_contributions(graph)
         self._moves = state_moves(graph)
         self._tiled = {
-            f"{e.layer}:{w.name}:grad"
+            tensor_name(e.layer, gradient_of(w.name))
             for e in plan.executions
             if e.phase is Phase.APPLY_GRADIENT
             for w in graph.node(e.layer).spec.trained_weights
-            if w.gradient_factors and e.operand(f"{w.name}:grad") is None
+            if w.gradient_factors and e.operand(gradient_of(w.name)) is None
         }
         self._states: dict[str, list[str]] = {}
         for tensor in plan.tensors:
             if tensor.kind is TensorKind.OPTIMIZER_STATE:
-                weight = tensor.name.rpartition(":")[0]
+                weight = weight_of(tensor.name)
                 self._states.setdefault(weight, []).append(tensor.name)
 
     def begin_pass(self) -> None:
@@ -123,16 +131,17 @@ class StepOrder:
                 if node.runs(phase) and (phase, node.name) not in self._seen:
                     raise self._missing(node, phase)
             for weight in node.own_weights:
-                self._check_updates(node, f"{node.name}:{weight.name}", n_passes)
+                name = tensor_name(node.name, weight.name)
+                self._check_updates(node, name, n_passes)
 
     def _missing(self, node: Node, phase: Phase) -> DataflowError:
         if phase is Phase.FORWARD:
             tensor = node.outputs[0]
         elif phase is Phase.CALC_DERIVATIVE:
-            tensor = f"{node.sources[node.derived_inputs[0]]}:grad"
+            tensor = gradient_of(node.sources[node.derived_inputs[0]])
         else:
-            weight = f"{node.weights_of}:{node.spec.trained_weights[0].name}"
-            tensor = weight if phase is Phase.APPLY_GRADIENT else f"{weight}:grad"
+            weight = tensor_name(node.weights_of, node.spec.trained_weights[0].name)
+            tensor = weight if phase is Phase.APPLY_GRADIENT else gradient_of(weight)
         problem = f"the {phase.value} of {node.name} is missing, which makes {tensor}"
         return broken(self.plan, "schedule", tensor, None, problem, layer=node.name)
 
@@ -175,37 +184,39 @@ class StepOrder:
         """Yield the operands that depend on other layers adding to the same tensor."""
         if execution.phase is Phase.CALC_GRADIENT:
             for weight in node.spec.trained_weights:
-                name = f"{node.weights_of}:{weight.name}:grad"
-                if name not in self._tiled:
-                    yield Need(f"{weight.name}:grad", (name,), False, True)
+                name = tensor_name(node.weights_of, weight.name)
+                gradient = gradient_of(name)
+                if gradient not in self._tiled:
+                    yield Need(gradient_of(weight.name), (gradient,), False, True)
                     if weight.regularizer_constant and node.own_weights:
-                        yield Need(weight.name, (name.removesuffix(":grad"),))
+                        yield Need(weight.name, (name,))
         elif execution.phase is Phase.CALC_DERIVATIVE:
             for place in node.derived_inputs:
-                role, total = f"in{place}:grad", f"{node.sources[place]}:grad"
-                if execution.operand(f"{role}:total"):
-                    yield Need(role, (f"{node.name}:{role}",), False, True)
-                    yield Need(f"{role}:total", (total,), True, True)
+                role = gradient_of(input_role(place))
+                total = gradient_of(node.sources[place])
+                if execution.operand(total_of(role)):
+                    yield Need(role, (tensor_name(node.name, role),), False, True)
+                    yield Need(total_of(role), (total,), True, True)
                 else:
                     yield Need(role, (total,), False, True)
         elif execution.phase is Phase.APPLY_GRADIENT:
             yield from self._applied(node, own_roles=True)
             for weight in node.spec.trained_weights:
-                name = f"{node.weights_of}:{weight.name}"
+                name = tensor_name(node.weights_of, weight.name)
                 yield Need(weight.name, (name,), True, True)
                 for state in self._states.get(name, ()):
-                    role = f"{weight.name}:{state.rpartition(':')[2]}"
-                    yield Need(role, (state,), True, True)
-                if f"{name}:grad" in self._tiled:
+                    yield Need(role_of(state), (state,), True, True)
+                if gradient_of(name) in self._tiled:
                     for factor in weight.gradient_factors or ():
-                        yield Need(factor, _factor_names(node, factor))
+                        yield Need(factor, (node.tensor_in(factor),))
 
     def _applied(self, node: Node, *, own_roles: bool = False) -> Iterator[Need]:
         """Yield the weight gradients that the update of a layer reads."""
         for weight in node.spec.trained_weights if node.updates else ():
-            name = f"{node.weights_of}:{weight.name}:grad"
+            role = gradient_of(weight.name)
+            name = tensor_name(node.weights_of, role)
             if name not in self._tiled:
-                yield Need(f"{weight.name}:grad" if own_roles else name, (name,))
+                yield Need(role if own_roles else name, (name,))
 
     def _check_operands(self, execution: Execution, needs: list[Need]) -> None:
         tensors = self.plan.tensors
@@ -284,8 +295,8 @@ class StepOrder:
     def _check_updates(self, node: Node, weight: str, n_passes: int) -> None:
         assert self.graph is not None
         moves = self._moves.get(weight, 0) * n_passes
-        trained = {f"{node.name}:{w.name}" for w in node.spec.trained_weights}
-        is_trained = weight in trained and f"{weight}:grad" in self._contributions
+        trained = {tensor_name(node.name, w.name) for w in node.spec.trained_weights}
+        is_trained = weight in trained and gradient_of(weight) in self._contributions
         for name in (weight, *self._states.get(weight, ())):
             expected = 1 if is_trained else moves
             if self._updates[name] != expected:
@@ -304,14 +315,3 @@ def _does(need: Need) -> str:
     if need.reads and need.writes:
         return "has to update"
     return "has to write" if need.writes else "has to read"
-
-
-def _factor_names(node: Node, role: str) -> tuple[str, ...]:
-    """Return the tensor behind a factor of a gradient that the update computes."""
-    stem, _, suffix = role.partition(":")
-    for letters, tensors in (("in", node.sources), ("out", node.outputs)):
-        number = stem.removeprefix(letters)
-        if stem.startswith(letters) and number.isdecimal():
-            name = tensors[int(number)]
-            return (f"{name}:{suffix}" if suffix else name,)
-    return (f"{node.name}:{role}",)

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.engine.debug.runner import Moment, Watcher
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import CanaryError
-from arena_ckpt.planning.tensors import CONTROL, Execution, Operand, TensorKind
+from arena_ckpt.planning.tensors import Execution, Operand, TensorKind
 
 Words = npt.NDArray[np.uint32]
 

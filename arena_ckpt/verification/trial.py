@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from arena_ckpt.common.names import tensor_name
+from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.debug.runner import Watcher
 from arena_ckpt.engine.program import StepNote
 from arena_ckpt.engine.session import Session
@@ -20,7 +22,7 @@ from arena_ckpt.verification.bits import Array
 
 
 def plan_again(
-    model: ModelPlans, plan: MemoryPlan, settings: PlanSettings | None = None
+    model: ModelDefinition, plan: MemoryPlan, settings: PlanSettings | None = None
 ) -> MemoryPlan:
     """Plan a model again with the recomputes of an existing plan.
 
@@ -29,22 +31,22 @@ def plan_again(
 
     Parameters
     ----------
-    model : ModelPlans
+    model : ModelDefinition
     plan : MemoryPlan
     settings : PlanSettings, optional
         By default those of the plan.
     """
-    graph = model.graph_of(plan)
-    settings = model.settings_of(plan) if settings is None else settings
+    graph = ModelPlans(model).graph_of(plan)
+    settings = ModelPlans(model).settings_of(plan) if settings is None else settings
     return make_plan(graph, settings, possible_reruns(graph, reruns_of(plan)))
 
 
 def open_session(
-    model: ModelPlans, plan: MemoryPlan, note: StepNote | None = None
+    model: ModelDefinition, plan: MemoryPlan, note: StepNote | None = None
 ) -> Session:
     """Return a session of a plan without comparing the plan with the model."""
     return Session(
-        model.graph_of(plan),
+        ModelPlans(model).graph_of(plan),
         plan,
         model.optimizer,
         model.schedule,
@@ -110,7 +112,7 @@ def _unsettle(session: Session) -> None:
     weights = session.weights()
     for node in session.graph.nodes:
         for weight in node.own_weights:
-            name = f"{node.name}:{weight.name}"
+            name = tensor_name(node.name, weight.name)
             if weight.is_trained and not np.ptp(weights[name]):
                 moves = generator.uniform(-0.1, 0.1, weight.shape)
                 session.set_weights({name: weights[name] + moves.astype(np.float32)})

@@ -11,7 +11,7 @@ from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
-from arena_ckpt.model_plans import asked
+from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.verification.batches import (
     Batch,
@@ -181,7 +181,7 @@ def _batches(
     model: Model, plan: MemoryPlan, data: Dataset | tuple[Any, Any] | None
 ) -> tuple[list[Batch], FindBatches | None, str]:
     """Return batches, a function that finds others if these are made up, and a name."""
-    size, graph = plan.batch_size, model.graph_of(plan)
+    size, graph = plan.batch_size, ModelPlans(model).graph_of(plan)
     last = smaller_batch(graph, size, plan.pass_samples)
     shape = f"{N_BATCHES} batches of {size}, the last of {last}"
     if data is not None:

@@ -637,3 +637,17 @@ def test_compiling_is_not_searching() -> None:
     assert not budget.is_over
     time.sleep(0.1)
     assert budget.is_over
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_time_counts_of_compiled_loops_alone(is_compiled: bool) -> None:
+    budget = Budget(None, 0.05)
+
+    def load() -> bool:
+        time.sleep(0.1)
+        return is_compiled
+
+    with budget.counting_compiled(load):
+        assert not budget.is_over
+        time.sleep(0.1)
+    assert budget.is_over is is_compiled

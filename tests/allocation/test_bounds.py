@@ -7,9 +7,9 @@ import pytest
 from helpers.strategies import ModelSpec
 
 from arena_ckpt import MemoryPlan, Model
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.common.units import align_up
 from arena_ckpt.errors import NonFiniteError, PlanFormatError
-from arena_ckpt.planning.tensors import CONTROL
 
 
 def flat(*, block: bool) -> Model:

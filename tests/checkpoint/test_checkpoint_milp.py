@@ -10,6 +10,7 @@ import pytest
 from helpers.small_graphs import FAMILIES, MOST_NODES, small_graph
 from helpers.strategies import ModelSpec, chain
 
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Rerun
 
@@ -55,7 +56,7 @@ def test_the_program_finds_the_best_of_all_reruns(spec: ModelSpec) -> None:
     """Of all subsets of reruns before each backward pass, in forward order."""
     model = spec.model()
     graph = model.compile()
-    settings = replace(model.plan_settings(), ways=milp.APART - {"recompute"})
+    settings = replace(ModelPlans(model).settings(), ways=milp.APART - {"recompute"})
     layers = [node for node in graph.nodes if node.inputs and not node.layer.is_loss]
     possible = [
         Rerun(before.name, node.name, node.outputs)

@@ -24,6 +24,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.settings import PlanSettings
 
@@ -151,7 +152,7 @@ def test_updates_after_the_pass_are_counted_once(properties: dict[str, Any]) -> 
     from arena_ckpt.checkpoint.front import Front
 
     model = DEEP.with_properties(**properties).model()
-    front = Front(model.compile(), model.plan_settings())
+    front = Front(model.compile(), ModelPlans(model).settings())
     for slot in front.slots:
         most = front.point(slot).overhead
         assert most > 0.15 or slot.time <= front.longest_time(1.02 * most + 0.001)
@@ -564,13 +565,13 @@ def test_estimates_are_close_to_real_plans() -> None:
     from arena_ckpt.checkpoint.front import Front
 
     model = load_example("gpt", n_layers=3).model
-    front = Front(model.compile(), model.plan_settings())
+    front = Front(model.compile(), ModelPlans(model).settings())
     base = front._needs.base_bytes
     for slot in front.slots:
         real = front.point(slot).plan.live_lower_bound_bytes
         estimate = slot.budget_bytes + base
         assert real <= estimate <= 1.15 * real
-    keep_all = make_plan(model.compile(), model.plan_settings(), ())
+    keep_all = make_plan(model.compile(), ModelPlans(model).settings(), ())
     assert front.keep_all.plan == keep_all
 
 

@@ -27,6 +27,7 @@ from arena_ckpt.errors import (
     NonFiniteError,
     PlanMismatchError,
 )
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning import planner
 from arena_ckpt.planning.planner import make_plan, reruns_of
 from arena_ckpt.planning.recompute import Rerun, possible_reruns, remakable
@@ -80,8 +81,8 @@ def loss_and_bits(model: Model, x: Any, y: Any) -> tuple[list[float], list[bytes
 def check_own(spec: MixedSpec, point: FrontPoint, *, debug: bool = False) -> None:
     """The check of `initialize(plan=)`, and that nothing runs twice that must not."""
     model = spec.model()
-    model.require_own_plan(point.plan, debug=debug)
-    graph = model.graph_of(point.plan)
+    ModelPlans(model).require_own_plan(point.plan, debug=debug)
+    graph = ModelPlans(model).graph_of(point.plan)
     assert possible_reruns(graph, point.reruns) == point.reruns
     for execution in point.plan.executions:
         if execution.phase is Phase.RECOMPUTE:
@@ -166,7 +167,7 @@ def test_no_plan_adds_the_loss_a_second_time() -> None:
 def test_no_option_of_a_stage_runs_what_must_not_run_again(spec: MixedSpec) -> None:
     """Also those that no front takes: which one is taken hangs on a few bytes."""
     model = spec.model()
-    graph, how = model.compile(), model.plan_settings()
+    graph, how = model.compile(), ModelPlans(model).settings()
     needs, costs = Needs(graph, how), make_plan(graph, how, ()).counted_costs
     for stages in (cut_graph(graph), *groupings(cut_graph(graph))):
         for stage in stages:

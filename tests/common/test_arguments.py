@@ -26,16 +26,18 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnknownPropertyError,
 )
-from arena_ckpt.layers import base
 from arena_ckpt.optim.learning_rates import Schedule
 
 PLACES: dict[str, tuple[object, tuple[str, ...]]] = {
     "arena_ckpt": (ac, tuple(ac.__all__)),
     "arena_ckpt.testing": (testing, tuple(testing.__all__)),
     "arena_ckpt.data.loaders": (loaders, ("open_data",)),
-    "arena_ckpt.layers.base": (
-        base,
-        ("Call", "Flops", "InPlace", "LayerSpec", "TensorSpec", "WeightSpec"),
+    "arena_ckpt.layers": (
+        layers,
+        (
+            *("Call", "Flops", "IdInput", "InPlace", "LayerSpec", "Property"),
+            *("TensorSpec", "WeightSpec", "bias_spec", "weight_spec"),
+        ),
     ),
 }
 """Where the documentation lets a user call something, and what."""

@@ -20,6 +20,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnknownLayerError,
 )
+from arena_ckpt.model_plans import ModelPlans
 
 MODEL = chain(5, 3).model()
 PLAN = MODEL.make_plan()
@@ -101,12 +102,12 @@ WRONG: dict[str, tuple[Callable[[], Any], type[ArenaError], str]] = {
         "front=.*points of a front, as pareto",
     ),
     "graph of a text": (
-        lambda: MODEL.graph_of("plan.json"),  # type: ignore[arg-type]
+        lambda: ModelPlans(MODEL).graph_of("plan.json"),  # type: ignore[arg-type]
         InvalidParameterError,
         "MemoryPlan",
     ),
     "settings of nothing": (
-        lambda: MODEL.settings_of(None),  # type: ignore[arg-type]
+        lambda: ModelPlans(MODEL).settings_of(None),  # type: ignore[arg-type]
         InvalidParameterError,
         "MemoryPlan",
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.strategies import ModelSpec, chain
-from numpy.lib.stride_tricks import as_strided
 
 from arena_ckpt import Model, Phase, TensorLifespan
-from arena_ckpt.engine.program import Program
 from arena_ckpt.errors import (
     CanaryError,
     InvalidParameterError,
     NonFiniteError,
     PlanMismatchError,
 )
-from arena_ckpt.kernels.activations import ACTIVATIONS
+from arena_ckpt.layers import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.activation import Activation
-from arena_ckpt.layers.base import Binding, Call, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.lowering.calls import Lowering
 from arena_ckpt.lowering.kernel_call import Mode
+from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.planning.plan import Buffer
 from arena_ckpt.planning.tensors import Execution
@@ -46,7 +44,7 @@ def write_one_further(role: str) -> Callable[[Binding], list[Call]]:
 
     def calls(tensors: Binding) -> list[Call]:
         exact = tensors.vector(role)
-        longer = as_strided(exact, (exact.size + 1,), exact.strides)
+        longer = dataclasses.replace(exact, shape=(exact.size + 1,))
         return [Call(elementwise.add_to, (longer, longer))]
 
     return calls
@@ -199,7 +197,7 @@ def test_a_kernel_that_reads_what_is_dead_meets_nan(
         )
 
     def stale(self: Activation, tensors: Binding) -> list[Call]:
-        dead = tensors._views.named("fc1:out0").reshape(-1)  # type: ignore[attr-defined]
+        dead = tensors.regions.named("fc1:out0").reshape(-1)  # type: ignore[attr-defined]
         d_out, d_in = tensors.vector("out0:grad"), tensors.vector("in0:grad")
         return [Call(ACTIVATIONS["gelu"].backward, (dead, d_out, d_in))]
 
@@ -366,16 +364,16 @@ def test_another_check_is_refused(check: Any) -> None:
 
 
 def nan_in(phase: Phase, layer: str, role: str) -> Callable[..., list[Call]]:
-    """Return a `Program._calls` by which a step of a layer writes NaN as well."""
-    original = Program._calls
+    """Return a `Lowering.calls` by which a step of a layer writes NaN as well."""
+    original = Lowering.calls
 
-    def calls(self: Program, execution: Execution) -> list[Call]:
+    def calls(self: Lowering, execution: Execution) -> list[Call]:
         right = original(self, execution)
         if (execution.phase, execution.layer) != (phase, layer):
             return right
         operand = execution.operand(role)
         assert operand is not None
-        array = self._views.array(operand.tensor).reshape(-1)
+        array = self.regions.region(operand.tensor).reshape(-1)
         return [*right, Call(elementwise.fill, (float("nan"), array))]
 
     return calls
@@ -385,7 +383,7 @@ def nan_in(phase: Phase, layer: str, role: str) -> Callable[..., list[Call]]:
 def test_nan_in_a_recompute_says_for_whom_and_what_ran_again(
     debug: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Program, "_calls", nan_in(Phase.RECOMPUTE, "act1", "out0"))
+    monkeypatch.setattr(Lowering, "calls", nan_in(Phase.RECOMPUTE, "act1", "out0"))
     model = spec().model()
     model.initialize(debug=debug, check="all")
     before = persistent(model)
@@ -406,7 +404,7 @@ def test_many_recomputes_are_shortened_and_counted_by_the_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        Program, "_calls", nan_in(Phase.CALC_GRADIENT, "fc1", "bias:grad")
+        Lowering, "calls", nan_in(Phase.CALC_GRADIENT, "fc1", "bias:grad")
     )
     deep = chain(*[6, "gelu"] * 6, 3, micro_batches=2)
     model = deep.model()
@@ -463,8 +461,8 @@ def test_the_padding_before_a_buffer_is_guarded(
         if self.name != "fc3":
             return original(self, tensors)
         weight = tensors.vector("weight")
-        address = weight.ctypes.data + 4 * place
-        before = np.ctypeslib.as_array((ctypes.c_float * 1).from_address(address))
+        offset_bytes = weight.offset_bytes + 4 * place
+        before = dataclasses.replace(weight, offset_bytes=offset_bytes, shape=(1,))
         return [*original(self, tensors), Call(elementwise.fill, (1.0, before))]
 
     monkeypatch.setattr(FullyConnected, "forward", broken)

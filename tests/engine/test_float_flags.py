@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -335,6 +336,42 @@ def test_data_keep_their_subnormal_numbers(flushing: None) -> None:
     values = np.array([TINY, -TINY, 1.0])
     cast = to_finite_float32(values, "x").view(np.uint32)
     assert cast.tolist() == [71362, 71362 | 1 << 31, 0x3F800000]
+
+
+CAST = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from helpers.float_environment import CONTROL, flags, having
+import numpy as np
+from arena_ckpt.data.arrays import to_finite_float32
+
+values = np.array([1e-40, -1e-40, 1 + 2**-26, 1 + 3 * 2**-25, -0.1])
+expected, added = values.astype(np.float32).tobytes(), int(sys.argv[2])
+with having(added):
+    before = flags() & CONTROL
+    found = to_finite_float32(values, "x").tobytes()
+    assert flags() & CONTROL == before
+assert found == expected
+print("numba" in sys.modules)
+"""
+FLAGS_OF_RESULTS = {
+    "x86_64": (0x8000, 0x0040, 0x2000, 0x4000, 0x6000),
+    "aarch64": (1 << 24, 1 << 22, 2 << 22, 3 << 22),
+}.get(platform.machine(), ())
+"""Flushing results, then operands; rounding down, up and to 0."""
+
+
+@pytest.mark.parametrize("added", [0, *FLAGS_OF_RESULTS])
+def test_data_are_cast_by_default_also_before_numba_is_loaded(added: int) -> None:
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CAST, str(TESTS), str(added)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert process.stderr == ""
+    assert process.stdout == f"{added != 0}\n", "flags cost Numba; nothing else does"
 
 
 def test_default_flags_hold_as_long_as_they_should() -> None:

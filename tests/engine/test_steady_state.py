@@ -1,4 +1,4 @@
-"""A training step in steady state allocates nothing (DESIGN §5.2)."""
+"""A training step in steady state allocates nothing."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import arena_ckpt as ac
 from arena_ckpt.common.properties import Property
 from arena_ckpt.definition.model_definition import MODEL_PROPERTIES
 from arena_ckpt.layers import LAYER_TYPES
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 from fuzzing.guard import LIMITS, Finding, Limits, guarded
@@ -179,7 +180,7 @@ def _build_graph(
             with guarded(limits, folder):
                 ac.MemoryPlan.from_json(plan.to_json())
                 _require_same(plan, ac.MemoryPlan.from_json(plan.to_json()))
-                model.require_own_plan(plan)
+                ModelPlans(model).require_own_plan(plan)
 
 
 def _require_same(plan: ac.MemoryPlan, again: ac.MemoryPlan) -> None:

@@ -22,6 +22,7 @@ from arena_ckpt.data.loaders import load_csv, load_idx, load_npz
 from arena_ckpt.examples import EXAMPLES, LARGEST_SIZE
 from arena_ckpt.files import read_idx
 from arena_ckpt.layers import LAYER_TYPES
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 from arena_ckpt.planning.plan import checksum
@@ -312,7 +313,7 @@ def read_plan(data: bytes, folder: Path) -> None:
         with guarded(limits, folder):
             show(plan)
     with guarded(limits, folder):
-        _MODEL.require_own_plan(plan)
+        ModelPlans(_MODEL).require_own_plan(plan)
         if plan.buffers and plan != _plan:
             _require_equal_runs(plan)
 

@@ -24,7 +24,7 @@ from arena_ckpt.cli.models import warnings_of
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.errors import ArenaWarning, DataShapeError, ModelWarning
 from arena_ckpt.examples import EXAMPLES
-from arena_ckpt.graph.hints import KEEPS_VALUES, Facts, Hint, restart_hint
+from arena_ckpt.graph.hints import Facts, Hint, restart_hint
 from arena_ckpt.model import copy_of, without_blocks
 from arena_ckpt.optim.learning_rates import Schedule, create_schedule
 
@@ -154,7 +154,10 @@ def test_each_output_of_an_identity_is_traced_to_its_own_input() -> None:
         loss(),
     )
     facts = Facts(model.compile())
-    makers = [facts.maker(f"both:out{k}", KEEPS_VALUES).name for k in range(2)]
+    makers = [
+        facts.maker(f"both:out{k}", lambda layer: layer.moves_elements).name
+        for k in range(2)
+    ]
     assert makers == ["first/activation_realized", "second"]
 
 

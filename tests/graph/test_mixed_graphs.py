@@ -1,4 +1,4 @@
-"""Layers of all families in one graph: what always holds (DESIGN §5)."""
+"""Layers of all families in one graph: what holds for any of them."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import ALIGNMENT_BYTES
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import (
@@ -517,7 +518,7 @@ def find_gaps(
         Budgets at which the time limit came first.
     """
     graph = model.compile()
-    settings = replace(model.plan_settings(), ways=APART - {"recompute"})
+    settings = replace(ModelPlans(model).settings(), ways=APART - {"recompute"})
     program = Checkmate(graph, settings)
     gaps, n_unsolved = [], 0
     for budget in budgets_of(model, n_budgets):
@@ -536,7 +537,7 @@ def find_gaps(
 def find_least_gap(model: Model, time_limit: float = TIME_LIMIT_SECONDS) -> float:
     """Return by what share the smallest chosen plan is larger than the smallest."""
     graph = model.compile()
-    settings = replace(model.plan_settings(), ways=APART - {"recompute"})
+    settings = replace(ModelPlans(model).settings(), ways=APART - {"recompute"})
     program = Checkmate(graph, settings)
     chosen = model.pareto(allow=APART)[0].plan.live_lower_bound_bytes
     low, best = 0, chosen  # nothing is as small as the one, something as the other
@@ -557,7 +558,7 @@ def find_gaps_in_place(
 
     The program knows of no sharing: so these are good schedules, but not the best.
     """
-    graph, settings = model.compile(), model.plan_settings()
+    graph, settings = model.compile(), ModelPlans(model).settings()
     program = Checkmate(graph, replace(settings, ways=APART - {"recompute"}))
     plans = [make_plan(graph, settings, ())]
     for apart in budgets_of(model, 4 * n_budgets):

@@ -13,6 +13,7 @@ from typing import Any
 
 from arena_ckpt import Model
 from arena_ckpt.graph.build import Graph
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Rerun, Reruns, block_reruns, saved_tensors
 from arena_ckpt.planning.settings import DEFAULT_WAYS
@@ -142,7 +143,7 @@ def check_sharing(seed: int) -> int:
         (random_reruns(graph, seed), DEFAULT_WAYS),
         ((), DEFAULT_WAYS - {"layerwise_update"}),
     ):
-        settings = replace(model.plan_settings(), ways=ways)
+        settings = replace(ModelPlans(model).settings(), ways=ways)
         plan = make_plan(graph, settings, reruns, layout_nodes=1)
         check_dataflow(plan, graph)
         n_sharers += sum(len(buffer.tensors) - 1 for buffer in plan.buffers)

@@ -18,7 +18,7 @@ from arena_ckpt.errors import (
     UnknownTypeError,
 )
 from arena_ckpt.importers.ini_sections import LARGEST_FILE_BYTES
-from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers import Layer
 
 SMALL = """\
 [Model]

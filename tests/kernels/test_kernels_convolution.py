@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from arena_ckpt.kernels.conv_geometry import Convolution, Workspace
 from helpers.kernel_calls import assert_same_bits, normal, poison, run_entry, run_python
 from helpers.scale import how_many
 from hypothesis import assume, given, settings
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from arena_ckpt.kernels import convolution, depthwise, pooling
 from arena_ckpt.kernels.kernel import Kernel
+from arena_ckpt.operations.convolution import Convolution, Workspace
 
 Array = npt.NDArray[Any]
 

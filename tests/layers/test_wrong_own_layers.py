@@ -15,41 +15,44 @@ import numpy as np
 import pytest
 
 import arena_ckpt as ac
-from arena_ckpt.common.dtypes import ITEM_BYTES
-from arena_ckpt.common.phases import Phase
-from arena_ckpt.common.phases import TensorLifespan as T
-from arena_ckpt.common.properties import Property
-from arena_ckpt.errors import (
-    ArenaError,
+from arena_ckpt.common.dtypes import DTYPES, item_bytes
+from arena_ckpt.errors import ArenaError
+from arena_ckpt.kernels.kernel import kernel_of
+from arena_ckpt.layers import (
+    COMMON_PROPERTIES,
+    INITIALIZERS,
+    LAYER_TYPES,
+    Binding,
+    Call,
+    Flops,
+    IdInput,
+    InPlace,
+    Integers,
     InvalidParameterError,
     KernelArgumentError,
     KernelCompileError,
     KernelError,
     KernelSignatureError,
+    Layer,
     LayerHookError,
     LayerResultError,
+    LayerSpec,
+    Loss,
+    Matrix,
     OwnLayerError,
+    Phase,
+    Property,
+    Shape,
     TensorDtypeError,
+    TensorSpec,
     UnknownPropertyError,
     UnknownRoleError,
-)
-from arena_ckpt.kernels.kernel import kernel_of
-from arena_ckpt.layers import LAYER_TYPES, hooks, spec_check
-from arena_ckpt.layers.base import (
-    COMMON_PROPERTIES,
-    Binding,
-    Call,
-    Flops,
-    InPlace,
-    Layer,
-    LayerSpec,
-    Shape,
-    TensorSpec,
+    Vector,
     WeightSpec,
+    families,
+    kernel,
 )
-from arena_ckpt.layers.own_kernel import kernel
-from arena_ckpt.operations.arrays import Integers, Matrix, Vector
-from arena_ckpt.operations.families import elementwise
+from arena_ckpt.layers import TensorLifespan as T
 from arena_ckpt.planning.plan import MemoryPlan
 
 Hook = Callable[..., Any]
@@ -60,7 +63,7 @@ def saved(**values: Any) -> TensorSpec:
     return TensorSpec(**given)
 
 
-copy = elementwise.copy
+copy = families.elementwise.copy
 
 
 class Copying(Layer):
@@ -141,7 +144,7 @@ def test_a_dtype_that_cannot_be_planned_is_refused_when_inferred(
     assert not model.is_initialized
 
 
-@pytest.mark.parametrize("dtype", ITEM_BYTES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_dtype_that_can_be_planned_has_its_size_everywhere(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,13 +153,17 @@ def test_a_dtype_that_can_be_planned_has_its_size_everywhere(
     plan = model.make_plan()
     (tensor,) = (t for t in plan.tensors if t.name == "it:note")
     assert tensor.size_bytes == 2 * 6 * np.dtype(dtype).itemsize
-    assert ITEM_BYTES[dtype] == np.dtype(dtype).itemsize
+    assert item_bytes(dtype) == np.dtype(dtype).itemsize
+    assert DTYPES[dtype].is_float == np.issubdtype(dtype, np.floating)
     assert MemoryPlan.from_json(plan.to_json()) == plan
-    assert dtype in hooks.READ_BY
+    assert DTYPES[dtype].read_by
 
 
 def test_the_dtypes_that_hooks_read_are_those_that_can_be_planned() -> None:
-    assert hooks.READ_BY.keys() == ITEM_BYTES.keys()
+    methods = [name for dtype in DTYPES.values() for name in dtype.read_by]
+    returned = {"vector", "matrix", "indexes", "doubles"}
+    assert set(methods) == returned <= set(vars(Binding))
+    assert len(methods) == len(returned)
 
 
 def weight(**values: Any) -> WeightSpec:
@@ -224,6 +231,13 @@ WRONG_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "flops in words": ({"flops": Flops("many")}, "flops as .*of whole numbers"),
     "flops below 0": ({"flops": Flops(3, -1)}, "flops as .*of at least 0"),
     "fixed input": ({"fixed_inputs": frozenset([1])}, "fixed_inputs .*from 0 to 0"),
+    "ids": ({"id_inputs": 0}, "id_inputs as 0; expected a tuple of IdInputs"),
+    "ids of an input": ({"id_inputs": (IdInput(1, 5),)}, "id_inputs: index as 1; .*0$"),
+    "no ids": ({"id_inputs": (IdInput(0, 0),)}, "id_inputs: n_ids as 0; expected a"),
+    "too many ids": ({"id_inputs": (IdInput(0, 2**24 + 1),)}, "from 1 to 16,777,216"),
+    "ids set by": (
+        {"id_inputs": (IdInput(0, 5, set_by="rows"),)}, "set_by as 'rows'; expected"
+    ),
     "flops": ({"flops": 12}, r"flops as 12; expected Flops\(…\)"),
 }  # fmt: skip
 
@@ -267,7 +281,7 @@ def test_lists_in_a_spec_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_initializers_are_those_that_there_are() -> None:
     from arena_ckpt.engine.initializers import initialize_weight
 
-    for name in spec_check.INITIALIZERS:
+    for name in INITIALIZERS:
         array = np.full(6, np.nan, np.float32)
         initialize_weight(array, weight(initializer=name), "w", 0)
         assert np.isfinite(array).all()
@@ -472,6 +486,13 @@ def class_of(**body: Any) -> type[Layer]:
             "the property 'a' is of the kind .*int.*such as POSITIVE_INT",
         ),
         ({"n_inputs": "two"}, "n_inputs is 'two'; expected a whole number"),
+        (
+            {"is_loss": True},
+            "is_loss is True; derive losses, .*layers.Loss",
+        ),
+        ({"is_alias": "no"}, "is_alias is 'no'; expected True or False"),
+        ({"keeps_axes": 1}, "keeps_axes is 1; expected True or False"),
+        ({"reads": "pictures!"}, "reads is 'pictures!'; expected 'pictures', 'sequenc"),
     ],
 )
 def test_a_class_that_cannot_be_used_is_not_registered(
@@ -481,6 +502,12 @@ def test_a_class_that_cannot_be_used_is_not_registered(
     with pytest.raises(InvalidParameterError, match=says):
         ac.register_layer(class_of(**body))
     assert before == LAYER_TYPES
+
+
+def test_a_loss_without_a_scale_is_not_registered() -> None:
+    mine = type("Mine", (Loss,), {"type_name": "mine"})
+    with pytest.raises(InvalidParameterError, match=r"write term_scale\(self, shape"):
+        ac.register_layer(mine)
 
 
 def test_all_layers_of_the_package_could_be_registered() -> None:
@@ -611,7 +638,7 @@ def test_a_kernel_that_is_called_from_python_checks_what_numba_refuses() -> None
     with pytest.raises(KernelArgumentError, match="takes 2 arguments and is given 1"):
         kernel_of(copy)(V)
     with pytest.raises(KernelArgumentError, match="given None for 'x'"):
-        kernel_of(elementwise.add_to)(None, V)
+        kernel_of(families.elementwise.add_to)(None, V)
     with pytest.raises(KernelError):
         kernel(without_annotation)
 
@@ -634,9 +661,8 @@ def test_a_fraction_or_another_dtype_never_reaches_a_block() -> None:
 SCRIPT = """
     from __future__ import annotations
     import arena_ckpt as ac
-    from arena_ckpt.layers.own_kernel import kernel
-    from arena_ckpt.operations.arrays import (Vector)
-    from arena_ckpt.layers.base import Call, Layer, LayerSpec
+    from arena_ckpt.layers import Call, Layer, LayerSpec, Vector, kernel
+
     @kernel
     def forward(x: Vector, out: Vector) -> None:
         for i in range(x.size):
@@ -671,6 +697,6 @@ def test_what_numba_says_is_shown_on_demand(shown: str, tmp_path: Path) -> None:
     )
     last = done.stderr.strip().splitlines()[-1]
     assert "kernel forward cannot be compiled: NameError: name 'facotr'" in last
-    assert f"{script}, line 10" in last
+    assert f"{script}, line 9" in last
     assert ("TypingError" in done.stderr) is (shown == "1")
     assert ("numba/core" in done.stderr) is (shown == "1")

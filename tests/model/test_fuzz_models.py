@@ -25,9 +25,8 @@ from helpers.torch_judge import JUDGED, rate_of
 
 import arena_ckpt as ac
 from arena_ckpt import Model
-from arena_ckpt.layers import LAYER_TYPES
+from arena_ckpt.layers import LAYER_TYPES, Binding, Call
 from arena_ckpt.layers.arithmetic import Subtract
-from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.loss import MeanSquaredError
 from arena_ckpt.lowering.calls import Lowering

@@ -1,4 +1,4 @@
-"""DESIGN §5.1: neither blocks nor memory reuse nor debug mode change a single bit."""
+"""Neither checkpoint blocks nor memory reuse nor debug mode change a single bit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_skip(where: str, activation: str) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "softmax", "mish"])
 def test_a_block_that_ends_in_an_activation_in_place(activation: str) -> None:
-    """NNTrainer's own example, which trains wrongly there (DESIGN §4)."""
+    """NNTrainer's own example, which trains to other weights there."""
     block = ("fc1", "act1", "fc2", "act2")
     assert_same_bits(
         chain(16, activation, 16, activation, 8, activation, 4, blocks=(block,))

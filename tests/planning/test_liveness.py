@@ -29,7 +29,7 @@ from arena_ckpt import MemoryPlan, Model, Phase
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property
 from arena_ckpt.graph.build import Graph, build_graph
-from arena_ckpt.layers.base import (
+from arena_ckpt.layers import (
     COMMON_PROPERTIES,
     Layer,
     LayerSpec,
@@ -37,6 +37,7 @@ from arena_ckpt.layers.base import (
     TensorSpec,
     WeightSpec,
 )
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Rerun
 from arena_ckpt.planning.tensors import Access, Execution, TensorKind
@@ -306,7 +307,7 @@ def test_a_result_that_nobody_wants_again_has_the_type_of_the_one_that_stays() -
     pool = ("pooling2d", {"name": "pool", "pooling": "max", "pool_size": (1, 2)})
     model = build(DATA, fc("a"), pool, fc("b"), LOSS)
     reruns = (Rerun("b", "pool", ("pool:out0",)),)
-    plan = make_plan(model.compile(), model.plan_settings(), reruns)
+    plan = make_plan(model.compile(), ModelPlans(model).settings(), reruns)
     found = {t.name: t for t in plan.tensors if t.layer == "pool"}
     (saved,) = [
         t for name, t in found.items() if t.dtype == "int32" and ":d" not in name
@@ -494,7 +495,7 @@ def test_without_memory_reuse_every_tensor_has_a_buffer_for_good() -> None:
 
 def test_results_overwrite_operands_only_where_the_plan_may_do_so() -> None:
     model = build(DATA, fc("fc1"), act("act1", "relu"), fc("fc2"), LOSS)
-    asked = model.plan_settings()
+    asked = ModelPlans(model).settings()
     assert max(len(b.tensors) for b in make_plan(model.compile(), asked).buffers) > 1
     plan = make_plan(model.compile(), replace(asked, ways=asked.ways - {"in_place"}))
     assert {len(buffer.tensors) for buffer in plan.buffers} == {1}

@@ -26,7 +26,7 @@ BLOCK = ("fc1", "act1", "fc2", "act2")
 
 
 def example(**properties: object) -> ModelSpec:
-    """The multilayer perceptron of DESIGN §3 with its block, at MNIST's size."""
+    """A multilayer perceptron of MNIST's size, with a block of two dense layers."""
     return chain(
         *(512, "relu", 256, "relu", 128, "relu", 10),
         width=784,

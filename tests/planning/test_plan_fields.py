@@ -12,6 +12,7 @@ import pytest
 from helpers.strategies import chain
 
 from arena_ckpt.errors import PlanMismatchError
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 
 MODEL = chain(
@@ -114,9 +115,9 @@ def test_every_field_is_changed() -> None:
 
 
 def test_the_plan_itself_is_taken() -> None:
-    MODEL.model().require_own_plan(PLAN)
+    ModelPlans(MODEL.model()).require_own_plan(PLAN)
     for path in FREE:
-        MODEL.model().require_own_plan(CHANGES[path])
+        ModelPlans(MODEL.model()).require_own_plan(CHANGES[path])
 
 
 @pytest.mark.parametrize("path", [path for path in CHANGES if path not in FREE])
@@ -124,7 +125,7 @@ def test_a_plan_of_which_one_field_is_another_is_refused(path: str) -> None:
     changed = CHANGES[path]
     assert changed != PLAN
     with pytest.raises(PlanMismatchError) as caught:
-        MODEL.model().require_own_plan(changed)
+        ModelPlans(MODEL.model()).require_own_plan(changed)
     what = caught.value.what
     assert what == TOLD.get(path, what)
     assert path in TOLD or path.startswith(what)
@@ -135,10 +136,10 @@ def test_buffers_that_overlap_are_refused() -> None:
     over = replace(second, offset_bytes=first.offset_bytes)
     changed = replace(PLAN, buffers=(first, over, *rest))
     with pytest.raises(PlanMismatchError, match=r"contradicts itself: .* overlap"):
-        MODEL.model().require_own_plan(changed)
+        ModelPlans(MODEL.model()).require_own_plan(changed)
 
 
 def test_a_layout_above_the_arena_is_refused() -> None:
     changed = replace(PLAN, arena_bytes=PLAN.arena_bytes - 64)
     with pytest.raises(PlanMismatchError, match="contradicts itself"):
-        MODEL.model().require_own_plan(changed)
+        ModelPlans(MODEL.model()).require_own_plan(changed)

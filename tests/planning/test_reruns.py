@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import PlanMismatchError
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan, reruns_of
 from arena_ckpt.planning.recompute import Rerun
 
@@ -32,7 +33,9 @@ class Rerunning(MixedSpec):
     def initialized(self, *, debug: bool = False) -> Model:
         model = self.model()
         reruns = random_reruns(model, self.n_reruns, self.seed)
-        plan = make_plan(model.compile(), model.plan_settings(debug=debug), reruns)
+        plan = make_plan(
+            model.compile(), ModelPlans(model).settings(debug=debug), reruns
+        )
         assert reruns_of(plan) == tuple(
             sorted(reruns, key=lambda r: -plan.execution_order[r.before].forward)
         )
@@ -61,7 +64,7 @@ def test_a_layer_can_run_again_twice() -> None:
         Rerun("act3", "act1", ("act1:out0",)),
         Rerun("fc2", "act1", ("act1:out0",)),
     )
-    plan = make_plan(model.compile(), model.plan_settings(), reruns)
+    plan = make_plan(model.compile(), ModelPlans(model).settings(), reruns)
     lives = [t for t in plan.tensors if t.name == "act1:out0"]
     assert [life.life for life in lives] == [0, 1, 2]
     assert all(life.stop <= later.start for life, later in pairwise(lives))

@@ -15,18 +15,20 @@ from hypothesis import strategies as st
 
 from arena_ckpt import MemoryPlan, Model
 from arena_ckpt.checkpoint.choose import all_settings
+from arena_ckpt.common.names import TILE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import BudgetError, NonFiniteError
 from arena_ckpt.examples import load_example
 from arena_ckpt.layers.base import WeightSpec
 from arena_ckpt.lowering import updates as update_calls
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning import live_ranges as uses
 from arena_ckpt.planning import tiled_update as module
 from arena_ckpt.planning.costs import BYTE_COST
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Reruns
 from arena_ckpt.planning.tensors import TensorKind
-from arena_ckpt.planning.tiled_update import TILE, tile_rows, tiled_weights, tiles
+from arena_ckpt.planning.tiled_update import tile_rows, tiled_weights, tiles
 
 TILED = "tiled_update"
 
@@ -41,7 +43,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiled_plan(
     model: Model, reruns: Reruns | None = None, *, debug: bool = False
 ) -> MemoryPlan:
-    asked = model.plan_settings(debug=debug)
+    asked = ModelPlans(model).settings(debug=debug)
     asked = replace(asked, ways=asked.ways | {TILED})
     return make_plan(model.compile(), asked, reruns)
 
@@ -60,7 +62,7 @@ class Tiled(ModelSpec):
 
     def initialized(self, *, debug: bool = False) -> Model:
         model = self.model()
-        asked = model.plan_settings(debug=debug)
+        asked = ModelPlans(model).settings(debug=debug)
         ways = asked.ways | {TILED}
         asked = replace(asked, ways=ways, share_memory=self.shares)
         model.set_property(memory_optimization=self.shares)
@@ -252,7 +254,7 @@ def test_gradients_that_are_needed_later_exist_whole(properties: Given) -> None:
 
 
 def test_it_is_looked_at_where_it_can_be_done() -> None:
-    settings = big().model().plan_settings()
+    settings = ModelPlans(big().model()).settings()
     allow = ("in_place", "layerwise_update", TILED, "micro_batch")
     found = all_settings(settings, allow, None)
     assert [(s.micro_batches, s.tiles_updates) for s in found] == [
@@ -401,7 +403,7 @@ def test_random_chains(spec: ModelSpec, n_reruns: int) -> None:
     assert_close(trained(tiled, 0)[0], gradients, 1e-5)
     plan = tiled_plan(spec.model())
     present = {t.name for t in plan.tensors if t.kind is TensorKind.GRADIENT}
-    asked = spec.model().plan_settings()
+    asked = ModelPlans(spec.model()).settings()
     if not asked.defers_updates:
         tiles_of = tiled_weights(spec.model().compile())
         assert not present & {f"{n}:{w}:grad" for n, ws in tiles_of.items() for w in ws}

@@ -1,4 +1,4 @@
-"""Execution orders against DESIGN §3 and NNTrainer's recorded files."""
+"""Execution orders: numbers worked out by hand, and NNTrainer's recorded files."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ needs_recordings = pytest.mark.skipif(
     not EXE_ORDER.is_dir(), reason=f"NNTrainer's recordings are absent: {EXE_ORDER}"
 )
 
-WITH_BLOCK = {  # DESIGN §3
+WITH_BLOCK = {  # (forward, recompute, gradient, derivative, apply), by hand
     "in": (0, 0, 37, 38, 39),
     "fc1": (1, 21, 34, 35, 36),
     "act_fc1": (2, 22, 31, 32, 33),
@@ -26,8 +26,8 @@ WITH_BLOCK = {  # DESIGN §3
 BLOCK = ["fc1", "act_fc1", "fc2", "act_fc2"]
 
 
-def design_model(**properties: object) -> Model:
-    """The model of DESIGN §3, activations as layers of their own."""
+def four_dense_layers(**properties: object) -> Model:
+    """Four dense layers whose activations are layers of their own."""
     model = Model()
     model.add_layer("input", name="in", input_shape="1:1:4")
     for i in (1, 2, 3):
@@ -55,7 +55,7 @@ def phases(model: Model) -> list[tuple[Phase, str] | None]:
 
 
 def test_the_orders_of_the_design_with_its_block() -> None:
-    model = design_model()
+    model = four_dense_layers()
     model.add_checkpoint_block(BLOCK)
 
     plan = model.make_plan()
@@ -84,7 +84,7 @@ def test_activations_given_on_layers_have_the_same_orders() -> None:
 
 
 def test_without_a_block_nothing_is_recomputed() -> None:
-    order = design_model().make_plan().execution_order
+    order = four_dense_layers().make_plan().execution_order
 
     assert {o.recompute for o in order.values()} == {0}
     assert order["mse0"] == (8, 0, 9, 10, 11)
@@ -92,7 +92,7 @@ def test_without_a_block_nothing_is_recomputed() -> None:
 
 
 def test_two_blocks_recompute_each_before_its_own_backward() -> None:
-    model = design_model()
+    model = four_dense_layers()
     model.add_checkpoint_block(["fc2", "act_fc2"])
     model.add_checkpoint_block(["fc1", "act_fc1"])
 
@@ -105,7 +105,7 @@ def test_two_blocks_recompute_each_before_its_own_backward() -> None:
 
 
 def test_the_steps_are_what_the_orders_say() -> None:
-    model = design_model()
+    model = four_dense_layers()
     model.add_checkpoint_block(BLOCK)
     plan = model.make_plan()
 
@@ -227,7 +227,7 @@ def test_a_frozen_layer_gets_no_deferred_update() -> None:
 
 
 def test_deferred_updates_keep_the_recomputes_where_they_were() -> None:
-    model = design_model(clip_grad_by_norm=1.0)
+    model = four_dense_layers(clip_grad_by_norm=1.0)
     model.add_checkpoint_block(BLOCK)
     order = model.make_plan().execution_order
 

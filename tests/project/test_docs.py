@@ -15,9 +15,9 @@ from helpers.pages import PAGES, ROOT, Block, read_page, run_page
 import arena_ckpt as ac
 from arena_ckpt import errors
 from arena_ckpt.cli import main
+from arena_ckpt.layers import LAYER_TYPES
 
-OWN_RUNNER = {"own_layer.md"}  # tests/layers/test_own_layer.py runs that as a module
-RUN = [p for p in PAGES if p.name not in OWN_RUNNER and read_page(p)]
+RUN = [p for p in PAGES if read_page(p)]
 LEFT_OUT = [block for page in RUN for block in read_page(page) if block.why_not]
 
 
@@ -28,13 +28,15 @@ def test_a_page_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
-    before = set(sys.modules)
+    before, types = set(sys.modules), dict(LAYER_TYPES)
     try:
         run_page(page)
     finally:
         for name in set(sys.modules) - before:
             if is_within(sys.modules[name], tmp_path):
                 del sys.modules[name]
+        LAYER_TYPES.clear()
+        LAYER_TYPES.update(types)
 
 
 def is_within(module: ModuleType, folder: Path) -> bool:
@@ -92,6 +94,83 @@ def test_pictures_are_what_the_tool_draws() -> None:
         assert new.shape == old.shape
         # Letters may be drawn otherwise by another version of Pillow.
         assert np.abs(new - old).mean() < 1, f"{name}: run tools/pictures.py"
+
+
+def named_in(page: Path) -> Iterator[str]:
+    """Yield the words of all code in a page: blocks, indented lines, backticks."""
+    text = page.read_text("utf-8")
+    for block, line, code in re.findall(
+        r"^```.*?\n(.*?)^```|^ {4,}([^\n]*)$|`([^`\n]+)`",
+        text,
+        re.DOTALL | re.MULTILINE,
+    ):
+        yield from re.split(r"[\s\"'()=,]+", block or line or code)
+
+
+def is_path(word: str) -> bool:
+    """Tell whether a word looks like a path; ``.cpp`` are those of NNTrainer."""
+    looks = re.fullmatch(r"[.\w]+(?:/[\w*.-]+)*/[\w*.-]*(?:::\w+)?", word)
+    return bool(looks) and not word.endswith(".cpp")
+
+
+def test_paths_of_this_repository_exist() -> None:
+    """A path is one from the root, from the package, or from the tests."""
+    places = (ROOT, ROOT / "arena_ckpt", ROOT / "tests")
+    first = {p.name for place in places for p in place.iterdir() if p.is_dir()}
+    first -= {"golden", "shared"}  # in a reader's folder; beside some clones
+    found: dict[str, Path] = {}
+    for page in PAGES:
+        for word in (w.rstrip(".:;") for w in named_in(page)):
+            if is_path(word) and word.partition("/")[0] in first:
+                found[word] = page
+    assert len(found) > 90
+    for word, page in found.items():
+        path, _, test = word.partition("::")
+        there = [p for place in places for p in place.glob(path)]
+        assert there, (page.name, word)
+        assert not test or f"\ndef {test}(" in there[0].read_text("utf-8"), word
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    sources = [
+        *(ROOT / "arena_ckpt").rglob("*.py"),
+        *Path(__file__).parent.glob("*.py"),
+    ]
+    known = {w for p in sources for w in re.findall(r"\w+", p.read_text("utf-8"))}
+    words = {w for w in named_in(ROOT / "docs/architecture.md") if w.isidentifier()}
+    assert len(words) > 50
+    unknown = words - known - {path.name for path in ROOT.iterdir()}
+    assert not unknown
+
+
+def test_tools_have_the_options_that_pages_give_them() -> None:
+    found = set()
+    for page in PAGES:
+        for tool, rest in re.findall(
+            r"(tools/[\w/]+\.(?:py|sh))((?: +[^\s`|#]+)*)", page.read_text("utf-8")
+        ):
+            options = re.findall(r"(?<= )--[\w-]+", rest)
+            found |= {(page.name, tool, option) for option in options}
+    assert len(found) > 15
+    for page_name, tool, option in sorted(found):
+        assert option in (ROOT / tool).read_text("utf-8"), (page_name, tool, option)
+
+
+def test_commands_have_the_options_that_pages_give_them() -> None:
+    assert isinstance(main, click.Group)
+    known = {
+        name: {option for inner in commands(command) for option in long_options(inner)}
+        for name, command in main.commands.items()
+    }
+    found = set()
+    for page in PAGES:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for name, rest in re.findall(r"arena-ckpt ([a-z]+)([^\n`#|]*)", text):
+            options = re.findall(r"(?<![\w-])--[\w-]+", rest)
+            found |= {(page.name, name, option) for option in options}
+    assert len(found) > 50
+    for page_name, name, option in sorted(found):
+        assert option in known[name], (page_name, name, option)
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:

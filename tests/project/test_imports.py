@@ -81,3 +81,44 @@ def test_buffers_are_placed_without_what_makes_models() -> None:
     modules = loaded(code)
     assert "arena_ckpt.allocation.search" in modules
     assert modules & (HEAVY | OURS) == set()
+
+
+def test_every_example_is_planned_without_numba() -> None:
+    """Each as in a process of its own: what plain loops took is set back between."""
+    modules = loaded(
+        "import sys, arena_ckpt as ac\n"
+        "from arena_ckpt.examples import EXAMPLES\n"
+        "from arena_ckpt.kernels import hot_loops\n"
+        "for name in EXAMPLES:\n"
+        "    plan = ac.load_example(name).model.make_plan()\n"
+        "    assert plan.proved_optimal, name\n"
+        "    assert 'numba' not in sys.modules, name\n"
+        "    hot_loops._plain_seconds = 0.0"
+    )
+    assert modules & {"numba", "llvmlite", "rich", "click"} == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "digits_mlp", "--json"],
+        ["plan", "digits_cnn", "--execution-order"],
+        ["plan", "digits_mlp", "--calls"],
+        ["report", "digits_mlp", "--ascii"],
+        ["export", "digits_mlp", "--to", "dot"],
+        ["allocate", "--json", "{folder}/buffers.csv"],
+        ["examples"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_commands_that_train_nothing_load_no_numba(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "buffers.csv").write_text("id,lower,upper,size\na,0,2,64\nb,1,3,32\n")
+    code = (
+        "import sys\n"
+        "from arena_ckpt.cli import main\n"
+        "main(sys.argv[1:], standalone_mode=False)"
+    )
+    given = [argument.format(folder=tmp_path) for argument in arguments]
+    assert loaded(code, *given) & {"numba", "llvmlite"} == set()

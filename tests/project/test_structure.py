@@ -1,10 +1,11 @@
-"""The road of DESIGN §1: imports point left, without a circle.
+"""The road of folders (docs/architecture.md): imports point left, without a circle.
 
 Every module has a place in `ROAD`; it may import from places to its left and from its
 own place. Imports inside functions and under TYPE_CHECKING count as well.
 """
 
 import ast
+import re
 from pathlib import Path
 
 import networkx as nx
@@ -106,6 +107,18 @@ def test_every_module_has_its_place() -> None:
     assert len(GRAPH) > 30
     strays = {stretch(name) for name in GRAPH} - set(PLACE)
     assert not strays, f"give these a place in ROAD: {sorted(strays)}"
+
+
+def test_the_page_shows_the_road() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    table = page.partition("## The road\n")[2].partition("\n## ")[0]
+    rows = [row for row in table.splitlines() if row.startswith("| `")]
+    shown = [tuple(re.findall(r"`(\w+)`", row.split("|")[1])) for row in rows]
+    road = [tuple(name or PACKAGE for name in names) for names in ROAD]
+    assert shown == road, "docs/architecture.md shows another road than ROAD"
+    report = f"only up to `{AT_MOST['report']}`"
+    assert report in table
+    assert set(AT_MOST.values()) == {AT_MOST["report"]}
 
 
 def test_no_module_imports_in_a_circle() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +160,62 @@ def test_the_scripts_install_nothing_that_is_not_locked() -> None:
         for line in text.splitlines():
             if re.search(r"\bpip\b.*\binstall\b", line) and not line.startswith("#"):
                 assert line.startswith("install() {"), f"{script}: {line}"
+
+
+# -- the wheel -------------------------------------------------------------------------
+
+
+BUILD = """
+import sys
+import tarfile
+sys.path.insert(0, "tools")
+import build_backend
+build_backend.build_wheel("../wheels")
+print(build_backend.build_sdist("../wheels"))
+"""
+
+
+def test_a_wheel_holds_no_module_that_was_moved(tmp_path: Path) -> None:
+    """What an earlier build left in ``build/`` stays out; all else comes in."""
+    checkout, wheels = tmp_path / "checkout", tmp_path / "wheels"
+    wheels.mkdir()
+    shutil.copytree(
+        ROOT / "arena_ckpt",
+        checkout / "arena_ckpt",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    (checkout / "tools").mkdir()
+    shutil.copy(ROOT / "tools/build_backend.py", checkout / "tools")
+    old = checkout / "build" / "lib" / "arena_ckpt" / "old_place"
+    old.mkdir(parents=True)
+    (old / "__init__.py").write_text("")
+    (old / "moved.py").write_text("HERE = 'no longer'\n")
+    code = BUILD
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    (wheel,) = wheels.glob("arena_ckpt-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    package = checkout / "arena_ckpt"
+    there = {
+        path.relative_to(checkout).as_posix()
+        for path in package.rglob("*")
+        if path.is_file()
+    }
+    assert packed == there
+    (source,) = wheels.glob("arena_ckpt-*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "tools/build_backend.py", "arena_ckpt/model.py"} <= names
 
 
 # -- the audit, with a stand-in for pip-audit ------------------------------------------

@@ -20,6 +20,7 @@ from arena_ckpt import Model
 from arena_ckpt.definition.description import Description
 from arena_ckpt.definition.model_definition import MODEL_PROPERTIES
 from arena_ckpt.errors import SavedStateMismatchError
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.settings import DEFAULT_WAYS, WAYS
@@ -74,7 +75,7 @@ class Training:
     def plan(self, model: Model) -> MemoryPlan | None:
         if self.ways == DEFAULT_WAYS:
             return None
-        settings = replace(model.plan_settings(), ways=self.ways)
+        settings = replace(ModelPlans(model).settings(), ways=self.ways)
         return make_plan(model.compile(), settings)
 
     def run(self, folder: Path, *, resume: bool) -> None:

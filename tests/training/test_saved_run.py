@@ -22,7 +22,7 @@ from helpers.strategies import ModelSpec
 
 import arena_ckpt as ac
 from arena_ckpt import Model
-from arena_ckpt.engine.session import Evaluation
+from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.errors import (
     ArenaWarning,
     CorruptSavedStateError,

@@ -40,9 +40,10 @@ from arena_ckpt.errors import (
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.files import atomic_write, tensor_file
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Rerun
-from arena_ckpt.training.saved_state import FORMAT, PLAN, VERSION
+from arena_ckpt.training.saved_state import FORMAT, PLAN, RECORDS, VERSION
 
 SMALL = chain(
     *(5, "gelu", 5, "relu", 3),
@@ -126,7 +127,9 @@ def test_a_loaded_model_has_the_plan_that_it_had(tmp_path: Path) -> None:
     """Not the one that would be made: what it recomputes is nowhere else."""
     model = chain(5, "gelu", 4, "gelu", 3).model()
     again = (Rerun("fc3", "fc2", ("fc2:out0",)), Rerun("fc3", "act2", ("act2:out0",)))
-    settings = replace(model.plan_settings(), ways=frozenset({"layerwise_update"}))
+    settings = replace(
+        ModelPlans(model).settings(), ways=frozenset({"layerwise_update"})
+    )
     plan = make_plan(model.compile(), settings, again)
     assert plan != model.make_plan()
     model.initialize(plan=plan)
@@ -186,6 +189,15 @@ def test_others_can_read_the_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], weight)
         assert found[f"{name}:first_moment"].shape == weight.shape
     assert found[PLAN].tobytes().decode() == model.plan.to_json()
+
+
+def test_the_names_of_what_is_no_tensor_stay() -> None:
+    """They are part of the file, and older files have them: no module is meant."""
+    assert (FORMAT, PLAN, RECORDS) == (
+        "arena_ckpt saved state",
+        "arena_ckpt.plan",
+        "arena_ckpt.records",
+    )
 
 
 # -- damage ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_ckpt.errors import ArenaError, DataflowError
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.verification import dataflow
@@ -65,11 +66,11 @@ def check_all_plans(spec: ModelSpec) -> None:
         model = one.model()
         for debug in (False, True):
             plan = model.make_plan(debug=debug)
-            check_dataflow(plan, model.graph_of(plan))
+            check_dataflow(plan, ModelPlans(model).graph_of(plan))
     model = spec.model()
     every = "recompute,in_place,layerwise_update,tiled_attention,tiled_update"
     for point in model.pareto(allow=f"{every},micro_batch"):
-        check_dataflow(point.plan, model.graph_of(point.plan))
+        check_dataflow(point.plan, ModelPlans(model).graph_of(point.plan))
 
 
 @settings(derandomize=True, deadline=None, max_examples=5)
@@ -107,7 +108,7 @@ def test_a_plan_of_many_tensors(n_tensors: int) -> None:
 
 
 def refused(plan: MemoryPlan, net: str | None = "mlp") -> DataflowError:
-    graph = None if net is None else NETS[net].model().graph_of(plan)
+    graph = None if net is None else ModelPlans(NETS[net].model()).graph_of(plan)
     with pytest.raises(DataflowError) as caught:
         check_dataflow(plan, graph)
     error = caught.value

@@ -34,6 +34,7 @@ from helpers.program_faults import (
 
 from arena_ckpt.layers.base import Call
 from arena_ckpt.operations.families import elementwise
+from arena_ckpt.operations.regions import Region
 from arena_ckpt.verification.check_runner import run_check
 
 
@@ -148,9 +149,8 @@ PROGRAMS: dict[str, Fault] = {
                     c.kernel,
                     tuple(
                         first_life("ln2:mean")(s, a)
-                        if a is not None
-                        and getattr(a, "ctypes", None) is not None
-                        and a.ctypes.data == s.array("mean").ctypes.data
+                        if isinstance(a, Region)
+                        and a.offset_bytes == s.array("mean").offset_bytes
                         else a
                         for a in c.arguments
                     ),
@@ -225,7 +225,7 @@ PROGRAMS: dict[str, Fault] = {
         at(
             RECOMPUTE,
             "drop",
-            with_argument(2, lambda s, counters: np.ones_like(counters) * 5),
+            with_argument(2, lambda s, counters: np.full(counters.shape, 5.0)),
         ),
         "bits of debug mode",
         ("'drop' in recompute", "drop:out0"),

@@ -32,6 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_ckpt import Model, Phase
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.debug import shadows
 from arena_ckpt.engine.debug.culprits import narrow, parts_outside
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -52,7 +53,7 @@ def outside(n: int) -> Any:
 
 
 def control_of(step: Step, place: int, n: int = 1) -> Any:
-    return step.regions.control(Control(place), n)
+    return step.regions.named(CONTROL)[place : place + n]
 
 
 # -- faults ----------------------------------------------------------------------------

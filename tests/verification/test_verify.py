@@ -18,8 +18,7 @@ import arena_ckpt as ac
 from arena_ckpt.cli import main
 from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import DataError, EmptyDataError, NonFiniteError
-from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.layers.base import Binding, Call, Layer, LayerSpec, Shape
+from arena_ckpt.layers import LAYER_TYPES, Binding, Call, Layer, LayerSpec, Shape
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.verification.batches import make_batches
@@ -408,7 +407,7 @@ def fail(*_):
     raise MemoryError("1 EiB")
 
 it.run_trial = it.load_ini = it.MemoryPlan.from_json = fail
-it.answer(it.ModelPlans(), Path(sys.argv[1]))
+it.answer(it.ModelDefinition(), Path(sys.argv[1]))
 """
 
 

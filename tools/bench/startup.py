@@ -1,9 +1,10 @@
-"""Time from ``import`` to the first finished step, with and without a kernel cache.
+"""Time until something is there: a help text, a plan, a picture, a trained step.
 
-Each run is a new process that trains one step of the nine-layer MLP. Cold runs get an
-empty cache folder and compile the kernels they need; warm runs find them on disk.
+Each run is a new process. Trained is one step of the nine-layer MLP: cold runs get an
+empty cache folder and compile the kernels they need; warm runs find them on disk. All
+else is CPU time, beside that of ``import numpy``, for the plan of a bundled example.
 
-    python tools/bench/startup.py [--runs 5]
+    python tools/bench/startup.py [--runs 5] [--example nine_layer_mlp]
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
+
+import arena_ckpt as ac
 
 CHILD = """
 import time
@@ -36,6 +40,61 @@ model.train_step(np.zeros((32, 784), np.float32), np.zeros((32, 10), np.float32)
 print(imported - start, time.perf_counter() - start)
 """
 
+BESIDE_NUMPY = """
+import sys, time
+import numpy
+start = time.process_time()
+{code}
+print(time.process_time() - start)
+"""
+READ = """
+import pathlib
+import arena_ckpt as ac
+plan = ac.MemoryPlan.from_json(pathlib.Path(sys.argv[1]).read_text("utf-8"))
+"""
+HELP = """
+import contextlib, io
+from arena_ckpt.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main(["--help"], standalone_mode=False)
+"""
+PLANNED = """
+import arena_ckpt as ac
+ac.load_example({name!r}).model.make_plan()
+"""
+USES = {
+    "--help": HELP,
+    "read a plan": READ,
+    **{
+        f"read and draw a plan: {kind}": f"{READ}ac.plan_{kind}(plan)"
+        for kind in ("ascii", "svg", "html", "png")
+    },
+}
+
+
+def cpu_seconds(code: str, *arguments: str) -> float:
+    """Return the CPU time that a process of its own takes for code, after NumPy."""
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", BESIDE_NUMPY.format(code=code), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+
+
+def time_uses(example: str, runs: int) -> None:
+    """Print the median CPU time of each use."""
+    plan = ac.load_example(example).model.make_plan()
+    uses = {**USES, f"plan {example}": PLANNED.format(name=example)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.json"
+        path.write_text(plan.to_json(), "utf-8")
+        for name, code in uses.items():
+            took = statistics.median(cpu_seconds(code, str(path)) for _ in range(runs))
+            print(f"{name}: {took:.2f} s of CPU time beside NumPy")
+
 
 def run_once(cache: str) -> tuple[float, float]:
     """Return seconds of the import, and until the first step is done."""
@@ -55,7 +114,9 @@ def main() -> None:
     """Print medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--example", default="nine_layer_mlp")
     options = parser.parse_args()
+    time_uses(options.example, options.runs)
     cold, warm = [], []
     for _ in range(options.runs):
         with tempfile.TemporaryDirectory() as cache:

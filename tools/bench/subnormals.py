@@ -25,9 +25,8 @@ import numba
 import numpy as np
 
 import arena_ckpt as ac
-from arena_ckpt.engine import locks as turns
-from arena_ckpt.engine import program
-from arena_ckpt.kernels import jit
+from arena_ckpt.engine import link, session
+from arena_ckpt.kernels import kernel as entries
 
 WIDTH = 160
 DEAD: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -105,26 +104,26 @@ def dead_units(n_steps: int, rounds: int) -> None:
 @numba.njit("void(int64, int64)", error_model="numpy", nogil=True)
 def bare_table(table_address: int, n_calls: int) -> None:
     """`run_table` without the flags."""
-    table = numba.carray(jit._i64(table_address), 2 * n_calls)
+    table = numba.carray(entries._i64(table_address), 2 * n_calls)
     for call in range(n_calls):
-        jit._call_entry(table[2 * call], table[2 * call + 1])
+        entries._call_entry(table[2 * call], table[2 * call + 1])
 
 
 def flags(rounds: int) -> None:
     """Print what setting the flags costs."""
     nothing = np.zeros(2, np.int64)
-    walks: dict[str, Walk] = {"with flags": jit.run_table, "bare": bare_table}
+    walks: dict[str, Walk] = {"with flags": entries.run_table, "bare": bare_table}
     model, batch = model_of(8, "sgd", {}, {}), batch_of(8)
 
     def train(walk: Walk) -> float:
-        run_by_default = turns.run_by_default
-        program.run_table = walk
+        run_by_default = session.run_by_default
+        link.run_table = walk
         if walk is bare_table:
-            turns.run_by_default = lambda work, *given: work(*given)
+            session.run_by_default = lambda work, *given: work(*given)
         try:
             return time_of(lambda: model.train_step(*batch), 500)
         finally:
-            program.run_table, turns.run_by_default = jit.run_table, run_by_default
+            link.run_table, session.run_by_default = entries.run_table, run_by_default
 
     address = nothing.ctypes.data
     cases: dict[str, Callable[[Walk], float]] = {

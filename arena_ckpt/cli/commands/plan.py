@@ -38,6 +38,7 @@ Examples:
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
   arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
+  arena-ckpt plan digits_mlp --calls
   arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
   arena-ckpt plan model.ini --json --output plan.json
 """
@@ -68,6 +69,12 @@ Examples:
     "--execution-order",
     is_flag=True,
     help="Print the steps of each layer as well.",
+)
+@click.option(
+    "--calls",
+    is_flag=True,
+    help="Print the kernel calls of an iteration with the bytes they work on, and "
+    "nothing else.",
 )
 @click.option(
     "--top",
@@ -108,6 +115,7 @@ def plan(
     save: Path | None,
     emit_blocks: bool,
     execution_order: bool,
+    calls: bool,
     top: int,
     brief: bool,
     board: str | None,
@@ -134,6 +142,7 @@ def plan(
         require_writable,
     )
     from arena_ckpt.files.atomic_write import write_whole
+    from arena_ckpt.lowering.listing import call_lines, calls_document
     from arena_ckpt.report.tables import execution_order_table
 
     if output is not None:
@@ -153,6 +162,7 @@ def plan(
             request,
             emit_blocks=emit_blocks,
             execution_order=execution_order,
+            calls=calls,
             brief=brief,
             board=board is not None,
             output=output is not None,
@@ -173,8 +183,15 @@ def plan(
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
         document |= plan_document(planned, without, hints)
+        if calls:
+            calls_of_plan = built.kernel_calls(planned)
+            document["kernel_calls"] = calls_document(planned, calls_of_plan)
         document["board"] = None if fit is None else fit.summary()
         print_json(document)
+        return code
+    if calls:
+        for line in call_lines(planned, built.kernel_calls(planned)):
+            click.echo(line)
         return code
     click.echo(f"{model}: {describe_plan(planned)}\n")
     _print_tables(planned, without, top, brief=brief)

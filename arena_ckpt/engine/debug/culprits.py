@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.common.dtypes import item_bytes
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
-from arena_ckpt.planning.tensors import CONTROL, Control, Execution
+from arena_ckpt.planning.tensors import CONTROL_DTYPE, Control, Execution
 
 Extent = tuple[int, int]
 """Half-open."""
@@ -121,7 +123,7 @@ def describe_culprit(
             )
         return Culprit(text, tensor.name, byte)
     control = next(i for i, t in enumerate(plan.tensors) if t.name == CONTROL)
-    place = (byte - views.offset_bytes(control)) // 8
+    place = (byte - views.offset_bytes(control)) // item_bytes(CONTROL_DTYPE)
     if 0 <= place < Control.LENGTH:
         return Culprit(f"{_name_of_scalar(place)} of {CONTROL}", CONTROL, byte)
     where = _nearest(views, execution, byte)

@@ -18,6 +18,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.dtypes import DTYPES, FLOAT32, item_bytes
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.engine.debug.culprits import (
     Culprit,
@@ -41,7 +43,7 @@ from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import (
-    CONTROL,
+    CONTROL_DTYPE,
     Access,
     Control,
     Execution,
@@ -161,7 +163,9 @@ class ForeignReads(Watcher):
             i for i, t in enumerate(self._plan.tensors) if t.name == CONTROL
         )
         self._scalars = tuple(
-            place.view(views.offset_bytes(self._control), (Control.LENGTH,), "float64")
+            place.view(
+                views.offset_bytes(self._control), (Control.LENGTH,), CONTROL_DTYPE
+            )
             for place in (views.arena, *self._shadows)
         )
         self._begins = _first_gradients(self._plan)
@@ -262,7 +266,7 @@ class ForeignReads(Watcher):
                 tuple(
                     self._arrays(o.tensor, None)[number]
                     for o in blank
-                    if self._plan.tensors[o.tensor].dtype.startswith("int")
+                    if not DTYPES[self._plan.tensors[o.tensor].dtype].is_float
                 )
                 for number in (1, 2)
             ),
@@ -291,7 +295,7 @@ class ForeignReads(Watcher):
             start, stop = self._extent(operand.tensor, None)
             if not any(start < end and begin < stop for begin, end in kept):
                 dtype = self._plan.tensors[operand.tensor].dtype
-                floats = dtype if dtype.startswith("float") else "float32"
+                floats = dtype if DTYPES[dtype].is_float else FLOAT32
                 yield start, stop - start, floats
 
     def _results(self, execution: Execution, moment: Moment) -> Iterator[Result]:
@@ -375,7 +379,8 @@ class ForeignReads(Watcher):
         """Return what is foreign to a step; of the arena, what it does not write."""
         size = len(self._views.arena.bytes)
         control = self._views.offset_bytes(self._control)
-        taken = [(control + 8 * p, control + 8 * p + 8) for p in used.scalars]
+        starts = (control + item_bytes(CONTROL_DTYPE) * p for p in used.scalars)
+        taken = [(start, start + item_bytes(CONTROL_DTYPE)) for start in starts]
         if was_in_arena:
             taken += [self._extent(o.tensor, None) for o in execution.operands]
             return parts_outside((0, size), taken)
