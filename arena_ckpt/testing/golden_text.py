@@ -62,7 +62,7 @@ _ROWS = {
         rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
     ),
 }
-"""What follows the name in a line of each section."""
+"""Pattern of the columns that follow the name in a line of each section."""
 
 Row = tuple[str, ...]
 
