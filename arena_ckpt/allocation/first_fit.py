@@ -22,7 +22,8 @@ UNLIMITED = 2**62
 _NONE = -1
 
 _BODY_SECONDS, _SPAN_SECONDS = 20e-6, 5e-6
-"""Of plain Python for a body, and for each piece that may be beside it."""
+"""Seconds that plain Python takes for a body, and for each piece that may overlap it in
+time."""
 
 _BODY = np.dtype(
     [

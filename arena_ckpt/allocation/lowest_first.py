@@ -33,7 +33,7 @@ _NONE = -1
 _LARGEST_HEIGHT = 2**62
 
 _PLAIN_SECONDS = 60e-6
-"""Of plain Python for a rectangle."""
+"""Seconds that plain Python takes for a rectangle."""
 
 _PLACE = np.dtype(
     [

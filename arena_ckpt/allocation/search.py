@@ -44,17 +44,17 @@ FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 _DEPTH, _RESULT, _TRAIL, _NODES = range(4)
 _ENTER, _SUCCESS, _FAIL = range(3)
 _BLOCKED, _IN_ONE_PART, _IN_SEVERAL_PARTS = range(3)
-"""What became of the unplaced bodies when one more was placed."""
+"""State of the unplaced bodies after one more body was placed."""
 _PLACED = -1
 """Stands on the trail instead of a former floor when a body was placed."""
 _NOBODY = -1
 """Stands for a body in a frame that has chosen none."""
 
 _PLAIN_NODES = 16
-"""Maximum number of nodes that plain Python looks at before it is asked for again."""
+"""Maximum number of nodes that plain Python looks at in one call."""
 
 _PLAIN_SECONDS = 4e-6
-"""Of plain Python for each body of a node."""
+"""Seconds that plain Python takes for each body of a node."""
 
 _FRAME = np.dtype(
     [

@@ -31,7 +31,7 @@ from arena_ckpt.operations.arrays import Integers
 LARGEST = 2**63 - 1
 
 _PLAIN_SECONDS = 7e-6
-"""Of plain Python for a piece."""
+"""Seconds that plain Python takes for a piece."""
 
 
 def check_layout(

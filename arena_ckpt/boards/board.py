@@ -40,7 +40,7 @@ class Board:
     name, title : str
     ram : tuple of Ram
     flash_bytes : int or None
-        None where storage does not limit: an SD card, a disk.
+        None if storage does not limit, for example an SD card or a disk.
     reserved_flash_bytes : int
         The program and its constants, but for the weights.
     reserved_stack_bytes, reserved_heap_bytes : int
@@ -119,7 +119,7 @@ class BoardFit:
         What the arena's range has left beside the reservations, whole alignments: the
         budget that would fit.
     local_lower_bound_bytes : int
-        No schedule of the model is smaller.
+        Bytes that no plan of the model is below.
     weight_bytes : int
         The initial weights, constants in flash.
     available_flash_bytes : int or None

@@ -57,7 +57,8 @@ from arena_ckpt.checkpoint.chain_slots import (
 from arena_ckpt.operations.arrays import Doubles, Integers
 
 _TIME_SECONDS, _READ_SECONDS = 0.2e-6, 6e-6
-"""Of plain Python for a time that is tried, and for a pair of stages of a schedule."""
+"""Seconds that plain Python takes for a time that is tried, and for a pair of stages of
+a schedule that is read."""
 
 
 @dataclass(frozen=True, eq=False)

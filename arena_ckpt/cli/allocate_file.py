@@ -126,7 +126,7 @@ def check_file(
     path : Path
         CSV with a column `offset` and perhaps `pool`, and no cell of them empty.
     capacity : int or None
-        What it has to fit in; pools together.
+        Bytes that the layout has to fit in; for pools, their sum.
     png : Path or None
         Where the picture goes.
     as_json : bool
@@ -167,7 +167,7 @@ def check_file(
             f"{path}: {error}", **facts, **_places(table, facts["buffers"])
         ) from error
     if png is not None:
-        # What alignment adds to a bound is proved for one pool only.
+        # The part of a bound that comes from alignment is proved for one pool only.
         bound = 0 if pool is not None else _bound_bytes(table)
         layout = Layout(offset, height, bound, "file", pool, heights)
         _write_picture(png, layout_png(table.buffers, layout, path.name))

@@ -32,7 +32,7 @@ def refuse_with_pareto(
     request : mapping
         What was asked for.
     **of_one_plan
-        By parameter, whether others that mean one plan were given.
+        For each other parameter that means a single plan, whether it was given.
     """
     asked = {name: name in request for name in ("budget", "max_overhead")}
     for name, is_given in (asked | of_one_plan).items():

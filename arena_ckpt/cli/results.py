@@ -39,7 +39,7 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
     ----------
     history : History
     n_epochs : int
-        That were asked for.
+        Number of epochs that were requested.
     on_training : Evaluation
         Evaluation on the training data with the final weights.
     """

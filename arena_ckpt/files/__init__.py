@@ -1,9 +1,9 @@
 """Reads files into NumPy arrays and writes files, one format per module.
 
-Nothing here knows of models. What is written is there whole or not at all
-(`files.whole`). A file that is read is material from outside: sizes that its header
-states are compared with the size the file really has before memory is taken, pickles
-are never opened, and whatever is wrong is named with its place in the file.
+Nothing here knows of models. Files are written atomically (`files.atomic_write`). Files
+that are read are not trusted: the sizes in a header are compared with the real size of
+the file before memory is allocated, pickles are never opened, and errors name the place
+in the file.
 """
 
 from arena_ckpt.files.idx import read_idx

@@ -112,8 +112,8 @@ def make_folder(folder: Path) -> None:
 def _flush_folder(folder: Path) -> None:
     """Flush the renames in a folder to disk, if the system can do that.
 
-    Windows and some network file systems cannot, and a folder that may only be written
-    into cannot be opened; there the system decides when names are on the disk.
+    Windows and some network file systems cannot, and a folder without read permission
+    cannot be opened; then the system decides when names reach the disk.
     """
     flag = getattr(os, "O_DIRECTORY", None)
     if flag is None:

@@ -16,9 +16,9 @@ if sys.platform != "win32":
 def hold(folder: Path) -> Iterator[bool]:
     """Lock a folder while the block runs; yield False if somebody else has the lock.
 
-    The system ends the hold with the process, however that ends, or with the last of
-    those that were forked from it in the meantime. Where it has no such locks (Windows,
-    some network file systems), everybody gets True.
+    The system releases the lock when the process ends in any way, or when the last
+    process ends that was forked from it meanwhile. Systems without such locks (Windows,
+    some network file systems) always yield True.
 
     Raises
     ------

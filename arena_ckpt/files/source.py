@@ -38,7 +38,8 @@ class Source:
     file_bytes : int
         Its size on disk.
     is_gzip : bool
-        Told by the first two bytes and not by the name: browsers unpack silently.
+        Whether the first two bytes say so; names do not tell, because browsers unpack
+        silently.
     """
 
     path: Path

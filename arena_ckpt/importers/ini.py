@@ -188,7 +188,8 @@ def _require_type(section: Section) -> None:
 def _meant(word: str, known: Iterable[str]) -> str:
     """Return a suggestion such as ``" (did you mean [x]?)"`` for a likely typing error.
 
-    `nearest` looks farther, which suits keys; names of layers are anything.
+    `nearest` accepts larger differences, which suits keys but not names of layers,
+    which can be any words.
     """
     lowered = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.75)

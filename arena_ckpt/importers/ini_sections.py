@@ -155,8 +155,8 @@ def _parse(file: str, text: str) -> list[Section]:
 def _clean(line: str) -> str:
     """Return a line in a form that `configparser` cannot misread.
 
-    To it an indented line continues the value above, and runs of spaces before ``=``
-    cost it quadratic time.
+    For `configparser` an indented line continues the value above, and runs of spaces
+    before ``=`` take it quadratic time.
     """
     line = re.split("[#;]", line, maxsplit=1)[0].strip()
     if line.startswith("["):

@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         build(description, model)
         saved_plan = _plan(state)
         plan = saved_plan or model.make_plan()
-    require_fit(plan, state)  # before memory is taken for what the file only states
+    require_fit(plan, state)  # before memory is taken for stated sizes
     with _failures_named(state.path):
         model.initialize(plan=plan, debug=plan.canary_bytes > 0)
     if saved_plan is None:

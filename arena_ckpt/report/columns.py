@@ -1,8 +1,8 @@
 """A memory plan as columns of integers and a list of words, for the viewer.
 
-Everything is sorted by time and said relative to what it belongs to, since small
-numbers pack well: a segment's stop to its start, a tensor's live range to that of its
-buffer, uses to the live range of their tensor. ``viewer/decode.js`` undoes it.
+Small numbers pack well, so everything is sorted by time and stored relative to what it
+belongs to: the stop of a segment to its start, the live range of a tensor to that of
+its buffer, and uses to the live range of their tensor. ``viewer/decode.js`` undoes it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
     Returns
     -------
     document : dict
-        Plain values, and under ``contents`` what the columns are.
+        Plain values, with a description of the columns under ``contents``.
     blob : str
         The columns, gzipped and in base64.
 

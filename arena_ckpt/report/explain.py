@@ -1,7 +1,7 @@
 """Explains in a few sentences what limits a plan; claims only what the plan shows.
 
 The arena is at least the live lower bound of its live ranges, and that is at least the
-local lower bound, which no checkpoint block changes. Which of the three are equal says
+local lower bound, which no checkpoint block changes. Which of the three are equal shows
 what could still help.
 """
 

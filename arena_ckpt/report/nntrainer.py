@@ -98,7 +98,8 @@ def _output(layer: str) -> str:
 def _is_view(layer: PlanLayer, by_name: dict[str, PlanLayer]) -> bool:
     """Say whether NNTrainer lets the output be a view of the one input.
 
-    It does not for a loss, nor over the data of an input layer.
+    The output of a loss is none, nor is one that would overwrite the data of an input
+    layer.
     """
     return (
         layer.in_place

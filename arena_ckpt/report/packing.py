@@ -1,7 +1,7 @@
 """Packs columns of integers into few bytes: differences, a common factor, byte planes.
 
-A column becomes its lowest bytes, then the next ones and so on; what hardly changes
-lies together, which is what gzip is good at.
+A column is stored as all its lowest bytes, then all the next ones, and so on. So bytes
+that hardly change lie together, and gzip packs them well.
 """
 
 from __future__ import annotations

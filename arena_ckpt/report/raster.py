@@ -1,8 +1,8 @@
 """Draws rectangles as pixels, each the exact mean of the colours in it.
 
-Every pixel has the mean colour of the area it covers, computed and not sampled, so that
-a million buffers far below a pixel are as right as ten large ones. The rectangles are
-summed up as differences in both directions: 16 numbers each, whatever their size.
+Every pixel has the exact mean colour of the area that it covers, so a million buffers
+much smaller than a pixel are drawn as exactly as ten large ones. The rectangles are
+summed as differences in both directions, 16 numbers each, whatever their size.
 
 References
 ----------
@@ -67,7 +67,7 @@ def paint(
         fill = colours[rectangles.owner[part]].T.astype(np.float64)
         left, right = rectangles.left[part], rectangles.right[part]
         low, high = rectangles.low[part], rectangles.high[part]
-        # Frames grow out of nothing with the rectangle, so that sizes near the limit
+        # Borders grow from zero width with the rectangle, so that sizes near the limit
         # look alike.
         across = _border(right - left)
         along = _border(high - low)

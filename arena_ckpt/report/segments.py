@@ -1,7 +1,7 @@
 """A plan as rectangles of one tensor each, and the phase of each step, for pictures.
 
-Operation in place lets several tensors share a buffer, so a buffer is cut in time where
-the tensor changes whose bytes it holds.
+In-place operation lets several tensors share a buffer, so a buffer is cut in time where
+it begins to hold another tensor.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def _pieces(plan: MemoryPlan, buffer: Buffer) -> Iterator[tuple[int, int, int]]:
 def step_bands(plan: MemoryPlan) -> npt.NDArray[np.int64]:
     """Return the index in `BANDS` of each step.
 
-    Updates that follow a layer's gradients belong to the backward pass; those that are
-    put off to the end of the iteration, and clipping, are a band of their own. A step
-    that nobody uses belongs to the band before it.
+    Updates right after a layer's gradients belong to the backward pass. Updates at the
+    end of the iteration, and clipping, form the band of updates. A step without kernels
+    belongs to the band before it.
     """
     bands: list[int] = []
     for index, step in enumerate(plan.steps):

@@ -222,8 +222,8 @@ def check_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcom
 def update_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcome]:
     """Write each golden file in a folder again; return what has changed.
 
-    Those that are damaged or of another version are made anew, unless what is left of
-    one does not say how it was made; that raises as in `check_folder`.
+    Files that are damaged or of another version are made anew. If the rest of such a
+    file does not say how it was made, this raises as `check_folder` does.
     """
     return list(_each(Path(path_text(folder)), load, form, update=True))
 

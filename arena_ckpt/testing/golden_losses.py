@@ -1,8 +1,8 @@
 """Golden losses: the losses of the first steps of each bundled example.
 
-They are not the same to the bit on every processor, so the file says how far they may
-differ. Texts are replaced by made-up ones, because those of Python's library change
-with its version.
+Losses do not have the same bits on every processor, so the file states how far they may
+differ. Texts are replaced by made-up ones, because the sources of Python's library
+change with its version.
 """
 
 from __future__ import annotations

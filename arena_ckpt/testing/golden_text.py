@@ -62,7 +62,7 @@ _ROWS = {
         rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
     ),
 }
-"""What follows the name in a line of each section."""
+"""Pattern of the columns that follow the name in a line of each section."""
 
 Row = tuple[str, ...]
 
@@ -78,7 +78,7 @@ class GoldenPlan:
     blocks, orders : dict from str to tuple of str
         Layers of each block; type and the five orders of each layer.
     tensors : dict from str to tuple of str
-        Of each live range: kind, dtype, shape, size, offset, live range, uses.
+        For each live range its kind, dtype, shape, size, offset, steps and uses.
     """
 
     facts: dict[str, str] = field(default_factory=dict)

@@ -20,9 +20,9 @@ arena without blocks that the arena may keep."""
 def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
     """Return a function for each pinned plan of a model, by the plan's name.
 
-    This is the one place that lists them. Where recomputing can save something, there
-    are two budgets on the way from the arena without blocks down to its local lower
-    bound; that either can be met is not known before it is tried.
+    This is the one place that lists them. If recomputing can save bytes, there are two
+    budgets between the arena without blocks and its local lower bound; whether either
+    can be met shows only when it is tried.
     """
     is_model = isinstance(model, Model)
     require_value("model", model, fits=is_model, expected="a Model")

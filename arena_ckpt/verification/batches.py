@@ -18,8 +18,8 @@ Batch = tuple[Any, Any]
 def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
     """Return the largest number of samples below a batch that the model can train on.
 
-    Programs for smaller batches are programs of their own. Where there is none, it is
-    the size of the whole batch.
+    A smaller batch runs a program of its own, which has to be verified too. If the
+    model can train on none, the size of the whole batch is returned.
     """
     return next(
         (
@@ -89,7 +89,8 @@ def make_batches(
         Samples of the last batch; by default `smaller_batch` of a batch that is not
         split.
     positive : bool
-        Values from 0.1 to 1 instead of normal ones: some layers take roots.
+        Whether to draw values from 0.1 to 1 instead of normal ones, for layers that
+        take roots.
 
     Returns
     -------

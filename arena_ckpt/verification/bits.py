@@ -66,13 +66,13 @@ class Record(_OfResults):
 class Comparison(_OfResults):
     """Finds the first step whose results have other bits than the recorded ones.
 
-    A recompute is compared with the forward pass of its layer.
+    The results of a recompute are compared with those of the layer's forward pass.
 
     Parameters
     ----------
     views : TensorViews
     record : Record or None
-        None compares nothing.
+        Results to compare with; with None, nothing is compared.
     """
 
     def __init__(self, views: TensorViews, record: Record | None) -> None:
@@ -105,7 +105,8 @@ class Comparison(_OfResults):
     def _is_overwritten(self, operand: Operand, moment: Moment) -> bool:
         """Say whether a later part of the same step overwrites the result.
 
-        A bias is added and an activation applied in one pass where they share bytes.
+        A kernel can add a bias and apply an activation in one pass if both results have
+        the same bytes.
         """
         later = self._next.get(moment.step)
         if later is None or moment.program.n_calls(later.step, later.step + 1):

@@ -15,12 +15,10 @@ class ByteMap:
     ----------
     size_bytes : int
 
-    Notes
-    -----
-    The pieces are kept in order. To fill a range takes O(log n) and what it covers, and
-    the shift of a list of n integers where their number changes; to look at one
-    O(log n) and the pieces in it. Filling ranges that were filled before, as the
-    buffers of a plan are, shifts nothing.
+    Notes ----- The pieces are kept in order. Filling a range takes O(log n) plus the
+    pieces that it covers, and shifts a list of n integers if the number of pieces
+    changes. Looking at a range takes O(log n) plus the pieces in it. Filling a range
+    that was filled before, such as a buffer of a plan, shifts nothing.
     """
 
     def __init__(self, size_bytes: int) -> None:

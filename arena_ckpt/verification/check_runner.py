@@ -29,9 +29,9 @@ class Check:
     ----------
     name : str
     finding : str
-        What was proved, or what is wrong, or why it was left out.
+        What was proved, what is wrong, or why the check was left out.
     passed : bool or None
-        None where it was left out.
+        None if the check was left out.
     seconds : float
     """
 
@@ -76,7 +76,7 @@ class CheckRunner:
     on_check : callable, optional
         Called with each `Check` when it has run.
     find_batches : callable, optional
-        Returns the batches to train on, having tried them.
+        Tries batches and returns those to train on.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class CheckRunner:
             checks.require_reference()
             voice.say(_Ready())
         by_name = dict(checks.all())
-        for name in tuple(self._waiting):  # here it is what is heard that shortens it
+        for name in tuple(self._waiting):  # `_hear` removes names from it
             voice.say(_Begun(name))
             done = run_check(name, by_name[name])
             if done.passed and name in ("memory", "reads") and not voice.is_apart:

@@ -89,7 +89,7 @@ class Checks:
     model : ModelDefinition
         Not initialized.
     plan : MemoryPlan
-        The plan in question, without canaries.
+        The plan to check, without canaries.
     batches : sequence of (x, y)
         To train on.
     replan : callable, optional
@@ -100,11 +100,11 @@ class Checks:
     Attributes
     ----------
     follow : callable or None
-        Told the plan of each session, returns where its steps leave word.
+        Called with the plan of each session; returns the note for its steps.
     described : dict or None
-        What the run of the plan is to be compared with in another process.
+        Hashes of the run of the plan, which another process compares with its own.
     lost : str or None
-        Why there is no run to compare others with.
+        Why there is no reference run, if there is none.
     """
 
     def __init__(
@@ -266,7 +266,8 @@ class Checks:
         Raises
         ------
         NonFiniteError
-            And no kernel wrote where it must not, which could be the cause.
+            The loss is not finite, and no kernel wrote outside its results, which could
+            be the cause.
         """
         try:
             _ = self.reference
@@ -307,8 +308,8 @@ class Checks:
     def reads(self) -> str:
         """Train with each step run on two kinds of foreign bytes, in two layouts.
 
-        What is read in vain in one may by chance be what was meant; and where buffers
-        lie close, a read beyond one operand may meet the next.
+        A foreign read can find the right value by chance in one layout; and if buffers
+        lie close, a read beyond one operand can hit the next one.
         """
         n_steps = n_operands = n_results = 0
         for canary_bytes in (CANARY_BYTES, GAP_BYTES):

@@ -1,10 +1,10 @@
 """Runs work in a child process, so that a crash there becomes a finding.
 
-The child is forked, so it has the model as it is, with layers of one's own. It sends
-what it has to say through a pipe; before each step runs, native code leaves the step's
-number in memory that parent and child share, so the parent knows where a child ended
-that had no time to say so. Where a system has no fork (Windows) or gives no process,
-the work is done in this one.
+The child is forked, so it has the model as it is, with the user's own layers. It sends
+messages through a pipe. Before each step, native code writes the step's number to
+memory that parent and child share, so the parent knows at which step a child crashed.
+If a system has no fork (Windows) or no process is left, the work is done in this
+process.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ def run_apart(work: Callable[[Voice], None], hear: Callable[[Any], None]) -> Non
     Parameters
     ----------
     work : callable
-        What it changes is lost with the child; what it says is not.
+        Its changes to objects are lost with the child; its messages are not.
     hear : callable
-        Called in this process with whatever the work says.
+        Called in this process with each message of the work.
 
     Raises
     ------
     CrashError
         The child crashed, was killed, or hung.
     Exception
-        What the work raised.
+        The error that the work raised.
     """
     child = _Child.start(work)
     if child is None:
@@ -167,7 +167,8 @@ class _Child:
                 stream.flush()
         try:
             with warnings.catch_warnings():
-                # From Python 3.12 on, where threads run: `turns` makes it safe.
+                # Python 3.12 and later warn if threads run; `locks` makes the fork
+                # safe.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process = os.fork()
         except OSError:  # no more processes, or no memory for one

@@ -81,8 +81,8 @@ def check_dataflow(plan: MemoryPlan, graph: Graph | None = None) -> Dataflow:
     ----------
     plan : MemoryPlan
     graph : Graph, optional
-        What the plan is for. Without it no layer is known to make views, and roles are
-        taken as the plan has them.
+        Graph that the plan is for. Without it no layer is known to make views, and the
+        roles in the plan are not checked.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def check_dataflow(plan: MemoryPlan, graph: Graph | None = None) -> Dataflow:
     Raises
     ------
     DataflowError
-        Names the rule, the tensor, the step and the layer; the rules are above.
+        A rule of the module is broken; the error names it with tensor, step and layer.
     """
     walk = _Walk(plan, graph)
     return walk.run()

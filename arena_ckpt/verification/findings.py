@@ -24,9 +24,9 @@ def broken(
     execution : Execution or None
         The step at fault.
     problem : str
-        What follows its description in the message.
+        Text that follows the description of the step in the message.
     layer : str, optional
-        Where no step is at fault.
+        The layer, if no step is at fault.
     """
     where = f"{plan.describe_step(execution.step)} " if execution else ""
     return DataflowError(

@@ -84,9 +84,10 @@ class Slope:
     slope, claimed : float
         Slope of the loss, and the slope that the gradient claims.
     noise : float
-        How far the slope can be off by rounding.
+        Maximum error of the slope by rounding.
     outside : float
-        How far the claim is from what the slopes to the left and to the right span.
+        Distance of the claim from the range that the slopes to the left and to the
+        right span.
     verdict : Verdict
     """
 
@@ -124,7 +125,8 @@ def measure_slopes(session: Session, batch: Batch, most_weights: int) -> list[Sl
     session : Session
     batch : (x, y)
     most_weights : int
-        Weight tensors to look at; of more, some spread evenly.
+        Maximum number of weight tensors; if there are more, some are taken, spread
+        evenly.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """Operands that each step must have, derived anew from the layers' specifications.
 
-The planner finds this by walking a timeline; here each layer and phase is looked at on
-its own, and shares no code with that. A `Need` is an operand that a step must have.
+The planner finds these by walking a timeline. Here each layer and phase is looked at
+separately, without any of the planner's code. A `Need` is an operand that a step must
+have.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Need:
     tensors : tuple of str
         The names of tensors that may stand in it.
     reads, writes : bool
-        What the step does to it.
+        Whether the step reads it, and whether it writes it.
     """
 
     role: str
@@ -53,7 +54,8 @@ def needs_of(node: Node, phase: Phase) -> list[Need]:
 
     Gradients, derivatives and updates are left out.
 
-    Those depend on the order in which layers add to them: `check_dataflow` counts them.
+    They depend on the order in which layers add to them, so `check_dataflow` counts
+    them.
     """
     if phase not in _FLAGS:
         return []

@@ -1,6 +1,7 @@
 """Checks that every step is there, in its place, with the right versions of tensors.
 
-The part of `dataflow` that asks the layers; without a graph it asks nothing.
+This is the part of `dataflow` that compares steps with the layers of a graph; without a
+graph it compares nothing.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ def _are_equal(one: Words, other: Words) -> bool:
 class StrayWatch(Watcher):
     """Compares the whole arena before and after each step.
 
-    Unlike canaries it finds a write at any distance, and one to an operand that the
-    step only reads; but not one that changes nothing, so it has to see the first run of
-    a step. Every step takes O(arena).
+    Unlike canaries it finds writes at any distance, and writes to an operand that the
+    step only reads. It cannot find a write that changes nothing, so it has to see the
+    first run of a step. Each step takes O(arena) time.
 
     Parameters
     ----------

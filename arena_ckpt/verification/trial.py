@@ -26,8 +26,8 @@ def plan_again(
 ) -> MemoryPlan:
     """Plan a model again with the recomputes of an existing plan.
 
-    Recomputes that no plan of the model can have are left out: what is wrong with the
-    plan in question is for the checks to say.
+    Recomputes that no plan of the model can have are left out; the checks report what
+    is wrong with the existing plan.
 
     Parameters
     ----------
@@ -62,16 +62,16 @@ def run_trial(
 ) -> dict[str, Array]:
     """Compute gradients, train on every batch, compute gradients again, and predict.
 
-    Weights that begin as zeros or ones, biases and the like, are moved a little first:
-    a fault in what they do would not show.
+    Weights that begin as equal values, such as biases, are moved a little first;
+    otherwise a fault in their use would not show.
 
     Parameters
     ----------
     session : Session
     batches : sequence of (x, y)
     watchers : sequence of Watcher
-        They see the first gradients and the step on the first batch. After that steps
-        run as in every training, but where others watch the session.
+        They see the first gradients and the step on the first batch. Later steps run as
+        in every training, unless other watchers are set.
 
     Returns
     -------

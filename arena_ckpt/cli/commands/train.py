@@ -202,10 +202,17 @@ def train(
         print_json(document)
     else:
         click.echo(result_text(history, n_epochs, result))
-        if save_weights is not None:
-            click.echo(f"weights are in {save_weights}")
-        if save is not None:
-            click.echo(f"the model with its state is in {save}")
-        if checkpoint is not None and history.interrupted:
-            click.echo(f"the state is in {checkpoint}; --resume goes on from there")
+        _print_files(save_weights, save, checkpoint if history.interrupted else None)
     return INTERRUPTED if history.interrupted else OK
+
+
+def _print_files(
+    weights: Path | None, state: Path | None, interrupted_state: str | None
+) -> None:
+    """Print where the weights, the model and the state of an interrupted run are."""
+    if weights is not None:
+        click.echo(f"weights are in {weights}")
+    if state is not None:
+        click.echo(f"the model with its state is in {state}")
+    if interrupted_state is not None:
+        click.echo(f"the state is in {interrupted_state}; --resume goes on from there")

@@ -27,7 +27,7 @@ class ExportFormat:
     ----------
     description : str
     write : callable
-        From a plan to the bytes of a file.
+        Turns a plan into the bytes of a file.
     is_text : bool
         A terminal can show it.
     """

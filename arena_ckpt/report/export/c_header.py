@@ -24,10 +24,9 @@ def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
     name : str
         Name of the model, with which all identifiers begin.
 
-    Notes
-    -----
-    Names become identifiers in capitals: whatever is no letter or digit of ASCII turns
-    into ``_``, and names that then are one get a number behind them, in plan order.
+    Notes ----- Names become identifiers in capitals: every character that is not an
+    ASCII letter or digit turns into ``_``. Names that are then equal get a number at
+    the end, in the order of the plan.
     """
     return ("\n".join(_lines(plan, identifier(name))) + "\n").encode("ascii")
 
