@@ -1,4 +1,4 @@
-"""One class per failure, all under `ArenaError` and a fitting builtin.
+"""The errors of the package: one class per failure, under `ArenaError` and a builtin.
 
 A message says what is wrong, where, the numbers, and what to do next; the same
 facts hang on the exception as attributes, given as keyword arguments.
@@ -10,11 +10,12 @@ import pickle
 from typing import Any
 
 TRACEBACK_VARIABLE = "ARENA_CKPT_TRACEBACK"
-"""Environment variable: 1 shows what is behind an error, such as all Numba says."""
+"""Name of an environment variable; 1 shows the causes of errors, such as all that Numba
+says."""
 
 
 class ArenaError(Exception):
-    """Root of every error this package raises.
+    """Base class of all errors that this package raises.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class ArenaError(Exception):
         return str(self.args[0]) if self.args else ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Bring message and facts whole to another process."""
+        """Let pickle keep the message and all facts."""
         facts = dict(self.__dict__)
         for name in ("errno", "strerror", "filename"):  # kept apart by OSError
             if getattr(self, name, None) is not None:
@@ -42,7 +43,7 @@ class ArenaError(Exception):
 
 
 def _portable(fact: object) -> object:
-    """Return a fact, or how it prints where it cannot be pickled."""
+    """Return a fact, or its text if the fact cannot be pickled."""
     try:
         pickle.dumps(fact)
     except Exception:  # whatever an object of the user raises
@@ -51,19 +52,21 @@ def _portable(fact: object) -> object:
 
 
 class ArenaWarning(UserWarning):
-    """Something that did not stop the work, but that should be known."""
+    """Issued for a problem that does not stop the work but should be known."""
 
 
 class ModelWarning(UserWarning):
-    """Issued for a model that can be trained but hardly means what it says."""
+    """Issued for a model that can be trained but probably is not what was meant."""
 
 
 class InvalidParameterError(ArenaError, ValueError):
-    """A name or value given by the user cannot be used."""
+    """Raised if a name or a value that the user gave cannot be used."""
 
 
 class ArgumentError(InvalidParameterError, TypeError):
-    """A call of other arguments than it has: one unknown, missing, or given twice.
+    """Raised if the arguments of a call do not match its parameters.
+
+    An argument is unknown, missing or given twice.
 
     `call` names what was called, `argument` is the one at fault or None, `known` are
     those that there are.
@@ -71,7 +74,7 @@ class ArgumentError(InvalidParameterError, TypeError):
 
 
 class UnknownPropertyError(InvalidParameterError, TypeError, KeyError):
-    """A property name that the layer, optimizer or model does not have.
+    """Raised for a property that the layer, optimizer or model does not have.
 
     It is a TypeError, as in ``create_layer("input", nmae="in")``, and a KeyError, as in
     ``layer["nmae"]``.
@@ -79,83 +82,83 @@ class UnknownPropertyError(InvalidParameterError, TypeError, KeyError):
 
 
 class UnknownTypeError(InvalidParameterError):
-    """A layer, optimizer, scheduler or example type that does not exist."""
+    """Raised for an unknown type of layer, optimizer, scheduler or example."""
 
 
 class UnknownFormatError(InvalidParameterError):
-    """A file format that does not exist: `format`, and the `known` ones."""
+    """Raised for a file format that does not exist: `format`, and the `known` ones."""
 
 
 class UnwritableFileError(InvalidParameterError, OSError):
-    """A file that cannot be written where it was asked for: `path`."""
+    """Raised if a file cannot be written at its `path`."""
 
 
 class DuplicateNameError(InvalidParameterError):
-    """Two layers with one name."""
+    """Raised if two layers have one name."""
 
 
 class UnknownLayerError(InvalidParameterError):
-    """A layer is named that the model does not have."""
+    """Raised if the model does not have a layer that is named."""
 
 
 class AfterInitializationError(InvalidParameterError):
-    """A change that is only possible before `initialize()`."""
+    """Raised for a change that is only possible before `initialize()`."""
 
 
 class CheckpointBlockError(InvalidParameterError):
-    """A checkpoint block that cannot be."""
+    """Raised if layers named for a checkpoint block cannot form one."""
 
 
 class BlockTooSmallError(CheckpointBlockError):
-    """A checkpoint block of fewer than two layers."""
+    """Raised for a checkpoint block of fewer than two layers."""
 
 
 class UnknownBlockLayerError(CheckpointBlockError, UnknownLayerError):
-    """A checkpoint block names a layer that the model does not have."""
+    """Raised if a checkpoint block names a layer that the model does not have."""
 
 
 class DuplicateBlockLayerError(CheckpointBlockError):
-    """A checkpoint block names a layer twice."""
+    """Raised if a checkpoint block names a layer twice."""
 
 
 class NonConsecutiveBlockError(CheckpointBlockError):
-    """The layers of a checkpoint block do not follow each other."""
+    """Raised if the layers of a checkpoint block do not follow each other."""
 
 
 class ReversedBlockError(NonConsecutiveBlockError):
-    """The layers of a checkpoint block are not in forward order."""
+    """Raised if the layers of a checkpoint block are not in forward order."""
 
 
 class OverlappingBlocksError(CheckpointBlockError):
-    """A layer in two checkpoint blocks."""
+    """Raised if a layer is in two checkpoint blocks."""
 
 
 class GraphError(InvalidParameterError):
-    """The layers do not form a trainable graph."""
+    """Raised if the layers do not form a graph that can be trained."""
 
 
 class CycleError(GraphError):
-    """Layers that feed each other in a circle."""
+    """Raised if layers feed each other in a cycle."""
 
 
 class LossError(GraphError):
-    """No loss layer, or more than one."""
+    """Raised if a model has no loss layer, or more than one."""
 
 
 class DanglingOutputError(GraphError):
-    """A layer whose output nobody reads."""
+    """Raised if no layer reads the output of a layer."""
 
 
 class ShapeMismatchError(GraphError):
-    """Shapes that do not fit together."""
+    """Raised if shapes do not fit together."""
 
 
 class SharedWeightsError(GraphError):
-    """A layer cannot use the weights of another: `layer`, `shared_from`."""
+    """Raised if a layer cannot use the weights of another: `layer`, `shared_from`."""
 
 
 class BatchStatisticsError(InvalidParameterError):
-    """Statistics over a batch that would be taken of a single value.
+    """Raised if statistics over a batch would be computed from a single value.
 
     `layer` takes them, `values_per_channel` is how many values it would have;
     `batch_size` and `micro_batches` are those of the plan, `n_samples` the samples of
@@ -164,29 +167,29 @@ class BatchStatisticsError(InvalidParameterError):
 
 
 class OwnLayerError(InvalidParameterError):
-    """The code of a layer cannot be used: `layer`, `type_name`, `hook` say whose.
+    """Raised if the code of a layer cannot be used: `layer`, `type_name`, `hook`.
 
     A hook is a method that the package calls, such as `infer` or `forward`.
     """
 
 
 class LayerHookError(OwnLayerError, RuntimeError):
-    """A hook of a layer raised an error, which is the `__cause__`: `file`, `line`."""
+    """Raised if a hook of a layer raised an error, its `__cause__`: `file`, `line`."""
 
 
 class LayerResultError(OwnLayerError, TypeError):
-    """A hook of a layer returned what cannot be used: `found`."""
+    """Raised if the result of a layer's hook cannot be used: `found`."""
 
 
 class TensorDtypeError(OwnLayerError, TypeError):
-    """A layer's tensor is of a dtype that cannot be planned, or is read as another.
+    """Raised if a tensor's dtype cannot be planned, or differs from how it is read.
 
     `tensor` names it, `dtype` is its dtype, `known` are those that there are.
     """
 
 
 class UnknownRoleError(OwnLayerError, LookupError):
-    """A hook asks for a tensor that its step does not have: `role`, `known`."""
+    """Raised if a hook asks for a tensor that its step has not: `role`, `known`."""
 
 
 class RegionError(OwnLayerError, TypeError):
@@ -194,39 +197,39 @@ class RegionError(OwnLayerError, TypeError):
 
 
 class KernelError(OwnLayerError, TypeError):
-    """A kernel that cannot be used: `kernel`, `file`, `line`."""
+    """Raised if a kernel cannot be used: `kernel`, `file`, `line`."""
 
 
 class KernelSignatureError(KernelError):
-    """A function that cannot be a kernel: `parameters` are those at fault."""
+    """Raised if a function cannot be a kernel; `parameters` are those at fault."""
 
 
 class KernelArgumentError(KernelError):
-    """A kernel is given other arguments than it takes: `parameter`, `expected`."""
+    """Raised if an argument does not match a kernel's `parameter`: `expected`."""
 
 
 class KernelCompileError(KernelError):
-    """Numba cannot compile a kernel: `reason`."""
+    """Raised if Numba cannot compile a kernel: `reason`."""
 
 
 class StateError(ArenaError, RuntimeError):
-    """A call that comes too early or too late."""
+    """Raised if a call comes too early or too late."""
 
 
 class NotInitializedError(StateError):
-    """A call that needs `initialize()` first."""
+    """Raised if a call needs `initialize()` first."""
 
 
 class ArenaTooLargeError(ArenaError, MemoryError):
-    """The arena does not fit in the memory of this machine."""
+    """Raised if the arena does not fit in the memory of this machine."""
 
 
 class LayoutError(ArenaError, AssertionError):
-    """A memory layout breaks a rule; `rule` names it, `buffers` who breaks it."""
+    """Raised if a memory layout breaks a rule: `rule`, `buffers`."""
 
 
 class DataflowError(ArenaError, AssertionError):
-    """A step of a plan finds other bytes than it needs, or writes where it must not.
+    """Raised if a step of a plan reads other bytes than it needs, or writes wrong ones.
 
     `rule` names what is broken (see `arena_ckpt.verification.dataflow`), `tensor`,
     `step` and `layer` say where; `layer` is None where no step is at fault.
@@ -234,14 +237,14 @@ class DataflowError(ArenaError, AssertionError):
 
 
 class InvalidBufferError(InvalidParameterError):
-    """A buffer that cannot be placed anywhere: its numbers make no sense.
+    """Raised if the numbers of a buffer make no sense, so that it cannot be placed.
 
     `buffers` holds the indexes of those at fault.
     """
 
 
 class CapacityError(ArenaError, MemoryError):
-    """It is proved that the buffers do not fit.
+    """Raised if it is proved that the buffers do not fit.
 
     `proof` names the kind of proof, `conflict` holds the indexes of buffers that do
     not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers. With pools
@@ -251,7 +254,7 @@ class CapacityError(ArenaError, MemoryError):
 
 
 class TimeLimitError(ArenaError, TimeoutError):
-    """The search ended before it knew whether the buffers fit.
+    """Raised if a search ended before it knew whether the buffers fit.
 
     `layout` is the best one found, higher than `capacity_bytes`. With pools it is the
     last, number `pool` of `pools`, that is too high; `buffers` lists what lies there.
@@ -259,15 +262,15 @@ class TimeLimitError(ArenaError, TimeoutError):
 
 
 class PlanFormatError(ArenaError, ValueError):
-    """A text that is no memory plan of this version."""
+    """Raised if a text is not a memory plan of this version."""
 
 
 class PlanMismatchError(InvalidParameterError):
-    """A memory plan that was made for another model; `what` names the difference."""
+    """Raised if a plan was made for another model; `what` names the difference."""
 
 
 class BudgetError(ArenaError, MemoryError):
-    """No plan of the model that was found is as small, or as fast, as asked.
+    """Raised if no plan was found that is as small, or as fast, as requested.
 
     `budget_bytes` is what was asked, `least_bytes` the smallest arena found,
     `lower_bound_bytes` what no plan can be smaller than, `step` and `tensors` say what
@@ -276,27 +279,27 @@ class BudgetError(ArenaError, MemoryError):
 
 
 class BoardError(InvalidParameterError):
-    """A board that does not exist, or a file that does not describe one."""
+    """Raised if a board does not exist, or a file does not describe one."""
 
 
 class BoardFileNotFoundError(BoardError, FileNotFoundError):
-    """A file of a board that does not exist."""
+    """Raised if the file of a board does not exist."""
 
 
 class GoldenFileError(ArenaError, ValueError):
-    """A golden file that is missing, damaged or of another version: `path`."""
+    """Raised if a golden file is missing, damaged or of another version: `path`."""
 
 
 class GoldenMismatchError(ArenaError, AssertionError):
-    """What was computed is not what a golden file pins: `path`, `differences`."""
+    """Raised if results differ from a golden file: `path`, `differences`."""
 
 
 class CanaryError(ArenaError, AssertionError):
-    """A kernel wrote outside its buffer (found in debug mode): `step`, `tensor`."""
+    """Raised in debug mode if a kernel wrote outside its buffer: `step`, `tensor`."""
 
 
 class ForeignReadError(ArenaError, AssertionError):
-    """A step's result depends on bytes that are no operand of it (in debug mode).
+    """Raised in debug mode if a step's result depends on bytes that are no operand.
 
     `layer`, `phase` and `step` say which step, `tensor` which result; `n_elems` of its
     elements come out otherwise, the first at `index`, as `values`. `read` is the tensor
@@ -306,7 +309,7 @@ class ForeignReadError(ArenaError, AssertionError):
 
 
 class CrashError(ArenaError, RuntimeError):
-    """A kernel crashed, or did not end, in the process that `verify` ran it in.
+    """Raised if a kernel crashed, or hung, in the process in which `verify` ran it.
 
     `step` is that of its plan, or None where none was under way, and `signal` the name
     of what ended the process, or None.
@@ -314,7 +317,7 @@ class CrashError(ArenaError, RuntimeError):
 
 
 class NonFiniteError(ArenaError, ArithmeticError):
-    """NaN or infinity in the loss or, in debug mode, in a tensor.
+    """Raised for NaN or infinity in the loss or, in debug mode, in a tensor.
 
     With ``check="all"`` or in debug mode `layer`, `phase`, `step` and `tensor` say
     where, `recomputed` which layers had run again by then in this pass, and, where the
@@ -323,31 +326,31 @@ class NonFiniteError(ArenaError, ArithmeticError):
 
 
 class DataError(ArenaError, ValueError):
-    """Data that cannot be trained on."""
+    """Raised if data cannot be trained on."""
 
 
 class DataShapeError(DataError):
-    """An array whose shape does not fit the model."""
+    """Raised if the shape of an array does not fit the model."""
 
 
 class DataTypeError(DataError, TypeError):
-    """An array whose dtype does not fit."""
+    """Raised if the dtype of an array does not fit."""
 
 
 class EmptyDataError(DataError):
-    """No samples."""
+    """Raised if data have no samples."""
 
 
 class NonFiniteDataError(DataError):
-    """NaN or infinity in the data."""
+    """Raised if data hold NaN or infinity."""
 
 
 class LabelRangeError(DataError):
-    """A label outside the classes of the model."""
+    """Raised if a label is outside the classes of the model."""
 
 
 class IdRangeError(DataError):
-    """Raised when a layer reads an id that is out of range, as no row of an embedding.
+    """Raised if a layer reads an id that is out of range, as no row of an embedding.
 
     `layer` is the layer that reads it, `n_ids` its number of ids (the same under the
     name of the property that sets it: `in_dim` of an embedding), `sample` and `place`
@@ -356,47 +359,47 @@ class IdRangeError(DataError):
 
 
 class CorruptFileError(DataError):
-    """A file that is truncated, damaged or of another format."""
+    """Raised if a file is truncated, damaged or of another format."""
 
 
 class DataFileNotFoundError(DataError, FileNotFoundError):
-    """A data file that does not exist."""
+    """Raised if a data file does not exist."""
 
 
 class SavedStateError(ArenaError, ValueError):
-    """A saved state of a model that cannot be used: `path`."""
+    """Raised if a saved state of a model cannot be used: `path`."""
 
 
 class SavedStateNotFoundError(SavedStateError, FileNotFoundError):
-    """There is no saved state where one was named."""
+    """Raised if there is no saved state where one was named."""
 
 
 class CorruptSavedStateError(SavedStateError):
-    """A saved state that is cut short, altered or of another format."""
+    """Raised if a saved state is truncated, altered or of another format."""
 
 
 class SavedStateVersionError(SavedStateError):
-    """A saved state of a version that this package does not read: `version`."""
+    """Raised if a saved state has a version that cannot be read: `version`."""
 
 
 class SavedStateMismatchError(SavedStateError):
-    """A saved state of another model, run or data; `what` names the difference."""
+    """Raised if a saved state belongs to another model, run or data set: `what`."""
 
 
 class SavedStateExistsError(SavedStateError, FileExistsError):
-    """A folder that has saved states of another run: `path`, `iteration`."""
+    """Raised if a folder holds saved states of another run: `path`, `iteration`."""
 
 
 class BufferFileError(DataError):
-    """A CSV of buffers that cannot be used.
+    """Raised if a CSV of buffers cannot be used.
 
     `path` names the file, `row` the line at fault as editors count, or None.
     """
 
 
 class IniError(InvalidParameterError):
-    """An INI file that does not describe a model."""
+    """Raised if an INI file does not describe a model."""
 
 
 class IniFileNotFoundError(IniError, FileNotFoundError):
-    """An INI file that does not exist."""
+    """Raised if an INI file does not exist."""

@@ -1,8 +1,9 @@
-"""Offsets for live ranges in one block of memory.
+"""Assigns offsets in one block of memory to buffers with live ranges.
 
-`allocator` is the entry; `buffers` describes what is to be placed and `bodies` what the
-engines see of it; `greedy`, `exact` and `disjunctive` are the engines, `bounds` what
-none can beat; `validate` checks every layout and shares no code with them.
+`allocator` is the entry. `buffers` holds the buffers to place, and `bodies` the form of
+them that the engines place. `greedy`, `exact` and `disjunctive` are the engines, and
+`bounds` computes lower bounds on every layout. `validate` checks every layout and
+shares no code with the others.
 
 The names of this folder stand in ``__init__.pyi`` and are imported at their first use:
 a plan that is read is validated, but nothing of it is placed.

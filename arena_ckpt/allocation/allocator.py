@@ -1,4 +1,4 @@
-"""The entry: from what a user gives to a checked layout, in one arena or in pools."""
+"""The entry of the allocator: it turns a user's arguments into a checked layout."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def allocate(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Layout:
-    """Place live ranges so that no two that overlap in time overlap in memory.
+    """Place buffers so that no two that overlap in time overlap in memory.
 
     Parameters
     ----------
     lower, upper : sequence of int, length n
-        Half-open live ranges in steps.
+        Live ranges in steps, half-open.
     size : sequence of int, length n
-        Bytes.
+        Sizes in bytes.
     alignment : int or sequence of int
-        What each offset is a multiple of, in bytes.
+        Bytes of which each offset must be a multiple.
     fixed_offset : sequence of int or None, optional
         Offsets that are given; None leaves one free.
     gaps : sequence, optional
@@ -53,7 +53,8 @@ def allocate(
         indexes, with no more between them than their alignment asks for. A group
         begins at a multiple of all its members' alignments.
     capacity : int, optional
-        Bytes. The first layout that fits is returned. Without, height is minimized.
+        Maximum height in bytes; the first layout that fits is returned. Without it the
+        height is minimized.
     pools : sequence of int or None, optional
         Sizes in bytes of several memories, the preferred first; None, for the last
         only, has no limit. What does not fit into one spills to the next, as few bytes
@@ -61,17 +62,17 @@ def allocate(
         searched, and ``stats["spill_proved_least"]`` says whether that ended. The
         layout says the pool of each buffer.
     time_limit_seconds : float
-        How long to improve or to prove, at most, after the greedy orders.
+        Maximum seconds for improving and proving, after the greedy orders.
     node_limit : int, optional
-        So many nodes of the search instead of seconds: the same buffers then give the
-        same layout on every machine.
+        Maximum number of nodes of the search, instead of seconds: the same buffers then
+        give the same layout on every machine.
     engine : {"auto", "greedy", "exact", "large"}
         ``"greedy"`` tries static orders only; ``"exact"`` searches with proofs, for at
         most 2,000 bodies; ``"large"`` goes on with jittered orders; ``"auto"`` is
         ``"exact"`` where it can be and else ``"large"``. All begin with the greedy
         orders, so none is ever worse than they are.
     seed : int
-        Of the jitter in orders.
+        Seed of the jitter in orders.
     progress : bool, optional
         Show a line of progress; None shows it where standard error is a terminal.
 

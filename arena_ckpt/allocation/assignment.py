@@ -1,7 +1,7 @@
-"""Which body goes into which pool: a search that proves that least spills.
+"""Search for the assignment of bodies to pools that spills the fewest bytes × steps.
 
-Depth first, the body of the most bytes × steps first, each into one pool after the
-other from the preferred on.
+The search is depth first. It starts with the body of the most bytes × steps, and tries
+the pools for each body in their order, the preferred one first.
 
 - *Bounds*: the bytes alive in a section of a pool stay within its size. A body for
   which no pool up to number j has the bytes left spills beyond j; what spills so at
@@ -44,11 +44,12 @@ PACKING_NODES = 20_000
 """Maximum number of nodes of the search for the layout of one pool."""
 
 Spill = tuple[int, ...]
-"""Bytes × steps of what lies beyond pool 0, beyond pool 1, …; the first counts most."""
+"""Bytes × steps that lie beyond pool 0, beyond pool 1, and so on; spills are compared
+in this order, so what lies beyond pool 0 counts most."""
 
 
 def spill_of(weights: Sequence[int], pools: Sequence[int], n_pools: int) -> Spill:
-    """Return what an assignment spills.
+    """Return the bytes × steps that an assignment puts beyond each pool but the last.
 
     Parameters
     ----------
@@ -66,41 +67,41 @@ def spill_of(weights: Sequence[int], pools: Sequence[int], n_pools: int) -> Spil
 
 
 def weights_of(buffers: Buffers) -> list[int]:
-    """Return size × life of each buffer, in bytes × steps."""
-    life = buffers.upper - buffers.lower
-    pairs = zip(buffers.size.tolist(), life.tolist(), strict=True)
+    """Return the weight of each buffer, size times live range, in bytes × steps."""
+    steps_alive = buffers.upper - buffers.lower
+    pairs = zip(buffers.size.tolist(), steps_alive.tolist(), strict=True)
     return [size * steps for size, steps in pairs]
 
 
 class AssignmentSearch:
-    """Searches the assignments of one set of bodies to pools.
+    """Searches the assignments of a set of bodies to pools.
 
     Parameters
     ----------
     buffers : Buffers
-        Of free offsets.
+        Buffers without fixed offsets.
     bodies : Bodies
-        The same, at most `MOST_BODIES`.
+        The bodies of these buffers, at most `MOST_BODIES`.
     sizes : sequence of int or None
-        Of the pools, in bytes; None has no limit.
+        Sizes of the pools in bytes; None has no limit.
     budget : Budget
-        What the search may take.
+        Limit of the search.
     seed : int
-        Of the jitter in orders.
+        Seed of the jitter in orders.
 
     Attributes
     ----------
     best : tuple of int, or None
         The pool of each body in the best assignment found.
     spill : Spill or None
-        What it spills, or what has to be spilled less.
+        What `best` spills; before there is one, what an assignment must spill less.
     layouts : list of Layout or None
-        Of its pools; None where a pool has no limit.
+        Layouts of its pools; None for a pool without a limit.
     is_complete : bool
-        Nothing was left out: no assignment spills less than `spill`, and where that is
-        None none exists.
+        Whether no assignment was left out. If so, none spills less than `spill`, and
+        if `spill` is None there is none at all.
     interrupted : bool
-        Ctrl-C ended the search.
+        Whether Ctrl-C ended the search.
     """
 
     def __init__(
@@ -187,20 +188,20 @@ class AssignmentSearch:
         return self.interrupted or self._budget.is_over
 
     def _put(self, body: int, pool: int, sign: int) -> None:
-        """Count a body in a pool, or no longer."""
+        """Count a body as in a pool (`sign` 1), or no longer (-1)."""
         self._used[pool] += sign * self._needs[body]
         for beyond in range(pool):
             self._spilled[beyond] += sign * self._weights[body]
 
     def _has_room(self, pool: int, bodies: list[int]) -> npt.NDArray[np.bool_]:
-        """Tell of each body whether a pool has the bytes left for it."""
+        """Say for each body whether a pool has the free bytes for it."""
         size = self._sizes[pool]
         live = self._used[pool] + self._needs[bodies]
         fits: npt.NDArray[np.bool_] = (live <= size).all(axis=1)
         return fits & (self._bodies.extent[bodies] <= size)
 
     def _may_improve(self, depth: int) -> bool:
-        """Say False where the bodies from a depth on cannot spill little enough."""
+        """Say whether the bodies from a depth on can spill less than the best."""
         left = self._order[depth:]
         earliest = np.full(len(left), len(self._sizes))
         for pool in reversed(range(len(self._sizes))):
@@ -214,7 +215,7 @@ class AssignmentSearch:
         return self.spill is None or tuple(spilled) < self.spill
 
     def _close(self) -> None:
-        """Lay out every pool; keep the assignment, or learn why it cannot be."""
+        """Lay out every pool of an assignment; keep it, or learn why it fails."""
         layouts: list[Layout | None] = []
         for pool, mask in enumerate(self._masks):
             if not self._has_limit[pool]:
@@ -231,7 +232,7 @@ class AssignmentSearch:
     # -- packing -----------------------------------------------------------------------
 
     def _decide(self, mask: int, size: int) -> Decision:
-        """Tell whether a set of bodies fits in a size."""
+        """Return whether a set of bodies fits in a size, as far as is known."""
         key = mask, size
         if key not in self._decisions:
             limit = max(0, self._budget.nodes_left(PACKING_NODES))
@@ -249,7 +250,7 @@ class AssignmentSearch:
         )
 
     def _learn(self, mask: int, pool: int, decision: Decision) -> None:
-        """Keep a set of bodies that has no layout in a pool as a cut."""
+        """Record a set of bodies that has no layout in a pool as a cut."""
         size = self._sizes[pool]
         if not decision.is_impossible:  # it may have one: this is no proof
             self.is_complete = False
@@ -269,7 +270,7 @@ class AssignmentSearch:
         return any(cut & mask == cut for cut in self._cuts[pool])
 
     def _holds_cut(self) -> bool:
-        """Tell whether a cut that was learned since lies in what has a pool."""
+        """Say whether all bodies of a known cut are assigned to its pool."""
         return any(self._is_cut(pool, mask) for pool, mask in enumerate(self._masks))
 
     def _progress(self) -> str:
@@ -288,7 +289,7 @@ def _section_needs(bodies: Bodies) -> Integers:
 
 
 def _twins(bodies: Bodies, order: list[int]) -> list[int | None]:
-    """Return for each place in an order the body before it that is just alike."""
+    """Return for each place in an order an earlier body that differs only in weight."""
     seen: dict[tuple[object, ...], int] = {}
     twins: list[int | None] = []
     for body in order:

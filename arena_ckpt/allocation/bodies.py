@@ -1,11 +1,11 @@
-"""Buffers as rigid bodies over sections: what the engines place.
+"""Rigid bodies over sections of time: the form of the buffers that engines place.
 
 A *body* moves as one: a buffer, or a whole group. It consists of *pieces*, rectangles
 of (steps × bytes) at a fixed height above its offset; a buffer with gaps has several.
 
-A *section* is a maximal set of pieces that are alive at the same step. Steps at which
-fewer are alive add no condition, so time is counted in sections: a piece spans a run
-of them.
+A *section* is a maximal set of pieces that are alive at the same step. A step with a
+subset of those pieces adds no condition to a layout, so time is counted in sections:
+each piece spans a run of sections.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST_ALIGNMENT_BYTES = 2**40
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bodies:
-    """Rigid bodies, and the sections their pieces span.
+    """Rigid bodies and their pieces, in flat arrays.
 
     Attributes
     ----------
@@ -66,13 +66,13 @@ class Bodies:
 
     @property
     def are_flat(self) -> bool:
-        """Every piece reaches from its body's bottom to its top: no overhangs."""
+        """Whether every piece reaches from the bottom of its body to its top."""
         owner = self.piece_owner()
         return bool((self.base == 0).all() and (self.size == self.extent[owner]).all())
 
     @property
     def are_rectangles(self) -> bool:
-        """Every body is one full piece, and may be anywhere."""
+        """Whether every body is one full piece without a fixed offset."""
         one_each = bool((np.diff(self.first_piece) == 1).all())
         return one_each and self.are_flat and bool((self.fixed_offset == FREE).all())
 
@@ -81,11 +81,11 @@ class Bodies:
         return np.repeat(np.arange(len(self)), np.diff(self.first_piece))
 
     def buffer_offsets(self, body_offset: Integers) -> Integers:
-        """Return the offsets of the buffers for those of the bodies."""
+        """Return the offsets of all buffers, given the offsets of the bodies."""
         return body_offset[self.body_of] + self.base_of
 
     def rectangles(self, chosen: Integers) -> Bodies:
-        """Return some of the bodies, which are rectangles, as bodies of their own."""
+        """Return some of the bodies, which must be rectangles, as a new set."""
         assert self.are_rectangles
         n = len(chosen)
         lower, upper = _sections(self.section_lower[chosen], self.section_upper[chosen])
@@ -105,12 +105,12 @@ class Bodies:
         )
 
     def height_bytes(self, body_offset: Integers) -> int:
-        """Return the end of the highest body."""
+        """Return the end of the highest body in bytes."""
         return int((body_offset + self.extent).max()) if len(self) else 0
 
 
 def make_bodies(buffers: Buffers, label: Label = "buffer {}".format) -> Bodies:
-    """Put groups together and count time in sections.
+    """Make bodies of buffers: join groups, and turn steps into sections.
 
     Raises
     ------
@@ -201,7 +201,10 @@ def _join_groups(
 def _pieces(
     buffers: Buffers,
 ) -> tuple[Integers, Integers, Integers, Integers, Integers]:
-    """Return buffer, lower, upper, base and size of what each buffer takes when."""
+    """Return the pieces of all buffers as five columns.
+
+    The columns are buffer, lower, upper, base and size.
+    """
     n = len(buffers)
     if not len(buffers.gap_owner):
         zeros = np.zeros(n, dtype=np.int64)
@@ -227,7 +230,7 @@ def _pieces(
 def _stack_equal(
     owner: Integers, lower: Integers, upper: Integers, base: Integers, size: Integers
 ) -> tuple[Integers, Integers, Integers, Integers, Integers]:
-    """Join pieces of one body that live together and touch: one rectangle then."""
+    """Join pieces of one body that live together and touch into one rectangle."""
     rows: list[list[int]] = []
     for row in zip(
         *(c.tolist() for c in (owner, lower, upper, base, size)), strict=True
@@ -246,10 +249,10 @@ def _stack_equal(
 
 
 def _sections(lower: Integers, upper: Integers) -> tuple[Integers, Integers]:
-    """Return the run of sections of each piece.
+    """Return the first section and the end of the sections of each piece.
 
-    Going through the steps, ends before starts, a new section begins with the first
-    start after an end.
+    A new section begins at the first start after an end, if the steps are walked in
+    order and ends count before starts of the same step.
     """
     if not len(lower):
         empty = np.zeros(0, dtype=np.int64)
@@ -270,7 +273,7 @@ def _sections(lower: Integers, upper: Integers) -> tuple[Integers, Integers]:
 def section_bytes(
     bodies: Bodies, piece_bytes: npt.NDArray[np.int64] | None = None
 ) -> Integers:
-    """Return the bytes taken in each section.
+    """Return the bytes that pieces take in each section.
 
     Parameters
     ----------
@@ -289,7 +292,7 @@ def section_bytes(
 def running_total(
     lower: Integers, upper: Integers, amount: Integers, n: int
 ) -> Integers:
-    """Return for each place below `n` the sum of the amounts whose range holds it."""
+    """Return for each place below `n` the sum of the amounts whose range covers it."""
     change = np.zeros(n + 1, dtype=np.int64)
     np.add.at(change, lower, amount)
     np.subtract.at(change, upper, amount)
@@ -297,5 +300,5 @@ def running_total(
 
 
 def two_bodies() -> Bodies:
-    """Return the least there is to place: what compiles a kernel is run on these."""
+    """Return two bodies, the smallest input with which a loop is compiled."""
     return make_bodies(make_buffers([0, 0], [2, 1], [1, 1]))

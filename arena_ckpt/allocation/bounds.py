@@ -1,4 +1,4 @@
-"""What no layout can go below."""
+"""Lower bounds on the height of every layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arena_ckpt.allocation.integers import Integers
 
 @dataclass(frozen=True, slots=True)
 class LowerBound:
-    """A height below which no layout is, and why.
+    """A height in bytes that no layout is below, and the kind of its proof.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class LowerBound:
     reason : str
         ``"live bytes"``, ``"largest buffer"`` or ``"fixed offset"``.
     section : int or None
-        Where the live bytes are the most.
+        The section with the most live bytes.
     body : int or None
         The largest body, or the highest fixed one.
     """
@@ -34,7 +34,7 @@ class LowerBound:
 
 
 def lower_bound(bodies: Bodies, n_pools: int = 1) -> LowerBound:
-    """Return the best of the bounds that need no search.
+    """Return the highest lower bound that needs no search.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def lower_bound(bodies: Bodies, n_pools: int = 1) -> LowerBound:
 
 
 def height_unit(bodies: Bodies) -> int:
-    """Return bytes of which the height of every layout with no slack is a multiple."""
+    """Return the bytes of which the height of every tight layout is a multiple."""
     numbers = [*np.unique(bodies.size).tolist(), *np.unique(bodies.base).tolist()]
     numbers += np.unique(bodies.extent).tolist()
     numbers += [a for a in np.unique(bodies.alignment).tolist() if a > 1]
@@ -81,7 +81,7 @@ def height_unit(bodies: Bodies) -> int:
 
 
 def live_bytes(lower: Integers, upper: Integers, size: Integers) -> Integers:
-    """Return the bytes alive at every step.
+    """Return the bytes that are alive at every step.
 
     Parameters
     ----------

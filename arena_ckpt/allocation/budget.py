@@ -1,4 +1,4 @@
-"""How long to search: so many nodes, or so many seconds."""
+"""The limits of a search: a number of nodes, or a number of seconds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 Report = Callable[[str], None]
-"""Told now and then what the search is at."""
+"""Called now and then with a text that says what the search is doing."""
 
 
 class Budget:
-    """Counts nodes, watches the clock and tells how it goes.
+    """Counts the nodes of a search, watches the clock and reports progress.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Budget:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop the clock while the block runs: compiling is not searching."""
+        """Stop the clock while the block runs, because compiling is not searching."""
         began = time.monotonic()
         try:
             yield
@@ -75,7 +75,7 @@ class Budget:
 
     @contextmanager
     def part(self, share: float, most_nodes: int | None = None) -> Iterator[None]:
-        """Give the block a share of what is left, and at most so many nodes."""
+        """Limit the block to a share of what is left, and to a number of nodes."""
         assert self._part_node_limit is self._part_deadline is None
         limits = [] if most_nodes is None else [self.nodes + most_nodes]
         if self._node_limit is not None:
@@ -91,7 +91,7 @@ class Budget:
 
     @property
     def is_over(self) -> bool:
-        """Nothing is left, of all or of the present part."""
+        """Whether nothing is left of the whole limit or of the current part."""
         if self._part_node_limit is not None and self.nodes >= self._part_node_limit:
             return True
         if self._node_limit is not None:
@@ -105,20 +105,20 @@ class Budget:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the time is up; infinite where time does not count."""
+        """Seconds until the limit; infinite if the limit counts nodes."""
         if self._deadline is None:
             return math.inf
         return max(0.0, self._deadline - time.monotonic())
 
     def nodes_left(self, wanted: int) -> int:
-        """Return how many of the `wanted` nodes may be looked at."""
+        """Return how many of the `wanted` nodes the limit still allows."""
         for limit in (self._node_limit, self._part_node_limit):
             if limit is not None:
                 wanted = min(wanted, limit - self.nodes)
         return wanted
 
     def spend(self, nodes: int, what: Callable[[], str]) -> None:
-        """Count nodes, and report `what` is going on if it is time to."""
+        """Count nodes, and report progress if it is time to."""
         self.nodes += nodes
         if self._report is not None and time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + 0.2

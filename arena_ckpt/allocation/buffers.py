@@ -1,4 +1,4 @@
-"""What is to be placed: buffers as flat arrays, checked before anyone relies on them.
+"""Buffers to place, as flat arrays that are checked when they are made.
 
 A buffer lives in the half-open range [lower, upper) of steps and takes `size` bytes
 from its offset on. In a *gap* of that range its bytes are free for others, all of them
@@ -9,7 +9,7 @@ no more between them than alignment asks for.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,15 +33,17 @@ Gap = tuple[int, int] | tuple[int, int, int, int]
 """(lower, upper) in steps, or (lower, upper, window lower, window upper)."""
 
 FREE = -1
-"""In `Buffers.fixed_offset` and `Buffers.group`: no offset, no group."""
+"""Stands in `Buffers.fixed_offset` for no fixed offset and in `Buffers.group` for no
+group."""
 
 LONGEST_BITS = 13_000
-"""Integers beyond are too long for Python to print."""
+"""Maximum number of bits of an integer that a message prints in full: Python refuses to
+print much longer ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buffers:
-    """Buffers to place, one element an array for each.
+    """Buffers to place, in arrays of one element per buffer.
 
     Attributes
     ----------
@@ -76,7 +78,7 @@ class Buffers:
 
     @property
     def is_plain(self) -> bool:
-        """Nothing is fixed, grouped or has gaps."""
+        """Whether no buffer has a fixed offset, a group or gaps."""
         return not (
             len(self.gap_owner)
             or (self.fixed_offset != FREE).any()
@@ -84,7 +86,7 @@ class Buffers:
         )
 
     def take(self, indexes: Integers, *, ignore_groups: bool = False) -> Buffers:
-        """Return the buffers with these indexes, which ascend."""
+        """Return the buffers with these indexes, which must ascend."""
         new_index = np.full(len(self), FREE, dtype=np.int64)
         new_index[indexes] = np.arange(len(indexes))
         gaps = np.flatnonzero(new_index[self.gap_owner] != FREE)
@@ -103,7 +105,7 @@ class Buffers:
         )
 
     def gaps_of(self, index: int) -> list[Gap]:
-        """Return the gaps of a buffer, with a window where one is taken."""
+        """Return the gaps of a buffer, each with its window if it has one."""
         first, last = np.searchsorted(self.gap_owner, [index, index + 1])
         gaps: list[Gap] = []
         for i in range(int(first), int(last)):
@@ -124,7 +126,7 @@ def make_buffers(
     group: Sequence[Hashable | None] | None = None,
     label: Label = "buffer {}".format,
 ) -> Buffers:
-    """Check what a user gives and lay it out as arrays.
+    """Check the values that a user gives and return them as arrays.
 
     Parameters
     ----------
@@ -168,36 +170,16 @@ def make_buffers(
         gaps = items_of(gaps, "gaps", "lists of gaps")  # type: ignore[assignment]
     if group is not None:
         group = items_of(group, "group", "names")
-    columns = {
-        "lower": lowers,
-        "upper": uppers,
-        "alignment": alignments,
-        "fixed_offset": fixed_offset,
-        "gaps": gaps,
-        "group": group,
-    }
-    for name, column in columns.items():
-        if column is not None and len(column) != n:
-            raise InvalidBufferError(
-                f"there are {n} sizes but {len(column)} values of {name}; give one for "
-                "each buffer",
-                buffers=(),
-            )
-    _require(sizes > 0, "has a size of {} bytes; it must be positive", label, sizes)
-    _require(
-        lowers < uppers,
-        "lives in [{}, {}), which is empty; upper must be greater than lower",
-        label,
-        lowers,
-        uppers,
+    _require_lengths(
+        n,
+        lower=lowers,
+        upper=uppers,
+        alignment=alignments,
+        fixed_offset=fixed_offset,
+        gaps=gaps,
+        group=group,
     )
-    _require(
-        alignments > 0,
-        "has an alignment of {} bytes; it must be positive",
-        label,
-        alignments,
-    )
-    _refuse_overflow(lowers, uppers, sizes, alignments, label)
+    _check_numbers(lowers, uppers, sizes, alignments, label)
     fixed = _fixed_offsets(fixed_offset, n, label)
     _require(
         (fixed == FREE) | (fixed % alignments == 0),
@@ -217,6 +199,42 @@ def make_buffers(
     )
 
 
+def _require_lengths(n: int, **columns: Sized | None) -> None:
+    """Refuse a column that has not one value for each of the n buffers."""
+    for name, column in columns.items():
+        if column is not None and len(column) != n:
+            raise InvalidBufferError(
+                f"there are {n} sizes but {len(column)} values of {name}; give one for "
+                "each buffer",
+                buffers=(),
+            )
+
+
+def _check_numbers(
+    lowers: Integers,
+    uppers: Integers,
+    sizes: Integers,
+    alignments: Integers,
+    label: Label,
+) -> None:
+    """Refuse empty live ranges, and sizes and alignments that are not positive."""
+    _require(sizes > 0, "has a size of {} bytes; it must be positive", label, sizes)
+    _require(
+        lowers < uppers,
+        "lives in [{}, {}), which is empty; upper must be greater than lower",
+        label,
+        lowers,
+        uppers,
+    )
+    _require(
+        alignments > 0,
+        "has an alignment of {} bytes; it must be positive",
+        label,
+        alignments,
+    )
+    _refuse_overflow(lowers, uppers, sizes, alignments, label)
+
+
 def _require(
     holds: npt.NDArray[np.bool_], message: str, label: Label, *columns: Integers
 ) -> None:
@@ -232,7 +250,7 @@ def _require(
 def _refuse_overflow(
     lower: Integers, upper: Integers, size: Integers, alignment: Integers, label: Label
 ) -> None:
-    """Refuse what could leave int64 when offsets are added up."""
+    """Refuse numbers whose sums could exceed int64."""
     for name, column in (("lower", lower), ("upper", upper)):
         _require(
             (-LARGEST_SUM_BYTES < column) & (column < LARGEST_SUM_BYTES),
@@ -282,7 +300,7 @@ def _fixed_offsets(
 
 
 def _groups(group: Sequence[Hashable | None] | None, n: int, label: Label) -> Integers:
-    """Return the number of each buffer's group; one member alone is no group."""
+    """Return the number of each buffer's group; a group of one counts as no group."""
     numbers = np.full(n, FREE, dtype=np.int64)
     if group is None:
         return numbers

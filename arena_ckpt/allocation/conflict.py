@@ -1,4 +1,4 @@
-"""Why it does not fit: a small set of buffers that cannot fit even alone."""
+"""Explains why buffers do not fit, by a small set of them that does not fit either."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arena_ckpt.allocation.orders import Orders
 from arena_ckpt.allocation.search import NOTHING_FITS, Search
 
 SEARCH_NODES = 4000
-"""For each set that is tried, and each order."""
+"""Maximum number of nodes of the search, for each set that is tried and each order."""
 
 MOST_TRIES = 400
 
@@ -21,11 +21,11 @@ MOST_TRIES = 400
 def conflicting_buffers(
     buffers: Buffers, bodies: Bodies, bound: LowerBound, capacity_bytes: int
 ) -> tuple[tuple[int, ...], str]:
-    """Return buffers that do not fit in a capacity, and the kind of proof.
+    """Return buffers that do not fit in a capacity together, and the kind of proof.
 
-    Where the live bytes alone are too many, these are the largest of one step, and no
-    smaller set of that step would do. Else buffers are left out, many at a time and
-    then one by one, as long as the search still proves that the rest does not fit.
+    If the live bytes of one step exceed the capacity, the conflict is the fewest of its
+    largest buffers that do. Otherwise buffers are left out, many at a time and then one
+    by one, as long as the search still proves that the rest does not fit.
     """
     if bound.height_bytes > capacity_bytes and bound.body is not None:
         members = np.flatnonzero(bodies.body_of == bound.body)
@@ -57,7 +57,7 @@ def conflicting_buffers(
 
 
 def _may_fit(buffers: Buffers, capacity_bytes: int) -> bool:
-    """Say False only where it is proved that the buffers do not fit."""
+    """Say whether buffers may fit: False only if it is proved that they do not."""
     bodies = make_bodies(buffers)
     if lower_bound(bodies).height_bytes > capacity_bytes:
         return False

@@ -1,20 +1,18 @@
-"""Large rectangles first: a core is searched, the rest is put into its holes.
+"""Searches the largest rectangles (the core) first and fills the others around them.
 
-Where few rectangles have nearly all of the area, greedy orders waste much between
-these, and a search of all is lost in the small ones:
+If few rectangles have nearly all of the area, greedy orders waste many bytes between
+them, and a search of all rectangles spends its time on the small ones. So:
 
 1. The `k` rectangles of the largest area, the *core*, are placed by the exact search,
    which ends as soon as they are no higher than the goal.
 2. The core stays; first fit puts the others into holes, by area, height and lifetime.
 
-Around a small core the rest does not fit, in a large one the search gets stuck, so `k`
-grows until the core alone is no better than the best layout. Rounds after the first
-search longer, near the size that was best. A round costs up to 12 searches and as many
-first fits or up to three times that.
+Around a small core the rest does not fit, and the search of a large core does not end.
+So `k` grows until the core alone is as high as the best layout. Later rounds search
+longer, with cores of nearly the size that was best. A round costs up to 12 searches and
+as many first fits or up to three times that.
 
-Notes
------
-Our own; nothing is bounded.
+Notes ----- The method is our own; it has no bound on its result.
 """
 
 from __future__ import annotations
@@ -35,40 +33,45 @@ from arena_ckpt.allocation.orders import Orders
 
 FEW = 500
 NEARLY_ALL = 0.95
-"""Rectangles that must have such a part of the area: others are too many to search."""
+"""Minimum share of the area that the `FEW` largest rectangles must have; with less, too
+many rectangles matter to search them."""
 
 SMALLEST_CORE = 40
+"""Number of rectangles of the first core."""
+
 GROWTH = 1.4
-"""Rectangles of the first core, and times those of the core before."""
+"""Factor by which each later core is larger than the one before."""
 
 SHARES = (0.04, 0.15, 0.3)
-"""Of each round: the most of the time left that one search takes."""
+"""Maximum share of the time left that one search may take, for each round."""
 
 NODES_OF_A_SEARCH = (50, 200, 1000)
-"""Of each round: the most nodes, for each rectangle of the core."""
+"""Maximum number of nodes of one search for each rectangle of the core, for each
+round."""
 
 ORDERS_OF_THE_REST = ("SW", "AW", "WS")
 
 CLOSE = 1.03
-"""Times the best height: where the first order ends higher, others are not tried."""
+"""Factor above the best height: if the first order of a core ends higher than that, its
+other orders are not tried."""
 
 
 def improve(
     bodies: Bodies, incumbent: Incumbent, budget: Budget, goal_bytes: int, seed: int
 ) -> None:
-    """Offer layouts of rectangles, each around a core.
+    """Offer layouts of rectangles, each built around the layout of a core.
 
     Parameters
     ----------
     bodies : Bodies
         Rectangles.
     incumbent : Incumbent
-        Of `bodies`.
+        Best layout of `bodies`; gets better ones.
     budget : Budget
     goal_bytes : int
         The height to stop at.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     """
     assert bodies.are_rectangles
     with budget.stopped():
@@ -100,7 +103,7 @@ def improve(
                 break
             found.append((chosen, best.offset))
             if best.height_bytes <= goal_bytes and size != sizes[-1]:
-                continue  # a larger one may be as low and leave less
+                continue  # a larger core may be as low and leave less
             for members, core_offset in found[-2:]:
                 before = incumbent.height_bytes
                 _put_around(bodies, orders, incumbent, budget, members, core_offset)
@@ -117,7 +120,7 @@ def _put_around(
     core: Integers,
     core_offset: Integers,
 ) -> None:
-    """Offer layouts of the rectangles around those of a core, which stays."""
+    """Offer layouts in which rectangles are placed around those of a core."""
     is_core = np.zeros(len(bodies), dtype=bool)
     is_core[core] = True
     fixed_offset = bodies.fixed_offset.copy()

@@ -1,4 +1,4 @@
-"""The cells of a CSV of buffers: what each column may hold, and how it is parsed."""
+"""The cells of a CSV of buffers: what each column may hold and how it is parsed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _whole(cell: str) -> int:
 
 
 def _wholes(cells: Sequence[str]) -> Iterable[int]:
-    """Parse as `_whole` does, several times faster."""
+    """Parse a column of integers; does the same as `_whole`, several times faster."""
     text = "".join(cells)
     if "_" in text or not text.isascii():  # int() takes 1_000 and digits of all scripts
         return map(_whole, cells)
@@ -83,15 +83,18 @@ def _gaps(cell: str) -> tuple[Gap, ...] | None:
 
 @dataclass(frozen=True, slots=True)
 class CellKind:
-    """A type of cell: `parse` raises ValueError, `must_be` completes "it must be …"."""
+    """A kind of cell: how to parse it, and what a message says it must be.
+
+    `parse` raises ValueError; `must_be` completes the sentence "it must be …".
+    """
 
     must_be: str
     parse: Callable[[str], Any]
     parse_all: Callable[[Sequence[str]], Iterable[Any]] | None = None
-    """The same for a whole column, where that is faster."""
+    """Parses a whole column at once, if there is a faster way than cell by cell."""
 
     def parse_column(self, cells: Sequence[str]) -> list[Any]:
-        """Parse all cells of a column; ValueError where one is at fault."""
+        """Parse all cells of a column; raise ValueError if one cannot be parsed."""
         return list(self.parse_all(cells) if self.parse_all else map(self.parse, cells))
 
 

@@ -1,4 +1,4 @@
-"""Exact search for bodies with overhangs: windows in gaps, groups that live unequally.
+"""Exact search for bodies with overhangs, of windows in gaps or of unequal groups.
 
 Such a body may lie partly below and partly above another, so there is no order from
 the bottom up. Each pair of pieces that meet in time has the choice which lies below.
@@ -21,11 +21,11 @@ from arena_ckpt.allocation.bounds import height_unit
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.search import FITS, NOTHING_FITS, PAUSED
-from arena_ckpt.kernels.hot_loops import compiled
+from arena_ckpt.kernels.hot_loops import compiled, routine
 from arena_ckpt.operations.arrays import Integers
 
 LARGEST_INSTANCE = 400
-"""Pieces: beyond, the choices are too many to be worth a try."""
+"""Maximum number of pieces; with more there are too many choices to search."""
 
 FIRST_TURN_NODES = 5000
 
@@ -33,7 +33,7 @@ FIRST_TURN_NODES = 5000
 def improve(
     bodies: Bodies, incumbent: Incumbent, budget: Budget, capacity_bytes: int | None
 ) -> None:
-    """Search for lower and lower layouts, or for one below a capacity.
+    """Search for lower and lower layouts, or for one within a capacity.
 
     Until the incumbent is optimal, the capacity is decided, or time is up.
     """
@@ -57,7 +57,10 @@ def decide(
     budget: Budget,
     n_nodes: int,
 ) -> int:
-    """Search for a layout below a capacity; return `FITS`, `NOTHING_FITS`, `PAUSED`."""
+    """Search for a layout within a capacity; return the outcome.
+
+    The outcome is `FITS`, `NOTHING_FITS` or `PAUSED`.
+    """
     pairs = _pairs(bodies)
     offset = np.maximum(bodies.fixed_offset, 0)
     outcome, nodes = _search(
@@ -96,7 +99,7 @@ def load() -> None:
 
 
 def _pairs(bodies: Bodies) -> tuple[Integers, Integers, Integers, Integers]:
-    """Return for each pair of pieces that meet in time its bodies and two distances.
+    """Return the bodies and two distances of each pair of pieces that meet in time.
 
     With the first below, the second body's offset is at least the first's plus the
     first distance; with the second below it is the other way round.
@@ -114,6 +117,62 @@ def _pairs(bodies: Bodies) -> tuple[Integers, Integers, Integers, Integers]:
     )
 
 
+@routine
+def _overlapping_pair(
+    first: Integers,
+    second: Integers,
+    second_above: Integers,
+    first_above: Integers,
+    offset: Integers,
+) -> int:
+    """Return the first pair of pieces that overlap in memory, or -1 if none do."""
+    for k in range(first.size):
+        distance = offset[second[k]] - offset[first[k]]
+        if -first_above[k] < distance < second_above[k]:
+            return k
+    return -1
+
+
+@routine
+def _lift(
+    first: Integers,
+    second: Integers,
+    second_above: Integers,
+    first_above: Integers,
+    alignment: Integers,
+    fixed_offset: Integers,
+    extent: Integers,
+    chosen: Integers,
+    choice: Integers,
+    capacity: int,
+    offset: Integers,
+) -> bool:
+    """Lift bodies until every choice holds; return False if one is then too high.
+
+    The offsets become the least ones with which the choices of the pairs `chosen`
+    hold.
+    """
+    moved = True
+    while moved:
+        moved = False
+        for k in chosen:
+            if choice[k] == 1:
+                low, high, distance = first[k], second[k], second_above[k]
+            else:
+                low, high, distance = second[k], first[k], first_above[k]
+            least = offset[low] + distance
+            if offset[high] < least:
+                step = alignment[high]
+                offset[high] = (least + step - 1) // step * step
+                moved = True
+                if (
+                    offset[high] + extent[high] > capacity
+                    or 0 <= fixed_offset[high] < offset[high]
+                ):
+                    return False
+    return True
+
+
 @compiled
 def _search(
     first: Integers,
@@ -127,7 +186,26 @@ def _search(
     n_nodes: int,
     offset: Integers,
 ) -> tuple[int, int]:
-    """Write the offsets of a layout that fits; return the outcome and the nodes."""
+    """Search for a layout of n bodies that fits; write its offsets.
+
+    Parameters
+    ----------
+    first, second, second_above, first_above : int64 array, shape (n_pairs,)
+        What `_pairs` returns.
+    alignment, fixed_offset, extent : int64 array, shape (n,)
+        Bytes, see `Bodies`.
+    capacity : int
+        Maximum height of the layout in bytes.
+    n_nodes : int
+        Maximum number of nodes.
+    offset : int64 array, shape (n,)
+        The lowest offsets of the bodies in bytes; becomes those of the layout.
+
+    Returns
+    -------
+    outcome, nodes : int
+        `FITS`, `NOTHING_FITS` or `PAUSED`, and the number of nodes looked at.
+    """
     n, n_pairs = extent.size, first.size
     for b in range(n):
         if offset[b] + extent[b] > capacity:
@@ -137,13 +215,7 @@ def _search(
     before = np.empty((n_pairs + 1, n), np.int64)
     depth = nodes = 0
     while True:
-        # Which pair overlaps in memory, with all bodies as low as they may be?
-        pair = -1
-        for k in range(n_pairs):
-            distance = offset[second[k]] - offset[first[k]]
-            if -first_above[k] < distance < second_above[k]:
-                pair = k
-                break
+        pair = _overlapping_pair(first, second, second_above, first_above, offset)
         if pair < 0:
             return FITS, nodes
         chosen[depth] = pair
@@ -163,26 +235,17 @@ def _search(
             nodes += 1
             if nodes > n_nodes:
                 return PAUSED, nodes
-            # Lift bodies until every choice holds: a least fixed point, or too high.
-            fits, moved = True, True
-            while moved and fits:
-                moved = False
-                for d in range(depth):
-                    k = chosen[d]
-                    if choice[k] == 1:
-                        low, high, distance = first[k], second[k], second_above[k]
-                    else:
-                        low, high, distance = second[k], first[k], first_above[k]
-                    least = offset[low] + distance
-                    if offset[high] < least:
-                        step = alignment[high]
-                        offset[high] = (least + step - 1) // step * step
-                        moved = True
-                        if (
-                            offset[high] + extent[high] > capacity
-                            or 0 <= fixed_offset[high] < offset[high]
-                        ):
-                            fits = False
-                            break
-            if fits:
+            if _lift(
+                first,
+                second,
+                second_above,
+                first_above,
+                alignment,
+                fixed_offset,
+                extent,
+                chosen[:depth],
+                choice,
+                capacity,
+                offset,
+            ):
                 break

@@ -1,9 +1,9 @@
-"""The exact engine: proofs where they can be had, and better layouts until then.
+"""The exact engine: proves that layouts are optimal, or improves them until stopped.
 
-*Decide*: several searches for one capacity, each with an order of its own, go on in
-turns of growing length; between them short ones start afresh with a jittered order. Run
-times are heavy-tailed, so where one order is lost another is quick. The first to end
-ends it: a layout, or the proof that there is none.
+*Decide*: several searches for one capacity, each in an order of its own, take turns of
+growing length. Between the turns, short searches start anew in jittered orders. Run
+times are heavy-tailed: where one order takes forever, another can be quick. The first
+search to end decides, with a layout or with the proof that there is none.
 
 *Minimize*: decide for capacities between the best proved lower bound and the best
 layout, again and again with growing limits, until both meet.
@@ -27,7 +27,7 @@ from arena_ckpt.allocation.search import (
 )
 
 LARGEST_INSTANCE = 2000
-"""Bodies; the search keeps a list of them for every depth."""
+"""Maximum number of bodies; the search keeps a list of them for every depth."""
 
 SEARCH_ORDERS = (
     ("TWA", 1.0),
@@ -37,7 +37,8 @@ SEARCH_ORDERS = (
     ("EWA", 0.25),
     ("SWA", 0.25),
 )
-"""Orders, and their share of a turn: the last three succeed soon or never."""
+"""Orders of the searches, and the share of a turn that each gets; the last three
+succeed soon or never."""
 
 JITTER_ORDERS = ("TWA", "TWA", "WTA")
 JITTER_REACHES = (2.5, 1.5, 2.0, 4.0)
@@ -47,22 +48,24 @@ TIGHTER_TURNS = 2
 LONGEST_TURN_NODES = 16_000
 DIVES_PER_TURN = 6
 DIVE_NODES = 4
-"""For each body: most dives that succeed hardly ever go back."""
+"""Maximum number of nodes of a dive for each body; most dives that succeed hardly ever
+go back."""
 
 DIVE_DEPTHS = (1.0, 0.85, 0.7)
-"""Where to dive to, from the lower bound (0) to just below the best layout (1)."""
+"""Capacities that dives aim at, from the lower bound (0) to just below the best layout
+(1)."""
 
 
 class ExactEngine:
-    """Searches over one set of flat bodies.
+    """Runs exact searches over one set of flat bodies.
 
     Parameters
     ----------
     bodies : Bodies
-        Flat, at most `LARGEST_INSTANCE`.
+        Flat bodies, at most `LARGEST_INSTANCE`.
     orders : Orders
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     """
 
     def __init__(self, bodies: Bodies, orders: Orders, seed: int) -> None:
@@ -73,12 +76,14 @@ class ExactEngine:
         self._instance: Instance = make_instance(bodies)
         self._unit = height_unit(bodies)
         spans = int((bodies.section_upper - bodies.section_lower).sum())
-        # Nodes that take some hundredths of a second: how often the clock is read.
+        # The clock is read after so many nodes, which take some hundredths of a second.
         self._chunk_nodes = max(16, 8_000_000 // (spans + 16 * len(bodies) + 1))
         self._n_jitters = 0
 
     def decide(self, incumbent: Incumbent, capacity_bytes: int, budget: Budget) -> int:
-        """Look for a layout below a capacity; return `FITS`, `NOTHING_FITS`, `PAUSED`.
+        """Search for a layout within a capacity; return the outcome.
+
+        The outcome is `FITS`, `NOTHING_FITS` or `PAUSED`.
 
         What is found or proved goes into `incumbent`. A tighter capacity can be far
         easier, so the lower bound is tried first for some turns.
@@ -101,7 +106,7 @@ class ExactEngine:
                     return outcome
 
     def minimize(self, incumbent: Incumbent, budget: Budget) -> None:
-        """Improve `incumbent` from both sides until it is optimal or time is up.
+        """Improve the layout and the lower bound until they meet or time is up.
 
         A third of the nodes goes to the lower bound itself, the rest to short dives
         somewhere between it and the best layout.
@@ -132,7 +137,7 @@ class ExactEngine:
         incumbent: Incumbent,
         budget: Budget,
     ) -> int:
-        """Let a search go on for some nodes and take note of what it found."""
+        """Let a search go on for some nodes; record what it found."""
         end = search.nodes + n_nodes
         outcome = PAUSED
         while outcome == PAUSED and search.nodes < end and not budget.is_over:
@@ -160,7 +165,7 @@ class ExactEngine:
         return Search(self._instance, self._orders.rank(letters), capacity_bytes)
 
     def dive(self, capacity_bytes: int, incumbent: Incumbent, budget: Budget) -> int:
-        """Search shortly in an order of which every place is moved at random."""
+        """Run a short search in an order whose places are moved at random."""
         k = self._n_jitters
         self._n_jitters += 1
         letters = JITTER_ORDERS[k % len(JITTER_ORDERS)]
@@ -173,7 +178,7 @@ class ExactEngine:
 
 
 class _Decision:
-    """The searches for one capacity, which go on in turns."""
+    """The searches for one capacity, which take turns."""
 
     def __init__(self, engine: ExactEngine, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
@@ -182,7 +187,7 @@ class _Decision:
         self._searches: dict[str, Search] = {}
 
     def turn(self, incumbent: Incumbent, budget: Budget) -> int:
-        """Let every order go on for some nodes, more than the last time."""
+        """Let every order go on for some nodes, more of them than in the last turn."""
         engine, capacity = self._engine, self.capacity_bytes
         for letters, share in SEARCH_ORDERS:
             if letters not in self._searches:

@@ -1,4 +1,4 @@
-"""First fit: bodies one after another, each at the lowest offset that is free.
+"""First fit: places bodies one after another, each at the lowest offset that is free.
 
 Any body can be placed: gaps, groups, fixed offsets. The overlap graph is never stored:
 the placed pieces that overlap a new one in time are those that cover its first section,
@@ -42,13 +42,15 @@ _PIECE = np.dtype(
     [(name, np.int64) for name in ("lower", "upper", "base", "size", "bottom", "next")],
     align=True,
 )
-"""Of those placed, the next is one that begins in the same section."""
+"""A piece; `next` is the next placed piece that begins in the same section."""
 
 _ENTRY = np.dtype([("piece", np.int64), ("next", np.int64)], align=True)
-"""Of the list at each node of the segment tree: pieces whose run it is a part of."""
+"""An entry of the list at a node of the segment tree: a piece whose sections include
+those of the node."""
 
 _SPAN = np.dtype([("start", np.int64), ("stop", np.int64)], align=True)
-"""Offsets between the two would bring a body into a placed piece."""
+"""Offsets strictly between `start` and `stop`, at which a body would overlap a placed
+piece."""
 
 
 def first_fit(
@@ -87,7 +89,7 @@ def first_fit(
 
 
 def _most_entries(bodies: Bodies, n_leaves: int) -> int:
-    """Return how many nodes of the segment tree all runs of sections together have."""
+    """Return the number of entries of all pieces together in the segment tree."""
     left, right = bodies.section_lower + n_leaves, bodies.section_upper + n_leaves
     n_entries = 0
     while (is_open := left < right).any():
@@ -97,7 +99,7 @@ def _most_entries(bodies: Bodies, n_leaves: int) -> int:
 
 
 def _most_beside(bodies: Bodies) -> int:
-    """Return how many pieces overlap those of one body in time, at most."""
+    """Return the maximum number of pieces that overlap those of one body in time."""
     lower, upper = bodies.section_lower, bodies.section_upper
     begun = np.searchsorted(np.sort(lower), upper, side="left")
     ended = np.searchsorted(np.sort(upper), lower, side="right")
@@ -154,7 +156,7 @@ def _sort_by_start(spans: Records) -> None:
 
 @routine
 def _keep_off(span: Records, piece: Records, other: Records) -> None:
-    """Note which offsets of its body would bring a piece into a placed one."""
+    """Set a span to the offsets of a body at which its piece overlaps a placed one."""
     low = other["bottom"] - piece["base"]
     span["start"], span["stop"] = low - piece["size"], low + other["size"]
 
@@ -168,7 +170,7 @@ def _lowest_free(
     start_head: Integers,
     spans: Records,
 ) -> int:
-    """Return the lowest offset at which a body hits no placed piece."""
+    """Return the lowest offset in bytes at which a body overlaps no placed piece."""
     n_spans = 0
     for p in range(body["first_piece"], body["last_piece"]):
         piece = pieces[p]

@@ -1,8 +1,9 @@
-"""Greedy layouts: the best of several static orders, then of jittered ones.
+"""Greedy layouts: the best of several static orders, and then of jittered ones.
 
 Rectangles are placed lowest first, which is near-linear and, on training graphs, often
-at the lower bound. First fit, which looks into holes, is tried for all up to a size,
-and is the only one that knows gaps, fixed offsets and groups.
+at the lower bound. First fit, which also fills holes, is tried for up to
+`MOST_FIRST_FIT` rectangles; it is the only placement that supports gaps, fixed offsets
+and groups.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from arena_ckpt.allocation.orders import Orders, noise, rank_of
 LOWEST_FIRST_ORDERS = ("TWA", "AW", "SW", "TAW", "WTA")
 FIRST_FIT_ORDERS = ("SW", "WS", "AW", "TWA")
 MOST_FIRST_FIT = 5000
-"""Rectangles: beyond, first fit takes much longer than lowest first."""
+"""Maximum number of rectangles for which first fit is tried; for more it takes much
+longer than lowest first."""
 
 ALL_ORDERS = 20_000
-"""Bodies: up to here every static order is tried, however little time there is."""
+"""Maximum number of bodies for which every static order is tried, even without time
+left."""
 
 JITTER_PARTS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""How far a jittered order moves a body, in parts of all."""
+"""Distances by which a jittered order moves a body, as shares of the number of
+bodies."""
 
 
 def try_orders(
@@ -38,10 +42,10 @@ def try_orders(
     goal_bytes: int,
     which: slice = slice(None),
 ) -> None:
-    """Offer the layouts of the static orders, until one is no higher than the goal.
+    """Offer the layouts of the static orders until one is no higher than the goal.
 
-    Each order counts as one node a body. Beyond `ALL_ORDERS` bodies only the first is
-    tried whatever the budget. `which` takes some of the orders.
+    Each order counts as one node per body. With more than `ALL_ORDERS` bodies, only the
+    first order is tried if the limit is reached. `which` selects some of the orders.
     """
     chosen = list(enumerate(_static_orders(bodies)))[which]
     for tried, (name, letters) in chosen:
@@ -60,7 +64,7 @@ def try_jittered(
     goal_bytes: int,
     seed: int,
 ) -> None:
-    """Offer layouts of jittered orders until the goal is reached or time is up."""
+    """Offer the layouts of jittered orders until the goal or the limit is reached."""
     names = list(_static_orders(bodies))
     attempt = 0
     while not (incumbent.height_bytes <= goal_bytes or budget.is_over):
@@ -88,7 +92,7 @@ def _try(
     incumbent: Incumbent,
     budget: Budget,
 ) -> None:
-    """Offer the layout that a placement makes of an order."""
+    """Offer the layout that a placement makes from one order."""
     is_lowest_first = placement == "lowest-first"
     load = lowest_first.load if is_lowest_first else first_fit.load
     with budget.counting_compiled(lambda: load(bodies)):

@@ -1,4 +1,4 @@
-"""The best layout known while engines search."""
+"""The best layout that is known while engines search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from arena_ckpt.allocation.integers import Integers
 
 @dataclass(slots=True)
 class Incumbent:
-    """The best layout so far and the best proved bound; may be read at any time.
+    """The best layout and the best proved lower bound so far; readable at any time.
 
     Attributes
     ----------
@@ -17,9 +17,9 @@ class Incumbent:
     height_bytes : int
     lower_bound_bytes : int
     engine : str
-        What found the layout.
+        Name of the engine that found the layout.
     proof : str
-        What proved the bound.
+        Kind of the proof of the bound.
     """
 
     offset: Integers
@@ -30,17 +30,17 @@ class Incumbent:
 
     @property
     def is_optimal(self) -> bool:
-        """Height and bound meet."""
+        """Whether the height equals the lower bound."""
         return self.height_bytes <= self.lower_bound_bytes
 
     def offer(self, offset: Integers, height_bytes: int, engine: str) -> None:
-        """Take a layout that is lower than the best."""
+        """Keep a layout if it is lower than the best one."""
         if height_bytes < self.height_bytes:
-            # In this order: whoever interrupts finds a layout that is whole.
+            # In this order, so that an interrupt between them leaves a whole layout.
             self.offset, self.height_bytes, self.engine = offset, height_bytes, engine
 
     def rule_out(self, capacity_bytes: int, unit_bytes: int) -> None:
-        """Take note that nothing fits, where heights are multiples of a unit."""
+        """Raise the lower bound: nothing fits, and heights are whole units."""
         least = (capacity_bytes // unit_bytes + 1) * unit_bytes
         if least > self.lower_bound_bytes:
             self.lower_bound_bytes, self.proof = least, "exhausted"

@@ -1,8 +1,8 @@
-"""What the search works on: flat bodies as a table, and who is beside whom.
+"""The input of the search: flat bodies as a table, and which bodies are neighbours.
 
-The kernels take few arrays, of records rather than one for each field: every array that
-crosses a call costs Numba a good part of a second to compile, and the fields of a body
-that is looked at lie side by side in memory.
+The compiled functions take few arrays of records rather than one array per field. Each
+array argument costs Numba a good part of a second to compile, and the fields of one
+body lie side by side in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from arena_ckpt.allocation.bodies import Bodies
 from arena_ckpt.operations.arrays import Integers
 
 Records = Any
-"""Structured array, shape (n,), or one record of it; NumPy has one type for neither."""
+"""Structured array of shape (n,), or one record of it; NumPy has no type for either."""
 
 BODY = np.dtype(
     [
@@ -46,12 +46,12 @@ RUN = np.dtype([("lower", np.int64), ("upper", np.int64)], align=True)
 
 
 class Instance(NamedTuple):
-    """Flat bodies for the search.
+    """Flat bodies in the tables that the search reads.
 
     Attributes
     ----------
     bodies : array of BODY, shape (n,)
-        Of nothing placed yet; the ranks are for the search to set.
+        All bodies are unplaced; the search sets their ranks.
     runs : array of RUN
         The runs of sections of each body.
     neighbours, twins : int64 array
@@ -67,7 +67,7 @@ class Instance(NamedTuple):
 
 
 def make_instance(bodies: Bodies) -> Instance:
-    """Lay out flat bodies for the search; needs memory for every pair of neighbours."""
+    """Make the tables of flat bodies; takes memory for every pair of neighbours."""
     assert bodies.are_flat
     n = len(bodies)
     table = np.zeros(n, dtype=BODY)
@@ -89,7 +89,7 @@ def make_instance(bodies: Bodies) -> Instance:
 
 
 def _beside(bodies: Bodies) -> npt.NDArray[np.bool_]:
-    """Return for every pair whether both live in some section."""
+    """Return for every pair of bodies whether both live in a common section."""
     n = len(bodies)
     lower, upper = bodies.section_lower, bodies.section_upper
     if (np.diff(bodies.first_piece) == 1).all():
@@ -104,7 +104,7 @@ def _beside(bodies: Bodies) -> npt.NDArray[np.bool_]:
 
 
 def _alike(bodies: Bodies) -> npt.NDArray[np.bool_]:
-    """Return for every pair whether they have the same runs, and the same alignment."""
+    """Return for every pair of bodies whether sections and alignment are equal."""
     n = len(bodies)
     members: dict[tuple[int, ...], list[int]] = {}
     for b in np.flatnonzero(bodies.fixed_offset < 0).tolist():
@@ -120,7 +120,7 @@ def _alike(bodies: Bodies) -> npt.NDArray[np.bool_]:
 
 
 def _adjacency(matrix: npt.NDArray[np.bool_], table: Records, name: str) -> Integers:
-    """Return the lists of all bodies in a row; put into the table where they are."""
+    """Return the adjacency lists of all bodies, joined; write where each list lies."""
     stop = np.cumsum(matrix.sum(axis=1))
     table[f"{name}_stop"] = stop
     table[f"{name}_start"][1:] = stop[:-1]

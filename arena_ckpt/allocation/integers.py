@@ -1,4 +1,4 @@
-"""Integers as users give them: of any kind NumPy has, in lists, or no integers at all.
+"""Checks and converts the integers that users give as numbers, lists or arrays.
 
 Messages repeat the user's own values: NumPy turns ``[4, 1.5]`` into floats.
 """
@@ -18,14 +18,15 @@ IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
 Label = Callable[[int], str]
 
 LARGEST_SUM_BYTES = 2**62
-"""Sizes and alignments together stay below, so that no sum leaves int64."""
+"""Upper limit of the sum of all sizes and alignments in bytes, so that no sum exceeds
+int64."""
 
 
 MOST_BUFFERS = 2**27
 
 
 def is_scalar(value: object) -> bool:
-    """Say whether a value stands for all buffers."""
+    """Say whether a value is one number that holds for all buffers."""
     try:
         return np.ndim(value) == 0  # type: ignore[arg-type]
     except Exception:  # a ragged list, or whatever another library raises
@@ -33,7 +34,7 @@ def is_scalar(value: object) -> bool:
 
 
 def is_whole(value: object) -> bool:
-    """Say whether a value is an integer; True and False are none."""
+    """Say whether a value is an integer; True and False are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -46,7 +47,7 @@ def shown(value: object) -> str:
 
 
 def integer_of(value: object, name: str) -> int:
-    """Return one value for all buffers."""
+    """Return one integer that holds for all buffers."""
     if not is_whole(value):
         raise InvalidBufferError(
             f"{name} is {shown(value)}; it must be an integer", buffers=(), name=name
@@ -60,7 +61,7 @@ def integer_of(value: object, name: str) -> int:
 
 
 def _refuse_too_many(values: object, name: str) -> None:
-    """Refuse what cannot be copied: a broadcast array takes no memory itself."""
+    """Refuse too many elements to copy; a broadcast array itself takes no memory."""
     n = values.shape[0] if isinstance(values, np.ndarray) and values.ndim else 0
     if n > MOST_BUFFERS:
         raise InvalidBufferError(
@@ -70,7 +71,7 @@ def _refuse_too_many(values: object, name: str) -> None:
 
 
 def items_of(values: object, name: str, what: str) -> list[object]:
-    """Return the elements of a sequence, or say that there is none."""
+    """Return the elements of a sequence as a list, or refuse what is not one."""
     if isinstance(values, Iterator):
         raise InvalidBufferError(
             f"{name} is an iterator; it must be a sequence of {what}, so that it has a "

@@ -1,9 +1,8 @@
-"""The search among joined rectangles: far fewer bodies, and maybe no optimum.
+"""Searches layouts of joined rectangles: far fewer bodies, but the optimum may be lost.
 
-What `join` leaves is placed by the greedy orders, then by the exact search for a while;
-of many bodies also around cores, see `cored`.
-Whatever is found is a layout of the bodies and goes into their incumbent; nothing is
-proved about them.
+The joined rectangles are placed by the greedy orders, then by the exact search for a
+while, and around cores if they are many (see `cored`). Every layout found is also one
+of the original bodies and is offered to their incumbent; nothing is proved about these.
 
 Bodies few enough for an exact search of their own get one attempt, before it. Of more
 bodies several may be made, each of which trusts other matches.
@@ -26,20 +25,22 @@ from arena_ckpt.allocation.joins import join
 from arena_ckpt.allocation.orders import Orders
 
 MOST_BODIES = 50_000
-"""Joining takes some 40 µs each; for the first 10 of them nobody looks at the clock."""
+"""Maximum number of bodies to join; each takes about 40 µs, and the clock is not read
+for the first tenth of them."""
 
 MOST_LEFT = 0.5
-"""Where more than this part of the bodies is left, they were hardly cut from one."""
+"""Maximum share of the bodies that may be left after joining; with more, they were
+hardly cut from one rectangle."""
 
 SHARE = 0.5
-"""The most of the time that joining may take from what comes after, and a search."""
+"""Maximum share of the time left that joining, and then a search, may take."""
 
 SHARE_OF_AN_ATTEMPT = 0.1
-"""The same of an attempt among many bodies."""
+"""Maximum share of the time left that one attempt among many bodies may take."""
 
 NODES_BEFORE_EXACT = 20
 NODES_OF_AN_ATTEMPT = 200
-"""The most nodes of an exact search, for each rectangle left."""
+"""Maximum number of nodes of an exact search, for each rectangle left."""
 
 FIRST_ATTEMPT = range(1)
 MORE_ATTEMPTS = range(1, 8)
@@ -53,25 +54,25 @@ def improve(
     seed: int,
     attempts: range = FIRST_ATTEMPT,
 ) -> bool:
-    """Join rectangles and let the engines place what is left.
+    """Join rectangles and let the engines place the joined ones.
 
     Parameters
     ----------
     bodies : Bodies
         See `can_join`.
     incumbent : Incumbent
-        Of `bodies`.
+        Best layout of `bodies`; gets better ones.
     budget : Budget
     capacity_bytes : int or None
-        What to stop at; None for the lower bound.
+        Height at which to stop; None stops at the lower bound.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     attempts : range
 
     Returns
     -------
     bool
-        A better layout was found.
+        Whether a better layout was found.
     """
     before = incumbent.height_bytes
     if len(bodies) > MOST_BODIES:
@@ -108,7 +109,7 @@ def improve(
 
 @dataclass(slots=True, init=False)
 class _JoinedIncumbent(Incumbent):
-    """The best layout of joined rectangles; hands on what is better for the bodies."""
+    """The best layout of joined rectangles; hands improvements to the bodies'."""
 
     joined: Bodies
     whole: Incumbent
@@ -125,7 +126,7 @@ class _JoinedIncumbent(Incumbent):
         self.joined, self.whole = joined, whole
 
     def offer(self, offset: Integers, height_bytes: int, engine: str) -> None:
-        """Take a layout that is lower than the best."""
+        """Keep a layout if it is lower than the best one."""
         Incumbent.offer(self, offset, height_bytes, engine)
         if height_bytes < self.whole.height_bytes:
             whole_offset = self.joined.buffer_offsets(offset)

@@ -1,4 +1,4 @@
-"""Rigid joins: rectangles that look as if they were cut from one become one again.
+"""Joins rectangles that look as if they were cut from one larger rectangle.
 
 Where the best layout is nearly full, edges meet:
 
@@ -50,29 +50,32 @@ from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.allocation.orders import noise
 
 Item = tuple[int, ...]
-"""Rectangles of one lifetime, to be stacked."""
+"""Rectangles of one live range that can be stacked."""
 
 Lifetime = tuple[int, int]
-"""First section, and the one after the last."""
+"""First section of a live range, and the section after its last."""
 
 LARGEST_BAG = 6
-"""Rectangles of one lifetime up to which every part of them is an item."""
+"""Maximum number of rectangles of one live range of which every subset is an item."""
 
 MOST_MATCHES = 8
-"""How many matches of an item are remembered, the latest."""
+"""Maximum number of matches that are remembered for an item; the latest are kept."""
 
 CREDIBLE = 1e-2
+"""Number of such matches that chance alone would bring, up to which joining begins."""
+
 INCREDIBLE = 10.0
-"""Matches expected by chance: where to begin and where to give up."""
+"""Number of such matches that chance alone would bring, above which joining ends."""
 
 TRUST = 6.0
-"""Of attempts at random: the logarithm of how far trusts lie apart."""
+"""Width of the range of ln(factor) in which an attempt draws the factors that it trusts
+matches by."""
 
 NODES_PER_LOOK = 256
 
 
 def can_join(bodies: Bodies) -> bool:
-    """Say whether these are rectangles of one alignment."""
+    """Say whether bodies are rectangles of one common alignment."""
     return (
         len(bodies) > 1
         and bodies.are_rectangles
@@ -81,7 +84,7 @@ def can_join(bodies: Bodies) -> bool:
 
 
 def join(bodies: Bodies, budget: Budget, seed: int = 0, attempt: int = 0) -> Bodies:
-    """Join rectangles until nothing matches or time is up.
+    """Join rectangles until nothing matches or the limit is reached.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ def join(bodies: Bodies, budget: Budget, seed: int = 0, attempt: int = 0) -> Bod
 
 @contextmanager
 def _no_collecting() -> Iterator[None]:
-    """Keep the garbage collector from going through all items again and again."""
+    """Switch the garbage collector off in the block: it would scan all items."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -118,7 +121,7 @@ def _no_collecting() -> Iterator[None]:
 
 
 class _Joiner:
-    """The rectangles so far; they are numbered, those of the bodies first."""
+    """The rectangles so far by number, those of the bodies first."""
 
     def __init__(self, bodies: Bodies, seed: int, attempt: int) -> None:
         self._bodies = bodies
@@ -189,7 +192,7 @@ class _Joiner:
         )
 
     def run(self, budget: Budget) -> None:
-        """Join what matches, the most credible first."""
+        """Join items that match, those first that chance explains least."""
         limit = CREDIBLE
         while limit <= INCREDIBLE and not budget.is_over:
             self._join_beside(limit, budget)
@@ -212,13 +215,13 @@ class _Joiner:
         return True
 
     def _choices(self, item: Item, bag: list[int]) -> int:
-        """Return among how many items of its kind a bag lets choose."""
+        """Return the number of items of one kind among which a bag lets choose."""
         if len(item) == len(bag):
             return 1
         return len(bag) if len(item) == 1 else 1 << min(len(bag), 2 * LARGEST_BAG)
 
     def _put(self, index: int) -> list[int]:
-        """Add a rectangle to its bag; return the bag."""
+        """Add a rectangle to the bag of its live range; return the bag."""
         lower, upper = self._lower[index], self._upper[index]
         bag = self._bags.get((lower, upper))
         if bag is None:
@@ -230,7 +233,7 @@ class _Joiner:
         return bag
 
     def _take(self, item: Item) -> list[int]:
-        """Remove an item from its bag; return what is left of that."""
+        """Remove an item from its bag; return what is left of the bag."""
         lower, upper = self._lower[item[0]], self._upper[item[0]]
         bag = self._bags[lower, upper]
         self._heights_of.pop((lower, upper), None)
@@ -244,7 +247,7 @@ class _Joiner:
         return bag
 
     def _offer(self, bag: list[int], items: Iterable[Item]) -> None:
-        """Look for what lies beside items of a bag."""
+        """Look for matches of items of a bag with their neighbours in time."""
         lower, upper = self._lower[bag[0]], self._upper[bag[0]]
         beginning, ending, sizes = self._beginning, self._ending, self._size
         stride = self._stride
@@ -268,7 +271,7 @@ class _Joiner:
                 beginning[key] = [item]
 
     def _latest(self, items: list[Item]) -> list[Item]:
-        """Forget items that are no longer free; return some that are."""
+        """Forget items that are no longer free; return the latest that are."""
         free = [item for item in items if self._are_free(item)]
         if len(free) < len(items):
             items[:] = free
@@ -278,7 +281,7 @@ class _Joiner:
         return self._bags[self._lower[item[0]], self._upper[item[0]]]
 
     def _remember(self, left: Item, right: Item, section: int, size: int) -> None:
-        """Put a match on the heap, by how many of its like chance would bring."""
+        """Put a match on the heap, ordered by the matches that chance would bring."""
         n_left, n_right = len(self._lowers_to[section]), len(self._uppers_from[section])
         choices = self._choices(left, self._bag_of(left))
         choices *= self._choices(right, self._bag_of(right))
@@ -301,7 +304,7 @@ class _Joiner:
     # -- joins -------------------------------------------------------------------------
 
     def _join(self, parts: list[tuple[Item, int]], size: int, lifetime: int) -> None:
-        """Make one rectangle of items, given with the bytes below each."""
+        """Make one rectangle of items; the bytes below each item are given."""
         rests = [self._take(item) for item, _ in parts]
         self._lower.append(min([self._lower[item[0]] for item, _ in parts]))
         self._upper.append(max([self._upper[item[0]] for item, _ in parts]))
@@ -317,7 +320,7 @@ class _Joiner:
         self._offer(bag, _parts_of(bag, new))
 
     def _join_beside(self, limit: float, budget: Budget) -> None:
-        """Join pairs of which fewer than `limit` are to be expected by chance."""
+        """Join pairs of which chance would bring fewer than `limit`."""
         looked_at = 0
         while self._matches and self._matches[0][0] <= limit:
             _, _, left, right = heapq.heappop(self._matches)
@@ -333,7 +336,7 @@ class _Joiner:
         budget.spend(looked_at % NODES_PER_LOOK, self._progress)
 
     def _join_pinwheels(self, limit: float, budget: Budget) -> bool:
-        """Join the pinwheels around all bags; say whether there was one."""
+        """Join the pinwheels around all bags; return whether there was one."""
         found = False
         cores = list(self._bags)
         if self._attempt:
@@ -362,7 +365,7 @@ class _Joiner:
     def _pinwheel(
         self, core: Lifetime, starts: set[int], stops: set[int], limit: float
     ) -> list[tuple[Item, int]]:
-        r"""Return the five items around a core and the bytes below each, or none.
+        r"""Return the five items around a core with the bytes below each, or None.
 
         Over time, left to right; the other one that turns has the same lifetimes and
         heights::
@@ -403,7 +406,7 @@ class _Joiner:
         return []
 
     def _heights(self, lifetime: Lifetime) -> dict[int, Item]:
-        """Return the items of a bag by their heights."""
+        """Return the items of a bag by their heights in bytes."""
         heights = self._heights_of.get(lifetime)
         if heights is None:
             # The simplest last, so that it stays where heights are equal.
@@ -417,7 +420,7 @@ class _Joiner:
 
 
 def _parts_of(bag: list[int], with_one: int | None = None) -> Iterator[Item]:
-    """Return single rectangles, the whole bag, and every part of a small one.
+    """Return the single rectangles of a bag, the whole bag, and subsets of a small one.
 
     All of them, or those that hold one rectangle.
     """

@@ -1,4 +1,4 @@
-"""What an allocation gives back."""
+"""The result of an allocation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from arena_ckpt.common.arguments import public_call
 @public_call
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """An offset for every buffer, and what is known about it.
+    """An offset in bytes for every buffer, with the height and its lower bound.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Layout:
     lower_bound_bytes : int
         No layout of these buffers is lower.
     engine : str
-        What found it: a placement and its order, ``"lowest-first:TWA"`` or
+        The placement and the order that found it, ``"lowest-first:TWA"`` or
         ``"exact:ATW"``.
     pool : int64 array, shape (n,), or None
         The pool of each buffer, where there are pools.
@@ -34,8 +34,8 @@ class Layout:
         ``nodes`` looked at, ``seconds``, ``proof`` of the lower bound (``"live
         bytes"``, ``"largest buffer"``, ``"fixed offset"`` or ``"exhausted"``), and
         whether the search was ``interrupted``. With pools also ``spilled_buffers`` and
-        ``spilled_byte_steps`` (size × life of what is not in the first), and whether it
-        is proved that no layout spills less, ``spill_proved_least``.
+        ``spilled_byte_steps`` (size × live range of what is not in the first), and
+        whether it is proved that no layout spills less, ``spill_proved_least``.
     """
 
     offset: Integers
@@ -48,5 +48,5 @@ class Layout:
 
     @property
     def proved_optimal(self) -> bool:
-        """The height is the lower bound."""
+        """Whether the height equals the lower bound."""
         return self.height_bytes == self.lower_bound_bytes

@@ -1,4 +1,4 @@
-"""Lowest first: always the rectangle that can lie lowest, in near-linear time.
+"""Lowest first: places the rectangle that can lie lowest, in near-linear time.
 
 A *plateau* is a longest run of sections whose tops are at one height. Of the plateaus
 the lowest is taken; among the unplaced rectangles that live within its run the one of
@@ -45,14 +45,14 @@ _PLACE = np.dtype(
 _PLATEAU = np.dtype(
     [(name, np.int64) for name in ("height", "stop", "before")], align=True
 )
-"""Named by its first section; without a height it is none."""
+"""A plateau, at the index of its first section; one without a height is none."""
 
 _ENTRY = np.dtype([("height", np.int64), ("start", np.int64)], align=True)
-"""Of the heap of plateaus: some of them are no more, or higher by now."""
+"""An entry of the heap of plateaus; the plateau may be gone, or higher by now."""
 
 
 def lowest_first(bodies: Bodies, rank: Integers) -> Integers:
-    """Place rectangles, lowest plateau first, ties by `rank`.
+    """Place rectangles on the lowest plateau first; `rank` decides between equals.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def _load() -> None:
 
 @routine
 def _push(heap: Records, n: int, height: int, start: int) -> int:
-    """Add a plateau to the heap; return the new length."""
+    """Add a plateau to the heap; return the new length of the heap."""
     i = n
     while i > 0:
         parent = heap[(i - 1) >> 1]
@@ -161,7 +161,7 @@ def _push(heap: Records, n: int, height: int, start: int) -> int:
 
 @routine
 def _pop(heap: Records, n: int) -> int:
-    """Remove the first of the heap; return the new length."""
+    """Remove the first entry of the heap; return the new length of the heap."""
     n -= 1
     height, start = heap[n]["height"], heap[n]["start"]
     i, child = 0, 1
@@ -196,7 +196,7 @@ def _least_rank(
     block_upper: Integers,
     block_least: Integers,
 ) -> int:
-    """Return the least rank at places [first, last) that ends by section `stop`."""
+    """Return the least rank among places [first, last) whose sections end by `stop`."""
     least = _LARGEST
     place = first
     while place < last:
@@ -227,6 +227,18 @@ def _least_rank(
     return least
 
 
+@routine
+def _drop_rank(block_least: Integers, tree: int, leaf: int) -> None:
+    """Take a leaf out of the tree of least ranks that begins at `tree`."""
+    block_least[tree + leaf] = _LARGEST
+    node = leaf >> 1
+    while node >= 1:
+        block_least[tree + node] = min(
+            block_least[tree + 2 * node], block_least[tree + 2 * node + 1]
+        )
+        node >>= 1
+
+
 @compiled
 def _place(
     places: Records,
@@ -241,6 +253,27 @@ def _place(
     n_heap: int,
     n_sections: int,
 ) -> None:
+    """Give every rectangle its offset, always on the lowest plateau.
+
+    Parameters
+    ----------
+    places : array of _PLACE, shape (n,)
+        The rectangles in the order of their first sections; gets the offsets.
+    place_rank, place_upper : int64 array, shape (n,)
+        Rank and end of the sections of each; a placed one has the rank `_LARGEST`.
+    place_of_rank : int64 array, shape (n,)
+        Index in `places` by rank.
+    first_place : int64 array, shape (n_sections + 1,)
+        Index in `places` of the first rectangle that begins in a section or later.
+    block_upper, block_least : int64 array, shapes (b BLOCK,) and (2 b BLOCK,)
+        What `_blocks` returns for b blocks.
+    plateaus : array of _PLATEAU, shape (n_sections + 1,)
+    heap : array of _ENTRY, shape (4 n + 16,)
+        The plateaus, the lowest first.
+    n_heap : int
+        Number of entries in the heap.
+    n_sections : int
+    """
     unplaced = places.size
     while unplaced:
         height, x = heap[0]["height"], heap[0]["start"]
@@ -266,15 +299,7 @@ def _place(
         index = place_of_rank[least]
         place_rank[index] = _LARGEST
         place = places[index]
-        tree = 2 * (index // BLOCK * BLOCK)
-        node = place["leaf"]
-        block_least[tree + node] = _LARGEST
-        node >>= 1
-        while node >= 1:
-            block_least[tree + node] = min(
-                block_least[tree + 2 * node], block_least[tree + 2 * node + 1]
-            )
-            node >>= 1
+        _drop_rank(block_least, 2 * (index // BLOCK * BLOCK), place["leaf"])
         step = place["alignment"]
         place["offset"] = (height + step - 1) // step * step
         top = place["offset"] + place["size"]
@@ -302,7 +327,7 @@ def _place(
 def _set(
     plateaus: Records, start: int, height: int, stop: int, before: int, n_sections: int
 ) -> None:
-    """Make sections [start, stop) a plateau, which is next to the one at `before`."""
+    """Make sections [start, stop) a plateau that follows the one at `before`."""
     plateau = plateaus[start]
     plateau["height"], plateau["stop"], plateau["before"] = height, stop, before
     if stop < n_sections:

@@ -1,4 +1,4 @@
-"""Buffers as CSV, the format of google/minimalloc with two more columns.
+"""Reads and writes buffers as CSV, in google/minimalloc's format with more columns.
 
 The header names the columns, in any order: `id,lower,upper,size` and, where wanted,
 `alignment`, `hint`, `gaps` and `offset`, and of our own `group` and `pool`. Of the
@@ -48,16 +48,17 @@ OLDER_NAMES = {
 REQUIRED = ("id", "lower", "upper", "size")
 
 ROWS_AT_ONCE = 512
-"""More would not be faster: at 2**16 the garbage collector goes through the rows again
-and again, and the whole takes four times as long."""
+"""Number of rows that are parsed together. More would not be faster: with 2**16 the
+garbage collector scans the rows again and again, and reading takes four times as
+long."""
 
 LONGEST_SHOWN = 60
-"""Characters of a cell that a message repeats."""
+"""Maximum number of characters of a cell that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BufferTable:
-    """What a file says of its buffers, one element a row in each.
+    """The content of a file of buffers, one element per row in each field.
 
     Attributes
     ----------
@@ -89,12 +90,12 @@ class BufferTable:
         return len(self.ids)
 
     def label(self, index: int) -> str:
-        """Return how messages call a buffer: ``"row 17 (id 'b3')"``."""
+        """Return how messages name a buffer, for example ``"row 17 (id 'b3')"``."""
         return _place(int(self.rows[index]), self.ids[index])
 
 
 def read_buffers(path: Path, *, fixed: bool = True) -> BufferTable:
-    """Read buffers from a CSV, plain or in gzip.
+    """Read buffers from a CSV file, plain or compressed by gzip.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def write_layout(
     offset: Iterable[int | None],
     pool: Iterable[int | None] | None = None,
 ) -> None:
-    """Write a table with an answer.
+    """Write a table of buffers with their offsets.
 
     Parameters
     ----------
@@ -198,13 +199,13 @@ def write_layout(
 # -- reading ---------------------------------------------------------------------------
 
 Record = tuple[int, list[str]]
-"""The line that it begins on, and its cells."""
+"""Number of the line on which a record begins, and its cells."""
 
 
 def _read_columns(
     path: Path, text: TextIO
 ) -> tuple[list[str], Integers, dict[str, Any]]:
-    """Return the names of the header, the row of each buffer and the parsed columns."""
+    """Return the column names, the line of each buffer and the parsed columns."""
     records = _records(path, text)
     header = next(records, None)
     if header is None:
@@ -239,7 +240,7 @@ def _read_columns(
 
 
 def _records(path: Path, text: TextIO) -> Iterator[Record]:
-    """Yield the lines that are not empty."""
+    """Yield the records of all lines that are not empty."""
     reader = csv.reader(text, skipinitialspace=True, strict=True)
     row = 1
     try:
@@ -297,7 +298,7 @@ def _read_header(path: Path, row: int, cells: list[str]) -> list[str]:
 
 
 def _parse_chunk(kinds: dict[str, CellKind], chunk: list[Record]) -> list[list[Any]]:
-    """Parse column by column; ValueError wherever a record is at fault."""
+    """Parse records column by column; raise ValueError if a record cannot be parsed."""
     columns = list(zip(*[cells for _, cells in chunk], strict=True))
     return [
         kind.parse_column(cells)
@@ -339,7 +340,7 @@ def _fault(
 
 
 def _make_half_open(cells: dict[str, Any]) -> None:
-    """Turn the last steps of lives and gaps into the ones after them."""
+    """Turn the inclusive ends of live ranges and gaps into half-open ones."""
     cells["upper"] = np.frombuffer(cells["upper"], np.int64) + 1
     if "gaps" in cells:
         cells["gaps"] = [
@@ -418,7 +419,7 @@ def _shown(text: str) -> str:
 def _answers(
     table: BufferTable, what: str, answers: Iterable[int | None]
 ) -> list[int | None]:
-    """Return what was found for each buffer; csv writes None as an empty cell."""
+    """Return the offset or pool of each buffer, None where a cell is to stay empty."""
     numbers = [None if each is None else operator.index(each) for each in answers]
     if len(numbers) != len(table):
         raise InvalidParameterError(

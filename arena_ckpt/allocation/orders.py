@@ -1,4 +1,4 @@
-"""Static orders in which to place bodies, by five measures in turn.
+"""Static orders in which bodies are placed; each compares up to three of five measures.
 
 ======  ==========================================================
 letter  measure, the largest first
@@ -25,20 +25,20 @@ Measure = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 
 class Orders:
-    """The orders of some bodies, computed when asked for."""
+    """The orders of a set of bodies, each computed at its first use."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self._measures: dict[str, Measure] = {}
 
     def order(self, letters: str) -> Integers:
-        """Return the bodies in the order that `letters` name."""
+        """Return the bodies in the order that `letters` names."""
         index = np.arange(len(self._bodies))
         keys = [-self._measure(letter) for letter in reversed(letters)]
         return np.lexsort((index, *keys)).astype(np.int64)
 
     def rank(self, letters: str) -> Integers:
-        """Return the place of each body in the order that `letters` name."""
+        """Return the place of each body in the order that `letters` names."""
         return rank_of(self.order(letters))
 
     def _measure(self, letter: str) -> Measure:
@@ -93,7 +93,7 @@ def range_maximum(values: Integers, lower: Integers, upper: Integers) -> Integer
 def noise(
     n: int, seed: int, stream: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return numbers in [0, 1) that look random, the same with every NumPy.
+    """Return n pseudorandom numbers in [0, 1), the same with every version of NumPy.
 
     References
     ----------

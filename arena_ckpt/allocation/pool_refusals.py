@@ -1,7 +1,7 @@
-"""Buffers that pools do not hold, or are not known to.
+"""The errors for buffers that do not fit in pools, or are not known to.
 
-Impossible is only what is proved over all choices of pools: by a bound that holds for
-each of them, or by a search that left none out.
+Buffers are called impossible only if that is proved for every assignment to pools: by a
+bound that holds for all of them, or by a search that left none out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import CapacityError, TimeLimitError
 
 CONFLICT_NODES = 5_000
-"""How long to look for a smaller set of buffers that has no place either."""
+"""Maximum number of nodes of the search for a smaller set of buffers that does not
+fit."""
 
 Sizes = Sequence[int | None]
 
@@ -30,7 +31,7 @@ Sizes = Sequence[int | None]
 def refuse_impossible(
     buffers: Buffers, bodies: Bodies, bound: LowerBound, sizes: Sizes
 ) -> None:
-    """Refuse buffers for which the pools are too small whatever goes into which.
+    """Refuse buffers that cannot fit in the pools, whichever buffer goes into which.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def nothing_fits(
     sizes: Sizes,
     seed: int,
 ) -> CapacityError:
-    """Say that a search has ruled out every choice of pools."""
+    """Return the error after a search that has ruled out every assignment to pools."""
     budget = Budget(CONFLICT_NODES, None)
     kept = list(range(len(bodies)))
     for body in range(len(bodies)):
@@ -88,7 +89,7 @@ def nothing_fits(
 
 
 def not_known(layout: Layout, sizes: Sizes, n_bodies: int) -> TimeLimitError:
-    """Say that no choice of pools was found that fits, and that there may be one.
+    """Return the error if no assignment that fits was found, although one may exist.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def not_known(layout: Layout, sizes: Sizes, n_bodies: int) -> TimeLimitError:
         The best one found, too high for the last pool.
     sizes : sequence of int or None
     n_bodies : int
-        How much there is to choose a pool for.
+        Number of bodies, each of which can go into any pool.
     """
     assert layout.pool is not None
     last = len(sizes) - 1
@@ -138,7 +139,7 @@ def _facts(
 
 
 def _pools_text(sizes: Sizes) -> str:
-    """Write sizes as ``"pools of 16 B and 8 B"``."""
+    """Return a text that lists the sizes, for example ``"pools of 16 B and 8 B"``."""
     texts = ["any size" if size is None else format_bytes(size) for size in sizes]
     if len(texts) == 1:
         return f"a pool of {texts[0]}"

@@ -1,4 +1,4 @@
-"""Several pools of memory, the preferred first: what does not fit spills to the next.
+"""Allocation in several pools of memory; what does not fit in one spills to the next.
 
 1. *Fill*: for each pool in turn all that is left is laid out. Where that does not fit,
    bodies are put in greedily, those that would end above the pool's size spill; of
@@ -63,21 +63,22 @@ MOST_TAKEN_BACK = 200
 """Maximum number of spilled bodies that are tried again, for each pool."""
 
 POOL_NODES = 20_000
-"""How long to look for a layout of all that is left in a pool that could hold it."""
+"""Maximum number of nodes of the search that tries to lay out all remaining buffers in
+one pool."""
 
 
 @dataclass(slots=True)
 class _Spread:
-    """Buffers spread over pools.
+    """The pool and the offset of each buffer while pools are filled.
 
     Attributes
     ----------
     pool, offset : int64 array, shape (buffers,)
         Offsets in the last pool are not set before it is laid out.
     engines : dict from int to str
-        What found the layout of each pool that holds something.
+        Name of the engine that laid out each pool that is not empty.
     interrupted : bool
-        Ctrl-C was pressed.
+        Whether Ctrl-C was pressed.
     """
 
     pool: Integers
@@ -95,14 +96,14 @@ class _Spread:
         return int((self.offset[members] + buffers.size[members]).max(initial=0))
 
     def put(self, pool: int, members: Integers, layout: Layout) -> None:
-        """Take over the layout of a pool."""
+        """Take over the layout of one pool."""
         self.pool[members], self.offset[members] = pool, layout.offset
         if len(members):
             self.engines[pool] = layout.engine
 
 
 def _checked_sizes(pools: Sequence[int | None]) -> tuple[int | None, ...]:
-    """Return the sizes of pools, or say what is wrong with them."""
+    """Return the sizes of the pools in bytes, or refuse them."""
     sizes: tuple[Any, ...] = tuple(items_of(pools, "pools", "sizes"))
     if not sizes:
         raise InvalidParameterError("pools is empty; give a size for each pool")
@@ -123,7 +124,7 @@ def _checked_sizes(pools: Sequence[int | None]) -> tuple[int | None, ...]:
 def allocate_in_pools(
     buffers: Buffers, pools: Sequence[int | None], options: SearchOptions
 ) -> Layout:
-    """Place buffers in pools; see the module.
+    """Place buffers in pools, the preferred one first.
 
     Raises
     ------
@@ -137,13 +138,7 @@ def allocate_in_pools(
         It is not known whether one does.
     """
     sizes = _checked_sizes(pools)
-    fixed = np.flatnonzero(buffers.fixed_offset != FREE)
-    if len(fixed):
-        raise InvalidBufferError(
-            f"buffer {fixed[0]} has the fixed offset {buffers.fixed_offset[fixed[0]]}, "
-            "which does not say in which pool; with pools, leave offsets free",
-            buffers=(int(fixed[0]),),
-        )
+    _refuse_fixed(buffers)
     bodies = make_bodies(buffers)
     bound = lower_bound(bodies, len(sizes))
     refuse_impossible(buffers, bodies, bound, sizes)
@@ -186,6 +181,17 @@ def allocate_in_pools(
     return layout
 
 
+def _refuse_fixed(buffers: Buffers) -> None:
+    """Refuse fixed offsets: they do not say in which pool a buffer lies."""
+    fixed = np.flatnonzero(buffers.fixed_offset != FREE)
+    if len(fixed):
+        raise InvalidBufferError(
+            f"buffer {fixed[0]} has the fixed offset {buffers.fixed_offset[fixed[0]]}, "
+            "which does not say in which pool; with pools, leave offsets free",
+            buffers=(int(fixed[0]),),
+        )
+
+
 def _lay_out_last(
     buffers: Buffers,
     spread: _Spread,
@@ -193,7 +199,7 @@ def _lay_out_last(
     size: int | None,
     options: SearchOptions,
 ) -> int:
-    """Lay out the last pool, within its size where that is found; return nodes."""
+    """Lay out the last pool, within its size if possible; return the nodes taken."""
     members, nodes = spread.members(last), 0
     rest = buffers.take(members)
     if size is not None:
@@ -213,7 +219,7 @@ def _lay_out_last(
 def _layout_of(
     buffers: Buffers, spread: _Spread, bound: LowerBound, sizes: Sequence[int | None]
 ) -> Layout:
-    """Return what is spread as one layout, checked."""
+    """Return the offsets and pools of all buffers as one checked layout."""
     heights = tuple(spread.end(pool, buffers) for pool in range(len(sizes)))
     check_layout(
         buffers, spread.offset, sum(heights), pool=spread.pool, pool_bytes=sizes
@@ -233,7 +239,7 @@ def _layout_of(
 
 
 def _fill_in_turn(buffers: Buffers, sizes: Sequence[int | None], seed: int) -> _Spread:
-    """Fill every pool but the last, which gets the rest and is not laid out."""
+    """Fill every pool but the last; the last gets the rest and is not laid out."""
     last = len(sizes) - 1
     spread = _Spread(
         np.full(len(buffers), last, dtype=np.int64),
@@ -253,7 +259,7 @@ def _fill_in_turn(buffers: Buffers, sizes: Sequence[int | None], seed: int) -> _
 def _fill(
     buffers: Buffers, size_bytes: int, seed: int, spread: _Spread
 ) -> tuple[Integers, Integers, str]:
-    """Return the buffers that go into a pool, their offsets, and what found them."""
+    """Return the buffers that go into a pool, their offsets, and the engine's name."""
     everything = np.arange(len(buffers))
     decision = decide(
         buffers, size_bytes, SearchOptions(node_limit=POOL_NODES, seed=seed)
@@ -297,7 +303,7 @@ def _finish_briefly(
     sizes: Sequence[int | None],
     options: SearchOptions,
 ) -> bool:
-    """Tell whether the last pool holds what is left; lay it out where it has a size."""
+    """Say whether the rest fits in the last pool; lay it out if that has a size."""
     last = len(sizes) - 1
     rest, size = spread.members(last), sizes[last]
     if size is None or not len(rest):
@@ -313,7 +319,7 @@ def _finish_briefly(
 
 
 def _spread_of(buffers: Buffers, bodies: Bodies, search: AssignmentSearch) -> _Spread:
-    """Return the best assignment of a search, laid out but for a pool without limit."""
+    """Return the best assignment of a search; a pool without limit is not laid out."""
     assert search.best is not None
     spread = _Spread(
         np.array(search.best, dtype=np.int64)[bodies.body_of],
@@ -329,7 +335,7 @@ def _spread_of(buffers: Buffers, bodies: Bodies, search: AssignmentSearch) -> _S
 def _what_is_left(
     options: SearchOptions, budget: Budget, interrupted: bool
 ) -> SearchOptions:
-    """Return options with what a budget has left; after Ctrl-C the static orders."""
+    """Return options with the limit that is left; after Ctrl-C only static orders."""
     if interrupted:
         return replace(options, engine="greedy")
     if options.node_limit is not None:

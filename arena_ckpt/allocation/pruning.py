@@ -1,13 +1,13 @@
-"""What tells a node of the search that nothing below it fits: bounds on sections.
+"""Bounds on sections, which tell a node of the search that nothing below it fits.
 
 A listed body has a *release*, below which it cannot come to lie: its floor, or more if
 it was passed over. For every section and every height f, f + the bytes of the unplaced
 bodies of the section with a release of at least f must fit.
 
-Most nodes fail here, and nearly always at the bottom, where a gap can no longer be
-filled. So the sums start at all unplaced bytes and lose one body after another, from
-the lowest release upwards; and they stop at the highest release that rose since the
-node before, above which nothing got worse.
+Most nodes fail here, and nearly always at low offsets, where a gap can no longer be
+filled. So the sums start at all unplaced bytes, and bodies are subtracted from the
+lowest release upwards. The pass stops at the highest release that rose since the
+previous node, because nothing got worse above it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SLOT = np.dtype(
     ],
     align=True,
 )
-"""A place in a list of bodies."""
+"""An entry in a list of unplaced bodies."""
 
 _FAR = 2**62
 
@@ -44,7 +44,7 @@ def bound(
     frame: Records,
     capacity: int,
 ) -> int:
-    """Return below which offset the next body must be placed; 0 if nothing may fit.
+    """Return the offset below which the next body must be placed, or 0 if nothing fits.
 
     Sets the releases in the list of the frame, which ascends by (floor, rank).
 
@@ -75,7 +75,7 @@ def bound(
     stop = start + frame["list_length"]
     path_offset, path_rank = frame["path_offset"], frame["path_rank"]
     limit = _FAR
-    # Above the highest release that rose all is as it was one node before.
+    # Above the highest release that rose, nothing has changed since the last node.
     highest = 0 if path_offset >= 0 else _FAR
     n_passed = 0
     for i in range(start, stop):
@@ -107,7 +107,7 @@ def bound(
     for s in range(frame["part_lower"], frame["part_upper"]):
         section_bytes[s] = unplaced_bytes[s]
         fullest = max(fullest, unplaced_bytes[s])
-    # Those passed over are the first of the list; from here on they stand in `passed`.
+    # Passed-over bodies come first in the list; from here on they are in `passed`.
     i, k = start + n_passed, 0
     while i < stop or k < n_passed:
         if k == n_passed or (i < stop and listed[i]["release"] <= passed[k]["release"]):
@@ -138,10 +138,10 @@ def _release_beside(
     slot: Records,
     path_offset: int,
 ) -> int:
-    """Return the least end of the unplaced neighbours of a body that was passed over.
+    """Return the least end in bytes of the unplaced neighbours of a passed-over body.
 
-    While the neighbour that was least before is where it was, it still is: the others
-    only rise.
+    As long as the neighbour with the least end has not moved, it still has it: the ends
+    of the others only rise.
     """
     if slot["release"] > slot["floor"]:
         least = bodies[slot["support"]]

@@ -1,4 +1,4 @@
-"""Branch and bound: does it fit below a capacity? One search that can pause.
+"""Branch and bound for a layout within a capacity; the search can pause and go on.
 
 After the ideas in Moffitt, "MiniMalloc: A lightweight memory allocator for
 hardware-accelerated machine learning", ASPLOS 2023:
@@ -271,7 +271,7 @@ def _toggle(
     unplaced_bytes: Integers,
     toggled: int,
 ) -> None:
-    """Take a body away from the unplaced ones, or give it back if it is placed."""
+    """Mark a body as placed, or as unplaced again if it was placed."""
     body = bodies[toggled]
     sign = 1 - 2 * body["is_placed"]
     body["is_placed"] += sign
@@ -293,7 +293,7 @@ def _undo(
     scalars: Integers,
     mark: int,
 ) -> None:
-    """Take back what was placed since the trail was as long as `mark`."""
+    """Undo all placements since the trail was as long as `mark`."""
     for k in range(scalars[_TRAIL] - 1, mark - 1, -1):
         body, floor = trail[k]["body"], trail[k]["floor"]
         if floor == _PLACED:
@@ -335,7 +335,7 @@ def _is_mirrored(bodies: Records, twins: Integers, chosen: int) -> bool:
 def _list_unplaced(
     bodies: Records, listed: Records, lifted: Records, start: int, stop: int
 ) -> int:
-    """List who is unplaced of the list [start, stop) behind it; return how many.
+    """List the unplaced bodies of the list [start, stop) behind it; return how many.
 
     The lists ascend by (floor, rank). Of the longer one the floors of some rose; these
     are sorted apart and merged with the others.
@@ -375,7 +375,7 @@ def _list_unplaced(
 
 @routine
 def _is_before(bodies: Records, floor: int, rank: int, slot: Records) -> bool:
-    """Say whether (floor, rank) comes before a listed body."""
+    """Say whether (floor, rank) comes before a body of a list."""
     if floor != slot["floor"]:
         return bool(floor < slot["floor"])
     return bool(rank < bodies[slot["body"]]["rank"])

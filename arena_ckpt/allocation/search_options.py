@@ -1,4 +1,4 @@
-"""How to search for a layout, checked once at the boundary."""
+"""The options of a search for a layout, checked when they are made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENGINES = ("auto", "greedy", "exact", "large")
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What `allocate` takes beside buffers and sizes; described there.
+    """The options of `allocate` beside the buffers and sizes, which describes them.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class SearchOptions:
 
 
 def require_natural(name: str, value: object) -> None:
-    """Refuse what is no integer of at least 0."""
+    """Refuse a value that is not an integer of at least 0."""
     if not is_whole(value) or value < 0:  # type: ignore[operator]
         raise InvalidParameterError(
             f"{name} is {shown(value)}; it must be an integer, at least 0", name=name

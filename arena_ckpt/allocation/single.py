@@ -1,4 +1,4 @@
-"""One arena: greedy orders first, which are never given up; then the search.
+"""Allocation in one arena: greedy orders first, then searches while time is left.
 
 While there is time: rectangles are joined where edges meet, and what is left is
 searched; then the exact search where there are few enough bodies, else jittered orders.
@@ -36,19 +36,21 @@ from arena_ckpt.errors import (
 )
 
 NO_LAYOUT_BYTES = 2**62
-"""The height before any order has been tried."""
+"""Stands for the height in bytes before any order has been tried."""
 
 N_FIRST = 2
-"""Orders before the joins of many bodies: each may show that joins are not needed."""
+"""Number of orders that are tried before many bodies are joined; each may show that
+joins are not needed."""
 
 FAR_ABOVE = 1.02
-"""Times the bound: below, jittered orders gain more of many bodies than joins do."""
+"""If the best height is below this multiple of the lower bound, jittered orders improve
+layouts of many bodies more than joins do."""
 
 
 def allocate_in_one(
     buffers: Buffers, capacity: int | None, options: SearchOptions
 ) -> Layout:
-    """Do what `allocate` does, for checked buffers and without pools."""
+    """Place checked buffers in one arena."""
     if capacity is not None:
         require_natural("capacity", capacity)
     _refuse_fixed_collisions(buffers)
@@ -73,13 +75,13 @@ class Decision:
     Attributes
     ----------
     layout : Layout or None
-        One that takes at most the capacity.
+        A layout that takes at most the capacity, if one was found.
     is_impossible : bool
-        It is proved that there is none.
+        Whether it is proved that there is none.
     nodes : int
-        Of the search.
+        Number of nodes of the search.
     interrupted : bool
-        Ctrl-C ended it.
+        Whether Ctrl-C ended the search.
     """
 
     layout: Layout | None
@@ -89,7 +91,7 @@ class Decision:
 
 
 def decide(buffers: Buffers, capacity: int, options: SearchOptions) -> Decision:
-    """Look for a layout of at most a capacity, and for a proof that there is none."""
+    """Search for a layout within a capacity, and for a proof that there is none."""
     bodies = make_bodies(buffers)
     bound = lower_bound(bodies)
     if bound.height_bytes > capacity:
@@ -110,7 +112,7 @@ def _best_layout(
     capacity: int | None,
     options: SearchOptions,
 ) -> Layout:
-    """Return the best layout found, checked, with the best bound that was proved."""
+    """Return the best layout found, checked, with the best lower bound proved."""
     incumbent = Incumbent(
         np.zeros(len(bodies), dtype=np.int64),
         NO_LAYOUT_BYTES if len(bodies) else 0,
@@ -152,7 +154,7 @@ def _search(
     capacity: int | None,
     options: SearchOptions,
 ) -> None:
-    """Let the engines improve the incumbent until it is good enough or time is up."""
+    """Let the engines improve the best layout until it is good enough or time is up."""
     goal = incumbent.lower_bound_bytes if capacity is None else capacity
     orders = Orders(bodies)
     may_join = options.engine in ("auto", "large") and can_join(bodies)
@@ -199,7 +201,7 @@ def _try_many(
     capacity: int | None,
     seed: int,
 ) -> None:
-    """Try the static orders of many bodies, joins before the slower ones."""
+    """Try static orders for many bodies; joins come before the slower orders."""
     goal = incumbent.lower_bound_bytes if capacity is None else capacity
     try_orders(bodies, orders, incumbent, budget, goal, slice(N_FIRST))
     is_far = capacity is not None or incumbent.height_bytes > FAR_ABOVE * goal
@@ -240,7 +242,10 @@ def _capacity_error(
     capacity: int,
     best: Layout | None,
 ) -> CapacityError:
-    """Say that it is proved: by `bound`, or by the search that found `best`."""
+    """Return the error for a capacity that is proved too small.
+
+    The proof is `bound`, or the search that found `best`.
+    """
     conflict, proof = conflicting_buffers(buffers, bodies, bound, capacity)
     needed_bytes = bound.height_bytes if best is None else best.lower_bound_bytes
     shown = ", ".join(str(i) for i in conflict[:12])

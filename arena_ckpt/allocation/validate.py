@@ -1,4 +1,4 @@
-"""Checks a layout, sharing no code with what made it.
+"""Checks a layout; shares no code with the engines that make layouts.
 
 The rules about one buffer or its group are compared in NumPy. For overlaps, in stages:
 
@@ -43,7 +43,7 @@ def check_layout(
     pool_bytes: Sequence[int | None] | None = None,
     label: Label = "buffer {}".format,
 ) -> None:
-    """Refuse a layout that breaks a rule.
+    """Raise `LayoutError` if a layout breaks a rule.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def _refuse(rule: str, indexes: tuple[int, ...], problem: str) -> NoReturn:
 def _integers(
     values: IntegerLike, name: str, rule: str, n: int, label: Label
 ) -> Integers:
-    """Return `values` as int64, or refuse them under `rule`."""
+    """Return `values` as int64, or raise the error of `rule`."""
     if len(values) != n:
         _refuse(
             "count",
@@ -166,7 +166,7 @@ def _first(broken: npt.NDArray[np.bool_]) -> int | None:
 
 
 def _check_bounds(layout: _Layout) -> None:
-    """Check the rules of pool and height; after it, ends are known to be int64."""
+    """Check the rules on pools and height; after that all ends fit in int64."""
     if layout.pool is not None:
         _check_pools(layout, layout.pool)
     index = _first(layout.offset < 0)
@@ -186,7 +186,7 @@ def _check_bounds(layout: _Layout) -> None:
 
 
 def _clipped(n_bytes: int) -> int:
-    """Return what compares with every end as `n_bytes` does, and is an int64."""
+    """Return an int64 that compares with every end as `n_bytes` does."""
     return min(max(n_bytes, -1), LARGEST)
 
 
@@ -248,7 +248,7 @@ def _check_fixed(layout: _Layout) -> None:
 
 
 def _check_groups(layout: _Layout) -> None:
-    """Check that each member stands behind the one before it."""
+    """Check that each member of a group lies right behind the one before it."""
     buffers, offset = layout.buffers, layout.offset
     members = np.flatnonzero(buffers.group != FREE)
     members = members[np.argsort(buffers.group[members], kind="stable")]
@@ -278,7 +278,7 @@ def _check_groups(layout: _Layout) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
-    """The bytes [low, high) that `owner` takes in the steps [lower, upper)."""
+    """Pieces: `owner` takes the bytes [low, high) in the steps [lower, upper)."""
 
     owner: Integers
     lower: Integers
@@ -336,7 +336,7 @@ def _check_overlaps(layout: _Layout) -> None:
 
 
 def _pieces(buffers: Buffers, offset: Integers) -> _Pieces:
-    """Cut every buffer where its gaps begin and end."""
+    """Cut every buffer into pieces where its gaps begin and end."""
     index = np.arange(len(buffers))
     owner = np.insert(index, buffers.gap_owner, buffers.gap_owner)
     full = _Pieces(
@@ -372,7 +372,7 @@ def _taken(pieces: _Pieces, piece: int) -> str:
 
 
 def _gap_lived_in(buffers: Buffers, owner: int, guest: int) -> str | None:
-    """Describe the first gap of `owner` that overlaps the life of `guest`."""
+    """Describe the first gap of `owner` that overlaps the live range of `guest`."""
     for lower, upper, *window in buffers.gaps_of(owner):
         if lower < buffers.upper[guest] and buffers.lower[guest] < upper:
             but = f" without its bytes [{window[0]}, {window[1]})" if window else ""
@@ -389,9 +389,11 @@ def _first_conflict(
     low: Integers,
     high: Integers,
     pool: Integers,
-    lives: npt.NDArray[np.uint8],
+    alive: npt.NDArray[np.uint8],
 ) -> tuple[int, int]:
-    """Return the first live piece and the new one that overlap, or (-1, -1).
+    """Return the first two pieces that overlap, or (-1, -1).
+
+    The first of the two is already alive when the second begins.
 
     Parameters
     ----------
@@ -401,67 +403,67 @@ def _first_conflict(
         Half-open, in steps.
     low, high, pool : int64 array, shape (n,)
         Half-open, in bytes; ascending by pool, then by `low`.
-    lives : uint8 array of zeros
+    alive : uint8 array of zeros
         A tree: its size is a power of two, at least twice n.
 
     Notes
     -----
     Node i of the tree has the children 2i and 2i + 1, its leaves are the pieces; a node
-    is 1 if a piece below it lives.
+    is 1 if a piece below it is alive.
     """
-    n_leaves = lives.size // 2
+    n_leaves = alive.size // 2
     n_ended = 0
     for piece in by_lower:
         while upper[by_upper[n_ended]] <= lower[piece]:
-            _remove(lives, by_upper[n_ended] + n_leaves)
+            _remove(alive, by_upper[n_ended] + n_leaves)
             n_ended += 1
         leaf = piece + n_leaves
-        below = _live_before(lives, leaf, n_leaves) - n_leaves
+        below = _live_before(alive, leaf, n_leaves) - n_leaves
         if below >= 0 and pool[below] == pool[piece] and high[below] > low[piece]:
             return below, piece
-        above = _live_after(lives, leaf, n_leaves) - n_leaves
+        above = _live_after(alive, leaf, n_leaves) - n_leaves
         if above >= 0 and pool[above] == pool[piece] and low[above] < high[piece]:
             return above, piece
-        _add(lives, leaf)
+        _add(alive, leaf)
     return -1, -1
 
 
 @routine
-def _add(lives: npt.NDArray[np.uint8], node: int) -> None:
-    while node and not lives[node]:
-        lives[node] = 1
+def _add(alive: npt.NDArray[np.uint8], node: int) -> None:
+    while node and not alive[node]:
+        alive[node] = 1
         node >>= 1
 
 
 @routine
-def _remove(lives: npt.NDArray[np.uint8], node: int) -> None:
-    lives[node] = 0
-    while node > 1 and not lives[node ^ 1]:
+def _remove(alive: npt.NDArray[np.uint8], node: int) -> None:
+    alive[node] = 0
+    while node > 1 and not alive[node ^ 1]:
         node >>= 1
-        lives[node] = 0
+        alive[node] = 0
 
 
 @routine
-def _live_before(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
-    """Return the next live leaf to the left, or 0."""
-    while node & 1 == 0 or not lives[node - 1]:
+def _live_before(alive: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
+    """Return the nearest live leaf to the left, or 0."""
+    while node & 1 == 0 or not alive[node - 1]:
         node >>= 1
         if node <= 1:
             return 0
     node -= 1
     while node < n_leaves:
-        node = 2 * node + 1 if lives[2 * node + 1] else 2 * node
+        node = 2 * node + 1 if alive[2 * node + 1] else 2 * node
     return node
 
 
 @routine
-def _live_after(lives: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
-    """Return the next live leaf to the right, or 0."""
-    while node & 1 or not lives[node + 1]:
+def _live_after(alive: npt.NDArray[np.uint8], node: int, n_leaves: int) -> int:
+    """Return the nearest live leaf to the right, or 0."""
+    while node & 1 or not alive[node + 1]:
         node >>= 1
         if node <= 1:
             return 0
     node += 1
     while node < n_leaves:
-        node = 2 * node if lives[2 * node] else 2 * node + 1
+        node = 2 * node if alive[2 * node] else 2 * node + 1
     return node

@@ -1,4 +1,4 @@
-"""Boards: whether a memory plan fits in the flash and RAM of one, and what would.
+"""Boards: whether a memory plan fits in the flash and RAM of a board, and what would.
 
 Flash has to hold the program and the initial weights, as constants. One contiguous
 range of RAM has to hold the arena, which has everything that training touches: weights

@@ -1,4 +1,4 @@
-"""A board's memory, and a plan held against it."""
+"""The memory of a board, and the check whether a plan fits in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arena_ckpt.planning.tensors import TensorKind
 
 @dataclass(frozen=True, slots=True)
 class Ram:
-    """A contiguous range of addresses.
+    """A contiguous range of RAM addresses.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Ram:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What memory a board has, and what of it is taken.
+    """The memory of a board, and the part of it that is reserved.
 
     Attributes
     ----------
@@ -64,19 +64,19 @@ class Board:
 
     @property
     def arena_ram(self) -> Ram:
-        """The range that holds the arena."""
+        """RAM range that holds the arena."""
         return next(ram for ram in self.ram if ram.holds_arena)
 
     @property
     def reserved_ram_bytes(self) -> int:
-        """What stack and heap take of the arena's range."""
+        """Bytes of the arena's RAM range that stack and heap take."""
         if self.reserved_in not in (None, self.arena_ram.name):
             return 0
         return self.reserved_stack_bytes + self.reserved_heap_bytes
 
     @public_call
     def check(self, plan: MemoryPlan) -> BoardFit:
-        """Hold a plan against the board.
+        """Return whether a plan fits on the board, with all numbers.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class BoardFit:
-    """Whether a plan fits on a board.
+    """Whether a plan fits on a board, with the numbers behind it.
 
     Attributes
     ----------
@@ -135,33 +135,33 @@ class BoardFit:
 
     @property
     def headroom_bytes(self) -> int:
-        """RAM left beside arena and reservations; negative where it does not fit."""
+        """RAM bytes left beside arena and reservations; negative if they do not fit."""
         return self.available_bytes - self.arena_bytes
 
     @property
     def flash_headroom_bytes(self) -> int | None:
-        """Flash left beside program and weights; None where it does not limit."""
+        """Flash bytes left beside program and weights; None without a limit."""
         if self.available_flash_bytes is None:
             return None
         return self.available_flash_bytes - self.weight_bytes
 
     @property
     def fits_ram(self) -> bool:
-        """The arena has room."""
+        """Whether the arena fits in RAM."""
         return self.headroom_bytes >= 0
 
     @property
     def fits_flash(self) -> bool:
-        """The initial weights have room."""
+        """Whether the initial weights fit in flash."""
         return self.flash_headroom_bytes is None or self.flash_headroom_bytes >= 0
 
     @property
     def fits(self) -> bool:
-        """Both have room."""
+        """Whether the arena and the initial weights fit."""
         return self.fits_ram and self.fits_flash
 
     def summary(self) -> dict[str, Any]:
-        """Return the same as plain values; ``docs/boards.md`` lists the keys."""
+        """Return the result as plain values; ``docs/boards.md`` lists the keys."""
         return {
             "name": self.board.name,
             "title": self.board.title,
@@ -180,7 +180,7 @@ class BoardFit:
         }
 
     def sentences(self) -> list[str]:
-        """Return what fits and what does not, with the numbers and what would."""
+        """Return sentences on what fits, the numbers, and what would fit."""
         board, ram = self.board, self.board.arena_ram
         verdict = "fits" if self.fits else "does not fit"
         found = [f"The plan {verdict} on {board.title}.", self._ram_sentence(ram)]

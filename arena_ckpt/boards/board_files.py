@@ -1,4 +1,4 @@
-"""Boards by name from the table of this package, or from a TOML file."""
+"""Loads boards by name from the bundled table, or from a TOML file."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _board(name: str, given: Mapping[str, Any], where: str) -> Board:
 
 
 def _check_room(board: Board, place: str) -> None:
-    """Refuse reservations that leave nothing."""
+    """Refuse reservations that leave no room for an arena."""
     reserved_in = board.reserved_in or board.arena_ram.name
     ranges = {one.name: one.size_bytes for one in board.ram}
     if reserved_in not in ranges:

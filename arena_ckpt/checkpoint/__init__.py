@@ -1,1 +1,1 @@
-"""Choosing what to recompute: chains of stages, and the best schedules for them."""
+"""Chooses what to recompute: chains of stages, and recompute schedules for them."""

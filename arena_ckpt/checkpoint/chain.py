@@ -1,4 +1,4 @@
-"""A chain of stages, what can be done with it, and what that costs.
+"""A chain of stages, the actions on it, and the bytes and times that they take.
 
 A chain has the stages 0 … S-1 and the cuts 0 … S. Cut j is the set of tensors that
 cross from stage j-1 to stage j; cut 0 is the model's input, which is always held. A cut
@@ -6,10 +6,10 @@ may hold several tensors and share them with later cuts (skip connections): so b
 given for pairs, those of one cut *beside* another that is held. All bytes are exact;
 times are in any one unit, of operations as well as of seconds.
 
-A schedule is a sequence of actions. What it keeps for later forms a stack: each entry
-is a cut that was checkpointed or all that a stage saved, and stands beside those under
-it. `replay` walks a schedule over the numbers of a chain, and shares nothing with the
-search for good schedules.
+A recompute schedule is a sequence of actions. What it keeps for later forms a stack:
+each entry is a cut that was checkpointed, or all that a stage saved. Its bytes are
+counted beside the entries under it. `replay` walks a schedule over the numbers of a
+chain, and shares no code with the search for good schedules.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SaveOption:
         Peak of the backward beside the input cut, all included: both derivatives, what
         was saved and what is recomputed, workspaces, weight gradients.
     backward_time : float
-        Of the backward, with what it recomputes because this option dropped it.
+        Time of the backward, with the recomputing of what this option dropped.
     """
 
     saved_bytes: int
@@ -52,7 +52,7 @@ class SaveOption:
 class SoloOption:
     """One way to take a stage backward from its input cut and incoming derivative.
 
-    All else that the backward needs is recomputed on demand.
+    Everything else that the backward needs is recomputed on demand.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Chain:
     cut_bytes : int64 array, shape (S + 1, S + 1)
         ``[i, j]``, for i <= j: bytes of the tensors of cut j that are not in cut i.
     derivative_bytes : int64 array, shape (S + 1,)
-        Of the derivatives of each cut's tensors.
+        Bytes of the derivatives of each cut's tensors.
     sweep_bytes : int64 array, shape (S, S)
         ``[i, s]``, for i <= s: peak beside cut i while stage s runs forward and keeps
         nothing but its output cut; for i < s its input cut goes with it. Derivatives
@@ -144,30 +144,30 @@ class Chain:
 
 
 class ActionKind(enum.Enum):
-    """What an action does with its stage; only the last two finish one."""
+    """The kinds of actions on a stage; only BACKWARD and SOLO finish a stage."""
 
     CHECKPOINT = "checkpoint"
-    """Run it forward; keep its input cut, and its output cut beside."""
+    """Run the stage forward; keep its input cut and its output cut."""
     SWEEP = "sweep"
-    """Run it forward; keep only its output cut."""
+    """Run the stage forward; keep its output cut only."""
     SAVE = "save"
-    """Run it forward; keep what an option saves."""
+    """Run the stage forward; keep the tensors that an option saves."""
     BACKWARD = "backward"
-    """Take it backward from what an option saved."""
+    """Run the stage backward from the tensors that an option saved."""
     SOLO = "solo"
-    """Take it backward from its input cut alone."""
+    """Run the stage backward from its input cut alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a schedule.
+    """One action of a recompute schedule.
 
     Attributes
     ----------
     kind : ActionKind
     stage : int
     option : int
-        Of the stage's save options (SAVE, BACKWARD) or solo options (SOLO).
+        Index among the stage's save options (SAVE, BACKWARD) or solo options (SOLO).
     """
 
     kind: ActionKind
@@ -176,11 +176,11 @@ class Action:
 
 
 class ImpossibleActionError(ValueError):
-    """A schedule in which an action lacks what it needs: an error of the planner."""
+    """An action of a recompute schedule lacks its input, which is a planner's bug."""
 
 
 class Replay(NamedTuple):
-    """What a schedule takes.
+    """The bytes and the time that a recompute schedule takes.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class Replay(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """An entry of the stack: a cut, or with an `option` what the stage before saved."""
+    """An entry of the stack: a cut, or what an option saved of the stage before it."""
 
     cut: int
     option: int | None
@@ -207,7 +207,7 @@ class _Held(NamedTuple):
 def replay(
     chain: Chain, actions: Iterable[Action], first: int = 0, stop: int | None = None
 ) -> Replay:
-    """Carry out a schedule on the numbers of a chain, or of a part of it.
+    """Carry out a recompute schedule on the numbers of a chain, or of a part of it.
 
     Parameters
     ----------
@@ -227,10 +227,9 @@ def replay(
         An action whose input is not held or that comes out of turn, or an end before
         all the stages went backward.
 
-    Notes
-    -----
-    A checkpoint is dropped as soon as the stage before it is to go backward. One that
-    is swept on from is dropped, used or not.
+    Notes ----- A checkpoint is dropped before the stage in front of it goes backward. A
+    checkpoint from which a sweep goes on is dropped as well, whether it was used or
+    not.
     """
     stack = [_Held(first, None, 0)]
     todo = len(chain) if stop is None else stop  # the stages below go backward yet
@@ -282,7 +281,7 @@ def replay(
 def _check(
     action: Action, stack: Sequence[_Held], todo: int, n_stages: int, index: int
 ) -> None:
-    """Refuse an action that cannot be done now."""
+    """Refuse an action that is impossible in the current state."""
     stage, top = action.stage, stack[-1]
     match action.kind:
         case ActionKind.CHECKPOINT:

@@ -1,4 +1,4 @@
-"""The table of a chain in which blocks are dropped and recomputed once."""
+"""The table of a chain whose stages are dropped in blocks and recomputed once."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def _blocks(
     need: Integers,
     time: Doubles,
 ) -> None:
-    """Set slots needed for and time of dropping stages s … p-1 and running them again.
+    """Set the slots and the time of dropping stages s … p-1 and running them again.
 
-    That they keep all when they run again is counted in bytes, not in slots.
+    When the stages run again they keep all; that is counted in exact bytes, not in
+    slots.
     """
     n = forward_time.size
     sweep_peak, sweep_time = 0, 0.0
@@ -72,7 +73,7 @@ def solve_one_level(
     solos: Records,
     first_solo: Integers,
 ) -> Doubles:
-    """Return the times of stages s … S-1 for every slot, one s after another."""
+    """Return the least times of stages s … S-1 for every slot, for all s."""
     n, n_slots = forward_time.size, sizes[0]
     times = np.full((n, n_slots), np.inf)
     block_need = np.empty(n, dtype=np.int64)
@@ -125,7 +126,7 @@ def read_one_level(
     pool: Doubles,
     slot: int,
 ) -> Integers:
-    """Return the actions (kind, stage, option) of a schedule for a slot."""
+    """Return the actions (kind, stage, option) of the fastest schedule for a slot."""
     n, n_slots = forward_time.size, sizes[0]
     times = pool.reshape((n, n_slots))
     block_need = np.empty(n, dtype=np.int64)
@@ -175,7 +176,7 @@ def read_one_level(
 
 @routine
 def _one_level_actions(is_block: Any, next_stop: Integers) -> Integers:
-    """Write out which stages save and which are dropped and run again."""
+    """Return the actions for stages that are saved and blocks that run again."""
     n = next_stop.size - 1
     begins = np.empty(n, dtype=np.int64)
     rows = np.empty((4 * n, 3), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The fastest schedule of a chain within any number of bytes: one table for all.
+"""The fastest recompute schedules of a chain for all budgets, from one table.
 
 With C(s, t, m) the least time to take stages s … t forward and backward, while cut s is
 held (not counted), the derivative of cut t+1 is there (counted), and m bytes are free:
@@ -62,13 +62,13 @@ _TIME_SECONDS, _READ_SECONDS = 0.2e-6, 6e-6
 
 @dataclass(frozen=True, eq=False)
 class ChainTable:
-    """The fastest schedule of a chain for each of many budgets.
+    """The fastest recompute schedule of a chain for each of many budgets.
 
     Attributes
     ----------
     chain : Chain
     slot_bytes : int
-        Between one budget and the next.
+        Bytes between one budget and the next.
     budgets : int64 array, shape (slots,)
         Bytes beside the model's input, ascending; the last is what was asked for.
     times : float64 array, shape (slots,)
@@ -88,31 +88,31 @@ class ChainTable:
 
     @property
     def least_slot(self) -> int | None:
-        """The first slot with a schedule; ``None`` if no slot has one."""
+        """First slot that has a recompute schedule; ``None`` if no slot has one."""
         found = np.flatnonzero(np.isfinite(self.times))
         return int(found[0]) if len(found) else None
 
     @property
     def table_bytes(self) -> int:
-        """Bytes that the table holds."""
+        """Bytes that the table takes."""
         return self._cells.nbytes + self._pool.nbytes
 
     @property
     def front_slots(self) -> tuple[int, ...]:
-        """The slots with less time than the one before: other schedules begin there."""
+        """Slots whose schedule is faster than that of the slot before."""
         before = np.concatenate([[np.inf], self.times[:-1]])
         return tuple(np.flatnonzero(self.times < before).tolist())
 
     def slot_of(self, budget_bytes: int) -> int | None:
-        """Return the last slot within a budget, or ``None`` if the first is above."""
+        """Return the last slot within a budget in bytes, or ``None``."""
         slot = int(np.searchsorted(self.budgets, budget_bytes, side="right")) - 1
         return slot if slot >= 0 else None
 
     def schedule(self, slot: int) -> tuple[Action, ...]:
-        """Return a schedule of the slot's time within the slot's bytes.
+        """Return the fastest recompute schedule within the bytes of a slot.
 
-        Of schedules with the same time it prefers saving to checkpoints, then the lower
-        option, then the earlier cut.
+        Among recompute schedules of the same time it prefers saving to checkpoints,
+        then the lower option, then the earlier cut.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class ChainTable:
 def solve(
     chain: Chain, max_bytes: int, n_slots: int = 500, levels: int | None = None
 ) -> ChainTable:
-    """Find the fastest schedules of a chain for all budgets up to `max_bytes`.
+    """Find the fastest recompute schedules of a chain for budgets up to `max_bytes`.
 
     Parameters
     ----------

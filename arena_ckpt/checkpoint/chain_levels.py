@@ -1,4 +1,4 @@
-"""The table of a chain in which what is recomputed can recompute again."""
+"""The table of a chain in which recomputed stages can be recomputed again."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _save_first(
     derivative_bytes: int,
     sizes: Integers,
 ) -> int:
-    """Lower the best times to those of saving first; return the least slot of these."""
+    """Lower the best times to those of saving the first stage; return their slot."""
     n_slots = least = best.size
     for move in moves:
         if move["stop"] > t:
@@ -130,6 +130,29 @@ def _checkpoint_first(
     return least
 
 
+@routine
+def _do_alone(best: Doubles, moves: Records, derivative: int, sizes: Integers) -> int:
+    """Lower the best times to those of doing one stage; return their least slot."""
+    n_slots = sizes[0]
+    least = n_slots
+    for move in moves:
+        slot = first_slot(need_of(move, derivative), sizes)
+        if slot < n_slots:
+            least = min(least, slot)
+            lower_to(best[slot:], move["time"])
+    return int(least)
+
+
+@routine
+def _with_room(pool: Doubles, used: int, size: int) -> Doubles:
+    """Return the pool, or a larger copy if `size` more times do not fit."""
+    if used + size <= pool.size:
+        return pool
+    larger = np.empty(pool.size + pool.size // 2)
+    larger[:used] = pool[:used]
+    return larger
+
+
 @compiled
 def solve_all_levels(
     sizes: Integers,
@@ -144,8 +167,8 @@ def solve_all_levels(
 ) -> tuple[Records, Doubles]:
     """Return the cells of all pairs of stages, and the pool of their times.
 
-    `_ROWS` first stages go together through the last stages, so that the times of what
-    ends there are read from the cache.
+    `_ROWS` first stages s are processed together for each last stage t, so that the
+    times of the cells that end with t stay in the processor's cache.
     """
     n, n_slots = forward_time.size, sizes[0]
     cells = np.empty(n * (n + 1) // 2, dtype=CELL)
@@ -185,23 +208,16 @@ def solve_all_levels(
                         sizes,
                     )
                     least = min(least, least_beside)
+                elif s < n - 1:
+                    moves = solos[first_solo[s] : first_solo[s + 1]]
+                    least = _do_alone(best, moves, derivative, sizes)
                 else:
-                    alone = solos[first_solo[s] : first_solo[s + 1]]
-                    if s == n - 1:
-                        alone = saves[first_save[s] : first_save[s + 1]]
-                    least = n_slots
-                    for move in alone:
-                        slot = first_slot(need_of(move, derivative), sizes)
-                        if slot < n_slots:
-                            least = min(least, slot)
-                            lower_to(best[slot:], move["time"])
+                    moves = saves[first_save[s] : first_save[s + 1]]
+                    least = _do_alone(best, moves, derivative, sizes)
                 time = best[n_slots - 1]
                 enough = _first_at_most(best, time, least)
                 size = enough - least
-                if used + size > pool.size:
-                    larger = np.empty(pool.size + pool.size // 2)
-                    larger[:used] = pool[:used]
-                    pool = larger
+                pool = _with_room(pool, used, size)
                 pool[used : used + size] = best[least:enough]
                 cell = column[s]
                 cell["start"], cell["least"] = used, least
@@ -213,13 +229,89 @@ def solve_all_levels(
 
 @routine
 def _time(cell: Any, pool: Doubles, slot: int) -> float:
-    """Return the time of a cell with so many slots, which may be below zero."""
+    """Return the time of a cell within a number of slots, which may be negative."""
     time: float = np.inf
     if slot >= cell["enough"]:
         time = cell["time"]
     elif slot >= cell["least"]:
         time = pool[cell["start"] + slot - cell["least"]]
     return time
+
+
+@routine
+def _solo_of(
+    solos: Records, derivative: int, sizes: Integers, slot: int, target: float
+) -> int:
+    """Return the index of a way to do one stage in the target time, or -1."""
+    for i in range(solos.size):
+        move = solos[i]
+        need = first_slot(need_of(move, derivative), sizes)
+        if need <= slot and move["time"] == target:
+            return i
+    return -1
+
+
+@routine
+def _save_of(
+    saves: Records,
+    s: int,
+    t: int,
+    column: Records,
+    pool: Doubles,
+    derivative: int,
+    sizes: Integers,
+    slot: int,
+    target: float,
+) -> int:
+    """Return the index of a way to save the first of stages s … t, or -1.
+
+    With it stages s … t take the target time. `column` begins at the cells that end
+    with stage t.
+    """
+    for i in range(saves.size):
+        move = saves[i]
+        p, left = move["stop"], slot - move["slots"]
+        if p > t > s or first_slot(need_of(move, derivative), sizes) > slot:
+            continue
+        time = move["time"]
+        if s < t:
+            time += _time(column[p], pool, left)
+        if time == target:
+            return i
+    return -1
+
+
+@routine
+def _checkpoint_of(
+    cells: Records,
+    pool: Doubles,
+    s: int,
+    t: int,
+    forward_time: Doubles,
+    sweep_bytes: Integers,
+    cut_slots: Integers,
+    derivative: int,
+    sizes: Integers,
+    slot: int,
+    target: float,
+) -> int:
+    """Return the stage whose input cut is the checkpoint of stages s … t, or -1.
+
+    With it stages s … t take the target time. `sweep_bytes` and `cut_slots` are the
+    rows of stage s.
+    """
+    column = t * (t + 1) // 2
+    time, peak = 0.0, 0
+    for p in range(s + 1, t + 1):
+        time += forward_time[p - 1]
+        peak = max(peak, sweep_bytes[p - 1])
+        if first_slot(peak + derivative, sizes) > slot:
+            return -1
+        tail = _time(cells[column + p], pool, slot - cut_slots[p])
+        head = _time(cells[(p - 1) * p // 2 + s], pool, slot)
+        if (time + tail) + head == target:
+            return p
+    return -1
 
 
 @compiled
@@ -237,9 +329,9 @@ def read_all_levels(
     pool: Doubles,
     slot: int,
 ) -> Integers:
-    """Return the actions (kind, stage, option) of a schedule for a slot.
+    """Return the actions (kind, stage, option) of the fastest schedule for a slot.
 
-    The choices are made again, by the same sums as when the table was filled.
+    Each choice is found again by the same sums as when the table was filled.
     """
     n = forward_time.size
     rows = np.empty((8 * n, 3), dtype=np.int64)
@@ -256,29 +348,21 @@ def read_all_levels(
             rows = append_action(rows, n_rows, BACKWARD, s, slot)
             n_rows += 1
             continue
-        column = t * (t + 1) // 2
-        target = _time(cells[column + s], pool, slot)
+        column = cells[t * (t + 1) // 2 :]
+        target = _time(column[s], pool, slot)
         derivative = derivative_bytes[t + 1]
         if s == t < n - 1:
-            for i in range(first_solo[s], first_solo[s + 1]):
-                move = solos[i]
-                need = first_slot(need_of(move, derivative), sizes)
-                if need <= slot and move["time"] == target:
-                    rows = append_action(rows, n_rows, SOLO, s, move["option"])
-                    n_rows += 1
-                    break
+            moves = solos[first_solo[s] : first_solo[s + 1]]
+            i = _solo_of(moves, derivative, sizes, slot, target)
+            if i >= 0:
+                rows = append_action(rows, n_rows, SOLO, s, moves[i]["option"])
+                n_rows += 1
             continue
-        found = False
-        for i in range(first_save[s], first_save[s + 1]):
-            move = saves[i]
-            p, left = move["stop"], slot - move["slots"]
-            if p > t > s or first_slot(need_of(move, derivative), sizes) > slot:
-                continue
-            time = move["time"]
-            if s < t:
-                time += _time(cells[column + p], pool, left)
-            if time != target:
-                continue
+        moves = saves[first_save[s] : first_save[s + 1]]
+        i = _save_of(moves, s, t, column, pool, derivative, sizes, slot, target)
+        if i >= 0:
+            move = moves[i]
+            p = move["stop"]
             for stage in range(s, p):
                 rows = append_action(rows, n_rows, SAVE, stage, move["option"])
                 n_rows += 1
@@ -286,29 +370,31 @@ def read_all_levels(
                 stack[height, 2] = move["option"]
                 height += 1
             if s < t:
-                stack[height, 0], stack[height, 1], stack[height, 2] = p, t, left
+                stack[height, 0], stack[height, 1] = p, t
+                stack[height, 2] = slot - move["slots"]
                 height += 1
-            found = True
-            break
-        if found:
             continue
-        time, peak = 0.0, 0
-        for p in range(s + 1, t + 1):
-            time += forward_time[p - 1]
-            peak = max(peak, sweep_bytes[s, p - 1])
-            if first_slot(peak + derivative, sizes) > slot:
-                break
-            left = slot - cut_slots[s, p]
-            tail = _time(cells[column + p], pool, left)
-            head = _time(cells[(p - 1) * p // 2 + s], pool, slot)
-            if (time + tail) + head == target:
-                for stage in range(s, p):
-                    kind = CHECKPOINT if stage == s else SWEEP
-                    rows = append_action(rows, n_rows, kind, stage, 0)
-                    n_rows += 1
-                stack[height, 0], stack[height, 1], stack[height, 2] = s, p - 1, slot
-                height += 1
-                stack[height, 0], stack[height, 1], stack[height, 2] = p, t, left
-                height += 1
-                break
+        p = _checkpoint_of(
+            cells,
+            pool,
+            s,
+            t,
+            forward_time,
+            sweep_bytes[s],
+            cut_slots[s],
+            derivative,
+            sizes,
+            slot,
+            target,
+        )
+        if p >= 0:
+            for stage in range(s, p):
+                kind = CHECKPOINT if stage == s else SWEEP
+                rows = append_action(rows, n_rows, kind, stage, 0)
+                n_rows += 1
+            stack[height, 0], stack[height, 1], stack[height, 2] = s, p - 1, slot
+            height += 1
+            stack[height, 0], stack[height, 1] = p, t
+            stack[height, 2] = slot - cut_slots[s, p]
+            height += 1
     return rows[:n_rows].copy()

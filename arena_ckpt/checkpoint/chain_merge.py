@@ -1,4 +1,4 @@
-"""Chains too long for the search: neighbouring stages done as one.
+"""Merges neighbouring stages of a chain that is too long for the search.
 
 A merged stage runs all its stages forward, saves them all or sweeps over them all, and
 they go backward together. All its numbers are those of a schedule of its stages, so a
@@ -33,15 +33,15 @@ Actions = tuple[Action, ...]
 
 @dataclass(frozen=True, eq=False)
 class MergedChain:
-    """A chain, and how each of its stages is done in the chain it was made from.
+    """A merged chain, and the original stages that each of its stages stands for.
 
     Attributes
     ----------
     chain : Chain
     first_stage : tuple of int
-        Of each merged stage, and the number of stages of the original.
+        First original stage of each merged stage, then the number of original stages.
     solo_actions : tuple of tuple of tuple of Action
-        Of the original, for each merged stage and solo option.
+        Actions of the original chain, for each merged stage and solo option.
     original : Chain
     """
 
@@ -51,7 +51,7 @@ class MergedChain:
     original: Chain
 
     def expand(self, actions: Iterable[Action]) -> Actions:
-        """Return a schedule of the merged chain as one of the original."""
+        """Return a recompute schedule of the merged chain as one of the original."""
         expanded: list[Action] = []
         for action in actions:
             first, stop = self.first_stage[action.stage : action.stage + 2]
@@ -72,7 +72,7 @@ class MergedChain:
 
 
 def merge_stages(chain: Chain, stages_together: int) -> MergedChain:
-    """Merge runs of so many stages; the first may be shorter.
+    """Merge runs of `stages_together` stages into one; the first run may be shorter.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def merge_stages(chain: Chain, stages_together: int) -> MergedChain:
     Returns
     -------
     MergedChain
-        Of about S / `stages_together` stages.
+        The merged chain, of about S / `stages_together` stages.
 
     Notes
     -----
@@ -111,7 +111,7 @@ def merge_stages(chain: Chain, stages_together: int) -> MergedChain:
 
 
 def _n_options(chain: Chain, stages: range) -> int:
-    """Return the most save options of a stage; no stages are saved in one way."""
+    """Return the largest number of save options that a stage has; 1 for no stages."""
     return max((len(chain.saves[stage]) for stage in stages), default=1)
 
 
@@ -120,7 +120,7 @@ def _option(chain: Chain, stage: int, option: int) -> int:
 
 
 def _saves(chain: Chain, stages: range, option: int) -> list[Action]:
-    """Return the forwards that save by an option, or the last of a stage."""
+    """Return the actions that save stages by an option, or by a stage's last one."""
     return [
         Action(ActionKind.SAVE, stage, _option(chain, stage, option))
         for stage in stages
@@ -128,7 +128,7 @@ def _saves(chain: Chain, stages: range, option: int) -> list[Action]:
 
 
 def _backwards(chain: Chain, stages: range, option: int) -> list[Action]:
-    """Return the backwards after `_saves`."""
+    """Return the backward actions for what `_saves` saves."""
     return [
         Action(ActionKind.BACKWARD, stage, _option(chain, stage, option))
         for stage in reversed(stages)
@@ -136,7 +136,7 @@ def _backwards(chain: Chain, stages: range, option: int) -> list[Action]:
 
 
 def _save_options(chain: Chain, stages: range) -> Iterator[SaveOption]:
-    """Return what saving a run of stages takes, for each option."""
+    """Return the bytes and times of saving a run of stages, for each option."""
     for option in range(_n_options(chain, stages)):
         held = forward = backward = 0
         time = 0.0
@@ -152,7 +152,7 @@ def _save_options(chain: Chain, stages: range) -> Iterator[SaveOption]:
 def _solos(chain: Chain, stages: range) -> list[tuple[SoloOption, Actions]]:
     """Return the ways to take a run backward from its first cut, the fastest first.
 
-    A way that takes no less time and no fewer bytes than another is left out.
+    A way that another beats or equals in both time and bytes is left out.
     """
     first, last = stages.start, stages.stop - 1
     ways: list[Actions] = []

@@ -1,4 +1,4 @@
-"""A chain rounded to slots of bytes, in arrays for compiled functions."""
+"""A chain with bytes rounded to slots, in arrays for compiled functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ CELL = np.dtype(
     ],
     align=True,
 )
-"""Of stages s … t, at place t (t + 1) / 2 + s; in a row, at place t."""
+"""The times of stages s … t, at index t (t + 1) / 2 + s of the table, or at index t of
+a row."""
 
 
 MOVE = np.dtype(
@@ -38,7 +39,7 @@ MOVE = np.dtype(
     ],
     align=True,
 )
-"""A way to save some stages, or to do a single one."""
+"""A way to save some stages, or to take a single one backward alone."""
 
 
 KINDS = tuple(ActionKind)
@@ -73,7 +74,7 @@ class Grid:
     first_solo: Integers
 
     def arguments(self) -> tuple[Any, ...]:
-        """Return what every compiled function here begins with."""
+        """Return the first arguments of every compiled function of this folder."""
         return (
             np.array([self.n_slots, self.slot_bytes, self.first_bytes]),
             self.derivative_bytes,
@@ -90,7 +91,7 @@ class Grid:
 def make_grid(
     chain: Chain, max_bytes: int, n_slots: int, n_options: int | None
 ) -> Grid:
-    """Round a chain to slots, with no more than `n_options` ways to do each thing."""
+    """Round a chain to slots, with at most `n_options` ways to do each thing."""
     slot_bytes = max(1, -(-max_bytes // n_slots))
     saves = _save_moves(chain, slot_bytes, n_options)
     solos, first_solo = [], [0]
@@ -123,9 +124,9 @@ Move = tuple[int, int, int, int, int, int, float]
 def _save_moves(
     chain: Chain, slot_bytes: int, n_options: int | None
 ) -> list[list[Move]]:
-    """Return for each first stage the ways to save it alone, then those in runs.
+    """Return for each first stage the ways to save it alone, then those to save runs.
 
-    A stage that has fewer options than the run's takes its last.
+    A stage that has fewer options than the run needs takes its last one.
     """
     n = len(chain)
     count = np.array([len(options[:n_options]) for options in chain.saves])
@@ -168,14 +169,14 @@ def _save_moves(
 
 @routine
 def first_slot(n_bytes: int, sizes: Integers) -> int:
-    """Return the first slot of at least so many bytes."""
+    """Return the first slot of at least `n_bytes`."""
     missing = n_bytes - sizes[2]
     return (missing + sizes[1] - 1) // sizes[1] if missing > 0 else 0
 
 
 @routine
 def need_of(move: Any, derivative_bytes: int) -> int:
-    """Return the peak bytes of a way to save or to do stages."""
+    """Return the peak in bytes of a way to save or to do stages."""
     forward: int = move["forward_bytes"] + derivative_bytes
     backward: int = move["backward_bytes"]
     return max(forward, backward)
@@ -183,7 +184,7 @@ def need_of(move: Any, derivative_bytes: int) -> int:
 
 @routine
 def lower(best: Doubles, time: float, tail: Doubles) -> None:
-    """Lower the best times to those of one tail where it takes less."""
+    """Lower the best times to the times of one tail where these are less."""
     for i in range(best.size):
         new = time + tail[i]
         best[i] = new if new < best[i] else best[i]
@@ -191,7 +192,7 @@ def lower(best: Doubles, time: float, tail: Doubles) -> None:
 
 @routine
 def lower_plus(best: Doubles, time: float, tail: Doubles, constant: float) -> None:
-    """Lower the best times to a tail's and a constant."""
+    """Lower the best times to the times of a tail plus a constant."""
     for i in range(best.size):
         new = (time + tail[i]) + constant
         best[i] = new if new < best[i] else best[i]
@@ -199,7 +200,7 @@ def lower_plus(best: Doubles, time: float, tail: Doubles, constant: float) -> No
 
 @routine
 def lower_both(best: Doubles, time: float, tail: Doubles, head: Doubles) -> None:
-    """Lower the best times to those of a tail and a head."""
+    """Lower the best times to the times of a tail plus those of a head."""
     for i in range(best.size):
         new = (time + tail[i]) + head[i]
         best[i] = new if new < best[i] else best[i]
@@ -207,7 +208,7 @@ def lower_both(best: Doubles, time: float, tail: Doubles, head: Doubles) -> None
 
 @routine
 def lower_to(best: Doubles, time: float) -> None:
-    """Lower the best times to one."""
+    """Lower the best times to one constant time."""
     for i in range(best.size):
         best[i] = time if time < best[i] else best[i]
 
@@ -216,7 +217,7 @@ def lower_to(best: Doubles, time: float) -> None:
 def append_action(
     rows: Integers, n: int, kind: int, stage: int, option: int
 ) -> Integers:
-    """Write an action behind `n` others, in a larger table if this one is full."""
+    """Write an action behind `n` others; return the table, or a larger copy of it."""
     if n == len(rows):
         larger = np.empty((2 * n, 3), dtype=np.int64)
         larger[:n] = rows

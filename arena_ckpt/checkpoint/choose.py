@@ -1,8 +1,8 @@
-"""The plan that a user asked for: within a budget, within an overhead, or all of them.
+"""Chooses the plan that a user asks for: within a budget, within an overhead, or all.
 
-Other ways to save bytes than recomputing change the settings of an iteration. Each set
-of settings that is allowed has a front of its own; those that change no bit come first,
-and others are looked at only where they are allowed by name.
+Bytes can be saved in other ways than by recomputing, namely by other settings of an
+iteration. Each allowed set of settings has a front of its own. Settings that change no
+bit of the result come first; others are tried only if the user allows them by name.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from arena_ckpt.planning.batch_statistics import depends_on_split
 from arena_ckpt.planning.settings import WAYS, PlanSettings
 
 ALLOWABLE = ("recompute", *WAYS, "micro_batch")
-"""What `allow` can name."""
+"""The names that `allow` may hold."""
 
 DEFAULT_ALLOW = frozenset(("recompute", "in_place", "layerwise_update"))
-"""What is allowed by default: none of it changes a bit of the result."""
+"""The names that are allowed by default; none of them changes a bit of the result."""
 
 MOST_POINTS = 48
-"""Plans that are made for a whole front, spread evenly over its budgets."""
+"""Maximum number of plans that are made for a whole front, spread evenly over its
+budgets."""
 
 MOST_SPARE = 24
-"""Beside these, of plans that others beat by their estimates."""
+"""Maximum number of additional plans whose estimates are worse than those of others."""
 
 APART = 1.5
-"""Arenas need not rise as estimates do: plans are compared up to so many times the
-bytes, weights and all else that is always there left out."""
+"""Factor up to which arenas are compared: a plan of a larger estimate can have a
+smaller arena. It holds for the bytes without weights and all else that is always
+alive."""
 
 GraphMaker = Callable[[bool], Graph]
-"""Returns the graph of the model, with tiled attention or as it was defined."""
+"""Returns the graph of the model, with tiled attention if the argument is True."""
 
 
 class Chooser:
@@ -44,11 +46,11 @@ class Chooser:
     Parameters
     ----------
     make_graph : callable
-        Given whether attention is to keep no probabilities.
+        Called with True if attention is to be tiled, so that it keeps no probabilities.
     settings : PlanSettings
-        As the model says.
+        The settings of the model.
     allow : frozenset of str
-        Of `ALLOWABLE`.
+        Names out of `ALLOWABLE`.
     levels : int or None
         1 for what named checkpoint blocks can say.
     find_costs : callable, optional
@@ -75,7 +77,7 @@ class Chooser:
     # -- questions ---------------------------------------------------------------------
 
     def within_budget(self, budget_bytes: int) -> FrontPoint | None:
-        """Return the fastest plan whose arena is within a budget, if there is one."""
+        """Return the fastest plan whose arena is within a budget, or None."""
         best = None
         for front in self._all_fronts():
             found = self._fastest_within(front, budget_bytes)
@@ -86,23 +88,23 @@ class Chooser:
         return best
 
     def within_overhead(self, max_overhead: float | None = None) -> FrontPoint:
-        """Return the plan of the fewest bytes, of those that are fast enough."""
+        """Return the smallest plan whose overhead is within a limit."""
         points: list[FrontPoint] = []
         for front in self._all_fronts():
             points += self._small(front, max_overhead)
         return min(points, key=lambda point: (point.arena_bytes, point.overhead))
 
     def pareto(self) -> tuple[FrontPoint, ...]:
-        """Return all plans that none other beats in bytes and time, smallest first."""
+        """Return the plans that no other beats in bytes and time, smallest first."""
         points: list[FrontPoint] = []
         for front in self._all_fronts():
             points += self._known(front) + self._spread(front)
         return best_points(points)
 
     def fits(self, budget_bytes: int) -> bool:
-        """Tell whether a plan is within a budget, by those of the fewest bytes alone.
+        """Say whether a plan is within a budget; only the smallest plans are made.
 
-        Where it does, `within_budget` finds one.
+        If one does, `within_budget` finds one as well.
         """
         return any(
             point.arena_bytes <= budget_bytes
@@ -112,7 +114,7 @@ class Chooser:
         )
 
     def lower_bound_bytes(self) -> int:
-        """Return what no plan can be smaller than, whatever is recomputed."""
+        """Return the bytes that no plan is below, whatever is recomputed."""
         return min(
             front.keep_all.plan.local_lower_bound_bytes for front in self._all_fronts()
         )
@@ -122,9 +124,9 @@ class Chooser:
         settings: PlanSettings | None = None,
         allow: frozenset[str] | None = None,
     ) -> Chooser:
-        """Return a chooser for the same model run in another way.
+        """Return a chooser for the same model that is run in another way.
 
-        Its costs are counted: what cannot be run as it is cannot be measured, for
+        Its costs are counted, because a model that cannot run cannot be measured, for
         example Adam without its states.
         """
         return Chooser(
@@ -136,7 +138,7 @@ class Chooser:
 
     @property
     def graph(self) -> Graph:
-        """The model as it was defined."""
+        """Graph of the model as it was defined."""
         return self._make_graph(False)
 
     # -- fronts ------------------------------------------------------------------------
@@ -155,7 +157,7 @@ class Chooser:
         return self._fronts[settings]
 
     def _all_fronts(self) -> Iterator[Front]:
-        """Yield a front for each way to run an iteration, the plainest first."""
+        """Yield a front for each way to run an iteration, the simplest first."""
         unsplit = unsplittable(self.graph)
         for settings in all_settings(self.settings, self.allow, unsplit):
             yield self._front(settings)
@@ -166,7 +168,7 @@ class Chooser:
         return [front.keep_all, *([named] if named else [])]
 
     def _slots(self, front: Front) -> list[Slot]:
-        """Return schedules for budgets from the least to the most."""
+        """Return the recompute schedules of a front by budget, the smallest first."""
         if "recompute" not in self.allow:
             return []
         best = _evenly(front.slots, MOST_POINTS)
@@ -175,7 +177,7 @@ class Chooser:
     def _spread(
         self, front: Front, budget_bytes: int | None = None
     ) -> list[FrontPoint]:
-        """Return the plans of these."""
+        """Return the plans of recompute schedules that are spread over a front."""
         return [front.point(slot, budget_bytes) for slot in self._slots(front)]
 
     def _least(self, front: Front, budget_bytes: int) -> Iterator[FrontPoint]:
@@ -202,10 +204,11 @@ class Chooser:
         return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)
 
     def _search(self, front: Front, budget_bytes: int) -> Slot | None:
-        """Make plans around where estimates end; return the last that really fits.
+        """Make plans around the estimated limit; return the last that really fits.
 
-        Estimates can be too high, and layouts too: from the estimated one it goes up
-        while plans fit, by growing steps, or down until one does.
+        Estimates can be too high, and layouts can be higher than estimated. So the
+        search starts at the estimated schedule and goes to larger ones in growing steps
+        while plans fit, or to smaller ones until a plan fits.
         """
         slots, n = front.slots, len(front.slots)
 
@@ -228,7 +231,7 @@ class Chooser:
         return slots[low] if fits(low) else None
 
     def _small(self, front: Front, max_overhead: float | None) -> list[FrontPoint]:
-        """Return plans of few bytes that are fast enough, if there are any."""
+        """Return plans of few bytes that are fast enough; the list may be empty."""
         points = self._known(front)
         if max_overhead is None:
             return points + self._spread(front)
@@ -245,28 +248,28 @@ class Chooser:
 
 
 def _evenly(slots: Sequence[Slot], most: int) -> list[Slot]:
-    """Return at most so many of some slots, from the first to the last."""
+    """Return at most `most` of some slots, spread evenly from the first to the last."""
     if len(slots) <= most:
         return [*slots]
     return [slots[int(place)] for place in np.linspace(0, len(slots) - 1, most).round()]
 
 
 def unsplittable(graph: Graph) -> str | None:
-    """Return a layer whose results depend on how a batch is split, if there is one."""
+    """Return a layer whose results depend on how a batch is split, or None."""
     return next((node.name for node in graph.nodes if depends_on_split(node)), None)
 
 
 def all_settings(
     settings: PlanSettings, allow: Iterable[str], forbids_split: str | None
 ) -> list[PlanSettings]:
-    """Return the ways to run an iteration, the plainest first.
+    """Return the settings of all ways to run an iteration, the simplest first.
 
     Parameters
     ----------
     settings : PlanSettings
     allow : iterable of str
     forbids_split : str or None
-        A layer on account of which there can be no micro-batches.
+        A layer that forbids micro-batches, if there is one.
     """
     allow = frozenset(allow)
     plain = replace(settings, ways=allow.intersection(("in_place", "layerwise_update")))

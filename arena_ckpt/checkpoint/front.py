@@ -1,7 +1,8 @@
-"""All plans of one model that trade bytes against time, laid out for real.
+"""All plans of one model that trade bytes against time, with real layouts.
 
-The tables of some chains of the same layers answer every budget in estimated bytes; the
-plan of each answer is made when it is first looked at, and only its arena counts.
+Tables of several chains of the same layers hold a recompute schedule for every budget
+in estimated bytes. The plan of a schedule is made when it is first needed, and only the
+bytes of its real arena count.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ CHOSEN = "chosen"
 CHOSEN_BLOCKS = "chosen blocks"
 
 STRONGER_LAYOUT_NODES = 500_000
-"""How long a layout is searched that is above the budget while its bound is not."""
+"""Maximum number of nodes of the search for a better layout, which runs if a layout
+exceeds the budget and its lower bound does not."""
 
 MOST_STAGES = 240
-"""Beyond, neighbouring stages are taken for one: the search takes the cube of them."""
+"""Maximum number of stages of a chain; in longer ones neighbours are merged, because
+the time of the search grows with the cube of it."""
 
 MOST_CELLS = 12_000_000
-"""Slots × stages²: the fewer stages, the finer the budgets that are told apart."""
+"""Maximum of slots × stages²; the fewer stages there are, the finer are the budgets
+that are told apart."""
 
 MOST_SLOTS = 4_000
 FEWEST_SLOTS = 500
@@ -48,7 +52,7 @@ FEWEST_SLOTS = 500
 
 @dataclass(frozen=True, eq=False)
 class FrontPoint:
-    """A plan, and what it costs.
+    """A plan with its bytes and its time.
 
     Attributes
     ----------
@@ -57,7 +61,7 @@ class FrontPoint:
         ``"chosen blocks"``.
     arena_bytes : int
     overhead : float
-        How much longer an iteration takes than the plainest: by cost, see
+        Additional cost of an iteration relative to the plainest one, as a share; see
         `arena_ckpt.planning.costs`.
     plan : MemoryPlan
     """
@@ -69,17 +73,17 @@ class FrontPoint:
 
     @property
     def blocks(self) -> tuple[CheckpointBlock, ...]:
-        """The checkpoint blocks that say the same, where such can."""
+        """Checkpoint blocks that give the same plan; empty if no blocks can."""
         return self.plan.blocks
 
     @property
     def reruns(self) -> Reruns:
-        """Everything that is recomputed, in order of time."""
+        """Everything that the plan recomputes, in order of time."""
         return reruns_of(self.plan)
 
 
 class Slot(NamedTuple):
-    """A schedule: what it is estimated to need and to take, and where it is found."""
+    """A recompute schedule with its estimated bytes and time, and where it is found."""
 
     budget_bytes: int
     time: float
@@ -88,7 +92,7 @@ class Slot(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """A chain of stages, and the fastest schedules of it for all budgets."""
+    """A chain of stages with its fastest recompute schedules for all budgets."""
 
     linearized: Linearized
     merged: MergedChain
@@ -108,7 +112,7 @@ class Front:
     find_costs : callable, optional
         Returns the costs of the steps of a plan; counted ones by default.
     reference_cost : float, optional
-        Of the iteration that overheads are relative to; by default that of `keep_all`.
+        Time of the iteration that overheads are relative to; by default `keep_all`'s.
 
     Attributes
     ----------
@@ -139,7 +143,7 @@ class Front:
 
     @cached_property
     def named_blocks(self) -> FrontPoint | None:
-        """The plan with the user's blocks, where there are any."""
+        """Plan with the checkpoint blocks that the user named, or None."""
         if not self.graph.blocks:
             return None
         return self._measure(NAMED_BLOCKS, make_plan(self.graph, self.settings))
@@ -150,7 +154,7 @@ class Front:
 
     @cached_property
     def _searches(self) -> list[_Search]:
-        """The chain of all stages, then those with neighbours joined."""
+        """Searches of the chain of all stages, then with neighbours joined."""
         stages = cut_graph(self.graph)
         chains = [stages]
         if self._levels != 1:  # blocks of joined stages are blocks of stages
@@ -188,7 +192,7 @@ class Front:
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """The schedules that none other beats, as estimated: the least bytes first."""
+        """Recompute schedules that no other beats by estimates, smallest first."""
         best: list[Slot] = []
         for one in self._all_slots:
             if not best or one.time < best[-1].time:
@@ -197,22 +201,22 @@ class Front:
 
     @cached_property
     def spare_slots(self) -> tuple[Slot, ...]:
-        """The others, the least bytes first: estimates of some chains are higher."""
+        """Other recompute schedules, the smallest first; estimates can be too high."""
         best = frozenset(self.slots)
         return tuple(slot for slot in self._all_slots if slot not in best)
 
     @property
     def made(self) -> list[FrontPoint]:
-        """The plans that were made so far."""
+        """Plans that were made so far."""
         return [*self._points.values()]
 
     def slot_within(self, arena_bytes: int) -> int:
-        """Return the index in `slots` of the last estimated to fit, or -1."""
+        """Return the index in `slots` of the last that is estimated to fit, or -1."""
         budget = arena_bytes - self._needs.base_bytes
         return sum(slot.budget_bytes <= budget for slot in self.slots) - 1
 
     def longest_time(self, most: float) -> float:
-        """Return the time of a schedule with so much overhead."""
+        """Return the longest time of a schedule whose overhead is within a limit."""
         plan = self.keep_all.plan
         late = [e for e in plan.executions if e.step >= plan.n_pass]
         after = other_cost(late, self.costs)
@@ -220,13 +224,13 @@ class Front:
         return time * (1 + 1e-9)
 
     def point(self, slot: Slot, budget_bytes: int | None = None) -> FrontPoint:
-        """Return the plan of a schedule, made at the first call.
+        """Return the plan of a recompute schedule; it is made at the first call.
 
         Parameters
         ----------
         slot : Slot
         budget_bytes : int, optional
-            Search longer for a layout where that could bring the arena below.
+            Search longer for a layout if that could bring the arena below this size.
         """
         if slot not in self._points:
             self._points[slot] = self._make(slot)

@@ -1,4 +1,4 @@
-"""From a graph to a chain of stages with exact numbers, and from actions to reruns."""
+"""Turns a graph into a chain of stages with exact numbers, and actions into reruns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from arena_ckpt.planning.settings import PlanSettings
 
 
 class _Numbers(NamedTuple):
-    """Of a stage, and of all that differ in nothing but names."""
+    """The bytes and times of a stage, and of all stages that differ only in names."""
 
     saves: tuple[SaveOption, ...]
     solos: tuple[SoloOption, ...]
@@ -35,14 +35,14 @@ class _Numbers(NamedTuple):
 
 
 class KnownStage(NamedTuple):
-    """What was found for a stage."""
+    """The options and numbers that were found for a stage."""
 
     options: StageOptions
     numbers: _Numbers
 
 
 class Linearized:
-    """A graph as a chain.
+    """A graph as a chain of stages.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Linearized:
     costs : Costs
     settings : PlanSettings
     known : dict
-        What was found for stages of the same graph before; more is added.
+        Results for stages of the same graph so far; new ones are added.
 
     Attributes
     ----------
@@ -119,9 +119,10 @@ class Linearized:
         return matrix
 
     def blocks(self, actions: Sequence[Action]) -> tuple[CheckpointBlock, ...]:
-        """Return the checkpoint blocks of a schedule of one level.
+        """Return the checkpoint blocks of a recompute schedule of one level.
 
-        Stages that are swept in one go make a block, unless they are a single layer.
+        Stages that are swept over together make a block, unless they are a single
+        layer.
         """
         runs: list[list[Node]] = []
         for action in actions:
@@ -137,7 +138,7 @@ class Linearized:
         )
 
     def reruns(self, actions: Sequence[Action]) -> Reruns:
-        """Return what a schedule of the chain runs again.
+        """Return the reruns of a recompute schedule of the chain.
 
         Parameters
         ----------

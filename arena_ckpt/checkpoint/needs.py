@@ -1,4 +1,4 @@
-"""How many bytes a stretch of steps takes, looked at alone.
+"""Bytes that a stretch of steps takes, computed without the rest of the timeline.
 
 The steps get their tensors, live ranges and operation in place from the same functions
 as those of a whole iteration, so the bytes are those of a plan but for the layout.
@@ -26,7 +26,7 @@ _ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.DATA)
 
 
 class Needs:
-    """Looks at stretches of the steps of one model.
+    """Computes the bytes that stretches of steps of one model take.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ class Needs:
 
     Attributes
     ----------
-    life : dict from str to LiveRange
+    live_ranges : dict from str to LiveRange
         The tensors of an iteration that recomputes nothing, by name.
     base_bytes : int
-        What is there during all steps, or taken to be: weights, optimizer states,
+        Bytes that are alive in all steps, or counted so: weights, optimizer states,
         samples and labels, and gradients that outlive the backward pass of their layer.
     """
 
@@ -46,17 +46,19 @@ class Needs:
         self._graph = graph
         self._settings = settings
         whole = find_uses(graph, build_timeline(graph, (), settings), settings)
-        self.life: dict[str, LiveRange] = {t.name: t for t in whole.tensors}
+        self.live_ranges: dict[str, LiveRange] = {t.name: t for t in whole.tensors}
         self._always = frozenset(
-            life.name
-            for life in self.life.values()
-            if life.kind in _ALWAYS or not life.layer or _is_long(life)
+            live.name
+            for live in self.live_ranges.values()
+            if live.kind in _ALWAYS or not live.layer or _is_long(live)
         )
         self.base_bytes = sum(self.bytes_of(name) for name in self._always)
 
     def bytes_of(self, tensor: str) -> int:
-        """Return the space that a tensor takes."""
-        return align_up(self.life[tensor].size_bytes + self._settings.canary_bytes)
+        """Return the bytes that a tensor takes, alignment included."""
+        return align_up(
+            self.live_ranges[tensor].size_bytes + self._settings.canary_bytes
+        )
 
     def peak(
         self,
@@ -67,20 +69,20 @@ class Needs:
         begin: Iterable[str] = (),
         end: Iterable[str] = (),
     ) -> int:
-        """Return the most bytes alive at one of some steps.
+        """Return the largest number of bytes alive at one of some steps.
 
         Parameters
         ----------
         steps : sequence of Step or None
         remade : mapping from int to frozenset of str
-            What each recompute among them makes.
+            The tensors that each recompute among them makes.
         held : collection of str
-            Tensors that are there all the time, and not counted.
+            Tensors that are alive in all steps, and not counted.
         begin : iterable of str
-            Tensors that are there before the first step; those of no use are not
+            Tensors that are alive before the first step; those without a use are not
             counted.
         end : iterable of str
-            Tensors that are read after the last.
+            Tensors that are read after the last step.
 
         Returns
         -------
@@ -93,26 +95,28 @@ class Needs:
             self._graph,
             Timeline(tuple(steps), {}, len(steps), len(steps), dict(remade)),
             self._settings,
-            begin=[self.life[name] for name in there if name in self.life],
+            begin=[
+                self.live_ranges[name] for name in there if name in self.live_ranges
+            ],
             end=end,
         )
         outside = self._always.union(held)
         changes = [0] * (len(steps) + 1)
         for group in group_tensors(self._graph, uses, self._settings):
-            lives = [
-                life
-                for life in map(uses.tensors.__getitem__, group)
-                if life.lifespan is not TensorLifespan.UNMANAGED or life.name in end
+            shared = [
+                live
+                for live in map(uses.tensors.__getitem__, group)
+                if live.lifespan is not TensorLifespan.UNMANAGED or live.name in end
             ]
-            if not lives or any(life.name in outside for life in lives):
+            if not shared or any(live.name in outside for live in shared):
                 continue
-            size = align_up(lives[0].size_bytes + self._settings.canary_bytes)
-            changes[min(life.start for life in lives)] += size
-            changes[min(max(life.stop for life in lives), len(steps))] -= size
+            size = align_up(shared[0].size_bytes + self._settings.canary_bytes)
+            changes[min(live.start for live in shared)] += size
+            changes[min(max(live.stop for live in shared), len(steps))] -= size
         return max(list(accumulate(changes))[: len(steps)], default=0)
 
     def _always_of(self, steps: Sequence[Step | None]) -> Iterator[str]:
-        """Yield what is always there and some steps can touch."""
+        """Yield the tensors that are always alive and that some steps can touch."""
         for layer in dict.fromkeys(step.layer for step in steps if step):
             node = self._graph.node(layer)
             names = [tensor_name(layer, LABEL), *node.sources]
@@ -123,6 +127,6 @@ class Needs:
             yield from (name for name in names if name in self._always)
 
 
-def _is_long(life: LiveRange) -> bool:
-    """Tell whether a weight gradient outlives the three steps of its layer."""
-    return life.kind is TensorKind.GRADIENT and life.stop - life.start > 3
+def _is_long(live: LiveRange) -> bool:
+    """Say whether a weight gradient outlives the three backward steps of its layer."""
+    return live.kind is TensorKind.GRADIENT and live.stop - live.start > 3

@@ -1,4 +1,4 @@
-"""Reruns that make what is missing, each as late as possible and once."""
+"""Reruns that make missing tensors, each of them once and as late as possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arena_ckpt.planning.recompute import (
 
 
 class Makers:
-    """Who can make what again among layers that follow each other.
+    """The layers of a stretch that can make tensors again.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ class Makers:
         self._backward_reads = {node.name: backward_reads(node) for node in nodes}
 
     def made(self) -> tuple[str, ...]:
-        """Return all that the layers can make again, in forward order."""
+        """Return all tensors that the layers can make again, in forward order."""
         return tuple(self._maker)
 
     def missing(self, wanted: Iterable[str], available: Collection[str]) -> set[str]:
-        """Return what must be made to have some tensors, themselves included.
+        """Return the tensors that must be made to have some, these included.
 
-        What no layer here can make is taken to be there.
+        A tensor that no layer here can make is assumed to be available.
         """
         found: set[str] = set()
         stack = list(wanted)
@@ -77,7 +77,7 @@ class Makers:
             missing = self.missing(reads[node.name], there)
             if missing:
                 layers = {self._maker[tensor].name for tensor in missing}
-                # What a layer makes for others as well is made in the same go.
+                # A layer makes what others need as well in the same run.
                 made = {t for t in needed - there if self._maker[t].name in layers}
                 reruns += self.make(made, node.name)
                 there |= made

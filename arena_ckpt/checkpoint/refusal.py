@@ -1,4 +1,4 @@
-"""Why no plan fits, and what would."""
+"""The errors for a budget that no plan fits, with what would help."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from arena_ckpt.errors import BudgetError
 from arena_ckpt.planning.batch_statistics import least_samples
 
 MOST_NAMED = 4
-"""Tensors at the peak that an error names."""
+"""Maximum number of tensors at the peak that an error names."""
 
 
 def too_slow(point: FrontPoint, budget_bytes: int, max_overhead: float) -> BudgetError:
-    """Return the error of a budget that only slower plans fit."""
+    """Return the error for a budget that only plans beyond the overhead limit fit."""
     return BudgetError(
         f"within {format_bytes(budget_bytes)} the fastest plan found takes "
         f"{format_percent(point.overhead)} more time, {format_percent(max_overhead)} "
@@ -28,9 +28,9 @@ def too_slow(point: FrontPoint, budget_bytes: int, max_overhead: float) -> Budge
 
 
 def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
-    """Return the error of a budget that no plan fits, with what would help.
+    """Return the error for a budget that no plan fits, with what would help.
 
-    It plans for other allowances, batch sizes and optimizers, one after the other.
+    To find what would help, it plans with other allowances, batch sizes and optimizers.
     """
     best = chooser.within_overhead()
     plan = best.plan
@@ -60,7 +60,7 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
 
 
 def _advice(chooser: Chooser, budget_bytes: int) -> str:
-    """Name the cheapest change after which a plan fits."""
+    """Return a text that names the cheapest change after which a plan fits."""
     for change, other in _changes(chooser):
         if other.fits(budget_bytes):
             return f"It would fit with {change}."
@@ -86,7 +86,7 @@ def _advice(chooser: Chooser, budget_bytes: int) -> str:
 
 
 def _changes(chooser: Chooser) -> Iterator[tuple[str, Chooser]]:
-    """Yield what can be changed without touching the network, and the outcome."""
+    """Yield changes that leave the network as it is, and what each achieves."""
     splits = unsplittable(chooser.graph) is None
     for name in ALLOWABLE:
         if name not in chooser.allow and (splits or name != "micro_batch"):

@@ -1,4 +1,4 @@
-"""What a user asks of a plan: a budget, an overhead, and what may be done for it."""
+"""The request for a plan: a budget, an overhead, and the allowed ways to meet them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _NUMBERS = (str, int, float, np.integer, np.floating)
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """A checked request.
+    """A checked request for a plan.
 
     Attributes
     ----------
     budget_bytes : int or None
-        The arena is at most so large.
+        Maximum bytes of the arena.
     max_overhead : float or None
-        An iteration takes at most this share longer.
+        Maximum additional time of an iteration, as a share.
     allow : frozenset of str
-        Of `ALLOWABLE`.
+        Names out of `ALLOWABLE`.
     levels : int or None
         1 for what named checkpoint blocks can say.
     measure : bool
-        Costs are measured on this machine.
+        Whether costs are measured on this machine.
     """
 
     budget_bytes: int | None
@@ -47,11 +47,11 @@ class PlanRequest:
 
     @property
     def asks(self) -> bool:
-        """A budget or an overhead is given."""
+        """Whether a budget or an overhead is given."""
         return self.budget_bytes is not None or self.max_overhead is not None
 
     def choose(self, chooser: Chooser) -> FrontPoint:
-        """Return the plan that was asked for.
+        """Return the plan that the request asks for.
 
         Raises
         ------
@@ -76,7 +76,7 @@ def parse_request(
     levels: int | None = None,
     measure: bool = False,
 ) -> PlanRequest:
-    """Check what a user gave.
+    """Check the values that a user gave and return them as a request.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _parse_budget(budget: object) -> int:
 
 
 def parse_overhead(value: object) -> float:
-    """Read ``0.2`` or ``"20%"``.
+    """Return an overhead such as ``0.2`` or ``"20%"`` as a share.
 
     Raises
     ------

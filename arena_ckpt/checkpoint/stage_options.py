@@ -1,4 +1,4 @@
-"""What a stage can keep from its forward pass for its backward pass, and what it costs.
+"""The sets of tensors that a stage can keep for its backward pass, with their costs.
 
 An option is a set of tensors that are kept; the backward pass makes the others again,
 from these and from the tensors of the cut before. Options are found by trying all sets
@@ -24,18 +24,19 @@ from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.timeline import Step, backward_steps
 
 MOST_TRIED_ALL = 10
-"""Tensors of a stage of which all sets are tried."""
+"""Maximum number of tensors of a stage of which all subsets are tried."""
 
 MOST_OPTIONS = 16
-"""Of one stage, spread evenly over what they save."""
+"""Maximum number of options of one stage, spread evenly over the bytes they save."""
 
 SMALL_SHARE = 0.01
-"""Of the bytes of a stage: a smaller tensor that the backward pass reads is kept."""
+"""Share of the bytes of a stage; a smaller tensor that the backward pass reads is
+always kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A way to take a stage backward.
+    """A way to take a stage backward: what to keep and what to recompute.
 
     Attributes
     ----------
@@ -44,9 +45,9 @@ class Option:
     reruns : tuple of Rerun
         In the backward pass of the stage.
     kept_bytes : int
-        Of what it keeps and the cut behind, beside the cut before.
+        Bytes of what it keeps and of the output cut, without the input cut.
     time : float
-        Of the backward pass, reruns included.
+        Time of the backward pass, reruns included.
     """
 
     keeps: frozenset[str]
@@ -56,7 +57,7 @@ class Option:
 
 
 def signature(stage: Stage, costs: Costs) -> Hashable:
-    """Return a value that stages share which differ in nothing but names."""
+    """Return a value that is equal for stages that differ only in names."""
     place = {node.name: place for place, node in enumerate(stage.nodes)}
 
     def tensor(name: str) -> Hashable:
@@ -91,7 +92,7 @@ def _own_values(node: Node) -> dict[str, object]:
 
 
 class StageOptions:
-    """The options of one stage, and its needs.
+    """The options of one stage, and the bytes that its passes need.
 
     Parameters
     ----------
@@ -103,8 +104,8 @@ class StageOptions:
     Attributes
     ----------
     stays : frozenset of str
-        What every option keeps, because no layer can make it again, or as it is saved
-        once for the whole batch.
+        Tensors that every option keeps, because no layer can make them again or because
+        they are saved once for the whole batch.
     """
 
     def __init__(
@@ -130,17 +131,20 @@ class StageOptions:
             for node in stage.nodes
             if node.inputs  # samples are always there
             for tensor in (*node.outputs, *saved_tensors(node))
-            if tensor in needs.life
+            if tensor in needs.live_ranges
         )
-        # What is saved once for a batch, as its statistics are, is never dropped.
-        once = frozenset(tensor for tensor in made if not needs.life[tensor].per_sample)
+        # Tensors that are saved once for a batch, such as statistics, are never
+        # dropped.
+        once = frozenset(
+            tensor for tensor in made if not needs.live_ranges[tensor].per_sample
+        )
         self._movable = (made & able) - once - {*stage.cut_after}
         self.stays = made - self._movable - {*stage.cut_after}
         self.saves = self._find_saves()
         self.solo = self._option(frozenset(), with_cut_after=False)
 
     def renamed(self, stage: Stage) -> StageOptions:
-        """Return the options of a stage with the same signature."""
+        """Return the options for a stage with the same signature."""
         new_name = {
             old.name: new.name
             for old, new in zip(self.stage.nodes, stage.nodes, strict=True)
@@ -201,7 +205,7 @@ class StageOptions:
         yield from self._dropping(self._movable)
 
     def _dropping(self, keeps: frozenset[str]) -> Iterator[frozenset[str]]:
-        """Drop, again and again, the tensor that costs the least time per byte."""
+        """Yield ever smaller sets of tensors to keep, cheapest recompute first."""
         while keeps:
             yield keeps
             now = self._option(keeps)
@@ -232,12 +236,12 @@ class StageOptions:
     # -- needs -------------------------------------------------------------------------
 
     def sweep_bytes(self, held: Collection[str]) -> int:
-        """Return the peak of a forward pass that keeps only the cut behind."""
+        """Return the peak in bytes of a forward pass that keeps the output cut."""
         begin = [t for t in self.stage.cut_before if t not in held]
         return self._forward_bytes(held, begin, ())
 
     def forward_bytes(self, option: Option) -> int:
-        """Return the peak of a forward pass that keeps what an option does."""
+        """Return the peak in bytes of a forward pass that keeps an option's tensors."""
         return self._forward_bytes(self.stage.cut_before, (), option.keeps)
 
     def _forward_bytes(
@@ -252,7 +256,7 @@ class StageOptions:
         return self._needs.peak(steps, {}, held=held, begin=begin, end=end)
 
     def backward_bytes(self, option: Option, *, with_cut_after: bool = True) -> int:
-        """Return the peak of the backward pass."""
+        """Return the peak in bytes of the backward pass."""
         before: dict[str, list[Rerun]] = {}
         for rerun in option.reruns:
             before.setdefault(rerun.before, []).append(rerun)
@@ -271,20 +275,22 @@ class StageOptions:
             remade,
             held=cut_before,
             begin=[name for name in begin if name not in cut_before],
-            end=[d for d in map(gradient_of, cut_before) if d in self._needs.life],
+            end=[
+                d for d in map(gradient_of, cut_before) if d in self._needs.live_ranges
+            ],
         )
 
     def derivative_bytes(self) -> int:
-        """Return the bytes of the derivatives of the cut behind."""
+        """Return the bytes of the derivatives of the output cut."""
         return sum(
             self._needs.bytes_of(name)
             for name in map(gradient_of, self.stage.cut_after)
-            if name in self._needs.life
+            if name in self._needs.live_ranges
         )
 
 
 def _front(options: Collection[Option], keep_all: Option) -> list[Option]:
-    """Return the options that save more than any that is as fast, the fastest first."""
+    """Return the options that no other beats in bytes and time, the fastest first."""
     best: list[Option] = []
     for option in sorted(
         options, key=lambda o: (o.time, o.kept_bytes, sorted(o.keeps))

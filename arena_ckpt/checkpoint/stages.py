@@ -1,11 +1,11 @@
-"""A graph cut into a chain of stages.
+"""Cuts a graph into a chain of stages.
 
 A *cut* stands between two layers that follow each other; its tensors are those made
 before it and read by the forward pass behind it. With the tensors of a cut held, all
-behind it can run, so what lies before can be dropped. Where a single tensor crosses,
-and the backward pass reads it anyway, holding it costs nothing; these are the cuts that
-are taken. Where there are none for long, as beside the skips of a U-Net, cuts of
-several tensors are, the narrowest first.
+behind it can run, so what lies before can be dropped. If a single tensor crosses, and
+the backward pass reads it anyway, holding it costs nothing, so these cuts are taken. If
+a long stretch has none, as beside the skips of a U-Net, cuts of several tensors are
+taken, the narrowest first.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.recompute import backward_reads, forward_reads
 
 LONGEST_STAGE = 12
-"""Layers in a stage beyond which cuts of several tensors are looked for."""
+"""Maximum number of layers of a stage; in longer ones, cuts of several tensors are
+tried."""
 
 TOGETHER = (2, 3)
-"""How many neighbouring stages are joined to one, see `groupings`."""
+"""Numbers of neighbouring stages that `groupings` joins into one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Layers between two cuts.
+    """The layers between two cuts.
 
     Attributes
     ----------
@@ -83,12 +84,12 @@ def cut_graph(graph: Graph) -> tuple[Stage, ...]:
 
 
 def groupings(stages: Sequence[Stage]) -> Iterator[tuple[Stage, ...]]:
-    """Yield the stages again, each time with some neighbours joined to one.
+    """Yield the stages again, each time with some neighbours joined into one.
 
-    A chain holds the tensors of every cut that it passes; between joined stages they
-    can be dropped and made again for a single reader. First neighbours are joined in
-    twos, then in threes, from each place to begin; where they would be longer than
-    `LONGEST_STAGE` they stay apart.
+    A chain holds the tensors of every cut that it passes. Within joined stages these
+    tensors can be dropped and made again for a single reader. Neighbours are joined in
+    twos, then in threes, from each possible first stage; they stay separate if together
+    they have more layers than `LONGEST_STAGE`.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def _joined(stages: Sequence[Stage]) -> Stage:
 
 
 def _crossing(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
-    """Return for each place the tensors that cross just before its layer."""
+    """Return for each place the tensors that a cut before its layer has to keep."""
     last_reader: dict[str, int] = {}
     for place, node in enumerate(nodes):
         if node.inputs and not node.layer.is_alias:
@@ -144,7 +145,7 @@ def _crossing(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
 def _narrow(
     places: list[int], cuts: Sequence[tuple[str, ...]], n_nodes: int
 ) -> list[int]:
-    """Add places to cut where stages are long: the narrowest, then the most central."""
+    """Add cuts in long stages: at the narrowest places, then at the most central."""
     found = set(places)
     ends = [*places, n_nodes]
     stack = list(zip([0, *ends[:-1]], ends, strict=True))

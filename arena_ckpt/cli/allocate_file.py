@@ -1,4 +1,4 @@
-"""What `arena-ckpt allocate` does: place the buffers of a file, or check a layout."""
+"""The work of `arena-ckpt allocate`: places buffers of a file, or checks a layout."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from arena_ckpt.report.pillow import require_pillow
 
 STANDARD_OUTPUT = Path("-")
 LABELS_SHOWN = 12
-"""Buffers that a message names."""
+"""Maximum number of buffers that a message names."""
 
 PROOFS = {
     "live bytes": "the bytes alive in one step",
@@ -58,7 +58,7 @@ def allocate_file(
     *,
     as_json: bool,
 ) -> int:
-    """Place the buffers of a file, write what was asked for and tell about it.
+    """Place the buffers of a file, write the requested files and print the result.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def allocate_file(
 def check_file(
     path: Path, capacity: int | None, png: Path | None, *, as_json: bool
 ) -> int:
-    """Check the layout in a file and tell its height.
+    """Check the layout in a file and print its height.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def check_file(
             }
         )
         return OK
-    pools = f" in {len(heights)} pools" if pool is not None else ""
+    pools = "" if pool is None else f" in {len(heights)} pools"
     click.echo(f"valid: {len(table):,} buffers{pools}, height {format_bytes(height)}")
     if png is not None:
         click.echo(f"the picture is in {png}")
@@ -192,7 +192,7 @@ def check_file(
 
 
 def _require_places(output: Path | None, png: Path | None) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse, before the work, files that could not be written after it."""
     if output is not None and output != STANDARD_OUTPUT:
         require_writable(output)
     if png is not None:
@@ -259,7 +259,7 @@ def _named(
     table: BufferTable,
     fact: str,
 ) -> ArenaError:
-    """Return an error of a kind that says which rows the indexes in `fact` are."""
+    """Return an error whose message names the rows of the buffers that `fact` holds."""
     facts = vars(error)
     indexes: tuple[int, ...] = facts[fact]
     if not indexes:
@@ -308,7 +308,7 @@ def _verdict(height: int, bound: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answer:
-    """What was placed and where it went."""
+    """A layout of the buffers of a file, and the files it was written to."""
 
     path: Path
     table: BufferTable

@@ -1,4 +1,4 @@
-"""Exit codes, and every failure as one message on standard error."""
+"""Exit codes, and the printing of every failure as one message on standard error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OWN_WARNINGS = (ArenaWarning, ModelWarning)
 
 
 class Commands(click.Group):
-    """Turns every failure into one message and an exit code."""
+    """A group of commands; turns every failure into one message and an exit code."""
 
     def main(
         self,
@@ -43,7 +43,7 @@ class Commands(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command and exit; return the exit code where that is not wanted."""
+        """Run a command and exit; return the exit code in `standalone_mode` False."""
         args = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in args
         try:
@@ -71,7 +71,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was named, or tell which is near."""
+        """Find the named command, or suggest one with a similar name."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(
                 f"there is no command {args[0]!r}{nearest(args[0], self.commands)}; "
@@ -81,7 +81,7 @@ class Commands(click.Group):
 
 
 def exit_code_of(error: ArenaError) -> int:
-    """Return 2 for what the user has to correct, 1 for what failed while it ran.
+    """Return 2 for errors that the user has to correct, 1 for failures during the work.
 
     3 is for a search that ended without an answer, 130 if that was for Ctrl-C.
     """
@@ -99,7 +99,7 @@ def exit_code_of(error: ArenaError) -> int:
 
 
 def _require_words(args: Sequence[str]) -> None:
-    """Refuse what only Python can pass: no system takes such arguments or paths."""
+    """Refuse arguments that only Python callers can pass and no system would."""
     for word in args:
         try:
             is_word = b"\0" not in os.fsencode(word)
@@ -113,7 +113,7 @@ def _require_words(args: Sequence[str]) -> None:
 
 @contextmanager
 def _any_character_printed() -> Iterator[None]:
-    """Write characters that standard output cannot as errors are: with backslashes."""
+    """Let standard output print characters that it cannot encode as escapes."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         yield
@@ -128,7 +128,7 @@ def _any_character_printed() -> Iterator[None]:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Print our own warnings as people read them; leave others to Python."""
+    """Print our own warnings as single lines; leave other warnings to Python."""
     with warnings.catch_warnings():
         of_python = warnings.showwarning
 
@@ -152,7 +152,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def model_warnings_as_errors() -> None:
-    """Let the command that runs fail with the first warning about its model."""
+    """Turn warnings about the model into errors while the block runs."""
     warnings.simplefilter("error", ModelWarning)
 
 
@@ -171,5 +171,5 @@ def _report_failure(kind: str, message: str, code: int, as_json: bool) -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print the one document of a command on standard output."""
+    """Print the JSON document of a command on standard output."""
     click.echo(json.dumps(document, indent=1, allow_nan=False))

@@ -1,4 +1,4 @@
-"""Fronts of plans and chosen blocks on standard output."""
+"""Prints fronts of plans, and chosen checkpoint blocks, on standard output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from arena_ckpt.report.tables import front_table
 def refuse_with_pareto(
     ctx: click.Context, request: Mapping[str, Any], **of_one_plan: bool
 ) -> None:
-    """Refuse the options that mean one plan where all are asked for.
+    """Refuse options that mean a single plan beside --pareto.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def print_front(
     debug: bool,
     as_json: bool,
 ) -> int:
-    """Print all plans that none other beats, and draw them where that is wanted."""
+    """Print all plans that no other beats, and draw them if a file is given."""
     if picture is not None:
         require_writable(picture)
     points = model.pareto(debug=debug, **request)
@@ -102,7 +102,7 @@ def _row(point: FrontPoint) -> dict[str, Any]:
 
 
 def print_blocks(model: Model, plan: MemoryPlan) -> None:
-    """Print the blocks of a plan as Python and as INI, if blocks can say it."""
+    """Print the blocks of a plan as Python and as INI, if blocks can express it."""
     if not plan.blocks:
         click.echo(
             "nothing is recomputed, so there are no blocks"
@@ -121,7 +121,7 @@ def print_blocks(model: Model, plan: MemoryPlan) -> None:
 
 
 def _short_names(model: Model, plan: MemoryPlan) -> list[tuple[str, ...]]:
-    """Return the layers of each block, parts of layers left out where they follow."""
+    """Return the layers of each block; runs of parts of one layer are shortened."""
     own = {layer.name for layer in model.layers}
     whole = [block.layers for block in plan.blocks]
     short = [tuple(name for name in names if name in own) for names in whole]

@@ -1,4 +1,4 @@
-"""Models by name or path: an example, an INI file or a function in a Python file."""
+"""Loads models by name or path: examples, INI files and functions in Python files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LoadedModel:
 
 
 def load_model(spec: str) -> LoadedModel:
-    """Load a model by what stands for it on the command line.
+    """Load the model that an argument of the command line names.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _existing(name: str) -> Path:
 def plan_to_compare(
     model: Model, plan: MemoryPlan, *, debug: bool
 ) -> MemoryPlan | None:
-    """Return the plan of a model that recomputes nothing, where the given one does."""
+    """Return the plan of a model without recomputing, or None if the plan has none."""
     micro_batches = model.get_property("micro_batches")
     recomputes = plan.blocks or reruns_of(plan)
     if not recomputes and plan.micro_batches == micro_batches:
@@ -99,7 +99,7 @@ def plan_to_compare(
 
 
 def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
-    """Return the warnings about a model, those that its data bring at the end.
+    """Return the warnings about a model, those about its data at the end.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
 
 
 def warn_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
-    """Issue and return the warnings about a model, also those that its data bring."""
+    """Issue and return the warnings about a model and its data."""
     model.compile()
     hints = warnings_of(model, data)
     for hint in hints[len(model.warnings()) :]:
@@ -134,7 +134,7 @@ def choose_data(
     validation_fraction: float | None,
     seed: int,
 ) -> tuple[Dataset, Dataset | None]:
-    """Return data for training and validation; options go before what MODEL brings."""
+    """Return training and validation data; options come before the data of MODEL."""
     training = loaded.data if data is None else open_data(data)
     if training is None:
         raise InvalidParameterError(

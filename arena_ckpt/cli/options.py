@@ -1,4 +1,4 @@
-"""Options and help that several commands share."""
+"""Options and help texts that several commands share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODEL is one of
 def file_option(
     *names: str, metavar: str, help: str, allow_dash: bool = False
 ) -> Callable[[F], F]:
-    """Return an option that names a file to write.
+    """Return an option whose value is a file to write.
 
     Parameters
     ----------
@@ -99,6 +99,6 @@ drop_last_option = click.option(
 
 
 def set_given(model: Model, **values: int | None) -> None:
-    """Set those properties of a model that were given on the command line."""
+    """Set the properties of a model that were given on the command line."""
     given: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
     model.set_property(**given)

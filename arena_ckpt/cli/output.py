@@ -1,4 +1,4 @@
-"""Plans on standard output, and what is asked of files before the work."""
+"""Prints plans on standard output, and refuses files that cannot be written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TEXT_COLUMNS = 80
 
 
 def describe_plan(plan: MemoryPlan) -> str:
-    """Return what was planned, in one line."""
+    """Return one line that describes a plan."""
     parts = [f"{len(plan.layers)} layers", f"batch size {plan.batch_size}"]
     if plan.micro_batches > 1:
         parts.append(f"{plan.micro_batches} micro-batches")
@@ -70,28 +70,28 @@ def print_training(
 
 
 def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:
-    """Print what limits the plan."""
+    """Print the sentences on what limits the plan."""
     for sentence in explain(plan, without):
         click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
     click.echo()
 
 
 def print_board(fit: BoardFit) -> None:
-    """Print whether a plan fits on a board, and what would."""
+    """Print whether a plan fits on a board, and what would fit."""
     for sentence in fit.sentences():
         click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
     click.echo()
 
 
 def print_table(table: Table) -> None:
-    """Print a table, as wide as it is where standard output is no terminal."""
+    """Print a table, in full width if standard output is no terminal."""
     is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     Console(width=_PIPE_COLUMNS if is_free else None).print(table)
     click.echo()
 
 
 def print_epoch(record: EpochRecord, n_epochs: int, out: TextIO) -> None:
-    """Print an epoch to `out`, which was standard output before training began."""
+    """Print an epoch to `out`, the standard output before training began."""
     # On a terminal the bar's stand-in for sys.stdout prints above the bar.
     stream = sys.stdout if out.isatty() else out
     print(epoch_line(record, n_epochs), file=stream, flush=True)
@@ -100,7 +100,7 @@ def print_epoch(record: EpochRecord, n_epochs: int, out: TextIO) -> None:
 def plan_document(
     plan: MemoryPlan, without: MemoryPlan | None, hints: Sequence[Hint]
 ) -> dict[str, Any]:
-    """Return the part of a JSON document that is about the plan."""
+    """Return the part of a JSON document that describes the plan."""
     return {
         "warnings": warnings_document(hints),
         "plan": plan_summary(plan),
@@ -113,7 +113,7 @@ def plan_document(
 
 
 def warnings_document(hints: Sequence[Hint]) -> list[dict[str, Any]]:
-    """Return what a JSON document says about warnings."""
+    """Return the part of a JSON document that lists warnings."""
     return [
         {"kind": hint.kind, "layers": list(hint.layers), "message": hint.message}
         for hint in hints
@@ -121,7 +121,7 @@ def warnings_document(hints: Sequence[Hint]) -> list[dict[str, Any]]:
 
 
 def require_writable(path: Path) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse, before the work, a file that could not be written after it."""
     folder = path.parent
     if not os.path.isdir(folder):
         raise UnwritableFileError(
@@ -146,6 +146,6 @@ def require_writable(path: Path) -> None:
 
 
 def write_weights(path: Path, model: Model) -> None:
-    """Write an .npz with an array for each weight, under its name ``fc1:weight``."""
+    """Write an .npz with an array for each weight, under its name (``fc1:weight``)."""
     arrays: dict[str, Any] = dict(model.weights())
     write_whole(path, lambda file: np.savez(file, **arrays))

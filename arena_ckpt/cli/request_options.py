@@ -1,4 +1,4 @@
-"""Options that ask for a plan, the same for every command that makes one."""
+"""Options that request a plan, the same for every command that makes one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
-"""The parameters of a command with `request_options`."""
+"""Names of the parameters that `request_options` adds to a command."""
 
 _OPTIONS = (
     click.option(
@@ -55,7 +55,7 @@ def request_options(command: F) -> F:
 
 
 def given_request(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the request out of a command's parameters; return what was given."""
+    """Take the request out of a command's parameters; return the given values."""
     request = {name: values.pop(name) for name in REQUEST}
     request["levels"] = int(request["levels"]) if request["levels"] else None
     request["measure"] = request["measure"] or None

@@ -1,4 +1,4 @@
-"""What a training did, as lines for people and as plain dicts."""
+"""Results of training and verification as lines for people and as plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def epoch_line(record: EpochRecord, n_epochs: int) -> str:
-    """Return one line about an epoch out of `n_epochs`."""
+    """Return one line that describes an epoch of `n_epochs`."""
     width = len(str(n_epochs))
     line = f"epoch {record.epoch:{width}}/{n_epochs}  loss {record.loss:.4f}"
     if record.validation is not None:
@@ -22,7 +22,7 @@ def epoch_line(record: EpochRecord, n_epochs: int) -> str:
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return ``"loss 0.1234, accuracy 95.00 %"``."""
+    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
     metric = evaluation.metric_name.replace("_", " ")
     value = (
         f"{100 * evaluation.metric:.2f} %"
@@ -33,7 +33,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
-    """Return what stands at the end of a training of `n_epochs`.
+    """Return the lines printed at the end of a training of `n_epochs`.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
     n_epochs : int
         That were asked for.
     on_training : Evaluation
-        Of the training data, with the final weights.
+        Evaluation on the training data with the final weights.
     """
     done = len(history.epochs)
     iterations = f"{history.n_iterations:,} iterations"
@@ -91,12 +91,12 @@ def _document(evaluation: Evaluation | None) -> dict[str, Any] | None:
 
 
 def _finite(value: float) -> float | None:
-    """Return the number, or None where JSON has no word for it."""
+    """Return a number, or None if it is not finite, for which JSON has no word."""
     return value if math.isfinite(value) else None
 
 
 def verification_document(result: Verification) -> dict[str, Any]:
-    """Return what was verified as JSON has it."""
+    """Return a verification as plain values for JSON."""
     return {
         "data": result.data,
         "passed": result.passed,

@@ -1,4 +1,4 @@
-"""Models from Python files: ``model.py:build`` on the command line."""
+"""Loads models from Python files, such as ``model.py:build`` on the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.model import Model
 
 Built = tuple[Model, Dataset | None, Dataset | None]
-"""A model, its data, and its validation data."""
+"""A model, its training data and its validation data."""
 
 _RETURNS = "a Model, (Model, Dataset) or (Model, Dataset, Dataset)"
 
@@ -111,7 +111,7 @@ def _function(module: Any, path: Path, name: str) -> Callable[[], Any]:
 
 @contextlib.contextmanager
 def _failures_named(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever the file raises into one message with its line."""
+    """Turn every exception of the file into one message that names its line."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -123,7 +123,7 @@ def _failures_named(path: Path, what: str) -> Iterator[None]:
 
 
 def _line_of(error: BaseException, path: Path) -> int | None:
-    """Return the line of the file at which an exception passed last."""
+    """Return the last line of the file that an exception passed."""
     name = str(path.absolute())  # what the import machinery calls the file
     if isinstance(error, SyntaxError) and error.filename == name:
         return error.lineno

@@ -1,4 +1,4 @@
-"""What ``arena-ckpt verify MODEL`` runs in another process.
+"""Plans and trains a model again, in the process that ``arena-ckpt verify`` starts.
 
 ``python -m arena_ckpt.cli.verify_worker MODEL FOLDER`` builds the model from its source
 again, and answers there; see `arena_ckpt.verification.other_process`.

@@ -1,4 +1,4 @@
-"""What `arena-ckpt report` does: the plan of a model as a page, pictures or letters."""
+"""The work of `arena-ckpt report`: shows a plan as a page, pictures or letters."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
 
 LARGEST_PLAN_BYTES = 2**28
-"""Of a file with a plan."""
+"""Maximum number of bytes of a file with a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to write.
+    """The forms in which a report is wanted.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Wanted:
     as_json: bool
 
     def places(self) -> list[Path]:
-        """Return the files that are written."""
+        """Return the files to write."""
         return [path for path in (self.html, self.png, self.svg) if path is not None]
 
 
@@ -62,7 +62,7 @@ def write_report(
     no_blocks: bool,
     request: Mapping[str, Any],
 ) -> int:
-    """Plan a model, or read a plan, and write what was asked for.
+    """Plan a model, or read a plan, and write it in the wanted forms.
 
     Parameters
     ----------
@@ -70,17 +70,17 @@ def write_report(
         A model, or ``PLAN.json``.
     wanted : Wanted
     other : str or None
-        What to draw before it: a model or ``PLAN.json``.
+        A model or ``PLAN.json`` to draw before it.
     compare_blocks : bool
         Draw the same model with nothing recomputed before it.
     pareto : bool
         Add all plans that none other beats in bytes and time.
     batch_size : int or None
-        Of the models, instead of their own.
+        Batch size of the models, instead of their own.
     no_blocks : bool
         Leave out the checkpoint blocks.
     request : mapping
-        Of `Model.make_plan`: what to choose.
+        Arguments of `Model.make_plan` that choose a plan.
 
     Returns
     -------
@@ -103,16 +103,7 @@ def write_report(
         plan = model.make_plan(**request)
     before, before_title = None, ""
     if compare_blocks:
-        if model is not None:
-            before = plan_to_compare(model, plan, debug=False)
-        if before is None:
-            why = "is a finished plan" if model is None else "recomputes nothing"
-            raise InvalidParameterError(
-                f"{spec} {why}, so there is nothing that --compare-blocks could leave "
-                "out; name a model with checkpoint blocks or give --budget, or say "
-                "what to compare with: --compare OTHER",
-                model=spec,
-            )
+        before = _without_recomputing(spec, model, plan)
         before_title = "nothing recomputed"
     elif other is not None:
         other_model = _load_model(other, batch_size, no_blocks)
@@ -148,8 +139,24 @@ def write_report(
     return OK
 
 
+def _without_recomputing(
+    spec: str, model: Model | None, plan: MemoryPlan
+) -> MemoryPlan:
+    """Return the plan of a model with nothing recomputed, or say why there is none."""
+    before = None if model is None else plan_to_compare(model, plan, debug=False)
+    if before is None:
+        why = "is a finished plan" if model is None else "recomputes nothing"
+        raise InvalidParameterError(
+            f"{spec} {why}, so there is nothing that --compare-blocks could leave "
+            "out; name a model with checkpoint blocks or give --budget, or say "
+            "what to compare with: --compare OTHER",
+            model=spec,
+        )
+    return before
+
+
 def _require_places(wanted: Wanted) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse, before the work, files that could not be written after it."""
     places = wanted.places()
     for path in places:
         require_writable(path)
@@ -163,7 +170,7 @@ def _require_places(wanted: Wanted) -> None:
 
 
 def _load_model(spec: str, batch_size: int | None, no_blocks: bool) -> Model | None:
-    """Return a model, or None where `spec` names a finished plan."""
+    """Return the model that `spec` names, or None if it names a finished plan."""
     if Path(spec).suffix.lower() == ".json":
         return None
     model = load_model(spec).model
@@ -181,7 +188,7 @@ def _refuse_for_finished(
     request: Mapping[str, Any],
     pareto: bool,
 ) -> None:
-    """Refuse options that a finished plan can no longer follow."""
+    """Refuse options that a finished plan cannot follow any more."""
     given = [f"--{name.replace('_', '-')}" for name in request]
     given += ["--batch-size"] if batch_size is not None else []
     given += ["--no-blocks"] if no_blocks else []

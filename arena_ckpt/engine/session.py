@@ -20,6 +20,7 @@ from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.engine.arena import Arena
+from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
 from arena_ckpt.engine.debug.runner import StepRunner, Watcher
@@ -31,7 +32,7 @@ from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.engine.weights import FloatArray, Weights
-from arena_ckpt.errors import DataShapeError, EmptyDataError, NonFiniteError
+from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
@@ -40,12 +41,17 @@ from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import Optimizer
-from arena_ckpt.planning.batch_statistics import require_batch, require_epoch
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import PERSISTENT, Control, TensorKind
 
 MOST_PASSES = 16
-"""Programs kept for different numbers of samples."""
+"""Maximum number of programs that are kept for different numbers of samples."""
+
+Gradients = dict[str, FloatArray]
+"""Gradients by the weight that they belong to, ``"fc1:weight"``."""
+
+TakesPass = Callable[[Pass, int], None]
+"""A function that is told a pass that has run, and the number of its first sample."""
 
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
@@ -182,29 +188,29 @@ class Session:
 
     @functools.cached_property
     def plan_json(self) -> str:
-        """The plan as JSON text."""
+        """JSON text of the plan."""
         return self.plan.to_json()
 
     @functools.cached_property
     def plan_checksum(self) -> str:
-        """That of the plan."""
+        """Checksum of the plan."""
         return self.plan.checksum
 
     @functools.cached_property
     def _mask_inputs(self) -> frozenset[str]:
-        """The input layers that may bring -inf."""
+        """Names of the input layers that may bring -inf."""
         return frozenset(n for n in self.inputs if f"{n}:out0" in self._masks)
 
     # -- iterations ------------------------------------------------------------
 
     @property
     def iteration(self) -> int:
-        """Updates made so far; counted by the last kernel of each iteration."""
+        """Number of updates so far, counted by the last kernel of each iteration."""
         return int(self._control[Control.ITERATION])
 
     @property
     def learning_rate(self) -> float:
-        """Of the next iteration."""
+        """Learning rate of the next iteration."""
         if self.schedule is None:
             return float(self.optimizer["learning_rate"])
         return self.schedule.learning_rate_at(self.iteration)
@@ -223,28 +229,27 @@ class Session:
 
     def train_step(self, x: Any, y: Any) -> float:
         """Run one iteration on at most `batch_size` samples; return the loss."""
-        return self.iterate(self._batch(x, y), None, check=True)
+        loss, _ = GATE.run(self._threads, self._run, self._batch(x, y), Mode.TRAIN)
+        return loss
 
-    def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
+    def compute_gradients(self, x: Any, y: Any) -> tuple[float, Gradients]:
         """Return the loss and copies of the weight gradients; change no weight."""
-        gradients: dict[str, FloatArray] = {}
         batch = self._batch(x, y)
-        loss = GATE.run(self._threads, self._run, batch, None, True, gradients)
-        names = [name for name in self._weights.views if name in gradients]
-        return loss, {name: gradients[name] for name in names}
+        loss, found = GATE.run(self._threads, self._run, batch, Mode.GRADIENTS)
+        names = [name for name in self._weights.views if name in found]
+        return loss, {name: found[name] for name in names}
 
     def training_loss(self, x: Any, y: Any) -> float:
         """Return the loss that `compute_gradients` would; run forward passes only."""
         return GATE.run(self._threads, self._training_loss, self._batch(x, y))
 
-    def _training_loss(self, samples: Samples) -> float:
-        n, n_terms = samples.n_samples, samples.n_terms()
-        self._begin(self.loss_layer.term_scale(self.output_shape, n_terms))
-        for start in range(0, n, self.pass_samples):
-            self._forward_pass(Mode.GRADIENTS, samples, None, start, n, True)
+    def _training_loss(self, batch: Batch) -> float:
+        self._begin(self._term_scale(batch))
+        for start in self._starts(batch):
+            self._forward_pass(batch, Mode.GRADIENTS, start)
         return float(self._control[Control.LOSS])
 
-    def iterate(self, samples: Samples, rows: Rows, *, check: bool = False) -> float:
+    def iterate(self, samples: Samples, rows: Rows) -> float:
         """Run one iteration on the samples `rows`; return the loss.
 
         Parameters
@@ -252,100 +257,77 @@ class Session:
         samples : Samples
         rows : int64 array or None
             At most `batch_size` of them.
-        check : bool
-            Look for NaN and infinity in the batch first.
 
         Raises
         ------
-        NonFiniteDataError, NonFiniteError
+        NonFiniteError
             The weights are as they were before the call.
         """
-        return GATE.run(self._threads, self._run, samples, rows, check, None)
+        batch = Batch(samples, rows)
+        loss, _ = GATE.run(self._threads, self._run, batch, Mode.TRAIN)
+        return loss
 
-    def _run(
-        self,
-        samples: Samples,
-        rows: Rows,
-        check: bool,
-        gradients: dict[str, FloatArray] | None,
-    ) -> float:
-        n_total = samples.n_samples if rows is None else len(rows)
-        n_terms = samples.n_terms(rows)
-        scale = self.loss_layer.term_scale(self.output_shape, n_terms)
-        if gradients is None:
+    def _run(self, batch: Batch, mode: Mode) -> tuple[float, Gradients]:
+        """Return the loss of a batch, and its gradients unless they are applied."""
+        if mode is Mode.TRAIN:
             self._set_hyperparameters()
-        self._begin(scale)
+        self._begin(self._term_scale(batch))
         try:
-            self._run_passes(samples, rows, n_total, check, gradients)
+            gradients = self._run_passes(batch, mode)
         except BaseException:  # step by step an interrupt can come between updates
             if self._runner:
                 self._runner.roll_back()
             raise
-        return float(self._control[Control.LOSS])
+        return float(self._control[Control.LOSS]), gradients
 
-    def _run_passes(
-        self,
-        samples: Samples,
-        rows: Rows,
-        n_total: int,
-        check: bool,
-        gradients: dict[str, FloatArray] | None,
-    ) -> None:
-        n_pass = self.plan.n_pass
+    def _run_passes(self, batch: Batch, mode: Mode) -> Gradients:
+        gradients: Gradients = {}
         if self.plan.micro_batches > 1:
             self._weights.remember_states()
         try:
-            for start in range(0, n_total, self.pass_samples):
-                one = self._run_pass(samples, rows, start, n_total, check, gradients)
+            for start in self._starts(batch):
+                one = self._forward_pass(batch, mode, start)
+                if mode is Mode.TRAIN:
+                    self._steps(one, self.plan.n_forward, self.plan.n_pass)
+                else:
+                    self._capture(one, gradients)
         except BaseException:
             if self.plan.micro_batches > 1:  # an earlier one has changed them
                 self._weights.restore_states()
             raise
-        if gradients is None and n_pass < len(self.plan.steps):
-            self._steps(one, n_pass, len(self.plan.steps))
+        if mode is Mode.TRAIN and self.plan.n_pass < len(self.plan.steps):
+            self._steps(one, self.plan.n_pass, len(self.plan.steps))
+        return gradients
 
-    def _run_pass(
-        self,
-        samples: Samples,
-        rows: Rows,
-        start: int,
-        n_total: int,
-        check: bool,
-        gradients: dict[str, FloatArray] | None,
-    ) -> Pass:
-        """Run one micro-batch, up to its gradients; without them, up to its updates."""
-        mode = Mode.TRAIN if gradients is None else Mode.GRADIENTS
-        one = self._forward_pass(mode, samples, rows, start, n_total, check)
-        if gradients is None:
-            self._steps(one, self.plan.n_forward, self.plan.n_pass)
-        else:
-            self._capture(one, gradients)
-        return one
+    def _forward_pass(self, batch: Batch, mode: Mode, start: int) -> Pass:
+        """Load the pass from sample `start` on and run it forward; its loss is finite.
 
-    def _forward_pass(
-        self,
-        mode: Mode,
-        samples: Samples,
-        rows: Rows,
-        start: int,
-        n_total: int,
-        check: bool,
-    ) -> Pass:
-        """Load one micro-batch and run it forward; its loss is finite then."""
-        n = min(self.pass_samples, n_total - start)
-        self._control[Control.FRACTION] = n / n_total
+        Raises
+        ------
+        NonFiniteDataError, NonFiniteError, IdRangeError
+        """
+        n = min(self.pass_samples, batch.n_samples - start)
+        self._control[Control.FRACTION] = n / batch.n_samples
         self._control[Control.FIRST_SAMPLE] = start
         one = self._pass(mode, n, start > 0)
-        one.load(samples, rows, start)
-        if check and one.count_nonfinite():
-            samples.raise_nonfinite()
+        one.load(batch.samples, batch.rows, start)
+        if batch.is_checked and one.count_nonfinite():
+            batch.samples.raise_nonfinite()
         try:
             self._steps(one, 0, self.plan.n_forward)
             self._check_loss()
         except NonFiniteError:
-            one.refuse_ids(self.graph, samples, rows, start)
+            one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             raise
         return one
+
+    def _starts(self, batch: Batch) -> range:
+        """Return the number of the first sample of each pass."""
+        return range(0, batch.n_samples, self.pass_samples)
+
+    def _term_scale(self, batch: Batch) -> float:
+        """Return what one term of the loss counts."""
+        return self.loss_layer.term_scale(self.output_shape, batch.n_terms)
 
     def _set_hyperparameters(self) -> None:
         rate = self.learning_rate
@@ -442,7 +424,8 @@ class Session:
 
     # -- data ------------------------------------------------------------------
 
-    def _batch(self, x: Any, y: Any) -> Samples:
+    def _batch(self, x: Any, y: Any) -> Batch:
+        """Check `x` and `y` but for NaN, which each pass looks for in the arena."""
         samples = Samples.check(
             x,
             y,
@@ -453,68 +436,29 @@ class Session:
             masks=self._mask_inputs,
             look_for_nonfinite=False,
         )
-        n_samples, batch_size = samples.n_samples, self.plan.batch_size
-        if n_samples > batch_size:
-            raise DataShapeError(
-                f"a batch of {n_samples} samples does not fit the arena, which is "
-                f"planned for batch_size={batch_size}; pass fewer, or set batch_size "
-                "before initialize()",
-                expected=batch_size,
-                found=n_samples,
-            )
-        require_batch(
-            self.graph,
-            n_samples,
-            batch_size=batch_size,
-            pass_samples=self.pass_samples,
-        )
-        return samples
+        return require_batch(self.graph, self.plan, samples)
 
     def require_epoch(self, samples: Samples, drop_last: bool) -> None:
-        """Refuse samples that an epoch cannot be trained on, before any weight moves.
-
-        Raises
-        ------
-        EmptyDataError
-            `drop_last` leaves no batch.
-        BatchStatisticsError
-            A smaller last batch would leave batch normalization one value a channel.
-        """
-        n_samples, batch_size = samples.n_samples, self.plan.batch_size
-        if drop_last and n_samples < batch_size:
-            raise EmptyDataError(
-                f"drop_last leaves out all {n_samples:,} samples, because they fill no "
-                f"batch of batch_size={batch_size}; make batch_size smaller, or set "
-                "drop_last=false",
-                n_samples=n_samples,
-                batch_size=batch_size,
-            )
-        require_epoch(
-            self.graph,
-            n_samples,
-            batch_size=batch_size,
-            pass_samples=self.pass_samples,
-            drop_last=drop_last,
-        )
+        """Refuse samples that an epoch cannot be trained on; see `batch`."""
+        require_epoch(self.graph, self.plan, samples, drop_last)
 
     # -- inference -------------------------------------------------------------
 
     def predict(self, x: Any) -> FloatArray:
         """Return the predictions for any number of samples, ``(n, C, H, W)``."""
-        samples = self.samples(x, None)
-        out = np.empty((samples.n_samples, *self.output_shape), dtype=np.float32)
+        batch = Batch(self.samples(x, None))
+        out = np.empty((batch.n_samples, *self.output_shape), dtype=np.float32)
 
         def keep(one: Pass, start: int) -> None:
             out[start : start + one.n_samples] = self._prediction(one)
 
-        self._forward(samples, 0.0, keep)
+        self._predict(batch, 0.0, keep)
         return out
 
     def evaluate(self, samples: Samples) -> Evaluation:
         """Return loss and metric over all samples; changes no weight."""
         assert samples.labels is not None
-        n_terms = samples.n_terms()
-        scale = self.loss_layer.term_scale(self.output_shape, n_terms)
+        batch = Batch(samples)
         loss = total = 0.0
 
         def add(one: Pass, start: int) -> None:
@@ -522,46 +466,40 @@ class Session:
             loss += float(self._control[Control.LOSS])
             total += samples.metric_sum(self._prediction(one), one.label)
 
-        self._forward(samples, scale, add)
+        self._predict(batch, self._term_scale(batch), add)
         return Evaluation(
             loss,
             samples.metric_name,
-            total / n_terms if n_terms else 0.0,
+            total / batch.n_terms if batch.n_terms else 0.0,
             samples.n_samples,
         )
 
-    def _forward(
-        self, samples: Samples, scale: float, take: Callable[[Pass, int], None]
-    ) -> None:
+    def _predict(self, batch: Batch, scale: float, take: TakesPass) -> None:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""
-        for start in range(0, samples.n_samples, self.pass_samples):
-            GATE.run(self._threads, self._predict_pass, samples, start, scale, take)
+        for start in self._starts(batch):
+            GATE.run(self._threads, self._predict_pass, batch, start, scale, take)
 
     def _predict_pass(
-        self,
-        samples: Samples,
-        start: int,
-        scale: float,
-        take: Callable[[Pass, int], None],
+        self, batch: Batch, start: int, scale: float, take: TakesPass
     ) -> None:
-        n = min(self.pass_samples, samples.n_samples - start)
+        n = min(self.pass_samples, batch.n_samples - start)
         self._begin(scale)
-        self._control[Control.FRACTION] = n / samples.n_samples
+        self._control[Control.FRACTION] = n / batch.n_samples
         one = self._pass(Mode.PREDICT, n, False)
         try:
-            self._run_forward(one, samples, start)
+            self._run_forward(one, batch, start)
         except NonFiniteError:
-            one.refuse_ids(self.graph, samples, None, start)
+            one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             raise
         if math.isnan(self._control[Control.LOSS]):
-            one.refuse_ids(self.graph, samples, None, start)
+            one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             # The ids are right, but looking at them has overwritten the prediction.
-            self._run_forward(one, samples, start)
+            self._run_forward(one, batch, start)
         take(one, start)
 
-    def _run_forward(self, one: Pass, samples: Samples, start: int) -> None:
+    def _run_forward(self, one: Pass, batch: Batch, start: int) -> None:
         self._control[Control.LOSS] = 0.0
-        one.load(samples, None, start)
+        one.load(batch.samples, batch.rows, start)
         self._steps(one, 0, self.plan.n_forward)
 
     def _prediction(self, one: Pass) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Models that come with the package, each with data to train it on at once."""
+"""Models that come with the package, each with data to train it on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["EXAMPLES", "Example", "load_example"]
 
 LARGEST_SIZE = 2**16
 MOST_LAYERS = 2**10
-"""Of the parameters of an example."""
+"""Maximum value of a parameter that counts layers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """How an example is made: its description, the model, and data for the model."""
+    """The description, the model and the data of an example."""
 
     description: str
     build: Callable[..., Model]
@@ -149,12 +149,12 @@ _RECIPES: dict[str, _Recipe] = {
 EXAMPLES: dict[str, str] = {
     name: recipe.description for name, recipe in _RECIPES.items()
 }
-"""What each example is, by name."""
+"""One-line descriptions of the examples by name."""
 
 
 @public_call
 def load_example(name: str, **sizes: Any) -> Example:
-    """Make a new model of an example, and load or make its data.
+    """Make a new model of an example, and load or make up its data.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Data for the examples: real where a machine has some, otherwise made up."""
+"""Data for the examples: real data if the machine has some, otherwise made up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arena_ckpt.errors import EmptyDataError
 Split = tuple[Dataset, Dataset | None]
 
 VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))
-"""The characters of texts; all others count as a question mark."""
+"""The characters of texts; every other character counts as a question mark."""
 
 
 def digits() -> Split:

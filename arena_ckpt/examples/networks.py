@@ -1,4 +1,4 @@
-"""Architectures as functions of their sizes; each returns a model, not initialized.
+"""Architectures as functions of their sizes; each returns an uninitialized model.
 
 Every repeated part of a network is a checkpoint block, unless ``checkpoint=False``.
 """
@@ -12,7 +12,8 @@ from arena_ckpt.model import Model
 from arena_ckpt.optim.learning_rates import create_schedule
 
 TEXT_CHARACTERS = 2_000_000
-"""Of the text that `char_transformer` comes with, a window of `length` a sample."""
+"""Number of characters of the text that comes with `char_transformer`; a sample is a
+window of `length`."""
 
 EXPANSIONS = (
     # times wider, channels, repeats, stride: Sandler et al., "MobileNetV2", table 2
@@ -27,7 +28,7 @@ EXPANSIONS = (
 
 
 class _Builder:
-    """Adds layers by what they are, and remembers the names for the next block."""
+    """Adds layers one after another, and remembers the names for the next block."""
 
     def __init__(self, seed: int, checkpoint: bool) -> None:
         self.model = Model(seed)
@@ -59,7 +60,7 @@ class _Builder:
         source: str | None = None,
         activation: str | None = "relu",
     ) -> str:
-        """Add convolution without bias, batch normalization, activation."""
+        """Add a convolution without bias, a batch normalization and an activation."""
         given = _window(kernel, stride)
         if source is not None:
             given["input_layers"] = source
@@ -67,12 +68,12 @@ class _Builder:
         return self.normalize(name, activation)
 
     def convolve_depthwise(self, name: str, kernel: int, stride: int) -> str:
-        """Add the same with one filter for each channel."""
+        """Add a depthwise convolution, a batch normalization and an activation."""
         self.add("depthwiseconv2d", name, **_window(kernel, stride))
         return self.normalize(name)
 
     def normalize(self, name: str, activation: str | None = "relu") -> str:
-        """Add batch normalization, activation."""
+        """Add a batch normalization and, if one is given, an activation."""
         self.add("batch_normalization", f"{name}_bn", momentum=0.9)
         if activation:
             self.add("activation", f"{name}_act", activation=activation)
@@ -85,7 +86,7 @@ class _Builder:
         self.add("fully_connected", f"fc{i}b", unit=d)
 
     def classify_pictures(self, classes: int) -> None:
-        """Add the mean of each channel, a linear layer, the loss."""
+        """Add the mean of each channel, a linear layer and the loss."""
         self.add("pooling2d", "pool", pooling="global_average")
         self.add("flatten", "flat")
         self.add("fully_connected", "logits", unit=classes)
@@ -93,7 +94,7 @@ class _Builder:
 
 
 def _window(kernel: int, stride: int) -> dict[str, Any]:
-    """Return properties of a square convolution that only `stride` makes smaller."""
+    """Return properties of a square convolution; only `stride` reduces the size."""
     return {
         "kernel_size": (kernel, kernel),
         "stride": (stride, stride),
@@ -124,7 +125,7 @@ def transformer(
     d : int
         Features of a position.
     heads : int
-        Of the attention.
+        Number of heads of the attention.
     ff : int
         Features between the two linear layers.
     length : int
@@ -352,7 +353,7 @@ def mobilenet_v2(
 
 
 def _rounded(filters: float) -> int:
-    """Round to a multiple of 8, but not down by more than a tenth, as in the paper."""
+    """Round a number of channels to a multiple of 8, but down by a tenth at most."""
     near = max(8, int(filters + 4) // 8 * 8)
     return near + 8 if near < 0.9 * filters else near
 
@@ -457,7 +458,7 @@ def digits_cnn(*, checkpoint: bool = True, seed: int = 0) -> Model:
 
 
 def _anneal(model: Model, least: float, n_iterations: int) -> None:
-    """Let the learning rate fall from that of the optimizer along a cosine."""
+    """Let the learning rate fall along a cosine, from the optimizer's."""
     schedule = create_schedule(
         "cosine",
         max_learning_rate=model.optimizer["learning_rate"],

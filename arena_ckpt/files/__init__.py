@@ -1,4 +1,4 @@
-"""Files: bytes on disk in, NumPy arrays out, one format per module.
+"""Reads files into NumPy arrays and writes files, one format per module.
 
 Nothing here knows of models. What is written is there whole or not at all
 (`files.whole`). A file that is read is material from outside: sizes that its header

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the power goes.
+"""Atomic writes: after a power cut a file is whole, or as it was before.
 
 The content goes into a temporary file beside the target, which is flushed to the disk
 and renamed over it; then the folder is flushed. Until the rename the old file is
@@ -28,7 +28,7 @@ _SHOWN_LETTERS = 40
 def write_whole(
     path: str | os.PathLike[str], write: Callable[[BinaryIO], object]
 ) -> None:
-    """Let `write` fill a file, which is there whole afterwards or as it was.
+    """Write a file atomically: it is whole afterwards, or as it was before.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def write_whole(
 
 
 def is_part_of(name: str, target_name: str) -> bool:
-    """Tell whether a file is what a killed process left of one of at most 40 letters.
+    """Say whether a file was left by a killed process that was writing another file.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        Name of the file.
     target_name : str
         A regular expression for the name of the file that was to be written.
     """
@@ -92,12 +92,12 @@ def is_part_of(name: str, target_name: str) -> bool:
 
 
 def _part_name(target_name: str) -> str:
-    """Return a name for a temporary file; the longest names leave no room for more."""
+    """Return a name for a temporary file, of at most the length that systems allow."""
     return f".{target_name[:_SHOWN_LETTERS]}.{secrets.token_hex(8)}.part"
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it, that outlasts a power cut; it may be there.
+    """Make a folder and its parents so that they outlast a power cut; it may exist.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make renames last, where a folder can be opened and flushed.
+    """Flush the renames in a folder to disk, if the system can do that.
 
     Windows and some network file systems cannot, and a folder that may only be written
     into cannot be opened; there the system decides when names are on the disk.

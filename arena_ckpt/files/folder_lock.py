@@ -1,4 +1,4 @@
-"""Folders that one training at a time works in."""
+"""Locks of folders in which only one training may work at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if sys.platform != "win32":
 
 @contextmanager
 def hold(folder: Path) -> Iterator[bool]:
-    """Hold a folder while the block runs; give False where somebody else holds it.
+    """Lock a folder while the block runs; yield False if somebody else has the lock.
 
     The system ends the hold with the process, however that ends, or with the last of
     those that were forked from it in the meantime. Where it has no such locks (Windows,

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST: a type, the sizes of the dimensions, big-endian numbers.
+"""Reads IDX, the format of MNIST: a type, the dimensions, and big-endian numbers.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""NumPy's .npz: a zip archive with one .npy file per array."""
+"""Reads NumPy's .npz: a zip archive with one .npy file per array."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME_PAIRS = (
     ("data", "target"),
     ("images", "labels"),
 )
-"""Names under which samples and labels are looked for; the first found is taken."""
+"""Pairs of names of samples and labels; the first pair that a file holds is taken."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that NumPy writes
 
@@ -106,7 +106,7 @@ def _read_member(
 
 
 def _check_member(source: Source, info: zipfile.ZipInfo) -> None:
-    """Compare what the archive's directory says of a member with the file's size."""
+    """Compare a member's size in the archive's directory with the size of the file."""
     if info.compress_type not in _METHODS:
         raise corrupt(
             source.path,

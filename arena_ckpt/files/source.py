@@ -1,4 +1,4 @@
-"""A file that may be compressed: that it exists, how large it can be, how it fails."""
+"""Opens files that may be compressed, with limits on size and one kind of error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from arena_ckpt.errors import (
 )
 
 LARGEST_DEFLATE_RATIO = 1032
-"""Deflate spends at least 2 bits on 258 bytes: no more can come out of a file."""
+"""Maximum ratio of unpacked to packed bytes: deflate takes at least 2 bits for 258
+bytes."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 2**16
@@ -29,7 +30,7 @@ _CHUNK_BYTES = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A regular file.
+    """A regular file that exists, perhaps compressed.
 
     Attributes
     ----------
@@ -46,12 +47,12 @@ class Source:
 
     @property
     def most_bytes(self) -> int:
-        """The most bytes that can be read from it, unpacked."""
+        """Maximum number of unpacked bytes that can be read from the file."""
         ratio = LARGEST_DEFLATE_RATIO if self.is_gzip else 1
         return self.file_bytes * ratio
 
     def open(self) -> BinaryIO:
-        """Open it for reading, unpacked."""
+        """Open the file for reading unpacked bytes."""
         if self.is_gzip:
             return cast(BinaryIO, gzip.open(self.path, "rb"))
         return self.path.open("rb")
@@ -74,7 +75,7 @@ def path_text(path: object) -> str:
 
 
 def find_source(path: str | os.PathLike[str]) -> Source:
-    """Look a file up.
+    """Find a file and how it is compressed.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def find_source(path: str | os.PathLike[str]) -> Source:
 
 
 def read_whole(path: str | os.PathLike[str], most_bytes: int) -> bytes:
-    """Read a file that is small where it is what it should be.
+    """Read a whole file, which must not exceed a size.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ def corrupt(path: Path, expected: str, found: str, **facts: object) -> CorruptFi
 
 @contextmanager
 def reading(path: Path, expected: str) -> Iterator[None]:
-    """Turn every failure of a decoder inside into a `CorruptFileError`.
+    """Turn every failure of a decoder in the block into a `CorruptFileError`.
 
     The decoders of the standard library and of NumPy meet damaged bytes with some
     ten kinds of exception (BadZipFile, zlib.error, EOFError, struct.error,

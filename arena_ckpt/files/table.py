@@ -1,4 +1,4 @@
-"""Tables of numbers as text: comma, semicolon or tab, with or without a header line."""
+"""Reads tables of numbers as text, separated by commas, semicolons or tabs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -18,11 +18,12 @@ from arena_ckpt.errors import CorruptFileError, EmptyDataError, NonFiniteDataErr
 from arena_ckpt.files.source import corrupt, find_source, reading
 
 LONGEST_LINE = 2**26
-"""Characters; a longer line is no table, and would be read in one piece."""
+"""Maximum number of characters of a line; a longer one is no table and would be read in
+one piece."""
 
 
 def read_table(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
-    """Read a table of numbers, plain or in gzip.
+    """Read a table of numbers, plain or compressed by gzip.
 
     The first line decides: it is a header if none of its cells is a number, and the
     cells are separated by tabs if it has one, else by semicolons if it has one, else
@@ -95,10 +96,31 @@ def _read_rows(path: Path, text: TextIO) -> npt.NDArray[np.float64]:
     if not line_of_row:
         raise _no_rows(path)
     table = np.frombuffer(cells, np.float64).reshape(-1, n_columns)
+    _refuse_non_finite(path, table, line_of_row, header)
+    return table
+
+
+def _refuse_non_finite(
+    path: Path,
+    table: npt.NDArray[np.float64],
+    line_of_row: Sequence[int],
+    header: list[str],
+) -> None:
+    """Refuse a table with a cell that is no finite float32.
+
+    Parameters
+    ----------
+    path : Path
+    table : float64 array, shape (rows, columns)
+    line_of_row : sequence of int
+        The line of the file on which each row stands.
+    header : list of str
+        The names of the columns; empty if the file has none.
+    """
     finite = np.abs(table) <= np.finfo(np.float32).max  # false for NaN
     if not finite.all():
         n_bad = int(np.count_nonzero(~finite))
-        at_row, at_column = divmod(int(np.argmin(finite)), n_columns)
+        at_row, at_column = divmod(int(np.argmin(finite)), table.shape[1])
         value = float(table[at_row, at_column])
         line = line_of_row[at_row]
         raise NonFiniteDataError(
@@ -111,7 +133,6 @@ def _read_rows(path: Path, text: TextIO) -> npt.NDArray[np.float64]:
             count=n_bad,
             value=value,
         )
-    return table
 
 
 def _lines(path: Path, text: TextIO) -> Iterator[str]:
@@ -140,7 +161,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _place(line: int, column: int, header: list[str]) -> str:
-    """Write where a cell stands; lines and columns count from 1, as in editors."""
+    """Return a text that says where a cell stands; lines and columns count from 1."""
     name = f" ({header[column]!r})" if header else ""
     return f"line {line}, column {column + 1}{name}"
 

@@ -1,4 +1,4 @@
-"""Tensors and a document in one file: safetensors, with a checksum over all of it.
+"""Tensors and a JSON document in one safetensors file, with a checksum over all of it.
 
 Any reader of safetensors can read the tensors. The document, a JSON object, is kept in
 the metadata under `KEY`; its ``checksum`` covers the rest of it and the names, dtypes,
@@ -46,7 +46,8 @@ StrPath = str | os.PathLike[str]
 
 _HEADER_LENGTH_BYTES = 8
 LARGEST_HEADER_BYTES = 100_000_000
-"""Safetensors reads no more; a header takes many times its size while it is read."""
+"""Maximum number of bytes of a header that safetensors reads; parsing takes many times
+as much memory."""
 _DTYPES = {
     "<f8": "F64",
     "<i8": "I64",
@@ -64,7 +65,7 @@ def write_tensor_file(
     format_name: str,
     version: int,
 ) -> None:
-    """Write tensors and a document; an existing file is replaced, or left as it was.
+    """Write tensors and a document atomically.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def write_tensor_file(
     format_name : str
         What is in the file, for `read_tensor_file`.
     version : int
-        Of the document.
+        Version of the document.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def write_tensor_file(
 def read_tensor_file(
     path: StrPath, *, format_name: str, version: int
 ) -> tuple[Arrays, dict[str, Any]]:
-    """Read what `write_tensor_file` wrote, whole and unaltered.
+    """Read a file of `write_tensor_file`, and check that it is unaltered.
 
     Takes about twice the size of the file, and for the header, which can have up to
     `LARGEST_HEADER_BYTES`, some thirty times its size.
@@ -176,7 +177,7 @@ def _read_whole(
 
 
 def corrupt(path: str, what: str) -> CorruptSavedStateError:
-    """Return the error for a file that is not as it was written."""
+    """Return the error for a file that differs from what was written."""
     return CorruptSavedStateError(
         f"{path} is no saved state, or a damaged one: {what}. Take an earlier one, or "
         "copy it again from where it came from",
@@ -209,7 +210,7 @@ def _read(file: str) -> bytes:
 
 
 def _header(file: str, content: bytes) -> dict[str, Any]:
-    """Return the header: safetensors' own reader would drop the metadata."""
+    """Return the header as a dict; safetensors' own reader drops the metadata."""
     length = int.from_bytes(content[:_HEADER_LENGTH_BYTES], "little")
     if length > LARGEST_HEADER_BYTES:
         raise corrupt(file, f"its header would have {format_bytes(length)}")
@@ -254,7 +255,7 @@ def _tensors(file: str, content: bytes, header: dict[str, Any]) -> Arrays:
 def _header_text(
     metadata: Mapping[str, str], arrays: Iterable[tuple[str, npt.NDArray[Any]]]
 ) -> bytes:
-    """Return the header: safetensors would take all bytes twice to write a file."""
+    """Return the header as text; safetensors would copy all bytes to write a file."""
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, array in arrays:

@@ -1,1 +1,1 @@
-"""Where models come from, one module per format; each only builds a `Model`."""
+"""Importers of models, one module per format; each only builds a `Model`."""

@@ -1,4 +1,4 @@
-"""Read models from NNTrainer's INI format.
+"""Imports models from NNTrainer's INI format.
 
 `arena_ckpt.importers.ini_sections` makes sections of the text; here they become a
 `Model`. NNTrainer's `[Model] loss`, and its former place of the optimizer, `[Model]
@@ -53,7 +53,8 @@ _ELSEWHERE = {
     "model_tensor_type": "all tensors are float32",
     "tensor_format": "shapes are channel:height:width, as in NCHW",
 }
-"""Keys that NNTrainer has in [Model] and we have not, and what to do instead."""
+"""Keys of NNTrainer's [Model] section that we do not support, with what to do
+instead."""
 
 
 @public_call
@@ -135,7 +136,7 @@ def _is_layer(name: str) -> bool:
 
 
 def _check_sections(file: str, sections: list[Section]) -> None:
-    """Refuse what cannot be a model, before any of it is built."""
+    """Refuse sections that cannot form a model, before any layer is built."""
     names = [section.name for section in sections]
     if MODEL not in names:
         raise IniError(
@@ -185,7 +186,7 @@ def _require_type(section: Section) -> None:
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean [x]?)"`` only for a slip of the keyboard.
+    """Return a suggestion such as ``" (did you mean [x]?)"`` for a likely typing error.
 
     `nearest` looks farther, which suits keys; names of layers are anything.
     """
@@ -261,7 +262,7 @@ def _strings(values: Mapping[str, str]) -> list[str]:
 
 
 def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str, str]:
-    """Add all layers; return the new name of the one that a loss replaced."""
+    """Add all layers; return the new name of the layer that the loss replaced."""
     layers, renamed = _with_loss(head, layers)
     names = [section.name for section in layers]
     for section in layers:
@@ -301,7 +302,7 @@ def _create_layer(section: Section) -> Layer:
 def _with_loss(
     head: Section, layers: list[Section]
 ) -> tuple[list[Section], dict[str, str]]:
-    """Add the loss layer of ``[Model] loss``; for cross it replaces an activation."""
+    """Add the loss layer of ``[Model] loss``; cross entropy replaces an activation."""
     if "loss" not in head.values:
         return layers, {}
     kind = head.values["loss"].lower()

@@ -1,4 +1,4 @@
-"""INI text as sections that know the lines they were read from.
+"""Splits INI text into sections that know on which lines they stand.
 
 In stages: bytes become text, and text becomes sections (`configparser`, fed with lines
 whose comments and indentation are gone). Each section keeps the lines of its keys, so
@@ -33,7 +33,7 @@ _SHOWN = 60  # characters of a line in a message
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section as written.
+    """A section as it stands in the file.
 
     `name` is canonical, `values` are texts by key in lower case, and `lines` counts
     from 1: the line of each key, and under ``""`` that of the header.
@@ -45,7 +45,7 @@ class Section:
     lines: Mapping[str, int]
 
     def error(self, message: str, key: str = "", **facts: object) -> IniError:
-        """Return an error at the line of a key, or of the header where it is absent."""
+        """Return an error at the line of a key, or of the section's header."""
         line = self.lines.get(key, self.lines[""])
         where = f"{self.file}, line {line}, [{self.name}]" + (f" {key}" if key else "")
         facts |= {"path": self.file, "section": self.name, "line": line}
@@ -53,7 +53,7 @@ class Section:
 
     @contextmanager
     def building(self, key: str = "") -> Iterator[None]:
-        """Give the errors raised inside their place; their facts are kept."""
+        """Add the line of the file to errors that are raised in the block."""
         try:
             yield
         except IniError:
@@ -70,12 +70,12 @@ class Section:
             raise self.error(str(error), key, **facts) from error
 
     def without(self, *keys: str) -> dict[str, str]:
-        """Return the values of all other keys."""
+        """Return the values of all keys but some."""
         return {key: value for key, value in self.values.items() if key not in keys}
 
 
 def read_sections(file: str) -> list[Section]:
-    """Read the sections of a file, in their order.
+    """Return the sections of a file in their order.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _parse(file: str, text: str) -> list[Section]:
 
 
 def _clean(line: str) -> str:
-    """Bring a line into the form in which `configparser` cannot misread it.
+    """Return a line in a form that `configparser` cannot misread.
 
     To it an indented line continues the value above, and runs of spaces before ``=``
     cost it quadratic time.
@@ -167,7 +167,7 @@ def _clean(line: str) -> str:
 
 
 def _find_places(file: str, lines: list[str]) -> dict[str, dict[str, int]]:
-    """Return the line of each section (under ``""``) and key; refuse other lines."""
+    """Return the line of each section (key ``""``) and key; refuse other lines."""
     places: dict[str, dict[str, int]] = {}
     section = None
     for number, line in enumerate(lines, 1):

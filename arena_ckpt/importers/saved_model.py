@@ -1,4 +1,4 @@
-"""A model from a file that `Model.save` or a training wrote."""
+"""Imports models from files that `Model.save` or a training wrote."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from arena_ckpt.training.saved_state import SavedState, read_state, require_fit
 
 @public_call
 def load(path: str | os.PathLike[str]) -> Model:
-    """Load a model with its state, ready to go on as if it had never been saved.
+    """Load a model with its state; it goes on as if it had never been saved.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def _plan(state: SavedState) -> MemoryPlan | None:
-    """Return the plan in a file, or None where it is of another version."""
+    """Return the plan in a file, or None if it is of another version."""
     try:
         plan = MemoryPlan.from_json(state.plan_json)
     except PlanFormatError as error:
@@ -94,7 +94,7 @@ def _plan(state: SavedState) -> MemoryPlan | None:
 
 @contextmanager
 def _failures_named(path: str) -> Iterator[None]:
-    """Say of which file a model cannot be built."""
+    """Add the path of the file to errors that are raised in the block."""
     try:
         yield
     except UnknownTypeError as error:

@@ -1,4 +1,4 @@
-"""A memory plan in the columns of a terminal: a letter for what fills each cell."""
+"""A memory plan as a map of letters in the columns of a terminal."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ KINDS = tuple(TensorKind)
 
 
 MOST_CELLS = 10_000
-"""Columns or rows of a map."""
+"""Maximum number of columns, and of rows, of a map."""
 
 
 @public_call
 def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
-    """Draw a plan in letters.
+    """Draw a plan as a map of letters.
 
     Parameters
     ----------
     plan : MemoryPlan
     columns : int
-        Of the terminal, the sizes at the left included; 1 to 10,000.
+        Columns of the terminal, the sizes at the left included; 1 to 10,000.
     rows : int
-        Of the map alone; 1 to 10,000.
+        Rows of the map alone; 1 to 10,000.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
 
 
 def _cells(plan: MemoryPlan, width: int, rows: int) -> list[str]:
-    """Return the rows of the map, the highest first."""
+    """Return the rows of the map, the one of the highest bytes first."""
     segments = cut_segments(plan)
     low = np.array([b.offset_bytes for b in plan.buffers], dtype=np.float64)
     high = low + [plan.taken_bytes(b.size_bytes) for b in plan.buffers]
@@ -129,7 +129,7 @@ def _row(label: str, text: str) -> str:
 
 
 def _legend(plan: MemoryPlan, columns: int) -> list[str]:
-    """Return the meaning of the letters that occur, and the peak."""
+    """Return the lines that explain the letters that occur, and the peak."""
     used = {tensor.kind for tensor in plan.tensors}
     parts = [
         f"{LETTERS[kind]} {kind.value.replace('_', ' ')}"

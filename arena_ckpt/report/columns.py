@@ -1,13 +1,13 @@
-"""A memory plan as columns of integers and a table of words, for the viewer.
+"""A memory plan as columns of integers and a list of words, for the viewer.
 
 Everything is sorted by time and said relative to what it belongs to, since small
-numbers pack well: a segment's stop to its start, a tensor's life to that of its buffer,
-uses to the life of their tensor. ``viewer/decode.js`` undoes it.
+numbers pack well: a segment's stop to its start, a tensor's live range to that of its
+buffer, uses to the live range of their tensor. ``viewer/decode.js`` undoes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.common.names import split_last
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import Access, TensorKind
+from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
 
@@ -26,7 +26,7 @@ ACCESSES = tuple(Access)
 
 
 class _Words:
-    """Numbers for words, from 0 in the order in which they are first met."""
+    """Numbers that stand for words, from 0 in the order in which words first occur."""
 
     def __init__(self) -> None:
         self._number: dict[Any, int] = {}
@@ -42,7 +42,7 @@ class _Words:
 
 
 def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
-    """Return what the viewer needs of a plan.
+    """Return the data of a plan that the viewer needs.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
 def _add_buffers(
     packer: ColumnPacker, plan: MemoryPlan, words: _Words, shapes: _Words
 ) -> None:
-    """Add buffers, segments, tensors and their uses."""
+    """Add the buffers, their segments, their tensors and the uses of these."""
     segments = cut_segments(plan)
     offset = np.array([b.offset_bytes for b in plan.buffers], dtype=np.int64)
     start = np.array([b.start for b in plan.buffers], dtype=np.int64)
@@ -120,7 +120,36 @@ def _add_buffers(
     )
     tensors = [plan.tensors[t] for t in index.tolist()]
     packer.add("tensor_buffer", holder, differences=True)
+    stop = np.array([b.stop for b in plan.buffers], dtype=np.int64)[order]
+    lived = np.array([t.start for t in tensors], dtype=np.int64)
+    ended = np.array([t.stop for t in tensors], dtype=np.int64)
     names = _Words()
+    _add_facts(packer, tensors, size[holder], names, words, shapes)
+    packer.add("tensor_start", lived - start[order][holder])
+    packer.add("tensor_stop", ended - stop[holder])
+    _add_names(packer, names, words)
+    _add_uses(packer, plan, tensor_place, lived)
+
+
+def _add_facts(
+    packer: ColumnPacker,
+    tensors: Sequence[LiveRange],
+    holder_size: Integers,
+    names: _Words,
+    words: _Words,
+    shapes: _Words,
+) -> None:
+    """Add name, kind, layer, shape, dtype and size of each live range of a tensor.
+
+    Parameters
+    ----------
+    packer : ColumnPacker
+    tensors : sequence of LiveRange, length n
+    holder_size : int64 array, shape (n,)
+        Bytes of the buffer that holds each.
+    names, words, shapes : _Words
+        The numbers that stand for names, for other words and for shapes.
+    """
     packer.add("tensor_name", names.numbers(t.name for t in tensors), differences=True)
     packer.add("tensor_life", [t.life for t in tensors])
     packer.add("tensor_kind", [KINDS.index(t.kind) for t in tensors])
@@ -129,14 +158,7 @@ def _add_buffers(
     )
     packer.add("tensor_shape", shapes.numbers(t.shape for t in tensors))
     packer.add("tensor_dtype", words.numbers(t.dtype for t in tensors))
-    packer.add("tensor_size", [t.size_bytes for t in tensors] - size[holder])
-    lived = np.array([t.start for t in tensors], dtype=np.int64)
-    ended = np.array([t.stop for t in tensors], dtype=np.int64)
-    packer.add("tensor_start", lived - start[order][holder])
-    stop = np.array([b.stop for b in plan.buffers], dtype=np.int64)[order]
-    packer.add("tensor_stop", ended - stop[holder])
-    _add_names(packer, names, words)
-    _add_uses(packer, plan, tensor_place, lived)
+    packer.add("tensor_size", [t.size_bytes for t in tensors] - holder_size)
 
 
 def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:
@@ -150,7 +172,7 @@ def _add_names(packer: ColumnPacker, names: _Words, words: _Words) -> None:
 def _add_uses(
     packer: ColumnPacker, plan: MemoryPlan, tensor_place: Integers, lived: Integers
 ) -> None:
-    """Add for each tensor when and how executions use it."""
+    """Add the steps at which each tensor is used, and how."""
     table = np.array(
         [
             (
@@ -171,7 +193,7 @@ def _add_uses(
 
 
 def _add_steps(packer: ColumnPacker, plan: MemoryPlan, words: _Words) -> None:
-    """Add phase, layer and band of each step; a step that nobody uses has phase -1."""
+    """Add phase, layer and band of each step; an unused step has the phase -1."""
     packer.add("step_phase", [PHASES.index(s.phase) if s else -1 for s in plan.steps])
     layers = words.numbers(s.layer if s else "" for s in plan.steps)
     packer.add("step_layer", layers, differences=True)
@@ -185,7 +207,7 @@ def _inverse(order: Integers) -> Integers:
 
 
 def vocabulary() -> dict[str, list[str]]:
-    """Return what the numbers of kinds, phases, accesses and bands mean."""
+    """Return the meanings of the numbers of kinds, phases, accesses and bands."""
     return {
         "kinds": [kind.value for kind in KINDS],
         "phases": [phase.value for phase in PHASES],

@@ -1,4 +1,4 @@
-"""What limits a plan, in a few sentences that claim only what the plan shows.
+"""Explains in a few sentences what limits a plan; claims only what the plan shows.
 
 The arena is at least the live lower bound of its live ranges, and that is at least the
 local lower bound, which no checkpoint block changes. Which of the three are equal says
@@ -28,13 +28,13 @@ _WORTH_NAMING = 0.05  # of the peak
 
 
 def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
-    """Return one to three sentences about what makes the arena as large as it is.
+    """Return one to three sentences on what makes the arena as large as it is.
 
     Parameters
     ----------
     plan : MemoryPlan
     keep_all : MemoryPlan, optional
-        Of the same model when nothing is recomputed.
+        Plan of the same model that recomputes nothing.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def _changes_nothing(plan: MemoryPlan, saved_bytes: int) -> str:
 
 
 def _why_not(plan: MemoryPlan, without: MemoryPlan) -> str:
-    """Say where the dropped tensors, and those they are made from, are at the peaks."""
+    """Return a sentence on where dropped tensors and their sources are at the peaks."""
     more = plan.arena_bytes > without.arena_bytes
     if more and plan.live_lower_bound_bytes <= without.live_lower_bound_bytes:
         return (
@@ -197,7 +197,7 @@ def _why_not(plan: MemoryPlan, without: MemoryPlan) -> str:
 
 
 def _sources(plan: MemoryPlan) -> set[str]:
-    """Return the tensors that recomputing starts from, weights left out."""
+    """Return the tensors from which recomputing starts, weights left out."""
     return {
         plan.tensors[operand.tensor].name
         for execution in plan.executions
@@ -218,7 +218,7 @@ def _alive(plan: MemoryPlan, step: int, recomputed: bool = False) -> set[str]:
 
 
 def _alive_same_step(plan: MemoryPlan, without: MemoryPlan) -> set[str]:
-    """Return what is alive without blocks at the step that is the peak with them."""
+    """Return the tensors alive without blocks at the step of the peak with blocks."""
     running = plan.steps[plan.peak_step]
     if running not in without.steps:
         return {tensor.name for tensor in without.tensors}

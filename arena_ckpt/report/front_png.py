@@ -1,4 +1,4 @@
-"""A front of plans as a picture: overhead to the right, bytes of the arena upwards."""
+"""Draws a front of plans: overhead to the right, arena bytes upwards."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _PAPER = (252, 251, 248)
 
 
 class Point(Protocol):
-    """What the picture needs to know of a plan."""
+    """The facts about a plan that the picture shows."""
 
     @property
     def label(self) -> str:
-        """What the plan is."""
+        """Text that says what the plan is."""
 
     @property
     def arena_bytes(self) -> int:
-        """The height of its layout."""
+        """Height of its layout in bytes."""
 
     @property
     def overhead(self) -> float:
-        """How much longer an iteration takes, as a share."""
+        """Additional time of an iteration, as a share."""
 
 
 def front_png(points: Sequence[Point], title: str) -> bytes:
-    """Return a PNG of the plans, the smallest first.
+    """Return a PNG of a front of plans, the smallest plan first.
 
     Parameters
     ----------

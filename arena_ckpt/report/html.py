@@ -1,4 +1,4 @@
-"""A memory plan as one HTML page that opens offline: the viewer.
+"""The viewer: a memory plan as one HTML page that opens offline.
 
 The page is put together from the files in ``viewer/``, in which nothing refers to
 anything outside. Plans are columns of integers, gzipped, in base64; the page's script
@@ -33,11 +33,11 @@ SCRIPTS = (
     "export.js",
     "app.js",
 )
-"""In the order in which they are joined."""
+"""Names of the scripts of the page, in the order in which they are joined."""
 
 
 class FrontPoint(Protocol):
-    """A plan among others of the same model, none of which is better in both numbers.
+    """A plan among others of the same model, of which none is better in both numbers.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def plan_html(
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
 ) -> str:
-    """Return a page that shows a plan.
+    """Return an HTML page that shows a plan.
 
     Parameters
     ----------
@@ -107,7 +107,6 @@ def plan_html(
         plans.append((before_title, before, explain(before)))
     first_of_front = len(plans)
     plans.extend((point.label, point.plan, []) for point in front)
-
     documents, blobs = [], []
     for name, each, said in plans:
         document, blob = plan_columns(each)
@@ -129,6 +128,20 @@ def plan_html(
             for index, point in enumerate(front)
         ],
     }
+    return _filled_template(title, page, blobs)
+
+
+def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> str:
+    """Return the page: the template of the viewer with its scripts and data filled in.
+
+    Parameters
+    ----------
+    title : str
+    page : dict
+        What the viewer needs to know, but for the columns of the plans.
+    blobs : sequence of str
+        The packed columns of each plan.
+    """
     viewer = files("arena_ckpt.report") / "viewer"
     parts = {
         "TITLE": html.escape(title),
@@ -148,7 +161,7 @@ def plan_html(
 
 
 def _points_of(front: object) -> Sequence[FrontPoint]:
-    """Return what stands for points of a front."""
+    """Return the points of a front, or refuse a value that is no front."""
     is_front = isinstance(front, Sequence) and all(
         hasattr(point, name)
         for point in front
@@ -160,7 +173,7 @@ def _points_of(front: object) -> Sequence[FrontPoint]:
 
 
 def notebook_html(plan: MemoryPlan) -> str:
-    """Return the page in a frame of its own, as a cell of a notebook shows it."""
+    """Return the page in a frame, as a cell of a notebook shows it."""
     page = html.escape(plan_html(plan), quote=True)
     return (
         f'<iframe title="memory plan" srcdoc="{page}" '
@@ -169,7 +182,7 @@ def notebook_html(plan: MemoryPlan) -> str:
 
 
 def _in_base64(text: str) -> str:
-    """Return text that no name in it can end a script element with."""
+    """Return text in base64, so that no name in it can end a script element."""
     return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""A layout as a picture: steps to the right, bytes upwards, a rectangle per buffer."""
+"""Draws a layout: steps to the right, bytes upwards, a rectangle per buffer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 1600, 900
 LEFT, TOP, RIGHT, BOTTOM = 112, 80, 208, 76
-"""Margins in pixels."""
+"""Margins of the picture in pixels."""
 
 INK: Colour = (52, 56, 64)
 PALE_INK: Colour = (128, 132, 140)
@@ -44,11 +44,11 @@ SIZE_COLOURS: tuple[Colour, ...] = (
 )
 
 ROOM_ABOVE = 1.04
-"""The picture ends above the highest line by this factor."""
+"""Factor by which the picture is higher than its highest line."""
 
 
 def layout_png(buffers: Buffers, layout: Layout, title: str) -> bytes:
-    """Draw a layout.
+    """Return a picture of a layout as a PNG.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def layout_png(buffers: Buffers, layout: Layout, title: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """From steps and bytes to pixels of the whole image."""
+    """Converts steps and bytes to pixels of the whole image."""
 
     first_step: int
     last_step: int
@@ -119,7 +119,7 @@ class _Scale:
 
 
 def _stacked_offset(buffers: Buffers, layout: Layout) -> Integers:
-    """Return offsets from the lowest pool on."""
+    """Return the offsets of buffers with the pools stacked on each other."""
     if layout.pool is None:
         return layout.offset
     numbers, index = np.unique(layout.pool, return_inverse=True)
@@ -130,7 +130,7 @@ def _stacked_offset(buffers: Buffers, layout: Layout) -> Integers:
 
 
 def _rectangles(buffers: Buffers, offset: Integers, scale: _Scale) -> Rectangles:
-    """Cut every buffer where its gaps are, and add what is taken inside them."""
+    """Return the rectangles of all buffers, cut where a buffer has gaps."""
     gap = buffers.gap_owner
     owner = np.insert(np.arange(len(buffers)), gap, gap)
     lower = np.insert(buffers.lower, gap + 1, buffers.gap_upper)
@@ -163,7 +163,7 @@ def _rectangles(buffers: Buffers, offset: Integers, scale: _Scale) -> Rectangles
 
 @dataclass(frozen=True, slots=True)
 class _SizeClasses:
-    """Sizes from `edges[i]` on have the i-th colour.
+    """Colours of sizes: sizes from `edges[i]` on have the i-th colour.
 
     All edges are powers of two, but the first, which may be 0: what is so much smaller
     than the largest buffers is hardly seen anyway.
@@ -270,5 +270,5 @@ def _draw_title(draw: ImageDraw, title: str, n_buffers: int, layout: Layout) -> 
 
 
 def percent_above(height: int, bound: int) -> str:
-    """Return ``"0.76 %"``, rounded up: no gap is called 0.00 %."""
+    """Return a gap such as ``"0.76 %"``, rounded up, so that no gap shows as 0.00 %."""
     return f"{math.ceil(10_000 * (height - bound) / bound) / 100:.2f} %"

@@ -1,4 +1,4 @@
-"""Execution orders in the form in which NNTrainer records them.
+"""Execution orders of tensors as text, as NNTrainer records them.
 
 For comparing plans with NNTrainer's own ``*.exegolden`` files, line by line.
 """
@@ -9,11 +9,11 @@ from arena_ckpt.common.names import gradient_of, output_role, tensor_name
 from arena_ckpt.planning.plan import MemoryPlan, PlanLayer
 
 PAST_THE_END = 2**32 - 2
-"""How NNTrainer writes an order that the iteration never reaches."""
+"""Number that NNTrainer writes for an order that the iteration never reaches."""
 
 
 def exe_order_text(plan: MemoryPlan) -> str:
-    """Return the execution orders at which each tensor is used, a line per tensor.
+    """Return the execution orders at which each tensor is used, one line per tensor.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def exe_order_text(plan: MemoryPlan) -> str:
 
 
 def _output_orders(plan: MemoryPlan) -> dict[str, set[int]]:
-    """Return the orders of outputs and their gradients; views share their set."""
+    """Return the orders of outputs and their gradients; views share one set."""
     by_name = {layer.name: layer for layer in plan.layers}
     orders: dict[str, set[int]] = {}
     for layer in plan.layers:
@@ -96,7 +96,7 @@ def _output(layer: str) -> str:
 
 
 def _is_view(layer: PlanLayer, by_name: dict[str, PlanLayer]) -> bool:
-    """Tell whether NNTrainer lets the output be a view of the one input.
+    """Say whether NNTrainer lets the output be a view of the one input.
 
     It does not for a loss, nor over the data of an input layer.
     """
@@ -109,7 +109,7 @@ def _is_view(layer: PlanLayer, by_name: dict[str, PlanLayer]) -> bool:
 
 
 def _weight_orders(plan: MemoryPlan) -> dict[str, set[int]]:
-    """Return the orders of weights and their gradients."""
+    """Return the execution orders of weights and their gradients."""
     orders: dict[str, set[int]] = {}
     seen_trained = False
     for layer in plan.layers:

@@ -1,4 +1,4 @@
-"""Integer columns as few bytes: differences, a common factor, and planes of bytes.
+"""Packs columns of integers into few bytes: differences, a common factor, byte planes.
 
 A column becomes its lowest bytes, then the next ones and so on; what hardly changes
 lies together, which is what gzip is good at.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 EXACT_INTEGERS = 2**53
-"""JavaScript's numbers are exact below it."""
+"""Upper limit of the integers that JavaScript's numbers hold exactly."""
 
 
 class ColumnPacker:
@@ -73,6 +73,6 @@ class ColumnPacker:
         self._parts.append(part)
 
     def finish(self) -> tuple[list[dict[str, Any]], str]:
-        """Return the table of contents, and the gzipped columns in base64."""
+        """Return the table of contents, and the columns gzipped in base64."""
         blob = gzip.compress(b"".join(self._parts), 6, mtime=0)
         return self._contents, base64.b64encode(blob).decode("ascii")

@@ -20,13 +20,13 @@ Colour = tuple[int, int, int]
 
 
 def parse_colour(text: str) -> Colour:
-    """Read ``"#3b6ea8"``."""
+    """Return red, green and blue of a colour such as ``"#3b6ea8"``."""
     return (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours as ``#rrggbb``: of kinds, of free memory, and of what is around."""
+    """Colours as ``#rrggbb`` for kinds, free memory, text and background."""
 
     kinds: dict[TensorKind, str]
     page: str

@@ -1,4 +1,4 @@
-"""A memory plan as a still picture, PNG or SVG: steps to the right, bytes upwards.
+"""Draws a memory plan as PNG or SVG: steps to the right, bytes upwards.
 
 Above the map stand the bytes alive at each step and the phases, below it the layers.
 Both formats are drawn by the same code with a pen of their own.
@@ -31,7 +31,8 @@ BANDS_TOP, MAP_TOP, MAP_BOTTOM = 202, 226, 754
 LEGEND_Y = 876
 ROOM_ABOVE = 1.03
 MOST_VECTORS = 20_000
-"""Rectangles in an SVG; more are put into it as pixels, which needs Pillow."""
+"""Maximum number of rectangles that an SVG holds as shapes; more are put into it as
+pixels, which needs Pillow."""
 
 BAND_FILLS = {
     Band.FORWARD: "#ededec",
@@ -55,7 +56,7 @@ class Pen(Protocol):
         *,
         dashed: bool = False,
     ) -> None:
-        """Draw a straight line, across or upright."""
+        """Draw a straight line, horizontal or vertical."""
 
     def text(
         self,
@@ -68,14 +69,14 @@ class Pen(Protocol):
         align: str = "left",
         turned: bool = False,
     ) -> None:
-        """Write at half the height of the letters; turned text is read upwards."""
+        """Write a text with its middle at y; turned text is read upwards."""
 
 
 P = TypeVar("P", bound=Pen)
 
 
 class _SvgPen:
-    """Collects SVG elements."""
+    """Draws by collecting SVG elements."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -187,7 +188,7 @@ class _PngPen:
 
 @public_call
 def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
-    """Draw a plan as SVG.
+    """Return a picture of a plan as SVG.
 
     Parameters
     ----------
@@ -225,7 +226,7 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
 
 @public_call
 def plan_png(plan: MemoryPlan, title: str = "memory plan") -> bytes:
-    """Draw a plan as a PNG of 1600×900 pixels.
+    """Return a picture of a plan as a PNG of 1600×900 pixels.
 
     Parameters
     ----------
@@ -267,18 +268,18 @@ class _Picture(Generic[P]):
         return MAP_BOTTOM - n_bytes / self.top_bytes * (MAP_BOTTOM - MAP_TOP)
 
     def boxes(self) -> tuple[Integers, Integers]:
-        """Return offsets and ends of the segments in bytes."""
+        """Offsets and ends of the segments in bytes."""
         buffers = self.plan.buffers
         low = np.array([b.offset_bytes for b in buffers], dtype=np.int64)
         taken = [self.plan.taken_bytes(b.size_bytes) for b in buffers]
         return low[self.segments.buffer], (low + taken)[self.segments.buffer]
 
     def kinds(self) -> list[TensorKind]:
-        """Return the kind of each segment."""
+        """Kind of each segment, as a number."""
         return [self.plan.tensors[t].kind for t in self.segments.tensor.tolist()]
 
     def pixels(self) -> Pixels:
-        """Return the map alone."""
+        """Return the map of the arena as pixels."""
         rows, columns = MAP_BOTTOM - MAP_TOP, RIGHT - LEFT
         low, high = self.boxes()
         rectangles = Rectangles(
@@ -295,7 +296,7 @@ class _Picture(Generic[P]):
         return paint(rectangles, colours, parse_colour(LIGHT.free))
 
     def draw_segments(self) -> None:
-        """Draw the map as rectangles, with a gap where they are large enough."""
+        """Draw the map as rectangles, with gaps between large ones."""
         low, high = self.boxes()
         for kind, start, stop, bottom, top in zip(
             self.kinds(),
@@ -317,7 +318,7 @@ class _Picture(Generic[P]):
             )
 
     def draw_around(self, title: str) -> None:
-        """Draw all but the map itself."""
+        """Draw everything but the map."""
         self._draw_title(title)
         self._draw_curve()
         self._draw_bands()
@@ -344,7 +345,7 @@ class _Picture(Generic[P]):
         self.pen.text(LEFT, 62, "  ·  ".join(parts), fill=LIGHT.pale_ink)
 
     def _draw_curve(self) -> None:
-        """Draw the bytes alive, of each column of pixels the most."""
+        """Draw the curve of live bytes, for each column of pixels the maximum."""
         live = self.plan.live_bytes()
         scale = (CURVE_BOTTOM - CURVE_TOP) / max(self.plan.arena_bytes, 1)
         n_columns = min(RIGHT - LEFT, self.n_steps)
@@ -393,7 +394,7 @@ class _Picture(Generic[P]):
             self.pen.text(x, MAP_BOTTOM + 92, f"{step:,}", align="center", fill=pale)
 
     def _draw_layers(self) -> None:
-        """Write the layers under their steps, as many as there is room for."""
+        """Write the names of layers under their steps, as many as fit."""
         shown_to = -100.0
         before = None
         for step, running in enumerate(self.plan.steps):
@@ -417,7 +418,7 @@ class _Picture(Generic[P]):
 
 
 def _xml_text(text: str) -> str:
-    """Escape a text, without the characters that XML has no way to write."""
+    """Escape a text for XML and drop the characters that XML cannot hold."""
     readable = "".join(
         c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text
     )

@@ -1,4 +1,4 @@
-"""Pillow, which draws pictures where it is installed."""
+"""Access to Pillow, the optional package that draws pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def require_pillow() -> None:
-    """Refuse to go on where the optional Pillow is not installed."""
+    """Refuse to go on if the optional Pillow is not installed."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""Rectangles as pixels of exact mean colours.
+"""Draws rectangles as pixels, each the exact mean of the colours in it.
 
 Every pixel has the mean colour of the area it covers, computed and not sampled, so that
 a million buffers far below a pixel are as right as ten large ones. The rectangles are
@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 
 FREE_MEMORY: Colour = (244, 243, 239)
 BORDER_PIXELS = 0.8
-"""Of the frame inside each rectangle that is large enough for one."""
+"""Width in pixels of the border inside each rectangle that is large enough for one."""
 
 BORDER_SHADE = 0.72
 RECTANGLES_AT_ONCE = 2**16
@@ -32,7 +32,7 @@ RECTANGLES_AT_ONCE = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Rectangles:
-    """What `owner` takes, in pixels from the lower left corner of the picture."""
+    """Rectangles of `owner`, in pixels from the lower left corner of the picture."""
 
     owner: Integers
     left: Floats
@@ -40,25 +40,25 @@ class Rectangles:
     low: Floats
     high: Floats
     shape: tuple[int, int]
-    """Rows and columns of the picture."""
+    """Number of rows and columns of the picture."""
 
 
 def paint(
     rectangles: Rectangles, colours: Pixels, free: Colour = FREE_MEMORY
 ) -> Pixels:
-    """Return the picture of rectangles that do not overlap.
+    """Return a picture of rectangles that do not overlap.
 
     Parameters
     ----------
     rectangles : Rectangles
     colours : uint8 array, shape (number of owners, 3)
     free : Colour
-        Of what no rectangle covers.
+        Colour of what no rectangle covers.
 
     Returns
     -------
     uint8 array, shape (rows, columns, 3)
-        Of each pixel the mean colour of its area; the first row is the highest.
+        Mean colour of the area of each pixel; the first row is the highest.
     """
     rows, columns = rectangles.shape
     changes = np.zeros((4, (rows + 2) * (columns + 2)))
@@ -116,7 +116,7 @@ def add_areas(
     high: Floats,
     values: list[Floats],
 ) -> None:
-    """Add rectangles as changes from row to row and column to column.
+    """Add rectangles, as changes from row to row and from column to column.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def add_areas(
 
 
 def _changes(low: Floats, high: Floats) -> tuple[Integers, Floats]:
-    """Return where what a range covers of each pixel changes, and by how much."""
+    """Return how much the covered part changes at each pixel, for ranges."""
     first, last = np.floor(low), np.floor(high)
     low_part, high_part = low - first, high - last
     place = np.stack((first, first + 1, last, last + 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A plan as what a picture of it needs: rectangles of one tensor each, and phase bands.
+"""A plan as rectangles of one tensor each, and the phase of each step, for pictures.
 
 Operation in place lets several tensors share a buffer, so a buffer is cut in time where
 the tensor changes whose bytes it holds.
@@ -20,7 +20,7 @@ from arena_ckpt.planning.plan import Buffer, MemoryPlan
 
 
 class Band(enum.StrEnum):
-    """The part of the iteration that a step belongs to, as pictures band it."""
+    """The part of an iteration that a step belongs to, as pictures colour it."""
 
     FORWARD = "forward"
     RECOMPUTE = "recompute"
@@ -50,7 +50,7 @@ class Segments:
 
 
 def cut_segments(plan: MemoryPlan) -> Segments:
-    """Return which tensor each buffer holds, and when.
+    """Return which tensor each buffer holds, and from which step to which.
 
     Parameters
     ----------
@@ -76,15 +76,15 @@ def cut_segments(plan: MemoryPlan) -> Segments:
 
 
 def _pieces(plan: MemoryPlan, buffer: Buffer) -> Iterator[tuple[int, int, int]]:
-    """Yield tensor, start and stop for each stretch of a shared buffer."""
-    lives = [plan.tensors[index] for index in buffer.tensors]
+    """Yield tensor, start and stop of each stretch of a shared buffer."""
+    ranges = [plan.tensors[index] for index in buffer.tensors]
     edges = sorted(
         {buffer.start, buffer.stop}
-        | {life.start for life in lives if buffer.start < life.start < buffer.stop}
-        | {life.stop for life in lives if buffer.start < life.stop < buffer.stop}
+        | {each.start for each in ranges if buffer.start < each.start < buffer.stop}
+        | {each.stop for each in ranges if buffer.start < each.stop < buffer.stop}
     )
     index_of = {
-        id(life): index for life, index in zip(lives, buffer.tensors, strict=True)
+        id(each): index for each, index in zip(ranges, buffer.tensors, strict=True)
     }
     tensor, since = None, buffer.start
     for edge in edges[:-1]:
@@ -98,7 +98,7 @@ def _pieces(plan: MemoryPlan, buffer: Buffer) -> Iterator[tuple[int, int, int]]:
 
 
 def step_bands(plan: MemoryPlan) -> npt.NDArray[np.int64]:
-    """Return the index into `BANDS` of each step.
+    """Return the index in `BANDS` of each step.
 
     Updates that follow a layer's gradients belong to the backward pass; those that are
     put off to the end of the iteration, and clipping, are a band of their own. A step
@@ -121,7 +121,7 @@ def step_bands(plan: MemoryPlan) -> npt.NDArray[np.int64]:
 
 
 def band_runs(plan: MemoryPlan) -> list[tuple[Band, int, int]]:
-    """Return stretches of steps of one band: the band, start and stop."""
+    """Return the stretches of steps of one band, as band, start and stop."""
     bands = step_bands(plan)
     edges = [0, *(np.flatnonzero(np.diff(bands)) + 1).tolist(), len(bands)]
     return [

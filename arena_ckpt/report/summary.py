@@ -1,4 +1,4 @@
-"""What the tables of a memory plan show, as plain values; loads nothing that draws."""
+"""The facts in the tables of a plan as plain values; loads nothing that draws."""
 
 from __future__ import annotations
 

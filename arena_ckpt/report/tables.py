@@ -27,7 +27,7 @@ _TOTALS = (
 
 
 def totals_table(plan: MemoryPlan) -> Table:
-    """Return the arena, its bounds and what the plan would take without reuse."""
+    """Return a table of the arena, its bounds and the bytes without any reuse."""
     meanings = {
         "arena": "the one allocation"
         + (", proved optimal" if plan.proved_optimal else ", not proved optimal"),
@@ -43,7 +43,7 @@ def totals_table(plan: MemoryPlan) -> Table:
 
 
 def kind_table(plan: MemoryPlan) -> Table:
-    """Return the bytes of each kind of tensor at the peak, the most first."""
+    """Return a table of the bytes of each kind of tensor at the peak, largest first."""
     step = plan.peak_step
     title = f"At the peak: {plan.describe_step(step)}"
     table = _table(title, ("kind", "left"), ("size", "right"), ("share", "right"))
@@ -59,7 +59,7 @@ def kind_table(plan: MemoryPlan) -> Table:
 
 
 def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
-    """Return the largest buffers alive at the peak.
+    """Return a table of the largest buffers alive at the peak.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
 
 
 def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
-    """Return two plans of one model side by side.
+    """Return a table with two plans of one model side by side.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
 
 
 def front_table(points: Sequence[Any]) -> Table:
-    """Return the plans of a front, the smallest first.
+    """Return a table of the plans of a front, the smallest first.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def front_table(points: Sequence[Any]) -> Table:
 
 
 def execution_order_table(plan: MemoryPlan) -> Table:
-    """Return the steps of each layer and the block it is in.
+    """Return a table of the steps of each layer and the block it is in.
 
     The recompute step of a layer that need not run again stands in parentheses.
     """

@@ -1,4 +1,4 @@
-"""Pin memory plans in regression tests.
+"""Pins memory plans in regression tests.
 
 The public names stand in ``__init__.pyi``, imported at their first use, so that pytest
 does not wait for Numba where no test needs a plan.

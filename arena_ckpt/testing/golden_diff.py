@@ -1,4 +1,4 @@
-"""What changed between two golden plans, in words: first totals, then each tensor."""
+"""Describes the differences of two golden plans: first totals, then each tensor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from arena_ckpt.testing.golden_text import PHASES, GoldenPlan, Row
 
 MOST_LINES = 40
-"""Of tensors and layers each; a layer more or less shifts everything after it."""
+"""Maximum number of lines on tensors, and on layers; a layer more shifts everything
+after it."""
 
 ORDER_FIELDS = (
     "type",
@@ -22,7 +23,7 @@ ORDER_FIELDS = (
 
 
 def differences(old: GoldenPlan, new: GoldenPlan) -> list[str]:
-    """Return a line for each difference that means something; none if there is none.
+    """Return a line for each meaningful difference; the list is empty if there is none.
 
     ``"arena 9,441,280 → 9,437,184 B (−0.04 %)"``, ``"fc2: recompute 23 → 25"``,
     ``"fc2:out0: live 3..26 → 3..28, calc_gradient 26r → 28r"``. Where the plans come
@@ -55,7 +56,7 @@ def _facts(old: GoldenPlan, new: GoldenPlan) -> Iterator[str]:
 
 
 def change_of_bytes(before: int, after: int) -> str:
-    """Return ``"9,441,280 → 9,437,184 B (−0.04 %)"``."""
+    """Return a change as text, for example ``"9,441,280 → 9,437,184 B (−0.04 %)"``."""
     text = f"{before:,} → {after:,} B"
     if not before:
         return text
@@ -115,7 +116,7 @@ def _uses(steps: list[str]) -> str:
 
 
 def _by_phase(uses: str) -> dict[str, list[str]]:
-    """Return ``{"F": ["3w", "4r"]}`` for ``"F3w,F4r"``."""
+    """Return accesses by phase: ``{"F": ["3w", "4r"]}`` for ``"F3w,F4r"``."""
     found: dict[str, list[str]] = defaultdict(list)
     for letter, use in re.findall(r"([A-Z])(\d+[rwu])", uses):
         found[letter].append(use)

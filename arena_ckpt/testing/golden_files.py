@@ -1,4 +1,4 @@
-"""Golden plans in files: compared, written, and looked through a folder at a time."""
+"""Golden plans in files: compares and writes them, one file or a folder at a time."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ LARGEST_FILE_BYTES = 64 * 2**20
 _SOURCE = ("model", "sizes", "variant")
 
 updating: ContextVar[bool] = ContextVar("updating", default=False)
-"""Set by pytest's ``--update-golden``: write golden files instead of comparing."""
+"""Whether pytest's ``--update-golden`` is set: golden files are then written, not
+compared."""
 
 StrPath = str | PathLike[str]
 Load = Callable[[str, dict[str, object]], Model]
-"""Makes a model from what a golden file calls it, and its sizes."""
+"""Makes a model from the name and the sizes that a golden file holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one golden file.
+    """The result of comparing or writing one golden file.
 
     Attributes
     ----------
@@ -69,7 +70,7 @@ class Outcome:
 
 @public_call
 def assert_plan_matches(plan: MemoryPlan, path: StrPath) -> None:
-    """Raise unless a plan is what a golden file pins.
+    """Raise `GoldenMismatchError` if a plan differs from the one in a golden file.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def assert_plan_matches(plan: MemoryPlan, path: StrPath) -> None:
 
 @public_call
 def plan_differences(plan: MemoryPlan, path: StrPath) -> list[str]:
-    """Return what differs between a golden file and a plan, a line each."""
+    """Return the differences of a golden file and a plan, one line each."""
     path = Path(path_text(path))
     text = read_text(path)
     if path.suffix == NNTRAINER_SUFFIX:
@@ -135,7 +136,7 @@ def write_golden(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of a golden folder, which is made where it is missing."""
+    """Write a file of a golden folder; the folder is made if it does not exist."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -168,7 +169,7 @@ def read_text(path: Path) -> str:
 
 
 def _source(path: Path) -> dict[str, str]:
-    """Return how to make a plan again, as far as a file says so."""
+    """Return how to make a plan again, as far as a file says it."""
     try:
         facts = parse_golden(read_text(path), str(path)).facts
     except GoldenFileError:
@@ -177,7 +178,7 @@ def _source(path: Path) -> dict[str, str]:
 
 
 def _order_differences(old: str, new: str) -> list[str]:
-    """Compare execution orders, a tensor a line."""
+    """Return the differences of execution orders, one line per tensor."""
     before, after = (
         dict(line.partition(", ")[::2] for line in text.splitlines() if line.strip())
         for text in (old, new)
@@ -199,7 +200,7 @@ def _order_differences(old: str, new: str) -> list[str]:
 
 @public_call
 def check_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcome]:
-    """Make the plan of each golden file in a folder again, and compare.
+    """Make the plan of each golden file in a folder again, and compare them.
 
     Parameters
     ----------
@@ -219,7 +220,7 @@ def check_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcom
 
 @public_call
 def update_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcome]:
-    """Write each golden file in a folder again; return what changed by that.
+    """Write each golden file in a folder again; return what has changed.
 
     Those that are damaged or of another version are made anew, unless what is left of
     one does not say how it was made; that raises as in `check_folder`.
@@ -266,7 +267,7 @@ def add_golden(
 
 
 def load_bundled(name: str, sizes: dict[str, object]) -> Model:
-    """Load a bundled example; for `check_folder` and `update_folder`."""
+    """Load a bundled example, for `check_folder` and `update_folder`."""
     return load_example(name, **sizes).model
 
 
@@ -322,9 +323,9 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
 
 
 def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
-    """Return the facts in a golden plan, and whether the file is damaged.
+    """Return the facts of a golden plan, and whether the file is damaged.
 
-    Of a damaged file those that say how to make it again, where they can be found.
+    For a damaged file they are those that say how to make it again, if these are found.
     """
     text = read_text(path)
     try:

@@ -1,4 +1,4 @@
-"""Numeric goldens: the losses of the first steps of each bundled example.
+"""Golden losses: the losses of the first steps of each bundled example.
 
 They are not the same to the bit on every processor, so the file says how far they may
 differ. Texts are replaced by made-up ones, because those of Python's library change
@@ -31,9 +31,9 @@ TOLERANCES: dict[str, float] = {
     "resnet18": 1e-3,
     "mobilenet_v2": 1e-3,
 }
-"""Relative to the loss, of networks with batch normalization, which amplifies rounding;
-without an entry it is `TOLERANCE`. The BLAS' kernels for other processors were seen to
-be off by a sixth of it at most."""
+"""Relative tolerances of losses for examples with batch normalization, which amplifies
+rounding; other examples have `TOLERANCE`. BLAS kernels of other processors differed by
+at most a sixth of it."""
 
 TOLERANCE = 1e-4
 
@@ -44,7 +44,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "resnet18": {"batch_size": 4},
     "mobilenet_v2": {"batch_size": 8},
 }
-"""What is large is trained at these sizes."""
+"""Sizes with which large examples are trained here."""
 
 LEARNING_RATES: dict[str, float] = {"resnet18": 1e-5, "mobilenet_v2": 1e-5}
 """Plain SGD at this rate instead of the example's own optimizer, under which rounding
@@ -57,7 +57,7 @@ _COMMENT = (
 
 
 def first_losses(name: str, n_steps: int = N_STEPS) -> list[float]:
-    """Train an example for some steps, a batch after the other; return the losses."""
+    """Train an example for some steps, one batch after the other; return the losses."""
     example = load_example(name, **SIZES.get(name, {}))
     x, y = example.data.x, example.data.y
     if example.data.name == "Python's standard library":
@@ -78,7 +78,7 @@ def first_losses(name: str, n_steps: int = N_STEPS) -> list[float]:
 
 
 def losses_text(losses: dict[str, list[float]]) -> str:
-    """Return the file; a loss a line."""
+    """Return the text of the file, one loss per line."""
     lines = list(_COMMENT)
     for name, values in losses.items():
         settings = dict(SIZES.get(name, {}))
@@ -91,7 +91,10 @@ def losses_text(losses: dict[str, list[float]]) -> str:
 
 
 def parse_losses(text: str, where: str) -> dict[str, tuple[float, list[float]]]:
-    """Return tolerance and losses of each example; see `unseal` for what it raises."""
+    """Return the tolerance and the losses of each example.
+
+    It raises what `unseal` does.
+    """
     found: dict[str, tuple[float, list[float]]] = {}
     values: list[float] = []
     lines = unseal(text, where, TITLE, LOSSES_VERSION)
@@ -109,7 +112,7 @@ def parse_losses(text: str, where: str) -> dict[str, tuple[float, list[float]]]:
 def loss_differences(
     name: str, pinned: tuple[float, list[float]], losses: list[float]
 ) -> list[str]:
-    """Return a line for the first loss that is too far off, if there is one."""
+    """Return a line for the first loss beyond the tolerance; empty if there is none."""
     tolerance, expected = pinned
     if len(expected) != len(losses):
         return [f"{name}: {len(expected)} losses are pinned, {len(losses)} were made"]
@@ -124,7 +127,7 @@ def loss_differences(
 
 
 def check_losses(path: Path) -> dict[str, list[str]]:
-    """Train every bundled example again; return what is off, by example.
+    """Train every bundled example again; return what differs, by example.
 
     Raises
     ------
@@ -149,5 +152,5 @@ def check_losses(path: Path) -> dict[str, list[str]]:
 
 
 def update_losses(path: Path) -> None:
-    """Train every bundled example and write the losses."""
+    """Train every bundled example and write the losses to the file."""
     write_text(path, losses_text({name: first_losses(name) for name in EXAMPLES}))

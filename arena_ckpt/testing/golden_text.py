@@ -1,8 +1,8 @@
-"""Golden plans as text: one line a fact, in an order that does not depend on chance.
+"""Golden plans as text: one fact per line, in a deterministic order.
 
 A file has a first line with its version, facts as ``key: value``, sections of lines,
-and a checksum over all that stands above it. Tensors are sorted by name and life, so
-that a diff of two files shows tensors and not places in a list. Names with spaces or
+and a checksum over all that stands above it. Tensors are sorted by name and live range,
+so that a diff of two files shows tensors and not places in a list. Names with spaces or
 quotes are written as JSON strings.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from arena_ckpt.common.arguments import require_value
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
-from arena_ckpt.report.export.live_range_ids import life_id
+from arena_ckpt.report.export.live_range_ids import live_range_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 
 GOLDEN_VERSION = 1
@@ -62,14 +62,14 @@ _ROWS = {
         rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
     ),
 }
-"""What stands behind the name in a line of each section."""
+"""What follows the name in a line of each section."""
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenPlan:
-    """What a golden file holds.
+    """The content of a golden file.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class GoldenPlan:
     blocks, orders : dict from str to tuple of str
         Layers of each block; type and the five orders of each layer.
     tensors : dict from str to tuple of str
-        Of each life: kind, dtype, shape, size, offset, live range, uses.
+        Of each live range: kind, dtype, shape, size, offset, live range, uses.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class GoldenPlan:
 
 
 def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> GoldenPlan:
-    """Return what of a plan is pinned.
+    """Return the facts of a plan that are pinned.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def _tensors(plan: MemoryPlan) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for index in by_name:
         tensor = plan.tensors[index]
-        rows[life_id(tensor)] = (
+        rows[live_range_id(tensor)] = (
             tensor.kind.value,
             tensor.dtype,
             "x".join(map(str, tensor.shape)) or "scalar",
@@ -153,7 +153,7 @@ def _tensors(plan: MemoryPlan) -> dict[str, Row]:
 
 
 def golden_text(golden: GoldenPlan) -> str:
-    """Return the file's text; `parse_golden` reads it back."""
+    """Return the text of a golden file; `parse_golden` reads it back."""
     return seal(TITLE, GOLDEN_VERSION, _lines(golden))
 
 
@@ -177,7 +177,7 @@ def _token(text: str) -> str:
 
 
 def parse_golden(text: str, where: str) -> GoldenPlan:
-    """Read what `golden_text` wrote.
+    """Read a text of `golden_text`.
 
     Parameters
     ----------

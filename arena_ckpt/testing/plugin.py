@@ -1,4 +1,4 @@
-"""A plugin for pytest: ``--update-golden`` and the fixture `golden_plan`."""
+"""A plugin for pytest: the option ``--update-golden`` and the fixture `golden_plan`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--update-golden``."""
+    """Add the option ``--update-golden``."""
     parser.getgroup("arena_ckpt").addoption(
         "--update-golden",
         action="store_true",
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def _update_golden(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let `assert_plan_matches` write where ``--update-golden`` is given."""
+    """Let `assert_plan_matches` write files if ``--update-golden`` is given."""
     if not request.config.getoption("--update-golden"):
         yield
         return
@@ -36,7 +36,7 @@ def _update_golden(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def golden_plan(request: pytest.FixtureRequest) -> Callable[[MemoryPlan, str], None]:
-    """Compare a plan with ``golden/NAME`` beside the test's file.
+    """Compare a plan with ``golden/NAME`` beside the file of the test.
 
     ``golden_plan(plan, "x.plan")``; see `assert_plan_matches`.
     """

@@ -16,13 +16,13 @@ _CHECKSUM = "checksum: sha256:"
 
 
 def seal(title: str, version: int, lines: Iterable[str]) -> str:
-    """Return the text of a file; `unseal` gives its lines back."""
+    """Return the text of a file with version and checksum; `unseal` takes them off."""
     body = "".join(f"{line}\n" for line in (f"{title} {version}", *lines))
     return body + _CHECKSUM + _digest(body) + "\n"
 
 
 def unseal(text: str, where: str, title: str, version: int) -> list[str]:
-    """Return the lines between the first and the last.
+    """Return the lines between version and checksum.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def unseal(text: str, where: str, title: str, version: int) -> list[str]:
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turn what lines behind a right checksum cannot be read with into our error.
+    """Turn exceptions while lines are parsed into the error for a damaged file.
 
     Raises
     ------

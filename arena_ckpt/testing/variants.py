@@ -1,4 +1,4 @@
-"""The plans of a model that golden files pin, each under a name."""
+"""The variants of a model whose plans golden files pin, each under a name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from arena_ckpt.model import Model, without_blocks
 from arena_ckpt.planning.plan import MemoryPlan
 
 BUDGETS = {"budget-3-4": Fraction(3, 4), "budget-1-2": Fraction(1, 2)}
-"""Shares of what could be saved at the very most that the arena may keep."""
+"""Budgets of variants: the share of the bytes between the local lower bound and the
+arena without blocks that the arena may keep."""
 
 
 @public_call
 def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
-    """Return what makes each plan of a model that is pinned.
+    """Return a function for each pinned plan of a model, by the plan's name.
 
     This is the one place that lists them. Where recomputing can save something, there
     are two budgets on the way from the arena without blocks down to its local lower

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 FORMAT = "arena_ckpt saved state"
 VERSION = 1
-PLAN = "arena_ckpt.planning.plan"
+PLAN = "arena_ckpt.plan"
 """The tensor that holds the memory plan, as JSON text."""
-RECORDS = "arena_ckpt.training.records"
+RECORDS = "arena_ckpt.records"
 """The tensor that holds the records of a training, one a row."""
 
 

@@ -1,4 +1,4 @@
-"""Checks of a model that share no code with what they check.
+"""Checks of a model, which share no code with what they check.
 
 `dataflow` walks a plan over the bytes of its arena, `roles` says what each step has to
 touch there; `checks` has these checks and those that run the model. `check_runner` runs

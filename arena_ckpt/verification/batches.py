@@ -1,4 +1,4 @@
-"""Batches to verify a model on: of its data, or made up where there are none."""
+"""Batches on which a model is verified: from its data, or made up without data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from arena_ckpt.layers.base import n_elems
 from arena_ckpt.planning.batch_statistics import can_train_on
 
 Batch = tuple[Any, Any]
-"""x and y as `Model.train_step` takes them."""
+"""The x and y of a batch, as `Model.train_step` takes them."""
 
 
 def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
-    """Return the most samples of a smaller batch that the model can be trained on.
+    """Return the largest number of samples below a batch that the model can train on.
 
     Programs for smaller batches are programs of their own. Where there is none, it is
     the size of the whole batch.
@@ -34,7 +34,7 @@ def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
 def batches_of(
     x: Any, y: Any, batch_size: int, n_batches: int, last: int
 ) -> list[Batch]:
-    """Return the first batches; the samples are taken round and round.
+    """Return the first batches of data; the samples repeat if they are too few.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def make_batches(
     *,
     positive: bool = False,
 ) -> list[Batch]:
-    """Make up batches from the shapes of the inputs and the kind of loss.
+    """Make up batches from the shapes of the inputs and the kind of the loss.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
 
 
 def _rows_of_ids(graph: Graph) -> dict[str, int]:
-    """Return for each input layer that brings ids the number of different ids."""
+    """Return the number of valid ids for each input layer that takes ids."""
     rows: dict[str, int] = {}
     for node in graph.nodes:
         for ids in node.spec.id_inputs:

@@ -1,4 +1,4 @@
-"""Compares runs bit by bit: what each step wrote, and what came out at the end."""
+"""Compares two runs bit by bit: every result of the steps, and the final results."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from arena_ckpt.planning.tensors import Execution, Operand, TensorKind
 
 Array = npt.NDArray[np.generic]
 Key = tuple[int, Phase, str, str]
-"""Number of the pass, phase, layer and role of a result."""
+"""Number of the pass, and phase, layer and role of a result."""
 
 
 class _OfResults(Watcher):
-    """Looks at what steps write, and counts the passes."""
+    """Looks at the results of steps and counts the passes."""
 
     def __init__(self, views: TensorViews) -> None:
         self.views = views
         self._pass = -1
 
     def before(self, moment: Moment) -> None:
-        """Count passes."""
+        """Count a pass if the step begins one."""
         if moment.step == 0:
             self._pass += 1
 
@@ -45,12 +45,12 @@ class _OfResults(Watcher):
 
 
 class Record(_OfResults):
-    """Keeps what the first steps of a run write, one that is to be believed.
+    """Keeps the results of the first steps of a run that is taken to be right.
 
     Parameters
     ----------
     views : TensorViews
-        Of a plan that recomputes nothing.
+        Record of a plan that recomputes nothing.
     """
 
     def __init__(self, views: TensorViews) -> None:
@@ -64,7 +64,7 @@ class Record(_OfResults):
 
 
 class Comparison(_OfResults):
-    """Finds the first step that writes other bits than a recorded one.
+    """Finds the first step whose results have other bits than the recorded ones.
 
     A recompute is compared with the forward pass of its layer.
 
@@ -85,7 +85,7 @@ class Comparison(_OfResults):
         self.difference: str | None = None
 
     def look(self, key: Key, operand: Operand, moment: Moment) -> None:
-        """Compare a result, until one differs."""
+        """Compare a result with the recorded one, until one differs."""
         expected = self._expected.get(key)
         if self.difference or expected is None or self._is_overwritten(operand, moment):
             return
@@ -103,7 +103,7 @@ class Comparison(_OfResults):
         )
 
     def _is_overwritten(self, operand: Operand, moment: Moment) -> bool:
-        """Tell whether the step already did the work of one that overwrites its result.
+        """Say whether a later part of the same step overwrites the result.
 
         A bias is added and an activation applied in one pass where they share bytes.
         """
@@ -118,7 +118,7 @@ class Comparison(_OfResults):
 
 
 def _results(execution: Execution, views: TensorViews) -> Iterator[Operand]:
-    """Yield the operands that a step leaves for others."""
+    """Yield the operands of a step that other steps read."""
     for operand in execution.operands:
         kind = views.plan.tensors[operand.tensor].kind
         if operand.access.writes and kind is not TensorKind.WORKSPACE:
@@ -126,7 +126,7 @@ def _results(execution: Execution, views: TensorViews) -> Iterator[Operand]:
 
 
 def is_same(one: Array, other: Array) -> bool:
-    """Tell whether arrays have the same bits."""
+    """Say whether two arrays have the same bits."""
     return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
@@ -143,7 +143,7 @@ def first_difference(
 
 
 def describe_difference(found: Array, expected: Array) -> str:
-    """Say how many values differ, where the first is, and by how much at most."""
+    """Say how many values differ, where the first is, and the largest difference."""
     if found.shape != expected.shape:
         return f"its shape is {found.shape}, not {expected.shape}"
     size = found.dtype.itemsize

@@ -1,11 +1,11 @@
-"""What each byte of an arena holds: a map from ranges of bytes to labels."""
+"""The content of each byte of an arena, as a map from ranges of bytes to labels."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
 NOTHING = 0
-"""The label of bytes that nobody has written."""
+"""Label of bytes that no step has written."""
 
 
 class ByteMap:
@@ -29,7 +29,7 @@ class ByteMap:
         self._labels = [NOTHING]
 
     def fill(self, start: int, stop: int, label: int) -> None:
-        """Give the bytes [start, stop) a label."""
+        """Give a label to the bytes [start, stop)."""
         if start >= stop:
             return
         starts, labels = self._starts, self._labels
@@ -43,11 +43,11 @@ class ByteMap:
         labels[first:last] = new_labels
 
     def holds(self, start: int, stop: int, label: int) -> bool:
-        """Tell whether all bytes [start, stop) have a label."""
+        """Say whether all bytes [start, stop) have a label."""
         return self.first_other(start, stop, label) is None
 
     def first_other(self, start: int, stop: int, label: int) -> tuple[int, int] | None:
-        """Return the first byte of [start, stop) with another label, and that label."""
+        """Return the first byte of [start, stop) with another label, and the label."""
         if start >= stop:
             return None
         place = bisect_right(self._starts, start) - 1

@@ -1,4 +1,4 @@
-"""Takes checks their course: in a child process, and in another where one crashed."""
+"""Runs checks in a child process, and goes on in another one after a crash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
 from arena_ckpt.verification.child_process import Voice, run_apart
 
 _HERE = "processes"
-"""The check that asks a process of its own, which may crash."""
+"""Name of the check that runs in this process: it starts a process of its own, which
+may crash."""
 
 _NOT_APART = "; in this process, as there can be no other: a crash would have ended it"
 
@@ -22,7 +23,7 @@ FindBatches = Callable[[Voice], list[Batch]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check.
+    """A check and its result.
 
     Attributes
     ----------
@@ -42,32 +43,32 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """Said when a check begins."""
+    """Message that a check begins."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Said when there are batches."""
+    """Message that batches were found."""
 
     batches: list[Batch]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """Said when there is a run to compare others with."""
+    """Message that there is a reference run to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """Said when the plan has run: what another process compares with."""
+    """Message with hashes of the run of the plan, which another process compares."""
 
     run: dict[str, str]
 
 
 class CheckRunner:
-    """Runs checks, the next in another process where one crashed.
+    """Runs checks in child processes, a new one after each crash.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ class CheckRunner:
         self._done: list[Check] = []
 
     def run(self) -> tuple[Check, ...]:
-        """Return all checks, which have run.
+        """Run all checks and return them with their results.
 
         Raises
         ------
@@ -148,7 +149,7 @@ class CheckRunner:
                 self._finish(what)
 
     def _note_crash(self, crash: CrashError) -> None:
-        """Let a crash be what the check under way has found."""
+        """Record a crash as the finding of the check that was running."""
         if self._find_batches is not None:
             self._find_batches = None  # the plan crashes on them, which its check says
             return
@@ -168,7 +169,7 @@ class CheckRunner:
 
 
 def run_check(name: str, check: Callable[[], str]) -> Check:
-    """Run one check; what it finds does not raise."""
+    """Run one check; a defect that it finds is returned, not raised."""
     started = time.perf_counter()
     passed: bool | None = True
     try:

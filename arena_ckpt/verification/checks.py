@@ -51,29 +51,31 @@ from arena_ckpt.verification.stray_writes import StrayWatch
 from arena_ckpt.verification.trial import open_session, plan_again, run_trial
 
 MOST_SLOPES, FEWEST_SLOPES = 24, 3
-"""Weight tensors whose gradients are compared with slopes."""
+"""Maximum and minimum number of weight tensors whose gradients are compared with
+slopes."""
 
 MOST_FLAT = 0.6
-"""Share of slopes: a gradient of 0 everywhere agrees with them and proves nothing. Of
-the networks in `examples` up to a fifth is flat."""
+"""Maximum share of slopes that may be 0: a gradient of 0 everywhere agrees with them
+and proves nothing. In the networks of `examples` up to a fifth of the slopes is 0."""
 GAP_BYTES = 4096
-"""Of the canaries in the second layout in which foreign reads are looked for."""
+"""Bytes of the canaries in the second layout in which foreign reads are looked for."""
 
 SLOPE_OPERATIONS = 4e10
-"""Counted operations of an iteration times the weight tensors: what that may cost."""
+"""Maximum of the counted operations of an iteration times the number of weight tensors
+that are compared."""
 
 
 class DefectFound(Exception):
-    """A check failed; the text says what it found."""
+    """Raised by a check that failed; the text says what it found."""
 
 
 class NothingToCheck(Exception):
-    """A check does not apply; the text says why."""
+    """Raised by a check that does not apply; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What came out where nothing is recomputed and no byte is used twice."""
+    """Results of the run in which nothing is recomputed and no byte is used twice."""
 
     outcome: dict[str, Array]
     record: Record
@@ -126,7 +128,7 @@ class Checks:
         self._session: Session | None = None
 
     def all(self) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Yield names and checks, in the order in which they should run."""
+        """Yield the names and the checks in the order in which they should run."""
         yield "layout", self.layout
         yield "dataflow", self.dataflow
         yield "bounds", self.bounds
@@ -143,34 +145,34 @@ class Checks:
 
     @cached_property
     def settings(self) -> PlanSettings:
-        """How an iteration is run by the plan."""
+        """Settings of an iteration that the plan was made for."""
         return ModelPlans(self.model).settings_of(self.plan)
 
     @cached_property
     def debug_plan(self) -> MemoryPlan:
-        """The plan with canaries."""
+        """Plan with canaries between the buffers."""
         return self._planned(self.debug_settings)
 
     @cached_property
     def debug_settings(self) -> PlanSettings:
-        """How an iteration is run in debug mode."""
+        """Settings of an iteration in debug mode."""
         return ModelPlans(self.model).settings_of(self.plan, debug=True)
 
     @cached_property
     def kept_plan(self) -> MemoryPlan:
-        """The plan that recomputes nothing."""
+        """Plan that recomputes nothing."""
         return make_plan(ModelPlans(self.model).graph_of(self.plan), self.settings, ())
 
     @cached_property
     def unshared_plan(self) -> MemoryPlan:
-        """The plan in which every tensor has bytes of its own."""
+        """Plan in which every tensor has bytes of its own."""
         return self._planned(replace(self.settings, share_memory=False))
 
     def _planned(self, settings: PlanSettings) -> MemoryPlan:
         return plan_again(self.model, self.plan, settings)
 
     def layout(self) -> str:
-        """Check offsets with the validator of layouts."""
+        """Check the offsets with the validator of layouts."""
         for which in ("plan", "debug_plan"):
             plan: MemoryPlan = getattr(self, which)
             check_layout(
@@ -191,7 +193,7 @@ class Checks:
         )
 
     def bounds(self) -> str:
-        """Count the bytes that live at each step, and plan again."""
+        """Count the bytes alive at each step, and plan the model again."""
         plan = self.plan
         change = np.zeros(len(plan.steps) + 1, dtype=np.int64)
         taken = np.array([plan.taken_bytes(b.size_bytes) for b in plan.buffers])
@@ -228,7 +230,7 @@ class Checks:
         )
 
     def dataflow(self) -> str:
-        """Walk the bytes of the plan, and of those it is compared with."""
+        """Walk the bytes of the plan, and of the plans that it is compared with."""
         graph = ModelPlans(self.model).graph_of(self.plan)
         flow = check_dataflow(self.plan, graph)
         others = (self.debug_plan, self.kept_plan, self.unshared_plan)
@@ -245,7 +247,7 @@ class Checks:
 
     @cached_property
     def reference(self) -> Reference:
-        """The run that is believed: nothing is recomputed and no byte used twice."""
+        """Results that all others are compared with."""
         if self.lost:
             raise DefectFound(f"the run to compare with did not end: {self.lost}")
         settings = replace(self.settings, share_memory=False)
@@ -259,7 +261,7 @@ class Checks:
         return open_session(self.model, plan, note)
 
     def require_reference(self) -> None:
-        """Refuse data on which the model has no finite loss: nothing can be compared.
+        """Refuse data on which the loss of the model is not finite.
 
         Raises
         ------
@@ -303,7 +305,7 @@ class Checks:
         )
 
     def reads(self) -> str:
-        """Train while each step also runs on other foreign bytes, in two layouts.
+        """Train with each step run on two kinds of foreign bytes, in two layouts.
 
         What is read in vain in one may by chance be what was meant; and where buffers
         lie close, a read beyond one operand may meet the next.
@@ -416,7 +418,7 @@ class Checks:
         )
 
     def processes(self) -> str:
-        """Plan and train in another process."""
+        """Plan and train in another process, and compare the results."""
         here = self.described
         if here is None:
             raise NothingToCheck("the run of the plan did not end")
@@ -449,7 +451,7 @@ def _name_of(plan: MemoryPlan, index: int) -> str:
 
 
 def _unlike(plan: MemoryPlan, again: MemoryPlan) -> str:
-    """Say where two plans differ first."""
+    """Return a text that says where two plans first differ."""
     for one, other in zip(plan.buffers, again.buffers, strict=False):
         if one != other:
             return (

@@ -1,4 +1,4 @@
-"""Runs work in a child process, so that a crash there is a finding and not the end.
+"""Runs work in a child process, so that a crash there becomes a finding.
 
 The child is forked, so it has the model as it is, with layers of one's own. It sends
 what it has to say through a pipe; before each step runs, native code leaves the step's
@@ -34,29 +34,30 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, Execution
 
 AT_MOST_SECONDS = 3600.0
-"""A child that says nothing and ends no step for so long is taken to hang."""
+"""Seconds after which a child hangs, if it sends no message and ends no step
+meanwhile."""
 
 _LOOK_SECONDS = 1.0
-"""How often the parent looks whether a step has ended."""
+"""Seconds between two looks of the parent at whether a step has ended."""
 
 T = TypeVar("T")
 
 
 class Voice(Protocol):
-    """What work has to be heard by."""
+    """The channel through which work reports what it does."""
 
     is_apart: bool
-    """The work is done in another process."""
+    """Whether the work is done in another process."""
 
     def say(self, what: object) -> None:
-        """Hand something on; it can be pickled."""
+        """Send a message, which must be picklable, to the process that waits."""
 
     def follow(self, plan: MemoryPlan) -> StepNote | None:
-        """Return where the steps of a plan leave word of where they are."""
+        """Return the note in which the steps of a plan record where they are."""
 
 
 def run_apart(work: Callable[[Voice], None], hear: Callable[[Any], None]) -> None:
-    """Do work in a child process, and hear what it says while it goes on.
+    """Do work in a child process, and receive its messages while it runs.
 
     Parameters
     ----------
@@ -83,14 +84,14 @@ def run_apart(work: Callable[[Voice], None], hear: Callable[[Any], None]) -> Non
 
 
 def call_apart(function: Callable[[], T]) -> T:
-    """Return what a function returns in a child process; see `run_apart`."""
+    """Return the result of a function that is called in a child process."""
     answers: list[T] = []
     run_apart(lambda voice: voice.say(function()), answers.append)
     return answers[0]
 
 
 class _Here:
-    """Work in this process, where there can be no other."""
+    """The channel of work in this process, on systems that cannot fork."""
 
     is_apart = False
 
@@ -102,7 +103,7 @@ class _Here:
 
 
 class _There:
-    """Work in a child, which can only send."""
+    """The channel of work in a child process."""
 
     is_apart = True
 
@@ -122,7 +123,7 @@ class _There:
 
 
 def _describe(plan: MemoryPlan, execution: Execution) -> tuple[str, str]:
-    """Return what messages call a step, and what it touches."""
+    """Return how messages name a step, and the tensors that it touches."""
     names = {
         is_written: ", ".join(
             plan.tensors[o.tensor].name
@@ -139,7 +140,7 @@ def _describe(plan: MemoryPlan, execution: Execution) -> tuple[str, str]:
 
 
 class _Child:
-    """A child process, seen from its parent."""
+    """A child process, as its parent sees it."""
 
     def __init__(
         self, process: int, receiver: Connection, lifeline: int, cell: np.ndarray
@@ -154,7 +155,7 @@ class _Child:
 
     @classmethod
     def start(cls, work: Callable[[Voice], None]) -> _Child | None:
-        """Fork, and do the work there; None where that is not possible."""
+        """Fork and do the work in the child; return None if forking fails."""
         if not hasattr(os, "fork"):
             return None
         cell = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), np.float64, 1)
@@ -184,7 +185,7 @@ class _Child:
         return cls(process, receiver, lifeline, cell)
 
     def hear_all(self, hear: Callable[[Any], None]) -> None:
-        """Hand on what the child says until its work is done."""
+        """Hand on the messages of the child until its work is done."""
         while True:
             kind, value = self._next()
             if kind == "said":
@@ -200,7 +201,7 @@ class _Child:
                 return
 
     def _next(self) -> tuple[str, Any]:
-        """Return the next message.
+        """Return the next message of the child.
 
         Raises
         ------
@@ -222,7 +223,7 @@ class _Child:
         return message
 
     def _refuse(self, how: str, by_signal: str | None) -> NoReturn:
-        """Raise, with the step that was under way."""
+        """Raise the error for a crash or a hang, with the step that was running."""
         number = float(self._cell[0])
         place = bisect_right(self._firsts, number) - 1
         step = int(number - self._firsts[place]) if place >= 0 else -1
@@ -238,7 +239,7 @@ class _Child:
         raise CrashError(message, step=step if doer else None, signal=by_signal)
 
     def end(self) -> int:
-        """End the child, if it has not ended; return its exit code."""
+        """End the child, if it still runs; return its exit code."""
         if self._status is None:
             os.close(self._lifeline)
             self._status = self._reap()
@@ -268,7 +269,7 @@ class _Child:
 def _work_there(
     work: Callable[[Voice], None], sender: Connection, cell: np.ndarray, ours: int
 ) -> NoReturn:
-    """Do the work of a child, and end it."""
+    """Do the work of a child process, then end the process."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is heard by the parent
@@ -292,7 +293,7 @@ def _end_with_parent(ours: int) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """Return an error, or one that says the same where it cannot be pickled."""
+    """Return an error, or one with the same text if it cannot be pickled."""
     try:
         found = pickle.loads(pickle.dumps(error))
     except Exception:  # whatever an error of the user raises
@@ -303,7 +304,7 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def _how_it_ended(code: int) -> tuple[str, str | None]:
-    """Say how a process has ended, and by which signal."""
+    """Return how a process has ended, and by which signal."""
     if code >= 0:
         return f"ended its process with exit code {code}", None
     name = signal_name(-code)
@@ -317,7 +318,7 @@ def _how_it_ended(code: int) -> tuple[str, str | None]:
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal, ``"SIGSEGV"``."""
+    """Return the name of a signal, for example ``"SIGSEGV"``."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,9 +1,9 @@
-"""Walks a plan over the bytes of its arena, sharing no code with the planner.
+"""Walks a plan over the bytes of its arena; shares no code with the planner.
 
 In stages:
 
-1. Every tensor life lies in one buffer that is as large and lives as long, and every
-   buffer lies in the arena, aligned.
+1. Every live range of a tensor lies in one buffer that is as large and lives as long,
+   and every buffer lies in the arena, aligned.
 2. The steps of an iteration are walked in order, with two passes where it has
    micro-batches. For every byte it is known which value was written there last. A
    write makes a new value; a view, which the layer has to offer, hands the value on. A
@@ -19,7 +19,7 @@ Rules, as `DataflowError.rule` names them:
 ``size``        a tensor is not in exactly one buffer, or larger than it
 ``arena``       a buffer begins before the arena or ends behind it
 ``alignment``   an offset is no multiple of the alignment
-``life``        a step touches a tensor outside its life, or outside that of its buffer
+``life``        a step touches a tensor outside its live range, or its buffer's
 ``unwritten``   a step reads what nobody has written
 ``stale``       a step reads bytes that hold something else
 ``in_place``    a step overwrites an operand that its layer does not offer for that
@@ -58,7 +58,7 @@ from arena_ckpt.verification.step_order import StepOrder
 
 @dataclass(frozen=True, slots=True)
 class Dataflow:
-    """What was walked.
+    """The numbers of tensors, steps, passes, reads and writes that were checked.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Dataflow:
 
 
 def check_dataflow(plan: MemoryPlan, graph: Graph | None = None) -> Dataflow:
-    """Refuse a plan in which a step reads or writes wrong bytes.
+    """Raise `DataflowError` if a step of a plan reads or writes wrong bytes.
 
     Parameters
     ----------
@@ -149,24 +149,24 @@ class _Walk:
         self.value_of[tensor] = value
 
     def load_data(self) -> None:
-        """Write labels and samples, as is done before each pass."""
+        """Write the labels and samples, which each pass begins with."""
         for index, tensor in enumerate(self.plan.tensors):
             if tensor.kind is TensorKind.DATA:
                 self.require_life(index, 0, 1)
                 self.write(index, "the load of the batch")
 
     def require_life(self, tensor: int, start: int, stop: int) -> None:
-        life, buffer = self.plan.tensors[tensor], self.buffer_of[tensor]
-        found = max(life.start, buffer.start), min(life.stop, buffer.stop)
+        live, buffer = self.plan.tensors[tensor], self.buffer_of[tensor]
+        found = max(live.start, buffer.start), min(live.stop, buffer.stop)
         if found[0] > start or found[1] < stop:
             problem = (
-                f"{life.name} is needed in steps [{start}, {stop}) and its bytes live "
+                f"{live.name} is needed in steps [{start}, {stop}) and its bytes live "
                 f"in [{found[0]}, {found[1]})"
             )
             self.refuse("life", tensor, None, problem)
 
     def require_prediction(self) -> None:
-        """Look that the prediction can be read when the forward pass ends."""
+        """Check that the prediction can be read when the forward pass ends."""
         losses = (layer.name for layer in self.plan.layers if layer.is_loss)
         names = {tensor_name(loss, output_role(0)) for loss in losses}
         for index, tensor in enumerate(self.plan.tensors):
@@ -250,7 +250,7 @@ class _Walk:
             self.refuse("stale", tensor, execution, problem)
 
     def check_overwriting(self, execution: Execution) -> None:
-        """Look that results overwrite only operands that the layer offers for that."""
+        """Check that results overwrite only operands that the layer allows."""
         results = [o for o in execution.operands if o.access.writes]
         if len(execution.operands) < 2 or not results:
             return
@@ -277,7 +277,7 @@ class _Walk:
     def leaves_bytes(
         self, execution: Execution, result: Operand, other: Operand
     ) -> bool:
-        """Tell whether a result is a view, and so is what else is written there."""
+        """Say whether a result is a view, as all that is written there is."""
         if self.extent(result.tensor) != self.extent(other.tensor):
             return False
         if not self.shown_by(execution, result):
@@ -311,7 +311,7 @@ class _Walk:
         self.write(tensor, self.plan.describe_step(execution.step))
 
     def shown_by(self, execution: Execution, result: Operand) -> set[int]:
-        """Return the operands that a result may be a view of, at the same bytes."""
+        """Return the operands at the same bytes that a result may be a view of."""
         phase = _offered(execution.phase)
         roles = self.views.get((execution.layer, phase, result.role), ())
         return {
@@ -334,7 +334,7 @@ def _offered(phase: Phase) -> Phase:
 
 
 def _views(graph: Graph | None) -> dict[tuple[str, Phase, str], tuple[str, ...]]:
-    """Return by layer, phase and role of a result the roles it may be a view of."""
+    """Return the roles that each result may be a view of, by layer, phase and role."""
     return {
         (node.name, offer.phase, offer.result): offer.operands
         for node in (graph.nodes if graph else ())
@@ -344,7 +344,7 @@ def _views(graph: Graph | None) -> dict[tuple[str, Phase, str], tuple[str, ...]]
 
 
 def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
-    """Return the buffer of each tensor life; check what can be said without steps."""
+    """Return the buffer of each live range; check the rules that need no steps."""
     found: list[Buffer | None] = [None] * len(plan.tensors)
     for buffer in plan.buffers:
         end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)

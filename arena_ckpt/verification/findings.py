@@ -1,4 +1,4 @@
-"""The error of a plan that breaks a rule of `dataflow`."""
+"""The error for a plan that breaks a rule of `dataflow`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def broken(
     problem: str,
     layer: str | None = None,
 ) -> DataflowError:
-    """Return the error that names rule, tensor, step and layer.
+    """Return the error that names the rule, the tensor, the step and the layer.
 
     Parameters
     ----------

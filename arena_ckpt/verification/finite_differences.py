@@ -1,4 +1,4 @@
-"""Compares gradients with slopes of the loss, found by moving weights.
+"""Gradient check: compares gradients with finite differences of the loss.
 
 The slope is that of a central difference over 2h. Losses come from float32 values, so
 it has an error of about noise / h beside one in h² from curvature, and kinks (relu, max
@@ -40,29 +40,31 @@ from arena_ckpt.engine.weights import FloatArray
 from arena_ckpt.verification.batches import Batch
 
 TOLERANCE = 0.02
-"""Share by which a gradient may miss a slope, beside the noise. What a defect does is
-larger: a missing part, a factor, a sign, a stale operand."""
+"""Share by which a gradient may differ from a slope, beyond the noise. Defects differ
+by more: a missing part, a factor, a sign, a stale operand."""
 
 LEAST_NOISE, MOST_NOISE = 0.02, 0.1
-"""Shares of a slope; with more noise it proves nothing, and says nothing at all."""
+"""Maximum noise as a share of a slope: with at most the first, a slope that agrees
+proves the gradient; with more than the second, a slope says nothing."""
 
 STEPS = tuple(2.0**-power for power in (9, 7, 11, 5, 13, 15, 3, 17))
-"""What the elements that move are moved by, of the root mean square of the weights."""
+"""Lengths h by which weights are moved, as multiples of the root mean square of the
+weights."""
 
 _N_NEAREST = 3
-"""Slopes, those of the smallest h, that have to agree against a gradient."""
+"""Number of slopes, of the smallest h, that must agree against a gradient."""
 
 _SPREADS = 8
 
 _LEAST_SIZE = 1e-3
-"""Taken for weights that are smaller: of some, a bias before a normalization, the loss
-does not depend, and they stay near 0."""
+"""Minimum root mean square that is assumed of weights. Some weights, such as a bias
+before a normalization, do not change the loss and stay near 0."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class Verdict(enum.Enum):
-    """What a slope says about a gradient."""
+    """The outcome of comparing a slope with a gradient."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -72,7 +74,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """A slope of the loss beside what the gradients say it is.
+    """A slope of the loss beside the value that the gradients predict.
 
     Attributes
     ----------
@@ -80,7 +82,7 @@ class Slope:
     direction : str
         What was moved.
     slope, claimed : float
-        Of the loss, and by the gradient.
+        Slope of the loss, and the slope that the gradient claims.
     noise : float
         How far the slope can be off by rounding.
     outside : float
@@ -98,12 +100,12 @@ class Slope:
 
     @property
     def size(self) -> float:
-        """The larger of both."""
+        """Larger of the absolute values of slope and prediction."""
         return max(abs(self.slope), abs(self.claimed), 1e-300)
 
     @property
     def miss(self) -> float:
-        """What the gradient misses beyond the noise, as a share of the size."""
+        """Difference of slope and prediction beyond the noise, as share of the size."""
         gap = abs(self.slope - self.claimed) - self.noise
         return max(gap, 0.0) / self.size
 
@@ -115,7 +117,7 @@ class Slope:
 
 
 def measure_slopes(session: Session, batch: Batch, most_weights: int) -> list[Slope]:
-    """Compare the gradients of a session with slopes; the weights come back.
+    """Compare the gradients of a session with slopes; the weights are restored.
 
     Parameters
     ----------
@@ -170,7 +172,7 @@ def _measure_noise(
 
 
 class _Weight:
-    """A weight that is moved about."""
+    """A weight that is moved to measure slopes."""
 
     def __init__(
         self,
@@ -198,7 +200,7 @@ class _Weight:
     def directions(
         self, generator: np.random.Generator
     ) -> Iterator[tuple[str, Floats, float]]:
-        """Yield what to move, by how much each element, and a factor."""
+        """Yield the elements to move, how far each moves, and a factor."""
         gradient = self._gradient
         norm = float(np.linalg.norm(gradient))
         if norm > 0:
@@ -211,7 +213,7 @@ class _Weight:
             yield f"element {place}", one, 16.0
 
     def slope(self, what: str, direction: Floats, factor: float) -> Slope:
-        """Return the first slope that agrees, or that of the smallest h that counts."""
+        """Return the first slope that agrees, or the one of the smallest usable h."""
         counted: dict[float, Slope] = {}
         any_agrees = False
         for step in STEPS:
@@ -236,7 +238,7 @@ class _Weight:
         return replace(nearest[-1], verdict=verdict)
 
     def _try(self, what: str, move: Floats) -> Slope:
-        """Return the slope along a move, as found."""
+        """Return the slope along one move."""
         plus, up = self._loss_at(move), self._view.astype(np.float64)
         minus, down = self._loss_at(-move), self._view.astype(np.float64)
         length = float(np.linalg.norm(up - down)) or math.inf

@@ -1,4 +1,4 @@
-"""The same model in another process, asked for its plan and its bits.
+"""Plans and trains the same model in another process; returns hashes of the results.
 
 ``python -m arena_ckpt.verification.other_process FOLDER`` is what runs there.
 """
@@ -30,15 +30,15 @@ PLAN, BITS = "the plan", "the bits"
 _NO_MEMORY = "no memory"
 _TIMEOUT_SECONDS = 3600.0
 _KILLED = -9
-"""The exit code of a process that SIGKILL has ended."""
+"""Exit code of a process that SIGKILL has ended."""
 
 
 class NotThereError(Exception):
-    """The model cannot be taken to another process; the text says why."""
+    """Raised if a model cannot be taken to another process; the text says why."""
 
 
 class FailedThereError(Exception):
-    """What works in this process fails in another; the text says how."""
+    """Raised if what works in this process fails in another; the text says how."""
 
 
 def ask_elsewhere(
@@ -88,45 +88,50 @@ def ask_elsewhere(
             "properties": dict(model.properties),
         }
         (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
-        environment = dict(os.environ)
-        package = str(Path(__file__).parents[2])
-        paths = [package, environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        environment["PYTHONHASHSEED"] = "1"  # another order of every set
-        try:
-            done = subprocess.run(
-                [*command, name],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotThereError(
-                f"the other process cannot be started or does not end: {error}"
-            ) from None
-        if done.returncode == _KILLED:
-            raise NotThereError("the other process was killed, perhaps for its memory")
         answered = folder / "answer.json"
-        if done.returncode < 0:
-            raise FailedThereError(
-                f"the other process was ended by {signal_name(-done.returncode)}, and "
-                "this one was not"
-            )
-        if done.returncode or not answered.exists():
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise FailedThereError(
-                f"the other process ended with an error, and this one did not: {last}"
-            )
+        _run_to_end([*command, name], answered)
         answer: dict[str, str] = json.loads(answered.read_text("utf-8"))
         if _NO_MEMORY in answer:
             raise NotThereError(f"no memory for another process: {answer[_NO_MEMORY]}")
         return answer
 
 
+def _run_to_end(command: Sequence[str], answered: Path) -> None:
+    """Run a command in another process until it has written its answer to a file."""
+    environment = dict(os.environ)
+    package = str(Path(__file__).parents[2])
+    paths = [package, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment["PYTHONHASHSEED"] = "1"  # another order of every set
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotThereError(
+            f"the other process cannot be started or does not end: {error}"
+        ) from None
+    if done.returncode == _KILLED:
+        raise NotThereError("the other process was killed, perhaps for its memory")
+    if done.returncode < 0:
+        raise FailedThereError(
+            f"the other process was ended by {signal_name(-done.returncode)}, and "
+            "this one was not"
+        )
+    if done.returncode or not answered.exists():
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise FailedThereError(
+            f"the other process ended with an error, and this one did not: {last}"
+        )
+
+
 def answer(model: ModelDefinition, folder: Path) -> None:
-    """Plan and train `model` as `ask_elsewhere` wants it; write what came out."""
+    """Plan and train `model` for `ask_elsewhere`; write the hashes to a file."""
     try:
         found = _found(model, folder)
     except MemoryError as error:
@@ -147,7 +152,7 @@ def _found(model: ModelDefinition, folder: Path) -> dict[str, str]:
 
 
 def describe_run(plan: MemoryPlan, outcome: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of a plan, of all that came out, and of each part of it."""
+    """Return hashes of a plan, of all its results, and of each part of these."""
     parts = {name: digest_arrays({name: array}) for name, array in outcome.items()}
     whole = digest_arrays({}, "".join(parts.values()).encode())
     return {PLAN: plan.checksum, BITS: whole, **parts}

@@ -1,4 +1,4 @@
-"""What each step has to touch, said once more from the specifications of the layers.
+"""Operands that each step must have, derived anew from the layers' specifications.
 
 The planner finds this by walking a timeline; here each layer and phase is looked at on
 its own, and shares no code with that. A `Need` is an operand that a step must have.
@@ -49,7 +49,9 @@ class Need:
 
 
 def needs_of(node: Node, phase: Phase) -> list[Need]:
-    """Return what a layer must touch in a phase, but gradients, derivatives, updates.
+    """Return the operands that a layer must have in a phase.
+
+    Gradients, derivatives and updates are left out.
 
     Those depend on the order in which layers add to them: `check_dataflow` counts them.
     """
@@ -82,7 +84,7 @@ def _weights(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
 
 
 def _results(node: Node, phase: Phase) -> Iterator[Need]:
-    """Yield the outputs; a recompute need not keep them, or may leave them out."""
+    """Yield the outputs of a step; a recompute may leave some out."""
     for place, output in enumerate(node.outputs):
         if phase is Phase.FORWARD:
             yield Need(output_role(place), (output,), reads=False, writes=True)
@@ -115,7 +117,7 @@ def _own_tensors(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Nee
 
 
 def _is_there(node: Node, lifespan: TensorLifespan, phase: Phase) -> bool:
-    """Tell whether an earlier phase of the layer has made a tensor of its own."""
+    """Say whether an earlier phase of the layer has made one of its own tensors."""
     if lifespan & TensorLifespan.FORWARD:
         return True
     by_gradient = bool(lifespan & TensorLifespan.CALC_GRADIENT) and node.trains
@@ -123,7 +125,7 @@ def _is_there(node: Node, lifespan: TensorLifespan, phase: Phase) -> bool:
 
 
 def n_contributions(graph: Graph) -> dict[str, int]:
-    """Return for each derivative and weight gradient how many layers add to it."""
+    """Return how many layers add to each derivative and weight gradient."""
     counts: dict[str, int] = {}
     for node in graph.nodes:
         for place in node.derived_inputs:
@@ -136,7 +138,7 @@ def n_contributions(graph: Graph) -> dict[str, int]:
 
 
 def state_moves(graph: Graph) -> dict[str, int]:
-    """Return for each weight that is not trained how often a pass changes it."""
+    """Return how often a pass changes each weight that is not trained."""
     counts: dict[str, int] = {}
     for node in graph.nodes:
         for need in needs_of(node, Phase.CALC_GRADIENT) if node.trains else ():

@@ -1,4 +1,4 @@
-"""Whether each step is there, in its place, with the right tensors in their versions.
+"""Checks that every step is there, in its place, with the right versions of tensors.
 
 The part of `dataflow` that asks the layers; without a graph it asks nothing.
 """
@@ -40,7 +40,7 @@ _ONCE = (Phase.FORWARD, Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE)
 
 
 class StepOrder:
-    """Follows one iteration.
+    """Follows the steps of one iteration and checks their order.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ class StepOrder:
                 self._states.setdefault(weight, []).append(tensor.name)
 
     def begin_pass(self) -> None:
-        """Forget what a pass does anew."""
+        """Forget what every pass does again."""
         self._seen.clear()
         self._parts.clear()
         self._n_passes += 1
 
     def check(self, execution: Execution) -> None:
-        """Look at a step before it runs.
+        """Check a step before it runs.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class StepOrder:
             self._check_version(execution, operand)
 
     def count(self, execution: Execution) -> None:
-        """Take note of what a step has changed."""
+        """Record what a step has changed."""
         if self.graph is None:
             return
         for operand in execution.operands:
@@ -117,7 +117,7 @@ class StepOrder:
         self._seen.add((execution.phase, execution.layer))
 
     def finish(self, n_passes: int) -> None:
-        """Look that nothing is missing when the iteration ends.
+        """Check that no step is missing when the iteration ends.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class StepOrder:
     # -- roles -------------------------------------------------------------------------
 
     def _gradient_needs(self, execution: Execution, node: Node) -> Iterator[Need]:
-        """Yield what depends on which other layers add to the same tensor."""
+        """Yield the operands that depend on other layers adding to the same tensor."""
         if execution.phase is Phase.CALC_GRADIENT:
             for weight in node.spec.trained_weights:
                 name = tensor_name(node.weights_of, weight.name)
@@ -210,7 +210,7 @@ class StepOrder:
                         yield Need(factor, (node.tensor_in(factor),))
 
     def _applied(self, node: Node, *, own_roles: bool = False) -> Iterator[Need]:
-        """Yield the weight gradients that a layer's update reads."""
+        """Yield the weight gradients that the update of a layer reads."""
         for weight in node.spec.trained_weights if node.updates else ():
             role = gradient_of(weight.name)
             name = tensor_name(node.weights_of, role)
@@ -254,7 +254,7 @@ class StepOrder:
             raise broken(self.plan, "operand", tensor.name, execution, problem)
 
     def _is_remade(self, execution: Execution, name: str) -> bool:
-        """Tell whether a recompute makes an output that it could leave out."""
+        """Say whether a recompute makes an output that it could leave out."""
         assert self.graph is not None
         if execution.phase is not Phase.RECOMPUTE:
             return False

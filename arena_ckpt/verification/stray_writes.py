@@ -1,4 +1,4 @@
-"""Finds writes to anything that a step does not declare to write."""
+"""Finds writes of a step to anything that it does not declare to write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OWN = (TensorKind.ACTIVATION, TensorKind.RECOMPUTED, TensorKind.WORKSPACE)
 
 
 def _are_equal(one: Words, other: Words) -> bool:
-    """Compare arrays that begin at the same place modulo 8, eight bytes at a time."""
+    """Say whether two arrays are equal; their addresses must agree modulo 8."""
     first = one.ctypes.data // 4 % 2
     last = first + (len(one) - first) // 2 * 2
     middle = slice(first, max(last, first))
@@ -69,7 +69,7 @@ class StrayWatch(Watcher):
         self.n_steps = 0
 
     def before(self, moment: Moment) -> None:
-        """Remember the arena: all of it where a pass begins, else what is renewed."""
+        """Copy the arena: all of it where a pass begins, else the renewed parts."""
         if moment.step <= self._last_step or moment.step == self._plan.n_pass:
             np.copyto(self._before, self._words)
         else:
@@ -82,7 +82,7 @@ class StrayWatch(Watcher):
             self._before[start // 4 : stop // 4] = self._words[start // 4 : stop // 4]
 
     def after(self, moment: Moment) -> None:
-        """Compare all bytes but those of results.
+        """Compare all bytes that are not results of the step.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class StrayWatch(Watcher):
         self._remember(written)
 
     def _is_own(self, execution: Execution, operand: Operand) -> bool:
-        """Tell whether a tensor is the layer's own: what happens there is its affair.
+        """Say whether a tensor belongs to the layer, which may change it at will.
 
         Some layers turn what they have saved into what their derivative needs.
         """
@@ -137,7 +137,7 @@ class StrayWatch(Watcher):
         return f"{name}, its operand {roles[0]}" if roles else name
 
     def _nearest(self, byte: int, step: int) -> str:
-        """Say which live tensor the byte is nearest to."""
+        """Return a text that names the live tensor nearest to a byte."""
         alive = [b for b in self._plan.buffers if b.start <= step < b.stop]
         if not alive:
             return ""
@@ -152,7 +152,7 @@ class StrayWatch(Watcher):
         return f", {byte - nearest.offset_bytes - nearest.size_bytes} behind {name}"
 
     def _tensor_at(self, byte: int, step: int) -> str | None:
-        """Return the live tensor whose buffer takes a byte, canary included."""
+        """Return the live tensor whose buffer, canary included, holds a byte."""
         for buffer in self._plan.buffers:
             end = buffer.offset_bytes + self._plan.taken_bytes(buffer.size_bytes)
             if buffer.start <= step < buffer.stop and buffer.offset_bytes <= byte < end:

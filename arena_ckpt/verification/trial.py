@@ -1,4 +1,4 @@
-"""A plan at work on some batches, and everything that came out."""
+"""Runs a plan on some batches and returns all results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from arena_ckpt.verification.bits import Array
 def plan_again(
     model: ModelDefinition, plan: MemoryPlan, settings: PlanSettings | None = None
 ) -> MemoryPlan:
-    """Plan a model once more, with the recomputes of a plan of it.
+    """Plan a model again with the recomputes of an existing plan.
 
     Recomputes that no plan of the model can have are left out: what is wrong with the
     plan in question is for the checks to say.
@@ -44,7 +44,7 @@ def plan_again(
 def open_session(
     model: ModelDefinition, plan: MemoryPlan, note: StepNote | None = None
 ) -> Session:
-    """Return a session of a plan, which nobody has compared with the model."""
+    """Return a session of a plan without comparing the plan with the model."""
     return Session(
         ModelPlans(model).graph_of(plan),
         plan,
@@ -60,7 +60,7 @@ def open_session(
 def run_trial(
     session: Session, batches: Sequence[Batch], watchers: Sequence[Watcher] = ()
 ) -> dict[str, Array]:
-    """Take gradients, train on every batch, take gradients again, and predict.
+    """Compute gradients, train on every batch, compute gradients again, and predict.
 
     Weights that begin as zeros or ones, biases and the like, are moved a little first:
     a fault in what they do would not show.
@@ -107,7 +107,7 @@ def run_trial(
 
 
 def _unsettle(session: Session) -> None:
-    """Move trained weights that are all equal by up to a tenth."""
+    """Move trained weights that are all equal, by up to a tenth."""
     generator = np.random.default_rng(0)
     weights = session.weights()
     for node in session.graph.nodes:

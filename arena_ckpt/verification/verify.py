@@ -1,4 +1,4 @@
-"""Verifies a model: runs all checks on it, and says what each proved."""
+"""Verifies a model: runs all checks, and returns what each proved."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from arena_ckpt.verification.child_process import Voice, call_apart
 from arena_ckpt.verification.trial import open_session, plan_again
 
 N_BATCHES = 3
-"""Training steps of each run; the last has fewer samples."""
+"""Number of training steps of each run; the last has fewer samples."""
 
 
 @public_call
@@ -47,12 +47,12 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """No check found a defect."""
+        """Whether no check found a defect."""
         return all(check.passed is not False for check in self.checks)
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence that sums up the checks."""
         failed = [check.name for check in self.checks if check.passed is False]
         if failed:
             return f"defect found by {_checks(len(failed))}: {', '.join(failed)}"
@@ -148,7 +148,7 @@ def verify(
 def _plan_of(
     model: Model, request: dict[str, Any]
 ) -> tuple[MemoryPlan, Callable[[], MemoryPlan] | None]:
-    """Return the plan in question, and how to make it again from scratch."""
+    """Return the plan to verify, and a function that makes it again from scratch."""
     if model.is_initialized:
         if request:
             raise InvalidParameterError(
@@ -166,7 +166,7 @@ def _plan_of(
 
 
 def planned(model: Model, request: dict[str, Any]) -> MemoryPlan:
-    """Return the plan that a request asks for; what it measures may crash.
+    """Return the plan that a request asks for; measuring its costs may crash.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def planned(model: Model, request: dict[str, Any]) -> MemoryPlan:
 def _batches(
     model: Model, plan: MemoryPlan, data: Dataset | tuple[Any, Any] | None
 ) -> tuple[list[Batch], FindBatches | None, str]:
-    """Return batches, how to find others if they are made up, and what they are."""
+    """Return batches, a function that finds others if these are made up, and a name."""
     size, graph = plan.batch_size, ModelPlans(model).graph_of(plan)
     last = smaller_batch(graph, size, plan.pass_samples)
     shape = f"{N_BATCHES} batches of {size}, the last of {last}"

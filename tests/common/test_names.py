@@ -1,9 +1,14 @@
 """Names of tensors and roles: what is made can be taken apart again."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import arena_ckpt
 from arena_ckpt.common.names import (
     NOT_IN_NAMES,
     discarded,
@@ -73,3 +78,39 @@ def test_the_share_of_a_sum_is_found_by_its_last_part() -> None:
 
     assert share_of(total_of(role)) == role
     assert share_of(role) is share_of("total") is share_of("in0:grad:subtotal") is None
+
+
+PARTS = re.compile(r":(grad|total|label|discarded)\b|:(in|out)$")
+SPELLED = {
+    "common/names.py",  # here
+    "layers",  # hooks ask for roles as an own layer does
+    "kernels",  # import nothing of ours
+    "engine/program.py",
+    "lowering",
+}
+"""Where parts of names may be spelled out."""
+
+
+def test_names_are_put_together_nowhere_else() -> None:
+    """A name is made and taken apart by functions; docstrings may show one."""
+    root = Path(arena_ckpt.__file__).parent
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        place = path.relative_to(root)
+        if {str(place), place.parts[0]} & SPELLED:
+            continue
+        tree = ast.parse(path.read_text())
+        prose = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        found += [
+            f"{place}:{node.lineno}: {node.value!r}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in prose
+            and PARTS.search(node.value)
+        ]
+    assert found == []

@@ -361,8 +361,25 @@ def test_importing_the_face_loads_nothing_before_a_name_is_used() -> None:
         "import sys, arena_ckpt.layers\n"
         "print(sorted(m for m in sys.modules if m.startswith('arena_ckpt.layers.')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert done.stdout.strip() == b"[]"
+    assert printed_by(code) == "[]"
+
+
+def test_the_whole_face_loads_neither_numba_nor_networkx() -> None:
+    code = (
+        "import sys\n"
+        "from arena_ckpt import layers\n"
+        "for name in layers.__all__: getattr(layers, name)\n"
+        "print({'numba', 'networkx'} & set(sys.modules))"
+    )
+    assert printed_by(code) == "set()"
+
+
+def printed_by(code: str) -> str:
+    """Return what a process of its own prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    return done.stdout.strip()
 
 
 # -- what is refused -------------------------------------------------------------------

@@ -18,23 +18,26 @@ from arena_ckpt import Model
 from arena_ckpt.common.names import is_reserved, tensor_name
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.errors import LayerResultError
-from arena_ckpt.kernels.compiling import Matrix, Vector
-from arena_ckpt.kernels.kernel import kernel
-from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.layers.base import (
+from arena_ckpt.layers import (
     COMMON_PROPERTIES,
+    LAYER_TYPES,
     Binding,
     Call,
     Flops,
     Layer,
     LayerSpec,
+    Matrix,
     Shape,
     TensorSpec,
+    Vector,
     WeightSpec,
+    kernel,
 )
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report import biggest_table, explain, kind_table, plan_summary
 from arena_ckpt.report.ascii_map import plan_ascii
+from arena_ckpt.report.explain import explain
+from arena_ckpt.report.summary import plan_summary
+from arena_ckpt.report.tables import biggest_table, kind_table
 from arena_ckpt.verification.dataflow import check_dataflow
 
 Names = tuple[str, str, str]

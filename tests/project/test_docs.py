@@ -156,6 +156,23 @@ def test_tools_have_the_options_that_pages_give_them() -> None:
         assert option in (ROOT / tool).read_text("utf-8"), (page_name, tool, option)
 
 
+def test_commands_have_the_options_that_pages_give_them() -> None:
+    assert isinstance(main, click.Group)
+    known = {
+        name: {option for inner in commands(command) for option in long_options(inner)}
+        for name, command in main.commands.items()
+    }
+    found = set()
+    for page in PAGES:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for name, rest in re.findall(r"arena-ckpt ([a-z]+)([^\n`#|]*)", text):
+            options = re.findall(r"(?<![\w-])--[\w-]+", rest)
+            found |= {(page.name, name, option) for option in options}
+    assert len(found) > 50
+    for page_name, name, option in sorted(found):
+        assert option in known[name], (page_name, name, option)
+
+
 def test_every_guarantee_names_tests_that_exist() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     rows = text.partition("## Guarantees")[2].partition("\n## ")[0].splitlines()

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -164,6 +165,16 @@ def test_the_scripts_install_nothing_that_is_not_locked() -> None:
 # -- the wheel -------------------------------------------------------------------------
 
 
+BUILD = """
+import sys
+import tarfile
+sys.path.insert(0, "tools")
+import build_backend
+build_backend.build_wheel("../wheels")
+print(build_backend.build_sdist("../wheels"))
+"""
+
+
 def test_a_wheel_holds_no_module_that_was_moved(tmp_path: Path) -> None:
     """What an earlier build left in ``build/`` stays out; all else comes in."""
     checkout, wheels = tmp_path / "checkout", tmp_path / "wheels"
@@ -173,13 +184,15 @@ def test_a_wheel_holds_no_module_that_was_moved(tmp_path: Path) -> None:
         checkout / "arena_ckpt",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
+    (checkout / "tools").mkdir()
+    shutil.copy(ROOT / "tools/build_backend.py", checkout / "tools")
     old = checkout / "build" / "lib" / "arena_ckpt" / "old_place"
     old.mkdir(parents=True)
     (old / "__init__.py").write_text("")
     (old / "moved.py").write_text("HERE = 'no longer'\n")
-    code = "from setuptools import build_meta; build_meta.build_wheel('../wheels')"
+    code = BUILD
     process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=checkout,
@@ -199,6 +212,10 @@ def test_a_wheel_holds_no_module_that_was_moved(tmp_path: Path) -> None:
         if path.is_file()
     }
     assert packed == there
+    (source,) = wheels.glob("arena_ckpt-*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "tools/build_backend.py", "arena_ckpt/model.py"} <= names
 
 
 # -- the audit, with a stand-in for pip-audit ------------------------------------------

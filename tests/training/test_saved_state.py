@@ -43,7 +43,7 @@ from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Rerun
-from arena_ckpt.training.saved_state import FORMAT, PLAN, VERSION
+from arena_ckpt.training.saved_state import FORMAT, PLAN, RECORDS, VERSION
 
 SMALL = chain(
     *(5, "gelu", 5, "relu", 3),
@@ -189,6 +189,15 @@ def test_others_can_read_the_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], weight)
         assert found[f"{name}:first_moment"].shape == weight.shape
     assert found[PLAN].tobytes().decode() == model.plan.to_json()
+
+
+def test_the_names_of_what_is_no_tensor_stay() -> None:
+    """They are part of the file, and older files have them: no module is meant."""
+    assert (FORMAT, PLAN, RECORDS) == (
+        "arena_ckpt saved state",
+        "arena_ckpt.plan",
+        "arena_ckpt.records",
+    )
 
 
 # -- damage ----------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_ckpt import Model, Phase
+from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.debug import shadows
 from arena_ckpt.engine.debug.culprits import narrow, parts_outside
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -39,7 +40,7 @@ from arena_ckpt.errors import ArenaTooLargeError, ForeignReadError
 from arena_ckpt.layers.base import Call
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.operations.families import elementwise, reductions
-from arena_ckpt.planning.tensors import CONTROL, Control
+from arena_ckpt.planning.tensors import Control
 from arena_ckpt.verification.check_runner import run_check
 
 _kept: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""The commands: a module for each, with its options and help.
+"""The commands of `arena-ckpt`, one module each with its options and its help.
 
 Models, reports and with them Numba are imported inside the commands, so that ``--help``
 does not wait for them.

@@ -1,4 +1,4 @@
-"""``arena-ckpt allocate``."""
+"""The command ``arena-ckpt allocate``."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def allocate(
 
 
 def _refuse_given(ctx: click.Context, *names: str) -> None:
-    """Refuse options that mean nothing beside --check."""
+    """Refuse options that have no meaning beside --check."""
     for name in names:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(

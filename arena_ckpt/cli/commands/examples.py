@@ -1,4 +1,4 @@
-"""``arena-ckpt examples``."""
+"""The command ``arena-ckpt examples``."""
 
 from __future__ import annotations
 

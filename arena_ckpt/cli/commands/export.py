@@ -1,4 +1,4 @@
-"""``arena-ckpt export``: plans in the formats of other tools.
+"""The command ``arena-ckpt export``, which writes plans for other tools.
 
 What writes them is imported inside the command, so that ``--help`` does not wait.
 """

@@ -1,4 +1,4 @@
-"""``arena-ckpt golden``: plans pinned in files, checked and written again."""
+"""The command ``arena-ckpt golden``, which checks and updates golden plans."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""``arena-ckpt plan``."""
+"""The command ``arena-ckpt plan``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,9 @@ from arena_ckpt.cli.options import (
     strict_option,
 )
 from arena_ckpt.cli.request_options import given_request, request_options
+
+if TYPE_CHECKING:
+    from arena_ckpt.planning.plan import MemoryPlan
 
 _HELP = f"""\
 Show where every byte of a training iteration of MODEL goes, and why.
@@ -140,13 +143,7 @@ def plan(
     )
     from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.lowering.listing import call_lines, calls_document
-    from arena_ckpt.report.tables import (
-        biggest_table,
-        comparison_table,
-        execution_order_table,
-        kind_table,
-        totals_table,
-    )
+    from arena_ckpt.report.tables import execution_order_table
 
     if output is not None:
         require_writable(output)
@@ -197,14 +194,7 @@ def plan(
             click.echo(line)
         return code
     click.echo(f"{model}: {describe_plan(planned)}\n")
-    if without is None or not brief:
-        print_table(totals_table(planned))
-    if not brief:
-        print_table(kind_table(planned))
-    if top and not brief:
-        print_table(biggest_table(planned, top))
-    if without is not None:
-        print_table(comparison_table(without, planned))
+    _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
     if fit is not None:
         print_board(fit)
@@ -217,3 +207,36 @@ def plan(
     if output is not None:
         click.echo(f"the whole plan is in {output}")
     return code
+
+
+def _print_tables(
+    plan: MemoryPlan, without: MemoryPlan | None, top: int, *, brief: bool
+) -> None:
+    """Print the totals of a plan, its bytes at the peak and what recomputing saves.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    without : MemoryPlan or None
+        The plan of the same model that recomputes nothing.
+    top : int
+        Number of the largest tensors at the peak to print.
+    brief : bool
+        Print the totals, or the comparison if there is one, only.
+    """
+    from arena_ckpt.cli.output import print_table
+    from arena_ckpt.report.tables import (
+        biggest_table,
+        comparison_table,
+        kind_table,
+        totals_table,
+    )
+
+    if without is None or not brief:
+        print_table(totals_table(plan))
+    if not brief:
+        print_table(kind_table(plan))
+    if top and not brief:
+        print_table(biggest_table(plan, top))
+    if without is not None:
+        print_table(comparison_table(without, plan))

@@ -1,7 +1,8 @@
-"""``arena-ckpt report``."""
+"""The command ``arena-ckpt report``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,27 +100,13 @@ def report(
     **values: Any,
 ) -> int:
     """Show the memory plan of MODEL as a page, a picture or a map in letters."""
-    if other is not None and compare_blocks:
-        raise click.UsageError(
-            "--compare and --compare-blocks exclude each other; keep one", ctx
-        )
-    if no_blocks and compare_blocks:
-        raise click.UsageError(
-            "--no-blocks leaves out what --compare-blocks compares; keep one", ctx
-        )
     is_still = png is not None or svg is not None or in_letters
-    for_page = {
+    shows_several = {
         "--compare": other is not None,
         "--compare-blocks": compare_blocks,
         "--pareto": pareto,
     }
-    if is_still and output is None and any(for_page.values()):
-        name = next(name for name, is_given in for_page.items() if is_given)
-        raise click.UsageError(
-            "only the page shows several plans; add -o REPORT.html, or leave out "
-            f"{name}",
-            ctx,
-        )
+    _refuse_together(ctx, shows_several, no_blocks, is_still and output is None)
     from arena_ckpt.cli.fronts import refuse_with_pareto
     from arena_ckpt.cli.write_report import Wanted, write_report
 
@@ -138,3 +125,38 @@ def report(
         no_blocks=no_blocks,
         request=request,
     )
+
+
+def _refuse_together(
+    ctx: click.Context,
+    shows_several: Mapping[str, bool],
+    no_blocks: bool,
+    without_page: bool,
+) -> None:
+    """Refuse options that exclude each other.
+
+    Parameters
+    ----------
+    ctx : click.Context
+    shows_several : mapping of str to bool
+        Which of the options were given that show several plans.
+    no_blocks : bool
+        Checkpoint blocks are left out.
+    without_page : bool
+        Only still pictures are drawn.
+    """
+    if shows_several["--compare"] and shows_several["--compare-blocks"]:
+        raise click.UsageError(
+            "--compare and --compare-blocks exclude each other; keep one", ctx
+        )
+    if no_blocks and shows_several["--compare-blocks"]:
+        raise click.UsageError(
+            "--no-blocks leaves out what --compare-blocks compares; keep one", ctx
+        )
+    if without_page and any(shows_several.values()):
+        name = next(name for name, is_given in shows_several.items() if is_given)
+        raise click.UsageError(
+            "only the page shows several plans; add -o REPORT.html, or leave out "
+            f"{name}",
+            ctx,
+        )

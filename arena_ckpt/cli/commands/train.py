@@ -1,4 +1,4 @@
-"""``arena-ckpt train``."""
+"""The command ``arena-ckpt train``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``arena-ckpt verify``."""
+"""The command ``arena-ckpt verify``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory plans in the formats of other tools, one module each."""
+"""Writes memory plans in the formats of other tools, one module per format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FORMATS", "ExportFormat", "export_plan", "find_format", "plan_schema
 
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
-    """A format that plans can be written in.
+    """A format that plans can be exported to.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ FORMATS: dict[str, ExportFormat] = {
         "offsets, sizes and execution orders as C99 constants", c_header_bytes
     ),
 }
-"""By the name that stands behind ``--to``."""
+"""The formats by the name that stands behind ``--to``."""
 
 
 def find_format(name: str) -> ExportFormat:
@@ -84,7 +84,7 @@ def export_plan(
     name: str = "arena",
     step_seconds: Sequence[float] | None = None,
 ) -> bytes:
-    """Return a plan in a format of `FORMATS`.
+    """Return a plan in one of the `FORMATS`, as bytes.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def export_plan(
     to : str
         A key of `FORMATS`.
     name : str
-        Of the model: what identifiers in a C header begin with.
+        Name of the model, with which identifiers in a C header begin.
     step_seconds : sequence of float, length of `plan.steps`, optional
         Measured durations for a Chrome trace.
 

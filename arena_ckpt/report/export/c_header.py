@@ -1,4 +1,4 @@
-"""A plan as a header in C99: where each tensor lies, and when each layer runs.
+"""Exports a plan as a C99 header: where each tensor lies, and when each layer runs.
 
 Offsets and sizes are macros, unsigned decimal constants of the type that holds them.
 The table of execution orders is declared; it is defined where the program defines
@@ -12,17 +12,17 @@ from collections.abc import Iterable, Iterator
 
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import LiveRange
-from arena_ckpt.report.export.live_range_ids import life_id
+from arena_ckpt.report.export.live_range_ids import live_range_id
 
 
 def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
-    """Return the header, in ASCII.
+    """Return a plan as a C99 header in ASCII.
 
     Parameters
     ----------
     plan : MemoryPlan
     name : str
-        Of the model: what all identifiers begin with.
+        Name of the model, with which all identifiers begin.
 
     Notes
     -----
@@ -33,7 +33,7 @@ def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
 
 
 def identifier(name: str) -> str:
-    """Return a name as part of a C identifier, in capitals.
+    """Return a name as a part of a C identifier, in capitals.
 
     Never empty, and with a letter in front, unlike names of the compiler's own.
     """
@@ -42,7 +42,7 @@ def identifier(name: str) -> str:
 
 
 def unique_identifiers(names: Iterable[str]) -> list[str]:
-    """Return an identifier for each name; no two are equal."""
+    """Return a C identifier for each name; no two are equal."""
     taken: set[str] = set()
     result = []
     for name in names:
@@ -76,7 +76,7 @@ def _lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
 
 def _tensor_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     offsets = {i: b.offset_bytes for b in plan.buffers for i in b.tensors}
-    names = unique_identifiers(map(life_id, plan.tensors))
+    names = unique_identifiers(map(live_range_id, plan.tensors))
     for index, (tensor, name) in enumerate(zip(plan.tensors, names, strict=True)):
         yield f"/* {_describe(tensor)} */"
         yield f"#define {prefix}_{name}_OFFSET {offsets[index]}u"
@@ -116,7 +116,7 @@ def _order_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
 
 
 def _literal(text: str) -> str:
-    """Return a string literal that is safe in comments too, without trigraphs."""
+    """Return a C string literal without trigraphs that is also safe in comments."""
     return '"' + "".join(map(_escaped, text.encode())) + '"'
 
 

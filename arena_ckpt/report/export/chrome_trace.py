@@ -1,4 +1,4 @@
-"""A training iteration in the Trace Event Format, which Perfetto opens.
+"""Exports a training iteration in the Trace Event Format, which Perfetto opens.
 
 One process with two threads, the phases and in them the layers, as complete slices,
 and beside them counters of the live bytes of each kind. Without measured times a step
@@ -24,10 +24,11 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
 
 STEP_NANOSECONDS = 1_000_000
-"""Of logical time."""
+"""Nanoseconds that a step takes if no durations are given."""
 
 SHORTEST_NANOSECONDS = 2
-"""A reader that rounds to nanoseconds must find an end before the next start."""
+"""Minimum nanoseconds of a step. A reader that rounds to nanoseconds must find the end
+of a step before the next start."""
 
 PROCESS, PHASES, LAYERS = 1, 1, 2
 
@@ -35,7 +36,7 @@ PROCESS, PHASES, LAYERS = 1, 1, 2
 def chrome_trace_bytes(
     plan: MemoryPlan, step_seconds: Sequence[float] | None = None
 ) -> bytes:
-    """Return a trace of one iteration as JSON.
+    """Return a trace of one training iteration as JSON.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def chrome_trace_bytes(
 
 
 def _starts(plan: MemoryPlan, step_seconds: Sequence[float] | None) -> list[int]:
-    """Return where each step begins, and the end of the last, in nanoseconds."""
+    """Return the start of each step, and the end of the last, in nanoseconds."""
     n_steps = len(plan.steps)
     if step_seconds is None:
         return [step * STEP_NANOSECONDS for step in range(n_steps + 1)]
@@ -96,7 +97,7 @@ def _event(phase: str, name: str, **fields: Any) -> dict[str, Any]:
 def _slice(
     name: str, thread: int, start: int, stop: int, **fields: Any
 ) -> dict[str, Any]:
-    """Return a slice; it ends a nanosecond early, so that rounding cannot overlap."""
+    """Return a slice of the trace; it ends a nanosecond early, so that none overlap."""
     times = {"ts": start / 1000, "dur": (stop - start - 1) / 1000}
     return _event("X", name, tid=thread, **times, **fields)
 
@@ -109,7 +110,7 @@ def _metadata() -> Iterator[dict[str, Any]]:
 
 
 def _phases(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield forward and backward, and updates that follow the backward pass."""
+    """Yield slices of the forward pass, the backward pass and updates after it."""
     n_steps = len(plan.steps)
     bands = (
         ("forward", 0, plan.n_forward),
@@ -122,7 +123,7 @@ def _phases(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def _layers(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield each step at which kernels run; what is recomputed has its own category."""
+    """Yield a slice for each step at which kernels run; recomputes have a category."""
     types = {layer.name: layer.type_name for layer in plan.layers}
     for execution in plan.executions:
         step, phase = execution.step, execution.phase
@@ -151,7 +152,7 @@ def _layers(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def _counters(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield the live bytes of each kind where they change, and at the end."""
+    """Yield the live bytes of each kind at every change, and at the end."""
     n_steps = len(plan.steps)
     changes: dict[int, Counter[TensorKind]] = {0: Counter(), n_steps: Counter()}
     for buffer in plan.buffers:

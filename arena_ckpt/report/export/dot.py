@@ -1,4 +1,4 @@
-"""The graph of layers in the language of Graphviz, checkpoint blocks as clusters."""
+"""Exports the graph of layers for Graphviz, with checkpoint blocks as clusters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from arena_ckpt.report.summary import recomputed_layers
 
 
 def dot_bytes(plan: MemoryPlan) -> bytes:
-    """Return a digraph in DOT, UTF-8.
+    """Return the graph as a digraph in DOT, in UTF-8.
 
     A node is a layer, with its execution order; an edge carries the shape of one
     sample. Layers that are recomputed are filled.
@@ -58,7 +58,7 @@ def _shape(shape: tuple[int, int, int]) -> str:
 
 
 def _quoted(*lines: str) -> str:
-    r"""Return a quoted label of several lines; nothing in them acts as markup.
+    r"""Return a quoted label of several lines, in which nothing acts as markup.
 
     Graphviz reads ``\`` as an escape and ``&lt;`` as a character, in labels too.
     """

@@ -1,4 +1,4 @@
-"""The plan as JSON, and the schema that describes it."""
+"""Exports a plan as JSON, and the schema that describes the JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from arena_ckpt.planning.plan import MemoryPlan
 
 
 def json_bytes(plan: MemoryPlan) -> bytes:
-    """Return the plan as `MemoryPlan.from_json` reads it."""
+    """Return a plan as JSON, which `MemoryPlan.from_json` reads."""
     return plan.to_json().encode()
 
 

@@ -1,4 +1,4 @@
-"""Buffers as CSV: as google/minimalloc reads them, and with all that is known."""
+"""Exports buffers as CSV, for google/minimalloc and with all that is known of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import io
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.minimalloc_csv import BufferTable, write_layout
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report.export.live_range_ids import buffer_id, life_id, main_life
+from arena_ckpt.report.export.live_range_ids import (
+    buffer_id,
+    live_range_id,
+    main_live_range,
+)
 
 COLUMNS = (
     "id",
@@ -28,7 +32,7 @@ COLUMNS = (
 
 
 def minimalloc_bytes(plan: MemoryPlan) -> bytes:
-    """Return the live ranges with the layout, as ``arena-ckpt allocate`` reads them.
+    """Return live ranges and layout as CSV that ``arena-ckpt allocate`` reads.
 
     Sizes are those taken in the arena, canaries and alignment included.
     """
@@ -54,20 +58,20 @@ def minimalloc_bytes(plan: MemoryPlan) -> bytes:
 
 
 def csv_bytes(plan: MemoryPlan) -> bytes:
-    """Return one row for each buffer, in the order of their offsets.
+    """Return a CSV with one row per buffer, in the order of their offsets.
 
-    Shapes are written ``32x1x1x64``; `shared_with` names the other lives in the same
-    bytes, separated by ``;``.
+    Shapes are written ``32x1x1x64``; `shared_with` names the other live ranges in the
+    same bytes, separated by ``;``.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for buffer in sorted(plan.buffers, key=lambda b: (b.offset_bytes, b.start)):
-        main = main_life(plan, buffer)
+        main = main_live_range(plan, buffer)
         others = [plan.tensors[i] for i in buffer.tensors if plan.tensors[i] != main]
         writer.writerow(
             (
-                life_id(main),
+                live_range_id(main),
                 main.name,
                 main.life,
                 main.kind.value,
@@ -79,7 +83,7 @@ def csv_bytes(plan: MemoryPlan) -> bytes:
                 buffer.offset_bytes,
                 buffer.size_bytes,
                 plan.taken_bytes(buffer.size_bytes),
-                ";".join(map(life_id, others)),
+                ";".join(map(live_range_id, others)),
             )
         )
     return text.getvalue().encode()

@@ -1,4 +1,4 @@
-"""A plan as a snapshot of PyTorch's memory visualizer, https://pytorch.org/memory_viz.
+"""Exports a plan as a snapshot for PyTorch's visualizer at pytorch.org/memory_viz.
 
 The arena is one segment at address 0, so that addresses are offsets. The trace has an
 allocation where each buffer begins and a free where it ends; those of a step's dead
@@ -23,7 +23,7 @@ import sys
 from typing import Any
 
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
-from arena_ckpt.report.export.live_range_ids import buffer_id, main_life
+from arena_ckpt.report.export.live_range_ids import buffer_id, main_live_range
 
 ZERO_WIDTH_SPACE = "\u200b"
 HIDDEN_NAMES = (
@@ -40,12 +40,12 @@ PROTOCOL = 4
 
 
 def torch_snapshot_bytes(plan: MemoryPlan) -> bytes:
-    """Return a pickle of protocol 4 of dicts, lists, strings and numbers."""
+    """Return a snapshot as a pickle (protocol 4) of dicts, lists, texts and numbers."""
     return pickle.dumps(_interned(torch_snapshot(plan)), protocol=PROTOCOL)
 
 
 def _interned(value: Any) -> Any:
-    """Return a copy in which equal strings are one object.
+    """Return a copy of a snapshot in which equal strings are one object.
 
     A pickle writes an object once; without this it would depend on which strings of the
     plan happen to be the same object.
@@ -58,7 +58,7 @@ def _interned(value: Any) -> Any:
 
 
 def torch_snapshot(plan: MemoryPlan) -> dict[str, Any]:
-    """Return what `torch.cuda.memory._snapshot` would, had CUDA held the arena.
+    """Return what `torch.cuda.memory._snapshot` would if CUDA held the arena.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def torch_snapshot(plan: MemoryPlan) -> dict[str, Any]:
 
 
 def _segment(plan: MemoryPlan, kept: list[Buffer]) -> dict[str, Any]:
-    """Return the arena as it stands in the last step; its blocks tile it."""
+    """Return the arena as it is in the last step; its blocks cover it without gaps."""
     blocks: list[dict[str, Any]] = []
     end = 0
     for buffer in kept:
@@ -120,13 +120,13 @@ def _block(address: int, size: int, requested: int) -> dict[str, Any]:
 
 
 def _trace(plan: MemoryPlan, buffers: list[Buffer]) -> list[dict[str, Any]]:
-    """Return the events in the order of time, the dead of a step before its newborn."""
+    """Return the events by time; in each step, what dies comes before what begins."""
     events = [_event("segment_alloc", 0, plan.arena_bytes, 0, [], "unknown")]
     n_steps = len(plan.steps)
     changes = [(b.stop, 0, b.offset_bytes, b) for b in buffers if b.stop < n_steps]
     changes += [(b.start, 1, b.offset_bytes, b) for b in buffers]
     for step, is_birth, offset, buffer in sorted(changes, key=lambda c: c[:3]):
-        kind, size = main_life(plan, buffer).kind.value, buffer.size_bytes
+        kind, size = main_live_range(plan, buffer).kind.value, buffer.size_bytes
         for action in ("alloc",) if is_birth else ("free_requested", "free_completed"):
             frames = _frames(plan, buffer)
             events.append(_event(action, offset, size, step, frames, kind))
@@ -153,13 +153,13 @@ def _event(
 
 
 def _frames(plan: MemoryPlan, buffer: Buffer) -> list[dict[str, Any]]:
-    """Return the tensor, its layer and its kind in place of a Python stack."""
-    life = main_life(plan, buffer)
+    """Return tensor, layer and kind of a buffer in place of a Python stack."""
+    main = main_live_range(plan, buffer)
     steps = f"steps {buffer.start} to {buffer.stop}"
     return [
-        _frame(steps, life.life, buffer_id(plan, buffer)),
-        _frame("layer", 0, life.layer or "model"),
-        _frame("kind", 0, life.kind.value),
+        _frame(steps, main.life, buffer_id(plan, buffer)),
+        _frame("layer", 0, main.layer or "model"),
+        _frame("kind", 0, main.kind.value),
     ]
 
 
