@@ -40,9 +40,10 @@ def load_numba() -> None:
 
 
 def is_plain(seconds: float) -> bool:
-    """Say whether a loop runs in plain Python, which takes it about so many seconds.
+    """Say whether a loop that takes so many seconds in plain Python runs there.
 
-    Numba, once loaded, is used for all.
+    It does while Numba is not loaded and all plain loops of this process together take
+    less than loading Numba. They count as estimated, so that no clock decides.
     """
     return "numba" not in sys.modules and _plain_seconds + seconds <= LOADING_SECONDS
 
@@ -72,7 +73,13 @@ class HotLoop(Generic[P, R]):
         return compiling.compiled(_with_compiled_routines(self.plain))
 
     def taking(self, seconds: float) -> Callable[P, R]:
-        """Return the plain loop, if that takes so many seconds, or the compiled one."""
+        """Return the plain loop, whose time then counts, or the compiled one.
+
+        Parameters
+        ----------
+        seconds : float
+            About how long one call takes in plain Python.
+        """
         global _plain_seconds
         if not is_plain(seconds):
             return self.compiled
