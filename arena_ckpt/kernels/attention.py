@@ -4,7 +4,7 @@ Layout: query ``q`` (samples, t, heads * dk), ``k`` (samples, s, heads * dk), ``
 (samples, s, heads * dv), result ``out`` (samples, t, heads * dv). For each sample and
 head, with the scores z = q kᵀ / sqrt(dk) + mask and the probabilities p of each row:
 
-    out = p v     dv = pᵀ d_out     dz = p (d_out vᵀ - rowsum(d_out * out))
+    out = p v     dv = pᵀ d_out     dp = d_out vᵀ     dz = p (dp - rowsum(p * dp))
     dq = dz k / sqrt(dk)            dk = dzᵀ q / sqrt(dk)
 
 Stages of the file: loops over one row, the forwards, the backwards. Both work on tiles
@@ -17,6 +17,11 @@ all keys. Backward computes dq, dk and dv of a head in a small workspace and put
 where q, k and v of the head were, so they need no memory of their own.
 
 A row that the mask forbids altogether gives 0 and no derivatives, as in PyTorch.
+
+rowsum(p * dp) is rowsum(d_out * out) too, which needs no row in one piece, but differs
+by rounding. Where one probability is 1 the row's own sum makes dz exactly 0; the other
+leaves a rounding error of dp in it, which keys of 1e6 make larger than any derivative.
+So it is taken only where a row stands in several tiles and no probability in it is 1.
 
 References
 ----------
@@ -109,15 +114,6 @@ def _score_slopes(p, dp, delta):
     """``dp = p * (dp - delta)``."""
     for j in range(p.size):
         dp[j] = p[j] * (dp[j] - delta)
-
-
-@routine
-def _dropped_score_slopes(p, dp, delta, key, first, threshold, scale):
-    """``dp = p * (keep * dp - delta)`` and ``p = keep * p``."""
-    for j in range(p.size):
-        kept = keep(key, first + j, threshold, scale)
-        dp[j] = p[j] * (kept * dp[j] - delta)
-        p[j] *= kept
 
 
 @routine
@@ -405,7 +401,8 @@ def _backward(
             for i0 in range(0, t, rows):
                 i1 = min(t, i0 + rows)
                 stop = min(s, i1) if causal else s
-                for i in range(i0, i1):
+                is_whole = stop <= columns
+                for i in range(i0, i0 if is_whole else i1):
                     at = i * v_stride + h * dv
                     row = out[n * t * v_stride + at : n * t * v_stride + at + dv]
                     delta[i - i0] = inner_product(d_out[at : at + dv], row)
@@ -457,6 +454,7 @@ def _backward(
                         if not is_plain:
                             _zero(p[visible:])
                         p, dp = p[:visible], dp[:visible]
+                        takes_own_sum = is_whole
                         if not is_plain:
                             if mask_heads:
                                 at = n * mask_heads + (h if mask_heads > 1 else 0)
@@ -466,19 +464,17 @@ def _backward(
                             most, log_sum = saved[number], saved[number + 1]
                             for j in range(visible):
                                 p[j] = exp((p[j] - most) - log_sum)
+                            if log_sum == ZERO and _largest(p, ZERO) == ONE:
+                                takes_own_sum = True
+                        row_bits = row_key(sample, h * t + i)
                         if threshold > 0:
-                            row_bits = row_key(sample, h * t + i)
-                            _dropped_score_slopes(
-                                p,
-                                dp,
-                                delta[i - i0],
-                                row_bits,
-                                j0,
-                                threshold,
-                                kept_scale,
-                            )
+                            _drop_row(dp, row_bits, j0, threshold, kept_scale)
+                        if takes_own_sum:
+                            _score_slopes(p, dp, inner_product(p, dp))
                         else:
                             _score_slopes(p, dp, delta[i - i0])
+                        if threshold > 0:
+                            _drop_row(p, row_bits, j0, threshold, kept_scale)
                     gemm_at(
                         True,
                         False,
