@@ -287,6 +287,49 @@ def test_attention_dropout_is_off_outside_training(attention: str) -> None:
 # -- normalization ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"is_causal": True}, {"dropout_rate": 0.25}, {"projected_value_dim": 2}],
+    ids=str,
+)
+@pytest.mark.parametrize("attention", ["plain", "tiled"])
+def test_gradients_behind_a_layer_that_grows_without_bound(
+    attention: str, values: dict[str, Any]
+) -> None:
+    """Each query sees one key alone: rounding times the keys gave gradients of 1e4."""
+    pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
+    from helpers.torch_judge import TorchJudge
+
+    model = Model(seed=3)
+    model.add_layer("input", name="in0", input_shape=(1, 4, 9))
+    model.add_layer("fully_connected", name="huge", unit=6)
+    model.add_layer(
+        "multi_head_attention",
+        name="it",
+        input_layers=["huge", "huge", "in0"],
+        num_heads=2,
+        attention=attention,
+        **values,
+    )
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=8)
+    model.set_optimizer("sgd", learning_rate=0.1)
+    model.initialize()
+    model.set_weights({"huge:weight": 1e7 * model.weights()["huge:weight"]})
+    generator = np.random.default_rng(1)
+    x, y = {"in0": normal(generator, 8, 1, 4, 9)}, normal(generator, 8, 12)
+    _, ours = model.compute_gradients(x, y)
+    (_, exact), (_, theirs) = (
+        TorchJudge(model, dtype).compute_gradients(x, y)
+        for dtype in ("float64", "float32")
+    )
+    for name, gradient in ours.items():
+        error = np.abs(theirs[name] - exact[name]).max()
+        floor = 4e-6 * np.abs(exact[name]).max()
+        assert np.abs(gradient - exact[name]).max() <= 4 * error + floor, name
+
+
 @pytest.mark.parametrize("axis", [(1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)])
 def test_layer_normalization(axis: tuple[int, ...]) -> None:
     def judge(x: Any, gamma: Any, beta: Any) -> Any:
