@@ -22,7 +22,7 @@ from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.incumbent import Incumbent
 from arena_ckpt.allocation.search import FITS, NOTHING_FITS, PAUSED
 from arena_ckpt.kernels.hot_loops import compiled, routine
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 LARGEST_INSTANCE = 400
 """Maximum number of pieces; with more there are too many choices to search."""

@@ -16,7 +16,7 @@ from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.buffers import FREE
 from arena_ckpt.allocation.instance import Records
 from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 UNLIMITED = 2**62
 _NONE = -1

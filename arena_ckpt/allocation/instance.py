@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation.bodies import Bodies
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 Records = Any
 """Structured array of shape (n,), or one record of it; NumPy has no type for either."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.errors import InvalidBufferError
-from arena_ckpt.operations.arrays import Integers as Integers
+from arena_ckpt.operations.array_types import Integers as Integers
 
 IntegerLike = Sequence[int] | npt.NDArray[np.integer[Any]]
 Label = Callable[[int], str]

@@ -25,7 +25,7 @@ import numpy as np
 from arena_ckpt.allocation.bodies import Bodies, two_bodies
 from arena_ckpt.allocation.instance import Records
 from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 BLOCK = 256
 _LARGEST = 2**31 - 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from arena_ckpt.allocation.instance import Records
 from arena_ckpt.kernels.hot_loops import routine
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 SLOT = np.dtype(
     [

@@ -37,7 +37,7 @@ from arena_ckpt.allocation.bodies import two_bodies
 from arena_ckpt.allocation.instance import Instance, Records, make_instance
 from arena_ckpt.allocation.pruning import SLOT, bound
 from arena_ckpt.kernels.hot_loops import compiled, is_plain, load_numba, routine
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 FITS, NOTHING_FITS, PAUSED = 1, 0, -1
 

@@ -26,7 +26,7 @@ from arena_ckpt.allocation.buffers import FREE, Buffers
 from arena_ckpt.allocation.integers import IntegerLike, Label
 from arena_ckpt.errors import LayoutError
 from arena_ckpt.kernels.hot_loops import compiled, routine
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 LARGEST = 2**63 - 1
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arena_ckpt.operations.arrays import Integers
+from arena_ckpt.operations.array_types import Integers
 
 
 @dataclass(frozen=True, slots=True)

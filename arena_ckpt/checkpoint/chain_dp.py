@@ -54,7 +54,7 @@ from arena_ckpt.checkpoint.chain_slots import (
     Records,
     make_grid,
 )
-from arena_ckpt.operations.arrays import Doubles, Integers
+from arena_ckpt.operations.array_types import Doubles, Integers
 
 _TIME_SECONDS, _READ_SECONDS = 0.2e-6, 6e-6
 """Seconds that plain Python takes for a time that is tried, and for a pair of stages of

@@ -23,7 +23,7 @@ from arena_ckpt.checkpoint.chain_slots import (
     need_of,
 )
 from arena_ckpt.kernels.hot_loops import compiled, routine
-from arena_ckpt.operations.arrays import Doubles, Integers
+from arena_ckpt.operations.array_types import Doubles, Integers
 
 _ROWS = 16
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from arena_ckpt.checkpoint.chain import ActionKind, Chain
 from arena_ckpt.kernels.hot_loops import routine
-from arena_ckpt.operations.arrays import Doubles, Integers
+from arena_ckpt.operations.array_types import Doubles, Integers
 
 Records = np.ndarray[Any, Any]
 

@@ -33,7 +33,7 @@ from arena_ckpt.kernels.vector_math import (
     normal_cdf,
 )
 from arena_ckpt.operations.activations import SAVES
-from arena_ckpt.operations.arrays import Matrix
+from arena_ckpt.operations.array_types import Matrix
 
 # -- one scalar function per activation and direction ---------------------------------
 # The first argument of a backward is what the activation saves: output or input.

@@ -19,7 +19,7 @@ from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.lanes import LANES, WIDE, total, wide_lanes
 from arena_ckpt.kernels.vector_math import ONE, TWO, ZERO, exp_double, log_double
-from arena_ckpt.operations.arrays import Vector
+from arena_ckpt.operations.array_types import Vector
 
 # -- one pass over whole tensors -------------------------------------------------------
 

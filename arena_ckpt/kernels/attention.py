@@ -63,7 +63,7 @@ from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import inner_product
 from arena_ckpt.kernels.random_bits import keep, row_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
-from arena_ckpt.operations.arrays import Doubles, Vector
+from arena_ckpt.operations.array_types import Doubles, Vector
 
 _LEAST = np.float32(-3.4028234663852886e38)
 _MOST = np.float32(3.4028234663852886e38)

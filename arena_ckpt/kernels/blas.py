@@ -22,7 +22,7 @@ from numba import types
 from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.flags import default_flags
 from arena_ckpt.kernels.kernel import kernel
-from arena_ckpt.operations.arrays import Matrix, Vector
+from arena_ckpt.operations.array_types import Matrix, Vector
 
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 

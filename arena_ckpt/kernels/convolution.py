@@ -37,7 +37,7 @@ from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, pack, tile
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH
-from arena_ckpt.operations.arrays import Indexes, Vector
+from arena_ckpt.operations.array_types import Indexes, Vector
 from arena_ckpt.operations.convolution import SLACK
 
 _CHUNK = 44 * VECTORS

@@ -21,7 +21,7 @@ from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import float_lanes
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH, choose
-from arena_ckpt.operations.arrays import Indexes, Vector
+from arena_ckpt.operations.array_types import Indexes, Vector
 from arena_ckpt.operations.sizes import DOTS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.kernels.kernel import kernel
-from arena_ckpt.operations.arrays import Doubles, Integers, Matrix, Vector
+from arena_ckpt.operations.array_types import Doubles, Integers, Matrix, Vector
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)

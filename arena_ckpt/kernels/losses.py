@@ -20,7 +20,7 @@ from arena_ckpt.kernels.lanes import (
     total,
 )
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp, log1p, log_double
-from arena_ckpt.operations.arrays import Doubles, Matrix, Vector
+from arena_ckpt.operations.array_types import Doubles, Matrix, Vector
 
 
 @helper

@@ -39,7 +39,7 @@ from arena_ckpt.kernels.lanes import (
 )
 from arena_ckpt.kernels.subnormals import zero_if_subnormal
 from arena_ckpt.kernels.vector_math import ONE, ZERO
-from arena_ckpt.operations.arrays import Matrix, Vector
+from arena_ckpt.operations.array_types import Matrix, Vector
 
 # -- sums over one row ----------------------------------------------------------------
 

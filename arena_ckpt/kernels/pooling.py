@@ -17,7 +17,7 @@ from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
 from arena_ckpt.kernels.pooling_vectors import max_of_squares, spread_squares
 from arena_ckpt.kernels.vector_math import ONE, ZERO
 from arena_ckpt.kernels.vectors import WIDTH, choose
-from arena_ckpt.operations.arrays import Indexes, Vector
+from arena_ckpt.operations.array_types import Indexes, Vector
 from arena_ckpt.operations.sizes import MOST_IN_BYTES
 
 _SHIFT = 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
-from arena_ckpt.operations.arrays import Vector
+from arena_ckpt.operations.array_types import Vector
 
 _TILE = 16  # one cache line
 

@@ -13,7 +13,7 @@ from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, total
 from arena_ckpt.kernels.vector_math import ZERO
-from arena_ckpt.operations.arrays import Doubles, Integers, Matrix, Vector
+from arena_ckpt.operations.array_types import Doubles, Integers, Matrix, Vector
 
 _INFINITY = np.float32(np.inf)
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.steps import clear_all, copy_all, make_kernels, row_of
-from arena_ckpt.operations.arrays import Vector
+from arena_ckpt.operations.array_types import Vector
 
 _SOURCE = '''
 @part

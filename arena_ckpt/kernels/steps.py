@@ -32,7 +32,7 @@ from arena_ckpt.kernels.vector_math import (
     power_of_two,
 )
 from arena_ckpt.kernels.windows import multiply_windows
-from arena_ckpt.operations.arrays import Doubles, Vector
+from arena_ckpt.operations.array_types import Doubles, Vector
 from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
 
 _SIGMOID_MOST = np.float32(87.0)

@@ -10,7 +10,7 @@ from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
-from arena_ckpt.operations.arrays import Doubles, Matrix, Vector
+from arena_ckpt.operations.array_types import Doubles, Matrix, Vector
 
 _SWISH_MOST = np.float32(80.0)
 _NAN = np.float32(math.nan)

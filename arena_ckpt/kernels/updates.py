@@ -21,7 +21,7 @@ from arena_ckpt.kernels.blas import gemm_at
 from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.subnormals import zero_if_subnormal
-from arena_ckpt.operations.arrays import Doubles, Matrix, Vector
+from arena_ckpt.operations.array_types import Doubles, Matrix, Vector
 
 
 @kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from arena_ckpt.kernels.blas import address_of, gemm_at
 from arena_ckpt.kernels.compiling import helper
 from arena_ckpt.kernels.kernel import kernel
-from arena_ckpt.operations.arrays import Vector
+from arena_ckpt.operations.array_types import Vector
 
 
 @helper

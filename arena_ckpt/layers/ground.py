@@ -40,9 +40,9 @@ from arena_ckpt.errors import UnknownPropertyError as UnknownPropertyError
 from arena_ckpt.errors import UnknownRoleError as UnknownRoleError
 from arena_ckpt.errors import UnknownTypeError as UnknownTypeError
 from arena_ckpt.operations import families as families
-from arena_ckpt.operations.arrays import Doubles as Doubles
-from arena_ckpt.operations.arrays import Indexes as Indexes
-from arena_ckpt.operations.arrays import Integers as Integers
-from arena_ckpt.operations.arrays import Matrix as Matrix
-from arena_ckpt.operations.arrays import Vector as Vector
+from arena_ckpt.operations.array_types import Doubles as Doubles
+from arena_ckpt.operations.array_types import Indexes as Indexes
+from arena_ckpt.operations.array_types import Integers as Integers
+from arena_ckpt.operations.array_types import Matrix as Matrix
+from arena_ckpt.operations.array_types import Vector as Vector
 from arena_ckpt.operations.regions import Region as Region

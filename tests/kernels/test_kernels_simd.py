@@ -17,7 +17,7 @@ from arena_ckpt.kernels import (
 from arena_ckpt.kernels import kernel as entries
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.kernel import Kernel
-from arena_ckpt.operations.arrays import Doubles, Vector
+from arena_ckpt.operations.array_types import Doubles, Vector
 
 SEPARATE, IN_PLACE = (0, 1), (0, 0)
 VECTOR = re.compile(r"= f(mul|add|sub|cmp \w+) (\w+ )*<\d+ x (float|double)>")

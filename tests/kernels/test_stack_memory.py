@@ -22,7 +22,7 @@ import arena_ckpt.kernels
 from arena_ckpt.kernels import lanes, steps
 from arena_ckpt.kernels.compiling import routine
 from arena_ckpt.kernels.kernel import Kernel, kernel
-from arena_ckpt.operations.arrays import Doubles, Integers, Vector
+from arena_ckpt.operations.array_types import Doubles, Integers, Vector
 
 FOLDER = Path(arena_ckpt.kernels.__file__).parent
 

@@ -188,3 +188,17 @@ def test_the_ground_carries_no_part_of_the_road() -> None:
         if stretch(name) in ground and stretch(target) not in ground
     }
     assert arrows == set()
+
+
+OF_ONE_FAMILY = frozenset({"operations", "kernels", "layers", "lowering"})
+"""Places whose modules of one name are about one family of operations."""
+
+
+def test_no_module_name_stands_twice_with_different_meanings() -> None:
+    """Commands bear the names of what they call."""
+    places: dict[str, set[str]] = {}
+    for name, path in package_files().items():
+        if path.name != "__init__.py" and ".commands." not in name:
+            places.setdefault(path.stem, set()).add(stretch(name))
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert {n: found for n, found in twice.items() if not found <= OF_ONE_FAMILY} == {}
