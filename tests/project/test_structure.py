@@ -1,7 +1,8 @@
 """The road of folders (docs/architecture.md): imports point left, without a circle.
 
 Every module has a place in `ROAD`; it may import from places to its left and from its
-own place. Imports inside functions and under TYPE_CHECKING count as well.
+own place. Imports inside functions and under TYPE_CHECKING count as well, and so do
+those through `importlib` and through the stubs of lazy names.
 """
 
 import ast
@@ -43,6 +44,11 @@ ROAD: tuple[tuple[str, ...], ...] = (
 AT_MOST: dict[str, str] = {"report": "planning", "boards": "planning"}
 """Folders that stand on the right and may only look at a part of the road."""
 
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("arena_ckpt.planning.plan", "arena_ckpt.report.html"): "a plan shows itself",
+}
+"""The arrows that point right all the same, and why."""
+
 PLACE = {name: place for place, names in enumerate(ROAD) for name in names}
 
 
@@ -56,7 +62,7 @@ def package_files() -> dict[str, Path]:
     return {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob("*.py"))}
 
 
-def imports(source: str, modules: frozenset[str]) -> set[str]:
+def imports(source: str, modules: frozenset[str], package: str = PACKAGE) -> set[str]:
     """Return the modules of ours that a source text imports, wherever it does so."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -68,13 +74,50 @@ def imports(source: str, modules: frozenset[str]) -> set[str]:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 found.add(full if full in modules else node.module)
+        elif isinstance(node, ast.Call) and is_import_call(node.func):
+            found.add(imported_by_call(node, package))
     return {name for name in found if name.partition(".")[0] == PACKAGE}
 
 
+def is_import_call(function: ast.expr) -> bool:
+    name = getattr(function, "attr", getattr(function, "id", ""))
+    return name in ("import_module", "__import__")
+
+
+def imported_by_call(call: ast.Call, package: str) -> str:
+    """Return what is imported: a module, or some one of the package, ``package.*``."""
+    (name,) = call.args
+    if isinstance(name, ast.Constant) and isinstance(name.value, str):
+        return name.value
+    text = ast.unparse(name)
+    assert text.startswith("f'{__package__}."), f"cannot tell what {text} imports"
+    return f"{package}.*"
+
+
+def stub_imports(source: str, package: str) -> set[str]:
+    """Return the modules that the lazy names of a package come from."""
+    return {
+        f"{package}.{node.module}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+    }
+
+
 def import_graph() -> dict[str, set[str]]:
+    """Return the modules that each module imports, but for the exceptions."""
     files = package_files()
     modules = frozenset(files)
-    return {name: imports(path.read_text(), modules) for name, path in files.items()}
+    graph = {}
+    for name, path in files.items():
+        is_package = path.stem == "__init__"
+        package = name if is_package else name.rpartition(".")[0]
+        graph[name] = imports(path.read_text(), modules, package)
+        stub = path.with_suffix(".pyi")
+        if stub.exists():
+            graph[name] |= stub_imports(stub.read_text(), name)
+    for name, target in EXCEPTIONS:
+        graph[name].remove(target)  # a KeyError: it is no exception any more
+    return graph
 
 
 def stretch(module: str) -> str:
@@ -91,16 +134,26 @@ def test_imports_are_found_wherever_they_stand() -> None:
         "from arena_ckpt import b, C\n"
         "from arena_ckpt.d import E\n"
         "def f():\n    from arena_ckpt.g import h\n"
+        "    importlib.import_module('arena_ckpt.i')\n"
+        "    import_module(f'{__package__}.{name}')\n"
+        "    __import__('arena_ckpt.j')\n"
     )
     modules = frozenset({"arena_ckpt.b", "arena_ckpt.g.h"})
 
-    assert imports(source, modules) == {
+    assert imports(source, modules, "arena_ckpt.own") == {
         "arena_ckpt",
         "arena_ckpt.a",
         "arena_ckpt.b",
         "arena_ckpt.d",
         "arena_ckpt.g.h",
+        "arena_ckpt.i",
+        "arena_ckpt.own.*",
+        "arena_ckpt.j",
     }
+    with pytest.raises(AssertionError, match="cannot tell"):
+        imports("importlib.import_module(name)", modules)
+    stub = "from .a.b import C as C\nfrom .d import E as E\n"
+    assert stub_imports(stub, "arena_ckpt") == {"arena_ckpt.a.b", "arena_ckpt.d"}
 
 
 def test_every_module_has_its_place() -> None:
