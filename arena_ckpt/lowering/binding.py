@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from arena_ckpt.common.dtypes import FLOAT32, FLOAT64, INT32
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.hooks import unknown_role, wrong_dtype
 from arena_ckpt.layers.spec import Shape
@@ -84,20 +85,20 @@ class RoleRegions:
 
     def vector(self, role: str) -> Region:
         """Return a float32 tensor, flat."""
-        return self._region(role, "float32").reshape(-1)
+        return self._region(role, FLOAT32).reshape(-1)
 
     def matrix(self, role: str) -> Region:
         """Return a float32 tensor with its last axis as columns, all else as rows."""
-        region = self._region(role, "float32")
+        region = self._region(role, FLOAT32)
         return region.reshape(-1, region.shape[-1])
 
     def indexes(self, role: str) -> Region:
         """Return an int32 tensor, flat."""
-        return self._region(role, "int32").reshape(-1)
+        return self._region(role, INT32).reshape(-1)
 
     def doubles(self, role: str) -> Region:
         """Return a float64 tensor, flat."""
-        return self._region(role, "float64").reshape(-1)
+        return self._region(role, FLOAT64).reshape(-1)
 
     def is_wanted(self, role: str) -> bool:
         """Tell whether the execution has a tensor in a role."""

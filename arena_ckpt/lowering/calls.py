@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from arena_ckpt.common.dtypes import FLOAT32
+from arena_ckpt.common.names import gradient_of, share_of, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
@@ -128,12 +130,12 @@ def lower_tiled_gradients(
     lowering = Lowering(graph, plan, optimizer, settings)
     node, tensors = graph.node(execution.layer), lowering.bind(execution)
     for weight in node.spec.trained_weights:
-        if tensors.is_wanted(f"{weight.name}:grad"):
+        if tensors.is_wanted(gradient_of(weight.name)):
             continue
-        gradient = Region(BESIDE, 0, tensors.matrix(weight.name).shape, "float32")
+        gradient = Region(BESIDE, 0, tensors.matrix(weight.name).shape, FLOAT32)
         calls = lowering.updates.make_gradient(weight, tensors, gradient)
         yield TiledGradient(
-            f"{node.name}:{weight.name}",
+            tensor_name(node.name, weight.name),
             weight.shape,
             gradient,
             tuple(KernelCall(execution.step, *call) for call in calls),
@@ -244,11 +246,11 @@ class Lowering:
         return [
             self.updates.add_penalty(
                 w,
-                self.regions.named(f"{node.name}:{w.name}").reshape(-1),
-                tensors.vector(f"{w.name}:grad"),
+                self.regions.named(tensor_name(node.name, w.name)).reshape(-1),
+                tensors.vector(gradient_of(w.name)),
             )
             for w in node.own_weights
-            if w.regularizer_constant and tensors.is_wanted(f"{w.name}:grad")
+            if w.regularizer_constant and tensors.is_wanted(gradient_of(w.name))
         ]
 
     def _clip(self, execution: Execution) -> list[Call]:
@@ -272,13 +274,11 @@ class Lowering:
 
 def _totals(tensors: RoleRegions) -> list[Call]:
     """Add derivatives to those of readers that came before."""
-    roles = [o.role for o in tensors.execution.operands if o.role.endswith(":total")]
+    roles = [operand.role for operand in tensors.execution.operands]
     return [
-        Call(
-            elementwise.add_to,
-            (tensors.vector(role.removesuffix(":total")), tensors.vector(role)),
-        )
-        for role in roles
+        Call(elementwise.add_to, (tensors.vector(share), tensors.vector(total)))
+        for total in roles
+        if (share := share_of(total)) is not None
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from arena_ckpt.common.names import TILE
+from arena_ckpt.common.names import TILE, gradient_of, state_of
 from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.spec import WeightSpec
 from arena_ckpt.operations.families import reductions, windows
@@ -32,9 +32,9 @@ class UpdateCalls:
 
     def apply(self, weight: WeightSpec, tensors: Binding) -> list[Call]:
         """Return the calls that update a weight."""
-        states = [f"{weight.name}:{s}" for s in self._optimizer.state_names]
-        if tensors.is_wanted(f"{weight.name}:grad"):
-            roles = (weight.name, f"{weight.name}:grad", *states)
+        states = [state_of(weight.name, s) for s in self._optimizer.state_names]
+        if tensors.is_wanted(gradient_of(weight.name)):
+            roles = (weight.name, gradient_of(weight.name), *states)
             return [self._update(weight, *map(tensors.vector, roles))]
         values = tensors.matrix(weight.name)
         if self._accumulates(weight):

@@ -85,8 +85,6 @@ SPELLED = {
     "common/names.py",  # here
     "layers",  # hooks ask for roles as an own layer does
     "kernels",  # import nothing of ours
-    "engine/program.py",
-    "lowering",
 }
 """Where parts of names may be spelled out."""
 
