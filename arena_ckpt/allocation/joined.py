@@ -39,7 +39,8 @@ SHARE_OF_AN_ATTEMPT = 0.1
 """Maximum share of the time left that one attempt among many bodies may take."""
 
 NODES_BEFORE_EXACT = 20
-"""Maximum number of nodes for each joined rectangle, if the bodies are searched later."""
+"""Maximum number of nodes for each joined rectangle, if the bodies themselves are
+searched later."""
 
 NODES_OF_AN_ATTEMPT = 200
 """Maximum number of nodes for each joined rectangle, if the bodies are too many to
