@@ -23,6 +23,8 @@ from arena_ckpt.common.units import align_up
 from arena_ckpt.errors import InvalidBufferError
 
 LARGEST_ALIGNMENT_BYTES = 2**40
+"""Maximum alignment of a group in bytes: its members' alignments may have a large
+common multiple."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

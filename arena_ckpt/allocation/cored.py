@@ -32,6 +32,8 @@ from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.orders import Orders
 
 FEW = 500
+"""Maximum number of rectangles that count as few."""
+
 NEARLY_ALL = 0.95
 """Minimum share of the area that the `FEW` largest rectangles must have; with less, too
 many rectangles matter to search them."""
@@ -50,6 +52,7 @@ NODES_OF_A_SEARCH = (50, 200, 1000)
 round."""
 
 ORDERS_OF_THE_REST = ("SW", "AW", "WS")
+"""Orders in which the other rectangles are placed around a core."""
 
 CLOSE = 1.03
 """Factor above the best height: if the first order of a core ends higher than that, its

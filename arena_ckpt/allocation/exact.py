@@ -41,12 +41,26 @@ SEARCH_ORDERS = (
 succeed soon or never."""
 
 JITTER_ORDERS = ("TWA", "TWA", "WTA")
+"""Orders that dives jitter, one after the other."""
+
 JITTER_REACHES = (2.5, 1.5, 2.0, 4.0)
+"""Largest distances by which dives move a place, one after the other."""
+
 FIRST_TURN_NODES = 1000
+"""Maximum number of nodes of an order in the first turn."""
+
 TURN_GROWTH = 4
+"""Factor by which each turn is longer than the one before."""
+
 TIGHTER_TURNS = 2
+"""Maximum number of turns for the lower bound, which can be easier to decide."""
+
 LONGEST_TURN_NODES = 16_000
+"""Maximum number of nodes of an order in any turn."""
+
 DIVES_PER_TURN = 6
+"""Number of dives after each turn."""
+
 DIVE_NODES = 4
 """Maximum number of nodes of a dive for each body; most dives that succeed hardly ever
 go back."""

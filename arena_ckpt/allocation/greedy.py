@@ -20,7 +20,11 @@ from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.orders import Orders, noise, rank_of
 
 LOWEST_FIRST_ORDERS = ("TWA", "AW", "SW", "TAW", "WTA")
+"""Static orders for the placement lowest first."""
+
 FIRST_FIT_ORDERS = ("SW", "WS", "AW", "TWA")
+"""Static orders for the placement first fit."""
+
 MOST_FIRST_FIT = 5000
 """Maximum number of rectangles for which first fit is tried; for more it takes much
 longer than lowest first."""

@@ -23,6 +23,7 @@ int64."""
 
 
 MOST_BUFFERS = 2**27
+"""Maximum number of buffers of one call."""
 
 
 def is_scalar(value: object) -> bool:

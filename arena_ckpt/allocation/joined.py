@@ -39,11 +39,18 @@ SHARE_OF_AN_ATTEMPT = 0.1
 """Maximum share of the time left that one attempt among many bodies may take."""
 
 NODES_BEFORE_EXACT = 20
+"""Maximum number of nodes for each joined rectangle, if the bodies themselves are
+searched later."""
+
 NODES_OF_AN_ATTEMPT = 200
-"""Maximum number of nodes of an exact search, for each rectangle left."""
+"""Maximum number of nodes for each joined rectangle, if the bodies are too many to
+search."""
 
 FIRST_ATTEMPT = range(1)
+"""The attempt that trusts every match as estimated."""
+
 MORE_ATTEMPTS = range(1, 8)
+"""Attempts that trust matches at random."""
 
 
 def improve(

@@ -72,6 +72,7 @@ TRUST = 6.0
 matches by."""
 
 NODES_PER_LOOK = 256
+"""Number of matches after which the limit is looked at again."""
 
 
 def can_join(bodies: Bodies) -> bool:
