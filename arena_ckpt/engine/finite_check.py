@@ -44,7 +44,7 @@ class FiniteCheck:
         self._table = CallTable(calls, {})
 
     def __call__(self) -> int:
-        """Return the count."""
+        """Return the number of values that are NaN or infinite."""
         total = 0
         for place in range(self._n_calls):
             self._table.run(place, place + 1)

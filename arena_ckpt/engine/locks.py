@@ -26,7 +26,10 @@ Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
 AT_MOST_SECONDS = 0.5
-"""Then who waits looks again: Ctrl-C can come before the call that would wake him."""
+"""Maximum number of seconds that a waiting thread sleeps before it looks again.
+
+Ctrl-C can come before the call that would wake it.
+"""
 
 
 class Gate:
@@ -149,7 +152,7 @@ class ModelLock:
         _locks.add(self)
 
     def take(self, what: str) -> None:
-        """Take it for a call named `what`, or refuse at once.
+        """Take the lock for a call named `what`, or refuse at once.
 
         Raises
         ------
@@ -163,11 +166,11 @@ class ModelLock:
             )
 
     def release(self) -> None:
-        """Give back what was taken."""
+        """Give the lock back."""
         self._lock.release()
 
     def forget_others(self) -> None:
-        """Free it in the child of a fork, if a thread has it that is not there."""
+        """Free the lock in the child of a fork, if a thread holds it that is not there."""
         if self._lock.acquire(blocking=False):
             self._lock.release()
         else:
@@ -176,7 +179,7 @@ class ModelLock:
 
 _locks: weakref.WeakSet[ModelLock] = weakref.WeakSet()
 GATE = Gate()
-"""The one of this process."""
+"""The gate of this process."""
 
 
 _compiler: Any = global_compiler_lock

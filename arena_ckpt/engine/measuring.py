@@ -31,7 +31,7 @@ from arena_ckpt.planning.tensors import Control
 FEWEST_RUNS = 3
 MOST_RUNS = 50
 SECONDS_A_STEP = 0.01
-"""A step is run again until it has taken so long in all; the shortest run counts."""
+"""Number of seconds after which a step is not run again; its shortest run counts."""
 
 
 def measure_costs(
@@ -150,7 +150,7 @@ def _cache_path(
 
 
 def _read(path: Path, n_steps: int) -> list[float] | None:
-    """Return what was measured before; None where it is not there or no use."""
+    """Return seconds measured before; None where they are missing or unusable."""
     try:
         seconds = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -163,7 +163,7 @@ def _read(path: Path, n_steps: int) -> list[float] | None:
 
 
 def _write(path: Path, seconds: list[float]) -> None:
-    """Remember, where that is possible: a cache that cannot be written is none."""
+    """Write measured seconds to the cache, if that is possible."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda file: file.write(json.dumps(seconds).encode()))

@@ -1,4 +1,4 @@
-"""One pass over the model: the program for a number of samples, and how they get in."""
+"""One pass over the model: the program for a number of samples, and their loading."""
 
 from __future__ import annotations
 

@@ -94,6 +94,6 @@ class Weights:
             np.copyto(before, view)
 
     def restore_states(self) -> None:
-        """Put it back to where `remember_states` found it."""
+        """Put back the state that `remember_states` copied."""
         for view, before in self._states:
             np.copyto(view, before)

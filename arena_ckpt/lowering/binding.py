@@ -49,32 +49,32 @@ class RoleRegions:
 
     @property
     def training(self) -> bool:
-        """False where a model only predicts."""
+        """Whether the model is trained, or only predicts."""
         return self.mode is not Mode.PREDICT
 
     @property
     def updates_state(self) -> bool:
-        """Weights that are not trained may change in `calc_gradient`."""
+        """Whether weights that are not trained may change in `calc_gradient`."""
         return self.mode is Mode.TRAIN
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
-        """Of one sample, whether the step reads the inputs or not."""
+        """Shapes of the inputs of one sample, whether the step reads them or not."""
         return self.node.input_shapes
 
     @property
     def output_shapes(self) -> tuple[Shape, ...]:
-        """Of one sample."""
+        """Shapes of the outputs of one sample."""
         return self.node.spec.output_shapes
 
     @property
     def scale(self) -> Region:
-        """What the loss of one sample counts (one element)."""
+        """Factor of each term of the loss (one element)."""
         return self.regions.control(Control.SCALE)
 
     @property
     def loss(self) -> Region:
-        """Where losses are added up (one element)."""
+        """Sum of the losses so far (one element)."""
         return self.regions.control(Control.LOSS)
 
     @property

@@ -70,7 +70,7 @@ class UpdateCalls:
         )
 
     def _update(self, weight: WeightSpec, *arrays: Region) -> Call:
-        """Return the update of values by their gradient and states."""
+        """Return the call that updates values by their gradient and states."""
         return Call(self._optimizer.kernel, (*arrays, weight.decay, self._hyper))
 
     def _accumulates(self, weight: WeightSpec) -> bool:

@@ -13,10 +13,10 @@ SLACK = 64
 """Elements behind the pictures: vectors read beyond the last row, and a zero."""
 
 _ALL = 1 << 40
-"""Samples that need no workspace are taken together."""
+"""Number of samples in a group that needs no workspace: all there are."""
 
 _MOST_ELEMS = 1 << 14
-"""More samples share a workspace only up to this size, or a weight's."""
+"""Maximum number of elements of a workspace of several samples, or a weight's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class Convolution:
 
     @property
     def out_height(self) -> int:
-        """Rows of the output."""
+        """Number of rows of the output."""
         top, bottom, _, _ = self.padding
         return (self.height + top + bottom - self.reach[0] - 1) // self.stride[0] + 1
 
     @property
     def out_width(self) -> int:
-        """Columns of the output."""
+        """Number of columns of the output."""
         _, _, left, right = self.padding
         return (self.width + left + right - self.reach[1] - 1) // self.stride[1] + 1
 
@@ -152,7 +152,7 @@ class Convolution:
         return Workspace(1, group, elems, table_elems)
 
     def depthwise_workspaces(self) -> tuple[Workspace, Workspace, Workspace]:
-        """Return those of a depthwise forward, gradient and derivative."""
+        """Return the workspaces of a depthwise forward, gradient and derivative."""
         columns_of_filter, plane = self.kernel[1], self.height * self.width
         phases = self.stride[0] * self.stride[1]
         split = plane if phases > 1 else 0  # a plane with its phases apart
@@ -222,7 +222,7 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """What one kernel needs.
+    """The workspace that one kernel needs.
 
     Attributes
     ----------

@@ -402,4 +402,4 @@ FAMILIES: tuple[Family, ...] = (
     updates,
     windows,
 )
-"""All of them, by the alphabet."""
+"""All families, in alphabetical order."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import FunctionType
 
 FAMILY = "own"
-"""The family of all of them."""
+"""Family of all kernels of people's own."""
 
 FUNCTIONS: dict[str, FunctionType] = {}
-"""The function of each name."""
+"""Function of each registered name."""
 
 
 def register(function: FunctionType) -> str:

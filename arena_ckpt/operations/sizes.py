@@ -6,16 +6,16 @@ They decide how large workspaces are, so they are part of what a plan holds.
 from __future__ import annotations
 
 VECTOR_WIDTH = 8
-"""float32 numbers of a vector."""
+"""Number of float32 elements of a vector."""
 
 TILE_ROWS = 4
-"""Rows of a tile of a matrix product."""
+"""Number of rows of a tile of a matrix product."""
 
 TILE_VECTORS = 3
-"""Vectors of a row of a tile."""
+"""Number of vectors in a row of a tile."""
 
 DOTS = 9
-"""Sums that a depthwise kernel makes together: the taps of a filter of 3 × 3."""
+"""Number of sums that a depthwise kernel makes together: the taps of a 3 × 3 filter."""
 
 MOST_IN_BYTES = 256
 """Maximum number of elements of a pooling window whose places are kept in bytes."""

@@ -17,7 +17,7 @@ Table = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One epoch.
+    """What is recorded of one epoch.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A training.
+    """Records of a training: its epochs, and how it ended.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class RunProgress:
 
 
 def to_table(records: Sequence[EpochRecord]) -> Table:
-    """Return records as numbers, one a row; the epochs have to count from 1."""
+    """Return records as an array of numbers, one record a row, from epoch 1 on."""
     table = np.zeros((len(records), 7))
     for row, record in zip(table, records, strict=True):
         row[:3] = record.loss, record.learning_rate, record.seconds

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
 
 KEPT_STATES = 2
-"""The newest, and the one before, should the newest be damaged on the disk."""
+"""Number of states that are kept: should the newest be damaged, there is another."""
 
 DAMAGED_SUFFIX = ".damaged"
 
@@ -348,20 +348,20 @@ class SavedRun:
 
 
 def digest(samples: Samples) -> str:
-    """Return what tells samples from others: a digest of all their values."""
+    """Return a digest of all values of samples, which tells them from others."""
     labels = {} if samples.labels is None else {"": samples.labels}
     return digest_arrays({**samples.inputs, **labels})
 
 
 def _remove(paths: Iterable[Path]) -> None:
-    """Remove what can be; the rest will be tried again after the next state."""
+    """Remove files; those that stay are tried again after the next state."""
     for path in paths:
         with suppress(OSError):
             path.unlink()
 
 
 def _set_aside(paths: Iterable[Path]) -> None:
-    """Rename what is damaged, so that it is not counted among the newest."""
+    """Rename a damaged file, so that it is not counted among the newest."""
     for path in paths:
         with suppress(OSError):
             path.rename(path.with_name(path.name + DAMAGED_SUFFIX))

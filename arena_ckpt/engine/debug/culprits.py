@@ -13,10 +13,10 @@ from arena_ckpt.planning.plan import Buffer, MemoryPlan
 from arena_ckpt.planning.tensors import CONTROL_DTYPE, Control, Execution
 
 Extent = tuple[int, int]
-"""Half-open."""
+"""The first of some bytes, and the one behind the last."""
 
 _MOST_NAMED = 3
-"""Tensors that a message names of those that stood at a place before."""
+"""Maximum number of tensors that a message names as having stood at a place before."""
 
 
 @dataclass(frozen=True, slots=True)

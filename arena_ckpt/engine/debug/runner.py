@@ -39,12 +39,12 @@ class Moment:
 
     @property
     def n_calls(self) -> int:
-        """Kernels that the step runs."""
+        """Number of kernel calls of the step."""
         return self.program.n_calls(self.step, self.step + 1)
 
     @property
     def doer(self) -> str:
-        """What messages call it: ``"layer 'fc1' in forward (step 1)"``."""
+        """What messages call the step: ``"layer 'fc1' in forward (step 1)"``."""
         return describe(self.execution) if self.execution else f"step {self.step}"
 
 

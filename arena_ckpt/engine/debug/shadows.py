@@ -23,7 +23,7 @@ from arena_ckpt.engine.link import CallTable
 
 Words = npt.NDArray[np.uint32]
 WORD_BYTES = 4
-"""No operand has smaller elements."""
+"""Number of bytes of a word: no operand has smaller elements."""
 
 Extent = tuple[int, int]
 """Bytes of an arena, half-open."""
@@ -32,7 +32,7 @@ MARGIN_BYTES = 64 * ALIGNMENT_BYTES
 """What a shadow is longer at either end: there is foreign memory too."""
 
 _BLOCK_ROWS = 4096
-"""Rows of a pattern that are copied at once."""
+"""Number of rows of a pattern that are copied at once."""
 
 _PATTERNS: tuple[tuple[tuple[float, ...], int], ...] = (
     ((1234567, -2345678, np.nan, 3456789, 0, -8765432, 1543210, 6654321), 0),

@@ -12,7 +12,7 @@ from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.planning.tensors import Access, Execution, Operand, TensorKind
 
 _MOST_NAMED = 6
-"""Layers that a message names of those that ran again."""
+"""Maximum number of layers that a message names as having run again."""
 
 
 class FiniteWatch(Watcher):
