@@ -170,7 +170,7 @@ class ModelLock:
         self._lock.release()
 
     def forget_others(self) -> None:
-        """Free the lock in the child of a fork, if a thread holds it that is not there."""
+        """Free the lock in the child of a fork, if no thread of it holds the lock."""
         if self._lock.acquire(blocking=False):
             self._lock.release()
         else:

@@ -41,10 +41,10 @@ from arena_ckpt.operations.array_types import Indexes, Vector
 from arena_ckpt.operations.convolution import SLACK
 
 _CHUNK = 44 * VECTORS
-"""Vectors whose places are worked out together, at most."""
+"""Maximum number of vectors whose places are worked out together."""
 
 _CACHE_ELEMS = 1 << 16
-"""Elements that are read again soon: half of a small second cache."""
+"""Number of elements that are read again soon: half of a small second-level cache."""
 
 # What is kept of each vector, in rows of `_CHUNK`: where it begins in the workspace and
 # where its first lane goes; the sample of that lane, how many lanes are outputs, and

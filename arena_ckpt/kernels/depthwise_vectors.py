@@ -26,7 +26,7 @@ from arena_ckpt.kernels.vectors import (
 from arena_ckpt.operations.sizes import DOTS
 
 STRIP = 4
-"""Vectors of a strip: a tile of one row, for filters of one channel."""
+"""Number of vectors of a strip: a tile of one row, for filters of one channel."""
 
 
 @typed_intrinsic

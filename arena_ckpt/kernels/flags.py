@@ -21,10 +21,10 @@ Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
 _BESIDE_ONE = np.array([2**-26, 3 * 2**-25])
-"""Added to 1: what nearest rounds down to a float32, and what it rounds up."""
+"""Numbers that 1 plus each shows the rounding by: one rounds down, one up."""
 
 _SUBNORMAL = 2.0**-140
-"""Below the least normal float32, and one exactly."""
+"""A number below the least normal float32, which float32 holds exactly."""
 
 
 @functools.cache  # asked for at every iteration, where an import takes a microsecond

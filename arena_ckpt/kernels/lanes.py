@@ -20,7 +20,7 @@ from arena_ckpt.kernels.vector_math import ZERO
 
 LANES = 32
 WIDE = 256
-"""Sums side by side: a KiB of each row is read at a time."""
+"""Number of sums side by side: a KiB of each row is read at a time."""
 
 
 def on_stack(numba_type: Any, llvm_type: Any, length: int = LANES) -> Any:

@@ -21,7 +21,7 @@ from arena_ckpt.operations.array_types import Indexes, Vector
 from arena_ckpt.operations.sizes import MOST_IN_BYTES
 
 _SHIFT = 40
-"""Places in a window are below 2 ** 20, and so is its width."""
+"""Number of bits of a quotient: places in a window, and its width, are below 2²⁰."""
 
 _LEAST = np.float32(-np.inf)
 

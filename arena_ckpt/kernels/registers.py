@@ -107,7 +107,7 @@ def registers_of(machine: str) -> Registers:
 
 
 HERE = registers_of(platform.machine())
-"""Those of this processor."""
+"""The registers of this processor."""
 
 DEFAULT, FLAGS = HERE.default, HERE.flags
 

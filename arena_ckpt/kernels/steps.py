@@ -86,7 +86,7 @@ def _step_tanh(x):
 
 
 UNITS = 128
-"""Units of one part of a step: their gates stand on the stack before they are kept."""
+"""Number of units in one part of a step, whose gates stand on the stack first."""
 
 
 _units_on_stack = on_stack(types.float32, ir.FloatType(), UNITS)
