@@ -118,7 +118,7 @@ class ModelPlans:
     def graph_of(self, plan: MemoryPlan) -> Graph:
         """Return the graph that a plan of this model is for."""
         require_plan(plan)
-        return self.graph_with("tiled_attention" in plan.ways)
+        return self._graph_of(plan)
 
     def kernel_calls(self, plan: MemoryPlan) -> tuple[KernelCall, ...]:
         """Return the kernel calls of an iteration; see `Model.kernel_calls`."""
@@ -130,7 +130,7 @@ class ModelPlans:
             self._definition.seed,
             max_norm=self._definition.get_property("clip_grad_by_norm"),
         )
-        return lower(self.graph_of(plan), plan, self._definition.optimizer, settings)
+        return lower(self._graph_of(plan), plan, self._definition.optimizer, settings)
 
     @public_call
     def graph_with(self, tiled_attention: bool) -> Graph:
@@ -155,9 +155,19 @@ class ModelPlans:
             A pass of it would leave batch normalization one value a channel.
         """
         require_plan(plan)
-        graph, settings = self.graph_of(plan), self.settings_of(plan, debug=debug)
+        graph, settings = self._graph_of(plan), self._settings_of(plan, debug)
         require_plan_of(graph, settings, plan)
         require_trainable(graph, settings)
+
+    def _graph_of(self, plan: MemoryPlan) -> Graph:
+        return self.graph_with("tiled_attention" in plan.ways)
+
+    def _settings_of(self, plan: MemoryPlan, debug: bool) -> PlanSettings:
+        return replace(
+            self.settings(debug=debug),
+            micro_batches=plan.micro_batches,
+            ways=frozenset(plan.ways),
+        )
 
     def _trainable_settings(self, debug: bool) -> PlanSettings:
         """Return how an iteration is run, if the model can be trained so."""
@@ -169,11 +179,7 @@ class ModelPlans:
     def settings_of(self, plan: MemoryPlan, *, debug: bool = False) -> PlanSettings:
         """Return how an iteration is run by a plan of this model."""
         require_plan(plan)
-        return replace(
-            self.settings(debug=debug),
-            micro_batches=plan.micro_batches,
-            ways=frozenset(plan.ways),
-        )
+        return self._settings_of(plan, debug)
 
     @public_call
     def settings(self, *, debug: bool = False) -> PlanSettings:
