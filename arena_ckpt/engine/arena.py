@@ -86,8 +86,8 @@ class Arena:
 
     def poison(self, offset_bytes: int, size_bytes: int, dtype: str) -> None:
         """Fill dead bytes with NaN (where they are no floats: 0xA5 in every byte)."""
-        kind = DTYPES[dtype]
-        if kind.is_float:
+        kind = DTYPES.get(dtype)
+        if kind is not None and kind.is_float:
             n_elems = size_bytes // kind.item_bytes
             self.view(offset_bytes, (n_elems,), dtype).fill(np.nan)
         else:
