@@ -191,14 +191,14 @@ def _check_inputs(
     arrays = _by_input(x, inputs)
     checked = {}
     for name, shape in inputs.items():
-        label = "x" if len(inputs) == 1 else f"x[{name!r}]"
         array, elems = arrays[name], math.prod(shape)
         if look_for_nonfinite or not _is_ready(array, elems):
+            label = "x" if len(inputs) == 1 else f"x[{name!r}]"
             is_mask = name in masks
             array = check_samples(array, elems, shape, label, is_mask=is_mask)
         checked[name] = array
-    counts = {name: len(array) for name, array in checked.items()}
-    if len(set(counts.values())) > 1:
+    if len({*map(len, checked.values())}) > 1:
+        counts = {name: len(array) for name, array in checked.items()}
         raise DataShapeError(
             f"the inputs have different numbers of samples: {counts}; make them equal",
             found=counts,

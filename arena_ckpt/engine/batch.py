@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from arena_ckpt.data.samples import Rows, Samples
 from arena_ckpt.errors import DataShapeError, EmptyDataError
@@ -11,28 +11,25 @@ from arena_ckpt.planning import batch_statistics
 from arena_ckpt.planning.plan import MemoryPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Some of the samples of a data set, which passes take in their order.
 
     Attributes
     ----------
     samples : Samples
         The data set.
-    rows : int64 array or None
+    n_samples : int
+        Number of samples in the batch.
+    rows : int64 array, shape (n_samples,), or None
         Numbers of the samples that the batch has; None for all.
     is_checked : bool
         Whether each pass looks for NaN and infinity in its data before it runs.
     """
 
     samples: Samples
+    n_samples: int
     rows: Rows = None
     is_checked: bool = False
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples in the batch."""
-        return self.samples.n_samples if self.rows is None else len(self.rows)
 
     @property
     def n_terms(self) -> int:
@@ -62,7 +59,7 @@ def require_batch(graph: Graph, plan: MemoryPlan, samples: Samples) -> Batch:
     batch_statistics.require_batch(
         graph, n_samples, batch_size=batch_size, pass_samples=plan.pass_samples
     )
-    return Batch(samples, is_checked=True)
+    return Batch(samples, n_samples, is_checked=True)
 
 
 def require_epoch(

@@ -244,8 +244,8 @@ class Session:
         return GATE.run(self._threads, self._training_loss, self._batch(x, y))
 
     def _training_loss(self, batch: Batch) -> float:
-        self._begin(self._term_scale(batch))
-        for start in self._starts(batch):
+        self._begin(self.loss_layer.term_scale(self.output_shape, batch.n_terms))
+        for start in range(0, batch.n_samples, self.pass_samples):
             self._forward_pass(batch, Mode.GRADIENTS, start)
         return float(self._control[Control.LOSS])
 
@@ -263,7 +263,8 @@ class Session:
         NonFiniteError
             The weights are as they were before the call.
         """
-        batch = Batch(samples, rows)
+        n_samples = samples.n_samples if rows is None else len(rows)
+        batch = Batch(samples, n_samples, rows)
         loss, _ = GATE.run(self._threads, self._run, batch, Mode.TRAIN)
         return loss
 
@@ -271,7 +272,7 @@ class Session:
         """Return the loss of a batch, and its gradients unless they are applied."""
         if mode is Mode.TRAIN:
             self._set_hyperparameters()
-        self._begin(self._term_scale(batch))
+        self._begin(self.loss_layer.term_scale(self.output_shape, batch.n_terms))
         try:
             gradients = self._run_passes(batch, mode)
         except BaseException:  # step by step an interrupt can come between updates
@@ -285,7 +286,7 @@ class Session:
         if self.plan.micro_batches > 1:
             self._weights.remember_states()
         try:
-            for start in self._starts(batch):
+            for start in range(0, batch.n_samples, self.pass_samples):
                 one = self._forward_pass(batch, mode, start)
                 if mode is Mode.TRAIN:
                     self._steps(one, self.plan.n_forward, self.plan.n_pass)
@@ -320,14 +321,6 @@ class Session:
             one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             raise
         return one
-
-    def _starts(self, batch: Batch) -> range:
-        """Return the number of the first sample of each pass."""
-        return range(0, batch.n_samples, self.pass_samples)
-
-    def _term_scale(self, batch: Batch) -> float:
-        """Return what one term of the loss counts."""
-        return self.loss_layer.term_scale(self.output_shape, batch.n_terms)
 
     def _set_hyperparameters(self) -> None:
         rate = self.learning_rate
@@ -446,7 +439,8 @@ class Session:
 
     def predict(self, x: Any) -> FloatArray:
         """Return the predictions for any number of samples, ``(n, C, H, W)``."""
-        batch = Batch(self.samples(x, None))
+        samples = self.samples(x, None)
+        batch = Batch(samples, samples.n_samples)
         out = np.empty((batch.n_samples, *self.output_shape), dtype=np.float32)
 
         def keep(one: Pass, start: int) -> None:
@@ -458,7 +452,7 @@ class Session:
     def evaluate(self, samples: Samples) -> Evaluation:
         """Return loss and metric over all samples; changes no weight."""
         assert samples.labels is not None
-        batch = Batch(samples)
+        batch = Batch(samples, samples.n_samples)
         loss = total = 0.0
 
         def add(one: Pass, start: int) -> None:
@@ -466,7 +460,8 @@ class Session:
             loss += float(self._control[Control.LOSS])
             total += samples.metric_sum(self._prediction(one), one.label)
 
-        self._predict(batch, self._term_scale(batch), add)
+        scale = self.loss_layer.term_scale(self.output_shape, batch.n_terms)
+        self._predict(batch, scale, add)
         return Evaluation(
             loss,
             samples.metric_name,
@@ -476,7 +471,7 @@ class Session:
 
     def _predict(self, batch: Batch, scale: float, take: TakesPass) -> None:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""
-        for start in self._starts(batch):
+        for start in range(0, batch.n_samples, self.pass_samples):
             GATE.run(self._threads, self._predict_pass, batch, start, scale, take)
 
     def _predict_pass(
