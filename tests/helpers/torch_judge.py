@@ -244,25 +244,6 @@ class TorchJudge:
         noise = torch.randn(like.shape, generator=self._generator, dtype=like.dtype)
         return 1 + self._noise * noise
 
-    def round_slopes(self, scores: Tensor, chosen: Tensor, seen: Tensor) -> None:
-        """Move the derivatives of scores as far as sums in them that cancel do.
-
-        They are ``chosen · (d - delta)``, where delta is a sum of products of `seen`
-        and its derivative, which is equal to d where only one key is seen.
-        """
-        if not self._noise or not scores.requires_grad:
-            return
-        products: list[Tensor] = []
-
-        def remember(d: Tensor) -> None:
-            products.append((d.abs() * seen.detach().abs()).sum(-1, keepdim=True))
-
-        def move(d: Tensor) -> Tensor:
-            return d + chosen.detach() * products.pop() * (self._factor(d) - 1)
-
-        seen.register_hook(remember)
-        scores.register_hook(move)
-
     def weight(self, node: Node, name: str) -> Tensor | None:
         """Return a weight that a layer uses, perhaps of another; None for no such."""
         value = self.values.get(f"{node.weights_of}:{name}")
@@ -615,7 +596,7 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     )
     n, _, t, width = q.shape
     s = k.shape[2]
-    scores = raw_scores = q @ k.transpose(2, 3) / math.sqrt(width)
+    scores = q @ k.transpose(2, 3) / math.sqrt(width)
     if len(inputs) == 4:
         scores = scores + inputs[3]
     if layer["is_causal"]:
@@ -626,7 +607,6 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     chosen = judge._moved(chosen.masked_fill(hidden, 0.0))
     kept = judge.kept(node, n, list(range(heads * t)), s, layer["dropout_rate"])
     seen = (chosen * kept.reshape(n, heads, t, s)) @ v
-    judge.round_slopes(raw_scores, chosen, seen)
     joined = judge._moved(seen).transpose(1, 2).reshape(n, 1, t, -1)
     return (projected(joined, "fc"),)
 
