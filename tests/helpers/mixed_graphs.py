@@ -72,8 +72,7 @@ class MixedSpec(ModelSpec):
                 x[name] = normal(generator, n, elems)
         loss, values = self.layers[-1]
         shape = self.model().compile().nodes[-1].spec.output_shapes[0]
-        _, rows, width = shape
-        elems = math.prod(shape)
+        rows, width, elems = math.prod(shape[:2]), shape[2], math.prod(shape)
         if loss == "mse":
             return x, normal(generator, n, elems)
         if values.get("per_token"):
