@@ -538,11 +538,19 @@ def _upsampling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 # -- normalization
 
 
+def _inverse(judge: TorchJudge, squares: Tensor, node: Node) -> Tensor:
+    """Return the inverse deviation, which is rounded before anything is multiplied.
+
+    Over few elements the derivative by way of it cancels the other one.
+    """
+    return judge._moved(torch.rsqrt(squares + node.layer["epsilon"]))
+
+
 def _layer_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     axes = tuple(sorted(set(node.layer["axis"])))
     centred = x - x.mean(axes, keepdim=True)
     variance = (centred * centred).mean(axes, keepdim=True)
-    normalized = centred / torch.sqrt(variance + node.layer["epsilon"])
+    normalized = centred * _inverse(judge, variance, node)
     shape = [x.shape[axis] if axis in axes else 1 for axis in (1, 2, 3)]
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
     return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
@@ -550,8 +558,7 @@ def _layer_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 def _rms_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     squares = (x * x).mean(-1, keepdim=True)
-    root = torch.sqrt(squares + node.layer["epsilon"])
-    return (x / root * judge.weight(node, "gamma"),)
+    return (x * _inverse(judge, squares, node) * judge.weight(node, "gamma"),)
 
 
 def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -570,7 +577,7 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
             judge.values[name] = keep * old + (1 - keep) * new.detach().reshape(-1)
     else:
         mean, variance = (judge.values[name].reshape(shape) for name in moving)
-    normalized = (x - mean) / torch.sqrt(variance + layer["epsilon"])
+    normalized = (x - mean) * _inverse(judge, variance, node)
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
     return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
 
