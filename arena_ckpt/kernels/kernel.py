@@ -37,7 +37,6 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from arena_ckpt.errors import KernelSignatureError
 from arena_ckpt.kernels.compiling import cached
 from arena_ckpt.kernels.refusals import (
     NUMBA_ERRORS,
@@ -110,14 +109,9 @@ class Kernel:
     """
 
     def __init__(self, function: object) -> None:
-        if not isinstance(function, FunctionType):
-            raise KernelSignatureError(
-                f"{function!r} cannot be a kernel; decorate a function of Python, "
-                "@kernel above its def",
-                parameters=(),
-            )
-        self.name = function.__name__
         self._signature = read_signature(function)
+        function = cast(FunctionType, function)
+        self.name = function.__name__
         self.parameters = tuple(self._signature.values())
         self._python = function
         self._compiled = cached(numba.njit, function, inline="always")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
-from arena_ckpt.errors import KernelSignatureError
 from arena_ckpt.operations import own
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.signatures import place_of, read_signature
@@ -62,11 +61,6 @@ def kernel(function: Callable[..., None]) -> OwnKernel:
     KernelSignatureError
         A parameter without such an annotation, or a function that can raise.
     """
-    if not isinstance(function, FunctionType):
-        raise KernelSignatureError(
-            f"{function!r} cannot be a kernel; decorate a function of Python, "
-            "@kernel above its def",
-            parameters=(),
-        )
-    parameters = tuple(read_signature(function).items())
-    return OwnKernel(own.FAMILY, own.register(function), parameters)
+    signature = read_signature(function)
+    name = own.register(cast(FunctionType, function))
+    return OwnKernel(own.FAMILY, name, tuple(signature.items()))

@@ -36,14 +36,21 @@ KINDS = (*ARRAYS, *NUMBERS)
 """The annotations that a parameter can have."""
 
 
-def read_signature(function: FunctionType) -> dict[str, str]:
+def read_signature(function: object) -> dict[str, str]:
     """Return the annotation of each parameter of a function.
 
     Raises
     ------
     KernelSignatureError
-        A parameter is annotated otherwise, or not at all, or the function can raise.
+        It is no function of Python, a parameter is annotated otherwise, or not at all,
+        or the function can raise.
     """
+    if not isinstance(function, FunctionType):
+        raise KernelSignatureError(
+            f"{function!r} cannot be a kernel; decorate a function of Python, "
+            "@kernel above its def",
+            parameters=(),
+        )
     parameters = inspect.signature(function).parameters.values()
     wrong = [
         parameter.name
