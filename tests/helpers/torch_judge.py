@@ -546,10 +546,20 @@ def _inverse(judge: TorchJudge, squares: Tensor, node: Node) -> Tensor:
     return judge._moved(torch.rsqrt(squares + node.layer["epsilon"]))
 
 
+def _centred(judge: TorchJudge, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what lies around the rounded mean, and the squares of that.
+
+    What is left does not sum to 0, though the derivative by way of the squares takes it
+    so, as every derivative of a norm does: hence no derivative of their mean.
+    """
+    mean = judge._moved(mean)
+    return x - mean, (x - mean.detach()) ** 2
+
+
 def _layer_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     axes = tuple(sorted(set(node.layer["axis"])))
-    centred = x - x.mean(axes, keepdim=True)
-    variance = (centred * centred).mean(axes, keepdim=True)
+    centred, squares = _centred(judge, x, x.mean(axes, keepdim=True))
+    variance = squares.mean(axes, keepdim=True)
     normalized = centred * _inverse(judge, variance, node)
     shape = [x.shape[axis] if axis in axes else 1 for axis in (1, 2, 3)]
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
@@ -569,7 +579,8 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     moving = [f"{node.name}:moving_{name}" for name in ("mean", "variance")]
     if judge._training and layer.is_trainable:
         mean = x.mean(axes, keepdim=True)
-        variance = ((x - mean) ** 2).mean(axes, keepdim=True)
+        centred, squares = _centred(judge, x, mean)
+        variance = squares.mean(axes, keepdim=True)
         n = x.numel() // variance.numel()
         factor = n / (n - 1) if layer.get("unbiased_variance") else 1.0
         for name, new in zip(moving, (mean, variance * factor), strict=True):
@@ -577,7 +588,8 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
             judge.values[name] = keep * old + (1 - keep) * new.detach().reshape(-1)
     else:
         mean, variance = (judge.values[name].reshape(shape) for name in moving)
-    normalized = (x - mean) * _inverse(judge, variance, node)
+        centred = x - mean
+    normalized = centred * _inverse(judge, variance, node)
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
     return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
 
