@@ -45,7 +45,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "selu": F.selu,
     "softplus": F.softplus,
     "mish": F.mish,
-    "softmax": lambda x: torch.softmax(x, -1),
 }
 
 
@@ -249,6 +248,19 @@ class TorchJudge:
         value = self.values.get(f"{node.weights_of}:{name}")
         return None if value is None else self._moved(value)
 
+    def activation(self, name: str) -> Callable[[Tensor], Tensor]:
+        """Return an activation function."""
+        return self.softmax if name == "softmax" else ACTIVATIONS[name]
+
+    def softmax(self, x: Tensor) -> Tensor:
+        """Return the softmax over the last axis, by a rounded inverse of its sum.
+
+        What it gives does not sum to 1 then, nor its derivative to 0: that is all there
+        is of a derivative where every choice is worth the same.
+        """
+        powers = torch.exp(x - x.amax(-1, keepdim=True).detach())
+        return powers * self._moved(1 / powers.sum(-1, keepdim=True))
+
     # -- losses and updates ------------------------------------------------------------
 
     def _n_terms(self, y: Any) -> int:
@@ -411,7 +423,7 @@ def _dense(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 
 def _activation(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
-    return (ACTIVATIONS[node.layer["activation"]](x),)
+    return (judge.activation(node.layer["activation"])(x),)
 
 
 def _addition(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
@@ -622,7 +634,7 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
         unseen = torch.ones((t, s), dtype=torch.bool).triu(1)
         scores = scores.masked_fill(unseen, -math.inf)
     hidden = scores.amax(-1, keepdim=True) == -math.inf  # nothing is seen: 0
-    chosen = torch.softmax(scores.masked_fill(hidden, 0.0), -1)
+    chosen = judge.softmax(scores.masked_fill(hidden, 0.0))
     chosen = judge._moved(chosen.masked_fill(hidden, 0.0))
     kept = judge.kept(node, n, list(range(heads * t)), s, layer["dropout_rate"])
     seen = (chosen * kept.reshape(n, heads, t, s)) @ v
@@ -677,14 +689,14 @@ def _affine(
 
 def _rnn_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
     of_x, of_h = _affine(judge, node, prefix)
-    active = ACTIVATIONS[node.layer["hidden_state_activation"]]
+    active = judge.activation(node.layer["hidden_state_activation"])
     return lambda x, h, c: (active(of_x(x) + of_h(h)), c)
 
 
 def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
     of_x, of_h = _affine(judge, node, prefix)
-    active = ACTIVATIONS[node.layer["hidden_state_activation"]]
-    gate = ACTIVATIONS[node.layer["recurrent_activation"]]
+    active = judge.activation(node.layer["hidden_state_activation"])
+    gate = judge.activation(node.layer["recurrent_activation"])
 
     def step(x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         i, f, g, o = (of_x(x) + of_h(h)).chunk(4, -1)
@@ -696,8 +708,8 @@ def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
 
 def _gru_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
     of_x, of_h = _affine(judge, node, prefix)
-    active = ACTIVATIONS[node.layer["hidden_state_activation"]]
-    gate = ACTIVATIONS[node.layer["recurrent_activation"]]
+    active = judge.activation(node.layer["hidden_state_activation"])
+    gate = judge.activation(node.layer["recurrent_activation"])
     unit = node.layer["unit"]
     of_state = judge.weight(node, "weight_hh")[:, 2 * unit :]
     bias_h = judge.weight(node, "bias_hh")
