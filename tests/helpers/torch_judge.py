@@ -153,7 +153,13 @@ class TorchJudge:
                 weight.grad += decay * shrunk * weight
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        before = [weight.detach().clone() for weight in self.trained.values()]
         self._optimizer.step()
+        if self._noise:  # what an update all but takes away leaves its rounding
+            with torch.no_grad():
+                for old, weight in zip(before, self.trained.values(), strict=True):
+                    change = weight - old
+                    weight.copy_(old * self._factor(old) + change * self._factor(old))
         self.iteration += 1
         return loss
 
