@@ -114,6 +114,7 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        constants: str = "flash",
     ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
 
@@ -124,6 +125,9 @@ class Model(ModelDefinition):
         budget, max_overhead, allow, levels, measure
             See `choose_plan`. Without them the checkpoint blocks of the model say what
             is recomputed.
+        constants : {"flash", "arena"}
+            Where tensors lie that no step writes, such as frozen weights: in a
+            read-only memory beside the arena, or in the arena as all others.
 
         Raises
         ------
@@ -138,6 +142,7 @@ class Model(ModelDefinition):
         """
         return ModelPlans(self).make_plan(
             debug=debug,
+            constants=constants,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
@@ -155,6 +160,7 @@ class Model(ModelDefinition):
         levels: int | None = None,
         measure: bool = False,
         debug: bool = False,
+        constants: str = "flash",
     ) -> FrontPoint:
         """Choose what to recompute; allocates nothing.
 
@@ -180,6 +186,9 @@ class Model(ModelDefinition):
             operations and bytes.
         debug : bool
             With room for canaries.
+        constants : {"flash", "arena"}
+            Where tensors lie that no step writes, such as frozen weights: in a
+            read-only memory beside the arena, or in the arena as all others.
 
         Returns
         -------
@@ -196,6 +205,7 @@ class Model(ModelDefinition):
         """
         return ModelPlans(self).choose_plan(
             debug=debug,
+            constants=constants,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
@@ -211,12 +221,13 @@ class Model(ModelDefinition):
         levels: int | None = None,
         measure: bool = False,
         debug: bool = False,
+        constants: str = "flash",
     ) -> tuple[FrontPoint, ...]:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
         ----------
-        allow, levels, measure, debug
+        allow, levels, measure, debug, constants
             See `choose_plan`.
 
         Returns
@@ -225,7 +236,11 @@ class Model(ModelDefinition):
             From the fewest bytes to the least time.
         """
         return ModelPlans(self).pareto(
-            debug=debug, allow=allow, levels=levels, measure=measure
+            debug=debug,
+            constants=constants,
+            allow=allow,
+            levels=levels,
+            measure=measure,
         )
 
     @public_call
@@ -291,6 +306,7 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        constants: str = "flash",
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -309,6 +325,9 @@ class Model(ModelDefinition):
             and runs the steps one by one; `debug` implies it.
         budget, max_overhead, allow, levels, measure
             Choose what to recompute; see `choose_plan`.
+        constants : {"flash", "arena"}
+            Where tensors lie that no step writes, such as frozen weights: in a
+            read-only memory beside the arena, or in the arena as all others.
 
         Returns
         -------
@@ -348,7 +367,7 @@ class Model(ModelDefinition):
         )
         plans = ModelPlans(self)
         if plan is None:
-            plan = plans.make_plan(debug=debug, **request)
+            plan = plans.make_plan(debug=debug, constants=constants, **request)
         elif request:
             raise InvalidParameterError(
                 f"a plan and {quote(request)} exclude each other: the plan says "
@@ -356,7 +375,7 @@ class Model(ModelDefinition):
             )
         else:
             plans.require_own_plan(plan, debug=debug)
-        check_fits(plan.arena_bytes, "the arena")
+        check_fits(plan.host_bytes, "the arena")
         from arena_ckpt.engine.session import Session  # loads Numba
 
         with compile_progress() as report:

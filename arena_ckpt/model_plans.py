@@ -25,6 +25,9 @@ from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import make_plan, require_plan_of
 from arena_ckpt.planning.settings import PlanSettings
 
+CONSTANT_PLACES = ("flash", "arena")
+"""Where the tensors that no step writes can lie: beside the RAM, or in it."""
+
 
 class ModelPlans:
     """Makes the memory plans of one model, and holds nothing but the definition.
@@ -42,17 +45,22 @@ class ModelPlans:
     def __init__(self, definition: ModelDefinition) -> None:
         self._definition = definition
 
-    def make_plan(self, *, debug: bool = False, **request: Any) -> MemoryPlan:
+    def make_plan(
+        self, *, debug: bool = False, constants: str = "flash", **request: Any
+    ) -> MemoryPlan:
         """Return the plan of the checkpoint blocks, or the one that is asked for.
 
         See `Model.make_plan`.
         """
         request = asked(**request)
         if request:
-            return self.choose_plan(debug=debug, **request).plan
-        return make_plan(self._definition.compile(), self._trainable_settings(debug))
+            return self.choose_plan(debug=debug, constants=constants, **request).plan
+        settings = self._trainable_settings(debug, constants)
+        return make_plan(self._definition.compile(), settings)
 
-    def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
+    def choose_plan(
+        self, *, debug: bool = False, constants: str = "flash", **request: Any
+    ) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         parsed = parse_request(**request)
         if not parsed.asks:
@@ -60,20 +68,22 @@ class ModelPlans:
                 "allow, levels and measure say how to choose, but not what for; give "
                 "a budget, for example budget='256KiB', or a max_overhead"
             )
-        return parsed.choose(self._chooser(parsed, debug))
+        return parsed.choose(self._chooser(parsed, debug, constants))
 
-    def pareto(self, *, debug: bool = False, **request: Any) -> tuple[FrontPoint, ...]:
+    def pareto(
+        self, *, debug: bool = False, constants: str = "flash", **request: Any
+    ) -> tuple[FrontPoint, ...]:
         """Return the plans that none other beats in bytes and time.
 
         See `Model.pareto`.
         """
-        return self._chooser(parse_request(**request), debug).pareto()
+        return self._chooser(parse_request(**request), debug, constants).pareto()
 
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Return how many seconds each step takes; see `Model.step_seconds`."""
         require_plan(plan)
         self.require_own_plan(plan, debug=plan.canary_bytes > 0)
-        check_fits(plan.arena_bytes, "measuring")
+        check_fits(plan.host_bytes, "measuring")
         from arena_ckpt.engine.measuring import time_steps  # loads Numba
 
         seconds = [0.0] * len(plan.steps)
@@ -88,8 +98,8 @@ class ModelPlans:
             seconds[execution.step] = took
         return seconds
 
-    def _chooser(self, request: PlanRequest, debug: bool) -> Chooser:
-        settings = self._trainable_settings(debug)
+    def _chooser(self, request: PlanRequest, debug: bool, constants: str) -> Chooser:
+        settings = self._trainable_settings(debug, constants)
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -167,11 +177,12 @@ class ModelPlans:
             self.settings(debug=debug),
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
+            constants_apart=plan.constant_bytes > 0,
         )
 
-    def _trainable_settings(self, debug: bool) -> PlanSettings:
+    def _trainable_settings(self, debug: bool, constants: str) -> PlanSettings:
         """Return how an iteration is run, if the model can be trained so."""
-        settings = self.settings(debug=debug)
+        settings = self.settings(debug=debug, constants=constants)
         require_trainable(self._definition.compile(), settings)
         return settings
 
@@ -182,14 +193,22 @@ class ModelPlans:
         return self._settings_of(plan, debug)
 
     @public_call
-    def settings(self, *, debug: bool = False) -> PlanSettings:
+    def settings(
+        self, *, debug: bool = False, constants: str = "flash"
+    ) -> PlanSettings:
         """Return how an iteration of this model is run.
 
         Raises
         ------
         InvalidParameterError
-            More micro-batches than samples.
+            More micro-batches than samples, or an unknown place for constants.
         """
+        if not isinstance(constants, str) or constants not in CONSTANT_PLACES:
+            raise InvalidParameterError(
+                f"constants={quoted(constants)} is not possible; give 'flash' for a "
+                "read-only memory beside the arena, or 'arena' for one block",
+                constants=constants,
+            )
         if not isinstance(debug, bool):
             raise InvalidParameterError(
                 f"debug={quoted(debug)} is not possible; give True or False",
@@ -211,6 +230,7 @@ class ModelPlans:
             clip=asked_for("clip_grad_by_norm") is not None,
             share_memory=asked_for("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
+            constants_apart=constants == "flash",
         )
 
 

@@ -18,6 +18,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from arena_ckpt.common.json_codec import is_optional
 from arena_ckpt.planning.plan import PLAN_FORMAT, PLAN_VERSION, MemoryPlan
 
 PATH = Path(__file__).parents[1] / "arena_ckpt/report/export/plan.schema.json"
@@ -43,7 +44,7 @@ def make_schema() -> dict[str, Any]:
         "description": "Times are steps, ranges half-open, sizes bytes.",
         **plan,
         "properties": properties,
-        "required": list(properties),
+        "required": [*head, *plan["required"], *tail],
         "$defs": dict(sorted(definitions.items())),
     }
 
@@ -95,9 +96,14 @@ def _record(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     return what | {
         "type": "object",
         "properties": fields,
-        "required": list(fields),
+        "required": [n for n in fields if n not in _optional(kind)],
         "additionalProperties": False,
     }
+
+
+def _optional(kind: Any) -> set[str]:
+    """Return the names of the fields that JSON may lack."""
+    return {field.name for field in dataclasses.fields(kind) if is_optional(field)}
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from arena_ckpt.planning.live_ranges import (
     find_uses_of_stretch,
     group_tensors,
 )
+from arena_ckpt.planning.memory_use import constant_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import LiveRange, TensorKind
 from arena_ckpt.planning.timeline import Step, Timeline, build_timeline
@@ -40,6 +41,7 @@ class Needs:
     base_bytes : int
         Bytes that are alive in all steps, or counted so: weights, optimizer states,
         samples and labels, and gradients that outlive the backward pass of their layer.
+        Constants beside the RAM are not counted.
     """
 
     def __init__(self, graph: Graph, settings: PlanSettings) -> None:
@@ -52,7 +54,9 @@ class Needs:
             for live in self.live_ranges.values()
             if live.kind in _ALWAYS or not live.layer or _is_long(live)
         )
-        self.base_bytes = sum(self.bytes_of(name) for name in self._always)
+        unwritten = constant_tensors(whole.tensors, whole.executions)
+        apart = {whole.tensors[i].name for i in settings.constants_of(unwritten)}
+        self.base_bytes = sum(self.bytes_of(name) for name in self._always - apart)
 
     def bytes_of(self, tensor: str) -> int:
         """Return the bytes that a tensor takes, alignment included."""

@@ -95,7 +95,8 @@ def plan_to_compare(
     recomputes = plan.blocks or reruns_of(plan)
     if not recomputes and plan.micro_batches == micro_batches:
         return None
-    return without_blocks(model).make_plan(debug=debug)
+    constants = "flash" if plan.constant_bytes else "arena"
+    return without_blocks(model).make_plan(debug=debug, constants=constants)
 
 
 def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:

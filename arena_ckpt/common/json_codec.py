@@ -1,4 +1,8 @@
-"""Converts frozen dataclasses to plain JSON values and back, by their annotations."""
+"""Converts frozen dataclasses to plain JSON values and back, by their annotations.
+
+A field of `may_be_left_out` is written only where its value is not the default, so that
+a format can grow without a change to what it could say before.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,18 @@ import functools
 import types
 import typing
 from typing import Any
+
+_LEFT_OUT = "left out of JSON if it has its default"
+
+
+def may_be_left_out(default: Any) -> Any:
+    """Return a dataclass field that JSON holds only where it has another value."""
+    return dataclasses.field(default=default, metadata={_LEFT_OUT: True})
+
+
+def is_optional(field: dataclasses.Field[Any]) -> bool:
+    """Tell whether JSON may lack a field."""
+    return bool(field.metadata.get(_LEFT_OUT))
 
 
 def encode(value: Any) -> Any:
@@ -25,6 +41,7 @@ def encode(value: Any) -> Any:
         return {
             field.name: encode(getattr(value, field.name))
             for field in dataclasses.fields(value)
+            if not (is_optional(field) and getattr(value, field.name) == field.default)
         }
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
@@ -70,13 +87,15 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
 def _decode_fields(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), "an object", value, where)
     hints = _hints(kind)
-    missing = sorted(hints.keys() - value.keys())
+    optional = {field.name for field in dataclasses.fields(kind) if is_optional(field)}
+    missing = sorted(hints.keys() - value.keys() - optional)
     if missing:
         raise ValueError(f"{where or 'the document'} lacks {', '.join(missing)}")
     return kind(
         **{
             name: decode(hint, value[name], f"{where}.{name}")
             for name, hint in hints.items()
+            if name in value
         }
     )
 

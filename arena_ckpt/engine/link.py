@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from arena_ckpt.engine.arena import Arena
 from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
 from arena_ckpt.lowering.kernel_call import KernelCall
-from arena_ckpt.operations.regions import ARENA, Region
+from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.signatures import NUMBERS
 
 Report = Callable[[int, int], None]
 """Told how many kernel calls are linked, of how many: compiling takes time."""
+
+
+class Memory(Protocol):
+    """A memory on this machine."""
+
+    def at(self, region: Region) -> npt.NDArray[Any]:
+        """Return the array that a region stands for."""
 
 
 class CallTable:
@@ -30,7 +37,7 @@ class CallTable:
     ----------
     calls : sequence of KernelCall
         Arrays among their operands are kept as long as the table.
-    memories : mapping from str to Arena
+    memories : mapping from str to Arena or Part
         Where the regions lie. They must outlive the table, which holds only addresses.
     report : callable, optional
         Told about progress.
@@ -39,7 +46,7 @@ class CallTable:
     def __init__(
         self,
         calls: Sequence[KernelCall],
-        memories: Mapping[str, Arena],
+        memories: Mapping[str, Memory],
         report: Report | None = None,
     ) -> None:
         self._table = np.zeros(2 * len(calls), dtype=np.int64)
@@ -92,12 +99,7 @@ class CallTable:
         return other
 
 
-def memories_of(arena: Arena) -> dict[str, Arena]:
-    """Return the one memory of a plan by its name."""
-    return {ARENA: arena}
-
-
-def _placed(operand: Any, memories: Mapping[str, Arena]) -> Any:
+def _placed(operand: Any, memories: Mapping[str, Memory]) -> Any:
     """Return the array that a region stands for; anything else is itself."""
     if isinstance(operand, Region):
         return memories[operand.memory].at(operand)

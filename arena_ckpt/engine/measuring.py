@@ -14,10 +14,10 @@ import platformdirs
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.progress import compile_progress, status_line
-from arena_ckpt.engine.arena import Arena, check_fits
+from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.locks import GATE
 from arena_ckpt.engine.program import Program
-from arena_ckpt.engine.views import TensorViews
+from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.kernels.compiling import revision
@@ -71,7 +71,7 @@ def measure_costs(
     path = _cache_path(graph, plan, optimizer, threads)
     seconds = _read(path, len(keys))
     if seconds is None:
-        check_fits(plan.arena_bytes, "measuring the plan that recomputes nothing")
+        check_fits(plan.host_bytes, "measuring the plan that recomputes nothing")
         seconds = time_steps(graph, plan, optimizer, threads, max_norm)
         _write(path, seconds)
     of_step = dict(zip(keys, seconds, strict=True))
@@ -93,8 +93,7 @@ def time_steps(
 
     The steps run in an arena of their own, of zeros.
     """
-    arena = Arena(plan.arena_bytes)
-    views = TensorViews(plan, arena)
+    views = TensorViews(plan, arena_of(plan))
     with compile_progress() as report:
         program = Program(
             graph,

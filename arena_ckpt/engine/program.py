@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.engine.arena import Arena
-from arena_ckpt.engine.link import CallTable, Report, memories_of
+from arena_ckpt.engine.link import CallTable, Memory, Report
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.lowering.calls import (
@@ -83,7 +83,7 @@ class Program:
         calls: Sequence[KernelCall] = lower(graph, views.plan, optimizer, settings)
         if note is not None:
             calls = _with_notes(calls, note)
-        self._memories = memories_of(views.arena)
+        self._memories: dict[str, Memory] = {**views.memories}
         self.table = CallTable(calls, self._memories, report)
         n_steps = len(views.plan.steps)
         counts = np.bincount([call.step for call in calls], minlength=n_steps)

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples
-from arena_ckpt.engine.arena import Arena
 from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -30,7 +29,7 @@ from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
-from arena_ckpt.engine.views import TensorViews
+from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.graph.build import Graph
@@ -108,7 +107,7 @@ class Session:
         self.plan = plan
         self.optimizer = optimizer
         self.schedule = schedule
-        self.arena = Arena(plan.arena_bytes)
+        self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
         self._max_norm = max_norm
         self._threads = threads
@@ -139,6 +138,7 @@ class Session:
             self.watch(FiniteWatch(self.views, self._masks))
         if debug:
             self.watch(ForeignReads(self.views))
+            self.arena.protect_constants()
         # What the compiler computes beforehand stays in the kernels.
         run_by_default(self._pass, Mode.TRAIN, self.pass_samples, False, report)
 
@@ -163,7 +163,11 @@ class Session:
 
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite the named weights; see `Weights.overwrite`."""
-        GATE.run(self._threads, self._weights.overwrite, values)
+        GATE.run(self._threads, self._set_weights, values)
+
+    def _set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
+        with self.arena.constants_writable():
+            self._weights.overwrite(values)
 
     def persistent(self) -> dict[str, FloatArray]:
         """Return views of all that lasts: weights and optimizer states, by name."""
@@ -182,8 +186,9 @@ class Session:
         GATE.run(self._threads, self._restore, arrays, iteration)
 
     def _restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
-        for name, view in self.persistent().items():
-            view[...] = arrays[name]
+        with self.arena.constants_writable():
+            for name, view in self.persistent().items():
+                view[...] = arrays[name]
         self._control[Control.ITERATION] = iteration
 
     @functools.cached_property

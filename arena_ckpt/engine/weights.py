@@ -42,7 +42,7 @@ class Weights:
                 name = tensor_name(node.name, weight.name)
                 view = self.views[name] = views.named(name)
                 initialize_weight(view, weight, name, seed)
-                if not weight.is_trained:
+                if not weight.is_trained and not views.is_constant(name):
                     self._states.append((view, np.empty_like(view)))
 
     def copies(self) -> dict[str, FloatArray]:

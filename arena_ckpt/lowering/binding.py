@@ -107,7 +107,7 @@ class RoleRegions:
     def is_same(self, role: str, other: str) -> bool:
         """Tell whether two roles stand for the same bytes."""
         first, second = self._tensor(role), self._tensor(other)
-        return self.regions.offset_bytes(first) == self.regions.offset_bytes(second)
+        return self.regions.place(first) == self.regions.place(second)
 
     def _tensor(self, role: str) -> int:
         operand = self.execution.operand(role)

@@ -32,7 +32,9 @@ def calls_document(plan: MemoryPlan, calls: Sequence[KernelCall]) -> dict[str, A
     """
     return {
         "version": FORMAT_VERSION,
-        "memories": {"arena": plan.arena_bytes},
+        "memories": {
+            name: memory.height_bytes for name, memory in plan.memories.items()
+        },
         "calls": [
             {
                 "step": call.step,

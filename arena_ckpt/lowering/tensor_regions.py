@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arena_ckpt.common.names import CONTROL
-from arena_ckpt.operations.regions import ARENA, Region
+from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Control
 
@@ -18,8 +18,8 @@ class TensorRegions:
 
     def __init__(self, plan: MemoryPlan) -> None:
         self.plan = plan
-        self._offset_bytes = {
-            tensor: buffer.offset_bytes
+        self._places = {
+            tensor: (buffer.memory, buffer.offset_bytes)
             for buffer in plan.buffers
             for tensor in buffer.tensors
         }
@@ -29,9 +29,9 @@ class TensorRegions:
             if tensor.life == 0
         }
 
-    def offset_bytes(self, tensor: int) -> int:
-        """Return where a live range begins in the arena."""
-        return self._offset_bytes[tensor]
+    def place(self, tensor: int) -> tuple[str, int]:
+        """Return the memory that a live range lies in, and its offset there."""
+        return self._places[tensor]
 
     def region(self, tensor: int, n_samples: int | None = None) -> Region:
         """Return the region of a live range, or of its first `n_samples` samples."""
@@ -39,7 +39,7 @@ class TensorRegions:
         shape = live_range.shape
         if n_samples is not None and live_range.per_sample:
             shape = (n_samples, *shape[1:])
-        return Region(ARENA, self.offset_bytes(tensor), shape, live_range.dtype)
+        return Region(*self.place(tensor), shape, live_range.dtype)
 
     def named(self, name: str, n_samples: int | None = None) -> Region:
         """Return the region of the first live range of a tensor."""

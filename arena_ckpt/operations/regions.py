@@ -14,9 +14,6 @@ import numpy.typing as npt
 from arena_ckpt.common.dtypes import item_bytes
 from arena_ckpt.errors import RegionError
 
-ARENA = "arena"
-"""The name of the memory that the plan lays out."""
-
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -25,7 +22,7 @@ class Region:
     Attributes
     ----------
     memory : str
-        Which memory: ``"arena"``.
+        Which memory: ``"arena"``, ``"constants"``, or a RAM that the plan names.
     offset_bytes : int
         Where it begins in that memory.
     shape : tuple of int

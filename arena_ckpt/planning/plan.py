@@ -23,7 +23,8 @@ from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.dtypes import DTYPES, size_bytes
 from arena_ckpt.common.flops import Flops
-from arena_ckpt.common.json_codec import decode, encode
+from arena_ckpt.common.json_codec import decode, encode, may_be_left_out
+from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import align_up
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
@@ -35,11 +36,20 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.planning.costs import Costs, count_costs, other_cost, rerun_cost
+from arena_ckpt.planning.memory_use import (
+    MemoryUse,
+    PlannedRam,
+    constant_tensors,
+    touched_bytes,
+)
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 from arena_ckpt.planning.timeline import ExecutionOrder, Step
 
 PLAN_FORMAT = "arena_ckpt memory plan"
-PLAN_VERSION = 4
+PLAN_VERSION = 5
+
+READABLE_VERSIONS = (4, PLAN_VERSION)
+"""The versions of plans that are read; version 4 knew one memory, the arena."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class PlanLayer:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A range of bytes in the arena during a range of steps.
+    """A range of bytes in a memory during a range of steps.
 
     Attributes
     ----------
@@ -93,11 +103,13 @@ class Buffer:
     start, stop : int
         Steps, half-open.
     offset_bytes : int
-        Offset from the start of the arena; a multiple of the alignment.
+        Offset from the start of the memory; a multiple of the alignment.
     size_bytes : int
-        Exact size; the space taken in the arena is rounded up to the alignment.
+        Exact size; the space taken in the memory is rounded up to the alignment.
     tensors : tuple of int
         All live ranges that share the buffer, as indices into `MemoryPlan.tensors`.
+    memory : str
+        A name of `MemoryPlan.memories`: ``"arena"`` where the plan names no RAM.
     """
 
     tensor: str
@@ -107,6 +119,12 @@ class Buffer:
     offset_bytes: int
     size_bytes: int
     tensors: tuple[int, ...]
+    memory: str = may_be_left_out(ARENA)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the buffer lies in the memory that no step writes."""
+        return self.memory == CONSTANTS
 
 
 @public_call
@@ -117,14 +135,16 @@ class MemoryPlan:
     Attributes
     ----------
     arena_bytes : int
-        Size of the arena, which is allocated once.
+        Size of the arena, which is allocated once; of all RAMs where there are several.
+        Constants are not counted.
     live_lower_bound_bytes : int
-        Largest number of bytes alive at one step; no layout of the buffers is smaller.
+        Largest number of bytes of RAM alive at one step; no layout of the buffers is
+        smaller.
     local_lower_bound_bytes : int
         Bytes of weights and states plus the largest working set of one step; no plan of
         this graph is smaller.
     naive_bytes : int
-        Size of an arena in which every tensor has bytes of its own.
+        Size of an arena in which every tensor but the constants has bytes of its own.
     execution_order : dict from str to ExecutionOrder
         In forward order.
     buffers : tuple of Buffer
@@ -145,6 +165,12 @@ class MemoryPlan:
         A canary stands behind each buffer in debug mode; otherwise it has 0 bytes.
     allocator : str
         Name of the method that found the layout.
+    constant_bytes : int
+        Size of the read-only memory of constants: the tensors that no step writes, such
+        as frozen weights. 0 where there are none, or where they lie in the arena.
+    rams : tuple of PlannedRam
+        The RAMs that were asked for, the fastest first; empty for one without a limit,
+        the arena.
     """
 
     arena_bytes: int
@@ -166,6 +192,45 @@ class MemoryPlan:
     alignment_bytes: int
     canary_bytes: int
     allocator: str
+    constant_bytes: int = may_be_left_out(0)
+    rams: tuple[PlannedRam, ...] = may_be_left_out(())
+
+    @property
+    def memories(self) -> dict[str, MemoryUse]:
+        """The memories of the plan by name: the RAMs, the fastest first, and constants.
+
+        Without constants they have no memory either.
+        """
+        sizes: dict[str, int | None] = {ram.name: ram.size_bytes for ram in self.rams}
+        sizes = sizes or {ARENA: None}
+        if self.constant_bytes:
+            sizes[CONSTANTS] = None
+        heights, touched = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
+        of_tensor = touched_bytes(
+            self.tensors,
+            self.executions,
+            n_pass=self.n_pass,
+            n_passes=self.micro_batches,
+        )
+        for buffer in self.buffers:
+            name = buffer.memory
+            end = buffer.offset_bytes + self.taken_bytes(buffer.size_bytes)
+            heights[name] = max(heights[name], end)
+            touched[name] += sum(of_tensor[index] for index in buffer.tensors)
+        return {
+            name: MemoryUse(name, heights[name], size, name == CONSTANTS, touched[name])
+            for name, size in sizes.items()
+        }
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of all memories together, which running the plan here takes."""
+        return self.arena_bytes + self.constant_bytes
+
+    @property
+    def ram_buffers(self) -> tuple[Buffer, ...]:
+        """The buffers but those of constants."""
+        return tuple(b for b in self.buffers if not b.is_constant)
 
     @property
     def proved_optimal(self) -> bool:
@@ -230,7 +295,7 @@ class MemoryPlan:
 
     @public_call
     def taken_bytes(self, size_bytes: int) -> int:
-        """Return the space that a buffer of `size_bytes` takes in the arena."""
+        """Return the space that a buffer of `size_bytes` takes in its memory."""
         is_size = isinstance(size_bytes, int | np.integer) and size_bytes >= 0
         expected = "a whole number of bytes, at least 0"
         require_value("size_bytes", size_bytes, fits=is_size, expected=expected)
@@ -238,13 +303,14 @@ class MemoryPlan:
 
     @public_call
     def live_bytes(self) -> list[int]:
-        """Return the bytes taken by live buffers at each step."""
+        """Return the bytes of RAM taken by live buffers at each step."""
+        buffers = self.ram_buffers
         return [
             int(b)
             for b in live_bytes(
-                np.array([b.start for b in self.buffers]),
-                np.array([b.stop for b in self.buffers]),
-                np.array([self.taken_bytes(b.size_bytes) for b in self.buffers]),
+                np.array([b.start for b in buffers]),
+                np.array([b.stop for b in buffers]),
+                np.array([self.taken_bytes(b.size_bytes) for b in buffers]),
             )
         ]
 
@@ -267,12 +333,12 @@ class MemoryPlan:
 
     @public_call
     def alive_at(self, step: int) -> tuple[Buffer, ...]:
-        """Return the buffers alive at a step, the largest first.
+        """Return the buffers in RAM that are alive at a step, the largest first.
 
         At the end, one behind the last step, none are.
         """
         self._require_step(step, stop=len(self.steps) + 1)
-        alive = [b for b in self.buffers if b.start <= step < b.stop]
+        alive = [b for b in self.ram_buffers if b.start <= step < b.stop]
         return tuple(sorted(alive, key=lambda b: (-b.size_bytes, b.offset_bytes)))
 
     @public_call
@@ -292,7 +358,7 @@ class MemoryPlan:
 
     @public_call
     def bytes_by_kind(self, step: int) -> dict[TensorKind, int]:
-        """Return the space taken at a step by each kind of tensor."""
+        """Return the space of RAM taken at a step by each kind of tensor."""
         totals = dict.fromkeys(TensorKind, 0)
         for buffer in self.alive_at(step):
             kind = self.tensor_in(buffer, step).kind
@@ -353,11 +419,11 @@ class MemoryPlan:
                 f"this JSON is no memory plan: its 'format' is not {PLAN_FORMAT!r}; "
                 "plans are written by to_json()"
             )
-        if document.get("version") != PLAN_VERSION:
+        if document.get("version") not in READABLE_VERSIONS:
             raise PlanFormatError(
                 f"the plan has version {document.get('version')!r}, this package reads "
-                f"version {PLAN_VERSION}; make the plan again with this package: "
-                "arena-ckpt plan MODEL -o PLAN.json",
+                f"the versions {' and '.join(map(str, READABLE_VERSIONS))}; make the "
+                "plan again with this package: arena-ckpt plan MODEL -o PLAN.json",
                 version=document.get("version"),
             )
         try:
@@ -421,13 +487,19 @@ def check_plan(plan: MemoryPlan) -> None:
         The message says what is wrong; for the layout it is a `LayoutError`.
     """
     _require_all(_numbers(plan))
-    buffers = make_buffers(
-        [b.start for b in plan.buffers],
-        [b.stop for b in plan.buffers],
-        [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
-        alignment=plan.alignment_bytes,
-    )
-    check_layout(buffers, [b.offset_bytes for b in plan.buffers], plan.arena_bytes)
+    _require_all(_memories(plan))
+    for name, height_bytes in _heights(plan).items():
+        buffers = [b for b in plan.buffers if b.memory == name]
+        check_layout(
+            make_buffers(
+                [b.start for b in buffers],
+                [b.stop for b in buffers],
+                [plan.taken_bytes(b.size_bytes) for b in buffers],
+                alignment=plan.alignment_bytes,
+            ),
+            [b.offset_bytes for b in buffers],
+            height_bytes,
+        )
     seen = sorted(index for buffer in plan.buffers for index in buffer.tensors)
     if seen != list(range(len(plan.tensors))):
         raise ValueError("the buffers do not hold every tensor exactly once")
@@ -479,6 +551,55 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
         )
 
 
+def _memories(plan: MemoryPlan) -> Iterator[Claim]:
+    """Yield the claims about the memories, and what lies in which."""
+    rams = [ram.name for ram in plan.rams]
+    yield (
+        len({*rams, CONSTANTS}) == len(rams) + 1
+        and min((ram.size_bytes for ram in plan.rams), default=1) > 0,
+        f"the RAMs are {[(ram.name, ram.size_bytes) for ram in plan.rams]}",
+    )
+    for buffer in plan.buffers:
+        yield (
+            buffer.memory in (*(rams or [ARENA]), CONSTANTS),
+            f"{buffer.tensor} lies in {buffer.memory!r}, no memory of the plan",
+        )
+    unwritten = constant_tensors(plan.tensors, plan.executions)
+    for buffer in plan.buffers:
+        yield (
+            not buffer.is_constant
+            or (
+                unwritten.issuperset(buffer.tensors)
+                and (buffer.start, buffer.stop) == (0, len(plan.steps))
+            ),
+            f"{buffer.tensor} lies in {CONSTANTS!r}, and steps write it",
+        )
+    heights = _heights(plan)
+    for ram in plan.rams:
+        yield (
+            heights[ram.name] <= ram.size_bytes,
+            f"{ram.name} has {ram.size_bytes} bytes, and {heights[ram.name]} are taken",
+        )
+    if plan.rams:
+        total = sum(heights[name] for name in rams)
+        yield (
+            total == plan.arena_bytes,
+            f"the RAMs are {total} bytes high together, not {plan.arena_bytes}",
+        )
+
+
+def _heights(plan: MemoryPlan) -> dict[str, int]:
+    """Return the height that the layout of each memory has to have."""
+    if plan.rams:
+        heights = {ram.name: 0 for ram in plan.rams}
+        for b in plan.ram_buffers:
+            end = b.offset_bytes + plan.taken_bytes(b.size_bytes)
+            heights[b.memory] = max(heights[b.memory], end)
+    else:
+        heights = {ARENA: plan.arena_bytes}
+    return heights | {CONSTANTS: plan.constant_bytes}
+
+
 def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
     """Yield the claims about tensors, the buffers they share, and totals."""
     for tensor in plan.tensors:
@@ -498,7 +619,8 @@ def _tensors(plan: MemoryPlan) -> Iterator[Claim]:
             and buffer.stop >= max(t.stop for t in held),
             f"the buffer of {buffer.tensor} is not one for its tensors",
         )
-    naive_bytes = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+    in_ram = [plan.tensors[i] for b in plan.ram_buffers for i in b.tensors]
+    naive_bytes = sum(plan.taken_bytes(tensor.size_bytes) for tensor in in_ram)
     yield (
         plan.naive_bytes == naive_bytes,
         f"naive_bytes is {plan.naive_bytes}, the tensors take {naive_bytes}",
@@ -549,7 +671,7 @@ def _texts(plan: MemoryPlan) -> Iterator[str]:
     yield from (block.name for block in plan.blocks)
     yield from (tensor.name for tensor in plan.tensors)
     yield from (buffer.tensor for buffer in plan.buffers)
-    yield from (plan.allocator, *plan.ways)
+    yield from (plan.allocator, *plan.ways, *(ram.name for ram in plan.rams))
 
 
 def _named_layers(plan: MemoryPlan) -> Iterator[str]:

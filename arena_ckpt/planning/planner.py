@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from arena_ckpt.allocation import Layout, allocate
+from arena_ckpt.common.memories import CONSTANTS
 from arena_ckpt.common.names import input_role
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up, format_bytes
 from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanMismatchError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.live_ranges import Liveness, analyze
+from arena_ckpt.planning.memory_use import constant_tensors
+from arena_ckpt.planning.placement import place
 from arena_ckpt.planning.plan import Buffer, MemoryPlan, PlanLayer, check_plan
 from arena_ckpt.planning.recompute import Rerun, Reruns, block_reruns, possible_reruns
 from arena_ckpt.planning.settings import PlanSettings
@@ -43,6 +45,7 @@ _DECIDED_BY_MODEL = (
     "execution_order",
     "alignment_bytes",
     "naive_bytes",
+    "constant_bytes",
     "local_lower_bound_bytes",
     "tensors",
     "executions",
@@ -81,14 +84,14 @@ def make_plan(
     timeline = build_timeline(graph, again, settings)
     liveness = analyze(graph, timeline, settings)
     naive_bytes = _naive_bytes(liveness, settings)
-    layout, buffers = _lay_out(liveness, len(timeline.steps), settings, layout_nodes)
+    placement = place(liveness, len(timeline.steps), settings, layout_nodes)
     return MemoryPlan(
-        arena_bytes=layout.height_bytes,
-        live_lower_bound_bytes=layout.lower_bound_bytes,
+        arena_bytes=placement.arena_bytes,
+        live_lower_bound_bytes=placement.lower_bound_bytes,
         local_lower_bound_bytes=_local_lower_bound(graph, liveness, timeline, settings),
         naive_bytes=naive_bytes,
         execution_order=timeline.execution_order,
-        buffers=buffers,
+        buffers=placement.buffers,
         tensors=liveness.tensors,
         executions=liveness.executions,
         layers=_plan_layers(graph),
@@ -101,21 +104,25 @@ def make_plan(
         ways=tuple(sorted(settings.ways)),
         alignment_bytes=ALIGNMENT_BYTES,
         canary_bytes=settings.canary_bytes,
-        allocator=layout.engine,
+        allocator=placement.allocator,
+        constant_bytes=placement.constant_bytes,
     )
 
 
 def _naive_bytes(liveness: Liveness, settings: PlanSettings) -> int:
-    """Return the bytes of all tensors, each in a buffer of its own.
+    """Return the bytes of RAM of all tensors, each in a buffer of its own.
 
     Raises
     ------
     ArenaTooLargeError
+        The constants count as well.
     """
-    naive_bytes = sum(
+    taken = [
         align_up(tensor.size_bytes + settings.canary_bytes, ALIGNMENT_BYTES)
         for tensor in liveness.tensors
-    )
+    ]
+    apart = _constants(liveness, settings)
+    naive_bytes = sum(taken)
     if naive_bytes > LARGEST_PLAN_BYTES:
         largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
         raise ArenaTooLargeError(
@@ -125,7 +132,13 @@ def _naive_bytes(liveness: Liveness, settings: PlanSettings) -> int:
             arena_bytes=naive_bytes,
             tensor=largest.name,
         )
-    return naive_bytes
+    return naive_bytes - sum(taken[index] for index in apart)
+
+
+def _constants(liveness: Liveness, settings: PlanSettings) -> frozenset[int]:
+    """Return the tensors that lie beside the RAM."""
+    unwritten = constant_tensors(liveness.tensors, liveness.executions)
+    return settings.constants_of(unwritten)
 
 
 def reruns_of(plan: MemoryPlan) -> Reruns:
@@ -189,7 +202,7 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
         _require_equal(what, getattr(own, what), getattr(plan, what))
     groups, own_groups = (
         sorted(
-            (b.tensors, b.start, b.stop, b.size_bytes, b.tensor, b.kind)
+            (b.tensors, b.start, b.stop, b.size_bytes, b.tensor, b.kind, *_apart(b))
             for b in p.buffers
         )
         for p in (plan, own)
@@ -203,6 +216,11 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
             "pareto()",
             what="layout",
         ) from None
+
+
+def _apart(buffer: Buffer) -> tuple[str, ...]:
+    """Return where a buffer of constants lies; RAMs can be chosen at will."""
+    return (CONSTANTS, str(buffer.offset_bytes)) if buffer.is_constant else ()
 
 
 def _wrong_canaries(plan: MemoryPlan, settings: PlanSettings) -> PlanMismatchError:
@@ -248,46 +266,10 @@ def _require_equal(what: str, own: object, given: object) -> None:
     )
 
 
-def _lay_out(
-    liveness: Liveness,
-    n_steps: int,
-    settings: PlanSettings,
-    layout_nodes: int,
-) -> tuple[Layout, tuple[Buffer, ...]]:
-    """Place a buffer for each group of tensors that share their bytes."""
-    shares = settings.share_memory
-    ranges = [_range_of(liveness, group, n_steps, shares) for group in liveness.groups]
-    sizes = [liveness.tensors[group[0]].size_bytes for group in liveness.groups]
-    layout = allocate(
-        [start for start, _ in ranges],
-        [stop for _, stop in ranges],
-        [align_up(size + settings.canary_bytes) for size in sizes],
-        alignment=ALIGNMENT_BYTES,
-        node_limit=layout_nodes,
-    )
-    buffers = []
-    for group, (start, stop), size, offset in zip(
-        liveness.groups, ranges, sizes, layout.offset.tolist(), strict=True
-    ):
-        main = max((liveness.tensors[i] for i in group), key=lambda t: t.stop - t.start)
-        buffers.append(Buffer(main.name, main.kind, start, stop, offset, size, group))
-    return layout, tuple(buffers)
-
-
-def _range_of(
-    liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
-) -> tuple[int, int]:
-    """Return the range of steps of a group's buffer; all steps without memory reuse."""
-    if not share_memory:
-        return 0, n_steps
-    members = [liveness.tensors[i] for i in group]
-    return min(t.start for t in members), max(t.stop for t in members)
-
-
 def _local_lower_bound(
     graph: Graph, liveness: Liveness, timeline: Timeline, settings: PlanSettings
 ) -> int:
-    """Return the bytes of weights and states plus those of the largest step.
+    """Return the RAM of weights and states plus that of the largest step.
 
     Every result is taken to overwrite an operand wherever its layer offers that, live
     or not, so that neither blocks nor other sharing can get below.
@@ -297,6 +279,8 @@ def _local_lower_bound(
         align_up(tensor.size_bytes + settings.canary_bytes, ALIGNMENT_BYTES)
         for tensor in liveness.tensors
     ]
+    for index in _constants(liveness, settings):
+        taken[index] = 0
     always = {
         index
         for index, tensor in enumerate(liveness.tensors)

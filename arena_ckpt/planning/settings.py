@@ -35,6 +35,8 @@ class PlanSettings:
         Bytes of the canary behind each buffer.
     ways : frozenset of str
         Ways to save bytes beside reuse, out of `WAYS`.
+    constants_apart : bool
+        What no step writes lies in a read-only memory beside the RAM.
     """
 
     batch_size: int
@@ -44,6 +46,7 @@ class PlanSettings:
     share_memory: bool = True
     canary_bytes: int = 0
     ways: frozenset[str] = DEFAULT_WAYS
+    constants_apart: bool = True
 
     @property
     def pass_samples(self) -> int:
@@ -65,6 +68,10 @@ class PlanSettings:
     def tiles_updates(self) -> bool:
         """Whether large gradients are made in tiles; see `planning.tiled_update`."""
         return "tiled_update" in self.ways and not self.defers_updates
+
+    def constants_of(self, unwritten: frozenset[int]) -> frozenset[int]:
+        """Return which of the tensors that no step writes lie beside the RAM."""
+        return unwritten if self.constants_apart else frozenset()
 
     @property
     def shares_in_place(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
+from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.definition.model_definition import ModelDefinition
@@ -27,6 +28,7 @@ from arena_ckpt.errors import (
     NonFiniteError,
 )
 from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.planning.memory_use import MemoryUse
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import make_plan, reruns_of
 from arena_ckpt.planning.settings import PlanSettings
@@ -175,37 +177,38 @@ class Checks:
         """Check the offsets with the validator of layouts."""
         for which in ("plan", "debug_plan"):
             plan: MemoryPlan = getattr(self, which)
-            check_layout(
-                make_buffers(
-                    [b.start for b in plan.buffers],
-                    [b.stop for b in plan.buffers],
-                    [plan.taken_bytes(b.size_bytes) for b in plan.buffers],
-                    alignment=plan.alignment_bytes,
-                ),
-                [b.offset_bytes for b in plan.buffers],
-                plan.arena_bytes,
-                label=lambda index, plan=plan: _name_of(plan, index),  # type: ignore[misc]
-            )
+            for memory in plan.memories.values():
+                _check_memory(plan, memory)
+        constants = (
+            f" or the {self.plan.constant_bytes:,} B of constants"
+            if self.plan.constant_bytes
+            else ""
+        )
         return (
             f"no two of {len(self.plan.buffers):,} buffers overlap while both live, "
             f"all begin at multiples of {self.plan.alignment_bytes} and end within the "
-            f"arena of {self.plan.arena_bytes:,} B; with canaries too"
+            f"arena of {self.plan.arena_bytes:,} B{constants}; with canaries too"
         )
 
     def bounds(self) -> str:
         """Count the bytes alive at each step, and plan the model again."""
         plan = self.plan
         change = np.zeros(len(plan.steps) + 1, dtype=np.int64)
-        taken = np.array([plan.taken_bytes(b.size_bytes) for b in plan.buffers])
-        np.add.at(change, [b.start for b in plan.buffers], taken)
-        np.add.at(change, [b.stop for b in plan.buffers], -taken)
+        buffers = [b for b in plan.buffers if b.memory != CONSTANTS]
+        taken = np.array([plan.taken_bytes(b.size_bytes) for b in buffers])
+        np.add.at(change, [b.start for b in buffers], taken)
+        np.add.at(change, [b.stop for b in buffers], -taken)
         live = int(change.cumsum().max())
         if live != plan.live_lower_bound_bytes:
             raise DefectFound(
                 f"{live:,} bytes live at once, and the plan says "
                 f"{plan.live_lower_bound_bytes:,}"
             )
-        naive = sum(plan.taken_bytes(t.size_bytes) for t in plan.tensors)
+        naive = sum(
+            plan.taken_bytes(plan.tensors[i].size_bytes)
+            for b in buffers
+            for i in b.tensors
+        )
         sizes = {
             "local_lower_bound_bytes": plan.local_lower_bound_bytes,
             "live_lower_bound_bytes": live,
@@ -446,9 +449,27 @@ class Checks:
         )
 
 
-def _name_of(plan: MemoryPlan, index: int) -> str:
-    buffer = plan.buffers[index]
-    return f"buffer {index} ({buffer.tensor})"
+def _check_memory(plan: MemoryPlan, memory: MemoryUse) -> None:
+    """Check the layout of one memory of a plan with the validator of layouts."""
+    numbers = [i for i, b in enumerate(plan.buffers) if b.memory == memory.name]
+    buffers = [plan.buffers[number] for number in numbers]
+    check_layout(
+        make_buffers(
+            [b.start for b in buffers],
+            [b.stop for b in buffers],
+            [plan.taken_bytes(b.size_bytes) for b in buffers],
+            alignment=plan.alignment_bytes,
+        ),
+        [b.offset_bytes for b in buffers],
+        _planned_bytes(plan, memory),
+        label=lambda index: f"buffer {numbers[index]} ({buffers[index].tensor})",
+    )
+
+
+def _planned_bytes(plan: MemoryPlan, memory: MemoryUse) -> int:
+    """Return the bytes in which the buffers of a memory have to lie."""
+    planned = {ARENA: plan.arena_bytes, CONSTANTS: plan.constant_bytes}
+    return planned.get(memory.name, memory.size_bytes or 0)
 
 
 def _unlike(plan: MemoryPlan, again: MemoryPlan) -> str:

@@ -3,7 +3,7 @@
 In stages:
 
 1. Every live range of a tensor lies in one buffer that is as large and lives as long,
-   and every buffer lies in the arena, aligned.
+   and every buffer lies in its memory, aligned.
 2. The steps of an iteration are walked in order, with two passes where it has
    micro-batches. For every byte it is known which value was written there last. A
    write makes a new value; a view, which the layer has to offer, hands the value on. A
@@ -27,6 +27,7 @@ Rules, as `DataflowError.rule` names them:
 ``operand``     a role is empty, or another tensor stands in it
 ``version``     a weight is read after its update, updated not exactly once, a statistic
                 moved more or less than once, a gradient read without all its parts
+``constant``    a step writes to what lies among the constants
 ``kept``        a prediction, weight or state is overwritten before it is read
 ==============  ======================================================================
 
@@ -40,6 +41,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.names import CONTROL, output_role, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
@@ -102,7 +104,8 @@ class _Walk:
         self.plan = plan
         self.step_order = StepOrder(plan, graph)
         self.buffer_of = _buffers_of_tensors(plan)
-        self.bytes = ByteMap(plan.arena_bytes)
+        self.starts, size_bytes = _side_by_side(plan)
+        self.bytes = ByteMap(size_bytes)
         self.value_of = [NOTHING] * len(plan.tensors)
         self.writers: list[tuple[str, int]] = [("", 0)]  # of each value: when, tensor
         self.views = _views(graph)
@@ -139,7 +142,8 @@ class _Walk:
     # -- bytes -------------------------------------------------------------------------
 
     def extent(self, tensor: int) -> tuple[int, int]:
-        start = self.buffer_of[tensor].offset_bytes
+        buffer = self.buffer_of[tensor]
+        start = self.starts[buffer.memory] + buffer.offset_bytes
         return start, start + self.plan.tensors[tensor].size_bytes
 
     def write(self, tensor: int, when: str) -> None:
@@ -208,6 +212,7 @@ class _Walk:
             self.check_overwriting(execution)
             for operand in execution.operands:
                 if operand.access.writes:
+                    self.check_writable(execution, operand)
                     self.write_result(execution, operand)
             self.step_order.count(execution)
 
@@ -248,6 +253,14 @@ class _Walk:
             held = self.held(found, name)
             problem = f"reads {name} in role {operand.role} and finds {held}"
             self.refuse("stale", tensor, execution, problem)
+
+    def check_writable(self, execution: Execution, operand: Operand) -> None:
+        if self.buffer_of[operand.tensor].memory == CONSTANTS:
+            name = self.plan.tensors[operand.tensor].name
+            problem = (
+                f"writes {name} in role {operand.role}, which lies among the constants"
+            )
+            self.refuse("constant", operand.tensor, execution, problem)
 
     def check_overwriting(self, execution: Execution) -> None:
         """Check that results overwrite only operands that the layer allows."""
@@ -343,15 +356,37 @@ def _views(graph: Graph | None) -> dict[tuple[str, Phase, str], tuple[str, ...]]
     }
 
 
+def _side_by_side(plan: MemoryPlan) -> tuple[dict[str, int], int]:
+    """Return where the memories begin if they lie side by side, and their bytes."""
+    starts: dict[str, int] = {}
+    end = 0
+    for name, size_bytes in _sizes(plan).items():
+        starts[name] = end
+        end += size_bytes
+    return starts, end
+
+
+def _sizes(plan: MemoryPlan) -> dict[str, int]:
+    """Return the bytes of each memory: no buffer may end behind them."""
+    if plan.rams:
+        sizes = {ram.name: ram.size_bytes for ram in plan.rams}
+    else:
+        sizes = {ARENA: plan.arena_bytes}
+    return {**sizes, CONSTANTS: plan.constant_bytes}
+
+
 def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
     """Return the buffer of each live range; check the rules that need no steps."""
     found: list[Buffer | None] = [None] * len(plan.tensors)
+    sizes = _sizes(plan)
     for buffer in plan.buffers:
         end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)
-        if buffer.offset_bytes < 0 or end > plan.arena_bytes:
+        size = sizes.get(buffer.memory)
+        if size is None or buffer.offset_bytes < 0 or end > size:
+            what = "an arena" if buffer.memory == ARENA else repr(buffer.memory)
             problem = (
-                f"{buffer.tensor} takes bytes [{buffer.offset_bytes}, {end}) of an "
-                f"arena of {plan.arena_bytes}"
+                f"{buffer.tensor} takes bytes [{buffer.offset_bytes}, {end}) of {what} "
+                f"of {size or 0}"
             )
             raise broken(plan, "arena", buffer.tensor, None, problem)
         if buffer.offset_bytes % plan.alignment_bytes:

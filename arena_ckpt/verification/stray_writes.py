@@ -45,7 +45,8 @@ class StrayWatch(Watcher):
 
     def __init__(self, views: TensorViews) -> None:
         self._plan = views.plan
-        self._words = views.arena.bytes.view(np.uint32)
+        self._views = views
+        self._words = views.arena.span.view(np.uint32)
         self._before = Arena(4 * len(self._words)).bytes.view(np.uint32)
         self._extent = [(0, 0)] * len(self._plan.tensors)
         for buffer in self._plan.buffers:
@@ -61,7 +62,7 @@ class StrayWatch(Watcher):
         # Where debug mode sets canaries, and poisons what has died.
         self._renewed: dict[int, list[tuple[int, int]]] = {}
         for buffer in self._plan.buffers:
-            start = buffer.offset_bytes
+            start = views.start_of(buffer)
             taken = start, start + self._plan.taken_bytes(buffer.size_bytes)
             for step in {buffer.start, buffer.stop}:
                 self._renewed.setdefault(step, []).append(taken)
@@ -123,8 +124,8 @@ class StrayWatch(Watcher):
         raise CanaryError(
             f"{moment.doer} wrote {4 * len(changed):,} bytes into "
             f"{self._describe(name, byte, moment)}, which it does not declare (the "
-            f"first is byte {byte} of the arena); this is a defect of that layer's "
-            "kernels. Weights are as before the iteration",
+            f"first is {self._views.describe_byte(byte)}); this is a defect of that "
+            "layer's kernels. Weights are as before the iteration",
             step=moment.step,
             tensor=name,
         )
@@ -142,19 +143,24 @@ class StrayWatch(Watcher):
         if not alive:
             return ""
         gaps = {
-            index: max(b.offset_bytes - byte, byte - b.offset_bytes - b.size_bytes)
+            index: max(start - byte, byte - start - b.size_bytes)
             for index, b in enumerate(alive)
+            for start in [self._views.start_of(b)]
         }
         nearest = alive[min(gaps, key=lambda index: (gaps[index], index))]
-        name = self._plan.tensor_in(nearest, step).name
-        if byte < nearest.offset_bytes:
-            return f", {nearest.offset_bytes - byte} before {name}"
-        return f", {byte - nearest.offset_bytes - nearest.size_bytes} behind {name}"
+        name, start = (
+            self._plan.tensor_in(nearest, step).name,
+            self._views.start_of(nearest),
+        )
+        if byte < start:
+            return f", {start - byte} before {name}"
+        return f", {byte - start - nearest.size_bytes} behind {name}"
 
     def _tensor_at(self, byte: int, step: int) -> str | None:
         """Return the live tensor whose buffer, canary included, holds a byte."""
         for buffer in self._plan.buffers:
-            end = buffer.offset_bytes + self._plan.taken_bytes(buffer.size_bytes)
-            if buffer.start <= step < buffer.stop and buffer.offset_bytes <= byte < end:
+            start = self._views.start_of(buffer)
+            end = start + self._plan.taken_bytes(buffer.size_bytes)
+            if buffer.start <= step < buffer.stop and start <= byte < end:
                 return self._plan.tensor_in(buffer, step).name
         return None

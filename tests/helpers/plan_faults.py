@@ -64,6 +64,18 @@ def moved(name: str, onto: str) -> Callable[[MemoryPlan], MemoryPlan]:
     return change
 
 
+def into_constants(name: str) -> Callable[[MemoryPlan], MemoryPlan]:
+    """Let a buffer lie behind the constants, in their memory."""
+
+    def change(plan: MemoryPlan) -> MemoryPlan:
+        place, end = place_of(plan, name), plan.constant_bytes
+        taken = plan.taken_bytes(plan.buffers[place].size_bytes)
+        changed = with_buffer(plan, place, memory="constants", offset_bytes=end)
+        return replace(changed, constant_bytes=end + taken)
+
+    return change
+
+
 def shifted(name: str, by: int) -> Callable[[MemoryPlan], MemoryPlan]:
     def change(plan: MemoryPlan) -> MemoryPlan:
         place = place_of(plan, name)
@@ -213,6 +225,30 @@ def over(
 
 
 PLANS: dict[str, Fault] = {
+    # -- constants
+    "a trained weight among the constants": Fault(
+        "frozen",
+        into_constants("out:bias"),
+        "dataflow",
+        "constant",
+        ("out:bias", "apply_gradient of out"),
+    ),
+    "a constant over another": Fault(
+        "frozen",
+        moved("bn2:moving_mean", "conv2:filter"),
+        "layout",
+        "overlap",
+        ("bn2:moving_mean", "conv2:filter"),
+    ),
+    "a constant behind the end of its memory": Fault(
+        "frozen",
+        lambda p: with_buffer(
+            p, place_of(p, "conv2:filter"), offset_bytes=p.constant_bytes
+        ),
+        "layout",
+        "height",
+        ("conv2:filter",),
+    ),
     # -- offsets and sizes
     "two offsets swapped": Fault(
         "mlp", swapped_offsets, "layout", "overlap", ("buffer ",)

@@ -115,6 +115,26 @@ NETS: dict[str, ModelSpec] = {
         ],
         ("first", "act"),
     ),
+    "frozen": _net(
+        [
+            _input(2, 8, 8),
+            _layer("conv2d", "conv1", filters=4, kernel_size=(3, 3), padding="same"),
+            _layer("activation", "act1", activation="gelu"),
+            _layer(
+                *("conv2d", "conv2"),
+                filters=4,
+                kernel_size=(3, 3),
+                padding="same",
+                trainable=False,
+            ),
+            _layer("batch_normalization", "bn2", trainable=False),
+            _layer("activation", "act2", activation="gelu"),
+            _layer("flatten", "flat"),
+            _layer("fully_connected", "out", unit=5),
+            _layer("cross_softmax", "loss"),
+        ],
+        ("conv1", "act1", "conv2", "bn2"),
+    ),
     "chosen": chain(*([16, "gelu"] * 8), 4, width=16, optimizer=ADAM, batch_size=32),
 }
 """By what is special about them; all but the last have checkpoint blocks."""

@@ -15,7 +15,7 @@ import pytest
 
 from arena_ckpt import Phase
 from arena_ckpt.engine import link
-from arena_ckpt.engine.arena import Arena
+from arena_ckpt.engine.views import Part
 from arena_ckpt.layers.base import Call
 from arena_ckpt.lowering import calls as lowered
 from arena_ckpt.lowering.calls import Lowering
@@ -81,11 +81,12 @@ def at(phase: Phase, layer: str, change: Change) -> Callable[[Patch], None]:
     return inject
 
 
-def anywhere(operand: Any, memories: Mapping[str, Arena]) -> Any:
+def anywhere(operand: Any, memories: Mapping[str, Part]) -> Any:
     """Return the array of a region that need not be within its memory."""
     if not isinstance(operand, Region):
         return operand
-    address = memories[operand.memory].bytes.ctypes.data + operand.offset_bytes
+    part = memories[operand.memory]
+    address = part.arena.span.ctypes.data + part.start + operand.offset_bytes
     raw = np.ctypeslib.as_array((ctypes.c_uint8 * operand.nbytes).from_address(address))
     return raw.view(operand.dtype).reshape(operand.shape)
 
@@ -191,13 +192,13 @@ def displaced(name: str, by: int) -> Callable[[Patch], None]:
     """Bind a tensor some bytes away from its place."""
 
     def inject(patch: Patch) -> None:
-        original = TensorRegions.offset_bytes
+        original = TensorRegions.place
 
-        def offset_bytes(self: TensorRegions, tensor: int) -> int:
-            right = original(self, tensor)
-            return right + by * (self.plan.tensors[tensor].name == name)
+        def place(self: TensorRegions, tensor: int) -> tuple[str, int]:
+            memory, right = original(self, tensor)
+            return memory, right + by * (self.plan.tensors[tensor].name == name)
 
-        patch.setattr(TensorRegions, "offset_bytes", offset_bytes)
+        patch.setattr(TensorRegions, "place", place)
 
     return inject
 

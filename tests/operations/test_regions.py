@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_ckpt.common.dtypes import DTYPES
+from arena_ckpt.common.memories import ARENA
 from arena_ckpt.engine.arena import Arena
 from arena_ckpt.errors import RegionError
-from arena_ckpt.operations.regions import ARENA, Region
+from arena_ckpt.operations.regions import Region
 
 
 def region(*shape: int, dtype: str = "float32", offset_bytes: int = 64) -> Region:

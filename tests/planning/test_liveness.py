@@ -630,7 +630,8 @@ class Bytes:
             [
                 j
                 for j, other in enumerate(plan.buffers)
-                if b.offset_bytes < other.offset_bytes + other.size_bytes
+                if b.memory == other.memory
+                and b.offset_bytes < other.offset_bytes + other.size_bytes
                 and other.offset_bytes < b.offset_bytes + b.size_bytes
             ]
             for b in plan.buffers

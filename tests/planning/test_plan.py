@@ -59,7 +59,10 @@ def test_bounds_of_random_models(spec: ModelSpec) -> None:
     assert len(live) == len(plan.steps)
     assert max(live) == live[plan.peak_step] == plan.live_lower_bound_bytes
     assert plan.arena_bytes == max(
-        b.offset_bytes + plan.taken_bytes(b.size_bytes) for b in plan.buffers
+        b.offset_bytes + plan.taken_bytes(b.size_bytes) for b in plan.ram_buffers
+    )
+    assert plan.constant_bytes == sum(
+        plan.taken_bytes(b.size_bytes) for b in plan.buffers if b.is_constant
     )
     by_kind = plan.bytes_by_kind(plan.peak_step)
     assert list(by_kind) == list(TensorKind)
@@ -76,11 +79,13 @@ def test_no_two_buffers_that_live_together_overlap(spec: ModelSpec) -> None:
     for i, one in enumerate(plan.buffers):
         assert one.offset_bytes % plan.alignment_bytes == 0
         end = one.offset_bytes + one.size_bytes + plan.canary_bytes
-        assert end <= plan.arena_bytes
+        assert end <= (plan.constant_bytes if one.is_constant else plan.arena_bytes)
         for other in plan.buffers[:i]:
             in_time = one.start < other.stop and other.start < one.stop
             other_end = other.offset_bytes + other.size_bytes + plan.canary_bytes
-            in_space = one.offset_bytes < other_end and other.offset_bytes < end
+            in_space = one.memory == other.memory and (
+                one.offset_bytes < other_end and other.offset_bytes < end
+            )
             assert not (in_time and in_space), (one, other)
 
 

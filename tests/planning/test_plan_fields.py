@@ -13,6 +13,7 @@ from helpers.strategies import chain
 
 from arena_ckpt.errors import PlanMismatchError
 from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.planning.memory_use import PlannedRam
 from arena_ckpt.planning.plan import MemoryPlan
 
 MODEL = chain(
@@ -37,6 +38,8 @@ TOLD = {
     "ways[0]": "buffers",
     "live_lower_bound_bytes": "layout",
     "buffers[0].offset_bytes": "layout",
+    "buffers[0].memory": "layout",
+    "rams": "layout",
     "blocks[0].layers[0]": "layout",
 }
 """What the error names, where it is not the field itself."""
@@ -98,6 +101,7 @@ def _is_rich(value: Any) -> bool:
 
 
 CHANGES = dict(changes(PLAN))
+CHANGES["rams"] = replace(PLAN, rams=(PlannedRam("dtcm", PLAN.arena_bytes),))
 
 
 def test_every_field_is_changed() -> None:

@@ -47,6 +47,19 @@ class Fault:
 
 
 PROGRAMS: dict[str, Fault] = {
+    # -- writes to constants
+    "into a frozen weight": Fault(
+        "frozen",
+        at(FORWARD, "conv2", also_fills("filter", slice(0, 1))),
+        "memory",
+        ("'conv2' in forward", "conv2:filter, its operand filter"),
+    ),
+    "into a frozen statistic of another layer": Fault(
+        "frozen",
+        at(DERIVATIVE, "bn2", also_writes_behind("gamma", 16)),
+        "memory",
+        ("'bn2' in calc_derivative", "wrote", "bn2:beta"),
+    ),
     # -- writes outside
     "past the end of an output": Fault(
         "mlp",

@@ -9,7 +9,7 @@ from arena_ckpt.common.dtypes import item_bytes
 from arena_ckpt.common.names import CONTROL
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.views import TensorViews
-from arena_ckpt.planning.plan import Buffer, MemoryPlan
+from arena_ckpt.planning.plan import Buffer
 from arena_ckpt.planning.tensors import CONTROL_DTYPE, Control, Execution
 
 Extent = tuple[int, int]
@@ -119,7 +119,7 @@ def describe_culprit(
             text = (
                 f"what {tensor.name} ({operand.role}) held before the step, which only "
                 f"writes it, at element {elem} of {n_taken}"
-                f"{_before(plan, byte, tensor.start)}"
+                f"{_before(views, byte, tensor.start)}"
             )
         return Culprit(text, tensor.name, byte)
     control = next(i for i, t in enumerate(plan.tensors) if t.name == CONTROL)
@@ -127,17 +127,17 @@ def describe_culprit(
     if 0 <= place < Control.LENGTH:
         return Culprit(f"{_name_of_scalar(place)} of {CONTROL}", CONTROL, byte)
     where = _nearest(views, execution, byte)
-    there = _buffers_at(plan, byte, execution.step)
+    there = _buffers_at(views, byte, execution.step)
     name = plan.tensor_in(there[0], execution.step).name if there else None
     if there and execution.step < there[0].stop:
         return Culprit(f"{where}, where {name} stands", name, byte)
-    return Culprit(f"{where}{_before(plan, byte, execution.step)}", name, byte)
+    return Culprit(f"{where}{_before(views, byte, execution.step)}", name, byte)
 
 
-def _before(plan: MemoryPlan, byte: int, step: int) -> str:
+def _before(views: TensorViews, byte: int, step: int) -> str:
     """Say what stood at a byte before a step; the last first."""
-    there = _buffers_at(plan, byte, step - 1)[:_MOST_NAMED]
-    names = [plan.tensor_in(buffer, buffer.stop - 1).name for buffer in there]
+    there = _buffers_at(views, byte, step - 1)[:_MOST_NAMED]
+    names = [views.plan.tensor_in(buffer, buffer.stop - 1).name for buffer in there]
     return f", where {', '.join(dict.fromkeys(names))} stood before" if names else ""
 
 
@@ -148,15 +148,24 @@ def _name_of_scalar(place: int) -> str:
     return names.get(place, f"element {place}")
 
 
-def _buffers_at(plan: MemoryPlan, byte: int, step: int) -> list[Buffer]:
+def _buffers_at(views: TensorViews, byte: int, step: int) -> list[Buffer]:
     """Return the buffers that took a byte up to a step, the last to live first."""
     found = [
         buffer
-        for buffer in plan.buffers
+        for buffer in views.plan.buffers
         if buffer.start <= step
-        and buffer.offset_bytes <= byte < buffer.offset_bytes + buffer.size_bytes
+        and 0 <= byte - views.start_of(buffer) < buffer.size_bytes
     ]
     return sorted(found, key=lambda buffer: (-buffer.stop, buffer.tensors))
+
+
+def constant_at(views: TensorViews, byte: int) -> str | None:
+    """Return the constant whose bytes, canary included, hold a byte of the arena."""
+    for buffer in views.plan.buffers:
+        taken = views.plan.taken_bytes(buffer.size_bytes)
+        if buffer.is_constant and 0 <= byte - views.start_of(buffer) < taken:
+            return buffer.tensor
+    return None
 
 
 def _nearest(views: TensorViews, execution: Execution, byte: int) -> str:
@@ -170,7 +179,7 @@ def _nearest(views: TensorViews, execution: Execution, byte: int) -> str:
             gaps.append((start - byte, f"{start - byte} bytes before {name}"))
         else:
             gaps.append((byte - stop, f"{byte - stop} bytes behind {name}"))
-    where = min(gaps)[1] if gaps else f"byte {byte} of the arena"
-    if not -CANARY_BYTES <= byte < views.plan.arena_bytes:
+    where = min(gaps)[1] if gaps else views.describe_byte(byte)
+    if not -CANARY_BYTES <= byte < len(views.arena.span):
         return f"{where}, outside the arena"
     return where

@@ -28,12 +28,16 @@ class MemoryGuard(Watcher):
 
     def __init__(self, views: TensorViews) -> None:
         self._plan = views.plan
+        self._views = views
         self._arena = views.arena
         self._n_steps = len(self._plan.steps)
         self._starting: Mapping[int, list[Buffer]] = defaultdict(list)
         self._ending: Mapping[int, list[Buffer]] = defaultdict(list)
         lasting = []
         for buffer in self._plan.buffers:
+            if buffer.is_constant:  # set once: it may be read-only later
+                self._guard(buffer)
+                continue
             self._starting[buffer.start].append(buffer)
             if (buffer.start, buffer.stop) == (0, self._n_steps):
                 lasting.append(buffer)
@@ -68,7 +72,9 @@ class MemoryGuard(Watcher):
             A kernel wrote past the end of a buffer, or before its start.
         """
         if not self._arena.is_front_intact():
-            first = min(self._plan.buffers, key=lambda b: (b.offset_bytes, b.start))
+            first = min(
+                self._plan.buffers, key=lambda b: (self._views.start_of(b), b.start)
+            )
             raise CanaryError(
                 f"{moment.doer} wrote before the start of the arena, where "
                 f"{first.tensor} begins; {_ADVICE}",
@@ -104,7 +110,8 @@ class MemoryGuard(Watcher):
     def _canary_of(self, buffer: Buffer) -> tuple[int, int]:
         """Return where the canary begins, and its bytes: all up to what comes next."""
         taken = self._plan.taken_bytes(buffer.size_bytes)
-        return buffer.offset_bytes + buffer.size_bytes, taken - buffer.size_bytes
+        end = self._views.start_of(buffer) + buffer.size_bytes
+        return end, taken - buffer.size_bytes
 
     def _guard(self, buffer: Buffer) -> None:
         self._arena.guard(*self._canary_of(buffer))
@@ -116,9 +123,10 @@ class MemoryGuard(Watcher):
         return self._plan.tensors[touched[-1]].name if touched else buffer.tensor
 
     def _neighbour(self, buffer: Buffer, moment: Moment) -> str:
-        end = buffer.offset_bytes + self._plan.taken_bytes(buffer.size_bytes)
+        start = self._views.start_of
+        end = start(buffer) + self._plan.taken_bytes(buffer.size_bytes)
         for other in self._plan.buffers:
-            if other.offset_bytes == end and other.start <= moment.step < other.stop:
+            if start(other) == end and other.start <= moment.step < other.stop:
                 return f" or before the start of {self._name_in(other, moment)}"
         return ""
 
@@ -128,7 +136,7 @@ class MemoryGuard(Watcher):
 
     def _poison(self, buffer: Buffer) -> None:
         dtype = self._plan.tensors[buffer.tensors[0]].dtype
-        self._arena.poison(buffer.offset_bytes, buffer.size_bytes, dtype)
+        self._arena.poison(self._views.start_of(buffer), buffer.size_bytes, dtype)
 
 
 _ADVICE = (

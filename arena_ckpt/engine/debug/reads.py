@@ -23,6 +23,8 @@ from arena_ckpt.common.names import CONTROL
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.engine.debug.culprits import (
     Culprit,
+    Extent,
+    constant_at,
     describe_culprit,
     narrow,
     parts_outside,
@@ -31,14 +33,13 @@ from arena_ckpt.engine.debug.runner import Moment, Watcher, describe
 from arena_ckpt.engine.debug.shadows import (
     MARGIN_BYTES,
     WORD_BYTES,
-    Extent,
     Words,
     make_shadows,
 )
 from arena_ckpt.engine.link import CallTable
 from arena_ckpt.engine.program import Program
 from arena_ckpt.engine.views import TensorViews
-from arena_ckpt.errors import ForeignReadError
+from arena_ckpt.errors import CanaryError, ForeignReadError
 from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.planning.plan import MemoryPlan
@@ -183,6 +184,8 @@ class ForeignReads(Watcher):
         ------
         ForeignReadError
             Its results differ.
+        CanaryError
+            It writes to constants.
         """
         self._clear()
         if moment.execution is None or not moment.n_calls:
@@ -192,6 +195,7 @@ class ForeignReads(Watcher):
         for number, table in enumerate(self._tables_of(moment.program)):
             self._prepare(number)
             table.run(*calls)
+            self._require_constant(moment, number)
         self.n_steps += 1
         self.n_operands += len(moment.execution.operands)
         self.n_results += len(used.results)
@@ -209,6 +213,39 @@ class ForeignReads(Watcher):
         """
         if self._used is not None:
             self._compare(moment, 1, 0)
+
+    def _require_constant(self, moment: Moment, number: int) -> None:
+        """Refuse a step that has written to constants of a shadow.
+
+        Raises
+        ------
+        CanaryError
+        """
+        written = self._first_written_constant(number)
+        if written is not None:
+            name = constant_at(self._views, written)
+            raise CanaryError(
+                f"{moment.doer} writes to {self._views.describe_byte(written)}"
+                f"{f', of {name}' if name else ''}, which no step may: it can be flash "
+                "on a board. This is a defect of that layer's kernels; nothing was "
+                "changed",
+                step=moment.step,
+                tensor=name,
+            )
+
+    def _first_written_constant(self, number: int) -> int | None:
+        """Return the first byte of constants that changed in a shadow, or None."""
+        assert self._used is not None
+        arena, used = self._views.arena, self._used
+        whole = arena.constants_start, len(arena.span)
+        if whole[0] == whole[1]:
+            return None
+        for (start, _), arrays in zip(used.reads, used.given, strict=True):
+            given, there = arrays[0], arrays[1 + number]
+            if start >= whole[0] and not np.array_equal(given, there):
+                changed = np.flatnonzero(given != there)
+                return start + given.itemsize * int(changed[0])
+        return self._shadows[number].first_written(whole, used.reads)
 
     # -- runs --------------------------------------------------------------------------
 
@@ -377,7 +414,7 @@ class ForeignReads(Watcher):
         self, execution: Execution, used: Rehearsal, was_in_arena: bool
     ) -> list[Extent]:
         """Return what is foreign to a step; of the arena, what it does not write."""
-        size = len(self._views.arena.bytes)
+        size = len(self._views.arena.span)
         control = self._views.offset_bytes(self._control)
         starts = (control + item_bytes(CONTROL_DTYPE) * p for p in used.scalars)
         taken = [(start, start + item_bytes(CONTROL_DTYPE)) for start in starts]

@@ -80,7 +80,10 @@ class StepRunner:
         self.watchers: list[Watcher] = []
         self._executions = {e.step: e for e in views.plan.executions}
         self._kept = [
-            index for index, t in enumerate(views.plan.tensors) if t.kind in PERSISTENT
+            index
+            for buffer in views.plan.ram_buffers
+            for index in buffer.tensors
+            if views.plan.tensors[index].kind in PERSISTENT
         ]
         self._saved: dict[int, np.ndarray] = {}
         self._iteration = 0.0

@@ -12,6 +12,7 @@ that most of what reads them survives to be named.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,12 @@ import numpy.typing as npt
 
 from arena_ckpt.common.units import ALIGNMENT_BYTES
 from arena_ckpt.engine.arena import CANARY_BYTES, Arena, check_fits
+from arena_ckpt.engine.debug.culprits import Extent, parts_outside
 from arena_ckpt.engine.link import CallTable
 
 Words = npt.NDArray[np.uint32]
 WORD_BYTES = 4
 """Number of bytes of a word: no operand has smaller elements."""
-
-Extent = tuple[int, int]
-"""Bytes of an arena, half-open."""
 
 MARGIN_BYTES = 64 * ALIGNMENT_BYTES
 """What a shadow is longer at either end: there is foreign memory too."""
@@ -52,7 +51,7 @@ def make_shadows(arena: Arena) -> tuple[Shadow, Shadow]:
         They do not fit in the memory that is free.
     """
     check_fits(
-        N_SHADOWS * len(arena.bytes),
+        N_SHADOWS * len(arena.span),
         f"debug mode, which looks for foreign reads in {N_SHADOWS} more arenas,",
     )
     first, second = (Shadow(arena, *pattern) for pattern in _PATTERNS)
@@ -77,13 +76,13 @@ class Shadow:
         pattern = np.array(words, np.float32).view(np.uint32)
         self._pattern: Words = np.tile(pattern, (_BLOCK_ROWS, 1))
         self._integer = integer
-        size_bytes = -(-len(arena.bytes) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        size_bytes = -(-len(arena.span) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         self._memory = Arena(size_bytes + 2 * MARGIN_BYTES)
         self._rows: Words = self._memory.bytes.view(np.uint32).reshape(-1, len(words))
         self.reset()
-        start = arena.bytes.ctypes.data
+        start = arena.span.ctypes.data
         # With the canary before it, and one byte of what is left behind it.
-        self._from = start - CANARY_BYTES, start + len(arena.bytes) + 1
+        self._from = start - CANARY_BYTES, start + len(arena.span) + 1
         self._by = self._rows.ctypes.data + MARGIN_BYTES - start
 
     def moved(self, table: CallTable) -> CallTable:
@@ -107,6 +106,27 @@ class Shadow:
         for start in range(0, len(rows), _BLOCK_ROWS):
             part = rows[start : start + _BLOCK_ROWS]
             np.copyto(part, self._pattern[: len(part)])
+
+    def first_written(self, whole: Extent, given: Sequence[Extent]) -> int | None:
+        """Return the first byte that does not hold the pattern; None if all do.
+
+        Parameters
+        ----------
+        whole : Extent
+        given : sequence of Extent
+            Where something else was copied to; not looked at.
+        """
+        pattern = self._pattern.reshape(-1)
+        length = len(pattern) - self._rows.shape[1]
+        for start, stop in parts_outside(whole, given):
+            words = self.view(start, ((stop - start) // WORD_BYTES,), "uint32")
+            phase = start // WORD_BYTES % self._rows.shape[1]
+            for first in range(0, len(words), length):
+                part = words[first : first + length]
+                changed = np.flatnonzero(part != pattern[phase : phase + len(part)])
+                if len(changed):
+                    return start + WORD_BYTES * (first + int(changed[0]))
+        return None
 
     def reset(self) -> None:
         """Let all of it hold the pattern again."""

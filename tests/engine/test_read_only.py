@@ -1,0 +1,149 @@
+"""Constants at work: the same bits beside the arena, and read-only in debug mode."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.frozen import head_only
+from helpers.plan_surgery import NETS
+from helpers.program_faults import also_fills, also_writes_behind, at
+
+from arena_ckpt import Model, Phase
+from arena_ckpt.errors import CanaryError, SavedStateMismatchError
+from arena_ckpt.examples import EXAMPLES, load_example
+from arena_ckpt.verification.batches import make_batches
+
+FROZEN = NETS["frozen"]
+TESTS = Path(__file__).parents[1]
+
+
+def trained(model: Model, n: int = 2, **request: object) -> dict[str, bytes]:
+    """Train some steps; return weights, losses and a prediction as bytes."""
+    plan = model.initialize(**request)  # type: ignore[arg-type]
+    batches = make_batches(model.compile(), plan.batch_size, n)
+    losses = [model.train_step(x, y) for x, y in batches]
+    found = {name: weight.tobytes() for name, weight in model.weights().items()}
+    found["losses"] = np.array(losses).tobytes()
+    return found | {"prediction": model.predict(batches[0][0]).tobytes()}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_with_a_frozen_trunk_train_to_the_same_bits(name: str) -> None:
+    def model() -> Model:
+        return head_only(load_example(name).model, batch_size=2)
+
+    apart, whole = trained(model()), trained(model(), constants="arena")
+    assert apart == whole
+
+
+def test_debug_mode_finds_nothing_and_the_same_bits() -> None:
+    assert trained(FROZEN.model(), debug=True) == trained(FROZEN.model())
+
+
+def test_frozen_weights_and_statistics_stay_as_they_are() -> None:
+    model = FROZEN.model()
+    model.initialize()
+    before = model.weights()
+    x, y = make_batches(model.compile(), 4, 1)[0]
+    model.train_step(x, y)
+    after = model.weights()
+    for name in before:
+        is_frozen = name.startswith(("conv2", "bn2"))
+        assert (before[name] == after[name]).all() == is_frozen, name
+
+
+def test_constants_are_set_and_restored_although_they_are_read_only(
+    tmp_path: Path,
+) -> None:
+    model = FROZEN.model()
+    model.initialize(debug=True)
+    new = {name: weight + 0.5 for name, weight in model.weights().items()}
+    model.set_weights(new)
+    assert all((model.weights()[name] == new[name]).all() for name in new)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    model.set_weights({name: weight - 1 for name, weight in new.items()})
+    model.restore(path)
+    assert all((model.weights()[name] == new[name]).all() for name in new)
+
+
+def test_head_first_then_all(tmp_path: Path) -> None:
+    """A state of a frozen trunk goes into a model that trains all, and back."""
+    path = tmp_path / "head.safetensors"
+    whole = load_example("digits_cnn").model
+    head = head_only(whole, batch_size=4)
+    x, y = make_batches(head.compile(), 4, 1)[0]
+    head.initialize()
+    head.train_step(x, y)
+    head.save(path)
+    again = head_only(whole, 99, batch_size=4)  # nothing is frozen
+    again.initialize()
+    with pytest.raises(SavedStateMismatchError):
+        again.restore(path)  # the optimizer keeps states for more weights
+    again.set_weights(head.weights())
+    again.train_step(x, y)
+    assert again.plan.constant_bytes == 0
+    back = head_only(whole, batch_size=4)
+    back.initialize()
+    back.set_weights(again.weights())
+    for name, weight in again.weights().items():
+        assert (back.weights()[name] == weight).all()
+    assert back.predict(x).tobytes() == again.predict(x).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("phase", "layer", "fault", "found"),
+    [
+        (Phase.FORWARD, "conv2", also_fills("filter", slice(0, 1)), "conv2:filter"),
+        (Phase.FORWARD, "bn2", also_fills("gamma", slice(3, 4)), "bn2:gamma"),
+        (
+            Phase.CALC_DERIVATIVE,
+            "bn2",
+            also_writes_behind("gamma", 30),
+            " of the constants, of bn2:beta",
+        ),
+    ],
+)
+def test_a_step_that_writes_a_constant_is_named(
+    phase: Phase,
+    layer: str,
+    fault: object,
+    found: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at(phase, layer, fault)(monkeypatch)  # type: ignore[arg-type]
+    model = FROZEN.model()
+    model.initialize(debug=True)
+    before = model.weights()
+    x, y = make_batches(model.compile(), 4, 1)[0]
+    with pytest.raises(CanaryError, match=f"'{layer}' in {phase.value}") as caught:
+        model.train_step(x, y)
+    assert found in str(caught.value)
+    assert "which no step may" in str(caught.value)
+    for name, weight in model.weights().items():
+        assert (weight == before[name]).all(), name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no mprotect")
+def test_a_write_to_constants_ends_the_process_in_debug_mode() -> None:
+    program = """
+        import sys
+        sys.path.insert(0, {tests!r})
+        from helpers.plan_surgery import NETS
+        model = NETS["frozen"].model()
+        model.initialize(debug={debug})
+        model._session.views.named("conv2:filter")[...] = 1
+        print("written")
+    """
+    for debug in (False, True):
+        text = textwrap.dedent(program.format(tests=str(TESTS), debug=debug))
+        done = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode < 0) == debug, done.stderr
+        assert ("written" in done.stdout) != debug
