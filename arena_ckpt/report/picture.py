@@ -27,6 +27,7 @@ from arena_ckpt.report.stack import (
     Floats,
     StackedMemory,
     describe_memory,
+    is_arena_alone,
     stack_memories,
 )
 
@@ -210,9 +211,9 @@ class _Picture(Generic[P]):
             f"peak at {plan.describe_step(plan.peak_step)}",
         ]
         lines = [parts]
-        if plan.rams:  # what lies where is chosen for its accesses, not for the sum
+        if len(plan.rams) > 1:  # chosen for what they are touched, not for the sum
             parts.remove(proof)
-        if not self.stack.is_single:
+        if not is_arena_alone(plan):
             uses = [memory.use for memory in self.stack.memories]
             lines.append([describe_memory(use) for use in uses if use.size_bytes])
             if plan.constant_bytes:
@@ -254,14 +255,14 @@ class _Picture(Generic[P]):
         plan = self.plan
         y = self.y(plan.arena_bytes)
         self.pen.line((LEFT, y), (RIGHT, y), LIGHT.ink)
-        if not plan.proved_optimal and not plan.rams:
+        if not plan.proved_optimal and len(plan.rams) < 2:
             y = self.y(plan.live_lower_bound_bytes)
             self.pen.line((LEFT, y), (RIGHT, y), LIGHT.bound, dashed=True)
 
     def _draw_memories(self) -> None:
         """Draw where memories end, and the ticks or the name of each at its left."""
         stack = self.stack
-        if stack.is_single:
+        if is_arena_alone(self.plan):
             self._draw_ticks(byte_ticks(self.top_bytes), 0)
             return
         if stack.gap:

@@ -70,11 +70,6 @@ class Stack:
         return max(self.memories[-1].high, 1)
 
     @property
-    def is_single(self) -> bool:
-        """Whether the arena is all there is, so that no memory needs a name."""
-        return len(self.memories) == 1 and not self.memories[0].use.size_bytes
-
-    @property
     def gap(self) -> tuple[float, float] | None:
         """The part of the axis between RAM and constants; None without constants."""
         last = self.memories[-1]
@@ -122,6 +117,11 @@ def stack_memories(plan: MemoryPlan) -> Stack:
     return Stack(
         tuple(memories), base + offset * scale, base + (offset + taken) * scale
     )
+
+
+def is_arena_alone(plan: MemoryPlan) -> bool:
+    """Say whether the arena is the only memory of a plan, so that none needs a name."""
+    return not plan.rams and not plan.constant_bytes
 
 
 def describe_memory(use: MemoryUse) -> str:
