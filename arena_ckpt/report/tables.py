@@ -97,7 +97,9 @@ def kind_table(plan: MemoryPlan) -> Table:
 
 
 def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
-    """Return a table of the largest buffers alive at the peak.
+    """Return a table of the largest buffers in RAM alive at the peak.
+
+    Of several RAMs it names the one that each lies in.
 
     Parameters
     ----------
@@ -114,12 +116,14 @@ def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
         ("kind", "left"),
         ("size", "right"),
         ("steps", "right"),
+        *([("memory", "left")] if len(plan.rams) > 1 else []),
     )
     for buffer in alive[:n_rows]:
         steps = f"[{buffer.start}, {buffer.stop})"
         tensor = plan.tensor_in(buffer, step)
         size = format_bytes(buffer.size_bytes)
-        _add(table, tensor.name, tensor.kind.value, size, steps)
+        memory = [buffer.memory] if len(plan.rams) > 1 else []
+        _add(table, tensor.name, tensor.kind.value, size, steps, *memory)
     return table
 
 

@@ -40,7 +40,12 @@ from arena_ckpt.report.stack import (
     stack_memories,
 )
 from arena_ckpt.report.summary import plan_summary
-from arena_ckpt.report.tables import comparison_table, memory_table, totals_table
+from arena_ckpt.report.tables import (
+    biggest_table,
+    comparison_table,
+    memory_table,
+    totals_table,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 KIB = 1024
@@ -345,6 +350,14 @@ def test_tables_of_memories_fit_into_80_characters() -> None:
             assert all(len(line) <= 80 for line in text.splitlines())
             assert "…" not in text
         assert len(text_of(memory_table(plan)).splitlines()) == 3 + len(plan.memories)
+
+
+def test_the_largest_tensors_name_their_ram() -> None:
+    largest = two().alive_at(two().peak_step)[0]
+    lines = text_of(biggest_table(two(), 1)).splitlines()
+    assert lines[1].split()[-1] == "memory"
+    assert lines[3].split()[-1] == largest.memory
+    assert "memory" not in text_of(biggest_table(head(), 9))
 
 
 def test_the_comparison_has_each_memory_of_either_plan() -> None:
