@@ -25,6 +25,7 @@ WANTED = {
     "nrf52840": (1024 * KIB, 256 * KIB),
     "nano_33_ble": (1024 * KIB, 256 * KIB),
     "esp32s3": (8192 * KIB, 416 * KIB),
+    "esp32s3_psram": (8192 * KIB, 416 * KIB),
     "rp2040": (2048 * KIB, 264 * KIB),
     "rp2350": (4096 * KIB, 520 * KIB),
     "imxrt1062": (7936 * KIB, 512 * KIB),
