@@ -33,10 +33,10 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation import disjunctive, search
-from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bodies import Bodies, section_needs
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import Buffers
-from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES, Integers
+from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.pool_rules import Pools
 from arena_ckpt.allocation.search_options import SearchOptions
@@ -121,7 +121,7 @@ class AssignmentSearch:
         self._budget, self._seed = budget, seed
         self._weights = pools.weights_of(bodies)
         self._cost_of, self._is_weighed = pools.cost_of, pools.are_weighed
-        self._needs = _section_needs(bodies)
+        self._needs = section_needs(bodies)
         is_free = self._allowed.sum(axis=1) > 1
         self._order = sorted(
             range(len(bodies)), key=lambda b: (is_free[b], -self._weights[b], b)
@@ -277,16 +277,6 @@ class AssignmentSearch:
         if self.spill is not None:
             found = f"{self._cost_of(sum(self.spill[:1])):,} {unit}"
         return f"pools, {self._budget.nodes:,} nodes, least spill {found}"
-
-
-def _section_needs(bodies: Bodies) -> Integers:
-    """Return the bytes of each body in each section, shape (bodies, sections)."""
-    needs = np.zeros((len(bodies), bodies.n_sections), dtype=np.int64)
-    owner = bodies.piece_owner()
-    for piece in range(len(owner)):
-        sections = slice(bodies.section_lower[piece], bodies.section_upper[piece])
-        needs[owner[piece], sections] += bodies.size[piece]
-    return needs
 
 
 def _twins(

@@ -24,6 +24,7 @@ from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.orders import Orders
 from arena_ckpt.allocation.pool_rules import Pools
+from arena_ckpt.allocation.priced_choice import choose
 from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import decide
 
@@ -95,6 +96,23 @@ def empty_spread(n_buffers: int, n_pools: int) -> Spread:
         {},
         [True] * n_pools,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Content:
+    """What is in a pool.
+
+    Attributes
+    ----------
+    is_in : bool array, shape (bodies,)
+    offset : int64 array
+        Of the buffers that are in it.
+    engine : str
+    """
+
+    is_in: Flags
+    offset: Integers
+    engine: str
 
 
 class Filling:
@@ -178,40 +196,39 @@ class Filling:
             self.spread.put(pool, some, layout)
             return some
         bodies = make_bodies(part)
+        weights = self._pools.take(some).weights_of(bodies)
         must_body = _of_bodies(bodies, must)
-        offset, engine = self._best_order(bodies, some, must_body, size)
-        is_in = offset >= 0
-        chosen = np.flatnonzero(is_in[bodies.body_of])
-        placed = bodies.buffer_offsets(offset)[chosen]
-        if not is_in[must_body].all():
-            chosen = np.flatnonzero(must)
-            layout = self._decide(part.take(chosen), size, self._brief(POOL_NODES))
+        content = self._content(part, bodies, some, must_body, weights, size)
+        if not content.is_in[must_body].all():
+            layout = self._decide_bodies(part, bodies, must_body, size, POOL_NODES)
             if layout is None:
-                self._leave_open(pool, some, must, ~is_in[bodies.body_of])
-                return some[chosen]
-            is_in, placed, engine = must_body, layout.offset, layout.engine
-        weights = self._pools.take(some).weights_of(bodies)
-        spilled = np.flatnonzero(~is_in & (bodies.extent <= size)).tolist()
-        for body in sorted(spilled, key=lambda b: -weights[b])[:MOST_TAKEN_BACK]:
-            if self.spread.interrupted:
-                break
-            is_in[body] = True
-            more = np.flatnonzero(is_in[bodies.body_of])
-            layout = self._decide(part.take(more), size, self._brief(TAKE_BACK_NODES))
-            if layout is None:
-                is_in[body] = False
-            else:
-                chosen, placed, engine = more, layout.offset, layout.engine
-        self.spread.place(pool, some[chosen], placed, engine)
-        return some[chosen]
+                self._leave_open(pool, some, must, ~content.is_in[bodies.body_of])
+                return some[must]
+            content = _Content(must_body, layout.offset, layout.engine)
+        content = self._take_back(content, part, bodies, weights, size)
+        chosen = some[content.is_in[bodies.body_of]]
+        self.spread.place(pool, chosen, content.offset, content.engine)
+        return chosen
 
-    def _best_order(
-        self, bodies: Bodies, some: Integers, must: Flags, size: int
-    ) -> tuple[Integers, str]:
-        """Return offsets of bodies, -1 where one spills, and the name of the order."""
+    def _content(
+        self,
+        part: Buffers,
+        bodies: Bodies,
+        some: Integers,
+        must: Flags,
+        weights: list[int],
+        size: int,
+    ) -> _Content:
+        """Choose bodies for a pool that is too small for all, and lay them out."""
         early = _of_bodies(bodies, self._is_early[some])
-        weights = self._pools.take(some).weights_of(bodies)
-        place = np.where(must, 0, np.where(early, 1, 2))
+        place = np.where(must, 0, np.where(early, 1, 3))
+        if self._pools.are_weighed:
+            chosen = choose(bodies, weights, size, must | early)
+            if chosen is not None:
+                layout = self._decide_bodies(part, bodies, chosen, size, POOL_NODES)
+                if layout is not None:
+                    return _Content(chosen, layout.offset, layout.engine)
+                place = np.where(chosen, np.minimum(place, 2), place)
         orders = Orders(bodies)
 
         def worth(tried: tuple[Integers, str]) -> tuple[int, int, int]:
@@ -224,7 +241,31 @@ class Filling:
             order = orders.order(letters)
             order = order[np.argsort(place[order], kind="stable")]
             tried.append((first_fit(bodies, order, size), f"first-fit:{letters}"))
-        return max(tried, key=worth)
+        offset, engine = max(tried, key=worth)
+        is_in = offset >= 0
+        return _Content(
+            is_in, bodies.buffer_offsets(offset)[is_in[bodies.body_of]], engine
+        )
+
+    def _take_back(
+        self,
+        content: _Content,
+        part: Buffers,
+        bodies: Bodies,
+        weights: list[int],
+        size: int,
+    ) -> _Content:
+        """Take spilled bodies back, the heaviest first, if a layout is found."""
+        spilled = np.flatnonzero(~content.is_in & (bodies.extent <= size)).tolist()
+        for body in sorted(spilled, key=lambda b: -weights[b])[:MOST_TAKEN_BACK]:
+            if self.spread.interrupted:
+                break
+            is_in = content.is_in.copy()
+            is_in[body] = True
+            layout = self._decide_bodies(part, bodies, is_in, size, TAKE_BACK_NODES)
+            if layout is not None:
+                content = _Content(is_in, layout.offset, layout.engine)
+        return content
 
     def _leave_open(
         self, pool: int, some: Integers, must: Flags, is_out: Flags
@@ -246,6 +287,12 @@ class Filling:
 
     def _brief(self, node_limit: int) -> SearchOptions:
         return SearchOptions(node_limit=node_limit, seed=self._options.seed)
+
+    def _decide_bodies(
+        self, part: Buffers, bodies: Bodies, chosen: Flags, size: int, node_limit: int
+    ) -> Layout | None:
+        some = part.take(np.flatnonzero(chosen[bodies.body_of]))
+        return self._decide(some, size, self._brief(node_limit))
 
     def _decide(
         self, buffers: Buffers, size: int, options: SearchOptions

@@ -76,7 +76,10 @@ def _refuse_too_large(
     where, another = "the largest pool has", ""
     if not allowed[body].all():
         listed = " or ".join(map(pools.label, np.flatnonzero(allowed[body]).tolist()))
-        where, another = f"may lie only in {listed}, which has", ", allow it another one"
+        where, another = (
+            f"may lie only in {listed}, which has",
+            ", allow it another one",
+        )
         if allowed[body].sum() > 1:
             where = f"may lie only in {listed}, the largest of which has"
     raise CapacityError(
