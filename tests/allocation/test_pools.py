@@ -85,7 +85,7 @@ def test_a_capacity_beside_pools_is_refused() -> None:
 
 def test_a_fixed_offset_names_no_pool() -> None:
     with pytest.raises(InvalidBufferError, match="in which pool"):
-        allocate(*THREE, pools=[40], fixed_offset=[None, 4, None])
+        allocate(*THREE, pools=[40, 8], fixed_offset=[None, 4, None])
 
 
 @st.composite
