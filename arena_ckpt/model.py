@@ -115,6 +115,8 @@ class Model(ModelDefinition):
         levels: int | None = None,
         measure: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
 
@@ -125,9 +127,8 @@ class Model(ModelDefinition):
         budget, max_overhead, allow, levels, measure
             See `choose_plan`. Without them the checkpoint blocks of the model say what
             is recomputed.
-        constants : {"flash", "arena"}
-            Where tensors lie that no step writes, such as frozen weights: in a
-            read-only memory beside the arena, or in the arena as all others.
+        constants, memories, pin
+            Where buffers may lie; see `choose_plan`.
 
         Raises
         ------
@@ -143,6 +144,8 @@ class Model(ModelDefinition):
         return ModelPlans(self).make_plan(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
@@ -161,6 +164,8 @@ class Model(ModelDefinition):
         measure: bool = False,
         debug: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> FrontPoint:
         """Choose what to recompute; allocates nothing.
 
@@ -189,6 +194,14 @@ class Model(ModelDefinition):
         constants : {"flash", "arena"}
             Where tensors lie that no step writes, such as frozen weights: in a
             read-only memory beside the arena, or in the arena as all others.
+        memories : dict from str to str or int, optional
+            RAMs with their sizes instead of one arena, the fastest first, for example
+            ``{"dtcm": "128KiB", "sram": "512KiB"}`` or ``board.memories``. Each buffer
+            lies in one; of the slower ones as few bytes as can be found are touched.
+        pin : dict, optional
+            The RAM of some tensors, by their names or by patterns of them, for example
+            ``{"conv1:filter": "dtcm", "*:bias": ("dtcm", 4096)}``, where a pair has an
+            offset in bytes as well. A constant that is pinned lies in RAM.
 
         Returns
         -------
@@ -206,6 +219,8 @@ class Model(ModelDefinition):
         return ModelPlans(self).choose_plan(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
@@ -222,12 +237,14 @@ class Model(ModelDefinition):
         measure: bool = False,
         debug: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> tuple[FrontPoint, ...]:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
         ----------
-        allow, levels, measure, debug, constants
+        allow, levels, measure, debug, constants, memories, pin
             See `choose_plan`.
 
         Returns
@@ -238,6 +255,8 @@ class Model(ModelDefinition):
         return ModelPlans(self).pareto(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             allow=allow,
             levels=levels,
             measure=measure,
@@ -307,6 +326,8 @@ class Model(ModelDefinition):
         levels: int | None = None,
         measure: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -325,9 +346,8 @@ class Model(ModelDefinition):
             and runs the steps one by one; `debug` implies it.
         budget, max_overhead, allow, levels, measure
             Choose what to recompute; see `choose_plan`.
-        constants : {"flash", "arena"}
-            Where tensors lie that no step writes, such as frozen weights: in a
-            read-only memory beside the arena, or in the arena as all others.
+        constants, memories, pin
+            Where buffers may lie; see `choose_plan`.
 
         Returns
         -------
@@ -367,10 +387,16 @@ class Model(ModelDefinition):
         )
         plans = ModelPlans(self)
         if plan is None:
-            plan = plans.make_plan(debug=debug, constants=constants, **request)
-        elif request:
+            plan = plans.make_plan(
+                debug=debug,
+                constants=constants,
+                memories=memories,
+                pin=pin,
+                **request,
+            )
+        elif given := {**request, **asked(memories=memories, pin=pin)}:
             raise InvalidParameterError(
-                f"a plan and {quote(request)} exclude each other: the plan says "
+                f"a plan and {quote(given)} exclude each other: the plan says "
                 "all; leave one out"
             )
         else:

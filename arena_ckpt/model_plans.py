@@ -21,12 +21,18 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.planning.batch_statistics import require_trainable
 from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.placing import parse_placing
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
-from arena_ckpt.planning.planner import make_plan, require_plan_of
+from arena_ckpt.planning.planner import (
+    make_plan,
+    pins_of,
+    require_plan_of,
+    require_room,
+)
 from arena_ckpt.planning.settings import PlanSettings
 
-CONSTANT_PLACES = ("flash", "arena")
-"""Where the tensors that no step writes can lie: beside the RAM, or in it."""
+PLACING = ("constants", "memories", "pin")
+"""The arguments of a plan that say where buffers may lie."""
 
 
 class ModelPlans:
@@ -45,39 +51,38 @@ class ModelPlans:
     def __init__(self, definition: ModelDefinition) -> None:
         self._definition = definition
 
-    def make_plan(
-        self, *, debug: bool = False, constants: str = "flash", **request: Any
-    ) -> MemoryPlan:
+    def make_plan(self, *, debug: bool = False, **request: Any) -> MemoryPlan:
         """Return the plan of the checkpoint blocks, or the one that is asked for.
 
         See `Model.make_plan`.
         """
+        placing, request = _parted(request)
         request = asked(**request)
         if request:
-            return self.choose_plan(debug=debug, constants=constants, **request).plan
-        settings = self._trainable_settings(debug, constants)
-        return make_plan(self._definition.compile(), settings)
+            return self.choose_plan(debug=debug, **placing, **request).plan
+        settings = self._trainable_settings(debug, placing)
+        plan = make_plan(self._definition.compile(), settings)
+        require_room(plan, settings)
+        return plan
 
-    def choose_plan(
-        self, *, debug: bool = False, constants: str = "flash", **request: Any
-    ) -> FrontPoint:
+    def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
+        placing, request = _parted(request)
         parsed = parse_request(**request)
         if not parsed.asks:
             raise InvalidParameterError(
                 "allow, levels and measure say how to choose, but not what for; give "
                 "a budget, for example budget='256KiB', or a max_overhead"
             )
-        return parsed.choose(self._chooser(parsed, debug, constants))
+        return parsed.choose(self._chooser(parsed, debug, placing))
 
-    def pareto(
-        self, *, debug: bool = False, constants: str = "flash", **request: Any
-    ) -> tuple[FrontPoint, ...]:
+    def pareto(self, *, debug: bool = False, **request: Any) -> tuple[FrontPoint, ...]:
         """Return the plans that none other beats in bytes and time.
 
         See `Model.pareto`.
         """
-        return self._chooser(parse_request(**request), debug, constants).pareto()
+        placing, request = _parted(request)
+        return self._chooser(parse_request(**request), debug, placing).pareto()
 
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Return how many seconds each step takes; see `Model.step_seconds`."""
@@ -98,8 +103,10 @@ class ModelPlans:
             seconds[execution.step] = took
         return seconds
 
-    def _chooser(self, request: PlanRequest, debug: bool, constants: str) -> Chooser:
-        settings = self._trainable_settings(debug, constants)
+    def _chooser(
+        self, request: PlanRequest, debug: bool, placing: dict[str, Any]
+    ) -> Chooser:
+        settings = self._trainable_settings(debug, placing)
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -178,11 +185,13 @@ class ModelPlans:
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
             constants_apart=plan.constant_bytes > 0,
+            rams=plan.rams,
+            pins=pins_of(plan),
         )
 
-    def _trainable_settings(self, debug: bool, constants: str) -> PlanSettings:
+    def _trainable_settings(self, debug: bool, placing: dict[str, Any]) -> PlanSettings:
         """Return how an iteration is run, if the model can be trained so."""
-        settings = self.settings(debug=debug, constants=constants)
+        settings = self.settings(debug=debug, **placing)
         require_trainable(self._definition.compile(), settings)
         return settings
 
@@ -193,22 +202,21 @@ class ModelPlans:
         return self._settings_of(plan, debug)
 
     @public_call
-    def settings(
-        self, *, debug: bool = False, constants: str = "flash"
-    ) -> PlanSettings:
+    def settings(self, *, debug: bool = False, **placing: Any) -> PlanSettings:
         """Return how an iteration of this model is run.
+
+        Parameters
+        ----------
+        debug : bool
+        **placing
+            As `parse_placing` takes it.
 
         Raises
         ------
         InvalidParameterError
-            More micro-batches than samples, or an unknown place for constants.
+            More micro-batches than samples, or memories that cannot be.
         """
-        if not isinstance(constants, str) or constants not in CONSTANT_PLACES:
-            raise InvalidParameterError(
-                f"constants={quoted(constants)} is not possible; give 'flash' for a "
-                "read-only memory beside the arena, or 'arena' for one block",
-                constants=constants,
-            )
+        places = parse_placing(**placing)
         if not isinstance(debug, bool):
             raise InvalidParameterError(
                 f"debug={quoted(debug)} is not possible; give True or False",
@@ -230,8 +238,16 @@ class ModelPlans:
             clip=asked_for("clip_grad_by_norm") is not None,
             share_memory=asked_for("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
-            constants_apart=constants == "flash",
+            constants_apart=places.constants_apart,
+            rams=places.rams,
+            pins=places.pins,
         )
+
+
+def _parted(request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments that say where buffers may lie, and the others."""
+    placing = {name: request[name] for name in PLACING if name in request}
+    return placing, {n: value for n, value in request.items() if n not in PLACING}
 
 
 def asked(**request: Any) -> dict[str, Any]:
