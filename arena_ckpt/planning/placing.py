@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.common.memories import ARENA, CONSTANTS
@@ -100,12 +100,12 @@ def _rams(memories: object) -> tuple[PlannedRam, ...]:
     return tuple(_ram(name, size) for name, size in memories.items())
 
 
-def _ram(name: object, size: object) -> PlannedRam:
+def _ram(name: object, size: object, what: str = "memories") -> PlannedRam:
     if not isinstance(name, str) or not name.isprintable() or not name.strip():
         raise InvalidParameterError(
-            f"memories: {quoted(name)} is no name for a RAM; give a text", memory=name
+            f"{what}: {quoted(name)} is no name for a RAM; give a text", memory=name
         )
-    if name in (ARENA, CONSTANTS):
+    if what == "memories" and name in (ARENA, CONSTANTS):
         raise InvalidParameterError(
             f"memories: {name!r} is the name of a memory that every plan can have; "
             "call the RAM as its board does",
@@ -117,11 +117,11 @@ def _ram(name: object, size: object) -> PlannedRam:
         size_bytes = parse_bytes(size)
     except InvalidParameterError as error:
         raise InvalidParameterError(
-            f"memories: {name} has the size {quoted(size)}: {error}", memory=name
+            f"{what}: {name} has the size {quoted(size)}: {error}", memory=name
         ) from None
     if size_bytes < ALIGNMENT_BYTES:
         raise InvalidParameterError(
-            f"memories: {name} has {size_bytes} bytes; no buffer fits, since each "
+            f"{what}: {name} has {size_bytes} bytes; no buffer fits, since each "
             f"begins at a multiple of {ALIGNMENT_BYTES} and takes as many",
             memory=name,
         )
@@ -172,6 +172,49 @@ def _pin(pattern: object, value: object, memories: list[str]) -> Pin:
             offset_bytes=offset,
         )
     return Pin(pattern, memory, None if offset is None else int(offset))
+
+
+def within_budget(placing: Placing, budget: Mapping[str, str | int]) -> Placing:
+    """Return a placing of which some RAMs are smaller.
+
+    Parameters
+    ----------
+    placing : Placing
+    budget : dict from str to str or int
+        The most bytes of some RAMs; ``"arena"`` where the placing names none.
+
+    Raises
+    ------
+    InvalidParameterError
+        A memory that there is not, or a size that is none.
+    """
+    rams = {ram.name: ram for ram in placing.rams}
+    if not budget:
+        raise InvalidParameterError(
+            "budget={} names no memory; give bytes, for example budget='256KiB', or "
+            "budget={'sram': '200KiB'}",
+            budget=budget,
+        )
+    for name, size in budget.items():
+        if name not in (rams or [ARENA]):
+            others = "" if rams else "; name others with memories={…}"
+            fixed = (
+                "; constants take what they take, and no choice of recomputes changes "
+                "that"
+                if name == CONSTANTS
+                else ""
+            )
+            raise InvalidParameterError(
+                f"budget: the plan has no RAM {quoted(name)}"
+                f"{nearest(shown(name), rams or [ARENA])}; it has "
+                f"{quote(rams or [ARENA])}{others}{fixed}",
+                budget=budget,
+                memory=name,
+            )
+        given = _ram(name, size, what="budget")
+        size_bytes = min(given.size_bytes, rams[name].size_bytes) if rams else 0
+        rams[name] = PlannedRam(name, size_bytes or given.size_bytes)
+    return replace(placing, rams=tuple(rams.values()))
 
 
 def describe_rams(rams: tuple[PlannedRam, ...]) -> str:
