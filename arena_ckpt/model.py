@@ -114,6 +114,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
     ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
 
@@ -121,7 +123,7 @@ class Model(ModelDefinition):
         ----------
         debug : bool
             With room for canaries.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             See `choose_plan`. Without them the checkpoint blocks of the model say what
             is recomputed.
 
@@ -131,6 +133,8 @@ class Model(ModelDefinition):
             See `compile`.
         InvalidParameterError
             More micro-batches than samples, or a request that makes no sense.
+        UnknownLayerError, PolicyError
+            Patterns that match nothing, or layers that cannot be kept or dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -143,6 +147,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call
@@ -154,6 +160,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
     ) -> FrontPoint:
         """Choose what to recompute; allocates nothing.
@@ -164,8 +172,8 @@ class Model(ModelDefinition):
         Parameters
         ----------
         budget : str or int, optional
-            The arena is at most so large, for example ``"256KiB"``; of the plans that
-            fit, the fastest is taken.
+            The arena is at most so large, for example ``"256KiB"``, or ``"60%"`` of the
+            arena that keeps all; of the plans that fit, the fastest is taken.
         max_overhead : str or float, optional
             An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
             Without a budget the plan of the fewest bytes is taken.
@@ -178,6 +186,13 @@ class Model(ModelDefinition):
         measure : bool
             Measure the time of each kernel on this machine, instead of counting
             operations and bytes.
+        keep : str or iterable of str, optional
+            Patterns of names of layers, as `fnmatch` reads them, for example
+            ``["*attn*"]``: layers that never run again.
+        drop : str or iterable of str, optional
+            Layers whose results are never kept for the backward pass: each is free
+            after its last reader of the forward pass, and runs again where it is
+            needed. Statistics of a whole batch stay.
         debug : bool
             With room for canaries.
 
@@ -189,6 +204,10 @@ class Model(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        UnknownLayerError
+            A pattern matches no layer.
+        PolicyError
+            A layer is both kept and dropped, or an input or a loss is dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -201,6 +220,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call(hint="a budget or an overhead is for choose_plan and make_plan")
@@ -210,13 +231,15 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
     ) -> tuple[FrontPoint, ...]:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
         ----------
-        allow, levels, measure, debug
+        allow, levels, measure, keep, drop, debug
             See `choose_plan`.
 
         Returns
@@ -225,7 +248,12 @@ class Model(ModelDefinition):
             From the fewest bytes to the least time.
         """
         return ModelPlans(self).pareto(
-            debug=debug, allow=allow, levels=levels, measure=measure
+            debug=debug,
+            allow=allow,
+            levels=levels,
+            measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call
@@ -291,6 +319,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -307,7 +337,7 @@ class Model(ModelDefinition):
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
             and runs the steps one by one; `debug` implies it.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             Choose what to recompute; see `choose_plan`.
 
         Returns
@@ -345,6 +375,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
         plans = ModelPlans(self)
         if plan is None:
