@@ -114,6 +114,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
         pin: Mapping[str, str | tuple[str, int]] | None = None,
@@ -124,7 +126,7 @@ class Model(ModelDefinition):
         ----------
         debug : bool
             With room for canaries.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             See `choose_plan`. Without them the checkpoint blocks of the model say what
             is recomputed.
         constants, memories, pin
@@ -136,6 +138,8 @@ class Model(ModelDefinition):
             See `compile`.
         InvalidParameterError
             More micro-batches than samples, or a request that makes no sense.
+        UnknownLayerError, PolicyError
+            Patterns that match nothing, or layers that cannot be kept or dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -151,6 +155,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call
@@ -162,6 +168,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
@@ -175,8 +183,8 @@ class Model(ModelDefinition):
         Parameters
         ----------
         budget : str or int, optional
-            The arena is at most so large, for example ``"256KiB"``; of the plans that
-            fit, the fastest is taken.
+            The arena is at most so large, for example ``"256KiB"``, or ``"60%"`` of the
+            arena that keeps all; of the plans that fit, the fastest is taken.
         max_overhead : str or float, optional
             An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
             Without a budget the plan of the fewest bytes is taken.
@@ -189,6 +197,13 @@ class Model(ModelDefinition):
         measure : bool
             Measure the time of each kernel on this machine, instead of counting
             operations and bytes.
+        keep : str or iterable of str, optional
+            Patterns of names of layers, as `fnmatch` reads them, for example
+            ``["*attn*"]``: layers that never run again.
+        drop : str or iterable of str, optional
+            Layers whose results are never kept for the backward pass: each is free
+            after its last reader of the forward pass, and runs again where it is
+            needed. Statistics of a whole batch stay.
         debug : bool
             With room for canaries.
         constants : {"flash", "arena"}
@@ -211,6 +226,10 @@ class Model(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        UnknownLayerError
+            A pattern matches no layer.
+        PolicyError
+            A layer is both kept and dropped, or an input or a loss is dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -226,6 +245,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call(hint="a budget or an overhead is for choose_plan and make_plan")
@@ -235,6 +256,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
@@ -244,7 +267,7 @@ class Model(ModelDefinition):
 
         Parameters
         ----------
-        allow, levels, measure, debug, constants, memories, pin
+        allow, levels, measure, keep, drop, debug, constants, memories, pin
             See `choose_plan`.
 
         Returns
@@ -260,6 +283,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call
@@ -325,6 +350,8 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
         pin: Mapping[str, str | tuple[str, int]] | None = None,
@@ -344,7 +371,7 @@ class Model(ModelDefinition):
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
             and runs the steps one by one; `debug` implies it.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             Choose what to recompute; see `choose_plan`.
         constants, memories, pin
             Where buffers may lie; see `choose_plan`.
@@ -384,6 +411,8 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
         plans = ModelPlans(self)
         if plan is None:

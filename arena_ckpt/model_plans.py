@@ -69,6 +69,11 @@ class ModelPlans:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         placing, request = _parted(request)
         parsed = parse_request(**request)
+        if not parsed.asks and parsed.patterns:
+            raise InvalidParameterError(
+                "keep and drop say how to choose, but not what for; give a budget, for "
+                "example budget='256KiB', or budget='100%' of the arena that keeps all"
+            )
         if not parsed.asks:
             raise InvalidParameterError(
                 "allow, levels and measure say how to choose, but not what for; give "
@@ -118,6 +123,7 @@ class ModelPlans:
             allow=request.allow,
             levels=request.levels,
             find_costs=self._measure if request.measure else None,
+            patterns=request.patterns,
         )
 
     def _measure(self, graph: Graph, plan: MemoryPlan) -> Costs:
@@ -255,5 +261,13 @@ def asked(**request: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in request.items()
-        if not (value is None or (name == "measure" and value is False))
+        if not (
+            value is None
+            or (name == "measure" and value is False)
+            or (
+                name in ("keep", "drop")
+                and isinstance(value, list | tuple)
+                and not value
+            )
+        )
     }

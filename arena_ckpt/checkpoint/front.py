@@ -17,7 +17,9 @@ from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
 from arena_ckpt.checkpoint.chain_merge import MergedChain, merge_stages
 from arena_ckpt.checkpoint.linearize import KnownStage, Linearized
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.stages import Stage, cut_graph, groupings
+from arena_ckpt.checkpoint.policy import Policy, wider
+from arena_ckpt.checkpoint.stage_options import EVERYTHING
+from arena_ckpt.checkpoint.stages import WIDEST, Stage, cut_graph, groupings
 from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.costs import Costs, other_cost
@@ -113,6 +115,9 @@ class Front:
         Returns the costs of the steps of a plan; counted ones by default.
     reference_cost : float, optional
         Time of the iteration that overheads are relative to; by default `keep_all`'s.
+    policy : Policy
+        What may be kept and run again, in the plans of recompute schedules; `known` are
+        those of the others that obey it.
 
     Attributes
     ----------
@@ -130,8 +135,10 @@ class Front:
         levels: int | None = None,
         find_costs: CostFinder | None = None,
         reference_cost: float | None = None,
+        policy: Policy = EVERYTHING,
     ) -> None:
         self.graph = graph
+        self._policy = policy
         self.settings = settings
         self._levels = levels
         plan = make_plan(graph, settings, ())
@@ -148,6 +155,10 @@ class Front:
             return None
         return self._measure(NAMED_BLOCKS, make_plan(self.graph, self.settings))
 
+    def obeys(self, point: FrontPoint) -> bool:
+        """Tell whether a plan obeys the policy."""
+        return not self._policy or self._policy.obeyed_by(point.plan)
+
     @cached_property
     def _needs(self) -> Needs:
         return Needs(self.graph, self.settings)
@@ -155,22 +166,40 @@ class Front:
     @cached_property
     def _searches(self) -> list[_Search]:
         """Searches of the chain of all stages, then with neighbours joined."""
-        stages = cut_graph(self.graph)
+        stages = cut_graph(self.graph, self._policy.dropped_tensors)
         chains = [stages]
         if self._levels != 1:  # blocks of joined stages are blocks of stages
             chains += groupings(stages)
+        elif self._policy.keep:  # short blocks need fewer layers again
+            chains.append(cut_graph(self.graph, self._policy.dropped_tensors, WIDEST))
         n_slots = MOST_CELLS // min(len(stages), MOST_STAGES) ** 2
         n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots))
+        policies = [self._policy]
+        if self._policy.keep and self._levels != 1:
+            policies.append(wider(self.graph, self._policy))
         known: dict[Hashable, KnownStage] = {}
-        return [self._search(chain, n_slots, known) for chain in chains]
+        return [
+            self._search(chain, n_slots, known, policy)
+            for policy in dict.fromkeys(policies)
+            for chain in chains
+        ]
 
     def _search(
         self,
         stages: Sequence[Stage],
         n_slots: int,
         known: dict[Hashable, KnownStage],
+        policy: Policy,
     ) -> _Search:
-        linearized = Linearized(stages, self._needs, self.costs, self.settings, known)
+        linearized = Linearized(
+            stages,
+            self._needs,
+            self.costs,
+            self.settings,
+            known,
+            policy,
+            self.graph if self._levels == 1 and policy else None,
+        )
         whole = linearized.chain
         merged = merge_stages(whole, -(-len(whole) // MOST_STAGES))
         chain = merged.chain
@@ -248,10 +277,13 @@ class Front:
         if self._levels != 1:
             reruns = search.linearized.reruns(actions)
             plan = make_plan(self.graph, self.settings, reruns, layout_nodes)
-            return self._measure(CHOSEN, plan)
-        graph = replace(self.graph, blocks=search.linearized.blocks(actions))
-        plan = make_plan(graph, self.settings, None, layout_nodes)
-        return self._measure(CHOSEN_BLOCKS, plan)
+            point = self._measure(CHOSEN, plan)
+        else:
+            graph = replace(self.graph, blocks=search.linearized.blocks(actions))
+            plan = make_plan(graph, self.settings, None, layout_nodes)
+            point = self._measure(CHOSEN_BLOCKS, plan)
+        assert self.obeys(point), point.reruns
+        return point
 
     def _measure(self, label: str, plan: MemoryPlan) -> FrontPoint:
         cost = plan.iteration_cost(self.costs)

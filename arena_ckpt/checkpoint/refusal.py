@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from arena_ckpt.checkpoint.choose import ALLOWABLE, Chooser, unsplittable
+from arena_ckpt.checkpoint.choose import (
+    ALLOWABLE,
+    NO_PATTERNS,
+    Chooser,
+    unsplittable,
+)
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.policy import Patterns
 from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.errors import BudgetError
 from arena_ckpt.planning.batch_statistics import least_samples
@@ -42,6 +48,13 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
             f"; none can need less than {format_bytes(bound)}, the weights and states "
             "and the hungriest step"
         )
+    if chooser.patterns and bound != best.arena_bytes:
+        free = chooser.changed(patterns=NO_PATTERNS).within_overhead()
+        if free.arena_bytes < best.arena_bytes:
+            proved += (
+                f". What binds is {chooser.patterns}: without, the smallest found "
+                f"takes {format_bytes(free.arena_bytes)}"
+            )
     step = plan.peak_step
     largest = [plan.tensor_in(b, step) for b in plan.alive_at(step)[:MOST_NAMED]]
     named = ", ".join(f"{t.name} {format_bytes(t.size_bytes)}" for t in largest)
@@ -87,6 +100,10 @@ def _advice(chooser: Chooser, budget_bytes: int) -> str:
 
 def _changes(chooser: Chooser) -> Iterator[tuple[str, Chooser]]:
     """Yield changes that leave the network as it is, and what each achieves."""
+    patterns = chooser.patterns
+    kinds = Patterns(keep=patterns.keep), Patterns(drop=patterns.drop)
+    for less in dict.fromkeys(filter(None, (*kinds, patterns))):
+        yield f"{less} left out", chooser.changed(patterns=patterns.without(less))
     splits = unsplittable(chooser.graph) is None
     for name in ALLOWABLE:
         if name not in chooser.allow and (splits or name != "micro_batch"):

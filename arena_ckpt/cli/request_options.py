@@ -9,7 +9,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-REQUEST = ("budget", "max_overhead", "allow", "levels", "measure")
+REQUEST = ("budget", "max_overhead", "allow", "levels", "measure", "keep", "drop")
 """Names of the parameters that `request_options` adds to a command."""
 
 _OPTIONS = (
@@ -17,7 +17,8 @@ _OPTIONS = (
         "--budget",
         metavar="SIZE",
         help="Choose what to recompute so that the arena is at most so large, for "
-        "example 256KiB, and an iteration as fast as can be.",
+        "example 256KiB, or 60% of the arena that keeps all, and an iteration as fast "
+        "as can be.",
     ),
     click.option(
         "--max-overhead",
@@ -44,6 +45,20 @@ _OPTIONS = (
         help="Time every kernel on this machine, instead of counting operations and "
         "bytes.",
     ),
+    click.option(
+        "--keep",
+        multiple=True,
+        metavar="PATTERN",
+        help="Never run layers again whose names match, for example '*attn*'; can be "
+        "given several times.",
+    ),
+    click.option(
+        "--drop",
+        multiple=True,
+        metavar="PATTERN",
+        help="Never keep what layers whose names match make for the backward pass, for "
+        "example '*gelu*'; can be given several times.",
+    ),
 )
 
 
@@ -58,5 +73,6 @@ def given_request(values: dict[str, Any]) -> dict[str, Any]:
     """Take the request out of a command's parameters; return the given values."""
     request = {name: values.pop(name) for name in REQUEST}
     request["levels"] = int(request["levels"]) if request["levels"] else None
-    request["measure"] = request["measure"] or None
+    for name in ("measure", "keep", "drop"):
+        request[name] = request[name] or None
     return {name: value for name, value in request.items() if value is not None}

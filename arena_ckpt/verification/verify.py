@@ -80,6 +80,8 @@ def verify(
     allow: str | Iterable[str] | None = None,
     levels: int | None = None,
     measure: bool = False,
+    keep: str | Iterable[str] | None = None,
+    drop: str | Iterable[str] | None = None,
 ) -> Verification:
     """Check a model's plan, its memory, its bits and its gradients; change nothing.
 
@@ -94,7 +96,7 @@ def verify(
         Called with each `Check` when it has run.
     command : sequence of str, optional
         How another process builds the model; by default from its INI text.
-    budget, max_overhead, allow, levels, measure
+    budget, max_overhead, allow, levels, measure, keep, drop
         See `Model.choose_plan`.
 
     Returns
@@ -136,6 +138,8 @@ def verify(
         allow=allow,
         levels=levels,
         measure=measure,
+        keep=keep,
+        drop=drop,
     )
     plan, again = _plan_of(model, request)
     own = copy_of(model)
