@@ -5,6 +5,7 @@ Nothing here needs an arena, but to measure how long steps take.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.planning.batch_statistics import require_trainable
 from arena_ckpt.planning.costs import Costs
-from arena_ckpt.planning.placing import parse_placing
+from arena_ckpt.planning.placing import parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import (
     make_plan,
@@ -68,6 +69,8 @@ class ModelPlans:
     def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         placing, request = _parted(request)
+        if isinstance(request.get("budget"), Mapping):
+            placing, request["budget"] = _by_memory(placing, request["budget"])
         parsed = parse_request(**request)
         if not parsed.asks and parsed.patterns:
             raise InvalidParameterError(
@@ -254,6 +257,17 @@ def _parted(request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments that say where buffers may lie, and the others."""
     placing = {name: request[name] for name in PLACING if name in request}
     return placing, {n: value for n, value in request.items() if n not in PLACING}
+
+
+def _by_memory(
+    placing: dict[str, Any], budget: Mapping[str, str | int]
+) -> tuple[dict[str, Any], int]:
+    """Return RAMs that are as small as a budget says, and their bytes together."""
+    rams = within_budget(parse_placing(**placing), budget).rams
+    together = sum(ram.size_bytes for ram in rams)
+    if placing.get("memories") is None:
+        return placing, together
+    return {**placing, "memories": {r.name: r.size_bytes for r in rams}}, together
 
 
 def asked(**request: Any) -> dict[str, Any]:

@@ -13,12 +13,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, Slot, best_points
+from arena_ckpt.checkpoint.front import (
+    CostFinder,
+    Front,
+    FrontPoint,
+    Slot,
+    best_points,
+    smallest,
+)
 from arena_ckpt.checkpoint.policy import Patterns, find_policy
 from arena_ckpt.common.units import LARGEST_BYTES, format_bytes, format_percent
 from arena_ckpt.errors import BudgetError, PolicyError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.batch_statistics import depends_on_split
+from arena_ckpt.planning.planner import require_room
 from arena_ckpt.planning.settings import WAYS, PlanSettings
 
 ALLOWABLE = ("recompute", *WAYS, "micro_batch")
@@ -122,7 +130,7 @@ class Chooser:
             points += self._small(front, max_overhead)
         if not points:
             raise self._too_much_dropped(max_overhead)
-        return min(points, key=lambda point: (point.arena_bytes, point.overhead))
+        return smallest(points)
 
     def _too_much_dropped(self, max_overhead: float | None) -> BudgetError:
         fastest = self.within_budget(LARGEST_BYTES)
@@ -139,11 +147,20 @@ class Chooser:
         )
 
     def pareto(self) -> tuple[FrontPoint, ...]:
-        """Return the plans that no other beats in bytes and time, smallest first."""
+        """Return the plans that no other beats in bytes and time, smallest first.
+
+        Raises
+        ------
+        BudgetError
+            None was found that has room in the RAMs.
+        """
         points: list[FrontPoint] = []
         for front in self._all_fronts():
             points += self._known(front) + self._spread(front)
-        return best_points(points)
+        fitting = [point for point in points if point.has_room]
+        if not fitting:
+            require_room(smallest(points).plan, self.settings)
+        return best_points(fitting)
 
     def fits(self, budget_bytes: int) -> bool:
         """Say whether a plan is within a budget; only the smallest plans are made.
@@ -151,7 +168,7 @@ class Chooser:
         If one does, `within_budget` finds one as well.
         """
         return any(
-            point.arena_bytes <= budget_bytes
+            point.fits(budget_bytes)
             for front in self._all_fronts()
             if front.keep_all.plan.local_lower_bound_bytes <= budget_bytes
             for point in self._least(front, budget_bytes)
@@ -244,7 +261,7 @@ class Chooser:
             return None
         points = self._known(front)
         keeps_all = front.keep_all in points
-        fits = keeps_all and front.keep_all.arena_bytes <= budget_bytes
+        fits = keeps_all and front.keep_all.fits(budget_bytes)
         if not fits and "recompute" in self.allow:
             near = self._search(front, budget_bytes)
             if near is None:
@@ -255,7 +272,7 @@ class Chooser:
                     if is_near and slot.time < near.time:
                         front.point(slot, budget_bytes)
             points += front.made
-        fitting = [p for p in points if p.arena_bytes <= budget_bytes]
+        fitting = [p for p in points if p.fits(budget_bytes)]
         return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)
 
     def _search(self, front: Front, budget_bytes: int) -> Slot | None:
@@ -268,7 +285,7 @@ class Chooser:
         slots, n = front.slots, len(front.slots)
 
         def fits(index: int) -> bool:
-            return front.point(slots[index], budget_bytes).arena_bytes <= budget_bytes
+            return front.point(slots[index], budget_bytes).fits(budget_bytes)
 
         if not n:
             return None

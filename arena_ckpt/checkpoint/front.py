@@ -7,7 +7,7 @@ bytes of its real arena count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.costs import Costs, other_cost
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.planner import LAYOUT_NODES, make_plan, reruns_of
+from arena_ckpt.planning.planner import LAYOUT_NODES, has_room, make_plan, reruns_of
 from arena_ckpt.planning.recompute import Reruns
 from arena_ckpt.planning.settings import PlanSettings
 
@@ -66,12 +66,19 @@ class FrontPoint:
         Additional cost of an iteration relative to the plainest one, as a share; see
         `arena_ckpt.planning.costs`.
     plan : MemoryPlan
+    has_room : bool
+        Every RAM that was asked for holds what the plan puts there.
     """
 
     label: str
     arena_bytes: int
     overhead: float
     plan: MemoryPlan
+    has_room: bool = True
+
+    def fits(self, budget_bytes: int) -> bool:
+        """Tell whether the plan is within a budget, and within each of its RAMs."""
+        return self.has_room and self.arena_bytes <= budget_bytes
 
     @property
     def blocks(self) -> tuple[CheckpointBlock, ...]:
@@ -265,9 +272,10 @@ class Front:
             self._points[slot] = self._make(slot)
         point = self._points[slot]
         bound = point.plan.live_lower_bound_bytes
-        if budget_bytes is not None and bound <= budget_bytes < point.arena_bytes:
+        could_fit = budget_bytes is not None and bound <= budget_bytes
+        if could_fit and not point.fits(budget_bytes or 0):
             stronger = self._make(slot, STRONGER_LAYOUT_NODES)
-            if stronger.arena_bytes < point.arena_bytes:
+            if _rank(stronger) < _rank(point):
                 self._points[slot] = point = stronger
         return point
 
@@ -288,7 +296,18 @@ class Front:
     def _measure(self, label: str, plan: MemoryPlan) -> FrontPoint:
         cost = plan.iteration_cost(self.costs)
         more = cost / self.reference_cost - 1 if self.reference_cost else 0.0
-        return FrontPoint(label, plan.arena_bytes, more, plan)
+        room = has_room(plan, self.settings)
+        return FrontPoint(label, plan.arena_bytes, more, plan, room)
+
+
+def _rank(point: FrontPoint) -> tuple[bool, int, float]:
+    """Return what orders plans: those with room first, then those of few bytes."""
+    return not point.has_room, point.arena_bytes, point.overhead
+
+
+def smallest(points: Iterable[FrontPoint]) -> FrontPoint:
+    """Return the plan of the fewest bytes; one that has room comes first."""
+    return min(points, key=_rank)
 
 
 def _saving_all(n_stages: int) -> list[Action]:
@@ -300,9 +319,12 @@ def _saving_all(n_stages: int) -> list[Action]:
 
 
 def best_points(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
-    """Return the points that no other beats in bytes and time, the smallest first."""
+    """Return the points that no other beats in bytes and time, the smallest first.
+
+    Those that have no room come last, and only where no other is as fast.
+    """
     best: list[FrontPoint] = []
-    for point in sorted(points, key=lambda p: (p.arena_bytes, p.overhead)):
+    for point in sorted(points, key=_rank):
         if not best or point.overhead < best[-1].overhead:
             best.append(point)
     return tuple(best)

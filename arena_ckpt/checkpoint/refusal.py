@@ -16,6 +16,7 @@ from arena_ckpt.checkpoint.policy import Patterns
 from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.errors import BudgetError
 from arena_ckpt.planning.batch_statistics import least_samples
+from arena_ckpt.planning.placing import describe_rams
 
 MOST_NAMED = 4
 """Maximum number of tensors at the peak that an error names."""
@@ -58,8 +59,11 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
     step = plan.peak_step
     largest = [plan.tensor_in(b, step) for b in plan.alive_at(step)[:MOST_NAMED]]
     named = ", ".join(f"{t.name} {format_bytes(t.size_bytes)}" for t in largest)
+    where = format_bytes(budget_bytes)
+    if not best.has_room:
+        where += f" of {describe_rams(chooser.settings.rams)}"
     return BudgetError(
-        f"no plan fits in {format_bytes(budget_bytes)}: the smallest found takes "
+        f"no plan fits in {where}: the smallest found takes "
         f"{format_bytes(best.arena_bytes)} and {format_percent(best.overhead)} more "
         f"time{proved}. At its peak ({plan.describe_step(step)}) the largest tensors "
         f"are {named}. {_advice(chooser, budget_bytes)}",

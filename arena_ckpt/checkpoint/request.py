@@ -20,6 +20,7 @@ from arena_ckpt.checkpoint.refusal import does_not_fit, too_slow
 from arena_ckpt.common.units import LONGEST_TEXT, format_bytes, parse_bytes
 from arena_ckpt.common.wording import few, nearest, quote, quoted, shown
 from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.planning.planner import require_room
 
 _NUMBERS = (str, int, float, np.integer, np.floating)
 
@@ -74,7 +75,9 @@ class PlanRequest:
             budget_bytes = int(self.budget_share * all_bytes)
             _require_there(budget_bytes, budget_bytes)
         if budget_bytes is None:
-            return chooser.within_overhead(self.max_overhead)
+            small = chooser.within_overhead(self.max_overhead)
+            require_room(small.plan, chooser.settings)
+            return small
         point = chooser.within_budget(budget_bytes)
         if point is None:
             raise does_not_fit(chooser, budget_bytes)
