@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,9 @@ def verify(
     measure: bool = False,
     keep: str | Iterable[str] | None = None,
     drop: str | Iterable[str] | None = None,
+    constants: str | None = None,
+    memories: Mapping[str, str | int] | None = None,
+    pin: Mapping[str, str | tuple[str, int]] | None = None,
 ) -> Verification:
     """Check a model's plan, its memory, its bits and its gradients; change nothing.
 
@@ -97,6 +100,8 @@ def verify(
     command : sequence of str, optional
         How another process builds the model; by default from its INI text.
     budget, max_overhead, allow, levels, measure, keep, drop
+        See `Model.choose_plan`.
+    constants, memories, pin
         See `Model.choose_plan`.
 
     Returns
@@ -140,6 +145,9 @@ def verify(
         measure=measure,
         keep=keep,
         drop=drop,
+        constants=constants,
+        memories=memories,
+        pin=pin,
     )
     plan, again = _plan_of(model, request)
     own = copy_of(model)

@@ -153,7 +153,7 @@ def plan(
     if no_blocks:
         built = without_blocks(built)
     set_given(built, batch_size=batch_size)
-    request = given_request(values)
+    request = given_request(values, target)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
     if pareto:
