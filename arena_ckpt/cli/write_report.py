@@ -133,9 +133,10 @@ def write_report(
         click.echo(plan_ascii(plan), nl=False)
     for path in wanted.places():
         what = "page" if path == wanted.html else "picture"
-        click.echo(
-            f"{spec}: arena {format_bytes(plan.arena_bytes)}; the {what} is in {path}"
-        )
+        sizes = f"arena {format_bytes(plan.arena_bytes)}"
+        if plan.constant_bytes:
+            sizes += f", constants {format_bytes(plan.constant_bytes)}"
+        click.echo(f"{spec}: {sizes}; the {what} is in {path}")
     return OK
 
 
@@ -236,6 +237,7 @@ def _document(
         "model": spec,
         "compared_with": other,
         "arena_bytes": plan.arena_bytes,
+        "constant_bytes": plan.constant_bytes,
         "before_arena_bytes": None if before is None else before.arena_bytes,
         "html_file": name(wanted.html),
         "png_file": name(wanted.png),

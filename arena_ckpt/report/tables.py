@@ -16,10 +16,12 @@ from rich.text import Text
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
+from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.summary import recomputed_layers
 
 _TOTALS = (
     ("arena", "arena_bytes"),
+    ("constants", "constant_bytes"),
     ("live lower bound", "live_lower_bound_bytes"),
     ("local lower bound", "local_lower_bound_bytes"),
     ("sum without reuse", "naive_bytes"),
@@ -27,18 +29,54 @@ _TOTALS = (
 
 
 def totals_table(plan: MemoryPlan) -> Table:
-    """Return a table of the arena, its bounds and the bytes without any reuse."""
+    """Return a table of the arena, its bounds and the bytes without any reuse.
+
+    Constants have a line where there are any.
+    """
+    proof = "proved optimal" if plan.proved_optimal else "not proved optimal"
+    what = "RAM" if plan.constant_bytes else "the one allocation"
     meanings = {
-        "arena": "the one allocation"
-        + (", proved optimal" if plan.proved_optimal else ", not proved optimal"),
+        "arena": "all RAMs together" if len(plan.rams) > 1 else f"{what}, {proof}",
+        "constants": "what no step writes, beside the arena",
         "live lower bound": "the most bytes alive at one step",
         "local lower bound": "working set of the hungriest step",
         "sum without reuse": "each tensor in bytes of its own",
     }
     table = _table("", ("total", "left"), ("size", "right"), ("", "left"))
     table.show_header = False
-    for label, attribute in _TOTALS:
+    for label, attribute in _totals_of(plan):
         _add(table, label, format_bytes(getattr(plan, attribute)), meanings[label])
+    return table
+
+
+def _totals_of(*plans: MemoryPlan) -> list[tuple[str, str]]:
+    """Return names and attributes of the totals that any of the plans has."""
+    has_constants = any(plan.constant_bytes for plan in plans)
+    return [total for total in _TOTALS if has_constants or total[1] != "constant_bytes"]
+
+
+def memory_table(plan: MemoryPlan) -> Table:
+    """Return a table of what a plan takes of each memory, the fastest first.
+
+    What an iteration reads and writes there stands beside it.
+    """
+    is_limited = bool(plan.rams)
+    table = _table(
+        "Memories",
+        ("memory", "left"),
+        ("taken", "right"),
+        *([("of", "right")] if is_limited else []),
+        ("touched an iteration", "right"),
+    )
+    for use in plan.memories.values():
+        size = short_bytes(use.size_bytes) if use.size_bytes else ""
+        _add(
+            table,
+            use.name,
+            format_bytes(use.height_bytes),
+            *([size] if is_limited else []),
+            format_bytes(use.touched_bytes),
+        )
     return table
 
 
@@ -106,8 +144,14 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
     def add(label: str, first: int, second: int) -> None:
         _add(table, label, f"{first:,}", f"{second:,}", _difference(second - first))
 
-    for label, attribute in _TOTALS:
+    for label, attribute in _totals_of(before, after):
         add(label, getattr(before, attribute), getattr(after, attribute))
+    heights = [
+        {ram.name: plan.memories[ram.name].height_bytes for ram in plan.rams}
+        for plan in (before, after)
+    ]
+    for name in heights[0] | heights[1]:
+        add(name, heights[0].get(name, 0), heights[1].get(name, 0))
     table.add_section()
     _add(table, "at the peak, step", str(before.peak_step), str(after.peak_step), "")
     first = before.bytes_by_kind(before.peak_step)

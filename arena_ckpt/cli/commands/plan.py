@@ -225,15 +225,19 @@ def _print_tables(
         Print the totals, or the comparison if there is one, only.
     """
     from arena_ckpt.cli.output import print_table
+    from arena_ckpt.report.stack import is_arena_alone
     from arena_ckpt.report.tables import (
         biggest_table,
         comparison_table,
         kind_table,
+        memory_table,
         totals_table,
     )
 
     if without is None or not brief:
         print_table(totals_table(plan))
+    if not is_arena_alone(plan):
+        print_table(memory_table(plan))
     if not brief:
         print_table(kind_table(plan))
     if top and not brief:
