@@ -27,8 +27,6 @@ Programming 96 (2003).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -38,7 +36,7 @@ from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import Buffers
 from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES
 from arena_ckpt.allocation.layout import Layout
-from arena_ckpt.allocation.pool_rules import Pools
+from arena_ckpt.allocation.pool_rules import Pools, Spill
 from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import Decision, decide
 
@@ -47,28 +45,6 @@ MOST_BODIES = 40
 
 PACKING_NODES = 20_000
 """Maximum number of nodes of the search for the layout of one pool."""
-
-Spill = tuple[int, ...]
-"""The weight that lies beyond pool 0, beyond pool 1, and so on; spills are compared in
-this order, so what lies beyond pool 0 counts most."""
-
-
-def spill_of(weights: Sequence[int], pools: Sequence[int], n_pools: int) -> Spill:
-    """Return the weight that an assignment puts beyond each pool but the last.
-
-    Parameters
-    ----------
-    weights : sequence of int
-        Of each body or buffer.
-    pools : sequence of int
-        The pool of each.
-    n_pools : int
-    """
-    pairs = list(zip(weights, pools, strict=True))
-    return tuple(
-        sum(weight for weight, pool in pairs if pool > last)
-        for last in range(n_pools - 1)
-    )
 
 
 class AssignmentSearch:

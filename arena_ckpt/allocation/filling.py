@@ -4,10 +4,12 @@ For each pool in turn all bodies that are left and may lie in it are laid out. W
 they do not fit, bodies are put in one after the other, and those that would end above
 the pool's size spill: of several orders the one is kept that spills the least weight.
 Then each spilled body, the heaviest first, is taken back if the search finds a layout
-with it. Bodies that may lie in no later pool come first in every order.
+with it. Bodies that may lie in no later pool come first in every order. With weights of
+the user bodies are chosen by prices before they are laid out (`priced_choice`).
 
-If such bodies do not fit, earlier pools have spilled what had nowhere to go. Filling
-anew has those bodies early in the orders of every pool that they may lie in.
+If bodies that may lie in no later pool do not fit, earlier pools have spilled what had
+nowhere to go. Filling anew has those bodies early in the orders of every pool that they
+may lie in, or chooses so that later pools can hold the live bytes of the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from arena_ckpt.allocation.first_fit import first_fit
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.orders import Orders
-from arena_ckpt.allocation.pool_rules import Pools
+from arena_ckpt.allocation.pool_rules import Pools, Spill, spill_of
 from arena_ckpt.allocation.priced_choice import choose
 from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import decide
@@ -140,44 +142,64 @@ class Filling:
         self._buffers, self._pools, self._options = buffers, pools, options
         self._allowed = pools.allowed_of(bodies)[bodies.body_of]
         self._is_early = np.zeros(len(buffers), dtype=bool)
-        self.spread = empty_spread(len(buffers), len(pools))
-        self.homeless = np.zeros(len(buffers), dtype=bool)
-
+        self._is_left = np.ones(len(buffers), dtype=bool)
+        self._leaves_room = False
+        self.spread: Spread
+        self.homeless: Flags
         self._fill_all()
 
     @property
     def has_layout(self) -> bool:
         """Whether every pool with a limit is laid out."""
-        pairs = zip(self.spread.is_open, self._pools.sizes, strict=True)
-        return not any(is_open and size is not None for is_open, size in pairs)
+        return self._is_laid_out(self.spread)
 
     def begin_anew(self) -> None:
-        """Fill the pools again and again, until every buffer has a place, or give up.
+        """Fill the pools in other ways, and keep the spread that spills least.
 
-        What has been found stays where nothing better is.
+        What has been found stays if no way has a place for every buffer.
         """
-        first, homeless = self.spread, self.homeless
+        found = [self.spread]
         for _ in range(MOST_FILLINGS):
-            if self.has_layout or first.interrupted or not self.homeless.any():
+            if self.spread.interrupted or not self.homeless.any():
                 break
             self._is_early |= self.homeless
-            self.homeless = np.zeros(len(self._buffers), dtype=bool)
-            self.spread = empty_spread(len(self._buffers), len(self._pools))
             self._fill_all()
-            first.interrupted |= self.spread.interrupted
-        if not self.has_layout:
-            self.spread, self.homeless = first, homeless
+            found.append(self.spread)
+            if self.has_layout:
+                break
+        are_limited = None not in self._pools.sizes
+        if self._pools.are_weighed and are_limited and not self.spread.interrupted:
+            self._is_early[:] = False
+            self._leaves_room = True
+            self._fill_all()
+            found.append(self.spread)
+        interrupted = any(spread.interrupted for spread in found)
+        self.spread = min(found, key=self._demerit)
+        self.spread.interrupted = interrupted
+
+    def _demerit(self, spread: Spread) -> tuple[bool, Spill]:
+        """Return whether a buffer has no place, and what spills."""
+        if not self._is_laid_out(spread):
+            return True, ()
+        pools = spread.pool.tolist()
+        return False, spill_of(self._pools.weights, pools, len(self._pools))
+
+    def _is_laid_out(self, spread: Spread) -> bool:
+        pairs = zip(spread.is_open, self._pools.sizes, strict=True)
+        return not any(is_open and size is not None for is_open, size in pairs)
 
     def _fill_all(self) -> None:
         """Fill the pools in their order; each takes what it must and what it can."""
-        is_left = np.ones(len(self._buffers), dtype=bool)
+        self.spread = empty_spread(len(self._buffers), len(self._pools))
+        self.homeless = np.zeros(len(self._buffers), dtype=bool)
+        self._is_left[:] = True
         for pool, size in enumerate(self._pools.sizes):
-            some = np.flatnonzero(is_left & self._allowed[:, pool])
+            some = np.flatnonzero(self._is_left & self._allowed[:, pool])
             must = np.logical_not(self._allowed[some, pool + 1 :].any(axis=1))
             if size is None:
                 self.spread.pool[some] = pool
                 return
-            is_left[self._fill(pool, size, some, must)] = False
+            self._is_left[self._fill(pool, size, some, must)] = False
 
     def _fill(self, pool: int, size: int, some: Integers, must: Flags) -> Integers:
         """Fill one pool with some of the buffers; return those that are in it now.
@@ -198,7 +220,7 @@ class Filling:
         bodies = make_bodies(part)
         weights = self._pools.take(some).weights_of(bodies)
         must_body = _of_bodies(bodies, must)
-        content = self._content(part, bodies, some, must_body, weights, size)
+        content = self._content(pool, part, bodies, some, must_body, weights, size)
         if not content.is_in[must_body].all():
             layout = self._decide_bodies(part, bodies, must_body, size, POOL_NODES)
             if layout is None:
@@ -212,6 +234,7 @@ class Filling:
 
     def _content(
         self,
+        pool: int,
         part: Buffers,
         bodies: Bodies,
         some: Integers,
@@ -223,8 +246,9 @@ class Filling:
         early = _of_bodies(bodies, self._is_early[some])
         place = np.where(must, 0, np.where(early, 1, 3))
         if self._pools.are_weighed:
-            chosen = choose(bodies, weights, size, must | early)
+            chosen = self._choose(pool, size, some, (must | early)[bodies.body_of])
             if chosen is not None:
+                chosen = _of_bodies(bodies, chosen)
                 layout = self._decide_bodies(part, bodies, chosen, size, POOL_NODES)
                 if layout is not None:
                     return _Content(chosen, layout.offset, layout.engine)
@@ -246,6 +270,38 @@ class Filling:
         return _Content(
             is_in, bodies.buffer_offsets(offset)[is_in[bodies.body_of]], engine
         )
+
+    def _choose(
+        self, pool: int, size: int, some: Integers, first: Flags
+    ) -> Flags | None:
+        """Choose some of the buffers by prices.
+
+        Parameters
+        ----------
+        pool, size : int
+        some : int64 array
+            The buffers that are left and may lie in the pool.
+        first : bool array, of the same shape
+            Those that are chosen in any case.
+        """
+        left = np.flatnonzero(self._is_left)
+        bodies = make_bodies(self._buffers.take(left))
+        is_first = np.isin(left, some[first])
+        may = _of_bodies(bodies, self._allowed[left, pool])
+        later: int | None = None
+        if self._leaves_room:
+            later = sum(limit or 0 for limit in self._pools.sizes[pool + 1 :])
+        chosen = choose(
+            bodies,
+            self._pools.take(left).weights_of(bodies),
+            size,
+            _of_bodies(bodies, is_first),
+            may,
+            later,
+        )
+        if chosen is None:
+            return None
+        return np.isin(some, left[chosen[bodies.body_of]])
 
     def _take_back(
         self,

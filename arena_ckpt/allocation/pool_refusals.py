@@ -8,16 +8,22 @@ left none out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation.assignment import MOST_BODIES, AssignmentSearch
-from arena_ckpt.allocation.bodies import Bodies, make_bodies
+from arena_ckpt.allocation.bodies import (
+    Bodies,
+    make_bodies,
+    section_bytes,
+    section_needs,
+)
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
-from arena_ckpt.allocation.buffers import FREE, Buffers
+from arena_ckpt.allocation.buffers import FREE, Buffers, make_buffers
 from arena_ckpt.allocation.conflict import conflicting_buffers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.pool_rules import Pools
@@ -33,6 +39,9 @@ fit."""
 PINNED_NODES = 20_000
 """Maximum number of nodes of the search that tries to lay out all buffers that may lie
 in one pool only."""
+
+CROWD_NODES = 10_000
+"""Maximum number of nodes of the search for an assignment of the bodies of one step."""
 
 MOST_SETS = 64
 """Maximum number of sets of pools whose live bytes are compared with their sizes."""
@@ -156,7 +165,9 @@ def _refuse_too_many(
     )
 
 
-def refuse_pinned(buffers: Buffers, bodies: Bodies, pools: Pools, seed: int) -> None:
+def refuse_pinned(
+    buffers: Buffers, bodies: Bodies, pools: Pools, budget: Budget, seed: int
+) -> None:
     """Refuse buffers of which a search proves that their only pool cannot hold them.
 
     Raises
@@ -170,8 +181,11 @@ def refuse_pinned(buffers: Buffers, bodies: Bodies, pools: Pools, seed: int) -> 
         if size is None or not len(members):
             continue
         some = buffers.take(members)
-        options = SearchOptions(node_limit=PINNED_NODES, seed=seed, progress=False)
-        if decide(some, size, options).is_impossible:
+        most = max(0, budget.nodes_left(PINNED_NODES))
+        options = SearchOptions(node_limit=most, seed=seed, progress=False)
+        decision = decide(some, size, options)
+        budget.spend(decision.nodes, lambda: "what may lie in one pool only")
+        if decision.is_impossible:
             its_bodies = make_bodies(some)
             its_bound = lower_bound(its_bodies)
             found, proof = conflicting_buffers(some, its_bodies, its_bound, size)
@@ -183,6 +197,43 @@ def refuse_pinned(buffers: Buffers, bodies: Bodies, pools: Pools, seed: int) -> 
             )
 
 
+def refuse_crowded(bodies: Bodies, pools: Pools, budget: Budget, seed: int) -> None:
+    """Refuse bodies of which a search proves that the largest of one step do not fit.
+
+    Of the section with the most live bytes up to `MOST_BODIES` bodies are looked at as
+    if they lived in that alone, so it is no matter how long they live.
+
+    Raises
+    ------
+    CapacityError
+    """
+    live = section_bytes(bodies)
+    if not len(live):
+        return
+    taken = section_needs(bodies)[:, int(np.argmax(live))]
+    largest = np.argsort(-taken, kind="stable")[:MOST_BODIES]
+    largest = np.sort(largest[taken[largest] > 0])
+    n = len(largest)
+    at_once = make_buffers(
+        [0] * n, [1] * n, taken[largest], alignment=bodies.alignment[largest]
+    )
+    its_bodies = make_bodies(at_once)
+    its_pools = replace(
+        pools,
+        allowed=pools.allowed_of(bodies)[largest],
+        weights=tuple(taken[largest].tolist()),
+    )
+    its_budget = Budget(max(0, budget.nodes_left(CROWD_NODES)), None)
+    search = AssignmentSearch(at_once, its_bodies, its_pools, its_budget, seed)
+    search.run(first_will_do=True)
+    budget.spend(its_budget.nodes, lambda: "what lives in the fullest step")
+    if search.best is None and search.is_complete:
+        kept = _smaller_conflict(at_once, its_bodies, its_pools, seed)
+        conflict = np.flatnonzero(np.isin(bodies.body_of, largest[kept])).tolist()
+        bound = lower_bound(its_bodies, len(pools))
+        raise _exhausted(pools, bound, conflict)
+
+
 def nothing_fits(
     buffers: Buffers,
     bodies: Bodies,
@@ -191,6 +242,15 @@ def nothing_fits(
     seed: int,
 ) -> CapacityError:
     """Return the error after a search that has ruled out every assignment to pools."""
+    kept = _smaller_conflict(buffers, bodies, pools, seed)
+    conflict = np.flatnonzero(np.isin(bodies.body_of, kept)).tolist()
+    return _exhausted(pools, bound, conflict)
+
+
+def _smaller_conflict(
+    buffers: Buffers, bodies: Bodies, pools: Pools, seed: int
+) -> list[int]:
+    """Return some of the bodies for which no assignment to pools fits either."""
     budget = Budget(CONFLICT_NODES, None)
     kept = list(range(len(bodies)))
     for body in range(len(bodies)):
@@ -205,7 +265,12 @@ def nothing_fits(
             kept = fewer
         if search.interrupted:
             break
-    conflict = np.flatnonzero(np.isin(bodies.body_of, kept)).tolist()
+    return kept
+
+
+def _exhausted(
+    pools: Pools, bound: LowerBound, conflict: Sequence[int]
+) -> CapacityError:
     which = "whichever goes into which"
     if not pools.are_open:
         which = "whichever of its allowed pools each goes into"

@@ -34,6 +34,10 @@ PoolSizes = Sequence[int | None] | Mapping[str, int | str | None]
 AllowedPools = Sequence[Collection[int | str] | int | str | None]
 """For each buffer the pools that it may lie in, or one of them; None allows all."""
 
+Spill = tuple[int, ...]
+"""The weight that lies beyond pool 0, beyond pool 1, and so on; spills are compared in
+this order, so what lies beyond pool 0 counts most."""
+
 LARGEST_WEIGHT = 2**62
 """Upper limit of a spill weight, so that sums of weights stay within all floats."""
 
@@ -161,6 +165,24 @@ def make_pools(
     if spill_weights is not None:
         weights, unit = _checked_weights(spill_weights, len(buffers), label)
     return replace(pools, allowed=allowed, weights=weights, unit=unit)
+
+
+def spill_of(weights: Sequence[int], pools: Sequence[int], n_pools: int) -> Spill:
+    """Return the weight that an assignment puts beyond each pool but the last.
+
+    Parameters
+    ----------
+    weights : sequence of int
+        Of each body or buffer.
+    pools : sequence of int
+        The pool of each.
+    n_pools : int
+    """
+    pairs = list(zip(weights, pools, strict=True))
+    return tuple(
+        sum(weight for weight, pool in pairs if pool > last)
+        for last in range(n_pools - 1)
+    )
 
 
 def refuse_contradictions(

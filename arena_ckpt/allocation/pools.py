@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from arena_ckpt.allocation.assignment import MOST_BODIES, AssignmentSearch, spill_of
+from arena_ckpt.allocation.assignment import MOST_BODIES, AssignmentSearch
 from arena_ckpt.allocation.bodies import Bodies, make_bodies
 from arena_ckpt.allocation.bounds import LowerBound, lower_bound
 from arena_ckpt.allocation.budget import Budget
@@ -29,10 +29,16 @@ from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.pool_refusals import (
     not_known,
     nothing_fits,
+    refuse_crowded,
     refuse_impossible,
     refuse_pinned,
 )
-from arena_ckpt.allocation.pool_rules import Pools, byte_steps, refuse_contradictions
+from arena_ckpt.allocation.pool_rules import (
+    Pools,
+    byte_steps,
+    refuse_contradictions,
+    spill_of,
+)
 from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import (
     allocate_in_one,
@@ -62,27 +68,9 @@ def allocate_in_pools(buffers: Buffers, pools: Pools, options: SearchOptions) ->
     bound = lower_bound(bodies, len(pools))
     refuse_impossible(buffers, bodies, bound, pools)
     began = time.perf_counter()
-    filling = Filling(buffers, bodies, pools, options)
-    spread, has_layout = filling.spread, filling.has_layout
-    spill = spill_of(pools.weights, spread.pool.tolist(), len(pools))
-    is_least = has_layout and spill == _least_spill(bodies, pools)
     with status_line("placing", options.progress) as report:
         budget = Budget(options.node_limit, options.time_limit_seconds, report)
-        proves = options.engine in ("auto", "exact") and not spread.interrupted
-        if not is_least and proves and len(bodies) <= MOST_BODIES:
-            search = AssignmentSearch(buffers, bodies, pools, budget, options.seed)
-            search.run(spill if has_layout else None)
-            if search.best is not None:
-                spread, has_layout = _spread_of(buffers, bodies, search), True
-            spread.interrupted |= search.interrupted
-            is_least = has_layout and search.is_complete
-            if search.is_complete and not has_layout:
-                raise nothing_fits(buffers, bodies, bound, pools, options.seed)
-    if not (has_layout or spread.interrupted):
-        if proves:
-            refuse_pinned(buffers, bodies, pools, options.seed)
-        filling.begin_anew()
-        spread, has_layout = filling.spread, filling.has_layout
+        spread, is_least = _spread_out(buffers, bodies, bound, pools, options, budget)
     nodes = budget.nodes
     options = _what_is_left(options, budget, spread.interrupted)
     for pool in np.flatnonzero(spread.is_open).tolist():
@@ -105,6 +93,48 @@ def allocate_in_pools(buffers: Buffers, pools: Pools, options: SearchOptions) ->
     if too_high:
         raise not_known(layout, pools, too_high[0], len(bodies))
     return layout
+
+
+def _spread_out(
+    buffers: Buffers,
+    bodies: Bodies,
+    bound: LowerBound,
+    pools: Pools,
+    options: SearchOptions,
+    budget: Budget,
+) -> tuple[Spread, bool]:
+    """Return the pool of each buffer, and whether it is proved that none spills less.
+
+    Raises
+    ------
+    CapacityError
+        It is proved that no choice of pools fits.
+    """
+    filling = Filling(buffers, bodies, pools, options)
+    spread, spill = filling.spread, None
+    if filling.has_layout:
+        spill = spill_of(pools.weights, spread.pool.tolist(), len(pools))
+        if spill == _least_spill(bodies, pools):
+            return spread, True
+    proves = options.engine in ("auto", "exact") and not spread.interrupted
+    if proves and len(bodies) <= MOST_BODIES:
+        search = AssignmentSearch(buffers, bodies, pools, budget, options.seed)
+        search.run(spill)
+        if search.best is not None:
+            spread = _spread_of(buffers, bodies, search)
+        spread.interrupted |= search.interrupted
+        if search.best is not None or filling.has_layout:
+            return spread, search.is_complete
+        if search.is_complete:
+            raise nothing_fits(buffers, bodies, bound, pools, options.seed)
+    if filling.has_layout:
+        return spread, False
+    if proves and not spread.interrupted:
+        refuse_pinned(buffers, bodies, pools, budget, options.seed)
+        refuse_crowded(bodies, pools, budget, options.seed)
+    if not spread.interrupted:
+        filling.begin_anew()
+    return filling.spread, False
 
 
 def _least_spill(bodies: Bodies, pools: Pools) -> tuple[int, ...]:
