@@ -10,12 +10,13 @@ from typing import Any
 
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.inference import plan_inference
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.common.arguments import public_call
-from arena_ckpt.common.wording import quoted
+from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
-from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.errors import InvalidParameterError, PlanMismatchError
 from arena_ckpt.graph.build import Graph, build_graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
@@ -23,7 +24,13 @@ from arena_ckpt.planning.batch_statistics import require_trainable
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import make_plan, require_plan_of
-from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.settings import (
+    DEFAULT_WAYS,
+    INFERENCE_WAYS,
+    MODES,
+    TRAIN,
+    PlanSettings,
+)
 
 CONSTANT_PLACES = ("flash", "arena")
 """Where the tensors that no step writes can lie: beside the RAM, or in it."""
@@ -46,17 +53,46 @@ class ModelPlans:
         self._definition = definition
 
     def make_plan(
-        self, *, debug: bool = False, constants: str = "flash", **request: Any
+        self,
+        *,
+        debug: bool = False,
+        constants: str = "flash",
+        mode: str = TRAIN,
+        **request: Any,
     ) -> MemoryPlan:
         """Return the plan of the checkpoint blocks, or the one that is asked for.
 
         See `Model.make_plan`.
         """
         request = asked(**request)
+        if mode != TRAIN:
+            settings = self.settings(debug=debug, constants=constants, mode=mode)
+            return self._inference_plan(settings, request)
         if request:
             return self.choose_plan(debug=debug, constants=constants, **request).plan
         settings = self._trainable_settings(debug, constants)
         return make_plan(self._definition.compile(), settings)
+
+    def _inference_plan(
+        self, settings: PlanSettings, request: dict[str, Any]
+    ) -> MemoryPlan:
+        """Return the plan of inference; it can be held against a budget.
+
+        Raises
+        ------
+        InvalidParameterError
+            A request that is about recomputing.
+        BudgetError
+        """
+        others = tuple(name for name in request if name != "budget")
+        if others:
+            raise InvalidParameterError(
+                f"{quote(others)} cannot go with mode='inference': it says what may be "
+                "recomputed, and inference recomputes nothing; leave it out",
+                request=others,
+            )
+        budget_bytes = parse_request(**request).budget_bytes
+        return plan_inference(self._definition.compile(), settings, budget_bytes)
 
     def choose_plan(
         self, *, debug: bool = False, constants: str = "flash", **request: Any
@@ -135,7 +171,7 @@ class ModelPlans:
         require_plan(plan)
         self.require_own_plan(plan, debug=plan.canary_bytes > 0)
         settings = LoweringSettings(
-            Mode.TRAIN,
+            Mode.PREDICT if plan.is_inference else Mode.TRAIN,
             plan.pass_samples,
             self._definition.seed,
             max_norm=self._definition.get_property("clip_grad_by_norm"),
@@ -152,7 +188,7 @@ class ModelPlans:
             layer.with_values(attention="tiled") if layer.get("attention") else layer
             for layer in self._definition.layers
         ]
-        return build_graph(layers, self._definition.blocks)
+        return build_graph(layers, self._definition.blocks, needs_loss=graph.has_loss)
 
     @public_call
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
@@ -167,7 +203,28 @@ class ModelPlans:
         require_plan(plan)
         graph, settings = self._graph_of(plan), self._settings_of(plan, debug)
         require_plan_of(graph, settings, plan)
-        require_trainable(graph, settings)
+        if not plan.is_inference:
+            require_trainable(graph, settings)
+
+    @staticmethod
+    def require_mode_of(plan: MemoryPlan, mode: object) -> None:
+        """Refuse a plan that is for another mode than the one asked for.
+
+        Raises
+        ------
+        InvalidParameterError, PlanMismatchError
+        """
+        require_mode(mode)
+        require_plan(plan)
+        if plan.mode != mode:
+            raise PlanMismatchError(
+                f"the plan is for mode={plan.mode!r}, and mode={mode!r} is asked for; "
+                f"initialize(plan=plan, mode={plan.mode!r}), or make one with "
+                f"make_plan(mode={mode!r})",
+                what="mode",
+                expected=mode,
+                found=plan.mode,
+            )
 
     def _graph_of(self, plan: MemoryPlan) -> Graph:
         return self.graph_with("tiled_attention" in plan.ways)
@@ -178,12 +235,15 @@ class ModelPlans:
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
             constants_apart=plan.constant_bytes > 0,
+            mode=plan.mode,
         )
 
     def _trainable_settings(self, debug: bool, constants: str) -> PlanSettings:
         """Return how an iteration is run, if the model can be trained so."""
         settings = self.settings(debug=debug, constants=constants)
-        require_trainable(self._definition.compile(), settings)
+        graph = self._definition.compile()
+        graph.require_loss()
+        require_trainable(graph, settings)
         return settings
 
     @public_call
@@ -194,15 +254,17 @@ class ModelPlans:
 
     @public_call
     def settings(
-        self, *, debug: bool = False, constants: str = "flash"
+        self, *, debug: bool = False, constants: str = "flash", mode: str = TRAIN
     ) -> PlanSettings:
         """Return how an iteration of this model is run.
 
         Raises
         ------
         InvalidParameterError
-            More micro-batches than samples, or an unknown place for constants.
+            More micro-batches than samples, an unknown mode, or an unknown place for
+            constants.
         """
+        require_mode(mode)
         if not isinstance(constants, str) or constants not in CONSTANT_PLACES:
             raise InvalidParameterError(
                 f"constants={quoted(constants)} is not possible; give 'flash' for a "
@@ -231,6 +293,23 @@ class ModelPlans:
             share_memory=asked_for("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
             constants_apart=constants == "flash",
+            ways=DEFAULT_WAYS if mode == TRAIN else INFERENCE_WAYS,
+            mode=mode,
+        )
+
+
+def require_mode(mode: object) -> None:
+    """Refuse a mode that there is not.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if not isinstance(mode, str) or mode not in MODES:
+        raise InvalidParameterError(
+            f"mode={quoted(mode)} is not possible; give 'train', or 'inference' for "
+            "forward steps alone, which can only predict",
+            mode=mode,
         )
 
 

@@ -15,6 +15,14 @@ DEFAULT_WAYS = frozenset(("in_place", "layerwise_update"))
 """Ways to save bytes that change no bit of the results."""
 
 
+INFERENCE_WAYS = frozenset(("in_place",))
+"""Those of `DEFAULT_WAYS` that mean something where nothing is updated."""
+
+TRAIN, INFERENCE = "train", "inference"
+MODES = (TRAIN, INFERENCE)
+"""What a plan is for: iterations of training, or forward passes alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
     """The settings with which a model is planned.
@@ -37,6 +45,9 @@ class PlanSettings:
         Ways to save bytes beside reuse, out of `WAYS`.
     constants_apart : bool
         What no step writes lies in a read-only memory beside the RAM.
+    mode : str
+        One of `MODES`. Inference has forward steps alone: no labels, no gradients and
+        no states, whatever else is set.
     """
 
     batch_size: int
@@ -47,6 +58,12 @@ class PlanSettings:
     canary_bytes: int = 0
     ways: frozenset[str] = DEFAULT_WAYS
     constants_apart: bool = True
+    mode: str = TRAIN
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether there are forward steps alone."""
+        return self.mode == INFERENCE
 
     @property
     def pass_samples(self) -> int:
