@@ -327,11 +327,13 @@ def _check_outputs(nodes: Sequence[Node]) -> None:
         for source in node.sources:
             readers[source].append(node)
         derived.update(node.sources[index] for index in node.derived_inputs)
-    has_loss = nodes[-1].layer.is_loss
+    last = nodes[-1]
+    has_loss = last.layer.is_loss
+    predicted = last.sources if last.layer.is_alias else last.outputs
     for node in nodes:
-        if node.layer.is_loss or (node is nodes[-1] and len(node.outputs) == 1):
-            continue
         for output in node.outputs:
+            if (output,) == predicted:
+                continue
             if not readers[output]:
                 raise DanglingOutputError(
                     f"nobody reads output {output.rpartition('out')[2]} of "

@@ -273,14 +273,14 @@ class CrossEntropySigmoid(CrossEntropy):
     kernels = (losses.cross_sigmoid_loss, losses.cross_sigmoid_derivative)
     by_row = False
 
+    def term_scale(self, shape: Shape, n_terms: int) -> float:
+        """Return 1 / (number of elements of the batch)."""
+        return 1.0 / (n_terms * n_elems(shape))
+
     def predict(self, tensors: Binding) -> list[Call]:
         """Turn logits into probabilities."""
         arrays = self._arrays(tensors, "in0", "out0")
         return [Call(ACTIVATIONS["sigmoid"].forward, tuple(arrays))]
-
-    def term_scale(self, shape: Shape, n_terms: int) -> float:
-        """Return 1 / (number of elements of the batch)."""
-        return 1.0 / (n_terms * n_elems(shape))
 
 
 class KullbackLeibler(Loss):
