@@ -220,6 +220,10 @@ class NotInitializedError(StateError):
     """Raised if a call needs `initialize()` first."""
 
 
+class InferenceOnlyError(StateError):
+    """Raised if a model that is initialized for inference is asked to train: `what`."""
+
+
 class ArenaTooLargeError(ArenaError, MemoryError):
     """Raised if the arena does not fit in the memory of this machine."""
 

@@ -28,6 +28,7 @@ from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
+    InferenceOnlyError,
     InvalidParameterError,
     NotInitializedError,
     StateError,
@@ -98,7 +99,7 @@ class Model(ModelDefinition):
         if self._session is None:
             super().set_learning_rate_scheduler(schedule)
             return
-        with self._working("set_learning_rate_scheduler") as session:
+        with self._training("set_learning_rate_scheduler") as session:
             super().set_learning_rate_scheduler(schedule)
             session.schedule = schedule
 
@@ -119,6 +120,7 @@ class Model(ModelDefinition):
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
         pin: Mapping[str, str | tuple[str, int]] | None = None,
+        mode: str = "train",
     ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
 
@@ -131,11 +133,18 @@ class Model(ModelDefinition):
             is recomputed.
         constants, memories, pin
             Where buffers may lie; see `choose_plan`.
+        mode : {"train", "inference"}
+            What the plan is for. Inference has forward steps alone: no labels, no
+            gradients, no states; every weight is a constant, checkpoint blocks have
+            nothing to do, and a budget only says how large the arena may be. The model
+            needs no loss then.
 
         Raises
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
+        LossError
+            A model without a loss, to be trained.
         InvalidParameterError
             More micro-batches than samples, or a request that makes no sense.
         UnknownLayerError, PolicyError
@@ -150,6 +159,7 @@ class Model(ModelDefinition):
             constants=constants,
             memories=memories,
             pin=pin,
+            mode=mode,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
@@ -316,7 +326,8 @@ class Model(ModelDefinition):
 
         Nothing is allocated or compiled, and every process makes the same calls. With
         micro-batches these are the calls of the first pass, and of the updates after
-        the last; the passes between add their gradients.
+        the last; the passes between add their gradients. A plan of inference has those
+        of a prediction.
 
         Parameters
         ----------
@@ -355,6 +366,7 @@ class Model(ModelDefinition):
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
         pin: Mapping[str, str | tuple[str, int]] | None = None,
+        mode: str = "train",
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -375,6 +387,10 @@ class Model(ModelDefinition):
             Choose what to recompute; see `choose_plan`.
         constants, memories, pin
             Where buffers may lie; see `choose_plan`.
+        mode : {"train", "inference"}
+            For ``"inference"`` see `make_plan`. The model can then predict, and its
+            weights can be read, set, saved and restored; whatever trains or needs
+            labels raises `InferenceOnlyError`.
 
         Returns
         -------
@@ -385,14 +401,17 @@ class Model(ModelDefinition):
         AfterInitializationError
             It was initialized before.
         InvalidParameterError
-            An impossible seed, check or request, or more micro-batches than samples.
+            An impossible seed, check, mode or request, or more micro-batches than
+            samples.
+        LossError
+            A model without a loss, to be trained.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model, contradicts itself, or has canaries and
-            `debug` is false, or the reverse.
+            The plan is one of another model or for another mode, contradicts itself,
+            or has canaries and `debug` is false, or the reverse.
         ArenaTooLargeError
             The arena, or with `debug` three of its size, are larger than the memory
             that is free; nothing was allocated.
@@ -421,6 +440,7 @@ class Model(ModelDefinition):
                 constants=constants,
                 memories=memories,
                 pin=pin,
+                mode=mode,
                 **request,
             )
         elif given := {**request, **asked(memories=memories, pin=pin)}:
@@ -429,6 +449,7 @@ class Model(ModelDefinition):
                 "all; leave one out"
             )
         else:
+            plans.require_mode_of(plan, mode)
             plans.require_own_plan(plan, debug=debug)
         check_fits(plan.host_bytes, "the arena")
         from arena_ckpt.engine.session import Session  # loads Numba
@@ -490,7 +511,7 @@ class Model(ModelDefinition):
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
-        with self._working("train_step") as session:
+        with self._training("train_step") as session:
             _require_labels(y)
             return session.train_step(x, y)
 
@@ -501,7 +522,7 @@ class Model(ModelDefinition):
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
-        with self._working("compute_gradients") as session:
+        with self._training("compute_gradients") as session:
             _require_labels(y)
             return session.compute_gradients(x, y)
 
@@ -578,7 +599,7 @@ class Model(ModelDefinition):
             A state cannot be saved; those from before are kept. Or another training
             saves into the folder.
         """
-        self._running("train")
+        self._require_training("train")
         if epochs is None:
             epochs = self.get_property("epochs")
         asked = {"epochs": epochs, "shuffle": shuffle}
@@ -631,8 +652,14 @@ class Model(ModelDefinition):
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
     )
     def evaluate(self, data: XY) -> Evaluation:
-        """Return loss and metric on a data set."""
-        with self._working("evaluate") as session:
+        """Return loss and metric on a data set.
+
+        Raises
+        ------
+        InferenceOnlyError
+            The model is initialized for inference, which has no labels.
+        """
+        with self._training("evaluate") as session:
             return session.evaluate(_samples(session, data))
 
     # -- weights ---------------------------------------------------------------
@@ -742,6 +769,38 @@ class Model(ModelDefinition):
             yield session
         finally:
             session.lock.release()
+
+    @contextmanager
+    def _training(self, what: str) -> Iterator[Session]:
+        """Give the session, if it has labels and gradients, to one thread at a time."""
+        self._require_training(what)
+        with self._working(what) as session:
+            yield session
+
+    def _require_training(self, what: str) -> None:
+        """Refuse a call that inference has no steps or no labels for.
+
+        Raises
+        ------
+        NotInitializedError, InferenceOnlyError
+        """
+        session = self._running(what)
+        if not session.plan.is_inference:
+            return
+        graph = session.graph
+        first = (
+            ""
+            if graph.has_loss
+            else (
+                "add a loss as its last layer, for example mse or cross_softmax, and "
+            )
+        )
+        raise InferenceOnlyError(
+            f"{what} needs labels and gradients, and this model is initialized for "
+            f"inference, so it can only predict; build it again, {first}call "
+            "initialize() without mode='inference'",
+            what=what,
+        )
 
     def _require_before(self, message: str) -> None:
         if self._session is not None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.inference import plan_inference
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.common.arguments import public_call
-from arena_ckpt.common.wording import quoted
+from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
-from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.errors import InvalidParameterError, PlanMismatchError
 from arena_ckpt.graph.build import Graph, build_graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
@@ -30,7 +31,13 @@ from arena_ckpt.planning.planner import (
     require_plan_of,
     require_room,
 )
-from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.settings import (
+    DEFAULT_WAYS,
+    INFERENCE_WAYS,
+    MODES,
+    TRAIN,
+    PlanSettings,
+)
 
 PLACING = ("constants", "memories", "pin")
 """The arguments of a plan that say where buffers may lie."""
@@ -52,19 +59,56 @@ class ModelPlans:
     def __init__(self, definition: ModelDefinition) -> None:
         self._definition = definition
 
-    def make_plan(self, *, debug: bool = False, **request: Any) -> MemoryPlan:
+    def make_plan(
+        self, *, debug: bool = False, mode: str = TRAIN, **request: Any
+    ) -> MemoryPlan:
         """Return the plan of the checkpoint blocks, or the one that is asked for.
 
         See `Model.make_plan`.
         """
         placing, request = _parted(request)
         request = asked(**request)
+        if mode != TRAIN:
+            if isinstance(request.get("budget"), Mapping):
+                placing, request["budget"] = _by_memory(placing, request["budget"])
+            settings = self.settings(debug=debug, mode=mode, **placing)
+            plan = self._inference_plan(settings, request)
+            require_room(plan, settings)
+            return plan
         if request:
             return self.choose_plan(debug=debug, **placing, **request).plan
         settings = self._trainable_settings(debug, placing)
         plan = make_plan(self._definition.compile(), settings)
         require_room(plan, settings)
         return plan
+
+    def _inference_plan(
+        self, settings: PlanSettings, request: dict[str, Any]
+    ) -> MemoryPlan:
+        """Return the plan of inference; it can be held against a budget.
+
+        Raises
+        ------
+        InvalidParameterError
+            A request that is about recomputing.
+        BudgetError
+        """
+        others = tuple(name for name in request if name != "budget")
+        if others:
+            raise InvalidParameterError(
+                f"{quote(others)} cannot go with mode='inference': it says what may be "
+                "recomputed, and inference recomputes nothing; leave it out",
+                request=others,
+            )
+        parsed = parse_request(**request)
+        if parsed.budget_share is not None:
+            raise InvalidParameterError(
+                f"budget={quoted(request['budget'])} is a share of the arena that "
+                "keeps all for the backward pass, and inference has none; give bytes",
+                budget=request["budget"],
+            )
+        budget_bytes = parsed.budget_bytes
+        return plan_inference(self._definition.compile(), settings, budget_bytes)
 
     def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
@@ -151,7 +195,7 @@ class ModelPlans:
         require_plan(plan)
         self.require_own_plan(plan, debug=plan.canary_bytes > 0)
         settings = LoweringSettings(
-            Mode.TRAIN,
+            Mode.PREDICT if plan.is_inference else Mode.TRAIN,
             plan.pass_samples,
             self._definition.seed,
             max_norm=self._definition.get_property("clip_grad_by_norm"),
@@ -168,7 +212,7 @@ class ModelPlans:
             layer.with_values(attention="tiled") if layer.get("attention") else layer
             for layer in self._definition.layers
         ]
-        return build_graph(layers, self._definition.blocks)
+        return build_graph(layers, self._definition.blocks, needs_loss=graph.has_loss)
 
     @public_call
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
@@ -183,7 +227,28 @@ class ModelPlans:
         require_plan(plan)
         graph, settings = self._graph_of(plan), self._settings_of(plan, debug)
         require_plan_of(graph, settings, plan)
-        require_trainable(graph, settings)
+        if not plan.is_inference:
+            require_trainable(graph, settings)
+
+    @staticmethod
+    def require_mode_of(plan: MemoryPlan, mode: object) -> None:
+        """Refuse a plan that is for another mode than the one asked for.
+
+        Raises
+        ------
+        InvalidParameterError, PlanMismatchError
+        """
+        require_mode(mode)
+        require_plan(plan)
+        if plan.mode != mode:
+            raise PlanMismatchError(
+                f"the plan is for mode={plan.mode!r}, and mode={mode!r} is asked for; "
+                f"initialize(plan=plan, mode={plan.mode!r}), or make one with "
+                f"make_plan(mode={mode!r})",
+                what="mode",
+                expected=mode,
+                found=plan.mode,
+            )
 
     def _graph_of(self, plan: MemoryPlan) -> Graph:
         return self.graph_with("tiled_attention" in plan.ways)
@@ -196,12 +261,15 @@ class ModelPlans:
             constants_apart=plan.constant_bytes > 0,
             rams=plan.rams,
             pins=pins_of(plan),
+            mode=plan.mode,
         )
 
     def _trainable_settings(self, debug: bool, placing: dict[str, Any]) -> PlanSettings:
         """Return how an iteration is run, if the model can be trained so."""
         settings = self.settings(debug=debug, **placing)
-        require_trainable(self._definition.compile(), settings)
+        graph = self._definition.compile()
+        graph.require_loss()
+        require_trainable(graph, settings)
         return settings
 
     @public_call
@@ -211,7 +279,9 @@ class ModelPlans:
         return self._settings_of(plan, debug)
 
     @public_call
-    def settings(self, *, debug: bool = False, **placing: Any) -> PlanSettings:
+    def settings(
+        self, *, debug: bool = False, mode: str = TRAIN, **placing: Any
+    ) -> PlanSettings:
         """Return how an iteration of this model is run.
 
         Parameters
@@ -223,8 +293,10 @@ class ModelPlans:
         Raises
         ------
         InvalidParameterError
-            More micro-batches than samples, or memories that cannot be.
+            More micro-batches than samples, an unknown mode, or memories that cannot
+            be.
         """
+        require_mode(mode)
         places = parse_placing(**placing)
         if not isinstance(debug, bool):
             raise InvalidParameterError(
@@ -250,6 +322,23 @@ class ModelPlans:
             constants_apart=places.constants_apart,
             rams=places.rams,
             pins=places.pins,
+            ways=DEFAULT_WAYS if mode == TRAIN else INFERENCE_WAYS,
+            mode=mode,
+        )
+
+
+def require_mode(mode: object) -> None:
+    """Refuse a mode that there is not.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if not isinstance(mode, str) or mode not in MODES:
+        raise InvalidParameterError(
+            f"mode={quoted(mode)} is not possible; give 'train', or 'inference' for "
+            "forward steps alone, which can only predict",
+            mode=mode,
         )
 
 

@@ -52,6 +52,12 @@ batch_size_option = click.option(
 no_blocks_option = click.option(
     "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."
 )
+inference_option = click.option(
+    "--inference",
+    is_flag=True,
+    help="Plan inference alone: forward steps, without labels, gradients and states; "
+    "every weight is a constant. MODEL needs no loss then.",
+)
 as_json_option = click.option(
     "--json",
     "as_json",
@@ -96,6 +102,11 @@ drop_last_option = click.option(
     help="Leave the samples of an epoch out that fill no whole batch, or train on them "
     "as a smaller last batch.  [default: as the model says, else --keep-last]",
 )
+
+
+def mode_of(inference: bool) -> str:
+    """Return the mode that a plan is made for."""
+    return "inference" if inference else "train"
 
 
 def set_given(model: Model, **values: int | None) -> None:

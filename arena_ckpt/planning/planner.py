@@ -44,6 +44,7 @@ _ALWAYS_LIVE = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.WORKSP
 """Kinds of tensors that can be alive during all steps."""
 
 _DECIDED_BY_MODEL = (
+    "mode",
     "batch_size",
     "micro_batches",
     "layers",
@@ -67,7 +68,7 @@ def make_plan(
     reruns: Reruns | None = None,
     layout_nodes: int = LAYOUT_NODES,
 ) -> MemoryPlan:
-    """Return the memory plan of one training iteration.
+    """Return the memory plan of one training iteration, or of inference.
 
     Parameters
     ----------
@@ -75,6 +76,7 @@ def make_plan(
     settings : PlanSettings
     reruns : tuple of Rerun, optional
         Recomputes of the plan; by default those of the checkpoint blocks of the graph.
+        Inference has none.
     layout_nodes : int
         Maximum number of nodes of the search for a layout.
 
@@ -87,6 +89,8 @@ def make_plan(
     ArenaTooLargeError
         Sizes that no machine has; nothing is allocated here in any case.
     """
+    if settings.is_inference:
+        reruns = ()
     again = block_reruns(graph) if reruns is None else reruns
     assert possible_reruns(graph, again) == again, again
     timeline = build_timeline(graph, again, settings)
@@ -115,6 +119,7 @@ def make_plan(
         allocator=placement.allocator,
         constant_bytes=placement.constant_bytes,
         rams=placement.rams,
+        mode=settings.mode,
     )
 
 

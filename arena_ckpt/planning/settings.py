@@ -20,6 +20,14 @@ DEFAULT_WAYS = frozenset(("in_place", "layerwise_update"))
 """Ways to save bytes that change no bit of the results."""
 
 
+INFERENCE_WAYS = frozenset(("in_place",))
+"""Those of `DEFAULT_WAYS` that mean something where nothing is updated."""
+
+TRAIN, INFERENCE = "train", "inference"
+MODES = (TRAIN, INFERENCE)
+"""What a plan is for: iterations of training, or forward passes alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
     """The settings with which a model is planned.
@@ -46,6 +54,9 @@ class PlanSettings:
         RAMs with their sizes, the fastest first; empty for one without a limit.
     pins : tuple of Pin
         Tensors that have to lie in one of the RAMs.
+    mode : str
+        One of `MODES`. Inference has forward steps alone: no labels, no gradients and
+        no states, whatever else is set.
     """
 
     batch_size: int
@@ -58,6 +69,12 @@ class PlanSettings:
     constants_apart: bool = True
     rams: tuple[PlannedRam, ...] = ()
     pins: tuple[Pin, ...] = ()
+    mode: str = TRAIN
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether there are forward steps alone."""
+        return self.mode == INFERENCE
 
     @property
     def pass_samples(self) -> int:

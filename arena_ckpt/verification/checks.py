@@ -51,7 +51,13 @@ from arena_ckpt.verification.other_process import (
     describe_run,
 )
 from arena_ckpt.verification.stray_writes import StrayWatch
-from arena_ckpt.verification.trial import open_session, plan_again, run_trial
+from arena_ckpt.verification.trial import (
+    open_session,
+    plan_again,
+    predictions,
+    run_trial,
+    unsettle,
+)
 
 MOST_SLOPES, FEWEST_SLOPES = 24, 3
 """Maximum and minimum number of weight tensors whose gradients are compared with
@@ -141,6 +147,8 @@ class Checks:
         yield "bits of the plan", self.planned_bits
         yield "bits without recomputing", self.kept_bits
         yield "bits without reuse", self.unshared_bits
+        if self.plan.is_inference:
+            yield "bits of training", self.trained_bits
         yield "gradients", self.gradients
         yield "processes", self.processes
 
@@ -304,8 +312,9 @@ class Checks:
             raise DefectFound(f"{comparison.difference}; later {error}") from error
         if record is not None:
             self._debug_run = comparison, outcome
+        done = "predictions" if self.plan.is_inference else "iterations"
         return (
-            f"{len(self.batches)} iterations in debug mode: canaries intact, no NaN "
+            f"{len(self.batches)} {done} in debug mode: canaries intact, no NaN "
             f"although dead bytes are filled with it; in {strays.n_steps} steps no "
             "kernel wrote what it does not declare"
         )
@@ -375,15 +384,34 @@ class Checks:
         difference = comparison.difference or first_difference(outcome, expected)
         if difference:
             raise DefectFound(difference)
+        kinds = "losses, gradients, predictions, weights and states"
+        if self.plan.is_inference:
+            kinds = "predictions and weights"
         return (
-            f"{comparison.n_tensors:,} results of steps and {len(expected):,} losses, "
-            f"gradients, predictions, weights and states are those of a run that "
+            f"{comparison.n_tensors:,} results of steps and {len(expected):,} "
+            f"{kinds} are those of a run that "
             f"recomputes and reuses nothing ({format_bytes(comparison.n_bytes)} "
             "compared)"
         )
 
+    def trained_bits(self) -> str:
+        """Compare predictions with those of a plan that trains."""
+        plans = ModelPlans(self.model)
+        graph = plans.graph_of(self.plan)
+        if not graph.has_loss:
+            raise NothingToCheck("the model has no loss, so there is no plan to train")
+        session = self._open(make_plan(graph, plans.settings(), ()))
+        unsettle(session)
+        expected = predictions(session, self.batches)
+        difference = first_difference(self.reference.outcome, expected)
+        if difference:
+            raise DefectFound(f"{difference} of a plan that trains")
+        return f"{len(expected)} predictions are those of a plan that trains"
+
     def gradients(self) -> str:
         """Compare gradients with slopes of the loss."""
+        if self.plan.is_inference:
+            raise NothingToCheck("inference has no gradients")
         session = self._session or self._open(self.plan)
         cost = self.plan.iteration_cost(self.plan.counted_costs)
         n_weights = int(np.clip(SLOPE_OPERATIONS / cost, FEWEST_SLOPES, MOST_SLOPES))
@@ -445,8 +473,9 @@ class Checks:
                 f"{BITS} of another process differ, in {len(others) - 1} of "
                 f"{len(here) - 2} results: {', '.join(others[1:4])}, …"
             )
+        does = "predicts" if self.plan.is_inference else "trains to"
         return (
-            f"another process makes the same plan ({here[PLAN][:19]}…) and trains to "
+            f"another process makes the same plan ({here[PLAN][:19]}…) and {does} "
             f"the same bits ({here[BITS][:12]}…)"
         )
 

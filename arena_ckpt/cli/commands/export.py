@@ -15,6 +15,8 @@ from arena_ckpt.cli.failures import OK
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     batch_size_option,
+    inference_option,
+    mode_of,
     no_blocks_option,
     strict_option,
 )
@@ -58,6 +60,7 @@ Examples:
 )
 @batch_size_option
 @no_blocks_option
+@inference_option
 @request_options
 @strict_option
 @click.option(
@@ -72,6 +75,7 @@ def export(
     output: Path,
     batch_size: int | None,
     no_blocks: bool,
+    inference: bool,
     measured: bool,
     **values: Any,
 ) -> int:
@@ -101,7 +105,7 @@ def export(
     if batch_size is not None:
         built.set_property(batch_size=batch_size)
     name = model.rpartition(":")[2] if ".py:" in model else Path(model).stem
-    planned = built.make_plan(**given_request(values))
+    planned = built.make_plan(mode=mode_of(inference), **given_request(values))
     seconds = built.step_seconds(planned) if measured else None
     content = export_plan(planned, to, name=name, step_seconds=seconds)
     if is_stdout:

@@ -14,6 +14,8 @@ from arena_ckpt.cli.options import (
     batch_size_option,
     debug_option,
     file_option,
+    inference_option,
+    mode_of,
     no_blocks_option,
     set_given,
     strict_option,
@@ -40,6 +42,7 @@ Examples:
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan digits_mlp --calls
   arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
+  arena-ckpt plan digits_cnn --inference --batch-size 1
   arena-ckpt plan model.ini --json --output plan.json
 """
 
@@ -48,6 +51,7 @@ Examples:
 @click.argument("model")
 @batch_size_option
 @no_blocks_option
+@inference_option
 @request_options
 @click.option(
     "--pareto",
@@ -111,6 +115,7 @@ def plan(
     model: str,
     batch_size: int | None,
     no_blocks: bool,
+    inference: bool,
     pareto: bool,
     save: Path | None,
     emit_blocks: bool,
@@ -129,6 +134,7 @@ def plan(
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import (
         load_model,
+        plan_of_other_mode,
         plan_to_compare,
         warn_of,
         without_blocks,
@@ -139,7 +145,9 @@ def plan(
         print_board,
         print_explanation,
         print_table,
+        print_training_cost,
         require_writable,
+        training_cost_document,
     )
     from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.lowering.listing import call_lines, calls_document
@@ -163,6 +171,7 @@ def plan(
             emit_blocks=emit_blocks,
             execution_order=execution_order,
             calls=calls,
+            inference=inference,
             brief=brief,
             board=board is not None,
             output=output is not None,
@@ -172,10 +181,17 @@ def plan(
         return print_front(
             model, built, request, save, hints, debug=debug, as_json=as_json
         )
+    if emit_blocks and inference:
+        raise click.UsageError(
+            "--emit-blocks prints what is recomputed, and --inference recomputes "
+            "nothing; leave one out",
+            ctx,
+        )
     if emit_blocks and request:
         request.setdefault("levels", 1)
-    planned = built.make_plan(debug=debug, **request)
+    planned = built.make_plan(debug=debug, mode=mode_of(inference), **request)
     without = plan_to_compare(built, planned, debug=debug)
+    other = plan_of_other_mode(built, planned, debug=debug)
     fit = None if target is None else target.check(planned)
     code = OK if fit is None or fit.fits else RUN_FAILED
     if output is not None:
@@ -183,6 +199,8 @@ def plan(
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
         document |= plan_document(planned, without, hints)
+        document["mode"] = planned.mode
+        document["training_cost"] = training_cost_document(planned, other)
         if calls:
             calls_of_plan = built.kernel_calls(planned)
             document["kernel_calls"] = calls_document(planned, calls_of_plan)
@@ -196,6 +214,8 @@ def plan(
     click.echo(f"{model}: {describe_plan(planned)}\n")
     _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
+    if other is not None:
+        print_training_cost(planned, other)
     if fit is not None:
         print_board(fit)
     if emit_blocks:

@@ -12,6 +12,8 @@ from arena_ckpt.cli.options import (
     MODEL_HELP,
     as_json_option,
     batch_size_option,
+    inference_option,
+    mode_of,
     no_blocks_option,
     set_given,
     strict_option,
@@ -28,7 +30,8 @@ Check MODEL: its plan, its memory, its bits and its gradients.
 Trains copies of MODEL for three iterations, as planned, without recomputing,
 without reusing a byte, in debug mode, with all that no step may read changed,
 and in another process, and compares them bit by bit. Exits with 1 if a defect
-was found; a kernel that crashes is one, with its step.
+was found; a kernel that crashes is one, with its step. With --inference it
+predicts instead.
 
 \b
 Examples:
@@ -48,6 +51,7 @@ Examples:
 )
 @batch_size_option
 @no_blocks_option
+@inference_option
 @request_options
 @strict_option
 @as_json_option
@@ -56,6 +60,7 @@ def verify(
     data: str | None,
     batch_size: int | None,
     no_blocks: bool,
+    inference: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
@@ -70,7 +75,7 @@ def verify(
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     set_given(built, batch_size=batch_size)
-    request = given_request(values)
+    request = given_request(values) | {"mode": mode_of(inference)}
     if not as_json:
         plan = planned(built, request)
         click.echo(f"{model}: {describe_plan(plan)}")
