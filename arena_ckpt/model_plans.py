@@ -133,8 +133,19 @@ class ModelPlans:
 
         See `Model.pareto`.
         """
+        return self.chooser(debug=debug, **request).pareto()
+
+    def chooser(self, *, debug: bool = False, **request: Any) -> Chooser:
+        """Return what answers many questions about budgets of one model.
+
+        Parameters
+        ----------
+        debug : bool
+        **request
+            As `Model.pareto` takes it.
+        """
         placing, request = _parted(request)
-        return self._chooser(parse_request(**request), debug, placing).pareto()
+        return self._chooser(parse_request(**request), debug, placing)
 
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Return how many seconds each step takes; see `Model.step_seconds`."""

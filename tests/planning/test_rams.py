@@ -314,9 +314,7 @@ def test_what_cannot_be_is_refused(case: str) -> None:
 
 
 def test_pinned_buffers_that_do_not_fit_together() -> None:
-    with pytest.raises(
-        BudgetError, match=r"in dtcm .* of it live at one step"
-    ):
+    with pytest.raises(BudgetError, match=r"in dtcm .* of it live at one step"):
         digits().make_plan(memories=TWO, pin={"*": "dtcm"})
 
 

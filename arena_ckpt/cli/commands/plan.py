@@ -42,6 +42,8 @@ Examples:
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan digits_mlp --calls
   arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
+  arena-ckpt plan digits_cnn --batch-size 8 --board all --brief
+  arena-ckpt plan digits_cnn --memories dtcm=128KiB,sram=512KiB
   arena-ckpt plan digits_cnn --inference --batch-size 1
   arena-ckpt plan model.ini --json --output plan.json
 """
@@ -97,7 +99,8 @@ Examples:
     "--board",
     metavar="NAME|FILE.toml",
     help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
-    "docs/boards.md.",
+    "docs/boards.md; 'all' prints a table of every board, and what recomputing or "
+    "several RAMs cost where the plan does not fit.",
 )
 @debug_option
 @strict_option
@@ -131,6 +134,7 @@ def plan(
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
     from arena_ckpt.boards import load_board
+    from arena_ckpt.cli.board_table import board_rows, board_table
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import (
         load_model,
@@ -155,7 +159,8 @@ def plan(
 
     if output is not None:
         require_writable(output)
-    target = None if board is None else load_board(board)
+    is_every = board == "all"
+    target = None if board is None or is_every else load_board(board)
     loaded = load_model(model)
     built = loaded.model
     if no_blocks:
@@ -193,7 +198,9 @@ def plan(
     without = plan_to_compare(built, planned, debug=debug)
     other = plan_of_other_mode(built, planned, debug=debug)
     fit = None if target is None else target.check(planned)
-    code = OK if fit is None or fit.fits else RUN_FAILED
+    rows = board_rows(built, planned, request, debug=debug) if is_every else []
+    does_fit = any(row.fits for row in rows) if is_every else not fit or fit.fits
+    code = OK if does_fit else RUN_FAILED
     if output is not None:
         write_whole(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
@@ -205,6 +212,8 @@ def plan(
             calls_of_plan = built.kernel_calls(planned)
             document["kernel_calls"] = calls_document(planned, calls_of_plan)
         document["board"] = None if fit is None else fit.summary()
+        if is_every:
+            document["boards"] = [row.summary() for row in rows]
         print_json(document)
         return code
     if calls:
@@ -218,6 +227,8 @@ def plan(
         print_training_cost(planned, other)
     if fit is not None:
         print_board(fit)
+    if is_every:
+        print_table(board_table(rows))
     if emit_blocks:
         print_blocks(built, planned)
     if execution_order:
