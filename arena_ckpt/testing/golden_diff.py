@@ -44,13 +44,14 @@ def _shortened(lines: list[str], what: str) -> list[str]:
 
 
 def _facts(old: GoldenPlan, new: GoldenPlan) -> Iterator[str]:
-    for key, value in new.facts.items():
-        before = old.facts.get(key)
+    for key in {**new.facts, **old.facts}:
+        before, value = old.facts.get(key, "none"), new.facts.get(key, "none")
         if before == value or key in ("model", "sizes", "variant"):
             continue
-        if key.endswith("_bytes") and re.fullmatch(r"[0-9]{1,19}", before or ""):
+        are_numbers = all(re.fullmatch(r"[0-9]{1,19}", n) for n in (before, value))
+        if key.endswith("_bytes") and are_numbers:
             name = key.removesuffix("_bytes").replace("_", " ")
-            yield f"{name} {change_of_bytes(int(before or 0), int(value))}"
+            yield f"{name} {change_of_bytes(int(before), int(value))}"
         else:
             yield f"{key.replace('_', ' ')} {before} → {value}"
 
