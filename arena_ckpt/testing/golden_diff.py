@@ -103,13 +103,19 @@ def _tensor(old: Row, new: Row) -> Iterator[str]:
     if was["size"] != now["size"]:
         yield f"size {change_of_bytes(int(was['size']), int(now['size']))}"
     if was["offset"] != now["offset"]:
-        yield f"offset {int(was['offset']):,} → {int(now['offset']):,}"
+        yield f"offset {_place(was['offset'])} → {_place(now['offset'])}"
     if was["live"] != now["live"]:
         yield f"live {was['live']} → {now['live']}"
     used, uses = _by_phase(was["uses"]), _by_phase(now["uses"])
     for letter, phase in PHASES.items():
         if used[letter] != uses[letter]:
             yield f"{phase} {_uses(used[letter])} → {_uses(uses[letter])}"
+
+
+def _place(offset: str) -> str:
+    """Return an offset with commas, and its memory unless that is the one arena."""
+    memory, at, number = offset.rpartition("@")
+    return f"{memory}{at}{int(number):,}"
 
 
 def _uses(steps: list[str]) -> str:
