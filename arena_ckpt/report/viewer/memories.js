@@ -70,12 +70,11 @@ function drawMemories(pen, chart) {
       continue;
     }
     writeAlong(pen, chart, memory, part);
-    const room = NAME_LINE / 2;
     const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / 44), 2));
     for (const bytes of multiples(apart, low - memory.low, high - memory.low)) {
       const y = chart.yOf(memory.low + bytes);
       const isFirst = memory.low === 0 && bytes === 0;
-      if (isFirst || (y > part.top + room && y < part.bottom - room)) chart.drawByteTick(pen, bytes, y);
+      if (isFirst || (y > part.top + NAME_LINE && y < part.bottom - NAME_LINE / 2)) chart.drawByteTick(pen, bytes, y);
     }
   }
 }
