@@ -26,6 +26,7 @@ from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import make_plan, require_plan_of
 from arena_ckpt.planning.settings import (
     DEFAULT_WAYS,
+    INFERENCE,
     INFERENCE_WAYS,
     MODES,
     TRAIN,
@@ -235,7 +236,7 @@ class ModelPlans:
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
             constants_apart=plan.constant_bytes > 0,
-            mode=plan.mode,
+            mode=INFERENCE if plan.is_inference else TRAIN,
         )
 
     def _trainable_settings(self, debug: bool, constants: str) -> PlanSettings:
