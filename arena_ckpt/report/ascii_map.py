@@ -84,8 +84,10 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
 def _cells(plan: MemoryPlan, width: int, rows: int) -> list[str]:
     """Return the rows of the map, the one of the highest bytes first."""
     segments = cut_segments(plan)
-    low = np.array([b.offset_bytes for b in plan.buffers], dtype=np.float64)
-    high = low + [plan.taken_bytes(b.size_bytes) for b in plan.buffers]
+    # Constants lie beside the arena: here they have no height.
+    in_ram = np.array([not b.is_constant for b in plan.buffers], dtype=np.float64)
+    low = in_ram * [b.offset_bytes for b in plan.buffers]
+    high = low + in_ram * [plan.taken_bytes(b.size_bytes) for b in plan.buffers]
     kind = np.array(
         [KINDS.index(plan.tensors[t].kind) for t in segments.tensor.tolist()]
     )
