@@ -33,6 +33,7 @@ from arena_ckpt.planning.planner import (
 )
 from arena_ckpt.planning.settings import (
     DEFAULT_WAYS,
+    INFERENCE,
     INFERENCE_WAYS,
     MODES,
     TRAIN,
@@ -272,7 +273,7 @@ class ModelPlans:
             constants_apart=plan.constant_bytes > 0,
             rams=plan.rams,
             pins=pins_of(plan),
-            mode=plan.mode,
+            mode=INFERENCE if plan.is_inference else TRAIN,
         )
 
     def _trainable_settings(self, debug: bool, placing: dict[str, Any]) -> PlanSettings:

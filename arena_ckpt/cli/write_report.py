@@ -190,7 +190,8 @@ def _refuse_for_finished(
     pareto: bool,
 ) -> None:
     """Refuse options that a finished plan cannot follow any more."""
-    given = [f"--{name.replace('_', '-')}" for name in request]
+    options = ("inference" if name == "mode" else name for name in request)
+    given = [f"--{name.replace('_', '-')}" for name in options]
     given += ["--batch-size"] if batch_size is not None else []
     given += ["--no-blocks"] if no_blocks else []
     given += ["--pareto"] if pareto else []

@@ -169,6 +169,8 @@ def _plan_of(
 ) -> tuple[MemoryPlan, Callable[[], MemoryPlan] | None]:
     """Return the plan to verify, and a function that makes it again from scratch."""
     if model.is_initialized:
+        if request.get("mode") == model.plan.mode:
+            del request["mode"]
         if request:
             raise InvalidParameterError(
                 f"the model is initialized, so its own plan is verified; leave out "
