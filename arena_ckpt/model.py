@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
@@ -254,6 +255,62 @@ class Model(ModelDefinition):
             measure=measure,
             keep=keep,
             drop=drop,
+        )
+
+    @public_call
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int,
+        most: int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
+        debug: bool = False,
+    ) -> BatchSizeChoice:
+        """Find the largest batch size for which a plan within a budget exists.
+
+        Every size that is tried is planned. A smaller batch can need more bytes than a
+        larger one, so the search also looks beyond sizes that do not fit. The model
+        stays as it is: set the batch size, then give the plan to `initialize`.
+
+        Parameters
+        ----------
+        budget : str or int
+            Bytes of the arena, for example ``"256KiB"``.
+        most : int, optional
+            Largest batch size to try, for example the number of samples there are; by
+            default 65,536.
+        max_overhead, allow, levels, keep, drop, debug
+            See `choose_plan`.
+
+        Returns
+        -------
+        BatchSizeChoice
+            Its `batch_size`, `plan`, the sizes that were `tried` with the least bytes
+            found for each, those of them that are `smaller_that_need_more`, and whether
+            the search `is_exhaustive`.
+
+        Raises
+        ------
+        InvalidParameterError
+            A budget in percent, or a value that makes no sense.
+        UnknownLayerError, PolicyError
+            See `choose_plan`.
+        BudgetError
+            Not even the smallest batch fits.
+        """
+        return ModelPlans(self).choose_batch_size(
+            budget=budget,
+            most=most,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            keep=keep,
+            drop=drop,
+            debug=debug,
         )
 
     @public_call

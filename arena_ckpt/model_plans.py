@@ -8,6 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from arena_ckpt.allocation.integers import is_whole
+from arena_ckpt.checkpoint.batch_size import (
+    MOST_SAMPLES,
+    BatchSizeChoice,
+    largest_batch,
+)
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
@@ -19,7 +25,7 @@ from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.graph.build import Graph, build_graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
-from arena_ckpt.planning.batch_statistics import require_trainable
+from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import make_plan, require_plan_of
@@ -74,6 +80,44 @@ class ModelPlans:
         """
         return self._chooser(parse_request(**request), debug).pareto()
 
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int,
+        most: int | None = None,
+        debug: bool = False,
+        **request: Any,
+    ) -> BatchSizeChoice:
+        """Return the largest batch size that fits; see `Model.choose_batch_size`."""
+        parsed = parse_request(budget=budget, **request)
+        if parsed.budget_bytes is None:
+            raise InvalidParameterError(
+                f"budget={quoted(budget)} bounds no batch size: what keeps all grows "
+                "with the batch, and so does a share of it; give bytes, for example "
+                "'256KiB'",
+                budget=budget,
+            )
+        _require_debug(debug)
+        graph = self.graph_with(False)
+        micro = self._definition.get_property("micro_batches")
+        last: int = MOST_SAMPLES if most is None else most
+        if not is_whole(last) or last < micro:
+            raise InvalidParameterError(
+                f"most={quoted(most)} is not possible; give the largest batch size to "
+                f"try, a whole number of at least {micro}",
+                most=most,
+            )
+
+        def chooser_of(batch_size: int) -> Chooser | None:
+            settings = self._settings_at(batch_size, debug)
+            if not can_train_on(graph, batch_size, settings.pass_samples):
+                return None
+            return self._chooser_with(settings, parsed)
+
+        return largest_batch(
+            chooser_of, parsed.budget_bytes, parsed.max_overhead, micro, int(last)
+        )
+
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Return how many seconds each step takes; see `Model.step_seconds`."""
         require_plan(plan)
@@ -94,7 +138,9 @@ class ModelPlans:
         return seconds
 
     def _chooser(self, request: PlanRequest, debug: bool) -> Chooser:
-        settings = self._trainable_settings(debug)
+        return self._chooser_with(self._trainable_settings(debug), request)
+
+    def _chooser_with(self, settings: PlanSettings, request: PlanRequest) -> Chooser:
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -196,11 +242,7 @@ class ModelPlans:
         InvalidParameterError
             More micro-batches than samples.
         """
-        if not isinstance(debug, bool):
-            raise InvalidParameterError(
-                f"debug={quoted(debug)} is not possible; give True or False",
-                debug=debug,
-            )
+        _require_debug(debug)
         asked_for = self._definition.get_property
         micro, batch = asked_for("micro_batches"), asked_for("batch_size")
         if micro > batch:
@@ -210,13 +252,25 @@ class ModelPlans:
                 micro_batches=micro,
                 batch_size=batch,
             )
+        return self._settings_at(batch, debug)
+
+    def _settings_at(self, batch_size: int, debug: bool) -> PlanSettings:
+        asked_for = self._definition.get_property
         return PlanSettings(
-            batch_size=batch,
-            micro_batches=micro,
+            batch_size=batch_size,
+            micro_batches=asked_for("micro_batches"),
             state_names=self._definition.optimizer.state_names,
             clip=asked_for("clip_grad_by_norm") is not None,
             share_memory=asked_for("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
+        )
+
+
+def _require_debug(debug: object) -> None:
+    if not isinstance(debug, bool):
+        raise InvalidParameterError(
+            f"debug={quoted(debug)} is not possible; give True or False",
+            debug=debug,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,9 +94,20 @@ def check_front(
 ) -> None:
     graph = model.compile()
     found = find_policy(graph, Patterns(**{k: tuple(v) for k, v in policy.items()}))
-    assert points
     for point in points:
         check_obeyed(graph, point.plan, found.keep, found.drop)
+
+
+def front_of_policy(
+    model: Model, policy: dict[str, list[str]], levels: int | None
+) -> tuple[FrontPoint, ...]:
+    """Return a front; none where blocks cannot both keep and drop what is asked."""
+    can_fail = levels == 1 and len(policy) == 2
+    points: tuple[FrontPoint, ...] = ()
+    with contextlib.suppress(PolicyError) if can_fail else contextlib.nullcontext():
+        points = model.pareto(levels=levels, **policy)  # type: ignore[arg-type]
+        assert points
+    return points
 
 
 @pytest.mark.parametrize("levels", [None, 1])
@@ -106,12 +118,10 @@ def test_every_plan_of_a_front_obeys(
     name: str, policy: dict[str, list[str]], levels: int | None
 ) -> None:
     model = model_of(name)
-    try:
-        points = model.pareto(levels=levels, **policy)  # type: ignore[arg-type]
-    except PolicyError as error:
-        assert levels == 1 and {*policy} == {"keep", "drop"}, error
-        return
+    points = front_of_policy(model, policy, levels)
     check_front(model, points, policy)
+    if not points:
+        return
     middle = (points[0].arena_bytes + points[-1].arena_bytes) // 2
     point = model.choose_plan(budget=middle, levels=levels, **policy)  # type: ignore[arg-type]
     assert point.arena_bytes <= middle
@@ -199,11 +209,7 @@ def test_every_plan_of_random_networks_obeys(
 ) -> None:
     spec, policy = chosen
     model = spec.model()
-    try:
-        points = model.pareto(levels=levels, **policy)  # type: ignore[arg-type]
-    except PolicyError as error:
-        assert levels == 1 and {*policy} == {"keep", "drop"}, error
-        return
+    points = front_of_policy(model, policy, levels)
     check_front(model, points, policy)
 
 

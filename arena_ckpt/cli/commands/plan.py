@@ -9,13 +9,13 @@ import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
+    AUTO,
     MODEL_HELP,
     as_json_option,
     batch_size_option,
     debug_option,
     file_option,
     no_blocks_option,
-    set_given,
     strict_option,
 )
 from arena_ckpt.cli.request_options import given_request, request_options
@@ -35,6 +35,8 @@ Examples:
   arena-ckpt plan digits_mlp
   arena-ckpt plan digits_mlp --batch-size 256 --top 20
   arena-ckpt plan digits_cnn --budget 1.5MiB
+  arena-ckpt plan digits_cnn --budget 60% --keep '*_conv'
+  arena-ckpt plan digits_cnn --budget 1MiB --batch-size auto
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
   arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
@@ -109,7 +111,7 @@ def plan(
     ctx: click.Context,
     /,
     model: str,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     pareto: bool,
     save: Path | None,
@@ -126,6 +128,11 @@ def plan(
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
     from arena_ckpt.boards import load_board
+    from arena_ckpt.cli.batch_sizes import (
+        choice_document,
+        choice_lines,
+        set_batch_size,
+    )
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import (
         load_model,
@@ -152,7 +159,6 @@ def plan(
     built = loaded.model
     if no_blocks:
         built = without_blocks(built)
-    set_given(built, batch_size=batch_size)
     request = given_request(values)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
@@ -167,13 +173,21 @@ def plan(
             board=board is not None,
             output=output is not None,
         )
+    if emit_blocks and request:
+        request.setdefault("levels", 1)
+    available = None
+    if target is not None and batch_size == AUTO:
+        available = target.check(built.make_plan(debug=debug)).available_bytes
+    choice = set_batch_size(
+        built, batch_size, request, budget_bytes=available, debug=debug
+    )
+    if available is not None:
+        request.setdefault("budget", available)
     hints = warn_of(built, loaded.data)
     if pareto:
         return print_front(
             model, built, request, save, hints, debug=debug, as_json=as_json
         )
-    if emit_blocks and request:
-        request.setdefault("levels", 1)
     planned = built.make_plan(debug=debug, **request)
     without = plan_to_compare(built, planned, debug=debug)
     fit = None if target is None else target.check(planned)
@@ -182,7 +196,7 @@ def plan(
         write_whole(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
-        document |= plan_document(planned, without, hints)
+        document |= plan_document(planned, without, hints) | choice_document(choice)
         if calls:
             calls_of_plan = built.kernel_calls(planned)
             document["kernel_calls"] = calls_document(planned, calls_of_plan)
@@ -193,6 +207,8 @@ def plan(
         for line in call_lines(planned, built.kernel_calls(planned)):
             click.echo(line)
         return code
+    for line in choice_lines(choice) if choice else ():
+        click.echo(line)
     click.echo(f"{model}: {describe_plan(planned)}\n")
     _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
