@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
@@ -110,7 +111,7 @@ class Model(ModelDefinition):
         self,
         *,
         debug: bool = False,
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
@@ -173,7 +174,7 @@ class Model(ModelDefinition):
     def choose_plan(
         self,
         *,
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
@@ -192,9 +193,10 @@ class Model(ModelDefinition):
 
         Parameters
         ----------
-        budget : str or int, optional
+        budget : str, int or dict, optional
             The arena is at most so large, for example ``"256KiB"``, or ``"60%"`` of the
-            arena that keeps all; of the plans that fit, the fastest is taken.
+            arena that keeps all; ``{"sram": "200KiB"}`` bounds one of `memories`. Of
+            the plans that fit, the fastest is taken.
         max_overhead : str or float, optional
             An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
             Without a budget the plan of the fewest bytes is taken.
@@ -298,6 +300,68 @@ class Model(ModelDefinition):
         )
 
     @public_call
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int | Mapping[str, str | int],
+        most: int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
+        debug: bool = False,
+        constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
+    ) -> BatchSizeChoice:
+        """Find the largest batch size for which a plan within a budget exists.
+
+        Every size that is tried is planned. A smaller batch can need more bytes than a
+        larger one, so the search also looks beyond sizes that do not fit. The model
+        stays as it is: set the batch size, then give the plan to `initialize`.
+
+        Parameters
+        ----------
+        budget : str, int or dict
+            Bytes of the arena, for example ``"256KiB"``, or of some RAMs by name.
+        most : int, optional
+            Largest batch size to try, for example the number of samples there are; by
+            default 65,536.
+        max_overhead, allow, levels, keep, drop, debug, constants, memories, pin
+            See `choose_plan`.
+
+        Returns
+        -------
+        BatchSizeChoice
+            Its `batch_size`, `plan`, the sizes that were `tried` with the least bytes
+            found for each, those of them that are `smaller_that_need_more`, and whether
+            the search `is_exhaustive`.
+
+        Raises
+        ------
+        InvalidParameterError
+            A budget in percent, or a value that makes no sense.
+        UnknownLayerError, PolicyError
+            See `choose_plan`.
+        BudgetError
+            Not even the smallest batch fits.
+        """
+        return ModelPlans(self).choose_batch_size(
+            budget=budget,
+            most=most,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            keep=keep,
+            drop=drop,
+            debug=debug,
+            constants=constants,
+            memories=memories,
+            pin=pin,
+        )
+
+    @public_call
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Measure how long each step of a plan of this model takes.
 
@@ -356,7 +420,7 @@ class Model(ModelDefinition):
         plan: MemoryPlan | None = None,
         debug: bool = False,
         check: str = "loss",
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,

@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from arena_ckpt.allocation.integers import is_whole
+from arena_ckpt.checkpoint.batch_size import (
+    MOST_SAMPLES,
+    BatchSizeChoice,
+    largest_batch,
+)
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.inference import plan_inference
@@ -21,9 +27,9 @@ from arena_ckpt.errors import InvalidParameterError, PlanMismatchError
 from arena_ckpt.graph.build import Graph, build_graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
-from arena_ckpt.planning.batch_statistics import require_trainable
+from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
-from arena_ckpt.planning.placing import parse_placing, within_budget
+from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import (
     make_plan,
@@ -148,6 +154,48 @@ class ModelPlans:
         placing, request = _parted(request)
         return self._chooser(parse_request(**request), debug, placing)
 
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int | Mapping[str, str | int],
+        most: int | None = None,
+        debug: bool = False,
+        **request: Any,
+    ) -> BatchSizeChoice:
+        """Return the largest batch size that fits; see `Model.choose_batch_size`."""
+        placing, request = _parted(request)
+        if isinstance(budget, Mapping):
+            placing, budget = _by_memory(placing, budget)
+        parsed = parse_request(budget=budget, **request)
+        if parsed.budget_bytes is None:
+            raise InvalidParameterError(
+                f"budget={quoted(budget)} bounds no batch size: what keeps all grows "
+                "with the batch, and so does a share of it; give bytes, for example "
+                "'256KiB'",
+                budget=budget,
+            )
+        _require_debug(debug)
+        places = parse_placing(**placing)
+        graph = self.graph_with(False)
+        micro = self._definition.get_property("micro_batches")
+        last: int = MOST_SAMPLES if most is None else most
+        if not is_whole(last) or last < micro:
+            raise InvalidParameterError(
+                f"most={quoted(most)} is not possible; give the largest batch size to "
+                f"try, a whole number of at least {micro}",
+                most=most,
+            )
+
+        def chooser_of(batch_size: int) -> Chooser | None:
+            settings = self._settings_at(batch_size, debug, places, TRAIN)
+            if not can_train_on(graph, batch_size, settings.pass_samples):
+                return None
+            return self._chooser_with(settings, parsed)
+
+        return largest_batch(
+            chooser_of, parsed.budget_bytes, parsed.max_overhead, micro, int(last)
+        )
+
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Return how many seconds each step takes; see `Model.step_seconds`."""
         require_plan(plan)
@@ -170,7 +218,9 @@ class ModelPlans:
     def _chooser(
         self, request: PlanRequest, debug: bool, placing: dict[str, Any]
     ) -> Chooser:
-        settings = self._trainable_settings(debug, placing)
+        return self._chooser_with(self._trainable_settings(debug, placing), request)
+
+    def _chooser_with(self, settings: PlanSettings, request: PlanRequest) -> Chooser:
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -310,11 +360,7 @@ class ModelPlans:
         """
         require_mode(mode)
         places = parse_placing(**placing)
-        if not isinstance(debug, bool):
-            raise InvalidParameterError(
-                f"debug={quoted(debug)} is not possible; give True or False",
-                debug=debug,
-            )
+        _require_debug(debug)
         asked_for = self._definition.get_property
         micro, batch = asked_for("micro_batches"), asked_for("batch_size")
         if micro > batch:
@@ -324,9 +370,15 @@ class ModelPlans:
                 micro_batches=micro,
                 batch_size=batch,
             )
+        return self._settings_at(batch, debug, places, mode)
+
+    def _settings_at(
+        self, batch_size: int, debug: bool, places: Placing, mode: str
+    ) -> PlanSettings:
+        asked_for = self._definition.get_property
         return PlanSettings(
-            batch_size=batch,
-            micro_batches=micro,
+            batch_size=batch_size,
+            micro_batches=asked_for("micro_batches"),
             state_names=self._definition.optimizer.state_names,
             clip=asked_for("clip_grad_by_norm") is not None,
             share_memory=asked_for("memory_optimization"),
@@ -369,6 +421,14 @@ def _by_memory(
     if placing.get("memories") is None:
         return placing, together
     return {**placing, "memories": {r.name: r.size_bytes for r in rams}}, together
+
+
+def _require_debug(debug: object) -> None:
+    if not isinstance(debug, bool):
+        raise InvalidParameterError(
+            f"debug={quoted(debug)} is not possible; give True or False",
+            debug=debug,
+        )
 
 
 def asked(**request: Any) -> dict[str, Any]:

@@ -174,6 +174,18 @@ class Chooser:
             for point in self._least(front, budget_bytes)
         )
 
+    def least_bytes(self, budget_bytes: int) -> int:
+        """Return the arena of the smallest plan that was made so far.
+
+        Those that are close to the fewest bytes are made, with the layouts that a
+        budget is worth.
+        """
+        return min(
+            point.arena_bytes
+            for front in self._all_fronts()
+            for point in (*self._least(front, budget_bytes), *front.made)
+        )
+
     def lower_bound_bytes(self) -> int:
         """Return the bytes that no plan is below, whatever is recomputed."""
         return min(

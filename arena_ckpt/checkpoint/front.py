@@ -177,7 +177,7 @@ class Front:
         chains = [stages]
         if self._levels != 1:  # blocks of joined stages are blocks of stages
             chains += groupings(stages)
-        elif self._policy.keep:  # short blocks need fewer layers again
+        elif self._policy:  # short blocks run fewer layers again
             chains.append(cut_graph(self.graph, self._policy.dropped_tensors, WIDEST))
         n_slots = MOST_CELLS // min(len(stages), MOST_STAGES) ** 2
         n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots))

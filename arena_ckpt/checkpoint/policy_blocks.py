@@ -52,10 +52,10 @@ def blocks_within(graph: Graph, stage: Stage, policy: Policy) -> Blocks:
     """
     place = {node.name: place for place, node in enumerate(stage.nodes)}
     readers = graph.readers()
-    ends = {  # of those that have to be in a block
-        layer: max(map(place.__getitem__, readers[tensor]))
-        for tensor in sorted(policy.dropped_tensors)
-        if (layer := layer_of(tensor)) in place and tensor in readers
+    ends = {  # places of the last readers
+        node.name: max(place[name] for t in node.outputs for name in readers[t])
+        for node in stage.nodes
+        if node.name in policy.drop
     }
     wanted = {t for node in graph.nodes for t in backward_reads(node)}
     blocks: Blocks = ()

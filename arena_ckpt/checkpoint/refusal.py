@@ -78,6 +78,12 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
 
 def _advice(chooser: Chooser, budget_bytes: int) -> str:
     """Return a text that names the cheapest change after which a plan fits."""
+    patterns = chooser.patterns
+    kinds = Patterns(keep=patterns.keep), Patterns(drop=patterns.drop)
+    for less in dict.fromkeys(filter(None, (*kinds, patterns))):
+        free = chooser.changed(patterns=patterns.without(less))
+        if free.within_budget(budget_bytes):
+            return f"It would fit with {less} left out."
     for change, other in _changes(chooser):
         if other.fits(budget_bytes):
             return f"It would fit with {change}."
@@ -104,10 +110,6 @@ def _advice(chooser: Chooser, budget_bytes: int) -> str:
 
 def _changes(chooser: Chooser) -> Iterator[tuple[str, Chooser]]:
     """Yield changes that leave the network as it is, and what each achieves."""
-    patterns = chooser.patterns
-    kinds = Patterns(keep=patterns.keep), Patterns(drop=patterns.drop)
-    for less in dict.fromkeys(filter(None, (*kinds, patterns))):
-        yield f"{less} left out", chooser.changed(patterns=patterns.without(less))
     splits = unsplittable(chooser.graph) is None
     for name in ALLOWABLE:
         if name not in chooser.allow and (splits or name != "micro_batch"):

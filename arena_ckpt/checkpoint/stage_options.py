@@ -24,6 +24,7 @@ from arena_ckpt.planning.recompute import (
     Rerun,
     Reruns,
     backward_reads,
+    forward_reads,
     saved_tensors,
 )
 from arena_ckpt.planning.settings import PlanSettings
@@ -231,9 +232,13 @@ class StageOptions:
         for node in self.stage.nodes:
             read |= backward_reads(node)
         keepable = self._movable - self._policy.dropped_tensors
+        again = block_reruns or self._option(keepable).reruns  # even so
+        layers = {rerun.layer for rerun in again}
+        for node in self.stage.nodes:
+            read.update(forward_reads(node) if node.name in layers else ())
         if block_reruns:
-            again = {tensor for rerun in block_reruns for tensor in rerun.tensors}
-            return [self._option_of(frozenset(read & keepable) - again, block_reruns)]
+            made = {tensor for rerun in again for tensor in rerun.tensors}
+            return [self._option_of(frozenset(read & keepable) - made, again)]
         keep_all = self._option(frozenset(read & keepable))
         total = sum(map(self._needs.bytes_of, self._movable))
         small = frozenset(

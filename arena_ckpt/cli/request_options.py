@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PLACING = ("constants", "memories", "pin")
+"""Those of `REQUEST` that say where buffers may lie."""
+
 REQUEST = (
     *("budget", "max_overhead", "allow", "levels", "measure", "keep", "drop"),
-    *("constants", "memories", "pin"),
+    *PLACING,
 )
 """Names of the parameters that `request_options` adds to a command."""
 

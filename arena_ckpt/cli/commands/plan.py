@@ -9,6 +9,7 @@ import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
+    AUTO,
     MODEL_HELP,
     as_json_option,
     batch_size_option,
@@ -17,10 +18,9 @@ from arena_ckpt.cli.options import (
     inference_option,
     mode_of,
     no_blocks_option,
-    set_given,
     strict_option,
 )
-from arena_ckpt.cli.request_options import given_request, request_options
+from arena_ckpt.cli.request_options import PLACING, given_request, request_options
 
 if TYPE_CHECKING:
     from arena_ckpt.planning.plan import MemoryPlan
@@ -37,6 +37,8 @@ Examples:
   arena-ckpt plan digits_mlp
   arena-ckpt plan digits_mlp --batch-size 256 --top 20
   arena-ckpt plan digits_cnn --budget 1.5MiB
+  arena-ckpt plan digits_cnn --budget 60% --keep '*_conv'
+  arena-ckpt plan digits_cnn --budget 1MiB --batch-size auto
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
   arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
@@ -116,7 +118,7 @@ def plan(
     ctx: click.Context,
     /,
     model: str,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
     pareto: bool,
@@ -134,6 +136,11 @@ def plan(
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
     from arena_ckpt.boards import load_board
+    from arena_ckpt.cli.batch_sizes import (
+        choice_document,
+        choice_lines,
+        set_batch_size,
+    )
     from arena_ckpt.cli.board_table import board_rows, board_table
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import (
@@ -165,8 +172,9 @@ def plan(
     built = loaded.model
     if no_blocks:
         built = without_blocks(built)
-    set_given(built, batch_size=batch_size)
     request = given_request(values, target)
+    if inference:
+        request["mode"] = mode_of(inference)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
     if pareto:
@@ -181,6 +189,18 @@ def plan(
             board=board is not None,
             output=output is not None,
         )
+    if emit_blocks and {*request} - {*PLACING, "mode"}:
+        request.setdefault("levels", 1)
+    available = None
+    if target is not None and batch_size == AUTO:
+        is_one = "memories" not in request
+        sizes = target.memories if not is_one else [target.arena_ram.name]
+        available = sum(target.free_bytes(name) for name in sizes)
+    choice = set_batch_size(
+        built, batch_size, request, budget_bytes=available, debug=debug
+    )
+    if available is not None:
+        request.setdefault("budget", available)
     hints = warn_of(built, loaded.data)
     if pareto:
         return print_front(
@@ -192,9 +212,7 @@ def plan(
             "nothing; leave one out",
             ctx,
         )
-    if emit_blocks and request:
-        request.setdefault("levels", 1)
-    planned = built.make_plan(debug=debug, mode=mode_of(inference), **request)
+    planned = built.make_plan(debug=debug, **request)
     without = plan_to_compare(built, planned, debug=debug)
     other = plan_of_other_mode(built, planned, debug=debug)
     fit = None if target is None else target.check(planned)
@@ -205,7 +223,7 @@ def plan(
         write_whole(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
-        document |= plan_document(planned, without, hints)
+        document |= plan_document(planned, without, hints) | choice_document(choice)
         document["mode"] = planned.mode
         document["training_cost"] = training_cost_document(planned, other)
         if calls:
@@ -220,6 +238,8 @@ def plan(
         for line in call_lines(planned, built.kernel_calls(planned)):
             click.echo(line)
         return code
+    for line in choice_lines(choice) if choice else ():
+        click.echo(line)
     click.echo(f"{model}: {describe_plan(planned)}\n")
     _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
