@@ -220,6 +220,10 @@ class NotInitializedError(StateError):
     """Raised if a call needs `initialize()` first."""
 
 
+class InferenceOnlyError(StateError):
+    """Raised if a model that is initialized for inference is asked to train: `what`."""
+
+
 class ArenaTooLargeError(ArenaError, MemoryError):
     """Raised if the arena does not fit in the memory of this machine."""
 
@@ -276,6 +280,10 @@ class BudgetError(ArenaError, MemoryError):
     `lower_bound_bytes` what no plan can be smaller than, `step` and `tensors` say what
     binds there.
     """
+
+
+class PolicyError(InvalidParameterError):
+    """Raised if layers cannot be kept or dropped as was asked: `layers`."""
 
 
 class BoardError(InvalidParameterError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
@@ -28,6 +29,7 @@ from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.errors import (
     AfterInitializationError,
     EmptyDataError,
+    InferenceOnlyError,
     InvalidParameterError,
     NotInitializedError,
     StateError,
@@ -98,7 +100,7 @@ class Model(ModelDefinition):
         if self._session is None:
             super().set_learning_rate_scheduler(schedule)
             return
-        with self._working("set_learning_rate_scheduler") as session:
+        with self._training("set_learning_rate_scheduler") as session:
             super().set_learning_rate_scheduler(schedule)
             session.schedule = schedule
 
@@ -109,12 +111,17 @@ class Model(ModelDefinition):
         self,
         *,
         debug: bool = False,
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
+        mode: str = "train",
     ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
 
@@ -122,19 +129,27 @@ class Model(ModelDefinition):
         ----------
         debug : bool
             With room for canaries.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             See `choose_plan`. Without them the checkpoint blocks of the model say what
             is recomputed.
-        constants : {"flash", "arena"}
-            Where tensors lie that no step writes, such as frozen weights: in a
-            read-only memory beside the arena, or in the arena as all others.
+        constants, memories, pin
+            Where buffers may lie; see `choose_plan`.
+        mode : {"train", "inference"}
+            What the plan is for. Inference has forward steps alone: no labels, no
+            gradients, no states; every weight is a constant, checkpoint blocks have
+            nothing to do, and a budget only says how large the arena may be. The model
+            needs no loss then.
 
         Raises
         ------
         GraphError, UnknownLayerError, CheckpointBlockError
             See `compile`.
+        LossError
+            A model without a loss, to be trained.
         InvalidParameterError
             More micro-batches than samples, or a request that makes no sense.
+        UnknownLayerError, PolicyError
+            Patterns that match nothing, or layers that cannot be kept or dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -143,24 +158,33 @@ class Model(ModelDefinition):
         return ModelPlans(self).make_plan(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
+            mode=mode,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call
     def choose_plan(
         self,
         *,
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> FrontPoint:
         """Choose what to recompute; allocates nothing.
 
@@ -169,9 +193,10 @@ class Model(ModelDefinition):
 
         Parameters
         ----------
-        budget : str or int, optional
-            The arena is at most so large, for example ``"256KiB"``; of the plans that
-            fit, the fastest is taken.
+        budget : str, int or dict, optional
+            The arena is at most so large, for example ``"256KiB"``, or ``"60%"`` of the
+            arena that keeps all; ``{"sram": "200KiB"}`` bounds one of `memories`. Of
+            the plans that fit, the fastest is taken.
         max_overhead : str or float, optional
             An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
             Without a budget the plan of the fewest bytes is taken.
@@ -184,11 +209,26 @@ class Model(ModelDefinition):
         measure : bool
             Measure the time of each kernel on this machine, instead of counting
             operations and bytes.
+        keep : str or iterable of str, optional
+            Patterns of names of layers, as `fnmatch` reads them, for example
+            ``["*attn*"]``: layers that never run again.
+        drop : str or iterable of str, optional
+            Layers whose results are never kept for the backward pass: each is free
+            after its last reader of the forward pass, and runs again where it is
+            needed. Statistics of a whole batch stay.
         debug : bool
             With room for canaries.
         constants : {"flash", "arena"}
             Where tensors lie that no step writes, such as frozen weights: in a
             read-only memory beside the arena, or in the arena as all others.
+        memories : dict from str to str or int, optional
+            RAMs with their sizes instead of one arena, the fastest first, for example
+            ``{"dtcm": "128KiB", "sram": "512KiB"}`` or ``board.memories``. Each buffer
+            lies in one; of the slower ones as few bytes as can be found are touched.
+        pin : dict, optional
+            The RAM of some tensors, by their names or by patterns of them, for example
+            ``{"conv1:filter": "dtcm", "*:bias": ("dtcm", 4096)}``, where a pair has an
+            offset in bytes as well. A constant that is pinned lies in RAM.
 
         Returns
         -------
@@ -198,6 +238,10 @@ class Model(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        UnknownLayerError
+            A pattern matches no layer.
+        PolicyError
+            A layer is both kept and dropped, or an input or a loss is dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -206,11 +250,15 @@ class Model(ModelDefinition):
         return ModelPlans(self).choose_plan(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call(hint="a budget or an overhead is for choose_plan and make_plan")
@@ -220,14 +268,18 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> tuple[FrontPoint, ...]:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
         ----------
-        allow, levels, measure, debug, constants
+        allow, levels, measure, keep, drop, debug, constants, memories, pin
             See `choose_plan`.
 
         Returns
@@ -238,9 +290,75 @@ class Model(ModelDefinition):
         return ModelPlans(self).pareto(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
+        )
+
+    @public_call
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int | Mapping[str, str | int],
+        most: int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
+        debug: bool = False,
+        constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
+    ) -> BatchSizeChoice:
+        """Find the largest batch size for which a plan within a budget exists.
+
+        Every size that is tried is planned. A smaller batch can need more bytes than a
+        larger one, so the search also looks beyond sizes that do not fit. The model
+        stays as it is: set the batch size, then give the plan to `initialize`.
+
+        Parameters
+        ----------
+        budget : str, int or dict
+            Bytes of the arena, for example ``"256KiB"``, or of some RAMs by name.
+        most : int, optional
+            Largest batch size to try, for example the number of samples there are; by
+            default 65,536.
+        max_overhead, allow, levels, keep, drop, debug, constants, memories, pin
+            See `choose_plan`.
+
+        Returns
+        -------
+        BatchSizeChoice
+            Its `batch_size`, `plan`, the sizes that were `tried` with the least bytes
+            found for each, those of them that are `smaller_that_need_more`, and whether
+            the search `is_exhaustive`.
+
+        Raises
+        ------
+        InvalidParameterError
+            A budget in percent, or a value that makes no sense.
+        UnknownLayerError, PolicyError
+            See `choose_plan`.
+        BudgetError
+            Not even the smallest batch fits.
+        """
+        return ModelPlans(self).choose_batch_size(
+            budget=budget,
+            most=most,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            keep=keep,
+            drop=drop,
+            debug=debug,
+            constants=constants,
+            memories=memories,
+            pin=pin,
         )
 
     @public_call
@@ -272,7 +390,8 @@ class Model(ModelDefinition):
 
         Nothing is allocated or compiled, and every process makes the same calls. With
         micro-batches these are the calls of the first pass, and of the updates after
-        the last; the passes between add their gradients.
+        the last; the passes between add their gradients. A plan of inference has those
+        of a prediction.
 
         Parameters
         ----------
@@ -301,12 +420,17 @@ class Model(ModelDefinition):
         plan: MemoryPlan | None = None,
         debug: bool = False,
         check: str = "loss",
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
+        mode: str = "train",
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
 
@@ -323,11 +447,14 @@ class Model(ModelDefinition):
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
             and runs the steps one by one; `debug` implies it.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             Choose what to recompute; see `choose_plan`.
-        constants : {"flash", "arena"}
-            Where tensors lie that no step writes, such as frozen weights: in a
-            read-only memory beside the arena, or in the arena as all others.
+        constants, memories, pin
+            Where buffers may lie; see `choose_plan`.
+        mode : {"train", "inference"}
+            For ``"inference"`` see `make_plan`. The model can then predict, and its
+            weights can be read, set, saved and restored; whatever trains or needs
+            labels raises `InferenceOnlyError`.
 
         Returns
         -------
@@ -338,14 +465,17 @@ class Model(ModelDefinition):
         AfterInitializationError
             It was initialized before.
         InvalidParameterError
-            An impossible seed, check or request, or more micro-batches than samples.
+            An impossible seed, check, mode or request, or more micro-batches than
+            samples.
+        LossError
+            A model without a loss, to be trained.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
             No plan within the budget was found.
         PlanMismatchError
-            The plan is one of another model, contradicts itself, or has canaries and
-            `debug` is false, or the reverse.
+            The plan is one of another model or for another mode, contradicts itself,
+            or has canaries and `debug` is false, or the reverse.
         ArenaTooLargeError
             The arena, or with `debug` three of its size, are larger than the memory
             that is free; nothing was allocated.
@@ -364,16 +494,26 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
         plans = ModelPlans(self)
         if plan is None:
-            plan = plans.make_plan(debug=debug, constants=constants, **request)
-        elif request:
+            plan = plans.make_plan(
+                debug=debug,
+                constants=constants,
+                memories=memories,
+                pin=pin,
+                mode=mode,
+                **request,
+            )
+        elif given := {**request, **asked(memories=memories, pin=pin)}:
             raise InvalidParameterError(
-                f"a plan and {quote(request)} exclude each other: the plan says "
+                f"a plan and {quote(given)} exclude each other: the plan says "
                 "all; leave one out"
             )
         else:
+            plans.require_mode_of(plan, mode)
             plans.require_own_plan(plan, debug=debug)
         check_fits(plan.host_bytes, "the arena")
         from arena_ckpt.engine.session import Session  # loads Numba
@@ -435,7 +575,7 @@ class Model(ModelDefinition):
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
-        with self._working("train_step") as session:
+        with self._training("train_step") as session:
             _require_labels(y)
             return session.train_step(x, y)
 
@@ -446,7 +586,7 @@ class Model(ModelDefinition):
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
-        with self._working("compute_gradients") as session:
+        with self._training("compute_gradients") as session:
             _require_labels(y)
             return session.compute_gradients(x, y)
 
@@ -523,7 +663,7 @@ class Model(ModelDefinition):
             A state cannot be saved; those from before are kept. Or another training
             saves into the folder.
         """
-        self._running("train")
+        self._require_training("train")
         if epochs is None:
             epochs = self.get_property("epochs")
         asked = {"epochs": epochs, "shuffle": shuffle}
@@ -576,8 +716,14 @@ class Model(ModelDefinition):
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
     )
     def evaluate(self, data: XY) -> Evaluation:
-        """Return loss and metric on a data set."""
-        with self._working("evaluate") as session:
+        """Return loss and metric on a data set.
+
+        Raises
+        ------
+        InferenceOnlyError
+            The model is initialized for inference, which has no labels.
+        """
+        with self._training("evaluate") as session:
             return session.evaluate(_samples(session, data))
 
     # -- weights ---------------------------------------------------------------
@@ -687,6 +833,38 @@ class Model(ModelDefinition):
             yield session
         finally:
             session.lock.release()
+
+    @contextmanager
+    def _training(self, what: str) -> Iterator[Session]:
+        """Give the session, if it has labels and gradients, to one thread at a time."""
+        self._require_training(what)
+        with self._working(what) as session:
+            yield session
+
+    def _require_training(self, what: str) -> None:
+        """Refuse a call that inference has no steps or no labels for.
+
+        Raises
+        ------
+        NotInitializedError, InferenceOnlyError
+        """
+        session = self._running(what)
+        if not session.plan.is_inference:
+            return
+        graph = session.graph
+        first = (
+            ""
+            if graph.has_loss
+            else (
+                "add a loss as its last layer, for example mse or cross_softmax, and "
+            )
+        )
+        raise InferenceOnlyError(
+            f"{what} needs labels and gradients, and this model is initialized for "
+            f"inference, so it can only predict; build it again, {first}call "
+            "initialize() without mode='inference'",
+            what=what,
+        )
 
     def _require_before(self, message: str) -> None:
         if self._session is not None:

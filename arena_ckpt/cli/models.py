@@ -12,7 +12,12 @@ from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.loaders import open_data
-from arena_ckpt.errors import InvalidParameterError, ModelWarning
+from arena_ckpt.errors import (
+    BatchStatisticsError,
+    InvalidParameterError,
+    LossError,
+    ModelWarning,
+)
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.graph.hints import RESTARTS, Hint, restart_hint
 from arena_ckpt.importers.ini import load_ini
@@ -20,6 +25,7 @@ from arena_ckpt.model import Model
 from arena_ckpt.model import without_blocks as without_blocks
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import reruns_of
+from arena_ckpt.planning.settings import INFERENCE, TRAIN
 from arena_ckpt.training.loop import batches_of
 
 
@@ -97,6 +103,20 @@ def plan_to_compare(
         return None
     constants = "flash" if plan.constant_bytes else "arena"
     return without_blocks(model).make_plan(debug=debug, constants=constants)
+
+
+def plan_of_other_mode(
+    model: Model, plan: MemoryPlan, *, debug: bool
+) -> MemoryPlan | None:
+    """Return the plan of inference beside one of training, or the reverse.
+
+    None where the model cannot be trained as it is.
+    """
+    mode = TRAIN if plan.is_inference else INFERENCE
+    try:
+        return model.make_plan(debug=debug, mode=mode)
+    except (LossError, BatchStatisticsError):
+        return None
 
 
 def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:

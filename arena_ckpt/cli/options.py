@@ -43,14 +43,34 @@ def file_option(
     return click.option(*names, type=path, metavar=metavar, help=help)
 
 
+AUTO = "auto"
+"""The batch size that stands for the largest that fits."""
+
+
+class _BatchSize(click.types.IntParamType):
+    """A whole number, or `AUTO`."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
 batch_size_option = click.option(
     "--batch-size",
-    type=int,
-    metavar="N",
-    help="Samples of one iteration.  [default: as the model says]",
+    type=_BatchSize(),
+    metavar="N|auto",
+    help="Samples of one iteration; auto: the most for which a plan fits the budget.  "
+    "[default: as the model says]",
 )
 no_blocks_option = click.option(
     "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."
+)
+inference_option = click.option(
+    "--inference",
+    is_flag=True,
+    help="Plan inference alone: forward steps, without labels, gradients and states; "
+    "every weight is a constant. MODEL needs no loss then.",
 )
 as_json_option = click.option(
     "--json",
@@ -96,6 +116,11 @@ drop_last_option = click.option(
     help="Leave the samples of an epoch out that fill no whole batch, or train on them "
     "as a smaller last batch.  [default: as the model says, else --keep-last]",
 )
+
+
+def mode_of(inference: bool) -> str:
+    """Return the mode that a plan is made for."""
+    return "inference" if inference else "train"
 
 
 def set_given(model: Model, **values: int | None) -> None:

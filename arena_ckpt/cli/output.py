@@ -25,6 +25,7 @@ from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.summary import plan_summary, recomputed_layers
+from arena_ckpt.report.training_cost import training_cost, training_cost_sentence
 from arena_ckpt.training.records import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
@@ -34,6 +35,8 @@ _TEXT_COLUMNS = 80
 def describe_plan(plan: MemoryPlan) -> str:
     """Return one line that describes a plan."""
     parts = [f"{len(plan.layers)} layers", f"batch size {plan.batch_size}"]
+    if plan.is_inference:
+        parts.append("inference alone")
     if plan.micro_batches > 1:
         parts.append(f"{plan.micro_batches} micro-batches")
     parts += [
@@ -74,6 +77,29 @@ def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:
     for sentence in explain(plan, without):
         click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
     click.echo()
+
+
+def print_training_cost(plan: MemoryPlan, other: MemoryPlan) -> None:
+    """Print what training costs above inference.
+
+    Parameters
+    ----------
+    plan, other : MemoryPlan
+        One for each mode, in either order.
+    """
+    training, inference = (other, plan) if plan.is_inference else (plan, other)
+    sentence = training_cost_sentence(training, inference)
+    click.echo(f"{textwrap.fill(sentence, _TEXT_COLUMNS)}\n")
+
+
+def training_cost_document(
+    plan: MemoryPlan, other: MemoryPlan | None
+) -> dict[str, int] | None:
+    """Return what training costs above inference as plain values, if it is known."""
+    if other is None:
+        return None
+    training, inference = (other, plan) if plan.is_inference else (plan, other)
+    return training_cost(training, inference)
 
 
 def print_board(fit: BoardFit) -> None:

@@ -67,7 +67,7 @@ class Samples:
         *,
         inputs: Mapping[str, Shape],
         output_shape: Shape,
-        loss: Loss,
+        loss: Loss | None,
         reading: str | None,
         masks: frozenset[str] = frozenset(),
         look_for_nonfinite: bool = True,
@@ -83,8 +83,8 @@ class Samples:
         inputs : mapping
             Shapes of the input layers.
         output_shape : Shape
-        loss : Loss
-            Says which labels there can be.
+        loss : Loss or None
+            Says which labels there can be; None where there can be none.
         reading : str or None
             How the loss reads several rows of a sample, and how to make them one; None
             where a sample is one row.
@@ -103,6 +103,7 @@ class Samples:
         checked = _check_inputs(x, inputs, masks, look_for_nonfinite)
         if y is None:
             return cls(checked, None, None, masks=masks)
+        assert loss is not None
         n_samples = len(next(iter(checked.values())))
         units, ignored = math.prod(output_shape), loss.ignored_label
         if ignored is not None:

@@ -407,7 +407,8 @@ class ModelDefinition:
         Returns
         -------
         Graph
-            The layers with their parts in forward order, as plans name them.
+            The layers with their parts in forward order, as plans name them. Without a
+            loss it can be planned for inference alone.
 
         Raises
         ------
@@ -446,7 +447,7 @@ class ModelDefinition:
 
     def _built(self) -> Graph:
         if self._graph is None:
-            graph = build_graph(self.layers, self._blocks)
+            graph = build_graph(self.layers, self._blocks, needs_loss=False)
             self._graph_hints = graph_hints(graph)
             self._graph = graph
         return self._graph

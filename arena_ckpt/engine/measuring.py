@@ -100,7 +100,7 @@ def time_steps(
             views,
             optimizer,
             LoweringSettings(
-                Mode.TRAIN,
+                Mode.PREDICT if plan.is_inference else Mode.TRAIN,
                 plan.pass_samples,
                 seed=0,
                 add_gradients=plan.micro_batches > 1,

@@ -28,8 +28,8 @@ class Pass:
         Samples that a pass takes.
     inputs : list of str
         The tensors of the input layers, in their order.
-    label : str
-        The tensor of the labels.
+    label : str or None
+        The tensor of the labels; None where the plan has none.
     masks : frozenset of str
         The tensors that may hold -inf.
     """
@@ -40,15 +40,21 @@ class Pass:
         views: TensorViews,
         n_samples: int,
         inputs: list[str],
-        label: str,
+        label: str | None,
         masks: frozenset[str],
     ) -> None:
         self.program = program
         self._views = views
         self.n_samples = n_samples
-        arrays = {name: views.named(name, n_samples) for name in [*inputs, label]}
+        names = inputs if label is None else [*inputs, label]
+        arrays = {name: views.named(name, n_samples) for name in names}
         self._inputs = [arrays[name].reshape(n_samples, -1) for name in inputs]
-        self.label = arrays[label].reshape(n_samples, -1)
+        # Without labels it has no columns, and nothing is copied there.
+        self.label = (
+            np.empty((n_samples, 0), np.float32)
+            if label is None
+            else arrays[label].reshape(n_samples, -1)
+        )
         place = int(Control.NONFINITE)
         count = views.control[place : place + 1].view(np.int64)
         self.count_nonfinite = FiniteCheck(

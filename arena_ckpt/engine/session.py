@@ -36,6 +36,7 @@ from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.kernels.flags import run_by_default
+from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
@@ -117,8 +118,7 @@ class Session:
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
         self._seed = seed
         self._note = note
-        self.loss_layer = graph.loss_layer
-        self.output_shape = graph.loss.spec.output_shapes[0]
+        self.output_shape = graph.prediction_shape
         self._reading = reading_of_rows(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
@@ -140,7 +140,18 @@ class Session:
             self.watch(ForeignReads(self.views))
             self.arena.protect_constants()
         # What the compiler computes beforehand stays in the kernels.
-        run_by_default(self._pass, Mode.TRAIN, self.pass_samples, False, report)
+        mode = Mode.PREDICT if plan.is_inference else Mode.TRAIN
+        run_by_default(self._pass, mode, self.pass_samples, False, report)
+
+    @property
+    def loss_layer(self) -> Loss:
+        """The loss; a plan of inference may be of a model that has none.
+
+        Raises
+        ------
+        LossError
+        """
+        return self.graph.loss_layer
 
     def watch(self, watcher: Watcher) -> None:
         """Run the steps one by one from now on, and let `watcher` look at each."""
@@ -227,7 +238,7 @@ class Session:
             y,
             inputs=self.inputs,
             output_shape=self.output_shape,
-            loss=self.loss_layer,
+            loss=self.graph.loss_layer if self.graph.has_loss else None,
             reading=self._reading,
             masks=self._mask_inputs,
         )
@@ -360,14 +371,20 @@ class Session:
                 report=report,
             )
             names = [tensor_name(name, output_role(0)) for name in self.inputs]
-            label = tensor_name(self.graph.loss.name, LABEL)
+            label = tensor_name(self.graph.nodes[-1].name, LABEL)
             if len(self._passes) >= MOST_PASSES:
                 # Those for whole passes are needed in every iteration, and stay.
                 del self._passes[
                     next(k for k in self._passes if k[1] != self.pass_samples)
                 ]
+            has_label = any(tensor.name == label for tensor in self.plan.tensors)
             self._passes[key] = Pass(
-                program, self.views, n_samples, names, label, self._masks
+                program,
+                self.views,
+                n_samples,
+                names,
+                label if has_label else None,
+                self._masks,
             )
         return self._passes[key]
 
@@ -429,7 +446,7 @@ class Session:
             y,
             inputs=self.inputs,
             output_shape=self.output_shape,
-            loss=self.loss_layer,
+            loss=self.graph.loss_layer if self.graph.has_loss else None,
             reading=self._reading,
             masks=self._mask_inputs,
             look_for_nonfinite=False,
@@ -503,5 +520,4 @@ class Session:
         self._steps(one, 0, self.plan.n_forward)
 
     def _prediction(self, one: Pass) -> FloatArray:
-        name = tensor_name(self.graph.loss.name, output_role(0))
-        return self.views.named(name, one.n_samples)
+        return self.views.named(self.graph.prediction, one.n_samples)

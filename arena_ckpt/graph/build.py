@@ -29,6 +29,7 @@ from arena_ckpt.graph.connections import (
     connect,
     order_layers,
     read_output,
+    wrong_losses,
 )
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.graph.shared_weights import share_weights
@@ -47,7 +48,7 @@ A short text can ask for any number of steps of a recurrent layer.
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The layers in forward order, with exactly one loss at the end.
+    """The layers in forward order; the last one is the loss, or what predicts.
 
     Attributes
     ----------
@@ -80,9 +81,31 @@ class Graph:
         return {name: tuple(names) for name, names in readers.items()}
 
     @property
+    def has_loss(self) -> bool:
+        """Whether there is a loss; without one the model can only predict."""
+        return self.nodes[-1].layer.is_loss
+
+    @property
     def loss(self) -> Node:
-        """The node of the loss layer."""
-        return next(node for node in self.nodes if node.layer.is_loss)
+        """The node of the loss layer.
+
+        Raises
+        ------
+        LossError
+            The model has none.
+        """
+        self.require_loss()
+        return self.nodes[-1]
+
+    def require_loss(self) -> None:
+        """Refuse a model that cannot be trained, as it has no loss.
+
+        Raises
+        ------
+        LossError
+        """
+        if not self.has_loss:
+            raise wrong_losses(())
 
     @property
     def loss_layer(self) -> Loss:
@@ -91,8 +114,24 @@ class Graph:
         assert isinstance(layer, Loss)
         return layer
 
+    @property
+    def prediction(self) -> str:
+        """The tensor that the model predicts: the output of its last layer."""
+        last = self.nodes[-1]
+        return last.sources[0] if last.layer.is_alias else last.outputs[0]
 
-def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> Graph:
+    @property
+    def prediction_shape(self) -> Shape:
+        """The shape of one sample of what the model predicts."""
+        return self.nodes[-1].spec.output_shapes[0]
+
+
+def build_graph(
+    layers: Sequence[Layer],
+    blocks: Sequence[CheckpointBlock],
+    *,
+    needs_loss: bool = True,
+) -> Graph:
     """Validate `layers` and `blocks` and put them in forward order.
 
     Parameters
@@ -101,6 +140,8 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
         Layers in the order in which they were added, which breaks ties.
     blocks : sequence of CheckpointBlock
         Checkpoint blocks of names of layers or of their parts.
+    needs_loss : bool
+        False takes a model without a loss, which can only predict.
 
     Returns
     -------
@@ -123,7 +164,7 @@ def build_graph(layers: Sequence[Layer], blocks: Sequence[CheckpointBlock]) -> G
     if not layers:
         raise GraphError("the model has no layers; add some with add_layer()")
     connected, inputs = connect(layers)
-    check_connections(connected, inputs)
+    check_connections(connected, inputs, needs_loss=needs_loss)
     walk = _Walk(inputs)
     for layer in order_layers(connected, inputs):
         walk.add(layer)
@@ -286,17 +327,20 @@ def _check_outputs(nodes: Sequence[Node]) -> None:
         for source in node.sources:
             readers[source].append(node)
         derived.update(node.sources[index] for index in node.derived_inputs)
+    last = nodes[-1]
+    has_loss = last.layer.is_loss
+    predicted = last.sources if last.layer.is_alias else last.outputs
     for node in nodes:
-        if node.layer.is_loss:
-            continue
         for output in node.outputs:
+            if (output,) == predicted:
+                continue
             if not readers[output]:
                 raise DanglingOutputError(
                     f"nobody reads output {output.rpartition('out')[2]} of "
                     f"{node.name!r}; connect it, or remove it",
                     layers=(node.name,),
                 )
-            if node.wants_derivative and output not in derived:
+            if has_loss and node.wants_derivative and output not in derived:
                 names = [reader.name for reader in readers[output]]
                 raise GraphError(
                     f"layer {node.name!r} cannot train: its output is read by "

@@ -114,8 +114,18 @@ def read_output(reader: str, source: str, known: Mapping[str, object]) -> Output
     return found
 
 
-def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:
+def check_connections(
+    layers: Sequence[Layer], inputs: Inputs, *, needs_loss: bool = True
+) -> None:
     """Refuse circles, and wrong numbers of inputs, losses or readers.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    inputs : mapping
+        Outputs that each layer reads, all of them known.
+    needs_loss : bool
+        False takes a model without a loss that ends in a single layer.
 
     Raises
     ------
@@ -138,12 +148,11 @@ def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:
     for layer in layers:
         _check_count(layer, inputs[layer.name])
     losses = [layer.name for layer in layers if layer.is_loss]
-    if len(losses) != 1:
-        raise LossError(
-            f"the model has {len(losses)} loss layers ({quote(losses)}) and needs "
-            "exactly one, for example mse or cross_softmax, as its last layer",
-            losses=tuple(losses),
-        )
+    if len(losses) > 1 or (needs_loss and not losses):
+        raise wrong_losses(losses)
+    if not losses:
+        _check_last(graph)
+        return
     if graph.out_degree(losses[0]):
         raise LossError(
             f"loss {losses[0]!r} is read by {quote(list(graph.successors(losses[0])))}"
@@ -156,6 +165,33 @@ def check_connections(layers: Sequence[Layer], inputs: Inputs) -> None:
             f"nobody reads the output of {quote(dangling)}; connect it to the loss or "
             "remove it",
             layers=tuple(dangling),
+        )
+
+
+def wrong_losses(losses: Sequence[str]) -> LossError:
+    """Return the error of a model that has no loss, or several."""
+    alone = "" if losses else "; without one it can predict: use mode='inference'"
+    return LossError(
+        f"the model has {len(losses)} loss layers ({quote(losses)}) and needs "
+        f"exactly one, for example mse or cross_softmax, as its last layer{alone}",
+        losses=tuple(losses),
+    )
+
+
+def _check_last(graph: nx.DiGraph[str]) -> None:
+    """Refuse a model without a loss that ends in several layers.
+
+    Raises
+    ------
+    DanglingOutputError
+    """
+    last = [name for name in graph if not graph.out_degree(name)]
+    if len(last) > 1:
+        raise DanglingOutputError(
+            f"nobody reads the outputs of {quote(last)}, and a model without a loss "
+            "predicts what one last layer puts out; join them, for example with "
+            "concat, remove all but one, or add a loss",
+            layers=tuple(last),
         )
 
 

@@ -78,7 +78,8 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization)
     ]
-    found += [_rows_of_loss(graph, facts), _squashed_twice(graph, facts)]
+    if graph.has_loss:
+        found += [_rows_of_loss(graph, facts), _squashed_twice(graph, facts)]
     return tuple(hint for hint in found if hint is not None)
 
 
@@ -117,8 +118,11 @@ def restart_hint(
 def reading_of_rows(graph: Graph) -> str | None:
     """Return how the loss reads several rows of a sample, and how to make them one.
 
-    None where it reads one row. For messages about labels that do not fit.
+    None where it reads one row, or where there is none. For messages about labels that
+    do not fit.
     """
+    if not graph.has_loss:
+        return None
     channel, height, width = graph.loss.input_shapes[0]
     if (channel, height) == (1, 1):
         return None

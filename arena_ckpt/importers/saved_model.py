@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Initialized with the plan that it had, in debug mode if it was.
+        Initialized with the plan that it had, in debug mode or for inference if it was.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         plan = saved_plan or model.make_plan()
     require_fit(plan, state)  # before memory is taken for stated sizes
     with _failures_named(state.path):
-        model.initialize(plan=plan, debug=plan.canary_bytes > 0)
+        debug = plan.canary_bytes > 0
+        model.initialize(plan=plan, debug=debug, mode=plan.mode)
     if saved_plan is None:
         warn_user(
             f"the memory plan in {state.path} is of another version of arena_ckpt "

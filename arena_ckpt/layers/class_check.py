@@ -20,6 +20,9 @@ _HOOKS = {
 }
 """Methods that the package calls on a layer, and the arguments of each."""
 
+_HOOKS_OF_LOSS = {"predict": "(self, tensors)"}
+"""Those that it calls on a loss as well."""
+
 _WRITE = {
     "infer": "infer(self, input_shapes), which returns a LayerSpec",
     "term_scale": "term_scale(self, shape, n_terms), which returns the factor of each "
@@ -70,7 +73,8 @@ def _check_hooks(layer: type[Layer]) -> None:
             type_name=layer.type_name,
             missing=tuple(missing),
         )
-    for hook, usage in _HOOKS.items():
+    hooks = _HOOKS | (_HOOKS_OF_LOSS if issubclass(layer, Loss) else {})
+    for hook, usage in hooks.items():
         try:
             inspect.signature(getattr(layer, hook)).bind(None, None)
         except TypeError:

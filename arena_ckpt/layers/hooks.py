@@ -1,8 +1,8 @@
 """Calls the hooks of a layer, and checks what they return and raise.
 
 A hook is a method that the package calls: `expand`, `infer`, `forward`,
-`calc_gradient` and `calc_derivative`. The check happens once, when the model is
-compiled or its kernel calls are bound; planner and engine rely on it.
+`calc_gradient`, `calc_derivative`, and `predict` of a loss. The check happens once,
+when the model is compiled or its kernel calls are bound; planner and engine rely on it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
     )
 
 
-def hook_calls(layer: Layer, phase: Phase, tensors: Binding) -> list[Call]:
+def hook_calls(
+    layer: Layer, phase: Phase, tensors: Binding, hook: str = ""
+) -> list[Call]:
     """Return the kernel calls that the hook of a phase returns, checked.
 
     Parameters
@@ -88,6 +90,8 @@ def hook_calls(layer: Layer, phase: Phase, tensors: Binding) -> list[Call]:
     phase : Phase
         FORWARD, RECOMPUTE, CALC_GRADIENT or CALC_DERIVATIVE.
     tensors : Binding
+    hook : str
+        Another hook to ask in that phase: ``"predict"`` of a loss.
 
     Raises
     ------
@@ -95,8 +99,9 @@ def hook_calls(layer: Layer, phase: Phase, tensors: Binding) -> list[Call]:
         Arguments that a kernel does not take.
     LayerHookError, LayerResultError, UnknownRoleError, TensorDtypeError
     """
-    hook = hook_of(phase)
-    if layer.n_inputs != 0 and getattr(type(layer), hook) is getattr(Layer, hook):
+    hook = hook or hook_of(phase)
+    base = getattr(Layer, hook, None)
+    if layer.n_inputs != 0 and getattr(type(layer), hook) is base:
         raise LayerResultError(
             f"{described(layer)} has no {hook}, which a step of the model needs: "
             f"{_MAKES[hook]}; write it",

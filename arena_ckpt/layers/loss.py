@@ -15,6 +15,7 @@ from arena_ckpt.common.properties import BOOLEAN, Property, whole
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, n_elems
+from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import losses
 from arena_ckpt.operations.kernel_names import KernelName
 
@@ -29,7 +30,8 @@ class Loss(Layer):
     its terms to ``loss[0]``, in float64. `calc_derivative` writes ``scale[0]`` times
     the derivative of each term to ``in0:grad``, from ``out0`` and ``label``. Both may
     run on a part of the batch; a prediction without labels runs `forward` with a label
-    of zeros and a scale of 0.
+    of zeros and a scale of 0. A plan of inference alone has no label: there the
+    prediction is the input, or what `predict` makes.
 
     Attributes
     ----------
@@ -76,6 +78,28 @@ class Loss(Layer):
         rows that count.
         """
         return None
+
+    def predict(self, tensors: Binding) -> list[Call]:
+        """Return the kernel calls that make the prediction where there is no label.
+
+        They make the bits that `forward` makes. A loss that has no such method, and
+        whose prediction is not its input, has a label of zeros in inference as well.
+        """
+        return copy_unless_same(tensors, "in0", "out0")
+
+    @property
+    def needs_label_to_predict(self) -> bool:
+        """Whether inference has to run `forward`, with a label of zeros.
+
+        So it has where `predict` is missing, or older than the `forward` of a subclass.
+        """
+        if self.prediction_is_view:
+            return False
+        forward, predict = (
+            next(made for made in type(self).__mro__ if name in vars(made))
+            for name in ("forward", "predict")
+        )
+        return predict is Loss or not issubclass(predict, forward)
 
     def label_shape(self, output_shape: Shape) -> Shape:
         """Return the shape of the label of one sample.
@@ -218,6 +242,16 @@ class CrossEntropySoftmax(CrossEntropy):
         arguments = (x, label, ignored, p, tensors.scale, tensors.loss)
         return [Call(losses.class_softmax_loss, arguments)]
 
+    def predict(self, tensors: Binding) -> list[Call]:
+        """Turn logits into probabilities.
+
+        The kernel of the loss does it, as the softmax of an activation rounds
+        otherwise. Of the label its probabilities do not depend: the logits stand in.
+        """
+        logits, probabilities = self._arrays(tensors, "in0", "out0")
+        arguments = (logits, logits, probabilities, tensors.scale, tensors.loss)
+        return [Call(losses.cross_softmax_loss, arguments)]
+
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Write probabilities minus label, scaled; 0 in rows that do not count."""
         if self.ignored_label is None:
@@ -242,6 +276,11 @@ class CrossEntropySigmoid(CrossEntropy):
     def term_scale(self, shape: Shape, n_terms: int) -> float:
         """Return 1 / (number of elements of the batch)."""
         return 1.0 / (n_terms * n_elems(shape))
+
+    def predict(self, tensors: Binding) -> list[Call]:
+        """Turn logits into probabilities."""
+        arrays = self._arrays(tensors, "in0", "out0")
+        return [Call(ACTIVATIONS["sigmoid"].forward, tuple(arrays))]
 
 
 class KullbackLeibler(Loss):

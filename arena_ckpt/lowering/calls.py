@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from arena_ckpt.common.dtypes import FLOAT32
-from arena_ckpt.common.names import gradient_of, share_of, tensor_name
+from arena_ckpt.common.names import LABEL, gradient_of, share_of, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
@@ -177,6 +177,8 @@ class Lowering:
         tensors = self.bind(execution)
         if phase is Phase.APPLY_GRADIENT:
             return self._apply(node, tensors)
+        if phase is Phase.FORWARD and self.plan.is_inference:
+            return _predict(node, tensors)
         calls = hook_calls(node.layer, phase, tensors)
         if phase is Phase.FORWARD:
             return [*calls, *self._penalties(node, tensors)]
@@ -270,6 +272,13 @@ class Lowering:
         for weight in self._graph.node(node.weights_of).spec.trained_weights:
             calls += self.updates.apply(weight, tensors)
         return calls
+
+
+def _predict(node: Node, tensors: RoleRegions) -> list[Call]:
+    """Return the calls of a forward pass of which nobody asks for the loss."""
+    is_without_label = node.layer.is_loss and not tensors.is_wanted(LABEL)
+    hook = "predict" if is_without_label else ""
+    return hook_calls(node.layer, Phase.FORWARD, tensors, hook)
 
 
 def _totals(tensors: RoleRegions) -> list[Call]:

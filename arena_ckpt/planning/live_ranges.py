@@ -26,6 +26,7 @@ from arena_ckpt.common.names import (
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.recompute import saved_tensors
@@ -68,6 +69,8 @@ def find_uses(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Uses:
     builder = _Builder(graph, timeline, settings)
     builder.add_persistent()
     builder.walk()
+    if settings.is_inference:
+        builder.keep_prediction()
     return builder.closed()
 
 
@@ -111,7 +114,8 @@ class _Builder:
         self.graph = graph
         self.timeline = timeline
         self.batch_size = settings.pass_samples
-        self.state_names = settings.state_names
+        self.is_inference = settings.is_inference
+        self.state_names = () if self.is_inference else settings.state_names
         self.keep_gradients = settings.keeps_gradients
         self.tiled = tiled_weights(graph) if settings.tiles_updates else {}
         self.nodes = {node.name: node for node in graph.nodes}
@@ -129,6 +133,10 @@ class _Builder:
     def keep_beyond(self, name: str) -> None:
         """Extend the current live range of a tensor beyond the last step."""
         self.lives[self.current[name]].stop = len(self.timeline.steps) + 1
+
+    def keep_prediction(self) -> None:
+        """Extend the live range of what the model predicts to the last step."""
+        self.lives[self.current[self.graph.prediction]].stop = len(self.timeline.steps)
 
     def closed(self) -> Uses:
         """Return the live ranges and executions that were found."""
@@ -167,11 +175,20 @@ class _Builder:
                     self._add(
                         tensor, kind, node.name, weight.shape
                     ).is_persistent = True
-        node = self.graph.loss
+        node = self.graph.nodes[-1]
+        if not self._has_label(node):
+            return
         shape = self.graph.loss_layer.label_shape(node.spec.output_shapes[0])
         name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
         label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
         label.start = 0
+
+    def _has_label(self, node: Node) -> bool:
+        """Tell whether the steps of a layer read labels; inference can do without."""
+        layer = node.layer
+        if not isinstance(layer, Loss):
+            return False
+        return not self.is_inference or layer.needs_label_to_predict
 
     def _add(
         self,
@@ -190,7 +207,7 @@ class _Builder:
     def _operands(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         if phase in (Phase.FORWARD, Phase.RECOMPUTE):
             yield from self._reads(step, phase, node)
-            if node.layer.is_loss:
+            if self._has_label(node):
                 yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
             yield from self._results(step, phase, node)
         elif phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
@@ -283,7 +300,7 @@ class _Builder:
             elif name in kept and name not in self.timeline.remade[step]:
                 yield self._discarded(step, phase, node, spec.name, shape, spec)
             else:
-                saved = spec.is_saved
+                saved = spec.is_saved and not self.is_inference
                 kind = _kind_of_result(phase) if saved else TensorKind.WORKSPACE
                 life = self._add(
                     name, kind, node.name, shape, per_sample=spec.per_sample

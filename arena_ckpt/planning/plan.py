@@ -42,6 +42,7 @@ from arena_ckpt.planning.memory_use import (
     constant_tensors,
     touched_bytes,
 )
+from arena_ckpt.planning.settings import INFERENCE, MODES, TRAIN
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 from arena_ckpt.planning.timeline import ExecutionOrder, Step
 
@@ -130,7 +131,7 @@ class Buffer:
 @public_call
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Steps, tensors, live ranges and offsets of one training iteration.
+    """Steps, tensors, live ranges and offsets of one iteration, or of inference.
 
     Attributes
     ----------
@@ -157,6 +158,7 @@ class MemoryPlan:
     steps : tuple of Step or None
     n_forward, n_pass : int
         Step at which the backward pass begins, and number of steps of a micro-batch.
+        In inference both are the number of all steps.
     batch_size, micro_batches : int
         Number of samples of one iteration, and of passes into which they are split.
     ways : tuple of str
@@ -171,6 +173,8 @@ class MemoryPlan:
     rams : tuple of PlannedRam
         The RAMs that were asked for, the fastest first; empty for one without a limit,
         the arena.
+    mode : str
+        ``"train"``, or ``"inference"`` for a plan of forward steps alone.
     """
 
     arena_bytes: int
@@ -194,6 +198,12 @@ class MemoryPlan:
     allocator: str
     constant_bytes: int = may_be_left_out(0)
     rams: tuple[PlannedRam, ...] = may_be_left_out(())
+    mode: str = may_be_left_out(TRAIN)
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether the plan has forward steps alone, to predict and not to train."""
+        return self.mode == INFERENCE
 
     @property
     def memories(self) -> dict[str, MemoryUse]:
@@ -536,6 +546,12 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
     yield (
         0 <= plan.n_forward <= plan.n_pass <= n_steps,
         f"n_forward is {plan.n_forward}, n_pass {plan.n_pass} of {n_steps} steps",
+    )
+    yield plan.mode in MODES, f"the mode is {plan.mode!r}"
+    is_forward = all(step and step.phase is Phase.FORWARD for step in plan.steps)
+    yield (
+        not plan.is_inference or (is_forward and plan.n_forward == n_steps),
+        "a plan of inference has other steps than forward ones",
     )
     for tensor in plan.tensors:
         yield (

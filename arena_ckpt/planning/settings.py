@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from arena_ckpt.planning.memory_use import PlannedRam, constant_tensors
+from arena_ckpt.planning.placing import Pin
+from arena_ckpt.planning.tensors import Execution, LiveRange
 
 WAYS = ("in_place", "layerwise_update", "tiled_attention", "tiled_update")
 """Ways to save bytes beside reuse.
@@ -13,6 +18,14 @@ keeps no probabilities; a large gradient is made and applied in parts.
 
 DEFAULT_WAYS = frozenset(("in_place", "layerwise_update"))
 """Ways to save bytes that change no bit of the results."""
+
+
+INFERENCE_WAYS = frozenset(("in_place",))
+"""Those of `DEFAULT_WAYS` that mean something where nothing is updated."""
+
+TRAIN, INFERENCE = "train", "inference"
+MODES = (TRAIN, INFERENCE)
+"""What a plan is for: iterations of training, or forward passes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,13 @@ class PlanSettings:
         Ways to save bytes beside reuse, out of `WAYS`.
     constants_apart : bool
         What no step writes lies in a read-only memory beside the RAM.
+    rams : tuple of PlannedRam
+        RAMs with their sizes, the fastest first; empty for one without a limit.
+    pins : tuple of Pin
+        Tensors that have to lie in one of the RAMs.
+    mode : str
+        One of `MODES`. Inference has forward steps alone: no labels, no gradients and
+        no states, whatever else is set.
     """
 
     batch_size: int
@@ -47,6 +67,14 @@ class PlanSettings:
     canary_bytes: int = 0
     ways: frozenset[str] = DEFAULT_WAYS
     constants_apart: bool = True
+    rams: tuple[PlannedRam, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    mode: str = TRAIN
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether there are forward steps alone."""
+        return self.mode == INFERENCE
 
     @property
     def pass_samples(self) -> int:
@@ -69,9 +97,20 @@ class PlanSettings:
         """Whether large gradients are made in tiles; see `planning.tiled_update`."""
         return "tiled_update" in self.ways and not self.defers_updates
 
-    def constants_of(self, unwritten: frozenset[int]) -> frozenset[int]:
-        """Return which of the tensors that no step writes lie beside the RAM."""
-        return unwritten if self.constants_apart else frozenset()
+    def constants_of(
+        self, tensors: Sequence[LiveRange], executions: Iterable[Execution]
+    ) -> frozenset[int]:
+        """Return the tensors that lie beside the RAM, as indices.
+
+        They are those that no step writes and that are pinned to no RAM.
+        """
+        if not self.constants_apart:
+            return frozenset()
+        return frozenset(
+            index
+            for index in constant_tensors(tensors, executions)
+            if not any(pin.fits(tensors[index].name) for pin in self.pins)
+        )
 
     @property
     def shares_in_place(self) -> bool:

@@ -5,7 +5,7 @@ every rerun that precedes its backward pass, and for its weight gradient, its in
 derivative and its update. With the reruns of checkpoint blocks the numbering is
 NNTrainer's. Where gradients must outlive the backward pass (clipping by global norm,
 accumulation over micro-batches) the update steps of the walk stay idle, and clipping
-and updates follow at the end.
+and updates follow at the end. Inference has the forward steps alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # a plan that is read needs none of them
 class ExecutionOrder(NamedTuple):
     """The steps at which one layer acts.
 
-    `recompute` is the first recompute of the layer, or 0 where there is none.
+    `recompute` is the first recompute of the layer, or 0 where there is none. All but
+    `forward` are 0 in a plan of inference.
     """
 
     forward: int
@@ -59,7 +60,7 @@ class Timeline:
     execution_order : dict from str to ExecutionOrder
         Execution order of each layer, in forward order.
     n_forward : int
-        Number of steps before the backward pass.
+        Number of steps before the backward pass; all steps of inference.
     n_pass : int
         Number of steps of one micro-batch; later steps run once in an iteration.
     remade : dict from int to frozenset of str
@@ -93,6 +94,8 @@ def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Time
     O(layers + reruns).
     """
     names = [node.name for node in graph.nodes]
+    if settings.is_inference:
+        return _forward_alone(names)
     steps: list[Step | None] = [Step(Phase.FORWARD, name) for name in names]
     preceding: dict[str, list[Rerun]] = {name: [] for name in names}
     for rerun in reruns:
@@ -123,6 +126,19 @@ def build_timeline(graph: Graph, reruns: Reruns, settings: PlanSettings) -> Time
         for index, name in enumerate(names)
     }
     return Timeline(tuple(steps), execution_order, len(names), n_pass, remade)
+
+
+def _forward_alone(names: list[str]) -> Timeline:
+    """Return the steps of inference, in which no layer has a number but for forward."""
+    return Timeline(
+        steps=tuple(Step(Phase.FORWARD, name) for name in names),
+        execution_order={
+            name: ExecutionOrder(index, 0, 0, 0, 0) for index, name in enumerate(names)
+        },
+        n_forward=len(names),
+        n_pass=len(names),
+        remade={},
+    )
 
 
 def backward_steps(node: Node, settings: PlanSettings) -> list[Step | None]:

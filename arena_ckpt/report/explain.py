@@ -57,7 +57,8 @@ def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
     sentences = [_peak(plan)]
     if keep_all is not None and (plan.blocks or recomputed_layers(plan)):
         sentences.append(_gain(plan, keep_all))
-    return [*sentences, _bounds(plan), *_memories(plan)]
+    sentences.append(_inference(plan) if plan.is_inference else _bounds(plan))
+    return [*sentences, *_memories(plan)]
 
 
 def _is_without_reuse(plan: MemoryPlan) -> bool:
@@ -123,6 +124,19 @@ def _words(plan: MemoryPlan, kind: TensorKind) -> str:
         why = "micro-batches add to them" if plan.micro_batches > 1 else "clipping"
         return f"weight gradients (all kept to the end: {why})"
     return _WORDS[kind]
+
+
+def _inference(plan: MemoryPlan) -> str:
+    if plan.proved_optimal:
+        return (
+            "No layout of these live ranges is smaller, and inference has nothing to "
+            "recompute: a smaller batch takes less."
+        )
+    above = plan.arena_bytes - plan.live_lower_bound_bytes
+    return (
+        f"The layout is {format_bytes(above)} above the live lower bound and not "
+        "proved optimal; inference has nothing to recompute."
+    )
 
 
 def _bounds(plan: MemoryPlan) -> str:

@@ -44,7 +44,8 @@ def exe_order_text(plan: MemoryPlan) -> str:
     ==================  =============================================================
 
     The output of a layer with one input that can run in place shares one set with that
-    input, and so do their gradients. O(layers + connections), and a sort.
+    input, and so do their gradients. A plan of inference has the orders of forward
+    alone, and no gradients. O(layers + connections), and a sort.
 
     References
     ----------
@@ -56,7 +57,9 @@ def exe_order_text(plan: MemoryPlan) -> str:
     for layer in plan.layers:
         wholes = [_output(layer.name)]
         wholes += [tensor_name(layer.name, weight) for weight in layer.weights]
-        names = [*wholes, *map(gradient_of, wholes)]
+        names = wholes
+        if not plan.is_inference:
+            names = [*wholes, *map(gradient_of, wholes)]
         for name in sorted(name for name in names if name in orders):
             lines.append(", ".join([name, *map(str, sorted(orders[name]))]))
     return "".join(f"{line}\n" for line in lines)
@@ -76,13 +79,15 @@ def _output_orders(plan: MemoryPlan) -> dict[str, set[int]]:
         else:
             orders[out], orders[grad] = set(), set()
         orders[out].add(order.forward)
-        if layer.type_name == "activation":
+        if layer.type_name == "activation" and not plan.is_inference:
             orders[out].add(order.calc_derivative)
         if not layer.is_loss:
             orders[grad] |= {order.calc_gradient, order.calc_derivative}
         for source in map(_output, layer.inputs):
             read = orders[source]
             read.add(order.forward)
+            if plan.is_inference:
+                continue
             if layer.type_name == "fully_connected" and layer.is_trainable:
                 read.add(order.calc_gradient)
             if layer.is_loss:
@@ -120,8 +125,10 @@ def _weight_orders(plan: MemoryPlan) -> dict[str, set[int]]:
         derivative = order.calc_derivative if seen_trained else PAST_THE_END
         for weight in layer.weights:
             name = tensor_name(layer.name, weight)
-            used = orders[name] = {order.forward, derivative}
-            if trained:
+            used = orders[name] = {order.forward}
+            if not plan.is_inference:
+                used.add(derivative)
+            if trained and not plan.is_inference:
                 used |= {order.calc_gradient, order.apply_gradient}
                 orders[gradient_of(name)] = {order.calc_gradient, order.apply_gradient}
     return orders

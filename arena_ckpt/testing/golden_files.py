@@ -31,7 +31,7 @@ from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.testing.golden_diff import MOST_LINES, differences
 from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
 from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading
-from arena_ckpt.testing.variants import golden_variants, make_variant
+from arena_ckpt.testing.variants import INFERENCE, golden_variants, make_variant
 
 PLAN_SUFFIX, NNTRAINER_SUFFIX = ".plan", ".exegolden"
 FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
@@ -234,10 +234,13 @@ def add_golden(
     spec: str,
     model: Model,
     sizes: dict[str, object] | None = None,
+    *,
+    inference: bool = False,
 ) -> list[Path]:
     """Write a golden file for each variant of a model that has none yet.
 
-    A budget that no plan meets is left out. Returns the paths of the new files.
+    A budget that no plan meets is left out. With `inference` the one variant is that of
+    forward steps alone. Returns the paths of the new files.
     """
     fits = isinstance(spec, str)
     require_value("spec", spec, fits=fits, expected="what load() knows the model by")
@@ -248,7 +251,12 @@ def add_golden(
         require_value("sizes", sizes, fits=False, expected=expected)
     stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
     paths = []
-    for variant, make in golden_variants(model).items():
+    variants = (
+        golden_variants(model)
+        if not inference
+        else {INFERENCE: lambda: make_variant(model, INFERENCE, spec)}
+    )
+    for variant, make in variants.items():
         path = Path(path_text(folder)) / f"{stem}.{variant}{PLAN_SUFFIX}"
         if os.path.exists(path):
             continue

@@ -16,6 +16,10 @@ BUDGETS = {"budget-3-4": Fraction(3, 4), "budget-1-2": Fraction(1, 2)}
 arena without blocks that the arena may keep."""
 
 
+INFERENCE = "inference"
+"""The variant of forward steps alone, which is pinned on demand."""
+
+
 @public_call
 def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
     """Return a function for each pinned plan of a model, by the plan's name.
@@ -46,6 +50,8 @@ def make_variant(model: Model, variant: str, where: str) -> MemoryPlan:
     GoldenFileError
         The model has no such variant, for example no blocks any more.
     """
+    if variant == INFERENCE:
+        return model.make_plan(mode="inference")
     variants = golden_variants(model)
     if variant not in variants:
         raise GoldenFileError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arena_ckpt.common.json_codec import decode
+from arena_ckpt.common.names import weight_of
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import shown
 from arena_ckpt.errors import SavedStateMismatchError
@@ -144,6 +145,8 @@ def read_state(path: StrPath) -> SavedState:
 def require_fit(plan: MemoryPlan, state: SavedState) -> None:
     """Refuse a state of other weights or of another optimizer.
 
+    A plan of inference takes the weights of any state; it has no use for the others.
+
     Raises
     ------
     SavedStateMismatchError
@@ -157,6 +160,7 @@ def require_fit(plan: MemoryPlan, state: SavedState) -> None:
     saved = {
         name: f"is {array.dtype} of shape {array.shape}"
         for name, array in state.arrays.items()
+        if not (plan.is_inference and weight_of(name) in own)
     }
     missing = "does not exist"
     for name in own | saved:

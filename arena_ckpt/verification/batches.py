@@ -12,7 +12,7 @@ from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.planning.batch_statistics import can_train_on
 
 Batch = tuple[Any, Any]
-"""The x and y of a batch, as `Model.train_step` takes them."""
+"""The x and y of a batch, as `Model.train_step` takes them; inference reads no y."""
 
 
 def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
@@ -32,7 +32,13 @@ def smaller_batch(graph: Graph, batch_size: int, pass_samples: int) -> int:
 
 
 def batches_of(
-    x: Any, y: Any, batch_size: int, n_batches: int, last: int
+    x: Any,
+    y: Any,
+    batch_size: int,
+    n_batches: int,
+    last: int,
+    *,
+    needs_labels: bool = True,
 ) -> list[Batch]:
     """Return the first batches of data; the samples repeat if they are too few.
 
@@ -43,13 +49,16 @@ def batches_of(
     batch_size, n_batches : int
     last : int
         Samples of the last batch.
+    needs_labels : bool
+        False leaves `y` alone.
 
     Raises
     ------
     EmptyDataError
     """
     inputs = {k: np.asarray(v) for k, v in _by_name(x).items()}
-    labels = np.asarray(y)
+    labels = np.asarray(y) if needs_labels else next(iter(inputs.values()))
+    y = y if needs_labels else labels
     n_samples = len(labels) if y is not None and labels.ndim else 0
     if not n_samples or any(
         v.ndim == 0 or len(v) != n_samples for v in inputs.values()
@@ -63,7 +72,8 @@ def batches_of(
         size = last if number == n_batches - 1 else batch_size
         rows = (np.arange(size) + number * batch_size) % n_samples
         taken = {name: array[rows] for name, array in inputs.items()}
-        batches.append((taken if isinstance(x, dict) else taken[""], labels[rows]))
+        of_batch = labels[rows] if needs_labels else None
+        batches.append((taken if isinstance(x, dict) else taken[""], of_batch))
     return batches
 
 
@@ -95,7 +105,7 @@ def make_batches(
     Returns
     -------
     list of (dict from str to array, array)
-        The same numbers at every call.
+        The same numbers at every call; without a loss None stands for the labels.
     """
     if last is None:
         last = smaller_batch(graph, batch_size, batch_size)
@@ -121,6 +131,8 @@ def make_batches(
 
 
 def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
+    if not graph.has_loss:
+        return None
     loss, shape = graph.loss_layer, graph.loss.spec.output_shapes[0]
     channel, height, width = shape
     if loss.ignored_label is not None:

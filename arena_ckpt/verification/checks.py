@@ -14,6 +14,7 @@ from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.units import format_bytes
+from arena_ckpt.common.wording import listed
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.debug.memory import MemoryGuard
@@ -50,7 +51,13 @@ from arena_ckpt.verification.other_process import (
     describe_run,
 )
 from arena_ckpt.verification.stray_writes import StrayWatch
-from arena_ckpt.verification.trial import open_session, plan_again, run_trial
+from arena_ckpt.verification.trial import (
+    open_session,
+    plan_again,
+    predictions,
+    run_trial,
+    unsettle,
+)
 
 MOST_SLOPES, FEWEST_SLOPES = 24, 3
 """Maximum and minimum number of weight tensors whose gradients are compared with
@@ -140,6 +147,8 @@ class Checks:
         yield "bits of the plan", self.planned_bits
         yield "bits without recomputing", self.kept_bits
         yield "bits without reuse", self.unshared_bits
+        if self.plan.is_inference:
+            yield "bits of training", self.trained_bits
         yield "gradients", self.gradients
         yield "processes", self.processes
 
@@ -168,7 +177,7 @@ class Checks:
     @cached_property
     def unshared_plan(self) -> MemoryPlan:
         """Plan in which every tensor has bytes of its own."""
-        return self._planned(replace(self.settings, share_memory=False))
+        return self._planned(replace(self.settings, share_memory=False, rams=()))
 
     def _planned(self, settings: PlanSettings) -> MemoryPlan:
         return plan_again(self.model, self.plan, settings)
@@ -179,15 +188,10 @@ class Checks:
             plan: MemoryPlan = getattr(self, which)
             for memory in plan.memories.values():
                 _check_memory(plan, memory)
-        constants = (
-            f" or the {self.plan.constant_bytes:,} B of constants"
-            if self.plan.constant_bytes
-            else ""
-        )
         return (
             f"no two of {len(self.plan.buffers):,} buffers overlap while both live, "
-            f"all begin at multiples of {self.plan.alignment_bytes} and end within the "
-            f"arena of {self.plan.arena_bytes:,} B{constants}; with canaries too"
+            f"all begin at multiples of {self.plan.alignment_bytes} and end within "
+            f"{_spaces(self.plan)}; with canaries too"
         )
 
     def bounds(self) -> str:
@@ -199,6 +203,12 @@ class Checks:
         np.add.at(change, [b.start for b in buffers], taken)
         np.add.at(change, [b.stop for b in buffers], -taken)
         live = int(change.cumsum().max())
+        heights = _ram_heights(plan)
+        if plan.rams and sum(heights.values()) != plan.arena_bytes:
+            raise DefectFound(
+                f"the RAMs are {heights} bytes high, and the plan says "
+                f"{plan.arena_bytes:,} together"
+            )
         if live != plan.live_lower_bound_bytes:
             raise DefectFound(
                 f"{live:,} bytes live at once, and the plan says "
@@ -253,7 +263,7 @@ class Checks:
         """Results that all others are compared with."""
         if self.lost:
             raise DefectFound(f"the run to compare with did not end: {self.lost}")
-        settings = replace(self.settings, share_memory=False)
+        settings = replace(self.settings, share_memory=False, rams=())
         plan = make_plan(ModelPlans(self.model).graph_of(self.plan), settings, ())
         session = self._open(plan)
         record = Record(session.views)
@@ -302,8 +312,9 @@ class Checks:
             raise DefectFound(f"{comparison.difference}; later {error}") from error
         if record is not None:
             self._debug_run = comparison, outcome
+        done = "predictions" if self.plan.is_inference else "iterations"
         return (
-            f"{len(self.batches)} iterations in debug mode: canaries intact, no NaN "
+            f"{len(self.batches)} {done} in debug mode: canaries intact, no NaN "
             f"although dead bytes are filled with it; in {strays.n_steps} steps no "
             "kernel wrote what it does not declare"
         )
@@ -373,15 +384,34 @@ class Checks:
         difference = comparison.difference or first_difference(outcome, expected)
         if difference:
             raise DefectFound(difference)
+        kinds = "losses, gradients, predictions, weights and states"
+        if self.plan.is_inference:
+            kinds = "predictions and weights"
         return (
-            f"{comparison.n_tensors:,} results of steps and {len(expected):,} losses, "
-            f"gradients, predictions, weights and states are those of a run that "
+            f"{comparison.n_tensors:,} results of steps and {len(expected):,} "
+            f"{kinds} are those of a run that "
             f"recomputes and reuses nothing ({format_bytes(comparison.n_bytes)} "
             "compared)"
         )
 
+    def trained_bits(self) -> str:
+        """Compare predictions with those of a plan that trains."""
+        plans = ModelPlans(self.model)
+        graph = plans.graph_of(self.plan)
+        if not graph.has_loss:
+            raise NothingToCheck("the model has no loss, so there is no plan to train")
+        session = self._open(make_plan(graph, plans.settings(), ()))
+        unsettle(session)
+        expected = predictions(session, self.batches)
+        difference = first_difference(self.reference.outcome, expected)
+        if difference:
+            raise DefectFound(f"{difference} of a plan that trains")
+        return f"{len(expected)} predictions are those of a plan that trains"
+
     def gradients(self) -> str:
         """Compare gradients with slopes of the loss."""
+        if self.plan.is_inference:
+            raise NothingToCheck("inference has no gradients")
         session = self._session or self._open(self.plan)
         cost = self.plan.iteration_cost(self.plan.counted_costs)
         n_weights = int(np.clip(SLOPE_OPERATIONS / cost, FEWEST_SLOPES, MOST_SLOPES))
@@ -443,8 +473,9 @@ class Checks:
                 f"{BITS} of another process differ, in {len(others) - 1} of "
                 f"{len(here) - 2} results: {', '.join(others[1:4])}, …"
             )
+        does = "predicts" if self.plan.is_inference else "trains to"
         return (
-            f"another process makes the same plan ({here[PLAN][:19]}…) and trains to "
+            f"another process makes the same plan ({here[PLAN][:19]}…) and {does} "
             f"the same bits ({here[BITS][:12]}…)"
         )
 
@@ -464,6 +495,25 @@ def _check_memory(plan: MemoryPlan, memory: MemoryUse) -> None:
         _planned_bytes(plan, memory),
         label=lambda index: f"buffer {numbers[index]} ({buffers[index].tensor})",
     )
+
+
+def _spaces(plan: MemoryPlan) -> str:
+    """Name the memories of a plan: ``"the arena of 640 B"``."""
+    names = [f"{ram.name} of {ram.size_bytes:,} B" for ram in plan.rams]
+    names = names or [f"the arena of {plan.arena_bytes:,} B"]
+    if plan.constant_bytes:
+        names.append(f"the constants of {plan.constant_bytes:,} B")
+    return listed(names)
+
+
+def _ram_heights(plan: MemoryPlan) -> dict[str, int]:
+    """Return the end of the highest buffer of each RAM, counted from the buffers."""
+    heights = {ram.name: 0 for ram in plan.rams}
+    for buffer in plan.buffers:
+        if buffer.memory in heights:
+            end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)
+            heights[buffer.memory] = max(heights[buffer.memory], end)
+    return heights
 
 
 def _planned_bytes(plan: MemoryPlan, memory: MemoryUse) -> int:

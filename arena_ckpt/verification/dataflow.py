@@ -171,10 +171,10 @@ class _Walk:
 
     def require_prediction(self) -> None:
         """Check that the prediction can be read when the forward pass ends."""
-        losses = (layer.name for layer in self.plan.layers if layer.is_loss)
-        names = {tensor_name(loss, output_role(0)) for loss in losses}
+        graph, last = self.step_order.graph, self.plan.layers[-1]
+        name = graph.prediction if graph else tensor_name(last.name, output_role(0))
         for index, tensor in enumerate(self.plan.tensors):
-            if tensor.name in names and tensor.life == 0:
+            if tensor.name == name and tensor.life == 0:
                 self.require_kept(index, "whoever asks for the prediction")
 
     def require_kept(self, tensor: int, reader: str) -> None:

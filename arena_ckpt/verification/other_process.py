@@ -173,23 +173,25 @@ def _save_batches(path: Path, batches: Sequence[Batch]) -> None:
     for number, (x, y) in enumerate(batches):
         parts = x if isinstance(x, dict) else {"": x}
         arrays |= {f"{number}:x:{name}": part for name, part in parts.items()}
-        arrays[f"{number}:y"] = y
+        if y is not None:
+            arrays[f"{number}:y"] = y
     np.savez(path, **arrays)
 
 
 def _load_batches(path: Path) -> list[Batch]:
     batches: list[Batch] = []
     with np.load(path, allow_pickle=False) as arrays:
-        while f"{len(batches)}:y" in arrays:
-            stem = f"{len(batches)}:x:"
+        while True:
+            stem, label = f"{len(batches)}:x:", f"{len(batches)}:y"
             x: Any = {
                 name.removeprefix(stem): arrays[name]
                 for name in arrays.files
                 if name.startswith(stem)
             }
-            batches.append(
-                (x[""] if list(x) == [""] else x, arrays[f"{len(batches)}:y"])
-            )
+            if not x:
+                break
+            y = arrays[label] if label in arrays else None
+            batches.append((x[""] if list(x) == [""] else x, y))
     return batches
 
 

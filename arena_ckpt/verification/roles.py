@@ -21,6 +21,7 @@ from arena_ckpt.common.names import (
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.loss import Loss
 
 _FLAGS = {
     Phase.FORWARD: TensorLifespan.FORWARD,
@@ -49,8 +50,8 @@ class Need:
     writes: bool = False
 
 
-def needs_of(node: Node, phase: Phase) -> list[Need]:
-    """Return the operands that a layer must have in a phase.
+def needs_of(node: Node, phase: Phase, *, is_inference: bool = False) -> list[Need]:
+    """Return the operands that a layer must have in a phase, or in inference.
 
     Gradients, derivatives and updates are left out.
 
@@ -62,18 +63,19 @@ def needs_of(node: Node, phase: Phase) -> list[Need]:
     flag = _FLAGS[phase]
     is_forward = flag is TensorLifespan.FORWARD
     return [
-        *_inputs(node, flag),
+        *_inputs(node, flag, is_inference),
         *_weights(node, phase, flag),
         *(_results(node, phase) if is_forward else _backward_outputs(node, flag)),
         *_own_tensors(node, phase, flag),
     ]
 
 
-def _inputs(node: Node, flag: TensorLifespan) -> Iterator[Need]:
+def _inputs(node: Node, flag: TensorLifespan, is_inference: bool) -> Iterator[Need]:
     for place, source in enumerate(node.sources):
         if node.spec.reads_input(place, flag):
             yield Need(input_role(place), (source,))
-    if node.layer.is_loss:
+    loss = node.layer
+    if isinstance(loss, Loss) and (loss.needs_label_to_predict or not is_inference):
         yield Need(LABEL, (tensor_name(node.name, LABEL),))
 
 

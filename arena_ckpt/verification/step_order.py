@@ -59,8 +59,9 @@ class StepOrder:
         self._n_passes = 0
         if graph is None:
             return
-        self._contributions = n_contributions(graph)
-        self._moves = state_moves(graph)
+        trains = not plan.is_inference
+        self._contributions = n_contributions(graph) if trains else {}
+        self._moves = state_moves(graph) if trains else {}
         self._tiled = {
             tensor_name(e.layer, gradient_of(w.name))
             for e in plan.executions
@@ -95,7 +96,8 @@ class StepOrder:
             self._check_operands(execution, needs)
         else:
             node = self.graph.node(execution.layer)
-            needs = needs_of(node, execution.phase)
+            is_inference = self.plan.is_inference
+            needs = needs_of(node, execution.phase, is_inference=is_inference)
             needs += self._gradient_needs(execution, node)
             self._check_operands(execution, needs)
         for operand in execution.operands:
@@ -126,8 +128,9 @@ class StepOrder:
         """
         if self.graph is None:
             return
+        phases = (*_ONCE, Phase.APPLY_GRADIENT)
         for node in self.graph.nodes:
-            for phase in (*_ONCE, Phase.APPLY_GRADIENT):
+            for phase in phases[:1] if self.plan.is_inference else phases:
                 if node.runs(phase) and (phase, node.name) not in self._seen:
                     raise self._missing(node, phase)
             for weight in node.own_weights:

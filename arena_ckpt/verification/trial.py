@@ -11,6 +11,7 @@ from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.debug.runner import Watcher
 from arena_ckpt.engine.program import StepNote
 from arena_ckpt.engine.session import Session
+from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import make_plan, reruns_of
@@ -62,6 +63,8 @@ def run_trial(
 ) -> dict[str, Array]:
     """Compute gradients, train on every batch, compute gradients again, and predict.
 
+    A plan of inference predicts: the first batch, and then every one.
+
     Weights that begin as equal values, such as biases, are moved a little first;
     otherwise a fault in their use would not show.
 
@@ -70,14 +73,16 @@ def run_trial(
     session : Session
     batches : sequence of (x, y)
     watchers : sequence of Watcher
-        They see the first gradients and the step on the first batch. Later steps run as
-        in every training, unless other watchers are set.
+        They see the first gradients and the step on the first batch, or the first
+        prediction. Later steps run as in every training, unless other watchers are set.
 
     Returns
     -------
     dict from str to array
         Losses, gradients, predictions, weights and states, by what they are.
     """
+    if session.plan.is_inference:
+        return _run_predictions(session, batches, watchers)
     out: dict[str, Array] = {}
 
     def note_gradients(when: str) -> None:
@@ -87,7 +92,7 @@ def run_trial(
         for name in reversed(gradients):
             out[f"the {when} gradient of {name}"] = gradients[name]
 
-    _unsettle(session)
+    unsettle(session)
     for watcher in watchers:
         session.watch(watcher)
     note_gradients("first")
@@ -98,15 +103,43 @@ def run_trial(
         out[f"the loss of step {number}"] = np.array(loss)
     note_gradients("last")
     out["the prediction"] = session.predict(batches[0][0])
+    return out | _lasting(session, f"after {len(batches)} steps")
+
+
+def _run_predictions(
+    session: Session, batches: Sequence[Batch], watchers: Sequence[Watcher]
+) -> dict[str, Array]:
+    """Predict the first batch while it is watched, and then every one."""
+    unsettle(session)
+    for watcher in watchers:
+        session.watch(watcher)
+    out: dict[str, Array] = {"the first prediction": session.predict(batches[0][0])}
+    require_finite(out["the first prediction"])
+    for watcher in watchers:
+        session.unwatch(watcher)
+    return out | predictions(session, batches) | _lasting(session, "after them")
+
+
+def predictions(session: Session, batches: Sequence[Batch]) -> dict[str, Array]:
+    """Return what a session predicts for each batch."""
+    return {
+        f"the prediction of batch {number}": session.predict(x)
+        for number, (x, _) in enumerate(batches)
+    }
+
+
+def _lasting(session: Session, when: str) -> dict[str, Array]:
+    """Return copies of all weights and states."""
+    out: dict[str, Array] = {}
     for tensor in session.plan.tensors:
         if tensor.kind in PERSISTENT:
             what = "weight" if tensor.kind is TensorKind.WEIGHT else "state"
             values = session.views.named(tensor.name)
-            out[f"the {what} {tensor.name} after {len(batches)} steps"] = values.copy()
+            out[f"the {what} {tensor.name} {when}"] = values.copy()
     return out
 
 
-def _unsettle(session: Session) -> None:
+def unsettle(session: Session) -> None:
     """Move trained weights that are all equal, by up to a tenth."""
     generator = np.random.default_rng(0)
     weights = session.weights()
@@ -116,3 +149,17 @@ def _unsettle(session: Session) -> None:
             if weight.is_trained and not np.ptp(weights[name]):
                 moves = generator.uniform(-0.1, 0.1, weight.shape)
                 session.set_weights({name: weights[name] + moves.astype(np.float32)})
+
+
+def require_finite(prediction: Array) -> None:
+    """Refuse a prediction with NaN or infinity.
+
+    Raises
+    ------
+    NonFiniteError
+    """
+    if not np.isfinite(prediction).all():
+        raise NonFiniteError(
+            "the model predicts NaN or infinity, so nothing can be compared; give "
+            "samples for which it does not"
+        )

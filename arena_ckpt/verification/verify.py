@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
 from arena_ckpt.model import Model, copy_of, pair_of
-from arena_ckpt.model_plans import ModelPlans, asked
+from arena_ckpt.model_plans import ModelPlans, asked, require_mode
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.settings import TRAIN
 from arena_ckpt.verification.batches import (
     Batch,
     batches_of,
@@ -23,7 +24,7 @@ from arena_ckpt.verification.check_runner import Check as Check
 from arena_ckpt.verification.check_runner import CheckRunner, FindBatches
 from arena_ckpt.verification.checks import Checks
 from arena_ckpt.verification.child_process import Voice, call_apart
-from arena_ckpt.verification.trial import open_session, plan_again
+from arena_ckpt.verification.trial import open_session, plan_again, require_finite
 
 N_BATCHES = 3
 """Number of training steps of each run; the last has fewer samples."""
@@ -80,6 +81,12 @@ def verify(
     allow: str | Iterable[str] | None = None,
     levels: int | None = None,
     measure: bool = False,
+    keep: str | Iterable[str] | None = None,
+    drop: str | Iterable[str] | None = None,
+    constants: str | None = None,
+    memories: Mapping[str, str | int] | None = None,
+    pin: Mapping[str, str | tuple[str, int]] | None = None,
+    mode: str = TRAIN,
 ) -> Verification:
     """Check a model's plan, its memory, its bits and its gradients; change nothing.
 
@@ -94,8 +101,12 @@ def verify(
         Called with each `Check` when it has run.
     command : sequence of str, optional
         How another process builds the model; by default from its INI text.
-    budget, max_overhead, allow, levels, measure
+    budget, max_overhead, allow, levels, measure, keep, drop
         See `Model.choose_plan`.
+    constants, memories, pin
+        See `Model.choose_plan`.
+    mode : {"train", "inference"}
+        What to plan; see `Model.make_plan`. An initialized model has its own mode.
 
     Returns
     -------
@@ -136,7 +147,15 @@ def verify(
         allow=allow,
         levels=levels,
         measure=measure,
+        keep=keep,
+        drop=drop,
+        constants=constants,
+        memories=memories,
+        pin=pin,
     )
+    if mode != TRAIN:
+        require_mode(mode)
+        request["mode"] = mode
     plan, again = _plan_of(model, request)
     own = copy_of(model)
     batches, find, described = _batches(own, plan, data)
@@ -150,6 +169,8 @@ def _plan_of(
 ) -> tuple[MemoryPlan, Callable[[], MemoryPlan] | None]:
     """Return the plan to verify, and a function that makes it again from scratch."""
     if model.is_initialized:
+        if request.get("mode") == model.plan.mode:
+            del request["mode"]
         if request:
             raise InvalidParameterError(
                 f"the model is initialized, so its own plan is verified; leave out "
@@ -182,20 +203,27 @@ def _batches(
 ) -> tuple[list[Batch], FindBatches | None, str]:
     """Return batches, a function that finds others if these are made up, and a name."""
     size, graph = plan.batch_size, ModelPlans(model).graph_of(plan)
+    is_inference = plan.is_inference
     last = smaller_batch(graph, size, plan.pass_samples)
     shape = f"{N_BATCHES} batches of {size}, the last of {last}"
     if data is not None:
         name = data.name if isinstance(data, Dataset) else "the given data"
-        batches = batches_of(*pair_of(data), size, N_BATCHES, last)
+        batches = batches_of(
+            *pair_of(data), size, N_BATCHES, last, needs_labels=not is_inference
+        )
         return batches, None, f"{name}: {shape}"
     batches = make_batches(graph, size, N_BATCHES, last)
 
     def find(voice: Voice) -> list[Batch]:
         try:
             session = open_session(model, plan, voice.follow(plan))
-            session.compute_gradients(*batches[0])
+            if is_inference:
+                require_finite(session.predict(batches[0][0]))
+            else:
+                session.compute_gradients(*batches[0])
         except NonFiniteError:
             return make_batches(graph, size, N_BATCHES, last, positive=True)
         return batches
 
-    return batches, find, f"made-up samples and labels: {shape}"
+    made_up = "samples" if is_inference else "samples and labels"
+    return batches, find, f"made-up {made_up}: {shape}"

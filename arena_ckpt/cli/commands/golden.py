@@ -67,13 +67,25 @@ def check(folder: Path, form: str, as_json: bool) -> int:
     metavar="MODEL",
     help="Pin the plans of this model as well; may be given several times.",
 )
+@click.option(
+    "--inference",
+    is_flag=True,
+    help="With --add: pin the plan of inference alone, and no others.",
+)
 @as_json_option
-def update(folder: Path, form: str, add: tuple[str, ...], as_json: bool) -> int:
+def update(
+    folder: Path, form: str, add: tuple[str, ...], inference: bool, as_json: bool
+) -> int:
     """Write each plan pinned in DIR (golden) again, and say what changed."""
     from arena_ckpt.testing.golden_files import add_golden, update_folder
 
+    if inference and not add:
+        raise click.UsageError(
+            "--inference says what --add pins; name a model with --add",
+            click.get_current_context(),
+        )
     for spec in add:
-        add_golden(folder, spec, _load(spec, {}))
+        add_golden(folder, spec, _load(spec, {}), inference=inference)
     _print("update", folder, update_folder(folder, _load, form), as_json=as_json)
     return OK
 

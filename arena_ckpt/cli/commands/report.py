@@ -13,6 +13,8 @@ from arena_ckpt.cli.options import (
     as_json_option,
     batch_size_option,
     file_option,
+    inference_option,
+    mode_of,
     no_blocks_option,
     strict_option,
 )
@@ -79,6 +81,7 @@ Examples:
 )
 @batch_size_option
 @no_blocks_option
+@inference_option
 @request_options
 @strict_option
 @as_json_option
@@ -94,8 +97,9 @@ def report(
     png: Path | None,
     svg: Path | None,
     in_letters: bool,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
+    inference: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
@@ -112,7 +116,9 @@ def report(
 
     request = given_request(values)
     if pareto:
-        refuse_with_pareto(ctx, request)
+        refuse_with_pareto(ctx, request, inference=inference)
+    if inference:
+        request["mode"] = mode_of(inference)
 
     html = Path("report.html") if output is None and not is_still else output
     return write_report(
