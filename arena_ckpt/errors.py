@@ -282,6 +282,10 @@ class BudgetError(ArenaError, MemoryError):
     """
 
 
+class PolicyError(InvalidParameterError):
+    """Raised if layers cannot be kept or dropped as was asked: `layers`."""
+
+
 class BoardError(InvalidParameterError):
     """Raised if a board does not exist, or a file does not describe one."""
 

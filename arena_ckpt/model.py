@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
@@ -110,12 +111,16 @@ class Model(ModelDefinition):
         self,
         *,
         debug: bool = False,
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
         mode: str = "train",
     ) -> MemoryPlan:
         """Return the memory plan without allocating anything.
@@ -124,12 +129,11 @@ class Model(ModelDefinition):
         ----------
         debug : bool
             With room for canaries.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             See `choose_plan`. Without them the checkpoint blocks of the model say what
             is recomputed.
-        constants : {"flash", "arena"}
-            Where tensors lie that no step writes, such as frozen weights: in a
-            read-only memory beside the arena, or in the arena as all others.
+        constants, memories, pin
+            Where buffers may lie; see `choose_plan`.
         mode : {"train", "inference"}
             What the plan is for. Inference has forward steps alone: no labels, no
             gradients, no states; every weight is a constant, checkpoint blocks have
@@ -144,6 +148,8 @@ class Model(ModelDefinition):
             A model without a loss, to be trained.
         InvalidParameterError
             More micro-batches than samples, or a request that makes no sense.
+        UnknownLayerError, PolicyError
+            Patterns that match nothing, or layers that cannot be kept or dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -152,25 +158,33 @@ class Model(ModelDefinition):
         return ModelPlans(self).make_plan(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             mode=mode,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call
     def choose_plan(
         self,
         *,
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> FrontPoint:
         """Choose what to recompute; allocates nothing.
 
@@ -179,9 +193,10 @@ class Model(ModelDefinition):
 
         Parameters
         ----------
-        budget : str or int, optional
-            The arena is at most so large, for example ``"256KiB"``; of the plans that
-            fit, the fastest is taken.
+        budget : str, int or dict, optional
+            The arena is at most so large, for example ``"256KiB"``, or ``"60%"`` of the
+            arena that keeps all; ``{"sram": "200KiB"}`` bounds one of `memories`. Of
+            the plans that fit, the fastest is taken.
         max_overhead : str or float, optional
             An iteration takes at most this share longer, for example 0.2 or ``"20%"``.
             Without a budget the plan of the fewest bytes is taken.
@@ -194,11 +209,26 @@ class Model(ModelDefinition):
         measure : bool
             Measure the time of each kernel on this machine, instead of counting
             operations and bytes.
+        keep : str or iterable of str, optional
+            Patterns of names of layers, as `fnmatch` reads them, for example
+            ``["*attn*"]``: layers that never run again.
+        drop : str or iterable of str, optional
+            Layers whose results are never kept for the backward pass: each is free
+            after its last reader of the forward pass, and runs again where it is
+            needed. Statistics of a whole batch stay.
         debug : bool
             With room for canaries.
         constants : {"flash", "arena"}
             Where tensors lie that no step writes, such as frozen weights: in a
             read-only memory beside the arena, or in the arena as all others.
+        memories : dict from str to str or int, optional
+            RAMs with their sizes instead of one arena, the fastest first, for example
+            ``{"dtcm": "128KiB", "sram": "512KiB"}`` or ``board.memories``. Each buffer
+            lies in one; of the slower ones as few bytes as can be found are touched.
+        pin : dict, optional
+            The RAM of some tensors, by their names or by patterns of them, for example
+            ``{"conv1:filter": "dtcm", "*:bias": ("dtcm", 4096)}``, where a pair has an
+            offset in bytes as well. A constant that is pinned lies in RAM.
 
         Returns
         -------
@@ -208,6 +238,10 @@ class Model(ModelDefinition):
         ------
         InvalidParameterError
             Neither budget nor max_overhead, or a value that makes no sense.
+        UnknownLayerError
+            A pattern matches no layer.
+        PolicyError
+            A layer is both kept and dropped, or an input or a loss is dropped.
         BatchStatisticsError
             A pass would leave batch normalization one value a channel.
         BudgetError
@@ -216,11 +250,15 @@ class Model(ModelDefinition):
         return ModelPlans(self).choose_plan(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             budget=budget,
             max_overhead=max_overhead,
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
 
     @public_call(hint="a budget or an overhead is for choose_plan and make_plan")
@@ -230,14 +268,18 @@ class Model(ModelDefinition):
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         debug: bool = False,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
     ) -> tuple[FrontPoint, ...]:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
         ----------
-        allow, levels, measure, debug, constants
+        allow, levels, measure, keep, drop, debug, constants, memories, pin
             See `choose_plan`.
 
         Returns
@@ -248,9 +290,75 @@ class Model(ModelDefinition):
         return ModelPlans(self).pareto(
             debug=debug,
             constants=constants,
+            memories=memories,
+            pin=pin,
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
+        )
+
+    @public_call
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int | Mapping[str, str | int],
+        most: int | None = None,
+        max_overhead: str | float | None = None,
+        allow: str | Iterable[str] | None = None,
+        levels: int | None = None,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
+        debug: bool = False,
+        constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
+    ) -> BatchSizeChoice:
+        """Find the largest batch size for which a plan within a budget exists.
+
+        Every size that is tried is planned. A smaller batch can need more bytes than a
+        larger one, so the search also looks beyond sizes that do not fit. The model
+        stays as it is: set the batch size, then give the plan to `initialize`.
+
+        Parameters
+        ----------
+        budget : str, int or dict
+            Bytes of the arena, for example ``"256KiB"``, or of some RAMs by name.
+        most : int, optional
+            Largest batch size to try, for example the number of samples there are; by
+            default 65,536.
+        max_overhead, allow, levels, keep, drop, debug, constants, memories, pin
+            See `choose_plan`.
+
+        Returns
+        -------
+        BatchSizeChoice
+            Its `batch_size`, `plan`, the sizes that were `tried` with the least bytes
+            found for each, those of them that are `smaller_that_need_more`, and whether
+            the search `is_exhaustive`.
+
+        Raises
+        ------
+        InvalidParameterError
+            A budget in percent, or a value that makes no sense.
+        UnknownLayerError, PolicyError
+            See `choose_plan`.
+        BudgetError
+            Not even the smallest batch fits.
+        """
+        return ModelPlans(self).choose_batch_size(
+            budget=budget,
+            most=most,
+            max_overhead=max_overhead,
+            allow=allow,
+            levels=levels,
+            keep=keep,
+            drop=drop,
+            debug=debug,
+            constants=constants,
+            memories=memories,
+            pin=pin,
         )
 
     @public_call
@@ -312,12 +420,16 @@ class Model(ModelDefinition):
         plan: MemoryPlan | None = None,
         debug: bool = False,
         check: str = "loss",
-        budget: str | int | None = None,
+        budget: str | int | Mapping[str, str | int] | None = None,
         max_overhead: str | float | None = None,
         allow: str | Iterable[str] | None = None,
         levels: int | None = None,
         measure: bool = False,
+        keep: str | Iterable[str] | None = None,
+        drop: str | Iterable[str] | None = None,
         constants: str = "flash",
+        memories: Mapping[str, str | int] | None = None,
+        pin: Mapping[str, str | tuple[str, int]] | None = None,
         mode: str = "train",
     ) -> MemoryPlan:
         """Plan the memory, allocate the arena, draw the weights, load the kernels.
@@ -335,11 +447,10 @@ class Model(ModelDefinition):
             Where to look for NaN and infinity: at the loss of each iteration, or after
             each step at whatever it wrote, to name the first. ``"all"`` takes any plan
             and runs the steps one by one; `debug` implies it.
-        budget, max_overhead, allow, levels, measure
+        budget, max_overhead, allow, levels, measure, keep, drop
             Choose what to recompute; see `choose_plan`.
-        constants : {"flash", "arena"}
-            Where tensors lie that no step writes, such as frozen weights: in a
-            read-only memory beside the arena, or in the arena as all others.
+        constants, memories, pin
+            Where buffers may lie; see `choose_plan`.
         mode : {"train", "inference"}
             For ``"inference"`` see `make_plan`. The model can then predict, and its
             weights can be read, set, saved and restored; whatever trains or needs
@@ -383,15 +494,22 @@ class Model(ModelDefinition):
             allow=allow,
             levels=levels,
             measure=measure,
+            keep=keep,
+            drop=drop,
         )
         plans = ModelPlans(self)
         if plan is None:
             plan = plans.make_plan(
-                debug=debug, constants=constants, mode=mode, **request
+                debug=debug,
+                constants=constants,
+                memories=memories,
+                pin=pin,
+                mode=mode,
+                **request,
             )
-        elif request:
+        elif given := {**request, **asked(memories=memories, pin=pin)}:
             raise InvalidParameterError(
-                f"a plan and {quote(request)} exclude each other: the plan says "
+                f"a plan and {quote(given)} exclude each other: the plan says "
                 "all; leave one out"
             )
         else:

@@ -5,9 +5,16 @@ Nothing here needs an arena, but to measure how long steps take.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from arena_ckpt.allocation.integers import is_whole
+from arena_ckpt.checkpoint.batch_size import (
+    MOST_SAMPLES,
+    BatchSizeChoice,
+    largest_batch,
+)
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.inference import plan_inference
@@ -20,10 +27,16 @@ from arena_ckpt.errors import InvalidParameterError, PlanMismatchError
 from arena_ckpt.graph.build import Graph, build_graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
-from arena_ckpt.planning.batch_statistics import require_trainable
+from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
-from arena_ckpt.planning.planner import make_plan, require_plan_of
+from arena_ckpt.planning.planner import (
+    make_plan,
+    pins_of,
+    require_plan_of,
+    require_room,
+)
 from arena_ckpt.planning.settings import (
     DEFAULT_WAYS,
     INFERENCE,
@@ -33,8 +46,8 @@ from arena_ckpt.planning.settings import (
     PlanSettings,
 )
 
-CONSTANT_PLACES = ("flash", "arena")
-"""Where the tensors that no step writes can lie: beside the RAM, or in it."""
+PLACING = ("constants", "memories", "pin")
+"""The arguments of a plan that say where buffers may lie."""
 
 
 class ModelPlans:
@@ -54,25 +67,27 @@ class ModelPlans:
         self._definition = definition
 
     def make_plan(
-        self,
-        *,
-        debug: bool = False,
-        constants: str = "flash",
-        mode: str = TRAIN,
-        **request: Any,
+        self, *, debug: bool = False, mode: str = TRAIN, **request: Any
     ) -> MemoryPlan:
         """Return the plan of the checkpoint blocks, or the one that is asked for.
 
         See `Model.make_plan`.
         """
+        placing, request = _parted(request)
         request = asked(**request)
         if mode != TRAIN:
-            settings = self.settings(debug=debug, constants=constants, mode=mode)
-            return self._inference_plan(settings, request)
+            if isinstance(request.get("budget"), Mapping):
+                placing, request["budget"] = _by_memory(placing, request["budget"])
+            settings = self.settings(debug=debug, mode=mode, **placing)
+            plan = self._inference_plan(settings, request)
+            require_room(plan, settings)
+            return plan
         if request:
-            return self.choose_plan(debug=debug, constants=constants, **request).plan
-        settings = self._trainable_settings(debug, constants)
-        return make_plan(self._definition.compile(), settings)
+            return self.choose_plan(debug=debug, **placing, **request).plan
+        settings = self._trainable_settings(debug, placing)
+        plan = make_plan(self._definition.compile(), settings)
+        require_room(plan, settings)
+        return plan
 
     def _inference_plan(
         self, settings: PlanSettings, request: dict[str, Any]
@@ -92,29 +107,94 @@ class ModelPlans:
                 "recomputed, and inference recomputes nothing; leave it out",
                 request=others,
             )
-        budget_bytes = parse_request(**request).budget_bytes
+        parsed = parse_request(**request)
+        if parsed.budget_share is not None:
+            raise InvalidParameterError(
+                f"budget={quoted(request['budget'])} is a share of the arena that "
+                "keeps all for the backward pass, and inference has none; give bytes",
+                budget=request["budget"],
+            )
+        budget_bytes = parsed.budget_bytes
         return plan_inference(self._definition.compile(), settings, budget_bytes)
 
-    def choose_plan(
-        self, *, debug: bool = False, constants: str = "flash", **request: Any
-    ) -> FrontPoint:
+    def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
+        placing, request = _parted(request)
+        if isinstance(request.get("budget"), Mapping):
+            placing, request["budget"] = _by_memory(placing, request["budget"])
         parsed = parse_request(**request)
+        if not parsed.asks and parsed.patterns:
+            raise InvalidParameterError(
+                "keep and drop say how to choose, but not what for; give a budget, for "
+                "example budget='256KiB', or budget='100%' of the arena that keeps all"
+            )
         if not parsed.asks:
             raise InvalidParameterError(
                 "allow, levels and measure say how to choose, but not what for; give "
                 "a budget, for example budget='256KiB', or a max_overhead"
             )
-        return parsed.choose(self._chooser(parsed, debug, constants))
+        return parsed.choose(self._chooser(parsed, debug, placing))
 
-    def pareto(
-        self, *, debug: bool = False, constants: str = "flash", **request: Any
-    ) -> tuple[FrontPoint, ...]:
+    def pareto(self, *, debug: bool = False, **request: Any) -> tuple[FrontPoint, ...]:
         """Return the plans that none other beats in bytes and time.
 
         See `Model.pareto`.
         """
-        return self._chooser(parse_request(**request), debug, constants).pareto()
+        return self.chooser(debug=debug, **request).pareto()
+
+    def chooser(self, *, debug: bool = False, **request: Any) -> Chooser:
+        """Return what answers many questions about budgets of one model.
+
+        Parameters
+        ----------
+        debug : bool
+        **request
+            As `Model.pareto` takes it.
+        """
+        placing, request = _parted(request)
+        return self._chooser(parse_request(**request), debug, placing)
+
+    def choose_batch_size(
+        self,
+        *,
+        budget: str | int | Mapping[str, str | int],
+        most: int | None = None,
+        debug: bool = False,
+        **request: Any,
+    ) -> BatchSizeChoice:
+        """Return the largest batch size that fits; see `Model.choose_batch_size`."""
+        placing, request = _parted(request)
+        if isinstance(budget, Mapping):
+            placing, budget = _by_memory(placing, budget)
+        parsed = parse_request(budget=budget, **request)
+        if parsed.budget_bytes is None:
+            raise InvalidParameterError(
+                f"budget={quoted(budget)} bounds no batch size: what keeps all grows "
+                "with the batch, and so does a share of it; give bytes, for example "
+                "'256KiB'",
+                budget=budget,
+            )
+        _require_debug(debug)
+        places = parse_placing(**placing)
+        graph = self.graph_with(False)
+        micro = self._definition.get_property("micro_batches")
+        last: int = MOST_SAMPLES if most is None else most
+        if not is_whole(last) or last < micro:
+            raise InvalidParameterError(
+                f"most={quoted(most)} is not possible; give the largest batch size to "
+                f"try, a whole number of at least {micro}",
+                most=most,
+            )
+
+        def chooser_of(batch_size: int) -> Chooser | None:
+            settings = self._settings_at(batch_size, debug, places, TRAIN)
+            if not can_train_on(graph, batch_size, settings.pass_samples):
+                return None
+            return self._chooser_with(settings, parsed)
+
+        return largest_batch(
+            chooser_of, parsed.budget_bytes, parsed.max_overhead, micro, int(last)
+        )
 
     def step_seconds(self, plan: MemoryPlan) -> list[float]:
         """Return how many seconds each step takes; see `Model.step_seconds`."""
@@ -135,8 +215,12 @@ class ModelPlans:
             seconds[execution.step] = took
         return seconds
 
-    def _chooser(self, request: PlanRequest, debug: bool, constants: str) -> Chooser:
-        settings = self._trainable_settings(debug, constants)
+    def _chooser(
+        self, request: PlanRequest, debug: bool, placing: dict[str, Any]
+    ) -> Chooser:
+        return self._chooser_with(self._trainable_settings(debug, placing), request)
+
+    def _chooser_with(self, settings: PlanSettings, request: PlanRequest) -> Chooser:
         if not settings.share_memory:
             raise InvalidParameterError(
                 "memory_optimization=false gives every tensor bytes of its own, so "
@@ -148,6 +232,7 @@ class ModelPlans:
             allow=request.allow,
             levels=request.levels,
             find_costs=self._measure if request.measure else None,
+            patterns=request.patterns,
         )
 
     def _measure(self, graph: Graph, plan: MemoryPlan) -> Costs:
@@ -236,12 +321,14 @@ class ModelPlans:
             micro_batches=plan.micro_batches,
             ways=frozenset(plan.ways),
             constants_apart=plan.constant_bytes > 0,
+            rams=plan.rams,
+            pins=pins_of(plan),
             mode=INFERENCE if plan.is_inference else TRAIN,
         )
 
-    def _trainable_settings(self, debug: bool, constants: str) -> PlanSettings:
+    def _trainable_settings(self, debug: bool, placing: dict[str, Any]) -> PlanSettings:
         """Return how an iteration is run, if the model can be trained so."""
-        settings = self.settings(debug=debug, constants=constants)
+        settings = self.settings(debug=debug, **placing)
         graph = self._definition.compile()
         graph.require_loss()
         require_trainable(graph, settings)
@@ -255,28 +342,25 @@ class ModelPlans:
 
     @public_call
     def settings(
-        self, *, debug: bool = False, constants: str = "flash", mode: str = TRAIN
+        self, *, debug: bool = False, mode: str = TRAIN, **placing: Any
     ) -> PlanSettings:
         """Return how an iteration of this model is run.
+
+        Parameters
+        ----------
+        debug : bool
+        **placing
+            As `parse_placing` takes it.
 
         Raises
         ------
         InvalidParameterError
-            More micro-batches than samples, an unknown mode, or an unknown place for
-            constants.
+            More micro-batches than samples, an unknown mode, or memories that cannot
+            be.
         """
         require_mode(mode)
-        if not isinstance(constants, str) or constants not in CONSTANT_PLACES:
-            raise InvalidParameterError(
-                f"constants={quoted(constants)} is not possible; give 'flash' for a "
-                "read-only memory beside the arena, or 'arena' for one block",
-                constants=constants,
-            )
-        if not isinstance(debug, bool):
-            raise InvalidParameterError(
-                f"debug={quoted(debug)} is not possible; give True or False",
-                debug=debug,
-            )
+        places = parse_placing(**placing)
+        _require_debug(debug)
         asked_for = self._definition.get_property
         micro, batch = asked_for("micro_batches"), asked_for("batch_size")
         if micro > batch:
@@ -286,14 +370,22 @@ class ModelPlans:
                 micro_batches=micro,
                 batch_size=batch,
             )
+        return self._settings_at(batch, debug, places, mode)
+
+    def _settings_at(
+        self, batch_size: int, debug: bool, places: Placing, mode: str
+    ) -> PlanSettings:
+        asked_for = self._definition.get_property
         return PlanSettings(
-            batch_size=batch,
-            micro_batches=micro,
+            batch_size=batch_size,
+            micro_batches=asked_for("micro_batches"),
             state_names=self._definition.optimizer.state_names,
             clip=asked_for("clip_grad_by_norm") is not None,
             share_memory=asked_for("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
-            constants_apart=constants == "flash",
+            constants_apart=places.constants_apart,
+            rams=places.rams,
+            pins=places.pins,
             ways=DEFAULT_WAYS if mode == TRAIN else INFERENCE_WAYS,
             mode=mode,
         )
@@ -314,10 +406,43 @@ def require_mode(mode: object) -> None:
         )
 
 
+def _parted(request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments that say where buffers may lie, and the others."""
+    placing = {name: request[name] for name in PLACING if name in request}
+    return placing, {n: value for n, value in request.items() if n not in PLACING}
+
+
+def _by_memory(
+    placing: dict[str, Any], budget: Mapping[str, str | int]
+) -> tuple[dict[str, Any], int]:
+    """Return RAMs that are as small as a budget says, and their bytes together."""
+    rams = within_budget(parse_placing(**placing), budget).rams
+    together = sum(ram.size_bytes for ram in rams)
+    if placing.get("memories") is None:
+        return placing, together
+    return {**placing, "memories": {r.name: r.size_bytes for r in rams}}, together
+
+
+def _require_debug(debug: object) -> None:
+    if not isinstance(debug, bool):
+        raise InvalidParameterError(
+            f"debug={quoted(debug)} is not possible; give True or False",
+            debug=debug,
+        )
+
+
 def asked(**request: Any) -> dict[str, Any]:
     """Return those arguments of `Model.choose_plan` that ask for something."""
     return {
         name: value
         for name, value in request.items()
-        if not (value is None or (name == "measure" and value is False))
+        if not (
+            value is None
+            or (name == "measure" and value is False)
+            or (
+                name in ("keep", "drop")
+                and isinstance(value, list | tuple)
+                and not value
+            )
+        )
     }

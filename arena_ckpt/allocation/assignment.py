@@ -1,16 +1,20 @@
-"""Search for the assignment of bodies to pools that spills the fewest bytes × steps.
+"""Search for the assignment of bodies to pools that spills the least weight.
 
-The search is depth first. It starts with the body of the most bytes × steps, and tries
-the pools for each body in their order, the preferred one first.
+The search is depth first. It starts with the bodies that may lie in one pool only, goes
+on with the heaviest, and tries the allowed pools for each body in their order, the
+preferred one first.
 
 - *Bounds*: the bytes alive in a section of a pool stay within its size. A body for
-  which no pool up to number j has the bytes left spills beyond j; what spills so at
-  least must be less than what the best assignment spills.
+  which no allowed pool up to number j has the bytes left spills beyond j; what spills
+  so at least must be less than what the best assignment spills.
 - *Packing*: where every body has a pool, each pool is laid out by the engines. From
   bodies that are proved not to fit together one after the other is left out as long
   as that stays proved; what is left is a *cut*, and no assignment with all of a cut in
   one pool is looked at again.
 - *Twins*: of bodies alike but for their weight the heavier takes the earlier pool.
+
+A weight is what it costs if a body lies one pool further down: bytes × steps, if the
+user gives no others. Weights are integers, so that sums are exact.
 
 Exponential in the number of bodies. Cuts are those of logic-based Benders
 decomposition.
@@ -23,17 +27,16 @@ Programming 96 (2003).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.allocation import disjunctive, search
-from arena_ckpt.allocation.bodies import Bodies
+from arena_ckpt.allocation.bodies import Bodies, section_needs
 from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import Buffers
-from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES, Integers
+from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES
 from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.allocation.pool_rules import Pools, Spill
 from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.single import Decision, decide
 
@@ -43,35 +46,6 @@ MOST_BODIES = 40
 PACKING_NODES = 20_000
 """Maximum number of nodes of the search for the layout of one pool."""
 
-Spill = tuple[int, ...]
-"""Bytes × steps that lie beyond pool 0, beyond pool 1, and so on; spills are compared
-in this order, so what lies beyond pool 0 counts most."""
-
-
-def spill_of(weights: Sequence[int], pools: Sequence[int], n_pools: int) -> Spill:
-    """Return the bytes × steps that an assignment puts beyond each pool but the last.
-
-    Parameters
-    ----------
-    weights : sequence of int
-        Bytes × steps of each body or buffer.
-    pools : sequence of int
-        The pool of each.
-    n_pools : int
-    """
-    pairs = list(zip(weights, pools, strict=True))
-    return tuple(
-        sum(weight for weight, pool in pairs if pool > last)
-        for last in range(n_pools - 1)
-    )
-
-
-def weights_of(buffers: Buffers) -> list[int]:
-    """Return the weight of each buffer, size times live range, in bytes × steps."""
-    steps_alive = buffers.upper - buffers.lower
-    pairs = zip(buffers.size.tolist(), steps_alive.tolist(), strict=True)
-    return [size * steps for size, steps in pairs]
-
 
 class AssignmentSearch:
     """Searches the assignments of a set of bodies to pools.
@@ -79,11 +53,9 @@ class AssignmentSearch:
     Parameters
     ----------
     buffers : Buffers
-        Buffers without fixed offsets.
     bodies : Bodies
         The bodies of these buffers, at most `MOST_BODIES`.
-    sizes : sequence of int or None
-        Sizes of the pools in bytes; None has no limit.
+    pools : Pools
     budget : Budget
         Limit of the search.
     seed : int
@@ -108,7 +80,7 @@ class AssignmentSearch:
         self,
         buffers: Buffers,
         bodies: Bodies,
-        sizes: Sequence[int | None],
+        pools: Pools,
         budget: Budget,
         seed: int,
     ) -> None:
@@ -119,22 +91,23 @@ class AssignmentSearch:
         self.is_complete = True
         self.interrupted = False
         self._buffers, self._bodies = buffers, bodies
-        self._sizes = [LARGEST_SUM_BYTES if s is None else s for s in sizes]
-        self._has_limit = [size is not None for size in sizes]
+        self._sizes = [LARGEST_SUM_BYTES if s is None else s for s in pools.sizes]
+        self._has_limit = [size is not None for size in pools.sizes]
+        self._allowed = pools.allowed_of(bodies)
         self._budget, self._seed = budget, seed
-        self._weights = [0] * len(bodies)
-        for body, weight in zip(
-            bodies.body_of.tolist(), weights_of(buffers), strict=True
-        ):
-            self._weights[body] += weight
-        self._needs = _section_needs(bodies)
-        self._order = sorted(range(len(bodies)), key=lambda b: (-self._weights[b], b))
-        self._twin = _twins(bodies, self._order)
+        self._weights = pools.weights_of(bodies)
+        self._cost_of, self._is_weighed = pools.cost_of, pools.are_weighed
+        self._needs = section_needs(bodies)
+        is_free = self._allowed.sum(axis=1) > 1
+        self._order = sorted(
+            range(len(bodies)), key=lambda b: (is_free[b], -self._weights[b], b)
+        )
+        self._twin = _twins(bodies, self._allowed, self._order)
         self._pool_of = [0] * len(bodies)
-        self._masks = [0] * len(sizes)
-        self._used = np.zeros((len(sizes), bodies.n_sections), dtype=np.int64)
-        self._spilled = [0] * (len(sizes) - 1)
-        self._cuts: list[list[int]] = [[] for _ in sizes]
+        self._masks = [0] * len(pools)
+        self._used = np.zeros((len(pools), bodies.n_sections), dtype=np.int64)
+        self._spilled = [0] * (len(pools) - 1)
+        self._cuts: list[list[int]] = [[] for _ in self._sizes]
         self._decisions: dict[tuple[int, int], Decision] = {}
 
     def run(self, below: Spill | None = None, *, first_will_do: bool = False) -> None:
@@ -194,11 +167,12 @@ class AssignmentSearch:
             self._spilled[beyond] += sign * self._weights[body]
 
     def _has_room(self, pool: int, bodies: list[int]) -> npt.NDArray[np.bool_]:
-        """Say for each body whether a pool has the free bytes for it."""
+        """Say for each body whether it may lie in a pool that has the bytes for it."""
         size = self._sizes[pool]
         live = self._used[pool] + self._needs[bodies]
         fits: npt.NDArray[np.bool_] = (live <= size).all(axis=1)
-        return fits & (self._bodies.extent[bodies] <= size)
+        fits &= self._bodies.extent[bodies] <= size
+        return fits & self._allowed[bodies, pool]
 
     def _may_improve(self, depth: int) -> bool:
         """Say whether the bodies from a depth on can spill less than the best."""
@@ -274,21 +248,16 @@ class AssignmentSearch:
         return any(self._is_cut(pool, mask) for pool, mask in enumerate(self._masks))
 
     def _progress(self) -> str:
-        found = "none yet" if self.spill is None else f"{self.spill[0]:,} B × steps"
+        unit = "of weight" if self._is_weighed else "B × steps"
+        found = "none yet"
+        if self.spill is not None:
+            found = f"{self._cost_of(sum(self.spill[:1])):,} {unit}"
         return f"pools, {self._budget.nodes:,} nodes, least spill {found}"
 
 
-def _section_needs(bodies: Bodies) -> Integers:
-    """Return the bytes of each body in each section, shape (bodies, sections)."""
-    needs = np.zeros((len(bodies), bodies.n_sections), dtype=np.int64)
-    owner = bodies.piece_owner()
-    for piece in range(len(owner)):
-        sections = slice(bodies.section_lower[piece], bodies.section_upper[piece])
-        needs[owner[piece], sections] += bodies.size[piece]
-    return needs
-
-
-def _twins(bodies: Bodies, order: list[int]) -> list[int | None]:
+def _twins(
+    bodies: Bodies, allowed: npt.NDArray[np.bool_], order: list[int]
+) -> list[int | None]:
     """Return for each place in an order an earlier body that differs only in weight."""
     seen: dict[tuple[object, ...], int] = {}
     twins: list[int | None] = []
@@ -297,6 +266,8 @@ def _twins(bodies: Bodies, order: list[int]) -> list[int | None]:
         footprint = (
             int(bodies.extent[body]),
             int(bodies.alignment[body]),
+            int(bodies.fixed_offset[body]),
+            allowed[body].tobytes(),
             *(
                 column[pieces].tobytes()
                 for column in (

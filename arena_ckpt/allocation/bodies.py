@@ -291,6 +291,16 @@ def section_bytes(
     )
 
 
+def section_needs(bodies: Bodies) -> Integers:
+    """Return the bytes of each body in each section, shape (bodies, sections)."""
+    needs = np.zeros((len(bodies), bodies.n_sections), dtype=np.int64)
+    owner = bodies.piece_owner()
+    for piece in range(len(owner)):
+        sections = slice(bodies.section_lower[piece], bodies.section_upper[piece])
+        needs[owner[piece], sections] += bodies.size[piece]
+    return needs
+
+
 def running_total(
     lower: Integers, upper: Integers, amount: Integers, n: int
 ) -> Integers:

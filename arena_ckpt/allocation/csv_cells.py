@@ -11,6 +11,7 @@ from arena_ckpt.allocation.buffers import Gap
 from arena_ckpt.allocation.integers import LARGEST_SUM_BYTES
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
+_REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _GAP = re.compile(r"(-?[0-9]+)-(-?[0-9]+)(?:@([0-9]+):([0-9]+))?")
 
 
@@ -81,6 +82,20 @@ def _gaps(cell: str) -> tuple[Gap, ...] | None:
     return tuple(gaps) or None
 
 
+def _pools(cell: str) -> tuple[str, ...] | None:
+    return tuple(cell.split()) or None
+
+
+def _weight(cell: str) -> int | float:
+    cell = cell.strip()
+    if not _REAL.fullmatch(cell):
+        raise ValueError
+    weight = int(cell) if _WHOLE.fullmatch(cell) else float(cell)
+    if not 0 <= weight < LARGEST_SUM_BYTES:
+        raise ValueError
+    return weight
+
+
 @dataclass(frozen=True, slots=True)
 class CellKind:
     """A kind of cell: how to parse it, and what a message says it must be.
@@ -117,4 +132,10 @@ KINDS = {
     "offset": _OPTIONAL_NUMBER,
     "group": CellKind("text", _name_or_none),
     "pool": _OPTIONAL_NUMBER,
+    "pools": CellKind(
+        "empty or pools with spaces between them, each a name or a number, as in "
+        "'dtcm sram'",
+        _pools,
+    ),
+    "weight": CellKind("a number of at least 0 and below 2**62", _weight),
 }

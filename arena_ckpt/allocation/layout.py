@@ -30,12 +30,16 @@ class Layout:
         The pool of each buffer, where there are pools.
     pool_heights_bytes : tuple of int
         What each pool must hold; one number without pools.
+    pool_names : tuple of str
+        The names of the pools, if they have names.
     stats : dict
         ``nodes`` looked at, ``seconds``, ``proof`` of the lower bound (``"live
         bytes"``, ``"largest buffer"``, ``"fixed offset"`` or ``"exhausted"``), and
         whether the search was ``interrupted``. With pools also ``spilled_buffers`` and
         ``spilled_byte_steps`` (size × live range of what is not in the first), and
-        whether it is proved that no layout spills less, ``spill_proved_least``.
+        whether it is proved that no layout spills less, ``spill_proved_least``. With
+        weights for the spill also ``spilled_weight``, the sum of the weights of what is
+        not in the first pool; it is these that are then proved least.
     """
 
     offset: Integers
@@ -44,6 +48,7 @@ class Layout:
     engine: str
     pool: Integers | None = None
     pool_heights_bytes: tuple[int, ...] = ()
+    pool_names: tuple[str, ...] = ()
     stats: dict[str, Any] = field(default_factory=dict)
 
     @property

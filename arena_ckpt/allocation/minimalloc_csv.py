@@ -1,8 +1,9 @@
 """Reads and writes buffers as CSV, in google/minimalloc's format with more columns.
 
 The header names the columns, in any order: `id,lower,upper,size` and, where wanted,
-`alignment`, `hint`, `gaps` and `offset`, and of our own `group` and `pool`. Of the
-older names, `end` differs in more than its name: it is the last step instead of the one
+`alignment`, `hint`, `gaps` and `offset`. Of our own are `group`, `pool`, `pools`, which
+lists the pools that a buffer may lie in, and `weight`, what it costs to spill it. Of
+the older names, `end` differs in more than its name: it is the last step, not the one
 after it, and so are the ends of gaps beside it. What is written is always half-open.
 
 Rows are parsed in chunks, a column at a time; only a chunk that does not parse is gone
@@ -75,6 +76,11 @@ class BufferTable:
         As written, members alone included.
     offset, pool : tuple of (int or None), or None
         None for an empty cell, and for all where the column is missing.
+    pools : tuple of (tuple of str or None), or None
+        Names or numbers of the pools that a buffer may lie in; None for an empty cell,
+        and for all where the column is missing.
+    weight : tuple of (int or float), or None
+        None where the column is missing.
     """
 
     columns: tuple[str, ...]
@@ -85,6 +91,8 @@ class BufferTable:
     group: tuple[str | None, ...] | None
     offset: tuple[int | None, ...] | None
     pool: tuple[int | None, ...] | None
+    pools: tuple[tuple[str, ...] | None, ...] | None = None
+    weight: tuple[int | float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -145,7 +153,7 @@ def read_buffers(path: Path, *, fixed: bool = True) -> BufferTable:
         buffers,
         *(
             tuple(cells[name]) if name in cells else None
-            for name in ("hint", "group", "offset", "pool")
+            for name in ("hint", "group", "offset", "pool", "pools", "weight")
         ),
     )
 
@@ -185,6 +193,8 @@ def write_layout(
         "gaps": _gap_cells(buffers),
         "hint": table.hint or (),
         "group": table.group or (),
+        "pools": [" ".join(some or ()) for some in table.pools or ()],
+        "weight": table.weight or (),
         "offset": _answers(table, "offsets", offset),
     }
     if pool is not None:

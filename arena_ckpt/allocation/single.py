@@ -20,6 +20,7 @@ from arena_ckpt.allocation.conflict import conflicting_buffers
 from arena_ckpt.allocation.exact import LARGEST_INSTANCE, ExactEngine
 from arena_ckpt.allocation.greedy import try_jittered, try_orders
 from arena_ckpt.allocation.incumbent import Incumbent
+from arena_ckpt.allocation.integers import Integers, Label
 from arena_ckpt.allocation.joins import can_join
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.allocation.orders import Orders
@@ -53,8 +54,8 @@ def allocate_in_one(
     """Place checked buffers in one arena."""
     if capacity is not None:
         require_natural("capacity", capacity)
-    _refuse_fixed_collisions(buffers)
     bodies = make_bodies(buffers)
+    refuse_fixed_collisions(buffers, bodies)
     bound = lower_bound(bodies)
     if capacity is None:
         return _best_layout(buffers, bodies, bound, None, options)
@@ -212,25 +213,50 @@ def _try_many(
         joined.improve(bodies, incumbent, budget, capacity, seed, more)
 
 
-def _refuse_fixed_collisions(buffers: Buffers) -> None:
-    fixed = np.flatnonzero(buffers.fixed_offset != FREE)
+def refuse_fixed_collisions(
+    buffers: Buffers,
+    bodies: Bodies,
+    pool: Integers | None = None,
+    pool_label: Label = "pool {}".format,
+) -> None:
+    """Refuse buffers whose fixed offsets, or those of their groups, collide.
+
+    Parameters
+    ----------
+    buffers : Buffers
+    bodies : Bodies
+        The bodies of these buffers.
+    pool : int64 array, shape (number of buffers,), optional
+        The pool of each buffer that is fixed.
+    pool_label : callable
+        How messages call the pool with a number.
+
+    Raises
+    ------
+    InvalidBufferError
+    """
+    fixed = np.flatnonzero((bodies.fixed_offset != FREE)[bodies.body_of])
     if not len(fixed):
         return
+    offset = bodies.buffer_offsets(bodies.fixed_offset)
     # Members of a group may be fixed alone, so the rule of groups is not looked at.
     chosen = buffers.take(fixed, ignore_groups=True)
+    pools = None if pool is None else pool[fixed]
+    height = 2**62 if pools is None else 2**62 * (1 + int(pools.max()))
     try:
-        check_layout(chosen, chosen.fixed_offset, 2**62)
+        check_layout(chosen, offset[fixed], height, pool=pools)
     except LayoutError as error:
         indexes: tuple[int, ...] = getattr(error, "buffers", ())
         collide = tuple(int(fixed[i]) for i in indexes)
         places = " and ".join(
-            f"buffer {i} at [{buffers.fixed_offset[i]}, "
-            f"{buffers.fixed_offset[i] + buffers.size[i]}) in steps "
+            f"buffer {i} at [{offset[i]}, {offset[i] + buffers.size[i]}) in steps "
             f"[{buffers.lower[i]}, {buffers.upper[i]})"
             for i in collide
         )
+        where = "" if pool is None else f" in {pool_label(int(pool[collide[0]]))}"
         raise InvalidBufferError(
-            f"fixed offsets collide: {places}; move one of them, or leave it free",
+            f"fixed offsets collide{where}: {places}; move one of them, or leave it "
+            "free",
             buffers=collide,
         ) from error
 

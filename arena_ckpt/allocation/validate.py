@@ -15,7 +15,7 @@ at the first conflict and does not look for more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -41,6 +41,7 @@ def check_layout(
     *,
     pool: IntegerLike | None = None,
     pool_bytes: Sequence[int | None] | None = None,
+    allowed_pools: Sequence[Collection[int] | None] | None = None,
     label: Label = "buffer {}".format,
 ) -> None:
     """Raise `LayoutError` if a layout breaks a rule.
@@ -58,6 +59,8 @@ def check_layout(
     pool_bytes : sequence of int or None, optional
         For each pool its size, None where it has no limit of its own. Without, none
         has one, and there may be any number of pools.
+    allowed_pools : sequence of (collection of int or None), optional
+        For each buffer the pools that it may lie in; None allows all.
     label : callable
         How messages call the buffer with an index.
 
@@ -67,16 +70,20 @@ def check_layout(
         Its `buffers` are the indexes of those that break the rule, its `rule` is
 
         ``"count"``
-            There is not one integer offset, and one pool, for each buffer.
+            There is not one integer offset, one pool, and one choice of allowed pools
+            for each buffer.
         ``"pool"``
             A buffer's pool does not exist, or the buffer ends above it.
+        ``"allowed"``
+            A buffer lies in a pool that it may not lie in.
         ``"height"``
             A buffer begins below 0 or ends above the height, or the pools, each up to
             its highest buffer, add up to more than the height.
         ``"alignment"``
             An offset is no multiple of the buffer's alignment.
         ``"fixed"``
-            A buffer is not at its fixed offset.
+            A buffer is not at its fixed offset, which counts from the start of its
+            pool.
         ``"group"``
             A member of a group does not begin where the one before it ends, rounded up
             to its own alignment, in the same pool.
@@ -94,11 +101,14 @@ def check_layout(
     O(n log n) for n buffers and gaps.
     """
     assert pool is not None or pool_bytes is None, "sizes of pools, but no pools"
+    assert pool is not None or allowed_pools is None, "allowed pools, but no pools"
     n = len(buffers)
     offsets = _integers(offset, "offset", "count", n, label)
     pools = None if pool is None else _integers(pool, "pool", "pool", n, label)
     layout = _Layout(buffers, offsets, int(height_bytes), pools, pool_bytes, label)
     _check_bounds(layout)
+    if pools is not None and allowed_pools is not None:
+        _check_allowed(layout, pools, allowed_pools)
     _check_alignment(layout)
     _check_fixed(layout)
     _check_groups(layout)
@@ -206,6 +216,28 @@ def _check_pools(layout: _Layout, pool: Integers) -> None:
         layout.refuse(
             "pool", (index,), f"takes {layout.bytes_of(index)}, of {limit[index]} bytes"
         )
+
+
+def _check_allowed(
+    layout: _Layout,
+    pool: Integers,
+    allowed_pools: Sequence[Collection[int] | None],
+) -> None:
+    if len(allowed_pools) != len(pool):
+        _refuse(
+            "count",
+            (),
+            f"there are {len(pool)} buffers, and {len(allowed_pools)} choices of "
+            "allowed pools for them",
+        )
+    for index, allowed in enumerate(allowed_pools):
+        if allowed is not None and pool[index] not in allowed:
+            listed = " or ".join(map(str, sorted(allowed))) or "no pool"
+            layout.refuse(
+                "allowed",
+                (index,),
+                f"is in pool {pool[index]}, and may lie only in {listed}",
+            )
 
 
 def _check_sum_of_pools(layout: _Layout, pool: Integers) -> None:

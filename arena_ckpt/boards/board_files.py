@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ LARGEST_FILE_BYTES = 2**20
 ROLES = ("arena", "other")
 _SIZES = ("flash", "reserved_flash", "reserved_stack", "reserved_heap")
 _TEXTS = ("title", "reserved_in", "reservations", "source", "url")
-_RAM_KEYS = ("name", "size", "role", "note")
+_RAM_KEYS = ("name", "size", "role", "note", "speed", "address")
 
 
 @functools.cache
@@ -127,6 +128,7 @@ def _board(name: str, given: Mapping[str, Any], where: str) -> Board:
         url=texts.get("url", ""),
     )
     _check_room(board, place)
+    _check_ranges(board, place)
     return board
 
 
@@ -155,6 +157,35 @@ def _check_room(board: Board, place: str) -> None:
         )
 
 
+def _check_ranges(board: Board, place: str) -> None:
+    """Refuse ranges that cannot be told apart, or that overlap."""
+    known: dict[str, list[object]] = {
+        "name": [ram.name for ram in board.ram],
+        "speed": [ram.speed for ram in board.ram if ram.speed is not None],
+    }
+    for what, values in known.items():
+        for value in values:
+            if values.count(value) > 1:
+                raise BoardError(
+                    f"{place} has {values.count(value)} ranges of RAM with {what} "
+                    f"{quoted(value)}; give each its own",
+                    board=board.name,
+                    key=what,
+                    value=value,
+                )
+    placed = [(ram.address, ram) for ram in board.ram if ram.address is not None]
+    placed.sort(key=lambda pair: pair[0])
+    for (start, one), (next_start, other) in itertools.pairwise(placed):
+        if start + one.size_bytes > next_start:
+            raise BoardError(
+                f"{place}: {one.name} takes [{start:#x}, {start + one.size_bytes:#x}) "
+                f"and {other.name} begins at {next_start:#x}; ranges of RAM may not "
+                "overlap",
+                board=board.name,
+                ranges=(one.name, other.name),
+            )
+
+
 def _ram(entry: object, place: str) -> Ram:
     if not isinstance(entry, dict):
         raise BoardError(f"{place} is no table", value=entry)
@@ -170,6 +201,8 @@ def _ram(entry: object, place: str) -> Ram:
         size_bytes=_size(entry, "size", place),
         holds_arena=role == "arena",
         note=_text(entry, "note", place) if "note" in entry else "",
+        speed=_number(entry, "speed", 1, place),
+        address=_number(entry, "address", 0, place),
     )
 
 
@@ -192,6 +225,17 @@ def _text(given: Mapping[str, Any], key: str, place: str) -> str:
             value=value,
         )
     return value
+
+
+def _number(given: Mapping[str, Any], key: str, least: int, place: str) -> int | None:
+    value = given.get(key)
+    if key not in given or (type(value) is int and least <= value < 2**63):
+        return value
+    raise BoardError(
+        f"{place}: {key} is {quoted(value)}; it must be a whole number from {least} on",
+        key=key,
+        value=value,
+    )
 
 
 def _size(given: Mapping[str, Any], key: str, place: str) -> int:

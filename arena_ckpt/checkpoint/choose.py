@@ -13,9 +13,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from arena_ckpt.checkpoint.front import CostFinder, Front, FrontPoint, Slot, best_points
+from arena_ckpt.checkpoint.front import (
+    CostFinder,
+    Front,
+    FrontPoint,
+    Slot,
+    best_points,
+    smallest,
+)
+from arena_ckpt.checkpoint.policy import Patterns, find_policy
+from arena_ckpt.common.units import LARGEST_BYTES, format_bytes, format_percent
+from arena_ckpt.errors import BudgetError, PolicyError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.batch_statistics import depends_on_split
+from arena_ckpt.planning.planner import require_room
 from arena_ckpt.planning.settings import WAYS, PlanSettings
 
 ALLOWABLE = ("recompute", *WAYS, "micro_batch")
@@ -23,6 +34,9 @@ ALLOWABLE = ("recompute", *WAYS, "micro_batch")
 
 DEFAULT_ALLOW = frozenset(("recompute", "in_place", "layerwise_update"))
 """The names that are allowed by default; none of them changes a bit of the result."""
+
+NO_PATTERNS = Patterns()
+"""What leaves every layer to the search."""
 
 MOST_POINTS = 48
 """Maximum number of plans that are made for a whole front, spread evenly over its
@@ -55,6 +69,13 @@ class Chooser:
         1 for what named checkpoint blocks can say.
     find_costs : callable, optional
         See `Front`.
+    patterns : Patterns
+        Layers that never run again, or are never kept.
+
+    Raises
+    ------
+    UnknownLayerError, PolicyError
+        See `find_policy`; or layers are to be dropped and none may run again.
     """
 
     def __init__(
@@ -65,7 +86,9 @@ class Chooser:
         allow: frozenset[str] = DEFAULT_ALLOW,
         levels: int | None = None,
         find_costs: CostFinder | None = None,
+        patterns: Patterns = NO_PATTERNS,
     ) -> None:
+        self.patterns = patterns
         self._make_graph = make_graph
         self.settings = settings
         self.allow = allow
@@ -73,6 +96,13 @@ class Chooser:
         self._find_costs = find_costs
         self._reference_cost: float | None = None
         self._fronts: dict[PlanSettings, Front] = {}
+        self._policy = find_policy(self.graph, patterns)
+        if patterns.drop and "recompute" not in allow:
+            raise PolicyError(
+                "what is dropped has to run again, and 'recompute' is not in allow; "
+                "add it, or leave out drop",
+                layers=tuple(sorted(self._policy.drop)),
+            )
 
     # -- questions ---------------------------------------------------------------------
 
@@ -88,18 +118,49 @@ class Chooser:
         return best
 
     def within_overhead(self, max_overhead: float | None = None) -> FrontPoint:
-        """Return the smallest plan whose overhead is within a limit."""
+        """Return the smallest plan whose overhead is within a limit.
+
+        Raises
+        ------
+        BudgetError
+            What is dropped takes more time to run again.
+        """
         points: list[FrontPoint] = []
         for front in self._all_fronts():
             points += self._small(front, max_overhead)
-        return min(points, key=lambda point: (point.arena_bytes, point.overhead))
+        if not points:
+            raise self._too_much_dropped(max_overhead)
+        return smallest(points)
+
+    def _too_much_dropped(self, max_overhead: float | None) -> BudgetError:
+        fastest = self.within_budget(LARGEST_BYTES)
+        assert fastest is not None, "some plan obeys every policy"
+        assert max_overhead is not None
+        return BudgetError(
+            f"with {self.patterns} the fastest plan found takes "
+            f"{format_percent(fastest.overhead)} more time in "
+            f"{format_bytes(fastest.arena_bytes)}, {format_percent(max_overhead)} is "
+            "asked; allow more overhead, or drop fewer layers",
+            budget_bytes=None,
+            least_bytes=fastest.arena_bytes,
+            overhead=fastest.overhead,
+        )
 
     def pareto(self) -> tuple[FrontPoint, ...]:
-        """Return the plans that no other beats in bytes and time, smallest first."""
+        """Return the plans that no other beats in bytes and time, smallest first.
+
+        Raises
+        ------
+        BudgetError
+            None was found that has room in the RAMs.
+        """
         points: list[FrontPoint] = []
         for front in self._all_fronts():
             points += self._known(front) + self._spread(front)
-        return best_points(points)
+        fitting = [point for point in points if point.has_room]
+        if not fitting:
+            require_room(smallest(points).plan, self.settings)
+        return best_points(fitting)
 
     def fits(self, budget_bytes: int) -> bool:
         """Say whether a plan is within a budget; only the smallest plans are made.
@@ -107,10 +168,22 @@ class Chooser:
         If one does, `within_budget` finds one as well.
         """
         return any(
-            point.arena_bytes <= budget_bytes
+            point.fits(budget_bytes)
             for front in self._all_fronts()
             if front.keep_all.plan.local_lower_bound_bytes <= budget_bytes
             for point in self._least(front, budget_bytes)
+        )
+
+    def least_bytes(self, budget_bytes: int) -> int:
+        """Return the arena of the smallest plan that was made so far.
+
+        Those that are close to the fewest bytes are made, with the layouts that a
+        budget is worth.
+        """
+        return min(
+            point.arena_bytes
+            for front in self._all_fronts()
+            for point in (*self._least(front, budget_bytes), *front.made)
         )
 
     def lower_bound_bytes(self) -> int:
@@ -123,6 +196,7 @@ class Chooser:
         self,
         settings: PlanSettings | None = None,
         allow: frozenset[str] | None = None,
+        patterns: Patterns | None = None,
     ) -> Chooser:
         """Return a chooser for the same model that is run in another way.
 
@@ -134,7 +208,13 @@ class Chooser:
             self.settings if settings is None else settings,
             allow=self.allow if allow is None else allow,
             levels=self._levels,
+            patterns=self.patterns if patterns is None else patterns,
         )
+
+    @property
+    def keep_all(self) -> FrontPoint:
+        """Plan that recomputes nothing, of the simplest way to run an iteration."""
+        return next(self._all_fronts()).keep_all
 
     @property
     def graph(self) -> Graph:
@@ -151,6 +231,7 @@ class Chooser:
                 levels=self._levels,
                 find_costs=self._find_costs,
                 reference_cost=self._reference_cost,
+                policy=self._policy,
             )
             self._fronts[settings] = front
             self._reference_cost = front.reference_cost  # of the plainest, the first
@@ -163,9 +244,10 @@ class Chooser:
             yield self._front(settings)
 
     def _known(self, front: Front) -> list[FrontPoint]:
-        """Return the plans that need no search."""
+        """Return the plans that need no search and obey the policy."""
         named = front.named_blocks if "recompute" in self.allow else None
-        return [front.keep_all, *([named] if named else [])]
+        known = [front.keep_all, *([named] if named else [])]
+        return [point for point in known if front.obeys(point)]
 
     def _slots(self, front: Front) -> list[Slot]:
         """Return the recompute schedules of a front by budget, the smallest first."""
@@ -190,7 +272,9 @@ class Chooser:
         if front.keep_all.plan.local_lower_bound_bytes > budget_bytes:
             return None
         points = self._known(front)
-        if front.keep_all.arena_bytes > budget_bytes and "recompute" in self.allow:
+        keeps_all = front.keep_all in points
+        fits = keeps_all and front.keep_all.fits(budget_bytes)
+        if not fits and "recompute" in self.allow:
             near = self._search(front, budget_bytes)
             if near is None:
                 self._spread(front, budget_bytes)
@@ -200,7 +284,7 @@ class Chooser:
                     if is_near and slot.time < near.time:
                         front.point(slot, budget_bytes)
             points += front.made
-        fitting = [p for p in points if p.arena_bytes <= budget_bytes]
+        fitting = [p for p in points if p.fits(budget_bytes)]
         return min(fitting, key=lambda p: (p.overhead, p.arena_bytes), default=None)
 
     def _search(self, front: Front, budget_bytes: int) -> Slot | None:
@@ -213,7 +297,7 @@ class Chooser:
         slots, n = front.slots, len(front.slots)
 
         def fits(index: int) -> bool:
-            return front.point(slots[index], budget_bytes).arena_bytes <= budget_bytes
+            return front.point(slots[index], budget_bytes).fits(budget_bytes)
 
         if not n:
             return None

@@ -7,7 +7,7 @@ bytes of its real arena count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -17,12 +17,14 @@ from arena_ckpt.checkpoint.chain_dp import ChainTable, solve
 from arena_ckpt.checkpoint.chain_merge import MergedChain, merge_stages
 from arena_ckpt.checkpoint.linearize import KnownStage, Linearized
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.stages import Stage, cut_graph, groupings
+from arena_ckpt.checkpoint.policy import Policy, wider
+from arena_ckpt.checkpoint.stage_options import EVERYTHING
+from arena_ckpt.checkpoint.stages import WIDEST, Stage, cut_graph, groupings
 from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.costs import Costs, other_cost
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.planner import LAYOUT_NODES, make_plan, reruns_of
+from arena_ckpt.planning.planner import LAYOUT_NODES, has_room, make_plan, reruns_of
 from arena_ckpt.planning.recompute import Reruns
 from arena_ckpt.planning.settings import PlanSettings
 
@@ -64,12 +66,19 @@ class FrontPoint:
         Additional cost of an iteration relative to the plainest one, as a share; see
         `arena_ckpt.planning.costs`.
     plan : MemoryPlan
+    has_room : bool
+        Every RAM that was asked for holds what the plan puts there.
     """
 
     label: str
     arena_bytes: int
     overhead: float
     plan: MemoryPlan
+    has_room: bool = True
+
+    def fits(self, budget_bytes: int) -> bool:
+        """Tell whether the plan is within a budget, and within each of its RAMs."""
+        return self.has_room and self.arena_bytes <= budget_bytes
 
     @property
     def blocks(self) -> tuple[CheckpointBlock, ...]:
@@ -113,6 +122,9 @@ class Front:
         Returns the costs of the steps of a plan; counted ones by default.
     reference_cost : float, optional
         Time of the iteration that overheads are relative to; by default `keep_all`'s.
+    policy : Policy
+        What may be kept and run again, in the plans of recompute schedules; `known` are
+        those of the others that obey it.
 
     Attributes
     ----------
@@ -130,8 +142,10 @@ class Front:
         levels: int | None = None,
         find_costs: CostFinder | None = None,
         reference_cost: float | None = None,
+        policy: Policy = EVERYTHING,
     ) -> None:
         self.graph = graph
+        self._policy = policy
         self.settings = settings
         self._levels = levels
         plan = make_plan(graph, settings, ())
@@ -148,6 +162,10 @@ class Front:
             return None
         return self._measure(NAMED_BLOCKS, make_plan(self.graph, self.settings))
 
+    def obeys(self, point: FrontPoint) -> bool:
+        """Tell whether a plan obeys the policy."""
+        return not self._policy or self._policy.obeyed_by(point.plan)
+
     @cached_property
     def _needs(self) -> Needs:
         return Needs(self.graph, self.settings)
@@ -155,22 +173,40 @@ class Front:
     @cached_property
     def _searches(self) -> list[_Search]:
         """Searches of the chain of all stages, then with neighbours joined."""
-        stages = cut_graph(self.graph)
+        stages = cut_graph(self.graph, self._policy.dropped_tensors)
         chains = [stages]
         if self._levels != 1:  # blocks of joined stages are blocks of stages
             chains += groupings(stages)
+        elif self._policy:  # short blocks run fewer layers again
+            chains.append(cut_graph(self.graph, self._policy.dropped_tensors, WIDEST))
         n_slots = MOST_CELLS // min(len(stages), MOST_STAGES) ** 2
         n_slots = max(FEWEST_SLOTS, min(MOST_SLOTS, n_slots))
+        policies = [self._policy]
+        if self._policy.keep and self._levels != 1:
+            policies.append(wider(self.graph, self._policy))
         known: dict[Hashable, KnownStage] = {}
-        return [self._search(chain, n_slots, known) for chain in chains]
+        return [
+            self._search(chain, n_slots, known, policy)
+            for policy in dict.fromkeys(policies)
+            for chain in chains
+        ]
 
     def _search(
         self,
         stages: Sequence[Stage],
         n_slots: int,
         known: dict[Hashable, KnownStage],
+        policy: Policy,
     ) -> _Search:
-        linearized = Linearized(stages, self._needs, self.costs, self.settings, known)
+        linearized = Linearized(
+            stages,
+            self._needs,
+            self.costs,
+            self.settings,
+            known,
+            policy,
+            self.graph if self._levels == 1 and policy else None,
+        )
         whole = linearized.chain
         merged = merge_stages(whole, -(-len(whole) // MOST_STAGES))
         chain = merged.chain
@@ -236,9 +272,10 @@ class Front:
             self._points[slot] = self._make(slot)
         point = self._points[slot]
         bound = point.plan.live_lower_bound_bytes
-        if budget_bytes is not None and bound <= budget_bytes < point.arena_bytes:
+        could_fit = budget_bytes is not None and bound <= budget_bytes
+        if could_fit and not point.fits(budget_bytes or 0):
             stronger = self._make(slot, STRONGER_LAYOUT_NODES)
-            if stronger.arena_bytes < point.arena_bytes:
+            if _rank(stronger) < _rank(point):
                 self._points[slot] = point = stronger
         return point
 
@@ -248,15 +285,29 @@ class Front:
         if self._levels != 1:
             reruns = search.linearized.reruns(actions)
             plan = make_plan(self.graph, self.settings, reruns, layout_nodes)
-            return self._measure(CHOSEN, plan)
-        graph = replace(self.graph, blocks=search.linearized.blocks(actions))
-        plan = make_plan(graph, self.settings, None, layout_nodes)
-        return self._measure(CHOSEN_BLOCKS, plan)
+            point = self._measure(CHOSEN, plan)
+        else:
+            graph = replace(self.graph, blocks=search.linearized.blocks(actions))
+            plan = make_plan(graph, self.settings, None, layout_nodes)
+            point = self._measure(CHOSEN_BLOCKS, plan)
+        assert self.obeys(point), point.reruns
+        return point
 
     def _measure(self, label: str, plan: MemoryPlan) -> FrontPoint:
         cost = plan.iteration_cost(self.costs)
         more = cost / self.reference_cost - 1 if self.reference_cost else 0.0
-        return FrontPoint(label, plan.arena_bytes, more, plan)
+        room = has_room(plan, self.settings)
+        return FrontPoint(label, plan.arena_bytes, more, plan, room)
+
+
+def _rank(point: FrontPoint) -> tuple[bool, int, float]:
+    """Return what orders plans: those with room first, then those of few bytes."""
+    return not point.has_room, point.arena_bytes, point.overhead
+
+
+def smallest(points: Iterable[FrontPoint]) -> FrontPoint:
+    """Return the plan of the fewest bytes; one that has room comes first."""
+    return min(points, key=_rank)
 
 
 def _saving_all(n_stages: int) -> list[Action]:
@@ -268,9 +319,12 @@ def _saving_all(n_stages: int) -> list[Action]:
 
 
 def best_points(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
-    """Return the points that no other beats in bytes and time, the smallest first."""
+    """Return the points that no other beats in bytes and time, the smallest first.
+
+    Those that have no room come last, and only where no other is as fast.
+    """
     best: list[FrontPoint] = []
-    for point in sorted(points, key=lambda p: (p.arena_bytes, p.overhead)):
+    for point in sorted(points, key=_rank):
         if not best or point.overhead < best[-1].overhead:
             best.append(point)
     return tuple(best)

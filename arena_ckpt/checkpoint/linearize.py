@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from itertools import dropwhile
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +16,25 @@ from arena_ckpt.checkpoint.chain import (
     SoloOption,
 )
 from arena_ckpt.checkpoint.needs import Needs
-from arena_ckpt.checkpoint.stage_options import StageOptions, signature
+from arena_ckpt.checkpoint.policy import Policy
+from arena_ckpt.checkpoint.policy_blocks import (
+    Blocks,
+    blocks_within,
+    last_sweeps,
+    reruns_of_blocks,
+    swept_layers,
+)
+from arena_ckpt.checkpoint.stage_options import EVERYTHING, StageOptions, signature
 from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.graph.blocks import CheckpointBlock
+from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.recompute import Rerun, Reruns
 from arena_ckpt.planning.settings import PlanSettings
+
+FORBIDDEN_BYTES = 2**50
+"""Peak of a sweep over stages that is not to be: more than any budget."""
 
 
 class _Numbers(NamedTuple):
@@ -32,6 +44,21 @@ class _Numbers(NamedTuple):
     solos: tuple[SoloOption, ...]
     sweep_bytes: int
     sweep_beside_input_bytes: int
+
+    def beside(self, held_bytes: int) -> _Numbers:
+        """Return the numbers with backward passes beside some more bytes."""
+        if not held_bytes:
+            return self
+        return self._replace(
+            saves=tuple(
+                replace(save, backward_bytes=save.backward_bytes + held_bytes)
+                for save in self.saves
+            ),
+            solos=tuple(
+                replace(solo, peak_bytes=solo.peak_bytes + held_bytes)
+                for solo in self.solos
+            ),
+        )
 
 
 class KnownStage(NamedTuple):
@@ -52,6 +79,10 @@ class Linearized:
     settings : PlanSettings
     known : dict
         Results for stages of the same graph so far; new ones are added.
+    policy : Policy
+        What may be kept and run again.
+    blocks_of : Graph, optional
+        The graph, if recompute schedules are those of checkpoint blocks.
 
     Attributes
     ----------
@@ -65,26 +96,48 @@ class Linearized:
         costs: Costs,
         settings: PlanSettings,
         known: dict[Hashable, KnownStage],
+        policy: Policy = EVERYTHING,
+        blocks_of: Graph | None = None,
     ) -> None:
         self.stages = tuple(stages)
+        self._inner_blocks: list[Blocks] = [() for _ in stages]
+        ends: list[int] | None = None
+        if blocks_of is not None:
+            self._inner_blocks = [blocks_within(blocks_of, s, policy) for s in stages]
+            ends = last_sweeps(blocks_of, stages, policy) if policy.keep else None
+            policy = policy.without_holding()  # what a block drops it drops whole
+        self._policy = policy
         self._options: list[StageOptions] = []
         numbers: list[_Numbers] = []
-        for stage in stages:
-            key = signature(stage, costs)
+        # What kept layers hold is there until the first stage that may read it has gone
+        # backward: beside its passes, and beside all forward passes before that.
+        held, held_bytes = [0], 0
+        seen: set[str] = set()
+        for stage, blocks in zip(stages, self._inner_blocks, strict=True):
+            key = signature(stage, costs, policy)
             if key in known:
-                options = known[key].options.renamed(stage)
+                options = known[key].options.renamed(stage, policy)
             else:
-                options = StageOptions(stage, needs, costs, settings)
+                again = reruns_of_blocks(blocks_of, blocks) if blocks_of else ()
+                options = StageOptions(stage, needs, costs, settings, policy, again)
                 known[key] = KnownStage(options, _numbers(options))
             self._options.append(options)
-            numbers.append(known[key].numbers)
+            read = {t for node in stage.nodes for t in policy.held_for(node)} - seen
+            seen |= read
+            held_bytes += sum(map(needs.bytes_of, read))
+            held.append(held_bytes)
+            numbers.append(known[key].numbers.beside(held_bytes))
+        sweep_bytes = self._sweep_bytes(numbers)
+        for first, stop in enumerate(ends or ()):
+            sweep_bytes[first, stop:] = FORBIDDEN_BYTES
         self.chain = Chain(
             cut_bytes=self._cut_bytes(needs),
             derivative_bytes=np.array(
                 [0, *(options.derivative_bytes() for options in self._options)],
                 dtype=np.int64,
-            ),
-            sweep_bytes=self._sweep_bytes(numbers),
+            )
+            + np.array(held, dtype=np.int64),
+            sweep_bytes=sweep_bytes,
             forward_time=np.array([o.forward_time for o in self._options]),
             saves=tuple(one.saves for one in numbers),
             solos=(*(one.solos for one in numbers[:-1]), ()),
@@ -93,7 +146,8 @@ class Linearized:
     def _cut_bytes(self, needs: Needs) -> np.ndarray:
         cuts = [self.stages[0].cut_before, *(stage.cut_after for stage in self.stages)]
         matrix = np.zeros((len(cuts), len(cuts)), dtype=np.int64)
-        sizes = [{t: needs.bytes_of(t) for t in cut} for cut in cuts]
+        held = self._policy.held_tensors
+        sizes = [{t: needs.bytes_of(t) for t in cut if t not in held} for cut in cuts]
         for j, cut in enumerate(sizes):
             matrix[:, j] = sum(cut.values())
             for i in range(j, -1, -1):
@@ -122,16 +176,28 @@ class Linearized:
         """Return the checkpoint blocks of a recompute schedule of one level.
 
         Stages that are swept over together make a block, unless they are a single
-        layer.
+        layer. A stage that is saved has those blocks that its dropped layers need.
         """
         runs: list[list[Node]] = []
+        saved: set[int] = set()
         for action in actions:
             nodes = self.stages[action.stage].nodes
             if action.kind is ActionKind.CHECKPOINT:
-                runs.append([*dropwhile(lambda node: not node.inputs, nodes)])
+                runs.append([*nodes])
             elif action.kind is ActionKind.SWEEP:
                 runs[-1] += nodes
-        layers = [tuple(node.name for node in run) for run in runs if len(run) > 1]
+            elif action.kind is ActionKind.SAVE:
+                saved.add(action.stage)
+            else:
+                break
+        layers = [swept_layers(run) for run in runs]
+        layers += [block for stage in saved for block in self._inner_blocks[stage]]
+        place = {
+            n.name: i for i, n in enumerate(n for s in self.stages for n in s.nodes)
+        }
+        layers = sorted(
+            (names for names in layers if len(names) > 1), key=lambda n: place[n[0]]
+        )
         return tuple(
             CheckpointBlock(names, f"chosen{number}")
             for number, names in enumerate(layers)
@@ -162,7 +228,7 @@ class Linearized:
                 wanted = set(options.stage.cut_after)
                 if action.kind is ActionKind.SAVE:
                     wanted |= options.saves[action.option].keeps
-                there = {*options.stage.cut_before, *options.stays}
+                there = {*options.stage.cut_before, *options.there}
                 missing = options.makers.missing(wanted, there)
                 reruns += options.makers.make(missing, before)
         return tuple(reruns)

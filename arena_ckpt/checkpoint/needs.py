@@ -18,7 +18,6 @@ from arena_ckpt.planning.live_ranges import (
     find_uses_of_stretch,
     group_tensors,
 )
-from arena_ckpt.planning.memory_use import constant_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import LiveRange, TensorKind
 from arena_ckpt.planning.timeline import Step, Timeline, build_timeline
@@ -54,8 +53,8 @@ class Needs:
             for live in self.live_ranges.values()
             if live.kind in _ALWAYS or not live.layer or _is_long(live)
         )
-        unwritten = constant_tensors(whole.tensors, whole.executions)
-        apart = {whole.tensors[i].name for i in settings.constants_of(unwritten)}
+        constants = settings.constants_of(whole.tensors, whole.executions)
+        apart = {whole.tensors[index].name for index in constants}
         self.base_bytes = sum(self.bytes_of(name) for name in self._always - apart)
 
     def bytes_of(self, tensor: str) -> int:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from arena_ckpt.checkpoint.choose import ALLOWABLE, Chooser, unsplittable
+from arena_ckpt.checkpoint.choose import (
+    ALLOWABLE,
+    NO_PATTERNS,
+    Chooser,
+    unsplittable,
+)
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.policy import Patterns
 from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.errors import BudgetError
 from arena_ckpt.planning.batch_statistics import least_samples
+from arena_ckpt.planning.placing import describe_rams
 
 MOST_NAMED = 4
 """Maximum number of tensors at the peak that an error names."""
@@ -42,11 +49,21 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
             f"; none can need less than {format_bytes(bound)}, the weights and states "
             "and the hungriest step"
         )
+    if chooser.patterns and bound != best.arena_bytes:
+        free = chooser.changed(patterns=NO_PATTERNS).within_overhead()
+        if free.arena_bytes < best.arena_bytes:
+            proved += (
+                f". What binds is {chooser.patterns}: without, the smallest found "
+                f"takes {format_bytes(free.arena_bytes)}"
+            )
     step = plan.peak_step
     largest = [plan.tensor_in(b, step) for b in plan.alive_at(step)[:MOST_NAMED]]
     named = ", ".join(f"{t.name} {format_bytes(t.size_bytes)}" for t in largest)
+    where = format_bytes(budget_bytes)
+    if not best.has_room:
+        where += f" of {describe_rams(chooser.settings.rams)}"
     return BudgetError(
-        f"no plan fits in {format_bytes(budget_bytes)}: the smallest found takes "
+        f"no plan fits in {where}: the smallest found takes "
         f"{format_bytes(best.arena_bytes)} and {format_percent(best.overhead)} more "
         f"time{proved}. At its peak ({plan.describe_step(step)}) the largest tensors "
         f"are {named}. {_advice(chooser, budget_bytes)}",
@@ -61,6 +78,12 @@ def does_not_fit(chooser: Chooser, budget_bytes: int) -> BudgetError:
 
 def _advice(chooser: Chooser, budget_bytes: int) -> str:
     """Return a text that names the cheapest change after which a plan fits."""
+    patterns = chooser.patterns
+    kinds = Patterns(keep=patterns.keep), Patterns(drop=patterns.drop)
+    for less in dict.fromkeys(filter(None, (*kinds, patterns))):
+        free = chooser.changed(patterns=patterns.without(less))
+        if free.within_budget(budget_bytes):
+            return f"It would fit with {less} left out."
     for change, other in _changes(chooser):
         if other.fits(budget_bytes):
             return f"It would fit with {change}."

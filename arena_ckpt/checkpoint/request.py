@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import psutil
@@ -13,10 +15,12 @@ import psutil
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.checkpoint.choose import ALLOWABLE, DEFAULT_ALLOW, Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.policy import Patterns, parse_patterns
 from arena_ckpt.checkpoint.refusal import does_not_fit, too_slow
-from arena_ckpt.common.units import format_bytes, parse_bytes
+from arena_ckpt.common.units import LONGEST_TEXT, format_bytes, parse_bytes
 from arena_ckpt.common.wording import few, nearest, quote, quoted, shown
 from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.planning.planner import require_room
 
 _NUMBERS = (str, int, float, np.integer, np.floating)
 
@@ -29,6 +33,8 @@ class PlanRequest:
     ----------
     budget_bytes : int or None
         Maximum bytes of the arena.
+    budget_share : Fraction or None
+        The same as a share of the arena that keeps all.
     max_overhead : float or None
         Maximum additional time of an iteration, as a share.
     allow : frozenset of str
@@ -37,18 +43,23 @@ class PlanRequest:
         1 for what named checkpoint blocks can say.
     measure : bool
         Whether costs are measured on this machine.
+    patterns : Patterns
+        Layers that never run again, or are never kept.
     """
 
     budget_bytes: int | None
+    budget_share: Fraction | None
     max_overhead: float | None
     allow: frozenset[str]
     levels: int | None
     measure: bool
+    patterns: Patterns
 
     @property
     def asks(self) -> bool:
         """Whether a budget or an overhead is given."""
-        return self.budget_bytes is not None or self.max_overhead is not None
+        bounds = (self.budget_bytes, self.budget_share, self.max_overhead)
+        return any(bound is not None for bound in bounds)
 
     def choose(self, chooser: Chooser) -> FrontPoint:
         """Return the plan that the request asks for.
@@ -58,13 +69,20 @@ class PlanRequest:
         BudgetError
             There is none, or it was not found.
         """
-        if self.budget_bytes is None:
-            return chooser.within_overhead(self.max_overhead)
-        point = chooser.within_budget(self.budget_bytes)
+        budget_bytes = self.budget_bytes
+        if self.budget_share is not None:
+            all_bytes = chooser.keep_all.arena_bytes
+            budget_bytes = int(self.budget_share * all_bytes)
+            _require_there(budget_bytes, budget_bytes)
+        if budget_bytes is None:
+            small = chooser.within_overhead(self.max_overhead)
+            require_room(small.plan, chooser.settings)
+            return small
+        point = chooser.within_budget(budget_bytes)
         if point is None:
-            raise does_not_fit(chooser, self.budget_bytes)
+            raise does_not_fit(chooser, budget_bytes)
         if self.max_overhead is not None and point.overhead > self.max_overhead:
-            raise too_slow(point, self.budget_bytes, self.max_overhead)
+            raise too_slow(point, budget_bytes, self.max_overhead)
         return point
 
 
@@ -75,19 +93,24 @@ def parse_request(
     allow: str | Iterable[str] | None = None,
     levels: int | None = None,
     measure: bool = False,
+    keep: str | Iterable[str] | None = None,
+    drop: str | Iterable[str] | None = None,
 ) -> PlanRequest:
     """Check the values that a user gave and return them as a request.
 
     Parameters
     ----------
     budget : str or int, optional
-        Bytes, for example ``"256KiB"``.
+        Bytes, for example ``"256KiB"``, or a share of the arena that keeps all, for
+        example ``"60%"``.
     max_overhead : str or float, optional
         A share, for example 0.2 or ``"20%"``.
     allow : iterable of str or str, optional
         Names of `ALLOWABLE`, or one text with commas; by default `DEFAULT_ALLOW`.
     levels : {None, 1}
     measure : bool
+    keep, drop : str or iterable of str, optional
+        Patterns of names of layers.
 
     Raises
     ------
@@ -105,12 +128,35 @@ def parse_request(
             f"measure={quoted(measure)} is not possible; give True or False",
             measure=measure,
         )
+    share = _parse_share(budget)
     return PlanRequest(
-        None if budget is None else _parse_budget(budget),
+        None if budget is None or share is not None else _parse_budget(budget),
+        share,
         None if max_overhead is None else parse_overhead(max_overhead),
         DEFAULT_ALLOW if allow is None else _parse_allow(allow),
         levels,
         measure,
+        Patterns(parse_patterns("keep", keep), parse_patterns("drop", drop)),
+    )
+
+
+def _parse_share(budget: object) -> Fraction | None:
+    """Return the share that a budget such as ``"60%"`` names; None for other budgets.
+
+    Raises
+    ------
+    InvalidParameterError
+        A percent sign behind something else than a number above 0.
+    """
+    if not isinstance(budget, str) or not budget.rstrip().endswith("%"):
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", budget)
+    if match and len(budget) <= LONGEST_TEXT and Fraction(match[1]) > 0:
+        return Fraction(match[1]) / 100
+    raise InvalidParameterError(
+        f"budget={quoted(budget)} is not possible; give a share above 0 % of the arena "
+        "that keeps all, for example '60%', or bytes, for example '256KiB'",
+        budget=budget,
     )
 
 
@@ -125,6 +171,12 @@ def _parse_budget(budget: object) -> int:
         budget_bytes = parse_bytes(budget if isinstance(budget, str) else int(budget))
     except InvalidParameterError as error:
         raise InvalidParameterError(f"budget: {error}", budget=budget) from None
+    _require_there(budget_bytes, budget)
+    return budget_bytes
+
+
+def _require_there(budget_bytes: int, budget: object) -> None:
+    """Refuse a budget that is more than this machine has."""
     there_bytes = psutil.virtual_memory().total
     if budget_bytes > there_bytes:
         raise InvalidParameterError(
@@ -133,7 +185,6 @@ def _parse_budget(budget: object) -> int:
             "Give a smaller one, or none",
             budget=budget,
         )
-    return budget_bytes
 
 
 def parse_overhead(value: object) -> float:

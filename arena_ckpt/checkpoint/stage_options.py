@@ -14,12 +14,19 @@ from dataclasses import dataclass, replace
 
 from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.on_demand import Makers
+from arena_ckpt.checkpoint.policy import Policy
 from arena_ckpt.checkpoint.stages import Stage
 from arena_ckpt.common.names import gradient_of, layer_of, role_of, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.costs import Costs
-from arena_ckpt.planning.recompute import Rerun, backward_reads, saved_tensors
+from arena_ckpt.planning.recompute import (
+    Rerun,
+    Reruns,
+    backward_reads,
+    forward_reads,
+    saved_tensors,
+)
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.timeline import Step, backward_steps
 
@@ -56,7 +63,11 @@ class Option:
     time: float
 
 
-def signature(stage: Stage, costs: Costs) -> Hashable:
+EVERYTHING = Policy()
+"""The policy under which every layer may be kept and run again."""
+
+
+def signature(stage: Stage, costs: Costs, policy: Policy = EVERYTHING) -> Hashable:
     """Return a value that is equal for stages that differ only in names."""
     place = {node.name: place for place, node in enumerate(stage.nodes)}
 
@@ -77,6 +88,9 @@ def signature(stage: Stage, costs: Costs) -> Hashable:
                 node.trains,
                 node.updates,
                 place.get(node.weights_of, -1),
+                node.name in policy.keep,
+                node.name in policy.drop,
+                *(t in policy.held_tensors for t in (*node.sources, *node.outputs)),
                 *(costs.step(node.name, phase) for phase in Phase),
             )
             for node in stage.nodes
@@ -100,30 +114,51 @@ class StageOptions:
     needs : Needs
     costs : Costs
     settings : PlanSettings
+    policy : Policy
+        What may be kept and run again.
+    block_reruns : tuple of Rerun, optional
+        What checkpoint blocks within the stage run again, if these are the only option.
 
     Attributes
     ----------
     stays : frozenset of str
         Tensors that every option keeps, because no layer can make them again or because
-        they are saved once for the whole batch.
+        they are saved once for the whole batch, or because their layer is kept.
+    there : frozenset of str
+        What no recompute has to make: `stays`, and all else that kept layers make.
     """
 
     def __init__(
-        self, stage: Stage, needs: Needs, costs: Costs, settings: PlanSettings
+        self,
+        stage: Stage,
+        needs: Needs,
+        costs: Costs,
+        settings: PlanSettings,
+        policy: Policy = EVERYTHING,
+        block_reruns: Reruns = (),
     ) -> None:
         self.stage = stage
+        self._policy = policy
         self._needs = needs
         self._costs = costs
         self._settings = settings
         self.makers = Makers(stage.nodes)
         self.forward_time = sum(
-            costs.step(node.name, Phase.FORWARD) for node in stage.nodes
+            costs.step(node.name, Phase.FORWARD)
+            for node in stage.nodes
+            if not policy.kept_tensors.intersection(node.outputs)
         )
         phases = [Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE]
         if not settings.defers_updates:  # else they follow the pass
             phases.append(Phase.APPLY_GRADIENT)
         self._own_time = sum(
             costs.step(node.name, phase) for node in stage.nodes for phase in phases
+        )
+        # A kept layer runs forward once, however often the stage does.
+        self._own_time += sum(
+            costs.step(node.name, Phase.FORWARD)
+            for node in stage.nodes
+            if policy.kept_tensors.intersection(node.outputs)
         )
         able = frozenset(self.makers.made())
         made = frozenset(
@@ -138,12 +173,16 @@ class StageOptions:
         once = frozenset(
             tensor for tensor in made if not needs.live_ranges[tensor].per_sample
         )
-        self._movable = (made & able) - once - {*stage.cut_after}
-        self.stays = made - self._movable - {*stage.cut_after}
-        self.saves = self._find_saves()
+        kept = made & policy.kept_tensors
+        self._movable = (made & able) - once - kept - {*stage.cut_after}
+        held = kept & policy.held_tensors
+        self.stays = (made - self._movable - kept - {*stage.cut_after}) | held
+        self.there = self.stays | kept
+        self._held = self._find_held()
+        self.saves = self._find_saves(block_reruns)
         self.solo = self._option(frozenset(), with_cut_after=False)
 
-    def renamed(self, stage: Stage) -> StageOptions:
+    def renamed(self, stage: Stage, policy: Policy = EVERYTHING) -> StageOptions:
         """Return the options for a stage with the same signature."""
         new_name = {
             old.name: new.name
@@ -166,23 +205,45 @@ class StageOptions:
 
         other = copy(self)
         other.stage = stage
+        other._policy = policy
         other.makers = Makers(stage.nodes)
         other.stays = frozenset(map(tensor, self.stays))
+        other.there = frozenset(map(tensor, self.there))
+        other._held = other._find_held()
         other.saves = [option(old) for old in self.saves]
         other.solo = option(self.solo)
         return other
 
+    def _find_held(self) -> frozenset[str]:
+        """Return the tensors of kept layers that the stage reads or makes.
+
+        They lie beside whatever the stage does, and are counted in the chain.
+        """
+        nodes = self.stage.nodes
+        touched = {
+            t for n in nodes for t in (*n.sources, *n.outputs, *saved_tensors(n))
+        }
+        return self._policy.held_tensors & touched
+
     # -- options -----------------------------------------------------------------------
 
-    def _find_saves(self) -> list[Option]:
+    def _find_saves(self, block_reruns: Reruns) -> list[Option]:
         read: set[str] = set()
         for node in self.stage.nodes:
             read |= backward_reads(node)
-        keep_all = self._option(frozenset(read & self._movable))
+        keepable = self._movable - self._policy.dropped_tensors
+        again = block_reruns or self._option(keepable).reruns  # even so
+        layers = {rerun.layer for rerun in again}
+        for node in self.stage.nodes:
+            read.update(forward_reads(node) if node.name in layers else ())
+        if block_reruns:
+            made = {tensor for rerun in again for tensor in rerun.tensors}
+            return [self._option_of(frozenset(read & keepable) - made, again)]
+        keep_all = self._option(frozenset(read & keepable))
         total = sum(map(self._needs.bytes_of, self._movable))
         small = frozenset(
             name
-            for name in read & self._movable
+            for name in read & keepable
             if self._needs.bytes_of(name) <= SMALL_SHARE * total
         )
         found = {keep_all.keeps: keep_all}
@@ -195,14 +256,15 @@ class StageOptions:
     def _candidates(
         self, read: frozenset[str], small: frozenset[str]
     ) -> Iterator[frozenset[str]]:
-        choice = sorted(self._movable - small)
+        keepable = self._movable - self._policy.dropped_tensors
+        choice = sorted(keepable - small)
         if len(choice) <= MOST_TRIED_ALL:
             for bits in range(1 << len(choice)):
                 some = (t for place, t in enumerate(choice) if bits >> place & 1)
                 yield small.union(some)
             return
-        yield from self._dropping(small | (read & self._movable))
-        yield from self._dropping(self._movable)
+        yield from self._dropping(small | (read & keepable))
+        yield from self._dropping(keepable)
 
     def _dropping(self, keeps: frozenset[str]) -> Iterator[frozenset[str]]:
         """Yield ever smaller sets of tensors to keep, cheapest recompute first."""
@@ -220,16 +282,18 @@ class StageOptions:
         yield keeps
 
     def _option(self, keeps: frozenset[str], *, with_cut_after: bool = True) -> Option:
-        there = {*keeps, *self.stage.cut_before, *self.stays}
+        there = {*keeps, *self.stage.cut_before, *self.there}
         if with_cut_after:
             there.update(self.stage.cut_after)
-        reruns = tuple(self.makers.for_backward(there))
+        return self._option_of(keeps, tuple(self.makers.for_backward(there)))
+
+    def _option_of(self, keeps: frozenset[str], reruns: Reruns) -> Option:
         again = sum(self._costs.rerun(r.layer, r.tensors) for r in reruns)
         kept = keeps.union(self.stage.cut_after).difference(self.stage.cut_before)
         return Option(
             keeps,
             reruns,
-            sum(map(self._needs.bytes_of, kept)),
+            sum(map(self._needs.bytes_of, kept - self._held)),
             self._own_time + again,
         )
 
@@ -252,7 +316,8 @@ class StageOptions:
             for node in self.stage.nodes
             if node.runs(Phase.FORWARD)
         ]
-        end = {*self.stage.cut_after, *keeps, *self.stays} - {*held}
+        held = self._held.union(held)
+        end = {*self.stage.cut_after, *keeps, *self.stays} - held
         return self._needs.peak(steps, {}, held=held, begin=begin, end=end)
 
     def backward_bytes(self, option: Option, *, with_cut_after: bool = True) -> int:
@@ -273,7 +338,7 @@ class StageOptions:
         return self._needs.peak(
             steps,
             remade,
-            held=cut_before,
+            held=self._held.union(cut_before),
             begin=[name for name in begin if name not in cut_before],
             end=[
                 d for d in map(gradient_of, cut_before) if d in self._needs.live_ranges

@@ -10,12 +10,16 @@ taken, the narrowest first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.recompute import backward_reads, forward_reads
+
+WIDEST = 3
+"""Maximum number of tensors of a cut within a branch, where blocks are to spare a
+layer."""
 
 LONGEST_STAGE = 12
 """Maximum number of layers of a stage; in longer ones, cuts of several tensors are
@@ -43,12 +47,19 @@ class Stage:
     cut_after: tuple[str, ...]
 
 
-def cut_graph(graph: Graph) -> tuple[Stage, ...]:
+def cut_graph(
+    graph: Graph, dropped: Collection[str] = (), widest: int = 1
+) -> tuple[Stage, ...]:
     """Cut a graph into stages.
 
     Parameters
     ----------
     graph : Graph
+    dropped : collection of str
+        Tensors that are not to be held, so that they are in no cut.
+    widest : int
+        Maximum number of tensors of a cut that holds nothing but what the backward pass
+        reads anyway.
 
     Returns
     -------
@@ -59,18 +70,19 @@ def cut_graph(graph: Graph) -> tuple[Stage, ...]:
     -----
     O(layers × width of the cuts).
     """
-    cuts = _crossing(graph.nodes)
+    cuts, not_held = _crossing(graph.nodes), frozenset(dropped)
     read_backward: set[str] = set()
     for node in graph.nodes:
         read_backward |= backward_reads(node)
     places = [
         place
         for place, cut in enumerate(cuts)
-        if len(cut) == 1
+        if 1 <= len(cut) <= widest
         and read_backward.issuperset(cut)
         and not graph.nodes[place].layer.is_alias  # the cut behind it is the same
+        and not_held.isdisjoint(cut)
     ]
-    places = _narrow(places, cuts, len(graph.nodes))
+    places = _narrow(places, cuts, len(graph.nodes), not_held)
     ends = [*places, len(graph.nodes)]
     starts = [0, *ends[:-1]]
     return tuple(
@@ -143,7 +155,10 @@ def _crossing(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
 
 
 def _narrow(
-    places: list[int], cuts: Sequence[tuple[str, ...]], n_nodes: int
+    places: list[int],
+    cuts: Sequence[tuple[str, ...]],
+    n_nodes: int,
+    dropped: frozenset[str],
 ) -> list[int]:
     """Add cuts in long stages: at the narrowest places, then at the most central."""
     found = set(places)
@@ -156,7 +171,9 @@ def _narrow(
         inside = [
             place
             for place in range(start + 2, stop - 1)
-            if cuts[place] and cuts[place] != cuts[start]
+            if cuts[place]
+            and cuts[place] != cuts[start]
+            and dropped.isdisjoint(cuts[place])
         ]
         if not inside:
             continue

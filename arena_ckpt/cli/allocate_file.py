@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from arena_ckpt.allocation.minimalloc_csv import (
     read_buffers,
     write_layout,
 )
+from arena_ckpt.allocation.pool_rules import Pools, PoolSizes
 from arena_ckpt.allocation.search_options import SearchOptions
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.output import require_writable
+from arena_ckpt.cli.pool_options import pool_documents, pool_lines, pools_of_file
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import (
     ArenaError,
@@ -56,6 +58,7 @@ def allocate_file(
     capacity: int | None,
     options: SearchOptions,
     *,
+    pool_sizes: PoolSizes | None = None,
     as_json: bool,
 ) -> int:
     """Place the buffers of a file, write the requested files and print the result.
@@ -71,6 +74,8 @@ def allocate_file(
     capacity : int or None
         Bytes that the layout has to fit in.
     options : SearchOptions
+    pool_sizes : sequence or mapping, optional
+        Sizes of several memories to spread the buffers over.
     as_json : bool
         Print a document instead of the summary.
 
@@ -90,8 +95,9 @@ def allocate_file(
     """
     _require_places(output, png)
     table = read_buffers(path)
+    pools = None if pool_sizes is None else pools_of_file(path, table, pool_sizes)
     try:
-        layout = allocate_buffers(table.buffers, capacity, None, options)
+        layout = allocate_buffers(table.buffers, capacity, pools, options)
     except InvalidBufferError as error:
         raise _named(error, BufferFileError, path, table, "buffers") from error
     except CapacityError as error:
@@ -99,13 +105,14 @@ def allocate_file(
     except TimeLimitError as error:
         raise _not_known(error, path, table) from error
     text = io.StringIO(newline="")
-    write_layout(text, table, layout.offset.tolist())
+    where = None if layout.pool is None else layout.pool.tolist()
+    write_layout(text, table, layout.offset.tolist(), where)
     written = text.getvalue().encode()
     picture = None if png is None else layout_png(table.buffers, layout, path.name)
     if output is not None and output != STANDARD_OUTPUT:
         write_whole(output, lambda file: file.write(written))
     _write_picture(png, picture)
-    answer = _Answer(path, table, layout, capacity, output, png)
+    answer = _Answer(path, table, layout, capacity, output, png, pools)
     if as_json:
         print_json(answer.document())
     else:
@@ -117,7 +124,12 @@ def allocate_file(
 
 
 def check_file(
-    path: Path, capacity: int | None, png: Path | None, *, as_json: bool
+    path: Path,
+    capacity: int | None,
+    png: Path | None,
+    *,
+    pool_sizes: PoolSizes | None = None,
+    as_json: bool,
 ) -> int:
     """Check the layout in a file and print its height.
 
@@ -129,6 +141,8 @@ def check_file(
         Bytes that the layout has to fit in; for pools, their sum.
     png : Path or None
         Where the picture goes.
+    pool_sizes : sequence or mapping, optional
+        Sizes that the pools may have; then the column `pools` is checked as well.
     as_json : bool
         Print a document instead of a line.
 
@@ -151,6 +165,7 @@ def check_file(
     offset = _filled(path, table, "offset", table.offset)
     has_pools = table.pool is not None and any(p is not None for p in table.pool)
     pool = _filled(path, table, "pool", table.pool or ()) if has_pools else None
+    limits = _limits(path, table, pool, pool_sizes)
     heights = _pool_heights(table, offset, pool)
     height = sum(heights)
     try:
@@ -160,6 +175,7 @@ def check_file(
             height if capacity is None else capacity,
             pool=pool,
             label=table.label,
+            **limits,
         )
     except LayoutError as error:
         facts = vars(error)
@@ -224,6 +240,30 @@ def _filled(
     return np.array(cells, dtype=np.int64)
 
 
+def _limits(
+    path: Path,
+    table: BufferTable,
+    pool: Integers | None,
+    pool_sizes: PoolSizes | None,
+) -> dict[str, Any]:
+    """Return what a check knows of pools whose sizes are given."""
+    if pool_sizes is None:
+        return {}
+    if pool is None:
+        raise BufferFileError(
+            f"{path} says in no column pool where a buffer lies, so --pools has "
+            "nothing to check; give each buffer the number of its pool, or leave "
+            "--pools out",
+            path=str(path),
+            row=None,
+        )
+    pools = pools_of_file(path, replace(table, pool=None), pool_sizes)
+    return {
+        "pool_bytes": pools.sizes,
+        "allowed_pools": [np.flatnonzero(row).tolist() for row in pools.allowed],
+    }
+
+
 def _pool_heights(
     table: BufferTable,
     offset: Integers,
@@ -281,6 +321,13 @@ def _not_known(error: TimeLimitError, path: Path, table: BufferTable) -> TimeLim
     facts = vars(error)
     layout: Layout = facts["layout"]
     interrupted = layout.stats["interrupted"]
+    if layout.pool is not None:
+        return TimeLimitError(
+            f"{path}: {error}. Nothing was written. Raise --time-limit or "
+            "--node-limit, or a size of --pools",
+            interrupted=interrupted,
+            **facts,
+        )
     ended = "interrupted" if interrupted else "the limit was reached"
     return TimeLimitError(
         f"{path}: not known whether the {len(table):,} buffers fit in "
@@ -316,6 +363,7 @@ class _Answer:
     capacity: int | None
     output: Path | None
     png: Path | None
+    pools: Pools | None
 
     def summary(self) -> str:
         height, bound = self.layout.height_bytes, self.layout.lower_bound_bytes
@@ -324,11 +372,14 @@ class _Answer:
         saved = f"{abs(saved_percent):.1f} % {'saved' if height <= total else 'more'}"
         proof = self.layout.stats["proof"]
         proved = f"proved by {PROOFS.get(proof, proof)}"
-        lines = [
-            f"{self.path}: {len(self.table):,} buffers",
-            f"height:       {format_bytes(height)}, {_verdict(height, bound)}",
-            f"lower bound:  {format_bytes(bound)}, {proved}",
-        ]
+        lines = [f"{self.path}: {len(self.table):,} buffers"]
+        if self.pools is not None:
+            lines += pool_lines(self.layout, self.pools)
+        else:
+            lines += [
+                f"height:       {format_bytes(height)}, {_verdict(height, bound)}",
+                f"lower bound:  {format_bytes(bound)}, {proved}",
+            ]
         if self.capacity is not None:
             lines.append(f"capacity:     {format_bytes(self.capacity)}, it fits")
         lines += [
@@ -339,9 +390,8 @@ class _Answer:
             lines.append(
                 "warning: interrupted; this is the best layout found until then"
             )
-        if self.table.pool is not None and any(
-            pool is not None for pool in self.table.pool
-        ):
+        has_pools = any(pool is not None for pool in self.table.pool or ())
+        if has_pools and self.pools is None:
             lines.append("warning: the column pool was not used; all are in one block")
         if self.output is not None and self.output != STANDARD_OUTPUT:
             lines.append(f"the layout is in {self.output}")
@@ -365,10 +415,23 @@ class _Answer:
             "stats": stats,
             "output_file": None if self.output is None else str(self.output),
             "png_file": None if self.png is None else str(self.png),
-            "offsets": [
-                {"id": each, "offset": offset}
-                for each, offset in zip(
-                    self.table.ids, self.layout.offset.tolist(), strict=True
-                )
-            ],
+            **self._pools_document(),
+            "offsets": self._offsets(),
         }
+
+    def _pools_document(self) -> dict[str, Any]:
+        if self.pools is None:
+            return {}
+        return {"pools": pool_documents(self.layout, self.pools)}
+
+    def _offsets(self) -> list[dict[str, Any]]:
+        offsets = [
+            {"id": each, "offset": offset}
+            for each, offset in zip(
+                self.table.ids, self.layout.offset.tolist(), strict=True
+            )
+        ]
+        if self.layout.pool is not None:
+            for each, pool in zip(offsets, self.layout.pool.tolist(), strict=True):
+                each["pool"] = pool
+        return offsets

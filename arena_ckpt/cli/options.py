@@ -43,11 +43,25 @@ def file_option(
     return click.option(*names, type=path, metavar=metavar, help=help)
 
 
+AUTO = "auto"
+"""The batch size that stands for the largest that fits."""
+
+
+class _BatchSize(click.types.IntParamType):
+    """A whole number, or `AUTO`."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
 batch_size_option = click.option(
     "--batch-size",
-    type=int,
-    metavar="N",
-    help="Samples of one iteration.  [default: as the model says]",
+    type=_BatchSize(),
+    metavar="N|auto",
+    help="Samples of one iteration; auto: the most for which a plan fits the budget.  "
+    "[default: as the model says]",
 )
 no_blocks_option = click.option(
     "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."

@@ -9,6 +9,11 @@ from typing import Any
 
 import click
 
+from arena_ckpt.cli.batch_sizes import (
+    choice_document,
+    choice_lines,
+    set_batch_size,
+)
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
 from arena_ckpt.cli.output import require_writable
@@ -58,7 +63,7 @@ def write_report(
     other: str | None,
     compare_blocks: bool,
     pareto: bool,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     request: Mapping[str, Any],
 ) -> int:
@@ -75,8 +80,8 @@ def write_report(
         Draw the same model with nothing recomputed before it.
     pareto : bool
         Add all plans that none other beats in bytes and time.
-    batch_size : int or None
-        Batch size of the models, instead of their own.
+    batch_size : int, "auto" or None
+        Batch size of the models, instead of their own; auto is the largest that fits.
     no_blocks : bool
         Leave out the checkpoint blocks.
     request : mapping
@@ -95,21 +100,25 @@ def write_report(
         A plan is damaged or of another version.
     """
     _require_places(wanted)
-    model = _load_model(spec, batch_size, no_blocks)
+    model = _load_model(spec, no_blocks)
+    choice = None
     if model is None:
         _refuse_for_finished(spec, batch_size, no_blocks, request, pareto)
         plan = _read_plan(Path(spec))
     else:
+        choice = set_batch_size(model, batch_size, request)
         plan = model.make_plan(**request)
     before, before_title = None, ""
     if compare_blocks:
         before = _without_recomputing(spec, model, plan)
         before_title = "nothing recomputed"
     elif other is not None:
-        other_model = _load_model(other, batch_size, no_blocks)
+        other_model = _load_model(other, no_blocks)
         if other_model is None:
             before = _read_plan(Path(other))
         else:
+            same_size = choice.batch_size if choice else batch_size
+            set_batch_size(other_model, same_size, request)
             before = other_model.make_plan()
         before_title = other
     if wanted.html is not None:
@@ -127,15 +136,19 @@ def write_report(
     if wanted.svg is not None:
         _write(wanted.svg, plan_svg(plan, spec).encode("utf-8", "replace"))
     if wanted.as_json:
-        print_json(_document(spec, other, plan, before, wanted))
+        document = _document(spec, other, plan, before, wanted)
+        print_json(document | choice_document(choice))
         return OK
+    for line in choice_lines(choice) if choice else ():
+        click.echo(line)
     if wanted.ascii:
         click.echo(plan_ascii(plan), nl=False)
     for path in wanted.places():
         what = "page" if path == wanted.html else "picture"
-        click.echo(
-            f"{spec}: arena {format_bytes(plan.arena_bytes)}; the {what} is in {path}"
-        )
+        sizes = f"arena {format_bytes(plan.arena_bytes)}"
+        if plan.constant_bytes:
+            sizes += f", constants {format_bytes(plan.constant_bytes)}"
+        click.echo(f"{spec}: {sizes}; the {what} is in {path}")
     return OK
 
 
@@ -169,21 +182,19 @@ def _require_places(wanted: Wanted) -> None:
         require_pillow()
 
 
-def _load_model(spec: str, batch_size: int | None, no_blocks: bool) -> Model | None:
+def _load_model(spec: str, no_blocks: bool) -> Model | None:
     """Return the model that `spec` names, or None if it names a finished plan."""
     if Path(spec).suffix.lower() == ".json":
         return None
     model = load_model(spec).model
     if no_blocks:
         model = without_blocks(model)
-    if batch_size is not None:
-        model.set_property(batch_size=batch_size)
     return model
 
 
 def _refuse_for_finished(
     spec: str,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     request: Mapping[str, Any],
     pareto: bool,
@@ -237,6 +248,7 @@ def _document(
         "model": spec,
         "compared_with": other,
         "arena_bytes": plan.arena_bytes,
+        "constant_bytes": plan.constant_bytes,
         "before_arena_bytes": None if before is None else before.arena_bytes,
         "html_file": name(wanted.html),
         "png_file": name(wanted.png),

@@ -1,16 +1,37 @@
-"""Places a buffer for each group of tensors that share their bytes."""
+"""Places a buffer for each group of tensors that share their bytes.
+
+Constants stand one behind the other in a memory of their own. The others are laid out
+in one RAM as low as can be found, or in several so that the slower ones are touched as
+little as can be found: a buffer counts with the bytes that an iteration reads and
+writes there. Where not all of it fits, the last RAM is taken to be longer than it is,
+and the plan says so.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arena_ckpt.allocation import allocate
+import numpy as np
+
+from arena_ckpt.allocation import Layout, allocate
+from arena_ckpt.allocation.bounds import live_bytes
 from arena_ckpt.common.memories import ARENA, CONSTANTS
-from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up
+from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up, format_bytes
+from arena_ckpt.common.wording import listed, nearest
+from arena_ckpt.errors import (
+    BudgetError,
+    CapacityError,
+    InvalidBufferError,
+    InvalidParameterError,
+    TimeLimitError,
+)
 from arena_ckpt.planning.live_ranges import Liveness
-from arena_ckpt.planning.memory_use import constant_tensors
+from arena_ckpt.planning.memory_use import PlannedRam, touched_bytes
+from arena_ckpt.planning.placing import Pin, describe_rams
 from arena_ckpt.planning.plan import Buffer
 from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +42,21 @@ class Placement:
     ----------
     buffers : tuple of Buffer
         One for each group of tensors, in their order.
+    rams : tuple of PlannedRam
+        Those of the settings; the last is longer where not all of it fits, or where
+        canaries take room as well.
     arena_bytes : int
         Bytes of RAM.
     constant_bytes : int
         Bytes of the memory `CONSTANTS`.
     lower_bound_bytes : int
-        Bytes of RAM that no layout of these buffers is below.
+        The most bytes of RAM alive at one step.
     allocator : str
         Name of the method that found the layout of the RAM.
     """
 
     buffers: tuple[Buffer, ...]
+    rams: tuple[PlannedRam, ...]
     arena_bytes: int
     constant_bytes: int
     lower_bound_bytes: int
@@ -39,14 +64,14 @@ class Placement:
 
 
 def place(
-    liveness: Liveness, n_steps: int, settings: PlanSettings, layout_nodes: int
+    liveness: Liveness, timeline: Timeline, settings: PlanSettings, layout_nodes: int
 ) -> Placement:
     """Place the buffers of an iteration.
 
     Parameters
     ----------
     liveness : Liveness
-    n_steps : int
+    timeline : Timeline
     settings : PlanSettings
     layout_nodes : int
         Maximum number of nodes of the search for a layout.
@@ -54,53 +79,83 @@ def place(
     Returns
     -------
     Placement
+
+    Raises
+    ------
+    InvalidParameterError
+        A pin that fits no tensor, or contradicts another.
+    BudgetError
+        Pinned buffers do not fit together.
     """
-    groups, tensors = liveness.groups, liveness.tensors
-    apart = settings.constants_of(constant_tensors(tensors, liveness.executions))
-    sizes = [tensors[group[0]].size_bytes for group in groups]
-    taken = [align_up(size + settings.canary_bytes) for size in sizes]
-    ranges = [
-        _range_of(liveness, group, n_steps, settings.share_memory) for group in groups
-    ]
-    in_ram = [index for index, group in enumerate(groups) if group[0] not in apart]
-    layout = allocate(
-        [ranges[index][0] for index in in_ram],
-        [ranges[index][1] for index in in_ram],
-        [taken[index] for index in in_ram],
-        alignment=ALIGNMENT_BYTES,
-        node_limit=layout_nodes,
-    )
-    places = {
-        index: (ARENA, int(offset))
-        for index, offset in zip(in_ram, layout.offset, strict=True)
-    }
-    constant_bytes = 0
-    for index in range(len(groups)):
-        if index not in places:
-            places[index] = CONSTANTS, constant_bytes
-            constant_bytes += taken[index]
-    buffers = []
-    for index, group in enumerate(groups):
-        main = max((tensors[i] for i in group), key=lambda t: t.stop - t.start)
-        memory, offset_bytes = places[index]
-        buffers.append(
-            Buffer(
-                main.name,
-                main.kind,
-                *ranges[index],
-                offset_bytes,
-                sizes[index],
-                group,
-                memory,
-            )
+    n_steps = len(timeline.steps)
+    groups = [
+        _Group(
+            liveness,
+            members,
+            _range_of(liveness, members, n_steps, settings.share_memory),
+            settings.canary_bytes,
         )
+        for members in liveness.groups
+    ]
+    _follow_pins(groups, settings.pins)
+    apart = settings.constants_of(liveness.tensors, liveness.executions)
+    constants = [g for g in groups if g.members[0] in apart]
+    in_ram = [g for g in groups if g not in constants]
+    layout, heights = _lay_out(in_ram, liveness, timeline, settings, layout_nodes)
+    names = [ram.name for ram in settings.rams] or [ARENA]
+    pools = np.zeros(len(in_ram), np.int64) if layout.pool is None else layout.pool
+    for group, offset, pool in zip(
+        in_ram, layout.offset.tolist(), pools.tolist(), strict=True
+    ):
+        group.memory, group.offset_bytes = names[pool], offset
+    constant_bytes = 0
+    for group in constants:
+        group.memory, group.offset_bytes = CONSTANTS, constant_bytes
+        constant_bytes += group.taken_bytes
     return Placement(
-        buffers=tuple(buffers),
-        arena_bytes=layout.height_bytes,
+        buffers=tuple(group.buffer() for group in groups),
+        rams=tuple(
+            PlannedRam(ram.name, max(ram.size_bytes, height))
+            for ram, height in zip(settings.rams, heights, strict=False)
+        ),
+        arena_bytes=sum(heights),
         constant_bytes=constant_bytes,
-        lower_bound_bytes=layout.lower_bound_bytes,
+        lower_bound_bytes=_most_alive(in_ram),
         allocator=layout.engine,
     )
+
+
+class _Group:
+    """Tensors that share their bytes, and where these lie."""
+
+    def __init__(
+        self,
+        liveness: Liveness,
+        members: tuple[int, ...],
+        steps: tuple[int, int],
+        canary_bytes: int,
+    ) -> None:
+        held = [liveness.tensors[index] for index in members]
+        self.members = members
+        self.main = max(held, key=lambda t: t.stop - t.start)
+        self.names = tuple(dict.fromkeys(t.name for t in held))
+        self.start, self.stop = steps
+        self.size_bytes = held[0].size_bytes
+        self.taken_bytes = align_up(self.size_bytes + canary_bytes)
+        self.pin: Pin | None = None
+        self.memory, self.offset_bytes = ARENA, 0
+
+    def buffer(self) -> Buffer:
+        return Buffer(
+            self.main.name,
+            self.main.kind,
+            self.start,
+            self.stop,
+            self.offset_bytes,
+            self.size_bytes,
+            self.members,
+            self.memory,
+        )
 
 
 def _range_of(
@@ -111,3 +166,172 @@ def _range_of(
         return 0, n_steps
     members = [liveness.tensors[i] for i in group]
     return min(t.start for t in members), max(t.stop for t in members)
+
+
+def _most_alive(groups: Sequence[_Group]) -> int:
+    live = live_bytes(
+        np.array([g.start for g in groups]),
+        np.array([g.stop for g in groups]),
+        np.array([g.taken_bytes for g in groups]),
+    )
+    return int(live.max(initial=0))
+
+
+def _follow_pins(groups: Sequence[_Group], pins: Sequence[Pin]) -> None:
+    """Give each group the pin of its tensors.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    for pin in pins:
+        found = [g for g in groups if any(map(pin.fits, g.names))]
+        if not found:
+            known = [name for group in groups for name in group.names]
+            raise InvalidParameterError(
+                f"pin: no tensor of the plan is called {pin.pattern!r}"
+                f"{nearest(pin.pattern, known)}; arena-ckpt plan lists the largest, "
+                "[t.name for t in plan.tensors] all",
+                tensor=pin.pattern,
+            )
+        for group in found:
+            other = group.pin
+            if other is not None and (other.memory, other.offset_bytes) != (
+                pin.memory,
+                pin.offset_bytes,
+            ):
+                raise InvalidParameterError(
+                    f"pin: {pin.pattern!r} and {other.pattern!r} want the same bytes, "
+                    f"those of {listed(group.names)}, in {pin.memory}"
+                    f"{_at(pin)} and in {other.memory}{_at(other)}; keep one",
+                    tensor=group.main.name,
+                )
+            group.pin = pin
+
+
+def _at(pin: Pin) -> str:
+    return "" if pin.offset_bytes is None else f" at {pin.offset_bytes}"
+
+
+def _lay_out(
+    groups: Sequence[_Group],
+    liveness: Liveness,
+    timeline: Timeline,
+    settings: PlanSettings,
+    layout_nodes: int,
+) -> tuple[Layout, tuple[int, ...]]:
+    """Lay out what lies in RAM; return the layout and the height of each RAM.
+
+    Raises
+    ------
+    BudgetError, InvalidParameterError
+    """
+    if len(settings.rams) > 1:
+        return _lay_out_in_several(groups, liveness, timeline, settings, layout_nodes)
+    try:
+        layout = allocate(
+            [g.start for g in groups],
+            [g.stop for g in groups],
+            [g.taken_bytes for g in groups],
+            alignment=ALIGNMENT_BYTES,
+            fixed_offset=_fixed(groups),
+            node_limit=layout_nodes,
+        )
+    except InvalidBufferError as error:
+        raise _colliding(groups, error) from None
+    return layout, (layout.height_bytes,)
+
+
+def _lay_out_in_several(
+    groups: Sequence[_Group],
+    liveness: Liveness,
+    timeline: Timeline,
+    settings: PlanSettings,
+    layout_nodes: int,
+) -> tuple[Layout, tuple[int, ...]]:
+    """Lay out what lies in RAM; the last is longer than it is if that has to be."""
+    rams = settings.rams
+    _require_room(groups, rams)
+    touched = touched_bytes(
+        liveness.tensors,
+        liveness.executions,
+        n_pass=timeline.n_pass,
+        n_passes=settings.micro_batches,
+    )
+    number_of = {ram.name: number for number, ram in enumerate(rams)}
+    allowed = [None if g.pin is None else number_of[g.pin.memory] for g in groups]
+    sizes = [ram.size_bytes for ram in rams]
+    # Canaries are no reason to refuse a plan that fits without.
+    lasts = (None,) if settings.canary_bytes else (sizes[-1], None)
+    for last in lasts:
+        try:
+            layout = allocate(
+                [g.start for g in groups],
+                [g.stop for g in groups],
+                [g.taken_bytes for g in groups],
+                alignment=ALIGNMENT_BYTES,
+                fixed_offset=_fixed(groups),
+                pools=[*sizes[:-1], last],
+                allowed_pools=allowed,
+                spill_weights=[sum(touched[i] for i in g.members) for g in groups],
+                node_limit=layout_nodes,
+            )
+        except InvalidBufferError as error:
+            raise _colliding(groups, error) from None
+        except (CapacityError, TimeLimitError):
+            continue
+        return layout, layout.pool_heights_bytes
+    raise _crowded(groups, rams)
+
+
+def _fixed(groups: Sequence[_Group]) -> list[int | None] | None:
+    """Return the offsets that pins fix; None if there are none."""
+    offsets = [None if g.pin is None else g.pin.offset_bytes for g in groups]
+    return offsets if any(offset is not None for offset in offsets) else None
+
+
+def _require_room(groups: Sequence[_Group], rams: Sequence[PlannedRam]) -> None:
+    sizes = {ram.name: ram.size_bytes for ram in rams}
+    for group in groups:
+        pin = group.pin
+        if pin is None:
+            continue
+        end = (pin.offset_bytes or 0) + group.taken_bytes
+        if end > sizes[pin.memory]:
+            raise InvalidParameterError(
+                f"pin: {group.main.name} takes {format_bytes(group.taken_bytes)}"
+                f"{_at(pin)}, and {pin.memory} has {format_bytes(sizes[pin.memory])}; "
+                "pin it to a larger RAM, or leave it free",
+                tensor=group.main.name,
+                memory=pin.memory,
+                size_bytes=group.taken_bytes,
+                memory_bytes=sizes[pin.memory],
+            )
+
+
+def _colliding(
+    groups: Sequence[_Group], error: InvalidBufferError
+) -> InvalidParameterError:
+    names = [groups[index].main.name for index in getattr(error, "buffers", ())]
+    return InvalidParameterError(
+        f"pin: {listed(names) or 'tensors'} cannot lie where they are pinned, as they "
+        "live at the same steps and would overlap; leave an offset open",
+        tensors=tuple(names),
+    )
+
+
+def _crowded(groups: Sequence[_Group], rams: Sequence[PlannedRam]) -> BudgetError:
+    """Return the error for pinned buffers that a RAM cannot hold together."""
+    pinned = {
+        ram.name: [g for g in groups if g.pin and g.pin.memory == ram.name]
+        for ram in rams
+    }
+    most = {name: _most_alive(held) for name, held in pinned.items() if held}
+    sizes = {ram.name: ram.size_bytes for ram in rams}
+    worst = max(most, key=lambda name: most[name] - sizes[name], default=rams[0].name)
+    return BudgetError(
+        f"what is pinned does not fit into {describe_rams(tuple(rams))}: in {worst} "
+        f"{format_bytes(most.get(worst, 0))} of it live at one step; pin less",
+        budget_bytes=sum(sizes.values()),
+        memory=worst,
+    )

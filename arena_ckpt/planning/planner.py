@@ -5,18 +5,26 @@ The other modules of this folder are the stages. Nothing is allocated.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from arena_ckpt.common.memories import CONSTANTS
 from arena_ckpt.common.names import input_role
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up, format_bytes
-from arena_ckpt.errors import ArenaTooLargeError, LayoutError, PlanMismatchError
+from arena_ckpt.errors import (
+    ArenaTooLargeError,
+    BudgetError,
+    LayoutError,
+    PlanMismatchError,
+)
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.live_ranges import Liveness, analyze
 from arena_ckpt.planning.memory_use import constant_tensors
 from arena_ckpt.planning.placement import place
+from arena_ckpt.planning.placing import Pin, describe_rams
 from arena_ckpt.planning.plan import Buffer, MemoryPlan, PlanLayer, check_plan
 from arena_ckpt.planning.recompute import Rerun, Reruns, block_reruns, possible_reruns
 from arena_ckpt.planning.settings import PlanSettings
@@ -88,7 +96,7 @@ def make_plan(
     timeline = build_timeline(graph, again, settings)
     liveness = analyze(graph, timeline, settings)
     naive_bytes = _naive_bytes(liveness, settings)
-    placement = place(liveness, len(timeline.steps), settings, layout_nodes)
+    placement = place(liveness, timeline, settings, layout_nodes)
     return MemoryPlan(
         arena_bytes=placement.arena_bytes,
         live_lower_bound_bytes=placement.lower_bound_bytes,
@@ -110,6 +118,7 @@ def make_plan(
         canary_bytes=settings.canary_bytes,
         allocator=placement.allocator,
         constant_bytes=placement.constant_bytes,
+        rams=placement.rams,
         mode=settings.mode,
     )
 
@@ -126,7 +135,7 @@ def _naive_bytes(liveness: Liveness, settings: PlanSettings) -> int:
         align_up(tensor.size_bytes + settings.canary_bytes, ALIGNMENT_BYTES)
         for tensor in liveness.tensors
     ]
-    apart = _constants(liveness, settings)
+    apart = settings.constants_of(liveness.tensors, liveness.executions)
     naive_bytes = sum(taken)
     if naive_bytes > LARGEST_PLAN_BYTES:
         largest = max(liveness.tensors, key=lambda tensor: tensor.size_bytes)
@@ -138,12 +147,6 @@ def _naive_bytes(liveness: Liveness, settings: PlanSettings) -> int:
             tensor=largest.name,
         )
     return naive_bytes - sum(taken[index] for index in apart)
-
-
-def _constants(liveness: Liveness, settings: PlanSettings) -> frozenset[int]:
-    """Return the tensors that lie beside the RAM."""
-    unwritten = constant_tensors(liveness.tensors, liveness.executions)
-    return settings.constants_of(unwritten)
 
 
 def reruns_of(plan: MemoryPlan) -> Reruns:
@@ -174,6 +177,56 @@ def reruns_of(plan: MemoryPlan) -> Reruns:
     return tuple(reruns)
 
 
+def pins_of(plan: MemoryPlan) -> tuple[Pin, ...]:
+    """Return the pins of constants that a plan keeps in RAM beside others in flash."""
+    if not plan.constant_bytes:
+        return ()
+    unwritten = constant_tensors(plan.tensors, plan.executions)
+    return tuple(
+        Pin(glob.escape(buffer.tensor), buffer.memory)
+        for buffer in plan.ram_buffers
+        if unwritten.issuperset(buffer.tensors)
+    )
+
+
+def require_room(plan: MemoryPlan, settings: PlanSettings) -> None:
+    """Refuse a plan whose last RAM would have to be longer than it is.
+
+    Raises
+    ------
+    BudgetError
+    """
+    if has_room(plan, settings):
+        return
+    most, found = settings.rams[-1], plan.rams[-1]
+    together = sum(ram.size_bytes for ram in settings.rams)
+    least = plan.local_lower_bound_bytes
+    advice = (
+        f"A single step needs {format_bytes(least)}, so no recomputing helps: make the "
+        "model or its batch smaller"
+        if least > together
+        else f"Choose what to recompute, for example budget={together}, or make "
+        "batch_size smaller"
+    )
+    raise BudgetError(
+        f"no placement was found in {describe_rams(settings.rams)}: {found.name} would "
+        f"have to have {format_bytes(found.size_bytes)}, and "
+        f"{format_bytes(plan.live_lower_bound_bytes)} live at one step "
+        f"({plan.describe_step(plan.peak_step)}). {advice}",
+        budget_bytes=together,
+        least_bytes=plan.arena_bytes,
+        lower_bound_bytes=least,
+        step=plan.peak_step,
+        memory=most.name,
+        plan=plan,
+    )
+
+
+def has_room(plan: MemoryPlan, settings: PlanSettings) -> bool:
+    """Tell whether every RAM holds what a plan puts there, canaries aside."""
+    return bool(plan.canary_bytes) or plan.rams == settings.rams
+
+
 def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> None:
     """Refuse a plan that was made for another model.
 
@@ -202,7 +255,7 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
         raise _wrong_canaries(plan, settings)
     reruns = reruns_of(plan)
     _require_equal("recomputes", possible_reruns(graph, reruns), reruns)
-    own = make_plan(graph, settings, reruns)
+    own = make_plan(graph, replace(settings, rams=()), reruns)
     for what in _DECIDED_BY_MODEL:
         _require_equal(what, getattr(own, what), getattr(plan, what))
     groups, own_groups = (
@@ -284,7 +337,7 @@ def _local_lower_bound(
         align_up(tensor.size_bytes + settings.canary_bytes, ALIGNMENT_BYTES)
         for tensor in liveness.tensors
     ]
-    for index in _constants(liveness, settings):
+    for index in settings.constants_of(liveness.tensors, liveness.executions):
         taken[index] = 0
     always = {
         index

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from arena_ckpt.planning.memory_use import PlannedRam, constant_tensors
+from arena_ckpt.planning.placing import Pin
+from arena_ckpt.planning.tensors import Execution, LiveRange
 
 WAYS = ("in_place", "layerwise_update", "tiled_attention", "tiled_update")
 """Ways to save bytes beside reuse.
@@ -45,6 +50,10 @@ class PlanSettings:
         Ways to save bytes beside reuse, out of `WAYS`.
     constants_apart : bool
         What no step writes lies in a read-only memory beside the RAM.
+    rams : tuple of PlannedRam
+        RAMs with their sizes, the fastest first; empty for one without a limit.
+    pins : tuple of Pin
+        Tensors that have to lie in one of the RAMs.
     mode : str
         One of `MODES`. Inference has forward steps alone: no labels, no gradients and
         no states, whatever else is set.
@@ -58,6 +67,8 @@ class PlanSettings:
     canary_bytes: int = 0
     ways: frozenset[str] = DEFAULT_WAYS
     constants_apart: bool = True
+    rams: tuple[PlannedRam, ...] = ()
+    pins: tuple[Pin, ...] = ()
     mode: str = TRAIN
 
     @property
@@ -86,9 +97,20 @@ class PlanSettings:
         """Whether large gradients are made in tiles; see `planning.tiled_update`."""
         return "tiled_update" in self.ways and not self.defers_updates
 
-    def constants_of(self, unwritten: frozenset[int]) -> frozenset[int]:
-        """Return which of the tensors that no step writes lie beside the RAM."""
-        return unwritten if self.constants_apart else frozenset()
+    def constants_of(
+        self, tensors: Sequence[LiveRange], executions: Iterable[Execution]
+    ) -> frozenset[int]:
+        """Return the tensors that lie beside the RAM, as indices.
+
+        They are those that no step writes and that are pinned to no RAM.
+        """
+        if not self.constants_apart:
+            return frozenset()
+        return frozenset(
+            index
+            for index in constant_tensors(tensors, executions)
+            if not any(pin.fits(tensors[index].name) for pin in self.pins)
+        )
 
     @property
     def shares_in_place(self) -> bool:

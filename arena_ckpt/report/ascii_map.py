@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.planning.memory_use import MemoryUse
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.raster import add_areas
 from arena_ckpt.report.segments import Band, cut_segments, step_bands
+from arena_ckpt.report.stack import describe_memory, is_arena_alone
 
 LETTERS = {
     TensorKind.WEIGHT: "W",
@@ -48,13 +52,16 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     columns : int
         Columns of the terminal, the sizes at the left included; 1 to 10,000.
     rows : int
-        Rows of the map alone; 1 to 10,000.
+        Rows of the map of the RAM alone; 1 to 10,000. Several RAMs share them by their
+        heights, and each has at least one.
 
     Returns
     -------
     str
         Lines of at most `columns` characters. A cell has the letter of the kind that
-        takes most of it, or a dot where more is free.
+        takes most of it, or a dot where more is free. Where the arena is not all there
+        is, a line with its name and size stands above each memory; constants, on top,
+        have a single row.
     """
     require_plan(plan)
     for name, n in (("columns", columns), ("rows", rows)):
@@ -65,14 +72,11 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
                 **{name: n},
             )
     width = max(columns - LABEL_COLUMNS - 1, 8)
-    cells = _cells(plan, width, rows)
     lines = [_row("phase", _bands(plan, width))]
-    for row in range(rows):
-        is_labelled = row % 6 == 0 or row == rows - 1
-        n_bytes = plan.arena_bytes * (rows - row) / rows if row < rows - 1 else 0
-        lines.append(
-            _row(short_bytes(round(n_bytes)) if is_labelled else "", cells[row])
-        )
+    for use, n_rows in zip(
+        reversed(plan.memories.values()), reversed(_rows_of(plan, rows)), strict=True
+    ):
+        lines += _memory_lines(plan, use, n_rows, width)
     peak = min(int((plan.peak_step + 0.5) * width / len(plan.steps)), width - 1)
     lines.append(_row("peak", " " * peak + "^"))
     lines.append(_row("step", _ends(len(plan.steps), width)))
@@ -81,26 +85,58 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _cells(plan: MemoryPlan, width: int, rows: int) -> list[str]:
-    """Return the rows of the map, the one of the highest bytes first."""
+def _rows_of(plan: MemoryPlan, rows: int) -> list[int]:
+    """Return the number of rows of each memory, in the order of `MemoryPlan.memories`.
+
+    What rounding down leaves goes to the RAMs that it took the most from.
+    """
+    uses = plan.memories.values()
+    heights = [0 if use.is_constant else use.height_bytes for use in uses]
+    shares = [rows * height / max(sum(heights), 1) for height in heights]
+    whole = [int(share) for share in shares]
+    by_rest = sorted(range(len(shares)), key=lambda i: (whole[i] - shares[i], i))
+    for index in by_rest[: rows - sum(whole)]:
+        whole[index] += 1
+    return [max(n, bool(use.height_bytes)) for n, use in zip(whole, uses, strict=True)]
+
+
+def _memory_lines(
+    plan: MemoryPlan, use: MemoryUse, rows: int, width: int
+) -> Iterator[str]:
+    """Yield the rows of a memory, and above them its name where it needs one."""
+    is_alone = is_arena_alone(plan)
+    height_bytes = plan.arena_bytes if is_alone else use.height_bytes
+    if not is_alone:
+        yield _row("", f"-- {describe_memory(use)} ".ljust(width, "-")[:width])
+    cells = _cells(plan, use.name, height_bytes, width, rows)
+    for row in range(rows):
+        is_labelled = not use.is_constant and (row % 6 == 0 or row == rows - 1)
+        n_bytes = height_bytes * (rows - row) / rows if row < rows - 1 else 0
+        yield _row(short_bytes(round(n_bytes)) if is_labelled else "", cells[row])
+
+
+def _cells(
+    plan: MemoryPlan, memory: str, height_bytes: int, width: int, rows: int
+) -> list[str]:
+    """Return the rows of the map of a memory, the one of the highest bytes first."""
+    if not rows:
+        return []
     segments = cut_segments(plan)
-    # Constants lie beside the arena: here they have no height.
-    in_ram = np.array([not b.is_constant for b in plan.buffers], dtype=np.float64)
-    low = in_ram * [b.offset_bytes for b in plan.buffers]
-    high = low + in_ram * [plan.taken_bytes(b.size_bytes) for b in plan.buffers]
-    kind = np.array(
-        [KINDS.index(plan.tensors[t].kind) for t in segments.tensor.tolist()]
-    )
+    is_here = np.array([b.memory == memory for b in plan.buffers])[segments.buffer]
+    buffer, tensor = segments.buffer[is_here], segments.tensor[is_here]
+    low = np.array([b.offset_bytes for b in plan.buffers], dtype=np.float64)
+    high = low + [plan.taken_bytes(b.size_bytes) for b in plan.buffers]
+    kind = np.array([KINDS.index(plan.tensors[t].kind) for t in tensor.tolist()])
     per_step = width / len(plan.steps)
-    per_byte = rows / max(plan.arena_bytes, 1)
+    per_byte = rows / max(height_bytes, 1)
     changes = np.zeros((len(KINDS), (rows + 2) * (width + 2)))
     add_areas(
         changes,
         width,
-        np.asarray(segments.start * per_step, dtype=np.float64),
-        np.asarray(segments.stop * per_step, dtype=np.float64),
-        low[segments.buffer] * per_byte,
-        high[segments.buffer] * per_byte,
+        np.asarray(segments.start[is_here] * per_step, dtype=np.float64),
+        np.asarray(segments.stop[is_here] * per_step, dtype=np.float64),
+        low[buffer] * per_byte,
+        high[buffer] * per_byte,
         [(kind == k).astype(np.float64) for k in range(len(KINDS))],
     )
     shares = (

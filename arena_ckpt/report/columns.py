@@ -19,6 +19,7 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
+from arena_ckpt.report.stack import is_arena_alone, stack_memories
 
 PHASES = tuple(Phase)
 KINDS = tuple(TensorKind)
@@ -82,7 +83,26 @@ def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
         "allocator": plan.allocator,
         "contents": contents,
     }
+    if not is_arena_alone(plan):
+        document["constant_bytes"] = plan.constant_bytes
+        document["memories"] = _memories(plan)
     return document, blob
+
+
+def _memories(plan: MemoryPlan) -> list[dict[str, Any]]:
+    """Return what a plan takes of each memory, and where pictures show it."""
+    return [
+        {
+            "name": memory.use.name,
+            "height_bytes": memory.use.height_bytes,
+            "size_bytes": memory.use.size_bytes,
+            "is_constant": memory.use.is_constant,
+            "touched_bytes": memory.use.touched_bytes,
+            "low": memory.low,
+            "high": memory.high,
+        }
+        for memory in stack_memories(plan).memories
+    ]
 
 
 def _add_buffers(
@@ -99,6 +119,10 @@ def _add_buffers(
     packer.add("buffer_offset", offset[order])
     packer.add("buffer_taken", taken)
     packer.add("buffer_spare", taken - size)
+    if not is_arena_alone(plan):
+        number = {name: index for index, name in enumerate(plan.memories)}
+        memory = np.array([number[b.memory] for b in plan.buffers], dtype=np.int64)
+        packer.add("buffer_memory", memory[order])
 
     by_place = np.lexsort((segments.start, place[segments.buffer]))
     buffer = place[segments.buffer][by_place]

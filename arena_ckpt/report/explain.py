@@ -7,11 +7,12 @@ what could still help.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from arena_ckpt.common.names import output_role, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import format_bytes, format_percent
+from arena_ckpt.planning.memory_use import MemoryUse
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import PERSISTENT, Access, TensorKind
 from arena_ckpt.report.summary import recomputed_layers
@@ -28,7 +29,7 @@ _WORTH_NAMING = 0.05  # of the peak
 
 
 def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
-    """Return one to three sentences on what makes the arena as large as it is.
+    """Return a few sentences on what makes the arena as large as it is.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
     Returns
     -------
     list of str
-        The peak, what recomputing did where there is any, and what could still help.
+        The peak, what recomputing did where there is any, what could still help, and,
+        where there are any, what lies in which RAM and the constants.
 
     Notes
     -----
@@ -49,18 +51,48 @@ def explain(plan: MemoryPlan, keep_all: MemoryPlan | None = None) -> list[str]:
         return [
             "Memory optimization is off: every tensor has bytes of its own, "
             f"{format_bytes(plan.arena_bytes)} together; blocks cannot save anything "
-            "until it is on."
+            "until it is on.",
+            *_memories(plan),
         ]
     sentences = [_peak(plan)]
     if keep_all is not None and (plan.blocks or recomputed_layers(plan)):
         sentences.append(_gain(plan, keep_all))
     sentences.append(_inference(plan) if plan.is_inference else _bounds(plan))
-    return sentences
+    return [*sentences, *_memories(plan)]
 
 
 def _is_without_reuse(plan: MemoryPlan) -> bool:
     n_steps = len(plan.steps)
     return all((b.start, b.stop) == (0, n_steps) for b in plan.buffers)
+
+
+def _memories(plan: MemoryPlan) -> Iterator[str]:
+    """Yield a sentence on several RAMs and one on constants, where there are any."""
+    rams = [use for use in plan.memories.values() if not use.is_constant]
+    if len(rams) > 1:
+        yield _spread(*rams)
+    if plan.constant_bytes:
+        yield (
+            f"Constants, {format_bytes(plan.constant_bytes)} of weights that no step "
+            "writes, lie beside the arena and can stay in flash."
+        )
+
+
+def _spread(fastest: MemoryUse, *slower: MemoryUse) -> str:
+    touched = fastest.touched_bytes + sum(use.touched_bytes for use in slower)
+    shares = [
+        f"{format_percent(use.touched_bytes / touched)} in {use.name}, which holds "
+        f"{format_bytes(use.height_bytes)}"
+        for use in slower
+        if use.height_bytes
+    ]
+    if not shares:
+        return f"All buffers in RAM fit into {fastest.name}, the fastest."
+    return (
+        f"Of the {format_bytes(touched)} that an iteration reads and writes in RAM, "
+        f"{format_percent(fastest.touched_bytes / touched)} are in {fastest.name}, the "
+        f"fastest; {'; '.join(shares)}."
+    )
 
 
 def _peak(plan: MemoryPlan) -> str:
@@ -131,6 +163,11 @@ def _bounds(plan: MemoryPlan) -> str:
     if plan.proved_optimal:
         return f"No layout of these live ranges is smaller; {at_most}."
     above = arena - plan.live_lower_bound_bytes
+    if len(plan.rams) > 1:
+        return (
+            f"The RAMs together are {format_bytes(above)} above the live lower bound; "
+            f"{at_most}."
+        )
     return (
         f"The layout is {format_bytes(above)} above the live lower bound and not "
         f"proved optimal; {at_most}."

@@ -27,6 +27,7 @@ SCRIPTS = (
     "paint.js",
     "pens.js",
     "chart.js",
+    "memories.js",
     "inspect.js",
     "compare.js",
     "front.js",

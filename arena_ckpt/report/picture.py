@@ -7,12 +7,11 @@ Both formats are drawn by the same code with a pen of their own.
 from __future__ import annotations
 
 import base64
-import html
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
@@ -20,16 +19,29 @@ from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
 from arena_ckpt.report.layout_png import percent_above
 from arena_ckpt.report.palette import LIGHT, parse_colour
+from arena_ckpt.report.pens import HEIGHT, WIDTH, Pen, PngPen, SvgPen
 from arena_ckpt.report.pillow import png_bytes, require_pillow
 from arena_ckpt.report.raster import Pixels, Rectangles, paint
 from arena_ckpt.report.segments import Band, Segments, band_runs, cut_segments
+from arena_ckpt.report.stack import (
+    Floats,
+    StackedMemory,
+    describe_memory,
+    is_arena_alone,
+    stack_memories,
+)
 
-WIDTH, HEIGHT = 1600, 900
 LEFT, RIGHT = 112, 1580
 CURVE_TOP, CURVE_BOTTOM = 96, 190
 BANDS_TOP, MAP_TOP, MAP_BOTTOM = 202, 226, 754
 LEGEND_Y = 876
 ROOM_ABOVE = 1.03
+LINE_PIXELS, CHARACTER_PIXELS = 17, 8.2
+"""Height of a line of text, and about the width of a character."""
+
+LOWEST_WITH_TICKS = 60
+"""Minimum height in pixels of a memory with ticks; a lower one has its name there."""
+
 MOST_VECTORS = 20_000
 """Maximum number of rectangles that an SVG holds as shapes; more are put into it as
 pixels, which needs Pillow."""
@@ -41,149 +53,7 @@ BAND_FILLS = {
     Band.UPDATE: "#f5f5f4",
 }
 
-
-class Pen(Protocol):
-    """Draws in pixels from the upper left corner; colours are ``#rrggbb``."""
-
-    def rect(self, x: float, y: float, width: float, height: float, fill: str) -> None:
-        """Fill a rectangle."""
-
-    def line(
-        self,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        stroke: str,
-        *,
-        dashed: bool = False,
-    ) -> None:
-        """Draw a straight line, horizontal or vertical."""
-
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        size: int = 15,
-        fill: str = LIGHT.ink,
-        align: str = "left",
-        turned: bool = False,
-    ) -> None:
-        """Write a text with its middle at y; turned text is read upwards."""
-
-
 P = TypeVar("P", bound=Pen)
-
-
-class _SvgPen:
-    """Draws by collecting SVG elements."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-
-    def rect(self, x: float, y: float, width: float, height: float, fill: str) -> None:
-        self.parts.append(
-            f'<rect x="{x:.2f}" y="{y:.2f}" width="{max(width, 0):.2f}" '
-            f'height="{max(height, 0):.2f}" fill="{fill}"/>'
-        )
-
-    def line(
-        self,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        stroke: str,
-        *,
-        dashed: bool = False,
-    ) -> None:
-        dashes = ' stroke-dasharray="8 6"' if dashed else ""
-        self.parts.append(
-            f'<line x1="{start[0]:.2f}" y1="{start[1]:.2f}" x2="{end[0]:.2f}" '
-            f'y2="{end[1]:.2f}" stroke="{stroke}" stroke-width="1.5"{dashes}/>'
-        )
-
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        size: int = 15,
-        fill: str = LIGHT.ink,
-        align: str = "left",
-        turned: bool = False,
-    ) -> None:
-        anchor = {"left": "start", "center": "middle", "right": "end"}[align]
-        turn = f' transform="rotate(-90 {x:.2f} {y:.2f})"' if turned else ""
-        self.parts.append(
-            f'<text x="{x:.2f}" y="{y:.2f}" dy="0.35em" font-size="{size}" '
-            f'fill="{fill}" text-anchor="{anchor}"{turn}>{_xml_text(text)}</text>'
-        )
-
-    def finish(self) -> str:
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" '
-            f'height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            'shape-rendering="crispEdges" '
-            'font-family="system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif">\n'
-            + "\n".join(self.parts)
-            + "\n</svg>\n"
-        )
-
-
-class _PngPen:
-    """Draws with Pillow."""
-
-    def __init__(self) -> None:
-        from PIL import Image, ImageDraw
-
-        self.image = Image.new("RGB", (WIDTH, HEIGHT), LIGHT.page)
-        self._draw = ImageDraw.Draw(self.image)
-
-    def rect(self, x: float, y: float, width: float, height: float, fill: str) -> None:
-        if width > 0 and height > 0:
-            box = [round(x), round(y), round(x + width) - 1, round(y + height) - 1]
-            box[2], box[3] = max(box[2], box[0]), max(box[3], box[1])
-            self._draw.rectangle(box, fill=fill)
-
-    def line(
-        self,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        stroke: str,
-        *,
-        dashed: bool = False,
-    ) -> None:
-        if not dashed:
-            self._draw.line([start, end], fill=stroke, width=2)
-            return
-        for x in range(round(start[0]), round(end[0]), 14):
-            self._draw.line([(x, start[1]), (x + 8, start[1])], fill=stroke, width=2)
-
-    def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        size: int = 15,
-        fill: str = LIGHT.ink,
-        align: str = "left",
-        turned: bool = False,
-    ) -> None:
-        from PIL import Image, ImageDraw, ImageFont
-
-        font = ImageFont.load_default(size)
-        if not turned:
-            anchor = {"left": "lm", "center": "mm", "right": "rm"}[align]
-            self._draw.text((x, y), text, fill=fill, font=font, anchor=anchor)
-            return
-        width, height = round(font.getlength(text)) + 2, size + 6
-        flat = Image.new("L", (width, height))
-        ImageDraw.Draw(flat).text(
-            (width, height / 2), text, fill=255, font=font, anchor="rm"
-        )
-        upright = flat.rotate(90, expand=True)
-        self.image.paste(fill, (round(x - height / 2), round(y)), upright)
 
 
 @public_call
@@ -204,7 +74,7 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
     """
     require_plan(plan)
     require_title("title", title)
-    picture = _Picture(plan, _SvgPen())
+    picture = _Picture(plan, SvgPen())
     pen = picture.pen
     pen.rect(0, 0, WIDTH, HEIGHT, LIGHT.page)
     if len(picture.segments.start) <= MOST_VECTORS:
@@ -244,7 +114,7 @@ def plan_png(plan: MemoryPlan, title: str = "memory plan") -> bytes:
     require_pillow()
     from PIL import Image
 
-    picture = _Picture(plan, _PngPen())
+    picture = _Picture(plan, PngPen())
     image = picture.pen.image
     image.paste(Image.fromarray(picture.pixels()), (LEFT, MAP_TOP))
     picture.draw_around(title)
@@ -258,7 +128,8 @@ class _Picture(Generic[P]):
         self.plan = plan
         self.pen = pen
         self.segments: Segments = cut_segments(plan)
-        self.top_bytes = max(plan.arena_bytes, 1) * ROOM_ABOVE
+        self.stack = stack_memories(plan)
+        self.top_bytes = self.stack.top * ROOM_ABOVE
         self.n_steps = max(len(plan.steps), 1)
 
     def x(self, step: float) -> float:
@@ -267,19 +138,17 @@ class _Picture(Generic[P]):
     def y(self, n_bytes: float) -> float:
         return MAP_BOTTOM - n_bytes / self.top_bytes * (MAP_BOTTOM - MAP_TOP)
 
-    def boxes(self) -> tuple[Integers, Integers]:
-        """Offsets and ends of the segments in bytes."""
-        buffers = self.plan.buffers
-        low = np.array([b.offset_bytes for b in buffers], dtype=np.int64)
-        taken = [self.plan.taken_bytes(b.size_bytes) for b in buffers]
-        return low[self.segments.buffer], (low + taken)[self.segments.buffer]
+    def boxes(self) -> tuple[Floats, Floats]:
+        """Return the ends of the segments on the axis of bytes."""
+        held_by = self.segments.buffer
+        return self.stack.low[held_by], self.stack.high[held_by]
 
     def kinds(self) -> list[TensorKind]:
         """Kind of each segment, as a number."""
         return [self.plan.tensors[t].kind for t in self.segments.tensor.tolist()]
 
     def pixels(self) -> Pixels:
-        """Return the map of the arena as pixels."""
+        """Return the map of the memories as pixels."""
         rows, columns = MAP_BOTTOM - MAP_TOP, RIGHT - LEFT
         low, high = self.boxes()
         rectangles = Rectangles(
@@ -341,8 +210,17 @@ class _Picture(Generic[P]):
             proof,
             f"peak at {plan.describe_step(plan.peak_step)}",
         ]
+        lines = [parts]
+        if len(plan.rams) > 1:  # chosen for what they are touched, not for the sum
+            parts.remove(proof)
+        if not is_arena_alone(plan):
+            uses = [memory.use for memory in self.stack.memories]
+            lines.append([describe_memory(use) for use in uses if use.size_bytes])
+            if plan.constant_bytes:
+                lines[-1].append(f"constants {format_bytes(plan.constant_bytes)}")
         self.pen.text(LEFT, 30, title, size=24)
-        self.pen.text(LEFT, 62, "  ·  ".join(parts), fill=LIGHT.pale_ink)
+        for y, line in zip((62,) if len(lines) == 1 else (55, 77), lines, strict=True):
+            self.pen.text(LEFT, y, "  ·  ".join(line), fill=LIGHT.pale_ink)
 
     def _draw_curve(self) -> None:
         """Draw the curve of live bytes, for each column of pixels the maximum."""
@@ -377,17 +255,73 @@ class _Picture(Generic[P]):
         plan = self.plan
         y = self.y(plan.arena_bytes)
         self.pen.line((LEFT, y), (RIGHT, y), LIGHT.ink)
-        if not plan.proved_optimal:
+        if not plan.proved_optimal and len(plan.rams) < 2:
             y = self.y(plan.live_lower_bound_bytes)
             self.pen.line((LEFT, y), (RIGHT, y), LIGHT.bound, dashed=True)
+
+    def _draw_memories(self) -> None:
+        """Draw where memories end, and the ticks or the name of each at its left."""
+        stack = self.stack
+        if is_arena_alone(self.plan):
+            self._draw_ticks(byte_ticks(self.top_bytes), 0)
+            return
+        if stack.gap:
+            below, above = map(self.y, stack.gap)
+            top = self.y(stack.top)
+            for start, stop in ((above, below), (MAP_TOP, top)):
+                self.pen.rect(LEFT, start, RIGHT - LEFT, stop - start, LIGHT.page)
+            self.pen.line((LEFT, below), (RIGHT, below), LIGHT.ink)
+        for memory in stack.memories:
+            end = self.y(memory.high)
+            if not memory.use.is_constant:
+                self.pen.line((LEFT, end), (RIGHT, end), LIGHT.ink)
+            if memory.use.is_constant or self.height(memory) < LOWEST_WITH_TICKS:
+                self._write_beside(memory)
+            else:
+                self._write_along(memory)
+                self._draw_ticks(self._ticks_within(memory), memory.low)
+
+    def _ticks_within(self, memory: StackedMemory) -> list[int]:
+        """Return the ticks of a memory that touch no label of those beside it."""
+        room = LINE_PIXELS / 2 * self.top_bytes / (MAP_BOTTOM - MAP_TOP)
+        first, last = room if memory.low else 0, memory.high - memory.low - room
+        return [n for n in byte_ticks(self.top_bytes) if first <= n <= last]
+
+    def height(self, memory: StackedMemory) -> float:
+        """Return the height of a memory in pixels."""
+        return self.y(memory.low) - self.y(memory.high)
+
+    def _draw_ticks(self, ticks: Sequence[int], low: float) -> None:
+        """Draw ticks of bytes that are counted from a place on the axis."""
+        pale = LIGHT.pale_ink
+        for n_bytes in ticks:
+            y = self.y(low + n_bytes)
+            self.pen.line((LEFT - 6, y), (LEFT, y), pale)
+            self.pen.text(LEFT - 11, y, short_bytes(n_bytes), align="right", fill=pale)
+
+    def _write_beside(self, memory: StackedMemory) -> None:
+        """Write a memory and its size in one line or two, as many as fit."""
+        lines = [_shortened(memory.use.name), short_bytes(memory.use.height_bytes)]
+        lines = lines[: int(self.height(memory) // LINE_PIXELS)]
+        y = (self.y(memory.low) + self.y(memory.high)) / 2
+        y -= LINE_PIXELS * (len(lines) - 1) / 2
+        for line in lines:
+            self.pen.text(LEFT - 11, y, line, align="right")
+            y += LINE_PIXELS
+
+    def _write_along(self, memory: StackedMemory) -> None:
+        """Write a memory and its size upwards, or its name alone where that fits."""
+        name = _shortened(memory.use.name)
+        for text in (describe_memory(memory.use), name):
+            if CHARACTER_PIXELS * len(text) <= self.height(memory):
+                y = (self.y(memory.low) + self.y(memory.high)) / 2
+                self.pen.text(LEFT - 94, y, text, align="center", turned=True)
+                return
 
     def _draw_axes(self) -> None:
         pale = LIGHT.pale_ink
         self.pen.line((LEFT, MAP_BOTTOM), (RIGHT, MAP_BOTTOM), pale)
-        for n_bytes in byte_ticks(self.top_bytes):
-            y = self.y(n_bytes)
-            self.pen.line((LEFT - 6, y), (LEFT, y), pale)
-            self.pen.text(LEFT - 11, y, short_bytes(n_bytes), align="right", fill=pale)
+        self._draw_memories()
         self.pen.text(LEFT - 11, MAP_BOTTOM + 92, "step", align="right", fill=pale)
         for step in step_ticks(0, self.n_steps - 1):
             x = self.x(step + 0.5)
@@ -405,7 +339,7 @@ class _Picture(Generic[P]):
             if x - shown_to < 17:
                 continue
             shown_to = x
-            name = before if len(before) <= 10 else before[:9] + "…"
+            name = _shortened(before)
             self.pen.text(x, MAP_BOTTOM + 8, name, size=13, align="right", turned=True)
 
     def _draw_legend(self) -> None:
@@ -414,12 +348,8 @@ class _Picture(Generic[P]):
             text = kind.value.replace("_", " ")
             self.pen.rect(x, LEGEND_Y - 8, 16, 16, LIGHT.kinds[kind])
             self.pen.text(x + 24, LEGEND_Y, text)
-            x += 24 + 8.2 * len(text) + 28
+            x += 24 + CHARACTER_PIXELS * len(text) + 28
 
 
-def _xml_text(text: str) -> str:
-    """Escape a text for XML and drop the characters that XML cannot hold."""
-    readable = "".join(
-        c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-    return html.escape(readable)
+def _shortened(name: str) -> str:
+    return name if len(name) <= 10 else name[:9] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from arena_ckpt.common.phases import Phase
@@ -26,6 +27,8 @@ def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
         "live_lower_bound_bytes": plan.live_lower_bound_bytes,
         "local_lower_bound_bytes": plan.local_lower_bound_bytes,
         "naive_bytes": plan.naive_bytes,
+        "constant_bytes": plan.constant_bytes,
+        "memories": [dataclasses.asdict(use) for use in plan.memories.values()],
         "proved_optimal": plan.proved_optimal,
         "overhead": plan.overhead,
         "allocator": plan.allocator,
@@ -42,6 +45,7 @@ def plan_summary(plan: MemoryPlan) -> dict[str, Any]:
                     "tensor": plan.tensor_in(buffer, step).name,
                     "kind": plan.tensor_in(buffer, step).kind.value,
                     "size_bytes": buffer.size_bytes,
+                    "memory": buffer.memory,
                     "offset_bytes": buffer.offset_bytes,
                     "start_step": buffer.start,
                     "stop_step": buffer.stop,

@@ -16,10 +16,12 @@ from rich.text import Text
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
+from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.summary import recomputed_layers
 
 _TOTALS = (
     ("arena", "arena_bytes"),
+    ("constants", "constant_bytes"),
     ("live lower bound", "live_lower_bound_bytes"),
     ("local lower bound", "local_lower_bound_bytes"),
     ("sum without reuse", "naive_bytes"),
@@ -27,18 +29,54 @@ _TOTALS = (
 
 
 def totals_table(plan: MemoryPlan) -> Table:
-    """Return a table of the arena, its bounds and the bytes without any reuse."""
+    """Return a table of the arena, its bounds and the bytes without any reuse.
+
+    Constants have a line where there are any.
+    """
+    proof = "proved optimal" if plan.proved_optimal else "not proved optimal"
+    what = "RAM" if plan.constant_bytes else "the one allocation"
     meanings = {
-        "arena": "the one allocation"
-        + (", proved optimal" if plan.proved_optimal else ", not proved optimal"),
+        "arena": "all RAMs together" if len(plan.rams) > 1 else f"{what}, {proof}",
+        "constants": "what no step writes, beside the arena",
         "live lower bound": "the most bytes alive at one step",
         "local lower bound": "working set of the hungriest step",
         "sum without reuse": "each tensor in bytes of its own",
     }
-    table = _table("", ("total", "left"), ("size", "right"), ("", "left"))
+    table = make_table("", ("total", "left"), ("size", "right"), ("", "left"))
     table.show_header = False
-    for label, attribute in _TOTALS:
-        _add(table, label, format_bytes(getattr(plan, attribute)), meanings[label])
+    for label, attribute in _totals_of(plan):
+        add_row(table, label, format_bytes(getattr(plan, attribute)), meanings[label])
+    return table
+
+
+def _totals_of(*plans: MemoryPlan) -> list[tuple[str, str]]:
+    """Return names and attributes of the totals that any of the plans has."""
+    has_constants = any(plan.constant_bytes for plan in plans)
+    return [total for total in _TOTALS if has_constants or total[1] != "constant_bytes"]
+
+
+def memory_table(plan: MemoryPlan) -> Table:
+    """Return a table of what a plan takes of each memory, the fastest first.
+
+    What an iteration reads and writes there stands beside it.
+    """
+    is_limited = bool(plan.rams)
+    table = make_table(
+        "Memories",
+        ("memory", "left"),
+        ("taken", "right"),
+        *([("of", "right")] if is_limited else []),
+        ("touched an iteration", "right"),
+    )
+    for use in plan.memories.values():
+        size = short_bytes(use.size_bytes) if use.size_bytes else ""
+        add_row(
+            table,
+            use.name,
+            format_bytes(use.height_bytes),
+            *([size] if is_limited else []),
+            format_bytes(use.touched_bytes),
+        )
     return table
 
 
@@ -46,15 +84,15 @@ def kind_table(plan: MemoryPlan) -> Table:
     """Return a table of the bytes of each kind of tensor at the peak, largest first."""
     step = plan.peak_step
     title = f"At the peak: {plan.describe_step(step)}"
-    table = _table(title, ("kind", "left"), ("size", "right"), ("share", "right"))
+    table = make_table(title, ("kind", "left"), ("size", "right"), ("share", "right"))
     kinds = plan.bytes_by_kind(step)
     total = sum(kinds.values())
     for kind in sorted(kinds, key=lambda kind: (-kinds[kind], kind)):
         if kinds[kind]:
             share = f"{100 * kinds[kind] / total:.1f} %"
-            _add(table, kind.value, format_bytes(kinds[kind]), share)
+            add_row(table, kind.value, format_bytes(kinds[kind]), share)
     table.add_section()
-    _add(table, "together", format_bytes(total), "100.0 %")
+    add_row(table, "together", format_bytes(total), "100.0 %")
     return table
 
 
@@ -70,7 +108,7 @@ def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
     step = plan.peak_step
     alive = plan.alive_at(step)
     title = f"The largest of {len(alive)} tensors at the peak"
-    table = _table(
+    table = make_table(
         title,
         ("tensor", "left"),
         ("kind", "left"),
@@ -81,7 +119,7 @@ def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
         steps = f"[{buffer.start}, {buffer.stop})"
         tensor = plan.tensor_in(buffer, step)
         size = format_bytes(buffer.size_bytes)
-        _add(table, tensor.name, tensor.kind.value, size, steps)
+        add_row(table, tensor.name, tensor.kind.value, size, steps)
     return table
 
 
@@ -95,7 +133,7 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
     after : MemoryPlan
         With checkpoint blocks, or as chosen.
     """
-    table = _table(
+    table = make_table(
         "Without and with recomputing",
         ("bytes", "left"),
         ("without", "right"),
@@ -104,12 +142,18 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
     )
 
     def add(label: str, first: int, second: int) -> None:
-        _add(table, label, f"{first:,}", f"{second:,}", _difference(second - first))
+        add_row(table, label, f"{first:,}", f"{second:,}", _difference(second - first))
 
-    for label, attribute in _TOTALS:
+    for label, attribute in _totals_of(before, after):
         add(label, getattr(before, attribute), getattr(after, attribute))
+    heights = [
+        {ram.name: plan.memories[ram.name].height_bytes for ram in plan.rams}
+        for plan in (before, after)
+    ]
+    for name in heights[0] | heights[1]:
+        add(name, heights[0].get(name, 0), heights[1].get(name, 0))
     table.add_section()
-    _add(table, "at the peak, step", str(before.peak_step), str(after.peak_step), "")
+    add_row(table, "at the peak, step", str(before.peak_step), str(after.peak_step), "")
     first = before.bytes_by_kind(before.peak_step)
     second = after.bytes_by_kind(after.peak_step)
     for kind in TensorKind:
@@ -125,7 +169,7 @@ def front_table(points: Sequence[Any]) -> Table:
     ----------
     points : sequence of FrontPoint
     """
-    table = _table(
+    table = make_table(
         "",
         ("arena", "right"),
         ("of all kept", "right"),
@@ -137,7 +181,7 @@ def front_table(points: Sequence[Any]) -> Table:
     for point in points:
         n_reruns = len(recomputed_layers(point.plan))
         split = point.plan.micro_batches
-        _add(
+        add_row(
             table,
             format_bytes(point.arena_bytes),
             f"{100 * point.arena_bytes / most:.1f} %",
@@ -153,7 +197,7 @@ def execution_order_table(plan: MemoryPlan) -> Table:
 
     The recompute step of a layer that need not run again stands in parentheses.
     """
-    table = _table(
+    table = make_table(
         "Execution order",
         ("layer", "left"),
         ("type", "left"),
@@ -172,7 +216,7 @@ def execution_order_table(plan: MemoryPlan) -> Table:
         idle = layer.name in block_of and layer.name not in again
         steps = plan.recompute_steps(layer.name) or (0,)
         recompute = f"({order.recompute})" if idle else ", ".join(map(str, steps))
-        _add(
+        add_row(
             table,
             layer.name,
             layer.type_name,
@@ -192,7 +236,8 @@ def _difference(value_bytes: int) -> str:
     return ("+" if value_bytes > 0 else "-") + format_bytes(abs(value_bytes))
 
 
-def _table(title: str, *columns: tuple[str, Any]) -> Table:
+def make_table(title: str, *columns: tuple[str, Any]) -> Table:
+    """Return an empty table; each column has a header and how to justify it."""
     table = Table(
         title=Text(title) if title else None,
         title_justify="left",
@@ -208,5 +253,6 @@ def _table(title: str, *columns: tuple[str, Any]) -> Table:
     return table
 
 
-def _add(table: Table, *cells: str) -> None:
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain texts to a table."""
     table.add_row(*(Text(cell) for cell in cells))

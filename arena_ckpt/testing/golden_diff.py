@@ -44,13 +44,14 @@ def _shortened(lines: list[str], what: str) -> list[str]:
 
 
 def _facts(old: GoldenPlan, new: GoldenPlan) -> Iterator[str]:
-    for key, value in new.facts.items():
-        before = old.facts.get(key)
+    for key in {**new.facts, **old.facts}:
+        before, value = old.facts.get(key, "none"), new.facts.get(key, "none")
         if before == value or key in ("model", "sizes", "variant"):
             continue
-        if key.endswith("_bytes") and re.fullmatch(r"[0-9]{1,19}", before or ""):
+        are_numbers = all(re.fullmatch(r"[0-9]{1,19}", n) for n in (before, value))
+        if key.endswith("_bytes") and are_numbers:
             name = key.removesuffix("_bytes").replace("_", " ")
-            yield f"{name} {change_of_bytes(int(before or 0), int(value))}"
+            yield f"{name} {change_of_bytes(int(before), int(value))}"
         else:
             yield f"{key.replace('_', ' ')} {before} → {value}"
 
@@ -102,13 +103,19 @@ def _tensor(old: Row, new: Row) -> Iterator[str]:
     if was["size"] != now["size"]:
         yield f"size {change_of_bytes(int(was['size']), int(now['size']))}"
     if was["offset"] != now["offset"]:
-        yield f"offset {int(was['offset']):,} → {int(now['offset']):,}"
+        yield f"offset {_place(was['offset'])} → {_place(now['offset'])}"
     if was["live"] != now["live"]:
         yield f"live {was['live']} → {now['live']}"
     used, uses = _by_phase(was["uses"]), _by_phase(now["uses"])
     for letter, phase in PHASES.items():
         if used[letter] != uses[letter]:
             yield f"{phase} {_uses(used[letter])} → {_uses(uses[letter])}"
+
+
+def _place(offset: str) -> str:
+    """Return an offset with commas, and its memory unless that is the one arena."""
+    memory, at, number = offset.rpartition("@")
+    return f"{memory}{at}{int(number):,}"
 
 
 def _uses(steps: list[str]) -> str:

@@ -15,12 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from arena_ckpt.common.arguments import require_value
+from arena_ckpt.common.memories import ARENA
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.planning.plan import MemoryPlan, require_plan
+from arena_ckpt.planning.plan import Buffer, MemoryPlan, require_plan
 from arena_ckpt.report.export.live_range_ids import live_range_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 
-GOLDEN_VERSION = 1
+GOLDEN_VERSION = 2
+
+READABLE_VERSIONS = (1, GOLDEN_VERSION)
+"""The versions of files that are read; version 1 knew one memory, the arena."""
 TITLE = "arena-ckpt golden plan"
 PHASE_LETTERS = {
     Phase.FORWARD: "F",
@@ -59,7 +63,8 @@ _ROWS = {
         rf"(?: {_STEP}){{3}}"
     ),
     "[tensors]": re.compile(
-        rf"\S+ \S+ \S+ size={_STEP} offset={_STEP} live={_STEP}\.\.{_STEP} uses=\S*"
+        rf"\S+ \S+ \S+ size={_STEP} offset=(?:.+@)?{_STEP} "
+        rf"live={_STEP}\.\.{_STEP} uses=\S*"
     ),
 }
 """Pattern of the columns that follow the name in a line of each section."""
@@ -102,6 +107,10 @@ def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> Golde
     require_value("source", source, fits=is_source, expected=expected)
     facts = dict(source or {})
     facts |= {name: str(getattr(plan, name)) for name in _FACTS}
+    if plan.constant_bytes:
+        facts["constant_bytes"] = str(plan.constant_bytes)
+    for ram in plan.rams:
+        facts[f"ram {ram.name}"] = str(ram.size_bytes)
     step = plan.peak_step
     facts |= {"n_steps": str(len(plan.steps)), "peak_step": str(step)}
     again: dict[str, list[str]] = defaultdict(list)
@@ -132,7 +141,7 @@ def _tensors(plan: MemoryPlan) -> dict[str, Row]:
             use = f"{letter}{execution.step}{operand.access.value[0]}"
             if use not in uses[operand.tensor]:
                 uses[operand.tensor].append(use)
-    offsets = {i: b.offset_bytes for b in plan.buffers for i in b.tensors}
+    offsets = {i: _offset(b) for b in plan.buffers for i in b.tensors}
     by_name = sorted(
         range(len(plan.tensors)),
         key=lambda i: (plan.tensors[i].name, plan.tensors[i].life),
@@ -150,6 +159,12 @@ def _tensors(plan: MemoryPlan) -> dict[str, Row]:
             f"uses={','.join(uses[index])}",
         )
     return rows
+
+
+def _offset(buffer: Buffer) -> str:
+    """Return an offset, with its memory unless that is the one arena."""
+    place = "" if buffer.memory == ARENA else f"{buffer.memory}@"
+    return f"{place}{buffer.offset_bytes}"
 
 
 def golden_text(golden: GoldenPlan) -> str:
@@ -191,7 +206,7 @@ def parse_golden(text: str, where: str) -> GoldenPlan:
     GoldenFileError
         No golden plan, of another version, truncated, or changed by hand.
     """
-    lines = unseal(text, where, TITLE, GOLDEN_VERSION)
+    lines = unseal(text, where, TITLE, *READABLE_VERSIONS)
     with reading(where):
         return _parsed(lines)
 

@@ -21,7 +21,7 @@ def seal(title: str, version: int, lines: Iterable[str]) -> str:
     return body + _CHECKSUM + _digest(body) + "\n"
 
 
-def unseal(text: str, where: str, title: str, version: int) -> list[str]:
+def unseal(text: str, where: str, title: str, *versions: int) -> list[str]:
     """Return the lines between version and checksum.
 
     Parameters
@@ -31,7 +31,7 @@ def unseal(text: str, where: str, title: str, version: int) -> list[str]:
     where : str
         The file, for messages.
     title : str
-    version : int
+    *versions : int
         What this package reads.
 
     Raises
@@ -45,10 +45,10 @@ def unseal(text: str, where: str, title: str, version: int) -> list[str]:
         raise GoldenFileError(
             f"{where} does not begin with {title!r}; {WHAT_TO_RUN}", path=where
         )
-    if found_version != str(version):
+    if found_version not in map(str, versions):
         raise GoldenFileError(
             f"{where} has version {found_version}, this package reads version "
-            f"{version}; {WHAT_TO_RUN}",
+            f"{' and '.join(map(str, versions))}; {WHAT_TO_RUN}",
             path=where,
             version=found_version,
         )

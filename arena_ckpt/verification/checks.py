@@ -14,6 +14,7 @@ from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.units import format_bytes
+from arena_ckpt.common.wording import listed
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES
 from arena_ckpt.engine.debug.memory import MemoryGuard
@@ -176,7 +177,7 @@ class Checks:
     @cached_property
     def unshared_plan(self) -> MemoryPlan:
         """Plan in which every tensor has bytes of its own."""
-        return self._planned(replace(self.settings, share_memory=False))
+        return self._planned(replace(self.settings, share_memory=False, rams=()))
 
     def _planned(self, settings: PlanSettings) -> MemoryPlan:
         return plan_again(self.model, self.plan, settings)
@@ -187,15 +188,10 @@ class Checks:
             plan: MemoryPlan = getattr(self, which)
             for memory in plan.memories.values():
                 _check_memory(plan, memory)
-        constants = (
-            f" or the {self.plan.constant_bytes:,} B of constants"
-            if self.plan.constant_bytes
-            else ""
-        )
         return (
             f"no two of {len(self.plan.buffers):,} buffers overlap while both live, "
-            f"all begin at multiples of {self.plan.alignment_bytes} and end within the "
-            f"arena of {self.plan.arena_bytes:,} B{constants}; with canaries too"
+            f"all begin at multiples of {self.plan.alignment_bytes} and end within "
+            f"{_spaces(self.plan)}; with canaries too"
         )
 
     def bounds(self) -> str:
@@ -207,6 +203,12 @@ class Checks:
         np.add.at(change, [b.start for b in buffers], taken)
         np.add.at(change, [b.stop for b in buffers], -taken)
         live = int(change.cumsum().max())
+        heights = _ram_heights(plan)
+        if plan.rams and sum(heights.values()) != plan.arena_bytes:
+            raise DefectFound(
+                f"the RAMs are {heights} bytes high, and the plan says "
+                f"{plan.arena_bytes:,} together"
+            )
         if live != plan.live_lower_bound_bytes:
             raise DefectFound(
                 f"{live:,} bytes live at once, and the plan says "
@@ -261,7 +263,7 @@ class Checks:
         """Results that all others are compared with."""
         if self.lost:
             raise DefectFound(f"the run to compare with did not end: {self.lost}")
-        settings = replace(self.settings, share_memory=False)
+        settings = replace(self.settings, share_memory=False, rams=())
         plan = make_plan(ModelPlans(self.model).graph_of(self.plan), settings, ())
         session = self._open(plan)
         record = Record(session.views)
@@ -493,6 +495,25 @@ def _check_memory(plan: MemoryPlan, memory: MemoryUse) -> None:
         _planned_bytes(plan, memory),
         label=lambda index: f"buffer {numbers[index]} ({buffers[index].tensor})",
     )
+
+
+def _spaces(plan: MemoryPlan) -> str:
+    """Name the memories of a plan: ``"the arena of 640 B"``."""
+    names = [f"{ram.name} of {ram.size_bytes:,} B" for ram in plan.rams]
+    names = names or [f"the arena of {plan.arena_bytes:,} B"]
+    if plan.constant_bytes:
+        names.append(f"the constants of {plan.constant_bytes:,} B")
+    return listed(names)
+
+
+def _ram_heights(plan: MemoryPlan) -> dict[str, int]:
+    """Return the end of the highest buffer of each RAM, counted from the buffers."""
+    heights = {ram.name: 0 for ram in plan.rams}
+    for buffer in plan.buffers:
+        if buffer.memory in heights:
+            end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)
+            heights[buffer.memory] = max(heights[buffer.memory], end)
+    return heights
 
 
 def _planned_bytes(plan: MemoryPlan, memory: MemoryUse) -> int:

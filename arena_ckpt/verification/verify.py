@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,11 @@ def verify(
     allow: str | Iterable[str] | None = None,
     levels: int | None = None,
     measure: bool = False,
+    keep: str | Iterable[str] | None = None,
+    drop: str | Iterable[str] | None = None,
+    constants: str | None = None,
+    memories: Mapping[str, str | int] | None = None,
+    pin: Mapping[str, str | tuple[str, int]] | None = None,
     mode: str = TRAIN,
 ) -> Verification:
     """Check a model's plan, its memory, its bits and its gradients; change nothing.
@@ -96,7 +101,9 @@ def verify(
         Called with each `Check` when it has run.
     command : sequence of str, optional
         How another process builds the model; by default from its INI text.
-    budget, max_overhead, allow, levels, measure
+    budget, max_overhead, allow, levels, measure, keep, drop
+        See `Model.choose_plan`.
+    constants, memories, pin
         See `Model.choose_plan`.
     mode : {"train", "inference"}
         What to plan; see `Model.make_plan`. An initialized model has its own mode.
@@ -140,6 +147,11 @@ def verify(
         allow=allow,
         levels=levels,
         measure=measure,
+        keep=keep,
+        drop=drop,
+        constants=constants,
+        memories=memories,
+        pin=pin,
     )
     if mode != TRAIN:
         require_mode(mode)

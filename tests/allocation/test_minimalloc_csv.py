@@ -96,6 +96,40 @@ def test_every_column_is_read_in_any_order(tmp_path: Path) -> None:
     assert table.group == ("left", "left", None)
     assert table.offset == (128, None, 0)
     assert table.pool == (1, None, 0)
+    assert (table.pools, table.weight) == (None, None)
+
+
+def test_allowed_pools_and_weights_are_read_and_written(tmp_path: Path) -> None:
+    text = (
+        "id,lower,upper,size,pools,weight\n"
+        "a,0,9,64,dtcm sram,3\n"
+        "b,1,3,32, ,.5\n"
+        "c,1,3,16, 0  2 ,1e3\n"
+    )
+    table = read(tmp_path, text)
+    assert table.pools == (("dtcm", "sram"), None, ("0", "2"))
+    assert table.weight == (3, 0.5, 1000.0)
+    assert isinstance(table.weight[0], int)
+    assert written(table, [0, 1, 2], [1, 0, 2]) == (
+        "id,lower,upper,size,pools,weight,offset,pool\n"
+        "a,0,9,64,dtcm sram,3,0,1\n"
+        "b,1,3,32,,0.5,1,0\n"
+        "c,1,3,16,0 2,1000.0,2,2\n"
+    )
+    again = read(tmp_path, written(table, [None] * 3))
+    assert (again.pools, again.weight) == (table.pools, table.weight)
+
+
+@pytest.mark.parametrize(
+    "weight", ["", "-1", "nan", "inf", "1e999", "1_0", "x", "4611686018427387904"]
+)
+def test_weights_in_cells_are_numbers_of_at_least_0(
+    tmp_path: Path, weight: str
+) -> None:
+    text = f"id,lower,upper,size,weight\na,0,3,4,{weight}\n"
+    with pytest.raises(BufferFileError, match=r"row 2 .*weight") as caught:
+        read(tmp_path, text)
+    assert "a number of at least 0 and below 2**62" in str(caught.value)
 
 
 @pytest.mark.parametrize("buffer_id", ["id", "buffer", "buffer_id"])
@@ -513,9 +547,9 @@ def test_a_missing_file_is_met_with_the_nearest(tmp_path: Path) -> None:
 # -- anything at all -------------------------------------------------------------------
 
 INTACT = (
-    b"id,lower,upper,size,alignment,hint,gaps,offset,group,pool\n"
-    b"a,0,9,64,8,-1,1-2 3-4@0:8,16,g,0\n"
-    b'"b",-3,9,8,4,2,,,,\n'
+    b"id,lower,upper,size,alignment,hint,gaps,offset,group,pool,pools,weight\n"
+    b"a,0,9,64,8,-1,1-2 3-4@0:8,16,g,0,x 1,1.5e3\n"
+    b'"b",-3,9,8,4,2,,,,,,2\n'
 )
 
 
@@ -570,6 +604,7 @@ steps = st.integers(-(2**62) + 1, 2**62 - 1) | st.integers(-20, 20)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4).map(
     str.strip
 )
+words = st.text("abz_09=-é", min_size=1, max_size=4)
 
 
 @st.composite
@@ -594,13 +629,17 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
         "offset": draw(st.none() | offset),
         "group": draw(st.none() | names) or None,
         "pool": draw(st.none() | st.integers(0, 9)),
+        "pools": draw(st.none() | st.lists(words, min_size=1, max_size=3).map(tuple)),
+        "weight": draw(st.integers(0, 2**62 - 1) | st.floats(0, 1e18)),
     }
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[str], list[dict[str, Any]]]:
     """Return columns in some order, and rows."""
-    optional = ("alignment", "hint", "gaps", "offset", "group", "pool")
+    optional = (
+        *("alignment", "hint", "gaps", "offset", "group", "pool", "pools", "weight"),
+    )
     chosen = draw(st.sets(st.sampled_from(optional)))
     if "offset" in chosen:  # they are multiples of the alignment
         chosen.add("alignment")
@@ -618,6 +657,8 @@ def cell(column: str, value: Any, end: int) -> str:
         return ""
     if column in ("id", "group"):
         return quoted(value)
+    if column == "pools":
+        return " ".join(value)
     if column == "gaps":
         return " ".join(
             f"{gap[0]}-{gap[1] - end}" + ("@{}:{}".format(*gap[2:]) if gap[2:] else "")
@@ -666,7 +707,7 @@ def test_tables_survive_reading_and_writing(
         assert first.buffers.fixed_offset.tolist() == [
             FREE if each is None else each for each in values.get("offset", (None,) * n)
         ]
-        for name in ("hint", "offset", "group", "pool"):
+        for name in ("hint", "offset", "group", "pool", "pools", "weight"):
             assert getattr(first, name) == values.get(name)
 
         answer = first.offset or (None,) * n
@@ -679,6 +720,7 @@ def test_tables_survive_reading_and_writing(
             first.group,
             first.pool,
         )
+        assert (second.pools, second.weight) == (first.pools, first.weight)
         assert second.offset == answer
         assert written(second, answer, second.pool) == output
 

@@ -85,7 +85,7 @@ def test_a_capacity_beside_pools_is_refused() -> None:
 
 def test_a_fixed_offset_names_no_pool() -> None:
     with pytest.raises(InvalidBufferError, match="in which pool"):
-        allocate(*THREE, pools=[40], fixed_offset=[None, 4, None])
+        allocate(*THREE, pools=[40, 8], fixed_offset=[None, 4, None])
 
 
 @st.composite
@@ -316,12 +316,26 @@ def test_what_was_not_looked_at_is_not_known() -> None:
 
 
 def test_many_buffers_without_a_place_are_not_called_impossible() -> None:
-    """Each step has three of 5 bytes: too many bodies to try all choices."""
+    """Of three each two meet, at no step all: too many bodies to try all choices."""
+    lower = [3 * time + first for time in range(20) for first in (0, 1, 0)]
+    upper = [3 * time + last for time in range(20) for last in (2, 3, 3)]
+    gap = [[(low + 1, low + 2)] if i % 3 == 2 else None for i, low in enumerate(lower)]
+    buffers = lower, upper, [5] * 60
+    with pytest.raises(TimeLimitError, match="for at most 40 buffers") as caught:
+        allocate(*buffers, gaps=gap, pools=[8, 7], node_limit=1000)  # type: ignore[arg-type]
+    assert vars(caught.value)["layout"].pool_heights_bytes == (5, 10)
+
+
+def test_of_many_buffers_those_of_the_fullest_step_are_proved_not_to_fit() -> None:
+    """Each step has three of 5 bytes, and two pools hold one each."""
     lower = [step for step in range(20) for _ in range(3)]
     upper = [step + 1 for step in lower]
-    with pytest.raises(TimeLimitError, match="for at most 40 buffers") as caught:
+    with pytest.raises(CapacityError, match="whichever goes into which") as caught:
         allocate(lower, upper, [5] * 60, pools=[8, 7], node_limit=1000)
-    assert vars(caught.value)["layout"].pool_heights_bytes == (5, 10)
+    facts = vars(caught.value)
+    assert (facts["proof"], facts["conflict"]) == ("exhausted", (0, 1, 2))
+    with pytest.raises(TimeLimitError, match="not known"):
+        allocate(lower, upper, [5] * 60, pools=[8, 7], node_limit=0)
 
 
 def test_the_greedy_engine_proves_nothing() -> None:

@@ -25,6 +25,7 @@ WANTED = {
     "nrf52840": (1024 * KIB, 256 * KIB),
     "nano_33_ble": (1024 * KIB, 256 * KIB),
     "esp32s3": (8192 * KIB, 416 * KIB),
+    "esp32s3_psram": (8192 * KIB, 416 * KIB),
     "rp2040": (2048 * KIB, 264 * KIB),
     "rp2350": (4096 * KIB, 520 * KIB),
     "imxrt1062": (7936 * KIB, 512 * KIB),
@@ -290,3 +291,97 @@ def test_the_page_shows_the_table_and_a_file_that_loads(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml[^\n]*\n(.*?)```", page, re.DOTALL)
     assert tomllib.loads(example)
     assert load_board(written(tmp_path, example)).check(PLAN).fits
+
+
+# -- several ranges --------------------------------------------------------------------
+
+TWO_RANGES = GOOD.replace('role = "arena"', 'role = "arena"\nspeed = 2') + (
+    '[[mine.ram]]\nname = "TCM"\nsize = "16 KiB"\nrole = "other"\nspeed = 1\n'
+)
+
+
+def test_ranges_with_a_speed_are_memories_the_fastest_first(tmp_path: Path) -> None:
+    one = load_board(written(tmp_path, TWO_RANGES))
+    assert one.memories == {"TCM": 16 * KIB, "SRAM": 62 * KIB}
+    assert list(one.memories) == ["TCM", "SRAM"]
+    assert load_board("rp2350").memories == {"SRAM": 504 * KIB}
+    with pytest.raises(BoardError, match=r"no range of RAM 'TMC' .did you mean 'TCM'"):
+        one.free_bytes("TMC")
+
+
+def test_a_plan_over_the_ranges_of_a_board(tmp_path: Path) -> None:
+    one = load_board(written(tmp_path, TWO_RANGES))
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:64")
+    model.add_layer("fully_connected", name="fc", unit=64)
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=16)
+    plan = model.make_plan(memories=one.memories)
+    fit = one.check(plan)
+    assert [m.name for m in fit.memories] == ["TCM", "SRAM"]
+    assert fit.fits
+    assert fit.arena_bytes == plan.arena_bytes
+    assert fit.headroom_bytes == min(
+        16 * KIB - plan.memories["TCM"].height_bytes,
+        62 * KIB - plan.memories["SRAM"].height_bytes,
+    )
+    with pytest.raises(BoardError, match="has no range of RAM 'TCM'"):
+        load_board("rp2350").check(plan)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("speed = 1", "speed = 2", "2 ranges of RAM with speed 2"),
+        ("speed = 1", "speed = 0", "speed is 0"),
+        ("speed = 1", 'speed = "fast"', "speed is 'fast'"),
+        ("speed = 1", "address = -1", "address is -1"),
+        ('"TCM"', '"SRAM"', "2 ranges of RAM with name 'SRAM'"),
+    ],
+)
+def test_bad_ranges_name_what_is_wrong(
+    old: str, new: str, says: str, tmp_path: Path
+) -> None:
+    assert old in TWO_RANGES
+    with pytest.raises(BoardError, match=says):
+        load_board(written(tmp_path, TWO_RANGES.replace(old, new, 1)))
+
+
+def test_overlapping_ranges_are_refused(tmp_path: Path) -> None:
+    text = TWO_RANGES.replace("speed = 2", "speed = 2\naddress = 0x20000000")
+    near = text.replace("speed = 1", "speed = 1\naddress = 0x20010000")
+    assert load_board(written(tmp_path, near)).ram[1].address == 0x20010000
+    over = text.replace("speed = 1", "speed = 1\naddress = 0x2000FFFF")
+    with pytest.raises(BoardError, match=r"SRAM takes .0x20000000, 0x20010000. and T"):
+        load_board(written(tmp_path, over))
+
+
+def test_constants_count_in_flash_once(tmp_path: Path) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:16")
+    model.add_layer("fully_connected", name="fc1", unit=16, trainable=False)
+    model.add_layer("fully_connected", name="fc2", unit=16)
+    model.add_layer("mse", name="loss")
+    plan = model.make_plan()
+    fit = board(2**20, WEIGHTS + plan.constant_bytes).check(plan)
+    assert (fit.weight_bytes, fit.constant_bytes) == (WEIGHTS, 1024 + 64)
+    assert (fit.flash_headroom_bytes, fit.fits) == (0, True)
+    assert "and the constants, which are read there, 1.06 KiB" in fit.sentences()[-1]
+    less = board(2**20, WEIGHTS + plan.constant_bytes - 1).check(plan)
+    assert not less.fits
+    assert "make the model smaller" in less.sentences()[-1]
+    whole = board(2**20, 4096).check(model.make_plan(constants="arena"))
+    assert (whole.weight_bytes, whole.constant_bytes) == (2 * WEIGHTS, 0)
+
+
+def test_what_fits_over_several_ranges_is_told(tmp_path: Path) -> None:
+    one = load_board(written(tmp_path, TWO_RANGES))
+    fit = dataclasses.replace(
+        one.check(PLAN),
+        local_lower_bound_bytes=70 * KIB,
+        memories=(
+            dataclasses.replace(one.check(PLAN).memories[0], height_bytes=2**17),
+        ),
+    )
+    text = " ".join(fit.sentences())
+    assert "plan for its 2 RAMs, TCM, SRAM, which have 78.00 KiB" in text

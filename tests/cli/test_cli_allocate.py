@@ -247,6 +247,14 @@ def test_not_known_is_3_and_writes_nothing() -> None:
         (("-o", "-", "--json"), "both want standard output"),
         (("-o", "x", "--png", "x"), "give two files"),
         (("--check", "-o", "x"), "--output means nothing"),
+        (("--pools", "8,a=8"), "some pools have names and some have not"),
+        (("--pools", "a=8,a=9"), "--pools names 'a' twice"),
+        (("--pools", "=8"), "--pools has the name ''"),
+        (("--pools", "a b=8"), "--pools has the name 'a b'"),
+        (("--pools", "a=8,b=x"), "pool 'b' has the size 'x'"),
+        (("--pools", "8,x"), "'x' is no memory size"),
+        (("--pools", "a=unlimited,b=8"), "pool 'a' has the size None"),
+        (("--pools", "8,unlimited", "--capacity", "9"), "both given"),
         (("--check", "--time-limit", "2"), "--time-limit means nothing"),
     ],
 )
@@ -259,6 +267,125 @@ def test_unwritable_output_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setattr(single, "_search", lambda *_: pytest.fail("it worked"))
     refused("in.csv", "-o", "none/out.csv")
+
+
+# -- pools -----------------------------------------------------------------------------
+
+POOLED = "id,lower,upper,size,pools,weight\na,0,4,8,,3\nb,2,8,4,sram,1\nc,4,8,8,0,.5\n"
+
+
+def test_buffers_are_spread_over_pools_and_the_answer_passes_the_check() -> None:
+    Path("pooled.csv").write_text(POOLED)
+    pools = ("--pools", "dtcm=10,sram=1KiB")
+    summary = worked("pooled.csv", *pools, "-o", "out.csv")
+    assert "pool 'dtcm':  8 B of 10 B, 2 buffers\n" in summary
+    assert "pool 'sram':  4 B of 1.00 KiB (1,024 B), 1 buffer\n" in summary
+    assert "spilled:      1 buffer, a weight of 1, proved least\n" in summary
+    assert "height:" not in summary
+    assert Path("out.csv").read_text() == (
+        "id,lower,upper,size,pools,weight,offset,pool\n"
+        "a,0,4,8,,3,0,0\nb,2,8,4,sram,1,0,1\nc,4,8,8,0,0.5,0,0\n"
+    )
+    valid = "valid: 3 buffers in 2 pools, height 12 B\n"
+    assert worked("--check", "out.csv", *pools) == valid
+    again = worked("out.csv", *pools, "-o", "again.csv")
+    assert "the column pool was not used" not in again
+    assert Path("again.csv").read_text() == Path("out.csv").read_text()
+
+
+def test_pools_without_names_count_bytes_and_steps() -> None:
+    summary = worked("in.csv", "--pools", "10,unlimited")
+    assert "pool 0:       8 B of 10 B, 2 buffers\n" in summary
+    assert "pool 1:       4 B of any size, 1 buffer\n" in summary
+    assert "spilled:      1 buffer, 24 B × steps, proved least\n" in summary
+
+
+def test_a_document_says_what_lies_in_each_pool() -> None:
+    Path("pooled.csv").write_text(POOLED)
+    arguments = ("pooled.csv", "--pools", "dtcm=10,sram=unlimited", "--json")
+    document = json.loads(worked(*arguments))
+    assert document["pools"] == [
+        {
+            "pool": 0,
+            "name": "dtcm",
+            "size_bytes": 10,
+            "height_bytes": 8,
+            "n_buffers": 2,
+        },
+        {
+            "pool": 1,
+            "name": "sram",
+            "size_bytes": None,
+            "height_bytes": 4,
+            "n_buffers": 1,
+        },
+    ]
+    assert document["offsets"][1] == {"id": "b", "offset": 0, "pool": 1}
+    assert document["stats"]["spilled_weight"] == 1
+    assert "pools" not in json.loads(worked("in.csv", "--json"))
+
+
+def test_the_column_pool_pins_and_a_fixed_offset_needs_it() -> None:
+    header = "id,lower,upper,size,offset,pool\n"
+    Path("pinned.csv").write_text(header + "a,0,4,8,2,1\nb,2,8,4,,\nc,4,8,8,,0\n")
+    worked("pinned.csv", "--pools", "12,12", "-o", "out.csv")
+    assert Path("out.csv").read_text() == (
+        header + "a,0,4,8,2,1\nb,2,8,4,0,0\nc,4,8,8,4,0\n"
+    )
+    Path("loose.csv").write_text(header + "a,0,4,8,2,\nb,2,8,4,,\n")
+    message = refused("loose.csv", "--pools", "12,12")
+    assert "does not say in which pool" in message
+    assert "row 2 (id 'a')" in message
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ("b,2,8,4,sarm,1,", ("'sarm', which does not exist", "row 3 (id 'b')")),
+        ("b,2,8,4,sram,1,0", ("row 3 (id 'b') is in pool 'dtcm' by its cell pool",)),
+        ("b,2,8,4,,1,7", ("may lie in pool 7, which does not exist", "row 3")),
+    ],
+)
+def test_pools_in_a_file_that_make_no_sense(row: str, named: tuple[str, ...]) -> None:
+    header = "id,lower,upper,size,pools,weight,pool\na,0,4,8,,3,\n"
+    Path("wrong.csv").write_text(header + row + "\n")
+    message = refused("wrong.csv", "--pools", "dtcm=10,sram=12")
+    assert message.startswith("wrong.csv: ")
+    assert all(each in message for each in named), message
+
+
+def test_a_pin_to_a_pool_too_small_names_row_and_numbers() -> None:
+    Path("pooled.csv").write_text(POOLED)
+    message = refused("pooled.csv", "--pools", "dtcm=7,sram=12", code=1)
+    assert "takes 8 B and may lie only in pool 'dtcm', which has 7 B" in message
+    assert "row 4 (id 'c')" in message
+
+
+def test_not_known_whether_pools_hold_them() -> None:
+    text = "id,lower,upper,size\na,0,2,5\nb,0,2,5\nc,0,2,5\n"
+    Path("tight.csv").write_text(text)
+    arguments = ("tight.csv", "--pools", "8,7", "--node-limit", "0")
+    message = refused(*arguments, code=3)
+    assert "not known whether the buffers fit in pools of 8 B and 7 B" in message
+    assert "or a size of --pools" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("--pools", "dtcm=7,sram=12"), "pool: row 2 (id 'a')"),
+        (("--pools", "sram=12,dtcm=12"), "allowed: row 3 (id 'b')"),
+    ],
+)
+def test_check_with_pools_names_the_rule(arguments: tuple[str, ...], rule: str) -> None:
+    laid = "id,lower,upper,size,pools,offset,pool\na,0,4,8,,0,0\nb,2,8,4,sram,0,1\n"
+    message = checked(laid, *arguments)
+    assert f"breaks the rule of {rule}" in message
+
+
+def test_check_with_pools_needs_the_column_pool() -> None:
+    message = refused("--check", "laid.csv", "--pools", "8,8")
+    assert "in no column pool" in message
 
 
 # -- check -----------------------------------------------------------------------------

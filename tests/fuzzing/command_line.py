@@ -97,6 +97,10 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "--validation-split": ("0.25", "0", "1", "nan", "inf", "-1", "x", "1e-9"),
     "--engine": ("auto", "greedy", "exact", "large", "x", ""),
     "--capacity": ("1KiB", "10", "5", "0", "-1", "x", "9" * 400),
+    "--pools": (
+        *("10,unlimited", "a=10,b=1KiB", "a=5,5", "a=5,a=5", "=1", "a=", ",", "x"),
+        *("unlimited,1", "a=unlimited", "9" * 400),
+    ),
     "--data": ("x.npz", "data.csv", "digits", "good.ini", "x.npz,data.csv", "", "x"),
     "--validation": ("x.npz", "data.csv", "digits", "a,b", ""),
     "--board": ("board.toml", "rp2350", "x", "nothing.toml", "", "."),

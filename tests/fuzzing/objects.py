@@ -253,7 +253,17 @@ _rows = st.fixed_dictionaries(
         "group": st.lists(st.none() | st.sampled_from("ab"), min_size=3, max_size=3)
         | _odd,
         "capacity": _few | _values,
-        "pools": st.lists(_few | st.none(), max_size=3) | _odd,
+        "pools": st.lists(_few | st.none(), max_size=3)
+        | st.sampled_from(({"a": 9, "b": None}, {"a": "9B", "b": "1KiB"}, {"": 1}))
+        | _odd,
+        "allowed_pools": st.lists(
+            st.none() | _few | st.sampled_from("abc") | st.lists(_few, max_size=2),
+            min_size=3,
+            max_size=3,
+        )
+        | _odd,
+        "spill_weights": st.lists(_few | st.floats(-1, 1e300), min_size=3, max_size=3)
+        | _odd,
         "node_limit": st.sampled_from((0, 10, 2**40, 10**30)) | _values,
         "time_limit_seconds": st.sampled_from((0, 0.01, -1.0, float("nan"))) | anything,
         "engine": st.sampled_from(("auto", "greedy", "exact", "large", "x")) | anything,
@@ -365,6 +375,7 @@ def _warm_up_allocation() -> None:
             {"group": ["a", "a", None]},
             {"fixed_offset": [0, None, None]},
             {"pools": [9, None]},
+            {"pools": [9, None], "spill_weights": [1, 2, 3]},
             {"capacity": 15},
         ):
             ac.allocate(**rows, engine=engine, node_limit=100, **more)

@@ -21,6 +21,7 @@ PLANNING = {
     "step_seconds",
     "kernel_calls",
     "plan",
+    "choose_batch_size",
 }
 TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),

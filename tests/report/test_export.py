@@ -19,6 +19,8 @@ import pydot
 import pytest
 from click.testing import CliRunner
 from helpers.modules import load_module
+from helpers.plan_surgery import NETS
+from helpers.several_rams import in_rams
 from helpers.strategies import ModelSpec, chains, dags
 from hypothesis import given, settings
 
@@ -71,7 +73,23 @@ def gelu_plan() -> MemoryPlan:
     return load_example("digits_mlp").model.make_plan()
 
 
-PLANS = pytest.mark.parametrize("plan", [nasty_plan, gelu_plan], ids=["nasty", "gelu"])
+@functools.cache
+def frozen_plan() -> MemoryPlan:
+    return NETS["frozen"].model().make_plan()
+
+
+@functools.cache
+def rams_plan() -> MemoryPlan:
+    """Plan for RAMs whose names are awkward in C, the last one empty; and constants."""
+    sizes = {"constant": 4096, "S-RAM": 2**16, "s_ram": 2**16}
+    return in_rams(frozen_plan(), sizes)
+
+
+PLANS = pytest.mark.parametrize(
+    "plan",
+    [nasty_plan, gelu_plan, frozen_plan, rams_plan],
+    ids=["nasty", "gelu", "frozen", "rams"],
+)
 Maker = Callable[[], MemoryPlan]
 
 
@@ -118,7 +136,12 @@ def test_minimalloc_csv_is_read_back_as_the_same_layout(
     path.write_bytes(export_plan(plan(), "minimalloc-csv"))
     table = read_buffers(path, fixed=False)
     assert table.offset == tuple(b.offset_bytes for b in plan().buffers)
-    check_layout(table.buffers, list(table.offset), plan().arena_bytes)  # type: ignore[arg-type]
+    memories = list(plan().memories)
+    if len(memories) == 1:
+        assert table.pool is None
+        check_layout(table.buffers, list(table.offset), plan().arena_bytes)  # type: ignore[arg-type]
+    else:
+        assert table.pool == tuple(memories.index(b.memory) for b in plan().buffers)
     result = CliRunner().invoke(main, ["allocate", "--check", str(path)])
     assert result.exit_code == 0, result.output
 
@@ -132,10 +155,20 @@ def test_csv_has_a_row_for_each_buffer(plan: Maker) -> None:
     for row in rows:
         lives += row["shared_with"].split(";") if row["shared_with"] else []
     assert len(lives) == len(set(lives)) == len(plan().tensors)
-    offsets = [int(row["offset_bytes"]) for row in rows]
-    assert offsets == sorted(offsets)
-    ends = [int(row["offset_bytes"]) + int(row["taken_bytes"]) for row in rows]
-    assert max(ends) == plan().arena_bytes
+    held = [row.get("memory", "arena") for row in rows]
+    assert list(dict.fromkeys(held)) == [
+        use.name for use in plan().memories.values() if use.height_bytes
+    ]
+    total = 0
+    for name in dict.fromkeys(held):
+        here = [row for row, memory in zip(rows, held, strict=True) if memory == name]
+        offsets = [int(row["offset_bytes"]) for row in here]
+        assert offsets == sorted(offsets)
+        ends = [int(row["offset_bytes"]) + int(row["taken_bytes"]) for row in here]
+        assert max(ends) == plan().memories[name].height_bytes
+        total += max(ends)
+    assert total == plan().arena_bytes + plan().constant_bytes
+    assert ("memory" in rows[0]) == (len(plan().memories) > 1)
 
 
 def test_a_recomputed_life_has_an_id_of_its_own() -> None:
@@ -208,6 +241,36 @@ def test_counters_are_the_live_bytes(spec: ModelSpec) -> None:
     assert len(plan.steps) in kinds
 
 
+def test_counters_of_rams_are_their_live_bytes() -> None:
+    plan = rams_plan()
+    found = events(plan)
+    names = {event["name"] for event in found if event["ph"] == "C"}
+    rams = [ram.name for ram in plan.rams]
+    assert names == {"live bytes", "arena", *(f"RAM {name}" for name in rams)}
+    now = dict.fromkeys(rams, 0)
+    changes = {
+        (event["name"].removeprefix("RAM "), round(event["ts"] / 1000)): event["args"]
+        for event in found
+        if event["name"].startswith("RAM ")
+    }
+    for step in range(len(plan.steps)):
+        for name in rams:
+            now[name] = changes.get((name, step), {"live": now[name]})["live"]
+            assert now[name] == sum(
+                plan.taken_bytes(b.size_bytes)
+                for b in plan.alive_at(step)
+                if b.memory == name
+            )
+    assert all((name, len(plan.steps)) in changes for name in rams)
+    other = json.loads(export_plan(plan, "chrome-trace"))["otherData"]
+    assert other["constant_bytes"] == plan.constant_bytes
+    assert other["ram_bytes"] == {
+        name: plan.memories[name].height_bytes for name in rams
+    }
+    other = json.loads(export_plan(gelu_plan(), "chrome-trace"))["otherData"]
+    assert other.keys() == {"arena_bytes", "live_lower_bound_bytes", "time"}
+
+
 def test_slices_are_the_executions() -> None:
     layers = [e for e in events(gelu_plan()) if e["ph"] == "X" and "args" in e]
     assert [(e["args"]["step"], e["args"]["layer"]) for e in layers] == [
@@ -262,14 +325,21 @@ def test_the_snapshot_is_a_pickle_of_plain_types(plan: Maker) -> None:
 
 @PLANS
 def test_blocks_tile_the_segment(plan: Maker) -> None:
-    (segment,) = torch_snapshot(plan())["segments"]
     end = 0
-    for block in segment["blocks"]:
-        assert block["address"] == end
-        assert 0 <= block["requested_size"] <= block["size"]
-        assert (block["state"] == "active_allocated") == bool(block["requested_size"])
-        end += block["size"]
-    assert end == segment["total_size"] == plan().arena_bytes
+    segments = torch_snapshot(plan())["segments"]
+    for segment in segments:
+        assert segment["address"] == end
+        for block in segment["blocks"]:
+            assert block["address"] == end
+            assert 0 <= block["requested_size"] <= block["size"]
+            is_active = block["state"] == "active_allocated"
+            assert is_active == bool(block["requested_size"])
+            end += block["size"]
+        assert end == segment["address"] + segment["total_size"]
+    assert [segment["total_size"] for segment in segments] == [
+        use.height_bytes for use in plan().memories.values() if use.height_bytes
+    ]
+    assert end == plan().arena_bytes + plan().constant_bytes
 
 
 def bytes_held(block: dict[str, Any]) -> tuple[int, int]:
@@ -281,8 +351,16 @@ def bytes_held(block: dict[str, Any]) -> tuple[int, int]:
 def test_the_trace_leads_to_the_state_at_the_end(spec: ModelSpec) -> None:
     plan = spec.model().make_plan()
     snapshot = torch_snapshot(plan)
-    (trace,), (segment,) = snapshot["device_traces"], snapshot["segments"]
-    assert trace[0]["action"] == "segment_alloc"
+    (trace,), (segment, *constants) = snapshot["device_traces"], snapshot["segments"]
+    assert len(constants) == bool(plan.constant_bytes)
+    assert segment["total_size"] == plan.arena_bytes
+    segments = [segment, *constants]
+    for event, allocated in zip(trace, segments, strict=False):
+        assert event["action"] == "segment_alloc"
+        assert (event["addr"], event["size"]) == (
+            allocated["address"],
+            allocated["total_size"],
+        )
     assert "unknown" in {event["category"] for event in trace}  # or the viewer fails
     alive: dict[int, int] = {}
     peak = 0
@@ -293,13 +371,19 @@ def test_the_trace_leads_to_the_state_at_the_end(spec: ModelSpec) -> None:
             alive[place] = size
             ends = sorted((at, at + n) for at, n in alive.items())
             assert all(a[1] <= b[0] for a, b in itertools.pairwise(ends))
-            peak = max(peak, sum(map(plan.taken_bytes, alive.values())))
+            in_ram = [n for at, n in alive.items() if at < plan.arena_bytes]
+            peak = max(peak, sum(map(plan.taken_bytes, in_ram)))
         elif event["action"] == "free_requested":
             assert then is not None
             assert then is not event
             assert then == {**event, "action": "free_completed"}
             assert alive.pop(place) == size
-    blocks = [b for b in segment["blocks"] if b["state"] == "active_allocated"]
+    blocks = [
+        b
+        for each in segments
+        for b in each["blocks"]
+        if b["state"] == "active_allocated"
+    ]
     assert sorted(alive.items()) == [bytes_held(block) for block in blocks]
     assert peak == plan.live_lower_bound_bytes
 
@@ -312,15 +396,19 @@ def test_the_tools_of_pytorch_read_it(plan: Maker) -> None:
     snapshot = pickle.loads(export_plan(plan(), "torch-snapshot"))
     lines = viz.memory(snapshot, format_flamegraph=str).splitlines()
     taken = sum(int(line.rpartition(" ")[2]) for line in lines)
-    assert taken == plan().arena_bytes
+    assert taken == plan().host_bytes
     weights = [t for t in plan().tensors if t.kind is TensorKind.WEIGHT]
     for tensor in weights:
         assert any(f":{tensor.name} " in shown(line) for line in lines), tensor.name
     assert viz.segments(snapshot, format_flamegraph=str).startswith("stream_0;seg_0")
-    total = viz.Bytes(plan().arena_bytes)
+    total = viz.Bytes(plan().host_bytes)
     assert f"total_reserved: {total}\n" in viz.segsum(snapshot)
     told = viz.trace(snapshot)
-    assert f" = cudaMalloc(0, {total})" in told
+    start = 0
+    for use in plan().memories.values():
+        if use.height_bytes:
+            assert f" = cudaMalloc({start}, {viz.Bytes(use.height_bytes)})" in told
+            start += use.height_bytes
     assert told.count("\ndel ") == told.count("# free completed")
     for page in (
         viz.trace_plot(snapshot),
@@ -450,6 +538,81 @@ def test_a_c_program_reads_the_plan(plan: Maker, tmp_path: Path) -> None:
         f"{name}\t{' '.join(map(str, order))}"
         for name, order in plan().execution_order.items()
     ]
+
+
+PLACES = """
+#include <stdio.h>
+#include "plan.h"
+
+static unsigned char {arrays};
+static const unsigned char flash[NET_CONSTANT_BYTES] = {{0}};
+static const unsigned char *const starts[NET_N_MEMORIES] = {{{starts}, flash}};
+
+int main(void) {{
+#if NET_{sample}_MEMORY != NET_CONSTANTS_NUMBER
+#error "a frozen weight is a constant"
+#endif
+{prints}
+  return 0;
+}}
+"""
+PRINT = """  printf("%u %ld\\n", NET_{name}_MEMORY,
+         (long)(starts[NET_{name}_MEMORY] + NET_{name}_OFFSET
+                - starts[NET_{name}_MEMORY]));
+"""
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [(frozen_plan, ["ARENA"]), (rams_plan, ["CONSTANT_2", "S_RAM", "S_RAM_2"])],
+)
+def test_a_c_program_finds_the_memory_of_each_tensor(
+    plan: Maker, words: list[str], tmp_path: Path
+) -> None:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("gcc is not there: the C header was not compiled")
+    header = export_plan(plan(), "c-header", name="net").decode()
+    (tmp_path / "plan.h").write_text(header)
+    names = unique_identifiers(
+        f"{t.name}#{t.life}" if t.life else t.name for t in plan().tensors
+    )
+    used = [w for w in words if f"NET_{w}_BYTES 0u" not in header]
+    program = PLACES.format(
+        arrays=", ".join(f"{w.lower()}[NET_{w}_BYTES]" for w in used),
+        starts=", ".join(w.lower() if w in used else "0" for w in words),
+        sample="CONV2_FILTER",
+        prints="".join(PRINT.format(name=name) for name in names),
+    )
+    (tmp_path / "main.c").write_text(program)
+    strict = [gcc, "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+    subprocess.run([*strict, "main.c", "-o", "main"], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+    memories = list(plan().memories)
+    place = {
+        i: (memories.index(b.memory), b.offset_bytes)
+        for b in plan().buffers
+        for i in b.tensors
+    }
+    assert said.decode().splitlines() == [
+        f"{place[i][0]} {place[i][1]}" for i in range(len(plan().tensors))
+    ]
+    for word, use in zip(words, plan().memories.values(), strict=False):
+        assert f"#define NET_{word}_BYTES {use.height_bytes}u" in header
+        assert f"#define NET_{word}_NUMBER" in header
+    assert f"#define NET_CONSTANT_BYTES {plan().constant_bytes}u" in header
+
+
+def test_a_header_of_the_arena_alone_names_no_memory() -> None:
+    header = export_plan(gelu_plan(), "c-header").decode()
+    for word in ("MEMORY", "MEMORIES", "NUMBER", "CONSTANT"):
+        assert word not in header
+
+
+def test_a_graph_names_its_constants() -> None:
+    title = f"constants {frozen_plan().constant_bytes} B"
+    assert title in export_plan(frozen_plan(), "dot").decode()
+    assert "constants" not in export_plan(gelu_plan(), "dot").decode()
 
 
 def test_identifiers_are_unique_and_safe() -> None:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from helpers.plan_surgery import NETS
+from helpers.several_rams import in_rams
 from helpers.synthetic_plans import synthetic_plan
 
 from arena_ckpt.model import Model
@@ -31,6 +33,7 @@ from arena_ckpt.report.html import SCRIPTS, plan_html
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.palette import THEMES, parse_colour
 from arena_ckpt.report.segments import cut_segments
+from arena_ckpt.report.stack import stack_memories
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -83,11 +86,20 @@ PAGE = plan_html(
 )
 
 
+FROZEN = NETS["frozen"].model().make_plan()
+SPREAD = in_rams(FROZEN, {"dtcm": 16 * 1024, "sram": 2**16, "psram": 2**20})
+"""Constants, two RAMs that hold buffers, and one that is empty."""
+
+STACKED_PAGE = plan_html(
+    SPREAD, "stacked", before=FROZEN, before_title="one RAM", same_model=False
+)
+
+
 def tensor_at(plan: MemoryPlan, step: int, byte: float) -> str | None:
     """Return the name of the tensor there, by asking every buffer."""
-    for buffer in plan.buffers:
-        end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)
-        is_there = buffer.offset_bytes <= byte < end
+    stack = stack_memories(plan)
+    for buffer, low, high in zip(plan.buffers, stack.low, stack.high, strict=True):
+        is_there = low <= byte < high
         if is_there and buffer.start <= step < buffer.stop:
             return plan.tensor_in(buffer, step).name
     return None
@@ -361,10 +373,17 @@ def middle_of(page: Opened, name: str, life: int = 0) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("zoomed", [False, True])
-def test_hovering_shows_the_tensor_that_is_there(opened: Open, zoomed: bool) -> None:
-    page = opened()
+@pytest.mark.parametrize(
+    ("text", "plan", "byte"),
+    [(PAGE, BLOCKED, 50_000), (STACKED_PAGE, SPREAD, 9000)],
+    ids=["one", "stacked"],
+)
+def test_hovering_shows_the_tensor_that_is_there(
+    opened: Open, text: str, plan: MemoryPlan, byte: float, zoomed: bool
+) -> None:
+    page = opened(text)
     if zoomed:
-        page.js("app.zoom(0.3, 20, 50000)")
+        page.js("app.zoom(0.3, 20, byte)", byte=byte)
         page.settle()
     box = page.page.locator(".overlay").bounding_box()
     area, view = page.js(
@@ -382,7 +401,7 @@ def test_hovering_shows_the_tensor_that_is_there(opened: Open, zoomed: bool) -> 
             "document.querySelector('#card').hidden ? null : "
             "document.querySelector('#card .name').textContent"
         )
-        assert shown == tensor_at(BLOCKED, int(step), byte), (step, byte)
+        assert shown == tensor_at(plan, int(step), byte), (step, byte)
         found += shown is not None
     assert found > 50
 
@@ -759,3 +778,194 @@ def test_columns_keep_what_the_plan_says_of_a_third_life() -> None:
     data = gzip.decompress(base64.b64decode(blob))
     assert max(read_column(data, document["contents"], "tensor_life")) == 2
     assert json.dumps(document)
+
+
+# -- several memories ------------------------------------------------------------------
+
+
+def test_the_card_says_in_which_memory_a_tensor_lies(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    for name in ("conv2:filter", "out:weight", "conv1:out0"):
+        page.page.mouse.move(*middle_of(page, name))
+        text = page.page.inner_text("#card")
+        buffer = next(b for b in SPREAD.buffers if b.tensor == name)
+        assert name in text
+        assert f"{buffer.offset_bytes:,} in {buffer.memory}" in text
+    assert {b.memory for b in SPREAD.buffers} == {"dtcm", "sram", "constants"}
+    page = opened()
+    page.page.mouse.move(*middle_of(page, "fc1:out0"))
+    assert " in " not in page.page.inner_text("#card").partition("live")[0]
+
+
+def test_places_on_the_axis_are_those_of_the_stack(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    buffers = page.js(
+        """const plan = app.plan0, found = [];
+        for (let b = 0; b < plan.nBuffers; b++) {
+          const place = [plan.memoryOf(b).name, plan.bufferLow[b], plan.bufferStart[b]];
+          found.push([...place, ...plan.endsOf(b)]);
+        }
+        return found;"""
+    )
+    stack = stack_memories(SPREAD)
+    places = {
+        (b.memory, b.offset_bytes, b.start): i for i, b in enumerate(SPREAD.buffers)
+    }
+    assert len(places) == len(buffers) == len(SPREAD.buffers)
+    for memory, offset, start, low, high in buffers:
+        index = places[memory, offset, start]
+        assert low == pytest.approx(stack.low[index])
+        assert high == pytest.approx(stack.high[index])
+
+
+def test_totals_count_the_ram_alone(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    live, peak, free = page.js(
+        "const p = app.plan0, peak = p.peakStep; "
+        "return [[...p.live], peak, p.fragmentationAt(peak)]"
+    )
+    assert live == SPREAD.live_bytes()
+    assert peak == SPREAD.peak_step
+    tops = {"dtcm": 0, "sram": 0}
+    for b in SPREAD.alive_at(peak):
+        end = b.offset_bytes + SPREAD.taken_bytes(b.size_bytes)
+        tops[b.memory] = max(tops[b.memory], end)
+    assert free == pytest.approx(1 - live[peak] / sum(tops.values()))
+    names = page.page.locator("#alive li .name").all_inner_texts()
+    assert sorted(names) == sorted(
+        SPREAD.tensor_in(b, peak).name for b in SPREAD.alive_at(peak)
+    )
+    assert f"beside it {SPREAD.constant_bytes} B of constants" in page.page.inner_text(
+        "#alive"
+    )
+    tiles = page.page.inner_text("#tiles")
+    assert "Constants" in tiles
+    assert f"{SPREAD.constant_bytes} B" in tiles
+
+
+def test_a_table_has_what_each_memory_takes_and_is_touched(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    rows = page.page.locator("#memories tbody tr").all_inner_texts()
+    names = [row.split()[0] for row in rows]
+    assert names == ["constants", "psram", "sram", "dtcm"]
+    said = page.js("return app.plan0.memories.map((m) => [m.name, m.height_bytes])")
+    assert dict(said) == {n: u.height_bytes for n, u in SPREAD.memories.items()}
+    assert "64.0 KiB" in rows[2]  # of sram
+    page = opened()
+    assert page.page.inner_text("#memories") == ""
+    assert "Constants" not in page.page.inner_text("#tiles")
+
+
+def test_the_band_of_constants_stands_apart(opened: Open) -> None:
+    page = opened(STACKED_PAGE, color_scheme="light")
+    stack = stack_memories(SPREAD)
+    band = stack.memories[-1]
+    assert stack.gap is not None
+    largest = max(
+        (i for i, b in enumerate(SPREAD.buffers) if b.is_constant),
+        key=lambda i: SPREAD.buffers[i].size_bytes,
+    )
+    places = {
+        "page": [sum(stack.gap) / 2, band.high * 1.02],
+        "weight": [(stack.low[largest] + stack.high[largest]) / 2],
+    }
+    wanted = {
+        "page": THEMES["light"].page,
+        "weight": next(iter(THEMES["light"].kinds.values())),
+    }
+    for zoomed in (False, True):
+        if zoomed:
+            page.js("app.zoom(0.2, 10, app.all.high)")
+            page.settle()
+        for what, bytes_ in places.items():
+            for byte in bytes_:
+                seen = page.js(
+                    """const c = app.charts[0];
+                    const x = c.area.left + c.area.width * 0.7;
+                    return pixel(c.canvas, x * c.ratio, c.yOf(byte) * c.ratio)""",
+                    byte=float(byte),
+                )
+                assert tuple(seen[:3]) == parse_colour(wanted[what]), (what, zoomed)
+
+
+def test_keys_go_from_ram_to_constants(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    n_alive = len(SPREAD.alive_at(SPREAD.peak_step))
+    seen = []
+    for _ in range(n_alive + 6):
+        page.page.keyboard.press("ArrowUp")
+        seen.append(
+            page.js(
+                "const s = app.aim.segment, p = app.plan0; "
+                "return [p.segmentLow[s], p.memoryOf(p.segmentBuffer[s]).name]"
+            )
+        )
+    lows = [low for low, _ in seen]
+    assert lows == sorted(set(lows))
+    assert [name for _, name in seen][-6:] == ["constants"] * 6
+
+
+def test_constants_are_found_and_pinned(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    page.page.fill("#search", "bn2:gamma")
+    page.page.keyboard.press("Enter")
+    page.settle()
+    assert "in constants" in page.page.inner_text("#pinned")
+
+
+def test_the_neighbours_in_time_are_of_the_same_memory(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    pairs = page.js(
+        """const plan = app.plan0, found = [];
+        for (let b = 0; b < plan.nBuffers; b++) {
+          for (const side of [-1, 1]) {
+            for (const near of plan.neighbours(b, side)) {
+              found.push([plan.memoryOf(b).name, plan.memoryOf(near).name]);
+            }
+          }
+        }
+        return found;"""
+    )
+    assert pairs
+    assert all(one == other for one, other in pairs)
+    assert not any("constants" in pair for pair in pairs)
+
+
+def test_plans_of_other_memories_are_compared(opened: Open) -> None:
+    page = opened(STACKED_PAGE)
+    page.page.click("#tab-compare")
+    page.settle()
+    same = page.js(
+        "const [a, b] = app.charts; "
+        "return a.yOf(4096) === b.yOf(4096) && a.xOf(5) === b.xOf(5)"
+    )
+    assert same
+    rows = {
+        row.split("\t")[0].strip(): row.split("\t")[1:]
+        for row in page.page.locator("table.comparison tbody tr").all_inner_texts()
+    }
+    assert rows["constants"] == ["896 B", "896 B", "same"]
+    assert rows["dtcm"][0] == "0 B"
+    assert rows["dtcm"][2].startswith("+")
+
+
+def test_a_saved_view_names_the_memories(opened: Open, tmp_path: Path) -> None:
+    page = opened(STACKED_PAGE, accept_downloads=True)
+    with page.page.expect_download() as svg:
+        page.page.click("#save-svg")
+    svg.value.save_as(tmp_path / "view.svg")
+    text = (tmp_path / "view.svg").read_text("utf-8")
+    assert ">constants</text>" in text
+    assert "sram " in text
+    assert "<title>conv2:filter</title>" in text
+
+
+def test_a_phone_shows_several_memories(opened: Open) -> None:
+    page = opened(
+        STACKED_PAGE, width=360, height=760, has_touch=True, device_scale_factor=2
+    )
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.page.locator(".overlay").first.scroll_into_view_if_needed()
+    page.page.touchscreen.tap(*middle_of(page, "conv2:filter"))
+    page.settle()
+    assert page.page.inner_text("#pinned .name") == "conv2:filter"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from helpers.modules import load_module
+from helpers.plan_surgery import NETS
 from helpers.strategies import ModelSpec, chains, dags
 from hypothesis import given, settings
 
@@ -45,7 +47,7 @@ from arena_ckpt.testing.golden_losses import (
     losses_text,
     parse_losses,
 )
-from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
+from arena_ckpt.testing.golden_text import TITLE, golden_plan, golden_text, parse_golden
 from arena_ckpt.testing.sealed import seal
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +162,7 @@ def test_any_layer_name_comes_back(name: str) -> None:
 
 def test_the_text_can_be_read() -> None:
     text = golden_text(golden_plan(mlp(block=False).make_plan()))
-    assert text.startswith("arena-ckpt golden plan 1\n")
+    assert text.startswith("arena-ckpt golden plan 2\n")
     lines = text.splitlines()
     assert "batch_size: 4" in lines
     assert "fc1 fully_connected 1 0 14 15 16" in lines
@@ -177,7 +179,7 @@ TEXT = golden_text(golden_plan(mlp().make_plan()))
     [
         ("", "does not begin with"),
         ("something else 1\n", "does not begin with"),
-        (TEXT.replace("golden plan 1", "golden plan 7", 1), "version 7"),
+        (TEXT.replace("golden plan 2", "golden plan 7", 1), "version 7"),
         (TEXT[: len(TEXT) // 2], "truncated"),
         (TEXT.replace("batch_size: 4", "batch_size: 5"), "changed by hand"),
         ("\n".join(TEXT.splitlines()[:-2] + TEXT.splitlines()[-1:]), "or cut"),
@@ -540,7 +542,7 @@ def test_a_damaged_file_is_made_again_by_update(tmp_path: Path) -> None:
     add_golden(tmp_path, "nine_layer_mlp", load_bundled("nine_layer_mlp", {}))
     path = tmp_path / "nine_layer_mlp.no-blocks.plan"
     text = path.read_text("utf-8")
-    for damaged in (text[:2000], text.replace("plan 1", "plan 7", 1)):
+    for damaged in (text[:2000], text.replace("plan 2", "plan 7", 1)):
         path.write_text(damaged, "utf-8")
         assert run("check", tmp_path).exit_code == 2
         assert "no-blocks.plan: damaged" in run("update", tmp_path).stdout
@@ -557,3 +559,38 @@ def test_a_damaged_file_is_told_by_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "truncated" in result.stderr
     assert "arena-ckpt golden update" in result.stderr
+
+
+# -- memories --------------------------------------------------------------------------
+
+
+def test_constants_and_rams_are_pinned(tmp_path: Path) -> None:
+    def plan(**request: Any) -> MemoryPlan:
+        return NETS["frozen"].model().make_plan(**request)
+
+    apart = plan()
+    rams = plan(memories={"tcm": "1KiB", "slow ram": "64KiB"})
+    for one in (apart, rams):
+        write_golden(one, tmp_path / "one.plan")
+        assert plan_differences(one, tmp_path / "one.plan") == []
+    text = (tmp_path / "one.plan").read_text()
+    assert f"\nconstant_bytes: {apart.constant_bytes}\n" in text
+    assert "\nram tcm: 1024\nram slow ram: 65536\n" in text
+    assert " offset=constants@0 " in text
+    assert re.search(r' "offset=slow ram@\d+" ', text)
+    write_golden(apart, tmp_path / "apart.plan")
+    found = plan_differences(plan(constants="arena"), tmp_path / "apart.plan")
+    assert f"constant {apart.constant_bytes} → none" in [
+        line.replace(" bytes", "") for line in found
+    ]
+    assert any("constants@0" in line for line in found)
+
+
+def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
+    plan = NETS["mlp"].model().make_plan()
+    lines = golden_text(golden_plan(plan)).splitlines()[1:-1]
+    (tmp_path / "old.plan").write_text(seal(TITLE, 1, lines))
+    assert plan_differences(plan, tmp_path / "old.plan") == []
+    (tmp_path / "new.plan").write_text(seal(TITLE, 3, lines))
+    with pytest.raises(GoldenFileError, match=r"has version 3, .* reads version 1 and"):
+        plan_differences(plan, tmp_path / "new.plan")

@@ -18,11 +18,16 @@ FILE.csv has a header with id, lower, upper and size (steps and bytes, half-open
 where wanted, alignment, gaps, group and offset, which fixes a buffer. With --check it
 is an answer instead: the offsets are not used but tested.
 
+With --pools the buffers are spread over several memories, the preferred first. A column
+pools lists those that a buffer may lie in, pool pins it to one, and weight says what it
+costs if it lies one further down.
+
 \b
 Examples:
   arena-ckpt allocate buffers.csv
   arena-ckpt allocate buffers.csv -o layout.csv --png layout.png
   arena-ckpt allocate buffers.csv -o - --capacity 1MiB --time-limit 60
+  arena-ckpt allocate buffers.csv --pools dtcm=128KiB,sram=512KiB
   arena-ckpt allocate --check layout.csv --capacity 1MiB
 """
 
@@ -42,6 +47,12 @@ Examples:
     metavar="SIZE",
     help="Take the first layout that fits in it, for example 256KiB.  [default: look "
     "for the lowest]",
+)
+@click.option(
+    "--pools",
+    metavar="SIZES",
+    help="Spread the buffers over several memories, for example 'dtcm=128KiB,"
+    "sram=512KiB' or '128KiB,unlimited'; what does not fit in one goes to the next.",
 )
 @click.option(
     "--time-limit",
@@ -90,6 +101,7 @@ def allocate(
     path: Path,
     output: Path | None,
     capacity: str | None,
+    pools: str | None,
     time_limit: float,
     node_limit: int | None,
     engine: str,
@@ -111,11 +123,13 @@ def allocate(
         )
     from arena_ckpt.allocation.search_options import SearchOptions
     from arena_ckpt.cli.allocate_file import allocate_file, check_file
+    from arena_ckpt.cli.pool_options import parse_pools
     from arena_ckpt.common.units import parse_bytes
 
     capacity_bytes = None if capacity is None else parse_bytes(capacity)
+    sizes = None if pools is None else parse_pools(pools)
     if check:
-        return check_file(path, capacity_bytes, png, as_json=as_json)
+        return check_file(path, capacity_bytes, png, pool_sizes=sizes, as_json=as_json)
     return allocate_file(
         path,
         output,
@@ -124,6 +138,7 @@ def allocate(
         SearchOptions(
             time_limit, node_limit, engine, seed, progress=False if as_json else None
         ),
+        pool_sizes=sizes,
         as_json=as_json,
     )
 

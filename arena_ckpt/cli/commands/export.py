@@ -73,13 +73,14 @@ def export(
     model: str,
     to: str,
     output: Path,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
     measured: bool,
     **values: Any,
 ) -> int:
     """Write the memory plan of MODEL in a format of another tool."""
+    from arena_ckpt.cli.batch_sizes import choice_lines, set_batch_size
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import require_writable
     from arena_ckpt.files.atomic_write import write_whole
@@ -102,10 +103,13 @@ def export(
     built = load_model(model).model
     if no_blocks:
         built = without_blocks(built)
-    if batch_size is not None:
-        built.set_property(batch_size=batch_size)
+    request = given_request(values)
+    request["mode"] = mode_of(inference)
+    choice = set_batch_size(built, batch_size, request)
+    for line in choice_lines(choice) if choice else ():
+        click.echo(line, err=True)
     name = model.rpartition(":")[2] if ".py:" in model else Path(model).stem
-    planned = built.make_plan(mode=mode_of(inference), **given_request(values))
+    planned = built.make_plan(**request)
     seconds = built.step_seconds(planned) if measured else None
     content = export_plan(planned, to, name=name, step_seconds=seconds)
     if is_stdout:

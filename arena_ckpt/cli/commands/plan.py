@@ -9,6 +9,7 @@ import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
+    AUTO,
     MODEL_HELP,
     as_json_option,
     batch_size_option,
@@ -17,10 +18,9 @@ from arena_ckpt.cli.options import (
     inference_option,
     mode_of,
     no_blocks_option,
-    set_given,
     strict_option,
 )
-from arena_ckpt.cli.request_options import given_request, request_options
+from arena_ckpt.cli.request_options import PLACING, given_request, request_options
 
 if TYPE_CHECKING:
     from arena_ckpt.planning.plan import MemoryPlan
@@ -37,11 +37,15 @@ Examples:
   arena-ckpt plan digits_mlp
   arena-ckpt plan digits_mlp --batch-size 256 --top 20
   arena-ckpt plan digits_cnn --budget 1.5MiB
+  arena-ckpt plan digits_cnn --budget 60% --keep '*_conv'
+  arena-ckpt plan digits_cnn --budget 1MiB --batch-size auto
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
   arena-ckpt plan digits_cnn --pareto --save front.png
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan digits_mlp --calls
   arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
+  arena-ckpt plan digits_cnn --batch-size 8 --board all --brief
+  arena-ckpt plan digits_cnn --memories dtcm=128KiB,sram=512KiB
   arena-ckpt plan digits_cnn --inference --batch-size 1
   arena-ckpt plan model.ini --json --output plan.json
 """
@@ -97,7 +101,8 @@ Examples:
     "--board",
     metavar="NAME|FILE.toml",
     help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
-    "docs/boards.md.",
+    "docs/boards.md; 'all' prints a table of every board, and what recomputing or "
+    "several RAMs cost where the plan does not fit.",
 )
 @debug_option
 @strict_option
@@ -113,7 +118,7 @@ def plan(
     ctx: click.Context,
     /,
     model: str,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
     pareto: bool,
@@ -131,6 +136,12 @@ def plan(
 ) -> int:
     """Show where every byte of a training iteration of MODEL goes, and why."""
     from arena_ckpt.boards import load_board
+    from arena_ckpt.cli.batch_sizes import (
+        choice_document,
+        choice_lines,
+        set_batch_size,
+    )
+    from arena_ckpt.cli.board_table import board_rows, board_table
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
     from arena_ckpt.cli.models import (
         load_model,
@@ -155,13 +166,15 @@ def plan(
 
     if output is not None:
         require_writable(output)
-    target = None if board is None else load_board(board)
+    is_every = board == "all"
+    target = None if board is None or is_every else load_board(board)
     loaded = load_model(model)
     built = loaded.model
     if no_blocks:
         built = without_blocks(built)
-    set_given(built, batch_size=batch_size)
-    request = given_request(values)
+    request = given_request(values, target)
+    if inference:
+        request["mode"] = mode_of(inference)
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
     if pareto:
@@ -176,6 +189,18 @@ def plan(
             board=board is not None,
             output=output is not None,
         )
+    if emit_blocks and {*request} - {*PLACING, "mode"}:
+        request.setdefault("levels", 1)
+    available = None
+    if target is not None and batch_size == AUTO:
+        is_one = "memories" not in request
+        sizes = target.memories if not is_one else [target.arena_ram.name]
+        available = sum(target.free_bytes(name) for name in sizes)
+    choice = set_batch_size(
+        built, batch_size, request, budget_bytes=available, debug=debug
+    )
+    if available is not None:
+        request.setdefault("budget", available)
     hints = warn_of(built, loaded.data)
     if pareto:
         return print_front(
@@ -187,30 +212,34 @@ def plan(
             "nothing; leave one out",
             ctx,
         )
-    if emit_blocks and request:
-        request.setdefault("levels", 1)
-    planned = built.make_plan(debug=debug, mode=mode_of(inference), **request)
+    planned = built.make_plan(debug=debug, **request)
     without = plan_to_compare(built, planned, debug=debug)
     other = plan_of_other_mode(built, planned, debug=debug)
     fit = None if target is None else target.check(planned)
-    code = OK if fit is None or fit.fits else RUN_FAILED
+    rows = board_rows(built, planned, request, debug=debug) if is_every else []
+    does_fit = any(row.fits for row in rows) if is_every else not fit or fit.fits
+    code = OK if does_fit else RUN_FAILED
     if output is not None:
         write_whole(output, lambda file: file.write(planned.to_json().encode()))
     if as_json:
         document: dict[str, Any] = {"command": "plan", "model": model}
-        document |= plan_document(planned, without, hints)
+        document |= plan_document(planned, without, hints) | choice_document(choice)
         document["mode"] = planned.mode
         document["training_cost"] = training_cost_document(planned, other)
         if calls:
             calls_of_plan = built.kernel_calls(planned)
             document["kernel_calls"] = calls_document(planned, calls_of_plan)
         document["board"] = None if fit is None else fit.summary()
+        if is_every:
+            document["boards"] = [row.summary() for row in rows]
         print_json(document)
         return code
     if calls:
         for line in call_lines(planned, built.kernel_calls(planned)):
             click.echo(line)
         return code
+    for line in choice_lines(choice) if choice else ():
+        click.echo(line)
     click.echo(f"{model}: {describe_plan(planned)}\n")
     _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
@@ -218,6 +247,8 @@ def plan(
         print_training_cost(planned, other)
     if fit is not None:
         print_board(fit)
+    if is_every:
+        print_table(board_table(rows))
     if emit_blocks:
         print_blocks(built, planned)
     if execution_order:
@@ -245,15 +276,19 @@ def _print_tables(
         Print the totals, or the comparison if there is one, only.
     """
     from arena_ckpt.cli.output import print_table
+    from arena_ckpt.report.stack import is_arena_alone
     from arena_ckpt.report.tables import (
         biggest_table,
         comparison_table,
         kind_table,
+        memory_table,
         totals_table,
     )
 
     if without is None or not brief:
         print_table(totals_table(plan))
+    if not is_arena_alone(plan):
+        print_table(memory_table(plan))
     if not brief:
         print_table(kind_table(plan))
     if top and not brief:

@@ -97,7 +97,7 @@ def report(
     png: Path | None,
     svg: Path | None,
     in_letters: bool,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
     as_json: bool,

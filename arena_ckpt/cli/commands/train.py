@@ -116,7 +116,7 @@ def train(
     validation: str | None,
     validation_split: float | None,
     epochs: int | None,
-    batch_size: int | None,
+    batch_size: int | str | None,
     drop_last: bool | None,
     seed: int | None,
     no_blocks: bool,
@@ -132,6 +132,11 @@ def train(
     **values: Any,
 ) -> int:
     """Train MODEL and print the loss of every epoch."""
+    from arena_ckpt.cli.batch_sizes import (
+        choice_document,
+        choice_lines,
+        set_batch_size,
+    )
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
@@ -165,14 +170,20 @@ def train(
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
-    set_given(built, epochs=epochs, batch_size=batch_size, drop_last=drop_last)
+    set_given(built, epochs=epochs, drop_last=drop_last)
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )
-    plan = built.initialize(debug=debug, check=check, **given_request(values))
+    request = given_request(values)
+    choice = set_batch_size(
+        built, batch_size, request, most=training.n_samples, debug=debug
+    )
+    plan = built.initialize(debug=debug, check=check, **request)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
+        for line in choice_lines(choice) if choice else ():
+            click.echo(line)
         print_training(model, built, training, evaluation, plan)
         print_table(totals_table(plan))
         print_explanation(plan, without)
@@ -195,6 +206,7 @@ def train(
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
         document |= plan_document(plan, without, warnings_of(built, training))
+        document |= choice_document(choice)
         document |= history_document(history, result)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)

@@ -15,7 +15,6 @@ from arena_ckpt.cli.options import (
     inference_option,
     mode_of,
     no_blocks_option,
-    set_given,
     strict_option,
 )
 from arena_ckpt.cli.request_options import given_request, request_options
@@ -58,13 +57,18 @@ Examples:
 def verify(
     model: str,
     data: str | None,
-    batch_size: int | None,
+    batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
     """Check MODEL: its plan, its memory, its bits and its gradients."""
+    from arena_ckpt.cli.batch_sizes import (
+        choice_document,
+        choice_lines,
+        set_batch_size,
+    )
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
@@ -74,9 +78,12 @@ def verify(
 
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
-    set_given(built, batch_size=batch_size)
-    request = given_request(values) | {"mode": mode_of(inference)}
+    request = given_request(values)
+    request["mode"] = mode_of(inference)
+    choice = set_batch_size(built, batch_size, request)
     if not as_json:
+        for line in choice_lines(choice) if choice else ():
+            click.echo(line)
         plan = planned(built, request)
         click.echo(f"{model}: {describe_plan(plan)}")
     result = verify_model(
@@ -89,6 +96,7 @@ def verify(
     if as_json:
         document: dict[str, Any] = {"command": "verify", "model": model}
         document["warnings"] = warnings_document(built.warnings())
+        document |= choice_document(choice)
         print_json(document | verification_document(result))
     else:
         click.echo(f"{result.verdict}; on {result.data}")

@@ -1,6 +1,8 @@
 """Exports a plan as a C99 header: where each tensor lies, and when each layer runs.
 
 Offsets and sizes are macros, unsigned decimal constants of the type that holds them.
+Where the arena is not the only memory, each tensor also has the number of the one that
+its offset counts from, so that a table of their starts finds it.
 The table of execution orders is declared; it is defined where the program defines
 ``…_IMPLEMENTATION`` before it includes the header, in one of its files.
 """
@@ -10,9 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import LiveRange
 from arena_ckpt.report.export.live_range_ids import live_range_id
+from arena_ckpt.report.stack import is_arena_alone
 
 
 def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
@@ -62,6 +66,7 @@ def _lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     yield "#include <stdint.h>"
     yield ""
     yield f"#define {prefix}_ARENA_BYTES {plan.arena_bytes}u"
+    yield from _memory_lines(plan, prefix)
     yield f"#define {prefix}_ALIGNMENT_BYTES {plan.alignment_bytes}u"
     yield f"#define {prefix}_BATCH_SAMPLES {plan.batch_size}u"
     yield f"#define {prefix}_N_STEPS {len(plan.steps)}u"
@@ -73,11 +78,47 @@ def _lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     yield f"#endif /* {prefix}_PLAN_H */"
 
 
+def _memory_names(plan: MemoryPlan) -> dict[str, str]:
+    """Return an identifier for each memory; empty where the arena is alone.
+
+    It is none of the words that stand before ``_BYTES`` in every header.
+    """
+    if is_arena_alone(plan):
+        return {}
+    rams = [ram.name for ram in plan.rams]
+    reserved = ("alignment", "constant", CONSTANTS, ARENA)
+    unique = unique_identifiers([*reserved, *rams])[len(reserved) :]
+    names = dict(zip(rams, unique, strict=True)) or {ARENA: identifier(ARENA)}
+    return {name: names.get(name, identifier(name)) for name in plan.memories}
+
+
+def _memory_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
+    """Yield the bytes of each memory, and the number that tensors call it by."""
+    names = _memory_names(plan)
+    if not names:
+        return
+    yield f"#define {prefix}_N_MEMORIES {len(names)}u"
+    for number, (use, name) in enumerate(
+        zip(plan.memories.values(), names.values(), strict=True)
+    ):
+        if use.is_constant:
+            yield "/* No step writes here: it may be const, in flash. */"
+            yield f"#define {prefix}_CONSTANT_BYTES {plan.constant_bytes}u"
+        elif plan.rams:
+            yield f"#define {prefix}_{name}_BYTES {use.height_bytes}u"
+        yield f"#define {prefix}_{name}_NUMBER {number}u"
+
+
 def _tensor_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
+    memories = _memory_names(plan)
+    held_by = {i: b.memory for b in plan.buffers for i in b.tensors}
     offsets = {i: b.offset_bytes for b in plan.buffers for i in b.tensors}
     names = unique_identifiers(map(live_range_id, plan.tensors))
     for index, (tensor, name) in enumerate(zip(plan.tensors, names, strict=True)):
         yield f"/* {_describe(tensor)} */"
+        if memories:
+            memory = memories[held_by[index]]
+            yield f"#define {prefix}_{name}_MEMORY {prefix}_{memory}_NUMBER"
         yield f"#define {prefix}_{name}_OFFSET {offsets[index]}u"
         yield f"#define {prefix}_{name}_SIZE {tensor.size_bytes}u"
     yield ""

@@ -1,8 +1,9 @@
 """Exports a training iteration in the Trace Event Format, which Perfetto opens.
 
 One process with two threads, the phases and in them the layers, as complete slices,
-and beside them counters of the live bytes of each kind. Without measured times a step
-lasts one millisecond, so that the time axis shows steps.
+and beside them counters of the live bytes of each kind, and of each RAM where there are
+several. Constants are alive all the time, so they have a number and no counter. Without
+measured times a step lasts one millisecond, so that the time axis shows steps.
 
 References
 ----------
@@ -54,6 +55,7 @@ def chrome_trace_bytes(
         "displayTimeUnit": "ms" if step_seconds is None else "ns",
         "otherData": {
             "arena_bytes": plan.arena_bytes,
+            **_other_memories(plan),
             "live_lower_bound_bytes": plan.live_lower_bound_bytes,
             "time": "one millisecond a step" if step_seconds is None else "measured",
         },
@@ -62,9 +64,23 @@ def chrome_trace_bytes(
             *_phases(plan, starts),
             *_layers(plan, starts),
             *_counters(plan, starts),
+            *_ram_counters(plan, starts),
         ],
     }
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _other_memories(plan: MemoryPlan) -> dict[str, Any]:
+    """Return the bytes of the memories beside one arena; empty where there are none."""
+    found: dict[str, Any] = {}
+    if plan.constant_bytes:
+        found["constant_bytes"] = plan.constant_bytes
+    if plan.rams:
+        uses = plan.memories
+        found["ram_bytes"] = {
+            ram.name: uses[ram.name].height_bytes for ram in plan.rams
+        }
+    return found
 
 
 def _starts(plan: MemoryPlan, step_seconds: Sequence[float] | None) -> list[int]:
@@ -155,7 +171,7 @@ def _counters(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
     """Yield the live bytes of each kind at every change, and at the end."""
     n_steps = len(plan.steps)
     changes: dict[int, Counter[TensorKind]] = {0: Counter(), n_steps: Counter()}
-    for buffer in plan.buffers:
+    for buffer in plan.ram_buffers:
         taken = plan.taken_bytes(buffer.size_bytes)
         edges = {buffer.start, buffer.stop}
         for index in buffer.tensors:  # kinds take turns within a buffer
@@ -173,3 +189,21 @@ def _counters(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
         values = {kind.value: taken for kind, taken in live.items()}
         yield _event("C", "live bytes", ts=time, args=values)
         yield _event("C", "arena", ts=time, args={"live": sum(values.values())})
+
+
+def _ram_counters(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield the live bytes of each RAM with a name at every change, and at the end."""
+    n_steps = len(plan.steps)
+    for ram in plan.rams:
+        changes = Counter({0: 0, n_steps: 0})
+        for buffer in plan.ram_buffers:
+            if buffer.memory == ram.name:
+                taken = plan.taken_bytes(buffer.size_bytes)
+                changes[buffer.start] += taken
+                if buffer.stop < n_steps:
+                    changes[buffer.stop] -= taken
+        live = 0
+        for step in sorted(changes):
+            live += changes[step]
+            time = starts[step] / 1000
+            yield _event("C", f"RAM {ram.name}", ts=time, args={"live": live})

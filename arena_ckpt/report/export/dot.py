@@ -24,7 +24,10 @@ def _lines(plan: MemoryPlan) -> Iterator[str]:
     again = frozenset(recomputed_layers(plan))
     in_blocks = {name for block in plan.blocks for name in block.layers}
     yield "digraph plan {"
-    title = f"arena {format_bytes(plan.arena_bytes)}, batch size {plan.batch_size}"
+    sizes = [f"arena {format_bytes(plan.arena_bytes)}"]
+    if plan.constant_bytes:
+        sizes.append(f"constants {format_bytes(plan.constant_bytes)}")
+    title = f"{', '.join(sizes)}, batch size {plan.batch_size}"
     yield f"  graph [label={_quoted(title)}, labelloc=t, fontname=sans];"
     yield "  node [shape=box, fontname=sans];"
     yield "  edge [fontname=sans, fontsize=10];"

@@ -13,6 +13,7 @@ from arena_ckpt.report.export.live_range_ids import (
     live_range_id,
     main_live_range,
 )
+from arena_ckpt.report.stack import is_arena_alone
 
 COLUMNS = (
     "id",
@@ -30,12 +31,19 @@ COLUMNS = (
     "shared_with",
 )
 
+MEMORY_COLUMN = "memory"
+"""The last column where the arena is not the only memory: the one that a buffer is
+in."""
+
 
 def minimalloc_bytes(plan: MemoryPlan) -> bytes:
     """Return live ranges and layout as CSV that ``arena-ckpt allocate`` reads.
 
-    Sizes are those taken in the arena, canaries and alignment included.
+    Sizes are those taken in memory, canaries and alignment included. Where the arena is
+    not the only memory, the column `pool` has the number of the one that a buffer is
+    in, in the order of `MemoryPlan.memories`.
     """
+    pools = {name: number for number, name in enumerate(plan.memories)}
     buffers = make_buffers(
         [b.start for b in plan.buffers],
         [b.stop for b in plan.buffers],
@@ -53,7 +61,12 @@ def minimalloc_bytes(plan: MemoryPlan) -> bytes:
         pool=None,
     )
     text = io.StringIO(newline="")
-    write_layout(text, table, [b.offset_bytes for b in plan.buffers])
+    write_layout(
+        text,
+        table,
+        [b.offset_bytes for b in plan.buffers],
+        None if is_arena_alone(plan) else [pools[b.memory] for b in plan.buffers],
+    )
     return text.getvalue().encode()
 
 
@@ -61,12 +74,17 @@ def csv_bytes(plan: MemoryPlan) -> bytes:
     """Return a CSV with one row per buffer, in the order of their offsets.
 
     Shapes are written ``32x1x1x64``; `shared_with` names the other live ranges in the
-    same bytes, separated by ``;``.
+    same bytes, separated by ``;``. Where the arena is not the only memory, rows stand
+    memory by memory, with its name in a column `memory`.
     """
+    number = {name: index for index, name in enumerate(plan.memories)}
+    is_named = not is_arena_alone(plan)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for buffer in sorted(plan.buffers, key=lambda b: (b.offset_bytes, b.start)):
+    writer.writerow((*COLUMNS, MEMORY_COLUMN) if is_named else COLUMNS)
+    for buffer in sorted(
+        plan.buffers, key=lambda b: (number[b.memory], b.offset_bytes, b.start)
+    ):
         main = main_live_range(plan, buffer)
         others = [plan.tensors[i] for i in buffer.tensors if plan.tensors[i] != main]
         writer.writerow(
@@ -84,6 +102,7 @@ def csv_bytes(plan: MemoryPlan) -> bytes:
                 buffer.size_bytes,
                 plan.taken_bytes(buffer.size_bytes),
                 ";".join(map(live_range_id, others)),
+                *([buffer.memory] if is_named else []),
             )
         )
     return text.getvalue().encode()

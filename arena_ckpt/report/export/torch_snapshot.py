@@ -1,6 +1,8 @@
 """Exports a plan as a snapshot for PyTorch's visualizer at pytorch.org/memory_viz.
 
-The arena is one segment at address 0, so that addresses are offsets. The trace has an
+The arena is one segment at address 0, so that addresses are offsets. Other memories
+follow it, each a segment of its own, and so do several RAMs each other; an address is
+then the start of the segment plus the offset. The trace has an
 allocation where each buffer begins and a free where it ends; those of a step's dead
 come before those of its newborn. What is alive in the last step is in the segment's
 final state. PyTorch is not needed to write it.
@@ -22,8 +24,10 @@ import pickle
 import sys
 from typing import Any
 
+from arena_ckpt.common.memories import ARENA
 from arena_ckpt.planning.plan import Buffer, MemoryPlan
 from arena_ckpt.report.export.live_range_ids import buffer_id, main_live_range
+from arena_ckpt.report.stack import is_arena_alone
 
 ZERO_WIDTH_SPACE = "\u200b"
 HIDDEN_NAMES = (
@@ -72,33 +76,52 @@ def torch_snapshot(plan: MemoryPlan) -> dict[str, Any]:
     buffers = [b for b in plan.buffers if b.size_bytes]
     last = len(plan.steps) - 1
     kept = sorted((b for b in buffers if b.stop > last), key=lambda b: b.offset_bytes)
+    segments = _segments(plan)
     return {
-        "segments": [_segment(plan, kept)],
-        "device_traces": [_trace(plan, buffers)],
+        "segments": [
+            _segment(plan, start, height, [b for b in kept if b.memory == name])
+            for name, (start, height) in segments.items()
+        ],
+        "device_traces": [_trace(plan, buffers, segments)],
         "allocator_settings": {"arena_ckpt_allocator": plan.allocator},
     }
 
 
-def _segment(plan: MemoryPlan, kept: list[Buffer]) -> dict[str, Any]:
-    """Return the arena as it is in the last step; its blocks cover it without gaps."""
+def _segments(plan: MemoryPlan) -> dict[str, tuple[int, int]]:
+    """Return the address and the bytes of each memory in which anything lies."""
+    if is_arena_alone(plan):
+        return {ARENA: (0, plan.arena_bytes)}
+    found, end = {}, 0
+    for use in plan.memories.values():
+        if use.height_bytes:
+            found[use.name] = (end, use.height_bytes)
+            end += use.height_bytes
+    return found
+
+
+def _segment(
+    plan: MemoryPlan, start: int, height_bytes: int, kept: list[Buffer]
+) -> dict[str, Any]:
+    """Return a memory as it is in the last step; its blocks cover it without gaps."""
     blocks: list[dict[str, Any]] = []
-    end = 0
+    end = start
     for buffer in kept:
         taken = plan.taken_bytes(buffer.size_bytes)
-        if buffer.offset_bytes > end:
-            blocks.append(_free_block(end, buffer.offset_bytes))
-        block = _block(buffer.offset_bytes, taken, buffer.size_bytes)
+        address = start + buffer.offset_bytes
+        if address > end:
+            blocks.append(_free_block(end, address))
+        block = _block(address, taken, buffer.size_bytes)
         blocks.append(
             {**block, "state": "active_allocated", "frames": _frames(plan, buffer)}
         )
-        end = buffer.offset_bytes + taken
-    if end < plan.arena_bytes:
-        blocks.append(_free_block(end, plan.arena_bytes))
+        end = address + taken
+    if end < start + height_bytes:
+        blocks.append(_free_block(end, start + height_bytes))
     active = sum(plan.taken_bytes(b.size_bytes) for b in kept)
     return {
         "device": 0,
-        "address": 0,
-        "total_size": plan.arena_bytes,
+        "address": start,
+        "total_size": height_bytes,
         "allocated_size": active,
         "active_size": active,
         "requested_size": sum(b.size_bytes for b in kept),
@@ -119,17 +142,23 @@ def _block(address: int, size: int, requested: int) -> dict[str, Any]:
     return {"address": address, "size": size, "requested_size": requested}
 
 
-def _trace(plan: MemoryPlan, buffers: list[Buffer]) -> list[dict[str, Any]]:
+def _trace(
+    plan: MemoryPlan, buffers: list[Buffer], segments: dict[str, tuple[int, int]]
+) -> list[dict[str, Any]]:
     """Return the events by time; in each step, what dies comes before what begins."""
-    events = [_event("segment_alloc", 0, plan.arena_bytes, 0, [], "unknown")]
+    events = [
+        _event("segment_alloc", start, height_bytes, 0, [], "unknown")
+        for start, height_bytes in segments.values()
+    ]
     n_steps = len(plan.steps)
-    changes = [(b.stop, 0, b.offset_bytes, b) for b in buffers if b.stop < n_steps]
-    changes += [(b.start, 1, b.offset_bytes, b) for b in buffers]
-    for step, is_birth, offset, buffer in sorted(changes, key=lambda c: c[:3]):
+    placed = [(segments[b.memory][0] + b.offset_bytes, b) for b in buffers]
+    changes = [(b.stop, 0, address, b) for address, b in placed if b.stop < n_steps]
+    changes += [(b.start, 1, address, b) for address, b in placed]
+    for step, is_birth, address, buffer in sorted(changes, key=lambda c: c[:3]):
         kind, size = main_live_range(plan, buffer).kind.value, buffer.size_bytes
         for action in ("alloc",) if is_birth else ("free_requested", "free_completed"):
             frames = _frames(plan, buffer)
-            events.append(_event(action, offset, size, step, frames, kind))
+            events.append(_event(action, address, size, step, frames, kind))
     return events
 
 
@@ -156,10 +185,12 @@ def _frames(plan: MemoryPlan, buffer: Buffer) -> list[dict[str, Any]]:
     """Return tensor, layer and kind of a buffer in place of a Python stack."""
     main = main_live_range(plan, buffer)
     steps = f"steps {buffer.start} to {buffer.stop}"
+    memory = [] if is_arena_alone(plan) else [_frame("memory", 0, buffer.memory)]
     return [
         _frame(steps, main.life, buffer_id(plan, buffer)),
         _frame("layer", 0, main.layer or "model"),
         _frame("kind", 0, main.kind.value),
+        *memory,
     ]
 
 

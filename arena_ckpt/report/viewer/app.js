@@ -103,8 +103,9 @@ class App {
 
   setPlans(plans, indexes) {
     const most = Math.max(...plans.map((plan) => Math.max(plan.arena_bytes, plan.peakBytes)), 64);
-    this.all = { left: 0, right: Math.max(...plans.map((plan) => plan.nSteps), 1), low: 0, high: most * 1.03 };
-    this.view = { ...this.all, most };
+    const highest = Math.max(most, ...plans.flatMap((plan) => plan.memories.map((memory) => memory.high)));
+    this.all = { left: 0, right: Math.max(...plans.map((plan) => plan.nSteps), 1), low: 0, high: highest * 1.03 };
+    this.view = { ...this.all, most, hasNames: plans.some((plan) => !plan.isArenaAlone) };
     const isAlone = indexes[0] === 0 && plans.length === 1;
     this.charts = plans.map(
       (plan) => new Chart(plan, this.theme, this.view, isAlone ? null : plan.title),
@@ -126,6 +127,9 @@ class App {
     $("subtitle").textContent = subtitle(plan);
     $("tiles").replaceChildren(...tiles(plan));
     this.makeLegend();
+    $("memories").replaceChildren(
+      ...(plan.isArenaAlone ? [] : [element("h2", "", "Memories"), memoryTable(plan)]),
+    );
     $("at-peak").replaceChildren(element("h2", "", "By kind at the peak"), kindBars(plan, plan.peakStep));
     const said = this.tab === "compare" ? [] : plan.sentences; // there the comparison says it
     $("sentences").replaceChildren(
@@ -269,9 +273,10 @@ class App {
     $("slider").setAttribute("aria-valuetext", text);
     this.fillPinned(plan, step);
     const free = formatPercent(plan.fragmentationAt(step));
+    const beside = plan.constant_bytes ? `; beside it ${formatBytes(plan.constant_bytes)} of constants` : "";
     $("alive").replaceChildren(
       element("h2", "", `Alive at step ${formatCount(step)}`),
-      element("p", "pale", `${formatBytes(plan.live[step] ?? 0)}; ${free} free below the highest`),
+      element("p", "pale", `${formatBytes(plan.live[step] ?? 0)}; ${free} free below the highest${beside}`),
       aliveList(plan, step, (name) => this.setPin(name), this.pin),
     );
   }
@@ -379,7 +384,7 @@ class App {
   aimNext(direction) {
     const chart = this.charts[this.active];
     const { plan } = chart;
-    const alive = plan.aliveAt(this.step).sort((a, b) => plan.segmentLow[a] - plan.segmentLow[b]);
+    const alive = plan.stackedAt(this.step);
     if (!alive.length) return;
     const low = this.aim ? plan.segmentLow[this.aim.segment] : direction > 0 ? -1 : Infinity;
     const next =

@@ -37,7 +37,7 @@ class Chart {
     this.width = width;
     this.height = height;
     const isNarrow = width < 520;
-    const left = isNarrow ? 58 : 74;
+    const left = (isNarrow ? 58 : 74) + (this.view.hasNames ? 14 : 0);
     const curve = isNarrow ? 78 : 104;
     const names = this.namesRoom(isNarrow ? 62 : 78);
     const heading = this.heading ? 26 : 0;
@@ -140,10 +140,14 @@ class Chart {
   }
 
   drawBackgroundSvg(pen) {
-    const { map, theme } = this;
+    const { map, area, view, theme } = this;
     for (const { start, stop, band } of this.bandRuns()) {
       const fill = band === "recompute" ? mix(theme.free, theme.ink, 0.07) : theme.free;
       pen.rect(this.xOf(start), map.top, this.xOf(stop) - this.xOf(start), map.height, fill);
+    }
+    for (const [low, high] of this.plan.gaps) {
+      const { y, height } = this.box(view.left, view.right, low, high);
+      if (height > 0) pen.rect(area.left, y, area.width, height, theme.page);
     }
   }
 
@@ -172,9 +176,8 @@ class Chart {
 
   lifeBox(tensor) {
     const { plan } = this;
-    const b = plan.tensorBuffer[tensor];
-    const low = plan.bufferLow[b];
-    return this.box(plan.tensorStart[tensor], plan.tensorStop[tensor], low, low + plan.bufferTaken[b]);
+    const ends = plan.endsOf(plan.tensorBuffer[tensor]);
+    return this.box(plan.tensorStart[tensor], plan.tensorStop[tensor], ...ends);
   }
 
   drawAround(pen, large) {
@@ -190,7 +193,8 @@ class Chart {
     this.drawBands(pen);
     this.drawNamesInside(pen, large);
     this.drawLevels(pen);
-    this.drawByteTicks(pen);
+    if (this.plan.isArenaAlone) this.drawByteTicks(pen);
+    else drawMemories(pen, this);
     this.drawLayers(pen);
     this.drawStepTicks(pen);
   }
@@ -328,7 +332,7 @@ class Chart {
     const { theme, area, plan, view, map } = this;
     const right = area.left + area.width;
     const levels = [[plan.arena_bytes, theme.ink, []]];
-    if (plan.live_lower_bound_bytes < plan.arena_bytes) {
+    if (plan.live_lower_bound_bytes < plan.arena_bytes && plan.nRams === 1) {
       levels.push([plan.live_lower_bound_bytes, theme.bound, [5, 4]]);
     }
     for (const [bytes, stroke, dash] of levels) {
@@ -339,13 +343,15 @@ class Chart {
   }
 
   drawByteTicks(pen) {
-    const { theme, area, view, map } = this;
+    const { view, map } = this;
     const most = Math.max(Math.floor(map.height / 44), 2);
-    for (const bytes of ticks(view.low, view.high, most, true)) {
-      const y = this.yOf(bytes);
-      pen.line(area.left - 4, y, area.left, y, theme.paleInk, 0.75);
-      pen.text(area.left - 8, y, tickBytes(bytes), { size: 11, fill: theme.paleInk, align: "right" });
-    }
+    for (const bytes of ticks(view.low, view.high, most, true)) this.drawByteTick(pen, bytes, this.yOf(bytes));
+  }
+
+  drawByteTick(pen, bytes, y) {
+    const { theme, area } = this;
+    pen.line(area.left - 4, y, area.left, y, theme.paleInk, 0.75);
+    pen.text(area.left - 8, y, tickBytes(bytes), { size: 11, fill: theme.paleInk, align: "right" });
   }
 
   drawStepTicks(pen) {

@@ -19,6 +19,7 @@ function comparisonTable(before, after) {
     );
   };
   row("arena", before.arena_bytes, after.arena_bytes);
+  if (!before.isArenaAlone || !after.isArenaAlone) memoryRows(before, after, row);
   row("live lower bound", before.live_lower_bound_bytes, after.live_lower_bound_bytes);
   row("local lower bound", before.local_lower_bound_bytes, after.local_lower_bound_bytes);
   row("alive at the peak", before.peakBytes, after.peakBytes, "ruled");
@@ -31,13 +32,23 @@ function comparisonTable(before, after) {
   return element("div", "scrolls", table);
 }
 
+// A row for each memory that has a name in either plan; the arena has one already.
+function memoryRows(before, after, row) {
+  const heights = [before, after].map(
+    (plan) => new Map(plan.memories.map((memory) => [memory.name, memory.height_bytes])),
+  );
+  for (const name of new Set(heights.flatMap((of) => [...of.keys()]))) {
+    if (name !== "arena") row(name, ...heights.map((of) => of.get(name) ?? 0));
+  }
+}
+
 // Bytes of each name that is alive at a step.
 function bytesByName(plan, step) {
   const bytes = new Map();
   for (const i of plan.aliveAt(step)) {
     const name = plan.nameOf(plan.segmentTensor[i]);
     bytes.set(name, {
-      bytes: (bytes.get(name)?.bytes ?? 0) + plan.segmentHigh[i] - plan.segmentLow[i],
+      bytes: (bytes.get(name)?.bytes ?? 0) + plan.takenBy(i),
       kind: plan.segmentKind[i],
     });
   }

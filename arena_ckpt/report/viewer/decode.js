@@ -65,6 +65,10 @@ class Plan {
     this.stepBand = columns.step_band;
     this.nSteps = this.stepPhase.length;
     this.nKinds = vocabulary.kinds.length;
+    this.isArenaAlone = !facts.memories;
+    this.memories = memoriesOf(facts);
+    this.gaps = gapsOf(this.memories);
+    this.nRams = this.memories.filter((memory) => !memory.is_constant).length;
     this.readSegments(columns);
     this.readTensors(columns);
     this.readUses(columns);
@@ -75,10 +79,11 @@ class Plan {
   }
 
   readSegments(columns) {
-    this.bufferLow = columns.buffer_offset;
+    this.bufferLow = columns.buffer_offset; // within its memory
     this.bufferTaken = columns.buffer_taken;
     this.bufferSpare = columns.buffer_spare;
     const n = (this.nBuffers = this.bufferLow.length);
+    this.bufferMemory = columns.buffer_memory ?? new Uint8Array(n);
     this.bufferStart = new Int32Array(n);
     this.bufferStop = new Int32Array(n);
     const buffer = (this.segmentBuffer = columns.segment_buffer);
@@ -93,9 +98,29 @@ class Plan {
       stop[i] += start[i];
       if (i === 0 || buffer[i - 1] !== b) this.bufferStart[b] = start[i];
       this.bufferStop[b] = stop[i];
-      this.segmentLow[i] = this.bufferLow[b];
-      this.segmentHigh[i] = this.bufferLow[b] + this.bufferTaken[b];
+      [this.segmentLow[i], this.segmentHigh[i]] = this.endsOf(b);
     }
+  }
+
+  memoryOf(buffer) {
+    return this.memories[this.bufferMemory[buffer]];
+  }
+
+  isConstant(buffer) {
+    return this.memoryOf(buffer).is_constant;
+  }
+
+  // The part of the axis of bytes that a buffer takes.
+  endsOf(buffer) {
+    const memory = this.memoryOf(buffer);
+    const scale = scaleOf(memory);
+    const offset = this.bufferLow[buffer];
+    return [memory.low + offset * scale, memory.low + (offset + this.bufferTaken[buffer]) * scale];
+  }
+
+  // Bytes that a segment takes in its memory.
+  takenBy(segment) {
+    return this.bufferTaken[this.segmentBuffer[segment]];
   }
 
   readTensors(columns) {
@@ -134,14 +159,15 @@ class Plan {
     }
   }
 
-  // Bytes alive at each step, together and by kind, and the peak.
+  // Bytes of RAM alive at each step, together and by kind, and the peak.
   addUp() {
     const { nKinds, nSteps } = this;
     this.live = new Float64Array(nSteps);
     this.liveByKind = [];
     for (let k = 0; k < nKinds; k++) this.liveByKind.push(new Float64Array(nSteps + 1));
     for (let i = 0; i < this.nSegments; i++) {
-      const taken = this.segmentHigh[i] - this.segmentLow[i];
+      if (this.isConstant(this.segmentBuffer[i])) continue;
+      const taken = this.takenBy(i);
       const changes = this.liveByKind[this.segmentKind[i]];
       changes[this.segmentStart[i]] += taken;
       changes[this.segmentStop[i]] -= taken;
@@ -208,24 +234,31 @@ class Plan {
     return -1;
   }
 
-  // Segments alive at a step, the largest first.
-  aliveAt(step) {
-    const alive = [];
+  // Segments at a step from the lowest on, constants included.
+  stackedAt(step) {
+    const stacked = [];
     for (let i = 0; i < this.nSegments; i++) {
-      if (this.segmentStart[i] <= step && step < this.segmentStop[i]) alive.push(i);
+      if (this.segmentStart[i] <= step && step < this.segmentStop[i]) stacked.push(i);
     }
-    const { segmentLow: low, segmentHigh: high } = this;
-    return alive.sort((a, b) => high[b] - low[b] - (high[a] - low[a]) || low[a] - low[b]);
+    return stacked.sort((a, b) => this.segmentLow[a] - this.segmentLow[b]);
   }
 
-  // How much of what lies below the highest live byte is free.
+  // Segments in RAM alive at a step, the largest first.
+  aliveAt(step) {
+    const alive = this.stackedAt(step).filter((i) => !this.isConstant(this.segmentBuffer[i]));
+    return alive.sort((a, b) => this.takenBy(b) - this.takenBy(a));
+  }
+
+  // How much of what lies below the highest live byte of each RAM is free.
   fragmentationAt(step) {
-    let top = 0;
+    const tops = new Float64Array(this.nRams);
     for (let b = 0; b < this.nBuffers; b++) {
-      if (this.bufferStart[b] <= step && step < this.bufferStop[b]) {
-        top = Math.max(top, this.bufferLow[b] + this.bufferTaken[b]);
-      }
+      const isAlive = this.bufferStart[b] <= step && step < this.bufferStop[b];
+      if (!isAlive || this.isConstant(b)) continue;
+      const m = this.bufferMemory[b];
+      tops[m] = Math.max(tops[m], this.bufferLow[b] + this.bufferTaken[b]);
     }
+    const top = tops.reduce((sum, each) => sum + each, 0);
     return top ? 1 - this.live[step] / top : 0;
   }
 
@@ -236,6 +269,7 @@ class Plan {
     const high = low + this.bufferTaken[buffer];
     const found = [];
     for (let b = 0; b < this.nBuffers; b++) {
+      if (this.bufferMemory[b] !== this.bufferMemory[buffer]) continue;
       const isThere =
         side < 0
           ? this.bufferStop[b] <= this.bufferStart[buffer]

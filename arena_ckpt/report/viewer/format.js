@@ -44,13 +44,18 @@ function describeStep(plan, step) {
 
 // About `most` round numbers in [low, high], apart by 1, 2 or 5 times a power of `base`.
 function ticks(low, high, most, isBytes) {
-  const rough = Math.max((high - low) / most, 1);
-  let apart;
-  if (isBytes) apart = 2 ** Math.ceil(Math.log2(rough));
-  else {
-    const power = 10 ** Math.floor(Math.log10(rough));
-    apart = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= rough);
-  }
+  return multiples(ticksApart(high - low, most, isBytes), low, high);
+}
+
+// How far apart about `most` round numbers over a range are: a power of two for bytes.
+function ticksApart(range, most, isBytes = true) {
+  const rough = Math.max(range / most, 1);
+  if (isBytes) return 2 ** Math.ceil(Math.log2(rough));
+  const power = 10 ** Math.floor(Math.log10(rough));
+  return [1, 2, 5, 10].map((m) => m * power).find((m) => m >= rough);
+}
+
+function multiples(apart, low, high) {
   const found = [];
   for (let t = Math.ceil(low / apart) * apart; t <= high; t += apart) found.push(t);
   return found;

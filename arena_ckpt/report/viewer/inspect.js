@@ -80,7 +80,7 @@ function tensorCard(plan, tensor) {
   const dtype = plan.words[plan.tensorDtype[tensor]];
   list.append(...definition("shape", `${plan.shapes[plan.tensorShape[tensor]] || "scalar"}  ${dtype}`));
   list.append(...definition("size", exactBytes(size)));
-  list.append(...definition("offset", `${formatCount(plan.bufferLow[b])}`));
+  list.append(...definition("offset", placeText(plan, b)));
   const lived = range(plan.tensorStart[tensor], plan.tensorStop[tensor]);
   const which = lives.length > 1 ? `, ${lifeName(plan, tensor)}` : "";
   list.append(...definition("live", `steps ${lived}${which}`));
@@ -88,7 +88,7 @@ function tensorCard(plan, tensor) {
   if (others.length) {
     const text = others
       .slice(0, 4)
-      .map((t) => `${range(plan.tensorStart[t], plan.tensorStop[t])} at ${formatCount(plan.bufferLow[plan.tensorBuffer[t]])}`)
+      .map((t) => `${range(plan.tensorStart[t], plan.tensorStop[t])} at ${placeText(plan, plan.tensorBuffer[t])}`)
       .join(", ");
     list.append(...definition(others.length > 1 ? "other lives" : "other life", text));
   }
@@ -111,10 +111,10 @@ const MOST_ALIVE = 200;
 function aliveList(plan, step, pick, pinned) {
   const alive = plan.aliveAt(step);
   const list = element("ol", "alive");
-  const most = alive.length ? plan.segmentHigh[alive[0]] - plan.segmentLow[alive[0]] : 1;
+  const most = alive.length ? plan.takenBy(alive[0]) : 1;
   for (const i of alive.slice(0, MOST_ALIVE)) {
     const tensor = plan.segmentTensor[i];
-    const size = plan.segmentHigh[i] - plan.segmentLow[i];
+    const size = plan.takenBy(i);
     const name = plan.nameOf(tensor);
     const bar = element("span", "bar");
     bar.style.width = `${(100 * size) / most}%`;
@@ -174,8 +174,10 @@ function tile(label, value, note) {
 function tiles(plan) {
   const { arena_bytes: arena, live_lower_bound_bytes: bound } = plan;
   const above = arena - bound;
+  const constants = plan.constant_bytes;
   return [
     tile("Arena", formatBytes(arena), `${formatCount(arena)} B`),
+    ...(constants ? [tile("Constants", formatBytes(constants), "read-only, beside the arena")] : []),
     tile(
       "Live lower bound",
       formatBytes(bound),

@@ -17,6 +17,7 @@ function paintMap(plan, view, width, height, ratio, theme, hatchedKind) {
   const hatch = packColour(mix(theme.kinds[hatchedKind], theme.ink, 0.28));
   const free = packColour(theme.free);
   paintBackground(pixels, plan, view, width, height, perStep, theme);
+  paintGaps(pixels, plan, view, width, height, perByte, theme);
   const small = new SmallRectangles(width, height, theme.kinds);
   const large = [];
   const { segmentStart, segmentStop, segmentLow, segmentHigh, segmentKind } = plan;
@@ -75,6 +76,16 @@ function paintBackground(pixels, plan, view, width, height, perStep, theme) {
     pixels[x] = isStep ? colours[plan.stepBand[step]] : nothing;
   }
   for (let y = 1; y < height; y++) pixels.copyWithin(y * width, 0, width);
+}
+
+// What belongs to no memory is as the page around the map.
+function paintGaps(pixels, plan, view, width, height, perByte, theme) {
+  const nothing = packColour(theme.page);
+  for (const [low, high] of plan.gaps) {
+    const top = Math.max(Math.round(height - (high - view.low) * perByte), 0);
+    const bottom = Math.min(Math.round(height - (low - view.low) * perByte), height);
+    if (top < bottom) pixels.fill(nothing, top * width, bottom * width);
+  }
 }
 
 function packColour(colour) {

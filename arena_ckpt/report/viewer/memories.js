@@ -1,0 +1,100 @@
+// The memories of a plan, stacked as `report/stack.py` says: a byte of RAM is one of the
+// axis; constants are squeezed into a band on top.
+
+const LOWEST_WITH_TICKS = 44; // CSS pixels: a lower memory has its name there
+const NAME_LINE = 13;
+
+// The memories from below; a plan that has none but the arena says nothing of them.
+function memoriesOf(facts) {
+  const arena = { name: "arena", height_bytes: facts.arena_bytes, size_bytes: null, is_constant: false };
+  return facts.memories ?? [{ ...arena, low: 0, high: facts.arena_bytes }];
+}
+
+// How high a byte of a memory is on the axis.
+function scaleOf({ low, high, height_bytes: height, is_constant: isConstant }) {
+  return isConstant ? (high - low) / height : 1;
+}
+
+// The parts of the axis that belong to no memory, beside and above constants.
+function gapsOf(memories) {
+  const last = memories[memories.length - 1];
+  if (!last.is_constant) return [];
+  const below = memories.length > 1 ? memories[memories.length - 2].high : 0;
+  return [[below, last.low], [last.high, Infinity]];
+}
+
+// "sram 187 KiB of 512 KiB".
+function describeMemory({ name, height_bytes: height, size_bytes: size }) {
+  return `${name} ${tickBytes(height)}${size ? ` of ${tickBytes(size)}` : ""}`;
+}
+
+// Where a buffer lies: its offset, and in which memory where there are several.
+function placeText(plan, buffer) {
+  const offset = formatCount(plan.bufferLow[buffer]);
+  return plan.isArenaAlone ? offset : `${offset} in ${plan.memoryOf(buffer).name}`;
+}
+
+// What is taken of each memory, and what an iteration reads and writes there.
+function memoryTable(plan) {
+  const table = element("table", "memories");
+  const header = element("tr", "", element("th", "", ""));
+  const isLimited = plan.memories.some((memory) => memory.size_bytes);
+  header.append(...cells("th", "number", "taken", ...(isLimited ? ["of"] : []), "touched"));
+  const body = element("tbody");
+  for (const memory of [...plan.memories].reverse()) {
+    const name = element("th", "", memory.name);
+    name.scope = "row";
+    const size = isLimited ? [memory.size_bytes ? formatBytes(memory.size_bytes) : ""] : [];
+    const facts = [formatBytes(memory.height_bytes), ...size, formatBytes(memory.touched_bytes)];
+    body.append(element("tr", "", name, ...cells("td", "number", ...facts)));
+  }
+  table.append(element("thead", "", header), body);
+  return table;
+}
+
+// Draws the ends of memories, and at the left the ticks and the name of each.
+function drawMemories(pen, chart) {
+  const { plan, theme, area, view, map } = chart;
+  const right = area.left + area.width;
+  for (const memory of plan.memories) {
+    const low = Math.max(memory.low, view.low);
+    const high = Math.min(memory.high, view.high);
+    if (low >= high) continue;
+    const isEndSeen = memory.high <= view.high;
+    if (isEndSeen && !memory.is_constant) {
+      pen.line(area.left, chart.yOf(high), right, chart.yOf(high), theme.ink, 1.25);
+    }
+    const part = { top: chart.yOf(high), bottom: chart.yOf(low) };
+    if (memory.is_constant || part.bottom - part.top < LOWEST_WITH_TICKS) {
+      writeBeside(pen, chart, memory, part);
+      continue;
+    }
+    writeAlong(pen, chart, memory, part);
+    const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / 44), 2));
+    for (const bytes of multiples(apart, low - memory.low, high - memory.low)) {
+      const y = chart.yOf(memory.low + bytes);
+      const isFirst = memory.low === 0 && bytes === 0;
+      if (isFirst || (y > part.top + NAME_LINE && y < part.bottom - NAME_LINE / 2)) chart.drawByteTick(pen, bytes, y);
+    }
+  }
+}
+
+// A memory and its size in two lines, its name alone, or nothing, as there is room;
+// constants have nothing right above and below them.
+function writeBeside(pen, { area, theme }, memory, { top, bottom }) {
+  const room = bottom - top + (memory.is_constant ? NAME_LINE : 0);
+  const lines = [memory.name, tickBytes(memory.height_bytes)].slice(0, Math.floor(room / NAME_LINE));
+  let y = (top + bottom) / 2 - (NAME_LINE * (lines.length - 1)) / 2;
+  for (const line of lines) {
+    const text = fitText(line, 11, area.left - 12);
+    pen.text(area.left - 8, y, text, { size: 11, fill: theme.ink, align: "right" });
+    y += NAME_LINE;
+  }
+}
+
+// A memory and its size, or what fits of its name, written upwards.
+function writeAlong(pen, { theme }, memory, { top, bottom }) {
+  const whole = describeMemory(memory);
+  const text = textWidth(whole, 11) <= bottom - top ? whole : fitText(memory.name, 11, bottom - top);
+  pen.text(8, (top + bottom) / 2, text, { size: 11, fill: theme.ink, align: "center", turn: true });
+}
