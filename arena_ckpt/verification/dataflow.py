@@ -175,6 +175,7 @@ class _Walk:
         name = graph.prediction if graph else tensor_name(last.name, output_role(0))
         for index, tensor in enumerate(self.plan.tensors):
             if tensor.name == name and tensor.life == 0:
+                self.require_life(index, self.plan.n_forward - 1, self.plan.n_forward)
                 self.require_kept(index, "whoever asks for the prediction")
 
     def require_kept(self, tensor: int, reader: str) -> None:
