@@ -81,8 +81,17 @@ def three() -> MemoryPlan:
     return in_rams(head(), sizes)
 
 
+@cache
+def inferred() -> MemoryPlan:
+    """Inference alone, in RAMs as the planner spreads it: all weights are constants."""
+    model = load_example("digits_cnn").model
+    model.set_property(batch_size=4)
+    memories = {"dtcm": "16KiB", "sram": "512KiB"}
+    return model.make_plan(mode="inference", memories=memories)
+
+
 Maker = Callable[[], MemoryPlan]
-STACKED = pytest.mark.parametrize("make", [frozen, head, two, three])
+STACKED = pytest.mark.parametrize("make", [frozen, head, two, three, inferred])
 
 
 def test_the_plans_are_what_they_say() -> None:
@@ -357,6 +366,7 @@ def test_the_largest_tensors_name_their_ram() -> None:
     lines = text_of(biggest_table(two(), 1)).splitlines()
     assert lines[1].split()[-1] == "memory"
     assert lines[3].split()[-1] == largest.memory
+    assert f"{largest.size_bytes:,} B" in lines[3]
     assert "memory" not in text_of(biggest_table(head(), 9))
 
 
@@ -399,6 +409,9 @@ def test_sentences_on_constants_and_rams() -> None:
     assert "psram" not in " ".join(explain(three()))
     roomy = in_rams(alone(), {"fast": 2**24, "slow": 2**24})
     assert "fit into fast, the fastest." in " ".join(explain(roomy))
+    said = " ".join(explain(inferred()))
+    assert "all weights are constants" in said
+    assert "that inference reads and writes in RAM" in said
     plain = " ".join(explain(alone()))
     assert "Constants" not in plain
     assert " RAM" not in plain
