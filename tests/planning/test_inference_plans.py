@@ -217,6 +217,8 @@ def test_what_an_alias_shows_is_kept_to_the_end() -> None:
         lambda m: m.make_plan(budget="1MiB"),
         lambda m: m.choose_plan(max_overhead=0.1),
         lambda m: m.pareto(),
+        lambda m: m.choose_batch_size(budget="1MiB"),
+        lambda m: make_plan(m.compile(), ModelPlans(m).settings()),
         lambda m: m.initialize(),
         lambda m: m.initialize(debug=True, mode="train"),
     ],
@@ -267,7 +269,14 @@ def test_a_mode_that_there_is_not(mode: Any) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [{"max_overhead": 0.1}, {"allow": "in_place"}, {"levels": 1}, {"measure": True}],
+    [
+        {"max_overhead": 0.1},
+        {"allow": "in_place"},
+        {"levels": 1},
+        {"measure": True},
+        {"keep": ["fc1"]},
+        {"drop": ["fc1"]},
+    ],
     ids=str,
 )
 def test_inference_has_nothing_to_choose(request_: dict[str, Any]) -> None:
@@ -288,6 +297,29 @@ def test_a_budget_bounds_the_arena() -> None:
     assert model.make_plan(mode="inference").arena_bytes < plan.arena_bytes
     model.set_property(batch_size=size + 1)
     assert model.make_plan(mode="inference").arena_bytes > plan.arena_bytes - 1
+
+
+def test_a_budget_is_no_share_of_what_keeps_all() -> None:
+    with pytest.raises(InvalidParameterError, match="inference has none; give bytes"):
+        chain(8, 4).model().make_plan(mode="inference", budget="60%")
+
+
+def test_several_rams_hold_inference() -> None:
+    model = load_example("digits_cnn").model
+    model.set_property(batch_size=1)
+    rams = {"dtcm": "16KiB", "sram": "64KiB"}
+    plan = model.make_plan(mode="inference", memories=rams)
+    check_dataflow(plan, model.compile())
+    assert list(plan.memories) == ["dtcm", "sram", "constants"]
+    assert MemoryPlan.from_json(plan.to_json()) == plan
+    small = {"dtcm": "4KiB", "sram": "8KiB"}
+    with pytest.raises(BudgetError, match="no placement was found"):
+        model.make_plan(mode="inference", memories=small)
+    pinned = model.make_plan(
+        mode="inference", memories=rams, pin={"c0a_conv:filter": "dtcm"}
+    )
+    filter_ = next(b for b in pinned.buffers if b.tensor == "c0a_conv:filter")
+    assert (filter_.memory, filter_.is_constant) == ("dtcm", False)
 
 
 def test_a_budget_that_no_sample_fits() -> None:
