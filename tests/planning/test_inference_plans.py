@@ -202,6 +202,22 @@ def test_a_model_without_a_loss_compiles_and_is_planned_for_inference() -> None:
     assert output.stop == len(plan.steps)
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_without_their_loss_take_as_much(name: str) -> None:
+    """Other tools initialize such a model as well, such as a transformer's tower."""
+    whole, tower = load_example(name).model, Model()
+    for layer in whole.layers:
+        if not layer.is_loss:
+            tower.add_layer(layer)
+    batch_size = whole.get_property("batch_size")
+    tower.set_property(batch_size=batch_size)
+    plan, expected = (m.make_plan(mode="inference") for m in (tower, whole))
+    assert plan.constant_bytes == expected.constant_bytes
+    assert plan.arena_bytes == expected.arena_bytes
+    with pytest.raises(LossError):
+        tower.make_plan()
+
+
 def test_what_an_alias_shows_is_kept_to_the_end() -> None:
     model = without_loss("multiout")
     plan = model.make_plan(mode="inference")
