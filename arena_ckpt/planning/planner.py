@@ -88,9 +88,13 @@ def make_plan(
     ------
     ArenaTooLargeError
         Sizes that no machine has; nothing is allocated here in any case.
+    LossError
+        A graph without a loss, to be trained.
     """
     if settings.is_inference:
         reruns = ()
+    else:
+        graph.require_loss()
     again = block_reruns(graph) if reruns is None else reruns
     assert possible_reruns(graph, again) == again, again
     timeline = build_timeline(graph, again, settings)

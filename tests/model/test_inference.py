@@ -61,6 +61,9 @@ def test_examples_predict_the_same_bits(name: str) -> None:
     assert predictions(make, both, trained) == expected
     assert predictions(make, both, trained, debug=True) == expected
     assert predictions(make, both, trained, constants="arena") == expected
+    half = trained.plan.arena_bytes // 2
+    rams = {"fast": half, "slow": 2 * half}
+    assert predictions(make, both, trained, memories=rams) == expected
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)

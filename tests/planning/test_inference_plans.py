@@ -202,6 +202,22 @@ def test_a_model_without_a_loss_compiles_and_is_planned_for_inference() -> None:
     assert output.stop == len(plan.steps)
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_without_their_loss_take_as_much(name: str) -> None:
+    """Other tools initialize such a model as well, such as a transformer's tower."""
+    whole, tower = load_example(name).model, Model()
+    for layer in whole.layers:
+        if not layer.is_loss:
+            tower.add_layer(layer)
+    batch_size = whole.get_property("batch_size")
+    tower.set_property(batch_size=batch_size)
+    plan, expected = (m.make_plan(mode="inference") for m in (tower, whole))
+    assert plan.constant_bytes == expected.constant_bytes
+    assert plan.arena_bytes == expected.arena_bytes
+    with pytest.raises(LossError):
+        tower.make_plan()
+
+
 def test_what_an_alias_shows_is_kept_to_the_end() -> None:
     model = without_loss("multiout")
     plan = model.make_plan(mode="inference")
@@ -217,6 +233,8 @@ def test_what_an_alias_shows_is_kept_to_the_end() -> None:
         lambda m: m.make_plan(budget="1MiB"),
         lambda m: m.choose_plan(max_overhead=0.1),
         lambda m: m.pareto(),
+        lambda m: m.choose_batch_size(budget="1MiB"),
+        lambda m: make_plan(m.compile(), ModelPlans(m).settings()),
         lambda m: m.initialize(),
         lambda m: m.initialize(debug=True, mode="train"),
     ],
@@ -267,7 +285,14 @@ def test_a_mode_that_there_is_not(mode: Any) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [{"max_overhead": 0.1}, {"allow": "in_place"}, {"levels": 1}, {"measure": True}],
+    [
+        {"max_overhead": 0.1},
+        {"allow": "in_place"},
+        {"levels": 1},
+        {"measure": True},
+        {"keep": ["fc1"]},
+        {"drop": ["fc1"]},
+    ],
     ids=str,
 )
 def test_inference_has_nothing_to_choose(request_: dict[str, Any]) -> None:
@@ -288,6 +313,29 @@ def test_a_budget_bounds_the_arena() -> None:
     assert model.make_plan(mode="inference").arena_bytes < plan.arena_bytes
     model.set_property(batch_size=size + 1)
     assert model.make_plan(mode="inference").arena_bytes > plan.arena_bytes - 1
+
+
+def test_a_budget_is_no_share_of_what_keeps_all() -> None:
+    with pytest.raises(InvalidParameterError, match="inference has none; give bytes"):
+        chain(8, 4).model().make_plan(mode="inference", budget="60%")
+
+
+def test_several_rams_hold_inference() -> None:
+    model = load_example("digits_cnn").model
+    model.set_property(batch_size=1)
+    rams = {"dtcm": "16KiB", "sram": "64KiB"}
+    plan = model.make_plan(mode="inference", memories=rams)
+    check_dataflow(plan, model.compile())
+    assert list(plan.memories) == ["dtcm", "sram", "constants"]
+    assert MemoryPlan.from_json(plan.to_json()) == plan
+    small = {"dtcm": "4KiB", "sram": "8KiB"}
+    with pytest.raises(BudgetError, match="no placement was found"):
+        model.make_plan(mode="inference", memories=small)
+    pinned = model.make_plan(
+        mode="inference", memories=rams, pin={"c0a_conv:filter": "dtcm"}
+    )
+    filter_ = next(b for b in pinned.buffers if b.tensor == "c0a_conv:filter")
+    assert (filter_.memory, filter_.is_constant) == ("dtcm", False)
 
 
 def test_a_budget_that_no_sample_fits() -> None:
