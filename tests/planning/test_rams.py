@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers.frozen import head_only
 from helpers.plan_surgery import NETS
+from helpers.pool_judges import PoolCase, program_spill
 from helpers.strategies import ModelSpec, chains, dags
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -339,3 +340,35 @@ def test_kinds_that_last_are_in_memories_like_all_others() -> None:
     places = where(plan)
     weights = [t.name for t in plan.tensors if t.kind is TensorKind.WEIGHT]
     assert {place for name in weights for place in places[name]} <= {"dtcm", "sram"}
+
+
+# -- held against an integer program ---------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("name", ["residual", "shared", "frozen"])
+def test_as_little_is_touched_in_the_slow_ram_as_can_be(
+    name: str, share: float
+) -> None:
+    """HiGHS finds nothing better for the buffers of a plan and the bytes touched."""
+    whole = NETS[name].model().make_plan().arena_bytes
+    sizes = (int(share * whole) // 64 * 64, 2 * whole)
+    rams = dict(zip(("fast", "slow"), sizes, strict=True))
+    plan = NETS[name].model().make_plan(memories=rams)
+    touched = touched_bytes(
+        plan.tensors, plan.executions, n_pass=plan.n_pass, n_passes=plan.micro_batches
+    )
+    buffers = plan.ram_buffers
+    n = len(buffers)
+    case = PoolCase(
+        lower=tuple(b.start for b in buffers),
+        upper=tuple(b.stop for b in buffers),
+        size=tuple(plan.taken_bytes(b.size_bytes) for b in buffers),
+        pools=sizes,
+        allowed=((0, 1),) * n,
+        weights=tuple(float(sum(touched[i] for i in b.tensors)) for b in buffers),
+        fixed=(None,) * n,
+        alignment=(64,) * n,
+    )
+    assert program_spill(case) == (plan.memories["slow"].touched_bytes,)
+    assert plan.memories["slow"].touched_bytes > 0
