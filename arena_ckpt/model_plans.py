@@ -5,6 +5,7 @@ Nothing here needs an arena, but to measure how long steps take.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -167,6 +168,12 @@ class ModelPlans:
         if isinstance(budget, Mapping):
             placing, budget = _by_memory(placing, budget)
         parsed = parse_request(budget=budget, **request)
+        if budget is None:
+            raise InvalidParameterError(
+                "budget=None is not possible; give bytes, for example 262144 or "
+                "'256KiB'",
+                budget=budget,
+            )
         if parsed.budget_bytes is None:
             raise InvalidParameterError(
                 f"budget={quoted(budget)} bounds no batch size: what keeps all grows "
@@ -177,23 +184,30 @@ class ModelPlans:
         _require_debug(debug)
         places = parse_placing(**placing)
         graph = self.graph_with(False)
-        micro = self._definition.get_property("micro_batches")
-        last: int = MOST_SAMPLES if most is None else most
-        if not is_whole(last) or last < micro:
-            raise InvalidParameterError(
-                f"most={quoted(most)} is not possible; give the largest batch size to "
-                f"try, a whole number of at least {micro}",
-                most=most,
-            )
+
+        def settings_at(batch_size: int) -> PlanSettings:
+            return self._settings_at(batch_size, debug, places, TRAIN)
+
+        def can_train(batch_size: int) -> bool:
+            samples = settings_at(batch_size).pass_samples
+            return can_train_on(graph, batch_size, samples)
 
         def chooser_of(batch_size: int) -> Chooser | None:
-            settings = self._settings_at(batch_size, debug, places, TRAIN)
-            if not can_train_on(graph, batch_size, settings.pass_samples):
+            if not can_train(batch_size):
                 return None
-            return self._chooser_with(settings, parsed)
+            return self._chooser_with(settings_at(batch_size), parsed)
 
+        micro = self._definition.get_property("micro_batches")
+        least = next(filter(can_train, itertools.count(micro)))
+        last: int = MOST_SAMPLES if most is None else most
+        if not is_whole(last) or last < least:
+            raise InvalidParameterError(
+                f"most={quoted(most)} is not possible; give the largest batch size to "
+                f"try, a whole number of at least {least}",
+                most=most,
+            )
         return largest_batch(
-            chooser_of, parsed.budget_bytes, parsed.max_overhead, micro, int(last)
+            chooser_of, parsed.budget_bytes, parsed.max_overhead, least, int(last)
         )
 
     def step_seconds(self, plan: MemoryPlan) -> list[float]:

@@ -26,11 +26,13 @@ def make_pictures() -> dict[str, bytes]:
     kept = model.make_plan()
     within = model.make_plan(budget="256KiB")
     lives: MemoryPlan = _first_block("memory-management.md")["plan"]
+    memories: MemoryPlan = _first_block("viewer.md")["plan"]
     return {
         "small_cnn.png": plan_png(kept, "small_cnn, nothing recomputed"),
         "small_cnn_256KiB.png": plan_png(within, "small_cnn within 256 KiB"),
         "front.png": front_png(model.pareto(), "small_cnn"),
         "lives.png": plan_png(lives, "two checkpoint blocks"),
+        "memories.png": plan_png(memories, "two RAMs, the first layers frozen"),
     }
 
 

@@ -113,7 +113,7 @@ def largest_batch(
     max_overhead : float or None
         Maximum additional time of an iteration, as a share.
     least, most : int
-        First and last batch size that may be tried.
+        First batch size that can be trained, and the last that may be tried.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def largest_batch(
     while (size := next(filter(search.fits, _beyond(edge, stop)), None)) is not None:
         edge = search.edge(size, stop)
     if edge < least:
-        raise search.refusal(least, most)
+        raise search.refusal(least)
     for size in range(max(least, edge - BEFORE_TRIED), edge):
         search.fits(size)
     return BatchSizeChoice(
@@ -222,10 +222,9 @@ class _Search:
             low, high = (middle, high) if self.fits(middle) else (low, middle)
         return low
 
-    def refusal(self, least: int, most: int) -> BudgetError:
+    def refusal(self, least: int) -> BudgetError:
         """Return the error that says what the smallest batch needs."""
-        first = next(s for s in range(least, most + 1) if self._chooser_of(s))
-        chooser = self._chooser_of(first)
+        chooser = self._chooser_of(least)
         assert chooser is not None
         point = chooser.within_budget(self._budget_bytes)
         if point is not None and self._max_overhead is not None:

@@ -175,6 +175,7 @@ class StageOptions:
         )
         kept = made & policy.kept_tensors
         self._movable = (made & able) - once - kept - {*stage.cut_after}
+        self._keepable = self._movable - policy.dropped_tensors
         held = kept & policy.held_tensors
         self.stays = (made - self._movable - kept - {*stage.cut_after}) | held
         self.there = self.stays | kept
@@ -231,8 +232,9 @@ class StageOptions:
         read: set[str] = set()
         for node in self.stage.nodes:
             read |= backward_reads(node)
-        keepable = self._movable - self._policy.dropped_tensors
-        again = block_reruns or self._option(keepable).reruns  # even so
+        keepable = self._keepable
+        # What runs again however much is kept reads its inputs then.
+        again = block_reruns or self._option(keepable).reruns
         layers = {rerun.layer for rerun in again}
         for node in self.stage.nodes:
             read.update(forward_reads(node) if node.name in layers else ())
@@ -256,15 +258,14 @@ class StageOptions:
     def _candidates(
         self, read: frozenset[str], small: frozenset[str]
     ) -> Iterator[frozenset[str]]:
-        keepable = self._movable - self._policy.dropped_tensors
-        choice = sorted(keepable - small)
+        choice = sorted(self._keepable - small)
         if len(choice) <= MOST_TRIED_ALL:
             for bits in range(1 << len(choice)):
                 some = (t for place, t in enumerate(choice) if bits >> place & 1)
                 yield small.union(some)
             return
-        yield from self._dropping(small | (read & keepable))
-        yield from self._dropping(keepable)
+        yield from self._dropping(small | (read & self._keepable))
+        yield from self._dropping(self._keepable)
 
     def _dropping(self, keeps: frozenset[str]) -> Iterator[frozenset[str]]:
         """Yield ever smaller sets of tensors to keep, cheapest recompute first."""

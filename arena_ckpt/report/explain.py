@@ -70,7 +70,7 @@ def _memories(plan: MemoryPlan) -> Iterator[str]:
     """Yield a sentence on several RAMs and one on constants, where there are any."""
     rams = [use for use in plan.memories.values() if not use.is_constant]
     if len(rams) > 1:
-        yield _spread(*rams)
+        yield _spread("inference" if plan.is_inference else "an iteration", *rams)
     if plan.constant_bytes:
         yield (
             f"Constants, {format_bytes(plan.constant_bytes)} of weights that no step "
@@ -78,7 +78,7 @@ def _memories(plan: MemoryPlan) -> Iterator[str]:
         )
 
 
-def _spread(fastest: MemoryUse, *slower: MemoryUse) -> str:
+def _spread(who: str, fastest: MemoryUse, *slower: MemoryUse) -> str:
     touched = fastest.touched_bytes + sum(use.touched_bytes for use in slower)
     shares = [
         f"{format_percent(use.touched_bytes / touched)} in {use.name}, which holds "
@@ -89,7 +89,7 @@ def _spread(fastest: MemoryUse, *slower: MemoryUse) -> str:
     if not shares:
         return f"All buffers in RAM fit into {fastest.name}, the fastest."
     return (
-        f"Of the {format_bytes(touched)} that an iteration reads and writes in RAM, "
+        f"Of the {format_bytes(touched)} that {who} reads and writes in RAM, "
         f"{format_percent(fastest.touched_bytes / touched)} are in {fastest.name}, the "
         f"fastest; {'; '.join(shares)}."
     )
@@ -101,6 +101,8 @@ def _peak(plan: MemoryPlan) -> str:
     total = sum(kinds.values())
     always = sum(kinds[kind] for kind in PERSISTENT)
     parts = [f"weights and optimizer states take {format_bytes(always)}"]
+    if plan.is_inference and plan.constant_bytes and not always:
+        parts = ["all weights are constants"]
     rest = total - always
     for kind in sorted(_WORDS, key=lambda kind: (-kinds[kind], kind)):
         if kinds[kind] >= _WORTH_NAMING * total:

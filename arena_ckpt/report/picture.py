@@ -300,9 +300,13 @@ class _Picture(Generic[P]):
             self.pen.text(LEFT - 11, y, short_bytes(n_bytes), align="right", fill=pale)
 
     def _write_beside(self, memory: StackedMemory) -> None:
-        """Write a memory and its size in one line or two, as many as fit."""
+        """Write a memory and its size in one line or two, as many as fit.
+
+        Right above and below constants there is nothing that they could touch.
+        """
+        room = self.height(memory) + LINE_PIXELS * memory.use.is_constant
         lines = [_shortened(memory.use.name), short_bytes(memory.use.height_bytes)]
-        lines = lines[: int(self.height(memory) // LINE_PIXELS)]
+        lines = lines[: int(room // LINE_PIXELS)]
         y = (self.y(memory.low) + self.y(memory.high)) / 2
         y -= LINE_PIXELS * (len(lines) - 1) / 2
         for line in lines:

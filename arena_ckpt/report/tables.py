@@ -58,7 +58,7 @@ def _totals_of(*plans: MemoryPlan) -> list[tuple[str, str]]:
 def memory_table(plan: MemoryPlan) -> Table:
     """Return a table of what a plan takes of each memory, the fastest first.
 
-    What an iteration reads and writes there stands beside it.
+    What an iteration, or inference, reads and writes there stands beside it.
     """
     is_limited = bool(plan.rams)
     table = make_table(
@@ -66,7 +66,7 @@ def memory_table(plan: MemoryPlan) -> Table:
         ("memory", "left"),
         ("taken", "right"),
         *([("of", "right")] if is_limited else []),
-        ("touched an iteration", "right"),
+        ("touched" if plan.is_inference else "touched an iteration", "right"),
     )
     for use in plan.memories.values():
         size = short_bytes(use.size_bytes) if use.size_bytes else ""
@@ -97,7 +97,9 @@ def kind_table(plan: MemoryPlan) -> Table:
 
 
 def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
-    """Return a table of the largest buffers alive at the peak.
+    """Return a table of the largest buffers in RAM alive at the peak.
+
+    Of several RAMs it names the one that each lies in.
 
     Parameters
     ----------
@@ -114,12 +116,15 @@ def biggest_table(plan: MemoryPlan, n_rows: int) -> Table:
         ("kind", "left"),
         ("size", "right"),
         ("steps", "right"),
+        *([("memory", "left")] if len(plan.rams) > 1 else []),
     )
     for buffer in alive[:n_rows]:
         steps = f"[{buffer.start}, {buffer.stop})"
         tensor = plan.tensor_in(buffer, step)
-        size = format_bytes(buffer.size_bytes)
-        add_row(table, tensor.name, tensor.kind.value, size, steps)
+        row = [tensor.name, tensor.kind.value, format_bytes(buffer.size_bytes), steps]
+        if len(plan.rams) > 1:  # five columns have to fit into 80 characters
+            row = [*row[:2], f"{buffer.size_bytes:,} B", steps, buffer.memory]
+        add_row(table, *row)
     return table
 
 

@@ -285,6 +285,15 @@ def test_plan_of_an_impossible_budget_says_what_would_help() -> None:
         (("--pareto", "--brief"), "--brief"),
         (("--save", "front.png"), "add --pareto"),
         (("--levels", "1"), "what for"),
+        (("--keep", "*_conv"), "keep and drop say how to choose"),
+        (("--budget", "60%", "--drop", "*_cnov"), "did you mean"),
+        (("--budget", "60%", "--drop", "loss"), "a loss adds its terms"),
+        (("--budget", "0%"), "a share above 0 %"),
+        (("--batch-size", "auto"), "add --budget"),
+        (("--batch-size", "most"), "'most' is not a valid integer"),
+        (("--batch-size", "auto", "--budget", "60%"), "bounds no batch size"),
+        (("--batch-size", "auto", "--budget", "1MiB", "--measure"), "leave one out"),
+        (("--batch-size", "auto", "--pareto"), "add --budget"),
     ],
 )
 def test_plan_refuses_requests_that_make_no_sense(
@@ -315,6 +324,57 @@ def test_plan_emits_the_blocks_of_the_model_or_says_that_none_can() -> None:
     assert "model.add_checkpoint_block(['fc1', 'act1', 'fc2', 'act2']" in printed
     printed = run("plan", "nine_layer_mlp", "--no-blocks", "--emit-blocks").stdout
     assert "nothing is recomputed" in printed
+
+
+def test_plans_obey_patterns_of_layers() -> None:
+    given = ("plan", "digits_cnn", "--keep", "c0*", "--keep", "c1?_conv")
+    front = run_json(*given, "--pareto")["pareto"]
+    again = {rerun["layer"] for point in front for rerun in point["reruns"]}
+    assert again
+    assert not {n for n in again if n.startswith("c0") or n.endswith("_conv")}
+    free = run_json("plan", "digits_cnn", "--budget", "95%")["plan"]
+    bound = run_json(*given, "--budget", "95%")["plan"]
+    assert bound["arena_bytes"] <= 0.95 * front[-1]["arena_bytes"]
+    assert bound["overhead"] >= free["overhead"]
+    dropped = run_json("plan", "digits_cnn", "--budget", "100%", "--drop", "*_act")
+    assert dropped["plan"]["overhead"] > 0
+
+
+def test_auto_is_the_largest_batch_that_fits(tmp_path: Path) -> None:
+    given = ("keyword_gru", "--budget", "400KiB", "--batch-size", "auto")
+    document = run_json("plan", *given)
+    choice = document["batch_size_choice"]
+    size = choice["batch_size"]
+    assert document["plan"]["batch_size"] == size
+    assert document["plan"]["arena_bytes"] <= 400 * 1024 == choice["budget_bytes"]
+    fitting = [one["batch_size"] for one in choice["tried"] if one["fits"]]
+    assert size == fitting[-1]
+    line = f"batch size {size} fits in 400.00 KiB (409,600 B), and no larger one"
+    assert line in run("plan", *given, "--brief").stdout
+    assert line in run("report", *given, "--ascii").stdout
+    plan = tmp_path / "plan.json"
+    run("export", *given, "--to", "json", "-o", str(plan))
+    assert json.loads(plan.read_text())["batch_size"] == size
+    training = run("train", *given, "--epochs", "1").stdout
+    assert training.startswith(line)
+
+
+def test_auto_says_that_smaller_batches_can_need_more() -> None:
+    given = ("--budget", "970000", "--batch-size", "auto", "--brief")
+    printed = run("plan", "digits_cnn", *given).stdout
+    assert (
+        "smaller batches can need more bytes: 55 needs 951.75 KiB (974,592 B); 57"
+        in (printed)
+    )
+    assert "not every larger one was tried" in printed
+
+
+def test_auto_takes_what_a_board_offers() -> None:
+    given = ("--board", "rp2350", "--batch-size", "auto")
+    document = run_json("plan", "keyword_gru", *given)
+    assert document["board"]["fits_ram"]
+    choice = document["batch_size_choice"]
+    assert choice["budget_bytes"] == document["board"]["budget_bytes"]
 
 
 def test_plan_shows_the_front(tmp_path: Path) -> None:

@@ -83,11 +83,24 @@ _MODELS = (
 _OUT = ("out", "out.png", "-", "nodir/out", ".", "", "ö ü.out", "\udcff", "x" * 250)
 _COUNTS = ("1", "2", "0", "-1", "x", "1.5", "٣", "1e3", "", *map(str, HUGE))
 _ANSWERS: dict[str, tuple[str, ...]] = {
-    "--budget": ("1KiB", "2 KiB", "4096", "1GiB", "0", "-1", "x", "9" * 400, "1e3"),
+    "--budget": (
+        "1KiB",
+        "2 KiB",
+        "4096",
+        "1GiB",
+        "0",
+        "-1",
+        "x",
+        "9" * 400,
+        "60%",
+        "0%",
+    ),
     "--max-overhead": ("10%", "0.5", "0", "-1", "nan", "inf", "x", "%", "1e999%"),
     "--allow": ("recompute", "in_place,recompute", "x", "", ",", "tiled_update"),
     "--levels": ("1", "2", "x", ""),
-    "--batch-size": _COUNTS,
+    "--batch-size": (*_COUNTS, "auto", "auto"),
+    "--keep": ("fc*", "in", "*", "loss", "x", ""),
+    "--drop": ("act*", "in", "*", "loss", "x", "["),
     "--top": _COUNTS,
     "--every": _COUNTS,
     "--node-limit": _COUNTS,

@@ -191,9 +191,15 @@ def _require_same(plan: ac.MemoryPlan, again: ac.MemoryPlan) -> None:
 # -- requests --------------------------------------------------------------------------
 
 _requests = st.dictionaries(
-    st.sampled_from(("budget", "max_overhead", "allow", "levels", "debug", "buget")),
+    st.sampled_from(
+        (
+            *("budget", "max_overhead", "allow", "levels", "debug", "buget"),
+            *("keep", "drop", "most"),
+        )
+    ),
     _values
     | st.sampled_from(("1KiB", "2 KiB", "20%", "-1%", "1e999%", "recompute", 0.3, 1))
+    | st.sampled_from(("60%", "fc*", "act1", "*", ["act*", "fc2"]))
     | st.lists(st.sampled_from(("recompute", "in_place", "tiled_update")), max_size=3),
     max_size=4,
 )
@@ -202,6 +208,7 @@ _ASK: dict[str, Callable[..., Any]] = {
     "make_plan": _PLANNED.make_plan,
     "choose_plan": _PLANNED.choose_plan,
     "pareto": _PLANNED.pareto,
+    "choose_batch_size": _PLANNED.choose_batch_size,
 }
 
 
@@ -211,9 +218,14 @@ def _request(drawn: tuple[str, Given, Any], folder: Path) -> None:
     if name != "make_plan":
         request.pop("buget", None)
     if name == "pareto":
-        request = {
-            k: v for k, v in request.items() if k in ("allow", "levels", "debug")
-        }
+        known = ("allow", "levels", "debug", "keep", "drop")
+        request = {k: v for k, v in request.items() if k in known}
+    elif name == "choose_batch_size":
+        request.setdefault("budget", "1KiB")
+        is_count = isinstance(most := request.get("most", 9), int)
+        request["most"] = min(most, 256) if is_count else most
+    else:
+        request.pop("most", None)
     if measure is not True and measure is not None:
         request["measure"] = measure
     if request.get("debug") is not None:

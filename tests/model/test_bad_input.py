@@ -363,7 +363,7 @@ BAD_CONFIGURATIONS: Calls = {
             InvalidParameterError,
             f"{name}",
         )
-        for name in ("budget", "max_overhead", "allow", "levels")
+        for name in ("budget", "max_overhead", "allow", "levels", "keep", "drop")
         for label, value in {
             "of many digits": ENDLESS,
             "array": np.zeros(3),

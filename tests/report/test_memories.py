@@ -40,7 +40,12 @@ from arena_ckpt.report.stack import (
     stack_memories,
 )
 from arena_ckpt.report.summary import plan_summary
-from arena_ckpt.report.tables import comparison_table, memory_table, totals_table
+from arena_ckpt.report.tables import (
+    biggest_table,
+    comparison_table,
+    memory_table,
+    totals_table,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 KIB = 1024
@@ -76,8 +81,17 @@ def three() -> MemoryPlan:
     return in_rams(head(), sizes)
 
 
+@cache
+def inferred() -> MemoryPlan:
+    """Inference alone, in RAMs as the planner spreads it: all weights are constants."""
+    model = load_example("digits_cnn").model
+    model.set_property(batch_size=4)
+    memories = {"dtcm": "16KiB", "sram": "512KiB"}
+    return model.make_plan(mode="inference", memories=memories)
+
+
 Maker = Callable[[], MemoryPlan]
-STACKED = pytest.mark.parametrize("make", [frozen, head, two, three])
+STACKED = pytest.mark.parametrize("make", [frozen, head, two, three, inferred])
 
 
 def test_the_plans_are_what_they_say() -> None:
@@ -347,6 +361,15 @@ def test_tables_of_memories_fit_into_80_characters() -> None:
         assert len(text_of(memory_table(plan)).splitlines()) == 3 + len(plan.memories)
 
 
+def test_the_largest_tensors_name_their_ram() -> None:
+    largest = two().alive_at(two().peak_step)[0]
+    lines = text_of(biggest_table(two(), 1)).splitlines()
+    assert lines[1].split()[-1] == "memory"
+    assert lines[3].split()[-1] == largest.memory
+    assert f"{largest.size_bytes:,} B" in lines[3]
+    assert "memory" not in text_of(biggest_table(head(), 9))
+
+
 def test_the_comparison_has_each_memory_of_either_plan() -> None:
     table = comparison_table(head(), three())
     words = line_of(table, "constants").split()
@@ -386,6 +409,9 @@ def test_sentences_on_constants_and_rams() -> None:
     assert "psram" not in " ".join(explain(three()))
     roomy = in_rams(alone(), {"fast": 2**24, "slow": 2**24})
     assert "fit into fast, the fastest." in " ".join(explain(roomy))
+    said = " ".join(explain(inferred()))
+    assert "all weights are constants" in said
+    assert "that inference reads and writes in RAM" in said
     plain = " ".join(explain(alone()))
     assert "Constants" not in plain
     assert " RAM" not in plain

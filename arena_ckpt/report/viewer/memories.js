@@ -3,6 +3,7 @@
 
 const LOWEST_WITH_TICKS = 44; // CSS pixels: a lower memory has its name there
 const NAME_LINE = 13;
+const TICKS_APART = 28; // closer than in an arena, so that low memories have some
 
 // The memories from below; a plan that has none but the arena says nothing of them.
 function memoriesOf(facts) {
@@ -70,7 +71,7 @@ function drawMemories(pen, chart) {
       continue;
     }
     writeAlong(pen, chart, memory, part);
-    const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / 44), 2));
+    const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / TICKS_APART), 2));
     for (const bytes of multiples(apart, low - memory.low, high - memory.low)) {
       const y = chart.yOf(memory.low + bytes);
       const isFirst = memory.low === 0 && bytes === 0;
