@@ -21,13 +21,15 @@ from arena_ckpt.errors import (
     EmptyDataError,
     IdRangeError,
     InferenceOnlyError,
+    InvalidParameterError,
     NotInitializedError,
+    OwnLayerError,
     PlanMismatchError,
     SavedStateMismatchError,
     StateError,
 )
 from arena_ckpt.examples import EXAMPLES, load_example
-from arena_ckpt.layers import LAYER_TYPES, Binding, Call, Loss
+from arena_ckpt.layers import LAYER_TYPES, Binding, Call, Loss, register_layer
 from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax
 from arena_ckpt.operations.families import losses
 from arena_ckpt.verification.batches import make_batches
@@ -185,6 +187,43 @@ def test_who_needs_a_label_to_predict() -> None:
 
     assert [needs(loss) for loss in (_Doubled, _Sharper)] == [True, True]
     assert [needs(loss) for loss in (Own, Both, CrossEntropySoftmax)] == [False] * 3
+
+
+def test_a_prediction_that_cannot_be_called_is_refused() -> None:
+    class Wrong(_Doubled):
+        type_name = "wrong_prediction_of_a_test"
+
+        def predict(self) -> list[Call]:  # type: ignore[override]
+            return []
+
+    with pytest.raises(InvalidParameterError, match=r"predict .*\(self, tensors\)"):
+        register_layer(Wrong)
+    assert Wrong.type_name not in LAYER_TYPES
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda: 1 / 0, "predict raised ZeroDivisionError"),
+        (lambda: None, "predict returned None"),
+    ],
+)
+def test_a_prediction_that_goes_wrong_is_named(
+    result: Callable[[], Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(_Doubled):
+        type_name = "wrong_prediction_of_a_test"
+
+        def predict(self, tensors: Binding) -> list[Call]:
+            found: list[Call] = result()
+            return found
+
+    monkeypatch.setitem(LAYER_TYPES, Wrong.type_name, Wrong)
+    model = chain(4, loss=Wrong.type_name).model()
+    with pytest.raises(OwnLayerError, match=message) as caught:
+        model.initialize(mode="inference")
+    assert caught.value.layer == "loss"
+    assert not model.is_initialized
 
 
 # -- models without a loss -------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_every_check_that_applies_passes() -> None:
     assert result.verdict == "verified: 9 checks passed, 3 left out"
     assert result.data == "made-up samples: 3 batches of 8, the last of 7"
     found = findings(result)
-    assert "or the 1,856 B of constants" in found["layout"]
+    assert "the constants of 1,856 B" in found["layout"]
     assert "3 predictions in debug mode" in found["memory"]
     assert "predictions and weights are those of a run" in found["bits of the plan"]
     assert found["bits of training"] == "3 predictions are those of a plan that trains"
