@@ -405,14 +405,20 @@ def test_of_many_buffers_those_pinned_together_are_proved_not_to_fit() -> None:
 
 
 def test_windows_that_interleave_are_not_proved_to_be_too_much_for_one_step() -> None:
-    """At step 1 one takes the upper half of the 64 bytes, the other the lower half."""
-    gaps = [[(1, 2, 32, 64)], [(1, 2, 0, 32)]]
-    buffers = make_buffers([0, 1], [2, 3], [64, 64], alignment=64, gaps=gaps)  # type: ignore[arg-type]
-    pools = make_pools(buffers, [64])
-    refuse_crowded(make_bodies(buffers), pools, Budget(1000, None), 0)
-    flat = make_buffers([1, 1], [2, 2], [32, 32], alignment=64)
+    """At step 1 two share 64 bytes, each with one half, and the third is on top.
+
+    The bytes of the one in the upper half begin at 32, no multiple of its alignment.
+    """
+    steps = [0, 1, 1], [2, 3, 2]
+    gaps = [[(1, 2, 32, 64)], [(1, 2, 0, 32)], None]
+    buffers = make_buffers(*steps, [64, 64, 32], alignment=64, gaps=gaps)  # type: ignore[arg-type]
+    refuse_crowded(
+        make_bodies(buffers), make_pools(buffers, [96]), Budget(1000, None), 0
+    )
+    assert place(*steps, [64, 64, 32], alignment=64, gaps=gaps, pools=[96])
+    flat = make_buffers(*steps, [32, 32, 32], alignment=64)
     with pytest.raises(CapacityError, match="proof: exhausted"):
-        refuse_crowded(make_bodies(flat), make_pools(flat, [64]), Budget(99, None), 0)
+        refuse_crowded(make_bodies(flat), make_pools(flat, [96]), Budget(99, None), 0)
 
 
 def test_a_pool_that_is_too_high_is_named_though_it_is_not_the_last() -> None:
