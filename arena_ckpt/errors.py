@@ -252,16 +252,17 @@ class CapacityError(ArenaError, MemoryError):
 
     `proof` names the kind of proof, `conflict` holds the indexes of buffers that do
     not fit even alone, `capacity_bytes` and `lower_bound_bytes` the numbers. With pools
-    it is proved over all choices of which buffer goes into which, `pools` holds their
-    sizes and `capacity_bytes` their sum.
+    it is proved over all choices of which buffer goes into which of those allowed for
+    it, `pools` holds the sizes, or those of the pools that the proof is about, and
+    `capacity_bytes` their sum.
     """
 
 
 class TimeLimitError(ArenaError, TimeoutError):
     """Raised if a search ended before it knew whether the buffers fit.
 
-    `layout` is the best one found, higher than `capacity_bytes`. With pools it is the
-    last, number `pool` of `pools`, that is too high; `buffers` lists what lies there.
+    `layout` is the best one found, higher than `capacity_bytes`. With pools it is
+    number `pool` of `pools` that is too high; `buffers` lists what lies there.
     """
 
 

@@ -9,7 +9,7 @@ the user bodies are chosen by prices before they are laid out (`priced_choice`).
 
 If bodies that may lie in no later pool do not fit, earlier pools have spilled what had
 nowhere to go. Filling anew has those bodies early in the orders of every pool that they
-may lie in, or chooses so that later pools can hold the live bytes of the rest.
+may lie in.
 """
 
 from __future__ import annotations
@@ -35,12 +35,20 @@ TAKE_BACK_NODES = 2000
 MOST_TAKEN_BACK = 200
 """Maximum number of spilled bodies that are tried again, for each pool."""
 
+MOST_LAID_OUT = 50_000
+"""Maximum number of bodies that all these tries lay out together, after a choice by
+prices: then few spilled bodies find room."""
+
 POOL_NODES = 20_000
 """Maximum number of nodes of the search that tries to lay out all remaining buffers in
 one pool."""
 
 MOST_FILLINGS = 3
 """Maximum number of times that all pools are filled anew."""
+
+CHOSEN_SHARES = (1.0, 0.99, 0.98, 0.96, 0.93, 0.9)
+"""Shares of a pool that the live bytes of chosen bodies fill, one tried after the other
+until a layout is found."""
 
 Flags = npt.NDArray[np.bool_]
 
@@ -101,6 +109,31 @@ def empty_spread(n_buffers: int, n_pools: int) -> Spread:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What may lie in a pool that is too small for all of it.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the pool.
+    buffers : Buffers
+    bodies : Bodies
+        The bodies of these buffers.
+    weights : list of int
+        Of each body.
+    must, early : bool array, shape (bodies,)
+        Whether a body may lie in no later pool, and whether it comes before others.
+    """
+
+    size: int
+    buffers: Buffers
+    bodies: Bodies
+    weights: list[int]
+    must: Flags
+    early: Flags
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Content:
     """What is in a pool.
 
@@ -143,7 +176,6 @@ class Filling:
         self._allowed = pools.allowed_of(bodies)[bodies.body_of]
         self._is_early = np.zeros(len(buffers), dtype=bool)
         self._is_left = np.ones(len(buffers), dtype=bool)
-        self._leaves_room = False
         self.spread: Spread
         self.homeless: Flags
         self._fill_all()
@@ -167,12 +199,6 @@ class Filling:
             found.append(self.spread)
             if self.has_layout:
                 break
-        are_limited = None not in self._pools.sizes
-        if self._pools.are_weighed and are_limited and not self.spread.interrupted:
-            self._is_early[:] = False
-            self._leaves_room = True
-            self._fill_all()
-            found.append(self.spread)
         interrupted = any(spread.interrupted for spread in found)
         self.spread = min(found, key=self._demerit)
         self.spread.interrupted = interrupted
@@ -212,113 +238,59 @@ class Filling:
         must : bool array, of the same shape
             Whether each of them may lie in no later pool.
         """
-        part = self._buffers.take(some)
-        layout = self._decide(part, size, self._first_options(pool))
+        buffers = self._buffers.take(some)
+        layout = self._decide(buffers, size, self._first_options(pool))
         if layout is not None:
             self.spread.put(pool, some, layout)
             return some
-        bodies = make_bodies(part)
-        weights = self._pools.take(some).weights_of(bodies)
-        must_body = _of_bodies(bodies, must)
-        content = self._content(pool, part, bodies, some, must_body, weights, size)
-        if not content.is_in[must_body].all():
-            layout = self._decide_bodies(part, bodies, must_body, size, POOL_NODES)
+        bodies = make_bodies(buffers)
+        part = _Part(
+            size,
+            buffers,
+            bodies,
+            self._pools.take(some).weights_of(bodies),
+            _of_bodies(bodies, must),
+            _of_bodies(bodies, self._is_early[some]),
+        )
+        content = self._content(part)
+        if not content.is_in[part.must].all():
+            layout = self._decide_bodies(part, part.must, POOL_NODES)
             if layout is None:
                 self._leave_open(pool, some, must, ~content.is_in[bodies.body_of])
                 return some[must]
-            content = _Content(must_body, layout.offset, layout.engine)
-        content = self._take_back(content, part, bodies, weights, size)
+            content = _Content(part.must, layout.offset, layout.engine)
+        content = self._take_back(content, part)
         chosen = some[content.is_in[bodies.body_of]]
         self.spread.place(pool, chosen, content.offset, content.engine)
         return chosen
 
-    def _content(
-        self,
-        pool: int,
-        part: Buffers,
-        bodies: Bodies,
-        some: Integers,
-        must: Flags,
-        weights: list[int],
-        size: int,
-    ) -> _Content:
+    def _content(self, part: _Part) -> _Content:
         """Choose bodies for a pool that is too small for all, and lay them out."""
-        early = _of_bodies(bodies, self._is_early[some])
-        place = np.where(must, 0, np.where(early, 1, 3))
-        if self._pools.are_weighed:
-            chosen = self._choose(pool, size, some, (must | early)[bodies.body_of])
-            if chosen is not None:
-                chosen = _of_bodies(bodies, chosen)
-                layout = self._decide_bodies(part, bodies, chosen, size, POOL_NODES)
-                if layout is not None:
-                    return _Content(chosen, layout.offset, layout.engine)
-                place = np.where(chosen, np.minimum(place, 2), place)
-        orders = Orders(bodies)
+        place = np.where(part.must, 0, np.where(part.early, 1, 3))
+        for share in CHOSEN_SHARES if self._pools.are_weighed else ():
+            room, first = max(1, int(share * part.size)), part.must | part.early
+            chosen = choose(part.bodies, part.weights, room, first)
+            if chosen is None:
+                break
+            layout = self._decide_bodies(part, chosen, POOL_NODES)
+            if layout is not None:
+                return _Content(chosen, layout.offset, layout.engine)
+            place = np.where(chosen, np.minimum(place, 2), place)
+        return _best_order(part, place)
 
-        def worth(tried: tuple[Integers, str]) -> tuple[int, int, int]:
-            is_in = tried[0] >= 0
-            kept = sum(weights[body] for body in np.flatnonzero(is_in).tolist())
-            return int(is_in[must].sum()), int(is_in[early].sum()), kept
-
-        tried = []
-        for letters in SPILL_ORDERS:
-            order = orders.order(letters)
-            order = order[np.argsort(place[order], kind="stable")]
-            tried.append((first_fit(bodies, order, size), f"first-fit:{letters}"))
-        offset, engine = max(tried, key=worth)
-        is_in = offset >= 0
-        return _Content(
-            is_in, bodies.buffer_offsets(offset)[is_in[bodies.body_of]], engine
-        )
-
-    def _choose(
-        self, pool: int, size: int, some: Integers, first: Flags
-    ) -> Flags | None:
-        """Choose some of the buffers by prices.
-
-        Parameters
-        ----------
-        pool, size : int
-        some : int64 array
-            The buffers that are left and may lie in the pool.
-        first : bool array, of the same shape
-            Those that are chosen in any case.
-        """
-        left = np.flatnonzero(self._is_left)
-        bodies = make_bodies(self._buffers.take(left))
-        is_first = np.isin(left, some[first])
-        may = _of_bodies(bodies, self._allowed[left, pool])
-        later: int | None = None
-        if self._leaves_room:
-            later = sum(limit or 0 for limit in self._pools.sizes[pool + 1 :])
-        chosen = choose(
-            bodies,
-            self._pools.take(left).weights_of(bodies),
-            size,
-            _of_bodies(bodies, is_first),
-            may,
-            later,
-        )
-        if chosen is None:
-            return None
-        return np.isin(some, left[chosen[bodies.body_of]])
-
-    def _take_back(
-        self,
-        content: _Content,
-        part: Buffers,
-        bodies: Bodies,
-        weights: list[int],
-        size: int,
-    ) -> _Content:
+    def _take_back(self, content: _Content, part: _Part) -> _Content:
         """Take spilled bodies back, the heaviest first, if a layout is found."""
-        spilled = np.flatnonzero(~content.is_in & (bodies.extent <= size)).tolist()
-        for body in sorted(spilled, key=lambda b: -weights[b])[:MOST_TAKEN_BACK]:
+        can_fit = ~content.is_in & (part.bodies.extent <= part.size)
+        spilled = np.flatnonzero(can_fit).tolist()
+        n_tries = MOST_TAKEN_BACK
+        if self._pools.are_weighed:
+            n_tries = min(n_tries, MOST_LAID_OUT // len(part.bodies))
+        for body in sorted(spilled, key=lambda b: -part.weights[b])[:n_tries]:
             if self.spread.interrupted:
                 break
             is_in = content.is_in.copy()
             is_in[body] = True
-            layout = self._decide_bodies(part, bodies, is_in, size, TAKE_BACK_NODES)
+            layout = self._decide_bodies(part, is_in, TAKE_BACK_NODES)
             if layout is not None:
                 content = _Content(is_in, layout.offset, layout.engine)
         return content
@@ -345,10 +317,10 @@ class Filling:
         return SearchOptions(node_limit=node_limit, seed=self._options.seed)
 
     def _decide_bodies(
-        self, part: Buffers, bodies: Bodies, chosen: Flags, size: int, node_limit: int
+        self, part: _Part, chosen: Flags, node_limit: int
     ) -> Layout | None:
-        some = part.take(np.flatnonzero(chosen[bodies.body_of]))
-        return self._decide(some, size, self._brief(node_limit))
+        some = part.buffers.take(np.flatnonzero(chosen[part.bodies.body_of]))
+        return self._decide(some, part.size, self._brief(node_limit))
 
     def _decide(
         self, buffers: Buffers, size: int, options: SearchOptions
@@ -356,6 +328,34 @@ class Filling:
         decision = decide(buffers, size, options)
         self.spread.interrupted |= decision.interrupted
         return decision.layout
+
+
+def _best_order(part: _Part, place: Integers) -> _Content:
+    """Put bodies in greedily, and return what the best order puts in.
+
+    Parameters
+    ----------
+    part : _Part
+    place : int64 array, shape (bodies,)
+        Those of lower places come first, whatever the order.
+    """
+    orders = Orders(part.bodies)
+
+    def worth(tried: tuple[Integers, str]) -> tuple[int, int, int]:
+        is_in = tried[0] >= 0
+        kept = sum(part.weights[body] for body in np.flatnonzero(is_in).tolist())
+        return int(is_in[part.must].sum()), int(is_in[part.early].sum()), kept
+
+    tried = []
+    for letters in SPILL_ORDERS:
+        order = orders.order(letters)
+        order = order[np.argsort(place[order], kind="stable")]
+        name = f"first-fit:{letters}"
+        tried.append((first_fit(part.bodies, order, part.size), name))
+    offset, engine = max(tried, key=worth)
+    is_in = offset >= 0
+    of_buffers = part.bodies.buffer_offsets(offset)
+    return _Content(is_in, of_buffers[is_in[part.bodies.body_of]], engine)
 
 
 def _of_bodies(bodies: Bodies, flags: Flags) -> Flags:

@@ -214,9 +214,9 @@ def refuse_crowded(bodies: Bodies, pools: Pools, budget: Budget, seed: int) -> N
     largest = np.argsort(-taken, kind="stable")[:MOST_BODIES]
     largest = np.sort(largest[taken[largest] > 0])
     n = len(largest)
-    at_once = make_buffers(
-        [0] * n, [1] * n, taken[largest], alignment=bodies.alignment[largest]
-    )
+    # Pieces above the bottom of their body start at no multiple of its alignment.
+    alignment = bodies.alignment[largest] if bodies.are_flat else 1
+    at_once = make_buffers([0] * n, [1] * n, taken[largest], alignment=alignment)
     its_bodies = make_bodies(at_once)
     its_pools = replace(
         pools,

@@ -1,14 +1,12 @@
 """Chooses the bodies for one pool by prices of its bytes, before they are laid out.
 
 The bodies of most weight are sought whose live bytes stay within the pool's size in
-every section: a knapsack for each section, where a body needs room in several. Where
-later pools cannot hold all the rest of a section, they must take at least what is over.
+every section: a knapsack for each section, where a body needs room in several.
 
 1. *Prices*: Lagrangian relaxation. A byte of a section has a price; a body is worth its
    weight less what its bytes cost. Prices rise in sections where the worthy bodies need
    more than there is, and fall where they need less (subgradient steps of Polyak's
-   length); below 0 only where they take less than they must. Bodies of the most weight
-   for their price come first into the pool.
+   length). Bodies of the most weight for their price come first into the pool.
 2. *Exchanges*: a body makes way for others that weigh more together.
 3. *Search*: the weight of every choice is the bound that the prices prove less what it
    loses, body by body: the worth of those that it decides against their prices. Depth
@@ -49,6 +47,10 @@ PATIENCE = 10
 ROUNDS = 5
 """Maximum number of times that all bodies are looked at for exchanges."""
 
+MOST_COMPARED = 500_000_000
+"""Maximum number of comparisons of a body's bytes in a section for exchanges; they take
+about a second."""
+
 SEARCH_NODES = 5_000
 """Maximum number of nodes of the search."""
 
@@ -59,12 +61,7 @@ _Chosen = tuple[Any, ...]
 
 
 def choose(
-    bodies: Bodies,
-    weights: list[int],
-    size_bytes: int,
-    must: Flags,
-    may: Flags | None = None,
-    later_bytes: int | None = None,
+    bodies: Bodies, weights: list[int], size_bytes: int, must: Flags
 ) -> Flags | None:
     """Choose bodies of much weight whose live bytes stay within a size.
 
@@ -76,11 +73,6 @@ def choose(
     size_bytes : int
     must : bool array, shape (bodies,)
         Bodies that are chosen in any case.
-    may : bool array, shape (bodies,), optional
-        Bodies that may be chosen; without, all may.
-    later_bytes : int, optional
-        What later pools hold together. Bodies are chosen so that in every section no
-        more than this is left over, if that can be done. Without, they hold anything.
 
     Returns
     -------
@@ -90,20 +82,16 @@ def choose(
 
     Notes
     -----
-    O(s (n + t)) for s steps, n bodies and t sections, and O(n² t) for the exchanges.
+    O(n t) for n bodies and t sections, with large factors: some hundred steps of
+    prices, some dozen choices and up to `MOST_COMPARED` comparisons.
     """
     total = sum(weights)
     if len(bodies) * bodies.n_sections > MOST_CELLS or not total:
         return None
-    may = np.ones(len(bodies), dtype=bool) if may is None else may
-    knapsack = _Knapsack(bodies, weights, size_bytes, must, may)
+    knapsack = _Knapsack(bodies, weights, size_bytes, must)
     if (knapsack.free < 0).any():
         return None
     knapsack.solve()
-    if later_bytes is not None:
-        knapsack.leave_at_most(later_bytes)
-        if knapsack.is_short:
-            knapsack.solve()
     return knapsack.best
 
 
@@ -112,20 +100,14 @@ class _Knapsack:
 
     Attributes
     ----------
-    free, least : int64 array, shape (sections,)
-        Bytes that are left beside the bodies that must be chosen, and how many of them
-        have to be taken.
+    free : int64 array, shape (sections,)
+        Bytes that are left beside the bodies that must be chosen.
     best : bool array, shape (bodies,)
         The best choice so far.
     """
 
     def __init__(
-        self,
-        bodies: Bodies,
-        weights: list[int],
-        size_bytes: int,
-        must: Flags,
-        may: Flags,
+        self, bodies: Bodies, weights: list[int], size_bytes: int, must: Flags
     ) -> None:
         total = sum(weights)
         self._bodies, self._size = bodies, size_bytes
@@ -135,38 +117,21 @@ class _Knapsack:
         self._weights = weights
         self._must = must
         self.free = size_bytes - self._needs[must].sum(axis=0)
-        self._may = may & ~must & (self._needs <= self.free).all(axis=1)
-        self.least = np.zeros_like(self.free)
+        self._may = ~must & (self._needs <= self.free).all(axis=1)
         self.best = must.copy()
         self._order = np.flatnonzero(self._may)
         # What is best for the bound: the prices, and each body's worth at them.
         self._prices = np.zeros(bodies.n_sections)
         self._bound = math.inf
 
-    def leave_at_most(self, later_bytes: int) -> None:
-        """Have so many bytes taken in each section that no more than these are left."""
-        over = self._needs[~self._must].sum(axis=0) - later_bytes
-        self.least = np.clip(over, 0, self.free)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether the best choice takes less than it has to somewhere."""
-        return self._merit(self.best)[0] < 0
-
     def solve(self) -> None:
-        """Improve the best choice."""
+        """Look for the best choice."""
         self._find_prices()
         self._exchange()
         self._search()
 
-    def _merit(self, chosen: Flags) -> tuple[int, int]:
-        """Return what later pools cannot hold, negative, and the weight of a choice."""
-        short = self._short_bytes(self._used(chosen & ~self._must))
-        bodies = np.flatnonzero(chosen).tolist()
-        return -short, sum(self._weights[body] for body in bodies)
-
-    def _short_bytes(self, used: Integers) -> int:
-        return int(np.maximum(self.least - used, 0).sum())
+    def _weight(self, chosen: Flags) -> int:
+        return sum(self._weights[body] for body in np.flatnonzero(chosen).tolist())
 
     # -- prices ------------------------------------------------------------------------
 
@@ -179,8 +144,7 @@ class _Knapsack:
             return
         peak = int((live - self.free)[is_full].max())
         prices = np.where(is_full, 1.0 / int(is_full.sum()) / (self._size + peak), 0.0)
-        self._prices, self._bound = prices, math.inf
-        stretch, n_idle, most = 1.0, 0, 0.0
+        self._prices, stretch, n_idle, most = prices, 1.0, 0, 0.0
         for step in range(PRICE_STEPS):
             worth = self._worth(prices)
             bound = self._bound_of(prices, worth)
@@ -194,19 +158,13 @@ class _Knapsack:
             if step % STEPS_PER_CHOICE == 0:
                 self._choose_in_order(worth)
                 most = self._share_of(self.best & ~self._must)
-            slope = self._slope(prices, self._used(self._may & (worth > 0)))
+            slope = (self.free - self._used(self._may & (worth > 0))) / self._size
+            slope[(prices <= 0) & (slope > 0)] = 0.0
             length = math.fsum((slope * slope).tolist())
             if not length or bound <= most:
                 return
             move = stretch * (bound - most) / length / self._size
-            moved = prices - move * slope
-            prices = np.where(prices * moved < 0, 0.0, moved)  # not across 0 at once
-
-    def _slope(self, prices: Reals, used: Integers) -> Reals:
-        """Return how the bound changes with each price, in sizes of the pool."""
-        goal = np.where(prices > 0, self.free, self.least)
-        at_kink = np.clip(used, self.least, self.free)
-        return (np.where(prices == 0, at_kink, goal) - used) / self._size
+            prices = np.maximum(0.0, prices - move * slope)
 
     def _used(self, chosen: Flags) -> Integers:
         """Return the bytes that some bodies take in each section."""
@@ -231,8 +189,7 @@ class _Knapsack:
     def _bound_of(self, prices: Reals, worth: Reals) -> float:
         """Return the most weight that any choice can have, as the prices prove."""
         worthy = np.where(self._may, np.maximum(worth, 0.0), 0.0)
-        bytes_sold = np.where(prices > 0, self.free, self.least)
-        return math.fsum([*(prices * bytes_sold).tolist(), *worthy.tolist()])
+        return math.fsum([*(prices * self.free).tolist(), *worthy.tolist()])
 
     def _share_of(self, chosen: Flags) -> float:
         return math.fsum(self._share[chosen].tolist())
@@ -244,14 +201,16 @@ class _Knapsack:
         """
         cost = self._share - worth
         is_free = cost <= 0
-        value = np.where(is_free, math.inf, self._share / np.where(is_free, 1.0, cost))
+        with np.errstate(over="ignore"):
+            value = self._share / np.where(is_free, 1.0, cost)
+        value[is_free] = math.inf
         order = np.lexsort((-worth, -value))
         chosen, free = self._must.copy(), self.free.copy()
         for body in order[self._may[order]].tolist():
             if (self._needs[body] <= free).all():
                 chosen[body] = True
                 free -= self._needs[body]
-        if self._merit(chosen) > self._merit(self.best):
+        if self._weight(chosen) > self._weight(self.best):
             self.best, self._order = chosen, order[self._may[order]]
 
     # -- exchanges ---------------------------------------------------------------------
@@ -260,18 +219,18 @@ class _Knapsack:
         """Leave out single bodies as long as others that fit then weigh more."""
         chosen = self.best
         free = self.free - self._used(chosen & ~self._must)
+        n_left = MOST_COMPARED // max(1, self._needs.size)
         for _ in range(ROUNDS):
             is_better = False
             for body in self._order[::-1].tolist():
                 if not chosen[body]:
                     continue
+                n_left -= 1
+                if n_left < 0:
+                    return
                 room = free + self._needs[body]
                 others, left = self._fill_up(~chosen, room)
-                gain = sum(self._weights[b] for b in others) - self._weights[body]
-                if gain <= 0:
-                    continue
-                used = self.free - left
-                if self._short_bytes(used) <= self._short_bytes(self.free - free):
+                if sum(self._weights[b] for b in others) > self._weights[body]:
                     chosen[body], chosen[others] = False, True
                     free, is_better = left, True
             if not is_better:
@@ -300,34 +259,26 @@ class _Knapsack:
         if self._bound == math.inf:
             return
         worth = self._worth(self._prices)
-        most = math.inf
-        if not self.is_short:
-            most = self._bound - self._share_of(self.best & ~self._must)
+        most = self._bound - self._share_of(self.best & ~self._must)
         is_sure = np.abs(worth) >= most
         sure = self._may & is_sure & (worth > 0)
-        used = self._used(sure)
-        free, least = self.free - used, self.least - used
+        free = self.free - self._used(sure)
         if (free < 0).any():  # by rounding
             return
         open_ones = np.flatnonzero(self._may & ~is_sure)
         open_ones = open_ones[np.argsort(-np.abs(worth[open_ones]), kind="stable")]
         found = _least_loss(
-            self._needs[open_ones], worth[open_ones], self._prices, free, least, most
+            self._needs[open_ones], worth[open_ones], self._prices, free, most
         )
         if found is not None:
             chosen = self._must | sure
             chosen[open_ones[found]] = True
-            if self._merit(chosen) > self._merit(self.best):
+            if self._weight(chosen) > self._weight(self.best):
                 self.best = chosen
 
 
 def _least_loss(
-    needs: Integers,
-    worth: Reals,
-    prices: Reals,
-    free: Integers,
-    least: Integers,
-    most: float,
+    needs: Integers, worth: Reals, prices: Reals, free: Integers, most: float
 ) -> list[int] | None:
     """Return the bodies of the choice that loses least against the bound of prices.
 
@@ -339,10 +290,8 @@ def _least_loss(
         A body that is left out though it is worth something, or chosen though it is
         worth less than nothing, loses as much.
     prices : float64 array, shape (sections,)
-        Bytes that stay free lose their price; where it is below 0, bytes that are taken
-        though they need not be.
-    free, least : int64 array, shape (sections,)
-        Bytes that can be taken, and that must be.
+        Bytes that stay free lose their price.
+    free : int64 array, shape (sections,)
     most : float
         Only choices that lose less are looked for.
 
@@ -360,11 +309,7 @@ def _least_loss(
         if not stack:
             break
         place, loss, left, chosen = stack.pop()
-        used = free - left
-        if (used + rest[place] < least).any():
-            continue
-        unused = np.where(prices > 0, left - rest[place], least - used)
-        unused = np.where(prices > 0, np.maximum(unused, 0), np.minimum(unused, 0))
+        unused = np.maximum(left - rest[place], 0)
         lost = loss + math.fsum((prices * unused).tolist())
         if lost >= most:
             continue

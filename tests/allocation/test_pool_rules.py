@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 
 from arena_ckpt import allocate
+from arena_ckpt.allocation.bodies import make_bodies
+from arena_ckpt.allocation.budget import Budget
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.layout import Layout
+from arena_ckpt.allocation.pool_refusals import refuse_crowded
 from arena_ckpt.allocation.pool_rules import make_pools
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.errors import (
@@ -99,6 +103,25 @@ def test_a_buffer_lies_where_it_may(allowed: list[Any]) -> None:
 def test_what_may_go_to_the_last_pool_makes_way_for_what_may_not() -> None:
     """The 6 weighs most, but only it may leave the first pool."""
     assert pools_of(*THREE, pools=[9, 8], allowed_pools=[0, 0, None]) == [0, 0, 1]
+
+
+def test_what_may_lie_in_no_later_pool_is_laid_out_by_the_search() -> None:
+    """First fit wastes bytes on these ten: only the search finds their layout."""
+    generator = random.Random(198)
+    lower = [generator.randrange(8) for _ in range(10)]
+    upper = [low + generator.randint(1, 6) for low in lower]
+    size = [generator.randint(1, 30) for _ in range(10)]
+    height = allocate(lower, upper, size, node_limit=20_000).height_bytes
+    assert height < allocate(lower, upper, size, engine="greedy").height_bytes
+    n = 50
+    more = [0] * n, [20] * n, [9] * n
+    layout = place(
+        *(mine + its for mine, its in zip((lower, upper, size), more, strict=True)),
+        pools=[height, None],
+        allowed_pools=[0] * 10 + [None] * n,
+    )
+    assert layout.pool is not None
+    assert not layout.pool[:10].any()
 
 
 def test_what_had_nowhere_to_go_comes_first_when_pools_are_filled_anew() -> None:
@@ -317,7 +340,7 @@ def test_the_live_bytes_of_what_is_pinned_together() -> None:
     assert vars(e.value)["capacity_bytes"] == 10
 
 
-def test_the_live_bytes_of_what_may_lie_in_two_of_three_pools() -> None:
+def test_the_live_bytes_of_what_may_lie_in_some_pools_only() -> None:
     with pytest.raises(CapacityError, match="pool 0 of 5 B and pool 1 of 5 B, 10") as e:
         allocate(
             [0] * 4,
@@ -327,6 +350,23 @@ def test_the_live_bytes_of_what_may_lie_in_two_of_three_pools() -> None:
             allowed_pools=[0, 1, [0, 1], 2],
         )
     assert vars(e.value)["conflict"] == (0, 1, 2)
+
+
+def test_the_live_bytes_of_what_may_lie_in_pools_that_no_buffer_names_together() -> (
+    None
+):
+    """Two may lie in the first two pools, two in the second and third: 16 of 15."""
+    with pytest.raises(CapacityError, match=r"nowhere else.* 5 B and pool 2 of 5") as e:
+        allocate(
+            [0] * 5,
+            [2] * 5,
+            [4, 4, 4, 4, 9],
+            pools=[5, 5, 5, None],
+            allowed_pools=[[0, 1], [0, 1], [1, 2], [1, 2], None],
+        )
+    assert vars(e.value)["proof"] == "live bytes"
+    assert vars(e.value)["capacity_bytes"] == 15
+    assert vars(e.value)["conflict"] == (0, 1, 2, 3)
 
 
 def test_no_choice_of_allowed_pools_is_proved_by_trying_all() -> None:
@@ -362,6 +402,23 @@ def test_of_many_buffers_those_pinned_together_are_proved_not_to_fit() -> None:
         )
     assert vars(e.value)["proof"] == "exhausted"
     assert set(vars(e.value)["conflict"]) <= set(range(5))
+
+
+def test_windows_that_interleave_are_not_proved_to_be_too_much_for_one_step() -> None:
+    """At step 1 two share 64 bytes, each with one half, and the third is on top.
+
+    The bytes of the one in the upper half begin at 32, no multiple of its alignment.
+    """
+    steps = [0, 1, 1], [2, 3, 2]
+    gaps = [[(1, 2, 32, 64)], [(1, 2, 0, 32)], None]
+    buffers = make_buffers(*steps, [64, 64, 32], alignment=64, gaps=gaps)  # type: ignore[arg-type]
+    refuse_crowded(
+        make_bodies(buffers), make_pools(buffers, [96]), Budget(1000, None), 0
+    )
+    assert place(*steps, [64, 64, 32], alignment=64, gaps=gaps, pools=[96])
+    flat = make_buffers(*steps, [32, 32, 32], alignment=64)
+    with pytest.raises(CapacityError, match="proof: exhausted"):
+        refuse_crowded(make_bodies(flat), make_pools(flat, [96]), Budget(99, None), 0)
 
 
 def test_a_pool_that_is_too_high_is_named_though_it_is_not_the_last() -> None:
