@@ -96,12 +96,12 @@ class Chooser:
         self._find_costs = find_costs
         self._reference_cost: float | None = None
         self._fronts: dict[PlanSettings, Front] = {}
-        self._policy = find_policy(self.graph, patterns)
-        if patterns.drop and "recompute" not in allow:
+        policy = find_policy(self.graph, patterns)
+        if policy.drop and "recompute" not in allow:
             raise PolicyError(
                 "what is dropped has to run again, and 'recompute' is not in allow; "
                 "add it, or leave out drop",
-                layers=tuple(sorted(self._policy.drop)),
+                layers=tuple(sorted(policy.drop)),
             )
 
     # -- questions ---------------------------------------------------------------------
@@ -225,13 +225,14 @@ class Chooser:
 
     def _front(self, settings: PlanSettings) -> Front:
         if settings not in self._fronts:
+            graph = self._make_graph("tiled_attention" in settings.ways)
             front = Front(
-                self._make_graph("tiled_attention" in settings.ways),
+                graph,
                 settings,
                 levels=self._levels,
                 find_costs=self._find_costs,
                 reference_cost=self._reference_cost,
-                policy=self._policy,
+                policy=find_policy(graph, self.patterns),
             )
             self._fronts[settings] = front
             self._reference_cost = front.reference_cost  # of the plainest, the first

@@ -123,8 +123,8 @@ class Front:
     reference_cost : float, optional
         Time of the iteration that overheads are relative to; by default `keep_all`'s.
     policy : Policy
-        What may be kept and run again, in the plans of recompute schedules; `known` are
-        those of the others that obey it.
+        What may be kept and run again in the plans of recompute schedules; `obeys` says
+        it of the others.
 
     Attributes
     ----------

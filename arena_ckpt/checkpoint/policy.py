@@ -52,7 +52,7 @@ class Patterns:
 
 
 def parse_patterns(what: str, given: object) -> tuple[str, ...]:
-    """Return the patterns that a user gave: several, one, or none.
+    """Return the patterns that a user gave: several, one text with commas, or none.
 
     Raises
     ------
@@ -62,10 +62,11 @@ def parse_patterns(what: str, given: object) -> tuple[str, ...]:
     if given is None:
         return ()
     try:
-        patterns = [given] if isinstance(given, str) else few(given)  # type: ignore[arg-type]
+        names = given.split(",") if isinstance(given, str) else few(given)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        patterns = [None]
-    if not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        names = [None]
+    patterns = [n.strip() if isinstance(n, str) else "" for n in names]
+    if not all(patterns):
         raise InvalidParameterError(
             f"{what}={quoted(given)} is not possible; give patterns of names of "
             "layers, for example ['*attn*', 'fc1']",

@@ -128,6 +128,32 @@ def test_every_plan_of_a_front_obeys(
     check_front(model, (point,), policy)
 
 
+@pytest.mark.parametrize("policy", [{"keep": ["mha*"]}, {"drop": ["mha*"]}])
+def test_other_ways_to_save_bytes_obey(policy: dict[str, list[str]]) -> None:
+    """Tiled attention saves other tensors than plain attention does."""
+    model = Model()
+    model.add_layer("input", name="in", input_shape=(1, 48, 32))
+    model.add_layer("fully_connected", name="fc", unit=32)
+    model.add_layer(
+        "multi_head_attention",
+        name="mha",
+        num_heads=2,
+        projected_key_dim=16,
+        attention="plain",
+        input_layers=["fc", "fc", "fc"],
+    )
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=8)
+    allow = ("recompute", "in_place", "layerwise_update", "tiled_attention")
+    points = model.pareto(allow=allow, **policy)  # type: ignore[arg-type]
+    assert any("tiled_attention" in point.plan.ways for point in points)
+    for point in points:
+        graph = ModelPlans(model).graph_of(point.plan)
+        (kind,) = policy
+        found = find_policy(graph, Patterns(**{kind: tuple(policy[kind])}))
+        check_obeyed(graph, point.plan, found.keep, found.drop)
+
+
 def test_what_breaks_a_policy_is_left_out() -> None:
     """Neither the plan that keeps all nor named blocks are on the front then."""
     spec = chain(32, "gelu", 32, "gelu", 32, width=32, batch_size=64)
