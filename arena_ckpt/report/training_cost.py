@@ -20,10 +20,10 @@ def training_cost(training: MemoryPlan, inference: MemoryPlan) -> dict[str, int]
 def training_cost_sentence(training: MemoryPlan, inference: MemoryPlan) -> str:
     """Return a sentence that says what training costs above inference."""
     above = training.arena_bytes - inference.arena_bytes
-    relation = f"{format_bytes(abs(above))} {'above' if above >= 0 else 'below'}"
+    frozen = training.constant_bytes
+    beside = f" and {format_bytes(frozen)} of constants" if frozen else ""
     return (
-        f"Training takes {format_bytes(training.arena_bytes)} of RAM, {relation} "
-        f"inference alone ({format_bytes(inference.arena_bytes)}), and "
-        f"{format_bytes(training.constant_bytes)} of constants, where inference has "
-        f"{format_bytes(inference.constant_bytes)}."
+        f"Inference alone takes {format_bytes(inference.arena_bytes)} of RAM and "
+        f"{format_bytes(inference.constant_bytes)} of constants; training takes "
+        f"{format_bytes(abs(above))} {'more' if above >= 0 else 'less'} RAM{beside}."
     )
