@@ -296,8 +296,18 @@ def _variants(spec: NetworkSpec, report: Report) -> Iterator[Variant]:
     yield "blocks", spec.begun(), True
     report("debug mode")
     yield "debug mode", spec.begun(debug=True), True
+    report("constants in the arena")
+    yield "constants in the arena", spec.begun(constants="arena"), True
+    report("two RAMs")
+    yield "two RAMs", spec.begun(memories=_two_rams(spec)), True
     if spec.share is not None:
         yield from _chosen(spec, spec.share, report)
+
+
+def _two_rams(spec: NetworkSpec) -> dict[str, int]:
+    """Return RAMs of which the fast one holds a third of the arena."""
+    arena_bytes = spec.model().make_plan().arena_bytes
+    return {"fast": max(64, arena_bytes // 3), "slow": 2 * arena_bytes}
 
 
 def _chosen(spec: NetworkSpec, share: float, report: Report) -> Iterator[Variant]:
