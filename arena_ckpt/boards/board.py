@@ -158,6 +158,7 @@ class Board:
             available_flash_bytes=None
             if flash is None
             else flash - self.reserved_flash_bytes,
+            is_inference=plan.is_inference,
         )
 
 
@@ -192,6 +193,8 @@ class BoardFit:
         The constants, which stand in flash only.
     available_flash_bytes : int or None
         None where storage does not limit.
+    is_inference : bool
+        The plan is one of inference, which has nothing to recompute.
     """
 
     board: Board
@@ -200,6 +203,7 @@ class BoardFit:
     weight_bytes: int
     constant_bytes: int
     available_flash_bytes: int | None
+    is_inference: bool = False
 
     @property
     def arena_bytes(self) -> int:
@@ -304,6 +308,11 @@ class BoardFit:
 
     def _budget_sentence(self) -> str:
         available, least = self.available_bytes, self.local_lower_bound_bytes
+        if self.is_inference:
+            return (
+                f"{format_bytes(max(0, available))} are available, and inference has "
+                f"nothing to recompute; {self._advice()}."
+            )
         if least > available:
             return (
                 f"No schedule of this model fits: a single step needs "

@@ -385,3 +385,15 @@ def test_what_fits_over_several_ranges_is_told(tmp_path: Path) -> None:
     )
     text = " ".join(fit.sentences())
     assert "plan for its 2 RAMs, TCM, SRAM, which have 78.00 KiB" in text
+
+
+def test_of_inference_no_budget_is_advised() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:64")
+    model.add_layer("fully_connected", name="fc", unit=64)
+    model.set_property(batch_size=16)
+    fit = board(1024).check(model.make_plan(mode="inference"))
+    assert not fit.fits_ram
+    text = " ".join(fit.sentences())
+    assert "are available, and inference has nothing to recompute; make the" in text
+    assert "--budget" not in text

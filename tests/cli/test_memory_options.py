@@ -159,6 +159,12 @@ def test_of_every_board_the_ways_to_fit() -> None:
     assert rows["nrf52840"]["least_bytes"] > rows["nrf52840"]["available_bytes"]
 
 
+def test_every_board_has_its_own_rams(model: str) -> None:
+    result = run("plan", model, "--board", "all", "--memories", "a=1MiB")
+    assert result.exit_code == 2
+    assert "--board all takes the RAMs of each board" in result.stderr
+
+
 def test_where_no_board_is_enough_the_exit_code_says_so() -> None:
     result = run("plan", "digits_mlp", "--batch-size", 400_000, "--board", "all")
     assert result.exit_code == 1

@@ -175,6 +175,10 @@ def plan(
     request = given_request(values, target)
     if inference:
         request["mode"] = mode_of(inference)
+    if is_every and "memories" in request:
+        raise click.UsageError(
+            "--board all takes the RAMs of each board; leave out --memories", ctx
+        )
     if save is not None and not pareto:
         raise click.UsageError("--save draws a front; add --pareto", ctx)
     if pareto:
