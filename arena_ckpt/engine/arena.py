@@ -191,10 +191,17 @@ def _pages(
     page = mmap.PAGESIZE
     start = align_up(size_bytes, page)
     try:
-        mapped = mmap.mmap(-1, page + start + align_up(constant_bytes, page))
+        mapped = _map(page + start + align_up(constant_bytes, page))
     except OSError as error:
         raise MemoryError(str(error)) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy does for large arrays
         with suppress(OSError):
             mapped.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(mapped, dtype=np.uint8), page, start
+
+
+def _map(size_bytes: int) -> mmap.mmap:
+    """Map fresh pages, which a fork copies: by default it would share them."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size_bytes)
+    return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

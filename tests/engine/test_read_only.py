@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -147,3 +148,30 @@ def test_a_write_to_constants_ends_the_process_in_debug_mode() -> None:
         )
         assert (done.returncode < 0) == debug, done.stderr
         assert ("written" in done.stdout) != debug
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_has_an_arena_of_its_own() -> None:
+    program = """
+        import os, sys
+        sys.path.insert(0, {tests!r})
+        from helpers.plan_surgery import NETS
+        from arena_ckpt.verification.batches import make_batches
+        model = NETS["frozen"].model()
+        model.initialize()
+        before = {{name: w.copy() for name, w in model.weights().items()}}
+        x, y = make_batches(model.compile(), 4, 1)[0]
+        child = os.fork()
+        if not child:
+            model.set_weights({{name: w + 1 for name, w in before.items()}})
+            model.train_step(x, y)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        after = model.weights()
+        print(all((before[name] == after[name]).all() for name in before))
+    """
+    text = textwrap.dedent(program.format(tests=str(TESTS)))
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
