@@ -48,6 +48,37 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
+"""Of SELU."""
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": lambda y: y * (1 - y),
+    "tanh": lambda y: 1 - y * y,
+    "elu": lambda y: torch.where(y > 0, torch.ones_like(y), y + 1),
+    "selu": lambda y: torch.where(
+        y > 0, torch.full_like(y, _SCALE), y + _SCALE * _ALPHA
+    ),
+}
+"""The slopes of functions by their outputs, as all libraries compute them."""
+
+
+class _FromOutput(torch.autograd.Function):
+    """An activation whose slope is that at its rounded output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, name: str, factor: Any) -> Tensor:
+        y = ACTIVATIONS[name](x)
+        y = y * factor(y)
+        ctx.save_for_backward(y)
+        ctx.slope = SLOPES[name]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *derivatives: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return derivatives[0] * ctx.slope(y), None, None
+
+
 class Evaluated(NamedTuple):
     """What a model is worth on a data set."""
 
@@ -255,8 +286,16 @@ class TorchJudge:
         return None if value is None else self._moved(value)
 
     def activation(self, name: str) -> Callable[[Tensor], Tensor]:
-        """Return an activation function."""
-        return self.softmax if name == "softmax" else ACTIVATIONS[name]
+        """Return an activation function.
+
+        Where its slope is computed from its output, and that is rounded, the slope of
+        an element that is all but saturated is off by far more than rounding itself.
+        """
+        if name == "softmax":
+            return self.softmax
+        if not self._noise or name not in SLOPES:
+            return ACTIVATIONS[name]
+        return lambda x: _FromOutput.apply(x, name, self._factor)
 
     def softmax(self, x: Tensor) -> Tensor:
         """Return the softmax over the last axis, by a rounded inverse of its sum.
