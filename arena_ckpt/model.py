@@ -20,6 +20,7 @@ from arena_ckpt.common.properties import (
     Property,
     parse_properties,
 )
+from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
 from arena_ckpt.data.samples import Samples
@@ -28,6 +29,7 @@ from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.errors import (
     AfterInitializationError,
+    ArenaWarning,
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
@@ -43,7 +45,14 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.loop import train
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
-from arena_ckpt.training.saved_state import SavedState, read_state, restore, write_state
+from arena_ckpt.training.saved_state import (
+    SavedState,
+    read_state,
+    restore,
+    restore_weights,
+    trains_others,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
@@ -783,7 +792,9 @@ class Model(ModelDefinition):
         ----------
         state : path or SavedState
             Of a model with the same weights and optimizer, for example this one as it
-            was before; the plan can be another.
+            was before; the plan can be another. Where other layers are frozen, the
+            weights alone are taken over: the states of the optimizer and the iteration
+            begin anew, which an `ArenaWarning` says.
 
         Raises
         ------
@@ -795,7 +806,15 @@ class Model(ModelDefinition):
         with self._working("restore") as session:
             if not isinstance(state, SavedState):
                 state = read_state(path_text(state))
-            restore(session, state)
+            if not trains_others(session.plan, state):
+                restore(session, state)
+                return
+            restore_weights(session, state)
+        warn_user(
+            f"{state.path} is of a model that trains other weights: these were taken "
+            "over, and the states of the optimizer and the iteration begin anew",
+            ArenaWarning,
+        )
 
     def _checked_seed(self) -> int:
         seed = self.seed

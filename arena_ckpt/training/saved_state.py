@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arena_ckpt.common.json_codec import decode
-from arena_ckpt.common.names import weight_of
+from arena_ckpt.common.names import split_last, weight_of
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import shown
 from arena_ckpt.errors import SavedStateMismatchError
@@ -27,7 +27,7 @@ from arena_ckpt.files.tensor_file import (
     write_tensor_file,
 )
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import PERSISTENT
+from arena_ckpt.planning.tensors import PERSISTENT, TensorKind
 from arena_ckpt.training.records import EpochRecord, from_table, to_table
 
 if TYPE_CHECKING:
@@ -184,3 +184,36 @@ def restore(session: Session, state: SavedState) -> None:
     """
     require_fit(session.plan, state)
     session.restore(state.arrays, state.document.iteration)
+
+
+def trains_others(plan: MemoryPlan, state: SavedState) -> bool:
+    """Tell whether a state differs from a plan only in which weights are trained.
+
+    Weights and optimizer are the same then, for example of a model of which first the
+    head was trained, and now all of it is.
+    """
+    own = {t.name: t.shape for t in plan.tensors if t.kind in PERSISTENT}
+    weights = {t.name for t in plan.tensors if t.kind is TensorKind.WEIGHT}
+    saved = {name: array.shape for name, array in state.arrays.items()}
+    if plan.is_inference or any(saved.get(name) != own[name] for name in weights):
+        return False
+    kinds = [
+        {split_last(name)[1] for name in names.keys() - weights}
+        for names in (own, saved)
+    ]
+    owners = {weight_of(name) for name in saved.keys() - weights}
+    return own.keys() != saved.keys() and kinds[0] == kinds[1] and owners <= weights
+
+
+def restore_weights(session: Session, state: SavedState) -> None:
+    """Put the weights of a saved state into a session that trains others of them.
+
+    The states of the optimizer and the iteration begin anew: those of weights that were
+    frozen are not known, and moments of one age do not fit steps of another.
+    """
+    weights = session.weights()
+    arrays = {
+        name: state.arrays[name] if name in weights else np.zeros_like(view)
+        for name, view in session.persistent().items()
+    }
+    session.restore(arrays, 0)

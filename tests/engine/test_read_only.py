@@ -15,7 +15,7 @@ from helpers.plan_surgery import NETS
 from helpers.program_faults import also_fills, also_writes_behind, at
 
 from arena_ckpt import Model, Phase
-from arena_ckpt.errors import CanaryError, SavedStateMismatchError
+from arena_ckpt.errors import ArenaWarning, CanaryError, SavedStateMismatchError
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.verification.batches import make_batches
 
@@ -73,28 +73,60 @@ def test_constants_are_set_and_restored_although_they_are_read_only(
     assert all((model.weights()[name] == new[name]).all() for name in new)
 
 
-def test_head_first_then_all(tmp_path: Path) -> None:
+def test_head_first_then_all_and_back(tmp_path: Path) -> None:
     """A state of a frozen trunk goes into a model that trains all, and back."""
-    path = tmp_path / "head.safetensors"
     whole = load_example("digits_cnn").model
-    head = head_only(whole, batch_size=4)
-    x, y = make_batches(head.compile(), 4, 1)[0]
-    head.initialize()
-    head.train_step(x, y)
+    x, y = make_batches(whole.compile(), 4, 1)[0]
+
+    def at_work(n_trained: int) -> Model:
+        model = head_only(whole, n_trained, batch_size=4)
+        model.initialize()
+        return model
+
+    head, path = at_work(1), tmp_path / "state.safetensors"
+    first = head.weights()
+    for _ in range(3):
+        head.train_step(x, y)
     head.save(path)
-    again = head_only(whole, 99, batch_size=4)  # nothing is frozen
-    again.initialize()
-    with pytest.raises(SavedStateMismatchError):
-        again.restore(path)  # the optimizer keeps states for more weights
-    again.set_weights(head.weights())
-    again.train_step(x, y)
-    assert again.plan.constant_bytes == 0
-    back = head_only(whole, batch_size=4)
-    back.initialize()
-    back.set_weights(again.weights())
-    for name, weight in again.weights().items():
-        assert (back.weights()[name] == weight).all()
-    assert back.predict(x).tobytes() == again.predict(x).tobytes()
+    for n_trained in (99, 1, 2):  # all, the head, the head and a layer
+        model = at_work(n_trained)
+        if n_trained == 1:
+            model.restore(path)
+            assert model._session.iteration == 3
+        else:
+            with pytest.warns(ArenaWarning, match="trains other weights: these were"):
+                model.restore(path)
+            assert model._session.iteration == 0
+            states = set(model._session.persistent()) - set(first)
+            assert states
+            for name in states:
+                assert not model._session.views.named(name).any(), name
+        for name, weight in head.weights().items():
+            assert model.weights()[name].tobytes() == weight.tobytes(), name
+    every = at_work(99)
+    every.set_weights(head.weights())
+    every.train_step(x, y)
+    every.save(path)
+    back = at_work(1)
+    with pytest.warns(ArenaWarning, match="trains other weights"):
+        back.restore(path)
+    assert back.predict(x).tobytes() == every.predict(x).tobytes()
+    assert back.plan.constant_bytes > 0 == every.plan.constant_bytes
+
+
+def test_a_state_of_another_optimizer_is_still_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    head = head_only(load_example("digits_cnn").model, batch_size=4)
+    head.initialize()
+    head.save(path)
+    other = head_only(load_example("digits_cnn").model, 99, batch_size=4)
+    other.set_optimizer("sgd", momentum=0.9)
+    other.initialize()
+    before = other.weights()
+    with pytest.raises(SavedStateMismatchError, match="Nothing was changed"):
+        other.restore(path)
+    for name, weight in other.weights().items():
+        assert (weight == before[name]).all()
 
 
 @pytest.mark.parametrize(
