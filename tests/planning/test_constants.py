@@ -192,3 +192,12 @@ def test_a_place_that_there_is_not(value: object) -> None:
         with pytest.raises(InvalidParameterError, match="give 'flash' for a read-only"):
             ask(constants=value)  # type: ignore[operator]
     assert not model.is_initialized
+
+
+def test_a_plan_with_a_frozen_layer_is_none_of_the_thawed_model() -> None:
+    whole = load_example("digits_cnn").model
+    plan = head_only(whole, batch_size=4).make_plan()
+    thawed = head_only(whole, 2, batch_size=4)
+    with pytest.raises(PlanMismatchError, match="differs in layers"):
+        thawed.initialize(plan=plan)
+    assert not thawed.is_initialized
