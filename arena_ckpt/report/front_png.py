@@ -7,7 +7,7 @@ from typing import Protocol
 
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
 from arena_ckpt.report.layout_png import INK, PALE_INK
-from arena_ckpt.report.pillow import png_bytes, require_pillow
+from arena_ckpt.report.pillow import font_of, png_bytes, require_pillow
 
 WIDTH, HEIGHT = 1200, 750
 LEFT, TOP, RIGHT, BOTTOM = 130, 90, 60, 90
@@ -49,11 +49,11 @@ def front_png(points: Sequence[Point], title: str) -> bytes:
         Pillow is not installed.
     """
     require_pillow()
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (WIDTH, HEIGHT), _PAPER)
     draw = ImageDraw.Draw(image)
-    large, small = (ImageFont.load_default(size=size) for size in (24, 16))
+    large, small = map(font_of, (24, 16))
     most_bytes = max(point.arena_bytes for point in points) * 1.05
     most_overhead = max(0.05, max(point.overhead for point in points)) * 1.05
 

@@ -12,7 +12,7 @@ from arena_ckpt.allocation.buffers import Buffers
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.allocation.layout import Layout
 from arena_ckpt.report.axes import byte_ticks, short_bytes, step_ticks
-from arena_ckpt.report.pillow import png_bytes, require_pillow
+from arena_ckpt.report.pillow import font_of, png_bytes, require_pillow
 from arena_ckpt.report.raster import (
     BORDER_SHADE,
     FREE_MEMORY,
@@ -204,9 +204,7 @@ def _write(
     size: int = 17,
     ink: Colour = INK,
 ) -> None:
-    from PIL import ImageFont
-
-    draw.text(at, text, fill=ink, font=ImageFont.load_default(size), anchor=anchor)
+    draw.text(at, text, fill=ink, font=font_of(size), anchor=anchor)
 
 
 def _draw_axes(draw: ImageDraw, scale: _Scale) -> None:

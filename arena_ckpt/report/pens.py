@@ -6,6 +6,7 @@ import html
 from typing import Protocol
 
 from arena_ckpt.report.palette import LIGHT
+from arena_ckpt.report.pillow import font_of
 
 WIDTH, HEIGHT = 1600, 900
 """Size of a picture in pixels."""
@@ -143,9 +144,9 @@ class PngPen:
         turned: bool = False,
     ) -> None:
         """Write a text with its middle at y; turned text is read upwards."""
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image, ImageDraw
 
-        font = ImageFont.load_default(size)
+        font = font_of(size)
         if not turned:
             anchor = {"left": "lm", "center": "mm", "right": "rm"}[align]
             self._draw.text((x, y), text, fill=fill, font=font, anchor=anchor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from arena_ckpt.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 
 def require_pillow() -> None:
@@ -20,6 +22,14 @@ def require_pillow() -> None:
             "pictures need Pillow, which is not installed; install it with "
             "'pip install arena-ckpt[png]', or leave the picture out"
         ) from None
+
+
+@functools.cache
+def font_of(size: int) -> FreeTypeFont | ImageFont:
+    """Return the font that comes with Pillow, in a size in pixels."""
+    from PIL import ImageFont as fonts
+
+    return fonts.load_default(size)
 
 
 def png_bytes(image: Image) -> bytes:

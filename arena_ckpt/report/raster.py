@@ -29,6 +29,9 @@ BORDER_PIXELS = 0.8
 BORDER_SHADE = 0.72
 RECTANGLES_AT_ONCE = 2**16
 
+FEW_PLACES = 16
+"""Number of pixels for each changed one from which on only those are gone through."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rectangles:
@@ -131,6 +134,11 @@ def add_areas(
     row, along = _changes(low, high)
     place = (row[:, None] * (columns + 2) + column[None]).ravel()
     weight = along[:, None] * across[None]
+    if len(place) * FEW_PLACES < changes.shape[1]:
+        known, number = np.unique(place, return_inverse=True)
+        for channel, value in zip(changes, values, strict=False):
+            channel[known] += np.bincount(number, (weight * value).ravel())
+        return
     for channel, value in zip(changes, values, strict=False):
         channel += np.bincount(place, (weight * value).ravel(), len(channel))
 
