@@ -81,10 +81,10 @@ def touched_bytes(
     n_passes : int
         Number of passes of an iteration.
     """
-    touched = [0] * len(tensors)
+    times = [0] * len(tensors)
     for execution in executions:
-        times = n_passes if execution.step < n_pass else 1
+        times_run = n_passes if execution.step < n_pass else 1
         for operand in execution.operands:
             both = 2 if operand.access is Access.UPDATE else 1
-            touched[operand.tensor] += both * times * tensors[operand.tensor].size_bytes
-    return touched
+            times[operand.tensor] += both * times_run
+    return [n * tensor.size_bytes for n, tensor in zip(times, tensors, strict=True)]

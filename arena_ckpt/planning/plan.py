@@ -224,8 +224,10 @@ class MemoryPlan:
         )
         for buffer in self.buffers:
             name = buffer.memory
-            end = buffer.offset_bytes + self.taken_bytes(buffer.size_bytes)
-            heights[name] = max(heights[name], end)
+            taken = align_up(
+                buffer.size_bytes + self.canary_bytes, self.alignment_bytes
+            )
+            heights[name] = max(heights[name], buffer.offset_bytes + taken)
             touched[name] += sum(of_tensor[index] for index in buffer.tensors)
         return {
             name: MemoryUse(name, heights[name], size, name == CONSTANTS, touched[name])

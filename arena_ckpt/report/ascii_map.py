@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -73,9 +73,8 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
             )
     width = max(columns - LABEL_COLUMNS - 1, 8)
     lines = [_row("phase", _bands(plan, width))]
-    for use, n_rows in zip(
-        reversed(plan.memories.values()), reversed(_rows_of(plan, rows)), strict=True
-    ):
+    uses = list(plan.memories.values())
+    for use, n_rows in reversed([*zip(uses, _rows_of(uses, rows), strict=True)]):
         lines += _memory_lines(plan, use, n_rows, width)
     peak = min(int((plan.peak_step + 0.5) * width / len(plan.steps)), width - 1)
     lines.append(_row("peak", " " * peak + "^"))
@@ -85,12 +84,11 @@ def plan_ascii(plan: MemoryPlan, columns: int = 80, rows: int = 24) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _rows_of(plan: MemoryPlan, rows: int) -> list[int]:
-    """Return the number of rows of each memory, in the order of `MemoryPlan.memories`.
+def _rows_of(uses: Sequence[MemoryUse], rows: int) -> list[int]:
+    """Return the number of rows of each memory.
 
     What rounding down leaves goes to the RAMs that it took the most from.
     """
-    uses = plan.memories.values()
     heights = [0 if use.is_constant else use.height_bytes for use in uses]
     shares = [rows * height / max(sum(heights), 1) for height in heights]
     whole = [int(share) for share in shares]
