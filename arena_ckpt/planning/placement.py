@@ -100,7 +100,7 @@ def place(
     _follow_pins(groups, settings.pins)
     apart = settings.constants_of(liveness.tensors, liveness.executions)
     constants = [g for g in groups if g.members[0] in apart]
-    in_ram = [g for g in groups if g not in constants]
+    in_ram = [g for g in groups if g.members[0] not in apart]
     layout, heights = _lay_out(in_ram, liveness, timeline, settings, layout_nodes)
     names = [ram.name for ram in settings.rams] or [ARENA]
     pools = np.zeros(len(in_ram), np.int64) if layout.pool is None else layout.pool
