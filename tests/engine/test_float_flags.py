@@ -33,6 +33,7 @@ from arena_ckpt.engine.locks import GATE
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.kernels import elementwise, registers, updates
 from arena_ckpt.kernels.flags import default_flags, run_by_default
+from arena_ckpt.planning.tensors import TensorKind
 
 pytestmark = needs_glibc
 
@@ -240,6 +241,9 @@ def test_steps_run_by_default_and_leave_no_exception_behind(model: Model) -> Non
     session: Any = model._session
     program = next(iter(session._passes.values())).program
     inside: list[int] = []
+    for tensor in session.plan.tensors:
+        if tensor.kind is TensorKind.DATA:
+            session.views.named(tensor.name).fill(0.5)
     with having(FLUSH | UPWARD):
         GATE.run(1, lambda: inside.append(flags()))
         session._begin(0.3)
