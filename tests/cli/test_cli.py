@@ -685,6 +685,9 @@ def test_what_cannot_be_written_is_told_before_the_work(
 ) -> None:
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "folder").mkdir()
+    # Commands import it when they run, and those of one process share what they import.
+    import arena_ckpt.cli.write_report  # noqa: F401
+
     monkeypatch.setattr("arena_ckpt.cli.models.load_model", None)  # is not reached
     before = sorted(os.listdir(tmp_path))
     for command, option in (("plan", "-o"), ("report", "-o"), ("train", "--save")):
