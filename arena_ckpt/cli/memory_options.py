@@ -51,14 +51,19 @@ def given_memories(text: str, board: Board | None) -> dict[str, str | int]:
     """
     if "=" not in text:
         return {**_board_of(text, board, "--memories").memories}
+    return _sizes(text, "--memories")
+
+
+def _sizes(text: str, option: str) -> dict[str, str | int]:
+    """Return the sizes of RAMs that the text of an option lists."""
     sizes: dict[str, str | int] = {}
     for part in text.split(","):
         name, equals, size = part.strip().partition("=")
         if not equals or name.strip() in sizes:
             raise InvalidParameterError(
-                f"--memories: {quoted(part)} is no NAME=SIZE of its own; write for "
+                f"{option}: {quoted(part)} is no NAME=SIZE of its own; write for "
                 "example dtcm=128KiB,sram=512KiB",
-                memories=text,
+                **{option.removeprefix("--"): text},
             )
         sizes[name.strip()] = size.strip()
     return sizes
@@ -98,7 +103,7 @@ def given_budget(
     from arena_ckpt.boards import board_names
 
     if "=" in text:
-        return given_memories(text, board)
+        return _sizes(text, "--budget")
     if text != BOARD and text not in board_names() and not text.endswith(".toml"):
         return text
     chosen = _board_of(text, board, "--budget")

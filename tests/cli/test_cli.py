@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from helpers.command_line import run
 
 import arena_ckpt
 from arena_ckpt import errors
-from arena_ckpt.cli import main
 from arena_ckpt.cli.failures import exit_code_of
 from arena_ckpt.cli.models import load_model, without_blocks
 from arena_ckpt.errors import (
@@ -89,10 +88,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(SCRIPT)
     return tmp_path
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
 
 
 def run_json(*arguments: str) -> Any:
@@ -375,6 +370,15 @@ def test_auto_takes_what_a_board_offers() -> None:
     assert document["board"]["fits_ram"]
     choice = document["batch_size_choice"]
     assert choice["budget_bytes"] == document["board"]["budget_bytes"]
+
+
+def test_auto_takes_what_a_board_offers_in_the_rams_of_the_plan() -> None:
+    given = ("--board", "stm32h743", "--batch-size", "auto", "--memories")
+    document = run_json("plan", "keyword_gru", *given, "AXI SRAM=512KiB")
+    choice = document["batch_size_choice"]
+    assert choice["budget_bytes"] == document["board"]["budget_bytes"] == 512 * 1024
+    told = refused("plan", "keyword_gru", *given, "sram=512KiB")
+    assert "no range of RAM 'sram'" in told
 
 
 def test_plan_shows_the_front(tmp_path: Path) -> None:

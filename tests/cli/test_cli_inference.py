@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from helpers.command_line import run
 from helpers.strategies import chain
 
 from arena_ckpt import MemoryPlan, Model, plan_ascii, plan_html, plan_svg
 from arena_ckpt.boards import load_board
-from arena_ckpt.cli import main
 from arena_ckpt.examples import load_example
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.export import FORMATS, export_plan
@@ -37,10 +36,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(SCRIPT)
     return tmp_path
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
 
 
 def printed(*arguments: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from helpers.command_line import run
 
 from arena_ckpt import MemoryPlan, load_board
 from arena_ckpt.boards import board_names
-from arena_ckpt.cli import main
 from arena_ckpt.common.units import format_bytes
 
 MODEL = """
@@ -36,10 +34,6 @@ CONSTANTS = 16 * 64 * 4 + 64 * 4
 def model(tmp_path: Path) -> str:
     (tmp_path / "net.py").write_text(MODEL)
     return f"{tmp_path / 'net.py'}:build"
-
-
-def run(*arguments: object) -> Any:
-    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 def planned(*arguments: object) -> MemoryPlan:
@@ -113,6 +107,7 @@ def test_budgets_of_boards_and_of_rams(model: str, tmp_path: Path) -> None:
         (["--budget", "board"], "there is none; name it: --budget rp2350"),
         (["--memories", "a=1KiB,a=2KiB"], "'a=2KiB' is no NAME=SIZE of its own"),
         (["--memories", "a=1KiB,b"], "'b' is no NAME=SIZE"),
+        (["--budget", "a=1KiB,b"], "error: --budget: 'b' is no NAME=SIZE"),
         (["--memories", "rp2351"], "there is no board 'rp2351'"),
         (["--memories", "nosuch.toml"], "there is no file nosuch.toml"),
         (["--pin", "fc1:bias"], "is no TENSOR=RAM"),

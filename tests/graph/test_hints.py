@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from helpers.command_line import run
 from helpers.mixed_graphs import mixed_graphs
 from helpers.scale import how_many
 from hypothesis import given, settings
 
 import arena_ckpt as ac
-from arena_ckpt.cli import main
 from arena_ckpt.cli.models import warnings_of
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.errors import ArenaWarning, DataShapeError, ModelWarning
@@ -571,10 +570,6 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(SCRIPT)
     return "net.py"
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
+from arena_ckpt.cli.memory_options import BOARD, given_budget
 from arena_ckpt.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -197,9 +198,7 @@ def plan(
         request.setdefault("levels", 1)
     available = None
     if target is not None and batch_size == AUTO:
-        is_one = "memories" not in request
-        sizes = target.memories if not is_one else [target.arena_ram.name]
-        available = sum(target.free_bytes(name) for name in sizes)
+        available = given_budget(BOARD, target, request.get("memories"))
     choice = set_batch_size(
         built, batch_size, request, budget_bytes=available, debug=debug
     )
