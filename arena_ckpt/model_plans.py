@@ -26,8 +26,8 @@ from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
 from arena_ckpt.errors import InvalidParameterError, PlanMismatchError
 from arena_ckpt.graph.build import Graph, build_graph
-from arena_ckpt.lowering.calls import LoweringSettings, lower
-from arena_ckpt.lowering.kernel_call import KernelCall, Mode
+from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
+from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
@@ -77,8 +77,6 @@ class ModelPlans:
         placing, request = _parted(request)
         request = asked(**request)
         if mode != TRAIN:
-            if isinstance(request.get("budget"), Mapping):
-                placing, request["budget"] = _by_memory(placing, request["budget"])
             settings = self.settings(debug=debug, mode=mode, **placing)
             plan = self._inference_plan(settings, request)
             require_room(plan, settings)
@@ -121,8 +119,6 @@ class ModelPlans:
     def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         placing, request = _parted(request)
-        if isinstance(request.get("budget"), Mapping):
-            placing, request["budget"] = _by_memory(placing, request["budget"])
         parsed = parse_request(**request)
         if not parsed.asks and parsed.patterns:
             raise InvalidParameterError(
@@ -164,10 +160,8 @@ class ModelPlans:
         **request: Any,
     ) -> BatchSizeChoice:
         """Return the largest batch size that fits; see `Model.choose_batch_size`."""
-        placing, request = _parted(request)
-        if isinstance(budget, Mapping):
-            placing, budget = _by_memory(placing, budget)
-        parsed = parse_request(budget=budget, **request)
+        placing, request = _parted({"budget": budget, **request})
+        parsed = parse_request(**request)
         if budget is None:
             raise InvalidParameterError(
                 "budget=None is not possible; give bytes, for example 262144 or "
@@ -271,7 +265,7 @@ class ModelPlans:
         require_plan(plan)
         self.require_own_plan(plan, debug=plan.canary_bytes > 0)
         settings = LoweringSettings(
-            Mode.PREDICT if plan.is_inference else Mode.TRAIN,
+            mode_of(plan),
             plan.pass_samples,
             self._definition.seed,
             max_norm=self._definition.get_property("clip_grad_by_norm"),
@@ -421,9 +415,15 @@ def require_mode(mode: object) -> None:
 
 
 def _parted(request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments that say where buffers may lie, and the others."""
+    """Return the arguments that say where buffers may lie, and the others.
+
+    A budget by memory says both: how long RAMs are, and the bytes of all together.
+    """
     placing = {name: request[name] for name in PLACING if name in request}
-    return placing, {n: value for n, value in request.items() if n not in PLACING}
+    others = {n: value for n, value in request.items() if n not in PLACING}
+    if isinstance(others.get("budget"), Mapping):
+        placing, others["budget"] = _by_memory(placing, others["budget"])
+    return placing, others
 
 
 def _by_memory(

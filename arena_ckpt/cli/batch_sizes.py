@@ -49,15 +49,14 @@ def set_batch_size(
     if batch_size != AUTO:
         model.set_property(batch_size=batch_size)
         return None
-    asked = dict(request)
+    asked, context = dict(request), click.get_current_context()
     if asked.pop("mode", TRAIN) != TRAIN:
         raise click.UsageError(
             "--batch-size auto takes the most samples that can be trained; leave out "
             "--inference, or give a number: predict takes any number of samples",
-            click.get_current_context(),
+            context,
         )
     budget = asked.pop("budget", budget_bytes)
-    context = click.get_current_context()
     if budget is None:
         raise click.UsageError(
             "--batch-size auto takes the most samples that fit; say in what: add "

@@ -28,7 +28,7 @@ class BoardRow:
     Attributes
     ----------
     fit : BoardFit
-        The plan as it was asked for.
+        The plan that fits in RAM; where none does, the one that was asked for.
     way : str or None
         How RAM suffices: ``"as planned"``, ``"recomputing"``, ``"several RAMs"``; None
         if it does not.
@@ -49,22 +49,21 @@ class BoardRow:
     @property
     def fits(self) -> bool:
         """Whether RAM and flash suffice."""
-        return self.plan is not None and self.fit.board.check(self.plan).fits
+        return self.plan is not None and self.fit.fits
 
     def summary(self) -> dict[str, Any]:
         """Return the row as plain values; ``docs/boards.md`` lists the keys."""
-        found = None if self.plan is None else self.fit.board.check(self.plan)
         return {
             "name": self.fit.board.name,
             "title": self.fit.board.title,
             "fits": self.fits,
             "way": self.way,
             "overhead": self.overhead,
-            "arena_bytes": None if found is None else found.arena_bytes,
+            "arena_bytes": None if self.plan is None else self.fit.arena_bytes,
             "constant_bytes": self.fit.constant_bytes,
-            "available_bytes": (found or self.fit).available_bytes,
+            "available_bytes": self.fit.available_bytes,
             "least_bytes": self.least_bytes,
-            "flash_headroom_bytes": (found or self.fit).flash_headroom_bytes,
+            "flash_headroom_bytes": self.fit.flash_headroom_bytes,
         }
 
 
@@ -121,11 +120,12 @@ def _row(board: Board, plan: MemoryPlan, search: _Search) -> BoardRow:
     if plan.is_inference:
         return BoardRow(fit, None, None, None, plan.arena_bytes)
     point = search.alone.within_budget(board.free_bytes(board.arena_ram.name))
-    if point is not None:
-        return BoardRow(fit, "recomputing", point.plan, point.overhead, None)
-    if len(board.memories) > 1 and (point := search.over(board.memories)):
-        return BoardRow(fit, "several RAMs", point.plan, point.overhead, None)
-    return BoardRow(fit, None, None, None, search.least_bytes)
+    way = "recomputing"
+    if point is None and len(board.memories) > 1:
+        way, point = "several RAMs", search.over(board.memories)
+    if point is None:
+        return BoardRow(fit, None, None, None, search.least_bytes)
+    return BoardRow(board.check(point.plan), way, point.plan, point.overhead, None)
 
 
 def board_table(rows: Sequence[BoardRow]) -> Table:
@@ -140,15 +140,14 @@ def board_table(rows: Sequence[BoardRow]) -> Table:
         ("flash left", "right"),
     )
     for row in rows:
-        found = row.fit if row.plan is None else row.fit.board.check(row.plan)
-        headroom = found.flash_headroom_bytes
+        headroom = row.fit.flash_headroom_bytes
         short = headroom is not None and headroom < 0
         add_row(
             table,
             row.fit.board.name,
-            short_bytes(found.available_bytes),
+            short_bytes(row.fit.available_bytes),
             _verdict(row, short_of_flash=short),
-            "" if row.plan is None else short_bytes(found.arena_bytes),
+            "" if row.plan is None else short_bytes(row.fit.arena_bytes),
             "" if row.overhead is None else format_percent(row.overhead),
             "not checked"
             if headroom is None

@@ -87,8 +87,7 @@ def print_training_cost(plan: MemoryPlan, other: MemoryPlan) -> None:
     plan, other : MemoryPlan
         One for each mode, in either order.
     """
-    training, inference = (other, plan) if plan.is_inference else (plan, other)
-    sentence = training_cost_sentence(training, inference)
+    sentence = training_cost_sentence(*_by_mode(plan, other))
     click.echo(f"{textwrap.fill(sentence, _TEXT_COLUMNS)}\n")
 
 
@@ -98,8 +97,12 @@ def training_cost_document(
     """Return what training costs above inference as plain values, if it is known."""
     if other is None:
         return None
-    training, inference = (other, plan) if plan.is_inference else (plan, other)
-    return training_cost(training, inference)
+    return training_cost(*_by_mode(plan, other))
+
+
+def _by_mode(plan: MemoryPlan, other: MemoryPlan) -> tuple[MemoryPlan, MemoryPlan]:
+    """Return the plan of training, and that of inference."""
+    return (other, plan) if plan.is_inference else (plan, other)
 
 
 def print_board(fit: BoardFit) -> None:

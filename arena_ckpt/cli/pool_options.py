@@ -88,10 +88,12 @@ def _allowed(table: BufferTable, sizes: PoolSizes) -> list[Any] | None:
         return None
     n = len(table)
     pairs = zip(table.pool or [None] * n, table.pools or [None] * n, strict=True)
-    return [
-        pool if pool is not None else some and [_pool(each, sizes) for each in some]
-        for pool, some in pairs
-    ]
+    return [pool if pool is not None else _listed(some, sizes) for pool, some in pairs]
+
+
+def _listed(cell: Sequence[str] | None, sizes: PoolSizes) -> list[str | int] | None:
+    """Return the pools that a cell lists; None allows all."""
+    return None if cell is None else [_pool(each, sizes) for each in cell]
 
 
 def _pool(text: str, sizes: PoolSizes) -> str | int:
@@ -104,9 +106,7 @@ def _refuse_strays(
     path: Path, table: BufferTable, pools: Pools, sizes: PoolSizes
 ) -> None:
     """Refuse buffers that stand in a pool which is not among those allowed."""
-    listed = [
-        some and [_pool(each, sizes) for each in some] for some in table.pools or ()
-    ]
+    listed = [_listed(some, sizes) for some in table.pools or ()]
     allowed = make_pools(table.buffers, sizes, listed).allowed
     for index, pool in enumerate(table.pool or ()):
         if pool is not None and not allowed[index, pool]:

@@ -21,8 +21,7 @@ from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.kernels.compiling import revision
-from arena_ckpt.lowering.calls import LoweringSettings
-from arena_ckpt.lowering.kernel_call import Mode
+from arena_ckpt.lowering.calls import LoweringSettings, mode_of
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.plan import MemoryPlan
@@ -100,7 +99,7 @@ def time_steps(
             views,
             optimizer,
             LoweringSettings(
-                Mode.PREDICT if plan.is_inference else Mode.TRAIN,
+                mode_of(plan),
                 plan.pass_samples,
                 seed=0,
                 add_gradients=plan.micro_batches > 1,

@@ -37,7 +37,7 @@ from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
-from arena_ckpt.lowering.calls import LoweringSettings
+from arena_ckpt.lowering.calls import LoweringSettings, mode_of
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import Optimizer
@@ -140,8 +140,7 @@ class Session:
             self.watch(ForeignReads(self.views))
             self.arena.protect_constants()
         # What the compiler computes beforehand stays in the kernels.
-        mode = Mode.PREDICT if plan.is_inference else Mode.TRAIN
-        run_by_default(self._pass, mode, self.pass_samples, False, report)
+        run_by_default(self._pass, mode_of(plan), self.pass_samples, False, report)
 
     @property
     def loss_layer(self) -> Loss:
@@ -233,6 +232,9 @@ class Session:
 
     def samples(self, x: Any, y: Any) -> Samples:
         """Check `x` and `y` against the model; see `Samples`."""
+        return self._checked(x, y)
+
+    def _checked(self, x: Any, y: Any, *, look_for_nonfinite: bool = True) -> Samples:
         return Samples.check(
             x,
             y,
@@ -241,6 +243,7 @@ class Session:
             loss=self.graph.loss_layer if self.graph.has_loss else None,
             reading=self._reading,
             masks=self._mask_inputs,
+            look_for_nonfinite=look_for_nonfinite,
         )
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -441,16 +444,7 @@ class Session:
 
     def _batch(self, x: Any, y: Any) -> Batch:
         """Check `x` and `y` but for NaN, which each pass looks for in the arena."""
-        samples = Samples.check(
-            x,
-            y,
-            inputs=self.inputs,
-            output_shape=self.output_shape,
-            loss=self.graph.loss_layer if self.graph.has_loss else None,
-            reading=self._reading,
-            masks=self._mask_inputs,
-            look_for_nonfinite=False,
-        )
+        samples = self._checked(x, y, look_for_nonfinite=False)
         return require_batch(self.graph, self.plan, samples)
 
     def require_epoch(self, samples: Samples, drop_last: bool) -> None:

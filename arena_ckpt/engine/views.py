@@ -70,6 +70,11 @@ class TensorViews:
         """Return where a buffer begins in the arena, its memories side by side."""
         return self.memories[buffer.memory].start + buffer.offset_bytes
 
+    def extent_of(self, buffer: Buffer) -> tuple[int, int]:
+        """Return where a buffer begins and ends in the arena, canary included."""
+        start = self.start_of(buffer)
+        return start, start + self.plan.taken_bytes(buffer.size_bytes)
+
     def is_constant(self, name: str) -> bool:
         """Tell whether no step writes the first live range of a tensor."""
         return self._regions.named(name).memory == CONSTANTS

@@ -55,6 +55,11 @@ class LoweringSettings:
     max_norm: float | None = None
 
 
+def mode_of(plan: MemoryPlan) -> Mode:
+    """Return what the passes of a plan are run for, if nothing else is asked."""
+    return Mode.PREDICT if plan.is_inference else Mode.TRAIN
+
+
 def lower(
     graph: Graph, plan: MemoryPlan, optimizer: Optimizer, settings: LoweringSettings
 ) -> tuple[KernelCall, ...]:

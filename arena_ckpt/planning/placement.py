@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,11 @@ class Placement:
 
 
 def place(
-    liveness: Liveness, timeline: Timeline, settings: PlanSettings, layout_nodes: int
+    liveness: Liveness,
+    timeline: Timeline,
+    settings: PlanSettings,
+    constants: frozenset[int],
+    layout_nodes: int,
 ) -> Placement:
     """Place the buffers of an iteration.
 
@@ -73,6 +78,8 @@ def place(
     liveness : Liveness
     timeline : Timeline
     settings : PlanSettings
+    constants : frozenset of int
+        Tensors that lie beside the RAM.
     layout_nodes : int
         Maximum number of nodes of the search for a layout.
 
@@ -98,9 +105,8 @@ def place(
         for members in liveness.groups
     ]
     _follow_pins(groups, settings.pins)
-    apart = settings.constants_of(liveness.tensors, liveness.executions)
-    constants = [g for g in groups if g.members[0] in apart]
-    in_ram = [g for g in groups if g.members[0] not in apart]
+    apart = [g for g in groups if g.members[0] in constants]
+    in_ram = [g for g in groups if g.members[0] not in constants]
     layout, heights = _lay_out(in_ram, liveness, timeline, settings, layout_nodes)
     names = [ram.name for ram in settings.rams] or [ARENA]
     pools = np.zeros(len(in_ram), np.int64) if layout.pool is None else layout.pool
@@ -109,7 +115,7 @@ def place(
     ):
         group.memory, group.offset_bytes = names[pool], offset
     constant_bytes = 0
-    for group in constants:
+    for group in apart:
         group.memory, group.offset_bytes = CONSTANTS, constant_bytes
         constant_bytes += group.taken_bytes
     return Placement(
@@ -228,17 +234,7 @@ def _lay_out(
     """
     if len(settings.rams) > 1:
         return _lay_out_in_several(groups, liveness, timeline, settings, layout_nodes)
-    try:
-        layout = allocate(
-            [g.start for g in groups],
-            [g.stop for g in groups],
-            [g.taken_bytes for g in groups],
-            alignment=ALIGNMENT_BYTES,
-            fixed_offset=_fixed(groups),
-            node_limit=layout_nodes,
-        )
-    except InvalidBufferError as error:
-        raise _colliding(groups, error) from None
+    layout = _allocate(groups, layout_nodes)
     return layout, (layout.height_bytes,)
 
 
@@ -265,23 +261,41 @@ def _lay_out_in_several(
     lasts = (None,) if settings.canary_bytes else (sizes[-1], None)
     for last in lasts:
         try:
-            layout = allocate(
-                [g.start for g in groups],
-                [g.stop for g in groups],
-                [g.taken_bytes for g in groups],
-                alignment=ALIGNMENT_BYTES,
-                fixed_offset=_fixed(groups),
+            layout = _allocate(
+                groups,
+                layout_nodes,
                 pools=[*sizes[:-1], last],
                 allowed_pools=allowed,
                 spill_weights=[sum(touched[i] for i in g.members) for g in groups],
-                node_limit=layout_nodes,
             )
-        except InvalidBufferError as error:
-            raise _colliding(groups, error) from None
         except (CapacityError, TimeLimitError):
             continue
         return layout, layout.pool_heights_bytes
     raise _crowded(groups, rams)
+
+
+def _allocate(groups: Sequence[_Group], layout_nodes: int, **pools: Any) -> Layout:
+    """Lay out groups as they are pinned.
+
+    Raises
+    ------
+    InvalidParameterError
+        Pinned groups overlap.
+    CapacityError, TimeLimitError
+        The pools do not hold all, or are not known to.
+    """
+    try:
+        return allocate(
+            [g.start for g in groups],
+            [g.stop for g in groups],
+            [g.taken_bytes for g in groups],
+            alignment=ALIGNMENT_BYTES,
+            fixed_offset=_fixed(groups),
+            node_limit=layout_nodes,
+            **pools,
+        )
+    except InvalidBufferError as error:
+        raise _colliding(groups, error) from None
 
 
 def _fixed(groups: Sequence[_Group]) -> list[int | None] | None:

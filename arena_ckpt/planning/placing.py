@@ -144,14 +144,9 @@ def _pin(pattern: object, value: object, memories: list[str]) -> Pin:
             f"pin: {quoted(pattern)} is no name of a tensor, nor a pattern of names",
             tensor=pattern,
         )
-    memory, offset = (
-        value
-        if isinstance(value, tuple | list) and len(value) == 2
-        else (
-            value,
-            None,
-        )
-    )
+    memory, offset = value, None
+    if isinstance(value, tuple | list) and len(value) == 2:
+        memory, offset = value
     if not isinstance(memory, str) or memory not in memories:
         beside = "; constants are placed by themselves" if memory == CONSTANTS else ""
         raise InvalidParameterError(

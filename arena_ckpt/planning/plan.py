@@ -215,7 +215,7 @@ class MemoryPlan:
         sizes = sizes or {ARENA: None}
         if self.constant_bytes:
             sizes[CONSTANTS] = None
-        heights, touched = dict.fromkeys(sizes, 0), dict.fromkeys(sizes, 0)
+        heights, touched = _ends(self), dict.fromkeys(sizes, 0)
         of_tensor = touched_bytes(
             self.tensors,
             self.executions,
@@ -223,14 +223,11 @@ class MemoryPlan:
             n_passes=self.micro_batches,
         )
         for buffer in self.buffers:
-            name = buffer.memory
-            taken = align_up(
-                buffer.size_bytes + self.canary_bytes, self.alignment_bytes
-            )
-            heights[name] = max(heights[name], buffer.offset_bytes + taken)
-            touched[name] += sum(of_tensor[index] for index in buffer.tensors)
+            touched[buffer.memory] += sum(of_tensor[index] for index in buffer.tensors)
         return {
-            name: MemoryUse(name, heights[name], size, name == CONSTANTS, touched[name])
+            name: MemoryUse(
+                name, heights.get(name, 0), size, name == CONSTANTS, touched[name]
+            )
             for name, size in sizes.items()
         }
 
@@ -609,13 +606,21 @@ def _memories(plan: MemoryPlan) -> Iterator[Claim]:
 def _heights(plan: MemoryPlan) -> dict[str, int]:
     """Return the height that the layout of each memory has to have."""
     if plan.rams:
-        heights = {ram.name: 0 for ram in plan.rams}
-        for b in plan.ram_buffers:
-            end = b.offset_bytes + plan.taken_bytes(b.size_bytes)
-            heights[b.memory] = max(heights[b.memory], end)
+        ends = _ends(plan)
+        heights = {ram.name: ends.get(ram.name, 0) for ram in plan.rams}
     else:
         heights = {ARENA: plan.arena_bytes}
     return heights | {CONSTANTS: plan.constant_bytes}
+
+
+def _ends(plan: MemoryPlan) -> dict[str, int]:
+    """Return the end of the highest buffer of each memory that holds any."""
+    ends: dict[str, int] = {}
+    for buffer in plan.buffers:
+        taken = align_up(buffer.size_bytes + plan.canary_bytes, plan.alignment_bytes)
+        end = buffer.offset_bytes + taken
+        ends[buffer.memory] = max(ends.get(buffer.memory, 0), end)
+    return ends
 
 
 def _tensors(plan: MemoryPlan) -> Iterator[Claim]:

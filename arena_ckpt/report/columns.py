@@ -19,7 +19,7 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
-from arena_ckpt.report.stack import is_arena_alone, stack_memories
+from arena_ckpt.report.stack import is_arena_alone, memory_numbers, stack_memories
 
 PHASES = tuple(Phase)
 KINDS = tuple(TensorKind)
@@ -120,8 +120,7 @@ def _add_buffers(
     packer.add("buffer_taken", taken)
     packer.add("buffer_spare", taken - size)
     if not is_arena_alone(plan):
-        number = {name: index for index, name in enumerate(plan.memories)}
-        memory = np.array([number[b.memory] for b in plan.buffers], dtype=np.int64)
+        memory = np.array(memory_numbers(plan), dtype=np.int64)
         packer.add("buffer_memory", memory[order])
 
     by_place = np.lexsort((segments.start, place[segments.buffer]))

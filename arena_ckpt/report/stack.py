@@ -92,8 +92,7 @@ def stack_memories(plan: MemoryPlan) -> Stack:
     """
     memories: list[StackedMemory] = []
     end = 0.0
-    uses = plan.memories
-    for use in uses.values():
+    for use in plan.memories.values():
         if use.is_constant:
             low = end + GAP * plan.arena_bytes
             least, most = (
@@ -106,8 +105,7 @@ def stack_memories(plan: MemoryPlan) -> Stack:
             high = low + (use.height_bytes if plan.rams else plan.arena_bytes)
         memories.append(StackedMemory(use, low, high))
         end = high
-    number = {name: index for index, name in enumerate(uses)}
-    held_by = np.array([number[b.memory] for b in plan.buffers], dtype=np.int64)
+    held_by = np.array(memory_numbers(plan), dtype=np.int64)
     base = np.array([memory.low for memory in memories])[held_by]
     scale = np.array([memory.scale for memory in memories])[held_by]
     offset = np.array([b.offset_bytes for b in plan.buffers], dtype=np.float64)
@@ -117,6 +115,12 @@ def stack_memories(plan: MemoryPlan) -> Stack:
     return Stack(
         tuple(memories), base + offset * scale, base + (offset + taken) * scale
     )
+
+
+def memory_numbers(plan: MemoryPlan) -> list[int]:
+    """Return for each buffer the number of its memory in `MemoryPlan.memories`."""
+    number = {name: index for index, name in enumerate(plan.memories)}
+    return [number[buffer.memory] for buffer in plan.buffers]
 
 
 def is_arena_alone(plan: MemoryPlan) -> bool:

@@ -152,7 +152,7 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
     for label, attribute in _totals_of(before, after):
         add(label, getattr(before, attribute), getattr(after, attribute))
     heights = [
-        {ram.name: plan.memories[ram.name].height_bytes for ram in plan.rams}
+        {use.name: use.height_bytes for use in plan.memories.values() if use.size_bytes}
         for plan in (before, after)
     ]
     for name in heights[0] | heights[1]:

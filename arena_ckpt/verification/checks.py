@@ -11,7 +11,7 @@ import numpy as np
 
 from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.validate import check_layout
-from arena_ckpt.common.memories import ARENA, CONSTANTS
+from arena_ckpt.common.memories import CONSTANTS
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.wording import listed
@@ -29,7 +29,6 @@ from arena_ckpt.errors import (
     NonFiniteError,
 )
 from arena_ckpt.model_plans import ModelPlans
-from arena_ckpt.planning.memory_use import MemoryUse
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import make_plan, reruns_of
 from arena_ckpt.planning.settings import PlanSettings
@@ -40,7 +39,7 @@ from arena_ckpt.verification.bits import (
     Record,
     first_difference,
 )
-from arena_ckpt.verification.dataflow import check_dataflow
+from arena_ckpt.verification.dataflow import check_dataflow, memory_sizes
 from arena_ckpt.verification.finite_differences import Verdict, measure_slopes
 from arena_ckpt.verification.other_process import (
     BITS,
@@ -186,8 +185,8 @@ class Checks:
         """Check the offsets with the validator of layouts."""
         for which in ("plan", "debug_plan"):
             plan: MemoryPlan = getattr(self, which)
-            for memory in plan.memories.values():
-                _check_memory(plan, memory)
+            for name, size_bytes in memory_sizes(plan).items():
+                _check_memory(plan, name, size_bytes)
         return (
             f"no two of {len(self.plan.buffers):,} buffers overlap while both live, "
             f"all begin at multiples of {self.plan.alignment_bytes} and end within "
@@ -480,9 +479,9 @@ class Checks:
         )
 
 
-def _check_memory(plan: MemoryPlan, memory: MemoryUse) -> None:
+def _check_memory(plan: MemoryPlan, name: str, size_bytes: int) -> None:
     """Check the layout of one memory of a plan with the validator of layouts."""
-    numbers = [i for i, b in enumerate(plan.buffers) if b.memory == memory.name]
+    numbers = [i for i, b in enumerate(plan.buffers) if b.memory == name]
     buffers = [plan.buffers[number] for number in numbers]
     check_layout(
         make_buffers(
@@ -492,7 +491,7 @@ def _check_memory(plan: MemoryPlan, memory: MemoryUse) -> None:
             alignment=plan.alignment_bytes,
         ),
         [b.offset_bytes for b in buffers],
-        _planned_bytes(plan, memory),
+        size_bytes,
         label=lambda index: f"buffer {numbers[index]} ({buffers[index].tensor})",
     )
 
@@ -514,12 +513,6 @@ def _ram_heights(plan: MemoryPlan) -> dict[str, int]:
             end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)
             heights[buffer.memory] = max(heights[buffer.memory], end)
     return heights
-
-
-def _planned_bytes(plan: MemoryPlan, memory: MemoryUse) -> int:
-    """Return the bytes in which the buffers of a memory have to lie."""
-    planned = {ARENA: plan.arena_bytes, CONSTANTS: plan.constant_bytes}
-    return planned.get(memory.name, memory.size_bytes or 0)
 
 
 def _unlike(plan: MemoryPlan, again: MemoryPlan) -> str:

@@ -361,14 +361,14 @@ def _side_by_side(plan: MemoryPlan) -> tuple[dict[str, int], int]:
     """Return where the memories begin if they lie side by side, and their bytes."""
     starts: dict[str, int] = {}
     end = 0
-    for name, size_bytes in _sizes(plan).items():
+    for name, size_bytes in memory_sizes(plan).items():
         starts[name] = end
         end += size_bytes
     return starts, end
 
 
-def _sizes(plan: MemoryPlan) -> dict[str, int]:
-    """Return the bytes of each memory: no buffer may end behind them."""
+def memory_sizes(plan: MemoryPlan) -> dict[str, int]:
+    """Return the bytes of each memory of a plan: no buffer may end behind them."""
     if plan.rams:
         sizes = {ram.name: ram.size_bytes for ram in plan.rams}
     else:
@@ -379,7 +379,7 @@ def _sizes(plan: MemoryPlan) -> dict[str, int]:
 def _buffers_of_tensors(plan: MemoryPlan) -> list[Buffer]:
     """Return the buffer of each live range; check the rules that need no steps."""
     found: list[Buffer | None] = [None] * len(plan.tensors)
-    sizes = _sizes(plan)
+    sizes = memory_sizes(plan)
     for buffer in plan.buffers:
         end = buffer.offset_bytes + plan.taken_bytes(buffer.size_bytes)
         size = sizes.get(buffer.memory)

@@ -62,10 +62,9 @@ class StrayWatch(Watcher):
         # Where debug mode sets canaries, and poisons what has died.
         self._renewed: dict[int, list[tuple[int, int]]] = {}
         for buffer in self._plan.buffers:
-            start = views.start_of(buffer)
-            taken = start, start + self._plan.taken_bytes(buffer.size_bytes)
+            extent = views.extent_of(buffer)
             for step in {buffer.start, buffer.stop}:
-                self._renewed.setdefault(step, []).append(taken)
+                self._renewed.setdefault(step, []).append(extent)
         self._last_step = len(self._plan.steps)
         self.n_steps = 0
 
@@ -159,8 +158,7 @@ class StrayWatch(Watcher):
     def _tensor_at(self, byte: int, step: int) -> str | None:
         """Return the live tensor whose buffer, canary included, holds a byte."""
         for buffer in self._plan.buffers:
-            start = self._views.start_of(buffer)
-            end = start + self._plan.taken_bytes(buffer.size_bytes)
-            if buffer.start <= step < buffer.stop and start <= byte < end:
+            start, stop = self._views.extent_of(buffer)
+            if buffer.start <= step < buffer.stop and start <= byte < stop:
                 return self._plan.tensor_in(buffer, step).name
         return None

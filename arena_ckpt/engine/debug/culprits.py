@@ -162,8 +162,8 @@ def _buffers_at(views: TensorViews, byte: int, step: int) -> list[Buffer]:
 def constant_at(views: TensorViews, byte: int) -> str | None:
     """Return the constant whose bytes, canary included, hold a byte of the arena."""
     for buffer in views.plan.buffers:
-        taken = views.plan.taken_bytes(buffer.size_bytes)
-        if buffer.is_constant and 0 <= byte - views.start_of(buffer) < taken:
+        start, stop = views.extent_of(buffer)
+        if buffer.is_constant and start <= byte < stop:
             return buffer.tensor
     return None
 

@@ -109,9 +109,9 @@ class MemoryGuard(Watcher):
 
     def _canary_of(self, buffer: Buffer) -> tuple[int, int]:
         """Return where the canary begins, and its bytes: all up to what comes next."""
-        taken = self._plan.taken_bytes(buffer.size_bytes)
-        end = self._views.start_of(buffer) + buffer.size_bytes
-        return end, taken - buffer.size_bytes
+        start, stop = self._views.extent_of(buffer)
+        end = start + buffer.size_bytes
+        return end, stop - end
 
     def _guard(self, buffer: Buffer) -> None:
         self._arena.guard(*self._canary_of(buffer))
@@ -123,10 +123,10 @@ class MemoryGuard(Watcher):
         return self._plan.tensors[touched[-1]].name if touched else buffer.tensor
 
     def _neighbour(self, buffer: Buffer, moment: Moment) -> str:
-        start = self._views.start_of
-        end = start(buffer) + self._plan.taken_bytes(buffer.size_bytes)
+        _, stop = self._views.extent_of(buffer)
         for other in self._plan.buffers:
-            if start(other) == end and other.start <= moment.step < other.stop:
+            is_next = self._views.start_of(other) == stop
+            if is_next and other.start <= moment.step < other.stop:
                 return f" or before the start of {self._name_in(other, moment)}"
         return ""
 

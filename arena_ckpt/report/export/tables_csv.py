@@ -13,7 +13,7 @@ from arena_ckpt.report.export.live_range_ids import (
     live_range_id,
     main_live_range,
 )
-from arena_ckpt.report.stack import is_arena_alone
+from arena_ckpt.report.stack import is_arena_alone, memory_numbers
 
 COLUMNS = (
     "id",
@@ -43,7 +43,6 @@ def minimalloc_bytes(plan: MemoryPlan) -> bytes:
     not the only memory, the column `pool` has the number of the one that a buffer is
     in, in the order of `MemoryPlan.memories`.
     """
-    pools = {name: number for number, name in enumerate(plan.memories)}
     buffers = make_buffers(
         [b.start for b in plan.buffers],
         [b.stop for b in plan.buffers],
@@ -65,7 +64,7 @@ def minimalloc_bytes(plan: MemoryPlan) -> bytes:
         text,
         table,
         [b.offset_bytes for b in plan.buffers],
-        None if is_arena_alone(plan) else [pools[b.memory] for b in plan.buffers],
+        None if is_arena_alone(plan) else memory_numbers(plan),
     )
     return text.getvalue().encode()
 
@@ -77,13 +76,13 @@ def csv_bytes(plan: MemoryPlan) -> bytes:
     same bytes, separated by ``;``. Where the arena is not the only memory, rows stand
     memory by memory, with its name in a column `memory`.
     """
-    number = {name: index for index, name in enumerate(plan.memories)}
     is_named = not is_arena_alone(plan)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*COLUMNS, MEMORY_COLUMN) if is_named else COLUMNS)
-    for buffer in sorted(
-        plan.buffers, key=lambda b: (number[b.memory], b.offset_bytes, b.start)
+    pairs = zip(memory_numbers(plan), plan.buffers, strict=True)
+    for _, buffer in sorted(
+        pairs, key=lambda pair: (pair[0], pair[1].offset_bytes, pair[1].start)
     ):
         main = main_live_range(plan, buffer)
         others = [plan.tensors[i] for i in buffer.tensors if plan.tensors[i] != main]
