@@ -27,7 +27,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("definition", "planning"),
     ("checkpoint",),
     ("lowering",),
-    ("engine",),
+    ("engine", "c_export"),
     ("training",),
     ("model_plans",),
     ("model",),

@@ -1,0 +1,1 @@
+"""From kernel calls to C99 that computes the same bits as the engine."""

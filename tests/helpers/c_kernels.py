@@ -1,0 +1,192 @@
+"""Runs kernel calls in Numba and in C, and compares every byte.
+
+The C text is that which an exported project gets: of the kernels that are called, and
+of what they use. It is compiled once for each compiler, with the warnings that a
+project is built with. As a program, this runs families of cases and writes as JSON what
+it found: ``python -m helpers.c_kernels dense,products 100``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arena_ckpt.c_export.sources import FOLDER, CKernel, find_kernel, source_of
+from arena_ckpt.kernels.kernel import Kernel, kernel_of
+from arena_ckpt.layers.base import Call
+from arena_ckpt.operations.kernel_names import KernelName
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
+
+_NUMBERS: dict[str, Any] = {
+    "int32_t": ctypes.c_int32,
+    "uint32_t": ctypes.c_uint32,
+    "int64_t": ctypes.c_int64,
+    "uint64_t": ctypes.c_uint64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
+
+
+def has_c_kernels(names: Iterable[KernelName]) -> list[KernelName]:
+    """Return those that are there in C."""
+    return [name for name in names if find_kernel(name) is not None]
+
+
+def compile_kernels(
+    names: Iterable[KernelName], *, compiler: Sequence[str] = ("gcc", "-O2")
+) -> ctypes.CDLL:
+    """Return a library of the kernels, from the text that a project would get."""
+    folder = Path(tempfile.mkdtemp(prefix="c_kernels"))
+    source = folder / "kernels.c"
+    source.write_text('#include "ac_math.h"\n\n' + source_of(names), "utf-8")
+    library = folder / "kernels.so"
+    command = [*compiler, *WARNINGS, f"-I{FOLDER}", "-shared", "-fPIC", "-o"]
+    files = [str(library), str(source), str(FOLDER / "ac_math.c")]
+    done = subprocess.run(
+        [*command, *files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[:4000]
+    return ctypes.CDLL(str(library))
+
+
+def c_arguments(
+    kernel: CKernel, name: KernelName, arguments: Sequence[Any]
+) -> list[Any]:
+    """Return what the C function is given for the arguments of a call."""
+    given = dict(zip((p for p, _ in name.parameters), arguments, strict=True))
+    result = []
+    for text, kind in zip(kernel.arguments, kernel.types, strict=True):
+        word, _, fact = text.partition(".")
+        value = given[word]
+        if fact:
+            value = {"size": -1, "rows": 0, "columns": 1}[fact]
+            value = given[word].size if value < 0 else given[word].shape[value]
+        if kind.endswith("*"):
+            result.append(ctypes.c_void_p(value.ctypes.data))
+        else:
+            result.append(_NUMBERS[kind](value))
+    return result
+
+
+class CBench:
+    """Runs calls both ways; `findings` says where C gave other bytes.
+
+    It stands where `kernel_memory.Bench` does: ``run(call, where)``.
+    """
+
+    def __init__(self, *compilers: Sequence[str]) -> None:
+        self.findings: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.missing: set[str] = set()
+        self._compilers = compilers or (("gcc", "-O2"),)
+        self._libraries: dict[KernelName, list[ctypes.CDLL]] = {}
+
+    def run(self, call: Call, where: str, facts: object = None) -> None:
+        """Run one call in all ways; its arrays then hold the results of Numba."""
+        name = name_of(call.kernel)
+        kernel = find_kernel(name)
+        if kernel is None:
+            self.missing.add(str(name))
+            kernel_of(name)(*call.arguments)
+            return
+        self.counts[str(name)] += 1
+        if name not in self._libraries:
+            self._libraries[name] = [
+                compile_kernels([name], compiler=c) for c in self._compilers
+            ]
+        copies = [copied(call.arguments) for _ in self._compilers]
+        kernel_of(name)(*call.arguments)
+        for compiler, library, arguments in zip(
+            self._compilers, self._libraries[name], copies, strict=True
+        ):
+            function = getattr(library, kernel.function)
+            function.restype = None
+            function(*c_arguments(kernel, name, arguments))
+            for (parameter, _), mine, theirs in zip(
+                name.parameters, call.arguments, arguments, strict=True
+            ):
+                if isinstance(mine, np.ndarray) and not same(mine, theirs):
+                    self.findings.append(
+                        f"{name} {' '.join(compiler)}: {parameter} differs in "
+                        f"{np.flatnonzero(differing(mine, theirs))[:8]} of "
+                        f"{mine.size}: {where}"
+                    )
+
+
+def name_of(kernel: KernelName | Kernel) -> KernelName:
+    """Return the name of a kernel."""
+    if isinstance(kernel, KernelName):
+        return kernel
+    from arena_ckpt.operations import activations, families
+
+    known = [k for family in families.FAMILIES for k in family]
+    for a in activations.ACTIVATIONS.values():
+        known += [k for k in (a.forward, a.backward, a.bias_forward) if k]
+    (found,) = [name for name in known if kernel_of(name) is kernel]
+    return found
+
+
+def copied(arguments: Sequence[Any]) -> list[Any]:
+    """Copy arrays, those that share memory so that the copies share it too."""
+    copies: dict[int, npt.NDArray[np.uint8]] = {}
+    result: list[Any] = []
+    for value in arguments:
+        if not isinstance(value, np.ndarray):
+            result.append(value)
+            continue
+        base = value
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        if id(base) not in copies:
+            whole = np.empty(base.nbytes + 64, np.uint8)
+            start = -whole.ctypes.data % 64
+            copies[id(base)] = whole[start : start + base.nbytes]
+            copies[id(base)][:] = np.frombuffer(base.tobytes(), np.uint8)
+        offset = value.ctypes.data - base.ctypes.data
+        part = copies[id(base)][offset : offset + value.nbytes]
+        result.append(part.view(value.dtype).reshape(value.shape))
+    return result
+
+
+def differing(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Mark the elements that differ in a bit, but for the bits of NaN."""
+    if a.dtype.kind != "f":
+        return np.asarray(a != b)
+    bits = np.dtype(f"u{a.dtype.itemsize}")
+    return np.asarray((a.view(bits) != b.view(bits)) & ~(np.isnan(a) & np.isnan(b)))
+
+
+def same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """Tell whether two arrays are equal bit for bit."""
+    return not differing(a, b).any()
+
+
+def main(families: str, n_cases: str, *compiler: str) -> None:
+    """Run cases of families and write what was found."""
+    from helpers.kernel_geometries import FAMILIES
+
+    bench = CBench(*((compiler,) if compiler else ()))
+    for family in families.split(","):
+        for index in range(int(n_cases)):
+            FAMILIES[family].run(bench, f"{family}:{index}", index)  # type: ignore[arg-type]
+    found = {
+        "findings": bench.findings,
+        "counts": bench.counts,
+        "missing": sorted(bench.missing),
+    }
+    json.dump(found, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
