@@ -282,7 +282,12 @@ class ModelPlans:
             layer.with_values(attention="tiled") if layer.get("attention") else layer
             for layer in self._definition.layers
         ]
-        return build_graph(layers, self._definition.blocks, needs_loss=graph.has_loss)
+        return build_graph(
+            layers,
+            self._definition.blocks,
+            needs_loss=graph.has_loss,
+            arithmetic=graph.arithmetic,
+        )
 
     @public_call
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:

@@ -9,9 +9,10 @@ apart by blank lines. A kernel's comment begins with its name and what it is giv
         int32_t rows, int32_t columns)
     {
 
-A word is a parameter of the kernel call: an array stands for its address. ``y.size``
-is the number of elements of a Vector, Doubles, Integers or Indexes; ``y.rows`` and
-``y.columns`` are those of a Matrix. A number becomes what the C parameter is.
+The list may go on in the next line. A word is a parameter of the kernel call: an array
+stands for its address. ``y.size`` is the number of elements of a Vector, Doubles,
+Integers or Indexes; ``y.rows`` and ``y.columns`` are those of a Matrix. A number becomes
+what the C parameter is.
 
 A kernel that is made for functions, such as ``activations.forward[relu]``, is a chunk
 with ``@function@`` in it, which stands for the function: see `VARIANTS`. Of the files,
@@ -45,7 +46,8 @@ SHARED = ("elementary", "vector_math", "random_bits", "lanes", "chains")
 _KERNEL = re.compile(r"/\* kernel ([\w.]+)\(([^)]*)\)")
 _SIGNATURE = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _DEFINED = re.compile(
-    r"^#define (\w+)|^(?=\w)(?!typedef|struct|return)[\w ]*?[\w*]\s+\**(\w+)(?:\(|\[| =)"
+    r"^#define (\w+)"
+    r"|^(?=\w)(?!typedef|struct|return)[\w ]*?[\w*]\s+\**(\w+)(?:\(|\[| =)"
     r"|^\} (\w+);",
     re.MULTILINE,
 )
@@ -90,10 +92,11 @@ def find_kernel(name: KernelName) -> CKernel | None:
     text = _filled(chunk.text, name)
     given = _KERNEL.search(text)
     declared = _SIGNATURE.search(text)
-    assert given is not None and declared is not None, text
+    assert given is not None, text
+    assert declared is not None, text
     parameters = [" ".join(part.split()) for part in declared[2].split(",")]
     types = [re.sub(r"\s*\w+$", "", part) for part in parameters]
-    arguments = tuple(part.strip() for part in given[2].split(","))
+    arguments = tuple(re.sub(r"[\s*]", "", part) for part in given[2].split(","))
     assert len(arguments) == len(types), f"{name} in C: {arguments}, {types}"
     return CKernel(declared[1], arguments, tuple(types))
 

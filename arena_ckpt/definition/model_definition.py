@@ -17,6 +17,7 @@ from arena_ckpt.common.properties import (
     POSITIVE_INT,
     POSITIVE_REAL,
     Property,
+    choice,
     parse_properties,
     split_strings,
     unknown_property,
@@ -37,6 +38,7 @@ from arena_ckpt.graph.connections import find_output, forward_order
 from arena_ckpt.graph.hints import Hint, graph_hints, restart_hint
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.operations.portable import ARITHMETICS, FAST
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import Optimizer, create_optimizer
 
@@ -69,6 +71,13 @@ MODEL_PROPERTIES = (
         "scale all gradients down together where their global norm is larger",
     ),
     Property(
+        "arithmetic",
+        choice(*ARITHMETICS),
+        FAST,
+        "portable fixes the order of every sum, and gives the same bits on every "
+        "processor and in C; fast leaves it to the BLAS library",
+    ),
+    Property(
         "drop_last",
         BOOLEAN,
         False,
@@ -82,6 +91,7 @@ _PLANNED = (
     "micro_batches",
     "clip_grad_by_norm",
     "threads",
+    "arithmetic",
 )
 
 
@@ -288,6 +298,10 @@ class ModelDefinition:
                     f"Cannot change {key} after initialization, because the memory "
                     "plan depends on it"
                 )
+        if parsed.get("arithmetic", self.get_property("arithmetic")) != (
+            self.get_property("arithmetic")
+        ):
+            self._graph = None
         self._properties |= parsed
 
     @public_call
@@ -447,7 +461,12 @@ class ModelDefinition:
 
     def _built(self) -> Graph:
         if self._graph is None:
-            graph = build_graph(self.layers, self._blocks, needs_loss=False)
+            graph = build_graph(
+                self.layers,
+                self._blocks,
+                needs_loss=False,
+                arithmetic=self.get_property("arithmetic"),
+            )
             self._graph_hints = graph_hints(graph)
             self._graph = graph
         return self._graph

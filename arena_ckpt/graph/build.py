@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from arena_ckpt.common.names import output_role, tensor_name
 from arena_ckpt.common.wording import quote
@@ -37,7 +37,8 @@ from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.hooks import expand_layer, infer_spec
 from arena_ckpt.layers.loss import Loss
-from arena_ckpt.layers.spec import Shape, format_shape
+from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape
+from arena_ckpt.operations.portable import FAST
 
 MOST_OUTPUTS = 2**16
 """Maximum number of outputs of all layers and their parts.
@@ -56,10 +57,14 @@ class Graph:
         Layers in forward order.
     blocks : tuple of CheckpointBlock
         Checkpoint blocks of names of nodes, in forward order.
+    arithmetic : str
+        ``"fast"`` or ``"portable"``: which kernels run it, and so which workspaces
+        there are.
     """
 
     nodes: tuple[Node, ...]
     blocks: tuple[CheckpointBlock, ...]
+    arithmetic: str = FAST
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -131,6 +136,7 @@ def build_graph(
     blocks: Sequence[CheckpointBlock],
     *,
     needs_loss: bool = True,
+    arithmetic: str = FAST,
 ) -> Graph:
     """Validate `layers` and `blocks` and put them in forward order.
 
@@ -142,6 +148,8 @@ def build_graph(
         Checkpoint blocks of names of layers or of their parts.
     needs_loss : bool
         False takes a model without a loss, which can only predict.
+    arithmetic : str
+        ``"fast"`` or ``"portable"``.
 
     Returns
     -------
@@ -165,19 +173,20 @@ def build_graph(
         raise GraphError("the model has no layers; add some with add_layer()")
     connected, inputs = connect(layers)
     check_connections(connected, inputs, needs_loss=needs_loss)
-    walk = _Walk(inputs)
+    walk = _Walk(inputs, arithmetic)
     for layer in order_layers(connected, inputs):
         walk.add(layer)
     nodes = share_weights(list(walk.nodes.values()), walk.parts)
     _check_outputs(nodes)
-    return Graph(tuple(nodes), _place_blocks(blocks, walk.parts))
+    return Graph(tuple(nodes), _place_blocks(blocks, walk.parts), arithmetic)
 
 
 class _Walk:
     """Makes the nodes of layers, one after the other in forward order."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, arithmetic: str) -> None:
         self.inputs = inputs
+        self._arithmetic = arithmetic
         self.nodes: dict[str, Node] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
         self._n_outputs = 0
@@ -264,7 +273,7 @@ class _Walk:
                 name=layer.name,
             )
         shapes = tuple(self._shape(output) for output in inputs)
-        spec = infer_spec(layer, shapes)
+        spec = _needed(infer_spec(layer, shapes), self._arithmetic)
         self._n_outputs += max(1, len(spec.output_shapes))
         if self._n_outputs > MOST_OUTPUTS:
             raise GraphError(
@@ -292,6 +301,12 @@ class _Walk:
             wants_derivative=trains or bool(derived),
             derived_inputs=() if layer.is_alias else derived,
         )
+
+
+def _needed(spec: LayerSpec, arithmetic: str) -> LayerSpec:
+    """Leave out the tensors that only kernels of the other arithmetic need."""
+    tensors = tuple(t for t in spec.tensors if t.arithmetic in (None, arithmetic))
+    return spec if len(tensors) == len(spec.tensors) else replace(spec, tensors=tensors)
 
 
 def _texts(outputs: Sequence[Output]) -> tuple[str, ...]:

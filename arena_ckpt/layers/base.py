@@ -58,6 +58,10 @@ class Binding(Protocol):
         """True where `calc_gradient` is to change the weights that are not trained."""
 
     @property
+    def arithmetic(self) -> str:
+        """``"fast"`` or ``"portable"``; kernels of products are exchanged by itself."""
+
+    @property
     def n_samples(self) -> int:
         """Number of samples of the pass: the batch, or one of its micro-batches."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
@@ -32,8 +32,9 @@ from arena_ckpt.layers.windows import (
     pad_2d,
 )
 from arena_ckpt.operations.convolution import Convolution, Workspace
-from arena_ckpt.operations.families import convolution, depthwise
+from arena_ckpt.operations.families import convolution, depthwise, direct
 from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.portable import FAST, PORTABLE
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
 _REST = (
@@ -58,6 +59,13 @@ _PADDING = Property(
 
 _ROLES = {"forward": ("in0", "out0"), "derivative": ("out0:grad", "in0:grad")}
 """What a convolution reads and writes in each phase."""
+
+
+_DIRECT = {
+    convolution.conv_forward: direct.direct_forward,
+    convolution.conv_derivative: direct.direct_derivative,
+}
+"""Kernels that need no workspace, for portable arithmetic."""
 
 
 class _Convolution(WithBias):
@@ -118,7 +126,8 @@ class _Convolution(WithBias):
         kernel : KernelName
         geometry : Convolution
         workspace : Workspace
-            The workspace that the kernel takes for this geometry.
+            The workspace that the kernel takes for this geometry; in portable
+            arithmetic its twin takes none.
         tensors : Binding
         phase : str
             ``"forward"`` makes ``out0``, with the bias; ``"derivative"`` makes the
@@ -127,8 +136,10 @@ class _Convolution(WithBias):
         source, target = _ROLES[phase]
         with_bias = phase == "forward" and self.has_bias
         bias = tensors.vector("bias" if with_bias else "filter")
+        is_direct = tensors.arithmetic == PORTABLE
+        groups = (workspace.samples, min(workspace.group, tensors.n_samples))
         return Call(
-            kernel,
+            _DIRECT[kernel] if is_direct else kernel,
             (
                 tensors.vector(source),
                 tensors.vector("filter"),
@@ -138,8 +149,7 @@ class _Convolution(WithBias):
                 tensors.vector(target),
                 tensors.n_samples,
                 *geometry.numbers,
-                workspace.samples,
-                min(workspace.group, tensors.n_samples),
+                *(() if is_direct else groups),
             ),
         )
 
@@ -147,9 +157,10 @@ class _Convolution(WithBias):
         self, geometry: Convolution, tensors: Binding, x: str, dy: str
     ) -> Call:
         """Return the call of `conv_gradient`."""
-        workspace = geometry.gradient_workspace()
+        is_direct = tensors.arithmetic == PORTABLE
+        group = min(geometry.gradient_workspace().group, tensors.n_samples)
         return Call(
-            convolution.conv_gradient,
+            direct.direct_gradient if is_direct else convolution.conv_gradient,
             (
                 tensors.vector(x),
                 tensors.vector(dy),
@@ -158,7 +169,7 @@ class _Convolution(WithBias):
                 tensors.vector("filter:grad"),
                 tensors.n_samples,
                 *geometry.numbers,
-                min(workspace.group, tensors.n_samples),
+                *(() if is_direct else (group,)),
             ),
         )
 
@@ -182,7 +193,14 @@ def _workspace_specs(
         ("derivative", derivative, TensorLifespan.CALC_DERIVATIVE),
     )
     return tuple(
-        TensorSpec(f"{phase}_{name}", (elems,), lifespan, per_sample=False, dtype=dtype)
+        TensorSpec(
+            f"{phase}_{name}",
+            (elems,),
+            lifespan,
+            per_sample=False,
+            dtype=dtype,
+            arithmetic=FAST,
+        )
         for phase, workspace, lifespan in lifespans
         for name, elems, dtype in (
             ("pictures", workspace.elems, "float32"),
@@ -191,8 +209,13 @@ def _workspace_specs(
     )
 
 
-def _workspace(tensors: Binding, phase: str) -> tuple[Any, Any]:
-    """Return the workspaces of a phase: ``"forward"``, ``"gradient"``, …."""
+def _workspace(tensors: Binding, phase: str) -> tuple[Any, ...]:
+    """Return the workspaces of a phase, if the arithmetic has any.
+
+    The phase is ``"forward"``, ``"gradient"`` or ``"derivative"``.
+    """
+    if tensors.arithmetic == PORTABLE:
+        return ()
     return tensors.vector(f"{phase}_pictures"), tensors.indexes(f"{phase}_offsets")
 
 
@@ -457,6 +480,13 @@ class TransposedConvolution2D(_Convolution):
         return [self._run(kernel, sizes, workspace, tensors, "derivative")]
 
 
+def _depthwise(tensors: Binding, phase: str) -> KernelName:
+    """Return the kernel of a phase in the arithmetic of the model."""
+    if tensors.arithmetic == PORTABLE:
+        return cast(KernelName, getattr(direct, f"direct_depthwise_{phase}"))
+    return cast(KernelName, getattr(depthwise, f"depthwise_{phase}"))
+
+
 class DepthwiseConvolution2D(_Convolution):
     """Depthwise convolution: ``out0[c] = bias[c] + in0[c] ⋆ filter[c]``."""
 
@@ -510,7 +540,7 @@ class DepthwiseConvolution2D(_Convolution):
         bias = tensors.vector("bias" if self.has_bias else "filter")
         return [
             Call(
-                depthwise.depthwise_forward,
+                _depthwise(tensors, "forward"),
                 (
                     tensors.vector("in0"),
                     tensors.vector("filter"),
@@ -528,7 +558,7 @@ class DepthwiseConvolution2D(_Convolution):
         """Sum over samples and outputs."""
         sizes = self._geometry(tensors.input_shapes[0])
         call = Call(
-            depthwise.depthwise_gradient,
+            _depthwise(tensors, "gradient"),
             (
                 tensors.vector("in0"),
                 tensors.vector("out0:grad"),
@@ -547,7 +577,7 @@ class DepthwiseConvolution2D(_Convolution):
         sizes = self._geometry(tensors.input_shapes[0])
         return [
             Call(
-                depthwise.depthwise_derivative,
+                _depthwise(tensors, "derivative"),
                 (
                     tensors.vector("out0:grad"),
                     tensors.vector("filter"),

@@ -94,6 +94,9 @@ class TensorSpec:
         True puts an axis of samples in front of `shape`.
     dtype : str
         ``"float32"``, ``"float64"`` or ``"int32"``: a key of `common.dtypes.DTYPES`.
+    arithmetic : str or None
+        ``"fast"`` or ``"portable"`` where only kernels of that arithmetic need the
+        tensor.
     """
 
     name: str
@@ -101,6 +104,7 @@ class TensorSpec:
     lifespan: TensorLifespan
     per_sample: bool = True
     dtype: str = FLOAT32
+    arithmetic: str | None = None
 
     @property
     def is_saved(self) -> bool:

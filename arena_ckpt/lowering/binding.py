@@ -37,6 +37,8 @@ class RoleRegions:
     accumulate : bool
         Weight gradients are added to what stands there already.
     random_key : int
+    arithmetic : str
+        That of the graph.
     """
 
     regions: TensorRegions = field(repr=False)
@@ -46,6 +48,7 @@ class RoleRegions:
     n_samples: int
     accumulate: bool
     random_key: int
+    arithmetic: str
 
     @property
     def training(self) -> bool:

@@ -22,6 +22,7 @@ from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import elementwise, reductions
+from arena_ckpt.operations.portable import PORTABLE, portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.plan import MemoryPlan
@@ -139,6 +140,7 @@ def lower_tiled_gradients(
             continue
         gradient = Region(BESIDE, 0, tensors.matrix(weight.name).shape, FLOAT32)
         calls = lowering.updates.make_gradient(weight, tensors, gradient)
+        calls = lowering.in_arithmetic(calls)
         yield TiledGradient(
             tensor_name(node.name, weight.name),
             weight.shape,
@@ -174,7 +176,16 @@ class Lowering:
         self._begun_gradients: set[int] = set()
 
     def calls(self, execution: Execution) -> list[Call]:
-        """Return the calls of an execution."""
+        """Return the calls of an execution, in the arithmetic of the graph."""
+        return self.in_arithmetic(self._calls(execution))
+
+    def in_arithmetic(self, calls: list[Call]) -> list[Call]:
+        """Exchange kernels for their twins, if the graph is in portable arithmetic."""
+        if self._graph.arithmetic != PORTABLE:
+            return calls
+        return [Call(portable(c.kernel), c.arguments) for c in calls]
+
+    def _calls(self, execution: Execution) -> list[Call]:
         phase = execution.phase
         if phase is Phase.CLIP_GRADIENTS:
             return self._clip(execution)
@@ -203,6 +214,7 @@ class Lowering:
             n_samples=self.settings.n_samples,
             accumulate=self._accumulates(execution),
             random_key=random_key(self.settings.seed, execution.layer),
+            arithmetic=self._graph.arithmetic,
         )
 
     def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:

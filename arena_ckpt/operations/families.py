@@ -96,6 +96,24 @@ blas = Family(
     ),
 )
 
+chains = Family(
+    "chains",
+    chain_matmul="a: Matrix, b: Matrix, c: Matrix",
+    chain_transposed_a="a: Matrix, b: Matrix, beta: float, c: Matrix",
+    chain_transposed_b="a: Matrix, b: Matrix, c: Matrix",
+    chain_transposed_b_onto="a: Matrix, b: Matrix, beta: float, c: Matrix",
+    chain_each=(
+        "a: Vector, b: Vector, c: Vector, n: int, rows: int, inner: int, columns: int, "
+        "transposed_a: int, transposed_b: int"
+    ),
+    chain_windows=(
+        "transpose_a: int, transpose_b: int, m: int, n: int, k: int, a: Vector, "
+        "a_place: int, a_distance: int, b: Vector, b_place: int, b_distance: int, "
+        "beta: float, c: Vector, c_place: int, c_distance: int"
+    ),
+    chain_sgd_product="a: Matrix, b: Matrix, hyper: Doubles, weight: Matrix",
+)
+
 convolution = Family(
     "convolution",
     conv_forward=(
@@ -144,6 +162,49 @@ depthwise = Family(
         "kernel_height: int, kernel_width: int, stride_height: int, stride_width: int, "
         "dilation_height: int, dilation_width: int, top: int, left: int, out_height: "
         "int, out_width: int"
+    ),
+)
+
+direct = Family(
+    "direct",
+    direct_forward=(
+        "x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector, n: int, "
+        "channels: int, height: int, width: int, filters: int, kernel_height: int, "
+        "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
+        "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
+        "int"
+    ),
+    direct_derivative=(
+        "dy: Vector, weight: Vector, bias: Vector, has_bias: int, dx: Vector, n: "
+        "int, channels: int, height: int, width: int, filters: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, "
+        "dilation_height: int, dilation_width: int, top: int, left: int, "
+        "out_height: int, out_width: int"
+    ),
+    direct_gradient=(
+        "x: Vector, dy: Vector, beta: float, dw: Vector, n: int, channels: int, "
+        "height: int, width: int, filters: int, kernel_height: int, kernel_width: "
+        "int, stride_height: int, stride_width: int, dilation_height: int, "
+        "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
+    ),
+    direct_depthwise_forward=(
+        "x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector, n: int, "
+        "channels: int, height: int, width: int, filters: int, kernel_height: int, "
+        "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
+        "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
+        "int"
+    ),
+    direct_depthwise_derivative=(
+        "dy: Vector, weight: Vector, dx: Vector, n: int, channels: int, height: "
+        "int, width: int, filters: int, kernel_height: int, kernel_width: int, "
+        "stride_height: int, stride_width: int, dilation_height: int, "
+        "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
+    ),
+    direct_depthwise_gradient=(
+        "x: Vector, dy: Vector, beta: float, dw: Vector, n: int, channels: int, "
+        "height: int, width: int, filters: int, kernel_height: int, kernel_width: "
+        "int, stride_height: int, stride_width: int, dilation_height: int, "
+        "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
     ),
 )
 
@@ -388,8 +449,10 @@ FAMILIES: tuple[Family, ...] = (
     arithmetic,
     attention,
     blas,
+    chains,
     convolution,
     depthwise,
+    direct,
     elementwise,
     losses,
     normalization,

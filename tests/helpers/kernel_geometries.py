@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels import blas, elementwise, reductions, updates
+from arena_ckpt.kernels import blas, chains, elementwise, reductions, updates
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import UNITS
 from arena_ckpt.kernels.windows import matmul_windows
@@ -24,6 +24,8 @@ from arena_ckpt.layers.attention import TILE_COLUMNS
 from arena_ckpt.layers.base import Call, Layer
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import LayerSpec, Shape
+from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.portable import FAST, PORTABLE, portable
 from helpers.kernel_memory import Bench
 
 Array = npt.NDArray[Any]
@@ -64,6 +66,7 @@ class Bound:
     accumulate: bool
     arrays: dict[str, Array] = field(default_factory=dict)
     random_key: int = 12345
+    arithmetic: str = FAST
 
     def __post_init__(self) -> None:
         self.output_shapes = self.spec.output_shapes
@@ -87,7 +90,9 @@ class Bound:
         return bool(first.ctypes.data == second.ctypes.data)
 
 
-def run_layer(bench: Bench, where: str, drawn: Drawn, random: Random) -> None:
+def run_layer(
+    bench: Bench, where: str, drawn: Drawn, random: Random, arithmetic: str = FAST
+) -> None:
     """Run the phases of a layer, call by call, under the harness."""
     kind, shapes, values = drawn
     names = tuple(f"x{i}" for i in range(len(shapes)))
@@ -101,6 +106,7 @@ def run_layer(bench: Bench, where: str, drawn: Drawn, random: Random) -> None:
     bound = Bound(
         layer, spec, shapes, n, training, chance(random, 0.7), chance(random, 0.4)
     )
+    bound.arithmetic = arithmetic
     where = f"{where}, {kind} {shapes} {values} of {n} samples"
     kept = dict(_given(bound, random))
     for phase in (Phase.FORWARD, Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
@@ -119,7 +125,8 @@ def run_layer(bench: Bench, where: str, drawn: Drawn, random: Random) -> None:
             Phase.CALC_GRADIENT: layer.calc_gradient,
             Phase.CALC_DERIVATIVE: layer.calc_derivative,
         }[phase](bound)
-        for call in calls:
+        for kernel, arguments in calls:
+            call = Call(_in_arithmetic(kernel, arithmetic), arguments)
             bench.run(call, f"{where}, {phase.value} {taken}".rstrip())
         if phase is Phase.FORWARD:
             for role in made:
@@ -127,6 +134,11 @@ def run_layer(bench: Bench, where: str, drawn: Drawn, random: Random) -> None:
             for k, shape in enumerate(spec.output_shapes):
                 kept.setdefault(f"out{k}", normal(random, n, *shape))
                 kept[f"out{k}:grad"] = normal(random, n, *shape)
+
+
+def _in_arithmetic(kernel: Any, arithmetic: str) -> Any:
+    is_named = arithmetic == PORTABLE and isinstance(kernel, KernelName)
+    return portable(kernel) if is_named else kernel
 
 
 def _given(bound: Bound, random: Random) -> dict[str, Array]:
@@ -217,6 +229,7 @@ class Family:
 
     kernels: tuple[str, ...]
     draw: Callable[[Random], Drawn | list[Call]]
+    arithmetic: str = FAST
 
     def run(self, bench: Bench, where: str, index: int) -> None:
         random = np.random.default_rng([index, *map(ord, where.partition(":")[0])])
@@ -226,7 +239,7 @@ class Family:
                 sizes = [v.shape if isinstance(v, np.ndarray) else v for v in call[1]]
                 bench.run(call, f"{where}, {sizes}")
         else:
-            run_layer(bench, where, drawn, random)
+            run_layer(bench, where, drawn, random, self.arithmetic)
 
 
 def _pair(random: Random, most: int) -> tuple[int, int]:
@@ -297,6 +310,15 @@ def _either_convolution(random: Random) -> Drawn:
 def _depthwise(random: Random) -> Drawn:
     values = _with_bias(random, _windows(random, 6))
     return "depthwiseconv2d", (_picture(random, 3),), values
+
+
+def _far_taps(random: Random) -> Drawn:
+    """Pictures of which no row, or only some columns, fit beside what a tap reads."""
+    width = int(random.integers(5000, 12000))
+    values = {"filters": size(random, 3), "kernel_size": (1, size(random, 5))}
+    values["dilation"] = (1, int(random.choice([1, 3, 1100, 2500])))
+    values["stride"] = (1, int(random.choice([1, 1, 2, 300])))
+    return "conv2d", ((1, 1, width),), values | {"padding": (0, 0, size(random, 9), 0)}
 
 
 def _pooling(random: Random) -> Drawn:
@@ -580,6 +602,28 @@ def _products(random: Random) -> list[Call]:
     ]
 
 
+def _chains(random: Random) -> list[Call]:
+    """The same products as chains, and those with more columns and products."""
+    twins = (
+        *(chains.chain_matmul, chains.chain_transposed_a, chains.chain_transposed_b),
+        *(chains.chain_transposed_b_onto, chains.chain_windows),
+    )
+    calls = [
+        Call(twin, arguments)
+        for twin, (_, arguments) in zip(twins, _products(random), strict=True)
+    ]
+    m, k, n = size(random, 12), size(random, 300), size(random, 70)
+    a, b, c = normal(random, m, k), normal(random, k, n), normal(random, m, n)
+    hyper = np.array([0.1, 1.0])
+    return [
+        *calls,
+        Call(chains.chain_matmul, (a, b, c)),
+        Call(chains.chain_transposed_b, (a, b.T.copy(), c)),
+        Call(chains.chain_transposed_b_onto, (a, b.T.copy(), 1.0, c)),
+        Call(chains.chain_sgd_product, (a.T.copy(), b, hyper, c)),
+    ]
+
+
 _CONVOLUTIONS = (
     "conv_forward",
     "conv_derivative",
@@ -626,6 +670,35 @@ FAMILIES: dict[str, Family] = {
         _products,
     ),
     "matmul": Family(("matmul_each",), _matmul),
+    "chains": Family(
+        (
+            "chain_matmul",
+            "chain_transposed_a",
+            "chain_transposed_b",
+            "chain_transposed_b_onto",
+            "chain_windows",
+            "chain_sgd_product",
+        ),
+        _chains,
+    ),
+    "portable matmul": Family(("chain_each",), _matmul, PORTABLE),
+    "direct convolution": Family(
+        ("direct_forward", "direct_derivative", "direct_gradient"),
+        _either_convolution,
+        PORTABLE,
+    ),
+    "far taps": Family(
+        ("direct_forward", "direct_derivative", "direct_gradient"), _far_taps, PORTABLE
+    ),
+    "direct depthwise": Family(
+        (
+            "direct_depthwise_forward",
+            "direct_depthwise_derivative",
+            "direct_depthwise_gradient",
+        ),
+        _depthwise,
+        PORTABLE,
+    ),
     **{
         f"activation {name}": Family(
             (a.forward.name, a.backward.name), _activation(name)
@@ -760,11 +833,12 @@ FAMILIES: dict[str, Family] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "pictures": (
         *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
-        "upsampling",
+        *("upsampling", "direct convolution", "far taps", "direct depthwise"),
     ),
     "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
     "products": ("dense", "products", "matmul", "attention", "lstm", "gru", "rnn"),
+    "chains": ("chains", "portable matmul"),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         *("rearranged", "shape"),
