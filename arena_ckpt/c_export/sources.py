@@ -11,8 +11,8 @@ apart by blank lines. A kernel's comment begins with its name and what it is giv
 
 The list may go on in the next line. A word is a parameter of the kernel call: an array
 stands for its address. ``y.size`` is the number of elements of a Vector, Doubles,
-Integers or Indexes; ``y.rows`` and ``y.columns`` are those of a Matrix. A number becomes
-what the C parameter is.
+Integers or Indexes; ``y.rows`` and ``y.columns`` are those of a Matrix. A number
+becomes what the C parameter is.
 
 A kernel that is made for functions, such as ``activations.forward[relu]``, is a chunk
 with ``@function@`` in it, which stands for the function: see `VARIANTS`. Of the files,

@@ -552,7 +552,6 @@ def direct_derivative(
     The bias is per channel of dx, and only added where has_bias.
     """
     taps, plane = kernel_height * kernel_width, height * width
-    out_plane = out_height * out_width
     if _is_pointwise(
         height, width, kernel_height, kernel_width, stride_height, stride_width,
         top, left, out_height, out_width,
@@ -648,7 +647,7 @@ def direct_gradient(
 
     beta is 0 or 1; at 0, dw is only written.
     """
-    taps, out_plane = kernel_height * kernel_width, out_height * out_width
+    out_plane = out_height * out_width
     _begin_gradient(beta, dw)
     if _is_pointwise(
         height, width, kernel_height, kernel_width, stride_height, stride_width,
@@ -746,7 +745,7 @@ def _add_gradients(
 
 @routine
 def _add_row(factor, x, at, step, skipped, n_inside, y, to, y_step, n):
-    """``y (+)= factor · x`` along n elements, of which x has those from `skipped` on."""
+    """``y += factor · x`` along n elements, of which x has those from `skipped` on."""
     for c in range(min(skipped, n)):
         y[to + c * y_step] = fused(factor, ZERO, y[to + c * y_step])
     if step == 1 and y_step == 1:

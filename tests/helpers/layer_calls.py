@@ -26,6 +26,7 @@ class Arrays:
     updates_state = True
     accumulate = False
     random_key = 1
+    arithmetic = "fast"
 
     def __init__(self, spec: LayerSpec, inputs: tuple[Shape, ...], n: int) -> None:
         self.n_samples = n
