@@ -14,9 +14,9 @@ is the number of elements of a Vector, Doubles, Integers or Indexes; ``y.rows`` 
 ``y.columns`` are those of a Matrix. A number becomes what the C parameter is.
 
 A kernel that is made for functions, such as ``activations.forward[relu]``, is a chunk
-with ``@function@`` in it, which stands for the function: see `VARIANTS`. A function that
-needs another loop has a chunk of its own: ``kernel activations.forward[softmax]``. Of
-the files, a program gets the chunks that its kernels name, directly or by others.
+with ``@function@`` in it, which stands for the function: see `VARIANTS`. A function
+that needs another loop has a chunk of its own: ``activations.forward[softmax]``. Of the
+files, a program gets the chunks that its kernels name, directly or by others.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ SHARED = ("elementary", "vector_math", "random_bits", "lanes", "chains")
 _KERNEL = re.compile(r"/\* kernel ([\w.,\[\]]+)\(([^)]*)\)")
 _SIGNATURE = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _DEFINED = re.compile(
-    r"^#define (\w+)|^(?=\w)(?!typedef|struct|return)[\w ]*?[\w*]\s+\**(\w+)(?:\(|\[| =)"
-    r"|^\} (\w+);",
+    r"^#define (\w+)|^\} (\w+);"
+    r"|^(?=\w)(?!typedef|struct|return)[\w ]*?[\w*]\s+\**(\w+)(?:\(|\[| =)",
     re.MULTILINE,
 )
 _WORD = re.compile(r"\w+")
@@ -92,7 +92,8 @@ def find_kernel(name: KernelName) -> CKernel | None:
     text = _filled(chunk.text, name)
     given = _KERNEL.search(text)
     declared = _SIGNATURE.search(text)
-    assert given is not None and declared is not None, text
+    assert given is not None, text
+    assert declared is not None, text
     parameters = [" ".join(part.split()) for part in declared[2].split(",")]
     types = [re.sub(r"\s*\w+$", "", part) for part in parameters]
     arguments = tuple(part.strip(" *\n") for part in given[2].split(","))
@@ -150,7 +151,7 @@ def _add(
 
 
 def _kernel_chunk(name: KernelName) -> _Chunk | None:
-    """Return the chunk of a kernel: that of its functions, or that for any functions."""
+    """Return the chunk of a kernel: that of its functions, or else that for any."""
     chunks = _kernel_chunks()
     return chunks.get(str(name)) or chunks.get(f"{name.family}.{name.entry}")
 
