@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from arena_ckpt.c_export.sources import FOLDER, CKernel, find_kernel, source_of
 from arena_ckpt.kernels.kernel import Kernel, kernel_of
@@ -31,6 +33,12 @@ from arena_ckpt.operations.kernel_names import KernelName
 from helpers.kernel_geometries import FAMILIES
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
+
+NEEDS_GCC = pytest.mark.skipif(
+    shutil.which("gcc") is None,
+    reason="gcc is missing: NOTHING IN C IS TESTED; install gcc",
+)
+"""Marks tests that compile C."""
 
 _NUMBERS: dict[str, Any] = {
     "int32_t": ctypes.c_int32,
