@@ -4,19 +4,22 @@
  * Some filters and some columns are worked out together, in registers: a number that is
  * loaded is used several times. */
 
-/* The number of neighbouring columns that are worked out together. */
+/* How many neighbouring columns are worked out together: as many as processors with
+ * vectors like, else as many as registers hold. For these the steps of a short loop
+ * after AC_UNROLLED are written one after another, also at -Os, so that what it indexes
+ * may stand in registers. */
 #if defined(__AVX__)
-#define AC_COLUMNS 16
+#define AC_COLUMNS 32
+#define AC_UNROLLED
 #else
 #define AC_COLUMNS 4
-#endif
-
-/* Before a short loop: its steps are written one after another also at -Os, so that
- * what it indexes may stand in registers. */
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8
-#define AC_UNROLLED _Pragma("GCC unroll 16")
+#if defined(__clang__)
+#define AC_UNROLLED _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && __GNUC__ >= 8
+#define AC_UNROLLED _Pragma("GCC unroll 4")
 #else
 #define AC_UNROLLED
+#endif
 #endif
 
 /* What the six kernels are given. Pictures of x are x_sample elements apart, those of y
@@ -306,11 +309,11 @@ static void ac_sum_all_gradients(const ac_convolution *all, const float *x,
     }
 }
 
-/* kernel direct.conv_forward(x, weight, bias, has_bias, y, n, channels, height, width,
+/* kernel direct.direct_forward(x, weight, bias, has_bias, y, n, channels, height, width,
     filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * y = the convolution of x, with a bias of each filter if has_bias. */
-void ac_conv_forward(const float *x, const float *weight, const float *bias,
+void ac_direct_forward(const float *x, const float *weight, const float *bias,
     int32_t has_bias, float *y,
     int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
     int32_t kernel_height, int32_t kernel_width,
@@ -325,11 +328,11 @@ void ac_conv_forward(const float *x, const float *weight, const float *bias,
     ac_correlate(&all, 0, x, weight, has_bias ? bias : (const float *)0, y);
 }
 
-/* kernel direct.conv_derivative(dy, weight, bias, has_bias, dx, n, channels, height, width,
+/* kernel direct.direct_derivative(dy, weight, bias, has_bias, dx, n, channels, height, width,
     filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * dx = what reaches the input of dy, with a bias of each channel if has_bias. */
-void ac_conv_derivative(const float *dy, const float *weight, const float *bias,
+void ac_direct_derivative(const float *dy, const float *weight, const float *bias,
     int32_t has_bias, float *dx,
     int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
     int32_t kernel_height, int32_t kernel_width,
@@ -344,11 +347,11 @@ void ac_conv_derivative(const float *dy, const float *weight, const float *bias,
     ac_correlate(&all, 1, dy, weight, has_bias ? bias : (const float *)0, dx);
 }
 
-/* kernel direct.conv_gradient(x, dy, beta, dw, n, channels, height, width,
+/* kernel direct.direct_gradient(x, dy, beta, dw, n, channels, height, width,
     filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * dw = the gradient of the weight; at beta 1 it is added to dw. */
-void ac_conv_gradient(const float *x, const float *dy, float beta, float *dw,
+void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
     int32_t kernel_height, int32_t kernel_width,
     int32_t stride_height, int32_t stride_width,
@@ -362,81 +365,75 @@ void ac_conv_gradient(const float *x, const float *dy, float beta, float *dw,
     ac_sum_all_gradients(&all, x, dy, beta, dw);
 }
 
-/* kernel direct.depthwise_forward(x, weight, bias, has_bias, y, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
- * ac_conv_forward where filter f reads only channel f / (filters / channels). */
-void ac_depthwise_forward(const float *x, const float *weight, const float *bias,
+ * ac_direct_forward with one filter for each channel, which reads only that. */
+void ac_direct_depthwise_forward(const float *x, const float *weight, const float *bias,
     int32_t has_bias, float *y,
-    int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
+    int32_t n, int32_t channels, int32_t height, int32_t width,
     int32_t kernel_height, int32_t kernel_width,
     int32_t stride_height, int32_t stride_width,
     int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
     int32_t out_height, int32_t out_width)
 {
-    ac_convolution all = {n, channels, height, width, filters, kernel_height,
-        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
-        top, left, out_height, out_width, channels * height * width,
-        filters * out_height * out_width};
-    int32_t taps = kernel_height * kernel_width;
-    int32_t x_plane = height * width, y_plane = out_height * out_width, k;
-    all.channels = 1;
-    all.filters = filters / channels;
+    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width, channels * height * width,
+        channels * out_height * out_width};
+    int32_t k;
     for (k = 0; k < channels; k++) {
-        ac_correlate(&all, 0, x + k * x_plane, weight + k * all.filters * taps,
-            has_bias ? bias + k * all.filters : (const float *)0,
-            y + k * all.filters * y_plane);
+        ac_correlate(&all, 0, x, weight, has_bias ? bias + k : (const float *)0, y);
+        x += height * width;
+        weight += kernel_height * kernel_width;
+        y += out_height * out_width;
     }
 }
 
-/* kernel direct.depthwise_derivative(dy, weight, bias, has_bias, dx, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
- * ac_conv_derivative where filter f reads only channel f / (filters / channels). */
-void ac_depthwise_derivative(const float *dy, const float *weight, const float *bias,
-    int32_t has_bias, float *dx,
-    int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
+ * ac_direct_derivative with one filter for each channel, which reads only that. */
+void ac_direct_depthwise_derivative(const float *dy, const float *weight, float *dx,
+    int32_t n, int32_t channels, int32_t height, int32_t width,
     int32_t kernel_height, int32_t kernel_width,
     int32_t stride_height, int32_t stride_width,
     int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
     int32_t out_height, int32_t out_width)
 {
-    ac_convolution all = {n, channels, height, width, filters, kernel_height,
-        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
-        top, left, out_height, out_width, channels * height * width,
-        filters * out_height * out_width};
-    int32_t taps = kernel_height * kernel_width;
-    int32_t x_plane = height * width, y_plane = out_height * out_width, k;
-    all.channels = 1;
-    all.filters = filters / channels;
+    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width, channels * height * width,
+        channels * out_height * out_width};
+    int32_t k;
     for (k = 0; k < channels; k++) {
-        ac_correlate(&all, 1, dy + k * all.filters * y_plane,
-            weight + k * all.filters * taps,
-            has_bias ? bias + k : (const float *)0, dx + k * x_plane);
+        ac_correlate(&all, 1, dy, weight, (const float *)0, dx);
+        dy += out_height * out_width;
+        weight += kernel_height * kernel_width;
+        dx += height * width;
     }
 }
 
-/* kernel direct.depthwise_gradient(x, dy, beta, dw, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
- * ac_conv_gradient where filter f reads only channel f / (filters / channels). */
-void ac_depthwise_gradient(const float *x, const float *dy, float beta, float *dw,
-    int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
+ * ac_direct_gradient with one filter for each channel, which reads only that. */
+void ac_direct_depthwise_gradient(const float *x, const float *dy, float beta, float *dw,
+    int32_t n, int32_t channels, int32_t height, int32_t width,
     int32_t kernel_height, int32_t kernel_width,
     int32_t stride_height, int32_t stride_width,
     int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
     int32_t out_height, int32_t out_width)
 {
-    ac_convolution all = {n, channels, height, width, filters, kernel_height,
-        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
-        top, left, out_height, out_width, channels * height * width,
-        filters * out_height * out_width};
-    int32_t taps = kernel_height * kernel_width;
-    int32_t x_plane = height * width, y_plane = out_height * out_width, k;
-    all.channels = 1;
-    all.filters = filters / channels;
+    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width, channels * height * width,
+        channels * out_height * out_width};
+    int32_t k;
     for (k = 0; k < channels; k++) {
-        ac_sum_all_gradients(&all, x + k * x_plane, dy + k * all.filters * y_plane, beta,
-            dw + k * all.filters * taps);
+        ac_sum_all_gradients(&all, x, dy, beta, dw);
+        x += height * width;
+        dy += out_height * out_width;
+        dw += kernel_height * kernel_width;
     }
 }
