@@ -1,0 +1,439 @@
+/* Convolutions without workspace, after arena_ckpt/kernels/direct.py: each element is one
+ * chain of fused multiply-adds, and padding is zeros that are multiplied like others.
+ *
+ * Some filters and some columns are worked out together, in registers: a number that is
+ * loaded is used several times. */
+
+/* How many neighbouring columns are worked out together: as many as processors with
+ * vectors like, else as many as registers hold. For these the steps of a short loop
+ * after AC_UNROLLED are written one after another, also at -Os, so that what it indexes
+ * may stand in registers. */
+#if defined(__AVX__)
+#define AC_COLUMNS 32
+#define AC_UNROLLED
+#else
+#define AC_COLUMNS 4
+#if defined(__clang__)
+#define AC_UNROLLED _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && __GNUC__ >= 8
+#define AC_UNROLLED _Pragma("GCC unroll 4")
+#else
+#define AC_UNROLLED
+#endif
+#endif
+
+/* What the six kernels are given. Pictures of x are x_sample elements apart, those of y
+ * y_sample. */
+typedef struct {
+    int32_t n, channels, height, width, filters, kernel_height, kernel_width;
+    int32_t stride_height, stride_width, dilation_height, dilation_width, top, left;
+    int32_t out_height, out_width, x_sample, y_sample;
+} ac_convolution;
+
+/* Along one axis: the taps that an element gets something from, in order. The first
+ * multiplies weight `weight` with source element `source`. */
+typedef struct {
+    int32_t n, weight, weight_step, source, source_step;
+} ac_taps;
+
+/* The taps of output element `at`. */
+static ac_taps ac_taps_of_output(int32_t at, int32_t kernel, int32_t stride,
+    int32_t dilation, int32_t before)
+{
+    ac_taps taps;
+    taps.n = kernel;
+    taps.weight = 0;
+    taps.weight_step = 1;
+    taps.source = at * stride - before;
+    taps.source_step = dilation;
+    return taps;
+}
+
+/* The taps by which input element `at` reached outputs, the earliest output first: only
+ * each so manieth tap, if there is a stride. */
+static ac_taps ac_taps_of_input(int32_t at, int32_t kernel, int32_t stride,
+    int32_t dilation, int32_t before)
+{
+    ac_taps taps;
+    int32_t place = at + before - (kernel - 1) * dilation;
+    int32_t period = 1;
+    taps.weight = kernel - 1;
+    while (taps.weight >= 0 && place % stride != 0) {
+        taps.weight--;
+        place += dilation;
+    }
+    while (period * dilation % stride != 0) {
+        period++;
+    }
+    taps.n = taps.weight < 0 ? 0 : taps.weight / period + 1;
+    taps.weight_step = -period;
+    taps.source = place / stride;
+    taps.source_step = period * dilation / stride;
+    return taps;
+}
+
+static ac_taps ac_taps_of(int32_t is_derivative, int32_t at, int32_t kernel,
+    int32_t stride, int32_t dilation, int32_t before)
+{
+    return is_derivative ? ac_taps_of_input(at, kernel, stride, dilation, before)
+        : ac_taps_of_output(at, kernel, stride, dilation, before);
+}
+
+/* Sums of some filters and of AC_COLUMNS columns: the columns of the source are `step`
+ * apart. */
+typedef struct {
+    ac_taps rows, columns;
+    int32_t step, height, width, planes;
+    int32_t row_weight, plane_weight, filter_weight;
+    int32_t target_step, target_plane, count;
+} ac_block;
+
+/* target = the sums of a block, for `filters` filters from `weight` on. */
+AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
+    const float *weight, const float *bias, float *target, const int32_t filters)
+{
+    float sums[4][AC_COLUMNS], v[AC_COLUMNS];
+    int32_t plane, i, j, f, k;
+    AC_UNROLLED
+    for (f = 0; f < filters; f++) {
+        float first = bias ? bias[f] : 0.0f;
+        AC_UNROLLED
+        for (k = 0; k < AC_COLUMNS; k++) {
+            sums[f][k] = first;
+        }
+    }
+    for (plane = 0; plane < block->planes; plane++) {
+        int32_t row = block->rows.source;
+        const float *row_weight = weight + block->rows.weight * block->row_weight
+            + block->columns.weight;
+        for (i = 0; i < block->rows.n; i++) {
+            int32_t is_inside = row >= 0 && row < block->height;
+            int32_t width = is_inside ? block->width : 0;
+            const float *line = source + (is_inside ? row * block->width : 0);
+            const float *w = row_weight;
+            int32_t column = block->columns.source;
+            for (j = 0; j < block->columns.n; j++) {
+                if (block->step == 1 && column >= 0 && column + AC_COLUMNS <= width) {
+                    AC_UNROLLED
+                    for (k = 0; k < AC_COLUMNS; k++) {
+                        v[k] = line[column + k];
+                    }
+                } else {
+                    int32_t at = column;
+                    AC_UNROLLED
+                    for (k = 0; k < AC_COLUMNS; k++) {
+                        v[k] = at >= 0 && at < width ? line[at] : 0.0f;
+                        at += block->step;
+                    }
+                }
+                AC_UNROLLED
+                for (f = 0; f < filters; f++) {
+                    float factor = w[f * block->filter_weight];
+                    AC_UNROLLED
+                    for (k = 0; k < AC_COLUMNS; k++) {
+                        sums[f][k] = ac_fma(factor, v[k], sums[f][k]);
+                    }
+                }
+                w += block->columns.weight_step;
+                column += block->columns.source_step;
+            }
+            row_weight += block->rows.weight_step * block->row_weight;
+            row += block->rows.source_step;
+        }
+        source += block->height * block->width;
+        weight += block->plane_weight;
+    }
+    AC_UNROLLED
+    for (f = 0; f < filters; f++) {
+        float *to = target + f * block->target_plane;
+        AC_UNROLLED
+        for (k = 0; k < AC_COLUMNS; k++) {
+            if (k < block->count) {
+                *to = sums[f][k];
+            }
+            to += block->target_step;
+        }
+    }
+}
+
+/* target = the sums of all planes and taps of source: outputs of x, or with
+ * `is_derivative` inputs of dy, whose filters and channels change places. */
+static void ac_correlate(const ac_convolution *all, int32_t is_derivative,
+    const float *source, const float *weight, const float *bias, float *target)
+{
+    int32_t taps = all->kernel_height * all->kernel_width;
+    int32_t filters = is_derivative ? all->channels : all->filters;
+    int32_t rows = is_derivative ? all->height : all->out_height;
+    int32_t columns = is_derivative ? all->width : all->out_width;
+    int32_t s, r, phase, c, f;
+    ac_block block;
+    block.step = is_derivative ? 1 : all->stride_width;
+    block.height = is_derivative ? all->out_height : all->height;
+    block.width = is_derivative ? all->out_width : all->width;
+    block.planes = is_derivative ? all->filters : all->channels;
+    block.row_weight = all->kernel_width;
+    block.plane_weight = is_derivative ? all->channels * taps : taps;
+    block.filter_weight = is_derivative ? taps : all->channels * taps;
+    block.target_step = is_derivative ? all->stride_width : 1;
+    block.target_plane = rows * columns;
+    for (s = 0; s < all->n; s++) {
+        for (r = 0; r < rows; r++) {
+            block.rows = ac_taps_of(is_derivative, r, all->kernel_height,
+                all->stride_height, all->dilation_height, all->top);
+            for (phase = 0; phase < block.target_step && phase < columns; phase++) {
+                int32_t n = (columns - phase - 1) / block.target_step + 1;
+                for (c = 0; c < n; c += AC_COLUMNS) {
+                    /* The last block repeats some columns, so that it is whole. */
+                    int32_t first = c + AC_COLUMNS > n && n >= AC_COLUMNS
+                        ? n - AC_COLUMNS : c;
+                    int32_t column = phase + first * block.target_step;
+                    block.count = n - first;
+                    block.columns = ac_taps_of(is_derivative, column, all->kernel_width,
+                        all->stride_width, all->dilation_width, all->left);
+                    for (f = 0; f < filters;) {
+                        const float *w = weight + f * block.filter_weight;
+                        const float *first_sum = bias ? bias + f : bias;
+                        float *to = target + (f * rows + r) * columns + column;
+                        if (filters - f >= 4) {
+                            ac_sum_block(&block, source, w, first_sum, to, 4);
+                            f += 4;
+                        } else {
+                            ac_sum_block(&block, source, w, first_sum, to, 1);
+                            f += 1;
+                        }
+                    }
+                }
+            }
+        }
+        source += is_derivative ? all->y_sample : all->x_sample;
+        target += is_derivative ? all->x_sample : all->y_sample;
+    }
+}
+
+/* Sums of 4 or 1 filters and 4 or 1 channels, for one tap: dw += the sum of dy times
+ * what the tap reads of x. */
+AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
+    const float *dy, int32_t row, int32_t column, int32_t is_first, float *dw,
+    const int32_t filters, const int32_t channels)
+{
+    float sums[4][4], v[4];
+    int32_t x_plane = all->height * all->width;
+    int32_t y_plane = all->out_height * all->out_width;
+    int32_t filter_weight = all->channels * all->kernel_height * all->kernel_width;
+    int32_t channel_weight = all->kernel_height * all->kernel_width;
+    int32_t s, r, c, f, k;
+    AC_UNROLLED
+    for (f = 0; f < filters; f++) {
+        AC_UNROLLED
+        for (k = 0; k < channels; k++) {
+            sums[f][k] = is_first ? 0.0f : dw[f * filter_weight + k * channel_weight];
+        }
+    }
+    for (s = 0; s < all->n; s++) {
+        const float *slope = dy;
+        int32_t y = row;
+        for (r = 0; r < all->out_height; r++) {
+            int32_t is_inside = y >= 0 && y < all->height;
+            int32_t width = is_inside ? all->width : 0;
+            const float *line = x + (is_inside ? y * all->width : 0);
+            int32_t at = column;
+            for (c = 0; c < all->out_width; c++) {
+                AC_UNROLLED
+                for (k = 0; k < channels; k++) {
+                    v[k] = 0.0f;
+                }
+                if (at >= 0 && at < width) {
+                    AC_UNROLLED
+                    for (k = 0; k < channels; k++) {
+                        v[k] = line[at + k * x_plane];
+                    }
+                }
+                AC_UNROLLED
+                for (f = 0; f < filters; f++) {
+                    float factor = slope[f * y_plane];
+                    AC_UNROLLED
+                    for (k = 0; k < channels; k++) {
+                        sums[f][k] = ac_fma(factor, v[k], sums[f][k]);
+                    }
+                }
+                slope++;
+                at += all->stride_width;
+            }
+            y += all->stride_height;
+        }
+        x += all->x_sample;
+        dy += all->y_sample;
+    }
+    AC_UNROLLED
+    for (f = 0; f < filters; f++) {
+        AC_UNROLLED
+        for (k = 0; k < channels; k++) {
+            dw[f * filter_weight + k * channel_weight] = sums[f][k];
+        }
+    }
+}
+
+/* dw = the gradient of all weights; added to dw where beta is 1. */
+static void ac_sum_all_gradients(const ac_convolution *all, const float *x,
+    const float *dy, float beta, float *dw)
+{
+    int32_t taps = all->kernel_height * all->kernel_width;
+    int32_t f, k, i, j;
+    for (f = 0; f < all->filters;) {
+        int32_t filters = all->filters - f >= 4 ? 4 : 1;
+        for (k = 0; k < all->channels;) {
+            int32_t channels = filters == 4 && all->channels - k >= 4 ? 4 : 1;
+            const float *source = x + k * all->height * all->width;
+            const float *slope = dy + f * all->out_height * all->out_width;
+            float *to = dw + (f * all->channels + k) * taps;
+            for (i = 0; i < all->kernel_height; i++) {
+                int32_t row = i * all->dilation_height - all->top;
+                for (j = 0; j < all->kernel_width; j++) {
+                    int32_t column = j * all->dilation_width - all->left;
+                    if (channels == 4) {
+                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
+                            to, 4, 4);
+                    } else if (filters == 4) {
+                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
+                            to, 4, 1);
+                    } else {
+                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
+                            to, 1, 1);
+                    }
+                    to++;
+                }
+            }
+            k += channels;
+        }
+        f += filters;
+    }
+}
+
+/* kernel direct.direct_forward(x, weight, bias, has_bias, y, n, channels, height, width,
+    filters, kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width)
+ * y = the convolution of x, with a bias of each filter if has_bias. */
+void ac_direct_forward(const float *x, const float *weight, const float *bias,
+    int32_t has_bias, float *y,
+    int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
+    int32_t kernel_height, int32_t kernel_width,
+    int32_t stride_height, int32_t stride_width,
+    int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
+    int32_t out_height, int32_t out_width)
+{
+    ac_convolution all = {n, channels, height, width, filters, kernel_height,
+        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
+        top, left, out_height, out_width, channels * height * width,
+        filters * out_height * out_width};
+    ac_correlate(&all, 0, x, weight, has_bias ? bias : (const float *)0, y);
+}
+
+/* kernel direct.direct_derivative(dy, weight, bias, has_bias, dx, n, channels, height, width,
+    filters, kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width)
+ * dx = what reaches the input of dy, with a bias of each channel if has_bias. */
+void ac_direct_derivative(const float *dy, const float *weight, const float *bias,
+    int32_t has_bias, float *dx,
+    int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
+    int32_t kernel_height, int32_t kernel_width,
+    int32_t stride_height, int32_t stride_width,
+    int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
+    int32_t out_height, int32_t out_width)
+{
+    ac_convolution all = {n, channels, height, width, filters, kernel_height,
+        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
+        top, left, out_height, out_width, channels * height * width,
+        filters * out_height * out_width};
+    ac_correlate(&all, 1, dy, weight, has_bias ? bias : (const float *)0, dx);
+}
+
+/* kernel direct.direct_gradient(x, dy, beta, dw, n, channels, height, width,
+    filters, kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width)
+ * dw = the gradient of the weight; at beta 1 it is added to dw. */
+void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
+    int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
+    int32_t kernel_height, int32_t kernel_width,
+    int32_t stride_height, int32_t stride_width,
+    int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
+    int32_t out_height, int32_t out_width)
+{
+    ac_convolution all = {n, channels, height, width, filters, kernel_height,
+        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
+        top, left, out_height, out_width, channels * height * width,
+        filters * out_height * out_width};
+    ac_sum_all_gradients(&all, x, dy, beta, dw);
+}
+
+/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width)
+ * ac_direct_forward with one filter for each channel, which reads only that. */
+void ac_direct_depthwise_forward(const float *x, const float *weight, const float *bias,
+    int32_t has_bias, float *y,
+    int32_t n, int32_t channels, int32_t height, int32_t width,
+    int32_t kernel_height, int32_t kernel_width,
+    int32_t stride_height, int32_t stride_width,
+    int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
+    int32_t out_height, int32_t out_width)
+{
+    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width, channels * height * width,
+        channels * out_height * out_width};
+    int32_t k;
+    for (k = 0; k < channels; k++) {
+        ac_correlate(&all, 0, x, weight, has_bias ? bias + k : (const float *)0, y);
+        x += height * width;
+        weight += kernel_height * kernel_width;
+        y += out_height * out_width;
+    }
+}
+
+/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width)
+ * ac_direct_derivative with one filter for each channel, which reads only that. */
+void ac_direct_depthwise_derivative(const float *dy, const float *weight, float *dx,
+    int32_t n, int32_t channels, int32_t height, int32_t width,
+    int32_t kernel_height, int32_t kernel_width,
+    int32_t stride_height, int32_t stride_width,
+    int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
+    int32_t out_height, int32_t out_width)
+{
+    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width, channels * height * width,
+        channels * out_height * out_width};
+    int32_t k;
+    for (k = 0; k < channels; k++) {
+        ac_correlate(&all, 1, dy, weight, (const float *)0, dx);
+        dy += out_height * out_width;
+        weight += kernel_height * kernel_width;
+        dx += height * width;
+    }
+}
+
+/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width)
+ * ac_direct_gradient with one filter for each channel, which reads only that. */
+void ac_direct_depthwise_gradient(const float *x, const float *dy, float beta, float *dw,
+    int32_t n, int32_t channels, int32_t height, int32_t width,
+    int32_t kernel_height, int32_t kernel_width,
+    int32_t stride_height, int32_t stride_width,
+    int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
+    int32_t out_height, int32_t out_width)
+{
+    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width, channels * height * width,
+        channels * out_height * out_width};
+    int32_t k;
+    for (k = 0; k < channels; k++) {
+        ac_sum_all_gradients(&all, x, dy, beta, dw);
+        x += height * width;
+        dy += out_height * out_width;
+        dw += kernel_height * kernel_width;
+    }
+}
