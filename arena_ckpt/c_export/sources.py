@@ -15,8 +15,9 @@ Integers or Indexes; ``y.rows`` and ``y.columns`` are those of a Matrix. A numbe
 what the C parameter is.
 
 A kernel that is made for functions, such as ``activations.forward[relu]``, is a chunk
-with ``@function@`` in it, which stands for the function: see `VARIANTS`. Of the files,
-a program gets the chunks that its kernels name, directly or by others.
+with ``@function@`` in it, which stands for the function: see `VARIANTS`. A function
+that needs another loop has a chunk of its own: ``activations.forward[softmax]``. Of the
+files, a program gets the chunks that its kernels name, directly or by others.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 SHARED = ("elementary", "vector_math", "random_bits", "lanes", "chains")
 """Files that others use, in the order in which they stand in a program."""
 
-_KERNEL = re.compile(r"/\* kernel ([\w.]+)\(([^)]*)\)")
+_KERNEL = re.compile(r"/\* kernel ([\w.,\[\]]+)\(([^)]*)\)")
 _SIGNATURE = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _DEFINED = re.compile(
     r"^#define (\w+)"
@@ -52,6 +53,7 @@ _DEFINED = re.compile(
     re.MULTILINE,
 )
 _WORD = re.compile(r"\w+")
+_OPEN = re.compile(r"@\w+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class _Chunk:
 
 def find_kernel(name: KernelName) -> CKernel | None:
     """Return the C kernel that a name stands for, or None if there is none in C."""
-    chunk = _kernel_chunks().get(_key(name))
+    chunk = _kernel_chunk(name)
     if chunk is None:
         return None
     text = _filled(chunk.text, name)
@@ -114,7 +116,9 @@ def source_of(names: Iterable[KernelName], others: Iterable[str] = ()) -> str:
     wanted: dict[tuple[int, int, str], str] = {}
     todo = set(others)
     for name in names:
-        _add(wanted, todo, _kernel_chunks()[_key(name)], name)
+        chunk = _kernel_chunk(name)
+        assert chunk is not None, name
+        _add(wanted, todo, chunk, name)
     defined = _definitions()
     seen: set[str] = set()
     while todo:
@@ -122,11 +126,11 @@ def source_of(names: Iterable[KernelName], others: Iterable[str] = ()) -> str:
         todo.remove(word)
         seen.add(word)
         if word in defined:
-            chunk = defined[word]
-            key = (*chunk.place, "")
+            found = defined[word]
+            key = (*found.place, "")
             if key not in wanted:
-                wanted[key] = chunk.text
-                todo |= chunk.uses - seen
+                wanted[key] = found.text
+                todo |= found.uses - seen
     return "\n".join(wanted[key] for key in sorted(wanted))
 
 
@@ -138,19 +142,25 @@ def _add(
 ) -> None:
     """Take the chunk of a kernel, filled in for its functions; note what it uses."""
     text = _filled(chunk.text, name)
-    wanted[*chunk.place, ",".join(name.variant)] = text
+    wanted[*chunk.place, _variant(chunk, name)] = text
     todo |= set(_WORD.findall(text))
     # What it uses of its own family may have to be filled in as well.
     for other in _templates(chunk.place[0]):
         filled = _filled(other.text, name)
-        key = (*other.place, ",".join(name.variant))
+        key = (*other.place, _variant(other, name))
         if key not in wanted and _names(filled) & todo:
             _add(wanted, todo, other, name)
 
 
-def _key(name: KernelName) -> str:
-    """Return the name of a kernel, without what it is made for."""
-    return f"{name.family}.{name.entry}"
+def _kernel_chunk(name: KernelName) -> _Chunk | None:
+    """Return the chunk of a kernel: that of its functions, or else that for any."""
+    chunks = _kernel_chunks()
+    return chunks.get(str(name)) or chunks.get(f"{name.family}.{name.entry}")
+
+
+def _variant(chunk: _Chunk, name: KernelName) -> str:
+    """Return what tells copies of a chunk apart; nothing where it is no template."""
+    return ",".join(name.variant) if _OPEN.search(chunk.text) else ""
 
 
 def _filled(text: str, name: KernelName) -> str:
@@ -187,7 +197,7 @@ def _chunks() -> tuple[_Chunk, ...]:
                 _Chunk(
                     (place, number),
                     text,
-                    _names(text) if "@" not in text else frozenset(),
+                    frozenset() if _OPEN.search(text) else _names(text),
                     frozenset(_WORD.findall(code)),
                     kernel[1] if kernel else None,
                 )
@@ -228,5 +238,5 @@ def _templates(file: int) -> list[_Chunk]:
     return [
         chunk
         for chunk in _chunks()
-        if chunk.place[0] == file and "@" in chunk.text and chunk.kernel is None
+        if chunk.place[0] == file and _OPEN.search(chunk.text) and not chunk.kernel
     ]

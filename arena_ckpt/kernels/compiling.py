@@ -24,22 +24,22 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from arena_ckpt.operations import sizes
+from arena_ckpt.operations import elementary, sizes
 
 OPTIONS: Any = {"error_model": "numpy", "nogil": True}
 
 
 @functools.cache
 def revision(folder: Path = Path(__file__).parent) -> str:
-    """Return a checksum of all sources in a folder, of the kernels and their sizes.
+    """Return a checksum of all sources in a folder, and of all that kernels are from.
 
     Numba's disk cache notices an edit in the file of a kernel, not in a helper that
     stands elsewhere; so the names under which it keeps our functions hold this.
     """
     checksum = 0
     kernels = Path(__file__).parent
-    sources = {*folder.glob("*.py"), *kernels.glob("*.py"), Path(sizes.__file__)}
-    for path in sorted(sources):
+    others = {Path(str(module.__file__)) for module in (elementary, sizes)}
+    for path in sorted({*folder.glob("*.py"), *kernels.glob("*.py"), *others}):
         checksum = zlib.crc32(path.read_bytes(), checksum)
     return f"{checksum:08x}"
 

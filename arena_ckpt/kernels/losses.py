@@ -5,11 +5,10 @@ Each ``*_loss`` adds its sum times ``scale[0]`` to ``loss[0]``, in float64.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from arena_ckpt.kernels.compiling import helper
+from arena_ckpt.kernels.elementary import log
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import (
     LANES,
@@ -85,7 +84,7 @@ def cross_softmax_loss(
         for c in range(n):
             probabilities[r, c] = exp(logits[r, c] - most)
         exponentials = _sum(probabilities[r], lanes)
-        total_loss += _sum(label_row, lanes) * math.log(exponentials)
+        total_loss += _sum(label_row, lanes) * log(exponentials)
         inverse = np.float32(1.0 / exponentials)
         for c in range(n):
             probabilities[r, c] *= inverse
@@ -207,7 +206,7 @@ def class_softmax_loss(
             p_row[c] = exp(x_row[c] - most)
         sum_of_row = _sum(p_row, lanes)
         if column >= 0:
-            total_loss += np.float64(most) - np.float64(chosen) + math.log(sum_of_row)
+            total_loss += np.float64(most) - np.float64(chosen) + log(sum_of_row)
         inverse = np.float32(1.0 / sum_of_row)
         for c in range(n):
             p_row[c] *= inverse

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from arena_ckpt.kernels.compiling import helper
+from arena_ckpt.kernels.elementary import cosine, power, sine
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
@@ -81,9 +82,9 @@ def add_positions(x: Vector, y: Vector, work: Doubles, t: int, d: int) -> None:
     sines, cosines = work[:half], work[half : 2 * half]
     turn_sines, turn_cosines = work[2 * half : 3 * half], work[3 * half : 4 * half]
     for c in range(half):
-        w = 10000.0 ** (-2.0 * c / d)
+        w = power(10000.0, -2.0 * c / d)
         sines[c], cosines[c] = 0.0, 1.0
-        turn_sines[c], turn_cosines[c] = math.sin(w), math.cos(w)
+        turn_sines[c], turn_cosines[c] = sine(w), cosine(w)
     for i in range(t):
         for n in range(x.size // (t * d)):
             at = (n * t + i) * d
@@ -93,9 +94,9 @@ def add_positions(x: Vector, y: Vector, work: Doubles, t: int, d: int) -> None:
             if d % 2:
                 y[at + d - 1] = x[at + d - 1] + np.float32(sines[half - 1])
         for c in range(half):
-            sine, cosine = sines[c], cosines[c]
-            sines[c] = sine * turn_cosines[c] + cosine * turn_sines[c]
-            cosines[c] = cosine * turn_cosines[c] - sine * turn_sines[c]
+            up, along = sines[c], cosines[c]
+            sines[c] = up * turn_cosines[c] + along * turn_sines[c]
+            cosines[c] = along * turn_cosines[c] - up * turn_sines[c]
 
 
 # -- dropout --------------------------------------------------------------------------

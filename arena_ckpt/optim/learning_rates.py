@@ -35,6 +35,7 @@ from arena_ckpt.common.properties import (
 )
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
+from arena_ckpt.operations.elementary import cosine, power
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +312,10 @@ def _exponential(values: Mapping[str, Any], iteration: int) -> float:
     rate: float = values["learning_rate"]
     base: float = values["decay_rate"]
     try:
-        return rate * math.pow(base, iteration / values["decay_steps"])
-    except OverflowError:
+        exponent = float(iteration / values["decay_steps"])
+    except OverflowError:  # an int that no float can hold
         return math.inf
+    return rate * power(base, exponent)
 
 
 def _step(values: Mapping[str, Any], iteration: int) -> float:
@@ -332,8 +334,8 @@ def _cosine(values: Mapping[str, Any], iteration: int) -> float:
     highest: float = values["max_learning_rate"]
     lowest: float = values["min_learning_rate"]
     decay_steps: int = values["decay_steps"]
-    angle = math.pi * (iteration % decay_steps) / decay_steps
-    return lowest + (highest - lowest) * 0.5 * (1.0 + math.cos(angle))
+    angle = float(math.pi * (iteration % decay_steps) / decay_steps)
+    return lowest + (highest - lowest) * 0.5 * (1.0 + cosine(angle))
 
 
 _FORMULAS: dict[str, Callable[[Mapping[str, Any], int], float]] = {

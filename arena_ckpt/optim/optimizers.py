@@ -20,6 +20,7 @@ from arena_ckpt.common.properties import (
 )
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
+from arena_ckpt.operations.elementary import whole_power
 from arena_ckpt.operations.families import updates
 from arena_ckpt.operations.kernel_names import KernelName
 
@@ -125,7 +126,10 @@ class Optimizer:
         if self.type_name == "sgd":
             return (*head, self["momentum"]) if self["momentum"] else head
         beta1, beta2 = self["beta1"], self["beta2"]
-        corrections = 1 - beta1 ** (iteration + 1), 1 - beta2 ** (iteration + 1)
+        corrections = (
+            1 - whole_power(beta1, iteration + 1),
+            1 - whole_power(beta2, iteration + 1),
+        )
         hyper = (*head, beta1, beta2, self["epsilon"], *corrections)
         return hyper if self.type_name == "adam" else (*hyper, self["weight_decay"])
 

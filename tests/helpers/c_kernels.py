@@ -1,15 +1,18 @@
 """Runs kernel calls in Numba and in C, and compares every byte.
 
-The C text is that which an exported project gets: of the kernels that are called, and
-of what they use. It is compiled once for each compiler, with the warnings that a
+The C text is that which an exported project gets: of some kernels, and of what they
+use. The kernels of a file make one library for each compiler, with the warnings that a
 project is built with. As a program, this runs families of cases and writes as JSON what
-it found: ``python -m helpers.c_kernels dense,products 100``.
+it found: ``python -m helpers.c_kernels dense,products 100``. `hard` before the families
+puts NaN, infinities and the like among the numbers.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,13 +23,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from arena_ckpt.c_export.sources import FOLDER, CKernel, find_kernel, source_of
 from arena_ckpt.kernels.kernel import Kernel, kernel_of
 from arena_ckpt.layers.base import Call
+from arena_ckpt.operations import activations, families, recurrent
 from arena_ckpt.operations.kernel_names import KernelName
+from helpers.kernel_geometries import FAMILIES
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
+
+NEEDS_GCC = pytest.mark.skipif(
+    shutil.which("gcc") is None,
+    reason="gcc is missing: NOTHING IN C IS TESTED; install gcc",
+)
+"""Marks tests that compile C."""
 
 _NUMBERS: dict[str, Any] = {
     "int32_t": ctypes.c_int32,
@@ -44,12 +56,16 @@ def has_c_kernels(names: Iterable[KernelName]) -> list[KernelName]:
 
 
 def compile_kernels(
-    names: Iterable[KernelName], *, compiler: Sequence[str] = ("gcc", "-O2")
+    names: Iterable[KernelName],
+    others: Iterable[str] = (),
+    *,
+    compiler: Sequence[str] = ("gcc", "-O2"),
 ) -> ctypes.CDLL:
-    """Return a library of the kernels, from the text that a project would get."""
+    """Return a library of kernels and functions, from the text that a project gets."""
     folder = Path(tempfile.mkdtemp(prefix="c_kernels"))
     source = folder / "kernels.c"
-    source.write_text('#include "ac_math.h"\n\n' + source_of(names), "utf-8")
+    text = source_of(names, others)
+    source.write_text('#include "ac_math.h"\n\n' + text, "utf-8")
     library = folder / "kernels.so"
     command = [*compiler, *WARNINGS, f"-I{FOLDER}", "-shared", "-fPIC", "-o"]
     files = [str(library), str(source), str(FOLDER / "ac_math.c")]
@@ -58,6 +74,38 @@ def compile_kernels(
     )
     assert done.returncode == 0, done.stderr[:4000]
     return ctypes.CDLL(str(library))
+
+
+@functools.cache
+def library_of(name: KernelName, compiler: tuple[str, ...]) -> ctypes.CDLL:
+    """Return a library that holds a kernel and the others of its file."""
+    return _library(tuple(_together_with(name)), compiler)
+
+
+@functools.cache
+def _library(names: tuple[KernelName, ...], compiler: tuple[str, ...]) -> ctypes.CDLL:
+    return compile_kernels(names, compiler=compiler)
+
+
+def _together_with(name: KernelName) -> list[KernelName]:
+    """Return the kernels of a file that are there in C, of steps those of a variant."""
+    made = {
+        "gru": recurrent.gru_kernels,
+        "lstm": recurrent.lstm_kernels,
+        "rnn": recurrent.rnn_kernels,
+    }
+    if name.variant and name.family in made:
+        return has_c_kernels(made[name.family](*name.variant))
+    return has_c_kernels(kernels_of(name.family))
+
+
+def kernels_of(family: str) -> list[KernelName]:
+    """Return the kernels of a file, but those of recurrent steps."""
+    known = [k for f in families.FAMILIES for k in f if k.family == family]
+    if family == "activations":
+        for a in activations.ACTIVATIONS.values():
+            known += [k for k in (a.forward, a.backward, a.bias_forward) if k]
+    return known
 
 
 def c_arguments(
@@ -83,14 +131,21 @@ class CBench:
     """Runs calls both ways; `findings` says where C gave other bytes.
 
     It stands where `kernel_memory.Bench` does: ``run(call, where)``.
+
+    Parameters
+    ----------
+    *compilers : sequence of str
+        Programs with their options; ``gcc -O2`` if there is none.
+    hard : bool
+        Whether a tenth of all numbers become NaN, infinite, subnormal and the like.
     """
 
-    def __init__(self, *compilers: Sequence[str]) -> None:
+    def __init__(self, *compilers: Sequence[str], hard: bool = False) -> None:
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
         self.missing: set[str] = set()
-        self._compilers = compilers or (("gcc", "-O2"),)
-        self._libraries: dict[KernelName, list[ctypes.CDLL]] = {}
+        self._compilers = [tuple(c) for c in compilers] or [("gcc", "-O2")]
+        self._random = np.random.default_rng(0) if hard else None
 
     def run(self, call: Call, where: str, facts: object = None) -> None:
         """Run one call in all ways; its arrays then hold the results of Numba."""
@@ -101,16 +156,12 @@ class CBench:
             kernel_of(name)(*call.arguments)
             return
         self.counts[str(name)] += 1
-        if name not in self._libraries:
-            self._libraries[name] = [
-                compile_kernels([name], compiler=c) for c in self._compilers
-            ]
+        if self._random is not None:
+            _make_hard(call.arguments, self._random)
         copies = [copied(call.arguments) for _ in self._compilers]
         kernel_of(name)(*call.arguments)
-        for compiler, library, arguments in zip(
-            self._compilers, self._libraries[name], copies, strict=True
-        ):
-            function = getattr(library, kernel.function)
+        for compiler, arguments in zip(self._compilers, copies, strict=True):
+            function = getattr(library_of(name, compiler), kernel.function)
             function.restype = None
             function(*c_arguments(kernel, name, arguments))
             for (parameter, _), mine, theirs in zip(
@@ -124,15 +175,26 @@ class CBench:
                     )
 
 
+_HARD = np.array(
+    [np.nan, np.inf, -np.inf, 0, -0.0, 1e-45, -1e-39, 2.0**-126, 3.4e38, -3e38, 1, 88.8]
+).astype(np.float32)
+
+
+def _make_hard(arguments: Sequence[Any], random: np.random.Generator) -> None:
+    """Put numbers that are easily got wrong into arrays of float32."""
+    for value in arguments:
+        if isinstance(value, np.ndarray) and value.dtype == np.float32:
+            places = np.asarray(random.random(value.shape) < 0.1)
+            value[places] = random.choice(_HARD, int(places.sum()))
+
+
+@functools.cache
 def name_of(kernel: KernelName | Kernel) -> KernelName:
     """Return the name of a kernel."""
     if isinstance(kernel, KernelName):
         return kernel
-    from arena_ckpt.operations import activations, families
-
-    known = [k for family in families.FAMILIES for k in family]
-    for a in activations.ACTIVATIONS.values():
-        known += [k for k in (a.forward, a.backward, a.bias_forward) if k]
+    files = [family.name for family in families.FAMILIES]
+    known = [name for file in (*files, "activations") for name in kernels_of(file)]
     (found,) = [name for name in known if kernel_of(name) is kernel]
     return found
 
@@ -149,10 +211,8 @@ def copied(arguments: Sequence[Any]) -> list[Any]:
         while isinstance(base.base, np.ndarray):
             base = base.base
         if id(base) not in copies:
-            whole = np.empty(base.nbytes + 64, np.uint8)
-            start = -whole.ctypes.data % 64
-            copies[id(base)] = whole[start : start + base.nbytes]
-            copies[id(base)][:] = np.frombuffer(base.tobytes(), np.uint8)
+            # No byte more, so that sanitizers see a step beyond the end.
+            copies[id(base)] = np.frombuffer(base.tobytes(), np.uint8).copy()
         offset = value.ctypes.data - base.ctypes.data
         part = copies[id(base)][offset : offset + value.nbytes]
         result.append(part.view(value.dtype).reshape(value.shape))
@@ -172,14 +232,19 @@ def same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     return not differing(a, b).any()
 
 
-def main(families: str, n_cases: str, *compiler: str) -> None:
-    """Run cases of families and write what was found."""
-    from helpers.kernel_geometries import FAMILIES
+def run_cases(bench: CBench, family: str, n_cases: int) -> None:
+    """Run cases of one of `kernel_geometries.FAMILIES`."""
+    for index in range(n_cases):
+        FAMILIES[family].run(bench, f"{family}:{index}", index)  # type: ignore[arg-type]
 
-    bench = CBench(*((compiler,) if compiler else ()))
-    for family in families.split(","):
-        for index in range(int(n_cases)):
-            FAMILIES[family].run(bench, f"{family}:{index}", index)  # type: ignore[arg-type]
+
+def main(*given: str) -> None:
+    """Run cases of families and write what was found."""
+    hard = given[0] == "hard"
+    wanted, n_cases, *compiler = given[1:] if hard else given
+    bench = CBench(*((compiler,) if compiler else ()), hard=hard)
+    for family in wanted.split(","):
+        run_cases(bench, family, int(n_cases))
     found = {
         "findings": bench.findings,
         "counts": bench.counts,
