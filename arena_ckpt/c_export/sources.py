@@ -11,13 +11,17 @@ apart by blank lines. A kernel's comment begins with its name and what it is giv
 
 The list may go on in the next line. A word is a parameter of the kernel call: an array
 stands for its address. ``y.size`` is the number of elements of a Vector, Doubles,
-Integers or Indexes; ``y.rows`` and ``y.columns`` are those of a Matrix. A number becomes
-what the C parameter is.
+Integers or Indexes; ``y.rows`` and ``y.columns`` are those of a Matrix. A number
+becomes what the C parameter is.
 
 A kernel that is made for functions, such as ``activations.forward[relu]``, is a chunk
 with ``@function@`` in it, which stands for the function: see `VARIANTS`. A function
 that needs another loop has a chunk of its own: ``activations.forward[softmax]``. Of the
 files, a program gets the chunks that its kernels name, directly or by others.
+
+There is no other arithmetic in C than the portable one: of a kernel that has a twin in
+it, `operations.portable`, only the twin is there. Its chunk is named without that word:
+``kernel gru.forward`` is ``gru.forward[tanh,sigmoid,portable]``.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.portable import PORTABLE, portable
 
 FOLDER = Path(__file__).parent / "kernels"
 """Where the sources are."""
@@ -41,7 +46,10 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 """What stands between ``@`` in the sources of a family, in the order of a variant."""
 
-SHARED = ("elementary", "vector_math", "random_bits", "lanes", "chains")
+SHARED = (
+    *("elementary", "vector_math", "random_bits", "lanes", "chains"),
+    *("activations", "steps"),
+)
 """Files that others use, in the order in which they stand in a program."""
 
 _KERNEL = re.compile(r"/\* kernel ([\w.,\[\]]+)\(([^)]*)\)")
@@ -154,20 +162,26 @@ def _add(
 
 def _kernel_chunk(name: KernelName) -> _Chunk | None:
     """Return the chunk of a kernel: that of its functions, or else that for any."""
+    if portable(name) != name:
+        return None
     chunks = _kernel_chunks()
     return chunks.get(str(name)) or chunks.get(f"{name.family}.{name.entry}")
 
 
 def _variant(chunk: _Chunk, name: KernelName) -> str:
     """Return what tells copies of a chunk apart; nothing where it is no template."""
-    return ",".join(name.variant) if _OPEN.search(chunk.text) else ""
+    return ",".join(_functions(name)) if _OPEN.search(chunk.text) else ""
+
+
+def _functions(name: KernelName) -> tuple[str, ...]:
+    """Return the functions that a kernel is made for."""
+    return tuple(word for word in name.variant if word != PORTABLE)
 
 
 def _filled(text: str, name: KernelName) -> str:
     """Put the functions that a kernel is made for where the source leaves them open."""
-    for word, function in zip(
-        VARIANTS.get(name.family, ()), name.variant, strict=False
-    ):
+    words = VARIANTS.get(name.family, ())
+    for word, function in zip(words, _functions(name), strict=False):
         text = text.replace(f"@{word}@", function)
     return text
 

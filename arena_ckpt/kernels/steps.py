@@ -31,7 +31,7 @@ from arena_ckpt.kernels.vector_math import (
     ZERO,
     power_of_two,
 )
-from arena_ckpt.kernels.windows import multiply_windows_in_chains, multiply_windows
+from arena_ckpt.kernels.windows import multiply_windows, multiply_windows_in_chains
 from arena_ckpt.operations.array_types import Doubles, Vector
 from arena_ckpt.operations.portable import FAST, PORTABLE
 from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
