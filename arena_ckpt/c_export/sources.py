@@ -18,6 +18,10 @@ A kernel that is made for functions, such as ``activations.forward[relu]``, is a
 with ``@function@`` in it, which stands for the function: see `VARIANTS`. A function
 that needs another loop has a chunk of its own: ``activations.forward[softmax]``. Of the
 files, a program gets the chunks that its kernels name, directly or by others.
+
+There is no other arithmetic in C than the portable one: of a kernel that has a twin in
+it, `operations.portable`, only the twin is there. Its chunk is named without that word:
+``kernel gru.forward`` is ``gru.forward[tanh,sigmoid,portable]``.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.portable import PORTABLE, portable
 
 FOLDER = Path(__file__).parent / "kernels"
 """Where the sources are."""
@@ -41,14 +46,18 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 """What stands between ``@`` in the sources of a family, in the order of a variant."""
 
-SHARED = ("elementary", "vector_math", "random_bits", "lanes", "chains")
+SHARED = (
+    *("elementary", "vector_math", "random_bits", "lanes", "chains"),
+    *("activations", "steps"),
+)
 """Files that others use, in the order in which they stand in a program."""
 
 _KERNEL = re.compile(r"/\* kernel ([\w.,\[\]]+)\(([^)]*)\)")
 _SIGNATURE = re.compile(r"^void (\w+)\(([^)]*)\)", re.MULTILINE)
 _DEFINED = re.compile(
-    r"^#define (\w+)|^\} (\w+);"
-    r"|^(?=\w)(?!typedef|struct|return)[\w ]*?[\w*]\s+\**(\w+)(?:\(|\[| =)",
+    r"^#define (\w+)"
+    r"|^(?=\w)(?!typedef|struct|return)[\w ]*?[\w*]\s+\**(\w+)(?:\(|\[| =)"
+    r"|^\} (\w+);",
     re.MULTILINE,
 )
 _WORD = re.compile(r"\w+")
@@ -97,7 +106,7 @@ def find_kernel(name: KernelName) -> CKernel | None:
     assert declared is not None, text
     parameters = [" ".join(part.split()) for part in declared[2].split(",")]
     types = [re.sub(r"\s*\w+$", "", part) for part in parameters]
-    arguments = tuple(part.strip(" *\n") for part in given[2].split(","))
+    arguments = tuple(re.sub(r"[\s*]", "", part) for part in given[2].split(","))
     assert len(arguments) == len(types), f"{name} in C: {arguments}, {types}"
     return CKernel(declared[1], arguments, tuple(types))
 
@@ -153,20 +162,26 @@ def _add(
 
 def _kernel_chunk(name: KernelName) -> _Chunk | None:
     """Return the chunk of a kernel: that of its functions, or else that for any."""
+    if portable(name) != name:
+        return None
     chunks = _kernel_chunks()
     return chunks.get(str(name)) or chunks.get(f"{name.family}.{name.entry}")
 
 
 def _variant(chunk: _Chunk, name: KernelName) -> str:
     """Return what tells copies of a chunk apart; nothing where it is no template."""
-    return ",".join(name.variant) if _OPEN.search(chunk.text) else ""
+    return ",".join(_functions(name)) if _OPEN.search(chunk.text) else ""
+
+
+def _functions(name: KernelName) -> tuple[str, ...]:
+    """Return the functions that a kernel is made for."""
+    return tuple(word for word in name.variant if word != PORTABLE)
 
 
 def _filled(text: str, name: KernelName) -> str:
     """Put the functions that a kernel is made for where the source leaves them open."""
-    for word, function in zip(
-        VARIANTS.get(name.family, ()), name.variant, strict=False
-    ):
+    words = VARIANTS.get(name.family, ())
+    for word, function in zip(words, _functions(name), strict=False):
         text = text.replace(f"@{word}@", function)
     return text
 

@@ -7,8 +7,8 @@ head, with the scores z = q kᵀ / sqrt(dk) + mask and the probabilities p of ea
     out = p v     dv = pᵀ d_out     dp = d_out vᵀ     dz = p (dp - rowsum(p * dp))
     dq = dz k / sqrt(dk)            dk = dzᵀ q / sqrt(dk)
 
-Both directions work on tiles of `rows` queries (`attention_tiles`), products by BLAS; a
-causal mask skips what lies beyond a tile.
+Both directions work on tiles of `rows` queries (`attention_tiles`); a causal mask skips
+what lies beyond a tile. Products are by BLAS, in portable arithmetic by `chains`.
 
 *tiled* goes through the keys in tiles of `columns` with a running maximum and sum, and
 leaves only the logarithm of the row sums (``lse``); backward makes each tile of
@@ -31,7 +31,9 @@ Dao, "FlashAttention-2", 2023, algorithms 1 and 2.
 
 from __future__ import annotations
 
-import math
+import functools
+from types import FunctionType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,11 +61,16 @@ from arena_ckpt.kernels.attention_tiles import (
 )
 from arena_ckpt.kernels.blas import address_of
 from arena_ckpt.kernels.compiling import helper, routine
-from arena_ckpt.kernels.kernel import kernel
+from arena_ckpt.kernels.elementary import log
+from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.lanes import inner_product
 from arena_ckpt.kernels.random_bits import keep, row_key
 from arena_ckpt.kernels.vector_math import ONE, ZERO, exp
 from arena_ckpt.operations.array_types import Doubles, Vector
+from arena_ckpt.operations.portable import PORTABLE
+
+IS_PORTABLE = 0
+"""Not 0 in the twins of the kernels: see `variant`."""
 
 _LEAST = np.float32(-3.4028234663852886e38)
 _MOST = np.float32(3.4028234663852886e38)
@@ -84,7 +91,7 @@ def _add_values(p, v, out, sizes, tile):
     to = of_head(out, tile.n * sizes.t + tile.i0, tile.h, heads, dv)
     n_rows, n_keys = tile.i1 - tile.i0, tile.j1 - tile.j0
     beta = 1.0 if tile.j0 > 0 else 0.0
-    product(False, False, n_rows, dv, n_keys, 1.0, left, values, beta, to)
+    product(sizes, False, False, n_rows, dv, n_keys, 1.0, left, values, beta, to)
 
 
 @routine
@@ -136,7 +143,7 @@ def _end_softmax(out, lse, sums, sizes, tile):
         if total == ZERO:
             lse[number] = _MOST
         else:
-            lse[number + 1] = np.float32(math.log(total))
+            lse[number + 1] = np.float32(log(np.float64(total)))
         inverse = ZERO if total == ZERO else ONE / total
         _scale_output(out, tile, i, inverse, sizes)
 
@@ -180,7 +187,7 @@ def tiled_forward(
     control, key, rate
         Of dropout: iteration and first sample, key of the layer, probability.
     """
-    sizes = Sizes(heads, t, s, dk, dv, mask_heads, causal, rows, columns)
+    sizes = Sizes(heads, t, s, dk, dv, mask_heads, causal, rows, columns, IS_PORTABLE)
     scores, sums = tile[: rows * columns], tile[rows * columns : rows * (columns + 1)]
     for n in range(lse.size // (2 * heads * t)):
         dropout = dropout_of(key, rate, control, n)
@@ -243,7 +250,7 @@ def plain_forward(
 
     `tile` (rows * s) is used with dropout only; the rest as in `tiled_forward`.
     """
-    sizes = Sizes(heads, t, s, dk, dv, mask_heads, causal, rows, s)
+    sizes = Sizes(heads, t, s, dk, dv, mask_heads, causal, rows, s, IS_PORTABLE)
     for n in range(probabilities.size // (heads * t * s)):
         dropout = dropout_of(key, rate, control, n)
         for h in range(heads):
@@ -332,7 +339,7 @@ def _probability_slopes(d_out, v, slopes, sizes, tile):
     values = of_head(v, tile.n * sizes.s + tile.j0, tile.h, heads, dv)
     n_rows, n_keys = tile.i1 - tile.i0, tile.j1 - tile.j0
     to = Matrix(address_of(slopes, 0), sizes.columns)
-    product(False, True, n_rows, n_keys, dv, 1.0, d_rows, values, 0.0, to)
+    product(sizes, False, True, n_rows, n_keys, dv, 1.0, d_rows, values, 0.0, to)
 
 
 @routine
@@ -373,15 +380,15 @@ def _add_products(q, k, d_out, p, slopes, d_q, d_k, d_v, sizes, tile):
     d_rows = of_head(d_out, tile.i0, tile.h, heads, dv)
     left = Matrix(address_of(p, 0), sizes.columns)
     to = Matrix(address_of(d_v, j0 * dv), dv)
-    product(True, False, n_keys, dv, n_rows, 1.0, left, d_rows, 1.0, to)
+    product(sizes, True, False, n_keys, dv, n_rows, 1.0, left, d_rows, 1.0, to)
     scale, left = score_scale(sizes), Matrix(address_of(slopes, 0), sizes.columns)
     queries = of_head(q, tile.n * sizes.t + tile.i0, tile.h, heads, dk)
     to = Matrix(address_of(d_k, j0 * dk), dk)
-    product(True, False, n_keys, dk, n_rows, scale, left, queries, 1.0, to)
+    product(sizes, True, False, n_keys, dk, n_rows, scale, left, queries, 1.0, to)
     keys = of_head(k, tile.n * sizes.s + j0, tile.h, heads, dk)
     beta = 1.0 if j0 > 0 else 0.0
     to = Matrix(address_of(d_q, 0), dk)
-    product(False, False, n_rows, dk, n_keys, scale, left, keys, beta, to)
+    product(sizes, False, False, n_rows, dk, n_keys, scale, left, keys, beta, to)
 
 
 @routine
@@ -418,7 +425,7 @@ def _backward(is_plain, saved, d_output, weight, work, draw, sizes):
         d_rows = Matrix(address_of(d_output, n * t * units), units)
         right = Matrix(address_of(weight, 0), units)
         to = Matrix(address_of(d_out, 0), width)
-        product(False, True, t, width, units, 1.0, d_rows, right, 0.0, to)
+        product(sizes, False, True, t, width, units, 1.0, d_rows, right, 0.0, to)
         for h in range(heads):
             zero(d_k)
             zero(d_v)
@@ -478,7 +485,7 @@ def tiled_backward(
     work : (`attention_work_elems`,)
         Workspace.
     """
-    sizes = Sizes(heads, t, s, dk, dv, mask_heads, causal, rows, columns)
+    sizes = Sizes(heads, t, s, dk, dv, mask_heads, causal, rows, columns, IS_PORTABLE)
     saved = (q, k, v, mask, out, lse)
     _backward(False, saved, d_output, weight, work, (control, key, rate), sizes)
 
@@ -508,6 +515,36 @@ def plain_backward(
 
     Of `out` only the length is read: each row stands in one tile.
     """
-    sizes = Sizes(heads, t, s, dk, dv, 0, causal, rows, s)
+    sizes = Sizes(heads, t, s, dk, dv, 0, causal, rows, s, IS_PORTABLE)
     saved = (q, k, v, out, out, probabilities)
     _backward(True, saved, d_output, weight, work, (control, key, rate), sizes)
+
+
+# -- portable arithmetic --------------------------------------------------------------
+
+
+class AttentionKernels(NamedTuple):
+    """The kernels of attention in one arithmetic."""
+
+    tiled_forward: Kernel
+    plain_forward: Kernel
+    tiled_backward: Kernel
+    plain_backward: Kernel
+
+
+@functools.cache
+def variant(arithmetic: str) -> AttentionKernels:
+    """Return the kernels in portable arithmetic, for `kernel.kernel_of`."""
+    assert arithmetic == PORTABLE
+    usual = tiled_forward, plain_forward, tiled_backward, plain_backward
+    return AttentionKernels(*(_portable(made) for made in usual))
+
+
+def _portable(made: Kernel) -> Kernel:
+    """Return a kernel of the same source, which reads 1 where `IS_PORTABLE` is 0."""
+    python = made._python
+    name = f"{python.__name__}_{PORTABLE}"
+    names = {**python.__globals__, "IS_PORTABLE": 1}
+    twin = FunctionType(python.__code__, names, name)
+    twin.__doc__, twin.__annotations__ = python.__doc__, python.__annotations__
+    return kernel(twin)

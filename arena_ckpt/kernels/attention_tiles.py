@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arena_ckpt.kernels.blas import address_of, gemm_at
+from arena_ckpt.kernels.chains import chain_at
 from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.lanes import LANES, clear, float_lanes, folded
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
@@ -112,6 +113,7 @@ class Sizes(NamedTuple):
     causal: int  # not 0: query i sees keys 0 ... i
     rows: int  # queries of a tile
     columns: int  # keys of a tile
+    is_portable: int  # not 0: products by `chain_at`
 
 
 class Tile(NamedTuple):
@@ -154,23 +156,18 @@ def of_head(array, row, h, heads, width):
 
 
 @routine
-def product(transpose_a, transpose_b, m, n, k, alpha, a, b, beta, c):
+def product(sizes, transpose_a, transpose_b, m, n, k, alpha, a, b, beta, c):
     """``c = alpha * op(a) @ op(b) + beta * c`` for op(a) (m, k), op(b) (k, n)."""
-    gemm_at(
-        transpose_a,
-        transpose_b,
-        m,
-        n,
-        k,
-        alpha,
-        a.address,
-        a.stride,
-        b.address,
-        b.stride,
-        beta,
-        c.address,
-        c.stride,
-    )
+    if sizes.is_portable:
+        chain_at(
+            transpose_a, transpose_b, m, n, k, alpha, a.address, a.stride,
+            b.address, b.stride, beta, c.address, c.stride,
+        )  # fmt: skip
+    else:
+        gemm_at(
+            transpose_a, transpose_b, m, n, k, alpha, a.address, a.stride,
+            b.address, b.stride, beta, c.address, c.stride,
+        )  # fmt: skip
 
 
 @routine
@@ -210,7 +207,8 @@ def scores_of(q, k, scores, sizes, tile):
     keys = of_head(k, tile.n * sizes.s + tile.j0, tile.h, heads, dk)
     n_rows, n_keys = tile.i1 - tile.i0, tile.j1 - tile.j0
     to = Matrix(address_of(scores, 0), sizes.columns)
-    product(False, True, n_rows, n_keys, dk, score_scale(sizes), queries, keys, 0.0, to)
+    scale = score_scale(sizes)
+    product(sizes, False, True, n_rows, n_keys, dk, scale, queries, keys, 0.0, to)
 
 
 @helper

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.kernels.steps import make_kernels
+from arena_ckpt.operations.portable import FAST, PORTABLE
 
 _SOURCE = '''
 @part
@@ -149,7 +150,7 @@ def {name}_forward(
     for step in range(steps):
         knows_state = step > 0 or has_state
         if knows_state:
-            multiply_windows(
+            multiply(
                 False, False, (n, n_before, unit), (h, 0, unit),
                 (weight_hh, 0, 3 * unit), 0.0, (a, 0, 3 * unit),
             )
@@ -164,7 +165,7 @@ def {name}_forward(
                     min(UNITS, unit - start),
                 )
         if knows_state and not reset_after:
-            multiply_windows(
+            multiply(
                 False, False, (n, unit, unit), (a, 2 * unit, 3 * unit),
                 (weight_hh, 2 * unit, 3 * unit), 0.0, (product, 0, unit),
             )
@@ -246,7 +247,7 @@ def {name}_backward(
                     min(UNITS, unit - start),
                 )
         if not reset_after:
-            multiply_windows(
+            multiply(
                 False, True, (n, unit, unit), (a, 2 * unit, 3 * unit),
                 (weight_hh, 2 * unit, 3 * unit), 0.0, (d_product, 0, unit),
             )
@@ -267,7 +268,7 @@ def {name}_backward(
             add_sums(x_row, sums, 0, 3 * unit)
             add_sums(view(a_row, 2 * unit, unit), sums, 3 * unit, unit)
         if step > 0 or wants_state:
-            multiply_windows(
+            multiply(
                 False, True, (n, unit, n_before), (a, 0, 3 * unit),
                 (weight_hh, 0, 3 * unit), 1.0, (dh, 0, unit),
             )
@@ -283,11 +284,14 @@ class GruKernels(NamedTuple):
 
 
 @cache
-def gru_kernels(hidden: str, recurrent: str) -> GruKernels:
+def gru_kernels(hidden: str, recurrent: str, arithmetic: str = FAST) -> GruKernels:
     """Return the kernels for two of `steps.STEP_ACTIVATIONS`."""
+    functions = hidden, recurrent
     name = f"gru_{hidden}_{recurrent}"
-    made = make_kernels(__file__, __name__, _SOURCE, name, hidden, recurrent)
-    return GruKernels(*made)
+    made = make_kernels(__file__, __name__, _SOURCE, name, functions, arithmetic)
+    if arithmetic == PORTABLE:
+        return gru_kernels(hidden, recurrent)._replace(**made)
+    return GruKernels(**made)
 
 
 variant = gru_kernels

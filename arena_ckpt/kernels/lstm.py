@@ -20,6 +20,9 @@ for all, whose constants do not fit the registers.
 
 Known shortcoming: BLAS packs weight_hh again in each step.
 
+In portable arithmetic, forward and backward multiply by `chains`; see
+`steps.make_kernels`.
+
 References
 ----------
 Hochreiter and Schmidhuber, "Long short-term memory", 1997; Gers et al., 2000.
@@ -33,6 +36,7 @@ from typing import NamedTuple
 
 from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.kernels.steps import make_kernels
+from arena_ckpt.operations.portable import FAST, PORTABLE
 
 _SOURCE = '''
 @part
@@ -146,7 +150,7 @@ def {name}_forward(
     for step in range(steps):
         time = steps - 1 - step if is_reverse else step
         if step > 0 or n_states > 0:
-            multiply_windows(
+            multiply(
                 False, False, (n, 4 * unit, unit), (h, 0, unit),
                 (weight_hh, 0, 4 * unit), 0.0, (z, 0, 4 * unit),
             )
@@ -218,7 +222,7 @@ def {name}_backward(
         time = steps - 1 - step if is_reverse else step
         after = time - 1 if is_reverse else time + 1
         if step < steps - 1:
-            multiply_windows(
+            multiply(
                 False, True, (n, unit, 4 * unit),
                 (gates, 4 * unit * after, row_distance),
                 (weight_hh, 0, 4 * unit), 0.0, (dh, 0, unit),
@@ -251,12 +255,14 @@ class LstmKernels(NamedTuple):
 
 
 @cache
-def lstm_kernels(hidden: str, recurrent: str) -> LstmKernels:
+def lstm_kernels(hidden: str, recurrent: str, arithmetic: str = FAST) -> LstmKernels:
     """Return the kernels for two of `steps.STEP_ACTIVATIONS`."""
+    functions = hidden, recurrent
     name = f"lstm_{hidden}_{recurrent}"
-    return LstmKernels(
-        *make_kernels(__file__, __name__, _SOURCE, name, hidden, recurrent)
-    )
+    made = make_kernels(__file__, __name__, _SOURCE, name, functions, arithmetic)
+    if arithmetic == PORTABLE:
+        return lstm_kernels(hidden, recurrent)._replace(**made)
+    return LstmKernels(**made)
 
 
 variant = lstm_kernels

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from arena_ckpt.kernels.kernel import Kernel, kernel
 from arena_ckpt.kernels.steps import clear_all, copy_all, make_kernels, row_of
 from arena_ckpt.operations.array_types import Vector
+from arena_ckpt.operations.portable import FAST
 
 _SOURCE = '''
 @part
@@ -64,7 +65,7 @@ def {name}_forward(
         clear_all(a)
     for step in range(steps):
         if step > 0 or has_state:
-            multiply_windows(
+            multiply(
                 False, False, (n, unit, unit), (h, 0, unit), (weight_hh, 0, unit), 0.0,
                 (a, 0, unit),
             )
@@ -93,7 +94,7 @@ def {name}_backward(
         sums[j] = 0.0
     for step in range(steps - 1, -1, -1):
         if step < steps - 1:
-            multiply_windows(
+            multiply(
                 False, True, (n, unit, unit), (a, 0, unit), (weight_hh, 0, unit), 0.0,
                 (dh, 0, unit),
             )
@@ -145,11 +146,11 @@ class RnnKernels(NamedTuple):
 
 
 @cache
-def rnn_kernels(hidden: str) -> RnnKernels:
+def rnn_kernels(hidden: str, arithmetic: str = FAST) -> RnnKernels:
     """Return the kernels for one of `steps.STEP_ACTIVATIONS`."""
-    name = f"rnn_{hidden}"
-    made = make_kernels(__file__, __name__, _SOURCE, name, hidden, hidden)
-    return RnnKernels(*made)
+    functions, name = (hidden, hidden), f"rnn_{hidden}"
+    made = make_kernels(__file__, __name__, _SOURCE, name, functions, arithmetic)
+    return RnnKernels(**made)
 
 
 variant = rnn_kernels

@@ -31,8 +31,9 @@ from arena_ckpt.kernels.vector_math import (
     ZERO,
     power_of_two,
 )
-from arena_ckpt.kernels.windows import multiply_windows
+from arena_ckpt.kernels.windows import multiply_windows, multiply_windows_in_chains
 from arena_ckpt.operations.array_types import Doubles, Vector
+from arena_ckpt.operations.portable import FAST, PORTABLE
 from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
 
 _SIGMOID_MOST = np.float32(87.0)
@@ -221,9 +222,8 @@ def bias_from_sums(sums: Doubles, beta: float, db: Vector) -> None:
 _NAMES: dict[str, Any] = {
     made.__name__: made
     for made in (
-        *(multiply_windows, drop_threshold, unit_lanes, view, row_of, copy_all),
-        *(clear_all, copy_part, step_key, mask_part, add_part, add_sums, output_row),
-        write_output,
+        *(drop_threshold, unit_lanes, view, row_of, copy_all, clear_all, copy_part),
+        *(step_key, mask_part, add_part, add_sums, output_row, write_output),
     )
 } | {
     f"apply_{name}{suffix}": getattr(activations, f"_{name}{suffix}")
@@ -235,23 +235,33 @@ _NAMES |= {"np": np, "part": part, "UNITS": UNITS}
 
 
 def make_kernels(
-    file: str, module: str, source: str, name: str, hidden: str, recurrent: str
-) -> list[Kernel]:
-    """Compile the text of a module for two activations; return its kernels, in order.
+    file: str,
+    module: str,
+    source: str,
+    name: str,
+    functions: tuple[str, str],
+    arithmetic: str = FAST,
+) -> dict[str, Kernel]:
+    """Compile the text of a module for two activations; return its kernels by entry.
 
-    The text names them ``{hidden}``, ``{hidden}_slope`` and so on; its functions whose
-    names begin with ``{name}`` are the kernels. (As text, for closures over a helper
-    would be compiled anew in every process; under the name of the file, which is where
-    Numba keeps and stamps its cache.)
+    The text calls the activations ``{hidden}``, ``{hidden}_slope``, ``{recurrent}`` and
+    so on, and products of matrices `multiply`; its functions ``{name}_forward`` and the
+    like are the kernels. In portable arithmetic only those are returned that multiply:
+    the others are the same in both. (As text, for kernels that are closures over a
+    helper would be compiled anew in every process; under the name of the file, which is
+    where Numba keeps and stamps its cache.)
     """
-    text = source.format(
-        name=name, hidden=f"apply_{hidden}", recurrent=f"apply_{recurrent}"
-    )
-    made: dict[str, Any] = {**_NAMES, "__name__": module}
+    is_portable = arithmetic == PORTABLE
+    name = f"{name}_{PORTABLE}" if is_portable else name
+    hidden, recurrent = (f"apply_{function}" for function in functions)
+    text = source.format(name=name, hidden=hidden, recurrent=recurrent)
+    multiply = multiply_windows_in_chains if is_portable else multiply_windows
+    made: dict[str, Any] = {**_NAMES, "multiply": multiply, "__name__": module}
     future = "from __future__ import annotations\n"
     exec(compile(future + text, file, "exec"), made)
-    return [
-        kernel(value)
+    return {
+        key.removeprefix(f"{name}_"): kernel(value)
         for key, value in made.items()
         if key.startswith(name) and isinstance(value, FunctionType)
-    ]
+        if not is_portable or "multiply" in value.__code__.co_names
+    }

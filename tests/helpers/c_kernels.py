@@ -30,6 +30,7 @@ from arena_ckpt.kernels.kernel import Kernel, kernel_of
 from arena_ckpt.layers.base import Call
 from arena_ckpt.operations import activations, families, recurrent
 from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.portable import PORTABLE, portable
 from helpers.kernel_geometries import FAMILIES
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
@@ -94,9 +95,11 @@ def _together_with(name: KernelName) -> list[KernelName]:
         "lstm": recurrent.lstm_kernels,
         "rnn": recurrent.rnn_kernels,
     }
+    names: Iterable[KernelName] = kernels_of(name.family)
     if name.variant and name.family in made:
-        return has_c_kernels(made[name.family](*name.variant))
-    return has_c_kernels(kernels_of(name.family))
+        functions = (word for word in name.variant if word != PORTABLE)
+        names = made[name.family](*functions)
+    return has_c_kernels(portable(k) for k in names)
 
 
 def kernels_of(family: str) -> list[KernelName]:

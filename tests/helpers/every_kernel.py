@@ -7,19 +7,23 @@ import importlib
 import pkgutil
 
 from arena_ckpt import kernels
+from arena_ckpt.kernels import attention
 from arena_ckpt.kernels.gru import gru_kernels
 from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.kernels.lstm import lstm_kernels
 from arena_ckpt.kernels.rnn import rnn_kernels
+from arena_ckpt.operations.portable import FAST, PORTABLE
 
 
 def all_kernels() -> dict[str, Kernel]:
     """Return every kernel of the package; those made by functions as used here."""
     for module in pkgutil.iter_modules(kernels.__path__):
         importlib.import_module(f"{kernels.__name__}.{module.name}")
-    lstm_kernels("tanh", "sigmoid")
-    gru_kernels("tanh", "sigmoid")
-    rnn_kernels("tanh")
+    attention.variant(PORTABLE)
+    for arithmetic in (FAST, PORTABLE):
+        lstm_kernels("tanh", "sigmoid", arithmetic)
+        gru_kernels("tanh", "sigmoid", arithmetic)
+        rnn_kernels("tanh", arithmetic)
     return {
         found.name: found
         for found in gc.get_objects()

@@ -106,13 +106,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "sum_products": {"y": RESULT},
     "sum_quotients": {"y": RESULT},
     # attention
-    "tiled_forward": {"out": RESULT, "lse": RESULT, "tile": SCRATCH},
-    "plain_forward": {"out": RESULT, "probabilities": RESULT, "tile": SCRATCH},
-    "tiled_backward": {
+    "tiled_forward*": {"out": RESULT, "lse": RESULT, "tile": SCRATCH},
+    "plain_forward*": {"out": RESULT, "probabilities": RESULT, "tile": SCRATCH},
+    "tiled_backward*": {
         **{"q": CHANGED, "k": CHANGED, "v": CHANGED},
         "work": SCRATCH,
     },
-    "plain_backward": {
+    "plain_backward*": {
         **{"q": CHANGED, "k": CHANGED, "v": CHANGED, "probabilities": CHANGED},
         "work": SCRATCH,
     },
@@ -258,7 +258,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
         for name in ("adam", "adamw")
     },
 }
-"""By name of the kernel; ``*`` stands for the functions that a kernel is made for."""
+"""By name of the kernel; ``*`` stands for what a kernel is made for."""
 
 
 def facts_of(kernel: Kernel) -> dict[str, Fact]:

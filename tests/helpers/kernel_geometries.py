@@ -760,6 +760,30 @@ FAMILIES: dict[str, Family] = {
     "rnn": Family(
         ("rnn_tanh_forward", "rnn_tanh_backward", "rnn_previous"), _recurrent("rnn")
     ),
+    "portable attention": Family(
+        tuple(
+            f"{k}_{w}_portable"
+            for k in ("tiled", "plain")
+            for w in ("forward", "backward")
+        ),
+        _attention,
+        arithmetic=PORTABLE,
+    ),
+    "portable lstm": Family(
+        tuple(f"lstm_tanh_sigmoid_portable_{w}" for w in ("forward", "backward")),
+        _recurrent("lstm"),
+        arithmetic=PORTABLE,
+    ),
+    "portable gru": Family(
+        tuple(f"gru_tanh_sigmoid_portable_{w}" for w in ("forward", "backward")),
+        _recurrent("gru"),
+        arithmetic=PORTABLE,
+    ),
+    "portable rnn": Family(
+        tuple(f"rnn_tanh_portable_{w}" for w in ("forward", "backward")),
+        _recurrent("rnn"),
+        arithmetic=PORTABLE,
+    ),
     "losses": Family(
         tuple(
             f"{k}_{w}"
@@ -839,6 +863,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
     "products": ("dense", "products", "matmul", "attention", "lstm", "gru", "rnn"),
     "chains": ("chains", "portable matmul"),
+    "portable layers": (
+        "portable attention",
+        "portable lstm",
+        "portable gru",
+        "portable rnn",
+    ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         *("rearranged", "shape"),

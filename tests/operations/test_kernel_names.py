@@ -9,6 +9,7 @@ from arena_ckpt.kernels.kernel import kernel_of
 from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import FAMILIES, blas
 from arena_ckpt.operations.kernel_names import KernelName
+from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.recurrent import (
     STEP_ACTIVATIONS,
     gru_kernels,
@@ -28,13 +29,17 @@ def declared() -> list[KernelName]:
     return found
 
 
-@pytest.mark.parametrize("name", declared(), ids=str)
+TWINS = [portable(name) for name in declared() if portable(name) != name]
+
+
+@pytest.mark.parametrize("name", [*declared(), *TWINS], ids=str)
 def test_a_declared_kernel_is_there_with_its_parameters(name: KernelName) -> None:
     assert dict(name.parameters) == kernel_of(name)._signature
 
 
 def test_every_kernel_is_declared() -> None:
-    named = {kernel_of(name).name for name in declared()}
+    names = [twin for name in declared() for twin in (name, portable(name))]
+    named = {kernel_of(name).name for name in names}
     assert {k for k in all_kernels() if not k.startswith(("gru", "lstm"))} <= named
 
 

@@ -38,3 +38,25 @@ AC_INLINE float ac_keep(uint64_t key, uint32_t element, uint32_t threshold,
     x = x ^ (x >> 15);
     return x >> 8 >= threshold ? scale : 0.0f;
 }
+
+/* What a layer drops of the rows of a sample: nothing where `threshold` is 0. */
+typedef struct {
+    uint64_t key; /* of the sample, or of a row of it */
+    uint32_t threshold;
+    float scale; /* of what is kept */
+} ac_drops;
+
+static void ac_set_drops(ac_drops *drops, double rate)
+{
+    drops->key = 0;
+    drops->threshold = ac_drop_threshold(rate);
+    drops->scale = (float)(1.0 / (1.0 - rate));
+}
+
+/* Take the key of one sample of an iteration; control is it and the first sample. */
+static void ac_set_sample(ac_drops *drops, uint64_t key, const double *control,
+    int32_t sample)
+{
+    drops->key = ac_sample_key(key, (uint64_t)(int64_t)control[0],
+        (uint64_t)((int64_t)control[1] + sample));
+}

@@ -19,15 +19,6 @@ void ac_sgd(float *weight, const float *gradient, float decay, const double *hyp
     }
 }
 
-/* kernel updates.sgd_product(a, b, hyper, weight, a.columns, b.columns, a.rows)
- * w -= learning_rate * a.T @ b for a (k, m), b (k, n), w (m, n);
- * hyper = learning_rate, gradient_scale; the scale is 1, as nothing is clipped. */
-void ac_sgd_product(const float *a, const float *b, const double *hyper, float *weight,
-    int32_t m, int32_t n, int32_t k)
-{
-    ac_product(1, 0, m, n, k, (float)-hyper[0], a, m, b, n, 1.0f, weight, n);
-}
-
 /* kernel updates.sgd_momentum(weight, gradient, velocity, decay, hyper, weight.size)
  * v = momentum * v + g; w -= learning_rate * v;
  * hyper = learning_rate, gradient_scale, momentum. */
