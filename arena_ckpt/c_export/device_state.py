@@ -1,8 +1,8 @@
-"""The state of a training as a device saves it: what lasts, in a fixed order of bytes.
+r"""The state of a training as a device saves it: what lasts, in a fixed order of bytes.
 
 All numbers are little-endian::
 
-    8    magic, "ACSTATE\\0"
+    8    magic, "ACSTATE\0"
     4    version of the format
     4    bytes of the whole
     32   SHA-256 of the plan

@@ -1,4 +1,4 @@
-"""``src/ac_kernels.c`` and ``.h``: the kernels that a program uses, and what they use."""
+"""``src/ac_kernels.c`` and ``.h``: the kernels of a program, and what they use."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ MATH = ("ac_math.c", "ac_math.h")
 """Files that every project has as they are."""
 
 
-def kernel_files(
-    names: Iterable[KernelName], others: Sequence[str]
-) -> dict[str, str]:
+def kernel_files(names: Iterable[KernelName], others: Sequence[str]) -> dict[str, str]:
     """Return the files of kernels by name.
 
     Parameters

@@ -88,7 +88,9 @@ def _data_source(arrays: dict[str, tuple[str, list[str], int]]) -> str:
 
 def _runner(program: ProgramText) -> str:
     name, places = program.name, program.places
-    samples = f"{name.upper()}_BATCH" if program.trains else f"{name.upper()}_PASS_SAMPLES"
+    samples = (
+        f"{name.upper()}_BATCH" if program.trains else f"{name.upper()}_PASS_SAMPLES"
+    )
     load = [
         f"    memcpy({name}_input({place}), test_input{place}\n"
         f"        + ((size_t)batch * {samples} + (size_t)first) * {n},\n"

@@ -73,7 +73,7 @@ class ProgramText:
         self._functions = StepFunctions(self.places)
         self._sequences: list[StepSequence] = []
         self._of_pass = self._add_passes(passes)
-        self._add_sequence(
+        self._run_prediction = self._add_sequence(
             "predict_steps",
             "The steps of a prediction.",
             self._functions.add(predicts, 0, plan.n_forward, "predict"),
@@ -84,9 +84,7 @@ class ProgramText:
 
     # -- steps -----------------------------------------------------------------
 
-    def _add_sequence(
-        self, name: str, comment: str, functions: tuple[str, ...]
-    ) -> str:
+    def _add_sequence(self, name: str, comment: str, functions: tuple[str, ...]) -> str:
         """Return the function that runs some steps, made where there is none."""
         for known in self._sequences:
             if known.functions == functions and functions:
@@ -188,7 +186,7 @@ class ProgramText:
 
     def source(self) -> str:
         """Return ``src/NAME.c``."""
-        plan, name = self.plan, self.name
+        name = self.name
         control = self.regions.named(CONTROL)
         rows = range(len(self.inputs))
         return filled(
@@ -298,6 +296,7 @@ class ProgramText:
             name=self.name,
             clear_label=clear,
             prediction=self.pointer(out, last),
+            run=self._run_prediction,
             **_CONTROL,
         )
 
@@ -312,7 +311,8 @@ class ProgramText:
         samples = [n for n, _ in self._passes]
         fractions = [n / self.plan.batch_size for n in samples]
         text = [
-            f"\nfloat *{name}_label(void)\n{{\n    return {self.pointer(label)};\n}}\n\n",
+            f"\nfloat *{name}_label(void)\n{{\n",
+            f"    return {self.pointer(label)};\n}}\n\n",
             "\n".join(learning_rate_lines(model.optimizer, model.schedule)) + "\n",
             self._keeping(kept),
             filled(

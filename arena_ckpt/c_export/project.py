@@ -8,7 +8,9 @@ import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from arena_ckpt.c_export.exported_model import ExportedModel, Reference
 from arena_ckpt.c_export.kernels_text import kernel_files
@@ -80,13 +82,23 @@ def make_project(model: ExportedModel, name: str, reference: Reference) -> CProj
     program = ProgramText(model, prefix)
     others = functions_used(model.optimizer, model.schedule) if program.trains else ()
     files = {
-        **_in("src", {f"{prefix}.h": program.header(), f"{prefix}.c": program.source()}),
-        **_in("src", {f"{prefix}_weights.c": program.weights.source()}),
+        **_in(
+            "src", {f"{prefix}.h": program.header(), f"{prefix}.c": program.source()}
+        ),
+        **_in("src", _own_sources(program)),
         **_in("src", kernel_files((call.kernel for call in program.calls), others)),
         **_in("test", test_files(program, reference)),
         **_others(program, len(reference.losses)),
     }
     return CProject(prefix, {path: text.encode() for path, text in files.items()})
+
+
+def _own_sources(program: ProgramText) -> dict[str, str]:
+    return {
+        f"{program.name}.h": program.header(),
+        f"{program.name}.c": program.source(),
+        f"{program.name}_weights.c": program.weights.source(),
+    }
 
 
 def _in(folder: str, files: dict[str, str]) -> dict[str, str]:
@@ -166,7 +178,7 @@ def write_project(project: CProject, folder: str | os.PathLike[str]) -> None:
             for path, content in project.files.items():
                 file = part / path
                 make_folder(file.parent)
-                write_whole(file, lambda out, content=content: out.write(content))
+                write_whole(file, partial(_write, content))
             if target.exists():
                 os.rename(target, old)
             try:
@@ -189,6 +201,10 @@ def write_project(project: CProject, folder: str | os.PathLike[str]) -> None:
             path=os.fspath(folder),
             free_bytes=None,
         ) from error
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def _require_own(project: CProject, target: Path) -> None:

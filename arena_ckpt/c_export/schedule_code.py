@@ -89,13 +89,13 @@ def _step(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _linear(values: Mapping[str, Any]) -> Iterator[str]:
     highest, lowest = values["max_learning_rate"], values["min_learning_rate"]
-    steps = double_literal(values["decay_steps"])
+    steps, least = double_literal(values["decay_steps"]), double_literal(lowest)
     yield f"    double done = (double)iteration / {steps};"
     yield (
         f"    double rate = {double_literal(highest)} - "
         f"{double_literal(highest - lowest)} * done;"
     )
-    yield f"    return {double_literal(lowest)} > rate ? {double_literal(lowest)} : rate;"
+    yield f"    return {least} > rate ? {least} : rate;"
 
 
 def _cosine(values: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -81,7 +81,7 @@ def _wrapped(kernel: CKernel, arguments: Sequence[str]) -> str:
 
 
 def _argument(
-    text: str, kind: str, given: dict[str, object], step: int, places: MemoryMap
+    text: str, kind: str, given: Mapping[str, object], step: int, places: MemoryMap
 ) -> str:
     word, _, fact = text.partition(".")
     value = given[word]

@@ -10,7 +10,7 @@ int ${name}_predict(float *out)
     CONTROL[$SCALE] = 0.0;
     CONTROL[$FRACTION] = 1.0;
 $clear_label
-    predict_steps();
+    $run();
     for (i = 0; i < ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS; i++) {
         out[i] = $prediction[i];
     }

@@ -131,6 +131,7 @@ def _order_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     yield f"#ifdef {prefix}_IMPLEMENTATION"
     yield f"{table} = {{"
     for name, order in plan.execution_order.items():
-        yield f"  {{{string_literal(name)}, {', '.join(f'{step}u' for step in order)}}},"
+        steps = ", ".join(f"{step}u" for step in order)
+        yield f"  {{{string_literal(name)}, {steps}}},"
     yield "};"
     yield "#endif"
