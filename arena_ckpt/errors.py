@@ -89,6 +89,13 @@ class UnknownFormatError(InvalidParameterError):
     """Raised for a file format that does not exist: `format`, and the `known` ones."""
 
 
+class CExportError(ArenaError, ValueError):
+    """Raised if a model cannot be exported as C: nothing is written.
+
+    `layers` names the layers at fault, `kernels` what they need that is not there in C.
+    """
+
+
 class UnwritableFileError(InvalidParameterError, OSError):
     """Raised if a file cannot be written at its `path`."""
 

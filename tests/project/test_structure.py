@@ -33,6 +33,7 @@ ROAD: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("importers", "report", "boards"),
     ("verification",),
+    ("device",),
     ("examples",),
     ("testing",),
     ("",),  # the public names

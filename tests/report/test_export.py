@@ -28,12 +28,12 @@ from arena_ckpt import Model, export_plan, load_example
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.cli import main
+from arena_ckpt.common.c_identifiers import identifier, unique_identifiers
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.export import FORMATS, plan_schema
-from arena_ckpt.report.export.c_header import identifier, unique_identifiers
 from arena_ckpt.report.export.torch_snapshot import torch_snapshot
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,13 @@ The table of execution orders is declared; it is defined where the program defin
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from arena_ckpt.common.c_identifiers import (
+    identifier,
+    string_literal,
+    unique_identifiers,
+)
 from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import LiveRange
@@ -33,29 +37,6 @@ def c_header_bytes(plan: MemoryPlan, name: str = "arena") -> bytes:
     the end, in the order of the plan.
     """
     return ("\n".join(_lines(plan, identifier(name))) + "\n").encode("ascii")
-
-
-def identifier(name: str) -> str:
-    """Return a name as a part of a C identifier, in capitals.
-
-    Never empty, and with a letter in front, unlike names of the compiler's own.
-    """
-    safe = re.sub("[^A-Z0-9]+", "_", name.upper()).strip("_")
-    return safe if safe[:1].isalpha() else f"X{safe}"
-
-
-def unique_identifiers(names: Iterable[str]) -> list[str]:
-    """Return a C identifier for each name; no two are equal."""
-    taken: set[str] = set()
-    result = []
-    for name in names:
-        stem, number = identifier(name), 2
-        unique = stem
-        while unique in taken:
-            unique, number = f"{stem}_{number}", number + 1
-        taken.add(unique)
-        result.append(unique)
-    return result
 
 
 def _lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
@@ -127,7 +108,7 @@ def _tensor_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
 def _describe(tensor: LiveRange) -> str:
     shape = "x".join(map(str, tensor.shape))
     return (
-        f"{_literal(tensor.name)}, life {tensor.life}: {tensor.kind.value}, "
+        f"{string_literal(tensor.name)}, life {tensor.life}: {tensor.kind.value}, "
         f"{tensor.dtype} {shape}, steps [{tensor.start}, {tensor.stop})"
     )
 
@@ -150,16 +131,7 @@ def _order_lines(plan: MemoryPlan, prefix: str) -> Iterator[str]:
     yield f"#ifdef {prefix}_IMPLEMENTATION"
     yield f"{table} = {{"
     for name, order in plan.execution_order.items():
-        yield f"  {{{_literal(name)}, {', '.join(f'{step}u' for step in order)}}},"
+        steps = ", ".join(f"{step}u" for step in order)
+        yield f"  {{{string_literal(name)}, {steps}}},"
     yield "};"
     yield "#endif"
-
-
-def _literal(text: str) -> str:
-    """Return a C string literal without trigraphs that is also safe in comments."""
-    return '"' + "".join(map(_escaped, text.encode())) + '"'
-
-
-def _escaped(byte: int) -> str:
-    plain = 32 <= byte < 127 and chr(byte) not in '"\\?*/'
-    return chr(byte) if plain else f"\\{byte:03o}"

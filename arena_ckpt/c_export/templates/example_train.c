@@ -1,0 +1,8 @@
+
+static int feed(void *context, int32_t first, int32_t n)
+{
+    (void)context;
+    make_samples(first, n);
+    fill(${name}_label(), n * ${NAME}_LABEL_ELEMENTS, 0);
+    return 0;
+}

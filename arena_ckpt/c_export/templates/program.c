@@ -1,0 +1,65 @@
+/* $title: the steps of its memory plan.
+ *
+ * Map of the memory: what lies where, in which steps. What lies in the same bytes does so
+ * in turn, or is the same tensor after an operation in place.
+ *
+$map
+ */
+#define ${NAME}_OFFSETS
+$preamble
+#include "$name.h"
+#include "ac_kernels.h"
+
+/* Called between steps, for example to feed a watchdog: -D'${NAME}_YIELD()=feed_dog()'. */
+#ifndef ${NAME}_YIELD
+#define ${NAME}_YIELD() ((void)0)
+#endif
+
+#if defined(__GNUC__)
+#define ALIGNED(n) __attribute__((aligned(n)))
+#elif !defined(ALIGNED)
+#error "say how this compiler aligns an array, with -D'ALIGNED(n)=...'"
+#endif
+
+$arrays
+
+#define CONTROL $control
+
+/* -- steps --------------------------------------------------------------------------- */
+
+$steps
+$sequences
+$common
+float *${name}_input(int32_t i)
+{
+    switch (i) {
+$input_cases
+    default: return 0;
+    }
+}
+
+static void copy(const float *from, float *to, int32_t n)
+{
+    int32_t i;
+    for (i = 0; i < n; i++) {
+        to[i] = from[i];
+    }
+}
+
+static void fill(float value, float *to, int32_t n)
+{
+    int32_t i;
+    for (i = 0; i < n; i++) {
+        to[i] = value;
+    }
+}
+
+void ${name}_init(void)
+{
+    int32_t i;
+    for (i = 0; i < $control_length; i++) {
+        CONTROL[i] = 0.0;
+    }
+$init
+}
+$predict$train

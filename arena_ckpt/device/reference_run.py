@@ -1,0 +1,62 @@
+"""What a C project has to give: training on some batches with the engine here."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from arena_ckpt.c_export.device_state import DeviceState
+from arena_ckpt.c_export.exported_model import FloatArray, Reference, TestBatch
+from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.session import Session
+
+Batch = tuple[Any, Any]
+"""The x and y of a batch, as `Model.train_step` takes them."""
+
+
+def run_reference(
+    session: Session, batches: Sequence[Batch], n_steps: int
+) -> Reference:
+    """Train on some batches and return what there is to compare.
+
+    Parameters
+    ----------
+    session : Session
+        With the weights to begin with; its own change.
+    batches : sequence of (x, y)
+        Whole batches, which come again from the first on. Inference reads x alone.
+    n_steps : int
+        0 in inference.
+    """
+    state = DeviceState.of(session.plan)
+    losses, states = [], []
+    for step in range(n_steps):
+        losses.append(session.train_step(*batches[step % len(batches)]))
+        states.append(state.checksum(session.iteration, session.persistent()))
+    n_samples = session.pass_samples
+    predictions = [session.predict(x)[:n_samples] for x, _ in batches]
+    return Reference(
+        tuple(_in_arena(session, batch) for batch in batches),
+        tuple(losses),
+        tuple(states),
+        tuple(zlib.crc32(np.ascontiguousarray(p).tobytes()) for p in predictions),
+    )
+
+
+def _in_arena(session: Session, batch: Batch) -> TestBatch:
+    """Return a batch as it lies in the arena."""
+    x, y = batch
+    samples = session.samples(x, None if session.plan.is_inference else y)
+    return TestBatch(tuple(samples.inputs.values()), _labels(session, samples))
+
+
+def _labels(session: Session, samples: Samples) -> FloatArray | None:
+    labels = samples.labels
+    if labels is None or labels.ndim == 2:
+        return labels
+    one_hot = np.zeros((len(labels), int(np.prod(session.output_shape))), np.float32)
+    one_hot[np.arange(len(labels)), labels] = 1
+    return one_hot
