@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from arena_ckpt.cli.failures import model_warnings_as_errors
+from arena_ckpt.operations.portable import ARITHMETICS, PORTABLE
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
@@ -62,6 +63,12 @@ batch_size_option = click.option(
     metavar="N|auto",
     help="Samples of one iteration; auto: the most for which a plan fits the budget.  "
     "[default: as the model says]",
+)
+arithmetic_option = click.option(
+    "--arithmetic",
+    type=click.Choice(ARITHMETICS),
+    help="portable: the same bits on every processor and in C, and convolutions "
+    "without workspaces; fast: BLAS.  [default: as the model says, else fast]",
 )
 no_blocks_option = click.option(
     "--no-blocks", is_flag=True, help="Leave out the checkpoint blocks of the model."
@@ -123,7 +130,21 @@ def mode_of(inference: bool) -> str:
     return "inference" if inference else "train"
 
 
-def set_given(model: Model, **values: int | None) -> None:
+def set_given(model: Model, **values: int | str | None) -> None:
     """Set the properties of a model that were given on the command line."""
     given: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
     model.set_property(**given)
+
+
+def set_arithmetic(model: Model, arithmetic: str | None, *, for_board: bool) -> bool:
+    """Set the arithmetic that was asked for; boards take the portable one by default.
+
+    Returns
+    -------
+    bool
+        Whether it is portable because of a board alone.
+    """
+    is_default = for_board and arithmetic is None
+    is_default = is_default and "arithmetic" not in model.properties
+    set_given(model, arithmetic=PORTABLE if is_default else arithmetic)
+    return is_default

@@ -22,6 +22,7 @@ from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
+from arena_ckpt.operations.portable import PORTABLE
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.summary import plan_summary, recomputed_layers
@@ -32,11 +33,23 @@ _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
 _TEXT_COLUMNS = 80
 
 
-def describe_plan(plan: MemoryPlan) -> str:
-    """Return one line that describes a plan."""
+def describe_plan(plan: MemoryPlan, model: Model, *, for_board: bool = False) -> str:
+    """Return one line that describes a plan.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    model : Model
+        What it is a plan of.
+    for_board : bool
+        Whether arithmetic is portable because of a board alone.
+    """
     parts = [f"{len(plan.layers)} layers", f"batch size {plan.batch_size}"]
     if plan.is_inference:
         parts.append("inference alone")
+    if model.get_property("arithmetic") == PORTABLE:
+        why = ", as --board asks for; --arithmetic fast takes BLAS" if for_board else ""
+        parts.append(f"portable arithmetic{why}")
     if plan.micro_batches > 1:
         parts.append(f"{plan.micro_batches} micro-batches")
     parts += [
@@ -60,7 +73,7 @@ def print_training(
     plan: MemoryPlan,
 ) -> None:
     """Print what is about to be trained."""
-    click.echo(f"{name}: {describe_plan(plan)}")
+    click.echo(f"{name}: {describe_plan(plan, model)}")
     beside = (
         "no validation data"
         if validation is None

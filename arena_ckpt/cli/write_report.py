@@ -16,6 +16,7 @@ from arena_ckpt.cli.batch_sizes import (
 )
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
+from arena_ckpt.cli.options import set_given
 from arena_ckpt.cli.output import require_writable
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.errors import DataError, InvalidParameterError, PlanFormatError
@@ -63,6 +64,7 @@ def write_report(
     other: str | None,
     compare_blocks: bool,
     pareto: bool,
+    arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
     request: Mapping[str, Any],
@@ -80,6 +82,8 @@ def write_report(
         Draw the same model with nothing recomputed before it.
     pareto : bool
         Add all plans that none other beats in bytes and time.
+    arithmetic : str or None
+        Arithmetic of the models, instead of their own.
     batch_size : int, "auto" or None
         Batch size of the models, instead of their own; auto is the largest that fits.
     no_blocks : bool
@@ -100,10 +104,10 @@ def write_report(
         A plan is damaged or of another version.
     """
     _require_places(wanted)
-    model = _load_model(spec, no_blocks)
+    model = _load_model(spec, no_blocks, arithmetic)
     choice = None
     if model is None:
-        _refuse_for_finished(spec, batch_size, no_blocks, request, pareto)
+        _refuse_for_finished(spec, arithmetic, batch_size, no_blocks, request, pareto)
         plan = _read_plan(Path(spec))
     else:
         choice = set_batch_size(model, batch_size, request)
@@ -113,7 +117,7 @@ def write_report(
         before = _without_recomputing(spec, model, plan)
         before_title = "nothing recomputed"
     elif other is not None:
-        other_model = _load_model(other, no_blocks)
+        other_model = _load_model(other, no_blocks, arithmetic)
         if other_model is None:
             before = _read_plan(Path(other))
         else:
@@ -182,18 +186,20 @@ def _require_places(wanted: Wanted) -> None:
         require_pillow()
 
 
-def _load_model(spec: str, no_blocks: bool) -> Model | None:
+def _load_model(spec: str, no_blocks: bool, arithmetic: str | None) -> Model | None:
     """Return the model that `spec` names, or None if it names a finished plan."""
     if Path(spec).suffix.lower() == ".json":
         return None
     model = load_model(spec).model
     if no_blocks:
         model = without_blocks(model)
+    set_given(model, arithmetic=arithmetic)
     return model
 
 
 def _refuse_for_finished(
     spec: str,
+    arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
     request: Mapping[str, Any],
@@ -202,6 +208,7 @@ def _refuse_for_finished(
     """Refuse options that a finished plan cannot follow any more."""
     options = ("inference" if name == "mode" else name for name in request)
     given = [f"--{name.replace('_', '-')}" for name in options]
+    given += ["--arithmetic"] if arithmetic is not None else []
     given += ["--batch-size"] if batch_size is not None else []
     given += ["--no-blocks"] if no_blocks else []
     given += ["--pareto"] if pareto else []

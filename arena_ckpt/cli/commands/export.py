@@ -14,10 +14,12 @@ import click
 from arena_ckpt.cli.failures import OK
 from arena_ckpt.cli.options import (
     MODEL_HELP,
+    arithmetic_option,
     batch_size_option,
     inference_option,
     mode_of,
     no_blocks_option,
+    set_given,
     strict_option,
 )
 from arena_ckpt.cli.request_options import given_request, request_options
@@ -58,6 +60,7 @@ Examples:
     metavar="FILE",
     help="Where to write it; '-' is standard output.  [default: -]",
 )
+@arithmetic_option
 @batch_size_option
 @no_blocks_option
 @inference_option
@@ -73,6 +76,7 @@ def export(
     model: str,
     to: str,
     output: Path,
+    arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
@@ -103,6 +107,7 @@ def export(
     built = load_model(model).model
     if no_blocks:
         built = without_blocks(built)
+    set_given(built, arithmetic=arithmetic)
     request = given_request(values)
     request["mode"] = mode_of(inference)
     choice = set_batch_size(built, batch_size, request)

@@ -12,6 +12,7 @@ from arena_ckpt.cli.memory_options import BOARD, given_budget
 from arena_ckpt.cli.options import (
     AUTO,
     MODEL_HELP,
+    arithmetic_option,
     as_json_option,
     batch_size_option,
     debug_option,
@@ -19,6 +20,7 @@ from arena_ckpt.cli.options import (
     inference_option,
     mode_of,
     no_blocks_option,
+    set_arithmetic,
     strict_option,
 )
 from arena_ckpt.cli.request_options import PLACING, given_request, request_options
@@ -54,6 +56,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@arithmetic_option
 @batch_size_option
 @no_blocks_option
 @inference_option
@@ -119,6 +122,7 @@ def plan(
     ctx: click.Context,
     /,
     model: str,
+    arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
@@ -173,6 +177,7 @@ def plan(
     built = loaded.model
     if no_blocks:
         built = without_blocks(built)
+    for_board = set_arithmetic(built, arithmetic, for_board=board is not None)
     request = given_request(values, target)
     if inference:
         request["mode"] = mode_of(inference)
@@ -228,6 +233,7 @@ def plan(
         document: dict[str, Any] = {"command": "plan", "model": model}
         document |= plan_document(planned, without, hints) | choice_document(choice)
         document["mode"] = planned.mode
+        document["arithmetic"] = built.get_property("arithmetic")
         document["training_cost"] = training_cost_document(planned, other)
         if calls:
             calls_of_plan = built.kernel_calls(planned)
@@ -243,7 +249,8 @@ def plan(
         return code
     for line in choice_lines(choice) if choice else ():
         click.echo(line)
-    click.echo(f"{model}: {describe_plan(planned)}\n")
+    line = describe_plan(planned, built, for_board=for_board)
+    click.echo(f"{model}: {line}\n")
     _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
     if other is not None:

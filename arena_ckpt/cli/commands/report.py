@@ -10,6 +10,7 @@ import click
 
 from arena_ckpt.cli.options import (
     MODEL_HELP,
+    arithmetic_option,
     as_json_option,
     batch_size_option,
     file_option,
@@ -79,6 +80,7 @@ Examples:
     is_flag=True,
     help="Print a map of 80 columns.",
 )
+@arithmetic_option
 @batch_size_option
 @no_blocks_option
 @inference_option
@@ -97,6 +99,7 @@ def report(
     png: Path | None,
     svg: Path | None,
     in_letters: bool,
+    arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
@@ -127,6 +130,7 @@ def report(
         other=other,
         compare_blocks=compare_blocks,
         pareto=pareto,
+        arithmetic=arithmetic,
         batch_size=batch_size,
         no_blocks=no_blocks,
         request=request,

@@ -11,6 +11,7 @@ import click
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
+    arithmetic_option,
     as_json_option,
     batch_size_option,
     check_option,
@@ -65,6 +66,7 @@ Examples:
     metavar="N",
     help="Passes over the data.  [default: as the model says]",
 )
+@arithmetic_option
 @batch_size_option
 @drop_last_option
 @click.option(
@@ -116,6 +118,7 @@ def train(
     validation: str | None,
     validation_split: float | None,
     epochs: int | None,
+    arithmetic: str | None,
     batch_size: int | str | None,
     drop_last: bool | None,
     seed: int | None,
@@ -170,7 +173,7 @@ def train(
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
-    set_given(built, epochs=epochs, drop_last=drop_last)
+    set_given(built, epochs=epochs, drop_last=drop_last, arithmetic=arithmetic)
     training, evaluation = choose_data(
         loaded, model, data, validation, validation_split, built.seed
     )

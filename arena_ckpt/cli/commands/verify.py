@@ -10,11 +10,13 @@ import click
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
+    arithmetic_option,
     as_json_option,
     batch_size_option,
     inference_option,
     mode_of,
     no_blocks_option,
+    set_given,
     strict_option,
 )
 from arena_ckpt.cli.request_options import given_request, request_options
@@ -48,6 +50,7 @@ Examples:
     help="Data to train on, in the forms of 'train'.  [default: those that come with "
     "MODEL, else some that are made up to fit]",
 )
+@arithmetic_option
 @batch_size_option
 @no_blocks_option
 @inference_option
@@ -57,6 +60,7 @@ Examples:
 def verify(
     model: str,
     data: str | None,
+    arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
     inference: bool,
@@ -78,6 +82,7 @@ def verify(
 
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
+    set_given(built, arithmetic=arithmetic)
     request = given_request(values)
     request["mode"] = mode_of(inference)
     choice = set_batch_size(built, batch_size, request)
@@ -85,7 +90,7 @@ def verify(
         for line in choice_lines(choice) if choice else ():
             click.echo(line)
         plan = planned(built, request)
-        click.echo(f"{model}: {describe_plan(plan)}")
+        click.echo(f"{model}: {describe_plan(plan, built)}")
     result = verify_model(
         built,
         loaded.data if data is None else open_data(data),
