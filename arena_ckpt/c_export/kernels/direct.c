@@ -1,5 +1,5 @@
-/* Convolutions without workspace, after arena_ckpt/kernels/direct.py: each element is one
- * chain of fused multiply-adds, and padding is zeros that are multiplied like others.
+/* Convolutions without workspace, after arena_ckpt/kernels/direct.py: each element is
+ * one chain of fused multiply-adds, and padding is zeros, multiplied like the rest.
  *
  * Some filters and some columns are worked out together, in registers: a number that is
  * loaded is used several times. */
@@ -88,7 +88,7 @@ static ac_taps ac_taps_of(int32_t is_derivative, int32_t at, int32_t kernel,
 
 /* AC_COLUMNS columns of one target row, of which the first `count` are wanted: the taps
  * of the row and of the first column; how far apart columns are in the source (step)
- * and in the target; the size and number of source planes; how far apart weights are. */
+ * and in the target; size and number of source planes; how far apart weights are. */
 typedef struct {
     ac_taps rows, columns;
     int32_t step, height, width, planes;
@@ -96,8 +96,8 @@ typedef struct {
     int32_t target_step, target_plane, count;
 } ac_block;
 
-/* target = the sums of a block, for 4 filters or 1 from `weight` on. What is loaded from
- * the source serves all filters, a weight all columns. */
+/* target = the sums of a block, for 4 filters or 1 from `weight` on. What is loaded
+ * from the source serves all filters, and a weight all columns. */
 AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
     const float *weight, const float *bias, float *target, const int32_t filters)
 {
@@ -318,8 +318,8 @@ static void ac_sum_all_gradients(const ac_convolution *all, const float *x,
     }
 }
 
-/* kernel direct.direct_forward(x, weight, bias, has_bias, y, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_forward(x, weight, bias, has_bias, y, n, channels, height,
+    width, filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * y = the convolution of x, with a bias of each filter if has_bias. */
 void ac_direct_forward(const float *x, const float *weight, const float *bias,
@@ -337,8 +337,8 @@ void ac_direct_forward(const float *x, const float *weight, const float *bias,
     ac_correlate(&all, 0, x, weight, has_bias ? bias : (const float *)0, y);
 }
 
-/* kernel direct.direct_derivative(dy, weight, bias, has_bias, dx, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_derivative(dy, weight, bias, has_bias, dx, n, channels,
+    height, width, filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * dx = what reaches the input of dy, with a bias of each channel if has_bias. */
 void ac_direct_derivative(const float *dy, const float *weight, const float *bias,
@@ -356,9 +356,9 @@ void ac_direct_derivative(const float *dy, const float *weight, const float *bia
     ac_correlate(&all, 1, dy, weight, has_bias ? bias : (const float *)0, dx);
 }
 
-/* kernel direct.direct_gradient(x, dy, beta, dw, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width)
+/* kernel direct.direct_gradient(x, dy, beta, dw, n, channels, height, width, filters,
+    kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+    dilation_width, top, left, out_height, out_width)
  * dw = the gradient of the weight; at beta 1 it is added to dw. */
 void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
@@ -374,8 +374,8 @@ void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     ac_sum_all_gradients(&all, x, dy, beta, dw);
 }
 
-/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels, height, width,
-    kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels,
+    height, width, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * ac_direct_forward with one filter for each channel, which reads only that. */
 void ac_direct_depthwise_forward(const float *x, const float *weight, const float *bias,
@@ -399,9 +399,9 @@ void ac_direct_depthwise_forward(const float *x, const float *weight, const floa
     }
 }
 
-/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height, width,
-    kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width)
+/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height,
+    width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+    dilation_width, top, left, out_height, out_width)
  * ac_direct_derivative with one filter for each channel, which reads only that. */
 void ac_direct_depthwise_derivative(const float *dy, const float *weight, float *dx,
     int32_t n, int32_t channels, int32_t height, int32_t width,
@@ -474,11 +474,12 @@ AC_INLINE void ac_sum_own_gradients(const ac_convolution *all, const float *x,
     }
 }
 
-/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height, width,
-    kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width)
+/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height,
+    width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+    dilation_width, top, left, out_height, out_width)
  * ac_direct_gradient with one filter for each channel, which reads only that. */
-void ac_direct_depthwise_gradient(const float *x, const float *dy, float beta, float *dw,
+void ac_direct_depthwise_gradient(const float *x, const float *dy, float beta,
+    float *dw,
     int32_t n, int32_t channels, int32_t height, int32_t width,
     int32_t kernel_height, int32_t kernel_width,
     int32_t stride_height, int32_t stride_width,
