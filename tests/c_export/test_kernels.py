@@ -37,12 +37,16 @@ C_FAMILIES: tuple[str, ...] = (
     *GROUPS["arithmetic"],
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
+    *("batch normalization", "layer normalization", "rms", "tokens"),
+    *("pooling", "wide pooling", "global pooling", "upsampling"),
+    *("direct convolution", "far taps", "direct depthwise"),
 )
 """Names of the families of calls whose kernels are there in C."""
 
 C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
+    *("normalization", "pooling", "tokens", "direct"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

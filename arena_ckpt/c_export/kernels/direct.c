@@ -1,28 +1,34 @@
-/* Convolutions without workspace, after arena_ckpt/kernels/direct.py: each element is one
- * chain of fused multiply-adds, and padding is zeros that are multiplied like others.
+/* Convolutions without workspace, after arena_ckpt/kernels/direct.py: each element is
+ * one chain of fused multiply-adds, and padding is zeros, multiplied like the rest.
  *
  * Some filters and some columns are worked out together, in registers: a number that is
  * loaded is used several times. */
 
 /* How many neighbouring columns are worked out together: as many as processors with
- * vectors like, else as many as registers hold. For these the steps of a short loop
- * after AC_UNROLLED are written one after another, also at -Os, so that what it indexes
- * may stand in registers. */
-#if defined(__AVX__)
-#define AC_COLUMNS 32
-#define AC_UNROLLED
-#else
-#define AC_COLUMNS 4
-#if defined(__clang__)
+ * vectors like, else as many as registers hold. The steps of a short loop after one of
+ * these words are written one after another, also at -Os, so that what it indexes may
+ * stand in registers; with vectors, loops over columns become such, also at -O2. */
+#if defined(__clang__) && !defined(__AVX__)
 #define AC_UNROLLED _Pragma("clang loop unroll(full)")
-#elif defined(__GNUC__) && __GNUC__ >= 8
+#elif defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8
 #define AC_UNROLLED _Pragma("GCC unroll 4")
 #else
 #define AC_UNROLLED
 #endif
+#if defined(__AVX__)
+#define AC_COLUMNS 32
+#define AC_UNROLLED_COLUMNS
+#else
+#define AC_COLUMNS 4
+#define AC_UNROLLED_COLUMNS AC_UNROLLED
+#endif
+#if defined(__AVX__) && defined(__GNUC__) && !defined(__clang__)
+#define AC_VECTORIZED __attribute__((optimize("O3", "fp-contract=off")))
+#else
+#define AC_VECTORIZED
 #endif
 
-/* What the six kernels are given. Pictures of x are x_sample elements apart, those of y
+/* What the kernels are given. Samples of x are x_sample elements apart, those of y
  * y_sample. */
 typedef struct {
     int32_t n, channels, height, width, filters, kernel_height, kernel_width;
@@ -49,8 +55,8 @@ static ac_taps ac_taps_of_output(int32_t at, int32_t kernel, int32_t stride,
     return taps;
 }
 
-/* The taps by which input element `at` reached outputs, the earliest output first: only
- * each so manieth tap, if there is a stride. */
+/* The taps by which input element `at` reached outputs, the first output first. With a
+ * stride, only one in `period` taps did. */
 static ac_taps ac_taps_of_input(int32_t at, int32_t kernel, int32_t stride,
     int32_t dilation, int32_t before)
 {
@@ -72,6 +78,7 @@ static ac_taps ac_taps_of_input(int32_t at, int32_t kernel, int32_t stride,
     return taps;
 }
 
+/* The taps of an output, or of an input if its derivative is wanted. */
 static ac_taps ac_taps_of(int32_t is_derivative, int32_t at, int32_t kernel,
     int32_t stride, int32_t dilation, int32_t before)
 {
@@ -79,8 +86,9 @@ static ac_taps ac_taps_of(int32_t is_derivative, int32_t at, int32_t kernel,
         : ac_taps_of_output(at, kernel, stride, dilation, before);
 }
 
-/* Sums of some filters and of AC_COLUMNS columns: the columns of the source are `step`
- * apart. */
+/* AC_COLUMNS columns of one target row, of which the first `count` are wanted: the taps
+ * of the row and of the first column; how far apart columns are in the source (step)
+ * and in the target; size and number of source planes; how far apart weights are. */
 typedef struct {
     ac_taps rows, columns;
     int32_t step, height, width, planes;
@@ -88,7 +96,8 @@ typedef struct {
     int32_t target_step, target_plane, count;
 } ac_block;
 
-/* target = the sums of a block, for `filters` filters from `weight` on. */
+/* target = the sums of a block, for 4 filters or 1 from `weight` on. What is loaded
+ * from the source serves all filters, and a weight all columns. */
 AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
     const float *weight, const float *bias, float *target, const int32_t filters)
 {
@@ -97,7 +106,7 @@ AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
     AC_UNROLLED
     for (f = 0; f < filters; f++) {
         float first = bias ? bias[f] : 0.0f;
-        AC_UNROLLED
+        AC_UNROLLED_COLUMNS
         for (k = 0; k < AC_COLUMNS; k++) {
             sums[f][k] = first;
         }
@@ -114,13 +123,13 @@ AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
             int32_t column = block->columns.source;
             for (j = 0; j < block->columns.n; j++) {
                 if (block->step == 1 && column >= 0 && column + AC_COLUMNS <= width) {
-                    AC_UNROLLED
+                    AC_UNROLLED_COLUMNS
                     for (k = 0; k < AC_COLUMNS; k++) {
                         v[k] = line[column + k];
                     }
                 } else {
                     int32_t at = column;
-                    AC_UNROLLED
+                    AC_UNROLLED_COLUMNS
                     for (k = 0; k < AC_COLUMNS; k++) {
                         v[k] = at >= 0 && at < width ? line[at] : 0.0f;
                         at += block->step;
@@ -129,7 +138,7 @@ AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
                 AC_UNROLLED
                 for (f = 0; f < filters; f++) {
                     float factor = w[f * block->filter_weight];
-                    AC_UNROLLED
+                    AC_UNROLLED_COLUMNS
                     for (k = 0; k < AC_COLUMNS; k++) {
                         sums[f][k] = ac_fma(factor, v[k], sums[f][k]);
                     }
@@ -146,7 +155,7 @@ AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
     AC_UNROLLED
     for (f = 0; f < filters; f++) {
         float *to = target + f * block->target_plane;
-        AC_UNROLLED
+        AC_UNROLLED_COLUMNS
         for (k = 0; k < AC_COLUMNS; k++) {
             if (k < block->count) {
                 *to = sums[f][k];
@@ -158,7 +167,7 @@ AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
 
 /* target = the sums of all planes and taps of source: outputs of x, or with
  * `is_derivative` inputs of dy, whose filters and channels change places. */
-static void ac_correlate(const ac_convolution *all, int32_t is_derivative,
+AC_VECTORIZED static void ac_correlate(const ac_convolution *all, int32_t is_derivative,
     const float *source, const float *weight, const float *bias, float *target)
 {
     int32_t taps = all->kernel_height * all->kernel_width;
@@ -309,8 +318,8 @@ static void ac_sum_all_gradients(const ac_convolution *all, const float *x,
     }
 }
 
-/* kernel direct.direct_forward(x, weight, bias, has_bias, y, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_forward(x, weight, bias, has_bias, y, n, channels, height,
+    width, filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * y = the convolution of x, with a bias of each filter if has_bias. */
 void ac_direct_forward(const float *x, const float *weight, const float *bias,
@@ -328,8 +337,8 @@ void ac_direct_forward(const float *x, const float *weight, const float *bias,
     ac_correlate(&all, 0, x, weight, has_bias ? bias : (const float *)0, y);
 }
 
-/* kernel direct.direct_derivative(dy, weight, bias, has_bias, dx, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_derivative(dy, weight, bias, has_bias, dx, n, channels,
+    height, width, filters, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * dx = what reaches the input of dy, with a bias of each channel if has_bias. */
 void ac_direct_derivative(const float *dy, const float *weight, const float *bias,
@@ -347,9 +356,9 @@ void ac_direct_derivative(const float *dy, const float *weight, const float *bia
     ac_correlate(&all, 1, dy, weight, has_bias ? bias : (const float *)0, dx);
 }
 
-/* kernel direct.direct_gradient(x, dy, beta, dw, n, channels, height, width,
-    filters, kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width)
+/* kernel direct.direct_gradient(x, dy, beta, dw, n, channels, height, width, filters,
+    kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+    dilation_width, top, left, out_height, out_width)
  * dw = the gradient of the weight; at beta 1 it is added to dw. */
 void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     int32_t n, int32_t channels, int32_t height, int32_t width, int32_t filters,
@@ -365,8 +374,8 @@ void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     ac_sum_all_gradients(&all, x, dy, beta, dw);
 }
 
-/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels, height, width,
-    kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels,
+    height, width, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * ac_direct_forward with one filter for each channel, which reads only that. */
 void ac_direct_depthwise_forward(const float *x, const float *weight, const float *bias,
@@ -390,9 +399,9 @@ void ac_direct_depthwise_forward(const float *x, const float *weight, const floa
     }
 }
 
-/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height, width,
-    kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width)
+/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height,
+    width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+    dilation_width, top, left, out_height, out_width)
  * ac_direct_derivative with one filter for each channel, which reads only that. */
 void ac_direct_depthwise_derivative(const float *dy, const float *weight, float *dx,
     int32_t n, int32_t channels, int32_t height, int32_t width,
@@ -414,26 +423,91 @@ void ac_direct_depthwise_derivative(const float *dy, const float *weight, float 
     }
 }
 
-/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height, width,
-    kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width)
+/* The gradients of 4 or 1 filters that read only their own channels, for one tap. */
+AC_INLINE void ac_sum_own_gradients(const ac_convolution *all, const float *x,
+    const float *dy, int32_t row, int32_t column, int32_t is_first, float *dw,
+    const int32_t filters)
+{
+    float sums[4], v[4];
+    int32_t x_plane = all->height * all->width;
+    int32_t y_plane = all->out_height * all->out_width;
+    int32_t taps = all->kernel_height * all->kernel_width;
+    int32_t s, r, c, f;
+    AC_UNROLLED
+    for (f = 0; f < filters; f++) {
+        sums[f] = is_first ? 0.0f : dw[f * taps];
+    }
+    for (s = 0; s < all->n; s++) {
+        const float *slope = dy;
+        int32_t y = row;
+        for (r = 0; r < all->out_height; r++) {
+            int32_t is_inside = y >= 0 && y < all->height;
+            int32_t width = is_inside ? all->width : 0;
+            const float *line = x + (is_inside ? y * all->width : 0);
+            int32_t at = column;
+            for (c = 0; c < all->out_width; c++) {
+                AC_UNROLLED
+                for (f = 0; f < filters; f++) {
+                    v[f] = 0.0f;
+                }
+                if (at >= 0 && at < width) {
+                    AC_UNROLLED
+                    for (f = 0; f < filters; f++) {
+                        v[f] = line[at + f * x_plane];
+                    }
+                }
+                AC_UNROLLED
+                for (f = 0; f < filters; f++) {
+                    sums[f] = ac_fma(slope[f * y_plane], v[f], sums[f]);
+                }
+                slope++;
+                at += all->stride_width;
+            }
+            y += all->stride_height;
+        }
+        x += all->x_sample;
+        dy += all->y_sample;
+    }
+    AC_UNROLLED
+    for (f = 0; f < filters; f++) {
+        dw[f * taps] = sums[f];
+    }
+}
+
+/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height,
+    width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+    dilation_width, top, left, out_height, out_width)
  * ac_direct_gradient with one filter for each channel, which reads only that. */
-void ac_direct_depthwise_gradient(const float *x, const float *dy, float beta, float *dw,
+void ac_direct_depthwise_gradient(const float *x, const float *dy, float beta,
+    float *dw,
     int32_t n, int32_t channels, int32_t height, int32_t width,
     int32_t kernel_height, int32_t kernel_width,
     int32_t stride_height, int32_t stride_width,
     int32_t dilation_height, int32_t dilation_width, int32_t top, int32_t left,
     int32_t out_height, int32_t out_width)
 {
-    ac_convolution all = {n, 1, height, width, 1, kernel_height, kernel_width,
-        stride_height, stride_width, dilation_height, dilation_width, top, left,
-        out_height, out_width, channels * height * width,
+    ac_convolution all = {n, channels, height, width, channels, kernel_height,
+        kernel_width, stride_height, stride_width, dilation_height, dilation_width,
+        top, left, out_height, out_width, channels * height * width,
         channels * out_height * out_width};
-    int32_t k;
-    for (k = 0; k < channels; k++) {
-        ac_sum_all_gradients(&all, x, dy, beta, dw);
-        x += height * width;
-        dy += out_height * out_width;
-        dw += kernel_height * kernel_width;
+    int32_t taps = kernel_height * kernel_width;
+    int32_t k, t;
+    for (k = 0; k < channels;) {
+        const float *source = x + k * height * width;
+        const float *slope = dy + k * out_height * out_width;
+        int32_t filters = channels - k >= 4 ? 4 : 1;
+        for (t = 0; t < taps; t++) {
+            int32_t row = t / kernel_width * dilation_height - top;
+            int32_t column = t % kernel_width * dilation_width - left;
+            float *to = dw + k * taps + t;
+            if (filters == 4) {
+                ac_sum_own_gradients(&all, source, slope, row, column, beta == 0.0f, to,
+                    4);
+            } else {
+                ac_sum_own_gradients(&all, source, slope, row, column, beta == 0.0f, to,
+                    1);
+            }
+        }
+        k += filters;
     }
 }

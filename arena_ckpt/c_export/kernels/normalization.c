@@ -79,7 +79,8 @@ void ac_layer_norm_forward(const float *x, const float *gamma, const float *beta
         float middle = ac_row_sum(x, columns) / n;
         /* What the rounded mean lacks: */
         float rest = ac_deviation_sums(x, middle, columns, &squares) / n;
-        float slope = ac_inverse_deviation((double)(squares / n - rest * rest), epsilon);
+        float variance = squares / n - rest * rest;
+        float slope = ac_inverse_deviation((double)variance, epsilon);
         mean[r] = middle + rest;
         inverse[r] = slope;
         for (j = 0; j < columns; j++) {
@@ -90,8 +91,8 @@ void ac_layer_norm_forward(const float *x, const float *gamma, const float *beta
     }
 }
 
-/* kernel normalization.layer_norm_gradient(x, dy, mean, inverse, beta, d_gamma, d_beta,
-    x.rows, x.columns)
+/* kernel normalization.layer_norm_gradient(x, dy, mean, inverse, beta, d_gamma,
+    d_beta, x.rows, x.columns)
  * Gradients of gamma and beta; `beta` 0 writes, 1 adds. */
 void ac_layer_norm_gradient(const float *x, const float *dy, const float *mean,
     const float *inverse, float beta, float *d_gamma, float *d_beta,
@@ -111,8 +112,8 @@ void ac_layer_norm_gradient(const float *x, const float *dy, const float *mean,
     }
 }
 
-/* kernel normalization.layer_norm_derivative(x, gamma, dy, mean, inverse, dx,
-    x.rows, x.columns)
+/* kernel normalization.layer_norm_derivative(x, gamma, dy, mean, inverse, dx, x.rows,
+    x.columns)
  * The derivative of the input; dx may be dy. */
 void ac_layer_norm_derivative(const float *x, const float *gamma, const float *dy,
     const float *mean, const float *inverse, float *dx, int32_t rows, int32_t columns)
@@ -206,8 +207,8 @@ void ac_strided_norm_gradient(const float *x, const float *dy, const float *mean
     }
 }
 
-/* kernel normalization.strided_norm_derivative(x, gamma, dy, mean, mean.size, inverse,
-    dx, n_p, n_b, n_q)
+/* kernel normalization.strided_norm_derivative(x, gamma, dy, mean, mean.size,
+    inverse, dx, n_p, n_b, n_q)
  * The derivative of the input; dx may be dy. */
 void ac_strided_norm_derivative(const float *x, const float *gamma, const float *dy,
     const float *mean, int32_t n_mean, const float *inverse, float *dx,
@@ -241,7 +242,8 @@ void ac_strided_norm_derivative(const float *x, const float *gamma, const float 
     }
 }
 
-/* kernel normalization.rms_norm_forward(x, gamma, epsilon, inverse, y, y.rows, y.columns)
+/* kernel normalization.rms_norm_forward(x, gamma, epsilon, inverse, y, y.rows,
+    y.columns)
  * Divide each row by its root mean square; y may be x. */
 void ac_rms_norm_forward(const float *x, const float *gamma, double epsilon,
     float *inverse, float *y, int32_t rows, int32_t columns)
@@ -259,8 +261,8 @@ void ac_rms_norm_forward(const float *x, const float *gamma, double epsilon,
     }
 }
 
-/* kernel normalization.rms_norm_gradient(x, dy, inverse, beta, d_gamma,
-    x.rows, x.columns)
+/* kernel normalization.rms_norm_gradient(x, dy, inverse, beta, d_gamma, x.rows,
+    x.columns)
  * The gradient of gamma; `beta` 0 writes, 1 adds. */
 void ac_rms_norm_gradient(const float *x, const float *dy, const float *inverse,
     float beta, float *d_gamma, int32_t rows, int32_t columns)
@@ -276,7 +278,8 @@ void ac_rms_norm_gradient(const float *x, const float *dy, const float *inverse,
     }
 }
 
-/* kernel normalization.rms_norm_derivative(x, gamma, dy, inverse, dx, x.rows, x.columns)
+/* kernel normalization.rms_norm_derivative(x, gamma, dy, inverse, dx, x.rows,
+    x.columns)
  * The derivative of the input; dx may be dy. */
 void ac_rms_norm_derivative(const float *x, const float *gamma, const float *dy,
     const float *inverse, float *dx, int32_t rows, int32_t columns)
@@ -457,7 +460,8 @@ void ac_batch_norm_derivative(const float *x, const float *gamma, const float *d
     }
 }
 
-/* kernel normalization.scale_channels(gamma, dy, inverse, dx, dx.size, gamma.size, size)
+/* kernel normalization.scale_channels(gamma, dy, inverse, dx, dx.size, gamma.size,
+    size)
  * The derivative where the statistics are constant; dx may be dy. */
 void ac_scale_channels(const float *gamma, const float *dy, const float *inverse,
     float *dx, int32_t n_dx, int32_t channels, int32_t size)

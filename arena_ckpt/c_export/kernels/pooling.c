@@ -1,6 +1,6 @@
-/* Pooling and upsampling of (planes, height, width), after arena_ckpt/kernels/pooling.py:
- * among equal maxima the first counts, NaN is greater than everything, padding is never
- * the maximum and an average does not count it. */
+/* Pooling and upsampling of planes, after arena_ckpt/kernels/pooling.py: among equal
+ * maxima the first counts, NaN is greater than everything, padding is never the maximum
+ * and an average does not count it. */
 
 /* The first element of a window that is not padding. */
 AC_INLINE int32_t ac_first_tap(int32_t out, int32_t stride, int32_t before)
@@ -28,7 +28,8 @@ static void ac_max_windows(const float *x, float *y, uint8_t *bytes, int32_t *wo
     for (p = 0; p < planes; p++) {
         for (r = 0; r < out_height; r++) {
             int32_t first_row = ac_first_tap(r, stride_height, top);
-            int32_t last_row = ac_last_tap(r, stride_height, top, height, kernel_height);
+            int32_t last_row = ac_last_tap(r, stride_height, top, height,
+                kernel_height);
             for (c = 0; c < out_width; c++) {
                 int32_t first = ac_first_tap(c, stride_width, left);
                 int32_t last = ac_last_tap(c, stride_width, left, width, kernel_width);
@@ -141,7 +142,8 @@ void ac_average_forward(const float *x, float *y,
     for (p = 0; p < planes; p++) {
         for (r = 0; r < out_height; r++) {
             int32_t first_row = ac_first_tap(r, stride_height, top);
-            int32_t last_row = ac_last_tap(r, stride_height, top, height, kernel_height);
+            int32_t last_row = ac_last_tap(r, stride_height, top, height,
+                kernel_height);
             for (c = 0; c < out_width; c++) {
                 int32_t first = ac_first_tap(c, stride_width, left);
                 int32_t last = ac_last_tap(c, stride_width, left, width, kernel_width);
@@ -178,7 +180,8 @@ void ac_average_derivative(const float *dy, float *row_of_dy, float *dx,
         }
         for (r = 0; r < out_height; r++) {
             int32_t first_row = ac_first_tap(r, stride_height, top);
-            int32_t last_row = ac_last_tap(r, stride_height, top, height, kernel_height);
+            int32_t last_row = ac_last_tap(r, stride_height, top, height,
+                kernel_height);
             for (c = 0; c < out_width; c++) {
                 int32_t first = ac_first_tap(c, stride_width, left);
                 int32_t last = ac_last_tap(c, stride_width, left, width, kernel_width);

@@ -10,7 +10,8 @@ static int32_t ac_row_of(float number, int32_t n_rows)
     return -1;
 }
 
-/* kernel tokens.embedding_forward(ids, ids.size, weight, weight.rows, y, y.columns, loss)
+/* kernel tokens.embedding_forward(ids, ids.size, weight, weight.rows, y, y.columns,
+    loss)
  * Row r of y is row ids[r] of the weight; if there is none, it and the loss are NaN. */
 void ac_embedding_forward(const float *ids, int32_t n, const float *weight,
     int32_t n_rows, float *y, int32_t columns, double *loss)
