@@ -8,450 +8,33 @@ added to, or from 0 (see `chains`):
   and columns from the last to the first, of which those count that a stride reaches;
 - an element of a filter's gradient, over (sample, row, column) of the output.
 
-What a filter reads beyond the picture is 0 and multiplied like everything else.
-
-The first two are one operation, `_correlate`: sums over planes and taps of a source,
-for each place of a target; with a stride the derivative is one for each phase. Stages:
-some planes of some samples are copied onto the stack with zeros around them; weights
-are packed so that vectors run along the outputs of one place; then tiles of `ROWS`
-places run over the taps, all of whose sums stand in registers. A picture that does not
-fit is taken in parts; the buffers on the stack do not grow with the model.
+What a filter reads beyond the picture is 0 and multiplied like everything else. The
+first two are sums over planes and taps (see `correlation`), with a stride the
+derivative is one for each phase. Filters of one element are products of matrices.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import carray, types
-from numba.core import cgutils
-from numba.extending import overload
 
-from arena_ckpt.kernels.chains import (
-    DEPTH,
-    LANES,
-    PANEL,
-    ROWS,
-    chain_at,
-    fused,
-    splat,
-)
+from arena_ckpt.kernels.chains import DEPTH, PANEL, ROWS, chain_at, fused
 from arena_ckpt.kernels.compiling import helper, routine
-from arena_ckpt.kernels.kernel import kernel, typed_intrinsic
-from arena_ckpt.kernels.lanes import on_stack
-from arena_ckpt.kernels.transposition import transpose_square
+from arena_ckpt.kernels.correlation import correlate
+from arena_ckpt.kernels.direct_tiles import (
+    BLOCK,
+    ROOM,
+    copy_planes,
+    panel_on_stack,
+    places_on_stack,
+    planes_on_stack,
+    sums_on_stack,
+    table_on_stack,
+    tile_of,
+    transpose_rows,
+)
+from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.vector_math import ZERO
-from arena_ckpt.kernels.vectors import FLOAT, I32, I64, count
 from arena_ckpt.operations.array_types import Vector
-
-_ROOM = 8192
-"""Number of elements of the planes that stand on the stack together."""
-
-_BLOCK = 18 * ROWS if ROWS == 8 else 36 * ROWS
-"""Number of taps whose gradients are summed together: 144."""
-
-_VECTOR = ir.VectorType(FLOAT, LANES)
-
-# -- memory of a kernel on the stack ---------------------------------------------------
-
-
-_planes_on_stack = on_stack(types.float32, FLOAT, _ROOM)
-_panel_on_stack = on_stack(types.float32, FLOAT, PANEL * DEPTH)
-_sums_on_stack = on_stack(types.float32, FLOAT, _BLOCK * PANEL)
-_table_on_stack = on_stack(types.int32, I32, 2 * DEPTH)
-_places_on_stack = on_stack(types.int64, I64, 2 * ROWS)
-
-
-def _planes() -> Any:
-    return np.empty(_ROOM, np.float32)
-
-
-def _panel() -> Any:
-    return np.empty(PANEL * DEPTH, np.float32)
-
-
-def _sums() -> Any:
-    return np.empty(_BLOCK * PANEL, np.float32)
-
-
-def _table() -> Any:
-    return np.empty(2 * DEPTH, np.int32)
-
-
-def _places() -> Any:
-    return np.empty(2 * ROWS, np.int64)
-
-
-# Each stands in the frame of its caller, as in `lanes`.
-@overload(_planes, inline="always")
-def _compiled_planes() -> Any:
-    return lambda: carray(_planes_on_stack(), _ROOM)
-
-
-@overload(_panel, inline="always")
-def _compiled_panel() -> Any:
-    return lambda: carray(_panel_on_stack(), PANEL * DEPTH)
-
-
-@overload(_sums, inline="always")
-def _compiled_sums() -> Any:
-    return lambda: carray(_sums_on_stack(), _BLOCK * PANEL)
-
-
-@overload(_table, inline="always")
-def _compiled_table() -> Any:
-    return lambda: carray(_table_on_stack(), 2 * DEPTH)
-
-
-@overload(_places, inline="always")
-def _compiled_places() -> Any:
-    return lambda: carray(_places_on_stack(), 2 * ROWS)
-
-
-# -- one tile --------------------------------------------------------------------------
-
-
-def _tile_intrinsic(n_vectors: int) -> Any:
-    """Return the compiled tile of `ROWS` places and some vectors of outputs."""
-
-    @typed_intrinsic
-    def compiled(typing_context: Any, arguments: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            given = [builder.extract_value(args[0], i) for i in range(7)]
-            kinds = (FLOAT, I64, I32, FLOAT, FLOAT)
-            source, places, table, panel, sums = (
-                builder.inttoptr(x, kind.as_pointer())
-                for x, kind in zip(given[:5], kinds, strict=True)
-            )
-            k, fresh = given[5:]
-            is_fresh = builder.icmp_signed("!=", fresh, ir.Constant(I64, 0))
-            nothing = ir.Constant(_VECTOR, [0.0] * LANES)
-            bases = []
-            for j in range(ROWS):
-                at = builder.load(builder.gep(places, [ir.Constant(I64, j)]))
-                bases.append(builder.gep(source, [at]))
-
-            def place(base: Any, at: Any) -> Any:
-                return builder.bitcast(builder.gep(base, [at]), _VECTOR.as_pointer())
-
-            start = []
-            for i in range(ROWS * n_vectors):
-                row, v = divmod(i, n_vectors)
-                at = ir.Constant(I64, row * PANEL + v * LANES)
-                so_far = builder.load(place(sums, at), align=4)
-                start.append(builder.select(is_fresh, nothing, so_far))
-
-            def body(p: Any, values: Any) -> Any:
-                at = builder.mul(p, ir.Constant(I64, PANEL))
-                weights = [
-                    builder.load(
-                        place(panel, builder.add(at, ir.Constant(I64, v * LANES))),
-                        align=4,
-                    )
-                    for v in range(n_vectors)
-                ]
-                offset = builder.load(builder.gep(table, [p]))
-                offset = builder.sext(offset, I64)
-                fma = cgutils.get_or_insert_function(
-                    builder.module,
-                    ir.FunctionType(_VECTOR, [_VECTOR] * 3),
-                    f"llvm.fma.v{LANES}f32",
-                )
-                results = []
-                for j in range(ROWS):
-                    value = builder.load(builder.gep(bases[j], [offset]))
-                    value = splat(builder, value)
-                    for v in range(n_vectors):
-                        so_far = values[j * n_vectors + v]
-                        results.append(builder.call(fma, [weights[v], value, so_far]))
-                return results
-
-            values = count(builder, k, start, body)
-            for i in range(ROWS * n_vectors):
-                row, v = divmod(i, n_vectors)
-                at = ir.Constant(I64, row * PANEL + v * LANES)
-                builder.store(values[i], place(sums, at), align=4)
-            return context.get_dummy_value()
-
-        return types.void(arguments), codegen
-
-    return compiled
-
-
-_one, _two, _three = (_tile_intrinsic(n) for n in (1, 2, 3))
-
-
-@routine
-def _tile(source, places, table, panel, sums, outputs, k, fresh):
-    """``sums[j, o] (+)= Σ_p panel[p, o] · source[places[j] + table[p]]``, p in order.
-
-    Parameters
-    ----------
-    source, panel, sums : array of float32
-        panel (k, `PANEL`), sums (`ROWS`, `PANEL`).
-    places : array of int64, (`ROWS`,)
-    table : array of int32, (k,)
-    outputs : int
-        How many of a row's sums are wanted; those up to a whole vector are made.
-    fresh : bool
-        Sums begin at 0.
-    """
-    given = (
-        np.int64(source.ctypes.data),
-        np.int64(places.ctypes.data),
-        np.int64(table.ctypes.data),
-        np.int64(panel.ctypes.data),
-        np.int64(sums.ctypes.data),
-        np.int64(k),
-        np.int64(fresh),
-    )
-    if outputs > 2 * LANES:
-        _three(given)
-    elif outputs > LANES:
-        _two(given)
-    else:
-        _one(given)
-
-
-@routine
-def _transpose_rows(x, at, stride, columns, depth, panel):
-    """``panel[p, j] = x[at + j * stride + p]``, 0 up to a whole vector of columns."""
-    whole, deep = columns - columns % 8, depth - depth % 8
-    for j in range(0, whole, 8):
-        for p in range(0, deep, 8):
-            transpose_square(
-                x, at + j * stride + p, stride, panel, p * PANEL + j, PANEL
-            )
-    for j in range(columns):
-        for p in range(deep if j < whole else 0, depth):
-            panel[p * PANEL + j] = x[at + j * stride + p]
-    _clear_beyond(columns, depth, panel)
-
-
-@routine
-def _clear_beyond(columns, depth, panel):
-    """Set what a vector reads beyond the last column to 0."""
-    for j in range(columns, (columns + LANES - 1) // LANES * LANES):
-        for p in range(depth):
-            panel[p * PANEL + j] = ZERO
-
-
-@routine
-def _copy_planes(
-    x, at, n_planes, height, width, top, left, rows, columns, planes, to
-):  # fmt: skip
-    """Copy planes (height, width) into (rows, columns), with zeros around them.
-
-    Row 0 and column 0 of a copy are row ``-top`` and column ``-left`` of its plane.
-    """
-    first, last = max(0, top), min(rows, height + top)
-    begin, end = min(columns, max(0, left)), min(columns, width + left)
-    for k in range(n_planes):
-        for r in range(rows):
-            target = planes[to + (k * rows + r) * columns :][:columns]
-            if r < first or r >= last or begin >= end:
-                for c in range(columns):
-                    target[c] = ZERO
-                continue
-            for c in range(begin):
-                target[c] = ZERO
-            source = x[at + (k * height + r - top) * width + begin - left :]
-            inner = target[begin:end]
-            for c in range(inner.size):
-                inner[c] = source[c]
-            for c in range(end, columns):
-                target[c] = ZERO
-
-
-# -- sums over planes and taps ---------------------------------------------------------
-
-
-@helper
-def _largest_part(size, step, reach, other):
-    """Return how many outputs along an axis fit, where a line of them takes `other`."""
-    fitting = (_ROOM // other - reach - 1) // step + 1 if other <= _ROOM else 0
-    return min(size, fitting)
-
-
-@routine
-def _correlate(
-    x, n_planes, height, width, top, left, step_h, step_w,
-    taps_h, taps_w, apart_h, apart_w,
-    w, w_plane, w_output, w_first, w_row, w_column, init, has_init, n_outputs,
-    n, n_rows, n_columns, y, y0, y_sample, y_plane, y_row, y_column,
-):  # fmt: skip
-    """For each place and output of n samples: the sum over planes and taps.
-
-    Parameters
-    ----------
-    x : (n, n_planes, height, width)
-    top, left : int
-        Place (r, c) and tap (i, j) read row ``r step_h + i apart_h - top``, and a
-        column likewise; 0 beyond the plane.
-    taps_h, taps_w : int
-    w : array of float32
-        The weight of a tap is ``w[w_first + plane w_plane + output w_output
-        + i w_row + j w_column]``.
-    init, has_init
-        What the sums of an output begin at, if not at 0.
-    y : array of float32
-        ``y[y0 + sample y_sample + output y_plane + r y_row + c y_column]``.
-    """
-    planes, panel, sums = _planes(), _panel(), _sums()
-    table, places = _table(), _places()
-    weight_at, to = table[DEPTH:], places[ROWS:]
-    n_taps = taps_h * taps_w
-    reach_h, reach_w = (taps_h - 1) * apart_h, (taps_w - 1) * apart_w
-    if n_taps == 0:  # nothing reaches these places
-        for s in range(n):
-            for o in range(n_outputs):
-                value = init[o] if has_init else ZERO
-                for r in range(n_rows):
-                    at = y0 + s * y_sample + o * y_plane + r * y_row
-                    for c in range(n_columns):
-                        y[at + c * y_column] = value
-        return
-    whole_width = (n_columns - 1) * step_w + reach_w + 1
-    part_w = n_columns
-    if (reach_h + 1) * whole_width > _ROOM:
-        part_w = _largest_part(n_columns, step_w, reach_w, reach_h + 1)
-    if part_w < 1:
-        _correlate_far(
-            x, n_planes, height, width, top, left, step_h, step_w,
-            taps_h, taps_w, apart_h, apart_w,
-            w, w_plane, w_output, w_first, w_row, w_column, init, has_init, n_outputs,
-            n, n_rows, n_columns, y, y0, y_sample, y_plane, y_row, y_column,
-        )  # fmt: skip
-        return
-    columns = (part_w - 1) * step_w + reach_w + 1
-    part_h = max(1, _largest_part(n_rows, step_h, reach_h, columns))
-    rows = (part_h - 1) * step_h + reach_h + 1
-    plane = rows * columns
-    together = min(n_planes, max(1, DEPTH // n_taps), max(1, _ROOM // plane))
-    group = min(n, max(1, _ROOM // (together * plane)))
-    for n0 in range(0, n, group):
-        n_here = min(group, n - n0)
-        for r0 in range(0, n_rows, part_h):
-            rows_here = min(part_h, n_rows - r0)
-            for c0 in range(0, n_columns, part_w):
-                columns_here = min(part_w, n_columns - c0)
-                in_sample = rows_here * columns_here
-                n_places = n_here * in_sample
-                for k0 in range(0, n_planes, together):
-                    k_here = min(together, n_planes - k0)
-                    for s in range(n_here):
-                        _copy_planes(
-                            x, ((n0 + s) * n_planes + k0) * height * width, k_here,
-                            height, width, top - r0 * step_h, left - c0 * step_w,
-                            rows, columns, planes, s * together * plane,
-                        )  # fmt: skip
-                    for t0 in range(0, k_here * n_taps, DEPTH):
-                        depth = min(DEPTH, k_here * n_taps - t0)
-                        for p in range(depth):
-                            k, tap = (t0 + p) // n_taps, (t0 + p) % n_taps
-                            i, j = tap // taps_w, tap % taps_w
-                            table[p] = k * plane + i * apart_h * columns + j * apart_w
-                            weight_at[p] = k * w_plane + i * w_row + j * w_column
-                        base = w_first + k0 * w_plane
-                        fresh = k0 == 0 and t0 == 0
-                        for o0 in range(0, n_outputs, PANEL):
-                            outputs = min(PANEL, n_outputs - o0)
-                            if w_column == 1 and w_row == taps_w and w_plane == n_taps:
-                                _transpose_rows(
-                                    w, base + t0 + o0 * w_output, w_output, outputs,
-                                    depth, panel,
-                                )  # fmt: skip
-                            else:
-                                for p in range(depth):
-                                    at = base + weight_at[p] + o0 * w_output
-                                    for o in range(outputs):
-                                        panel[p * PANEL + o] = w[at + o * w_output]
-                                _clear_beyond(outputs, depth, panel)
-                            for place in range(0, n_places, ROWS):
-                                n_tile = min(ROWS, n_places - place)
-                                s = place // in_sample
-                                r = place % in_sample // columns_here
-                                c = place % in_sample % columns_here
-                                is_row = s == (place + n_tile - 1) // in_sample
-                                for j in range(ROWS):
-                                    places[j] = (
-                                        s * together * plane
-                                        + r * step_h * columns
-                                        + c * step_w
-                                    )
-                                    to[j] = (
-                                        y0 + (n0 + s) * y_sample + o0 * y_plane
-                                        + (r0 + r) * y_row + (c0 + c) * y_column
-                                    )  # fmt: skip
-                                    if j < n_tile - 1:  # then the last one again
-                                        c += 1
-                                        if c == columns_here:
-                                            c = 0
-                                            r += 1
-                                            if r == rows_here:
-                                                r = 0
-                                                s += 1
-                                starts = fresh and not has_init
-                                if fresh and has_init:
-                                    for j in range(n_tile):
-                                        for o in range(outputs):
-                                            sums[j * PANEL + o] = init[o0 + o]
-                                elif not fresh:
-                                    for j in range(n_tile):
-                                        for o in range(outputs):
-                                            at = to[j] + o * y_plane
-                                            sums[j * PANEL + o] = y[at]
-                                _tile(
-                                    planes, places, table, panel, sums, outputs, depth,
-                                    1 if starts else 0,
-                                )  # fmt: skip
-                                whole = 0
-                                if (
-                                    n_tile == 8
-                                    and is_row
-                                    and to[7] - to[0] == 7
-                                    and y_column == 1
-                                ):
-                                    whole = outputs - outputs % 8
-                                    for o in range(0, whole, 8):
-                                        transpose_square(
-                                            sums, o, PANEL, y, to[0] + o * y_plane,
-                                            y_plane,
-                                        )  # fmt: skip
-                                for j in range(n_tile):
-                                    for o in range(whole, outputs):
-                                        at = to[j] + o * y_plane
-                                        y[at] = sums[j * PANEL + o]
-
-
-@routine
-def _correlate_far(
-    x, n_planes, height, width, top, left, step_h, step_w,
-    taps_h, taps_w, apart_h, apart_w,
-    w, w_plane, w_output, w_first, w_row, w_column, init, has_init, n_outputs,
-    n, n_rows, n_columns, y, y0, y_sample, y_plane, y_row, y_column,
-):  # fmt: skip
-    """Do what `_correlate` does, element by element: for taps very far apart."""
-    for s in range(n):
-        for o in range(n_outputs):
-            for r in range(n_rows):
-                for c in range(n_columns):
-                    total = init[o] if has_init else ZERO
-                    for k in range(n_planes):
-                        source = (s * n_planes + k) * height * width
-                        weight = w_first + k * w_plane + o * w_output
-                        for i in range(taps_h):
-                            row = r * step_h + i * apart_h - top
-                            for j in range(taps_w):
-                                column = c * step_w + j * apart_w - left
-                                value = ZERO
-                                if 0 <= row < height and 0 <= column < width:
-                                    value = x[source + row * width + column]
-                                factor = w[weight + i * w_row + j * w_column]
-                                total = fused(factor, value, total)
-                    at = y0 + s * y_sample + o * y_plane + r * y_row
-                    y[at + c * y_column] = total
 
 
 @helper
@@ -512,7 +95,7 @@ def direct_forward(
                 _address(y, s * filters * out_plane), out_plane,
             )  # fmt: skip
         return
-    _correlate(
+    correlate(
         x, channels, height, width, top, left, stride_height, stride_width,
         kernel_height, kernel_width, dilation_height, dilation_width,
         weight, taps, channels * taps, 0, kernel_width, 1, bias, has_bias != 0, filters,
@@ -583,7 +166,7 @@ def direct_derivative(
             # The last tap reads the first output: (row + top - tap dilation) / stride.
             before = last_i * dilation_height - row0 - top
             aside = last_j * dilation_width - column0 - left
-            _correlate(
+            correlate(
                 dy, filters, out_height, out_width,
                 before // stride_height, aside // stride_width, 1, 1,
                 n_i if n_j > 0 else 0, n_j, step_i * dilation_height // stride_height,
@@ -663,7 +246,7 @@ def direct_gradient(
         return
     columns = (out_width - 1) * stride_width + (kernel_width - 1) * dilation_width + 1
     reach = (kernel_height - 1) * dilation_height
-    if (reach + 1) * columns > _ROOM:
+    if (reach + 1) * columns > ROOM:
         _gradient_far(
             x, dy, dw, n, channels, height, width, filters, kernel_height,
             kernel_width, stride_height, stride_width, dilation_height,
@@ -684,18 +267,18 @@ def _add_gradients(
     out_height, out_width,
 ):  # fmt: skip
     """Add gradients of blocks of taps × filters, sample after sample."""
-    planes, panel, sums = _planes(), _panel(), _sums()
-    table, places = _table(), _places()
+    planes, panel, sums = planes_on_stack(), panel_on_stack(), sums_on_stack()
+    table, places = table_on_stack(), places_on_stack()
     taps, out_plane = kernel_height * kernel_width, out_height * out_width
     columns = (out_width - 1) * stride_width + (kernel_width - 1) * dilation_width + 1
     reach = (kernel_height - 1) * dilation_height
-    part = max(1, min(out_height, (_ROOM // columns - reach - 1) // stride_height + 1))
+    part = max(1, min(out_height, (ROOM // columns - reach - 1) // stride_height + 1))
     plane = ((part - 1) * stride_height + reach + 1) * columns
-    together = min(channels, max(1, _BLOCK // taps), max(1, _ROOM // plane))
+    together = min(channels, max(1, BLOCK // taps), max(1, ROOM // plane))
     for k0 in range(0, channels, together):
         k_here = min(together, channels - k0)
-        for t0 in range(0, k_here * taps, _BLOCK):
-            n_block = min(_BLOCK, k_here * taps - t0)
+        for t0 in range(0, k_here * taps, BLOCK):
+            n_block = min(BLOCK, k_here * taps - t0)
             for f0 in range(0, filters, PANEL):
                 outputs = min(PANEL, filters - f0)
                 for t in range(n_block):
@@ -705,7 +288,7 @@ def _add_gradients(
                 for s in range(n):
                     for r0 in range(0, out_height, part):
                         rows_here = min(part, out_height - r0)
-                        _copy_planes(
+                        copy_planes(
                             x, (s * channels + k0) * height * width, k_here,
                             height, width, top - r0 * stride_height, left,
                             plane // columns, columns, planes, 0,
@@ -718,7 +301,7 @@ def _add_gradients(
                                 r, c = (p0 + p) // out_width, (p0 + p) % out_width
                                 table[p] = r * stride_height * columns
                                 table[p] += c * stride_width
-                            _transpose_rows(
+                            transpose_rows(
                                 dy, d_at + p0, out_plane, outputs, depth, panel
                             )
                             for tile in range(0, n_block, ROWS):
@@ -729,7 +312,7 @@ def _add_gradients(
                                     places[row] = k * plane
                                     places[row] += i * dilation_height * columns
                                     places[row] += j * dilation_width
-                                _tile(
+                                tile_of(
                                     planes, places, table, panel,
                                     sums[tile * PANEL :], outputs, depth, 0,
                                 )  # fmt: skip
