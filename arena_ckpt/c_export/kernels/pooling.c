@@ -315,7 +315,8 @@ void ac_nearest_derivative(const float *dy, float *dx, int32_t planes, int32_t h
 /* The first of the two elements that an output lies between, the distance to the
  * second in step[0], and the share of the second in share[0]. The place is
  * (out + 0.5) / factor - 0.5: in whole numbers, its quotient and rest are exact, and
- * one division rounds the share as a calculation in double does. */
+ * one division rounds the share as a calculation in double does, so long as
+ * factor * factor * size < 2**24. */
 AC_INLINE int32_t ac_between(int32_t out, int32_t factor, int32_t size,
     int32_t *step, float *share)
 {
