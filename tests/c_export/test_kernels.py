@@ -1,7 +1,7 @@
 """Kernels in C give the bytes of those in Numba, call by call.
 
-The calls are random cases of `kernel_geometries`; half of the families also run with
-NaN, infinities and subnormal numbers among the data. With --full they run with more
+The calls are random cases of `kernel_geometries`, once as they are and once with NaN,
+infinities and subnormal numbers among the data. With --full they run with more
 compilers and under sanitizers.
 """
 
