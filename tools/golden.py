@@ -23,7 +23,7 @@ from arena_ckpt.testing.golden_files import (
     load_bundled,
     update_folder,
 )
-from arena_ckpt.testing.golden_losses import LOSSES_FILE, check_losses, update_losses
+from arena_ckpt.testing.golden_losses import LOSSES_FILES, check_losses, update_losses
 from arena_ckpt.testing.variants import golden_variants
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -31,7 +31,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 
 def expected_files() -> list[str]:
     """Return the names of all files that belong in the folder."""
-    names = [LOSSES_FILE]
+    names = [*LOSSES_FILES.values()]
     for name in EXAMPLES:
         for variant in golden_variants(load_bundled(name, {})):
             names += [f"{name}.{variant}{suffix}" for suffix in FORMATS.values()]
@@ -59,13 +59,15 @@ def main() -> int:
             is_right = False
             print(f"{outcome.path.name}: {outcome.state}")
             print("".join(f"  {line}\n" for line in outcome.differences), end="")
-    losses = FOLDER / LOSSES_FILE
-    if not options.no_losses and (options.check or losses.exists()):
-        for line in (line for off in check_losses(losses).values() for line in off):
-            is_right = False
-            print(line)
-    if not options.check and not options.no_losses:
-        update_losses(losses)
+    for arithmetic, name in LOSSES_FILES.items() if not options.no_losses else ():
+        losses = FOLDER / name
+        if options.check or losses.exists():
+            found = check_losses(losses, arithmetic)
+            for line in (line for off in found.values() for line in off):
+                is_right = False
+                print(line)
+        if not options.check:
+            update_losses(losses, arithmetic)
     for stray in sorted({p.name for p in FOLDER.iterdir()} - set(expected_files())):
         is_right = False
         print(f"{stray}: belongs to no example; remove it")

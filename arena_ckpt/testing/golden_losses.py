@@ -1,8 +1,9 @@
 """Golden losses: the losses of the first steps of each bundled example.
 
-Losses do not have the same bits on every processor, so the file states how far they may
-differ. Texts are replaced by made-up ones, because the sources of Python's library
-change with its version.
+In fast arithmetic losses do not have the same bits on every processor, so the file
+states how far they may differ. In portable arithmetic they have: another file holds
+them to the last bit. Texts are replaced by made-up ones, because the sources of
+Python's library change with its version.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import numpy as np
 from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.examples.material import VOCABULARY
+from arena_ckpt.operations.portable import FAST, PORTABLE
 from arena_ckpt.testing.golden_files import read_text, write_text
 from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading, seal, unseal
 
-LOSSES_FILE = "losses.golden"
+LOSSES_FILES = {FAST: "losses.golden", PORTABLE: "losses.portable.golden"}
+"""The file of each arithmetic."""
+
 LOSSES_VERSION = 1
 TITLE = "arena-ckpt golden losses"
 N_STEPS = 20
@@ -56,7 +60,9 @@ _COMMENT = (
 )
 
 
-def first_losses(name: str, n_steps: int = N_STEPS) -> list[float]:
+def first_losses(
+    name: str, n_steps: int = N_STEPS, arithmetic: str = FAST
+) -> list[float]:
     """Train an example for some steps, one batch after the other; return the losses."""
     example = load_example(name, **SIZES.get(name, {}))
     x, y = example.data.x, example.data.y
@@ -71,22 +77,24 @@ def first_losses(name: str, n_steps: int = N_STEPS) -> list[float]:
         model.set_learning_rate_scheduler(None)
         model.set_optimizer("sgd", learning_rate=LEARNING_RATES[name])
     n = model.get_property("batch_size")
+    model.set_property(arithmetic=arithmetic)
     model.initialize()
     batches = len(x) // n
     starts = [n * (step % batches) for step in range(n_steps)]
     return [model.train_step(x[i : i + n], y[i : i + n]) for i in starts]
 
 
-def losses_text(losses: dict[str, list[float]]) -> str:
+def losses_text(losses: dict[str, list[float]], arithmetic: str = FAST) -> str:
     """Return the text of the file, one loss per line."""
+    is_exact = arithmetic == PORTABLE
     lines = list(_COMMENT)
     for name, values in losses.items():
         settings = dict(SIZES.get(name, {}))
         if name in LEARNING_RATES:
             settings["learning_rate"] = LEARNING_RATES[name]
-        tolerance = TOLERANCES.get(name, TOLERANCE)
+        tolerance = 0.0 if is_exact else TOLERANCES.get(name, TOLERANCE)
         lines.append(f"[{name}] {tolerance:g} {json.dumps(settings, sort_keys=True)}")
-        lines += [f"{value:.7g}" for value in values]
+        lines += [repr(value) if is_exact else f"{value:.7g}" for value in values]
     return seal(TITLE, LOSSES_VERSION, lines)
 
 
@@ -120,13 +128,13 @@ def loss_differences(
         if not math.isclose(loss, wanted, rel_tol=tolerance):
             off = abs(loss - wanted) / abs(wanted) if wanted else math.inf
             return [
-                f"{name}: loss of step {step} is {loss:.7g} instead of {wanted:.7g}, "
+                f"{name}: loss of step {step} is {loss:.9g} instead of {wanted:.9g}, "
                 f"off by {off:.2g}; {tolerance:g} is allowed"
             ]
     return []
 
 
-def check_losses(path: Path) -> dict[str, list[str]]:
+def check_losses(path: Path, arithmetic: str = FAST) -> dict[str, list[str]]:
     """Train every bundled example again; return what differs, by example.
 
     Raises
@@ -146,11 +154,14 @@ def check_losses(path: Path) -> dict[str, list[str]]:
             path=str(path),
         )
     return {
-        name: loss_differences(name, pinned[name], first_losses(name))
+        name: loss_differences(
+            name, pinned[name], first_losses(name, arithmetic=arithmetic)
+        )
         for name in EXAMPLES
     }
 
 
-def update_losses(path: Path) -> None:
+def update_losses(path: Path, arithmetic: str = FAST) -> None:
     """Train every bundled example and write the losses to the file."""
-    write_text(path, losses_text({name: first_losses(name) for name in EXAMPLES}))
+    losses = {name: first_losses(name, arithmetic=arithmetic) for name in EXAMPLES}
+    write_text(path, losses_text(losses, arithmetic))

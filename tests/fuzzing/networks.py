@@ -422,6 +422,8 @@ def _properties(draw: st.DrawFn) -> Given:
         properties["clip_grad_by_norm"] = draw(st.sampled_from((0.05, 1.0, 1e6)))
     if draw(st.integers(0, 7)) == 0:
         properties["threads"] = 2
+    if draw(st.integers(0, 2)) == 0:
+        properties["arithmetic"] = "portable"
     if draw(st.integers(0, 3)) == 0:
         properties["drop_last"] = True
     return properties

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.modules import load_module
@@ -24,6 +25,7 @@ from arena_ckpt.errors import (
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES
+from arena_ckpt.operations.portable import ARITHMETICS, PORTABLE
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.testing import (
     add_golden,
@@ -41,6 +43,7 @@ from arena_ckpt.testing.golden_diff import (
 )
 from arena_ckpt.testing.golden_files import load_bundled
 from arena_ckpt.testing.golden_losses import (
+    LOSSES_FILES,
     N_STEPS,
     first_losses,
     loss_differences,
@@ -87,12 +90,25 @@ def test_the_folder_holds_each_example_and_nothing_else() -> None:
     assert max(files.values()) < 300_000
 
 
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_first_losses_of_an_example_are_those_pinned(name: str) -> None:
-    pinned = parse_losses((GOLDEN / "losses.golden").read_text("utf-8"), "losses")
+def test_the_first_losses_of_an_example_are_those_pinned(
+    name: str, arithmetic: str
+) -> None:
+    text = (GOLDEN / LOSSES_FILES[arithmetic]).read_text("utf-8")
+    pinned = parse_losses(text, "losses")
     assert list(pinned) == list(EXAMPLES)
     assert len(pinned[name][1]) == N_STEPS
-    assert loss_differences(name, pinned[name], first_losses(name)) == []
+    losses = first_losses(name, arithmetic=arithmetic)
+    assert loss_differences(name, pinned[name], losses) == []
+
+
+def test_losses_in_portable_arithmetic_are_pinned_to_the_last_bit() -> None:
+    loss = 0.1 + 0.2
+    text = losses_text({"gpt": [loss]}, PORTABLE)
+    assert parse_losses(text, "") == {"gpt": (0.0, [loss])}
+    assert loss_differences("gpt", (0.0, [loss]), [loss]) == []
+    assert loss_differences("gpt", (0.0, [loss]), [np.nextafter(loss, 1)])
 
 
 def test_a_loss_that_is_off_is_told_with_its_step() -> None:
