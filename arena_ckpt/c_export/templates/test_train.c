@@ -124,12 +124,14 @@ static void lose_power(void)
     }
 }
 
-/* Samples of which one value is NaN. */
+/* Samples of which one value is NaN, in the last micro-batch. */
 static int feed_nan(void *context, int32_t first, int32_t n)
 {
     static const uint32_t nan = 0x7fc00000u;
     int status = feed(context, first, n);
-    memcpy(${name}_input(0), &nan, sizeof nan);
+    if (first + n == ${NAME}_BATCH) {
+        memcpy(${name}_input(0), &nan, sizeof nan);
+    }
     return status;
 }
 
