@@ -116,6 +116,7 @@ static void lose_power(void)
     is_right(${name}_restore_slot(&storage) == ${NAME}_STATE_CORRUPT, "empty slots");
     is_right(${name}_save_slot(&storage) == ${NAME}_OK, "save_slot has failed");
     for (at = 0; at < (long)${NAME}_STATE_BYTES; at += (long)${NAME}_STATE_BYTES / 7 + 1) {
+        is_right(${name}_train(1, feed, 0) == ${NAME}_OK, "training has stopped");
         left_to_write = at;
         is_right(${name}_save_slot(&storage) == ${NAME}_IO, "a lost write is not seen");
         left_to_write = -1;
