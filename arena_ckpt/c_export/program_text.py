@@ -189,6 +189,8 @@ class ProgramText:
         name = self.name
         control = self.regions.named(CONTROL)
         rows = range(len(self.inputs))
+        init = "\n".join(self._init_lines())
+        predict, train = self._predict(), self._train() if self.trains else ""
         return filled(
             "program.c",
             name=name,
@@ -209,9 +211,14 @@ class ProgramText:
                 f"    case {row}: return {self.pointer(self._input(row))};"
                 for row in rows
             ),
-            init="\n".join(self._init_lines()),
-            predict=self._predict(),
-            train=self._train() if self.trains else "",
+            moving="\n".join(
+                filled(f"{word}.c")
+                for word in ("copy", "fill")
+                if f"    {word}(" in init + predict + train
+            ),
+            init=init,
+            predict=predict,
+            train=train,
         )
 
     @property

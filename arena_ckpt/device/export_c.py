@@ -17,7 +17,7 @@ from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.device.reference_run import Batch, run_reference
 from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.session import Session
-from arena_ckpt.errors import CExportError, InvalidParameterError
+from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.operations.portable import PORTABLE
@@ -105,7 +105,7 @@ def make_c_project(
     **request: Any,
 ) -> CProject:
     """Return the project that `export_c` writes."""
-    portable = _in_portable_arithmetic(model)
+    portable = in_portable_arithmetic(model)
     plans = ModelPlans(portable)
     if plan is None and model.is_initialized and not request:
         own = model.plan
@@ -145,7 +145,7 @@ def make_c_project(
     return make_project(exported, name, reference)
 
 
-def _in_portable_arithmetic(model: Model) -> Model:
+def in_portable_arithmetic(model: Model) -> Model:
     """Return a copy of a model that plans in portable arithmetic.
 
     Raises
@@ -178,6 +178,3 @@ def _batches(
         return make_batches(graph, size, n_batches, size)
     x, y = (data.x, data.y) if isinstance(data, Dataset) else data
     return batches_of(x, y, size, n_batches, size, needs_labels=is_training)
-
-
-__all__ = ["CExportError", "export_c", "make_c_project"]

@@ -38,22 +38,7 @@ $input_cases
     }
 }
 
-static void copy(const float *from, float *to, int32_t n)
-{
-    int32_t i;
-    for (i = 0; i < n; i++) {
-        to[i] = from[i];
-    }
-}
-
-static void fill(float value, float *to, int32_t n)
-{
-    int32_t i;
-    for (i = 0; i < n; i++) {
-        to[i] = value;
-    }
-}
-
+$moving
 void ${name}_init(void)
 {
     int32_t i;

@@ -116,6 +116,7 @@ static void lose_power(void)
     is_right(${name}_restore_slot(&storage) == ${NAME}_STATE_CORRUPT, "empty slots");
     is_right(${name}_save_slot(&storage) == ${NAME}_OK, "save_slot has failed");
     for (at = 0; at < (long)${NAME}_STATE_BYTES; at += (long)${NAME}_STATE_BYTES / 7 + 1) {
+        is_right(${name}_train(1, feed, 0) == ${NAME}_OK, "training has stopped");
         left_to_write = at;
         is_right(${name}_save_slot(&storage) == ${NAME}_IO, "a lost write is not seen");
         left_to_write = -1;
@@ -124,12 +125,14 @@ static void lose_power(void)
     }
 }
 
-/* Samples of which one value is NaN. */
+/* Samples of which one value is NaN, in the last micro-batch. */
 static int feed_nan(void *context, int32_t first, int32_t n)
 {
     static const uint32_t nan = 0x7fc00000u;
     int status = feed(context, first, n);
-    memcpy(${name}_input(0), &nan, sizeof nan);
+    if (first + n == ${NAME}_BATCH) {
+        memcpy(${name}_input(0), &nan, sizeof nan);
+    }
     return status;
 }
 

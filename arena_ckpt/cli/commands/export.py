@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,10 @@ from arena_ckpt.cli.options import (
     strict_option,
 )
 from arena_ckpt.cli.request_options import given_request, request_options
+
+if TYPE_CHECKING:
+    from arena_ckpt.data.dataset import Dataset
+    from arena_ckpt.model import Model
 
 _HELP = f"""\
 Write the memory plan of MODEL in a format of another tool.
@@ -40,13 +44,20 @@ Formats:
   torch-snapshot  a pickle for pytorch.org/memory_viz
   dot             the graph with its checkpoint blocks, for Graphviz
   c-header        offsets, sizes and execution orders as C99 constants
+  c               a folder: a C99 project that trains the model, or with
+                  --mode inference predicts, to the same bits as here
 
 \b
 Examples:
   arena-ckpt export digits_mlp --to json -o plan.json
   arena-ckpt export digits_mlp --to chrome-trace --measured -o trace.json
   arena-ckpt export model.ini --to c-header --budget 256KiB -o plan.h
+  arena-ckpt export digits_mlp --to c -o digits
 """
+
+
+C_PROJECT = "c"
+"""The format that is a folder, and of a model instead of its plan."""
 
 
 @click.command(help=_HELP)
@@ -55,10 +66,21 @@ Examples:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    type=click.Path(allow_dash=True, path_type=Path),
     default=Path("-"),
     metavar="FILE",
-    help="Where to write it; '-' is standard output.  [default: -]",
+    help="Where to write it; '-' is standard output. For c a folder.  [default: -]",
+)
+@click.option(
+    "--prefix",
+    metavar="NAME",
+    help="With which the names in C begin.  [default: the name of the model]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["train", "inference"]),
+    help="What the plan is for; inference is the same as --inference.  "
+    "[default: train]",
 )
 @arithmetic_option
 @batch_size_option
@@ -76,6 +98,8 @@ def export(
     model: str,
     to: str,
     output: Path,
+    prefix: str | None,
+    mode: str | None,
     arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
@@ -87,11 +111,14 @@ def export(
     from arena_ckpt.cli.batch_sizes import choice_lines, set_batch_size
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import require_writable
+    from arena_ckpt.device.export_c import in_portable_arithmetic
     from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.report.export import export_plan, find_format
 
     is_stdout = output == Path("-")
-    if find_format(to).is_text is False and is_stdout and sys.stdout.isatty():
+    if to == C_PROJECT:
+        _require_folder(is_stdout)
+    elif find_format(to).is_text is False and is_stdout and sys.stdout.isatty():
         raise click.UsageError(
             f"{to} is binary and would garble the terminal; give a file: "
             f"-o {Path(model).stem}.pickle",
@@ -102,18 +129,23 @@ def export(
             f"--measured is for chrome-trace; {to} shows no durations",
             click.get_current_context(),
         )
-    if not is_stdout:
+    if not is_stdout and to != C_PROJECT:
         require_writable(output)
-    built = load_model(model).model
+    loaded = load_model(model)
+    built = loaded.model
     if no_blocks:
         built = without_blocks(built)
     set_given(built, arithmetic=arithmetic)
     request = given_request(values)
-    request["mode"] = mode_of(inference)
+    request["mode"] = _mode(mode, inference)
+    if to == C_PROJECT:
+        built = in_portable_arithmetic(built)
     choice = set_batch_size(built, batch_size, request)
     for line in choice_lines(choice) if choice else ():
         click.echo(line, err=True)
-    name = model.rpartition(":")[2] if ".py:" in model else Path(model).stem
+    name = prefix or (model.rpartition(":")[2] if ".py:" in model else Path(model).stem)
+    if to == C_PROJECT:
+        return _export_c(built, output, name, loaded.data, request)
     planned = built.make_plan(**request)
     seconds = built.step_seconds(planned) if measured else None
     content = export_plan(planned, to, name=name, step_seconds=seconds)
@@ -122,4 +154,38 @@ def export(
     else:
         write_whole(output, lambda file: file.write(content))
         click.echo(f"{to}: {len(content):,} bytes are in {output}", err=True)
+    return OK
+
+
+def _require_folder(is_stdout: bool) -> None:
+    if is_stdout:
+        raise click.UsageError(
+            "a project in C is a folder; say where, with -o DIR",
+            click.get_current_context(),
+        )
+
+
+def _mode(mode: str | None, inference: bool) -> str:
+    """Return the mode of the plan, which two options can say."""
+    if inference and mode == "train":
+        raise click.UsageError(
+            "--inference and --mode train exclude each other; leave one out",
+            click.get_current_context(),
+        )
+    return mode or mode_of(inference)
+
+
+def _export_c(
+    model: Model, folder: Path, name: str, data: Dataset | None, request: dict[str, Any]
+) -> int:
+    """Write a project in C, and say what to do with it."""
+    from arena_ckpt.device.export_c import export_c
+
+    project = export_c(model, folder, name=name, data=data, **request)
+    n_bytes = sum(map(len, project.files.values()))
+    click.echo(
+        f"c: {len(project.files)} files, {n_bytes:,} bytes, are in {folder}; 'make "
+        f"test' there compares every bit, {folder / 'README.md'} says the rest",
+        err=True,
+    )
     return OK

@@ -1,0 +1,144 @@
+"""Small models of many kinds, in portable arithmetic, as projects in C train them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from arena_ckpt import Model, create_optimizer, create_schedule
+
+
+def _model(batch_size: int = 8, **properties: object) -> Model:
+    model = Model(seed=3)
+    model.set_property(arithmetic="portable", batch_size=batch_size, **properties)
+    return model
+
+
+def dense() -> Model:
+    """Return a classifier with the optimizer Adam."""
+    model = _model()
+    model.add_layer("input", name="in", input_shape="1:1:12")
+    model.add_layer("fully_connected", name="fc1", unit=16, activation="relu")
+    model.add_layer("fully_connected", name="fc2", unit=16, activation="tanh")
+    model.add_layer("fully_connected", name="out", unit=5)
+    model.add_layer("cross_softmax", name="loss")
+    model.add_checkpoint_block(["fc1", "fc2"])
+    model.set_optimizer(create_optimizer("adam", learning_rate=0.01))
+    return model
+
+
+def momentum() -> Model:
+    """Return a regression with momentum, decay, a penalty, clipping, a schedule."""
+    model = _model(clip_grad_by_norm=0.5)
+    model.add_layer("input", name="in", input_shape="1:1:6")
+    model.add_layer(
+        *("fully_connected",),
+        name="fc1",
+        unit=8,
+        activation="sigmoid",
+        weight_regularizer="l2norm",
+        weight_regularizer_constant=0.01,
+        weight_decay=0.001,
+    )
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("mse", name="loss")
+    model.set_optimizer(
+        create_optimizer("sgd", learning_rate=0.1, momentum=0.9, nesterov=True)
+    )
+    model.set_learning_rate_scheduler(
+        create_schedule(
+            "cosine", max_learning_rate=0.1, min_learning_rate=0.01, decay_steps=7
+        )
+    )
+    return model
+
+
+def pictures() -> Model:
+    """Return convolutions with batch normalization, pooling and dropout."""
+    model = _model(batch_size=6)
+    model.add_layer("input", name="in", input_shape="2:8:8")
+    model.add_layer(
+        "conv2d", name="conv1", filters=4, kernel_size=(3, 3), padding="same"
+    )
+    model.add_layer("batch_normalization", name="bn1")
+    model.add_layer("activation", name="act1", activation="relu")
+    model.add_layer("pooling2d", name="pool", pooling="max", pool_size=(2, 2))
+    model.add_layer("conv2d", name="conv2", filters=6, kernel_size=(3, 3))
+    model.add_layer("activation", name="act2", activation="gelu")
+    model.add_layer("flatten", name="flat")
+    model.add_layer("dropout", name="drop", dropout_rate=0.25)
+    model.add_layer("fully_connected", name="out", unit=4)
+    model.add_layer("cross_softmax", name="loss")
+    model.set_optimizer(create_optimizer("adamw", weight_decay=0.01))
+    return model
+
+
+def micro_batches() -> Model:
+    """Return the pictures in micro-batches of two sizes."""
+    model = pictures()
+    model.set_property(batch_size=8, micro_batches=3)
+    return model
+
+
+def frozen() -> Model:
+    """Return the pictures with a convolution that stays as it is."""
+    model = _model(batch_size=4)
+    model.add_layer("input", name="in", input_shape="2:8:8")
+    model.add_layer(
+        *("conv2d",),
+        name="conv1",
+        filters=4,
+        kernel_size=(3, 3),
+        padding="same",
+        trainable=False,
+    )
+    model.add_layer("activation", name="act1", activation="relu")
+    model.add_layer("flatten", name="flat")
+    model.add_layer("fully_connected", name="out", unit=4)
+    model.add_layer("cross_softmax", name="loss")
+    return model
+
+
+def tokens() -> Model:
+    """Return a causal transformer whose rows have labels of their own."""
+    model = _model(batch_size=4)
+    model.add_layer("input", name="in", input_shape="1:1:6")
+    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8)
+    model.add_layer("positional_encoding", name="places")
+    model.add_layer(
+        "multi_head_attention",
+        name="attention",
+        num_heads=2,
+        input_layers=["places", "places", "places"],
+    )
+    model.add_layer("layer_normalization", name="norm", axis=3)
+    model.add_layer("fully_connected", name="out", unit=11)
+    model.add_layer("cross_softmax", name="loss", per_token=True)
+    model.set_optimizer(create_optimizer("adam"))
+    return model
+
+
+def recurrent() -> Model:
+    """Return a gated recurrent unit, with plain SGD and a growing learning rate."""
+    model = _model(batch_size=3)
+    model.add_layer("input", name="in", input_shape="1:5:4")
+    model.add_layer("gru", name="gru", unit=6)
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("cross_softmax", name="loss")
+    model.set_learning_rate_scheduler(
+        create_schedule(
+            "exponential", learning_rate=0.05, decay_rate=1.3, decay_steps=9
+        )
+    )
+    return model
+
+
+NETS: dict[str, Callable[[], Model]] = {
+    "dense": dense,
+    "momentum": momentum,
+    "pictures": pictures,
+    "micro_batches": micro_batches,
+    "frozen": frozen,
+    "tokens": tokens,
+    "recurrent": recurrent,
+}
+"""The models by name."""
