@@ -1,0 +1,91 @@
+"""Every bundled example trains in C to the bits of the engine, whatever its plan."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.scale import FULL
+
+from arena_ckpt import Model, load_example
+from arena_ckpt.device.export_c import export_c
+from arena_ckpt.examples import EXAMPLES
+from arena_ckpt.model import without_blocks
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("gcc") and shutil.which("make")), reason="no C compiler here"
+)
+
+SIZES: dict[str, dict[str, Any]] = {
+    "transformer": {"n_layers": 1, "d": 16, "heads": 2, "ff": 32, "batch_size": 1},
+    "char_transformer": {"n_layers": 1, "d": 16, "heads": 2, "batch_size": 1},
+    "gpt": {
+        **{"n_layers": 2, "d": 16, "heads": 2, "ff": 32, "length": 8},
+        **{"batch_size": 2, "dropout": 0.1},
+    },
+    "resnet8": {"batch_size": 1},
+    "resnet18": {"batch_size": 1},
+    "mobilenet_v2": {"batch_size": 2, "resolution": 32},
+    "keyword_gru": {"unit": 12, "steps": 9, "batch_size": 2},
+    "autoencoder": {"width": 64, "hidden": 16, "batch_size": 3},
+}
+"""Sizes with which examples are trained in a second; of others the batch is smaller."""
+
+BATCHES = {"digits_mlp": 5, "digits_cnn": 3}
+
+LARGE = ("resnet18",)
+"""Their C takes a minute: all tests run them, a sample does not."""
+
+PLANS = ("all kept", "named blocks", "a budget")
+
+SAMPLE = {"keyword_gru": "all kept", "digits_mlp": "named blocks"}
+"""The plan that a sample runs of an example, where it is not a budget."""
+
+COMPILERS: dict[str, tuple[str, ...]] = {
+    "gcc -O2": ("gcc", "-O2"),
+    "gcc -O0": ("gcc", "-O0"),
+    "gcc -O3 -march=native": ("gcc", "-O3", "-march=native"),
+    "clang -O2": ("clang", "-O2"),
+}
+
+
+def example(name: str) -> Model:
+    model = load_example(name, **SIZES.get(name, {})).model
+    if name in BATCHES:
+        model.set_property(batch_size=BATCHES[name])
+    return model
+
+
+def passes(folder: Path, compiler: str) -> str:
+    """Run the test of a project and return what it says."""
+    cc, *flags = COMPILERS[compiler]
+    if shutil.which(cc) is None:
+        pytest.skip(f"no {cc} here")
+    command = ["make", "-s", "-B", "test", f"CC={cc}", f"CFLAGS={' '.join(flags)}"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{compiler}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_trains_to_the_same_bits(
+    name: str, plan: str, tmp_path: Path
+) -> None:
+    if not FULL and (name in LARGE or plan != SAMPLE.get(name, "a budget")):
+        pytest.skip("all tests run it, a sample does not")
+    model = example(name)
+    if plan == "named blocks" and not model.blocks:
+        pytest.skip("it has no blocks")
+    if plan != "named blocks":
+        model = without_blocks(model)
+    request = {"budget": "90%"} if plan == "a budget" else {}
+    export_c(model, tmp_path / "c", name=name, **request)
+    for compiler in COMPILERS if FULL else ("gcc -O2",):
+        said = passes(tmp_path / "c", compiler)
+        assert "20 steps of training have the same bits" in said
