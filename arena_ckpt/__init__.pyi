@@ -10,6 +10,7 @@ from .data.loaders import load_csv as load_csv
 from .data.loaders import load_digits as load_digits
 from .data.loaders import load_idx as load_idx
 from .data.loaders import load_npz as load_npz
+from .device.export_c import export_c as export_c
 from .errors import ArenaError as ArenaError
 from .errors import CapacityError as CapacityError
 from .errors import InvalidParameterError as InvalidParameterError

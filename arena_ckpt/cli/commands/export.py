@@ -111,7 +111,6 @@ def export(
     from arena_ckpt.cli.batch_sizes import choice_lines, set_batch_size
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import require_writable
-    from arena_ckpt.device.export_c import in_portable_arithmetic
     from arena_ckpt.files.atomic_write import write_whole
     from arena_ckpt.report.export import export_plan, find_format
 
@@ -139,6 +138,8 @@ def export(
     request = given_request(values)
     request["mode"] = _mode(mode, inference)
     if to == C_PROJECT:
+        from arena_ckpt.device.export_c import in_portable_arithmetic  # loads Numba
+
         built = in_portable_arithmetic(built)
     choice = set_batch_size(built, batch_size, request)
     for line in choice_lines(choice) if choice else ():
