@@ -298,6 +298,13 @@ class BoardError(InvalidParameterError):
     """Raised if a board does not exist, or a file does not describe one."""
 
 
+class BoardFitError(ArenaError, MemoryError):
+    """Raised if a plan does not fit on the board that it was exported for.
+
+    `board` is its name, `fit` an `arena_ckpt.boards.BoardFit` with all numbers.
+    """
+
+
 class BoardFileNotFoundError(BoardError, FileNotFoundError):
     """Raised if the file of a board does not exist."""
 

@@ -93,6 +93,10 @@ class Board:
             return 0
         return self.reserved_stack_bytes + self.reserved_heap_bytes
 
+    def stack_bytes_in(self, ram: Ram) -> int:
+        """Return the bytes of a range that the stack takes."""
+        return min(self.reserved_stack_bytes, self.reserved_bytes_in(ram))
+
     @public_call
     def free_bytes(self, name: str) -> int:
         """Return the bytes of a range that stack and heap leave, whole alignments.

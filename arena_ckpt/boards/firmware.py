@@ -2,8 +2,9 @@
 
 A section that is loaded takes flash, where its bytes are stored, and RAM, where it is
 used, such as initial values of variables. One without bytes (``.bss``) takes RAM alone.
-Stack and heap that have sections of their own, told by their names, count as what the
-board reserves for them; the larger of both counts.
+The stack that the board reserves counts too, or sections for stack and heap, told by
+their names, where those are larger. What a board reserves for the heap does not count:
+variables come out of it, and it has what is left.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class FirmwareMemory:
     used_bytes : int
         Of all sections, but those of stack and heap.
     reserved_bytes : int
-        For stack and heap: of their sections, or what the board reserves, if that is
-        more.
+        For the stack, as the board says, or of sections for stack and heap where that
+        is more.
     sections : tuple of FirmwareSection
         By ascending address.
     """
@@ -180,7 +181,7 @@ def _sentence(memory: FirmwareMemory) -> str:
         else "nothing lies there"
     )
     reserved = (
-        f", {format_bytes(memory.reserved_bytes)} are for stack and heap"
+        f", {format_bytes(memory.reserved_bytes)} are for the stack"
         if memory.reserved_bytes
         else ""
     )
@@ -278,7 +279,7 @@ def _ram_use(
         ram.name,
         ram.size_bytes,
         _covered_bytes(own),
-        max(_covered_bytes(kept), board.reserved_bytes_in(ram)),
+        max(_covered_bytes(kept), board.stack_bytes_in(ram)),
         tuple(sections),
     )
 

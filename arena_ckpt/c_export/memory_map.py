@@ -49,6 +49,14 @@ class Ram:
     section: str
     height_bytes: int
 
+    @property
+    def input_section(self) -> str:
+        """The section that the array lies in, unless a macro names another.
+
+        It is collected with ``.bss`` where a linker script does not know it.
+        """
+        return f".bss.{self.array}"
+
 
 class MemoryMap:
     """Where the tensors of a plan lie, in terms of C.
@@ -171,7 +179,12 @@ class MemoryMap:
         """Yield the arrays, with the macros that make pointers into them."""
         upper = self._prefix.upper()
         for ram in self.rams:
-            yield f"#ifndef {ram.section}"
+            yield f"#if defined({ram.section})"
+            yield "#elif defined(__GNUC__) && defined(__ELF__)"
+            yield (
+                f'#define {ram.section} __attribute__((section("{ram.input_section}")))'
+            )
+            yield "#else"
             yield f"#define {ram.section}"
             yield "#endif"
             yield (

@@ -14,6 +14,15 @@ from typing import BinaryIO
 
 from arena_ckpt.c_export.exported_model import ExportedModel, Reference
 from arena_ckpt.c_export.kernels_text import kernel_files
+from arena_ckpt.c_export.linker_text import Target, linker_text, rest_lines
+from arena_ckpt.c_export.packages import (
+    component_text,
+    package_files,
+    package_paths,
+    package_usage,
+    require_package,
+    sample_lines,
+)
 from arena_ckpt.c_export.parity_test import test_files
 from arena_ckpt.c_export.program_text import ProgramText
 from arena_ckpt.c_export.schedule_code import functions_used
@@ -43,7 +52,14 @@ class CProject:
     files: dict[str, bytes]
 
 
-def make_project(model: ExportedModel, name: str, reference: Reference) -> CProject:
+def make_project(
+    model: ExportedModel,
+    name: str,
+    reference: Reference,
+    *,
+    package: str | None = None,
+    target: Target | None = None,
+) -> CProject:
     """Return the project that trains a model in C.
 
     Parameters
@@ -53,6 +69,10 @@ def make_project(model: ExportedModel, name: str, reference: Reference) -> CProj
         What it is called; functions begin with it, in small letters.
     reference : Reference
         What its test is to find.
+    package : str, optional
+        One of `PACKAGES`, to make the project a package of.
+    target : Target, optional
+        A board that the plan fits on, for which a linker script is written.
 
     Returns
     -------
@@ -64,6 +84,7 @@ def make_project(model: ExportedModel, name: str, reference: Reference) -> CProj
     CExportError
         A kernel or a size that is not there in C, or a plan for debug mode.
     """
+    require_package(package)
     prefix = identifier(name).lower()
     if prefix.startswith("ac_"):
         raise CExportError(
@@ -82,14 +103,14 @@ def make_project(model: ExportedModel, name: str, reference: Reference) -> CProj
     program = ProgramText(model, prefix)
     others = functions_used(model.optimizer, model.schedule) if program.trains else ()
     files = {
-        **_in(
-            "src", {f"{prefix}.h": program.header(), f"{prefix}.c": program.source()}
-        ),
         **_in("src", _own_sources(program)),
         **_in("src", kernel_files((call.kernel for call in program.calls), others)),
         **_in("test", test_files(program, reference)),
-        **_others(program, len(reference.losses)),
+        **_others(program, len(reference.losses), package, target),
+        **package_files(program, package),
     }
+    if target is not None:
+        files[target.path] = linker_text(target, program.places, prefix)
     return CProject(prefix, {path: text.encode() for path, text in files.items()})
 
 
@@ -105,7 +126,9 @@ def _in(folder: str, files: dict[str, str]) -> dict[str, str]:
     return {f"{folder}/{name}": text for name, text in files.items()}
 
 
-def _others(program: ProgramText, n_steps: int) -> dict[str, str]:
+def _others(
+    program: ProgramText, n_steps: int, package: str | None, target: Target | None
+) -> dict[str, str]:
     """Return the files around the sources: how to build them, and how to use them."""
     name, plan = program.name, program.plan
     memories = [(m.name, m.height_bytes) for m in plan.memories.values()]
@@ -124,10 +147,15 @@ def _others(program: ProgramText, n_steps: int) -> dict[str, str]:
         )
         example_train = filled("example_train.c", name=name)
         run = filled("example_run.c", name=name)
-    samples = "\n".join(
-        f"    fill({name}_input({place}), n * {n}, first);"
-        for place, n in enumerate(program.input_elements)
-    )
+    more_usage = package_usage(program, package)
+    if target is not None:
+        more_usage += ("\n" if more_usage else "") + filled(
+            "usage_board.md",
+            board=target.file_stem,
+            title=target.title,
+            spec=target.spec,
+            rest=rest_lines(target, program.places),
+        )
     return {
         "README.md": filled(
             "README.md",
@@ -139,17 +167,30 @@ def _others(program: ProgramText, n_steps: int) -> dict[str, str]:
                 for memory, n in memories
             ),
             usage=usage,
+            more_rows=_more_rows(program, package, target),
+            more_usage=more_usage,
         ),
         "Makefile": filled("Makefile", name=name, n_steps=n_steps),
-        "CMakeLists.txt": filled("CMakeLists.txt", name=name),
+        "CMakeLists.txt": filled(
+            "CMakeLists.txt", name=name, component=component_text(program, package)
+        ),
         "example/main.c": filled(
             "example.c",
             name=name,
-            make_samples=samples,
+            make_samples="\n".join(sample_lines(program)),
             example_train=example_train,
             example_run=run,
         ),
     }
+
+
+def _more_rows(program: ProgramText, package: str | None, target: Target | None) -> str:
+    rows = [
+        f"| `{path}` | of the package |" for path in package_files(program, package)
+    ]
+    if target is not None:
+        rows.append(f"| `{target.path}` | where the memory lies, for the linker |")
+    return "\n".join(rows)
 
 
 def write_project(project: CProject, folder: str | os.PathLike[str]) -> None:
@@ -223,7 +264,9 @@ def _require_own(project: CProject, target: Path) -> None:
     strange = [
         path
         for path in found
-        if path not in project.files and not re.match(rf"{_BUILT}/", path)
+        if path not in project.files
+        and path not in package_paths(project.name)
+        and not re.fullmatch(rf"{_BUILT}/.*|board/\w+\.ld", path)
     ]
     if strange:
         raise UnwritableFileError(

@@ -120,9 +120,14 @@ def _by_mode(plan: MemoryPlan, other: MemoryPlan) -> tuple[MemoryPlan, MemoryPla
 
 def print_board(fit: BoardFit) -> None:
     """Print whether a plan fits on a board, and what would fit."""
-    for sentence in fit.sentences():
-        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
+    print_sentences(fit.sentences())
     click.echo()
+
+
+def print_sentences(sentences: Sequence[str]) -> None:
+    """Print sentences, each from a line of its own."""
+    for sentence in sentences:
+        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
 
 
 def print_table(table: Table) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from arena_ckpt.boards import Board, load_board
 from arena_ckpt.c_export.exported_model import ExportedModel
+from arena_ckpt.c_export.packages import require_package
 from arena_ckpt.c_export.project import CProject, make_project, write_project
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.device.reference_run import Batch, run_reference
+from arena_ckpt.device.targets import target_of
 from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.files.source import path_text
 from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.operations.portable import PORTABLE
@@ -43,6 +48,8 @@ def export_c(
     steps: int = N_STEPS,
     data: tuple[Any, Any] | Dataset | None = None,
     plan: MemoryPlan | None = None,
+    board: Board | str | Path | None = None,
+    package: str | None = None,
     **request: Any,
 ) -> CProject:
     """Write a C99 project that trains a model to the same bits as here.
@@ -64,6 +71,10 @@ def export_c(
         Of which the test takes batches; without, they are made up.
     plan : MemoryPlan, optional
         A plan of the model, in portable arithmetic; by default one is made.
+    board : Board, or what `load_board` takes, optional
+        The plan has to fit on it, and ``board/BOARD.ld`` places it there.
+    package : {"arduino", "platformio", "zephyr", "esp-idf"}, optional
+        Makes the folder a package of that platform, too.
     **request
         What `Model.make_plan` takes, such as ``budget="256KiB"``.
 
@@ -77,6 +88,8 @@ def export_c(
     CExportError
         The model has layers, or a plan, that cannot be exported; all are named, and
         nothing is written.
+    BoardFitError
+        The plan does not fit on the board.
     InvalidParameterError
         The model asks for fast arithmetic, or a number makes no sense.
     UnwritableFileError
@@ -88,7 +101,15 @@ def export_c(
             steps=steps,
         )
     project = make_c_project(
-        model, name=name, mode=mode, steps=steps, data=data, plan=plan, **request
+        model,
+        name=name,
+        mode=mode,
+        steps=steps,
+        data=data,
+        plan=plan,
+        board=board,
+        package=package,
+        **request,
     )
     write_project(project, folder)
     return project
@@ -102,9 +123,16 @@ def make_c_project(
     steps: int = N_STEPS,
     data: tuple[Any, Any] | Dataset | None = None,
     plan: MemoryPlan | None = None,
+    board: Board | str | Path | None = None,
+    package: str | None = None,
     **request: Any,
 ) -> CProject:
     """Return the project that `export_c` writes."""
+    require_package(package)
+    spec = ""
+    if board is not None and not isinstance(board, Board):
+        spec = path_text(board)
+        board = load_board(spec)
     portable = in_portable_arithmetic(model)
     plans = ModelPlans(portable)
     if plan is None and model.is_initialized and not request:
@@ -116,6 +144,7 @@ def make_c_project(
     else:
         plans.require_mode_of(plan, mode)
         plans.require_own_plan(plan)
+    target = None if board is None else target_of(board, plan, spec)
     check_fits(plan.host_bytes, "the arena")
     with compile_progress() as report:
         session = Session(
@@ -142,7 +171,7 @@ def make_c_project(
     is_training = mode == TRAIN
     batches = _batches(session, data, is_training)
     reference = run_reference(session, batches, steps if is_training else 0)
-    return make_project(exported, name, reference)
+    return make_project(exported, name, reference, package=package, target=target)
 
 
 def in_portable_arithmetic(model: Model) -> Model:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from arena_ckpt.cli.commands.allocate import allocate
+from arena_ckpt.cli.commands.board_check import board_check
 from arena_ckpt.cli.commands.examples import examples
 from arena_ckpt.cli.commands.export import export
 from arena_ckpt.cli.commands.golden import golden
@@ -41,6 +42,7 @@ Examples:
   arena-ckpt verify digits_mlp
   arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
   arena-ckpt export digits_mlp --to chrome-trace -o trace.json
+  arena-ckpt board-check firmware.elf --board rp2350
 
 \b
 Exit codes:
@@ -48,7 +50,8 @@ Exit codes:
   1    it failed while it ran: no plan within the budget or on the board, an
        arena larger than the free memory, a loss that is NaN or infinite, a
        defect found in debug mode or by verify; buffers that are proved not
-       to fit, a layout that breaks a rule, a golden plan that differs
+       to fit, a layout that breaks a rule, a golden plan that differs;
+       firmware that does not fit on its board
   2    the command line, the model, the data or a file cannot be used, or
        with --strict the model has a warning; the message says what to change
   3    not known whether buffers fit: the time or node limit was reached
@@ -81,5 +84,9 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (train, plan, report, verify, allocate, export, golden, examples):
+_COMMANDS = (
+    *(train, plan, report, verify, allocate, export, board_check, golden, examples),
+)
+
+for command in _COMMANDS:
     main.add_command(command)

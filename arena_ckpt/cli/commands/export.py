@@ -13,6 +13,7 @@ import click
 
 from arena_ckpt.cli.failures import OK
 from arena_ckpt.cli.options import (
+    AUTO,
     MODEL_HELP,
     arithmetic_option,
     batch_size_option,
@@ -53,6 +54,8 @@ Examples:
   arena-ckpt export digits_mlp --to chrome-trace --measured -o trace.json
   arena-ckpt export model.ini --to c-header --budget 256KiB -o plan.h
   arena-ckpt export digits_mlp --to c -o digits
+  arena-ckpt export digits_mlp --to c --batch-size 4 --board rp2350 -o digits
+  arena-ckpt export digits_mlp --to c --package arduino -o digits
 """
 
 
@@ -82,6 +85,18 @@ C_PROJECT = "c"
     help="What the plan is for; inference is the same as --inference.  "
     "[default: train]",
 )
+@click.option(
+    "--board",
+    metavar="NAME|FILE.toml",
+    help="For c: refuse a plan that does not fit on this board, and write a linker "
+    "script that places it there. Names are in docs/boards.md.",
+)
+@click.option(
+    "--package",
+    metavar="PLATFORM",
+    help="For c: make the folder a package of arduino, platformio, zephyr or esp-idf, "
+    "too.",
+)
 @arithmetic_option
 @batch_size_option
 @no_blocks_option
@@ -100,6 +115,8 @@ def export(
     output: Path,
     prefix: str | None,
     mode: str | None,
+    board: str | None,
+    package: str | None,
     arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
@@ -108,7 +125,10 @@ def export(
     **values: Any,
 ) -> int:
     """Write the memory plan of MODEL in a format of another tool."""
+    from arena_ckpt.boards import load_board
+    from arena_ckpt.c_export.packages import require_package
     from arena_ckpt.cli.batch_sizes import choice_lines, set_batch_size
+    from arena_ckpt.cli.memory_options import BOARD, given_budget
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import require_writable
     from arena_ckpt.files.atomic_write import write_whole
@@ -128,6 +148,14 @@ def export(
             f"--measured is for chrome-trace; {to} shows no durations",
             click.get_current_context(),
         )
+    for option, value in {"--board": board, "--package": package}.items():
+        if value is not None and to != C_PROJECT:
+            raise click.UsageError(
+                f"{option} is for c; {to} is of the plan alone",
+                click.get_current_context(),
+            )
+    require_package(package)
+    target = None if board is None else load_board(board)
     if not is_stdout and to != C_PROJECT:
         require_writable(output)
     loaded = load_model(model)
@@ -135,18 +163,24 @@ def export(
     if no_blocks:
         built = without_blocks(built)
     set_given(built, arithmetic=arithmetic)
-    request = given_request(values)
+    request = given_request(values, target)
     request["mode"] = _mode(mode, inference)
     if to == C_PROJECT:
         from arena_ckpt.device.export_c import in_portable_arithmetic  # loads Numba
 
         built = in_portable_arithmetic(built)
-    choice = set_batch_size(built, batch_size, request)
+    available = None
+    if target is not None and batch_size == AUTO:
+        available = given_budget(BOARD, target, request.get("memories"))
+    choice = set_batch_size(built, batch_size, request, budget_bytes=available)
+    if available is not None:
+        request.setdefault("budget", available)
     for line in choice_lines(choice) if choice else ():
         click.echo(line, err=True)
     name = prefix or (model.rpartition(":")[2] if ".py:" in model else Path(model).stem)
     if to == C_PROJECT:
-        return _export_c(built, output, name, loaded.data, request)
+        options = request | {"board": board, "package": package}
+        return _export_c(built, output, name, loaded.data, options)
     planned = built.make_plan(**request)
     seconds = built.step_seconds(planned) if measured else None
     content = export_plan(planned, to, name=name, step_seconds=seconds)
@@ -177,12 +211,12 @@ def _mode(mode: str | None, inference: bool) -> str:
 
 
 def _export_c(
-    model: Model, folder: Path, name: str, data: Dataset | None, request: dict[str, Any]
+    model: Model, folder: Path, name: str, data: Dataset | None, options: dict[str, Any]
 ) -> int:
     """Write a project in C, and say what to do with it."""
     from arena_ckpt.device.export_c import export_c
 
-    project = export_c(model, folder, name=name, data=data, **request)
+    project = export_c(model, folder, name=name, data=data, **options)
     n_bytes = sum(map(len, project.files.values()))
     click.echo(
         f"c: {len(project.files)} files, {n_bytes:,} bytes, are in {folder}; 'make "
