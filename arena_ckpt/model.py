@@ -42,6 +42,7 @@ from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.loop import train
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
@@ -815,6 +816,59 @@ class Model(ModelDefinition):
             "over, and the states of the optimizer and the iteration begin anew",
             ArenaWarning,
         )
+
+    @public_call
+    def save_device_state(self, path: str | os.PathLike[str]) -> None:
+        """Save the state of the training as an exported C project does.
+
+        The file is what ``NAME_save`` writes on a device: `load_device_state` and
+        ``NAME_restore`` read it, of the same model and plan, and go on bit for bit.
+        Trained weights, moving statistics, states of the optimizer and the iteration
+        are in it. Constants, such as frozen weights, are not.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced; the folder has to exist.
+
+        Raises
+        ------
+        NotInitializedError, InferenceOnlyError
+        InvalidParameterError
+            The model is not in portable arithmetic.
+        UnwritableFileError
+            Nothing was changed.
+        """
+        with self._training("save_device_state") as session:
+            write_device_state(path_text(path), session)
+
+    @public_call
+    def load_device_state(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a state that a device saved, or `save_device_state`.
+
+        Parameters
+        ----------
+        path : path
+            What ``NAME_save`` of an exported C project wrote, for the plan with which
+            this model is initialized.
+
+        Raises
+        ------
+        NotInitializedError, InferenceOnlyError
+        InvalidParameterError
+            The model is not in portable arithmetic.
+        SavedStateNotFoundError, SavedStateError
+            There is no such file, or it cannot be read.
+        CorruptSavedStateError
+            It is damaged, cut short or something else; as with the errors below,
+            nothing was changed.
+        SavedStateVersionError
+            It is of another version of the format.
+        PlanMismatchError
+            It is of another plan.
+        """
+        with self._training("load_device_state") as session:
+            read_device_state(path_text(path), session)
 
     def _checked_seed(self) -> int:
         seed = self.seed

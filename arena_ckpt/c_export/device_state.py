@@ -31,7 +31,9 @@ from arena_ckpt.planning.tensors import PERSISTENT
 MAGIC = b"ACSTATE\0"
 VERSION = 1
 HEADER = struct.Struct("<8sII32sQ")
-_CRC = struct.Struct("<I")
+CRC = struct.Struct("<I")
+MOST_ITERATIONS = 2**32
+"""Iterations are fewer: a device counts them in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class DeviceState:
     def n_bytes(self) -> int:
         """Bytes of a saved state."""
         of_tensors = sum(region.nbytes for region in self.tensors.values())
-        return HEADER.size + of_tensors + _CRC.size
+        return HEADER.size + of_tensors + CRC.size
 
     def header(self, iteration: int) -> bytes:
         """Return what stands before the tensors."""
@@ -87,10 +89,10 @@ class DeviceState:
             dtype = np.dtype(region.dtype).newbyteorder("<")
             parts.append(np.ascontiguousarray(arrays[name], dtype).tobytes())
         blob = b"".join(parts)
-        assert len(blob) + _CRC.size == self.n_bytes
-        return blob + _CRC.pack(zlib.crc32(blob))
+        assert len(blob) + CRC.size == self.n_bytes
+        return blob + CRC.pack(zlib.crc32(blob))
 
     def checksum(self, iteration: int, arrays: Mapping[str, npt.NDArray[Any]]) -> int:
         """Return the CRC-32 with which a saved state ends."""
-        (crc,) = _CRC.unpack(self.encode(iteration, arrays)[-_CRC.size :])
+        (crc,) = CRC.unpack(self.encode(iteration, arrays)[-CRC.size :])
         return int(crc)

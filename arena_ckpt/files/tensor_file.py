@@ -153,7 +153,7 @@ def read_tensor_file(
 def _read_whole(
     file: str, format_name: str, version: int
 ) -> tuple[Arrays, dict[str, Any]]:
-    content = _read(file)
+    content = read_content(file)
     header = _header(file, content)
     document = _document(file, header, format_name)
     found = document.get("version")
@@ -185,7 +185,16 @@ def corrupt(path: str, what: str) -> CorruptSavedStateError:
     )
 
 
-def _read(file: str) -> bytes:
+def read_content(file: str) -> bytes:
+    """Return the bytes of a file that holds a state.
+
+    Raises
+    ------
+    SavedStateNotFoundError
+        There is no such file.
+    SavedStateError
+        It cannot be read, or is larger than the memory that is free.
+    """
     try:
         source = find_source(file)
     except DataFileNotFoundError as error:

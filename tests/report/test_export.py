@@ -540,6 +540,94 @@ def test_a_c_program_reads_the_plan(plan: Maker, tmp_path: Path) -> None:
     ]
 
 
+@functools.cache
+def reruns_plan() -> MemoryPlan:
+    """Plan that runs layers more than once again, and clips gradients."""
+    model = Model()
+    model.set_property(batch_size=256, clip_grad_by_norm=1.0)
+    model.add_layer("input", name="in", input_shape="1:1:8")
+    for number in range(12):
+        model.add_layer("fully_connected", name=f"fc{number}", unit=8)
+    model.add_layer("mse", name="loss")
+    least = min(model.pareto(), key=lambda point: point.arena_bytes)
+    return least.plan
+
+
+STEPS = """
+#include <stdio.h>
+#define NET_IMPLEMENTATION
+#include "plan.h"
+
+int main(void) {
+  unsigned i, k;
+  printf("%u %u %u %u\\n", NET_N_STEPS, NET_N_FORWARD_STEPS, NET_N_PASS_STEPS,
+         NET_MICRO_BATCHES);
+  for (i = 0; i < NET_N_STEPS; i++) {
+    const arena_ckpt_step *step = &net_steps[i];
+    if (step->phase == ARENA_CKPT_NOTHING) {
+      if (step->n_operands || step->operands || step->kernel) return 1;
+      continue;
+    }
+    printf("%u %u\\t%s\\t%s\\n", i, step->phase - ARENA_CKPT_FORWARD,
+           net_orders[step->layer].layer, step->kernel);
+    for (k = 0; k < step->n_operands; k++) {
+      const arena_ckpt_operand *one = &step->operands[k];
+      printf("  %s\\t%u %u %llu %llu\\n", one->role, one->access, one->memory,
+             (unsigned long long)one->offset, (unsigned long long)one->size);
+    }
+  }
+  return 0;
+}
+"""
+
+
+def step_table(plan: MemoryPlan) -> list[str]:
+    """Return what a C program is to print of the executions of a plan."""
+    memories, types = list(plan.memories), {x.name: x.type_name for x in plan.layers}
+    held_by = {i: b for b in plan.buffers for i in b.tensors}
+    access = {"read": 1, "write": 2, "update": 3}
+    lines = [
+        f"{len(plan.steps)} {plan.n_forward} {plan.n_pass} {plan.micro_batches}",
+    ]
+    for e in plan.executions:
+        is_clip = e.phase is Phase.CLIP_GRADIENTS
+        kernel = "clip_gradients" if is_clip else types[e.layer]
+        number = list(Phase).index(e.phase)
+        lines.append(f"{e.step} {number}\t{e.layer}\t{kernel}")
+        for operand in e.operands:
+            place = held_by[operand.tensor]
+            lines.append(
+                f"  {operand.role}\t{access[operand.access.value]} "
+                f"{memories.index(place.memory)} {place.offset_bytes} "
+                f"{plan.tensors[operand.tensor].size_bytes}"
+            )
+    return lines
+
+
+@pytest.mark.parametrize(
+    "plan", [nasty_plan, gelu_plan, frozen_plan, rams_plan, reruns_plan]
+)
+def test_a_c_program_walks_through_the_steps(plan: Maker, tmp_path: Path) -> None:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("gcc is not there: the C header was not compiled")
+    (tmp_path / "plan.h").write_bytes(export_plan(plan(), "c-header", name="net"))
+    (tmp_path / "main.c").write_text(STEPS)
+    strict = [gcc, "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+    subprocess.run([*strict, "main.c", "-o", "main"], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+
+    assert said.decode().splitlines() == step_table(plan())
+
+
+def test_a_plan_of_many_reruns_has_a_row_for_each() -> None:
+    plan = reruns_plan()
+    again = [e for e in plan.executions if e.phase is Phase.RECOMPUTE]
+    assert len(again) > len({e.layer for e in again})
+    header = export_plan(plan, "c-header", name="net").decode()
+    assert header.count("{ARENA_CKPT_RECOMPUTE, ") == len(again)
+
+
 PLACES = """
 #include <stdio.h>
 #include "plan.h"
