@@ -42,6 +42,7 @@ from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.device_file import read_device_state, write_device_state
 from arena_ckpt.training.loop import train
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
@@ -815,6 +816,45 @@ class Model(ModelDefinition):
             "over, and the states of the optimizer and the iteration begin anew",
             ArenaWarning,
         )
+
+    @public_call
+    def save_device_state(self, path: str | os.PathLike[str]) -> None:
+        """Save what lasts of the training as a C project restores it.
+
+        Parameters
+        ----------
+        path : path
+            The file holds what ``NAME_restore`` of a project reads that was exported
+            with the same plan. An existing one is replaced.
+
+        Raises
+        ------
+        NotInitializedError, InferenceOnlyError
+        UnwritableFileError
+        """
+        with self._training("save_device_state") as session:
+            write_device_state(path_text(path), session)
+
+    @public_call
+    def load_device_state(self, path: str | os.PathLike[str]) -> None:
+        """Take over weights, optimizer states and iteration that a device has saved.
+
+        Parameters
+        ----------
+        path : path
+            What ``NAME_save`` of a C project has written. The training goes on to the
+            same bits as on the device.
+
+        Raises
+        ------
+        NotInitializedError, InferenceOnlyError
+        SavedStateError
+            The file is not there, or damaged; nothing was changed.
+        SavedStateMismatchError
+            It was saved by a device that trains by another plan.
+        """
+        with self._training("load_device_state") as session:
+            read_device_state(path_text(path), session)
 
     def _checked_seed(self) -> int:
         seed = self.seed

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.errors import SavedStateMismatchError
+from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.memory_use import constant_tensors
@@ -94,3 +96,46 @@ class DeviceState:
         """Return the CRC-32 with which a saved state ends."""
         (crc,) = _CRC.unpack(self.encode(iteration, arrays)[-_CRC.size :])
         return int(crc)
+
+    def decode(self, blob: bytes, path: str) -> tuple[int, dict[str, npt.NDArray[Any]]]:
+        """Return the iteration and the tensors of a saved state.
+
+        Parameters
+        ----------
+        blob : bytes
+        path : str
+            What messages call it.
+
+        Raises
+        ------
+        CorruptSavedStateError
+            It is no state of a device, or damaged.
+        SavedStateMismatchError
+            It is whole, but of another plan.
+        """
+        least = HEADER.size + _CRC.size
+        if len(blob) < least or not blob.startswith(MAGIC):
+            raise corrupt(path, "it does not begin like the state of a device")
+        _, version, n_bytes, digest, iteration = HEADER.unpack_from(blob)
+        if version != VERSION or n_bytes != len(blob):
+            raise corrupt(
+                path,
+                f"it has version {version} and {len(blob):,} of {n_bytes:,} bytes",
+            )
+        if _CRC.unpack(blob[-_CRC.size :])[0] != zlib.crc32(blob[: -_CRC.size]):
+            raise corrupt(path, "its CRC-32 differs from that of its content")
+        if digest != self.plan_digest or n_bytes != self.n_bytes:
+            raise SavedStateMismatchError(
+                f"{path} was saved by a device that trains by another plan; initialize "
+                "the model with the plan that was exported, in portable arithmetic",
+                path=path,
+                what="plan",
+            )
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        place = HEADER.size
+        for name, region in self.tensors.items():
+            dtype = np.dtype(region.dtype).newbyteorder("<")
+            array = np.frombuffer(blob, dtype, region.size, place)
+            arrays[name] = array.astype(region.dtype).reshape(region.shape)
+            place += region.nbytes
+        return iteration, arrays

@@ -19,7 +19,10 @@ from arena_ckpt.c_export.project import CProject, write_project
 from arena_ckpt.device.export_c import export_c, make_c_project
 from arena_ckpt.errors import (
     CExportError,
+    CorruptSavedStateError,
     InvalidParameterError,
+    SavedStateMismatchError,
+    SavedStateNotFoundError,
     UnwritableFileError,
 )
 from arena_ckpt.model_plans import ModelPlans
@@ -464,6 +467,76 @@ def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:
     found = run_main(folder, "dense", body)
     assert found.split() == ["6", "0", "7", "0", "0", "7", "0"]
     assert (folder / "again").read_bytes() == blob
+
+
+def test_training_moves_to_a_device_and_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((8, 12), np.float32), rng.integers(0, 5, 8)
+    here = dense()
+    here.initialize()
+    for _ in range(3):
+        here.train_step(x, y)
+    folder = written(project_of("dense"), tmp_path / "c")
+    here.save_device_state(folder / "before")
+    labels = np.eye(5, dtype=np.float32)[y]
+    np.concatenate([x.reshape(-1), labels.reshape(-1)]).tofile(folder / "samples")
+    body = """
+    static int get(void *from, uint32_t at, uint8_t *bytes, uint32_t n)
+    {
+        return fseek(from, (long)at, SEEK_SET) != 0 || fread(bytes, 1, n, from) != n;
+    }
+    static int put(void *to, uint32_t at, const uint8_t *bytes, uint32_t n)
+    {
+        return fseek(to, (long)at, SEEK_SET) != 0 || fwrite(bytes, 1, n, to) != n;
+    }
+    int main(void)
+    {
+        FILE *file = fopen("before", "rb");
+        int i;
+        double loss = 0.0;
+        dense_init();
+        printf("%d ", dense_restore(get, file));
+        fclose(file);
+        for (i = 0; i < 3; i++) {
+            file = fopen("samples", "rb");
+            printf("%d ", (int)fread(dense_input(0), 4, 96, file));
+            printf("%d ", (int)fread(dense_label(), 4, 40, file));
+            fclose(file);
+            printf("%d ", dense_step(&loss));
+        }
+        file = fopen("after", "wb");
+        printf("%d ", dense_save(put, file));
+        fclose(file);
+        return 0;
+    }
+    """
+    for name in ("before", "after", "samples"):
+        body = body.replace(f'"{name}"', f'"{folder}/{name}"')
+    assert run_main(folder, "dense", body).split() == ["0", *["96", "40", "0"] * 3, "0"]
+
+    back = dense()
+    back.initialize()
+    back.load_device_state(folder / "after")
+    for _ in range(3):
+        here.train_step(x, y)
+    assert all((here.weights()[n] == w).all() for n, w in back.weights().items())
+    assert here.train_step(x, y) == back.train_step(x, y)
+
+    before = back.weights()
+    blob = (folder / "after").read_bytes()
+    for place in (0, 9, 13, 20, 50, 60, len(blob) // 2, len(blob) - 1):
+        damaged = bytearray(blob)
+        damaged[place] ^= 1
+        (folder / "damaged").write_bytes(damaged)
+        with pytest.raises(CorruptSavedStateError):
+            back.load_device_state(folder / "damaged")
+    other = NETS["momentum"]()
+    other.initialize()
+    with pytest.raises(SavedStateMismatchError, match="another plan"):
+        other.load_device_state(folder / "after")
+    with pytest.raises(SavedStateNotFoundError):
+        back.load_device_state(folder / "nothing")
+    assert all((before[n] == w).all() for n, w in back.weights().items())
 
 
 # -- refusals --------------------------------------------------------------------------
