@@ -8,5 +8,14 @@ the board says so.
 
 from arena_ckpt.boards.board import Board, BoardFit, Ram
 from arena_ckpt.boards.board_files import board_names, load_board
+from arena_ckpt.boards.firmware import FirmwareFit, check_firmware
 
-__all__ = ["Board", "BoardFit", "Ram", "board_names", "load_board"]
+__all__ = [
+    "Board",
+    "BoardFit",
+    "FirmwareFit",
+    "Ram",
+    "board_names",
+    "check_firmware",
+    "load_board",
+]

@@ -30,6 +30,8 @@ class Ram:
         a range that it may not use so.
     address : int or None
         Where the range begins.
+    aliases : tuple of int
+        Other addresses at which the same bytes begin, as on a bus for instructions.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Ram:
     note: str = ""
     speed: int | None = None
     address: int | None = None
+    aliases: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Board:
         The range of RAM that stack and heap stand in; None is that of the arena.
     reservations, source, url : str
         What the reservations stand for, and where the sizes come from.
+    flash_addresses : tuple of int
+        Where flash begins, on each bus that shows it; empty where that is not known.
     """
 
     name: str
@@ -70,6 +75,7 @@ class Board:
     reservations: str = ""
     source: str = ""
     url: str = ""
+    flash_addresses: tuple[int, ...] = ()
 
     @property
     def arena_ram(self) -> Ram:
@@ -79,9 +85,10 @@ class Board:
     @property
     def reserved_ram_bytes(self) -> int:
         """Bytes of the arena's RAM range that stack and heap take."""
-        return self._reserved_bytes(self.arena_ram)
+        return self.reserved_bytes_in(self.arena_ram)
 
-    def _reserved_bytes(self, ram: Ram) -> int:
+    def reserved_bytes_in(self, ram: Ram) -> int:
+        """Return the bytes of a range that stack and heap take."""
         if ram.name != (self.reserved_in or self.arena_ram.name):
             return 0
         return self.reserved_stack_bytes + self.reserved_heap_bytes
@@ -105,7 +112,7 @@ class Board:
                 board=self.name,
                 memory=name,
             )
-        free = found[0].size_bytes - self._reserved_bytes(found[0])
+        free = found[0].size_bytes - self.reserved_bytes_in(found[0])
         return free // ALIGNMENT_BYTES * ALIGNMENT_BYTES
 
     @property
@@ -287,7 +294,7 @@ class BoardFit:
     def _ram_sentence(self, memory: MemoryFit) -> str:
         board = self.board
         ram = next(ram for ram in board.ram if ram.name == memory.name)
-        taken = board._reserved_bytes(ram)
+        taken = board.reserved_bytes_in(ram)
         beside = (
             f"stack and heap ({format_bytes(taken)}) in the same range"
             if taken

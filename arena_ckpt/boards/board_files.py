@@ -28,7 +28,7 @@ LARGEST_FILE_BYTES = 2**20
 ROLES = ("arena", "other")
 _SIZES = ("flash", "reserved_flash", "reserved_stack", "reserved_heap")
 _TEXTS = ("title", "reserved_in", "reservations", "source", "url")
-_RAM_KEYS = ("name", "size", "role", "note", "speed", "address")
+_RAM_KEYS = ("name", "size", "role", "note", "speed", "address", "aliases")
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def load_board(spec: str | Path) -> Board:
 
 def _board(name: str, given: Mapping[str, Any], where: str) -> Board:
     place = f"{where}, [{name}]"
-    _check_keys(given, (*_SIZES, *_TEXTS, "ram"), place)
+    _check_keys(given, (*_SIZES, *_TEXTS, "flash_address", "ram"), place)
     entries = given.get("ram")
     if not isinstance(entries, list) or not entries:
         raise BoardError(
@@ -126,6 +126,7 @@ def _board(name: str, given: Mapping[str, Any], where: str) -> Board:
         reservations=texts.get("reservations", ""),
         source=texts.get("source", ""),
         url=texts.get("url", ""),
+        flash_addresses=_numbers(given, "flash_address", place),
     )
     _check_room(board, place)
     _check_ranges(board, place)
@@ -173,16 +174,22 @@ def _check_ranges(board: Board, place: str) -> None:
                     key=what,
                     value=value,
                 )
-    placed = [(ram.address, ram) for ram in board.ram if ram.address is not None]
-    placed.sort(key=lambda pair: pair[0])
-    for (start, one), (next_start, other) in itertools.pairwise(placed):
-        if start + one.size_bytes > next_start:
+    placed = [
+        (address, ram.size_bytes, ram.name)
+        for ram in board.ram
+        if ram.address is not None
+        for address in (ram.address, *ram.aliases)
+    ]
+    flash_bytes = board.flash_bytes or 0
+    placed += [(address, flash_bytes, "flash") for address in board.flash_addresses]
+    placed.sort()
+    for (start, n_bytes, one), (next_start, _, other) in itertools.pairwise(placed):
+        if start + n_bytes > next_start:
             raise BoardError(
-                f"{place}: {one.name} takes [{start:#x}, {start + one.size_bytes:#x}) "
-                f"and {other.name} begins at {next_start:#x}; ranges of RAM may not "
-                "overlap",
+                f"{place}: {one} takes [{start:#x}, {start + n_bytes:#x}) and {other} "
+                f"begins at {next_start:#x}; ranges of memory may not overlap",
                 board=board.name,
-                ranges=(one.name, other.name),
+                ranges=(one, other),
             )
 
 
@@ -203,6 +210,7 @@ def _ram(entry: object, place: str) -> Ram:
         note=_text(entry, "note", place) if "note" in entry else "",
         speed=_number(entry, "speed", 1, place),
         address=_number(entry, "address", 0, place),
+        aliases=_numbers(entry, "aliases", place),
     )
 
 
@@ -236,6 +244,16 @@ def _number(given: Mapping[str, Any], key: str, least: int, place: str) -> int |
         key=key,
         value=value,
     )
+
+
+def _numbers(given: Mapping[str, Any], key: str, place: str) -> tuple[int, ...]:
+    """Return one address or a list of them."""
+    if key not in given:
+        return ()
+    values = given[key] if isinstance(given[key], list) else [given[key]]
+    for value in values:
+        _number({key: value}, key, 0, place)
+    return tuple(values)
 
 
 def _size(given: Mapping[str, Any], key: str, place: str) -> int:
