@@ -10,7 +10,8 @@ from arena_ckpt.c_export.templates_of import filled
 from arena_ckpt.operations.kernel_names import KernelName
 
 _FUNCTION = re.compile(
-    r"^((?![A-Z_ ]*static\b|AC_INLINE\b)\w[\w \*]*?\**\w+\([^)]*\))\n\{", re.MULTILINE
+    r"^((?!(?:AC_\w+ )?static\b|AC_INLINE\b)\w[\w \*]*?\**\w+\([^)]*\))\n\{",
+    re.MULTILINE,
 )
 
 MATH = ("ac_math.c", "ac_math.h")

@@ -19,7 +19,9 @@ def test_files(program: ProgramText, reference: Reference) -> dict[str, str]:
     return {
         "data.h": _data_header(program, reference, arrays),
         "data.c": _data_source(arrays),
-        "test.c": _runner(program),
+        "test.h": filled("test.h"),
+        "test.c": _runner(program, len(reference.losses)),
+        "main.c": filled("test_main.c"),
     }
 
 
@@ -86,27 +88,24 @@ def _data_source(arrays: dict[str, tuple[str, list[str], int]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _runner(program: ProgramText) -> str:
+def _runner(program: ProgramText, n_steps: int) -> str:
     name, places = program.name, program.places
     samples = (
         f"{name.upper()}_BATCH" if program.trains else f"{name.upper()}_PASS_SAMPLES"
     )
     load = [
-        f"    memcpy({name}_input({place}), test_input{place}\n"
-        f"        + ((size_t)batch * {samples} + (size_t)first) * {n},\n"
-        f"        sizeof(float) * (size_t)n * {n});"
+        f"    copy_bytes({name}_input({place}), test_input{place}\n"
+        f"        + (batch * {samples} + first) * {n}, 4u * (uint32_t)n * {n});"
         for place, n in enumerate(program.input_elements)
     ]
     offsets = [
         f'    {{"{macro}", {macro}, {places.offset_of(index)}}},'
         for index, macro in enumerate(places.macros)
     ]
-    train = success = ""
+    train, success = "", "the predictions have the same bits"
     if program.trains:
         train = filled("test_train.c", name=name)
-        success = "%d steps of training have the same bits"
-    else:
-        success = "the predictions have the same bits (%d steps of training)"
+        success = f"{n_steps} steps of training have the same bits"
     return filled(
         "test.c",
         name=name,

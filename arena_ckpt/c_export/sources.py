@@ -32,8 +32,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.operations.kernel_names import KernelName
-from arena_ckpt.operations.portable import PORTABLE, portable
+from arena_ckpt.operations.portable import portable
 
 FOLDER = Path(__file__).parent / "kernels"
 """Where the sources are."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from arena_ckpt.cli.failures import model_warnings_as_errors
-from arena_ckpt.operations.portable import ARITHMETICS, PORTABLE
+from arena_ckpt.common.arithmetics import ARITHMETICS, PORTABLE
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model

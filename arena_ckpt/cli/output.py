@@ -17,12 +17,12 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.results import epoch_line
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
-from arena_ckpt.operations.portable import PORTABLE
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.summary import plan_summary, recomputed_layers

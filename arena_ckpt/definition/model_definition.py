@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.arithmetics import ARITHMETICS, FAST
 from arena_ckpt.common.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -38,7 +39,6 @@ from arena_ckpt.graph.connections import find_output, forward_order
 from arena_ckpt.graph.hints import Hint, graph_hints, restart_hint
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
-from arena_ckpt.operations.portable import ARITHMETICS, FAST
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import Optimizer, create_optimizer
 

@@ -14,6 +14,7 @@ from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.packages import require_package
 from arena_ckpt.c_export.project import CProject, make_project, write_project
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
@@ -25,7 +26,6 @@ from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.source import path_text
 from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
-from arena_ckpt.operations.portable import PORTABLE
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.settings import TRAIN
 from arena_ckpt.verification.batches import batches_of, make_batches

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from arena_ckpt.common.arithmetics import FAST
 from arena_ckpt.common.names import output_role, tensor_name
 from arena_ckpt.common.wording import quote
 from arena_ckpt.errors import (
@@ -38,7 +39,6 @@ from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.hooks import expand_layer, infer_spec
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape
-from arena_ckpt.operations.portable import FAST
 
 MOST_OUTPUTS = 2**16
 """Maximum number of outputs of all layers and their parts.

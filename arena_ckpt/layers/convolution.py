@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar, cast
 
+from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
@@ -34,7 +35,6 @@ from arena_ckpt.layers.windows import (
 from arena_ckpt.operations.convolution import Convolution, Workspace
 from arena_ckpt.operations.families import convolution, depthwise, direct
 from arena_ckpt.operations.kernel_names import KernelName
-from arena_ckpt.operations.portable import FAST, PORTABLE
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
 _REST = (

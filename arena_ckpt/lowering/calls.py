@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.dtypes import FLOAT32
 from arena_ckpt.common.names import LABEL, gradient_of, share_of, tensor_name
 from arena_ckpt.common.phases import Phase
@@ -22,7 +23,7 @@ from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import elementwise, reductions
-from arena_ckpt.operations.portable import PORTABLE, portable
+from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.plan import MemoryPlan

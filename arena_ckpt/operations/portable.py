@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from arena_ckpt.common.arithmetics import FAST as FAST
+from arena_ckpt.common.arithmetics import PORTABLE as PORTABLE
 from arena_ckpt.operations.families import blas, chains, updates, windows
 from arena_ckpt.operations.kernel_names import KernelName
-
-FAST = "fast"
-PORTABLE = "portable"
-"""The two arithmetics; the second is also the last word in the variant of a twin."""
-
-ARITHMETICS = (FAST, PORTABLE)
 
 _CHAINS: dict[KernelName, KernelName] = {
     blas.matmul: chains.chain_matmul,
@@ -44,7 +40,7 @@ def portable(name: KernelName) -> KernelName:
     """Return the kernel that does in portable arithmetic what this one does.
 
     It takes the same arguments. A kernel that serves both, or a twin, is returned as it
-    is.
+    is. Of a kernel that is made for functions, "portable" is the last of them.
     """
     if name in _CHAINS:
         return _CHAINS[name]

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.examples.material import VOCABULARY
-from arena_ckpt.operations.portable import FAST, PORTABLE
 from arena_ckpt.testing.golden_files import read_text, write_text
 from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading, seal, unseal
 

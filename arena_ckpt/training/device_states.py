@@ -21,6 +21,7 @@ from arena_ckpt.c_export.device_state import (
     VERSION,
     DeviceState,
 )
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.errors import (
     InvalidParameterError,
     PlanMismatchError,
@@ -28,7 +29,6 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.files.tensor_file import corrupt, read_content
-from arena_ckpt.operations.portable import PORTABLE
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session

@@ -26,11 +26,12 @@ import numpy.typing as npt
 import pytest
 
 from arena_ckpt.c_export.sources import FOLDER, CKernel, find_kernel, source_of
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.kernels.kernel import Kernel, kernel_of
 from arena_ckpt.layers.base import Call
 from arena_ckpt.operations import activations, families, recurrent
 from arena_ckpt.operations.kernel_names import KernelName
-from arena_ckpt.operations.portable import PORTABLE, portable
+from arena_ckpt.operations.portable import portable
 from helpers.kernel_geometries import FAMILIES
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")

@@ -7,12 +7,12 @@ import importlib
 import pkgutil
 
 from arena_ckpt import kernels
+from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.kernels import attention
 from arena_ckpt.kernels.gru import gru_kernels
 from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.kernels.lstm import lstm_kernels
 from arena_ckpt.kernels.rnn import rnn_kernels
-from arena_ckpt.operations.portable import FAST, PORTABLE
 
 
 def all_kernels() -> dict[str, Kernel]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import ShapeMismatchError
 from arena_ckpt.kernels import blas, chains, elementwise, reductions, updates
@@ -25,7 +26,7 @@ from arena_ckpt.layers.base import Call, Layer
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.operations.kernel_names import KernelName
-from arena_ckpt.operations.portable import FAST, PORTABLE, portable
+from arena_ckpt.operations.portable import portable
 from helpers.kernel_memory import Bench
 
 Array = npt.NDArray[Any]

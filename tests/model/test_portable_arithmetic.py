@@ -12,6 +12,7 @@ from helpers.strategies import ModelSpec, chain, chains, dags
 from hypothesis import given, settings
 
 import arena_ckpt as ac
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.errors import (
     AfterInitializationError,
     InvalidParameterError,
@@ -19,7 +20,7 @@ from arena_ckpt.errors import (
     SavedStateMismatchError,
 )
 from arena_ckpt.operations.families import chains as products
-from arena_ckpt.operations.portable import PORTABLE, portable
+from arena_ckpt.operations.portable import portable
 from arena_ckpt.planning.tensors import TensorKind
 
 

@@ -19,13 +19,13 @@ from hypothesis import given, settings
 
 from arena_ckpt import Model, load_example
 from arena_ckpt.cli import main
+from arena_ckpt.common.arithmetics import ARITHMETICS, PORTABLE
 from arena_ckpt.errors import (
     GoldenFileError,
     GoldenMismatchError,
     UnwritableFileError,
 )
 from arena_ckpt.examples import EXAMPLES
-from arena_ckpt.operations.portable import ARITHMETICS, PORTABLE
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.testing import (
     add_golden,

@@ -20,6 +20,10 @@
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off")
+/* Assemblers take the conditional vcvtne.f64.f32 for vcvtn of Cortex-M55's vectors. */
+#if defined(__ARM_FEATURE_MVE)
+#pragma GCC optimize("no-if-conversion2")
+#endif
 #endif
 
 #if defined(__GNUC__)

@@ -1,25 +1,196 @@
 /* Matrix products: each element is one chain of fused multiply-adds along k. */
 
+/* Rows and columns that are worked out together, in registers: a number that is loaded
+ * is used several times. */
+#define AC_TILE 4
+
+/* The steps of a loop after this word are written one after another, also at -Os, so
+ * that what it indexes may stand in registers. */
+#if defined(__clang__)
+#define AC_TILE_LOOP _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && __GNUC__ >= 8
+#define AC_TILE_LOOP _Pragma("GCC unroll 4")
+#else
+#define AC_TILE_LOOP
+#endif
+
+#if defined(__GNUC__)
+#define AC_NOINLINE __attribute__((noinline, unused))
+#else
+#define AC_NOINLINE
+#endif
+
+/* c += alpha * op(a) @ op(b) for a tile: op(a) has a_row numbers from a row to the next
+ * and a_step to the next column, op(b) b_step and b_column. Where fewer rows or columns
+ * are left, the last one is worked out several times, to the same bits. */
+AC_NOINLINE static void ac_add_tile(int32_t rows, int32_t columns, int32_t k, float alpha,
+    const float *a, int32_t a_row, int32_t a_step,
+    const float *b, int32_t b_step, int32_t b_column, float *c, int32_t c_row)
+{
+    float sums[AC_TILE][AC_TILE], v[AC_TILE];
+    int32_t a_at[AC_TILE], b_at[AC_TILE], row_at[AC_TILE], column[AC_TILE];
+    int32_t i, j;
+    AC_TILE_LOOP
+    for (i = 0; i < AC_TILE; i++) {
+        int32_t row = i < rows ? i : rows - 1;
+        column[i] = i < columns ? i : columns - 1;
+        row_at[i] = row * c_row;
+        a_at[i] = row * a_row;
+        b_at[i] = column[i] * b_column;
+    }
+    AC_TILE_LOOP
+    for (i = 0; i < AC_TILE; i++) {
+        AC_TILE_LOOP
+        for (j = 0; j < AC_TILE; j++) {
+            sums[i][j] = c[row_at[i] + column[j]];
+        }
+    }
+    for (; k > 0; k--) {
+        AC_TILE_LOOP
+        for (j = 0; j < AC_TILE; j++) {
+            v[j] = b[b_at[j]];
+        }
+        AC_TILE_LOOP
+        for (i = 0; i < AC_TILE; i++) {
+            float factor = alpha * a[a_at[i]];
+            AC_TILE_LOOP
+            for (j = 0; j < AC_TILE; j++) {
+                sums[i][j] = ac_fma(factor, v[j], sums[i][j]);
+            }
+        }
+        a += a_step;
+        b += b_step;
+    }
+    AC_TILE_LOOP
+    for (i = 0; i < AC_TILE; i++) {
+        AC_TILE_LOOP
+        for (j = 0; j < AC_TILE; j++) {
+            c[row_at[i] + column[j]] = sums[i][j];
+        }
+    }
+}
+
+/* With vectors a tile has more columns, which lie side by side in a panel: op(b) is
+ * copied there, piece by piece of k. */
+#if defined(__AVX__)
+#define AC_PANEL 32
+#define AC_DEPTH 128
+#if defined(__clang__) || !defined(__GNUC__)
+#define AC_WIDE
+#elif defined(__AVX512F__)
+#define AC_WIDE __attribute__((noinline, optimize("O3", "fp-contract=off"), \
+    target("prefer-vector-width=512")))
+#else
+#define AC_WIDE __attribute__((noinline, optimize("O3", "fp-contract=off")))
+#endif
+#endif
+
+/* ac_add_tile with up to AC_PANEL columns of a panel. */
+#if defined(__AVX__)
+AC_WIDE static void ac_add_panel(int32_t rows, int32_t columns, int32_t k,
+    float alpha, const float *a, int32_t a_row, int32_t a_step,
+    const float *AC_RESTRICT panel, int32_t step, float *c, int32_t c_row)
+{
+    float sums[AC_TILE][AC_PANEL];
+    int32_t i, j;
+    AC_TILE_LOOP
+    for (i = 0; i < AC_TILE; i++) {
+        const float *from = c + (i < rows ? i : rows - 1) * c_row;
+        for (j = 0; j < AC_PANEL; j++) {
+            sums[i][j] = j < columns ? from[j] : 0.0f;
+        }
+    }
+    for (; k > 0; k--) {
+        AC_TILE_LOOP
+        for (i = 0; i < AC_TILE; i++) {
+            float factor = alpha * a[(i < rows ? i : rows - 1) * a_row];
+            for (j = 0; j < AC_PANEL; j++) {
+                sums[i][j] = ac_fma(factor, panel[j], sums[i][j]);
+            }
+        }
+        a += a_step;
+        panel += step;
+    }
+    AC_TILE_LOOP
+    for (i = 0; i < AC_TILE; i++) {
+        float *to = c + (i < rows ? i : rows - 1) * c_row;
+        for (j = 0; j < AC_PANEL; j++) {
+            if (j < columns) {
+                to[j] = sums[i][j];
+            }
+        }
+    }
+}
+#endif
+
+/* Copies columns of op(b) side by side, and zeros beyond them. */
+#if defined(__AVX__)
+static void ac_copy_panel(const float *b, int32_t b_step, int32_t b_column, int32_t k,
+    int32_t columns, float *panel)
+{
+    int32_t p, j;
+    for (p = 0; p < k; p++) {
+        for (j = 0; j < AC_PANEL; j++) {
+            panel[p * AC_PANEL + j] = j < columns ? b[j * b_column] : 0.0f;
+        }
+        b += b_step;
+    }
+}
+#endif
+
+/* c += alpha * op(a) @ op(b), with the distances of ac_add_tile. */
+static void ac_add_product(int32_t m, int32_t n, int32_t k, float alpha,
+    const float *a, int32_t a_row, int32_t a_step,
+    const float *b, int32_t b_step, int32_t b_column, float *c, int32_t c_row)
+{
+    int32_t i, j;
+#if defined(__AVX__)
+    float panel[AC_DEPTH * AC_PANEL];
+    int32_t p;
+    for (p = 0; p < k; p += AC_DEPTH) {
+        int32_t depth = k - p < AC_DEPTH ? k - p : AC_DEPTH;
+        for (j = 0; j < n; j += AC_PANEL) {
+            int32_t columns = n - j < AC_PANEL ? n - j : AC_PANEL;
+            /* Far apart rows that are read often had better stand together. */
+            int32_t lies_right = b_column == 1 && columns == AC_PANEL
+                && (b_step <= AC_DEPTH || m <= 4 * AC_TILE);
+            const float *from = b + p * b_step + j * b_column;
+            if (!lies_right) {
+                ac_copy_panel(from, b_step, b_column, depth, columns, panel);
+            }
+            for (i = 0; i < m; i += AC_TILE) {
+                ac_add_panel(m - i, columns, depth, alpha,
+                    a + i * a_row + p * a_step, a_row, a_step,
+                    lies_right ? from : panel, lies_right ? b_step : AC_PANEL,
+                    c + i * c_row + j, c_row);
+            }
+        }
+    }
+#else
+    for (i = 0; i < m; i += AC_TILE) {
+        for (j = 0; j < n; j += AC_TILE) {
+            ac_add_tile(m - i, n - j, k, alpha, a + i * a_row, a_row, a_step,
+                b + j * b_column, b_step, b_column, c + i * c_row + j, c_row);
+        }
+    }
+#endif
+}
+
 /* c = alpha * op(a) @ op(b) + beta * c, op(a) (m, k), op(b) (k, n); strides of rows. */
 static void ac_product(int32_t transpose_a, int32_t transpose_b,
     int32_t m, int32_t n, int32_t k, float alpha, const float *a, int32_t a_stride,
     const float *b, int32_t b_stride, float beta, float *c, int32_t c_stride)
 {
-    int32_t i, j, p;
-    int32_t a_row = transpose_a ? 1 : a_stride;
-    int32_t a_step = transpose_a ? a_stride : 1;
-    int32_t b_step = transpose_b ? 1 : b_stride;
-    int32_t b_column = transpose_b ? b_stride : 1;
+    int32_t i, j;
     for (i = 0; i < m; i++) {
         for (j = 0; j < n; j++) {
-            float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
-            for (p = 0; p < k; p++) {
-                float factor = alpha * a[i * a_row + p * a_step];
-                sum = ac_fma(factor, b[p * b_step + j * b_column], sum);
-            }
-            c[i * c_stride + j] = sum;
+            float *to = c + i * c_stride + j;
+            *to = beta == 0.0f ? 0.0f : beta * *to;
         }
     }
+    ac_add_product(m, n, k, alpha,
+        a, transpose_a ? 1 : a_stride, transpose_a ? a_stride : 1,
+        b, transpose_b ? 1 : b_stride, transpose_b ? b_stride : 1, c, c_stride);
 }
 
 /* kernel chains.chain_matmul(a, b, c, a.rows, b.columns, a.columns)

@@ -5,10 +5,9 @@ static int feed(void *context, int32_t first, int32_t n)
 {
     (void)context;
     load_inputs(batch_number, first, n);
-    memcpy(${name}_label(),
-        test_label + ((size_t)batch_number * ${NAME}_BATCH + (size_t)first)
-            * ${NAME}_LABEL_ELEMENTS,
-        sizeof(float) * (size_t)n * ${NAME}_LABEL_ELEMENTS);
+    copy_bytes(${name}_label(),
+        test_label + (batch_number * ${NAME}_BATCH + first) * ${NAME}_LABEL_ELEMENTS,
+        4u * (uint32_t)n * ${NAME}_LABEL_ELEMENTS);
     return 0;
 }
 
@@ -20,21 +19,21 @@ static int write_slot(void *context, int slot, uint32_t position, const uint8_t 
 {
     (void)context;
     if (left_to_write >= 0 && (long)n > left_to_write) {
-        memcpy(slots[slot] + position, bytes, (size_t)left_to_write);
+        copy_bytes(slots[slot] + position, bytes, (uint32_t)left_to_write);
         left_to_write = 0;
         return 1;
     }
     if (left_to_write >= 0) {
         left_to_write -= (long)n;
     }
-    memcpy(slots[slot] + position, bytes, n);
+    copy_bytes(slots[slot] + position, bytes, n);
     return 0;
 }
 
 static int read_slot(void *context, int slot, uint32_t position, uint8_t *bytes, uint32_t n)
 {
     (void)context;
-    memcpy(bytes, slots[slot] + position, n);
+    copy_bytes(bytes, slots[slot] + position, n);
     return 0;
 }
 
@@ -60,7 +59,7 @@ static uint32_t state_now(void)
 static uint64_t bits_of(double number)
 {
     uint64_t bits;
-    memcpy(&bits, &number, sizeof bits);
+    copy_bytes(&bits, &number, sizeof bits);
     return bits;
 }
 
@@ -74,20 +73,16 @@ static int train_from(int32_t step)
         batch_number = step % N_BATCHES;
         status = ${name}_train(1, feed, 0);
         loss = ${name}_loss();
-        if (status != ${NAME}_OK) {
-            printf("step %d: status %d\n", (int)step, status);
-            return is_right(0, "training has stopped");
-        }
-        if (bits_of(loss) != test_loss[step]) {
-            printf("step %d: the loss is %.17g, which has other bits than expected\n",
-                (int)step, loss);
-            return is_right(0, "the loss differs");
+        if (!is_equal((uint64_t)status, ${NAME}_OK, 32, "status of step", (uint32_t)step)
+            || !is_equal(bits_of(loss), test_loss[step], 64, "bits of the loss of step",
+                (uint32_t)step)) {
+            return 0;
         }
         state = state_now();
-        if (state != test_state[step]) {
-            printf("step %d: the state has CRC %08lx, expected %08lx\n", (int)step,
-                (unsigned long)state, (unsigned long)test_state[step]);
-            return is_right(0, "weights or states of the optimizer differ");
+        if (!is_equal(state, test_state[step], 32,
+                "CRC of weights and states of the optimizer after step",
+                (uint32_t)step)) {
+            return 0;
         }
     }
     return 1;
@@ -110,9 +105,11 @@ static void damage_states(void)
 static void lose_power(void)
 {
     ${name}_slots storage = {write_slot, read_slot, 0};
-    uint32_t before = ${name}_iteration();
+    uint32_t i, before = ${name}_iteration();
     long at;
-    memset(slots, 0, sizeof slots);
+    for (i = 0; i < ${NAME}_STATE_BYTES; i++) {
+        slots[0][i] = slots[1][i] = 0;
+    }
     is_right(${name}_restore_slot(&storage) == ${NAME}_STATE_CORRUPT, "empty slots");
     is_right(${name}_save_slot(&storage) == ${NAME}_OK, "save_slot has failed");
     for (at = 0; at < (long)${NAME}_STATE_BYTES; at += (long)${NAME}_STATE_BYTES / 7 + 1) {
@@ -131,7 +128,7 @@ static int feed_nan(void *context, int32_t first, int32_t n)
     static const uint32_t nan = 0x7fc00000u;
     int status = feed(context, first, n);
     if (first + n == ${NAME}_BATCH) {
-        memcpy(${name}_input(0), &nan, sizeof nan);
+        copy_bytes(${name}_input(0), &nan, sizeof nan);
     }
     return status;
 }
@@ -152,9 +149,9 @@ static void train(void)
         batch_number = step;
     }
     state_now();
-    memcpy(half_way, slots[0], sizeof half_way);
+    copy_bytes(half_way, slots[0], sizeof half_way);
     ${name}_init();
-    memcpy(slots[0], half_way, sizeof half_way);
+    copy_bytes(slots[0], half_way, sizeof half_way);
     is_right(${name}_restore(read_first, 0) == ${NAME}_OK, "restore has failed");
     train_from(middle);
     damage_states();
