@@ -165,7 +165,8 @@ def test_commands_have_the_options_that_pages_give_them() -> None:
     found = set()
     for page in PAGES:
         text = page.read_text("utf-8").replace("\\\n", " ")
-        for name, rest in re.findall(r"arena-ckpt ([a-z]+(?:-[a-z]+)?)([^\n`#|]*)", text):
+        called = re.findall(r"arena-ckpt ([a-z]+(?:-[a-z]+)?)([^\n`#|]*)", text)
+        for name, rest in called:
             options = re.findall(r"(?<![\w-])--[\w-]+", rest)
             found |= {(page.name, name, option) for option in options}
     assert len(found) > 50
