@@ -192,10 +192,8 @@ class MemoryMap:
                 f"ALIGNED({self.plan.alignment_bytes}) {ram.section};"
             )
         total = " + ".join(f"sizeof {ram.array}" for ram in self.rams)
-        yield (
-            f"typedef char memories_are_as_planned[{total} == {upper}_ARENA_BYTES "
-            "? 1 : -1];"
-        )
+        yield "typedef char memories_are_as_planned["
+        yield f"    {total} == {upper}_ARENA_BYTES ? 1 : -1];"
         yield ""
         yield "/* Pointers to the elements at an offset. */"
         for ram in self.rams:

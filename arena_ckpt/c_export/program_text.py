@@ -25,8 +25,6 @@ from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.tensors import Control
 
-_CONTROL = {place.name: int(place) for place in Control}
-
 
 @dataclass(frozen=True, slots=True)
 class Ids:
@@ -178,7 +176,7 @@ class ProgramText:
             f"            terms += {self.pointer(label)}[i] != "
             f"{float_literal(loss.ignored_label)};\n"
             "        }\n"
-            f"        CONTROL[{int(Control.SCALE)}] = terms ? 1.0 / terms : 0.0;\n"
+            "        CONTROL[SCALE] = terms ? 1.0 / terms : 0.0;\n"
             "    }"
         )
 
@@ -194,17 +192,20 @@ class ProgramText:
         return filled(
             "program.c",
             name=name,
-            title=self.title,
+            does=self.does,
             map="\n".join(f" * {line}".rstrip() for line in self.places.map_lines()),
             preamble=filled("preamble.h"),
             arrays="\n".join(self.places.array_lines()),
             control=self.pointer(control),
+            control_places=",\n".join(
+                f"    {place.name} = {int(place)}"
+                for place in Control
+                if place is not Control.LENGTH
+            ),
             control_length=int(Control.LENGTH),
             steps="\n".join(self._functions.lines()),
             sequences="\n".join(
-                line
-                for sequence in self._sequences
-                for line in sequence.lines(f"{name.upper()}_YIELD")
+                line for sequence in self._sequences for line in sequence.lines()
             ),
             common=self._checks(),
             input_cases="\n".join(
@@ -222,10 +223,9 @@ class ProgramText:
         )
 
     @property
-    def title(self) -> str:
-        """What the project is."""
-        what = "trains" if self.trains else "predicts"
-        return f"{self.name}: a model that {what}"
+    def does(self) -> str:
+        """What the model does, in a word."""
+        return "trains" if self.trains else "predicts"
 
     def _input(self, row: int) -> Region:
         return self.regions.named(self.inputs[row])
@@ -304,7 +304,6 @@ class ProgramText:
             clear_label=clear,
             prediction=self.pointer(out, last),
             run=self._run_prediction,
-            **_CONTROL,
         )
 
     def _train(self) -> str:
@@ -334,7 +333,6 @@ class ProgramText:
                 scale=self._scale(),
                 remember="    remember();" if kept else "",
                 put_back="            put_back();" if kept else "",
-                **_CONTROL,
             ),
             filled("step.c", name=name) if is_whole else "",
             self._state_text(),
@@ -383,7 +381,6 @@ class ProgramText:
                 f"    starts[{number}] = {ram.array};"
                 for number, ram in enumerate(self.places.rams)
             ),
-            **_CONTROL,
         )
 
     def header(self) -> str:
@@ -409,7 +406,7 @@ class ProgramText:
         return filled(
             "header.h",
             name=name,
-            title=self.title,
+            does=self.does,
             train_codes=train_codes,
             train_api=train_api,
             arena_bytes=plan.arena_bytes,

@@ -32,6 +32,11 @@ from arena_ckpt.common.wording import listed, quoted
 from arena_ckpt.errors import CExportError, UnwritableFileError
 from arena_ckpt.files.atomic_write import make_folder, write_whole
 
+_STEP_USAGE = """\
+Where samples and labels lie in place already, `{name}_step(&loss)` takes them
+without a feed.
+"""
+
 _BUILT = "build"
 """Folder that the Makefile of a project builds in."""
 
@@ -139,7 +144,12 @@ def _others(
             filled(
                 "usage_train.md",
                 name=name,
-                passes=plan.micro_batches,
+                whose="a batch"
+                if plan.micro_batches == 1
+                else (f"one of the {plan.micro_batches} micro-batches of a step"),
+                step_usage=_STEP_USAGE.format(name=name)
+                if plan.micro_batches == 1
+                else "",
                 state_bytes=f"{program.state.n_bytes:,}",
             )
             + "\n"
@@ -160,7 +170,6 @@ def _others(
         "README.md": filled(
             "README.md",
             name=name,
-            title=name,
             does="trains a model" if program.trains else "predicts",
             memory_rows="\n".join(
                 f"| {memory}{' (flash)' if memory == 'constants' else ''} | {n:,} |"

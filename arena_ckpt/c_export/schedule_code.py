@@ -12,7 +12,6 @@ from typing import Any
 from arena_ckpt.c_export.literals import double_literal
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import Optimizer
-from arena_ckpt.planning.tensors import Control
 
 
 def learning_rate_lines(optimizer: Optimizer, schedule: Schedule | None) -> list[str]:
@@ -49,7 +48,7 @@ def hyperparameter_lines(optimizer: Optimizer) -> list[str]:
         if optimizer.type_name == "adamw":
             numbers.append(double_literal(optimizer["weight_decay"]))
     return [
-        f"    CONTROL[{Control.HYPER + place}] = {number};"
+        f"    CONTROL[HYPER + {place}] = {number};"
         for place, number in enumerate(numbers)
     ]
 

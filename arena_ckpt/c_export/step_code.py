@@ -114,14 +114,13 @@ class StepSequence:
     comment: str
     functions: tuple[str, ...]
 
-    def lines(self, yield_macro: str) -> Iterator[str]:
-        """Yield the function, with the macro between steps."""
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the function."""
         yield f"/* {self.comment} */"
         yield f"static void {self.name}(void)"
         yield "{"
         for function in self.functions:
-            yield f"    {function}();"
-            yield f"    {yield_macro}();"
+            yield f"    RUN({function});"
         yield "}"
         yield ""
 

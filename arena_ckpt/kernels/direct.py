@@ -105,7 +105,7 @@ def direct_forward(
 
 
 @helper
-def _taps_of(phase, kernel_size, stride, dilation):
+def taps_of(phase, kernel_size, stride, dilation):
     """Return the taps that reach a phase of the input: last, step, how many.
 
     They are those with ``(phase - tap * dilation) % stride == 0``.
@@ -152,13 +152,13 @@ def direct_derivative(
     for phase_h in range(stride_height):
         row0 = (phase_h - top) % stride_height
         n_rows = (height - row0 + stride_height - 1) // stride_height
-        last_i, step_i, n_i = _taps_of(
+        last_i, step_i, n_i = taps_of(
             phase_h, kernel_height, stride_height, dilation_height
         )
         for phase_w in range(stride_width):
             column0 = (phase_w - left) % stride_width
             n_columns = (width - column0 + stride_width - 1) // stride_width
-            last_j, step_j, n_j = _taps_of(
+            last_j, step_j, n_j = taps_of(
                 phase_w, kernel_width, stride_width, dilation_width
             )
             if n_rows <= 0 or n_columns <= 0:
@@ -182,7 +182,7 @@ def direct_derivative(
 
 
 @helper
-def _begin_gradient(beta, dw):
+def begin_gradient(beta, dw):
     """Let sums begin at 0 where nothing is added to, else at what is there."""
     if beta == 0.0:
         for i in range(dw.size):
@@ -231,7 +231,7 @@ def direct_gradient(
     beta is 0 or 1; at 0, dw is only written.
     """
     out_plane = out_height * out_width
-    _begin_gradient(beta, dw)
+    begin_gradient(beta, dw)
     if _is_pointwise(
         height, width, kernel_height, kernel_width, stride_height, stride_width,
         top, left, out_height, out_width,
@@ -320,137 +320,3 @@ def _add_gradients(
                     for f in range(outputs):
                         at = ((f0 + f) * channels + k0) * taps + t0 + t
                         dw[at] = sums[t * PANEL + f]
-
-
-# -- depthwise -------------------------------------------------------------------------
-# Each channel has a filter of its own. Where a row of the source ends, zeros go on.
-
-
-@routine
-def _add_row(factor, x, at, step, skipped, n_inside, y, to, y_step, n):
-    """``y += factor · x`` along n elements, of which x has those from `skipped` on."""
-    for c in range(min(skipped, n)):
-        y[to + c * y_step] = fused(factor, ZERO, y[to + c * y_step])
-    if step == 1 and y_step == 1:
-        source, target = x[at:], y[to + skipped : to + skipped + n_inside]
-        for c in range(target.size):
-            target[c] = fused(factor, source[c], target[c])
-    else:
-        for c in range(n_inside):
-            place = to + (skipped + c) * y_step
-            y[place] = fused(factor, x[at + c * step], y[place])
-    for c in range(skipped + n_inside, n):
-        y[to + c * y_step] = fused(factor, ZERO, y[to + c * y_step])
-
-
-@helper
-def _inside(first, step, size, n):
-    """Return how many of first, first + step, … lie below 0, and how many in a size."""
-    skipped = 0 if first >= 0 else min(n, (-first + step - 1) // step)
-    end = 0 if first >= size else min(n, (size - 1 - first) // step + 1)
-    return skipped, max(0, end - skipped)
-
-
-@kernel
-def direct_depthwise_forward(
-    x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector,
-    n: int, channels: int, height: int, width: int,
-    filters: int, kernel_height: int, kernel_width: int,
-    stride_height: int, stride_width: int,
-    dilation_height: int, dilation_width: int,
-    top: int, left: int, out_height: int, out_width: int,
-) -> None:  # fmt: skip
-    """``y[n, c] = bias[c] + x[n, c] ⋆ weight[c]``; bias only where has_bias."""
-    taps = kernel_height * kernel_width
-    for s in range(n):
-        for k in range(channels):
-            source = (s * channels + k) * height * width
-            for r in range(out_height):
-                to = ((s * channels + k) * out_height + r) * out_width
-                start = bias[k] if has_bias != 0 else ZERO
-                for c in range(out_width):
-                    y[to + c] = start
-                for i in range(kernel_height):
-                    row = r * stride_height + i * dilation_height - top
-                    for j in range(kernel_width):
-                        first = j * dilation_width - left
-                        skipped, inside = _inside(first, stride_width, width, out_width)
-                        if row < 0 or row >= height:
-                            skipped, inside = out_width, 0
-                        at = source + row * width + first + skipped * stride_width
-                        _add_row(
-                            weight[k * taps + i * kernel_width + j], x,
-                            at if inside > 0 else 0, stride_width, skipped, inside,
-                            y, to, 1, out_width,
-                        )  # fmt: skip
-
-
-@kernel
-def direct_depthwise_derivative(
-    dy: Vector, weight: Vector, dx: Vector,
-    n: int, channels: int, height: int, width: int,
-    filters: int, kernel_height: int, kernel_width: int,
-    stride_height: int, stride_width: int,
-    dilation_height: int, dilation_width: int,
-    top: int, left: int, out_height: int, out_width: int,
-) -> None:  # fmt: skip
-    """``dx``: the derivative of `direct_depthwise_forward` for x."""
-    taps = kernel_height * kernel_width
-    for i in range(dx.size):
-        dx[i] = ZERO
-    for s in range(n):
-        for k in range(channels):
-            source = (s * channels + k) * out_height * out_width
-            for u in range(height):
-                to = ((s * channels + k) * height + u) * width
-                for i in range(kernel_height - 1, -1, -1):
-                    above = u + top - i * dilation_height
-                    if above % stride_height != 0:
-                        continue
-                    row = above // stride_height
-                    for j in range(kernel_width - 1, -1, -1):
-                        # the first column of the input that this tap reaches
-                        begin = (j * dilation_width - left) % stride_width
-                        m = (width - begin + stride_width - 1) // stride_width
-                        first = (begin + left - j * dilation_width) // stride_width
-                        if m <= 0:
-                            continue
-                        skipped, inside = _inside(first, 1, out_width, m)
-                        if row < 0 or row >= out_height:
-                            skipped, inside = m, 0
-                        at = source + row * out_width + first + skipped
-                        _add_row(
-                            weight[k * taps + i * kernel_width + j], dy,
-                            at if inside > 0 else 0, 1, skipped, inside,
-                            dx, to + begin, stride_width, m,
-                        )  # fmt: skip
-
-
-@kernel
-def direct_depthwise_gradient(
-    x: Vector, dy: Vector, beta: float, dw: Vector,
-    n: int, channels: int, height: int, width: int,
-    filters: int, kernel_height: int, kernel_width: int,
-    stride_height: int, stride_width: int,
-    dilation_height: int, dilation_width: int,
-    top: int, left: int, out_height: int, out_width: int,
-) -> None:  # fmt: skip
-    """``dw``: as `direct_gradient`, of one channel for each filter."""
-    taps = kernel_height * kernel_width
-    _begin_gradient(beta, dw)
-    for s in range(n):
-        for k in range(channels):
-            source = (s * channels + k) * height * width
-            d_at = (s * channels + k) * out_height * out_width
-            for r in range(out_height):
-                for c in range(out_width):
-                    d = dy[d_at + r * out_width + c]
-                    for i in range(kernel_height):
-                        row = r * stride_height + i * dilation_height - top
-                        for j in range(kernel_width):
-                            column = c * stride_width + j * dilation_width - left
-                            value = ZERO
-                            if 0 <= row < height and 0 <= column < width:
-                                value = x[source + row * width + column]
-                            at = k * taps + i * kernel_width + j
-                            dw[at] = fused(d, value, dw[at])

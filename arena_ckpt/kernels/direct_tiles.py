@@ -27,8 +27,11 @@ from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import FLOAT, I32, I64, count
 
-ROOM = 8192
+ROOM = 16384
 """Number of elements of the planes that stand on the stack together."""
+
+CHANNEL_ROWS = 8
+"""Number of rows of a tile over channels, each of one vector."""
 
 BLOCK = 18 * ROWS if ROWS == 8 else 36 * ROWS
 """Number of taps whose gradients are summed together: 144."""
@@ -166,6 +169,60 @@ def _tile_intrinsic(n_vectors: int) -> Any:
     return compiled
 
 
+def _channel_tile() -> Any:
+    """Return the compiled tile of `CHANNEL_ROWS` vectors of channels."""
+
+    @typed_intrinsic
+    def compiled(typing_context: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            given = [builder.extract_value(args[0], i) for i in range(7)]
+            kinds = (FLOAT, I64, I32, FLOAT, FLOAT)
+            source, places, table, panel, sums = (
+                builder.inttoptr(x, kind.as_pointer())
+                for x, kind in zip(given[:5], kinds, strict=True)
+            )
+            k, fresh = given[5:]
+            is_fresh = builder.icmp_signed("!=", fresh, ir.Constant(I64, 0))
+            nothing = ir.Constant(_VECTOR, [0.0] * LANES)
+            fma = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(_VECTOR, [_VECTOR] * 3),
+                f"llvm.fma.v{LANES}f32",
+            )
+
+            def place(base: Any, at: Any) -> Any:
+                return builder.bitcast(builder.gep(base, [at]), _VECTOR.as_pointer())
+
+            bases, start = [], []
+            for j in range(CHANNEL_ROWS):
+                at = builder.load(builder.gep(places, [ir.Constant(I64, j)]))
+                bases.append(builder.gep(source, [at]))
+                at = ir.Constant(I64, j * LANES)
+                so_far = builder.load(place(sums, at), align=4)
+                start.append(builder.select(is_fresh, nothing, so_far))
+
+            def body(p: Any, values: Any) -> Any:
+                at = builder.mul(p, ir.Constant(I64, LANES))
+                weights = builder.load(place(panel, at), align=4)
+                offset = builder.load(builder.gep(table, [p]))
+                offset = builder.sext(offset, I64)
+                loaded = [builder.load(place(base, offset), align=4) for base in bases]
+                return [
+                    builder.call(fma, [weights, value, so_far])
+                    for value, so_far in zip(loaded, values, strict=True)
+                ]
+
+            values = count(builder, k, start, body)
+            for j, value in enumerate(values):
+                at = ir.Constant(I64, j * LANES)
+                builder.store(value, place(sums, at), align=4)
+            return context.get_dummy_value()
+
+        return types.void(arguments), codegen
+
+    return compiled
+
+
 _one, _two, _three = (_tile_intrinsic(n) for n in (1, 2, 3))
 
 
@@ -199,6 +256,35 @@ def tile_of(source, places, table, panel, sums, outputs, k, fresh):
         _two(given)
     else:
         _one(given)
+
+
+_channels = _channel_tile()
+
+
+@routine
+def tile_of_channels(source, places, table, panel, sums, k, fresh):
+    """``sums[j] (+)= Σ_p panel[p] · source[places[j] + table[p]]`` for all channels.
+
+    Parameters
+    ----------
+    source, panel, sums : array of float32
+        Rows of `LANES` channels: panel (k, `LANES`), sums (`CHANNEL_ROWS`, `LANES`).
+    places : array of int64, (`CHANNEL_ROWS`,)
+    table : array of int32, (k,)
+    fresh : bool
+        Sums begin at 0.
+    """
+    _channels(
+        (
+            np.int64(source.ctypes.data),
+            np.int64(places.ctypes.data),
+            np.int64(table.ctypes.data),
+            np.int64(panel.ctypes.data),
+            np.int64(sums.ctypes.data),
+            np.int64(k),
+            np.int64(fresh),
+        )
+    )
 
 
 @routine

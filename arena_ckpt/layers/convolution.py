@@ -33,7 +33,12 @@ from arena_ckpt.layers.windows import (
     pad_2d,
 )
 from arena_ckpt.operations.convolution import Convolution, Workspace
-from arena_ckpt.operations.families import convolution, depthwise, direct
+from arena_ckpt.operations.families import (
+    convolution,
+    depthwise,
+    direct,
+    direct_depthwise,
+)
 from arena_ckpt.operations.kernel_names import KernelName
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
@@ -483,7 +488,7 @@ class TransposedConvolution2D(_Convolution):
 def _depthwise(tensors: Binding, phase: str) -> KernelName:
     """Return the kernel of a phase in the arithmetic of the model."""
     if tensors.arithmetic == PORTABLE:
-        return cast(KernelName, getattr(direct, f"direct_depthwise_{phase}"))
+        return cast(KernelName, getattr(direct_depthwise, f"direct_depthwise_{phase}"))
     return cast(KernelName, getattr(depthwise, f"depthwise_{phase}"))
 
 

@@ -187,6 +187,10 @@ direct = Family(
         "int, stride_height: int, stride_width: int, dilation_height: int, "
         "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
     ),
+)
+
+direct_depthwise = Family(
+    "direct_depthwise",
     direct_depthwise_forward=(
         "x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector, n: int, "
         "channels: int, height: int, width: int, filters: int, kernel_height: int, "
@@ -453,6 +457,7 @@ FAMILIES: tuple[Family, ...] = (
     convolution,
     depthwise,
     direct,
+    direct_depthwise,
     elementwise,
     losses,
     normalization,

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from helpers.c_nets import NETS, dense, frozen, pictures
 from helpers.several_rams import in_rams
 
 from arena_ckpt import Model, create_schedule, load_example
 from arena_ckpt.c_export.device_state import DeviceState
 from arena_ckpt.c_export.project import CProject, write_project
+from arena_ckpt.cli import main
 from arena_ckpt.device.export_c import export_c, make_c_project
 from arena_ckpt.errors import (
     CExportError,
@@ -166,7 +168,7 @@ def test_steps_are_functions_that_can_be_read() -> None:
     source = project_of("dense").files["src/dense.c"].decode()
     assert "/* step 1, forward of fc1 */\nstatic void step_1(void)\n{\n" in source
     assert re.search(r"ac_add_bias\(F\(DENSE_OUT_OUT0\), F\(DENSE_OUT_BIAS\), ", source)
-    assert "    step_1();\n    DENSE_YIELD();\n" in source
+    assert "    RUN(step_1);\n" in source
     assert re.search(r"^ \* +\d+ +768  0-\d+ +fc1:weight$", source, re.MULTILINE)
     assert max(map(len, source.splitlines())) <= 100
 
@@ -269,7 +271,7 @@ FAULTS: dict[str, Fault] = {
     "offset of a bias with room behind it": offset_of("OUT_BIAS"),
     "offset of an activation": offset_of("FC1_OUT0"),
     "offset of a state": offset_of("FC2_WEIGHT_SECOND_MOMENT"),
-    "a step left out": replaced("    step_1();\n", "    (void)step_1;\n"),
+    "a step left out": replaced("    RUN(step_1);\n", "    (void)step_1;\n"),
     "a wrong beta": replaced("ac_whole_power(0.9,", "ac_whole_power(0.91,"),
     "a wrong epsilon": replaced("= 1e-07;", "= 1e-06;"),
     "a wrong learning rate": replaced("return 0.01;", "return 0.010000001;"),
@@ -300,13 +302,13 @@ def test_the_test_of_a_project_tells_a_fault(fault: str, tmp_path: Path) -> None
 
 def test_each_step_that_is_left_out_is_told() -> None:
     text = project_of("dense").files["src/dense.c"].decode()
-    steps = sorted({*re.findall(r"^    (step_\d+)\(\);$", text, re.MULTILINE)})
+    steps = sorted({*re.findall(r"^    RUN\((step_\d+)\);$", text, re.MULTILINE)})
     assert len(steps) > 10
     for step in steps:
         with tempfile.TemporaryDirectory() as folder:
             files = dict(project_of("dense").files)
             files["src/dense.c"] = text.replace(
-                f"    {step}();\n", f"    (void){step};\n"
+                f"    RUN({step});\n", f"    (void){step};\n"
             ).encode()
             done = run_test(
                 written(CProject("dense", files), Path(folder) / "c"), ("gcc", "-O1")
@@ -464,6 +466,49 @@ def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:
     found = run_main(folder, "dense", body)
     assert found.split() == ["6", "0", "7", "0", "0", "7", "0"]
     assert (folder / "again").read_bytes() == blob
+
+
+# -- the command -----------------------------------------------------------------------
+
+
+def test_the_command_writes_a_project(tmp_path: Path) -> None:
+    ini = tmp_path / "net.ini"
+    ini.write_text(
+        "[Model]\ntype = neuralnetwork\nbatch_size = 4\n"
+        "[Optimizer]\ntype = adam\n"
+        "[in]\ntype = input\ninput_shape = 1:1:6\n"
+        "[fc]\ntype = fully_connected\nunit = 3\n"
+        "[loss]\ntype = mse\n",
+        "utf-8",
+    )
+
+    def export(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["export", str(ini), "--to", "c", *arguments])
+
+    done = export("-o", str(tmp_path / "c"))
+    assert done.exit_code == 0, done.output
+    assert "files, " in done.stderr
+    assert run_test(tmp_path / "c").returncode == 0
+    assert (tmp_path / "c/src/net.h").exists()
+
+    named = export("-o", str(tmp_path / "d"), "--prefix", "Two Words")
+    assert named.exit_code == 0, named.output
+    header = (tmp_path / "d/src/two_words.h").read_text()
+    assert "int two_words_step(double *loss);" in header
+
+    predicts = export("-o", str(tmp_path / "e"), "--mode", "inference")
+    assert predicts.exit_code == 0, predicts.output
+    assert "net_step" not in (tmp_path / "e/src/net.h").read_text()
+    assert run_test(tmp_path / "e").returncode == 0
+
+    assert "give a folder" in export().output or "-o DIR" in export().output
+    assert export("-o", str(tmp_path / "f"), "--measured").exit_code == 2
+    both = export("-o", str(tmp_path / "f"), "--mode", "train", "--inference")
+    assert both.exit_code == 2
+    fast = export("-o", str(tmp_path / "f"), "--arithmetic", "fast")
+    assert fast.exit_code == 2
+    assert "fast" in fast.output
+    assert not (tmp_path / "f").exists()
 
 
 # -- refusals --------------------------------------------------------------------------

@@ -27,9 +27,10 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
 
 def _steps(case: str, threads: int, arithmetic: str) -> tuple[Step, dict[str, Any]]:
     from arena_ckpt.examples import load_example
+    from arena_ckpt.model import without_blocks
 
-    example = load_example(case, **CASES[case][0], checkpoint=False)
-    model = example.model
+    example = load_example(case, **CASES[case][0])
+    model = without_blocks(example.model)
     model.set_property(threads=threads, arithmetic=arithmetic)
     plan = model.initialize()
     n = model.get_property("batch_size")

@@ -374,7 +374,7 @@ void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     ac_sum_all_gradients(&all, x, dy, beta, dw);
 }
 
-/* kernel direct.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels,
+/* kernel direct_depthwise.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels,
     height, width, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * ac_direct_forward with one filter for each channel, which reads only that. */
@@ -399,7 +399,7 @@ void ac_direct_depthwise_forward(const float *x, const float *weight, const floa
     }
 }
 
-/* kernel direct.direct_depthwise_derivative(dy, weight, dx, n, channels, height,
+/* kernel direct_depthwise.direct_depthwise_derivative(dy, weight, dx, n, channels, height,
     width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
     dilation_width, top, left, out_height, out_width)
  * ac_direct_derivative with one filter for each channel, which reads only that. */
@@ -474,7 +474,7 @@ AC_INLINE void ac_sum_own_gradients(const ac_convolution *all, const float *x,
     }
 }
 
-/* kernel direct.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height,
+/* kernel direct_depthwise.direct_depthwise_gradient(x, dy, beta, dw, n, channels, height,
     width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
     dilation_width, top, left, out_height, out_width)
  * ac_direct_gradient with one filter for each channel, which reads only that. */

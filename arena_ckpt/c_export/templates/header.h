@@ -1,4 +1,4 @@
-/* $title
+/* $name, a model that $does.
  *
  * Written by arena-ckpt export --to c; README.md says how it is used. Nothing here calls
  * the C library, and all memory is static.

@@ -6,9 +6,9 @@ int ${name}_predict(float *out)
     if (status != ${NAME}_OK) {
         return status;
     }
-    CONTROL[$LOSS] = 0.0;
-    CONTROL[$SCALE] = 0.0;
-    CONTROL[$FRACTION] = 1.0;
+    CONTROL[LOSS] = 0.0;
+    CONTROL[SCALE] = 0.0;
+    CONTROL[FRACTION] = 1.0;
 $clear_label
     $run();
     for (i = 0; i < ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS; i++) {

@@ -1,4 +1,4 @@
-/* $title: the steps of its memory plan.
+/* The steps of $name, a model that $does.
  *
  * Map of the memory: what lies where, in which steps. What lies in the same bytes does so
  * in turn, or is the same tensor after an operation in place.
@@ -23,7 +23,13 @@ $preamble
 
 $arrays
 
+/* Numbers that change from step to step. */
 #define CONTROL $control
+enum {
+$control_places
+};
+
+#define RUN(step) do { step(); ${NAME}_YIELD(); } while (0)
 
 /* -- steps --------------------------------------------------------------------------- */
 

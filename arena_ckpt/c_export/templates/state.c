@@ -170,7 +170,7 @@ static int restore(const Place *place)
         return status;
     }
     crc = fill_header(bytes, iteration);
-    CONTROL[$ITERATION] = (double)iteration;
+    CONTROL[ITERATION] = (double)iteration;
     for (i = 0; i < N_LASTING && status == ${NAME}_OK; i++) {
         status = get(place, position, bytes_of(i), lasting[i].bytes);
         crc = crc_of(crc, bytes_of(i), lasting[i].bytes);

@@ -24,10 +24,10 @@ static int run_pass(int32_t pass)
         return status;
     }
 $count_terms
-    CONTROL[$FRACTION] = $fraction;
-    CONTROL[$FIRST_SAMPLE] = (double)(pass * ${NAME}_PASS_SAMPLES);
+    CONTROL[FRACTION] = $fraction;
+    CONTROL[FIRST_SAMPLE] = (double)(pass * ${NAME}_PASS_SAMPLES);
     $forward
-    loss = CONTROL[$LOSS];
+    loss = CONTROL[LOSS];
     if (!(loss - loss == 0.0)) {
         return ${NAME}_NONFINITE_LOSS;
     }
@@ -42,8 +42,8 @@ int ${name}_step_from(${name}_feed feed, void *context, double *loss)
     if (status != ${NAME}_OK) {
         return status;
     }
-    CONTROL[$LOSS] = 0.0;
-    CONTROL[$SCALE] = $scale;
+    CONTROL[LOSS] = 0.0;
+    CONTROL[SCALE] = $scale;
 $remember
     for (pass = 0; pass < ${NAME}_PASSES; pass++) {
         int32_t first = pass * ${NAME}_PASS_SAMPLES;
@@ -57,7 +57,7 @@ $remember
             status = run_pass(pass);
         }
         if (loss != 0) {
-            *loss = CONTROL[$LOSS];
+            *loss = CONTROL[LOSS];
         }
         if (status != ${NAME}_OK) {
 $put_back
@@ -80,10 +80,10 @@ int ${name}_train(int32_t steps, ${name}_feed feed, void *context)
 
 double ${name}_loss(void)
 {
-    return CONTROL[$LOSS];
+    return CONTROL[LOSS];
 }
 
 uint32_t ${name}_iteration(void)
 {
-    return (uint32_t)CONTROL[$ITERATION];
+    return (uint32_t)CONTROL[ITERATION];
 }

@@ -12,7 +12,7 @@ int ${name}_step_from(${name}_feed feed, void *context, double *loss);
 /* Steps with samples from a feed, until one of them does not return ${NAME}_OK. */
 int ${name}_train(int32_t steps, ${name}_feed feed, void *context);
 
-/* The loss of the last step. */
+/* The loss of the last step, until the next prediction. */
 double ${name}_loss(void);
 
 /* Steps made so far, also before a restored state was saved. */
