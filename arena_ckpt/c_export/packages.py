@@ -69,7 +69,7 @@ def package_files(program: ProgramText, package: str | None) -> dict[str, str]:
     """Return the files that a package adds, by path."""
     values = {
         "name": program.name,
-        "title": program.title,
+        "does": program.does,
         "sentence": _sentence(program),
         "arena_bytes": program.plan.arena_bytes,
     }
