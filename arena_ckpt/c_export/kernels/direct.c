@@ -441,23 +441,21 @@ AC_VECTORIZED static void ac_correlate(const ac_convolution *all, int32_t is_der
     }
 }
 
-/* Sums of 4 or 1 filters and 4 or 1 channels, for one tap: dw += the sum of dy times
- * what the tap reads of x. */
-AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
-    const float *dy, int32_t row, int32_t column, int32_t is_first, float *dw,
-    const int32_t filters, const int32_t channels)
+/* Sums of 4 filters and 4 channels, for one tap: each gets the sum of dy times what the
+ * tap reads of x. Where fewer are left, the last one is worked out several times. */
+static void ac_sum_gradients(const ac_convolution *all, const float *x, const float *dy,
+    int32_t row, int32_t column, int32_t filters, int32_t channels, float *tile)
 {
     float sums[4][4], v[4];
-    int32_t x_plane = all->height * all->width;
-    int32_t y_plane = all->out_height * all->out_width;
-    int32_t filter_weight = all->channels * all->kernel_height * all->kernel_width;
-    int32_t channel_weight = all->kernel_height * all->kernel_width;
+    int32_t x_at[4], y_at[4];
     int32_t s, r, c, f, k;
     AC_UNROLLED
-    for (f = 0; f < filters; f++) {
+    for (f = 0; f < 4; f++) {
+        x_at[f] = (f < channels ? f : channels - 1) * all->height * all->width;
+        y_at[f] = (f < filters ? f : filters - 1) * all->out_height * all->out_width;
         AC_UNROLLED
-        for (k = 0; k < channels; k++) {
-            sums[f][k] = is_first ? 0.0f : dw[f * filter_weight + k * channel_weight];
+        for (k = 0; k < 4; k++) {
+            sums[f][k] = tile[4 * f + k];
         }
     }
     for (s = 0; s < all->n; s++) {
@@ -470,20 +468,20 @@ AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
             int32_t at = column;
             for (c = 0; c < all->out_width; c++) {
                 AC_UNROLLED
-                for (k = 0; k < channels; k++) {
+                for (k = 0; k < 4; k++) {
                     v[k] = 0.0f;
                 }
                 if (at >= 0 && at < width) {
                     AC_UNROLLED
-                    for (k = 0; k < channels; k++) {
-                        v[k] = line[at + k * x_plane];
+                    for (k = 0; k < 4; k++) {
+                        v[k] = line[at + x_at[k]];
                     }
                 }
                 AC_UNROLLED
-                for (f = 0; f < filters; f++) {
-                    float factor = slope[f * y_plane];
+                for (f = 0; f < 4; f++) {
+                    float factor = slope[y_at[f]];
                     AC_UNROLLED
-                    for (k = 0; k < channels; k++) {
+                    for (k = 0; k < 4; k++) {
                         sums[f][k] = ac_fma(factor, v[k], sums[f][k]);
                     }
                 }
@@ -496,10 +494,10 @@ AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
         dy += all->y_sample;
     }
     AC_UNROLLED
-    for (f = 0; f < filters; f++) {
+    for (f = 0; f < 4; f++) {
         AC_UNROLLED
-        for (k = 0; k < channels; k++) {
-            dw[f * filter_weight + k * channel_weight] = sums[f][k];
+        for (k = 0; k < 4; k++) {
+            tile[4 * f + k] = sums[f][k];
         }
     }
 }
@@ -509,34 +507,31 @@ static void ac_sum_all_gradients(const ac_convolution *all, const float *x,
     const float *dy, float beta, float *dw)
 {
     int32_t taps = all->kernel_height * all->kernel_width;
-    int32_t f, k, i, j;
-    for (f = 0; f < all->filters;) {
-        int32_t filters = all->filters - f >= 4 ? 4 : 1;
-        for (k = 0; k < all->channels;) {
-            int32_t channels = filters == 4 && all->channels - k >= 4 ? 4 : 1;
-            const float *source = x + k * all->height * all->width;
-            const float *slope = dy + f * all->out_height * all->out_width;
-            float *to = dw + (f * all->channels + k) * taps;
-            for (i = 0; i < all->kernel_height; i++) {
-                int32_t row = i * all->dilation_height - all->top;
-                for (j = 0; j < all->kernel_width; j++) {
-                    int32_t column = j * all->dilation_width - all->left;
-                    if (channels == 4) {
-                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
-                            to, 4, 4);
-                    } else if (filters == 4) {
-                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
-                            to, 4, 1);
-                    } else {
-                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
-                            to, 1, 1);
+    int32_t f, k, i, t;
+    for (f = 0; f < all->filters; f += 4) {
+        for (k = 0; k < all->channels; k += 4) {
+            for (t = 0; t < taps; t++) {
+                float tile[16];
+                float *to = dw + (f * all->channels + k) * taps + t;
+                for (i = 0; i < 16; i++) {
+                    tile[i] = 0.0f;
+                    if (beta != 0.0f && f + i / 4 < all->filters
+                            && k + i % 4 < all->channels) {
+                        tile[i] = to[(i / 4 * all->channels + i % 4) * taps];
                     }
-                    to++;
+                }
+                ac_sum_gradients(all, x + k * all->height * all->width,
+                    dy + f * all->out_height * all->out_width,
+                    t / all->kernel_width * all->dilation_height - all->top,
+                    t % all->kernel_width * all->dilation_width - all->left,
+                    all->filters - f, all->channels - k, tile);
+                for (i = 0; i < 16; i++) {
+                    if (f + i / 4 < all->filters && k + i % 4 < all->channels) {
+                        to[(i / 4 * all->channels + i % 4) * taps] = tile[i];
+                    }
                 }
             }
-            k += channels;
         }
-        f += filters;
     }
 }
 
