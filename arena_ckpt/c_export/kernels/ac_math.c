@@ -1,6 +1,7 @@
 /* Exact fused multiply-add and square roots, for processors without an instruction. */
 #include "ac_math.h"
 
+#if !defined(AC_HAS_FMA)
 /* Rounding to double so that the last bit tells whether digits were lost lets the
  * rounding to float that follows come out as if there had been one (Boldo and
  * Melquiond, "Emulation of FMA and correctly rounded sums", 2008). A product of two
@@ -28,7 +29,9 @@ float ac_exact_fma(float a, float b, float c)
     }
     return (float)sum;
 }
+#endif
 
+#if !defined(AC_HAS_DOUBLE_SQRT)
 /* The first 54 bits of the root of high * 2**64, bit by bit. */
 static uint64_t ac_root_of(uint64_t high)
 {
@@ -84,10 +87,13 @@ double ac_exact_double_sqrt(double x)
     root = (root >> 1) + (root & 1);
     return ac_double_of_bits(((uint64_t)(exponent / 2 + 1022) << 52) + root);
 }
+#endif
 
+#if !defined(AC_HAS_SQRT)
 float ac_exact_sqrt(float x)
 {
     /* 53 digits of the root of 24 are more than 2 * 24 + 2: rounding twice is right
      * (Figueroa, "When is double rounding innocuous?", 1995). */
-    return (float)ac_exact_double_sqrt((double)x);
+    return (float)ac_double_sqrt((double)x);
 }
+#endif

@@ -13,7 +13,8 @@
 #if defined(__FAST_MATH__)
 #error "built with -ffast-math, which changes results: leave it out"
 #endif
-#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+/* 16 is about numbers of 16 bits, of which there are none here. */
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
 #error "this processor computes floats with more digits: on x86 add -msse2 -mfpmath=sse"
 #endif
 #if defined(__clang__)
@@ -37,6 +38,23 @@
 typedef char ac_float_has_4_bytes[sizeof(float) == 4 ? 1 : -1];
 typedef char ac_double_has_8_bytes[sizeof(double) == 8 ? 1 : -1];
 
+/* Which instructions the processor has. */
+#if defined(__GNUC__) && (defined(__FMA__) || defined(__ARM_FEATURE_FMA) || \
+    defined(__aarch64__) || (defined(__riscv_flen) && __riscv_flen >= 32))
+#define AC_HAS_FMA
+#endif
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__aarch64__) || \
+    (defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 4)) || \
+    (defined(__riscv_flen) && __riscv_flen >= 32))
+#define AC_HAS_SQRT
+#endif
+#if defined(__GNUC__) && (defined(__SSE2__) || defined(__aarch64__) || \
+    (defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 8)) || \
+    (defined(__riscv_flen) && __riscv_flen >= 64))
+#define AC_HAS_DOUBLE_SQRT
+#endif
+
+/* What stands in their place, in ac_math.c. */
 float ac_exact_fma(float a, float b, float c);
 float ac_exact_sqrt(float x);
 double ac_exact_double_sqrt(double x);
@@ -73,8 +91,7 @@ AC_INLINE double ac_double_of_bits(uint64_t bits)
 /* a * b + c, rounded once. */
 AC_INLINE float ac_fma(float a, float b, float c)
 {
-#if defined(__GNUC__) && (defined(__FMA__) || defined(__ARM_FEATURE_FMA) || \
-    defined(__aarch64__) || (defined(__riscv_flen) && __riscv_flen >= 32))
+#if defined(AC_HAS_FMA)
     return __builtin_fmaf(a, b, c);
 #else
     return ac_exact_fma(a, b, c);
@@ -84,47 +101,47 @@ AC_INLINE float ac_fma(float a, float b, float c)
 /* The square root, rounded to the nearest; NaN below 0. */
 AC_INLINE float ac_sqrt(float x)
 {
-#if defined(__GNUC__) && defined(__SSE2__)
+#if !defined(AC_HAS_SQRT)
+    return ac_exact_sqrt(x);
+#elif defined(__SSE2__)
     float y;
     __asm__("sqrtss %1, %0" : "=x"(y) : "x"(x));
     return y;
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(__aarch64__)
     float y;
     __asm__("fsqrt %s0, %s1" : "=w"(y) : "w"(x));
     return y;
-#elif defined(__GNUC__) && defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 4)
+#elif defined(__arm__)
     float y;
     __asm__("vsqrt.f32 %0, %1" : "=t"(y) : "t"(x));
     return y;
-#elif defined(__GNUC__) && defined(__riscv_flen) && __riscv_flen >= 32
+#else
     float y;
     __asm__("fsqrt.s %0, %1" : "=f"(y) : "f"(x));
     return y;
-#else
-    return ac_exact_sqrt(x);
 #endif
 }
 
 AC_INLINE double ac_double_sqrt(double x)
 {
-#if defined(__GNUC__) && defined(__SSE2__)
+#if !defined(AC_HAS_DOUBLE_SQRT)
+    return ac_exact_double_sqrt(x);
+#elif defined(__SSE2__)
     double y;
     __asm__("sqrtsd %1, %0" : "=x"(y) : "x"(x));
     return y;
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(__aarch64__)
     double y;
     __asm__("fsqrt %d0, %d1" : "=w"(y) : "w"(x));
     return y;
-#elif defined(__GNUC__) && defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 8)
+#elif defined(__arm__)
     double y;
     __asm__("vsqrt.f64 %P0, %P1" : "=w"(y) : "w"(x));
     return y;
-#elif defined(__GNUC__) && defined(__riscv_flen) && __riscv_flen >= 64
+#else
     double y;
     __asm__("fsqrt.d %0, %1" : "=f"(y) : "f"(x));
     return y;
-#else
-    return ac_exact_double_sqrt(x);
 #endif
 }
 

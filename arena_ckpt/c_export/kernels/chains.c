@@ -20,32 +20,26 @@
 #define AC_NOINLINE
 #endif
 
-/* c += alpha * op(a) @ op(b) for a tile: op(a) has a_row numbers from a row to the next
- * and a_step to the next column, op(b) b_step and b_column. Where fewer rows or columns
- * are left, the last one is worked out several times, to the same bits. */
-AC_NOINLINE static void ac_add_tile(int32_t rows, int32_t columns, int32_t k, float alpha,
-    const float *a, int32_t a_row, int32_t a_step,
-    const float *b, int32_t b_step, int32_t b_column, float *c, int32_t c_row)
+/* sums += alpha * op(a) @ op(b) for a tile, k > 0: op(a) has a_row numbers from a row to
+ * the next and a_step to the next column, op(b) b_step and b_column. Where fewer rows or
+ * columns are left, the last one is worked out several times. */
+AC_NOINLINE static void ac_add_tile(int32_t rows, int32_t columns, int32_t k,
+    float alpha, const float *a, int32_t a_row, int32_t a_step,
+    const float *b, int32_t b_step, int32_t b_column, float *tile)
 {
     float sums[AC_TILE][AC_TILE], v[AC_TILE];
-    int32_t a_at[AC_TILE], b_at[AC_TILE], row_at[AC_TILE], column[AC_TILE];
+    int32_t a_at[AC_TILE], b_at[AC_TILE];
     int32_t i, j;
     AC_TILE_LOOP
     for (i = 0; i < AC_TILE; i++) {
-        int32_t row = i < rows ? i : rows - 1;
-        column[i] = i < columns ? i : columns - 1;
-        row_at[i] = row * c_row;
-        a_at[i] = row * a_row;
-        b_at[i] = column[i] * b_column;
-    }
-    AC_TILE_LOOP
-    for (i = 0; i < AC_TILE; i++) {
+        a_at[i] = (i < rows ? i : rows - 1) * a_row;
+        b_at[i] = (i < columns ? i : columns - 1) * b_column;
         AC_TILE_LOOP
         for (j = 0; j < AC_TILE; j++) {
-            sums[i][j] = c[row_at[i] + column[j]];
+            sums[i][j] = tile[i * AC_TILE + j];
         }
     }
-    for (; k > 0; k--) {
+    do {
         AC_TILE_LOOP
         for (j = 0; j < AC_TILE; j++) {
             v[j] = b[b_at[j]];
@@ -60,12 +54,12 @@ AC_NOINLINE static void ac_add_tile(int32_t rows, int32_t columns, int32_t k, fl
         }
         a += a_step;
         b += b_step;
-    }
+    } while (--k > 0);
     AC_TILE_LOOP
     for (i = 0; i < AC_TILE; i++) {
         AC_TILE_LOOP
         for (j = 0; j < AC_TILE; j++) {
-            c[row_at[i] + column[j]] = sums[i][j];
+            tile[i * AC_TILE + j] = sums[i][j];
         }
     }
 }
@@ -85,7 +79,7 @@ AC_NOINLINE static void ac_add_tile(int32_t rows, int32_t columns, int32_t k, fl
 #endif
 #endif
 
-/* ac_add_tile with up to AC_PANEL columns of a panel. */
+/* c += alpha * op(a) @ op(b) for up to AC_TILE rows, and columns of a panel. */
 #if defined(__AVX__)
 AC_WIDE static void ac_add_panel(int32_t rows, int32_t columns, int32_t k,
     float alpha, const float *a, int32_t a_row, int32_t a_step,
@@ -138,59 +132,75 @@ static void ac_copy_panel(const float *b, int32_t b_step, int32_t b_column, int3
 }
 #endif
 
-/* c += alpha * op(a) @ op(b), with the distances of ac_add_tile. */
-static void ac_add_product(int32_t m, int32_t n, int32_t k, float alpha,
-    const float *a, int32_t a_row, int32_t a_step,
-    const float *b, int32_t b_step, int32_t b_column, float *c, int32_t c_row)
-{
-    int32_t i, j;
-#if defined(__AVX__)
-    float panel[AC_DEPTH * AC_PANEL];
-    int32_t p;
-    for (p = 0; p < k; p += AC_DEPTH) {
-        int32_t depth = k - p < AC_DEPTH ? k - p : AC_DEPTH;
-        for (j = 0; j < n; j += AC_PANEL) {
-            int32_t columns = n - j < AC_PANEL ? n - j : AC_PANEL;
-            /* Far apart rows that are read often had better stand together. */
-            int32_t lies_right = b_column == 1 && columns == AC_PANEL
-                && (b_step <= AC_DEPTH || m <= 4 * AC_TILE);
-            const float *from = b + p * b_step + j * b_column;
-            if (!lies_right) {
-                ac_copy_panel(from, b_step, b_column, depth, columns, panel);
-            }
-            for (i = 0; i < m; i += AC_TILE) {
-                ac_add_panel(m - i, columns, depth, alpha,
-                    a + i * a_row + p * a_step, a_row, a_step,
-                    lies_right ? from : panel, lies_right ? b_step : AC_PANEL,
-                    c + i * c_row + j, c_row);
-            }
-        }
-    }
-#else
-    for (i = 0; i < m; i += AC_TILE) {
-        for (j = 0; j < n; j += AC_TILE) {
-            ac_add_tile(m - i, n - j, k, alpha, a + i * a_row, a_row, a_step,
-                b + j * b_column, b_step, b_column, c + i * c_row + j, c_row);
-        }
-    }
-#endif
-}
-
 /* c = alpha * op(a) @ op(b) + beta * c, op(a) (m, k), op(b) (k, n); strides of rows. */
 static void ac_product(int32_t transpose_a, int32_t transpose_b,
     int32_t m, int32_t n, int32_t k, float alpha, const float *a, int32_t a_stride,
     const float *b, int32_t b_stride, float beta, float *c, int32_t c_stride)
 {
-    int32_t i, j;
+    int32_t a_row = transpose_a ? 1 : a_stride;
+    int32_t a_step = transpose_a ? a_stride : 1;
+    int32_t b_step = transpose_b ? 1 : b_stride;
+    int32_t b_column = transpose_b ? b_stride : 1;
+    int32_t i, j, r, q;
+#if defined(__AVX__)
+    float panel[AC_DEPTH * AC_PANEL];
     for (i = 0; i < m; i++) {
+        float *to = c + i * c_stride;
         for (j = 0; j < n; j++) {
-            float *to = c + i * c_stride + j;
-            *to = beta == 0.0f ? 0.0f : beta * *to;
+            to[j] = beta == 0.0f ? 0.0f : beta * to[j];
         }
     }
-    ac_add_product(m, n, k, alpha,
-        a, transpose_a ? 1 : a_stride, transpose_a ? a_stride : 1,
-        b, transpose_b ? 1 : b_stride, transpose_b ? b_stride : 1, c, c_stride);
+    for (q = 0; q < k; q += AC_DEPTH) {
+        int32_t depth = k - q < AC_DEPTH ? k - q : AC_DEPTH;
+        for (j = 0; j < n; j += AC_PANEL) {
+            int32_t columns = n - j < AC_PANEL ? n - j : AC_PANEL;
+            /* Far apart rows that are read often had better stand together. */
+            int32_t lies_right = b_column == 1 && columns == AC_PANEL
+                && (b_step <= AC_DEPTH || m <= 4 * AC_TILE);
+            const float *from = b + q * b_step + j * b_column;
+            if (!lies_right) {
+                ac_copy_panel(from, b_step, b_column, depth, columns, panel);
+            }
+            for (r = 0; r < m; r += AC_TILE) {
+                ac_add_panel(m - r, columns, depth, alpha,
+                    a + r * a_row + q * a_step, a_row, a_step,
+                    lies_right ? from : panel, lies_right ? b_step : AC_PANEL,
+                    c + r * c_stride + j, c_stride);
+            }
+        }
+    }
+#else
+    float tile[AC_TILE * AC_TILE];
+    for (r = 0; r < m; r += AC_TILE) {
+        int32_t rows = m - r < AC_TILE ? m - r : AC_TILE;
+        for (q = 0; q < n; q += AC_TILE) {
+            int32_t columns = n - q < AC_TILE ? n - q : AC_TILE;
+            float *to = c + r * c_stride + q;
+            for (i = 0; i < AC_TILE; i++) {
+                AC_TILE_LOOP
+                for (j = 0; j < AC_TILE; j++) {
+                    tile[i * AC_TILE + j] = 0.0f;
+                }
+            }
+            for (i = 0; i < rows && beta != 0.0f; i++) {
+                for (j = 0; j < columns; j++) {
+                    tile[i * AC_TILE + j] = beta * to[i * c_stride + j];
+                }
+            }
+            if (k > 0) {
+                ac_add_tile(rows, columns, k, alpha, a + r * a_row, a_row, a_step,
+                    b + q * b_column, b_step, b_column, tile);
+            }
+            for (i = 0; i < rows; i++) {
+                AC_TILE_LOOP
+                for (j = 0; j < AC_TILE; j++) {
+                    to[i * c_stride + (j < columns ? j : columns - 1)] =
+                        tile[i * AC_TILE + j];
+                }
+            }
+        }
+    }
+#endif
 }
 
 /* kernel chains.chain_matmul(a, b, c, a.rows, b.columns, a.columns)

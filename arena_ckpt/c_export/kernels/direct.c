@@ -165,6 +165,223 @@ AC_INLINE void ac_sum_block(const ac_block *block, const float *source,
     }
 }
 
+/* With vectors and many filters, these stand side by side in them. Some planes of the
+ * source are copied with the zeros around them, and their weights filter by filter. */
+#if defined(__AVX__)
+#define AC_FILTERS 16
+#define AC_PADDED 8192
+#define AC_PACKED (256 * AC_FILTERS)
+#if defined(__AVX512F__)
+#define AC_SIDE_BY_SIDE 8
+#else
+#define AC_SIDE_BY_SIDE 4
+#endif
+#if defined(__clang__)
+#define AC_EACH_COLUMN _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__) && __GNUC__ >= 8
+#define AC_EACH_COLUMN _Pragma("GCC unroll 8")
+#else
+#define AC_EACH_COLUMN
+#endif
+#if defined(__clang__) || !defined(__GNUC__)
+#define AC_IN_VECTORS
+#elif defined(__AVX512F__)
+#define AC_IN_VECTORS __attribute__((noinline, optimize("O3", "fp-contract=off"), \
+    target("prefer-vector-width=512")))
+#else
+#define AC_IN_VECTORS __attribute__((noinline, optimize("O3", "fp-contract=off")))
+#endif
+#endif
+
+/* Planes with zeros around them: the source element of the first one, rows, columns,
+ * and how many planes there are. */
+#if defined(__AVX__)
+typedef struct {
+    int32_t top, left, rows, columns, planes;
+} ac_padded_planes;
+#endif
+
+/* Along one axis: the first source element that n targets read, and how many there are
+ * up to the last. */
+#if defined(__AVX__)
+static int32_t ac_reach(int32_t is_derivative, int32_t n, int32_t kernel,
+    int32_t stride, int32_t dilation, int32_t before, int32_t *first)
+{
+    int32_t at, low = 0, high = 0;
+    for (at = 0; at < n; at++) {
+        ac_taps taps = ac_taps_of(is_derivative, at, kernel, stride, dilation, before);
+        int32_t last = taps.source + (taps.n - 1) * taps.source_step;
+        if (taps.n > 0) {
+            low = taps.source < low ? taps.source : low;
+            high = last > high ? last : high;
+        }
+    }
+    *first = low;
+    return high - low + 1;
+}
+#endif
+
+#if defined(__AVX__)
+static void ac_pad(const ac_padded_planes *all, int32_t height, int32_t width,
+    const float *source, float *padded)
+{
+    int32_t plane, i, j;
+    for (plane = 0; plane < all->planes; plane++) {
+        for (i = 0; i < all->rows; i++) {
+            int32_t row = all->top + i;
+            for (j = 0; j < all->columns; j++) {
+                padded[j] = 0.0f;
+            }
+            if (row >= 0 && row < height) {
+                int32_t n = all->columns + all->left;
+                for (j = 0; j < (n < width ? n : width); j++) {
+                    padded[j - all->left] = source[row * width + j];
+                }
+            }
+            padded += all->columns;
+        }
+        source += height * width;
+    }
+}
+#endif
+
+/* Adds the products of some planes to AC_SIDE_BY_SIDE columns of up to AC_FILTERS
+ * filters, which begin at their bias or 0 if these planes are the first. */
+#if defined(__AVX__)
+AC_IN_VECTORS static void ac_add_planes(const ac_block *block,
+    const ac_padded_planes *all, const float *AC_RESTRICT padded,
+    const float *AC_RESTRICT packed, int32_t taps, int32_t filters,
+    int32_t is_first, const float *bias, float *target)
+{
+    float sums[AC_SIDE_BY_SIDE][AC_FILTERS];
+    int32_t plane, i, j, f, k;
+    int32_t step = block->step;
+    AC_EACH_COLUMN
+    for (k = 0; k < AC_SIDE_BY_SIDE; k++) {
+        for (f = 0; f < AC_FILTERS; f++) {
+            sums[k][f] = 0.0f;
+            if (f < filters && k < block->count) {
+                if (!is_first) {
+                    sums[k][f] = target[f * block->target_plane
+                        + k * block->target_step];
+                } else if (bias) {
+                    sums[k][f] = bias[f];
+                }
+            }
+        }
+    }
+    for (plane = 0; plane < all->planes; plane++) {
+        for (i = 0; i < block->rows.n; i++) {
+            const float *v = padded + block->columns.source - all->left
+                + (block->rows.source + i * block->rows.source_step - all->top)
+                    * all->columns;
+            const float *w = packed + AC_FILTERS * (block->columns.weight
+                + (block->rows.weight + i * block->rows.weight_step)
+                    * block->row_weight);
+            for (j = 0; j < block->columns.n; j++) {
+                AC_EACH_COLUMN
+                for (k = 0; k < AC_SIDE_BY_SIDE; k++) {
+                    float factor = v[k * step];
+                    for (f = 0; f < AC_FILTERS; f++) {
+                        sums[k][f] = ac_fma(w[f], factor, sums[k][f]);
+                    }
+                }
+                v += block->columns.source_step;
+                w += AC_FILTERS * block->columns.weight_step;
+            }
+        }
+        padded += all->rows * all->columns;
+        packed += AC_FILTERS * taps;
+    }
+    AC_EACH_COLUMN
+    for (k = 0; k < AC_SIDE_BY_SIDE; k++) {
+        if (k < block->count) {
+            for (f = 0; f < filters; f++) {
+                target[f * block->target_plane + k * block->target_step] = sums[k][f];
+            }
+        }
+    }
+}
+#endif
+
+/* What ac_correlate does, if there are filters enough and a plane is small; returns
+ * whether it has done so. */
+#if defined(__AVX__)
+static int32_t ac_correlate_planes(const ac_convolution *all, int32_t is_derivative,
+    const float *source, const float *weight, const float *bias, float *target)
+{
+    float padded[AC_PADDED], packed[AC_PACKED];
+    int32_t taps = all->kernel_height * all->kernel_width;
+    int32_t filters = is_derivative ? all->channels : all->filters;
+    int32_t rows = is_derivative ? all->height : all->out_height;
+    int32_t columns = is_derivative ? all->width : all->out_width;
+    int32_t planes = is_derivative ? all->filters : all->channels;
+    int32_t first, f, s, r, phase, c, i, j;
+    ac_padded_planes some;
+    ac_block block;
+    block.step = is_derivative ? 1 : all->stride_width;
+    block.height = is_derivative ? all->out_height : all->height;
+    block.width = is_derivative ? all->out_width : all->width;
+    block.row_weight = all->kernel_width;
+    block.plane_weight = is_derivative ? all->channels * taps : taps;
+    block.filter_weight = is_derivative ? taps : all->channels * taps;
+    block.target_step = is_derivative ? all->stride_width : 1;
+    block.target_plane = rows * columns;
+    some.rows = ac_reach(is_derivative, rows, all->kernel_height, all->stride_height,
+        all->dilation_height, all->top, &some.top);
+    some.columns = ac_reach(is_derivative, columns, all->kernel_width,
+        all->stride_width, all->dilation_width, all->left, &some.left)
+        + (AC_SIDE_BY_SIDE - 1) * block.step;
+    if (filters < 4 || taps > AC_PACKED / AC_FILTERS
+        || some.rows > AC_PADDED / some.columns) {
+        return 0;
+    }
+    some.planes = AC_PADDED / (some.rows * some.columns);
+    if (some.planes > AC_PACKED / AC_FILTERS / taps) {
+        some.planes = AC_PACKED / AC_FILTERS / taps;
+    }
+    for (first = 0; first < planes; first += some.planes) {
+        some.planes = planes - first < some.planes ? planes - first : some.planes;
+        for (f = 0; f < filters; f += AC_FILTERS) {
+            int32_t n_filters = filters - f < AC_FILTERS ? filters - f : AC_FILTERS;
+            for (i = 0; i < some.planes * taps; i++) {
+                const float *w = weight + (first + i / taps) * block.plane_weight
+                    + i % taps + f * block.filter_weight;
+                for (j = 0; j < AC_FILTERS; j++) {
+                    packed[i * AC_FILTERS + j] = j < n_filters
+                        ? w[j * block.filter_weight] : 0.0f;
+                }
+            }
+            for (s = 0; s < all->n; s++) {
+                float *to = target + s * (is_derivative ? all->x_sample : all->y_sample);
+                ac_pad(&some, block.height, block.width,
+                    source + s * (is_derivative ? all->y_sample : all->x_sample)
+                        + first * block.height * block.width, padded);
+                for (r = 0; r < rows; r++) {
+                    block.rows = ac_taps_of(is_derivative, r, all->kernel_height,
+                        all->stride_height, all->dilation_height, all->top);
+                    for (phase = 0; phase < block.target_step && phase < columns;
+                            phase++) {
+                        int32_t n = (columns - phase - 1) / block.target_step + 1;
+                        for (c = 0; c < n; c += AC_SIDE_BY_SIDE) {
+                            int32_t column = phase + c * block.target_step;
+                            block.count = n - c;
+                            block.columns = ac_taps_of(is_derivative, column,
+                                all->kernel_width, all->stride_width,
+                                all->dilation_width, all->left);
+                            ac_add_planes(&block, &some, padded, packed, taps,
+                                n_filters, first == 0, bias ? bias + f : bias,
+                                to + (f * rows + r) * columns + column);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    return 1;
+}
+#endif
+
 /* target = the sums of all planes and taps of source: outputs of x, or with
  * `is_derivative` inputs of dy, whose filters and channels change places. */
 AC_VECTORIZED static void ac_correlate(const ac_convolution *all, int32_t is_derivative,
@@ -176,6 +393,11 @@ AC_VECTORIZED static void ac_correlate(const ac_convolution *all, int32_t is_der
     int32_t columns = is_derivative ? all->width : all->out_width;
     int32_t s, r, phase, c, f;
     ac_block block;
+#if defined(__AVX__)
+    if (ac_correlate_planes(all, is_derivative, source, weight, bias, target)) {
+        return;
+    }
+#endif
     block.step = is_derivative ? 1 : all->stride_width;
     block.height = is_derivative ? all->out_height : all->height;
     block.width = is_derivative ? all->out_width : all->width;
@@ -219,23 +441,21 @@ AC_VECTORIZED static void ac_correlate(const ac_convolution *all, int32_t is_der
     }
 }
 
-/* Sums of 4 or 1 filters and 4 or 1 channels, for one tap: dw += the sum of dy times
- * what the tap reads of x. */
-AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
-    const float *dy, int32_t row, int32_t column, int32_t is_first, float *dw,
-    const int32_t filters, const int32_t channels)
+/* Sums of 4 filters and 4 channels, for one tap: each gets the sum of dy times what the
+ * tap reads of x. Where fewer are left, the last one is worked out several times. */
+static void ac_sum_gradients(const ac_convolution *all, const float *x, const float *dy,
+    int32_t row, int32_t column, int32_t filters, int32_t channels, float *tile)
 {
     float sums[4][4], v[4];
-    int32_t x_plane = all->height * all->width;
-    int32_t y_plane = all->out_height * all->out_width;
-    int32_t filter_weight = all->channels * all->kernel_height * all->kernel_width;
-    int32_t channel_weight = all->kernel_height * all->kernel_width;
+    int32_t x_at[4], y_at[4];
     int32_t s, r, c, f, k;
     AC_UNROLLED
-    for (f = 0; f < filters; f++) {
+    for (f = 0; f < 4; f++) {
+        x_at[f] = (f < channels ? f : channels - 1) * all->height * all->width;
+        y_at[f] = (f < filters ? f : filters - 1) * all->out_height * all->out_width;
         AC_UNROLLED
-        for (k = 0; k < channels; k++) {
-            sums[f][k] = is_first ? 0.0f : dw[f * filter_weight + k * channel_weight];
+        for (k = 0; k < 4; k++) {
+            sums[f][k] = tile[4 * f + k];
         }
     }
     for (s = 0; s < all->n; s++) {
@@ -248,20 +468,20 @@ AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
             int32_t at = column;
             for (c = 0; c < all->out_width; c++) {
                 AC_UNROLLED
-                for (k = 0; k < channels; k++) {
+                for (k = 0; k < 4; k++) {
                     v[k] = 0.0f;
                 }
                 if (at >= 0 && at < width) {
                     AC_UNROLLED
-                    for (k = 0; k < channels; k++) {
-                        v[k] = line[at + k * x_plane];
+                    for (k = 0; k < 4; k++) {
+                        v[k] = line[at + x_at[k]];
                     }
                 }
                 AC_UNROLLED
-                for (f = 0; f < filters; f++) {
-                    float factor = slope[f * y_plane];
+                for (f = 0; f < 4; f++) {
+                    float factor = slope[y_at[f]];
                     AC_UNROLLED
-                    for (k = 0; k < channels; k++) {
+                    for (k = 0; k < 4; k++) {
                         sums[f][k] = ac_fma(factor, v[k], sums[f][k]);
                     }
                 }
@@ -274,10 +494,10 @@ AC_INLINE void ac_sum_gradients(const ac_convolution *all, const float *x,
         dy += all->y_sample;
     }
     AC_UNROLLED
-    for (f = 0; f < filters; f++) {
+    for (f = 0; f < 4; f++) {
         AC_UNROLLED
-        for (k = 0; k < channels; k++) {
-            dw[f * filter_weight + k * channel_weight] = sums[f][k];
+        for (k = 0; k < 4; k++) {
+            tile[4 * f + k] = sums[f][k];
         }
     }
 }
@@ -287,34 +507,31 @@ static void ac_sum_all_gradients(const ac_convolution *all, const float *x,
     const float *dy, float beta, float *dw)
 {
     int32_t taps = all->kernel_height * all->kernel_width;
-    int32_t f, k, i, j;
-    for (f = 0; f < all->filters;) {
-        int32_t filters = all->filters - f >= 4 ? 4 : 1;
-        for (k = 0; k < all->channels;) {
-            int32_t channels = filters == 4 && all->channels - k >= 4 ? 4 : 1;
-            const float *source = x + k * all->height * all->width;
-            const float *slope = dy + f * all->out_height * all->out_width;
-            float *to = dw + (f * all->channels + k) * taps;
-            for (i = 0; i < all->kernel_height; i++) {
-                int32_t row = i * all->dilation_height - all->top;
-                for (j = 0; j < all->kernel_width; j++) {
-                    int32_t column = j * all->dilation_width - all->left;
-                    if (channels == 4) {
-                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
-                            to, 4, 4);
-                    } else if (filters == 4) {
-                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
-                            to, 4, 1);
-                    } else {
-                        ac_sum_gradients(all, source, slope, row, column, beta == 0.0f,
-                            to, 1, 1);
+    int32_t f, k, i, t;
+    for (f = 0; f < all->filters; f += 4) {
+        for (k = 0; k < all->channels; k += 4) {
+            for (t = 0; t < taps; t++) {
+                float tile[16];
+                float *to = dw + (f * all->channels + k) * taps + t;
+                for (i = 0; i < 16; i++) {
+                    tile[i] = 0.0f;
+                    if (beta != 0.0f && f + i / 4 < all->filters
+                            && k + i % 4 < all->channels) {
+                        tile[i] = to[(i / 4 * all->channels + i % 4) * taps];
                     }
-                    to++;
+                }
+                ac_sum_gradients(all, x + k * all->height * all->width,
+                    dy + f * all->out_height * all->out_width,
+                    t / all->kernel_width * all->dilation_height - all->top,
+                    t % all->kernel_width * all->dilation_width - all->left,
+                    all->filters - f, all->channels - k, tile);
+                for (i = 0; i < 16; i++) {
+                    if (f + i / 4 < all->filters && k + i % 4 < all->channels) {
+                        to[(i / 4 * all->channels + i % 4) * taps] = tile[i];
+                    }
                 }
             }
-            k += channels;
         }
-        f += filters;
     }
 }
 

@@ -23,9 +23,21 @@ AC_INLINE int32_t ac_floor(double x)
     return (double)n > x ? n - 1 : n;
 }
 
+/* coefficients[0] + x * (coefficients[1] + x * (...)), the last of n first. */
+static double ac_polynomial(double x, const double *coefficients, int32_t n)
+{
+    double value = coefficients[--n];
+    while (n > 0) {
+        value = coefficients[--n] + x * value;
+    }
+    return value;
+}
+
 /* The natural logarithm; -inf of 0, NaN below it and of NaN. */
 double ac_log(double x)
 {
+    static const double thirds[] = {1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11,
+        1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19, 1.0 / 21};
     double mantissa, f, s, q, p, e;
     int32_t exponent = 0;
     uint64_t bits;
@@ -50,9 +62,7 @@ double ac_log(double x)
     f = mantissa - 1.0;
     s = f / (mantissa + 1.0);
     q = s * s;
-    p = 1.0 / 17 + q * (1.0 / 19 + q * (1.0 / 21));
-    p = 1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13 + q * (1.0 / 15 + q * p)));
-    p = q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * p)));
+    p = q * ac_polynomial(q, thirds, 10);
     e = (double)exponent;
     return e * 0.6931471803691238
         + (f - (s * (f - (p + p)) - e * 1.9082149292705877e-10));
@@ -61,6 +71,10 @@ double ac_log(double x)
 /* e**x; inf above 709.78, 0 below -745.13. */
 double ac_exp_double(double x)
 {
+    /* 1 / 2!, 1 / 3! and so on. */
+    static const double factorials[] = {0.5, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720,
+        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800,
+        1.0 / 479001600, 1.0 / 6227020800.0, 1.0 / 87178291200.0};
     double k, high, low, r, p, value;
     int32_t n;
     if (!(x < 709.782712893384)) {
@@ -74,11 +88,7 @@ double ac_exp_double(double x)
     high = x - k * 0.6931471803691238;
     low = k * 1.9082149292705877e-10;
     r = high - low;
-    p = 1.0 / 39916800 + r * (1.0 / 479001600
-        + r * (1.0 / 6227020800.0 + r * (1.0 / 87178291200.0)));
-    p = 1.0 / 40320 + r * (1.0 / 362880 + r * (1.0 / 3628800 + r * p));
-    p = 1.0 / 120 + r * (1.0 / 720 + r * (1.0 / 5040 + r * p));
-    p = r * r * (0.5 + r * (1.0 / 6 + r * (1.0 / 24 + r * p)));
+    p = r * r * ac_polynomial(r, factorials, 13);
     value = 1.0 + (high - (low - p));
     if (n < -1021) {
         value = value * ac_double_power_of_two(n + 1000);
@@ -120,24 +130,23 @@ static double ac_rest_of_angle(double x, int32_t quarter)
 
 static double ac_sine_of_rest(double r)
 {
+    /* 1 / 3!, -1 / 5! and so on. */
+    static const double shares[] = {1.0 / 6, -1.0 / 120, 1.0 / 5040, -1.0 / 362880,
+        1.0 / 39916800, -1.0 / 6227020800.0, 1.0 / 1307674368000.0};
     double q = r * r;
-    double p = 1.0 / 362880 - q * (1.0 / 39916800
-        - q * (1.0 / 6227020800.0 - q * (1.0 / 1307674368000.0)));
-    p = q * (1.0 / 6 - q * (1.0 / 120 - q * (1.0 / 5040 - q * p)));
-    return r - r * p;
+    return r - r * (q * ac_polynomial(q, shares, 7));
 }
 
 static double ac_cosine_of_rest(double r)
 {
+    /* 1 / 4!, -1 / 6! and so on. */
+    static const double shares[] = {1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800,
+        1.0 / 479001600, -1.0 / 87178291200.0, 1.0 / 20922789888000.0,
+        -1.0 / 6402373705728000.0};
     double q = r * r;
-    double p = 1.0 / 87178291200.0 - q * (1.0 / 20922789888000.0
-        - q * (1.0 / 6402373705728000.0));
-    double half, one;
-    p = 1.0 / 3628800 - q * (1.0 / 479001600 - q * p);
-    p = q * q * (1.0 / 24 - q * (1.0 / 720 - q * (1.0 / 40320 - q * p)));
-    half = 0.5 * q;
-    one = 1.0 - half;
-    return one + (((1.0 - one) - half) + p);
+    double half = 0.5 * q;
+    double one = 1.0 - half;
+    return one + (((1.0 - one) - half) + q * q * ac_polynomial(q, shares, 8));
 }
 
 /* The sine of an angle below 2**20; NaN of any other. */
