@@ -5,7 +5,7 @@ All numbers are little-endian::
     8    magic, "ACSTATE\0"
     4    version of the format
     4    bytes of the whole
-    32   SHA-256 of the plan
+    32   SHA-256 of the program: the plan, its kernel calls and the constants
     8    iterations made so far
     ...  tensors, each as its bytes in the arena, without gaps
     4    CRC-32 of all before
@@ -13,15 +13,17 @@ All numbers are little-endian::
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.memory_use import constant_tensors
@@ -42,19 +44,35 @@ class DeviceState:
 
     Attributes
     ----------
-    plan_digest : bytes
-        SHA-256 of the plan.
+    digest : bytes
+        SHA-256 of the program: of the plan, of the kernel calls, and of the constants
+        that they read. What it leaves out may change while a training goes on: learning
+        rates and the other numbers of an optimizer.
     tensors : dict from str to Region
         Trained weights, moving statistics and states of the optimizer, in the order in
         which they stand in a saved state.
     """
 
-    plan_digest: bytes
+    digest: bytes
     tensors: dict[str, Region]
 
     @classmethod
-    def of(cls, plan: MemoryPlan) -> DeviceState:
-        """Return what lasts in a plan."""
+    def of(
+        cls,
+        plan: MemoryPlan,
+        calls: Iterable[KernelCall],
+        weights: Mapping[str, npt.NDArray[Any]],
+    ) -> DeviceState:
+        """Return what lasts in a program.
+
+        Parameters
+        ----------
+        plan : MemoryPlan
+        calls : iterable of KernelCall
+            What the program runs.
+        weights : mapping from str to array
+            Of these, the constants are part of the program.
+        """
         constant = constant_tensors(plan.tensors, plan.executions)
         regions = TensorRegions(plan)
         tensors = {
@@ -62,7 +80,16 @@ class DeviceState:
             for index, tensor in enumerate(plan.tensors)
             if tensor.kind in PERSISTENT and index not in constant
         }
-        return cls(bytes.fromhex(plan.checksum.removeprefix("sha256:")), tensors)
+        digest = hashlib.sha256(plan.checksum.encode())
+        for call in calls:
+            operands = ", ".join(map(repr, call.operands))
+            digest.update(f"{call.step} {call.kernel}({operands})\n".encode())
+        for index in sorted(constant):
+            name = plan.tensors[index].name
+            if name in weights:
+                digest.update(f"{name}\n".encode())
+                digest.update(np.ascontiguousarray(weights[name], "<f4").tobytes())
+        return cls(digest.digest(), tensors)
 
     @property
     def n_bytes(self) -> int:
@@ -72,7 +99,7 @@ class DeviceState:
 
     def header(self, iteration: int) -> bytes:
         """Return what stands before the tensors."""
-        return HEADER.pack(MAGIC, VERSION, self.n_bytes, self.plan_digest, iteration)
+        return HEADER.pack(MAGIC, VERSION, self.n_bytes, self.digest, iteration)
 
     def encode(self, iteration: int, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
         """Return a saved state.

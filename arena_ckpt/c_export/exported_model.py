@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.c_export.device_state import DeviceState
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
@@ -60,6 +61,14 @@ class ExportedModel:
         """Return the kernel calls of a prediction."""
         mode = mode_of(self.plan) if self.plan.is_inference else Mode.PREDICT
         return self._calls(mode, self.plan.pass_samples, False)
+
+    def state(self) -> DeviceState:
+        """Return what lasts from one iteration to the next, and what it belongs to."""
+        if self.plan.is_inference:
+            calls = self.prediction()
+        else:
+            calls = tuple(call for _, some in self.passes() for call in some)
+        return DeviceState.of(self.plan, calls, self.weights)
 
     def _calls(
         self, mode: Mode, n_samples: int, add_gradients: bool

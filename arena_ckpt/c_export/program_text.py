@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from arena_ckpt.c_export.device_state import HEADER, DeviceState
+from arena_ckpt.c_export.device_state import HEADER
 from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.literals import double_literal, float_literal
 from arena_ckpt.c_export.memory_map import MemoryMap
@@ -61,7 +61,7 @@ class ProgramText:
         require_kernels(plan, self.calls)
         self.places = MemoryMap(plan, name)
         self.regions = TensorRegions(plan)
-        self.state = DeviceState.of(plan)
+        self.state = model.state()
         self.weights = InitialWeights(model, name)
         nodes = [node for node in model.graph.nodes if not node.inputs]
         self.inputs = [tensor_name(node.name, output_role(0)) for node in nodes]

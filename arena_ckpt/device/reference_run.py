@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.c_export.device_state import DeviceState
 from arena_ckpt.c_export.exported_model import FloatArray, Reference, TestBatch
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.engine.session import Session
+from arena_ckpt.training.device_states import state_of
 
 Batch = tuple[Any, Any]
 """The x and y of a batch, as `Model.train_step` takes them."""
@@ -31,7 +31,7 @@ def run_reference(
     n_steps : int
         0 in inference.
     """
-    state = DeviceState.of(session.plan)
+    state = state_of(session)
     losses, states = [], []
     for step in range(n_steps):
         losses.append(session.train_step(*batches[step % len(batches)]))

@@ -110,13 +110,13 @@ class Session:
         self.schedule = schedule
         self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
-        self._max_norm = max_norm
+        self.max_norm = max_norm
         self._threads = threads
         self._control = self.views.control
         self._control.fill(0)
         self.lock = ModelLock()
         self._passes: dict[tuple[Mode, int, bool], Pass] = {}
-        self._seed = seed
+        self.seed = seed
         self._note = note
         self.output_shape = graph.prediction_shape
         self._reading = reading_of_rows(graph)
@@ -369,7 +369,7 @@ class Session:
                 self.graph,
                 self.views,
                 self.optimizer,
-                LoweringSettings(mode, n_samples, self._seed, add, self._max_norm),
+                LoweringSettings(mode, n_samples, self.seed, add, self.max_norm),
                 note=self._note,
                 report=report,
             )

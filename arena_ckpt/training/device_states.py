@@ -21,6 +21,7 @@ from arena_ckpt.c_export.device_state import (
     VERSION,
     DeviceState,
 )
+from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.errors import (
     InvalidParameterError,
@@ -46,7 +47,7 @@ def write_device_state(path: str, session: Session) -> None:
     UnwritableFileError
     """
     _require_portable(session)
-    state = DeviceState.of(session.plan)
+    state = state_of(session)
 
     def write() -> None:
         if session.iteration >= MOST_ITERATIONS:
@@ -75,11 +76,11 @@ def read_device_state(path: str, session: Session) -> None:
     SavedStateVersionError
         It is whole, and of another version of the format.
     PlanMismatchError
-        It is whole, and of another plan.
+        It is whole, and of another plan, other layers or other constants.
     """
     _require_portable(session)
     content = _read_whole(path)
-    state = DeviceState.of(session.plan)
+    state = state_of(session)
     _require_own_plan(path, content, state, session)
     iteration = HEADER.unpack_from(content)[-1]
     arrays = dict(session.persistent())
@@ -90,6 +91,20 @@ def read_device_state(path: str, session: Session) -> None:
         arrays[name] = values.reshape(arrays[name].shape)
         start += region.nbytes
     session.restore(arrays, iteration)
+
+
+def state_of(session: Session) -> DeviceState:
+    """Return what lasts in the program of a session."""
+    exported = ExportedModel(
+        session.graph,
+        session.plan,
+        session.optimizer,
+        session.schedule,
+        session.seed,
+        session.max_norm,
+        session.persistent(),
+    )
+    return exported.state()
 
 
 def _require_portable(session: Session) -> None:
@@ -130,11 +145,11 @@ def _require_own_plan(
 ) -> None:
     n_bytes = len(content)
     digest = HEADER.unpack_from(content)[3]
-    if digest == state.plan_digest:
+    if digest == state.digest:
         if n_bytes != state.n_bytes:
             raise corrupt(path, f"it has {n_bytes:,} bytes, for {state.n_bytes:,}")
         return
-    found, own = digest.hex(), state.plan_digest.hex()
+    found, own = digest.hex(), state.digest.hex()
     of_size = (
         f"of the same {n_bytes:,} bytes"
         if n_bytes == state.n_bytes
@@ -146,10 +161,11 @@ def _require_own_plan(
         else ""
     )
     raise PlanMismatchError(
-        f"{path} is a state {of_size}, of another plan: its SHA-256 begins with "
-        f"{found[:_SHOWN_DIGITS]}, that of this model with {own[:_SHOWN_DIGITS]}"
-        f"{debug}. Initialize the same model with the request that the C project was "
-        "exported with, or export this one. Nothing was changed",
+        f"{path} is a state {of_size}, of another plan, other layers or other "
+        f"constants: their SHA-256 begins with {found[:_SHOWN_DIGITS]}, that of this "
+        f"model with {own[:_SHOWN_DIGITS]}{debug}. Initialize the same model with the "
+        "request that the C project was exported with, or export this one. Nothing was "
+        "changed",
         what="plan",
         path=path,
         found=f"sha256:{found}",

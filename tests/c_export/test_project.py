@@ -24,7 +24,9 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnwritableFileError,
 )
+from arena_ckpt.model import copy_of
 from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.training.device_states import state_of
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
 
@@ -51,6 +53,13 @@ def run_test(
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False
     )
+
+
+def state_of_model(model: Model) -> DeviceState:
+    own = copy_of(model)
+    own.initialize()
+    assert own._session is not None
+    return state_of(own._session)
 
 
 # -- the same bits ---------------------------------------------------------------------
@@ -421,8 +430,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
 
 def test_a_state_of_another_plan_is_refused(tmp_path: Path) -> None:
     model = dense()
-    plan = model.make_plan()
-    state = DeviceState.of(plan)
+    state = state_of_model(model)
     rng = np.random.default_rng(1)
     arrays = {
         name: rng.standard_normal(region.shape, np.float32)
@@ -587,9 +595,9 @@ def test_a_disk_that_fills_up_leaves_nothing(
 def test_the_state_is_what_the_engine_calls_persistent_and_changes() -> None:
     model = NETS["frozen"]()
     plan = model.make_plan()
-    names = set(DeviceState.of(plan).tensors)
+    names = set(state_of_model(model).tensors)
     assert names == {"out:weight", "out:bias"}
-    batch_norm = DeviceState.of(pictures().make_plan()).tensors
+    batch_norm = state_of_model(pictures()).tensors
     assert "bn1:moving_mean" in batch_norm
     assert ModelPlans(model).kernel_calls(plan)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from arena_ckpt import Model, create_optimizer, create_schedule
-from arena_ckpt.c_export.device_state import CRC, HEADER, DeviceState
+from arena_ckpt.c_export.device_state import CRC, HEADER
 from arena_ckpt.device.export_c import export_c
 from arena_ckpt.errors import (
     CorruptSavedStateError,
@@ -25,12 +25,13 @@ from arena_ckpt.errors import (
     SavedStateVersionError,
     UnwritableFileError,
 )
+from arena_ckpt.training import device_states
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 BATCH = 4
 
 
-def small_model(unit: int = 5, **properties: object) -> Model:
+def small_model(unit: int = 5, activation: str = "tanh", **properties: object) -> Model:
     """Return a model whose every kind of state takes part."""
     model = Model(seed=3)
     asked = {"arithmetic": "portable", "batch_size": BATCH, **properties}
@@ -38,7 +39,7 @@ def small_model(unit: int = 5, **properties: object) -> Model:
     model.add_layer("input", name="in", input_shape="1:1:6")
     model.add_layer("fully_connected", name="fc1", unit=unit, trainable=False)
     model.add_layer("batch_normalization", name="bn1")
-    model.add_layer("activation", name="act1", activation="tanh")
+    model.add_layer("activation", name="act1", activation=activation)
     model.add_layer("fully_connected", name="fc2", unit=3)
     model.add_layer("cross_softmax", name="loss")
     model.set_optimizer(create_optimizer("adam", learning_rate=0.01))
@@ -301,6 +302,23 @@ def test_a_state_of_another_plan_is_refused(
         assert "initialized with debug" in str(error)
 
 
+def test_a_state_of_other_layers_or_constants_is_refused(
+    saved: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    """The plan is the same: what runs is not, or what it reads."""
+    other = small_model(activation="sigmoid")
+    other.initialize()
+    assert other.plan.checksum == initialized().plan.checksum
+    refused(other, saved[0], PlanMismatchError)
+    frozen = initialized()
+    frozen.set_weights({"fc1:weight": frozen.weights()["fc1:weight"] * 2})
+    assert "constants" in str(refused(frozen, saved[0], PlanMismatchError))
+    faster = small_model()
+    faster.set_optimizer(faster.optimizer, learning_rate=0.5)
+    faster.initialize()
+    faster.load_device_state(saved[0])
+
+
 def test_what_has_no_such_state_says_so(
     saved: tuple[Path, bytes], tmp_path: Path
 ) -> None:
@@ -344,7 +362,9 @@ def test_more_iterations_than_a_device_counts_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_state_has_what_the_plan_says(saved: tuple[Path, bytes]) -> None:
-    state = DeviceState.of(initialized().plan)
+    session = initialized()._session
+    assert session is not None
+    state = device_states.state_of(session)
     assert state.n_bytes == len(saved[1])
     assert {name for name in state.tensors if name.startswith("fc1")} == set()
     assert "bn1:moving_mean" in state.tensors

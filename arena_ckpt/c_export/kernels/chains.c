@@ -183,8 +183,10 @@ static void ac_product(int32_t transpose_a, int32_t transpose_b,
                 }
             }
             for (i = 0; i < rows && beta != 0.0f; i++) {
-                for (j = 0; j < columns; j++) {
-                    tile[i * AC_TILE + j] = beta * to[i * c_stride + j];
+                AC_TILE_LOOP
+                for (j = 0; j < AC_TILE; j++) {
+                    tile[i * AC_TILE + j] =
+                        beta * to[i * c_stride + (j < columns ? j : columns - 1)];
                 }
             }
             if (k > 0) {
