@@ -35,6 +35,18 @@ if [ ${#missing[@]} -gt 0 ] && ! [ -e .venv/.no-packages ]; then
     fi
 fi
 
+# Exported C is built for boards that are emulated. These are large: they are taken where
+# they are, and what is missing has to be installed by hand.
+boards=()
+for tool in qemu-system-arm arm-none-eabi-gcc qemu-system-riscv32 riscv64-unknown-elf-gcc; do
+    command -v "$tool" >/dev/null || boards+=("$tool")
+done
+if [ ${#boards[@]} -gt 0 ]; then
+    echo "NOT ALL BOARDS ARE EMULATED HERE, their tests will skip: missing ${boards[*]}" >&2
+    echo "(on Debian: apt-get install qemu-system-arm gcc-arm-none-eabi" \
+        "libnewlib-arm-none-eabi qemu-system-misc gcc-riscv64-unknown-elf)" >&2
+fi
+
 echo "== lint"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -40,13 +40,14 @@ C_FAMILIES: tuple[str, ...] = (
     *("batch normalization", "layer normalization", "rms", "tokens"),
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
+    *("chains", "portable matmul"),
 )
 """Names of the families of calls whose kernels are there in C."""
 
 C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
-    *("normalization", "pooling", "tokens", "direct"),
+    *("normalization", "pooling", "tokens", "direct", "chains"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 
@@ -59,16 +60,47 @@ if FULL:
     if shutil.which("clang"):
         _COMPILERS += (("clang", "-O2"),)
 
+WITH_VECTORS = ("gcc", "-O3", "-march=native")
+"""Products and convolutions have loops of their own where a processor has vectors."""
+
+OWN_LOOPS = ("chains", "portable matmul", "direct convolution", "far taps")
+
 pytestmark = NEEDS_GCC
 
 
 @pytest.mark.parametrize("family", C_FAMILIES)
 def test_c_gives_the_bytes_of_numba(family: str) -> None:
     for hard in (False, True) if family in HARD else (False,):
-        bench = CBench(*_COMPILERS, hard=hard)
+        compilers = _COMPILERS
+        if family in OWN_LOOPS and WITH_VECTORS not in compilers:
+            compilers += (WITH_VECTORS,)
+        bench = CBench(*compilers, hard=hard)
         run_cases(bench, family, how_many(6, 100))
         assert bench.findings == []
         assert sum(bench.counts.values()) > 0
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_planes_that_are_worked_out_piece_by_piece(stride: int) -> None:
+    """Convolutions with more planes, filters and columns than fit side by side."""
+    n, channels, filters, kernel, size, top = 2, 40, 21, 3, 19, 1
+    out = (size + 2 * top - kernel) // stride + 1
+    random = np.random.default_rng(0)
+    x, dy = normal(random, n * channels * size**2), normal(random, n * filters * out**2)
+    weight = normal(random, filters * channels * kernel**2)
+    bias = normal(random, max(filters, channels))
+    numbers = (n, channels, size, size, filters, kernel, kernel, stride, stride)
+    numbers += (1, 1, top, top, out, out)
+    forward, derivative, gradient = (
+        next(name for name in kernels_of("direct") if name.entry == f"direct_{entry}")
+        for entry in ("forward", "derivative", "gradient")
+    )
+    bench = CBench(*_COMPILERS, WITH_VECTORS)
+    bench.run(Call(forward, (x, weight, bias, 1, 0 * dy, *numbers)), "forward")
+    bench.run(Call(derivative, (dy, weight, bias, 1, 0 * x, *numbers)), "derivative")
+    bench.run(Call(gradient, (x, dy, 1.0, 0 * weight, *numbers)), "gradient")
+    assert bench.findings == []
+    assert len(bench.counts) == 3
 
 
 @pytest.mark.parametrize("file", C_FILES)

@@ -182,12 +182,10 @@ static void ac_product(int32_t transpose_a, int32_t transpose_b,
                     tile[i * AC_TILE + j] = 0.0f;
                 }
             }
-            for (i = 0; i < rows && beta != 0.0f; i++) {
-                AC_TILE_LOOP
-                for (j = 0; j < AC_TILE; j++) {
-                    tile[i * AC_TILE + j] =
-                        beta * to[i * c_stride + (j < columns ? j : columns - 1)];
-                }
+            for (i = 0; i < AC_TILE * AC_TILE && beta != 0.0f; i++) {
+                int32_t row = i / AC_TILE < rows ? i / AC_TILE : rows - 1;
+                j = i % AC_TILE < columns ? i % AC_TILE : columns - 1;
+                tile[i] = beta * to[row * c_stride + j];
             }
             if (k > 0) {
                 ac_add_tile(rows, columns, k, alpha, a + r * a_row, a_row, a_step,
