@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.boards import Board, load_board
 from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.packages import require_package
@@ -32,6 +33,8 @@ from arena_ckpt.verification.batches import batches_of, make_batches
 
 N_STEPS = 20
 """Number of steps that the test of a project compares."""
+
+MOST_STEPS = 10_000
 
 MOST_BATCHES = 4
 MOST_TEST_VALUES = 2**18
@@ -66,7 +69,7 @@ def export_c(
     mode : {"train", "inference"}
         ``"inference"`` gives a project that predicts and does nothing else.
     steps : int
-        Number of steps that the test of the project compares.
+        Number of steps that the test of the project compares, at most `MOST_STEPS`.
     data : (x, y) or Dataset, optional
         Of which the test takes batches; without, they are made up.
     plan : MemoryPlan, optional
@@ -95,9 +98,16 @@ def export_c(
     UnwritableFileError
         The folder holds other files, or cannot be written.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not isinstance(model, Model):
         raise InvalidParameterError(
-            f"steps={quoted(steps)} is not possible; give a whole number of at least 1",
+            f"{quoted(model)} is no model; give a Model, or build one from a file with "
+            "load_ini",
+            model=model,
+        )
+    if not is_whole(steps) or not 1 <= steps <= MOST_STEPS:
+        raise InvalidParameterError(
+            f"steps={quoted(steps)} is not possible; give how many steps the test of "
+            f"the project compares, from 1 to {MOST_STEPS:,}",
             steps=steps,
         )
     project = make_c_project(
@@ -140,7 +150,7 @@ def make_c_project(
         is_own = model.get_property("arithmetic") == PORTABLE and own.mode == mode
         plan = own if is_own and not own.canary_bytes else None
     if plan is None:
-        plan = plans.make_plan(mode=mode, **request)
+        plan = portable.make_plan(mode=mode, **request)
     else:
         plans.require_mode_of(plan, mode)
         plans.require_own_plan(plan)
@@ -205,5 +215,14 @@ def _batches(
     size = plan.batch_size if is_training else plan.pass_samples
     if data is None:
         return make_batches(graph, size, n_batches, size)
-    x, y = (data.x, data.y) if isinstance(data, Dataset) else data
+    if isinstance(data, Dataset):
+        x, y = data.x, data.y
+    elif isinstance(data, tuple) and len(data) == 2:
+        x, y = data
+    else:
+        raise InvalidParameterError(
+            f"data={quoted(data)} is not possible; give a Dataset, or samples and "
+            "labels as (x, y)",
+            data=data,
+        )
     return batches_of(x, y, size, n_batches, size, needs_labels=is_training)

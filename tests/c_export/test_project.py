@@ -546,6 +546,28 @@ def test_fast_arithmetic_that_is_asked_for_is_refused() -> None:
         make_c_project(model)
 
 
+@pytest.mark.parametrize(
+    ("model", "values", "says"),
+    [
+        ("dense", {}, "is no model"),
+        (None, {"steps": 0}, "from 1 to"),
+        (None, {"steps": 10**9}, "from 1 to"),
+        (None, {"steps": True}, "from 1 to"),
+        (None, {"data": 3}, "samples and labels"),
+        (None, {"data": (1, 2, 3)}, "samples and labels"),
+        (None, {"mode": "both"}, "inference"),
+        (None, {"budgets": "1MiB"}, "no argument 'budgets'"),
+        (None, {"budget": "1 byte"}, "budget"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(
+    model: object, values: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidParameterError, match=says):
+        export_c(model or dense(), tmp_path / "c", **values)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_plan_for_debug_mode_is_refused() -> None:
     model = dense()
     plan = model.make_plan(debug=True)
