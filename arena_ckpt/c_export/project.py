@@ -109,7 +109,7 @@ def make_project(
     others = functions_used(model.optimizer, model.schedule) if program.trains else ()
     files = {
         **_in("src", _own_sources(program)),
-        **_in("src", kernel_files((call.kernel for call in program.calls), others)),
+        **_in("src", kernel_files((c.kernel for c in program.calls), others, prefix)),
         **_in("test", test_files(program, reference)),
         **_others(program, len(reference.losses), package, target),
         **package_files(program, package),

@@ -164,7 +164,7 @@ def products() -> dict[str, str]:
     wanted = ("arithmetic.multiply", "chains.chain_matmul")
     names = [name for family in FAMILIES for name in family if str(name) in wanted]
     assert len(names) == len(wanted)
-    return kernel_files(names, ())
+    return kernel_files(names, (), NAME)
 
 
 @pytest.mark.parametrize("optimize", ["-Os", "-O3"])

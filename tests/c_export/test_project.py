@@ -640,3 +640,26 @@ def test_a_model_is_not_changed() -> None:
     make_c_project(model, name="net", steps=1)
     assert not model.is_initialized
     assert dict(model.properties) == {}
+
+
+def test_two_projects_go_into_one_program(tmp_path: Path) -> None:
+    """Their kernels have the same names in the source, and others for the linker."""
+    names = ("dense", "momentum")
+    for name in names:
+        written(project_of(name), tmp_path / name)
+    body = "".join(f'#include "{name}.h"\n' for name in names)
+    calls = "".join(f"    {name}_init();\n" for name in names)
+    (tmp_path / "main.c").write_text(
+        f"{body}int main(void)\n{{\n{calls}    return 0;\n}}\n"
+    )
+    for name in names:
+        objects = tmp_path / name / "objects"
+        objects.mkdir()
+        sources = [str(p) for p in sorted((tmp_path / name / "src").glob("*.c"))]
+        command = ["gcc", *WARNINGS, "-c", f"-I{tmp_path / name / 'src'}", *sources]
+        subprocess.run(command, cwd=objects, check=True)
+    parts = [str(p) for name in names for p in (tmp_path / name).glob("objects/*.o")]
+    includes = [f"-I{tmp_path / name / 'src'}" for name in names]
+    command = ["gcc", *WARNINGS, *includes, "main.c", *parts, "-o", "both"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run([str(tmp_path / "both")], check=True)
