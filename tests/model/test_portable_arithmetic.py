@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.same_bits import assert_same_bits, outcome
+from helpers.scale import how_many
 from helpers.strategies import ModelSpec, chain, chains, dags
 from hypothesis import given, settings
 
@@ -28,13 +29,13 @@ def in_portable(spec: ModelSpec) -> ModelSpec:
     return spec.with_properties(arithmetic=PORTABLE)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=how_many(15, 100))
 @given(chains())
 def test_random_chains(spec: ModelSpec) -> None:
     assert_same_bits(in_portable(spec))
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=how_many(15, 100))
 @given(dags())
 def test_random_graphs(spec: ModelSpec) -> None:
     assert_same_bits(in_portable(spec))

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.modules import load_module
 from helpers.plan_surgery import NETS
+from helpers.scale import FULL
 from helpers.strategies import ModelSpec, chains, dags
 from hypothesis import given, settings
 
@@ -90,11 +91,19 @@ def test_the_folder_holds_each_example_and_nothing_else() -> None:
     assert max(files.values()) < 300_000
 
 
+PORTABLE_SAMPLE = (
+    *("digits_mlp", "digits_cnn", "mobilenet_v2", "keyword_gru"),
+    "char_transformer",
+)
+
+
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_first_losses_of_an_example_are_those_pinned(
     name: str, arithmetic: str
 ) -> None:
+    if arithmetic == PORTABLE and not FULL and name not in PORTABLE_SAMPLE:
+        pytest.skip("all tests run it, a sample does not")
     text = (GOLDEN / LOSSES_FILES[arithmetic]).read_text("utf-8")
     pinned = parse_losses(text, "losses")
     assert list(pinned) == list(EXAMPLES)
