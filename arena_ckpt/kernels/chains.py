@@ -31,7 +31,7 @@ from numba.extending import overload
 
 from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.kernel import float_pointer, kernel, typed_intrinsic
-from arena_ckpt.kernels.lanes import on_stack
+from arena_ckpt.kernels.lanes import room_on_stack
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vectors import FLOAT, I32, I64, count
 from arena_ckpt.operations.array_types import Doubles, Matrix, Vector
@@ -239,8 +239,8 @@ def _tile(a, a_row, a_step, b, b_step, c, c_row, rows, columns, k, fresh):
 
 # -- products --------------------------------------------------------------------------
 
-_panel_on_stack = on_stack(types.float32, FLOAT, PANEL * DEPTH)
-_rows_on_stack = on_stack(types.float32, FLOAT, ROWS * DEPTH)
+_panel_on_stack = room_on_stack(types.float32, FLOAT, PANEL * DEPTH)
+_rows_on_stack = room_on_stack(types.float32, FLOAT, ROWS * DEPTH)
 
 
 def _panel() -> Any:

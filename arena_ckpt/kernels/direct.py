@@ -36,6 +36,9 @@ from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.operations.array_types import Vector
 
+# With a plain 0 or 1 Numba would compile a function anew for that number.
+_ZERO, _ONE = np.int64(0), np.int64(1)
+
 
 @helper
 def _is_pointwise(
@@ -98,9 +101,9 @@ def direct_forward(
     correlate(
         x, channels, height, width, top, left, stride_height, stride_width,
         kernel_height, kernel_width, dilation_height, dilation_width,
-        weight, taps, channels * taps, 0, kernel_width, 1, bias, has_bias != 0, filters,
-        n, out_height, out_width,
-        y, 0, filters * out_plane, out_plane, out_width, 1,
+        weight, taps, channels * taps, _ZERO, kernel_width, _ONE,
+        bias, has_bias != 0, filters, n, out_height, out_width,
+        y, _ZERO, filters * out_plane, out_plane, out_width, _ONE,
     )  # fmt: skip
 
 
@@ -168,9 +171,10 @@ def direct_derivative(
             aside = last_j * dilation_width - column0 - left
             correlate(
                 dy, filters, out_height, out_width,
-                before // stride_height, aside // stride_width, 1, 1,
-                n_i if n_j > 0 else 0, n_j, step_i * dilation_height // stride_height,
-                step_j * dilation_width // stride_width,
+                before // stride_height, aside // stride_width, _ONE, _ONE,
+                np.int64(n_i if n_j > 0 else 0), np.int64(n_j),
+                np.int64(step_i * dilation_height // stride_height),
+                np.int64(step_j * dilation_width // stride_width),
                 weight, channels * taps, taps, last_i * kernel_width + last_j,
                 -step_i * kernel_width, -step_j, bias, has_bias != 0, channels,
                 n, n_rows, n_columns, dx, row0 * width + column0, channels * plane,

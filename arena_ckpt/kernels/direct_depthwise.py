@@ -12,6 +12,8 @@ far apart, take plain loops.
 
 from __future__ import annotations
 
+import numpy as np
+
 from arena_ckpt.kernels.chains import DEPTH, LANES, fused
 from arena_ckpt.kernels.compiling import helper, routine
 from arena_ckpt.kernels.direct import begin_gradient, taps_of
@@ -29,6 +31,9 @@ from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.operations.array_types import Vector
+
+# With a plain 0 or 1 Numba would compile a function anew for that number.
+_ZERO, _ONE = np.int64(0), np.int64(1)
 
 _MOST_TAPS = 2 * DEPTH
 """Maximum number of taps of a filter that takes vectors."""
@@ -199,9 +204,9 @@ def direct_depthwise_forward(
     _filter_channels(
         x, channels, height, width, top, left, stride_height, stride_width,
         kernel_height, kernel_width, dilation_height, dilation_width,
-        weight, kernel_height * kernel_width, 0, kernel_width, 1,
+        weight, kernel_height * kernel_width, _ZERO, kernel_width, _ONE,
         bias, has_bias != 0, n, out_height, out_width,
-        y, 0, out_height * out_width, out_width, 1,
+        y, _ZERO, out_height * out_width, out_width, _ONE,
     )  # fmt: skip
 
 
@@ -234,11 +239,12 @@ def direct_depthwise_derivative(
             aside = last_j * dilation_width - column0 - left
             _filter_channels(
                 dy, channels, out_height, out_width,
-                before // stride_height, aside // stride_width, 1, 1,
-                n_i if n_j > 0 else 0, n_j, step_i * dilation_height // stride_height,
-                step_j * dilation_width // stride_width,
+                before // stride_height, aside // stride_width, _ONE, _ONE,
+                np.int64(n_i if n_j > 0 else 0), np.int64(n_j),
+                np.int64(step_i * dilation_height // stride_height),
+                np.int64(step_j * dilation_width // stride_width),
                 weight, kernel_height * kernel_width, last_i * kernel_width + last_j,
-                -step_i * kernel_width, -step_j, weight, False, n, n_rows, n_columns,
+                -step_i * kernel_width, -step_j, weight, n < 0, n, n_rows, n_columns,
                 dx, row0 * width + column0, height * width, stride_height * width,
                 stride_width,
             )  # fmt: skip

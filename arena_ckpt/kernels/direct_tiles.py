@@ -22,7 +22,7 @@ from numba.extending import overload
 from arena_ckpt.kernels.chains import DEPTH, LANES, PANEL, ROWS, splat
 from arena_ckpt.kernels.compiling import routine
 from arena_ckpt.kernels.kernel import typed_intrinsic
-from arena_ckpt.kernels.lanes import on_stack
+from arena_ckpt.kernels.lanes import room_on_stack
 from arena_ckpt.kernels.transposition import transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import FLOAT, I32, I64, count
@@ -41,11 +41,11 @@ _VECTOR = ir.VectorType(FLOAT, LANES)
 # -- memory of a kernel on the stack ---------------------------------------------------
 
 
-_planes_memory = on_stack(types.float32, FLOAT, ROOM)
-_panel_memory = on_stack(types.float32, FLOAT, PANEL * DEPTH)
-_sums_memory = on_stack(types.float32, FLOAT, BLOCK * PANEL)
-_table_memory = on_stack(types.int32, I32, 2 * DEPTH)
-_places_memory = on_stack(types.int64, I64, 2 * ROWS)
+_planes_memory = room_on_stack(types.float32, FLOAT, ROOM)
+_panel_memory = room_on_stack(types.float32, FLOAT, PANEL * DEPTH)
+_sums_memory = room_on_stack(types.float32, FLOAT, BLOCK * PANEL)
+_table_memory = room_on_stack(types.int32, I32, 2 * DEPTH)
+_places_memory = room_on_stack(types.int64, I64, 2 * ROWS)
 
 
 def planes_on_stack() -> Any:

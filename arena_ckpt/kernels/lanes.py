@@ -38,6 +38,26 @@ def on_stack(numba_type: Any, llvm_type: Any, length: int = LANES) -> Any:
     return allocate
 
 
+def room_on_stack(numba_type: Any, llvm_type: Any, length: int) -> Any:
+    """Return what gives kernels a pointer to many numbers, as `on_stack` does.
+
+    Numba clears what it allocates, element by element: of thousands of elements that
+    takes seconds to compile, and time in each call. Here nothing is written.
+    """
+
+    @typed_intrinsic
+    def allocate(typing_context: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            with builder.goto_entry_block():
+                memory = builder.alloca(ir.ArrayType(llvm_type, length))
+            memory.align = 64
+            return builder.bitcast(memory, llvm_type.as_pointer())
+
+        return types.CPointer(numba_type)(), codegen
+
+    return allocate
+
+
 _floats_on_stack = on_stack(types.float32, ir.FloatType())
 _doubles_on_stack = on_stack(types.float64, ir.DoubleType())
 _wide_on_stack = on_stack(types.float64, ir.DoubleType(), WIDE)
