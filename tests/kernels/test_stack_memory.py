@@ -154,8 +154,7 @@ def test_stack_memory_is_allocated_only_where_it_is_pasted_into_its_user() -> No
             if re.search(r"\balloca(_once)?\(", body):
                 assert (path.name, node.name) in (
                     ("lanes.py", "on_stack"), ("lanes.py", "room_on_stack"),
-                        ("lanes.py", "allocate"),
-                    ("lanes.py", "codegen"),
+                    ("lanes.py", "allocate"), ("lanes.py", "codegen"),
                     ("registers.py", "_read_x86"), ("registers.py", "_write_x86"),
                 ), where  # fmt: skip
             if any(f"{maker}()" in body for maker in makers):
