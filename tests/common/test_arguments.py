@@ -55,6 +55,7 @@ OPEN: dict[str, tuple[Any, ...]] = {
     "create_layer": ("input",),
     "create_optimizer": ("sgd",),
     "create_schedule": ("constant",),
+    "export_c": (ac.Model(), "nowhere"),
     "load_example": ("resnet8",),
 }
 """Calls that take the properties of something, and what to call them with."""

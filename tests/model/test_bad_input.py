@@ -173,7 +173,7 @@ BAD_CONFIGURATIONS: Calls = {
     "batchsize": (
         setting(batchsize=3),
         UnknownPropertyError,
-        r"'batchsize' \(did you mean 'batch_size'\?\).*known are batch_size",
+        r"'batchsize' \(did you mean 'batch_size'\?\).*are arithmetic, batch_size",
     ),
     "zero batch": (setting(batch_size=0), InvalidParameterError, "batch_size=0"),
     "negative batch": (setting("batch_size=-8"), InvalidParameterError, "=-8"),

@@ -140,6 +140,10 @@ REFUSED: dict[str, tuple[Training, str]] = {
         spec(properties={"batch_size": 4, "micro_batches": 4}),
         "micro_batches is 1, not 4",
     ),
+    "arithmetic": (
+        spec(properties={"batch_size": 4, "arithmetic": "portable"}),
+        "arithmetic is fast, not portable",
+    ),
     "threads": (
         spec(properties={"batch_size": 4, "threads": 2}),
         "threads is 1, not 2",

@@ -153,7 +153,7 @@ enum {
 };
 enum { ARENA_CKPT_READ = 1, ARENA_CKPT_WRITE = 2, ARENA_CKPT_UPDATE = 3 };
 typedef struct {
-  const char *role; /* "in0", "out0:grad", "weight" */
+  const char *role; /* what the tensor is to the layer: "in0", "weight" */
   uint32_t access;  /* ARENA_CKPT_READ, _WRITE, or _UPDATE, which is both */
   uint32_t memory;  /* number of that in which it lies; 0 where there is one */
   size_t offset;    /* bytes from the start of the memory */
