@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv from nothing but Python 3.11 or newer, trains a small network on real
-# data in one planned arena, and shows what its checkpoint blocks do to the memory.
+# data in one planned arena, and shows what its checkpoint blocks do to the memory. Where
+# there is a C compiler, the same network trains in C, to the same bits.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 setup_env core
@@ -31,6 +32,17 @@ if cmp -s "$weights/with.npz" "$weights/without.npz"; then
 else
     echo "weights:         DIFFERENT; this is a defect, please report it" >&2
     exit 1
+fi
+if command -v cc >/dev/null && command -v make >/dev/null; then
+    cat <<'TEXT'
+
+== The same network as C99 for a board, in one static array at the offsets of its plan.
+   The project's own test compares losses and weights after each of 20 steps.
+$ arena-ckpt export digits_mlp --to c -o digits_c
+$ make -C digits_c test
+TEXT
+    run export digits_mlp --to c -o "$weights/digits_c" >/dev/null
+    make -s -C "$weights/digits_c" test CC=cc
 fi
 echo
 echo "Next: .venv/bin/arena-ckpt --help, and README.md"
