@@ -11,7 +11,6 @@ import numpy as np
 
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.boards import Board, load_board
-from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.packages import require_package
 from arena_ckpt.c_export.project import CProject, make_project, write_project
 from arena_ckpt.common.arguments import public_call
@@ -29,6 +28,7 @@ from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.settings import TRAIN
+from arena_ckpt.training.device_states import exported_of
 from arena_ckpt.verification.batches import batches_of, make_batches
 
 N_STEPS = 20
@@ -169,15 +169,7 @@ def make_c_project(
         )
     if model.is_initialized:
         session.set_weights(model.weights())
-    exported = ExportedModel(
-        session.graph,
-        plan,
-        portable.optimizer,
-        portable.schedule,
-        portable.seed,
-        portable.get_property("clip_grad_by_norm"),
-        session.weights(),
-    )
+    exported = exported_of(session, session.weights())
     is_training = mode == TRAIN
     batches = _batches(session, data, is_training)
     reference = run_reference(session, batches, steps if is_training else 0)

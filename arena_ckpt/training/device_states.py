@@ -9,6 +9,7 @@ changes them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from arena_ckpt.c_export.device_state import (
     VERSION,
     DeviceState,
 )
-from arena_ckpt.c_export.exported_model import ExportedModel
+from arena_ckpt.c_export.exported_model import ExportedModel, FloatArray
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.errors import (
     InvalidParameterError,
@@ -95,16 +96,20 @@ def read_device_state(path: str, session: Session) -> None:
 
 def state_of(session: Session) -> DeviceState:
     """Return what lasts in the program of a session."""
-    exported = ExportedModel(
+    return exported_of(session, session.persistent()).state()
+
+
+def exported_of(session: Session, weights: Mapping[str, FloatArray]) -> ExportedModel:
+    """Return the model of a session as it is exported, with the given weights."""
+    return ExportedModel(
         session.graph,
         session.plan,
         session.optimizer,
         session.schedule,
         session.seed,
         session.max_norm,
-        session.persistent(),
+        weights,
     )
-    return exported.state()
 
 
 def _require_portable(session: Session) -> None:

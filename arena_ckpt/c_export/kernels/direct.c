@@ -591,8 +591,8 @@ void ac_direct_gradient(const float *x, const float *dy, float beta, float *dw,
     ac_sum_all_gradients(&all, x, dy, beta, dw);
 }
 
-/* kernel direct_depthwise.direct_depthwise_forward(x, weight, bias, has_bias, y, n, channels,
-    height, width, kernel_height, kernel_width, stride_height, stride_width,
+/* kernel direct_depthwise.direct_depthwise_forward(x, weight, bias, has_bias, y, n,
+    channels, height, width, kernel_height, kernel_width, stride_height, stride_width,
     dilation_height, dilation_width, top, left, out_height, out_width)
  * ac_direct_forward with one filter for each channel, which reads only that. */
 void ac_direct_depthwise_forward(const float *x, const float *weight, const float *bias,
@@ -616,8 +616,8 @@ void ac_direct_depthwise_forward(const float *x, const float *weight, const floa
     }
 }
 
-/* kernel direct_depthwise.direct_depthwise_derivative(dy, weight, dx, n, channels, height,
-    width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+/* kernel direct_depthwise.direct_depthwise_derivative(dy, weight, dx, n, channels,
+    height, width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
     dilation_width, top, left, out_height, out_width)
  * ac_direct_derivative with one filter for each channel, which reads only that. */
 void ac_direct_depthwise_derivative(const float *dy, const float *weight, float *dx,
