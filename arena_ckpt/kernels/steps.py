@@ -12,8 +12,9 @@ from numba import carray, types
 from numba.extending import overload
 
 from arena_ckpt.kernels import activations
+from arena_ckpt.kernels.chains import fused
 from arena_ckpt.kernels.compiling import helper
-from arena_ckpt.kernels.kernel import Kernel, float_pointer, kernel, typed_intrinsic
+from arena_ckpt.kernels.kernel import Kernel, float_pointer, kernel
 from arena_ckpt.kernels.lanes import on_stack
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import (
@@ -49,24 +50,14 @@ part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPT
 # step is bound by instructions, and these take two thirds as many.
 
 
-@typed_intrinsic
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return ``a * b + c``, rounded once: the same on every machine."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return types.float32(types.float32, types.float32, types.float32), codegen
-
-
 @helper
 def _expm1_parts(x):
     """Return s and p with ``e**x = s + s * p``, for -87 <= x <= 87."""
-    rounded = _fma(x, LOG2_E, ROUNDER)
+    rounded = fused(x, LOG2_E, ROUNDER)
     n = rounded - ROUNDER
-    r = _fma(n, -LN2_LOW, _fma(n, -LN2_HIGH, x))
-    p = _fma(r, _fma(r, _fma(r, _fma(r, E4, E3), E2), E1), E0)
-    return power_of_two(rounded), _fma(r * r, p, r)
+    r = fused(n, -LN2_LOW, fused(n, -LN2_HIGH, x))
+    p = fused(r, fused(r, fused(r, fused(r, E4, E3), E2), E1), E0)
+    return power_of_two(rounded), fused(r * r, p, r)
 
 
 @helper
@@ -74,7 +65,7 @@ def _step_sigmoid(x):
     x = -_SIGMOID_MOST if x < -_SIGMOID_MOST else x
     x = _SIGMOID_MOST if x > _SIGMOID_MOST else x
     s, p = _expm1_parts(-x)
-    return ONE / (ONE + _fma(s, p, s))
+    return ONE / (ONE + fused(s, p, s))
 
 
 @helper
@@ -82,7 +73,7 @@ def _step_tanh(x):
     x = -_TANH_MOST if x < -_TANH_MOST else x
     x = _TANH_MOST if x > _TANH_MOST else x
     s, p = _expm1_parts(x + x)
-    e = _fma(s, p, s - ONE)
+    e = fused(s, p, s - ONE)
     return e / (e + TWO)
 
 
