@@ -42,6 +42,7 @@ oldest="$(wanted core | sed -n 's/^numba>=\([0-9.]*\),.*/\1/p')"
     lock lowest "$@"
 # The judges come on top of that, so they must not want other versions of it.
 wanted judge | grep -v '^torch' | lock judges --constraints tools/lock/ci.txt "$@"
+wanted docs | lock docs --constraints tools/lock/ci.txt "$@"
 wanted judge | grep '^torch' | lock torch --constraints tools/lock/ci.txt "$@"
 
 # The build of PyTorch for processors alone is smaller by gigabytes, but not every index
