@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.errors import ArenaError, CrashError
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
@@ -39,6 +40,8 @@ class Check:
     finding: str
     passed: bool | None
     seconds: float
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True, slots=True)
