@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.report.tables import add_row, make_table
 from arena_ckpt.training.records import EpochRecord, History
 
 if TYPE_CHECKING:
@@ -23,13 +27,32 @@ def epoch_line(record: EpochRecord, n_epochs: int) -> str:
 
 def evaluation_text(evaluation: Evaluation) -> str:
     """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    metric = evaluation.metric_name.replace("_", " ")
-    value = (
-        f"{100 * evaluation.metric:.2f} %"
-        if evaluation.metric_name == "accuracy"
-        else f"{evaluation.metric:.4g}"
+    name, value = _metric(evaluation)
+    return f"loss {evaluation.loss:.4f}, {name} {value}"
+
+
+def _metric(evaluation: Evaluation) -> tuple[str, str]:
+    """Return the name of the metric, and its value as text."""
+    name = evaluation.metric_name.replace("_", " ")
+    if evaluation.metric_name == "accuracy":
+        return name, f"{100 * evaluation.metric:.2f} %"
+    return name, f"{evaluation.metric:.4g}"
+
+
+def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
+    """Return a table of evaluations, each with the name of its data."""
+    table = make_table(
+        "",
+        ("data", "left"),
+        ("samples", "right"),
+        ("loss", "right"),
+        ("metric", "left"),
+        ("", "right"),
     )
-    return f"loss {evaluation.loss:.4f}, {metric} {value}"
+    for name, evaluation in evaluations:
+        loss, metric = f"{evaluation.loss:.4f}", _metric(evaluation)
+        add_row(table, name, f"{evaluation.n_samples:,}", loss, *metric)
+    return table
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
@@ -66,7 +89,9 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
             {
                 "epoch": record.epoch,
                 "loss": _finite(record.loss),
-                "validation": _document(record.validation),
+                "validation": None
+                if record.validation is None
+                else evaluation_document(record.validation),
                 "learning_rate": _finite(record.learning_rate),
                 "seconds": record.seconds,
             }
@@ -75,13 +100,12 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
         "n_iterations": history.n_iterations,
         "n_resumed": history.n_resumed,
         "interrupted": history.interrupted,
-        "training": _document(on_training),
+        "training": evaluation_document(on_training),
     }
 
 
-def _document(evaluation: Evaluation | None) -> dict[str, Any] | None:
-    if evaluation is None:
-        return None
+def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as plain values; ``docs/cli.md`` lists the keys."""
     return {
         "loss": _finite(evaluation.loss),
         "metric_name": evaluation.metric_name,
