@@ -6,30 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from arena_ckpt.engine.evaluation import Evaluation
-from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.training.epoch_text import evaluation_text
+from arena_ckpt.training.records import History
 
 if TYPE_CHECKING:
     from arena_ckpt.verification.verify import Verification
-
-
-def epoch_line(record: EpochRecord, n_epochs: int) -> str:
-    """Return one line that describes an epoch of `n_epochs`."""
-    width = len(str(n_epochs))
-    line = f"epoch {record.epoch:{width}}/{n_epochs}  loss {record.loss:.4f}"
-    if record.validation is not None:
-        line += f"  validation: {evaluation_text(record.validation)}"
-    return f"{line}  ({record.seconds:.3f} s)"
-
-
-def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    metric = evaluation.metric_name.replace("_", " ")
-    value = (
-        f"{100 * evaluation.metric:.2f} %"
-        if evaluation.metric_name == "accuracy"
-        else f"{evaluation.metric:.4g}"
-    )
-    return f"loss {evaluation.loss:.4f}, {metric} {value}"
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
