@@ -62,6 +62,8 @@ class Board:
         What the reservations stand for, and where the sizes come from.
     flash_addresses : tuple of int
         Where flash begins, on each bus that shows it; empty where that is not known.
+    core : str
+        The processor that runs the program.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Board:
     source: str = ""
     url: str = ""
     flash_addresses: tuple[int, ...] = ()
+    core: str = ""
 
     @property
     def arena_ram(self) -> Ram:
