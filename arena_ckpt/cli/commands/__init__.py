@@ -10,6 +10,7 @@ import click
 
 from arena_ckpt.cli.commands.allocate import allocate
 from arena_ckpt.cli.commands.board_check import board_check
+from arena_ckpt.cli.commands.boards import boards
 from arena_ckpt.cli.commands.evaluate import evaluate
 from arena_ckpt.cli.commands.examples import examples
 from arena_ckpt.cli.commands.export import export
@@ -91,7 +92,7 @@ def main(ctx: click.Context) -> None:
 
 _COMMANDS = (
     *(train, evaluate, predict, plan, report, verify, allocate, export),
-    *(board_check, golden, examples),
+    *(boards, board_check, golden, examples),
 )
 
 for command in _COMMANDS:
