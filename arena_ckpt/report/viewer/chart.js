@@ -475,8 +475,6 @@ class Chart {
       const text = fitText(bandText(kept, kinds), 11, area.width - 24);
       pen.rect(area.left + 4, y + height / 2 - 8, textWidth(text, 11) + 12, 16, theme.page, 0.9);
       pen.text(area.left + 10, y + height / 2, text, { size: 11, fill: theme.ink });
-      const at = { size: 11, fill: theme.paleInk, align: "right" };
-      if (plan.isArenaAlone) pen.text(area.left - 8, y + height / 2, tickBytes(kept.all), at);
     }
     for (const [cut] of bytes.cuts) {
       const height = bytes.heightOf(cut);
@@ -527,7 +525,8 @@ class Chart {
       const x = this.xAt(axis.placeOfCost(costs, cost));
       const text = tickCost(cost, unit, to);
       const half = textWidth(text, 11) / 2;
-      if (!this.isInside(x - 0.01) || x - half < free || x + half > this.width) continue;
+      if (x < area.left - 0.5 || x > area.left + area.width + 0.5) continue;
+      if (x - half < free || x + half > this.width) continue;
       pen.line(x, y - 9, x, y - 6, theme.paleInk, 0.75);
       pen.text(x, y, text, { size: 11, fill: theme.paleInk, align: "center" });
       free = x + half + 8;

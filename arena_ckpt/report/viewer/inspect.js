@@ -9,7 +9,7 @@ function element(tag, className, ...children) {
 
 function swatch(plan, kind) {
   const mark = element("span", "swatch");
-  mark.style.background = `var(--kind-${kind})`;
+  mark.style.backgroundColor = `var(--kind-${kind})`;
   if (plan.vocabulary.kinds[kind] === "recomputed_activation") mark.classList.add("hatched");
   return mark;
 }
