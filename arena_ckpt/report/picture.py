@@ -336,7 +336,9 @@ class _Picture(Generic[P]):
         use = memory.use
         if not use.size_bytes:
             return
-        top, bottom = self.y(memory.high), self.y(memory.low)
+        top, bottom = self.y(memory.high), self.y(memory.low) - 2  # apart from the next
+        if top >= bottom:
+            return
         taken = min(use.height_bytes / use.size_bytes, 1) * (bottom - top)
         self.pen.rect(RIGHT + 5, top, GAUGE_WIDTH, bottom - top, LIGHT.rule)
         self.pen.rect(RIGHT + 5, bottom - taken, GAUGE_WIDTH, taken, LIGHT.pale_ink)

@@ -131,7 +131,7 @@ def is_arena_alone(plan: MemoryPlan) -> bool:
 def describe_memory(use: MemoryUse, *, with_fill: bool = True) -> str:
     """Return a memory, its size and how full it is in a few words.
 
-    For example ``"sram 187.3 KiB of 512 KiB, 36.6 %"``, and without a limit the name and
+    For example ``"sram 187.3 KiB of 512 KiB, 36.6 %"``; without a limit the name and
     what is taken alone.
     """
     taken = f"{use.name} {short_bytes(use.height_bytes)}"

@@ -445,9 +445,11 @@ class Chart {
     const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / 44), 2));
     const low = bytes.byteAt(Math.max(view.low, bytes.base));
     const found = multiples(apart, low, bytes.byteAt(view.high));
-    // Without room for the first multiple behind a break, the break itself has a number.
-    if (bytes.isFolded && view.low <= bytes.base) found.unshift(low);
     let lastY = Infinity;
+    if (bytes.isFolded && view.low <= bytes.base) {
+      lastY = this.yAt(bytes.base); // the first byte above the band
+      this.writeBytes(pen, formatBytes(low), lastY);
+    }
     for (const byte of found) {
       const y = this.yOf(byte);
       if (bytes.isTakenOut(byte) || lastY - y < LABELS_APART) continue;
@@ -489,7 +491,11 @@ class Chart {
   drawByteTick(pen, bytes, y) {
     const { theme, area } = this;
     pen.line(area.left - 4, y, area.left, y, theme.paleInk, 0.75);
-    pen.text(area.left - 8, y, tickBytes(bytes), { size: 11, fill: theme.paleInk, align: "right" });
+    this.writeBytes(pen, tickBytes(bytes), y);
+  }
+
+  writeBytes(pen, text, y) {
+    pen.text(this.area.left - 8, y, text, { size: 11, fill: this.theme.paleInk, align: "right" });
   }
 
   drawStepTicks(pen) {
