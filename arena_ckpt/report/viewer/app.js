@@ -105,8 +105,7 @@ class App {
   }
 
   setPlans(plans, indexes) {
-    const most = Math.max(...plans.map((plan) => Math.max(plan.arena_bytes, plan.peakBytes)), 64);
-    this.view = { most, hasNames: plans.some((plan) => !plan.isArenaAlone) };
+    this.view = { hasNames: plans.some((plan) => !plan.isArenaAlone) };
     const isAlone = indexes[0] === 0 && plans.length === 1;
     this.charts = plans.map(
       (plan, i) => new Chart(plan, this.theme, this.view, isAlone ? null : this.labelOf(i, plans)),
@@ -142,6 +141,8 @@ class App {
     this.charts.forEach((chart, i) => chart.setAxes(axes[i], bytes[i], unit));
     const tops = plans.map((plan, i) => bytes[i].heightOf(Math.max(highestByte(plan), plan.peakBytes, 64)));
     this.all = { left: 0, right: axes[0].length || 1, low: 0, high: Math.max(...tops) * 1.03 };
+    const live = plans.map((plan, i) => this.charts[i].curveHeight(Math.max(plan.arena_bytes, plan.peakBytes, 64)));
+    this.view.curveTop = Math.max(...live) * 1.26;
     $("axis").setAttribute("aria-pressed", String(this.isTime));
     $("fold").setAttribute("aria-pressed", String(isFolded));
     $("fold").disabled = !hasKept;

@@ -289,12 +289,15 @@ class Chart {
 
   // -- the curve ------------------------------------------------------------------------
 
-  curveTop() {
-    return Math.max(this.view.most, 1) * 1.26;
+  // How high so many live bytes stand: those that are folded, which are there at every
+  // step and lowest in the stack, as high as their band.
+  curveHeight(bytes) {
+    const all = this.kept?.all ?? 0;
+    return all ? (this.bytes.band * Math.min(bytes, all)) / all + Math.max(bytes - all, 0) : bytes;
   }
 
   curveY(bytes) {
-    return this.curve.top + this.curve.height * (1 - bytes / this.curveTop());
+    return this.curve.top + this.curve.height * (1 - this.curveHeight(bytes) / this.view.curveTop);
   }
 
   // Columns of the curve: its edges, and the step that is shown there, the fullest one;
@@ -350,6 +353,7 @@ class Chart {
     const { arena_bytes: arena, live_lower_bound_bytes: bound } = plan;
     const local = plan.local_lower_bound_bytes;
     pen.line(area.left, curve.top + curve.height, right, curve.top + curve.height, theme.rule);
+    if (this.kept?.all) this.drawBreak(pen, this.curveY(this.kept.all));
     pen.text(area.left - 8, this.curveY(0) - 6, "0", { size: 11, fill: theme.paleInk, align: "right" });
     const label = formatBytes(arena);
     pen.text(area.left - 8, this.curveY(arena), label, { size: 11, fill: theme.paleInk, align: "right" });
@@ -481,11 +485,14 @@ class Chart {
     for (const [cut] of bytes.cuts) {
       const height = bytes.heightOf(cut);
       if (height < view.low || height > view.high) continue;
-      const at = Math.min(this.yAt(height), map.top + map.height);
-      for (const shift of [-2, 2]) {
-        pen.line(area.left - 6, at + shift + 2, area.left + 2, at + shift - 2, theme.ink, 1.25);
-      }
+      this.drawBreak(pen, Math.min(this.yAt(height), map.top + map.height));
     }
+  }
+
+  // Two strokes through an axis that leaves something out.
+  drawBreak(pen, y) {
+    const { left } = this.area;
+    for (const at of [y - 2, y + 2]) pen.line(left - 6, at + 2, left + 2, at - 2, this.theme.ink, 1.25);
   }
 
   drawByteTick(pen, bytes, y) {
