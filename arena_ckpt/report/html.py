@@ -36,6 +36,7 @@ SCRIPTS = (
     "compare.js",
     "front.js",
     "export.js",
+    "search.js",
     "app.js",
 )
 """Names of the scripts of the page, in the order in which they are joined."""

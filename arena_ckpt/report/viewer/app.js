@@ -1,9 +1,7 @@
 // The page: what is shown, and what pointer, keys and buttons do to it.
 
-const MOST_FOUND = 50; // names listed under the search
 const MOST_LIT = 20000; // boxes kept bright by a search or a kind
 const SLIDER_PARTS = 10000; // of the time axis
-const $ = (id) => document.getElementById(id);
 
 class App {
   constructor(page) {
@@ -20,8 +18,7 @@ class App {
     this.kind = -1;
     this.isTime = false; // steps as wide as they take
     this.isFolded = null; // weights and states; null until someone chose
-    this.query = "";
-    this.found = new Map(); // by plan: Set of numbers of names
+    this.search = new Search(this);
     this.isWaiting = false;
   }
 
@@ -117,7 +114,7 @@ class App {
     for (const chart of this.charts) this.listenTo(chart);
     this.aim = null;
     this.step = this.plan0.peakStep;
-    this.search(this.query);
+    this.search.repeat();
     this.describe();
     this.layOut();
   }
@@ -310,7 +307,7 @@ class App {
   litBoxes(chart, pinned) {
     const { plan } = chart;
     if (pinned) return pinned.map((tensor) => chart.lifeBox(tensor));
-    const found = this.query ? this.found.get(plan) : null;
+    const found = this.search.in(plan);
     if (!found && this.kind < 0) return null;
     const boxes = [];
     for (let i = 0; i < plan.nSegments && boxes.length < MOST_LIT; i++) {
@@ -409,12 +406,21 @@ class App {
     this.refresh();
   }
 
+  // Pin a tensor, and go to a step at which it is alive.
+  select(name) {
+    this.pin = name;
+    const plan = this.plan0;
+    const lives = plan.livesOf(plan.nameNumber(name));
+    const isAlive = lives.some((t) => plan.tensorStart[t] <= this.step && this.step < plan.tensorStop[t]);
+    if (lives.length && !isAlive) this.setStep(plan.tensorStart[lives[0]]);
+    this.refresh();
+  }
+
   letGo() {
     this.pin = null;
     this.aim = null;
     this.kind = -1;
-    $("search").value = "";
-    this.search("");
+    this.search.clear();
     this.hideCard();
     this.makeLegend();
   }
@@ -477,73 +483,6 @@ class App {
         : alive.findLast((i) => plan.segmentLow[i] < low);
     const segment = next ?? (direction > 0 ? alive[0] : alive[alive.length - 1]);
     this.aim = { chart, segment, isByKeys: true };
-    this.refresh();
-  }
-
-  search(text) {
-    this.query = text.trim().toLowerCase();
-    this.found = new Map();
-    for (const { plan } of this.charts) {
-      const found = new Set();
-      if (this.query) {
-        plan.searchable.forEach((name, number) => {
-          if (name.includes(this.query)) found.add(number);
-        });
-      }
-      this.found.set(plan, found);
-    }
-    const found = this.query ? this.found.get(this.plan0) : new Set();
-    $("n-found").textContent = this.query ? `${formatCount(found.size)} found` : "";
-    this.listFound(found);
-    this.refresh();
-  }
-
-  listFound(found) {
-    const plan = this.plan0;
-    const numbers = [...found].slice(0, MOST_FOUND);
-    const kinds = new Map();
-    for (let t = plan.nTensors - 1; t >= 0; t--) kinds.set(plan.tensorName[t], plan.tensorKind[t]);
-    this.options = numbers.map((number) => plan.nameAt(number));
-    this.option = -1;
-    $("found").replaceChildren(
-      ...numbers.map((number, i) => {
-        const item = element("li", "", swatch(plan, kinds.get(number)), element("span", "", this.options[i]));
-        item.id = `option-${i}`;
-        item.setAttribute("role", "option");
-        item.addEventListener("mousedown", (event) => {
-          event.preventDefault();
-          this.takeOption(i);
-        });
-        return item;
-      }),
-    );
-    this.openList(numbers.length > 0 && document.activeElement === $("search"));
-  }
-
-  openList(isOpen) {
-    $("found").hidden = !isOpen;
-    $("search").setAttribute("aria-expanded", String(isOpen));
-  }
-
-  markOption(option) {
-    const items = [...$("found").children];
-    if (!items.length) return;
-    this.option = (option + items.length) % items.length;
-    items.forEach((item, i) => item.setAttribute("aria-selected", String(i === this.option)));
-    items[this.option].scrollIntoView({ block: "nearest" });
-    $("search").setAttribute("aria-activedescendant", `option-${this.option}`);
-  }
-
-  // Pin what was found, and go to a step at which it is alive.
-  takeOption(option) {
-    const name = this.options[option];
-    if (name === undefined) return;
-    this.pin = name;
-    this.openList(false);
-    const plan = this.plan0;
-    const lives = plan.livesOf(plan.nameNumber(name));
-    const isAlive = lives.some((t) => plan.tensorStart[t] <= this.step && this.step < plan.tensorStop[t]);
-    if (lives.length && !isAlive) this.setStep(plan.tensorStart[lives[0]]);
     this.refresh();
   }
 
@@ -704,32 +643,12 @@ class App {
     });
     $("axis").addEventListener("click", () => this.switchAxis());
     $("fold").addEventListener("click", () => this.switchFold());
-    $("search").addEventListener("input", () => {
-      this.pin = null;
-      this.search($("search").value);
-    });
-    $("search").addEventListener("focus", () => this.openList(this.options?.length > 0));
-    $("search").addEventListener("blur", () => this.openList(false));
-    $("search").addEventListener("keydown", (event) => this.searchKey(event));
     document.addEventListener("keydown", (event) => this.key(event));
     let timer = 0;
     window.addEventListener("resize", () => {
       clearTimeout(timer);
       timer = setTimeout(() => this.layOut(), 60);
     });
-  }
-
-  searchKey(event) {
-    event.stopPropagation();
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      this.openList(this.options.length > 0);
-      this.markOption(this.option + (event.key === "ArrowDown" ? 1 : this.option < 0 ? 0 : -1));
-    } else if (event.key === "Enter") this.takeOption(Math.max(this.option, 0));
-    else if (event.key === "Escape") {
-      this.letGo();
-      $("search").blur();
-    }
   }
 
   key(event) {
