@@ -20,6 +20,8 @@ from arena_ckpt.common.properties import (
     Property,
     parse_properties,
 )
+from arena_ckpt.common.short_repr import counted, short_repr
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
@@ -100,6 +102,27 @@ class Model(ModelDefinition):
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        """Return one line of the numbers that matter; `summary` has the layers."""
+        session, graph = self._session, self._graph  # nothing is compiled for a line
+        plan = None if session is None else session.plan
+        state = (
+            "not initialized"
+            if plan is None
+            else f"initialized for {'inference' if plan.is_inference else 'training'}"
+        )
+        return short_repr(
+            self,
+            "",
+            counted(len(self.layers), "layer"),
+            "" if graph is None else counted(graph.n_parameters, "parameter"),
+            counted(len(self.blocks), "checkpoint block") if self.blocks else "",
+            f"batch size {self.get_property('batch_size'):,}",
+            f"optimizer {self.optimizer.type_name}",
+            state,
+            "" if plan is None else f"arena {format_bytes(plan.arena_bytes)}",
+        )
 
     @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:

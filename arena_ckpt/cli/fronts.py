@@ -17,7 +17,7 @@ from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report.front_png import front_png
+from arena_ckpt.report.front_picture import front_png
 from arena_ckpt.report.tables import front_table
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import brief_repr, shortened
 from arena_ckpt.common.wording import (
     few,
     nearest,
@@ -51,6 +52,8 @@ class Property:
     default: Any
     help: str
 
+    __repr__ = brief_repr
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -62,6 +65,9 @@ class Kind:
     expects: str
     parse: Callable[[object], Any]
     write: Callable[[Any], str] = str
+
+    def __repr__(self) -> str:
+        return f"<Kind: {shortened(self.expects)}>"
 
 
 def _parse_bool(value: object) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from arena_ckpt.common.dtypes import FLOAT64
 from arena_ckpt.common.names import output_index
 from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.short_repr import brief_repr
 
 CONTROL_DTYPE = FLOAT64
 """Dtype of the control tensor."""
@@ -83,6 +84,8 @@ class Execution:
     layer: str
     operands: tuple[Operand, ...]
 
+    __repr__ = brief_repr
+
     def operand(self, role: str) -> Operand | None:
         """Return the operand in a role, or None where the role is empty."""
         return next((o for o in self.operands if o.role == role), None)
@@ -125,3 +128,5 @@ class LiveRange:
     start: int
     stop: int
     lifespan: TensorLifespan
+
+    __repr__ = brief_repr

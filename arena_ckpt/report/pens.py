@@ -86,7 +86,7 @@ class SvgPen:
         turn = f' transform="rotate(-90 {x:.2f} {y:.2f})"' if turned else ""
         self.parts.append(
             f'<text x="{x:.2f}" y="{y:.2f}" dy="0.35em" font-size="{size}" '
-            f'fill="{fill}" text-anchor="{anchor}"{turn}>{_xml_text(text)}</text>'
+            f'fill="{fill}" text-anchor="{anchor}"{turn}>{xml_text(text)}</text>'
         )
 
     def finish(self) -> str:
@@ -161,7 +161,7 @@ class PngPen:
         self.image.paste(fill, (round(x - height / 2), round(y - above)), upright)
 
 
-def _xml_text(text: str) -> str:
+def xml_text(text: str) -> str:
     """Escape a text for XML and drop the characters that XML cannot hold."""
     readable = "".join(
         c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text

@@ -47,6 +47,8 @@ AT_MOST: dict[str, str] = {"report": "planning", "boards": "planning"}
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("arena_ckpt.planning.plan", "arena_ckpt.report.html"): "a plan shows itself",
+    ("arena_ckpt.planning.plan", "arena_ckpt.report.plan_text"): "when it is printed",
+    ("arena_ckpt.planning.plan", "arena_ckpt.report.summary"): "and as rows",
 }
 """The arrows that point right all the same, and why."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,6 @@ def train(
     )
     from arena_ckpt.cli.output import (
         plan_document,
-        print_epoch,
         print_explanation,
         print_table,
         print_training,
@@ -157,7 +155,9 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text
+    from arena_ckpt.cli.trained import go_on_from
     from arena_ckpt.report.tables import totals_table
+    from arena_ckpt.training.records import EpochRecord, epoch_line
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
@@ -182,6 +182,8 @@ def train(
         built, batch_size, request, most=training.n_samples, debug=debug
     )
     plan = built.initialize(debug=debug, check=check, **request)
+    if loaded.state is not None:
+        go_on_from(built, loaded.state)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -190,13 +192,16 @@ def train(
         print_training(model, built, training, evaluation, plan)
         print_table(totals_table(plan))
         print_explanation(plan, without)
-    # The progress bar takes sys.stdout over and would send these lines to its terminal.
-    out, n_epochs = sys.stdout, built.get_property("epochs")
+    n_epochs = built.get_property("epochs")
+
+    def print_epoch(record: EpochRecord) -> None:
+        click.echo(epoch_line(record, n_epochs))
+
     history = built.train(
         training,
         validation=evaluation,
         progress=False if as_json or quiet else None,
-        on_epoch=(lambda record: print_epoch(record, n_epochs, out)) if talks else None,
+        on_epoch=print_epoch if talks else None,
         checkpoint=checkpoint,
         every=every,
         resume=resume,

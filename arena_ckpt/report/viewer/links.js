@@ -33,6 +33,23 @@ const LINKED = [
     },
   },
   {
+    key: "axis",
+    get: (app) => (app.isTime ? "time" : null),
+    set(app, value) {
+      if (value !== "time" && value !== "steps") return `There is no axis ${value}; there are steps and time.`;
+      if (app.isTime !== (value === "time")) app.switchAxis();
+    },
+  },
+  {
+    key: "fold",
+    get: (app) => (app.isFolded === null ? null : app.isFolded ? "yes" : "no"),
+    set(app, value) {
+      if (value !== "yes" && value !== "no") return `fold is yes or no, not ${value}.`;
+      const isFolded = app.charts.some((chart) => chart.bytes.isFolded);
+      if (isFolded !== (value === "yes") && !$("fold").disabled) app.switchFold();
+    },
+  },
+  {
     key: "kind",
     get: (app) => (app.kind < 0 ? null : app.page.vocabulary.kinds[app.kind]),
     set(app, value) {
