@@ -64,9 +64,7 @@ def find_firefox() -> str:
     named = os.environ.get("FIREFOX")
     path = named or shutil.which("firefox-esr") or shutil.which("firefox")
     if path is None:
-        pytest.skip(
-            "no Firefox: apt-get install firefox-esr, or set FIREFOX=/its/path"
-        )
+        pytest.skip("no Firefox: apt-get install firefox-esr, or set FIREFOX=/its/path")
     return path
 
 
@@ -136,8 +134,8 @@ class Firefox:
 
     def settle(self) -> None:
         """Wait until what was asked for is drawn."""
-        wait = "await new Promise((r) => setTimeout(() => requestAnimationFrame(r), 20))"
-        self.js(wait, app=False)
+        frame = "(r) => setTimeout(() => requestAnimationFrame(r), 20)"
+        self.js(f"await new Promise({frame})", app=False)
 
     def complaints(self) -> list[str]:
         """Return the errors and warnings that the page caused since it was opened."""
@@ -212,8 +210,10 @@ class Firefox:
         """Return a file that is being saved, as soon as it is whole."""
         path = self.downloads / name
         for _ in range(200):
-            if path.exists() and path.stat().st_size and not list(
-                self.downloads.glob("*.part")
+            if (
+                path.exists()
+                and path.stat().st_size
+                and not list(self.downloads.glob("*.part"))
             ):
                 return path.read_bytes()
             time.sleep(0.05)
