@@ -37,6 +37,12 @@ SCRIPTS = (
     "front.js",
     "export.js",
     "search.js",
+    "clipboard.js",
+    "rows.js",
+    "table.js",
+    "layering.js",
+    "graph.js",
+    "links.js",
     "app.js",
 )
 """Names of the scripts of the page, in the order in which they are joined."""

@@ -9,9 +9,15 @@ function element(tag, className, ...children) {
   return made;
 }
 
+// At least the top of it is in the window.
+function isInSight(part) {
+  const { top } = part.getBoundingClientRect();
+  return top >= 0 && top < window.innerHeight - 60;
+}
+
 function swatch(plan, kind) {
   const mark = element("span", "swatch");
-  mark.style.background = `var(--kind-${kind})`;
+  mark.style.backgroundColor = `var(--kind-${kind})`;
   if (plan.vocabulary.kinds[kind] === "recomputed_activation") mark.classList.add("hatched");
   return mark;
 }
