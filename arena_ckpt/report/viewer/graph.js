@@ -36,12 +36,13 @@ class LayerGraph {
 
   // Hide the graph where it is in sight, else bring it there.
   toggle() {
-    this.open(!(this.isOpen && isInSight($("layers-scroll"))));
+    this.open(!this.isOpen || !isInSight($("layers-scroll")));
   }
 
   open(isOpen, { scrolls = true } = {}) {
     this.isOpen = isOpen;
     $("layers-button").setAttribute("aria-expanded", String(isOpen));
+    if (!isOpen && document.activeElement === $("layers-scroll")) $("layers-button").focus();
     for (const id of ["layers-scroll", "layers-zoom"]) $(id).hidden = !isOpen;
     if (!this.plan) return;
     this.shown = null;

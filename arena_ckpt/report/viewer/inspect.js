@@ -9,10 +9,10 @@ function element(tag, className, ...children) {
   return made;
 }
 
-// At least the top of it is in the window.
+// People look at it: the top of it is in the window, or the focus is within.
 function isInSight(part) {
   const { top } = part.getBoundingClientRect();
-  return top >= 0 && top < window.innerHeight - 60;
+  return (top >= 0 && top < window.innerHeight - 60) || part.contains(document.activeElement);
 }
 
 function swatch(plan, kind) {

@@ -56,12 +56,13 @@ class BufferTable {
 
   // Hide the table where it is in sight, else bring it there.
   toggle() {
-    this.open(!(this.isOpen && isInSight($("buffers-scroll"))));
+    this.open(!this.isOpen || !isInSight($("buffers-body")));
   }
 
   open(isOpen, { scrolls = true } = {}) {
     this.isOpen = isOpen;
     $("buffers-button").setAttribute("aria-expanded", String(isOpen));
+    if (!isOpen && $("buffers-body").contains(document.activeElement)) $("buffers-button").focus();
     $("buffers-body").hidden = !isOpen;
     if (isOpen) {
       this.list();
@@ -72,9 +73,9 @@ class BufferTable {
 
   // Show the rows of another plan.
   show(plan) {
+    $("buffers-of").textContent = this.app.charts.length > 1 ? `of ${plan.title}` : "";
     if (plan === this.plan) return;
     this.plan = plan;
-    $("buffers-of").textContent = this.app.charts.length > 1 ? `of ${plan.title}` : "";
     if (this.isOpen) this.list();
   }
 
@@ -179,7 +180,8 @@ class BufferTable {
 
   // How many pixels of rows go by for one that is scrolled.
   get speed() {
-    return Math.max((this.rows.length * this.rowHeight) / MOST_PIXELS, 1);
+    const whole = this.rows.length * this.rowHeight;
+    return whole > MOST_PIXELS ? (whole - this.sight) / (MOST_PIXELS - this.sight) : 1;
   }
 
   goTo(row) {
@@ -187,7 +189,7 @@ class BufferTable {
     const scroller = $("buffers-scroll");
     const top = this.cursor * this.rowHeight;
     const seen = scroller.scrollTop * this.speed;
-    if (top < seen) scroller.scrollTop = top / this.speed;
+    if (top < seen) scroller.scrollTop = Math.floor(top / this.speed);
     else if (top + this.rowHeight > seen + this.sight) {
       scroller.scrollTop = Math.ceil((top + this.rowHeight - this.sight) / this.speed);
     }
@@ -200,7 +202,7 @@ class BufferTable {
     const whole = Math.min(rows.length * rowHeight, MOST_PIXELS);
     const first = Math.max(Math.floor((scrolled * speed) / rowHeight) - ROWS_BESIDE, 0);
     const last = Math.min(first + Math.ceil(this.sight / rowHeight) + 2 * ROWS_BESIDE, rows.length);
-    const above = speed === 1 ? first * rowHeight : Math.max(scrolled - ROWS_BESIDE * rowHeight, 0);
+    const above = Math.max(scrolled - (scrolled * speed - first * rowHeight), 0);
     const below = Math.max(whole - above - (last - first) * rowHeight, 0);
     const made = [];
     for (let row = first; row < last; row++) made.push(this.makeRow(row));
