@@ -17,6 +17,7 @@ from arena_ckpt.common.names import split_last
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
+from arena_ckpt.report.durations import counted_operations
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
 from arena_ckpt.report.stack import is_arena_alone, memory_numbers, stack_memories
@@ -42,12 +43,16 @@ class _Words:
         return list(self._number)
 
 
-def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
+def plan_columns(
+    plan: MemoryPlan, step_seconds: Sequence[float] | None = None
+) -> tuple[dict[str, Any], str]:
     """Return the data of a plan that the viewer needs.
 
     Parameters
     ----------
     plan : MemoryPlan
+    step_seconds : sequence of float, length of `plan.steps`, optional
+        Measured durations.
 
     Returns
     -------
@@ -64,6 +69,10 @@ def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
     words, shapes = _Words(), _Words()
     _add_buffers(packer, plan, words, shapes)
     _add_steps(packer, plan, words)
+    packer.add("step_operations", np.rint(counted_operations(plan)))
+    if step_seconds is not None:
+        nanoseconds = np.rint(np.asarray(step_seconds, dtype=np.float64) * 1e9)
+        packer.add("step_nanoseconds", nanoseconds)
     packer.add_texts("words", words.listed())
     packer.add_texts("shapes", [" × ".join(map(str, s)) for s in shapes.listed()])
     contents, blob = packer.finish()

@@ -16,14 +16,18 @@ from importlib.resources import files
 from typing import Any, Protocol, cast
 
 from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
+from arena_ckpt.report.durations import require_durations
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.palette import THEMES, Theme
 
 SCRIPTS = (
     "decode.js",
     "format.js",
+    "axis.js",
+    "fold.js",
     "paint.js",
     "pens.js",
     "chart.js",
@@ -32,6 +36,7 @@ SCRIPTS = (
     "compare.js",
     "front.js",
     "export.js",
+    "search.js",
     "app.js",
 )
 """Names of the scripts of the page, in the order in which they are joined."""
@@ -68,6 +73,8 @@ def plan_html(
     before_title: str = "before",
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
+    step_seconds: Sequence[float] | None = None,
+    before_step_seconds: Sequence[float] | None = None,
 ) -> str:
     """Return an HTML page that shows a plan.
 
@@ -85,6 +92,14 @@ def plan_html(
         also says what recomputing does.
     front : sequence of FrontPoint
         Plans to choose from, drawn by arena and overhead.
+    step_seconds, before_step_seconds : sequence of float, optional
+        How long each step of `plan` and of `before` takes, as `Model.step_seconds`
+        measures it, for the time axis. Without, it has the counted operations.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is not one duration for each step, or one is negative or not finite.
 
     Returns
     -------
@@ -102,15 +117,16 @@ def plan_html(
         require_title("before_title", before_title)
     for point in _points_of(front):
         require_plan(point.plan)
+    _require_seconds(plan, step_seconds, before, before_step_seconds)
     sentences = explain(plan, before if same_model else None)
-    plans = [(title, plan, sentences)]
+    plans = [(title, plan, sentences, step_seconds)]
     if before is not None:
-        plans.append((before_title, before, explain(before)))
+        plans.append((before_title, before, explain(before), before_step_seconds))
     first_of_front = len(plans)
-    plans.extend((point.label, point.plan, []) for point in front)
+    plans.extend((point.label, point.plan, [], None) for point in front)
     documents, blobs = [], []
-    for name, each, said in plans:
-        document, blob = plan_columns(each)
+    for name, each, said, seconds in plans:
+        document, blob = plan_columns(each, seconds)
         documents.append({"title": name, "sentences": said, **document})
         blobs.append(blob)
     page: dict[str, Any] = {
@@ -161,6 +177,25 @@ def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> 
     )
 
 
+def _require_seconds(
+    plan: MemoryPlan,
+    step_seconds: Sequence[float] | None,
+    before: MemoryPlan | None,
+    before_step_seconds: Sequence[float] | None,
+) -> None:
+    """Refuse durations that do not belong to a plan."""
+    if step_seconds is not None:
+        require_durations(plan, step_seconds)
+    if before_step_seconds is None:
+        return
+    if before is None:
+        raise InvalidParameterError(
+            "before_step_seconds are durations of a plan that is not given; add "
+            "before=, or leave them out"
+        )
+    require_durations(before, before_step_seconds, "steps before")
+
+
 def _points_of(front: object) -> Sequence[FrontPoint]:
     """Return the points of a front, or refuse a value that is no front."""
     is_front = isinstance(front, Sequence) and all(
@@ -196,4 +231,6 @@ def _colours(theme: Theme) -> dict[str, Any]:
         "paleInk": theme.pale_ink,
         "rule": theme.rule,
         "bound": theme.bound,
+        "hatch": theme.hatch,
+        "memories": list(theme.memories),
     }

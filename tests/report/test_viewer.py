@@ -585,7 +585,7 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_moves(opened: Open) -> None
     x, y = middle_of(page, "fc2:out0")
     before = page.js(
         "const c = app.charts[0], at = c.overlay.getBoundingClientRect(); "
-        "return c.stepAt(x - at.x)",
+        "return c.placeAt(x - at.x)",
         x=x,
     )
     page.page.mouse.move(x, y)
@@ -594,7 +594,7 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_moves(opened: Open) -> None
     page.settle()
     after = page.js(
         "const c = app.charts[0], at = c.overlay.getBoundingClientRect(); "
-        "return c.stepAt(x - at.x)",
+        "return c.placeAt(x - at.x)",
         x=x,
     )
     assert after == pytest.approx(before, abs=0.5)

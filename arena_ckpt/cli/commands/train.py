@@ -155,6 +155,7 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text
+    from arena_ckpt.cli.trained import go_on_from
     from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.records import EpochRecord, epoch_line
     from arena_ckpt.training.saved_run import parse_saving
@@ -181,6 +182,8 @@ def train(
         built, batch_size, request, most=training.n_samples, debug=debug
     )
     plan = built.initialize(debug=debug, check=check, **request)
+    if loaded.state is not None:
+        go_on_from(built, loaded.state)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:

@@ -64,6 +64,8 @@ class Plan {
     this.stepLayer = columns.step_layer;
     this.stepBand = columns.step_band;
     this.nSteps = this.stepPhase.length;
+    // What each step takes: counted, and measured where someone did.
+    this.costs = { operations: columns.step_operations, nanoseconds: columns.step_nanoseconds };
     this.nKinds = vocabulary.kinds.length;
     this.isArenaAlone = !facts.memories;
     this.memories = memoriesOf(facts);

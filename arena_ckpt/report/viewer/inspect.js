@@ -1,5 +1,7 @@
 // What the page says about a tensor, a step and the peak. Names are set as text only.
 
+const $ = (id) => document.getElementById(id);
+
 function element(tag, className, ...children) {
   const made = document.createElement(tag);
   if (className) made.className = className;
