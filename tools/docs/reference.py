@@ -40,11 +40,11 @@ def make_pages(root: Path) -> dict[str, tuple[str, str]]:
         PACKAGE, search_paths=[str(root)], docstring_parser="numpy"
     )
     public = {name: package[name] for name in sorted(_exports(package), key=str.lower)}
-    errors = [
-        f"{PACKAGE}.errors.{name}"
+    errors = {
+        value.canonical_path: f"{PACKAGE}.{name}" if name in public else value.path
         for name, value in package["errors"].members.items()
         if not value.is_alias and value.is_class and not name.startswith("_")
-    ]
+    }
     functions = [n for n, value in public.items() if value.is_function]
     classes = [
         name
@@ -74,7 +74,9 @@ def make_pages(root: Path) -> dict[str, tuple[str, str]]:
         "Errors are classes under `ArenaError` and a builtin. Those that are not "
         f"public names are imported from `{PACKAGE}.errors`.\n\n"
     )
-    text += _objects("", errors, inherited_members="false")
+    text += _objects(
+        "", [*errors.values()], inherited_members="false", show_bases="true"
+    )
     pages["errors"] = ("Errors and warnings", text)
     for folder, text in FOLDERS.items():
         module = f"{PACKAGE}.{folder}"
