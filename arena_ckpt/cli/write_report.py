@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.cli.batch_sizes import (
     choice_document,
     choice_lines,
     set_batch_size,
 )
 from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.fronts import front_of
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
 from arena_ckpt.cli.options import set_given
 from arena_ckpt.cli.output import require_writable
@@ -25,6 +27,7 @@ from arena_ckpt.files.source import read_whole
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
+from arena_ckpt.report.front_facts import fastest_within, front_facts
 from arena_ckpt.report.html import plan_html
 from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
@@ -106,12 +109,16 @@ def write_report(
     _require_places(wanted)
     model = _load_model(spec, no_blocks, arithmetic)
     choice = None
+    front: Sequence[FrontPoint] = ()
+    budget_bytes = None
     if model is None:
         _refuse_for_finished(spec, arithmetic, batch_size, no_blocks, request, pareto)
         plan = _read_plan(Path(spec))
     else:
         choice = set_batch_size(model, batch_size, request)
-        plan = model.make_plan(**request)
+        if pareto:
+            front, budget_bytes = front_of(model, request)
+        plan = _chosen_plan(model, request, front, budget_bytes)
     before, before_title = None, ""
     if compare_blocks:
         before = _without_recomputing(spec, model, plan)
@@ -132,7 +139,8 @@ def write_report(
             before=before,
             before_title=before_title,
             same_model=compare_blocks,
-            front=model.pareto(**request) if pareto and model is not None else (),
+            front=front,
+            budget=budget_bytes,
         )
         _write(wanted.html, page.encode("utf-8", "replace"))
     if wanted.png is not None:
@@ -154,6 +162,17 @@ def write_report(
             sizes += f", constants {format_bytes(plan.constant_bytes)}"
         click.echo(f"{spec}: {sizes}; the {what} is in {path}")
     return OK
+
+
+def _chosen_plan(
+    model: Model,
+    request: Mapping[str, Any],
+    front: Sequence[FrontPoint],
+    budget_bytes: int | None,
+) -> MemoryPlan:
+    """Return the plan of a request; of a front with a budget the fastest within it."""
+    fastest = fastest_within(front_facts(front), budget_bytes)
+    return model.make_plan(**request) if fastest is None else front[fastest].plan
 
 
 def _without_recomputing(

@@ -13,12 +13,13 @@ import html
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Protocol, cast
+from typing import Any
 
-from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
 from arena_ckpt.report.explain import explain
+from arena_ckpt.report.front_facts import FrontPoint, front_document, points_of
 from arena_ckpt.report.palette import THEMES, Theme
 
 SCRIPTS = (
@@ -37,28 +38,6 @@ SCRIPTS = (
 """Names of the scripts of the page, in the order in which they are joined."""
 
 
-class FrontPoint(Protocol):
-    """A plan among others of the same model, of which none is better in both numbers.
-
-    Attributes
-    ----------
-    arena_bytes : int
-    overhead : float
-        As `MemoryPlan.overhead`.
-    label : str
-    plan : MemoryPlan
-    """
-
-    @property
-    def arena_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def overhead(self) -> float: ...  # noqa: D102
-    @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
-    def plan(self) -> MemoryPlan: ...  # noqa: D102
-
-
 @public_call
 def plan_html(
     plan: MemoryPlan,
@@ -68,6 +47,7 @@ def plan_html(
     before_title: str = "before",
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
+    budget: str | int | None = None,
 ) -> str:
     """Return an HTML page that shows a plan.
 
@@ -85,6 +65,8 @@ def plan_html(
         also says what recomputing does.
     front : sequence of FrontPoint
         Plans to choose from, drawn by arena and overhead.
+    budget : str or int, optional
+        Bytes that are marked on the front, with the fastest plan within them.
 
     Returns
     -------
@@ -100,8 +82,7 @@ def plan_html(
     if before is not None:
         require_plan(before)
         require_title("before_title", before_title)
-    for point in _points_of(front):
-        require_plan(point.plan)
+    points_of(front)
     sentences = explain(plan, before if same_model else None)
     plans = [(title, plan, sentences)]
     if before is not None:
@@ -119,15 +100,7 @@ def plan_html(
         "themes": {name: _colours(theme) for name, theme in THEMES.items()},
         "plans": documents,
         "has_before": before is not None,
-        "front": [
-            {
-                "label": point.label,
-                "arena_bytes": point.arena_bytes,
-                "overhead": point.overhead,
-                "plan": first_of_front + index,
-            }
-            for index, point in enumerate(front)
-        ],
+        **front_document(front, first_of_front, budget),
     }
     return _filled_template(title, page, blobs)
 
@@ -159,18 +132,6 @@ def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> 
     return "".join(
         parts[piece] if index % 2 else piece for index, piece in enumerate(pieces)
     )
-
-
-def _points_of(front: object) -> Sequence[FrontPoint]:
-    """Return the points of a front, or refuse a value that is no front."""
-    is_front = isinstance(front, Sequence) and all(
-        hasattr(point, name)
-        for point in front
-        for name in ("label", "arena_bytes", "overhead", "plan")
-    )
-    expected = "points of a front, as pareto() returns them"
-    require_value("front", front, fits=is_front, expected=expected)
-    return cast(Sequence[FrontPoint], front)
 
 
 def notebook_html(plan: MemoryPlan) -> str:

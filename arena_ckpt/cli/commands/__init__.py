@@ -15,6 +15,7 @@ from arena_ckpt.cli.commands.export import export
 from arena_ckpt.cli.commands.golden import golden
 from arena_ckpt.cli.commands.plan import plan
 from arena_ckpt.cli.commands.report import report
+from arena_ckpt.cli.commands.summary import summary
 from arena_ckpt.cli.commands.train import train
 from arena_ckpt.cli.commands.verify import verify
 from arena_ckpt.cli.failures import Commands
@@ -34,6 +35,7 @@ Train neural networks inside one preallocated, planned block of memory.
 \b
 Examples:
   arena-ckpt examples
+  arena-ckpt summary digits_cnn
   arena-ckpt plan digits_mlp
   arena-ckpt train digits_mlp --epochs 5
   arena-ckpt train model.ini --data digits --validation-split 0.2
@@ -85,7 +87,18 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(train, plan, report, verify, allocate, export, board_check, golden, examples),
+    *(
+        train,
+        summary,
+        plan,
+        report,
+        verify,
+        allocate,
+        export,
+        board_check,
+        golden,
+        examples,
+    ),
 )
 
 for command in _COMMANDS:
