@@ -142,7 +142,7 @@ class ModelPlans:
 
     def pareto_around(
         self, *, debug: bool = False, **request: Any
-    ) -> tuple[ParetoFront, FrontPoint, int | None]:
+    ) -> tuple[ParetoFront, int | None]:
         """Return the front with the plan that `choose_plan` answers a request with.
 
         Returns
@@ -150,7 +150,6 @@ class ModelPlans:
         front : ParetoFront
             The chosen plan is one of its points, unless another one is as fast and
             smaller.
-        chosen : FrontPoint
         budget_bytes : int or None
 
         Raises
@@ -163,7 +162,7 @@ class ModelPlans:
         chooser = self._chooser(parsed, debug, placing)
         chosen = parsed.choose(chooser)
         points = best_points([*chooser.pareto(), chosen])
-        return ParetoFront(points), chosen, parsed.in_bytes(chooser).budget_bytes
+        return ParetoFront(points), parsed.in_bytes(chooser).budget_bytes
 
     def chooser(self, *, debug: bool = False, **request: Any) -> Chooser:
         """Return what answers many questions about budgets of one model.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,12 @@ from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import without_blocks
-from arena_ckpt.cli.output import print_table, require_writable, warnings_document
+from arena_ckpt.cli.output import (
+    print_sentences,
+    print_table,
+    require_writable,
+    warnings_document,
+)
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.definition.ini_writer import BLOCK
@@ -27,7 +32,11 @@ from arena_ckpt.report.front_picture import front_pdf, front_png, front_svg
 from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.report.tables import front_table
 
-PICTURES = {".png": front_png, ".svg": front_svg, ".pdf": front_pdf}
+PICTURES: dict[str, Callable[..., str | bytes]] = {
+    ".png": front_png,
+    ".svg": front_svg,
+    ".pdf": front_pdf,
+}
 """What draws a front, by the suffix of the file."""
 
 
@@ -75,16 +84,16 @@ def print_front(
         _write_picture(picture, points, name, budget_bytes)
     if as_json:
         rows = [_row(p, f) for p, f in zip(points, facts, strict=True)]
-        document = {"command": "plan", "model": name, "pareto": rows}
+        document: dict[str, Any] = {"command": "plan", "model": name, "pareto": rows}
         document |= {"budget_bytes": budget_bytes, "fastest_within_budget": fastest}
         print_json(document | {"warnings": warnings_document(hints)})
         return OK
     click.echo(f"{name}: {_count(points)}\n")
     print_table(front_table(points, budget_bytes))
     if budget_bytes is not None and fastest is not None:
-        click.echo(
-            f"within {format_bytes(budget_bytes)} the fastest: {facts[fastest].text}\n"
-        )
+        within = f"The fastest within {format_bytes(budget_bytes)}"
+        print_sentences([f"{within}: {facts[fastest].numbers}."])
+        click.echo()
     if len(points) == 1:
         click.echo(
             "Recomputing cannot make the arena smaller: run the command without "
@@ -113,8 +122,7 @@ def front_of(
     """
     if "budget" not in request:
         return model.pareto(debug=debug, **request), None
-    points, _, budget_bytes = ModelPlans(model).pareto_around(debug=debug, **request)
-    return points, budget_bytes
+    return ModelPlans(model).pareto_around(debug=debug, **request)
 
 
 def require_picture(path: Path) -> None:

@@ -327,9 +327,7 @@ def summarize(
                 activation_bytes=sum(_activation_bytes(n, batch_size) for n in nodes),
                 weights=_weights_text(nodes),
                 shares_with=next(iter(sorted(shared - {name})), None),
-                block=next(
-                    (block_of[n.name] for n in nodes if n.name in block_of), None
-                ),
+                block=blocks[0] if blocks else None,
                 forward_flops=sum(node.spec.flops.forward for node in nodes),
                 training_flops=sum(map(_training_flops, nodes)),
             )

@@ -78,8 +78,13 @@ class FrontFact:
     @property
     def text(self) -> str:
         """The plan in one line: label, bytes, overhead and reason."""
+        return f"{self.name}: {self.numbers}"
+
+    @property
+    def numbers(self) -> str:
+        """Bytes, overhead and reason."""
         return (
-            f"{self.label}: {BYTES_NAME} {format_bytes(self.arena_bytes)}, "
+            f"{BYTES_NAME} {format_bytes(self.arena_bytes)}, "
             f"{format_percent(self.overhead)} {SHARE_NAME}; {self.reason}"
         )
 

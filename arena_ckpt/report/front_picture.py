@@ -307,7 +307,7 @@ class _Picture:
             line = Line(ends, colours.bound, 1.5, (7, 5))
             entries.append((line, "live lower bound of each plan"))
         line = Line(ends, colours.bound, 2, (2, 4))
-        entries.append((line, "local lower bound of all"))
+        entries.append((line, "no plan is smaller"))
         shapes: list[Shape] = []
         x = LEFT + 10.0
         for mark, text in entries:

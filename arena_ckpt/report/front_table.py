@@ -23,11 +23,11 @@ COLUMNS = (
     Column(SHARE_NAME, is_number=True),
     Column("reruns", is_number=True),
     Column("plan"),
-    Column("budget"),
+    Column("in budget"),
 )
 """Columns of the table; the last is used where there is a budget."""
 
-FASTEST = "fastest within it"
+FASTEST = "fastest"
 """What the last column says of one plan."""
 
 MOST_LINES = 40

@@ -32,6 +32,7 @@ SCRIPTS = (
     "inspect.js",
     "compare.js",
     "front.js",
+    "frame.js",
     "export.js",
     "app.js",
 )
@@ -135,10 +136,14 @@ def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> 
 
 
 def notebook_html(plan: MemoryPlan) -> str:
-    """Return the page in a frame, as a cell of a notebook shows it."""
+    """Return the page in a frame, as a cell of a notebook shows it.
+
+    The page makes the frame as high as itself (``viewer/frame.js``); the height here is
+    for notebooks that let no script of an output run.
+    """
     page = html.escape(plan_html(plan), quote=True)
     return (
-        f'<iframe title="memory plan" srcdoc="{page}" '
+        f'<iframe title="memory plan" data-fits-page srcdoc="{page}" '
         'style="width:100%;height:46rem;border:0"></iframe>'
     )
 

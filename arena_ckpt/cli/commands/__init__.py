@@ -87,18 +87,8 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(
-        train,
-        summary,
-        plan,
-        report,
-        verify,
-        allocate,
-        export,
-        board_check,
-        golden,
-        examples,
-    ),
+    *(train, summary, plan, report, verify, allocate, export),
+    *(board_check, golden, examples),
 )
 
 for command in _COMMANDS:

@@ -70,7 +70,7 @@ Examples:
 @file_option(
     "--save",
     metavar="FRONT.pdf",
-    help="With --pareto: draw them there, as the suffix says: .pdf, .svg, or .png, which "
+    help="With --pareto: draw them there, by the suffix .pdf, .svg, or .png; a .png "
     "needs 'pip install arena-ckpt[png]'.",
 )
 @click.option(
