@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.cli.batch_sizes import (
     choice_document,
     choice_lines,
     set_batch_size,
 )
 from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.fronts import front_of
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
 from arena_ckpt.cli.options import set_given
 from arena_ckpt.cli.output import require_writable
@@ -25,6 +27,7 @@ from arena_ckpt.files.source import read_whole
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
+from arena_ckpt.report.front_facts import fastest_within, front_facts
 from arena_ckpt.report.html import plan_html
 from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
@@ -110,6 +113,8 @@ def write_report(
     _require_places(wanted)
     model = _load_model(spec, no_blocks, arithmetic)
     choice = None
+    front: Sequence[FrontPoint] = ()
+    budget_bytes = None
     if model is None:
         _refuse_for_finished(spec, arithmetic, batch_size, no_blocks, request, pareto)
         if measured:
@@ -121,7 +126,9 @@ def write_report(
         plan = _read_plan(Path(spec))
     else:
         choice = set_batch_size(model, batch_size, request)
-        plan = model.make_plan(**request)
+        if pareto:
+            front, budget_bytes = front_of(model, request)
+        plan = _chosen_plan(model, request, front, budget_bytes)
     before, before_title = None, ""
     made_before: Model | None = None
     if compare_blocks:
@@ -145,7 +152,8 @@ def write_report(
             before=before,
             before_title=before_title,
             same_model=compare_blocks,
-            front=model.pareto(**request) if pareto and model is not None else (),
+            front=front,
+            budget=budget_bytes,
             step_seconds=_seconds(model, plan) if measured else None,
             before_step_seconds=_seconds(made_before, before) if measured else None,
         )
@@ -174,6 +182,17 @@ def write_report(
 def _seconds(model: Model | None, plan: MemoryPlan | None) -> list[float] | None:
     """Return how long each step takes, or None for a plan that no model here made."""
     return None if model is None or plan is None else model.step_seconds(plan)
+
+
+def _chosen_plan(
+    model: Model,
+    request: Mapping[str, Any],
+    front: Sequence[FrontPoint],
+    budget_bytes: int | None,
+) -> MemoryPlan:
+    """Return the plan of a request; of a front with a budget the fastest within it."""
+    fastest = fastest_within(front_facts(front), budget_bytes)
+    return model.make_plan(**request) if fastest is None else front[fastest].plan
 
 
 def _without_recomputing(

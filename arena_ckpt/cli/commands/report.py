@@ -63,7 +63,8 @@ Examples:
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Add all plans that none other beats in bytes and time, to choose from.",
+    help="Add all plans that none other beats in bytes and time, to choose from; with "
+    "--budget the fastest within it is marked.",
 )
 @file_option(
     "--png",

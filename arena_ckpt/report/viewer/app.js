@@ -10,7 +10,7 @@ class App {
     const isDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
     this.themeName = isDark ? "dark" : "light";
     this.tab = "map";
-    this.chosen = 0; // point of the front
+    this.chosen = page.front_axes?.fastest ?? 0; // point of the front
     this.charts = [];
     this.step = 0;
     this.pin = null; // a name
@@ -33,6 +33,7 @@ class App {
     this.listen();
     await this.show("map");
     $("loading").hidden = true;
+    fitFrame();
     await this.links.apply();
     this.readyMilliseconds = performance.now(); // since the page was asked for
   }
@@ -258,7 +259,7 @@ class App {
     const isBeside = this.isSideBySide;
     const width = isBeside ? Math.floor((full - 16) / 2) : full;
     const isPhone = window.innerWidth <= 720;
-    const room = window.innerHeight - (this.tab === "front" ? 480 : 404);
+    const room = windowHeight() - (this.tab === "front" ? 572 : 404);
     const height = isPhone ? 440 : Math.min(Math.max(room, 430), 900);
     for (const chart of this.charts) chart.resize(width, height);
     const { left } = this.charts[0].area;
@@ -271,15 +272,19 @@ class App {
 
   drawFrontTab() {
     if (this.tab !== "front") return;
-    const { front } = this.page;
     const choose = (index) => {
       this.chosen = index;
       this.show("front").then(() => $("front").querySelector(".chosen")?.focus());
     };
-    const point = front[this.chosen];
+    const said = element("p", "pale", "");
+    const tell = (index) => {
+      said.textContent = `${index === null ? "Shown: " : ""}${frontText(this.page, index ?? this.chosen)}`;
+    };
+    tell(null);
     $("front").replaceChildren(
-      drawFront(front, this.chosen, $("content").clientWidth, choose),
-      element("p", "pale", `${front.length} plans; shown: ${point.label}. Choose a point to see its plan.`),
+      drawFront(this.page, this.chosen, $("content").clientWidth, choose, tell),
+      said,
+      element("p", "pale", `${this.page.front.length} plans; choose a point to see its plan.`),
     );
   }
 
