@@ -31,7 +31,13 @@ from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.units import align_up
 from arena_ckpt.common.version import __version__
-from arena_ckpt.common.wording import nearest, quote, quoted, shown
+from arena_ckpt.common.wording import (
+    listed_versions,
+    nearest,
+    quote,
+    quoted,
+    shown,
+)
 from arena_ckpt.errors import (
     InvalidParameterError,
     LayoutError,
@@ -461,7 +467,7 @@ class MemoryPlan:
         if document.get("version") not in READABLE_VERSIONS:
             raise PlanFormatError(
                 f"the plan has version {document.get('version')!r}{_writer(document)}, "
-                f"this package reads the versions {_listed(READABLE_VERSIONS)}; make "
+                f"this package reads the versions {listed_versions(READABLE_VERSIONS)}; make "
                 "the plan again with this package: arena-ckpt plan MODEL -o PLAN.json",
                 version=document.get("version"),
             )
@@ -532,11 +538,6 @@ def _writer(document: dict[str, Any]) -> str:
     """Return who wrote a plan, where its document says so."""
     writer = document.get("written_by")
     return f" (written by {shown(writer)})" if isinstance(writer, str) else ""
-
-
-def _listed(versions: tuple[int, ...]) -> str:
-    *first, last = map(str, versions)
-    return f"{', '.join(first)} and {last}"
 
 
 def check_plan(plan: MemoryPlan) -> None:
