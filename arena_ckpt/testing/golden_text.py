@@ -2,9 +2,9 @@
 
 A file has a first line with its version, facts as ``key: value``, sections of lines,
 and a checksum over all that stands above it. The fact ``written_by`` says which version
-of the package wrote it and is never a difference. Tensors are sorted by name and live range,
-so that a diff of two files shows tensors and not places in a list. Names with spaces or
-quotes are written as JSON strings.
+of the package wrote it and is never a difference. Tensors are sorted by name and live
+range, so that a diff of two files shows tensors and not places in a list. Names with
+spaces or quotes are written as JSON strings.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class GoldenPlan:
     blocks, orders : dict from str to tuple of str
         Layers of each block; type and the five orders of each layer.
     layers : dict from str to tuple of str
-        Of each layer what it reads, ``"inputs=a,b"``, and its properties, ``"unit=64"``;
-        empty where they are not known.
+        Of each layer what it reads, ``"inputs=a,b"``, and its properties,
+        ``"unit=64"``; empty where they are not known.
     tensors : dict from str to tuple of str
         For each live range its kind, dtype, shape, size, offset, steps and uses.
     version : int
