@@ -53,6 +53,7 @@ echo "== lint"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 echo "== types"; .venv/bin/mypy
+echo "== documentation"; tools/docs.sh
 # The oldest Numba of the bounds compiles with the oldest LLVM, and of all kernels the
 # recurrent ones ask most of it. Its environment and its compiled kernels stand apart.
 with_oldest_numba() {

@@ -10,7 +10,7 @@ class App {
     const isDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
     this.themeName = isDark ? "dark" : "light";
     this.tab = "map";
-    this.chosen = 0; // point of the front
+    this.chosen = page.front_axes?.fastest ?? 0; // point of the front
     this.charts = [];
     this.step = 0;
     this.pin = null; // a name
@@ -33,6 +33,7 @@ class App {
     this.listen();
     await this.show("map");
     $("loading").hidden = true;
+    fitFrame();
     await this.links.apply();
     this.readyMilliseconds = performance.now(); // since the page was asked for
   }
@@ -108,8 +109,7 @@ class App {
   }
 
   setPlans(plans, indexes) {
-    const most = Math.max(...plans.map((plan) => Math.max(plan.arena_bytes, plan.peakBytes)), 64);
-    this.view = { most, hasNames: plans.some((plan) => !plan.isArenaAlone) };
+    this.view = { hasNames: plans.some((plan) => !plan.isArenaAlone) };
     const isAlone = indexes[0] === 0 && plans.length === 1;
     this.charts = plans.map(
       (plan, i) => new Chart(plan, this.theme, this.view, isAlone ? null : this.labelOf(i, plans)),
@@ -145,6 +145,8 @@ class App {
     this.charts.forEach((chart, i) => chart.setAxes(axes[i], bytes[i], unit));
     const tops = plans.map((plan, i) => bytes[i].heightOf(Math.max(highestByte(plan), plan.peakBytes, 64)));
     this.all = { left: 0, right: axes[0].length || 1, low: 0, high: Math.max(...tops) * 1.03 };
+    const live = plans.map((plan, i) => this.charts[i].curveHeight(Math.max(plan.arena_bytes, plan.peakBytes, 64)));
+    this.view.curveTop = Math.max(...live) * 1.26;
     $("axis").setAttribute("aria-pressed", String(this.isTime));
     $("fold").setAttribute("aria-pressed", String(isFolded));
     $("fold").disabled = !hasKept;
@@ -257,7 +259,7 @@ class App {
     const isBeside = this.isSideBySide;
     const width = isBeside ? Math.floor((full - 16) / 2) : full;
     const isPhone = window.innerWidth <= 720;
-    const room = window.innerHeight - (this.tab === "front" ? 480 : 404);
+    const room = windowHeight() - (this.tab === "front" ? 572 : 404);
     const height = isPhone ? 440 : Math.min(Math.max(room, 430), 900);
     for (const chart of this.charts) chart.resize(width, height);
     const { left } = this.charts[0].area;
@@ -270,15 +272,19 @@ class App {
 
   drawFrontTab() {
     if (this.tab !== "front") return;
-    const { front } = this.page;
     const choose = (index) => {
       this.chosen = index;
       this.show("front").then(() => $("front").querySelector(".chosen")?.focus());
     };
-    const point = front[this.chosen];
+    const said = element("p", "pale", "");
+    const tell = (index) => {
+      said.textContent = `${index === null ? "Shown: " : ""}${frontText(this.page, index ?? this.chosen)}`;
+    };
+    tell(null);
     $("front").replaceChildren(
-      drawFront(front, this.chosen, $("content").clientWidth, choose),
-      element("p", "pale", `${front.length} plans; shown: ${point.label}. Choose a point to see its plan.`),
+      drawFront(this.page, this.chosen, $("content").clientWidth, choose, tell),
+      said,
+      element("p", "pale", `${this.page.front.length} plans; choose a point to see its plan.`),
     );
   }
 

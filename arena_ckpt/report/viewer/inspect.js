@@ -17,7 +17,7 @@ function isInSight(part) {
 
 function swatch(plan, kind) {
   const mark = element("span", "swatch");
-  mark.style.background = `var(--kind-${kind})`;
+  mark.style.backgroundColor = `var(--kind-${kind})`;
   if (plan.vocabulary.kinds[kind] === "recomputed_activation") mark.classList.add("hatched");
   return mark;
 }
