@@ -227,6 +227,19 @@ def _free_port() -> int:
         return port
 
 
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until something listens; the driver leaves sockets open where it waits."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        assert process.poll() is None, f"Firefox ended with {process.returncode}"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"Firefox did not listen within {START_SECONDS} s")
+
+
 def _preference_line(name: str, value: bool | int | str) -> str:
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return f'user_pref("{name}", {text});\n'
@@ -269,6 +282,7 @@ def running_firefox(folder: Path) -> Iterator[Firefox]:
         env={**os.environ, "MOZ_HEADLESS": "1", "HOME": str(folder)},
     )
     try:
+        _wait_for(port, process)
         marionette = driver.marionette.Marionette(
             host="127.0.0.1", port=port, startup_timeout=START_SECONDS
         )

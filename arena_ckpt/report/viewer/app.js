@@ -745,7 +745,7 @@ class App {
 function reportFailure(error) {
   const text = "DecompressionStream" in window
     ? `This page could not be read: ${error.message}. Write it again with arena-ckpt report.`
-    : "This browser is too old to read the plan: it has no DecompressionStream. Chrome 80, Firefox 113 and Safari 16.4 have it.";
+    : "This browser is too old to read the plan: it has no DecompressionStream. Chrome 97, Firefox 113 and Safari 16.4 have it.";
   const message = element("p", "", text);
   message.id = "error";
   $("loading").replaceWith(message);
