@@ -465,10 +465,11 @@ class MemoryPlan:
                 "plans are written by to_json()"
             )
         if document.get("version") not in READABLE_VERSIONS:
+            known = listed_versions(READABLE_VERSIONS)
             raise PlanFormatError(
                 f"the plan has version {document.get('version')!r}{_writer(document)}, "
-                f"this package reads the versions {listed_versions(READABLE_VERSIONS)}; make "
-                "the plan again with this package: arena-ckpt plan MODEL -o PLAN.json",
+                f"this package reads the versions {known}; make the plan again with "
+                "this package: arena-ckpt plan MODEL -o PLAN.json",
                 version=document.get("version"),
             )
         try:

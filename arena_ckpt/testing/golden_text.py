@@ -2,9 +2,9 @@
 
 A file has a first line with its version, facts as ``key: value``, sections of lines,
 and a checksum over all that stands above it. The fact ``written_by`` says which version
-of the package wrote it and is never a difference. Tensors are sorted by name and live range,
-so that a diff of two files shows tensors and not places in a list. Names with spaces or
-quotes are written as JSON strings.
+of the package wrote it and is never a difference. Tensors are sorted by name and live
+range, so that a diff of two files shows tensors and not places in a list. Names with
+spaces or quotes are written as JSON strings.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _COMMENT = """\
 # Written by 'arena-ckpt golden update' or 'pytest --update-golden', not by hand.
 # Steps, half-open; bytes. Uses: F forward, R recompute, G calc_gradient,
 # D calc_derivative, C clip_gradients, A apply_gradient; r read, w write, u update.
+# Layers: what they read, and the properties that are not their defaults.
 """
 _FACTS = (
-    "mode",
     "batch_size",
     "micro_batches",
     "arena_bytes",
@@ -99,8 +99,8 @@ class GoldenPlan:
     blocks, orders : dict from str to tuple of str
         Layers of each block; type and the five orders of each layer.
     layers : dict from str to tuple of str
-        Of each layer what it reads, ``"inputs=a,b"``, and its properties, ``"unit=64"``;
-        empty where they are not known.
+        Of each layer what it reads, ``"inputs=a,b"``, and its properties,
+        ``"unit=64"``; empty where they are not known.
     tensors : dict from str to tuple of str
         For each live range its kind, dtype, shape, size, offset, steps and uses.
     version : int
@@ -136,8 +136,8 @@ def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> Golde
     facts = dict(source or {})
     facts[WRITTEN_BY] = f"arena_ckpt {__version__}"
     facts |= _training(plan)
+    facts |= {"mode": plan.mode, "ways": " ".join(plan.ways) or "none"}
     facts |= {name: str(getattr(plan, name)) for name in _FACTS}
-    facts["ways"] = " ".join(plan.ways) or "none"
     if plan.constant_bytes:
         facts["constant_bytes"] = str(plan.constant_bytes)
     for ram in plan.rams:
@@ -307,6 +307,10 @@ def _parsed(lines: list[str], version: int) -> GoldenPlan:
             if not _ROWS[title].fullmatch(" ".join(row)):
                 raise ValueError(f"{line!r} does not belong into {title}")
             section[name] = tuple(row)
+    if golden.layers and golden.layers.keys() != golden.orders.keys():
+        raise ValueError("[layers] and [execution order] name other layers")
+    for key in ("optimizer", "schedule"):
+        words(golden.facts.get(key, ""))  # looked at before they are compared
     return golden
 
 
