@@ -142,6 +142,7 @@ def test_every_page_can_be_reached_from_the_first_one(pages: dict[str, Html]) ->
     reached = {link.partition("#")[0] for link in pages["index.html"].links}
     wanted = {built_from(page) for page in (*PAGES, ROOT / "CHANGELOG.md")}
     assert wanted <= pages.keys()
+    wanted.add("notebook.html")
     others = pages.keys() - wanted - {"404.html"}
     assert all(path.startswith("reference/") for path in others)
     assert (wanted | others) - {"index.html"} <= reached

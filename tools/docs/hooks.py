@@ -1,6 +1,7 @@
 """What tools/docs.sh adds to docs/ to make a site; MkDocs calls the `on_` functions.
 
 - README.md, CONTRIBUTING.md and CHANGELOG.md become pages.
+- The notebook becomes a page to read, and stays a file to download.
 - Links that lead out of docs/ lead to the repository, those back lead to the page.
 - Fences keep the name of their file (``python net.py``) as a title.
 - The reference is made from the public names (reference.py).
@@ -38,6 +39,10 @@ TOP_PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 """Files at the top of the repository, and the pages that they become."""
+
+NOTEBOOK = "tutorial.ipynb"
+NOTEBOOK_PAGE = "notebook.md"
+"""The notebook in docs/, which is kept without outputs, and the page made of it."""
 
 SEARCH_IN_FILES = "assets/search_in_files.js"
 """A script that search needs where pages are opened as files; written at the end."""
@@ -86,6 +91,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
     for source, path in TOP_PAGES.items():
         add(path, (ROOT / source).read_text("utf-8"))
+    add(NOTEBOOK_PAGE, _read_notebook(ROOT / "docs" / NOTEBOOK))
     for path, (_, content) in reference.make_pages(ROOT).items():
         add(path, content)
     for name in ("site.css", "site.js"):
@@ -162,6 +168,8 @@ def _site_link(link: str, source: str, page: str) -> str:
         target, there = f"{target}/README.md", there / "README.md"
     if target in TOP_PAGES:
         made = TOP_PAGES[target]
+    elif target == f"docs/{NOTEBOOK}" and page != NOTEBOOK_PAGE:
+        made = NOTEBOOK_PAGE
     elif target.startswith("docs/") and there.is_file():
         made = target.removeprefix("docs/")
     else:
@@ -169,6 +177,18 @@ def _site_link(link: str, source: str, page: str) -> str:
         return f"{HOME}/{kind}/main/{target}{hash_sign}{anchor}"
     relative = posixpath.relpath(made, posixpath.dirname(page) or ".")
     return f"{relative}{hash_sign}{anchor}"
+
+
+def _read_notebook(notebook: Path) -> str:
+    """Return a notebook as Markdown: its texts, and its cells as code."""
+    pieces = []
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        is_code = cell["cell_type"] == "code"
+        pieces.append(f"```python\n{text}\n```" if is_code else text)
+    download = f"[Download the notebook]({notebook.name}), to run it in Jupyter."
+    title, *others = pieces
+    return "\n\n".join([title, download, *others])
 
 
 def _report_path(match: re.Match[str]) -> str:
