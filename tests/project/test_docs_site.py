@@ -342,13 +342,11 @@ def outside(url: str) -> list[str]:
 def test_a_report_is_as_light_or_dark_as_its_page(site: Path, browser: Browser) -> None:
     page = browser.new_page(color_scheme="light")
     page.goto(f"file://{site}/viewer.html")
-    page.frame_locator("iframe.report").locator("#legend button").first.wait_for()
-    (inner,) = (f for f in page.frames if "reports/" in f.url)
+    frame = page.frame_locator("iframe.report")
+    frame.locator("#legend button").first.wait_for()
     for scheme in ("dark", "light"):
         page.locator("label.md-header__button:visible[title]").first.click()
-        inner.wait_for_function(
-            f"document.documentElement.style.colorScheme === '{scheme}'"
-        )
+        frame.locator(f"html[style*='color-scheme: {scheme}']").wait_for()
     page.close()
 
 
