@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
 from arena_ckpt.common.progress import compile_progress
@@ -307,7 +308,7 @@ class Model(ModelDefinition):
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
         pin: Mapping[str, str | tuple[str, int]] | None = None,
-    ) -> tuple[FrontPoint, ...]:
+    ) -> ParetoFront:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
@@ -317,8 +318,9 @@ class Model(ModelDefinition):
 
         Returns
         -------
-        tuple of FrontPoint
-            From the fewest bytes to the least time.
+        ParetoFront
+            A tuple of `FrontPoint`, from the fewest bytes to the least time; it shows
+            itself as a table, and in a notebook as a curve.
         """
         return ModelPlans(self).pareto(
             debug=debug,

@@ -1,6 +1,4 @@
-"""The front that `Model.pareto` returns: plans in the order of bytes, which show
-themselves.
-"""
+"""The front that `Model.pareto` returns: plans by bytes, which show themselves."""
 
 from __future__ import annotations
 

@@ -80,9 +80,11 @@ def print_training(
     training: Dataset,
     validation: Dataset | None,
     plan: MemoryPlan,
+    *,
+    for_board: bool = False,
 ) -> None:
-    """Print what is about to be trained."""
-    click.echo(f"{name}: {describe_plan(plan, model)}")
+    """Print what is about to be trained; see `describe_plan`."""
+    click.echo(f"{name}: {describe_plan(plan, model, for_board=for_board)}")
     beside = (
         "no validation data"
         if validation is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,13 @@ from arena_ckpt.cli.models import LoadedModel
 from arena_ckpt.common.wording import quote
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.loaders import open_data, open_samples
-from arena_ckpt.errors import EmptyDataError, InvalidParameterError
+from arena_ckpt.errors import (
+    ArenaError,
+    DataError,
+    DataShapeError,
+    EmptyDataError,
+    InvalidParameterError,
+)
 from arena_ckpt.files.npz import read_arrays
 from arena_ckpt.model import Model
 
@@ -89,6 +98,50 @@ def data_to_evaluate(
                 name=one.name,
             )
     return found
+
+
+@contextlib.contextmanager
+def named_errors(source: str, *kinds: type[ArenaError]) -> Iterator[None]:
+    """Begin the messages of errors in the block with where the data came from."""
+    try:
+        yield
+    except kinds as error:
+        raise type(error)(f"{source}: {error}", **vars(error)) from error
+
+
+def named_data(data: NamedData) -> contextlib.AbstractContextManager[None]:
+    """Begin the message of a `DataError` in the block with the name of its data."""
+    return named_errors(data.name, DataError)
+
+
+@contextlib.contextmanager
+def named_samples(
+    loaded: LoadedModel, data: NamedData, *, has_labels: bool
+) -> Iterator[None]:
+    """Do as `named_data`, and name --no-labels where one column is missing or over."""
+    try:
+        with named_data(data):
+            yield
+    except DataShapeError as error:
+        hint = _column_hint(loaded.model, data, has_labels=has_labels)
+        raise DataShapeError(f"{error}{hint}", **vars(error)) from error
+
+
+def _column_hint(model: Model, data: NamedData, *, has_labels: bool) -> str:
+    is_table = data.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    if not is_table:
+        return ""
+    graph = model.compile()
+    wanted = math.prod(graph.node(_inputs(model)[0]).spec.output_shapes[0])
+    n_more = data.x.shape[1] - wanted
+    if has_labels and n_more == -1:
+        return (
+            ". Its last column was taken for the label; --no-labels makes it a value "
+            "of the sample"
+        )
+    if not has_labels and n_more == 1:
+        return ". If its last column is the label, leave out --no-labels"
+    return ""
 
 
 def _inputs(model: Model) -> list[str]:

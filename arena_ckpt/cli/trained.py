@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import numpy.typing as npt
 
 from arena_ckpt.cli.models import LoadedModel
 from arena_ckpt.cli.options import set_given
+from arena_ckpt.cli.sample_files import named_errors
+from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quote
 from arena_ckpt.errors import ArenaWarning, DataError, InvalidParameterError
@@ -87,7 +88,21 @@ def _given_weights(
             f"{spec}, without --weights",
             path=str(weights_file),
         )
-    return read_arrays(weights_file)
+    arrays = read_arrays(weights_file)
+    own = {
+        tensor_name(node.name, weight.name)
+        for node in loaded.model.compile().nodes
+        for weight in node.own_weights
+    }
+    unknown = [name for name in arrays if name not in own]
+    if unknown:
+        raise InvalidParameterError(
+            f"{weights_file} has {quote(unknown)}, and {spec} has not: the weights are "
+            "of another model",
+            path=str(weights_file),
+            unknown=tuple(unknown),
+        )
+    return arrays
 
 
 def _set_all(model: Model, weights: Weights, source: str) -> None:
@@ -101,15 +116,23 @@ def _set_all(model: Model, weights: Weights, source: str) -> None:
             path=source,
             missing=tuple(missing),
         )
-    with _named(source, InvalidParameterError, DataError):
+    with named_errors(source, InvalidParameterError, DataError):
         model.set_weights({name: weights[name] for name in own})
 
 
-def go_on_from(model: Model, state: SavedState) -> None:
+def go_on_from(model: Model, state: SavedState) -> int:
     """Give an initialized model the state of a saved one, to train on from there.
 
-    Without states of the optimizer, as of a model that was saved for inference, the
-    weights alone are taken over, which an `ArenaWarning` says.
+    Returns
+    -------
+    int
+        The iteration from which it goes on.
+
+    Warns
+    -----
+    ArenaWarning
+        The model was saved for inference, without states of the optimizer: weights
+        alone are taken over.
     """
     own = model.weights()
     if own.keys() == state.arrays.keys() and model.optimizer.state_names:
@@ -119,8 +142,9 @@ def go_on_from(model: Model, state: SavedState) -> None:
             "of the optimizer and the iteration begin anew",
             ArenaWarning,
         )
-        return
+        return 0
     model.restore(state)
+    return state.document.iteration
 
 
 def with_weights_of(model: Model, state: SavedState) -> Model:
@@ -129,17 +153,3 @@ def with_weights_of(model: Model, state: SavedState) -> Model:
     copy.initialize(mode=INFERENCE)
     _set_all(copy, state.arrays, state.path)
     return copy
-
-
-@contextlib.contextmanager
-def _named(source: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Begin the message of an error with where the data came from."""
-    try:
-        yield
-    except kinds as error:
-        raise type(error)(f"{source}: {error}", **vars(error)) from error
-
-
-def named_data(source: str) -> contextlib.AbstractContextManager[None]:
-    """Begin the message of a `DataError` in the block with the name of its data."""
-    return _named(source, DataError)

@@ -20,7 +20,7 @@ Update = Callable[[int, int, str], None]
 Relay = Callable[[str], None]
 """A function that hands a line of progress on, or "" where there is none any more."""
 
-SHOWN_AFTER_SECONDS = 0.5
+SHOWN_AFTER_SECONDS = 1.0
 """Seconds that work takes before a notebook shows how far it is."""
 
 _SECONDS_BETWEEN = 0.2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from arena_ckpt.common.short_repr import shortened
 
-TEXT_COLUMNS = 88
+TEXT_COLUMNS = 100
 """Number of columns that a table keeps to, where its numbers leave room for names."""
 
 NARROWEST = 8

@@ -69,6 +69,7 @@ def plan_columns(
     words, shapes = _Words(), _Words()
     _add_buffers(packer, plan, words, shapes)
     _add_steps(packer, plan, words)
+    _add_layers(packer, plan, words, shapes)
     packer.add("step_operations", np.rint(counted_operations(plan)))
     if step_seconds is not None:
         nanoseconds = np.rint(np.asarray(step_seconds, dtype=np.float64) * 1e9)
@@ -230,6 +231,35 @@ def _add_steps(packer: ColumnPacker, plan: MemoryPlan, words: _Words) -> None:
     layers = words.numbers(s.layer if s else "" for s in plan.steps)
     packer.add("step_layer", layers, differences=True)
     packer.add("step_band", step_bands(plan))
+
+
+def _add_layers(
+    packer: ColumnPacker, plan: MemoryPlan, words: _Words, shapes: _Words
+) -> None:
+    """Add name, type, output shape, block and inputs of each layer.
+
+    An input is stored as how many layers it stands before its reader, a block as its
+    number from 1, with 0 for none.
+    """
+    place = {layer.name: index for index, layer in enumerate(plan.layers)}
+    block = {
+        name: number
+        for number, each in enumerate(plan.blocks, 1)
+        for name in each.layers
+    }
+    inputs = [
+        [index - place[name] for name in dict.fromkeys(layer.inputs) if name in place]
+        for index, layer in enumerate(plan.layers)
+    ]
+    packer.add("layer_name", words.numbers(layer.name for layer in plan.layers))
+    packer.add("layer_type", words.numbers(layer.type_name for layer in plan.layers))
+    packer.add(
+        "layer_shape", shapes.numbers(layer.output_shape for layer in plan.layers)
+    )
+    packer.add("layer_block", [block.get(layer.name, 0) for layer in plan.layers])
+    packer.add("layer_inputs", [len(each) for each in inputs])
+    packer.add("layer_input", [back for each in inputs for back in each])
+    packer.add("block_name", words.numbers(each.name for each in plan.blocks))
 
 
 def _inverse(order: Integers) -> Integers:

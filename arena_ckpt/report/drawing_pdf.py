@@ -135,11 +135,8 @@ def _label(label: Label) -> list[str]:
 
 def text_width(encoded: bytes) -> float:
     """Return the width of a text in Helvetica, as a multiple of its size."""
-    known = len(_WIDTHS)
-    return (
-        sum(_WIDTHS[c - 32] if 0 <= c - 32 < known else _OTHER_WIDTH for c in encoded)
-        / 1000
-    )
+    widths = dict(enumerate(_WIDTHS, ord(" ")))
+    return sum(widths.get(code, _OTHER_WIDTH) for code in encoded) / 1000
 
 
 def _colour(text: str) -> str:

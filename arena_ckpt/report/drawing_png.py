@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def _dashes(
     places: tuple[Place, ...], dashes: tuple[float, float]
 ) -> Iterator[tuple[Place, Place]]:
     """Yield the ends of the strokes of a dashed line, which begin at each corner."""
-    for (x, y), (to_x, to_y) in zip(places[:-1], places[1:], strict=True):
+    for (x, y), (to_x, to_y) in itertools.pairwise(places):
         length = math.hypot(to_x - x, to_y - y)
         at = 0.0
         while at < length:

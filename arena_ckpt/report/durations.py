@@ -1,4 +1,4 @@
-"""How long each step of a plan takes: counted, or measured elsewhere and checked here."""
+"""How long each step of a plan takes: counted here, or measured and given."""
 
 from __future__ import annotations
 

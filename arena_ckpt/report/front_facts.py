@@ -6,6 +6,8 @@ The words and the ticks are the same in a terminal, in pictures and in the viewe
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from arena_ckpt.common.arguments import require_value
 from arena_ckpt.common.short_repr import counted, few_names
-from arena_ckpt.common.units import format_bytes, format_percent
+from arena_ckpt.common.units import format_bytes, format_percent, parse_bytes
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.summary import recomputed_layers
@@ -76,8 +78,13 @@ class FrontFact:
     @property
     def text(self) -> str:
         """The plan in one line: label, bytes, overhead and reason."""
+        return f"{self.name}: {self.numbers}"
+
+    @property
+    def numbers(self) -> str:
+        """Bytes, overhead and reason."""
         return (
-            f"{self.label}: {BYTES_NAME} {format_bytes(self.arena_bytes)}, "
+            f"{BYTES_NAME} {format_bytes(self.arena_bytes)}, "
             f"{format_percent(self.overhead)} {SHARE_NAME}; {self.reason}"
         )
 
@@ -114,14 +121,15 @@ def front_facts(points: Sequence[FrontPoint]) -> tuple[FrontFact, ...]:
     Parameters
     ----------
     points : sequence of FrontPoint
-        The smallest first, as `Model.pareto` returns them.
+        In any order; `Model.pareto` returns the smallest first.
     """
+    order = sorted(points, key=lambda point: (point.arena_bytes, -point.overhead))
+    following = {id(p): after for p, after in itertools.pairwise(order)}
     facts = []
-    for index, point in enumerate(points):
+    for point in points:
         plan = point.plan
         again = recomputed_layers(plan)
-        following = points[index + 1] if index + 1 < len(points) else None
-        reason = f"{_what(plan, again)}; {_why(point, index == 0, following)}"
+        why = _why(point, point is order[0], following.get(id(point)))
         facts.append(
             FrontFact(
                 point.label,
@@ -132,7 +140,7 @@ def front_facts(points: Sequence[FrontPoint]) -> tuple[FrontFact, ...]:
                 again,
                 len(plan.blocks),
                 plan.micro_batches,
-                reason,
+                f"{_what(plan, again)}; {why}",
             )
         )
     return tuple(facts)
@@ -160,26 +168,13 @@ def _why(point: FrontPoint, is_first: bool, following: FrontPoint | None) -> str
     return f"no plan is smaller, {saved}" if is_first else saved
 
 
-def fastest_within(
-    facts: Sequence[FrontFact],
-    budget_bytes: int | None,
-    max_overhead: float | None = None,
-) -> int | None:
-    """Return the index of the plan that answers a request, or None.
-
-    With a budget that is the fastest within it, else the smallest within the overhead.
-    """
-    if budget_bytes is None and max_overhead is None:
-        return None
-    most = math.inf if max_overhead is None else max_overhead + 1e-9
+def fastest_within(facts: Sequence[FrontFact], budget_bytes: int | None) -> int | None:
+    """Return the index of the fastest plan within a budget, or None."""
     fitting = [
         index
         for index, fact in enumerate(facts)
-        if (budget_bytes is None or fact.arena_bytes <= budget_bytes)
-        and fact.overhead <= most
+        if budget_bytes is not None and fact.arena_bytes <= budget_bytes
     ]
-    if budget_bytes is None:
-        return min(fitting, key=lambda i: facts[i].arena_bytes, default=None)
     return min(
         fitting, key=lambda i: (facts[i].overhead, facts[i].arena_bytes), default=None
     )
@@ -227,11 +222,9 @@ class FrontAxes:
 
 
 def front_axes(
-    facts: Sequence[FrontFact],
-    budget_bytes: int | None = None,
-    max_overhead: float | None = None,
+    facts: Sequence[FrontFact], budget_bytes: int | None = None
 ) -> FrontAxes:
-    """Return the axes on which all of a front can be drawn, and what was asked for."""
+    """Return the axes on which a front can be drawn, with its bounds and a budget."""
     arenas = [fact.arena_bytes for fact in facts]
     bounds = [fact.local_lower_bound_bytes for fact in facts]
     least, most = min(*arenas, *bounds), max(arenas)
@@ -240,10 +233,7 @@ def front_axes(
         most = max(most, min(budget_bytes, 2 * most))  # more would press plans together
     room = 0.06 * ((most - least) or most or 1)
     low = 0.0 if least - room < 0.33 * most else least - room
-    overheads = [fact.overhead for fact in facts]
-    if max_overhead is not None:
-        overheads.append(min(max_overhead, 2 * max(*overheads, 0.01)))
-    top = 1.12 * max(*overheads, 0.01)
+    top = 1.12 * max(0.01, *(fact.overhead for fact in facts))
     return FrontAxes(
         low, most + room, top, _byte_ticks(low, most + room), _share_ticks(top)
     )
@@ -263,3 +253,44 @@ def _share_ticks(top: float) -> tuple[tuple[float, str], ...]:
     n = math.floor(top / apart + 1e-9)
     shares = (k * apart for k in range(n + 1))
     return tuple((share, f"{float(f'{100 * share:.3g}'):g} %") for share in shares)
+
+
+def front_document(
+    points: Sequence[FrontPoint], first_plan: int, budget: str | int | None
+) -> dict[str, Any]:
+    """Return what the viewer needs to draw a front.
+
+    Parameters
+    ----------
+    points : sequence of FrontPoint
+        May be empty.
+    first_plan : int
+        Number of the plan of the first point among those of the page.
+    budget : str, int or None
+    """
+    budget_bytes = None if budget is None else parse_bytes(budget)
+    if not points:
+        return {"front": [], "front_axes": None}
+    facts = front_facts(points)
+    axes = front_axes(facts, budget_bytes)
+    return {
+        "front": [
+            {
+                "label": fact.name,
+                "arena_bytes": fact.arena_bytes,
+                "live_lower_bound_bytes": fact.live_lower_bound_bytes,
+                "overhead": fact.overhead,
+                "reason": fact.reason,
+                "plan": first_plan + index,
+            }
+            for index, fact in enumerate(facts)
+        ],
+        "front_axes": {
+            **dataclasses.asdict(axes),
+            "bytes_name": BYTES_NAME,
+            "share_name": SHARE_NAME,
+            "local_lower_bound_bytes": min(f.local_lower_bound_bytes for f in facts),
+            "budget_bytes": budget_bytes,
+            "fastest": fastest_within(facts, budget_bytes),
+        },
+    }

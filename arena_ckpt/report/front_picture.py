@@ -64,14 +64,14 @@ ON_PAPER = Colours(
     LIGHT.bound,
 )
 ANYWHERE = Colours(
-    None,
-    "currentColor",
-    "#808488",
-    "#80848855",
-    "#4f86d0",
-    "#b0649a",
-    "#e0912f",
-    "#cf5364",
+    page=None,
+    ink="currentColor",
+    pale="#808488",
+    grid="#80848855",
+    plan="#4f86d0",
+    named="#b0649a",
+    fastest="#e0912f",
+    bound="#cf5364",
 )
 """Colours that are read on light and dark pages, for notebooks."""
 
@@ -156,7 +156,6 @@ def drawing_of_front(
     title: str,
     budget_bytes: int | None = None,
     *,
-    max_overhead: float | None = None,
     colours: Colours = ON_PAPER,
 ) -> Drawing:
     """Return a front as shapes.
@@ -167,17 +166,15 @@ def drawing_of_front(
         At least one; ascending in bytes.
     title : str
     budget_bytes : int, optional
-    max_overhead : float, optional
-        A share; marked as a budget is.
     colours : Colours
     """
-    points = points_of(front)
+    points = sorted(points_of(front), key=lambda point: point.arena_bytes)
     require_title("title", title)
     if not points:
         raise InvalidParameterError(
             "front=() has no points to draw; give what pareto() returns", front=front
         )
-    picture = _Picture(front_facts(points), budget_bytes, max_overhead, colours)
+    picture = _Picture(front_facts(points), budget_bytes, colours)
     shapes = (*picture.around(title), *picture.requests(), *picture.curves())
     name = f"{title}: {picture.subtitle()}"
     return Drawing(WIDTH, HEIGHT, name, colours.page, (*shapes, *picture.legend()))
@@ -188,15 +185,13 @@ class _Picture:
         self,
         facts: Sequence[FrontFact],
         budget_bytes: int | None,
-        max_overhead: float | None,
         colours: Colours,
     ) -> None:
         self.facts = facts
         self.budget_bytes = budget_bytes
-        self.max_overhead = max_overhead
         self.colours = colours
-        self.axes = front_axes(facts, budget_bytes, max_overhead)
-        self.fastest = fastest_within(facts, budget_bytes, max_overhead)
+        self.axes = front_axes(facts, budget_bytes)
+        self.fastest = fastest_within(facts, budget_bytes)
         self.bound_bytes = min(fact.local_lower_bound_bytes for fact in facts)
         self.has_gaps = any(f.live_lower_bound_bytes < f.arena_bytes for f in facts)
 
@@ -211,11 +206,12 @@ class _Picture:
         first, last = self.facts[0], self.facts[-1]
         if first is last:
             return f"one plan, {format_bytes(first.arena_bytes)}"
-        return (
-            f"{counted(len(self.facts), 'plan')}, from {short_bytes(first.arena_bytes)} "
-            f"with {format_percent(first.overhead)} {SHARE_NAME} to "
-            f"{short_bytes(last.arena_bytes)} with {format_percent(last.overhead)}"
+        least, most = (
+            f"{short_bytes(fact.arena_bytes)} with {format_percent(fact.overhead)}"
+            for fact in (first, last)
         )
+        n = counted(len(self.facts), "plan")
+        return f"{n}, from {least} {SHARE_NAME} to {most}"
 
     def around(self, title: str) -> list[Shape]:
         """Return titles, grid and axes."""
@@ -224,9 +220,7 @@ class _Picture:
             Label((LEFT, 32), shortened(title, 70), 22, ink),
             Label((LEFT, 62), self.subtitle(), 14, pale),
             Label((LEFT, TOP - 18), SHARE_NAME, 14, pale),
-            Label(
-                (RIGHT, BOTTOM + 40), f"bytes of the {BYTES_NAME}", 14, pale, "right"
-            ),
+            Label((RIGHT, BOTTOM + 40), BYTES_NAME, 14, pale, "right"),
         ]
         for n_bytes, text in self.axes.byte_ticks:
             x = self.x(n_bytes)
@@ -250,11 +244,6 @@ class _Picture:
             shapes += self._upright(
                 self.budget_bytes, text, colours.fastest, None, aside
             )
-        if self.max_overhead is not None and self.max_overhead <= self.axes.top:
-            y = self.y(self.max_overhead)
-            text = f"at most {format_percent(self.max_overhead)}"
-            shapes.append(Line(((LEFT, y), (RIGHT, y)), colours.fastest, 2))
-            shapes.append(Label((RIGHT, y - 10), text, 13, colours.ink, "right"))
         return shapes
 
     def _upright(
@@ -311,14 +300,14 @@ class _Picture:
         if any(fact.label == "named blocks" for fact in self.facts):
             dot = Dot(middle, 5, colours.named, colours.named)
             entries.append((dot, "the model's own blocks"))
-        if self.budget_bytes is not None or self.max_overhead is not None:
+        if self.budget_bytes is not None:
             dot = Dot(middle, 8, colours.fastest, colours.ink)
             entries.append((dot, self._answer()))
         if self.has_gaps:
             line = Line(ends, colours.bound, 1.5, (7, 5))
             entries.append((line, "live lower bound of each plan"))
         line = Line(ends, colours.bound, 2, (2, 4))
-        entries.append((line, "local lower bound of all"))
+        entries.append((line, "no plan is smaller"))
         shapes: list[Shape] = []
         x = LEFT + 10.0
         for mark, text in entries:
@@ -331,9 +320,7 @@ class _Picture:
         if self.fastest is None:
             return "no plan within the budget"
         size = short_bytes(self.facts[self.fastest].arena_bytes)
-        what = "smallest" if self.budget_bytes is None else "fastest"
-        within = "overhead" if self.budget_bytes is None else "budget"
-        return f"{what} within the {within}: {size}"
+        return f"fastest within the budget: {size}"
 
 
 def _moved(mark: Shape, x: float) -> Shape:

@@ -23,9 +23,12 @@ COLUMNS = (
     Column(SHARE_NAME, is_number=True),
     Column("reruns", is_number=True),
     Column("plan"),
-    Column("asked for"),
+    Column("in budget"),
 )
-"""Columns of the table; the last is used where a plan was asked for."""
+"""Columns of the table; the last is used where there is a budget."""
+
+FASTEST = "fastest"
+"""What the last column says of one plan."""
 
 MOST_LINES = 40
 """Maximum number of plans that a text has lines for; those in the middle are left
@@ -33,9 +36,7 @@ out."""
 
 
 def front_cells(
-    points: Sequence[FrontPoint],
-    budget_bytes: int | None = None,
-    max_overhead: float | None = None,
+    points: Sequence[FrontPoint], budget_bytes: int | None = None
 ) -> tuple[list[Column], list[list[str]]]:
     """Return the columns of a front and the cells of each plan.
 
@@ -43,13 +44,11 @@ def front_cells(
     ----------
     points : sequence of FrontPoint
     budget_bytes : int, optional
-    max_overhead : float, optional
-        A share. With one of both the plan that answers it is marked.
+        The fastest plan within it is marked.
     """
     facts = front_facts(points)
     most = max((fact.arena_bytes for fact in facts), default=1) or 1
-    answer = fastest_within(facts, budget_bytes, max_overhead)
-    what = "smallest within" if budget_bytes is None else "fastest within"
+    answer = fastest_within(facts, budget_bytes)
     rows = [
         [
             format_bytes(fact.arena_bytes),
@@ -57,7 +56,7 @@ def front_cells(
             format_percent(fact.overhead),
             str(len(fact.again)),
             fact.name,
-            what if index == answer else "",
+            FASTEST if index == answer else "",
         ]
         for index, fact in enumerate(facts)
     ]

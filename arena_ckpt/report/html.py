@@ -13,14 +13,15 @@ import html
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Protocol, cast
+from typing import Any
 
-from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
 from arena_ckpt.report.durations import require_durations
 from arena_ckpt.report.explain import explain
+from arena_ckpt.report.front_facts import FrontPoint, front_document, points_of
 from arena_ckpt.report.palette import THEMES, Theme
 
 SCRIPTS = (
@@ -35,33 +36,18 @@ SCRIPTS = (
     "inspect.js",
     "compare.js",
     "front.js",
+    "frame.js",
     "export.js",
     "search.js",
+    "clipboard.js",
+    "rows.js",
+    "table.js",
+    "layering.js",
+    "graph.js",
+    "links.js",
     "app.js",
 )
 """Names of the scripts of the page, in the order in which they are joined."""
-
-
-class FrontPoint(Protocol):
-    """A plan among others of the same model, of which none is better in both numbers.
-
-    Attributes
-    ----------
-    arena_bytes : int
-    overhead : float
-        As `MemoryPlan.overhead`.
-    label : str
-    plan : MemoryPlan
-    """
-
-    @property
-    def arena_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def overhead(self) -> float: ...  # noqa: D102
-    @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
-    def plan(self) -> MemoryPlan: ...  # noqa: D102
 
 
 @public_call
@@ -73,6 +59,7 @@ def plan_html(
     before_title: str = "before",
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
+    budget: str | int | None = None,
     step_seconds: Sequence[float] | None = None,
     before_step_seconds: Sequence[float] | None = None,
 ) -> str:
@@ -92,6 +79,8 @@ def plan_html(
         also says what recomputing does.
     front : sequence of FrontPoint
         Plans to choose from, drawn by arena and overhead.
+    budget : str or int, optional
+        Bytes that are marked on the front, with the fastest plan within them.
     step_seconds, before_step_seconds : sequence of float, optional
         How long each step of `plan` and of `before` takes, as `Model.step_seconds`
         measures it, for the time axis. Without, it has the counted operations.
@@ -115,8 +104,7 @@ def plan_html(
     if before is not None:
         require_plan(before)
         require_title("before_title", before_title)
-    for point in _points_of(front):
-        require_plan(point.plan)
+    points_of(front)
     _require_seconds(plan, step_seconds, before, before_step_seconds)
     sentences = explain(plan, before if same_model else None)
     plans = [(title, plan, sentences, step_seconds)]
@@ -135,15 +123,7 @@ def plan_html(
         "themes": {name: _colours(theme) for name, theme in THEMES.items()},
         "plans": documents,
         "has_before": before is not None,
-        "front": [
-            {
-                "label": point.label,
-                "arena_bytes": point.arena_bytes,
-                "overhead": point.overhead,
-                "plan": first_of_front + index,
-            }
-            for index, point in enumerate(front)
-        ],
+        **front_document(front, first_of_front, budget),
     }
     return _filled_template(title, page, blobs)
 
@@ -196,23 +176,15 @@ def _require_seconds(
     require_durations(before, before_step_seconds, "steps before")
 
 
-def _points_of(front: object) -> Sequence[FrontPoint]:
-    """Return the points of a front, or refuse a value that is no front."""
-    is_front = isinstance(front, Sequence) and all(
-        hasattr(point, name)
-        for point in front
-        for name in ("label", "arena_bytes", "overhead", "plan")
-    )
-    expected = "points of a front, as pareto() returns them"
-    require_value("front", front, fits=is_front, expected=expected)
-    return cast(Sequence[FrontPoint], front)
-
-
 def notebook_html(plan: MemoryPlan) -> str:
-    """Return the page in a frame, as a cell of a notebook shows it."""
+    """Return the page in a frame, as a cell of a notebook shows it.
+
+    The page makes the frame as high as itself (``viewer/frame.js``); the height here is
+    for notebooks that let no script of an output run.
+    """
     page = html.escape(plan_html(plan), quote=True)
     return (
-        f'<iframe title="memory plan" srcdoc="{page}" '
+        f'<iframe title="memory plan" data-fits-page srcdoc="{page}" '
         'style="width:100%;height:46rem;border:0"></iframe>'
     )
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 _WIDTH, _HEIGHT = 460, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 24, 28
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 24, 28
 _STROKES = ("#3b82f6", "#d97706")
 _DASHES = ("", ' stroke-dasharray="5 3"')  # told apart without colours, too
 

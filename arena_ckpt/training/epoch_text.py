@@ -47,7 +47,7 @@ def text_table(rows: Sequence[Row]) -> str:
 def html_table(rows: Sequence[Row]) -> str:
     """Return a table of epochs as HTML."""
     head, *body = _cells(rows)
-    style = ' style="text-align:right"'
+    style = ' style="text-align:right;padding:0 0.5em"'
 
     def line(tag: str, cells: Sequence[str]) -> str:
         inner = "".join(f"<{tag}{style}>{html.escape(c)}</{tag}>" for c in cells)

@@ -58,8 +58,13 @@ class Session:
     @property
     def bars(self) -> list[list[str]]:
         """The lines of progress of each moment that has some."""
-        found = ([x for x in lines if BAR.search(x)] for lines in self.moments)
+        found = map(_of_progress, self.moments)
         return [lines for lines in found if lines]
+
+    @property
+    def bars_at_the_end(self) -> list[str]:
+        """The lines of progress that were left."""
+        return _of_progress(self.lines)
 
 
 def run_in_terminal(
@@ -148,6 +153,10 @@ def _become(
         os.execvpe(command[0], list(command), own)
     finally:
         os._exit(127)
+
+
+def _of_progress(lines: list[str]) -> list[str]:
+    return [line for line in lines if BAR.search(line)]
 
 
 def _lines(screen: pyte.HistoryScreen) -> list[str]:

@@ -61,11 +61,17 @@ def evaluate(
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import describe_plan, memory_line, print_table
     from arena_ckpt.cli.results import evaluation_document, evaluation_table
-    from arena_ckpt.cli.sample_files import data_to_evaluate
-    from arena_ckpt.cli.trained import initialize_trained, named_data
+    from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
+    from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.errors import LossError
 
     loaded = load_model(model)
-    loaded.model.compile().require_loss()
+    if not loaded.model.compile().has_loss:
+        raise LossError(
+            f"{model} has no loss, so there is nothing to evaluate: add one as its "
+            "last layer, for example mse or cross_softmax; 'predict' needs none",
+            found=(),
+        )
     found = data_to_evaluate(loaded, model, data)
     trained = initialize_trained(
         loaded,
@@ -78,7 +84,7 @@ def evaluate(
     )
     evaluations = []
     for one in found:
-        with named_data(one.name):
+        with named_data(one):
             evaluations.append((one.name, trained.evaluate((one.x, one.y))))
     plan = trained.plan
     if as_json:

@@ -89,7 +89,7 @@ C_PROJECT = "c"
     "--board",
     metavar="NAME|FILE.toml",
     help="For c: refuse a plan that does not fit on this board, and write a linker "
-    "script that places it there. Names are in docs/boards.md.",
+    "script that places it there; 'arena-ckpt boards' lists the names.",
 )
 @click.option(
     "--package",

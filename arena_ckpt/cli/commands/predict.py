@@ -89,8 +89,8 @@ def predict(
         require_writable,
     )
     from arena_ckpt.cli.predictions import Predictions, has_classes, require_suffix
-    from arena_ckpt.cli.sample_files import data_to_predict
-    from arena_ckpt.cli.trained import initialize_trained, named_data
+    from arena_ckpt.cli.sample_files import data_to_predict, named_samples
+    from arena_ckpt.cli.trained import initialize_trained
 
     if output is not None:
         require_suffix(output)
@@ -106,7 +106,7 @@ def predict(
         batch_size=batch_size,
         arithmetic=arithmetic,
     )
-    with named_data(samples.name):
+    with named_samples(loaded, samples, has_labels=not no_labels):
         values = trained.predict(samples.x)
     found = Predictions(values, has_classes(trained.compile()))
     if output is not None:
@@ -126,8 +126,9 @@ def predict(
     if output is not None:
         click.echo(f"{found.n_samples:,} predictions of {samples.name} are in {output}")
         return OK
-    click.echo()
-    print_table(found.table(rows))
+    if rows:
+        click.echo()
+        print_table(found.table(rows))
     shown, unit = min(rows, found.n_lines), "rows" if found.n_rows > 1 else "samples"
     line = f"{shown:,} of {found.n_lines:,} {unit} of {samples.name}"
     if shown < found.n_lines:

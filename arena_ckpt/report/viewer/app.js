@@ -10,16 +10,21 @@ class App {
     const isDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
     this.themeName = isDark ? "dark" : "light";
     this.tab = "map";
-    this.chosen = 0; // point of the front
+    this.chosen = page.front_axes?.fastest ?? 0; // point of the front
     this.charts = [];
     this.step = 0;
     this.pin = null; // a name
+    this.layer = null; // a name, where a layer is chosen
     this.aim = null; // { chart, segment } under the pointer or chosen by keys
     this.kind = -1;
     this.isTime = false; // steps as wide as they take
     this.isFolded = null; // weights and states; null until someone chose
     this.search = new Search(this);
     this.isWaiting = false;
+    this.table = new BufferTable(this);
+    this.graph = new LayerGraph(this);
+    this.links = new Links(this);
+    this.parts = [this.table, this.graph, this.links]; // they follow what is selected
   }
 
   async start() {
@@ -28,6 +33,8 @@ class App {
     this.listen();
     await this.show("map");
     $("loading").hidden = true;
+    fitFrame();
+    await this.links.apply();
     this.readyMilliseconds = performance.now(); // since the page was asked for
   }
 
@@ -102,8 +109,7 @@ class App {
   }
 
   setPlans(plans, indexes) {
-    const most = Math.max(...plans.map((plan) => Math.max(plan.arena_bytes, plan.peakBytes)), 64);
-    this.view = { most, hasNames: plans.some((plan) => !plan.isArenaAlone) };
+    this.view = { hasNames: plans.some((plan) => !plan.isArenaAlone) };
     const isAlone = indexes[0] === 0 && plans.length === 1;
     this.charts = plans.map(
       (plan, i) => new Chart(plan, this.theme, this.view, isAlone ? null : this.labelOf(i, plans)),
@@ -139,6 +145,8 @@ class App {
     this.charts.forEach((chart, i) => chart.setAxes(axes[i], bytes[i], unit));
     const tops = plans.map((plan, i) => bytes[i].heightOf(Math.max(highestByte(plan), plan.peakBytes, 64)));
     this.all = { left: 0, right: axes[0].length || 1, low: 0, high: Math.max(...tops) * 1.03 };
+    const live = plans.map((plan, i) => this.charts[i].curveHeight(Math.max(plan.arena_bytes, plan.peakBytes, 64)));
+    this.view.curveTop = Math.max(...live) * 1.26;
     $("axis").setAttribute("aria-pressed", String(this.isTime));
     $("fold").setAttribute("aria-pressed", String(isFolded));
     $("fold").disabled = !hasKept;
@@ -181,6 +189,7 @@ class App {
       ...(plan.isArenaAlone ? [] : [element("h2", "", "Memories"), memoryTable(plan)]),
     );
     $("at-peak").replaceChildren(element("h2", "", "By kind at the peak"), kindBars(plan, plan.peakStep));
+    for (const part of this.parts) part.show(plan);
     const said = this.tab === "compare" ? [] : plan.sentences; // there the comparison says it
     $("sentences").replaceChildren(
       ...(said.length ? [element("h2", "", "What limits it")] : []),
@@ -229,6 +238,12 @@ class App {
     for (const chart of this.charts) chart.theme = theme;
   }
 
+  chooseTheme() {
+    this.isThemeChosen = true;
+    this.switchTheme();
+    this.links.followSoon();
+  }
+
   switchTheme() {
     this.themeName = this.themeName === "dark" ? "light" : "dark";
     this.applyTheme();
@@ -244,27 +259,32 @@ class App {
     const isBeside = this.isSideBySide;
     const width = isBeside ? Math.floor((full - 16) / 2) : full;
     const isPhone = window.innerWidth <= 720;
-    const room = window.innerHeight - (this.tab === "front" ? 480 : 404);
+    const room = windowHeight() - (this.tab === "front" ? 572 : 404);
     const height = isPhone ? 440 : Math.min(Math.max(room, 430), 900);
     for (const chart of this.charts) chart.resize(width, height);
     const { left } = this.charts[0].area;
     $("slider-row").style.paddingLeft = isBeside ? "0" : `${left}px`;
     $("slider-row").style.paddingRight = isBeside ? "0" : "10px";
     this.drawFrontTab();
+    this.graph.resize();
     this.redraw();
   }
 
   drawFrontTab() {
     if (this.tab !== "front") return;
-    const { front } = this.page;
     const choose = (index) => {
       this.chosen = index;
       this.show("front").then(() => $("front").querySelector(".chosen")?.focus());
     };
-    const point = front[this.chosen];
+    const said = element("p", "pale", "");
+    const tell = (index) => {
+      said.textContent = `${index === null ? "Shown: " : ""}${frontText(this.page, index ?? this.chosen)}`;
+    };
+    tell(null);
     $("front").replaceChildren(
-      drawFront(front, this.chosen, $("content").clientWidth, choose),
-      element("p", "pale", `${front.length} plans; shown: ${point.label}. Choose a point to see its plan.`),
+      drawFront(this.page, this.chosen, $("content").clientWidth, choose, tell),
+      said,
+      element("p", "pale", `${this.page.front.length} plans; choose a point to see its plan.`),
     );
   }
 
@@ -281,6 +301,7 @@ class App {
       this.isWaiting = false;
       this.drawOverlays();
       this.fillPanel();
+      for (const part of this.parts) part.follow();
     });
   }
 
@@ -307,10 +328,12 @@ class App {
     const { plan } = chart;
     if (pinned) return pinned.map((tensor) => chart.lifeBox(tensor));
     const found = this.search.in(plan);
-    if (!found && this.kind < 0) return null;
+    const layer = this.pin === null && this.layer !== null ? this.layer : null;
+    if (!found && this.kind < 0 && layer === null) return null;
     const boxes = [];
     for (let i = 0; i < plan.nSegments && boxes.length < MOST_LIT; i++) {
       if (this.kind >= 0 && plan.segmentKind[i] !== this.kind) continue;
+      if (layer !== null && plan.words[plan.tensorLayer[plan.segmentTensor[i]]] !== layer) continue;
       if (found && !found.has(plan.tensorName[plan.segmentTensor[i]])) continue;
       boxes.push(chart.segmentBox(i));
     }
@@ -401,22 +424,38 @@ class App {
 
   setPin(name) {
     this.pin = this.pin === name ? null : name;
+    this.layer = null;
     this.hideCard();
     this.refresh();
   }
 
-  // Pin a tensor, and go to a step at which it is alive.
-  select(name) {
+  // Pin a tensor, and go to a step at which it is alive, or one life of it.
+  select(name, tensor = null) {
     this.pin = name;
+    this.layer = null;
     const plan = this.plan0;
-    const lives = plan.livesOf(plan.nameNumber(name));
+    const lives = tensor === null ? plan.livesOf(plan.nameNumber(name)) : [tensor];
     const isAlive = lives.some((t) => plan.tensorStart[t] <= this.step && this.step < plan.tensorStop[t]);
     if (lives.length && !isAlive) this.setStep(plan.tensorStart[lives[0]]);
     this.refresh();
   }
 
+  // Show the tensors of a layer alone; the same again lets it go.
+  chooseLayer(name) {
+    this.layer = this.layer === name && this.pin === null ? null : name;
+    this.pin = null;
+    this.hideCard();
+    this.refresh();
+  }
+
+  isSelected(plan, tensor) {
+    if (this.pin !== null) return plan.nameOf(tensor) === this.pin;
+    return this.layer !== null && plan.words[plan.tensorLayer[tensor]] === this.layer;
+  }
+
   letGo() {
     this.pin = null;
+    this.layer = null;
     this.aim = null;
     this.kind = -1;
     this.search.clear();
@@ -607,7 +646,7 @@ class App {
     const segment = chart.segmentUnder(x, y);
     this.setStep(chart.axis.nearest(chart.placeAt(x)));
     if (segment >= 0) this.setPin(chart.plan.nameOf(chart.plan.segmentTensor[segment]));
-    else if (chart.isOnMap(x, y)) this.pin = null;
+    else if (chart.isOnMap(x, y)) this.setPin(null);
     this.describe();
   }
 
@@ -626,7 +665,7 @@ class App {
   // -- keys and buttons ------------------------------------------------------------------
 
   listen() {
-    $("theme").addEventListener("click", () => this.switchTheme());
+    $("theme").addEventListener("click", () => this.chooseTheme());
     $("help-button").addEventListener("click", () => $("help").showModal());
     $("zoom-in").addEventListener("click", () => this.zoomAtMiddle(0.6));
     $("zoom-out").addEventListener("click", () => this.zoomAtMiddle(1 / 0.6));
@@ -679,7 +718,10 @@ class App {
       d: () => this.moveView(across, 0),
       w: () => this.moveView(0, up),
       s: () => this.moveView(0, -up),
-      t: () => this.switchTheme(),
+      b: () => this.table.toggle(),
+      g: () => this.graph.toggle(),
+      l: () => this.links.copy(),
+      t: () => this.chooseTheme(),
       x: () => this.switchAxis(),
       z: () => !$("fold").disabled && this.switchFold(),
       "/": () => $("search").focus(),

@@ -289,12 +289,15 @@ class Chart {
 
   // -- the curve ------------------------------------------------------------------------
 
-  curveTop() {
-    return Math.max(this.view.most, 1) * 1.26;
+  // How high so many live bytes stand: those that are folded, which are there at every
+  // step and lowest in the stack, as high as their band.
+  curveHeight(bytes) {
+    const all = this.kept?.all ?? 0;
+    return all ? (this.bytes.band * Math.min(bytes, all)) / all + Math.max(bytes - all, 0) : bytes;
   }
 
   curveY(bytes) {
-    return this.curve.top + this.curve.height * (1 - bytes / this.curveTop());
+    return this.curve.top + this.curve.height * (1 - this.curveHeight(bytes) / this.view.curveTop);
   }
 
   // Columns of the curve: its edges, and the step that is shown there, the fullest one;
@@ -350,6 +353,7 @@ class Chart {
     const { arena_bytes: arena, live_lower_bound_bytes: bound } = plan;
     const local = plan.local_lower_bound_bytes;
     pen.line(area.left, curve.top + curve.height, right, curve.top + curve.height, theme.rule);
+    if (this.kept?.all) this.drawBreak(pen, this.curveY(this.kept.all));
     pen.text(area.left - 8, this.curveY(0) - 6, "0", { size: 11, fill: theme.paleInk, align: "right" });
     const label = formatBytes(arena);
     pen.text(area.left - 8, this.curveY(arena), label, { size: 11, fill: theme.paleInk, align: "right" });
@@ -445,9 +449,11 @@ class Chart {
     const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / 44), 2));
     const low = bytes.byteAt(Math.max(view.low, bytes.base));
     const found = multiples(apart, low, bytes.byteAt(view.high));
-    // Without room for the first multiple behind a break, the break itself has a number.
-    if (bytes.isFolded && view.low <= bytes.base) found.unshift(low);
     let lastY = Infinity;
+    if (bytes.isFolded && view.low <= bytes.base) {
+      lastY = this.yAt(bytes.base); // the first byte above the band
+      this.writeBytes(pen, formatBytes(low), lastY);
+    }
     for (const byte of found) {
       const y = this.yOf(byte);
       if (bytes.isTakenOut(byte) || lastY - y < LABELS_APART) continue;
@@ -475,23 +481,28 @@ class Chart {
       const text = fitText(bandText(kept, kinds), 11, area.width - 24);
       pen.rect(area.left + 4, y + height / 2 - 8, textWidth(text, 11) + 12, 16, theme.page, 0.9);
       pen.text(area.left + 10, y + height / 2, text, { size: 11, fill: theme.ink });
-      const at = { size: 11, fill: theme.paleInk, align: "right" };
-      if (plan.isArenaAlone) pen.text(area.left - 8, y + height / 2, tickBytes(kept.all), at);
     }
     for (const [cut] of bytes.cuts) {
       const height = bytes.heightOf(cut);
       if (height < view.low || height > view.high) continue;
-      const at = Math.min(this.yAt(height), map.top + map.height);
-      for (const shift of [-2, 2]) {
-        pen.line(area.left - 6, at + shift + 2, area.left + 2, at + shift - 2, theme.ink, 1.25);
-      }
+      this.drawBreak(pen, Math.min(this.yAt(height), map.top + map.height));
     }
+  }
+
+  // Two strokes through an axis that leaves something out.
+  drawBreak(pen, y) {
+    const { left } = this.area;
+    for (const at of [y - 2, y + 2]) pen.line(left - 6, at + 2, left + 2, at - 2, this.theme.ink, 1.25);
   }
 
   drawByteTick(pen, bytes, y) {
     const { theme, area } = this;
     pen.line(area.left - 4, y, area.left, y, theme.paleInk, 0.75);
-    pen.text(area.left - 8, y, tickBytes(bytes), { size: 11, fill: theme.paleInk, align: "right" });
+    this.writeBytes(pen, tickBytes(bytes), y);
+  }
+
+  writeBytes(pen, text, y) {
+    pen.text(this.area.left - 8, y, text, { size: 11, fill: this.theme.paleInk, align: "right" });
   }
 
   drawStepTicks(pen) {
@@ -527,7 +538,8 @@ class Chart {
       const x = this.xAt(axis.placeOfCost(costs, cost));
       const text = tickCost(cost, unit, to);
       const half = textWidth(text, 11) / 2;
-      if (!this.isInside(x - 0.01) || x - half < free || x + half > this.width) continue;
+      if (x < area.left - 0.5 || x > area.left + area.width + 0.5) continue;
+      if (x - half < free || x + half > this.width) continue;
       pen.line(x, y - 9, x, y - 6, theme.paleInk, 0.75);
       pen.text(x, y, text, { size: 11, fill: theme.paleInk, align: "center" });
       free = x + half + 8;

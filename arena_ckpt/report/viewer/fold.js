@@ -6,7 +6,7 @@
 
 const FOLD_FROM = 0.75; // share of the height from which on they are folded at first:
 // what changes from step to step, which the map is about, would have less than a quarter
-const BAND_SHARE = 0.07; // of the height of the rest
+const BAND_SHARE = 0.09; // of the height of the rest
 const BAND_GAP = 0.012;
 const FOLDED_KINDS = ["weight", "optimizer_state"];
 

@@ -91,9 +91,10 @@ function drawMemories(pen, chart) {
 // As much of a strip as is taken of a memory; one without a limit has none.
 function drawGauge(pen, theme, x, { height_bytes: height, size_bytes: size }, { top, bottom }) {
   if (!size) return;
-  const taken = Math.min(height / size, 1) * (bottom - top);
-  pen.rect(x, top, GAUGE_WIDTH, bottom - top, theme.rule);
-  pen.rect(x, bottom - taken, GAUGE_WIDTH, taken, theme.paleInk);
+  const whole = bottom - top - 2; // apart from the gauge below
+  const taken = Math.min(height / size, 1) * whole;
+  pen.rect(x, top, GAUGE_WIDTH, whole, theme.rule);
+  pen.rect(x, top + whole - taken, GAUGE_WIDTH, taken, theme.paleInk);
 }
 
 // A memory and its size in two lines, its name alone, or nothing, as there is room;
