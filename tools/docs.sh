@@ -13,8 +13,6 @@ if ! [ .venv/.installed-docs -nt tools/lock/docs.txt ]; then
     touch .venv/.installed-docs
 fi
 
-# The notebook builds C for a board: without a compiler it is shown as it is kept.
-command -v cc >/dev/null && export RUN_NOTEBOOKS=true
 NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict \
     --config-file tools/docs/mkdocs.yml --site-dir "$site"
 echo "the site is in $site: open its index.html in a browser"

@@ -4,6 +4,7 @@
 - Links that lead out of docs/ lead to the repository, those back lead to the page.
 - Fences keep the name of their file (``python net.py``) as a title.
 - The reference is made from the public names (reference.py).
+- A notebook is run in a folder of its own, and shows what its cells show.
 - A page says where a real report is shown: ``<!-- live report: MODEL OPTIONS -->``.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,10 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nbformat
 import reference
+from mkdocs.plugins import event_priority
+from nbclient import NotebookClient
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -46,6 +51,9 @@ _FENCE = re.compile(r"^```(\w+) (\S+)$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
 _CODE = re.compile(r"^```.*?^```$|``.+?``|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _CODE_IN_CELL = re.compile(r"(?<=[ |])`[^`\n]*\\\|[^`\n]*`(?=.*\|$)", re.MULTILINE)
+_WRITTEN = tempfile.TemporaryDirectory()
+"""Where notebooks run."""
+
 _LIVE = re.compile(
     r"^<!-- live report: (?P<model>\w+)(?P<options>.*?) -->$", re.MULTILINE
 )
@@ -77,9 +85,16 @@ def _sections(nav: list[Any]) -> dict[str, list[Any]]:
     return found
 
 
+@event_priority(100)  # before the plugin that shows notebooks
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the pages and files that docs/ does not hold."""
     from mkdocs.structure.files import File
+
+    for file in list(files):
+        if file.src_uri.endswith(".ipynb") and shutil.which("cc"):  # it builds C
+            _run_notebook(Path(str(file.abs_src_path)))
+            files.remove(file)
+            files.append(File(file.src_uri, _WRITTEN.name, config.site_dir, False))
 
     def add(path: str, content: str) -> None:
         files.append(File.generated(config, path, content=content))
@@ -127,7 +142,8 @@ def on_page_markdown(
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Let search work where pages are opened as files."""
+    """Let search work where pages are opened as files; remove what notebooks wrote."""
+    _WRITTEN.cleanup()
     site = Path(config.site_dir)
     index = (site / "search/search_index.json").read_text("utf-8")
     (site / "search/search_index.js").write_text(f"var __index = {index}", "utf-8")
@@ -169,6 +185,23 @@ def _site_link(link: str, source: str, page: str) -> str:
         return f"{HOME}/{kind}/main/{target}{hash_sign}{anchor}"
     relative = posixpath.relpath(made, posixpath.dirname(page) or ".")
     return f"{relative}{hash_sign}{anchor}"
+
+
+def _run_notebook(notebook: Path) -> None:
+    """Run a notebook; write a copy of it with what its cells show."""
+    document = nbformat.read(notebook, as_version=4)
+    folder = Path(_WRITTEN.name)
+    client = NotebookClient(
+        document,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.create_kernel_manager().transport = "ipc"  # no port is opened
+    client.execute()
+    first = document.cells[0]
+    first.source += f"\n\n[Download the notebook]({notebook.name})"
+    nbformat.write(document, folder / notebook.name)
 
 
 def _report_path(match: re.Match[str]) -> str:
