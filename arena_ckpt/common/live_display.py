@@ -8,6 +8,7 @@ it. Standard output that goes elsewhere gets the same bytes as without a display
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import stat
@@ -43,22 +44,21 @@ class LiveDisplay:
 
     def __init__(self) -> None:
         self._begin_anew()
+        atexit.register(self._stop)  # where Ctrl-C came amid the end of a task
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
     def _begin_anew(self) -> None:
         self._lock = threading.RLock()
         self._tasks: list[Task] = []
-        self._live: Live | None = None
-        self._is_drawn = False
+        self._console: Console | None = None  # while there are tasks to show
+        self._live: Live | None = None  # while something is drawn
         self._ended = threading.Event()
         self._stand_ins: list[_StandIn] = []
         self._aside_until = 0.0
 
     def _forget(self) -> None:
         """Leave the terminal to the parent, in a child that was just forked."""
-        for stand_in in self._stand_ins:
-            stand_in.begun_line = ""  # the parent has it as well
         self._give_streams_back()
         self._begin_anew()
 
@@ -68,7 +68,7 @@ class LiveDisplay:
         try:
             with self._lock:
                 self._tasks.append(task)
-                if self._live is None:
+                if self._console is None:
                     self._start()
             yield
         finally:
@@ -78,27 +78,29 @@ class LiveDisplay:
                     self._stop()
 
     def write(self, stand_in: _Above, text: str) -> None:
-        """Write text above the tasks; a line appears there once it ends or is flushed.
+        """Write text above the tasks, where a line appears once it is whole.
 
-        Before anything is drawn the text goes straight to the terminal.
+        While nothing is drawn the text goes straight to the terminal.
         """
         with self._lock:
             lines, newline, rest = text.rpartition("\n")
-            if self._live is None or not self._is_drawn:
+            whole = stand_in.begun_line + lines
+            stand_in.begun_line = rest if newline else stand_in.begun_line + rest
+            if self._live is None:
                 stand_in.stream.write(text)
-                stand_in.begun_line = rest if newline else stand_in.begun_line + rest
             elif newline:
-                whole, stand_in.begun_line = stand_in.begun_line + lines, rest
                 # The terminal folds what is too long; rich would fold at words.
                 self._live.console.print(Text.from_ansi(whole), soft_wrap=True)
-            else:
-                stand_in.begun_line += rest
 
-    def refresh(self) -> None:
-        """Draw the tasks as they are now."""
+    def flush(self, stand_in: _Above) -> None:
+        """Show a line that was begun, without the tasks, until it has ended.
+
+        The cursor is behind it meanwhile.
+        """
         with self._lock:
-            if self._live is not None and self._is_drawn:
-                self._live.refresh()
+            if self._live is not None and stand_in.begun_line:
+                self._erase()
+            stand_in.stream.flush()
 
     def step_aside(self) -> None:
         """Hide the tasks for a moment."""
@@ -106,23 +108,14 @@ class LiveDisplay:
             now = time.monotonic()
             was_shown = now >= self._aside_until
             self._aside_until = now + _SECONDS_ASIDE
-            if was_shown:
-                self.refresh()
+            if was_shown and self._live is not None:
+                self._live.refresh()
 
     def _start(self) -> None:
         console = Console(file=sys.stderr)
         if not console.is_interactive:  # TERM=dumb: what is drawn could not be erased
             return
-        self._is_drawn, self._aside_until = False, 0.0
-        self._live = Live(
-            get_renderable=self._picture,
-            console=console,
-            auto_refresh=False,  # by a thread that holds our lock
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-        )
+        self._console, self._aside_until = console, 0.0
         self._stand_ins = [_Above(sys.stderr, self)]
         if _is_same_terminal(sys.stdout, sys.stderr):
             self._stand_ins.append(_Above(sys.stdout, self))
@@ -138,14 +131,35 @@ class LiveDisplay:
 
     def _stop(self) -> None:
         self._ended.set()
+        self._console = None
+        try:
+            self._erase()
+        finally:
+            self._give_streams_back()
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.refresh()
+        elif not any(one.begun_line for one in self._stand_ins):
+            self._live = Live(
+                get_renderable=self._picture,
+                console=self._console,
+                auto_refresh=False,  # by a thread that holds our lock
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                vertical_overflow="crop",
+            )
+            self._live.start(refresh=True)
+
+    def _erase(self) -> None:
         live, self._live = self._live, None
         self._aside_until = 0.0
-        try:
-            if live is not None and self._is_drawn:
-                live.stop()
-        finally:
-            self._is_drawn = False
-            self._give_streams_back()
+        if live is not None:
+            live.stop()
+            for stand_in in self._stand_ins:
+                stand_in.stream.write(stand_in.begun_line)
+                stand_in.stream.flush()
 
     def _give_streams_back(self) -> None:
         stand_ins, self._stand_ins = self._stand_ins, []
@@ -159,19 +173,12 @@ class LiveDisplay:
     def _keep_drawing(self, ended: threading.Event) -> None:
         while not ended.wait(_SECONDS_BETWEEN):
             with self._lock:
-                if ended.is_set() or self._live is None:
-                    return
-                if self._is_drawn:
-                    self._live.refresh()
-                elif not any(one.begun_line for one in self._stand_ins):
-                    self._is_drawn = True
-                    self._live.start(refresh=True)
+                if not ended.is_set():
+                    self._draw()
 
     def _picture(self) -> Group:
-        if time.monotonic() < self._aside_until:
-            return Group()
-        begun = [one.begun_line for one in self._stand_ins if one.begun_line]
-        return Group(*map(Text.from_ansi, begun), *map(_Line, self._tasks))
+        is_aside = time.monotonic() < self._aside_until
+        return Group(*([] if is_aside else map(_Line, self._tasks)))
 
 
 class _StandIn(io.TextIOBase):
@@ -223,17 +230,14 @@ class _Above(_StandIn):
         return len(text)
 
     def flush(self) -> None:
-        if self._display is None or not self.begun_line:
+        if self._display is None:
             self.stream.flush()
         else:
-            self._display.refresh()  # shows it, as a question to the user
+            self._display.flush(self)
 
     def end(self) -> None:
         super().end()
-        rest, self.begun_line = self.begun_line, ""
-        if rest:
-            self.stream.write(rest)
-            self.stream.flush()
+        self.begun_line = ""
 
 
 class _Aside(_StandIn):

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.terminal import CTRL_C, Session, arena_ckpt, run_in_terminal
 
@@ -254,6 +255,7 @@ with status_line("placing", None):
     print()
     click.echo("warning: four", err=True)
     click.echo("five")
+    time.sleep(0.3)
     print("a line of \\x1b[31mred\\x1b[0m and " + "w" * 60)
     print("rest", end="")
     time.sleep(0.3)
@@ -264,7 +266,9 @@ print(" and end")
     )
 
     require_clean(seen)
-    assert ["one two", "placing 0:00"] in [lines[-2:] for lines in seen.moments]
+    assert ["one two"] in seen.moments  # an unfinished line stands alone
+    at = seen.lines.index("five")
+    assert any(lines[at + 1 :] == ["placing 0:01"] for lines in seen.moments)
     assert seen.lines == [
         "one two three",
         "warning: four",
@@ -273,6 +277,36 @@ print(" and end")
         "w" * 28,
         "rest and end",
     ]
+
+
+def test_the_allocator_shows_what_it_does_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    typed: list[bytes] = []
+
+    def keys(lines: list[str]) -> bytes:
+        if typed or not any(line.startswith("placing: ") for line in lines):
+            return b""
+        typed.append(CTRL_C)
+        return CTRL_C
+
+    generator = np.random.default_rng(0)
+    lower = generator.integers(0, 400, 600)
+    upper = lower + generator.integers(1, 80, 600)
+    size = generator.integers(1, 9000, 600)
+    rows = [
+        f"{i},{a},{b},{c}"
+        for i, (a, b, c) in enumerate(zip(lower, upper, size, strict=True))
+    ]
+    file = tmp_path / "buffers.csv"
+    file.write_text("\n".join(["id,lower,upper,size", *rows]) + "\n")
+    seen = run_in_terminal(
+        arena_ckpt("allocate", str(file), "--time-limit", "200"), keys=keys
+    )
+
+    assert typed
+    assert seen.status in (0, 130)
+    assert not seen.bars_at_the_end, seen.lines
+    assert not seen.is_cursor_hidden
+    assert seen.lines, "it says what it found"
 
 
 def test_two_trainings_share_the_bottom_of_the_terminal() -> None:
