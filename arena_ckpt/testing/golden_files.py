@@ -97,7 +97,7 @@ class Outcome:
     @property
     def old_format(self) -> int | None:
         """Format of a file that pins no properties; None for all others."""
-        return self.diff.old_format if self.diff else None
+        return None if self.diff is None else self.diff.old_format
 
     def document(self) -> dict[str, Any]:
         """Return the outcome as a JSON object; nothing is left out."""
