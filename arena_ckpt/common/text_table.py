@@ -104,8 +104,9 @@ def html_table(
     """Return a table as HTML that is read on light and dark pages, for a notebook."""
 
     def cell(tag: str, column: Column, text: str) -> str:
-        side = "right" if column.is_number else "left"
-        return f'<{tag} style="text-align:{side}">{html.escape(text)}</{tag}>'
+        side = "right;white-space:nowrap" if column.is_number else "left"
+        style = f"padding:2px 8px;text-align:{side}"
+        return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
 
     def line(tag: str, row: Sequence[str]) -> str:
         made = (cell(tag, c, t) for c, t in zip(columns, row, strict=True))
@@ -114,8 +115,10 @@ def html_table(
     head = line("th", [column.head for column in columns])
     body = "\n".join(line("td", row) for row in rows)
     said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    under = "".join(f"<p>{html.escape(text)}</p>" for text in foot)
+    under = "\n".join(html.escape(text) for text in foot)
+    under = f'<pre style="color:inherit">{under}</pre>' if under else ""
     return (
-        f'<div style="overflow-x:auto"><table>{said}<thead>{head}</thead>'
+        f'<div style="overflow-x:auto"><table style="color:inherit;font:inherit">{said}'
+        f"<thead>{head}</thead>"
         f"<tbody>\n{body}\n</tbody></table>{under}</div>"
     )

@@ -7,7 +7,7 @@ Everything is read from `MemoryPlan` objects. Cells are `Text`, because rich wou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -15,13 +15,15 @@ from rich.text import Text
 
 from arena_ckpt.common.text_table import Column
 from arena_ckpt.common.units import format_bytes
-from arena_ckpt.definition.model_summary import ModelSummary
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.axes import short_bytes
 from arena_ckpt.report.front_facts import FrontPoint
 from arena_ckpt.report.front_table import front_cells
 from arena_ckpt.report.summary import recomputed_layers
+
+if TYPE_CHECKING:
+    from arena_ckpt.definition.model_summary import ModelSummary
 
 _TOTALS = (
     ("arena", "arena_bytes"),
