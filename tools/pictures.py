@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_ckpt import MemoryPlan, Model, plan_png
-from arena_ckpt.report.front_png import front_png
+from arena_ckpt.report.front_picture import front_png
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "pictures"

@@ -10,33 +10,11 @@ from rich.table import Table
 
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.report.tables import add_row, make_table
-from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.training.epoch_text import evaluation_text, value_text
+from arena_ckpt.training.records import History
 
 if TYPE_CHECKING:
     from arena_ckpt.verification.verify import Verification
-
-
-def epoch_line(record: EpochRecord, n_epochs: int) -> str:
-    """Return one line that describes an epoch of `n_epochs`."""
-    width = len(str(n_epochs))
-    line = f"epoch {record.epoch:{width}}/{n_epochs}  loss {record.loss:.4f}"
-    if record.validation is not None:
-        line += f"  validation: {evaluation_text(record.validation)}"
-    return f"{line}  ({record.seconds:.3f} s)"
-
-
-def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    name, value = _metric(evaluation)
-    return f"loss {evaluation.loss:.4f}, {name} {value}"
-
-
-def _metric(evaluation: Evaluation) -> tuple[str, str]:
-    """Return the name of the metric, and its value as text."""
-    name = evaluation.metric_name.replace("_", " ")
-    if evaluation.metric_name == "accuracy":
-        return name, f"{100 * evaluation.metric:.2f} %"
-    return name, f"{evaluation.metric:.4g}"
 
 
 def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
@@ -50,8 +28,15 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
         ("", "right"),
     )
     for name, evaluation in evaluations:
-        loss, metric = f"{evaluation.loss:.4f}", _metric(evaluation)
-        add_row(table, name, f"{evaluation.n_samples:,}", loss, *metric)
+        metric = evaluation.metric_name
+        add_row(
+            table,
+            name,
+            f"{evaluation.n_samples:,}",
+            f"{evaluation.loss:.4f}",
+            metric.replace("_", " "),
+            value_text(metric, evaluation.metric),
+        )
     return table
 
 

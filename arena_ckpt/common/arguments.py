@@ -73,6 +73,7 @@ def public_call(call: Any = None, *, hint: str = "") -> Any:
 def _checked(function: Callable[P, R], name: str, hint: str) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **values: P.kwargs) -> R:
+        __tracebackhide__ = True  # pytest leaves this frame out
         try:
             return function(*args, **values)
         except TypeError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 from arena_ckpt.common.aliases import PROPERTIES, VALUES, renamed
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import brief_repr, shortened
 from arena_ckpt.common.wording import (
     few,
     nearest,
@@ -52,6 +53,8 @@ class Property:
     default: Any
     help: str
 
+    __repr__ = brief_repr
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -65,6 +68,9 @@ class Kind:
     parse: Callable[[object], Any]
     write: Callable[[Any], str] = str
     words: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Kind: {shortened(self.expects)}>"
 
 
 def _parse_bool(value: object) -> bool:

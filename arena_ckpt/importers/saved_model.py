@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,7 +125,8 @@ def _plan(state: SavedState) -> MemoryPlan | None:
         if hasattr(error, "version"):
             return None
         raise
-    if plan.checksum != state.document.plan_checksum:
+    # The checksum as the file states it: the plan may be of an earlier version.
+    if json.loads(state.plan_json)["checksum"] != state.document.plan_checksum:
         raise ValueError("its memory plan is not the one that its metadata name")
     return plan
 

@@ -34,6 +34,7 @@ from arena_ckpt.common.properties import (
     split_strings,
     write_properties,
 )
+from arena_ckpt.common.short_repr import brief
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.operations.elementary import cosine, power
@@ -53,6 +54,10 @@ class Schedule:
 
     type_name: str
     values: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        given = (f"{name}={brief(value)}" for name, value in self.values.items())
+        return f"{self.type_name}({', '.join(given)})"
 
     @public_call
     def learning_rate_at(self, iteration: int) -> float:

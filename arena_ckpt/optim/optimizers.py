@@ -68,6 +68,11 @@ class Optimizer:
     type_name: str
     given: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        values = {"learning_rate": self["learning_rate"], **self.given}
+        given = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"{self.type_name}({given})"
+
     def __getitem__(self, name: str) -> Any:
         """Return the value of a property, or its default.
 

@@ -18,6 +18,7 @@ from arena_ckpt.cli.commands.golden import golden
 from arena_ckpt.cli.commands.plan import plan
 from arena_ckpt.cli.commands.predict import predict
 from arena_ckpt.cli.commands.report import report
+from arena_ckpt.cli.commands.summary import summary
 from arena_ckpt.cli.commands.train import train
 from arena_ckpt.cli.commands.verify import verify
 from arena_ckpt.cli.failures import Commands
@@ -37,6 +38,7 @@ Train neural networks inside one preallocated, planned block of memory.
 \b
 Examples:
   arena-ckpt examples
+  arena-ckpt summary digits_cnn
   arena-ckpt plan digits_mlp
   arena-ckpt train digits_mlp --epochs 5
   arena-ckpt train model.ini --data digits --validation-split 0.2
@@ -91,7 +93,7 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(train, evaluate, predict, plan, report, verify, allocate, export),
+    *(train, evaluate, predict, summary, plan, report, verify, allocate, export),
     *(boards, board_check, golden, examples),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +163,6 @@ def train(
     from arena_ckpt.cli.output import (
         plan_document,
         print_board,
-        print_epoch,
         print_explanation,
         print_table,
         print_training,
@@ -174,6 +172,7 @@ def train(
     from arena_ckpt.cli.results import history_document, result_text
     from arena_ckpt.cli.trained import go_on_from
     from arena_ckpt.report.tables import totals_table
+    from arena_ckpt.training.records import EpochRecord, epoch_line
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
@@ -224,13 +223,16 @@ def train(
         print_explanation(plan, without)
         if fit is not None:
             print_board(fit)
-    # The progress bar takes sys.stdout over and would send these lines to its terminal.
-    out, n_epochs = sys.stdout, built.get_property("epochs")
+    n_epochs = built.get_property("epochs")
+
+    def print_epoch(record: EpochRecord) -> None:
+        click.echo(epoch_line(record, n_epochs))
+
     history = built.train(
         training,
         validation=evaluation,
         progress=False if as_json or quiet else None,
-        on_epoch=(lambda record: print_epoch(record, n_epochs, out)) if talks else None,
+        on_epoch=print_epoch if talks else None,
         checkpoint=checkpoint,
         every=every,
         resume=resume,
