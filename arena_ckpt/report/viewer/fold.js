@@ -62,16 +62,15 @@ class ByteAxis {
 function keptBuffers(plan) {
   if (plan.keptCache) return plan.keptCache;
   const kinds = FOLDED_KINDS.map((kind) => plan.vocabulary.kinds.indexOf(kind));
-  const others = new Set();
-  for (let i = 0; i < plan.nSegments; i++) {
-    if (!kinds.includes(plan.segmentKind[i])) others.add(plan.segmentBuffer[i]);
-  }
-  const kept = [];
+  const kept = new Set();
   for (let b = 0; b < plan.nBuffers; b++) {
     const isWhole = plan.bufferStart[b] === 0 && plan.bufferStop[b] === plan.nSteps;
-    if (isWhole && !others.has(b) && !plan.isConstant(b)) kept.push(b);
+    if (isWhole && !plan.isConstant(b)) kept.add(b);
   }
-  return (plan.keptCache = kept);
+  for (let i = 0; kept.size && i < plan.nSegments; i++) {
+    if (!kinds.includes(plan.segmentKind[i])) kept.delete(plan.segmentBuffer[i]);
+  }
+  return (plan.keptCache = [...kept]);
 }
 
 // What the band of a plan holds: bytes together, and by kind, of so many buffers.
