@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any, SupportsIndex, overload
 
 from arena_ckpt.checkpoint.front import FrontPoint
-from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.units import format_bytes, format_percent
 
 
+@public_call(hint="Model.pareto() makes one of all plans of a model")
 class ParetoFront(tuple[FrontPoint, ...]):
     """All plans of a model that none other beats in bytes and time.
 
@@ -18,17 +20,35 @@ class ParetoFront(tuple[FrontPoint, ...]):
     sequence that cannot change; a slice of it is a front as well. ``print`` shows it as
     a table, and a notebook with its curve.
 
+    Parameters
+    ----------
+    points : iterable of FrontPoint
+
+    Raises
+    ------
+    InvalidParameterError
+        Something else than points.
+
     Examples
     --------
     >>> import arena_ckpt as ac
-    >>> front = ac.load_example("nine_layer_mlp").model.pareto()
-    >>> front[-1].label
-    'keep all'
-    >>> front[:2]
-    <ParetoFront: 2 plans, from 4.99 MiB (5,228,608 B) with 9.3 % overhead>
+    >>> front = ac.load_example("digits_mlp").model.pareto()
+    >>> front[-1]
+    <FrontPoint keep all: arena 726.31 KiB (743,744 B), 0.0 % overhead>
     """
 
     __slots__ = ()
+
+    def __new__(cls, points: Iterable[FrontPoint] = ()) -> ParetoFront:
+        """Return a front of points that are in order already."""
+        own = tuple(points) if isinstance(points, Iterable) else (points,)
+        require_value(
+            "points",
+            points,
+            fits=all(isinstance(point, FrontPoint) for point in own),
+            expected="points of a front, as Model.pareto() returns them",
+        )
+        return super().__new__(cls, own)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> FrontPoint: ...

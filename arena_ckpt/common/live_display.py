@@ -23,7 +23,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from arena_ckpt.common.progress import Task
+from arena_ckpt.common.task import Task
 
 _SECONDS_BETWEEN = 0.1
 """Seconds from one picture to the next, and before the first: short work shows none."""

@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 
 from arena_ckpt.common.notebook import NotebookOutput, in_notebook
+from arena_ckpt.common.task import Pause, Task
 
 Update = Callable[[int, int, str], None]
 """A function that is told the amount done, the total, and a text to show."""
@@ -24,44 +24,6 @@ SHOWN_AFTER_SECONDS = 1.0
 """Seconds that work takes before a notebook shows how far it is."""
 
 _SECONDS_BETWEEN = 0.2
-
-
-@dataclass(slots=True)
-class Task:
-    """A piece of work and how far it is.
-
-    Attributes
-    ----------
-    description : str
-    done : int
-    total : int or None
-        None where nothing is counted.
-    text : str
-        What is shown behind the numbers.
-    began : float
-        On the clock of `time.monotonic`.
-    """
-
-    description: str
-    done: int = 0
-    total: int | None = None
-    text: str = ""
-    began: float = field(default_factory=time.monotonic)
-
-    def update(self, done: int, total: int, text: str) -> None:
-        """Record how far the work is."""
-        self.done, self.total, self.text = done, total, text
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the work began."""
-        return time.monotonic() - self.began
-
-    def line(self) -> str:
-        """Return one line that says how far the work is."""
-        of = "" if self.total is None else f": {self.done:,} of {self.total:,}"
-        mark = "" if not self.text else " " if of else ": "
-        return f"{self.description}{of}{mark}{self.text}"
 
 
 @contextmanager
@@ -212,27 +174,3 @@ def _in_cell(task: Task, finished: str) -> Iterator[Callable[[], None]]:
         raise
     if output.is_shown:
         output.show_text(f"{finished or task.description}, {task.seconds:.1f} s")
-
-
-class Pause:
-    """Says whether enough time has passed since it last said so.
-
-    Parameters
-    ----------
-    first : float
-        Seconds until the first time.
-    following : float, optional
-        Seconds between later ones; by default as many.
-    """
-
-    def __init__(self, first: float, following: float | None = None) -> None:
-        self._following = first if following is None else following
-        self._next = time.monotonic() + first
-
-    def is_over(self) -> bool:
-        """Return whether the time has passed; if so, the next pause begins."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self._following
-        return True

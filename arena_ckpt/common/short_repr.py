@@ -7,6 +7,8 @@ import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 LONGEST_TEXT = 48
 """Maximum number of characters of one text in a short form."""
 
@@ -19,8 +21,10 @@ LONGEST = 260
 
 def shortened(text: str, most: int = LONGEST_TEXT) -> str:
     """Return a text on one line, without its middle where it is long."""
-    line = " ".join(text[: 10 * most].split()) if not text.isprintable() else text
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    line = text
+    if not text.isprintable():
+        words = " ".join(text.split())
+        line = "".join(c if c.isprintable() else REPLACEMENT for c in words)
     if len(line) <= most:
         return line
     head = (most - 1) * 2 // 3

@@ -69,6 +69,8 @@ class Operand:
     tensor: int
     access: Access
 
+    __repr__ = brief_repr
+
     @property
     def is_output(self) -> bool:
         """Whether it is an output of the layer: ``"out0"``, not ``"out0:grad"``."""

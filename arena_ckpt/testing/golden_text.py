@@ -54,9 +54,9 @@ _COMMENT = """\
 # Written by 'arena-ckpt golden update' or 'pytest --update-golden', not by hand.
 # Steps, half-open; bytes. Uses: F forward, R recompute, G calc_gradient,
 # D calc_derivative, C clip_gradients, A apply_gradient; r read, w write, u update.
+# Layers: what they read, and the properties that are not their defaults.
 """
 _FACTS = (
-    "mode",
     "batch_size",
     "micro_batches",
     "arena_bytes",
@@ -136,8 +136,8 @@ def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> Golde
     facts = dict(source or {})
     facts[WRITTEN_BY] = f"arena_ckpt {__version__}"
     facts |= _training(plan)
+    facts |= {"mode": plan.mode, "ways": " ".join(plan.ways) or "none"}
     facts |= {name: str(getattr(plan, name)) for name in _FACTS}
-    facts["ways"] = " ".join(plan.ways) or "none"
     if plan.constant_bytes:
         facts["constant_bytes"] = str(plan.constant_bytes)
     for ram in plan.rams:
@@ -307,6 +307,10 @@ def _parsed(lines: list[str], version: int) -> GoldenPlan:
             if not _ROWS[title].fullmatch(" ".join(row)):
                 raise ValueError(f"{line!r} does not belong into {title}")
             section[name] = tuple(row)
+    if golden.layers and golden.layers.keys() != golden.orders.keys():
+        raise ValueError("[layers] and [execution order] name other layers")
+    for key in ("optimizer", "schedule"):
+        words(golden.facts.get(key, ""))  # looked at before they are compared
     return golden
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from arena_ckpt.common.notebook import NotebookOutput, in_notebook
-from arena_ckpt.common.progress import Pause, Update, progress_bar
+from arena_ckpt.common.progress import Update, progress_bar
+from arena_ckpt.common.task import Pause
 from arena_ckpt.training.records import (
     EpochRecord,
     History,

@@ -96,7 +96,23 @@ def test_all_plans_of_a_model_are_points_to_choose_from() -> None:
     arenas = [point["arena_bytes"] for point in document["front"]]
     assert len(arenas) > 2
     assert arenas == sorted(arenas)
-    assert "means nothing" in refused("digits_mlp", "--pareto", "--budget", "1MiB")
+    asked = ("digits_mlp", "--pareto", "--max-overhead", "10%")
+    assert "means nothing" in refused(*asked)
+
+
+def test_the_plan_of_a_budget_is_marked_on_the_front() -> None:
+    asked = ("--budget", "480KiB", "--pareto", "-o", "a.html")
+    shown = json.loads(worked("digits_mlp", "--json", *asked))
+    page = Path("a.html").read_text("utf-8")
+    document = json.loads(
+        base64.b64decode(page.partition('id="page">')[2].partition("<")[0])
+    )
+    axes, front = document["front_axes"], document["front"]
+    assert axes["budget_bytes"] == 480 * 1024
+    fastest = front[axes["fastest"]]
+    assert fastest["arena_bytes"] == shown["arena_bytes"] <= 480 * 1024
+    assert front[axes["fastest"] + 1]["arena_bytes"] > 480 * 1024
+    assert "no plan fits" in refused("digits_mlp", "--pareto", "--budget", "1KiB")
 
 
 def test_a_plan_for_a_budget_is_compared_with_all_kept() -> None:

@@ -34,9 +34,11 @@ from helpers.viewer_pages import (
     mlp,
 )
 
+from arena_ckpt.examples import load_example
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.columns import plan_columns
+from arena_ckpt.report.front_facts import front_document, front_facts
 from arena_ckpt.report.html import SCRIPTS, plan_html
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.palette import THEMES, parse_colour
@@ -503,7 +505,86 @@ def test_a_point_of_the_front_shows_its_plan(opened: Open) -> None:
         page.page.locator(f'#front circle[data-point="{index}"]').click()
         page.settle()
         assert page.js("return app.plan0.arena_bytes") == point.arena_bytes
-        assert point.label in page.page.inner_text("#front p")
+        assert point.label in page.page.inner_text("#front p >> nth=0")
+
+
+def front_page(budget: int | None = None) -> str:
+    """Return a page with a front of several plans."""
+    front = load_example("digits_mlp").model.pareto()
+    return plan_html(front[-1].plan, "front", front=front, budget=budget)
+
+
+def test_a_front_shows_bounds_budget_and_the_reason_of_each_plan(opened: Open) -> None:
+    front = load_example("digits_mlp").model.pareto()
+    budget = front[3].arena_bytes + 100
+    page = opened(front_page(budget))
+    page.page.click("#tab-front")
+    page.settle()
+    assert page.js("return app.plan0.arena_bytes") == front[3].arena_bytes
+    circles = page.page.locator("#front circle")
+    reasons = [fact.reason for fact in front_facts(front)]
+    for index in range(len(front)):
+        circle = circles.nth(index)
+        assert reasons[index] in (circle.get_attribute("aria-label") or "")
+        assert reasons[index] in (circle.locator("title").text_content() or "")
+    circles.nth(1).hover()
+    assert reasons[1] in page.page.inner_text("#front p >> nth=0")
+    page.page.mouse.move(0, 0)
+    said = page.page.inner_text("#front p >> nth=0")
+    assert said.startswith("Shown: ")
+    assert reasons[3] in said
+    assert "The fastest within" in said
+    texts = page.page.locator("#front text").all_text_contents()
+    axes = front_document(front, 1, budget)["front_axes"]
+    assert {text for _, text in axes["share_ticks"]} <= set(texts)
+    assert {text for _, text in axes["byte_ticks"]} <= set(texts)
+    assert {"arena", "overhead"} <= set(texts)
+    assert any(text.startswith("local lower bound") for text in texts)
+    left = page.page.locator("#front line.budget").bounding_box()["x"]
+    places = [circles.nth(i).bounding_box() for i in (3, 4)]
+    assert places[0]["x"] < left < places[1]["x"] + places[1]["width"]
+    assert "fastest" in (circles.nth(3).get_attribute("class") or "")
+    bound = page.page.locator("#front line.bound").first.bounding_box()["x"]
+    assert bound < circles.first.bounding_box()["x"]
+
+
+def test_labels_of_a_front_do_not_touch_on_a_phone(opened: Open) -> None:
+    page = opened(front_page(), width=390, height=844)
+    page.page.click("#tab-front")
+    page.settle()
+    boxes = page.js(
+        "return [...document.querySelectorAll('#front text[text-anchor=middle]')]"
+        ".map((e) => e.getBoundingClientRect()).map((b) => [b.left, b.right])"
+    )
+    assert len(boxes) >= 2
+    for (_, right), (left, _) in itertools.pairwise(boxes):
+        assert right < left
+
+
+@pytest.mark.parametrize("width", [1100, 420])
+def test_a_notebook_shows_the_whole_page(opened: Open, width: int) -> None:
+    """The frame is as high as the page: nothing in it scrolls."""
+    page = opened()  # any page: its window is taken
+    cell = f"<!doctype html><main style='width: {width}px'>{BLOCKED._repr_html_()}"
+    page.page.set_content(cell)
+    frame = page.page.frames[1]
+    frame.wait_for_function("window.arenaViewer")
+    frame.evaluate("async () => { await window.arenaViewer; }")
+    page.page.wait_for_timeout(400)
+
+    def heights() -> list[float]:
+        inner = frame.evaluate(
+            "[document.documentElement.scrollHeight, window.innerHeight,"
+            " document.querySelector('#sentences').getBoundingClientRect().bottom]"
+        )
+        outer = page.page.evaluate("document.querySelector('iframe').clientHeight")
+        return [*inner, outer]
+
+    scroll, window, last, outer = heights()
+    assert scroll == window == outer > 700
+    assert last < outer < last + 120  # nor is there room left below
+    page.page.wait_for_timeout(400)
+    assert heights() == [scroll, window, last, outer]  # it does not grow by itself
 
 
 @pytest.mark.parametrize("tab", ["map", "compare"])
