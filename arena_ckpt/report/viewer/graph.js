@@ -6,6 +6,7 @@ const HIGHEST_GRAPH = 236;
 const CLOSEST = 1.5;
 const FARTHEST = 0.04;
 const SMALLEST_READ = 0.55; // below, boxes have no names
+const LOWEST = 0.4; // lanes are no lower, so that a long net that fits can be seen
 
 class LayerGraph {
   constructor(app) {
@@ -75,7 +76,11 @@ class LayerGraph {
 
   get fitting() {
     const { clientWidth } = $("layers-scroll");
-    return Math.min(Math.max(Math.min(clientWidth / this.width, HIGHEST_GRAPH / this.height), FARTHEST), 1);
+    return Math.min(Math.max(clientWidth / this.width, FARTHEST), HIGHEST_GRAPH / this.height, 1);
+  }
+
+  get scaleDown() {
+    return Math.max(this.scale, LOWEST);
   }
 
   zoom(scale) {
@@ -91,10 +96,10 @@ class LayerGraph {
     if (!this.plan || !this.isOpen) return;
     const inner = $("layers-inner");
     inner.style.width = `${Math.ceil(this.width * this.scale)}px`;
-    inner.style.height = `${Math.ceil(this.height * this.scale)}px`;
-    this.sheet.style.transform = `scale(${this.scale})`;
+    inner.style.height = `${Math.ceil(this.height * this.scaleDown)}px`;
+    this.sheet.style.transform = `scale(${this.scale}, ${this.scaleDown})`;
     this.sheet.classList.toggle("far", this.scale < SMALLEST_READ);
-    $("layers-scroll").style.height = `${Math.min(Math.max(this.height * this.scale, 24), HIGHEST_GRAPH) + 16}px`;
+    $("layers-scroll").style.height = `${Math.min(this.height * this.scaleDown, HIGHEST_GRAPH) + 16}px`;
     this.drawn = null;
     this.render();
   }
@@ -145,8 +150,8 @@ class LayerGraph {
     if (left < scrollLeft || right > scrollLeft + clientWidth) {
       scroller.scrollLeft = (left + right - clientWidth) / 2;
     }
-    const top = lane[layer] * CELL.height * this.scale;
-    const bottom = top + CELL.height * this.scale;
+    const top = lane[layer] * CELL.height * this.scaleDown;
+    const bottom = top + CELL.height * this.scaleDown;
     if (top < scrollTop || bottom > scrollTop + clientHeight) {
       scroller.scrollTop = (top + bottom - clientHeight) / 2;
     }

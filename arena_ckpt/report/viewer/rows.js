@@ -49,7 +49,7 @@ function cellText(plan, { key, code, word, value }, tensor) {
   }
   if (value) return formatCount(value(plan, tensor));
   const text = word(plan, code(plan, tensor));
-  if (key === "shape") return text.replaceAll("x", " × ");
+  if (key === "shape") return text.replaceAll("x", "×");
   if (key === "phases") return text.split(" ").map(inWords).join(", ");
   return key === "kind" ? inWords(text) : text;
 }
