@@ -164,7 +164,7 @@ def test_paths_of_this_repository_exist() -> None:
     """A path is one from the root, from the package, or from the tests."""
     places = (ROOT, ROOT / "arena_ckpt", ROOT / "tests")
     first = {p.name for place in places for p in place.iterdir() if p.is_dir()}
-    first -= {"golden", "shared"}  # in a reader's folder; beside some clones
+    first -= {"golden", "shared", "build"}  # of a reader, beside some clones, made
     found: dict[str, Path] = {}
     for page in PAGES:
         for word in (w.rstrip(".:;") for w in named_in(page)):
