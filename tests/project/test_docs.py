@@ -115,6 +115,20 @@ def test_numbers_of_the_readme_are_those_of_the_tutorial() -> None:
     assert not [number for number in numbers if number not in tutorial]
 
 
+def test_the_metadata_claims_what_was_tested() -> None:
+    tested = (ROOT / "docs/platforms.md").read_text("utf-8").partition("## Not")[0]
+    table = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", tested, re.MULTILINE))
+    claimed = PROJECT["classifiers"]
+    assert [c.split(" :: ")[-1] for c in claimed if re.search(r"\d\.\d", c)] == [
+        table["Python"]
+    ]
+    systems = [c for c in claimed if c.startswith("Operating System")]
+    assert systems == ["Operating System :: POSIX :: Linux"]
+    assert table["system"].startswith("Linux")
+    assert "Typing :: Typed" in claimed
+    assert (ROOT / "arena_ckpt/py.typed").exists()
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
