@@ -115,6 +115,20 @@ def test_numbers_of_the_readme_are_those_of_the_tutorial() -> None:
     assert not [number for number in numbers if number not in tutorial]
 
 
+def test_the_metadata_claims_what_was_tested() -> None:
+    tested = (ROOT / "docs/platforms.md").read_text("utf-8").partition("## Not")[0]
+    table = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", tested, re.MULTILINE))
+    claimed = PROJECT["classifiers"]
+    assert [c.split(" :: ")[-1] for c in claimed if re.search(r"\d\.\d", c)] == [
+        table["Python"]
+    ]
+    systems = [c for c in claimed if c.startswith("Operating System")]
+    assert systems == ["Operating System :: POSIX :: Linux"]
+    assert table["system"].startswith("Linux")
+    assert "Typing :: Typed" in claimed
+    assert (ROOT / "arena_ckpt/py.typed").exists()
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
@@ -164,7 +178,7 @@ def test_paths_of_this_repository_exist() -> None:
     """A path is one from the root, from the package, or from the tests."""
     places = (ROOT, ROOT / "arena_ckpt", ROOT / "tests")
     first = {p.name for place in places for p in place.iterdir() if p.is_dir()}
-    first -= {"golden", "shared"}  # in a reader's folder; beside some clones
+    first -= {"golden", "shared", "build"}  # of a reader, beside some clones, made
     found: dict[str, Path] = {}
     for page in PAGES:
         for word in (w.rstrip(".:;") for w in named_in(page)):
