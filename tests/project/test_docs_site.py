@@ -122,7 +122,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,  # the notebook runs
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return folder

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import reference
-from mkdocs.plugins import event_priority
 from nbclient import NotebookClient
 
 if TYPE_CHECKING:
@@ -85,7 +84,6 @@ def _sections(nav: list[Any]) -> dict[str, list[Any]]:
     return found
 
 
-@event_priority(100)  # before the plugin that shows notebooks
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the pages and files that docs/ does not hold."""
     from mkdocs.structure.files import File
@@ -108,6 +106,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     for page in files.documentation_pages():
         for match in _LIVE.finditer(page.content_string):
             add(_report_path(match), _report(match["model"], match["options"].split()))
+
+
+# What mkdocs.plugins.event_priority sets: before the plugin that shows notebooks.
+on_files.mkdocs_priority = 100  # type: ignore[attr-defined]
 
 
 def on_page_markdown(
@@ -197,7 +199,9 @@ def _run_notebook(notebook: Path) -> None:
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
     )
-    client.create_kernel_manager().transport = "ipc"  # no port is opened
+    kernel = client.create_kernel_manager()
+    kernel.transport = "ipc"  # no port is opened
+    kernel.ip = str(folder / "kernel")  # where sockets lie, for both sides
     client.execute()
     first = document.cells[0]
     first.source += f"\n\n[Download the notebook]({notebook.name})"
