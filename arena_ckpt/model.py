@@ -66,7 +66,12 @@ if TYPE_CHECKING:
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
-    Property("progress", BOOLEAN, None, "a bar on standard error"),
+    Property(
+        "progress",
+        BOOLEAN,
+        None,
+        "a line for each epoch on standard error, beside the bar of a terminal",
+    ),
 )
 
 CHECKS = ("loss", "all")
@@ -655,7 +660,11 @@ class Model(ModelDefinition):
         shuffle : bool
             Draw a new order for every epoch, from the seed.
         progress : bool, optional
-            Show a progress bar on standard error; by default where that is a terminal.
+            By default a bar is shown where standard error is a terminal, and in a
+            notebook a line and the curve of losses. With True standard error also gets
+            a line for each epoch, above the bar or in a log: losses, metric, learning
+            rate where a schedule is set, seconds; a notebook shows the same as by
+            default. With False nothing is shown.
         on_epoch : callable, optional
             Called with the record of each epoch; returning True stops the training.
         checkpoint : path, optional

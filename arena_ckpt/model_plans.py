@@ -31,6 +31,7 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.model_facts import PlanTraining, training_facts
 from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import (
@@ -362,6 +363,7 @@ class ModelPlans:
             rams=plan.rams,
             pins=pins_of(plan),
             mode=INFERENCE if plan.is_inference else TRAIN,
+            training=None if plan.is_inference else self._training(),
         )
 
     def _trainable_settings(self, debug: bool, placing: dict[str, Any]) -> PlanSettings:
@@ -426,7 +428,14 @@ class ModelPlans:
             pins=places.pins,
             ways=DEFAULT_WAYS if mode == TRAIN else INFERENCE_WAYS,
             mode=mode,
+            training=self._training() if mode == TRAIN else None,
         )
+
+    def _training(self) -> PlanTraining:
+        """Return what a plan states of the updates."""
+        model = self._definition
+        max_norm = model.get_property("clip_grad_by_norm")
+        return training_facts(model.optimizer, model.schedule, max_norm)
 
 
 def require_mode(mode: object) -> None:

@@ -69,6 +69,8 @@ class Board:
         What the reservations stand for, and where the sizes come from.
     flash_addresses : tuple of int
         Where flash begins, on each bus that shows it; empty where that is not known.
+    core : str
+        The processor that runs the program.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Board:
     source: str = ""
     url: str = ""
     flash_addresses: tuple[int, ...] = ()
+    core: str = ""
 
     def __repr__(self) -> str:
         flash = self.flash_bytes

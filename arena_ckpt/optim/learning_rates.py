@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.common.aliases import SCHEDULES, renamed
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import (
     COUNTS,
@@ -219,9 +220,10 @@ def create_schedule(
     """
     type_name = shown(type_name).strip().lower()
     if type_name not in SCHEDULE_SCHEMAS:
+        near = nearest(type_name, SCHEDULE_SCHEMAS)
         raise UnknownTypeError(
             f"unknown learning-rate schedule {type_name!r}"
-            f"{nearest(type_name, SCHEDULE_SCHEMAS)}; known are "
+            f"{renamed(type_name, SCHEDULES, SCHEDULE_SCHEMAS) or near}; known are "
             f"{', '.join(SCHEDULE_SCHEMAS)}",
             type_name=type_name,
             known=tuple(SCHEDULE_SCHEMAS),

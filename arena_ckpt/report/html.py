@@ -16,8 +16,10 @@ from importlib.resources import files
 from typing import Any
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
+from arena_ckpt.report.durations import require_durations
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.front_facts import FrontPoint, front_document, points_of
 from arena_ckpt.report.palette import THEMES, Theme
@@ -25,6 +27,8 @@ from arena_ckpt.report.palette import THEMES, Theme
 SCRIPTS = (
     "decode.js",
     "format.js",
+    "axis.js",
+    "fold.js",
     "paint.js",
     "pens.js",
     "chart.js",
@@ -34,6 +38,13 @@ SCRIPTS = (
     "front.js",
     "frame.js",
     "export.js",
+    "search.js",
+    "clipboard.js",
+    "rows.js",
+    "table.js",
+    "layering.js",
+    "graph.js",
+    "links.js",
     "app.js",
 )
 """Names of the scripts of the page, in the order in which they are joined."""
@@ -49,6 +60,8 @@ def plan_html(
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
     budget: str | int | None = None,
+    step_seconds: Sequence[float] | None = None,
+    before_step_seconds: Sequence[float] | None = None,
 ) -> str:
     """Return an HTML page that shows a plan.
 
@@ -68,6 +81,14 @@ def plan_html(
         Plans to choose from, drawn by arena and overhead.
     budget : str or int, optional
         Bytes that are marked on the front, with the fastest plan within them.
+    step_seconds, before_step_seconds : sequence of float, optional
+        How long each step of `plan` and of `before` takes, as `Model.step_seconds`
+        measures it, for the time axis. Without, it has the counted operations.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is not one duration for each step, or one is negative or not finite.
 
     Returns
     -------
@@ -84,15 +105,16 @@ def plan_html(
         require_plan(before)
         require_title("before_title", before_title)
     points_of(front)
+    _require_seconds(plan, step_seconds, before, before_step_seconds)
     sentences = explain(plan, before if same_model else None)
-    plans = [(title, plan, sentences)]
+    plans = [(title, plan, sentences, step_seconds)]
     if before is not None:
-        plans.append((before_title, before, explain(before)))
+        plans.append((before_title, before, explain(before), before_step_seconds))
     first_of_front = len(plans)
-    plans.extend((point.label, point.plan, []) for point in front)
+    plans.extend((point.label, point.plan, [], None) for point in front)
     documents, blobs = [], []
-    for name, each, said in plans:
-        document, blob = plan_columns(each)
+    for name, each, said, seconds in plans:
+        document, blob = plan_columns(each, seconds)
         documents.append({"title": name, "sentences": said, **document})
         blobs.append(blob)
     page: dict[str, Any] = {
@@ -135,6 +157,25 @@ def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> 
     )
 
 
+def _require_seconds(
+    plan: MemoryPlan,
+    step_seconds: Sequence[float] | None,
+    before: MemoryPlan | None,
+    before_step_seconds: Sequence[float] | None,
+) -> None:
+    """Refuse durations that do not belong to a plan."""
+    if step_seconds is not None:
+        require_durations(plan, step_seconds)
+    if before_step_seconds is None:
+        return
+    if before is None:
+        raise InvalidParameterError(
+            "before_step_seconds are durations of a plan that is not given; add "
+            "before=, or leave them out"
+        )
+    require_durations(before, before_step_seconds, "steps before")
+
+
 def notebook_html(plan: MemoryPlan) -> str:
     """Return the page in a frame, as a cell of a notebook shows it.
 
@@ -162,4 +203,6 @@ def _colours(theme: Theme) -> dict[str, Any]:
         "paleInk": theme.pale_ink,
         "rule": theme.rule,
         "bound": theme.bound,
+        "hatch": theme.hatch,
+        "memories": list(theme.memories),
     }

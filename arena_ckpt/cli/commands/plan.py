@@ -106,9 +106,9 @@ Examples:
 @click.option(
     "--board",
     metavar="NAME|FILE.toml",
-    help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
-    "docs/boards.md; 'all' prints a table of every board, and what recomputing or "
-    "several RAMs cost where the plan does not fit.",
+    help="Say whether the plan fits on this board; exit with 1 if not. 'arena-ckpt "
+    "boards' lists the names; 'all' prints a table of every board, and what "
+    "recomputing or several RAMs cost where the plan does not fit.",
 )
 @debug_option
 @strict_option

@@ -34,6 +34,7 @@ life of every tensor, and what moved the peak where two plans are compared. With
 Examples:
   arena-ckpt report digits_mlp -o report.html
   arena-ckpt report transformer -o report.html --compare-blocks
+  arena-ckpt report transformer -o report.html --measured
   arena-ckpt report model.ini --compare old-plan.json
   arena-ckpt report digits_mlp --png map.png --svg map.svg
   arena-ckpt report digits_mlp --ascii
@@ -81,6 +82,12 @@ Examples:
     is_flag=True,
     help="Print a map of 80 columns.",
 )
+@click.option(
+    "--measured",
+    is_flag=True,
+    help="Time axis of the page: run the steps here and show how long each took.  "
+    "[default: counted operations]",
+)
 @arithmetic_option
 @batch_size_option
 @no_blocks_option
@@ -100,6 +107,7 @@ def report(
     png: Path | None,
     svg: Path | None,
     in_letters: bool,
+    measured: bool,
     arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
@@ -115,6 +123,12 @@ def report(
         "--pareto": pareto,
     }
     _refuse_together(ctx, shows_several, no_blocks, is_still and output is None)
+    if measured and is_still and output is None:
+        raise click.UsageError(
+            "only the page has a time axis; add -o REPORT.html, or leave out "
+            "--measured",
+            ctx,
+        )
     from arena_ckpt.cli.fronts import refuse_with_pareto
     from arena_ckpt.cli.write_report import Wanted, write_report
 
@@ -131,6 +145,7 @@ def report(
         other=other,
         compare_blocks=compare_blocks,
         pareto=pareto,
+        measured=measured,
         arithmetic=arithmetic,
         batch_size=batch_size,
         no_blocks=no_blocks,
