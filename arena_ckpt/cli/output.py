@@ -17,6 +17,7 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.common.arithmetics import PORTABLE
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.atomic_write import write_whole
@@ -63,15 +64,27 @@ def describe_plan(plan: MemoryPlan, model: Model, *, for_board: bool = False) ->
     return "; ".join(parts)
 
 
+def memory_line(plan: MemoryPlan) -> str:
+    """Return one line on the bytes that a plan takes."""
+    line = f"arena {format_bytes(plan.arena_bytes)}"
+    if plan.constant_bytes:
+        line += (
+            f"; constants, which no step writes, {format_bytes(plan.constant_bytes)}"
+        )
+    return line
+
+
 def print_training(
     name: str,
     model: Model,
     training: Dataset,
     validation: Dataset | None,
     plan: MemoryPlan,
+    *,
+    for_board: bool = False,
 ) -> None:
-    """Print what is about to be trained."""
-    click.echo(f"{name}: {describe_plan(plan, model)}")
+    """Print what is about to be trained; see `describe_plan`."""
+    click.echo(f"{name}: {describe_plan(plan, model, for_board=for_board)}")
     beside = (
         "no validation data"
         if validation is None

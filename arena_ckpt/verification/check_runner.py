@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from arena_ckpt.common.progress import status_line
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.errors import ArenaError, CrashError
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
@@ -40,6 +41,8 @@ class Check:
     finding: str
     passed: bool | None
     seconds: float
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True, slots=True)
