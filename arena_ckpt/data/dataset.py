@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import quoted, shown
 from arena_ckpt.data.arrays import require_room
 from arena_ckpt.errors import (
@@ -47,6 +48,15 @@ class Dataset:
     name: str
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+
+    def __repr__(self) -> str:
+        labels = (
+            "no labels"
+            if self.y is None
+            else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
+        )
+        n = counted(len(self.x), "sample")
+        return short_repr(self, repr(self.name), n, f"x {self.x.shape}", labels)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):

@@ -109,7 +109,7 @@ def time_steps(
         )
     views.control[Control.SCALE] = 1.0
     seconds = []
-    with status_line("measuring", None) as report_step:
+    with status_line("measuring", None, "steps measured") as report_step:
         for index, execution in enumerate(plan.executions):
             report_step(f"step {index + 1} of {len(plan.executions)}")
             seconds.append(GATE.run(threads, _shortest, program, execution.step))

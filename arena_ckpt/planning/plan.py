@@ -29,7 +29,8 @@ from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.json_codec import decode, encode, may_be_left_out
 from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.common.units import align_up
+from arena_ckpt.common.short_repr import brief_repr, counted, short_repr
+from arena_ckpt.common.units import align_up, format_bytes, format_percent
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import (
     listed_versions,
@@ -111,6 +112,8 @@ class PlanLayer:
     flops: Flops
     properties: dict[str, str] | None = may_be_left_out(None, is_hashed=False)
 
+    __repr__ = brief_repr
+
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """Shape of the first output."""
@@ -147,6 +150,8 @@ class Buffer:
     size_bytes: int
     tensors: tuple[int, ...]
     memory: str = may_be_left_out(ARENA)
+
+    __repr__ = brief_repr
 
     @property
     def is_constant(self) -> bool:
@@ -414,12 +419,56 @@ class MemoryPlan:
         expected = f"a step of the plan, from 0 to {stop - 1}"
         require_value("step", step, fits=is_step, expected=expected)
 
+    def __repr__(self) -> str:
+        """Return one line of the numbers that matter; `print` shows more."""
+        try:
+            overhead = f"{format_percent(self.overhead)} overhead"
+        except (LookupError, ValueError):  # a plan that contradicts itself shows, too
+            overhead = "overhead unknown"
+        bound = format_bytes(self.live_lower_bound_bytes)
+        constants = format_bytes(self.constant_bytes) if self.constant_bytes else ""
+        return short_repr(
+            self,
+            "",
+            "inference" if self.is_inference else "",
+            f"arena {format_bytes(self.arena_bytes)}",
+            "proved optimal" if self.proved_optimal else f"lower bound {bound}",
+            f"constants {constants}" if constants else "",
+            counted(len(self.layers), "layer"),
+            counted(len(self.buffers), "buffer"),
+            counted(len(self.steps), "step"),
+            f"batch size {self.batch_size:,}",
+            overhead,
+        )
+
+    # Reports read plans and stand to the right of them; only the questions how a plan
+    # is shown go the other way: the answer is looked up when somebody asks.
+
+    def __str__(self) -> str:
+        """Return the totals and what limits the plan as some lines of text."""
+        report = importlib.import_module("arena_ckpt.report.plan_text")
+        return str(report.plan_text(self))
+
     def _repr_html_(self) -> str:
         """Return the HTML page as which a notebook shows the plan."""
-        # Reports read plans and stand to the right of them; only this question, which
-        # a notebook asks, goes the other way: the answer is looked up when asked for.
         report = importlib.import_module("arena_ckpt.report.html")
         return str(report.notebook_html(self))
+
+    @public_call
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row of plain values for each live range of each tensor.
+
+        Returns
+        -------
+        list of dict
+            What ``pandas.DataFrame`` takes, with the keys `tensor`, `life`, `kind`,
+            `layer`, `dtype`, `shape` (``"32x64"``), `size_bytes`, `memory`,
+            `offset_bytes`, `start_step`, `stop_step`, and `shares_with`, the other
+            tensors in its buffer, separated by ``;``.
+        """
+        report = importlib.import_module("arena_ckpt.report.summary")
+        rows: list[dict[str, Any]] = report.plan_rows(self)
+        return rows
 
     @public_call
     def to_json(self) -> str:
