@@ -31,7 +31,7 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
-from arena_ckpt.planning.model_facts import PlanTraining, training_facts
+from arena_ckpt.planning.model_facts import training_facts
 from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import (
@@ -48,6 +48,7 @@ from arena_ckpt.planning.settings import (
     TRAIN,
     PlanSettings,
 )
+from arena_ckpt.planning.training_facts import PlanTraining
 
 PLACING = ("constants", "memories", "pin")
 """The arguments of a plan that say where buffers may lie."""

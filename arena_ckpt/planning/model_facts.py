@@ -7,7 +7,6 @@ stand in a plan as text, so that a change of them has a name even where no size 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from arena_ckpt.common.properties import Property, write_properties
@@ -15,48 +14,10 @@ from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS, Optimizer
+from arena_ckpt.planning.training_facts import PlanPart, PlanTraining
 
 _FIELDS_OF_THEIR_OWN = ("name", "input_layers")
 """Properties of a layer that a plan states elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanPart:
-    """An optimizer or a learning-rate schedule as text.
-
-    Attributes
-    ----------
-    type_name : str
-        For example ``"adam"``.
-    properties : dict from str to str
-        Every property with its value, also where that is the default.
-    """
-
-    type_name: str
-    properties: dict[str, str] = field(hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanTraining:
-    """How an iteration of training changes the weights.
-
-    Attributes
-    ----------
-    optimizer : PlanPart
-    schedule : PlanPart or None
-        The learning-rate schedule; without one the optimizer has the rate.
-    clip_grad_by_norm : float or None
-        The global norm to which gradients are scaled down.
-    """
-
-    optimizer: PlanPart
-    schedule: PlanPart | None
-    clip_grad_by_norm: float | None
-
-    @property
-    def parts(self) -> tuple[PlanPart, ...]:
-        """The optimizer, and the schedule where there is one."""
-        return (self.optimizer, *([self.schedule] if self.schedule else ()))
 
 
 def layer_properties(layer: Layer) -> dict[str, str]:

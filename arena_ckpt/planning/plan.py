@@ -53,10 +53,10 @@ from arena_ckpt.planning.memory_use import (
     constant_tensors,
     touched_bytes,
 )
-from arena_ckpt.planning.model_facts import PlanTraining
 from arena_ckpt.planning.settings import INFERENCE, MODES, TRAIN
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 from arena_ckpt.planning.timeline import ExecutionOrder, Step
+from arena_ckpt.planning.training_facts import PlanTraining
 
 PLAN_FORMAT = "arena_ckpt memory plan"
 PLAN_VERSION = 6

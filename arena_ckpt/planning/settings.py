@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.planning.memory_use import PlannedRam, constant_tensors
-from arena_ckpt.planning.model_facts import PlanTraining
 from arena_ckpt.planning.placing import Pin
 from arena_ckpt.planning.tensors import Execution, LiveRange
+from arena_ckpt.planning.training_facts import PlanTraining
 
 WAYS = ("in_place", "layerwise_update", "tiled_attention", "tiled_update")
 """Ways to save bytes beside reuse.

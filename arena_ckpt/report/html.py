@@ -97,7 +97,7 @@ def plan_html(
 
     Notes
     -----
-    O(n log n) in buffers and operands; some seconds and 1.7 MB for 1e5 buffers.
+    O(n log n) in buffers and operands; some seconds and 1.9 MB for 1e5 buffers.
     """
     require_plan(plan)
     require_title("title", title)

@@ -19,8 +19,8 @@ from arena_ckpt.common.arguments import require_value
 from arena_ckpt.common.memories import ARENA
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.version import __version__
-from arena_ckpt.planning.model_facts import PlanPart
 from arena_ckpt.planning.plan import Buffer, MemoryPlan, require_plan
+from arena_ckpt.planning.training_facts import PlanPart
 from arena_ckpt.report.export.live_range_ids import live_range_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 

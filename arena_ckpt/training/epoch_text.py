@@ -1,11 +1,11 @@
-"""Writes epochs and evaluations as text: lines for people, and tables."""
+"""Writes epochs and evaluations as text: lines for people, and cells of tables."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from arena_ckpt.common.text_table import Column
 from arena_ckpt.engine.evaluation import Evaluation
 
 Row: TypeAlias = Mapping[str, int | float | None]
@@ -34,35 +34,11 @@ def value_text(name: str, value: float | None) -> str:
     return format(value, formats.get(name, ".4g"))
 
 
-def text_table(rows: Sequence[Row]) -> str:
-    """Return a table of epochs as lines of text."""
-    cells = _cells(rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    )
-
-
-def html_table(rows: Sequence[Row]) -> str:
-    """Return a table of epochs as HTML."""
-    head, *body = _cells(rows)
-    style = ' style="text-align:right;padding:0 0.5em"'
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        inner = "".join(f"<{tag}{style}>{html.escape(c)}</{tag}>" for c in cells)
-        return f"<tr>{inner}</tr>"
-
-    lines = "".join(line("td", cells) for cells in body)
-    return f"<table><thead>{line('th', head)}</thead><tbody>{lines}</tbody></table>"
-
-
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    """Return the header and the lines of a table that leaves out its middle."""
+def epoch_cells(rows: Sequence[Row]) -> tuple[list[Column], list[list[str]]]:
+    """Return the columns and the cells of a table of epochs, without its middle."""
     names = list(rows[0])
-    head = [name.replace("_", " ") for name in names]
     lines = [[value_text(name, row[name]) for name in names] for row in rows]
     if len(lines) > MOST_ROWS:
         half = MOST_ROWS // 2
         lines[half:-half] = [[_LEFT_OUT] * len(names)]
-    return [head, *lines]
+    return [Column(name.replace("_", " "), is_number=True) for name in names], lines

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.notebook import hide_in_cell
+from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.training.curve import curve_svg
-from arena_ckpt.training.epoch_text import evaluation_text, html_table, text_table
+from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text
 
 Table = npt.NDArray[np.float64]
 
@@ -101,13 +102,13 @@ class History:
         return f"<History: {summary_of(self)}>"
 
     def __str__(self) -> str:
-        table = f"{text_table(self.to_rows())}\n" if self.epochs else ""
-        return table + _extent(self)
+        table = text_table(*epoch_cells(self.to_rows())) if self.epochs else []
+        return "\n".join([*table, _extent(self)])
 
     def _repr_html_(self) -> str:
         # The training of this cell shows the same curve; one of them is enough.
         hide_in_cell(self.epochs)
-        table = html_table(self.to_rows()) if self.epochs else ""
+        table = html_table(*epoch_cells(self.to_rows())) if self.epochs else ""
         return f"<div>{loss_curve(self.epochs)}{table}<div>{_extent(self)}</div></div>"
 
 

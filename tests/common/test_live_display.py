@@ -253,6 +253,7 @@ with status_line("placing", None):
         print(part, end="", flush=True)
         time.sleep(0.15)
     print()
+    time.sleep(0.3)
     click.echo("warning: four", err=True)
     click.echo("five")
     time.sleep(0.3)
@@ -267,6 +268,8 @@ print(" and end")
 
     require_clean(seen)
     assert ["one two"] in seen.moments  # an unfinished line stands alone
+    assert all(line.startswith("placing") for lines in seen.bars for line in lines)
+    assert seen.bars
     at = seen.lines.index("five")
     assert any(lines[at + 1 :] == ["placing 0:01"] for lines in seen.moments)
     assert seen.lines == [
@@ -381,25 +384,38 @@ def test_a_forked_child_leaves_the_bar_to_its_parent() -> None:
     seen = run_in_terminal(
         script(
             """
-import os
+import os, signal, threading
+from arena_ckpt.common.live_display import DISPLAY
+held, forked = threading.Event(), threading.Event()
+def draw():
+    with DISPLAY._lock:
+        held.set()
+        forked.wait()
 with progress_bar("training", None) as update:
     update(1, 2, "")
     time.sleep(0.3)
+    threading.Thread(target=draw).start()
+    held.wait()
     child = os.fork()
     if child == 0:
+        signal.alarm(20)
+        sys.stderr.write("")
         with progress_bar("placing", None):
-            pass
-        os._exit(0)
-    os.waitpid(child, 0)
-    print("child ended")
+            os._exit(0)
+    forked.set()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("child ended with", code)
     time.sleep(0.3)
 """
         )
     )
 
     require_clean(seen)
-    assert seen.lines == ["child ended"]
-    assert seen.moments[-2][-1].startswith("training ")
+    assert seen.lines == ["child ended with 0"]
+    assert any(
+        lines[:-1] == seen.lines and lines[-1].startswith("training ")
+        for lines in seen.moments
+    )
 
 
 def test_the_screen_after_measured_costs_is_clean() -> None:

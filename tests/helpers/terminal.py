@@ -25,7 +25,7 @@ import pyte
 ROOT = Path(__file__).parents[2]
 CTRL_C = b"\x03"
 
-BAR = re.compile("[━╸╺]|^(loading kernels|measuring|placing|checking)|^training [0-9]")
+BAR = re.compile("[━╸╺]|loading kernels|measuring|placing|checking|^training [0-9]")
 """What only a line of progress has."""
 
 

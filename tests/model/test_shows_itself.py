@@ -102,6 +102,7 @@ def shown_objects(tmp_path: Path) -> Iterator[object]:
     model = wide_model()
     model.initialize()
     yield model
+    yield model.train((x, y), epochs=2, progress=False)
     yield model.evaluate((x, y))
     session = model._session
     assert session is not None
@@ -137,6 +138,7 @@ def test_every_object_shows_itself_in_a_short_line(tmp_path: Path) -> None:
         *("Optimizer", "Schedule", "Activation", "FullyConnected", "CheckpointBlock"),
         *("Graph", "Node", "LayerSpec", "WeightSpec", "Property", "Kind", "Hint"),
         *("PlanLayer", "Buffer", "LiveRange", "Execution", "Step", "Costs", "Rerun"),
+        *("History", "EpochRecord"),
         *("MemoryUse", "ModelSummary", "LayerSummary", "Example", "TriedBatchSize"),
     }
 

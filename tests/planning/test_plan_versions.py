@@ -17,8 +17,8 @@ from arena_ckpt.common.version import __version__
 from arena_ckpt.errors import PlanFormatError, PlanMismatchError
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.layers.dense import FullyConnected
-from arena_ckpt.planning.model_facts import PlanPart, PlanTraining
 from arena_ckpt.planning.plan import checksum, memory_checksum
+from arena_ckpt.planning.training_facts import PlanPart, PlanTraining
 
 SPEC = chain(16, "gelu", 16, "relu", 4, optimizer=("adam", {"learning_rate": 0.01}))
 

@@ -9,7 +9,8 @@ function placeLayers(inputs) {
   const readers = inputs.map(() => []);
   inputs.forEach((from, layer) => from.forEach((input) => readers[input].push(layer)));
   const column = columnsOf(inputs, readers);
-  const inColumn = Array.from({ length: Math.max(...column, -1) + 1 }, () => []);
+  const nColumns = column.reduce((most, at) => Math.max(most, at + 1), 0);
+  const inColumn = Array.from({ length: nColumns }, () => []);
   column.forEach((at, layer) => inColumn[at].push(layer));
   const lane = new Int32Array(inputs.length);
   const lines = new Map(); // by layer: where its output goes on to readers far away
@@ -36,7 +37,7 @@ function placeLayers(inputs) {
       if (end > at) lines.set(layer, { first: at, last: end - 1, lane: take(lane[layer], at, end) });
     }
   });
-  return { column, lane, lines, readers, inColumn, nColumns: inColumn.length, nLanes: busyUntil.length };
+  return { column, lane, lines, readers, inColumn, nColumns, nLanes: busyUntil.length };
 }
 
 // Columns by the longest way from an input; an input stands right before its first reader.
