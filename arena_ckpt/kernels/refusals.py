@@ -18,6 +18,9 @@ from arena_ckpt.operations.signatures import place_of
 NUMBA_ERRORS = (NumbaError, UnsupportedBytecodeError)
 """What Numba raises; the second is no kind of the first."""
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""Codes that Numba puts into its messages where the package colorama is installed."""
+
 
 def compile_error(function: FunctionType, error: Exception) -> KernelCompileError:
     """Return what Numba found in a kernel, in one sentence with file and line."""
@@ -42,7 +45,8 @@ def shown_cause(error: Exception) -> Exception | None:
 
 def _reason(error: Exception) -> str:
     """Return the sentence of an error of Numba that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    text = _COLOURS.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("Failed in ")]
     reason = lines[0] if lines else type(error).__name__
     if not isinstance(error, NUMBA_ERRORS):
