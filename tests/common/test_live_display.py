@@ -418,10 +418,10 @@ with progress_bar("training", None) as update:
     )
 
 
-def test_the_screen_after_measured_costs_is_clean() -> None:
+def test_the_screen_after_measured_costs_is_clean(tmp_path: Path) -> None:
     seen = run_in_terminal(
         arena_ckpt("plan", "digits_mlp", "--measure", "--max-overhead", "0.1"),
-        env={"XDG_CACHE_HOME": "/nonexistent"},
+        env={"XDG_CACHE_HOME": str(tmp_path)},
     )
 
     require_clean(seen)
