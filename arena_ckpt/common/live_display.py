@@ -267,7 +267,7 @@ class _Line:
         seconds = int(task.seconds)
         clock = f"{seconds // 60}:{seconds % 60:02d}"
         if task.total is None:
-            yield _cut(f"{task.line()} {clock}", room)
+            yield Text(f"{_cut(task.line(), room - len(clock) - 1)} {clock}")
             return
         counts = f"{task.done:,}/{task.total:,}"
         head, tail = Text(task.description), Text(f"{counts} {clock} {task.text}")
