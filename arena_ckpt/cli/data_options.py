@@ -122,7 +122,7 @@ def load_data(spec: str, options: dict[str, Any]) -> Dataset:
     """Load data; options of tables are for those that are tables."""
     from arena_ckpt.data.loaders import is_table, open_data
 
-    return open_data(spec, **(options if is_table(spec) else {}))
+    return open_data(spec, options if is_table(spec) else None)
 
 
 def split_option(command: F) -> F:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from arena_ckpt.common.free_memory import available_bytes
 from arena_ckpt.common.units import format_bytes
-from arena_ckpt.common.wording import shown
+from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import (
     DataShapeError,
     DataTypeError,
@@ -354,11 +354,13 @@ def to_numbers(
             name=name,
             dtype="object",
         )
+    own = name.rpartition(" ")[2]
     if array.dtype.kind in "SU" or (array.dtype.kind == "O" and _has_text(array)):
         raise DataTypeError(
-            f"{name} holds texts ({shown(_first(array))}); expected real numbers "
-            "(float, int or bool). Names of classes become class numbers with "
-            f"numpy.unique({name.rpartition(' ')[2]}, return_inverse=True)[1]",
+            f"{name} holds {array.dtype}, texts such as {quoted(_first(array))}; "
+            "expected real numbers (float, int or bool): convert it first, as with "
+            f"{own}.astype('float32'), or names of classes into class numbers with "
+            f"numpy.unique({own}, return_inverse=True)[1]",
             name=name,
             dtype=str(array.dtype),
         )

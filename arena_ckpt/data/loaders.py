@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ LabelColumn = Literal["first", "last", "none"] | str | int
 
 
 @public_call
-def open_data(spec: StrPath, **table_options: Any) -> Dataset:
+def open_data(spec: StrPath, table_options: Mapping[str, Any] | None = None) -> Dataset:
     """Load a data set by its name or path.
 
     Parameters
@@ -75,8 +76,8 @@ def open_data(spec: StrPath, **table_options: Any) -> Dataset:
         - two IDX paths, ``images,labels``: `load_idx`;
         - one IDX path with ``images-idx3`` or ``images.idx3`` in its name: the labels
           are looked for beside it, under the name with ``labels-idx1``.
-    **table_options
-        Those of `load_csv`, for a table.
+    table_options : mapping, optional
+        Arguments of `load_csv`, for a table.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def open_data(spec: StrPath, **table_options: Any) -> Dataset:
             case "npz":
                 return load_npz(text)
             case "table":
-                return load_csv(text, **table_options)
+                return load_csv(text, **(table_options or {}))
             case "idx":
                 return load_idx(text, _labels_beside(Path(text)))
     raise InvalidParameterError(

@@ -319,9 +319,10 @@ def test_columns_and_tables_without_values_are_refused(tmp_path: Path) -> None:
 
 def test_options_of_tables_are_for_tables(tmp_path: Path) -> None:
     (tmp_path / "t.data").write_text("1 2\n3 4\n")
-    same(open_data(tmp_path / "t.data", label_column="first"), [[2], [4]], [1, 3])
+    data = open_data(tmp_path / "t.data", {"label_column": "first"})
+    same(data, [[2], [4]], [1, 3])
     with pytest.raises(InvalidParameterError, match="'digits' is no table"):
-        open_data("digits", header=True)
+        open_data("digits", {"header": True})
 
 
 def test_classes_of_other_data_are_numbered_alike(tmp_path: Path) -> None:
