@@ -30,7 +30,7 @@ _OPTIONS = (
         "--header/--no-header",
         default=None,
         help="The first line of a table has the names of its columns, or is a sample.  "
-        "[default: found out; asked for where there is doubt]",
+        "[default: found out; an error where there is doubt]",
     ),
     click.option(
         "--label-column",
@@ -54,7 +54,7 @@ _OPTIONS = (
         "--index-column",
         metavar="NAME|N",
         help="Column of a table that is left out, as it numbers or names the rows; "
-        "none leaves out none.  [default: the first, with a word, if it plainly does]",
+        "none leaves out none.  [default: the first, with a warning, if it plainly does]",
     ),
     click.option(
         "--skip-rows",
@@ -130,7 +130,7 @@ def split_option(command: F) -> F:
     return click.option(
         "--split",
         type=click.Choice(["random", "stratified", "last"]),
-        help="Which samples --validation-split puts aside: any, as many of each class, "
+        help="Which samples --validation-split puts aside: any, the same share of each class, "
         "or the last ones, as for a series in time.  [default: random]",
     )(command)
 
