@@ -3,6 +3,7 @@
 from .allocation.allocator import allocate as allocate
 from .allocation.layout import Layout as Layout
 from .boards.board_files import load_board as load_board
+from .checkpoint.pareto_front import ParetoFront as ParetoFront
 from .common.phases import Phase as Phase
 from .common.phases import TensorLifespan as TensorLifespan
 from .data.dataset import Dataset as Dataset
@@ -105,6 +106,9 @@ from .planning.plan import MemoryPlan as MemoryPlan
 from .planning.timeline import ExecutionOrder as ExecutionOrder
 from .report.ascii_map import plan_ascii as plan_ascii
 from .report.export import export_plan as export_plan
+from .report.front_picture import front_pdf as front_pdf
+from .report.front_picture import front_png as front_png
+from .report.front_picture import front_svg as front_svg
 from .report.html import plan_html as plan_html
 from .report.picture import plan_png as plan_png
 from .report.picture import plan_svg as plan_svg

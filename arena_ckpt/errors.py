@@ -314,7 +314,7 @@ class GoldenFileError(ArenaError, ValueError):
 
 
 class GoldenMismatchError(ArenaError, AssertionError):
-    """Raised if results differ from a golden file: `path`, `differences`."""
+    """Raised if results differ from a golden file: `path`, `differences`, `diff`."""
 
 
 class CanaryError(ArenaError, AssertionError):

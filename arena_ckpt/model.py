@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
 from arena_ckpt.common.progress import compile_progress
@@ -20,6 +21,8 @@ from arena_ckpt.common.properties import (
     Property,
     parse_properties,
 )
+from arena_ckpt.common.short_repr import counted, short_repr
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import listed, quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
@@ -65,7 +68,12 @@ if TYPE_CHECKING:
 _TRAIN_PROPERTIES = (
     Property("epochs", POSITIVE_INT, 1, "passes over the training data"),
     Property("shuffle", BOOLEAN, True, "a new order of samples for every epoch"),
-    Property("progress", BOOLEAN, None, "a bar on standard error"),
+    Property(
+        "progress",
+        BOOLEAN,
+        None,
+        "a line for each epoch on standard error, beside the bar of a terminal",
+    ),
 )
 
 CHECKS = ("loss", "all")
@@ -102,6 +110,27 @@ class Model(ModelDefinition):
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        """Return one line of the numbers that matter; `summary` has the layers."""
+        session, graph = self._session, self._graph  # nothing is compiled for a line
+        plan = None if session is None else session.plan
+        state = (
+            "not initialized"
+            if plan is None
+            else f"initialized for {'inference' if plan.is_inference else 'training'}"
+        )
+        return short_repr(
+            self,
+            "",
+            counted(len(self.layers), "layer"),
+            "" if graph is None else counted(graph.n_parameters, "parameter"),
+            counted(len(self.blocks), "checkpoint block") if self.blocks else "",
+            f"batch size {self.get_property('batch_size'):,}",
+            f"optimizer {self.optimizer.type_name}",
+            state,
+            "" if plan is None else f"arena {format_bytes(plan.arena_bytes)}",
+        )
 
     @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
@@ -286,7 +315,7 @@ class Model(ModelDefinition):
         constants: str = "flash",
         memories: Mapping[str, str | int] | None = None,
         pin: Mapping[str, str | tuple[str, int]] | None = None,
-    ) -> tuple[FrontPoint, ...]:
+    ) -> ParetoFront:
         """Return all plans that none other beats in bytes and time.
 
         Parameters
@@ -296,8 +325,9 @@ class Model(ModelDefinition):
 
         Returns
         -------
-        tuple of FrontPoint
-            From the fewest bytes to the least time.
+        ParetoFront
+            A tuple of `FrontPoint`, from the fewest bytes to the least time; it shows
+            itself as a table, and in a notebook as a curve.
         """
         return ModelPlans(self).pareto(
             debug=debug,
@@ -636,7 +666,11 @@ class Model(ModelDefinition):
         shuffle : bool
             Draw a new order for every epoch, from the seed.
         progress : bool, optional
-            Show a progress bar on standard error; by default where that is a terminal.
+            By default a bar is shown where standard error is a terminal, and in a
+            notebook a line and the curve of losses. With True standard error also gets
+            a line for each epoch, above the bar or in a log: losses, metric, learning
+            rate where a schedule is set, seconds; a notebook shows the same as by
+            default. With False nothing is shown.
         on_epoch : callable, optional
             Called with the record of each epoch; returning True stops the training.
         checkpoint : path, optional

@@ -17,8 +17,9 @@ from arena_ckpt.checkpoint.batch_size import (
     largest_batch,
 )
 from arena_ckpt.checkpoint.choose import Chooser
-from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.front import FrontPoint, best_points
 from arena_ckpt.checkpoint.inference import plan_inference
+from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quote, quoted
@@ -30,6 +31,7 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.model_facts import PlanTraining, training_facts
 from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
 from arena_ckpt.planning.planner import (
@@ -132,12 +134,36 @@ class ModelPlans:
             )
         return parsed.choose(self._chooser(parsed, debug, placing))
 
-    def pareto(self, *, debug: bool = False, **request: Any) -> tuple[FrontPoint, ...]:
+    def pareto(self, *, debug: bool = False, **request: Any) -> ParetoFront:
         """Return the plans that none other beats in bytes and time.
 
         See `Model.pareto`.
         """
-        return self.chooser(debug=debug, **request).pareto()
+        return ParetoFront(self.chooser(debug=debug, **request).pareto())
+
+    def pareto_around(
+        self, *, debug: bool = False, **request: Any
+    ) -> tuple[ParetoFront, int | None]:
+        """Return the front with the plan that `choose_plan` answers a request with.
+
+        Returns
+        -------
+        front : ParetoFront
+            The chosen plan is one of its points, unless another one is as fast and
+            smaller.
+        budget_bytes : int or None
+
+        Raises
+        ------
+        BudgetError
+            No plan fits.
+        """
+        placing, request = _parted(request)
+        parsed = parse_request(**request)
+        chooser = self._chooser(parsed, debug, placing)
+        chosen = parsed.choose(chooser)
+        points = best_points([*chooser.pareto(), chosen])
+        return ParetoFront(points), parsed.in_bytes(chooser).budget_bytes
 
     def chooser(self, *, debug: bool = False, **request: Any) -> Chooser:
         """Return what answers many questions about budgets of one model.
@@ -337,6 +363,7 @@ class ModelPlans:
             rams=plan.rams,
             pins=pins_of(plan),
             mode=INFERENCE if plan.is_inference else TRAIN,
+            training=None if plan.is_inference else self._training(),
         )
 
     def _trainable_settings(self, debug: bool, placing: dict[str, Any]) -> PlanSettings:
@@ -401,7 +428,14 @@ class ModelPlans:
             pins=places.pins,
             ways=DEFAULT_WAYS if mode == TRAIN else INFERENCE_WAYS,
             mode=mode,
+            training=self._training() if mode == TRAIN else None,
         )
+
+    def _training(self) -> PlanTraining:
+        """Return what a plan states of the updates."""
+        model = self._definition
+        max_norm = model.get_property("clip_grad_by_norm")
+        return training_facts(model.optimizer, model.schedule, max_norm)
 
 
 def require_mode(mode: object) -> None:

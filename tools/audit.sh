@@ -9,7 +9,7 @@ tool_env 'pip-audit>=2.7,<3' || {
     echo "NOT AUDITED: pip-audit is not to be had here" >&2
     exit 2
 }
-for lock in core ci judges torch; do
+for lock in core ci docs judges torch; do
     "$tools/bin/pip-audit" --progress-spinner off --disable-pip --require-hashes \
         --timeout 30 --format json --requirement "tools/lock/$lock.txt" \
         >"$tools/$lock.json" 2>"$tools/$lock.said"

@@ -13,8 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from arena_ckpt import MemoryPlan, Model, plan_png
-from arena_ckpt.report.front_png import front_png
+from arena_ckpt import MemoryPlan, Model, front_png, plan_png
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "pictures"
@@ -25,12 +24,14 @@ def make_pictures() -> dict[str, bytes]:
     model: Model = _first_block("tutorial.md")["small_cnn"]()[0]
     kept = model.make_plan()
     within = model.make_plan(budget="256KiB")
+    front = model.pareto()
     lives: MemoryPlan = _first_block("memory-management.md")["plan"]
     memories: MemoryPlan = _first_block("viewer.md")["plan"]
     return {
         "small_cnn.png": plan_png(kept, "small_cnn, nothing recomputed"),
         "small_cnn_256KiB.png": plan_png(within, "small_cnn within 256 KiB"),
-        "front.png": front_png(model.pareto(), "small_cnn"),
+        "front.png": front_png(front, "small_cnn"),
+        "front_256KiB.png": front_png(front, "small_cnn", budget="256KiB"),
         "lives.png": plan_png(lives, "two checkpoint blocks"),
         "memories.png": plan_png(memories, "two RAMs, the first layers frozen"),
     }

@@ -35,6 +35,7 @@ def make_schema() -> dict[str, Any]:
     }
     tail = {
         "proved_optimal": {"type": "boolean"},
+        "written_by": {"type": "string"},
         "checksum": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
     }
     properties = head | plan["properties"] | tail

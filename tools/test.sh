@@ -20,10 +20,12 @@ if ! .venv/bin/python -c 'import checkpoint_schedules, scipy, torch' 2>/dev/null
           touch .venv/.no-judges; }
 fi
 
-# A browser looks at the viewer, Graphviz draws what is written for it: without them those
+# Browsers look at the viewer, Graphviz draws what is written for it: without them those
 # tests say that they skip.
 missing=()
 [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || missing+=(chromium)
+[ -n "${FIREFOX:-}" ] || command -v firefox-esr >/dev/null || command -v firefox >/dev/null ||
+    missing+=(firefox-esr)
 command -v dot >/dev/null || missing+=(graphviz)
 if [ ${#missing[@]} -gt 0 ] && ! [ -e .venv/.no-packages ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -31,7 +33,7 @@ if [ ${#missing[@]} -gt 0 ] && ! [ -e .venv/.no-packages ]; then
         { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 ||
             { echo "not to be had here, their tests will skip: ${missing[*]}" >&2; touch .venv/.no-packages; }
     else
-        echo "missing here, their tests will skip: ${missing[*]} (or set CHROMIUM=/its/path)" >&2
+        echo "missing here, their tests will skip: ${missing[*]} (or set CHROMIUM=/its/path, FIREFOX=/its/path)" >&2
     fi
 fi
 
@@ -51,6 +53,7 @@ echo "== lint"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 echo "== types"; .venv/bin/mypy
+echo "== documentation"; tools/docs.sh
 # The oldest Numba of the bounds compiles with the oldest LLVM, and of all kernels the
 # recurrent ones ask most of it. Its environment and its compiled kernels stand apart.
 with_oldest_numba() {

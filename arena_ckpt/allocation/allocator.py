@@ -93,7 +93,7 @@ def allocate(
     seed : int
         Seed of the jitter in orders.
     progress : bool, optional
-        Show a line of progress; None shows it where standard error is a terminal.
+        False shows no line of progress where standard error is a terminal.
 
     Returns
     -------

@@ -27,6 +27,7 @@ from arena_ckpt.allocation.integers import (
     items_of,
     shown,
 )
+from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.errors import InvalidBufferError
 
 Gap = tuple[int, int] | tuple[int, int, int, int]
@@ -75,6 +76,16 @@ class Buffers:
 
     def __len__(self) -> int:
         return len(self.size)
+
+    def __repr__(self) -> str:
+        n_gaps = len(self.gap_owner)
+        return short_repr(
+            self,
+            "",
+            counted(len(self), "buffer"),
+            f"{int(self.size.sum()):,} B together",
+            counted(n_gaps, "gap") if n_gaps else "",
+        )
 
     @property
     def is_plain(self) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import counted, short_repr
+from arena_ckpt.common.units import format_bytes
 
 
 @public_call
@@ -50,6 +52,19 @@ class Layout:
     pool_heights_bytes: tuple[int, ...] = ()
     pool_names: tuple[str, ...] = ()
     stats: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        proved = "proved optimal" if self.proved_optimal else ""
+        n_pools = len(self.pool_heights_bytes)
+        return short_repr(
+            self,
+            "",
+            counted(len(self.offset), "buffer"),
+            f"height {format_bytes(self.height_bytes)}",
+            proved or f"lower bound {format_bytes(self.lower_bound_bytes)}",
+            counted(n_pools, "pool") if n_pools > 1 else "",
+            f"by {self.engine}",
+        )
 
     @property
     def proved_optimal(self) -> bool:

@@ -68,7 +68,7 @@ def allocate_in_pools(buffers: Buffers, pools: Pools, options: SearchOptions) ->
     bound = lower_bound(bodies, len(pools))
     refuse_impossible(buffers, bodies, bound, pools)
     began = time.perf_counter()
-    with status_line("placing", options.progress) as report:
+    with status_line("placing", options.progress, "buffers placed") as report:
         budget = Budget(options.node_limit, options.time_limit_seconds, report)
         spread, is_least = _spread_out(buffers, bodies, bound, pools, options, budget)
     nodes = budget.nodes

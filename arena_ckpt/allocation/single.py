@@ -123,7 +123,7 @@ def _best_layout(
     )
     began = time.perf_counter()
     interrupted = False
-    with status_line("placing", options.progress) as report:
+    with status_line("placing", options.progress, "buffers placed") as report:
         budget = Budget(options.node_limit, options.time_limit_seconds, report)
         try:
             _search(bodies, incumbent, budget, capacity, options)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import short_repr, shortened
 from arena_ckpt.common.units import ALIGNMENT_BYTES, format_bytes
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
 from arena_ckpt.errors import BoardError
@@ -42,6 +43,12 @@ class Ram:
     address: int | None = None
     aliases: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        speed = f"speed {self.speed}" if self.speed else ""
+        holds = "holds the arena" if self.holds_arena else ""
+        size = format_bytes(self.size_bytes)
+        return short_repr(self, self.name, size, holds, speed)
+
 
 @dataclass(frozen=True, slots=True)
 class Board:
@@ -62,6 +69,8 @@ class Board:
         What the reservations stand for, and where the sizes come from.
     flash_addresses : tuple of int
         Where flash begins, on each bus that shows it; empty where that is not known.
+    core : str
+        The processor that runs the program.
     """
 
     name: str
@@ -76,6 +85,20 @@ class Board:
     source: str = ""
     url: str = ""
     flash_addresses: tuple[int, ...] = ()
+    core: str = ""
+
+    def __repr__(self) -> str:
+        flash = self.flash_bytes
+        rams = [
+            f"{shortened(r.name, 16)} {format_bytes(r.size_bytes)}" for r in self.ram
+        ]
+        return short_repr(
+            self,
+            self.name,
+            *(rams if len(rams) <= 4 else [f"{len(rams)} RAMs"]),
+            "storage not checked" if flash is None else f"flash {format_bytes(flash)}",
+            f"arena in {shortened(self.arena_ram.name, 16)}",
+        )
 
     @property
     def arena_ram(self) -> Ram:
@@ -215,6 +238,15 @@ class BoardFit:
     constant_bytes: int
     available_flash_bytes: int | None
     is_inference: bool = False
+
+    def __repr__(self) -> str:
+        left = [
+            f"{shortened(m.name, 16)} has {format_bytes(m.available_bytes)} and needs "
+            f"{format_bytes(m.height_bytes)}"
+            for m in self.memories[:2]
+        ]
+        does_fit = "fits" if self.fits else "does not fit"
+        return short_repr(self, self.board.name, does_fit, *left)
 
     @property
     def arena_bytes(self) -> int:

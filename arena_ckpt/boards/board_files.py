@@ -27,7 +27,7 @@ LARGEST_FILE_BYTES = 2**20
 
 ROLES = ("arena", "other")
 _SIZES = ("flash", "reserved_flash", "reserved_stack", "reserved_heap")
-_TEXTS = ("title", "reserved_in", "reservations", "source", "url")
+_TEXTS = ("title", "core", "reserved_in", "reservations", "source", "url")
 _RAM_KEYS = ("name", "size", "role", "note", "speed", "address", "aliases")
 
 
@@ -73,7 +73,8 @@ def load_board(spec: str | Path) -> Board:
         boards = tomllib.loads(read_whole(path, LARGEST_FILE_BYTES).decode())
     except DataFileNotFoundError:
         raise BoardFileNotFoundError(
-            f"there is no file {path}; docs/boards.md shows what stands in one",
+            f"there is no file {path}; 'arena-ckpt boards --help' shows what stands in "
+            "one",
             path=str(path),
         ) from None
     except DataError as error:
@@ -127,6 +128,7 @@ def _board(name: str, given: Mapping[str, Any], where: str) -> Board:
         source=texts.get("source", ""),
         url=texts.get("url", ""),
         flash_addresses=_numbers(given, "flash_address", place),
+        core=texts.get("core", ""),
     )
     _check_room(board, place)
     _check_ranges(board, place)

@@ -5,7 +5,7 @@ All numbers are little-endian::
     8    magic, "ACSTATE\0"
     4    version of the format
     4    bytes of the whole
-    32   SHA-256 of the program: the plan, its kernel calls and the constants
+    32   SHA-256 of the program: the plan's memory, kernel calls and the constants
     8    iterations made so far
     ...  tensors, each as its bytes in the arena, without gaps
     4    CRC-32 of all before
@@ -27,7 +27,7 @@ from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.memory_use import constant_tensors
-from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan, memory_checksum
 from arena_ckpt.planning.tensors import PERSISTENT
 
 MAGIC = b"ACSTATE\0"
@@ -45,9 +45,9 @@ class DeviceState:
     Attributes
     ----------
     digest : bytes
-        SHA-256 of the program: of the plan, of the kernel calls, and of the constants
-        that they read. What it leaves out may change while a training goes on: learning
-        rates and the other numbers of an optimizer.
+        SHA-256 of the program: of the plan's steps, tensors and offsets, of the kernel
+        calls, and of the constants that they read. What it leaves out may change while
+        a training goes on: learning rates and the other numbers of an optimizer.
     tensors : dict from str to Region
         Trained weights, moving statistics and states of the optimizer, in the order in
         which they stand in a saved state.
@@ -80,7 +80,7 @@ class DeviceState:
             for index, tensor in enumerate(plan.tensors)
             if tensor.kind in PERSISTENT and index not in constant
         }
-        digest = hashlib.sha256(plan.checksum.encode())
+        digest = hashlib.sha256(memory_checksum(plan).encode())
         for call in calls:
             operands = ", ".join(map(repr, call.operands))
             digest.update(f"{call.step} {call.kernel}({operands})\n".encode())

@@ -18,6 +18,8 @@ import numpy as np
 from arena_ckpt.checkpoint.choose import Chooser
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.refusal import does_not_fit, too_slow
+from arena_ckpt.common.short_repr import counted, short_repr
+from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.errors import BudgetError
 from arena_ckpt.planning.plan import MemoryPlan
 
@@ -80,6 +82,18 @@ class BatchSizeChoice:
     point: FrontPoint
     tried: tuple[TriedBatchSize, ...]
     is_exhaustive: bool
+
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            "",
+            f"batch size {self.batch_size:,}",
+            f"arena {format_bytes(self.point.arena_bytes)}",
+            f"budget {format_bytes(self.budget_bytes)}",
+            f"{format_percent(self.point.overhead)} overhead",
+            f"{counted(len(self.tried), 'size')} tried",
+            "" if self.is_exhaustive else "larger ones may fit",
+        )
 
     @property
     def plan(self) -> MemoryPlan:

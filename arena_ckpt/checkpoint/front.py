@@ -20,6 +20,8 @@ from arena_ckpt.checkpoint.needs import Needs
 from arena_ckpt.checkpoint.policy import Policy, wider
 from arena_ckpt.checkpoint.stage_options import EVERYTHING
 from arena_ckpt.checkpoint.stages import WIDEST, Stage, cut_graph, groupings
+from arena_ckpt.common.short_repr import counted, short_repr
+from arena_ckpt.common.units import format_bytes, format_percent
 from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.costs import Costs, other_cost
@@ -75,6 +77,20 @@ class FrontPoint:
     overhead: float
     plan: MemoryPlan
     has_room: bool = True
+
+    def __repr__(self) -> str:
+        n_reruns = sum(bool(rerun.tensors) for rerun in self.reruns)
+        return short_repr(
+            self,
+            self.label,
+            f"arena {format_bytes(self.arena_bytes)}",
+            f"{format_percent(self.overhead)} overhead",
+            counted(n_reruns, "recompute") if n_reruns else "",
+            counted(self.plan.micro_batches, "micro-batch", "micro-batches")
+            if self.plan.micro_batches > 1
+            else "",
+            "" if self.has_room else "more than its RAMs hold",
+        )
 
     def fits(self, budget_bytes: int) -> bool:
         """Tell whether the plan is within a budget, and within each of its RAMs."""

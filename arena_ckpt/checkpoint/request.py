@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -61,6 +61,20 @@ class PlanRequest:
         bounds = (self.budget_bytes, self.budget_share, self.max_overhead)
         return any(bound is not None for bound in bounds)
 
+    def in_bytes(self, chooser: Chooser) -> PlanRequest:
+        """Return the request with its budget in bytes, also if it is given as a share.
+
+        Raises
+        ------
+        InvalidParameterError
+            The share comes to more than the memory of this machine.
+        """
+        if self.budget_share is None:
+            return self
+        budget_bytes = int(self.budget_share * chooser.keep_all.arena_bytes)
+        _require_there(budget_bytes, budget_bytes)
+        return replace(self, budget_bytes=budget_bytes, budget_share=None)
+
     def choose(self, chooser: Chooser) -> FrontPoint:
         """Return the plan that the request asks for.
 
@@ -69,11 +83,7 @@ class PlanRequest:
         BudgetError
             There is none, or it was not found.
         """
-        budget_bytes = self.budget_bytes
-        if self.budget_share is not None:
-            all_bytes = chooser.keep_all.arena_bytes
-            budget_bytes = int(self.budget_share * all_bytes)
-            _require_there(budget_bytes, budget_bytes)
+        budget_bytes = self.in_bytes(chooser).budget_bytes
         if budget_bytes is None:
             small = chooser.within_overhead(self.max_overhead)
             require_room(small.plan, chooser.settings)

@@ -54,7 +54,8 @@ _OPTIONS = (
         "--index-column",
         metavar="NAME|N",
         help="Column of a table that is left out, as it numbers or names the rows; "
-        "none leaves out none.  [default: the first, with a warning, if it plainly does]",
+        "none leaves out none.  [default: the first, with a warning, if it plainly "
+        "does]",
     ),
     click.option(
         "--skip-rows",
@@ -130,8 +131,8 @@ def split_option(command: F) -> F:
     return click.option(
         "--split",
         type=click.Choice(["random", "stratified", "last"]),
-        help="Which samples --validation-split puts aside: any, the same share of each class, "
-        "or the last ones, as for a series in time.  [default: random]",
+        help="Which samples --validation-split puts aside: any, the same share of each "
+        "class, or the last ones, as for a series in time.  [default: random]",
     )(command)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import click
 
+from arena_ckpt.common.aliases import COMMANDS, OPTIONS, renamed
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.errors import (
     TRACEBACK_VARIABLE,
@@ -74,10 +75,13 @@ class Commands(click.Group):
         """Find the named command, or suggest one with a similar name."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             ctx.fail(
-                f"there is no command {args[0]!r}{nearest(args[0], self.commands)}; "
+                f"there is no command {args[0]!r}{self._meant(args[0])}; "
                 f"commands are {', '.join(self.commands)}"
             )
         return super().resolve_command(ctx, args)
+
+    def _meant(self, word: str) -> str:
+        return renamed(word, COMMANDS, self.commands) or nearest(word, self.commands)
 
 
 def exit_code_of(error: ArenaError) -> int:
@@ -159,7 +163,19 @@ def model_warnings_as_errors() -> None:
 def _usage_message(error: click.ClickException) -> str:
     message = error.format_message()
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption):
+        message = _unknown_option(error)
     return f"{message}\nsee '{context.command_path} --help'" if context else message
+
+
+def _unknown_option(error: click.NoSuchOption) -> str:
+    """Return the message for an unknown option, with the one that was meant."""
+    name = error.option_name
+    params = error.ctx.command.get_params(error.ctx) if error.ctx else []
+    spelled = [o for param in params for o in (*param.opts, *param.secondary_opts)]
+    known = [option for option in spelled if option.startswith("--")]
+    here = renamed(name, OPTIONS, known)
+    return f"there is no option {name}{here or nearest(name, known)}"
 
 
 def _report_failure(kind: str, message: str, code: int, as_json: bool) -> None:

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from arena_ckpt.checkpoint.front import FrontPoint
+from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import without_blocks
-from arena_ckpt.cli.output import print_table, require_writable, warnings_document
+from arena_ckpt.cli.output import (
+    print_sentences,
+    print_table,
+    require_writable,
+    warnings_document,
+)
+from arena_ckpt.common.units import format_bytes
+from arena_ckpt.common.wording import quoted
 from arena_ckpt.definition.ini_writer import BLOCK
+from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.report.front_png import front_png
+from arena_ckpt.report.front_facts import FrontFact, fastest_within, front_facts
+from arena_ckpt.report.front_picture import front_pdf, front_png, front_svg
+from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.report.tables import front_table
+
+PICTURES: dict[str, Callable[..., str | bytes]] = {
+    ".png": front_png,
+    ".svg": front_svg,
+    ".pdf": front_pdf,
+}
+"""What draws a front, by the suffix of the file."""
 
 
 def refuse_with_pareto(
@@ -34,7 +53,7 @@ def refuse_with_pareto(
     **of_one_plan
         For each other parameter that means a single plan, whether it was given.
     """
-    asked = {name: name in request for name in ("budget", "max_overhead")}
+    asked = {"max_overhead": "max_overhead" in request}
     for name, is_given in (asked | of_one_plan).items():
         if is_given:
             option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
@@ -57,17 +76,24 @@ def print_front(
 ) -> int:
     """Print all plans that no other beats, and draw them if a file is given."""
     if picture is not None:
-        require_writable(picture)
-    points = model.pareto(debug=debug, **request)
+        require_picture(picture)
+    points, budget_bytes = front_of(model, request, debug=debug)
+    facts = front_facts(points)
+    fastest = fastest_within(facts, budget_bytes)
     if picture is not None:
-        content = front_png(points, name)
-        write_whole(picture, lambda file: file.write(content))
+        _write_picture(picture, points, name, budget_bytes)
     if as_json:
-        document = {"command": "plan", "model": name, "pareto": [*map(_row, points)]}
+        rows = [_row(p, f) for p, f in zip(points, facts, strict=True)]
+        document: dict[str, Any] = {"command": "plan", "model": name, "pareto": rows}
+        document |= {"budget_bytes": budget_bytes, "fastest_within_budget": fastest}
         print_json(document | {"warnings": warnings_document(hints)})
         return OK
     click.echo(f"{name}: {_count(points)}\n")
-    print_table(front_table(points))
+    print_table(front_table(points, budget_bytes))
+    if budget_bytes is not None and fastest is not None:
+        within = f"The fastest within {format_bytes(budget_bytes)}"
+        print_sentences([f"{within}: {facts[fastest].numbers}."])
+        click.echo()
     if len(points) == 1:
         click.echo(
             "Recomputing cannot make the arena smaller: run the command without "
@@ -84,11 +110,56 @@ def _count(points: Sequence[FrontPoint]) -> str:
     return f"{len(points)} plans that none other beats in bytes and time"
 
 
-def _row(point: FrontPoint) -> dict[str, Any]:
+def front_of(
+    model: Model, request: Mapping[str, Any], *, debug: bool = False
+) -> tuple[ParetoFront, int | None]:
+    """Return the front of a model, and the budget in bytes if one is asked for.
+
+    Raises
+    ------
+    BudgetError
+        No plan is within the budget.
+    """
+    if "budget" not in request:
+        return model.pareto(debug=debug, **request), None
+    return ModelPlans(model).pareto_around(debug=debug, **request)
+
+
+def require_picture(path: Path) -> None:
+    """Refuse, before the work, a picture that could not be written after it.
+
+    Raises
+    ------
+    InvalidParameterError
+        A format that there is not, or Pillow is missing.
+    UnwritableFileError
+    """
+    suffix = path.suffix.lower()
+    if suffix not in PICTURES:
+        raise InvalidParameterError(
+            f"{path} ends with {quoted(suffix) if suffix else 'no suffix'}, which says "
+            f"no format; a front is drawn as {', '.join(PICTURES)}",
+            path=str(path),
+        )
+    require_writable(path)
+    if suffix == ".png":
+        require_pillow()
+
+
+def _write_picture(
+    path: Path, points: ParetoFront, name: str, budget_bytes: int | None
+) -> None:
+    drawn = PICTURES[path.suffix.lower()](points, name, budget=budget_bytes)
+    content = drawn.encode("utf-8", "replace") if isinstance(drawn, str) else drawn
+    write_whole(path, lambda file: file.write(content))
+
+
+def _row(point: FrontPoint, fact: FrontFact) -> dict[str, Any]:
     return {
         "label": point.label,
         "arena_bytes": point.arena_bytes,
         "overhead": point.overhead,
+        "reason": fact.reason,
         "live_lower_bound_bytes": point.plan.live_lower_bound_bytes,
         "micro_batches": point.plan.micro_batches,
         "ways": list(point.plan.ways),

@@ -1,4 +1,4 @@
-"""Loads models by name or path: examples, INI files and functions in Python files."""
+"""Loads models by name or path: examples, INI files, Python functions, saved models."""
 
 from __future__ import annotations
 
@@ -23,27 +23,42 @@ from arena_ckpt.errors import (
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.graph.hints import RESTARTS, Hint, restart_hint
 from arena_ckpt.importers.ini import load_ini
+from arena_ckpt.importers.saved_model import read_saved
 from arena_ckpt.model import Model
 from arena_ckpt.model import without_blocks as without_blocks
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import reruns_of
 from arena_ckpt.planning.settings import INFERENCE, TRAIN
 from arena_ckpt.training.loop import batches_of
+from arena_ckpt.training.saved_state import SavedState
+
+_NO_MODELS = {
+    ".npz": "an .npz holds data, or weights without layers; name the model that the "
+    "weights are of, and give them to 'predict' or 'evaluate' with --weights {spec}. "
+    "'arena-ckpt train MODEL --save OUT.safetensors' writes both in one file",
+    ".json": "a plan has no layers; 'report' takes it as it is, and every other "
+    "command the model that it is a plan of",
+}
+"""Suffixes of files of this package that hold no model, and what to do with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model and the data that came with it.
+    """A model and what came with it.
 
     Attributes
     ----------
     model : Model
     data, validation : Dataset or None
+    state : SavedState or None
+        Weights, optimizer states and iteration of a saved model, which is not
+        initialized, so that its plan can still be chosen.
     """
 
     model: Model
     data: Dataset | None = None
     validation: Dataset | None = None
+    state: SavedState | None = None
 
 
 def load_model(spec: str) -> LoadedModel:
@@ -52,12 +67,15 @@ def load_model(spec: str) -> LoadedModel:
     Parameters
     ----------
     spec : str
-        The name of a bundled example, ``PATH.ini`` or ``PATH.py:FUNCTION``.
+        The name of a bundled example, ``PATH.ini``, ``PATH.py:FUNCTION`` or
+        ``PATH.safetensors``.
 
     Raises
     ------
     InvalidParameterError
         It stands for nothing, or for something that builds no model.
+    SavedStateError
+        A saved model that cannot be read.
     """
     if spec in EXAMPLES:
         example = load_example(spec)
@@ -75,9 +93,17 @@ def load_model(spec: str) -> LoadedModel:
         )
     if spec.lower().endswith(".ini"):
         return LoadedModel(load_ini(_existing(spec)))
+    suffix = Path(spec).suffix.lower()
+    if suffix == ".safetensors":
+        saved = read_saved(_existing(spec))
+        return LoadedModel(saved.model, state=saved.state)
+    if suffix in _NO_MODELS:
+        reason = _NO_MODELS[suffix].format(spec=spec)
+        raise InvalidParameterError(f"{spec} is no model: {reason}", model=spec)
     raise InvalidParameterError(
         f"{spec!r} is no model{nearest(spec, EXAMPLES)}; give a PATH.ini, a "
-        f"PATH.py:FUNCTION or an example, one of {', '.join(EXAMPLES)}",
+        "PATH.py:FUNCTION, a saved PATH.safetensors or an example, one of "
+        f"{', '.join(EXAMPLES)}",
         model=spec,
     )
 

@@ -25,6 +25,8 @@ MODEL is one of
   PATH.py:FUNCTION  a function without parameters that returns a Model,
                     (Model, data) or (Model, data, data); the second data
                     are for validation; data are a Dataset or (x, y)
+  PATH.safetensors  what 'train --save' or Model.save wrote: the model with
+                    its weights
 """
 
 
@@ -63,6 +65,19 @@ batch_size_option = click.option(
     metavar="N|auto",
     help="Samples of one iteration; auto: the most for which a plan fits the budget.  "
     "[default: as the model says]",
+)
+number_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Samples of one pass; fewer take a smaller arena.  [default: as the model "
+    "says]",
+)
+weights_option = file_option(
+    "--weights",
+    metavar="W.npz",
+    help="The trained weights, which 'train --save-weights W.npz' wrote; a saved model "
+    "has its own.",
 )
 arithmetic_option = click.option(
     "--arithmetic",

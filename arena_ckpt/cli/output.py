@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 import numpy as np
@@ -17,8 +17,8 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.data_options import classes_text
-from arena_ckpt.cli.results import epoch_line
 from arena_ckpt.common.arithmetics import PORTABLE
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.atomic_write import write_whole
@@ -28,7 +28,6 @@ from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.explain import explain
 from arena_ckpt.report.summary import plan_summary, recomputed_layers
 from arena_ckpt.report.training_cost import training_cost, training_cost_sentence
-from arena_ckpt.training.records import EpochRecord
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
 _TEXT_COLUMNS = 80
@@ -66,15 +65,27 @@ def describe_plan(plan: MemoryPlan, model: Model, *, for_board: bool = False) ->
     return "; ".join(parts)
 
 
+def memory_line(plan: MemoryPlan) -> str:
+    """Return one line on the bytes that a plan takes."""
+    line = f"arena {format_bytes(plan.arena_bytes)}"
+    if plan.constant_bytes:
+        line += (
+            f"; constants, which no step writes, {format_bytes(plan.constant_bytes)}"
+        )
+    return line
+
+
 def print_training(
     name: str,
     model: Model,
     training: Dataset,
     validation: Dataset | None,
     plan: MemoryPlan,
+    *,
+    for_board: bool = False,
 ) -> None:
-    """Print what is about to be trained."""
-    click.echo(f"{name}: {describe_plan(plan, model)}")
+    """Print what is about to be trained; see `describe_plan`."""
+    click.echo(f"{name}: {describe_plan(plan, model, for_board=for_board)}")
     beside = (
         "no validation data"
         if validation is None
@@ -139,13 +150,6 @@ def print_table(table: Table) -> None:
     is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     Console(width=_PIPE_COLUMNS if is_free else None).print(table)
     click.echo()
-
-
-def print_epoch(record: EpochRecord, n_epochs: int, out: TextIO) -> None:
-    """Print an epoch to `out`, the standard output before training began."""
-    # On a terminal the bar's stand-in for sys.stdout prints above the bar.
-    stream = sys.stdout if out.isatty() else out
-    print(epoch_line(record, n_epochs), file=stream, flush=True)
 
 
 def plan_document(

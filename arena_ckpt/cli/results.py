@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
 from arena_ckpt.engine.evaluation import Evaluation
-from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.report.tables import add_row, make_table
+from arena_ckpt.training.epoch_text import evaluation_text, value_text
+from arena_ckpt.training.records import History
 
 if TYPE_CHECKING:
     from arena_ckpt.verification.verify import Verification
 
 
-def epoch_line(record: EpochRecord, n_epochs: int) -> str:
-    """Return one line that describes an epoch of `n_epochs`."""
-    width = len(str(n_epochs))
-    line = f"epoch {record.epoch:{width}}/{n_epochs}  loss {record.loss:.4f}"
-    if record.validation is not None:
-        line += f"  validation: {evaluation_text(record.validation)}"
-    return f"{line}  ({record.seconds:.3f} s)"
-
-
-def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    metric = evaluation.metric_name.replace("_", " ")
-    value = (
-        f"{100 * evaluation.metric:.2f} %"
-        if evaluation.metric_name == "accuracy"
-        else f"{evaluation.metric:.4g}"
+def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
+    """Return a table of evaluations, each with the name of its data."""
+    table = make_table(
+        "",
+        ("data", "left"),
+        ("samples", "right"),
+        ("loss", "right"),
+        ("metric", "left"),
+        ("", "right"),
     )
-    return f"loss {evaluation.loss:.4f}, {metric} {value}"
+    for name, evaluation in evaluations:
+        metric = evaluation.metric_name
+        add_row(
+            table,
+            name,
+            f"{evaluation.n_samples:,}",
+            f"{evaluation.loss:.4f}",
+            metric.replace("_", " "),
+            value_text(metric, evaluation.metric),
+        )
+    return table
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
@@ -66,7 +74,9 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
             {
                 "epoch": record.epoch,
                 "loss": _finite(record.loss),
-                "validation": _document(record.validation),
+                "validation": None
+                if record.validation is None
+                else evaluation_document(record.validation),
                 "learning_rate": _finite(record.learning_rate),
                 "seconds": record.seconds,
             }
@@ -75,13 +85,12 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
         "n_iterations": history.n_iterations,
         "n_resumed": history.n_resumed,
         "interrupted": history.interrupted,
-        "training": _document(on_training),
+        "training": evaluation_document(on_training),
     }
 
 
-def _document(evaluation: Evaluation | None) -> dict[str, Any] | None:
-    if evaluation is None:
-        return None
+def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as plain values; ``docs/cli.md`` lists the keys."""
     return {
         "loss": _finite(evaluation.loss),
         "metric_name": evaluation.metric_name,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.cli.batch_sizes import (
     choice_document,
     choice_lines,
     set_batch_size,
 )
 from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.fronts import front_of
 from arena_ckpt.cli.models import load_model, plan_to_compare, without_blocks
 from arena_ckpt.cli.options import set_given
 from arena_ckpt.cli.output import require_writable
@@ -25,6 +27,7 @@ from arena_ckpt.files.source import read_whole
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.ascii_map import plan_ascii
+from arena_ckpt.report.front_facts import fastest_within, front_facts
 from arena_ckpt.report.html import plan_html
 from arena_ckpt.report.picture import plan_png, plan_svg
 from arena_ckpt.report.pillow import require_pillow
@@ -64,6 +67,7 @@ def write_report(
     other: str | None,
     compare_blocks: bool,
     pareto: bool,
+    measured: bool,
     arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
@@ -82,6 +86,8 @@ def write_report(
         Draw the same model with nothing recomputed before it.
     pareto : bool
         Add all plans that none other beats in bytes and time.
+    measured : bool
+        Run the steps of the plans that models make, for the time axis.
     arithmetic : str or None
         Arithmetic of the models, instead of their own.
     batch_size : int, "auto" or None
@@ -99,22 +105,35 @@ def write_report(
     Raises
     ------
     InvalidParameterError
-        There is nothing to compare, a file cannot be written, or Pillow is missing.
+        There is nothing to compare, a file cannot be written, Pillow is missing, or the
+        steps of a finished plan are to be measured.
     PlanFormatError
         A plan is damaged or of another version.
     """
     _require_places(wanted)
     model = _load_model(spec, no_blocks, arithmetic)
     choice = None
+    front: Sequence[FrontPoint] = ()
+    budget_bytes = None
     if model is None:
         _refuse_for_finished(spec, arithmetic, batch_size, no_blocks, request, pareto)
+        if measured:
+            raise InvalidParameterError(
+                f"{spec} is a finished plan, whose steps cannot be run; name the model "
+                "instead, or leave out --measured",
+                path=spec,
+            )
         plan = _read_plan(Path(spec))
     else:
         choice = set_batch_size(model, batch_size, request)
-        plan = model.make_plan(**request)
+        if pareto:
+            front, budget_bytes = front_of(model, request)
+        plan = _chosen_plan(model, request, front, budget_bytes)
     before, before_title = None, ""
+    made_before: Model | None = None
     if compare_blocks:
         before = _without_recomputing(spec, model, plan)
+        made_before = None if model is None else without_blocks(model)
         before_title = "nothing recomputed"
     elif other is not None:
         other_model = _load_model(other, no_blocks, arithmetic)
@@ -124,6 +143,7 @@ def write_report(
             same_size = choice.batch_size if choice else batch_size
             set_batch_size(other_model, same_size, request)
             before = other_model.make_plan()
+        made_before = other_model
         before_title = other
     if wanted.html is not None:
         page = plan_html(
@@ -132,7 +152,10 @@ def write_report(
             before=before,
             before_title=before_title,
             same_model=compare_blocks,
-            front=model.pareto(**request) if pareto and model is not None else (),
+            front=front,
+            budget=budget_bytes,
+            step_seconds=_seconds(model, plan) if measured else None,
+            before_step_seconds=_seconds(made_before, before) if measured else None,
         )
         _write(wanted.html, page.encode("utf-8", "replace"))
     if wanted.png is not None:
@@ -154,6 +177,22 @@ def write_report(
             sizes += f", constants {format_bytes(plan.constant_bytes)}"
         click.echo(f"{spec}: {sizes}; the {what} is in {path}")
     return OK
+
+
+def _seconds(model: Model | None, plan: MemoryPlan | None) -> list[float] | None:
+    """Return how long each step takes, or None for a plan that no model here made."""
+    return None if model is None or plan is None else model.step_seconds(plan)
+
+
+def _chosen_plan(
+    model: Model,
+    request: Mapping[str, Any],
+    front: Sequence[FrontPoint],
+    budget_bytes: int | None,
+) -> MemoryPlan:
+    """Return the plan of a request; of a front with a budget the fastest within it."""
+    fastest = fastest_within(front_facts(front), budget_bytes)
+    return model.make_plan(**request) if fastest is None else front[fastest].plan
 
 
 def _without_recomputing(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from arena_ckpt.common.aliases import ARGUMENTS, renamed
 from arena_ckpt.common.wording import nearest, quote, quoted, shown
 from arena_ckpt.errors import ArenaError, ArgumentError, InvalidParameterError
 
@@ -72,6 +73,7 @@ def public_call(call: Any = None, *, hint: str = "") -> Any:
 def _checked(function: Callable[P, R], name: str, hint: str) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **values: P.kwargs) -> R:
+        __tracebackhide__ = True  # pytest leaves this frame out
         try:
             return function(*args, **values)
         except TypeError as error:
@@ -232,7 +234,8 @@ class _Refusal:
         )
 
     def _unknown(self, argument: str) -> ArgumentError:
-        near = nearest(argument, self.known, cutoff=0.6)
+        here = renamed(argument, ARGUMENTS, self.known)
+        near = here or nearest(argument, self.known, cutoff=0.6)
         known = ", ".join(self.known)
         return self._error(
             f"{self.name} has no argument {shown(argument)!r}{near}; "

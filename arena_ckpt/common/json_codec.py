@@ -16,9 +16,13 @@ from typing import Any
 _LEFT_OUT = "left out of JSON if it has its default"
 
 
-def may_be_left_out(default: Any) -> Any:
-    """Return a dataclass field that JSON holds only where it has another value."""
-    return dataclasses.field(default=default, metadata={_LEFT_OUT: True})
+def may_be_left_out(default: Any, *, is_hashed: bool = True) -> Any:
+    """Return a dataclass field that JSON holds only where it has another value.
+
+    A field that holds a dict cannot be hashed.
+    """
+    counts = None if is_hashed else False
+    return dataclasses.field(default=default, metadata={_LEFT_OUT: True}, hash=counts)
 
 
 def is_optional(field: dataclasses.Field[Any]) -> bool:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.common.aliases import PROPERTIES, VALUES, renamed
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import brief_repr, shortened
 from arena_ckpt.common.wording import (
     few,
     nearest,
@@ -51,17 +53,24 @@ class Property:
     default: Any
     help: str
 
+    __repr__ = brief_repr
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A type of value.
 
-    `parse` raises ValueError, and `expects` completes "expected …".
+    `parse` raises ValueError, and `expects` completes "expected …". `words` are those
+    of which the value is one, where it is a word.
     """
 
     expects: str
     parse: Callable[[object], Any]
     write: Callable[[Any], str] = str
+    words: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Kind: {shortened(self.expects)}>"
 
 
 def _parse_bool(value: object) -> bool:
@@ -174,7 +183,7 @@ def choice(*options: str) -> Kind:
             raise ValueError
         return word
 
-    return Kind(f"one of {', '.join(options)}", parse)
+    return Kind(f"one of {', '.join(options)}", parse, words=options)
 
 
 BOOLEAN = Kind("true or false", _parse_bool, lambda v: "true" if v else "false")
@@ -293,9 +302,12 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
     try:
         return declared.kind.parse(value)
     except (ValueError, TypeError, OverflowError):
+        words = declared.kind.words
+        here = renamed(value, VALUES, words) if words else ""
+        near = nearest(value, words, 0.6) if words and isinstance(value, str) else ""
         raise InvalidParameterError(
-            f"{owner}: {declared.name}={shown(value)} is not possible; expected "
-            f"{declared.kind.expects}",
+            f"{owner}: {declared.name}={shown(value)} is not possible{here or near}; "
+            f"expected {declared.kind.expects}",
             owner=owner,
             property=declared.name,
             value=value,
@@ -307,9 +319,9 @@ def unknown_property(
 ) -> UnknownPropertyError:
     """Return the error for an unknown `key`, with the name that was probably meant."""
     known = sorted(known)
+    hint = renamed(key, PROPERTIES, known) or nearest(shown(key), known)
     return UnknownPropertyError(
-        f"{owner}: unknown property {quoted(key)}{nearest(shown(key), known)}; "
-        f"known are {', '.join(known)}",
+        f"{owner}: unknown property {quoted(key)}{hint}; known are {', '.join(known)}",
         owner=owner,
         property=key,
         known=tuple(known),

@@ -72,3 +72,9 @@ def listed(parts: Iterable[str], mark: str = ", ") -> str:
     more = len(parts) - MOST_SHOWN
     rest = [f"… {more:,} more"] if more > 0 else []
     return mark.join([*parts[:MOST_SHOWN], *rest])
+
+
+def listed_versions(versions: Iterable[int]) -> str:
+    """Return version numbers as a list in words: ``"4, 5 and 6"``."""
+    *first, last = map(str, versions)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import few, nearest, quote, quoted
 from arena_ckpt.data.arrays import (
     converts_by_batch,
@@ -70,6 +71,20 @@ class Dataset:
     x: Any
     y: Any
     classes: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        labels = (
+            "no labels"
+            if self.y is None
+            else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
+        )
+        n = counted(self.n_samples, "sample")
+        shapes = (
+            ", ".join(f"{name} {array.shape}" for name, array in self.x.items())
+            if isinstance(self.x, dict)
+            else f"x {self.x.shape}"
+        )
+        return short_repr(self, repr(self.name), n, shapes, labels)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):

@@ -118,6 +118,31 @@ def open_data(spec: StrPath, table_options: Mapping[str, Any] | None = None) -> 
     )
 
 
+def open_samples(spec: StrPath, *, has_labels: bool = True) -> Dataset:
+    """Load samples to predict on; labels are read where they are, and not needed.
+
+    Parameters
+    ----------
+    spec : str or path
+        As of `open_data`; also one IDX path of images alone.
+    has_labels : bool
+        False takes every column of a table as a value of the sample.
+
+    Raises
+    ------
+    InvalidParameterError, DataError
+        See `open_data`.
+    """
+    text = path_text(spec)
+    if "," not in text or os.path.exists(text):
+        match _format(text):
+            case "table" if not has_labels:
+                return load_csv(text, "none")
+            case "idx":
+                return _dataset(Path(text).name, _images(text), None)
+    return open_data(text)
+
+
 @public_call
 def load_digits() -> Dataset:
     """Load the handwritten digits that ship with the package.
@@ -202,13 +227,18 @@ def load_idx(images_path: StrPath, labels_path: StrPath) -> Dataset:
     DataError
         Arrays that cannot be trained on, or more or fewer labels than images.
     """
-    images = read_idx(images_path)
-    labels = read_idx(labels_path)
+    images = _images(images_path)
+    return _dataset(Path(images_path).name, images, read_idx(labels_path))
+
+
+def _images(path: StrPath) -> npt.NDArray[Any]:
+    """Read images from an IDX file; unsigned bytes become 0 to 1."""
+    images = read_idx(path)
     if images.dtype == np.uint8:
-        require_room(images.shape, 4, Path(images_path).name)
+        require_room(images.shape, 4, Path(path).name)
         images = images.astype(np.float32)
         images /= np.float32(255)
-    return _dataset(Path(images_path).name, images, labels)
+    return images
 
 
 @public_call

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.short_repr import brief, short_repr
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.data.arrays import (
     check_labels,
@@ -62,6 +63,17 @@ class Samples:
     ignored_label: int | None = None
     n_counted: npt.NDArray[np.int64] | None = None
     masks: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        shapes = {name: value.shape for name, value in self.inputs.items()}
+        labels = (
+            "no labels"
+            if self.labels is None
+            else f"labels {self.labels.dtype} {self.labels.shape}"
+        )
+        inputs = f"inputs {brief(shapes)}"
+        classes = f"{self.n_classes:,} classes" if self.n_classes else ""
+        return short_repr(self, "", inputs, labels, classes)
 
     @classmethod
     def check(

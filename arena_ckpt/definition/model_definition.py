@@ -28,6 +28,7 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import few, quoted, shown
 from arena_ckpt.definition.ini_writer import write_ini
+from arena_ckpt.definition.model_summary import ModelSummary, summarize
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
@@ -421,6 +422,30 @@ class ModelDefinition:
             optimizer=self._optimizer,
             schedule=self._schedule,
             seed=self.seed,
+        )
+
+    @public_call
+    def summary(self) -> ModelSummary:
+        """Return what each layer makes, trains and takes, and the totals.
+
+        Nothing is printed, allocated or changed; ``print(model.summary())`` shows a
+        table. A model needs no loss for it.
+
+        Returns
+        -------
+        ModelSummary
+            A sequence with a row for each layer in forward order.
+
+        Raises
+        ------
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        """
+        return summarize(
+            self._built(),
+            [(layer.name, layer.type_name) for layer in self.layers],
+            batch_size=self.get_property("batch_size"),
+            optimizer=self._optimizer,
         )
 
     @public_call

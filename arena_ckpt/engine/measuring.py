@@ -24,7 +24,7 @@ from arena_ckpt.kernels.compiling import revision
 from arena_ckpt.lowering.calls import LoweringSettings, mode_of
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.costs import Costs
-from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.planning.plan import MemoryPlan, memory_checksum
 from arena_ckpt.planning.tensors import Control
 
 FEWEST_RUNS = 3
@@ -109,7 +109,7 @@ def time_steps(
         )
     views.control[Control.SCALE] = 1.0
     seconds = []
-    with status_line("measuring", None) as report_step:
+    with status_line("measuring", None, "steps measured") as report_step:
         for index, execution in enumerate(plan.executions):
             report_step(f"step {index + 1} of {len(plan.executions)}")
             seconds.append(GATE.run(threads, _shortest, program, execution.step))
@@ -133,7 +133,7 @@ def _cache_path(
     graph: Graph, plan: MemoryPlan, optimizer: Optimizer, threads: int
 ) -> Path:
     facts = [
-        plan.to_json(),
+        memory_checksum(plan),
         [repr(sorted(node.layer.given.items())) for node in graph.nodes],
         optimizer.type_name,
         threads,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_ckpt.common.arguments import public_call, require_call
+from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
@@ -45,6 +46,13 @@ class Example:
     model: Model
     data: Dataset
     validation: Dataset | None
+
+    def __repr__(self) -> str:
+        samples = counted(self.data.n_samples, "sample")
+        rest = "" if self.validation is None else f"{self.validation.n_samples:,} more"
+        layers = counted(len(self.model.layers), "layer")
+        text = f"{rest} for validation" if rest else ""
+        return short_repr(self, self.name, layers, samples, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import math
 import os
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,13 +68,7 @@ def read_npz(
         opened.
     """
     source = find_source(path)
-    with (
-        reading(source.path, "an .npz file (a zip archive of .npy arrays)"),
-        zipfile.ZipFile(source.path) as archive,
-    ):
-        members = {
-            info.filename.removesuffix(".npy"): info for info in archive.infolist()
-        }
+    with _opened(source) as (archive, members):
         inputs = {
             name.removeprefix(INPUT): _read_member(source, archive, info)
             for name, info in members.items()
@@ -105,6 +101,34 @@ def read_npz(
         expected=NAME_PAIRS,
         found=tuple(names),
     )
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of an .npz file by its name.
+
+    Raises
+    ------
+    DataFileNotFoundError, CorruptFileError, DataTypeError
+        See `read_npz`.
+    """
+    source = find_source(path)
+    with _opened(source) as (archive, members):
+        return {
+            name: _read_member(source, archive, info) for name, info in members.items()
+        }
+
+
+@contextmanager
+def _opened(
+    source: Source,
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open an archive, and list its members by the names of their arrays."""
+    with (
+        reading(source.path, "an .npz file (a zip archive of .npy arrays)"),
+        zipfile.ZipFile(source.path) as archive,
+    ):
+        members = archive.infolist()
+        yield archive, {info.filename.removesuffix(".npy"): info for info in members}
 
 
 def _read_member(

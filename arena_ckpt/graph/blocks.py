@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.common.wording import nearest, quote
 from arena_ckpt.errors import (
     BlockTooSmallError,
@@ -33,6 +34,8 @@ class CheckpointBlock:
 
     layers: tuple[str, ...]
     name: str = ""
+
+    __repr__ = brief_repr
 
 
 def check_block(

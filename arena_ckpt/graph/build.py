@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from arena_ckpt.common.arithmetics import FAST
 from arena_ckpt.common.names import output_role, tensor_name
+from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import quote
 from arena_ckpt.errors import (
     DanglingOutputError,
@@ -38,7 +39,7 @@ from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.hooks import expand_layer, infer_spec
 from arena_ckpt.layers.loss import Loss
-from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape
+from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape, n_elems
 
 MOST_OUTPUTS = 2**16
 """Maximum number of outputs of all layers and their parts.
@@ -67,6 +68,16 @@ class Graph:
     arithmetic: str = FAST
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        return short_repr(
+            self,
+            "",
+            counted(len(self.nodes), "layer"),
+            counted(len(self.blocks), "checkpoint block") if self.blocks else "",
+            "with a loss" if self.has_loss else "without a loss",
+            f"{self.arithmetic} arithmetic",
+        )
+
     def __post_init__(self) -> None:
         by_name = {node.name: node for node in self.nodes}
         object.__setattr__(self, "_by_name", by_name)
@@ -84,6 +95,19 @@ class Graph:
             for source in dict.fromkeys(() if node.layer.is_alias else node.sources):
                 readers[source].append(node.name)
         return {name: tuple(names) for name, names in readers.items()}
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of elements of all weights that have gradients unless frozen.
+
+        Shared weights count once. Moving statistics are no parameters.
+        """
+        return sum(
+            n_elems(weight.shape)
+            for node in self.nodes
+            for weight in node.own_weights
+            if weight.is_trained
+        )
 
     @property
     def has_loss(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.common.wording import listed, nearest, quote
 from arena_ckpt.errors import (
     CycleError,
@@ -31,6 +32,8 @@ class Output:
 
     layer: str
     index: int = 0
+
+    __repr__ = brief_repr
 
 
 Inputs = Mapping[str, tuple[Output, ...]]

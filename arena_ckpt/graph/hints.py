@@ -25,6 +25,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.activation import Activation
@@ -63,6 +64,8 @@ class Hint:
     kind: str
     layers: tuple[str, ...]
     message: str
+
+    __repr__ = brief_repr
 
 
 def graph_hints(graph: Graph) -> tuple[Hint, ...]:

@@ -12,6 +12,7 @@ from arena_ckpt.common.names import (
     tensor_name,
 )
 from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.graph.connections import Output
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.spec import LayerSpec, Shape, WeightSpec
@@ -54,6 +55,8 @@ class Node:
     updates: bool
     wants_derivative: bool
     derived_inputs: tuple[int, ...]
+
+    __repr__ = brief_repr
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from arena_ckpt.common.aliases import LAYERS, renamed
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import parse_properties, unknown_property
 from arena_ckpt.common.wording import listed, nearest
@@ -309,7 +310,8 @@ def _with_loss(
     kind = head.values["loss"].lower()
     if kind not in _LOSSES:
         raise head.error(
-            f"unknown loss {kind!r}{nearest(kind, _LOSSES)}; known are "
+            f"unknown loss {kind!r}"
+            f"{renamed(kind, LAYERS, _LOSSES) or nearest(kind, _LOSSES)}; known are "
             f"{', '.join(_LOSSES)}",
             "loss",
             type_name=kind,

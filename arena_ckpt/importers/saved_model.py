@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.json_codec import decode
@@ -58,18 +60,15 @@ def load(path: str | os.PathLike[str]) -> Model:
     Nothing in the file is run. A plan of an older version of this package is made anew,
     which an `ArenaWarning` says; the weights are the same.
     """
-    state = read_state(path_text(path))
+    saved = read_saved(path)
+    model, state = saved.model, saved.state
     with _failures_named(state.path):
-        description: Description = decode(Description, state.document.model)
-        model = Model(description.seed)
-        build(description, model)
-        saved_plan = _plan(state)
-        plan = saved_plan or model.make_plan()
+        plan = saved.plan or model.make_plan()
     require_fit(plan, state)  # before memory is taken for stated sizes
     with _failures_named(state.path):
         debug = plan.canary_bytes > 0
         model.initialize(plan=plan, debug=debug, mode=plan.mode)
-    if saved_plan is None:
+    if saved.plan is None:
         warn_user(
             f"the memory plan in {state.path} is of another version of arena_ckpt "
             f"({state.document.package}); planned anew: "
@@ -80,6 +79,44 @@ def load(path: str | os.PathLike[str]) -> Model:
     return model
 
 
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A saved model whose plan can still be chosen.
+
+    Attributes
+    ----------
+    model : Model
+        Not initialized.
+    state : SavedState
+        What `Model.restore` takes after `Model.initialize`.
+    plan : MemoryPlan or None
+        The plan with which it was saved; None if it is of another version.
+    """
+
+    model: Model
+    state: SavedState
+    plan: MemoryPlan | None
+
+
+def read_saved(path: str | os.PathLike[str]) -> SavedModel:
+    """Read a saved model without initializing it.
+
+    Raises
+    ------
+    SavedStateError
+        See `load`.
+    """
+    state = read_state(path_text(path))
+    with _failures_named(state.path):
+        description: Description = decode(Description, state.document.model)
+        model = Model(description.seed)
+        build(description, model)
+        plan = _plan(state)
+    if plan is not None:
+        require_fit(plan, state)
+    return SavedModel(model, state, plan)
+
+
 def _plan(state: SavedState) -> MemoryPlan | None:
     """Return the plan in a file, or None if it is of another version."""
     try:
@@ -88,7 +125,8 @@ def _plan(state: SavedState) -> MemoryPlan | None:
         if hasattr(error, "version"):
             return None
         raise
-    if plan.checksum != state.document.plan_checksum:
+    # The checksum as the file states it: the plan may be of an earlier version.
+    if json.loads(state.plan_json)["checksum"] != state.document.plan_checksum:
         raise ValueError("its memory plan is not the one that its metadata name")
     return plan
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
+from arena_ckpt.common.short_repr import brief, shortened
 from arena_ckpt.errors import ShapeMismatchError
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.operations.kernel_names import KernelName
@@ -40,6 +41,9 @@ class Call(NamedTuple):
 
     kernel: KernelName
     arguments: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"Call({self.kernel!r}, {brief(self.arguments)})"
 
 
 class Binding(Protocol):
@@ -116,6 +120,9 @@ class Binding(Protocol):
     def is_same(self, role: str, other: str) -> bool:
         """Return whether two roles stand for the same bytes."""
 
+
+LONGEST_FACTS = 200
+"""Maximum number of characters of properties in the short form of a layer."""
 
 COMMON_PROPERTIES: tuple[Property, ...] = (
     Property("name", NAME, None, "unique name; made from the type where absent"),
@@ -216,7 +223,10 @@ class Layer(ABC):
         return type(self)({**self.given, **values})
 
     def __repr__(self) -> str:
-        return f"{self.type_name}({self.name!r})"
+        given = (f"{k}={brief(v)}" for k, v in self.given.items() if k != "name")
+        name = brief(None if self["name"] is None else self.name)
+        facts = ", ".join([name, *given])
+        return f"{self.type_name}({shortened(facts, LONGEST_FACTS)})"
 
     def __reduce__(self) -> tuple[type[Layer], tuple[dict[str, Any]]]:
         return type(self), (dict(self.given),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from arena_ckpt.common.aliases import LAYERS, renamed
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import parse_properties, split_strings
 from arena_ckpt.common.wording import nearest, quoted, shown
@@ -181,9 +182,10 @@ def create_layer(
     """
     key = shown(type_name).strip().lower()
     if key not in LAYER_TYPES:
+        hint = renamed(key, LAYERS, LAYER_TYPES) or nearest(key, LAYER_TYPES)
         raise UnknownTypeError(
-            f"unknown layer type {quoted(type_name)}{nearest(key, LAYER_TYPES)}; known "
-            f"are {', '.join(sorted(LAYER_TYPES))}",
+            f"unknown layer type {quoted(type_name)}{hint}; known are "
+            f"{', '.join(sorted(LAYER_TYPES))}",
             type_name=type_name,
         )
     layer_type = LAYER_TYPES[key]

@@ -12,6 +12,7 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.dtypes import FLOAT32
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.short_repr import brief_repr
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample, in elements."""
@@ -73,6 +74,8 @@ class WeightSpec:
     is_trained: bool = True
     gradient_factors: tuple[str, str] | None = None
 
+    __repr__ = brief_repr
+
 
 @public_call
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class TensorSpec:
     per_sample: bool = True
     dtype: str = FLOAT32
     arithmetic: str | None = None
+
+    __repr__ = brief_repr
 
     @property
     def is_saved(self) -> bool:
@@ -219,6 +224,8 @@ class LayerSpec:
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
     batch_values: int | None = None
+
+    __repr__ = brief_repr
 
     def reads_input(self, index: int, phase: TensorLifespan) -> bool:
         """Return whether a phase reads the input of this number."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.short_repr import short_repr
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.regions import Region
 
@@ -41,3 +42,18 @@ class KernelCall:
     step: int
     kernel: KernelName
     operands: tuple[Operand, ...]
+
+    def __repr__(self) -> str:
+        name = str(self.kernel).removeprefix("<kernel ").partition("(")[0]
+        operands = ", ".join(_operand_text(operand) for operand in self.operands)
+        return short_repr(self, f"step {self.step}", f"{name}({operands})")
+
+
+def _operand_text(operand: Operand) -> str:
+    """Return where an operand lies and its shape, or the number that it is."""
+    if isinstance(operand, Region):
+        shape = "×".join(map(str, operand.shape))
+        return f"{operand.memory}+{operand.offset_bytes} {operand.dtype} {shape}"
+    if isinstance(operand, np.ndarray):
+        return f"an array {operand.shape}"
+    return str(operand)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.dtypes import item_bytes
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.errors import RegionError
 
 
@@ -35,6 +36,8 @@ class Region:
     offset_bytes: int
     shape: tuple[int, ...]
     dtype: str
+
+    __repr__ = brief_repr
 
     @property
     def ndim(self) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.common.aliases import SCHEDULES, renamed
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import (
     COUNTS,
@@ -33,6 +34,7 @@ from arena_ckpt.common.properties import (
     split_strings,
     write_properties,
 )
+from arena_ckpt.common.short_repr import brief
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.operations.elementary import cosine, power
@@ -52,6 +54,10 @@ class Schedule:
 
     type_name: str
     values: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        given = (f"{name}={brief(value)}" for name, value in self.values.items())
+        return f"{self.type_name}({', '.join(given)})"
 
     @public_call
     def learning_rate_at(self, iteration: int) -> float:
@@ -214,9 +220,10 @@ def create_schedule(
     """
     type_name = shown(type_name).strip().lower()
     if type_name not in SCHEDULE_SCHEMAS:
+        near = nearest(type_name, SCHEDULE_SCHEMAS)
         raise UnknownTypeError(
             f"unknown learning-rate schedule {type_name!r}"
-            f"{nearest(type_name, SCHEDULE_SCHEMAS)}; known are "
+            f"{renamed(type_name, SCHEDULES, SCHEDULE_SCHEMAS) or near}; known are "
             f"{', '.join(SCHEDULE_SCHEMAS)}",
             type_name=type_name,
             known=tuple(SCHEDULE_SCHEMAS),

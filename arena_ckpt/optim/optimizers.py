@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from arena_ckpt.common.aliases import OPTIMIZERS, renamed
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -66,6 +67,11 @@ class Optimizer:
 
     type_name: str
     given: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        values = {"learning_rate": self["learning_rate"], **self.given}
+        given = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"{self.type_name}({given})"
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of a property, or its default.
@@ -162,9 +168,11 @@ def create_optimizer(
     """
     key = shown(type_name).strip().lower()
     if key not in OPTIMIZER_SCHEMAS:
+        here = renamed(key, OPTIMIZERS, OPTIMIZER_SCHEMAS)
         raise UnknownTypeError(
-            f"unknown optimizer {quoted(type_name)}{nearest(key, OPTIMIZER_SCHEMAS)}; "
-            f"known are {', '.join(OPTIMIZER_SCHEMAS)}",
+            f"unknown optimizer {quoted(type_name)}"
+            f"{here or nearest(key, OPTIMIZER_SCHEMAS)}; known are "
+            f"{', '.join(OPTIMIZER_SCHEMAS)}",
             type_name=type_name,
         )
     owner = f"optimizer {key}"

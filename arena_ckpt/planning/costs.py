@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.names import TILE, gradient_of, output_index, role_of
 from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 
 BYTE_COST = 8.0
@@ -38,6 +39,8 @@ class Costs:
 
     of_step: Mapping[tuple[str, Phase], float]
     without_outputs: Mapping[str, float]
+
+    __repr__ = brief_repr
 
     def step(self, layer: str, phase: Phase) -> float:
         """Return the cost of a step, or 0 where no kernel runs."""

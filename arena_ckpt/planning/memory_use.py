@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.planning.tensors import Access, Execution, LiveRange, TensorKind
 
 
@@ -44,6 +45,8 @@ class MemoryUse:
     size_bytes: int | None
     is_constant: bool
     touched_bytes: int
+
+    __repr__ = brief_repr
 
 
 def constant_tensors(

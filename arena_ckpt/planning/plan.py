@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import itertools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +23,22 @@ from arena_ckpt.allocation.buffers import make_buffers
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.common.arithmetics import ARITHMETICS
 from arena_ckpt.common.dtypes import DTYPES, size_bytes
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.json_codec import decode, encode, may_be_left_out
 from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.common.units import align_up
-from arena_ckpt.common.wording import nearest, quote, quoted, shown
+from arena_ckpt.common.short_repr import brief_repr, counted, short_repr
+from arena_ckpt.common.units import align_up, format_bytes, format_percent
+from arena_ckpt.common.version import __version__
+from arena_ckpt.common.wording import (
+    listed_versions,
+    nearest,
+    quote,
+    quoted,
+    shown,
+)
 from arena_ckpt.errors import (
     InvalidParameterError,
     LayoutError,
@@ -42,15 +53,26 @@ from arena_ckpt.planning.memory_use import (
     constant_tensors,
     touched_bytes,
 )
+from arena_ckpt.planning.model_facts import PlanTraining
 from arena_ckpt.planning.settings import INFERENCE, MODES, TRAIN
 from arena_ckpt.planning.tensors import Execution, LiveRange, TensorKind
 from arena_ckpt.planning.timeline import ExecutionOrder, Step
 
 PLAN_FORMAT = "arena_ckpt memory plan"
-PLAN_VERSION = 5
+PLAN_VERSION = 6
 
-READABLE_VERSIONS = (4, PLAN_VERSION)
-"""The versions of plans that are read; version 4 knew one memory, the arena."""
+READABLE_VERSIONS = (4, 5, PLAN_VERSION)
+"""The versions of plans that are read.
+
+Version 4 knew one memory, the arena; versions 4 and 5 state neither the properties of
+layers nor the optimizer, and what they do not state is None.
+"""
+
+_MEMORY_VERSION = 5
+"""The last version of plans that states steps, tensors and offsets alone."""
+
+_NOT_COUNTED = ("checksum", "written_by")
+"""Keys of a plan's document that its checksum does not cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,10 @@ class PlanLayer:
         The layer can overwrite its input with its output.
     flops : Flops
         Operations for one sample.
+    properties : dict from str to str, or None
+        The properties of the layer that are not their defaults, as text:
+        ``{"unit": "64"}``. Name and inputs have fields of their own. None in a plan
+        that was read from a file of version 4 or 5.
     """
 
     name: str
@@ -84,6 +110,9 @@ class PlanLayer:
     output_shapes: tuple[tuple[int, int, int], ...]
     in_place: bool
     flops: Flops
+    properties: dict[str, str] | None = may_be_left_out(None, is_hashed=False)
+
+    __repr__ = brief_repr
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -121,6 +150,8 @@ class Buffer:
     size_bytes: int
     tensors: tuple[int, ...]
     memory: str = may_be_left_out(ARENA)
+
+    __repr__ = brief_repr
 
     @property
     def is_constant(self) -> bool:
@@ -175,6 +206,12 @@ class MemoryPlan:
         the arena.
     mode : str
         ``"train"``, or ``"inference"`` for a plan of forward steps alone.
+    arithmetic : str or None
+        ``"fast"`` or ``"portable"``, as the model says; None in a plan that was read
+        from a file of version 4 or 5.
+    training : PlanTraining or None
+        Optimizer, learning-rate schedule and clipping; None in inference, and in a plan
+        of version 4 or 5.
     """
 
     arena_bytes: int
@@ -199,6 +236,8 @@ class MemoryPlan:
     constant_bytes: int = may_be_left_out(0)
     rams: tuple[PlannedRam, ...] = may_be_left_out(())
     mode: str = may_be_left_out(TRAIN)
+    arithmetic: str | None = may_be_left_out(None)
+    training: PlanTraining | None = may_be_left_out(None)
 
     @property
     def is_inference(self) -> bool:
@@ -380,20 +419,66 @@ class MemoryPlan:
         expected = f"a step of the plan, from 0 to {stop - 1}"
         require_value("step", step, fits=is_step, expected=expected)
 
+    def __repr__(self) -> str:
+        """Return one line of the numbers that matter; `print` shows more."""
+        try:
+            overhead = f"{format_percent(self.overhead)} overhead"
+        except (LookupError, ValueError):  # a plan that contradicts itself shows, too
+            overhead = "overhead unknown"
+        bound = format_bytes(self.live_lower_bound_bytes)
+        constants = format_bytes(self.constant_bytes) if self.constant_bytes else ""
+        return short_repr(
+            self,
+            "",
+            "inference" if self.is_inference else "",
+            f"arena {format_bytes(self.arena_bytes)}",
+            "proved optimal" if self.proved_optimal else f"lower bound {bound}",
+            f"constants {constants}" if constants else "",
+            counted(len(self.layers), "layer"),
+            counted(len(self.buffers), "buffer"),
+            counted(len(self.steps), "step"),
+            f"batch size {self.batch_size:,}",
+            overhead,
+        )
+
+    # Reports read plans and stand to the right of them; only the questions how a plan
+    # is shown go the other way: the answer is looked up when somebody asks.
+
+    def __str__(self) -> str:
+        """Return the totals and what limits the plan as some lines of text."""
+        report = importlib.import_module("arena_ckpt.report.plan_text")
+        return str(report.plan_text(self))
+
     def _repr_html_(self) -> str:
         """Return the HTML page as which a notebook shows the plan."""
-        # Reports read plans and stand to the right of them; only this question, which
-        # a notebook asks, goes the other way: the answer is looked up when asked for.
         report = importlib.import_module("arena_ckpt.report.html")
         return str(report.notebook_html(self))
+
+    @public_call
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row of plain values for each live range of each tensor.
+
+        Returns
+        -------
+        list of dict
+            What ``pandas.DataFrame`` takes, with the keys `tensor`, `life`, `kind`,
+            `layer`, `dtype`, `shape` (``"32x64"``), `size_bytes`, `memory`,
+            `offset_bytes`, `start_step`, `stop_step`, and `shares_with`, the other
+            tensors in its buffer, separated by ``;``.
+        """
+        report = importlib.import_module("arena_ckpt.report.summary")
+        rows: list[dict[str, Any]] = report.plan_rows(self)
+        return rows
 
     @public_call
     def to_json(self) -> str:
         """Return the plan as JSON text that `from_json` reads back to an equal plan.
 
-        Times are steps, ranges half-open, sizes bytes; one key for each field.
+        Times are steps, ranges half-open, sizes bytes; one key for each field. The key
+        ``written_by`` names this version of the package and is no part of the plan.
         """
         document = self._document()
+        document["written_by"] = f"arena_ckpt {__version__}"
         document["checksum"] = checksum(document)
         return json.dumps(document, indent=1) + "\n"
 
@@ -429,10 +514,11 @@ class MemoryPlan:
                 "plans are written by to_json()"
             )
         if document.get("version") not in READABLE_VERSIONS:
+            known = listed_versions(READABLE_VERSIONS)
             raise PlanFormatError(
-                f"the plan has version {document.get('version')!r}, this package reads "
-                f"the versions {' and '.join(map(str, READABLE_VERSIONS))}; make the "
-                "plan again with this package: arena-ckpt plan MODEL -o PLAN.json",
+                f"the plan has version {document.get('version')!r}{_writer(document)}, "
+                f"this package reads the versions {known}; make the plan again with "
+                "this package: arena-ckpt plan MODEL -o PLAN.json",
                 version=document.get("version"),
             )
         try:
@@ -480,11 +566,28 @@ def require_title(name: str, title: object) -> None:
 def checksum(document: dict[str, Any]) -> str:
     """Return the checksum of a plan's document, whatever the order of its keys.
 
-    The key ``checksum`` does not count.
+    The keys ``checksum`` and ``written_by`` do not count.
     """
-    rest = {key: value for key, value in document.items() if key != "checksum"}
+    rest = {key: value for key, value in document.items() if key not in _NOT_COUNTED}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def memory_checksum(plan: MemoryPlan) -> str:
+    """Return the checksum of a plan without what it states of layers and optimizer.
+
+    Learning rates and other numbers can change while a training goes on; this checksum
+    stays. It is the one that format version 5 gave the same plan.
+    """
+    layers = tuple(dataclasses.replace(own, properties=None) for own in plan.layers)
+    bare = dataclasses.replace(plan, layers=layers, arithmetic=None, training=None)
+    return checksum(bare._document() | {"version": _MEMORY_VERSION})
+
+
+def _writer(document: dict[str, Any]) -> str:
+    """Return who wrote a plan, where its document says so."""
+    writer = document.get("written_by")
+    return f" (written by {shown(writer)})" if isinstance(writer, str) else ""
 
 
 def check_plan(plan: MemoryPlan) -> None:
@@ -547,6 +650,15 @@ def _numbers(plan: MemoryPlan) -> Iterator[Claim]:
         f"n_forward is {plan.n_forward}, n_pass {plan.n_pass} of {n_steps} steps",
     )
     yield plan.mode in MODES, f"the mode is {plan.mode!r}"
+    yield (
+        plan.arithmetic in (None, *ARITHMETICS),
+        f"the arithmetic is {plan.arithmetic!r}",
+    )
+    max_norm = plan.training.clip_grad_by_norm if plan.training else None
+    yield (
+        max_norm is None or 0 < max_norm < math.inf,
+        f"clip_grad_by_norm is {max_norm!r}",
+    )
     is_forward = all(step and step.phase is Phase.FORWARD for step in plan.steps)
     yield (
         not plan.is_inference or (is_forward and plan.n_forward == n_steps),
@@ -691,6 +803,13 @@ def _texts(plan: MemoryPlan) -> Iterator[str]:
     """Yield every name that reports show."""
     yield from plan.execution_order
     yield from (layer.type_name for layer in plan.layers)
+    for layer in plan.layers:
+        yield from itertools.chain.from_iterable((layer.properties or {}).items())
+    if plan.arithmetic:
+        yield plan.arithmetic
+    for part in plan.training.parts if plan.training else ():
+        yield part.type_name
+        yield from itertools.chain.from_iterable(part.properties.items())
     yield from (block.name for block in plan.blocks)
     yield from (tensor.name for tensor in plan.tensors)
     yield from (buffer.tensor for buffer in plan.buffers)

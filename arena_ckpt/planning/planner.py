@@ -23,10 +23,12 @@ from arena_ckpt.errors import (
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.live_ranges import Liveness, analyze
 from arena_ckpt.planning.memory_use import constant_tensors
+from arena_ckpt.planning.model_facts import layer_properties
 from arena_ckpt.planning.placement import place
 from arena_ckpt.planning.placing import Pin, describe_rams
 from arena_ckpt.planning.plan import Buffer, MemoryPlan, PlanLayer, check_plan
 from arena_ckpt.planning.recompute import Rerun, Reruns, block_reruns, possible_reruns
+from arena_ckpt.planning.same_model import require_same_facts, stated_as_in
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import Access, TensorKind
 from arena_ckpt.planning.timeline import Timeline, build_timeline
@@ -125,6 +127,8 @@ def make_plan(
         constant_bytes=placement.constant_bytes,
         rams=placement.rams,
         mode=settings.mode,
+        arithmetic=graph.arithmetic,
+        training=settings.training,
     )
 
 
@@ -250,9 +254,10 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     Raises
     ------
     PlanMismatchError
-        The steps, tensors or live ranges of the plan are not those of this model with
-        the same recomputes, or the plan contradicts itself: buffers overlap, or totals
-        are wrong.
+        The steps, tensors, live ranges or properties of layers of the plan are not
+        those of this model with the same recomputes, its optimizer or arithmetic is
+        another one, or the plan contradicts itself: buffers overlap, or totals are
+        wrong.
     """
     if not 1 <= plan.micro_batches <= settings.batch_size:
         raise PlanMismatchError(
@@ -267,6 +272,8 @@ def require_plan_of(graph: Graph, settings: PlanSettings, plan: MemoryPlan) -> N
     _require_equal("recomputes", possible_reruns(graph, reruns), reruns)
     # Offsets are checked, not compared, so that no layout has to be searched for.
     own = make_plan(graph, replace(settings, rams=()), reruns, layout_nodes=0)
+    own = stated_as_in(plan, own)
+    require_same_facts(plan, own)
     for what in _DECIDED_BY_MODEL:
         _require_equal(what, getattr(own, what), getattr(plan, what))
     groups, own_groups = (
@@ -396,6 +403,7 @@ def _plan_layers(graph: Graph) -> tuple[PlanLayer, ...]:
                 for offer in node.spec.in_place
             ),
             flops=node.spec.flops,
+            properties=layer_properties(node.layer),
         )
         for node in graph.nodes
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 
@@ -40,6 +41,8 @@ class Rerun:
     before: str
     layer: str
     tensors: tuple[str, ...]
+
+    __repr__ = brief_repr
 
 
 Reruns = tuple[Rerun, ...]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.planning.memory_use import PlannedRam, constant_tensors
+from arena_ckpt.planning.model_facts import PlanTraining
 from arena_ckpt.planning.placing import Pin
 from arena_ckpt.planning.tensors import Execution, LiveRange
 
@@ -57,6 +58,9 @@ class PlanSettings:
     mode : str
         One of `MODES`. Inference has forward steps alone: no labels, no gradients and
         no states, whatever else is set.
+    training : PlanTraining or None
+        Optimizer, schedule and clipping, which the plan states; None where they are not
+        known, and in inference.
     """
 
     batch_size: int
@@ -70,6 +74,7 @@ class PlanSettings:
     rams: tuple[PlannedRam, ...] = ()
     pins: tuple[Pin, ...] = ()
     mode: str = TRAIN
+    training: PlanTraining | None = None
 
     @property
     def is_inference(self) -> bool:

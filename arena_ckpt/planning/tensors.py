@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from arena_ckpt.common.dtypes import FLOAT64
 from arena_ckpt.common.names import output_index
 from arena_ckpt.common.phases import Phase, TensorLifespan
+from arena_ckpt.common.short_repr import brief_repr
 
 CONTROL_DTYPE = FLOAT64
 """Dtype of the control tensor."""
@@ -68,6 +69,8 @@ class Operand:
     tensor: int
     access: Access
 
+    __repr__ = brief_repr
+
     @property
     def is_output(self) -> bool:
         """Whether it is an output of the layer: ``"out0"``, not ``"out0:grad"``."""
@@ -82,6 +85,8 @@ class Execution:
     phase: Phase
     layer: str
     operands: tuple[Operand, ...]
+
+    __repr__ = brief_repr
 
     def operand(self, role: str) -> Operand | None:
         """Return the operand in a role, or None where the role is empty."""
@@ -125,3 +130,5 @@ class LiveRange:
     start: int
     stop: int
     lifespan: TensorLifespan
+
+    __repr__ = brief_repr

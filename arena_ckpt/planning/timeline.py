@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.short_repr import brief_repr
 
 if TYPE_CHECKING:  # a plan that is read needs none of them
     from arena_ckpt.graph.build import Graph
@@ -47,6 +48,8 @@ class Step:
 
     phase: Phase
     layer: str
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from arena_ckpt.common.names import split_last
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, LiveRange, TensorKind
+from arena_ckpt.report.durations import counted_operations
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.segments import BANDS, cut_segments, step_bands
 from arena_ckpt.report.stack import is_arena_alone, memory_numbers, stack_memories
@@ -42,12 +43,16 @@ class _Words:
         return list(self._number)
 
 
-def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
+def plan_columns(
+    plan: MemoryPlan, step_seconds: Sequence[float] | None = None
+) -> tuple[dict[str, Any], str]:
     """Return the data of a plan that the viewer needs.
 
     Parameters
     ----------
     plan : MemoryPlan
+    step_seconds : sequence of float, length of `plan.steps`, optional
+        Measured durations.
 
     Returns
     -------
@@ -64,6 +69,11 @@ def plan_columns(plan: MemoryPlan) -> tuple[dict[str, Any], str]:
     words, shapes = _Words(), _Words()
     _add_buffers(packer, plan, words, shapes)
     _add_steps(packer, plan, words)
+    _add_layers(packer, plan, words, shapes)
+    packer.add("step_operations", np.rint(counted_operations(plan)))
+    if step_seconds is not None:
+        nanoseconds = np.rint(np.asarray(step_seconds, dtype=np.float64) * 1e9)
+        packer.add("step_nanoseconds", nanoseconds)
     packer.add_texts("words", words.listed())
     packer.add_texts("shapes", [" × ".join(map(str, s)) for s in shapes.listed()])
     contents, blob = packer.finish()
@@ -221,6 +231,35 @@ def _add_steps(packer: ColumnPacker, plan: MemoryPlan, words: _Words) -> None:
     layers = words.numbers(s.layer if s else "" for s in plan.steps)
     packer.add("step_layer", layers, differences=True)
     packer.add("step_band", step_bands(plan))
+
+
+def _add_layers(
+    packer: ColumnPacker, plan: MemoryPlan, words: _Words, shapes: _Words
+) -> None:
+    """Add name, type, output shape, block and inputs of each layer.
+
+    An input is stored as how many layers it stands before its reader, a block as its
+    number from 1, with 0 for none.
+    """
+    place = {layer.name: index for index, layer in enumerate(plan.layers)}
+    block = {
+        name: number
+        for number, each in enumerate(plan.blocks, 1)
+        for name in each.layers
+    }
+    inputs = [
+        [index - place[name] for name in dict.fromkeys(layer.inputs) if name in place]
+        for index, layer in enumerate(plan.layers)
+    ]
+    packer.add("layer_name", words.numbers(layer.name for layer in plan.layers))
+    packer.add("layer_type", words.numbers(layer.type_name for layer in plan.layers))
+    packer.add(
+        "layer_shape", shapes.numbers(layer.output_shape for layer in plan.layers)
+    )
+    packer.add("layer_block", [block.get(layer.name, 0) for layer in plan.layers])
+    packer.add("layer_inputs", [len(each) for each in inputs])
+    packer.add("layer_input", [back for each in inputs for back in each])
+    packer.add("block_name", words.numbers(each.name for each in plan.blocks))
 
 
 def _inverse(order: Integers) -> Integers:

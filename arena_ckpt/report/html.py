@@ -13,17 +13,22 @@ import html
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Protocol, cast
+from typing import Any
 
-from arena_ckpt.common.arguments import public_call, require_value
+from arena_ckpt.common.arguments import public_call
+from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.planning.plan import MemoryPlan, require_plan, require_title
 from arena_ckpt.report.columns import plan_columns, vocabulary
+from arena_ckpt.report.durations import require_durations
 from arena_ckpt.report.explain import explain
+from arena_ckpt.report.front_facts import FrontPoint, front_document, points_of
 from arena_ckpt.report.palette import THEMES, Theme
 
 SCRIPTS = (
     "decode.js",
     "format.js",
+    "axis.js",
+    "fold.js",
     "paint.js",
     "pens.js",
     "chart.js",
@@ -31,32 +36,18 @@ SCRIPTS = (
     "inspect.js",
     "compare.js",
     "front.js",
+    "frame.js",
     "export.js",
+    "search.js",
+    "clipboard.js",
+    "rows.js",
+    "table.js",
+    "layering.js",
+    "graph.js",
+    "links.js",
     "app.js",
 )
 """Names of the scripts of the page, in the order in which they are joined."""
-
-
-class FrontPoint(Protocol):
-    """A plan among others of the same model, of which none is better in both numbers.
-
-    Attributes
-    ----------
-    arena_bytes : int
-    overhead : float
-        As `MemoryPlan.overhead`.
-    label : str
-    plan : MemoryPlan
-    """
-
-    @property
-    def arena_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def overhead(self) -> float: ...  # noqa: D102
-    @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
-    def plan(self) -> MemoryPlan: ...  # noqa: D102
 
 
 @public_call
@@ -68,6 +59,9 @@ def plan_html(
     before_title: str = "before",
     same_model: bool = False,
     front: Sequence[FrontPoint] = (),
+    budget: str | int | None = None,
+    step_seconds: Sequence[float] | None = None,
+    before_step_seconds: Sequence[float] | None = None,
 ) -> str:
     """Return an HTML page that shows a plan.
 
@@ -85,6 +79,16 @@ def plan_html(
         also says what recomputing does.
     front : sequence of FrontPoint
         Plans to choose from, drawn by arena and overhead.
+    budget : str or int, optional
+        Bytes that are marked on the front, with the fastest plan within them.
+    step_seconds, before_step_seconds : sequence of float, optional
+        How long each step of `plan` and of `before` takes, as `Model.step_seconds`
+        measures it, for the time axis. Without, it has the counted operations.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is not one duration for each step, or one is negative or not finite.
 
     Returns
     -------
@@ -100,17 +104,17 @@ def plan_html(
     if before is not None:
         require_plan(before)
         require_title("before_title", before_title)
-    for point in _points_of(front):
-        require_plan(point.plan)
+    points_of(front)
+    _require_seconds(plan, step_seconds, before, before_step_seconds)
     sentences = explain(plan, before if same_model else None)
-    plans = [(title, plan, sentences)]
+    plans = [(title, plan, sentences, step_seconds)]
     if before is not None:
-        plans.append((before_title, before, explain(before)))
+        plans.append((before_title, before, explain(before), before_step_seconds))
     first_of_front = len(plans)
-    plans.extend((point.label, point.plan, []) for point in front)
+    plans.extend((point.label, point.plan, [], None) for point in front)
     documents, blobs = [], []
-    for name, each, said in plans:
-        document, blob = plan_columns(each)
+    for name, each, said, seconds in plans:
+        document, blob = plan_columns(each, seconds)
         documents.append({"title": name, "sentences": said, **document})
         blobs.append(blob)
     page: dict[str, Any] = {
@@ -119,15 +123,7 @@ def plan_html(
         "themes": {name: _colours(theme) for name, theme in THEMES.items()},
         "plans": documents,
         "has_before": before is not None,
-        "front": [
-            {
-                "label": point.label,
-                "arena_bytes": point.arena_bytes,
-                "overhead": point.overhead,
-                "plan": first_of_front + index,
-            }
-            for index, point in enumerate(front)
-        ],
+        **front_document(front, first_of_front, budget),
     }
     return _filled_template(title, page, blobs)
 
@@ -161,23 +157,34 @@ def _filled_template(title: str, page: dict[str, Any], blobs: Sequence[str]) -> 
     )
 
 
-def _points_of(front: object) -> Sequence[FrontPoint]:
-    """Return the points of a front, or refuse a value that is no front."""
-    is_front = isinstance(front, Sequence) and all(
-        hasattr(point, name)
-        for point in front
-        for name in ("label", "arena_bytes", "overhead", "plan")
-    )
-    expected = "points of a front, as pareto() returns them"
-    require_value("front", front, fits=is_front, expected=expected)
-    return cast(Sequence[FrontPoint], front)
+def _require_seconds(
+    plan: MemoryPlan,
+    step_seconds: Sequence[float] | None,
+    before: MemoryPlan | None,
+    before_step_seconds: Sequence[float] | None,
+) -> None:
+    """Refuse durations that do not belong to a plan."""
+    if step_seconds is not None:
+        require_durations(plan, step_seconds)
+    if before_step_seconds is None:
+        return
+    if before is None:
+        raise InvalidParameterError(
+            "before_step_seconds are durations of a plan that is not given; add "
+            "before=, or leave them out"
+        )
+    require_durations(before, before_step_seconds, "steps before")
 
 
 def notebook_html(plan: MemoryPlan) -> str:
-    """Return the page in a frame, as a cell of a notebook shows it."""
+    """Return the page in a frame, as a cell of a notebook shows it.
+
+    The page makes the frame as high as itself (``viewer/frame.js``); the height here is
+    for notebooks that let no script of an output run.
+    """
     page = html.escape(plan_html(plan), quote=True)
     return (
-        f'<iframe title="memory plan" srcdoc="{page}" '
+        f'<iframe title="memory plan" data-fits-page srcdoc="{page}" '
         'style="width:100%;height:46rem;border:0"></iframe>'
     )
 
@@ -196,4 +203,6 @@ def _colours(theme: Theme) -> dict[str, Any]:
         "paleInk": theme.pale_ink,
         "rule": theme.rule,
         "bound": theme.bound,
+        "hatch": theme.hatch,
+        "memories": list(theme.memories),
     }

@@ -26,7 +26,19 @@ def parse_colour(text: str) -> Colour:
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours as ``#rrggbb`` for kinds, free memory, text and background."""
+    """Colours as ``#rrggbb`` for kinds, free memory, text and background.
+
+    Attributes
+    ----------
+    kinds : dict from TensorKind to str
+    page, free, ink, pale_ink, rule, bound : str
+        Background, free memory, text, pale text, grid lines and the live lower bound.
+    hatch : str
+        Lines over recomputed activations, with a contrast of at least 3 to these.
+    memories : tuple of str
+        Free memory of each RAM, from below, where there are several; the first is
+        `free`, and they begin again after the last.
+    """
 
     kinds: dict[TensorKind, str]
     page: str
@@ -35,6 +47,8 @@ class Theme:
     pale_ink: str
     rule: str
     bound: str
+    hatch: str
+    memories: tuple[str, ...]
 
 
 LIGHT = Theme(
@@ -54,6 +68,8 @@ LIGHT = Theme(
     pale_ink="#6c727c",
     rule="#d9d8d2",
     bound="#a8283a",
+    hatch="#5c6f35",
+    memories=("#f3f2ee", "#e3ebf4", "#f6e9da", "#ebe7f3"),
 )
 DARK = Theme(
     kinds={
@@ -72,5 +88,7 @@ DARK = Theme(
     pale_ink="#9a9fa8",
     rule="#363a43",
     bound="#f08090",
+    hatch="#5f7239",
+    memories=("#22252c", "#1c2e3d", "#372c20", "#2e2639"),
 )
 THEMES = {"light": LIGHT, "dark": DARK}

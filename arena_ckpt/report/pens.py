@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import math
+from collections.abc import Iterator
 from typing import Protocol
 
 from arena_ckpt.report.palette import LIGHT
@@ -10,6 +12,26 @@ from arena_ckpt.report.pillow import font_of
 
 WIDTH, HEIGHT = 1600, 900
 """Size of a picture in pixels."""
+
+
+HATCH_APART = 9
+"""Pixels from one line of a hatching to the next, along an edge."""
+
+
+def hatch_lines(
+    x: float, y: float, width: float, height: float
+) -> Iterator[tuple[float, float, float, float]]:
+    """Yield the slanted lines over a rectangle, as x and y of both ends.
+
+    They are parts of lines over the whole picture, so neighbours go on in each other.
+    """
+    first = math.ceil((x + y) / HATCH_APART)
+    last = math.ceil((x + width + y + height) / HATCH_APART)
+    for total in range(first * HATCH_APART, last * HATCH_APART, HATCH_APART):
+        left = max(x, total - y - height)
+        right = min(x + width, total - y)
+        if left < right:
+            yield left, total - left, right, total - right
 
 
 class Pen(Protocol):
@@ -27,6 +49,11 @@ class Pen(Protocol):
         dashed: bool = False,
     ) -> None:
         """Draw a straight line, horizontal or vertical."""
+
+    def hatch(
+        self, x: float, y: float, width: float, height: float, stroke: str
+    ) -> None:
+        """Draw slanted lines over a rectangle."""
 
     def text(
         self,
@@ -70,6 +97,19 @@ class SvgPen:
             f'y2="{end[1]:.2f}" stroke="{stroke}" stroke-width="1.5"{dashes}/>'
         )
 
+    def hatch(
+        self, x: float, y: float, width: float, height: float, stroke: str
+    ) -> None:
+        """Draw slanted lines over a rectangle."""
+        path = "".join(
+            f"M{a:.2f} {b:.2f}L{c:.2f} {d:.2f}"
+            for a, b, c, d in hatch_lines(x, y, width, height)
+        )
+        if path:
+            self.parts.append(
+                f'<path class="hatch" d="{path}" stroke="{stroke}" fill="none"/>'
+            )
+
     def text(
         self,
         x: float,
@@ -86,7 +126,7 @@ class SvgPen:
         turn = f' transform="rotate(-90 {x:.2f} {y:.2f})"' if turned else ""
         self.parts.append(
             f'<text x="{x:.2f}" y="{y:.2f}" dy="0.35em" font-size="{size}" '
-            f'fill="{fill}" text-anchor="{anchor}"{turn}>{_xml_text(text)}</text>'
+            f'fill="{fill}" text-anchor="{anchor}"{turn}>{xml_text(text)}</text>'
         )
 
     def finish(self) -> str:
@@ -132,6 +172,13 @@ class PngPen:
         for x in range(round(start[0]), round(end[0]), 14):
             self._draw.line([(x, start[1]), (x + 8, start[1])], fill=stroke, width=2)
 
+    def hatch(
+        self, x: float, y: float, width: float, height: float, stroke: str
+    ) -> None:
+        """Draw slanted lines over a rectangle."""
+        for a, b, c, d in hatch_lines(x, y, width - 1, height - 1):
+            self._draw.line([(a, b), (c, d)], fill=stroke, width=1)
+
     def text(
         self,
         x: float,
@@ -161,7 +208,7 @@ class PngPen:
         self.image.paste(fill, (round(x - height / 2), round(y - above)), upright)
 
 
-def _xml_text(text: str) -> str:
+def xml_text(text: str) -> str:
     """Escape a text for XML and drop the characters that XML cannot hold."""
     readable = "".join(
         c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text

@@ -42,6 +42,11 @@ LINE_PIXELS, CHARACTER_PIXELS = 17, 8.2
 LOWEST_WITH_TICKS = 60
 """Minimum height in pixels of a memory with ticks; a lower one has its name there."""
 
+LEAST_HATCHED = 5
+"""Minimum width and height in pixels of a rectangle with hatching."""
+
+GAUGE_WIDTH = 7
+
 MOST_VECTORS = 20_000
 """Maximum number of rectangles that an SVG holds as shapes; more are put into it as
 pixels, which needs Pillow."""
@@ -78,7 +83,7 @@ def plan_svg(plan: MemoryPlan, title: str = "memory plan") -> str:
     pen = picture.pen
     pen.rect(0, 0, WIDTH, HEIGHT, LIGHT.page)
     if len(picture.segments.start) <= MOST_VECTORS:
-        pen.rect(LEFT, MAP_TOP, RIGHT - LEFT, MAP_BOTTOM - MAP_TOP, LIGHT.free)
+        picture.draw_background()
         picture.draw_segments()
     else:
         require_pillow()
@@ -162,7 +167,50 @@ class _Picture(Generic[P]):
         colours = np.array(
             [parse_colour(LIGHT.kinds[kind]) for kind in self.kinds()], dtype=np.uint8
         ).reshape(-1, 3)
-        return paint(rectangles, colours, parse_colour(LIGHT.free))
+        return paint(rectangles, colours, self._free_rows(rows))
+
+    def backgrounds(self) -> list[tuple[float, float, str]]:
+        """Return top, bottom and colour of the free memory of each memory, from below.
+
+        What is above the last memory looks like it.
+        """
+        lows = [self.y(memory.low) for memory in self.stack.memories]
+        tops = [*lows[1:], float(MAP_TOP)]
+        return [
+            (top, bottom, LIGHT.memories[index % len(LIGHT.memories)])
+            for index, (top, bottom) in enumerate(zip(tops, lows, strict=True))
+        ]
+
+    def draw_background(self) -> None:
+        """Draw the free memory."""
+        for top, bottom, fill in self.backgrounds():
+            self.pen.rect(LEFT, top, RIGHT - LEFT, bottom - top, fill)
+
+    def _free_rows(self, rows: int) -> Pixels:
+        """Return the colour of the free memory in each row of pixels."""
+        colours = np.empty((rows, 3), dtype=np.uint8)
+        for top, bottom, fill in self.backgrounds():
+            colours[round(top) - MAP_TOP : round(bottom) - MAP_TOP] = parse_colour(fill)
+        return colours
+
+    def draw_hatching(self) -> None:
+        """Draw lines over the recomputed activations that are large enough for them."""
+        low, high = self.boxes()
+        for kind, start, stop, bottom, top in zip(
+            self.kinds(),
+            self.segments.start.tolist(),
+            self.segments.stop.tolist(),
+            low.tolist(),
+            high.tolist(),
+            strict=True,
+        ):
+            if kind is not TensorKind.RECOMPUTED:
+                continue
+            width = self.x(stop) - self.x(start) - 2
+            height = self.y(bottom) - self.y(top) - 2
+            if min(width, height) >= LEAST_HATCHED:
+                box = (self.x(start) + 1, self.y(top) + 1, width, height)
+                self.pen.hatch(*box, LIGHT.hatch)
 
     def draw_segments(self) -> None:
         """Draw the map as rectangles, with gaps between large ones."""
@@ -187,7 +235,8 @@ class _Picture(Generic[P]):
             )
 
     def draw_around(self, title: str) -> None:
-        """Draw everything but the map."""
+        """Draw everything but the rectangles of the map."""
+        self.draw_hatching()
         self._draw_title(title)
         self._draw_curve()
         self._draw_bands()
@@ -273,6 +322,7 @@ class _Picture(Generic[P]):
             self.pen.line((LEFT, below), (RIGHT, below), LIGHT.ink)
         for memory in stack.memories:
             end = self.y(memory.high)
+            self._draw_gauge(memory)
             if not memory.use.is_constant:
                 self.pen.line((LEFT, end), (RIGHT, end), LIGHT.ink)
             if memory.use.is_constant or self.height(memory) < LOWEST_WITH_TICKS:
@@ -280,6 +330,18 @@ class _Picture(Generic[P]):
             else:
                 self._write_along(memory)
                 self._draw_ticks(self._ticks_within(memory), memory.low)
+
+    def _draw_gauge(self, memory: StackedMemory) -> None:
+        """Draw a strip that is filled as far as a memory with a size is."""
+        use = memory.use
+        if not use.size_bytes:
+            return
+        top, bottom = self.y(memory.high), self.y(memory.low) - 2  # apart from the next
+        if top >= bottom:
+            return
+        taken = min(use.height_bytes / use.size_bytes, 1) * (bottom - top)
+        self.pen.rect(RIGHT + 5, top, GAUGE_WIDTH, bottom - top, LIGHT.rule)
+        self.pen.rect(RIGHT + 5, bottom - taken, GAUGE_WIDTH, taken, LIGHT.pale_ink)
 
     def _ticks_within(self, memory: StackedMemory) -> list[int]:
         """Return the ticks of a memory that touch no label of those beside it."""
@@ -314,9 +376,10 @@ class _Picture(Generic[P]):
             y += LINE_PIXELS
 
     def _write_along(self, memory: StackedMemory) -> None:
-        """Write a memory and its size upwards, or its name alone where that fits."""
-        name = _shortened(memory.use.name)
-        for text in (describe_memory(memory.use), name):
+        """Write a memory, its size and its fill level upwards, or what fits of that."""
+        whole = describe_memory(memory.use)
+        shorter = describe_memory(memory.use, with_fill=False)
+        for text in (whole, shorter, _shortened(memory.use.name)):
             if CHARACTER_PIXELS * len(text) <= self.height(memory):
                 y = (self.y(memory.low) + self.y(memory.high)) / 2
                 self.pen.text(LEFT - 94, y, text, align="center", turned=True)
@@ -351,6 +414,8 @@ class _Picture(Generic[P]):
         for kind in TensorKind:
             text = kind.value.replace("_", " ")
             self.pen.rect(x, LEGEND_Y - 8, 16, 16, LIGHT.kinds[kind])
+            if kind is TensorKind.RECOMPUTED:
+                self.pen.hatch(x, LEGEND_Y - 8, 16, 16, LIGHT.hatch)
             self.pen.text(x + 24, LEGEND_Y, text)
             x += 24 + CHARACTER_PIXELS * len(text) + 28
 

@@ -47,7 +47,7 @@ class Rectangles:
 
 
 def paint(
-    rectangles: Rectangles, colours: Pixels, free: Colour = FREE_MEMORY
+    rectangles: Rectangles, colours: Pixels, free: Colour | Pixels = FREE_MEMORY
 ) -> Pixels:
     """Return a picture of rectangles that do not overlap.
 
@@ -55,8 +55,8 @@ def paint(
     ----------
     rectangles : Rectangles
     colours : uint8 array, shape (number of owners, 3)
-    free : Colour
-        Colour of what no rectangle covers.
+    free : Colour, or uint8 array of shape (rows, 3)
+        Colour of what no rectangle covers, of each row from the highest on.
 
     Returns
     -------
@@ -96,10 +96,9 @@ def paint(
     *of_channel, covered = sums[:, :rows, :columns]
     uncovered = 1 - covered
     picture = np.empty((rows, columns, 3), dtype=np.uint8)
-    for channel, (of_rectangles, background) in enumerate(
-        zip(of_channel, free, strict=True)
-    ):
-        mean = uncovered * background
+    of_rows = np.broadcast_to(np.asarray(free, dtype=np.float64), (rows, 3))[::-1]
+    for channel, of_rectangles in enumerate(of_channel):
+        mean = uncovered * of_rows[:, channel, None]
         mean += of_rectangles
         mean += 0.5
         picture[::-1, :, channel] = np.clip(mean, 0, 255, out=mean)

@@ -128,7 +128,16 @@ def is_arena_alone(plan: MemoryPlan) -> bool:
     return not plan.rams and not plan.constant_bytes
 
 
-def describe_memory(use: MemoryUse) -> str:
-    """Return a memory and its size in a few words: ``"sram 187.3 KiB of 512 KiB"``."""
-    of = f" of {short_bytes(use.size_bytes)}" if use.size_bytes else ""
-    return f"{use.name} {short_bytes(use.height_bytes)}{of}"
+def describe_memory(use: MemoryUse, *, with_fill: bool = True) -> str:
+    """Return a memory, its size and how full it is in a few words.
+
+    For example ``"sram 187.3 KiB of 512 KiB, 36.6 %"``; without a limit the name and
+    what is taken alone.
+    """
+    taken = f"{use.name} {short_bytes(use.height_bytes)}"
+    if not use.size_bytes:
+        return taken
+    taken += f" of {short_bytes(use.size_bytes)}"
+    if not with_fill:
+        return taken
+    return f"{taken}, {100 * use.height_bytes / use.size_bytes:.1f} %"

@@ -74,3 +74,29 @@ def recomputed_layers(plan: MemoryPlan) -> tuple[str, ...]:
         for execution in plan.executions
         if execution.phase is Phase.RECOMPUTE
     )
+
+
+def plan_rows(plan: MemoryPlan) -> list[dict[str, Any]]:
+    """Return a row of plain values for each live range; see `MemoryPlan.to_rows`."""
+    buffer_of = {i: buffer for buffer in plan.buffers for i in buffer.tensors}
+    rows = []
+    for index, tensor in enumerate(plan.tensors):
+        buffer = buffer_of[index]
+        others = [plan.tensors[i].name for i in buffer.tensors if i != index]
+        rows.append(
+            {
+                "tensor": tensor.name,
+                "life": tensor.life,
+                "kind": tensor.kind.value,
+                "layer": tensor.layer,
+                "dtype": tensor.dtype,
+                "shape": "x".join(map(str, tensor.shape)),
+                "size_bytes": tensor.size_bytes,
+                "memory": buffer.memory,
+                "offset_bytes": buffer.offset_bytes,
+                "start_step": tensor.start,
+                "stop_step": tensor.stop,
+                "shares_with": ";".join(dict.fromkeys(others)),
+            }
+        )
+    return rows

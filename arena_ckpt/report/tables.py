@@ -7,17 +7,23 @@ Everything is read from `MemoryPlan` objects. Cells are `Text`, because rich wou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from arena_ckpt.common.text_table import Column
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
 from arena_ckpt.report.axes import short_bytes
+from arena_ckpt.report.front_facts import FrontPoint
+from arena_ckpt.report.front_table import front_cells
 from arena_ckpt.report.summary import recomputed_layers
+
+if TYPE_CHECKING:
+    from arena_ckpt.definition.model_summary import ModelSummary
 
 _TOTALS = (
     ("arena", "arena_bytes"),
@@ -167,33 +173,28 @@ def comparison_table(before: MemoryPlan, after: MemoryPlan) -> Table:
     return table
 
 
-def front_table(points: Sequence[Any]) -> Table:
+def front_table(points: Sequence[FrontPoint], budget_bytes: int | None = None) -> Table:
     """Return a table of the plans of a front, the smallest first.
 
     Parameters
     ----------
     points : sequence of FrontPoint
+    budget_bytes : int, optional
+        The fastest plan within it is marked.
     """
-    table = make_table(
-        "",
-        ("arena", "right"),
-        ("of all kept", "right"),
-        ("more time", "right"),
-        ("reruns", "right"),
-        ("plan", "left"),
-    )
-    most = max(point.arena_bytes for point in points)
-    for point in points:
-        n_reruns = len(recomputed_layers(point.plan))
-        split = point.plan.micro_batches
-        add_row(
-            table,
-            format_bytes(point.arena_bytes),
-            f"{100 * point.arena_bytes / most:.1f} %",
-            f"{100 * point.overhead:.1f} %",
-            str(n_reruns),
-            point.label + (f", {split} micro-batches" if split > 1 else ""),
-        )
+    return _table_of(*front_cells(points, budget_bytes))
+
+
+def summary_table(summary: ModelSummary) -> Table:
+    """Return a table of the layers of a model."""
+    return _table_of(*summary.cells())
+
+
+def _table_of(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
+    sides = {True: "right", False: "left"}
+    table = make_table("", *((c.head, sides[c.is_number]) for c in columns))
+    for row in rows:
+        add_row(table, *row)
     return table
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import (
+    ArenaError,
     BudgetError,
     DataError,
     DataFileNotFoundError,
@@ -28,8 +30,24 @@ from arena_ckpt.files.source import path_text, read_whole
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.nntrainer import exe_order_text
-from arena_ckpt.testing.golden_diff import MOST_LINES, differences
-from arena_ckpt.testing.golden_text import golden_plan, golden_text, parse_golden
+from arena_ckpt.testing.diff_text import diff_lines
+from arena_ckpt.testing.golden_changes import GoldenDiff
+from arena_ckpt.testing.golden_diff import compare
+from arena_ckpt.testing.golden_requests import (
+    make_requested,
+    parse_golden_request,
+    request_name,
+    require_on_board,
+    written_request,
+)
+from arena_ckpt.testing.golden_text import (
+    GOLDEN_VERSION,
+    SOURCE,
+    WRITTEN_BY,
+    golden_plan,
+    golden_text,
+    parse_golden,
+)
 from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading
 from arena_ckpt.testing.variants import INFERENCE, golden_variants, make_variant
 
@@ -38,7 +56,8 @@ FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
 
 LARGEST_FILE_BYTES = 64 * 2**20
 
-_SOURCE = ("model", "sizes", "variant")
+MOST_LINES = 20
+"""Maximum number of lines on tensors of NNTrainer's text."""
 
 updating: ContextVar[bool] = ContextVar("updating", default=False)
 """Whether pytest's ``--update-golden`` is set: golden files are then written, not
@@ -61,11 +80,36 @@ class Outcome:
         ``"damaged"`` (until it was written again), or ``"of a test"``, whose model no
         file names.
     differences : tuple of str
+        The differences in lines, causes first; changes of one kind share a line.
+    diff : GoldenDiff or None
+        Each difference of its own; None where there is no plan to compare with, or the
+        file is NNTrainer's text.
+    every_line : tuple of str
+        `differences` of NNTrainer's text, none left out.
     """
 
     path: Path
     state: str
     differences: tuple[str, ...] = ()
+    diff: GoldenDiff | None = None
+    every_line: tuple[str, ...] = ()
+
+    @property
+    def old_format(self) -> int | None:
+        """Format of a file that pins no properties; None for all others."""
+        return None if self.diff is None else self.diff.old_format
+
+    def document(self) -> dict[str, Any]:
+        """Return the outcome as a JSON object; nothing is left out."""
+        document: dict[str, Any] = {
+            "file": str(self.path),
+            "state": self.state,
+            "differences": list(self.every_line or self.differences),
+        }
+        if self.diff is not None:
+            document["format"] = self.old_format or GOLDEN_VERSION
+            document |= self.diff.document()
+        return document
 
 
 @public_call
@@ -82,33 +126,69 @@ def assert_plan_matches(plan: MemoryPlan, path: StrPath) -> None:
     Raises
     ------
     GoldenMismatchError
-        The plan is another; the message and `differences` say in what.
+        The plan is another; the message and `differences` say in what, the causes
+        first, and `diff` has each change.
     GoldenFileError
         The file is missing, truncated, changed by hand or of another version.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test, and the message
+    try:
+        _require_match(plan, path)
+    except ArenaError as error:
+        raise error.with_traceback(None) from None
+
+
+def _require_match(plan: MemoryPlan, path: StrPath) -> None:
     path = Path(path_text(path))
     if updating.get():
         write_golden(plan, path)
         return
-    found = plan_differences(plan, path)
-    if found:
-        listed = "\n  ".join(found)
-        raise GoldenMismatchError(
-            f"the plan is not that of {path}:\n  {listed}\nIf that is meant, run "
-            "pytest --update-golden, or arena-ckpt golden update",
-            path=str(path),
-            differences=tuple(found),
-        )
+    outcome = _compared(plan, path)
+    if not outcome.differences:
+        return
+    listed = "\n  ".join(outcome.differences)
+    message = (
+        f"the plan is not that of {path}:\n  {listed}\nIf that is meant, run pytest "
+        "--update-golden, or arena-ckpt golden update"
+    )
+    if outcome.old_format:
+        message += f". {of_old_format(1, outcome.old_format)}"
+    raise GoldenMismatchError(
+        message,
+        path=str(path),
+        differences=outcome.differences,
+        diff=outcome.diff,
+    )
+
+
+def of_old_format(n_files: int, version: int) -> str:
+    """Return a sentence about files that pin less than this package can."""
+    files = "The file has" if n_files == 1 else f"{n_files} files have"
+    return (
+        f"{files} format {version}, in which no properties of layers and no optimizer "
+        "are pinned; an update pins them too"
+    )
 
 
 @public_call
 def plan_differences(plan: MemoryPlan, path: StrPath) -> list[str]:
-    """Return the differences of a golden file and a plan, one line each."""
-    path = Path(path_text(path))
+    """Return the differences of a golden file and a plan in lines, causes first.
+
+    Changes of one kind share a line; the list is empty if there is no difference.
+    """
+    return list(_compared(plan, Path(path_text(path))).differences)
+
+
+def _compared(plan: MemoryPlan, path: Path) -> Outcome:
+    """Return the outcome of comparing a plan with a file."""
     text = read_text(path)
     if path.suffix == NNTRAINER_SUFFIX:
-        return _order_differences(text, exe_order_text(plan))
-    return differences(parse_golden(text, str(path)), golden_plan(plan))
+        lines = _order_differences(text, exe_order_text(plan))
+        found, every_line, diff = _cut(lines), tuple(lines), None
+    else:
+        diff = compare(parse_golden(text, str(path)), golden_plan(plan))
+        found, every_line = tuple(diff_lines(diff)), ()
+    return Outcome(path, "differs" if found else "same", found, diff, every_line)
 
 
 @public_call
@@ -117,7 +197,9 @@ def write_golden(
     path: StrPath,
     source: dict[str, str] | None = None,
 ) -> None:
-    """Write a golden file.
+    """Write a golden file, unless it says the same already.
+
+    The version of the package that wrote it is no reason to write it again.
 
     Parameters
     ----------
@@ -129,10 +211,16 @@ def write_golden(
     """
     path = Path(path_text(path))
     if path.suffix == NNTRAINER_SUFFIX:
-        text = exe_order_text(plan)
-    else:
-        text = golden_text(golden_plan(plan, source or _source(path)))
-    write_text(path, text)
+        write_text(path, exe_order_text(plan))
+        return
+    before = _facts_of(path)
+    kept = {key: before[key] for key in SOURCE if key in before}
+    golden = golden_plan(plan, source or kept)
+    if WRITTEN_BY in before:
+        facts = golden.facts | {WRITTEN_BY: before[WRITTEN_BY]}
+        if golden_text(replace(golden, facts=facts)) == read_text(path):
+            return
+    write_text(path, golden_text(golden))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -168,13 +256,12 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def _source(path: Path) -> dict[str, str]:
-    """Return how to make a plan again, as far as a file says it."""
+def _facts_of(path: Path) -> dict[str, str]:
+    """Return the facts of a file; none if it cannot be read."""
     try:
-        facts = parse_golden(read_text(path), str(path)).facts
+        return parse_golden(read_text(path), str(path)).facts
     except GoldenFileError:
         return {}
-    return {key: facts[key] for key in _SOURCE if key in facts}
 
 
 def _order_differences(old: str, new: str) -> list[str]:
@@ -191,8 +278,14 @@ def _order_differences(old: str, new: str) -> list[str]:
             lines.append(f"{name}: {before[name]} → {orders}")
     if not lines and list(before) != list(after):
         lines.append("the tensors come in another order")
+    return lines
+
+
+def _cut(lines: list[str]) -> tuple[str, ...]:
     more = len(lines) - MOST_LINES
-    return lines if more <= 0 else [*lines[:MOST_LINES], f"… and {more:,} more tensors"]
+    if more <= 0:
+        return tuple(lines)
+    return (*lines[:MOST_LINES], f"… and {more:,} more tensors")
 
 
 # -- folders ---------------------------------------------------------------------------
@@ -236,11 +329,37 @@ def add_golden(
     sizes: dict[str, object] | None = None,
     *,
     inference: bool = False,
+    request: Mapping[str, object] | None = None,
 ) -> list[Path]:
     """Write a golden file for each variant of a model that has none yet.
 
     A budget that no plan meets is left out. With `inference` the one variant is that of
-    forward steps alone. Returns the paths of the new files.
+    forward steps alone.
+
+    Parameters
+    ----------
+    folder : path-like
+    spec : str
+        What `load` knows the model by.
+    model : Model
+    sizes : dict, optional
+        With which `load` makes the model.
+    inference : bool
+    request : mapping from str to object, optional
+        The one plan to pin instead of the variants: ``batch_size``, ``arithmetic`` and
+        ``board``, and arguments of `Model.make_plan`. It stands in the file.
+
+    Returns
+    -------
+    list of Path
+        The new files.
+
+    Raises
+    ------
+    InvalidParameterError
+        A request that cannot be made again from a file.
+    BudgetError, BoardFitError
+        The plan that is requested does not exist, or does not fit on its board.
     """
     fits = isinstance(spec, str)
     require_value("spec", spec, fits=fits, expected="what load() knows the model by")
@@ -251,11 +370,16 @@ def add_golden(
         require_value("sizes", sizes, fits=False, expected=expected)
     stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
     paths = []
-    variants = (
-        golden_variants(model)
-        if not inference
-        else {INFERENCE: lambda: make_variant(model, INFERENCE, spec)}
-    )
+    more: dict[str, str] = {}
+    variants: Mapping[str, Callable[[], MemoryPlan]]
+    if request:
+        asked = dict(request) | ({"mode": INFERENCE} if inference else {})
+        more["request"] = written_request(asked)
+        variants = {request_name(asked): lambda: make_requested(model, asked)}
+    elif inference:
+        variants = {INFERENCE: lambda: make_variant(model, INFERENCE, spec)}
+    else:
+        variants = golden_variants(model)
     for variant, make in variants.items():
         path = Path(path_text(folder)) / f"{stem}.{variant}{PLAN_SUFFIX}"
         if os.path.exists(path):
@@ -263,12 +387,11 @@ def add_golden(
         try:
             plan = make()
         except BudgetError:
+            if request:
+                raise
             continue
-        source = {
-            "model": spec,
-            "sizes": written,
-            "variant": variant,
-        }
+        require_on_board(plan, request or {})
+        source = {"model": spec, "sizes": written, "variant": variant, **more}
         write_golden(plan, path, source)
         paths.append(path)
     return paths
@@ -316,14 +439,19 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
             spec, variant = facts["model"], facts["variant"]
             if not isinstance(sizes, dict):
                 raise ValueError(f"sizes is {sizes!r}")
-        plan = make_variant(load(spec, sizes), variant, str(plan_path))
+            request = parse_golden_request(facts.get("request"))
+        model = load(spec, sizes)
+        plan = (
+            make_requested(model, request)
+            if request
+            else make_variant(model, variant, str(plan_path))
+        )
         if is_damaged:
-            source = {key: facts[key] for key in _SOURCE}
+            source = {key: facts[key] for key in SOURCE if key in facts}
             write_golden(plan, plan_path, source)
             yield Outcome(plan_path, "damaged")
         elif os.path.exists(path):
-            found = tuple(plan_differences(plan, path))
-            yield Outcome(path, "differs" if found else "same", found)
+            yield _compared(plan, path)
         else:
             yield Outcome(path, "new" if update else "missing")
         if update:
@@ -342,7 +470,7 @@ def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:
         facts = dict(re.findall(r"^([a-z_]+): (.*?)\r?$", text, re.MULTILINE))
         if not salvage:
             raise
-        if not facts.keys() >= set(_SOURCE):
+        if not facts.keys() >= {"model", "sizes", "variant"}:
             raise GoldenFileError(
                 f"{error}. It does not say any more how it was made: remove it, and "
                 f"run arena-ckpt golden update {path.parent} --add MODEL",

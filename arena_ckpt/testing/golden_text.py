@@ -1,9 +1,10 @@
 """Golden plans as text: one fact per line, in a deterministic order.
 
 A file has a first line with its version, facts as ``key: value``, sections of lines,
-and a checksum over all that stands above it. Tensors are sorted by name and live range,
-so that a diff of two files shows tensors and not places in a list. Names with spaces or
-quotes are written as JSON strings.
+and a checksum over all that stands above it. The fact ``written_by`` says which version
+of the package wrote it and is never a difference. Tensors are sorted by name and live
+range, so that a diff of two files shows tensors and not places in a list. Names with
+spaces or quotes are written as JSON strings.
 """
 
 from __future__ import annotations
@@ -17,14 +18,27 @@ from dataclasses import dataclass, field
 from arena_ckpt.common.arguments import require_value
 from arena_ckpt.common.memories import ARENA
 from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.version import __version__
+from arena_ckpt.planning.model_facts import PlanPart
 from arena_ckpt.planning.plan import Buffer, MemoryPlan, require_plan
 from arena_ckpt.report.export.live_range_ids import live_range_id
 from arena_ckpt.testing.sealed import reading, seal, unseal
 
-GOLDEN_VERSION = 2
+GOLDEN_VERSION = 3
 
-READABLE_VERSIONS = (1, GOLDEN_VERSION)
-"""The versions of files that are read; version 1 knew one memory, the arena."""
+READABLE_VERSIONS = (1, 2, GOLDEN_VERSION)
+"""The versions of files that are read.
+
+Version 1 knew one memory, the arena; versions 1 and 2 pin neither what layers read nor
+their properties, nor optimizer, arithmetic, mode and ways.
+"""
+
+SOURCE = ("model", "sizes", "variant", "request")
+"""Facts that say how to make a plan again."""
+
+WRITTEN_BY = "written_by"
+INPUTS = "inputs="
+"""Beginning of the cell with the layers that a layer reads, the first in its row."""
 TITLE = "arena-ckpt golden plan"
 PHASE_LETTERS = {
     Phase.FORWARD: "F",
@@ -40,6 +54,7 @@ _COMMENT = """\
 # Written by 'arena-ckpt golden update' or 'pytest --update-golden', not by hand.
 # Steps, half-open; bytes. Uses: F forward, R recompute, G calc_gradient,
 # D calc_derivative, C clip_gradients, A apply_gradient; r read, w write, u update.
+# Layers: what they read, and the properties that are not their defaults.
 """
 _FACTS = (
     "batch_size",
@@ -58,6 +73,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 _STEP = r"\d{1,19}"
 _ROWS = {
     "[blocks]": re.compile(r".+", re.DOTALL),
+    "[layers]": re.compile(rf"{INPUTS}.*", re.DOTALL),
     "[execution order]": re.compile(
         rf"\S+ {_STEP} {_STEP}(?:\+{_STEP})*"
         rf"(?: {_STEP}){{3}}"
@@ -82,14 +98,26 @@ class GoldenPlan:
         Totals and bounds, and where the plan comes from.
     blocks, orders : dict from str to tuple of str
         Layers of each block; type and the five orders of each layer.
+    layers : dict from str to tuple of str
+        Of each layer what it reads, ``"inputs=a,b"``, and its properties,
+        ``"unit=64"``; empty where they are not known.
     tensors : dict from str to tuple of str
         For each live range its kind, dtype, shape, size, offset, steps and uses.
+    version : int
+        Of the file that it was read from.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
     blocks: dict[str, Row] = field(default_factory=dict)
     orders: dict[str, Row] = field(default_factory=dict)
     tensors: dict[str, Row] = field(default_factory=dict)
+    layers: dict[str, Row] = field(default_factory=dict)
+    version: int = GOLDEN_VERSION
+
+    @property
+    def pins_properties(self) -> bool:
+        """Whether properties of layers are pinned."""
+        return bool(self.layers)
 
 
 def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> GoldenPlan:
@@ -106,6 +134,9 @@ def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> Golde
     expected = "a dict from str to str"
     require_value("source", source, fits=is_source, expected=expected)
     facts = dict(source or {})
+    facts[WRITTEN_BY] = f"arena_ckpt {__version__}"
+    facts |= _training(plan)
+    facts |= {"mode": plan.mode, "ways": " ".join(plan.ways) or "none"}
     facts |= {name: str(getattr(plan, name)) for name in _FACTS}
     if plan.constant_bytes:
         facts["constant_bytes"] = str(plan.constant_bytes)
@@ -130,7 +161,49 @@ def golden_plan(plan: MemoryPlan, source: dict[str, str] | None = None) -> Golde
         {block.name: block.layers for block in plan.blocks},
         orders,
         _tensors(plan),
+        _layers(plan),
     )
+
+
+def _training(plan: MemoryPlan) -> dict[str, str]:
+    """Return what a plan states of arithmetic, ways and updates, as far as it does."""
+    facts = {"arithmetic": plan.arithmetic} if plan.arithmetic else {}
+    if plan.training is None:
+        return facts
+    training = plan.training
+    return facts | {
+        "optimizer": _part(training.optimizer),
+        "schedule": _part(training.schedule),
+        "clip_grad_by_norm": str(training.clip_grad_by_norm or "none"),
+    }
+
+
+def _part(part: PlanPart | None) -> str:
+    """Return an optimizer or a schedule as words, ``"sgd learning_rate=0.1"``."""
+    if part is None:
+        return "none"
+    return " ".join(map(_token, (part.type_name, *cells(part.properties))))
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a line; those in quotes are JSON strings."""
+    return [_untoken(token) for token in _TOKEN.findall(text)]
+
+
+def cells(properties: dict[str, str]) -> tuple[str, ...]:
+    """Return properties as cells of a row: ``("unit=64",)``."""
+    return tuple(f"{name}={value}" for name, value in properties.items())
+
+
+def _layers(plan: MemoryPlan) -> dict[str, Row]:
+    """Return inputs and properties of each layer, if the plan states properties."""
+    rows: dict[str, Row] = {}
+    for layer in plan.layers:
+        if layer.properties is None:
+            return {}
+        inputs = f"{INPUTS}{','.join(layer.inputs)}"
+        rows[layer.name] = (inputs, *cells(layer.properties))
+    return rows
 
 
 def _tensors(plan: MemoryPlan) -> dict[str, Row]:
@@ -177,6 +250,7 @@ def _lines(golden: GoldenPlan) -> Iterator[str]:
     for key, value in golden.facts.items():
         yield f"{key}: {value}"
     for title, rows in (
+        ("layers", golden.layers),
         ("blocks", golden.blocks),
         ("execution order", golden.orders),
         ("tensors", golden.tensors),
@@ -208,12 +282,13 @@ def parse_golden(text: str, where: str) -> GoldenPlan:
     """
     lines = unseal(text, where, TITLE, *READABLE_VERSIONS)
     with reading(where):
-        return _parsed(lines)
+        return _parsed(lines, int(text.partition("\n")[0].split()[-1]))
 
 
-def _parsed(lines: list[str]) -> GoldenPlan:
-    golden = GoldenPlan()
+def _parsed(lines: list[str], version: int) -> GoldenPlan:
+    golden = GoldenPlan(version=version)
     sections = {
+        "[layers]": golden.layers,
         "[blocks]": golden.blocks,
         "[execution order]": golden.orders,
         "[tensors]": golden.tensors,
@@ -228,10 +303,14 @@ def _parsed(lines: list[str]) -> GoldenPlan:
             key, _, value = line.partition(": ")
             golden.facts[key] = value
         else:
-            name, *row = map(_untoken, _TOKEN.findall(line))
+            name, *row = words(line)
             if not _ROWS[title].fullmatch(" ".join(row)):
                 raise ValueError(f"{line!r} does not belong into {title}")
             section[name] = tuple(row)
+    if golden.layers and golden.layers.keys() != golden.orders.keys():
+        raise ValueError("[layers] and [execution order] name other layers")
+    for key in ("optimizer", "schedule"):
+        words(golden.facts.get(key, ""))  # looked at before they are compared
     return golden
 
 

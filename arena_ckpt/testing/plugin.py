@@ -43,6 +43,7 @@ def golden_plan(request: pytest.FixtureRequest) -> Callable[[MemoryPlan, str], N
     folder = Path(request.path).parent / "golden"
 
     def check(plan: MemoryPlan, name: str) -> None:
+        __tracebackhide__ = True
         from arena_ckpt.testing import assert_plan_matches
 
         assert_plan_matches(plan, folder / name)

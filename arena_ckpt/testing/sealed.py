@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from arena_ckpt.common.wording import listed_versions
 from arena_ckpt.errors import ArenaError, GoldenFileError
 
 WHAT_TO_RUN = (
@@ -48,7 +49,7 @@ def unseal(text: str, where: str, title: str, *versions: int) -> list[str]:
     if found_version not in map(str, versions):
         raise GoldenFileError(
             f"{where} has version {found_version}, this package reads version "
-            f"{' and '.join(map(str, versions))}; {WHAT_TO_RUN}",
+            f"{listed_versions(versions)}; {WHAT_TO_RUN}",
             path=where,
             version=found_version,
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from arena_ckpt.common.progress import progress_bar
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.samples import Samples
@@ -24,6 +23,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.training.loop import interrupts
 from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.training.watching import Watcher, watch
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
@@ -76,9 +76,10 @@ def train_batches(
     total = None if expected is None else epochs * expected
     n_iterations = 0
     with (
-        progress_bar("training", progress) as update,
+        watch(progress, epochs, is_scheduled=session.schedule is not None) as watcher,
         interrupts(terminated=False) as interrupted,
     ):
+        watcher.begun(())
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             loss_sum, n_terms, n_batches = 0.0, 0, 0
@@ -86,7 +87,7 @@ def train_batches(
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
                 if interrupted():
-                    return History(tuple(records), n_iterations, True, 0)
+                    return _ended_history(watcher, records, n_iterations, True)
                 n_batches += 1
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
@@ -96,11 +97,7 @@ def train_batches(
                 loss_sum += loss * samples.n_terms()
                 n_terms += samples.n_terms()
                 n_iterations += 1
-                update(
-                    n_iterations,
-                    total or n_iterations,
-                    f"epoch {epoch}, loss {loss:.4f}",
-                )
+                watcher.iterated(n_iterations, total or n_iterations, epoch, loss)
             if not n_batches or (expected is not None and n_batches < expected):
                 raise _ended(batches, epoch, n_batches, expected, n_iterations)
             if n_iterations == before:
@@ -119,9 +116,19 @@ def train_batches(
                     time.perf_counter() - started,
                 )
             )
-            if on_epoch and on_epoch(records[-1]):
+            is_enough = bool(on_epoch and on_epoch(records[-1]))
+            watcher.recorded(records[-1])
+            if is_enough:
                 break
-        return History(tuple(records), n_iterations, interrupted(), 0)
+        return _ended_history(watcher, records, n_iterations, interrupted())
+
+
+def _ended_history(
+    watcher: Watcher, records: list[EpochRecord], n_iterations: int, interrupted: bool
+) -> History:
+    history = History(tuple(records), n_iterations, interrupted, 0)
+    watcher.ended(history)
+    return history
 
 
 def _drawn(batches: Iterable[Any], epoch: int, n_iterations: int) -> Iterator[Any]:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arena_ckpt.common.progress import Update, progress_bar
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
 from arena_ckpt.training.records import EpochRecord, History, RunProgress
 from arena_ckpt.training.saved_run import SavedRun
+from arena_ckpt.training.watching import Watcher, watch
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
@@ -51,27 +51,32 @@ def train(
         stopped=False,
     )
     with (
-        progress_bar("training", progress) as update,
+        watch(progress, epochs, is_scheduled=session.schedule is not None) as watcher,
         interrupts(terminated=saved is not None) as interrupted,
         saved.held() if saved else nullcontext(),
     ):
         begin = saved.begin(fresh) if saved else fresh
         at = begin
+        watcher.begun(begin.records)
         n_batches = batches_of(samples.n_samples, session.plan.batch_size, drop_last)
         if warn_of_restart:
             _warn_of_restart(session, at, epochs, n_batches)
         if saved and at.epoch <= epochs and not at.stopped:
             saved.save(at)  # what cannot be written is found before anything is trained
         run = _Run(
-            session, samples, validation, epochs, n_batches, update, interrupted, saved
+            session, samples, validation, epochs, n_batches, watcher, interrupted, saved
         )
         while at.epoch <= epochs and not at.stopped:
             order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
             at = run.finish_batches(at, order)
             if at.n_batches < run.n_batches:
-                return History(at.records, at.n_iterations, True, begin.n_iterations)
+                break  # interrupted
             at = run.finish_epoch(at, order, on_epoch)
-        return History(at.records, at.n_iterations, interrupted(), begin.n_iterations)
+        history = History(
+            at.records, at.n_iterations, interrupted(), begin.n_iterations
+        )
+        watcher.ended(history)
+        return history
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +88,7 @@ class _Run:
     validation: Samples | None
     epochs: int
     n_batches: int
-    update: Update
+    watcher: Watcher
     interrupted: Callable[[], bool]
     saved: SavedRun | None
 
@@ -119,7 +124,7 @@ class _Run:
             n_iterations += 1
             if saved and saved.every and n_iterations % saved.every == 0:
                 saved.save(reached())
-            self.update(n_iterations, total, f"epoch {begin.epoch}, loss {loss:.4f}")
+            self.watcher.iterated(n_iterations, total, begin.epoch, loss)
         return reached()
 
     def finish_epoch(
@@ -138,6 +143,7 @@ class _Run:
             at.learning_rate,
             at.seconds + time.perf_counter() - started,
         )
+        self.watcher.recorded(record)
         stopped = bool(on_epoch and on_epoch(record))
         following = replace(
             at,

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.notebook import hide_in_cell
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.training.curve import curve_svg
+from arena_ckpt.training.epoch_text import evaluation_text, html_table, text_table
 
 Table = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EpochRecord:
     """What is recorded of one epoch.
 
@@ -38,10 +41,15 @@ class EpochRecord:
     learning_rate: float
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"<EpochRecord {self.epoch}: {_result(self, ', ')}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class History:
     """Records of a training: its epochs, and how it ended.
+
+    Its ``str`` is a table of the epochs, and a notebook shows table and curve.
 
     Attributes
     ----------
@@ -59,6 +67,48 @@ class History:
     n_iterations: int
     interrupted: bool
     n_resumed: int = 0
+
+    def to_rows(self) -> list[dict[str, int | float | None]]:
+        """Return the epochs as plain values, for example for ``pandas.DataFrame``.
+
+        Returns
+        -------
+        list of dict
+            Each with ``epoch``, ``loss``, ``learning_rate`` and ``seconds``, and, if
+            any epoch has a validation, with ``validation_loss`` and the metric under
+            its name, for example ``accuracy``; None where an epoch has none.
+        """
+        metrics = sorted(
+            {r.validation.metric_name for r in self.epochs if r.validation}
+        )
+        rows = []
+        for record in self.epochs:
+            of = record.validation
+            row: dict[str, int | float | None] = {
+                "epoch": record.epoch,
+                "loss": record.loss,
+            }
+            if metrics:
+                row["validation_loss"] = of.loss if of else None
+            for name in metrics:
+                row[name] = of.metric if of and of.metric_name == name else None
+            row["learning_rate"] = record.learning_rate
+            row["seconds"] = record.seconds
+            rows.append(row)
+        return rows
+
+    def __repr__(self) -> str:
+        return f"<History: {summary_of(self)}>"
+
+    def __str__(self) -> str:
+        table = f"{text_table(self.to_rows())}\n" if self.epochs else ""
+        return table + _extent(self)
+
+    def _repr_html_(self) -> str:
+        # The training of this cell shows the same curve; one of them is enough.
+        hide_in_cell(self.epochs)
+        table = html_table(self.to_rows()) if self.epochs else ""
+        return f"<div>{loss_curve(self.epochs)}{table}<div>{_extent(self)}</div></div>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +153,62 @@ class RunProgress:
         counts = self.epoch_iteration, self.n_batches, self.n_iterations
         if not 0 <= min(counts) <= max(counts) < 2**53 or self.epoch < 1:
             raise ValueError(f"no training comes to {self}")
+
+
+def summary_of(history: History) -> str:
+    """Return one line that describes a training and its last epoch."""
+    last = f"; {_result(history.epochs[-1], ', ')}" if history.epochs else ""
+    return _extent(history) + last
+
+
+def loss_curve(records: Sequence[EpochRecord]) -> str:
+    """Return an SVG of the losses by epoch, empty for fewer than two epochs."""
+    losses: dict[str, list[float | None]] = {
+        "loss": [record.loss for record in records],
+        "validation loss": [
+            r.validation.loss if r.validation else None for r in records
+        ],
+    }
+    return curve_svg([record.epoch for record in records], losses)
+
+
+def epoch_line(record: EpochRecord, n_epochs: int, *, shows_rate: bool = False) -> str:
+    """Return one line that describes an epoch of `n_epochs`.
+
+    Parameters
+    ----------
+    record : EpochRecord
+    n_epochs : int
+    shows_rate : bool
+        Whether the line has the learning rate, which a schedule changes.
+    """
+    width = len(str(n_epochs))
+    rate = f"  learning rate {record.learning_rate:.4g}" if shows_rate else ""
+    return (
+        f"epoch {record.epoch:{width}}/{n_epochs}  {_result(record)}{rate}  "
+        f"({record.seconds:.3f} s)"
+    )
+
+
+def _extent(history: History) -> str:
+    """Return how long a training was, and whether it was interrupted."""
+    n, n_iterations = len(history.epochs), history.n_iterations
+    parts = [
+        f"{n:,} epoch{'' if n == 1 else 's'}",
+        f"{n_iterations:,} iteration{'' if n_iterations == 1 else 's'}",
+    ]
+    if history.n_resumed:
+        parts.append(f"{history.n_resumed:,} of them before it was resumed")
+    if history.interrupted:
+        parts.append("interrupted")
+    return ", ".join(parts)
+
+
+def _result(record: EpochRecord, mark: str = "  ") -> str:
+    """Return the losses of an epoch as text."""
+    of = record.validation
+    validation = "" if of is None else f"{mark}validation: {evaluation_text(of)}"
+    return f"loss {record.loss:.4f}{validation}"
 
 
 def to_table(records: Sequence[EpochRecord]) -> Table:

@@ -16,6 +16,8 @@ import numpy as np
 
 from arena_ckpt.common.json_codec import decode, may_be_left_out
 from arena_ckpt.common.names import split_last, weight_of
+from arena_ckpt.common.short_repr import brief_repr, counted, short_repr
+from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import shown
 from arena_ckpt.errors import SavedStateMismatchError
@@ -68,6 +70,8 @@ class StateDocument:
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
 
+    __repr__ = brief_repr
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedState:
@@ -89,6 +93,17 @@ class SavedState:
     arrays: Arrays
     plan_json: str
     records: tuple[EpochRecord, ...]
+
+    def __repr__(self) -> str:
+        n_bytes = sum(array.nbytes for array in self.arrays.values())
+        return short_repr(
+            self,
+            repr(str(self.path)),
+            counted(len(self.arrays), "array"),
+            format_bytes(n_bytes),
+            f"iteration {self.document.iteration:,}",
+            counted(len(self.records), "epoch") if self.records else "",
+        )
 
 
 def write_state(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from arena_ckpt.common.progress import status_line
+from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.errors import ArenaError, CrashError
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.checks import Checks, DefectFound, NothingToCheck
@@ -39,6 +41,8 @@ class Check:
     finding: str
     passed: bool | None
     seconds: float
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,9 @@ def run_check(name: str, check: Callable[[], str]) -> Check:
     started = time.perf_counter()
     passed: bool | None = True
     try:
-        finding = check()
+        with status_line("checking", None, f"checked {name}") as report:
+            report(name)
+            finding = check()
     except NothingToCheck as reason:
         passed, finding = None, str(reason)
     except (ArenaError, DefectFound) as defect:

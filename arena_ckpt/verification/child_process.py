@@ -27,6 +27,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
+from arena_ckpt.common.progress import relay_progress, relayed_progress
 from arena_ckpt.engine.debug.runner import describe
 from arena_ckpt.engine.program import StepNote
 from arena_ckpt.errors import CrashError
@@ -78,7 +79,8 @@ def run_apart(work: Callable[[Voice], None], hear: Callable[[Any], None]) -> Non
         work(_Here(hear))
         return
     try:
-        child.hear_all(hear)
+        with relayed_progress() as show:
+            child.hear_all(hear, show)
     finally:
         child.end()
 
@@ -185,12 +187,16 @@ class _Child:
         os.close(ours)
         return cls(process, receiver, lifeline, cell)
 
-    def hear_all(self, hear: Callable[[Any], None]) -> None:
-        """Hand on the messages of the child until its work is done."""
+    def hear_all(
+        self, hear: Callable[[Any], None], show: Callable[[str], None]
+    ) -> None:
+        """Hand on messages and progress of the child until its work is done."""
         while True:
             kind, value = self._next()
             if kind == "said":
                 hear(value)
+            elif kind == "shown":
+                show(value)
             elif kind == "steps":
                 self._firsts.append(value[0])
                 self._texts.append(value[1])
@@ -276,6 +282,8 @@ def _work_there(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is heard by the parent
         threading.Thread(target=_end_with_parent, args=(ours,), daemon=True).start()
         try:
+            # A child that crashes must leave no bar and no hidden cursor behind.
+            relay_progress(lambda line: sender.send(("shown", line)))
             work(_There(sender, cell))
             sender.send(("done", None))
         except BaseException as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_ckpt.common.arguments import public_call, require_callback
+from arena_ckpt.common.short_repr import short_repr, shortened
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
@@ -45,6 +46,15 @@ class Verification:
 
     checks: tuple[Check, ...]
     data: str
+
+    def __repr__(self) -> str:
+        return short_repr(self, "", self.verdict, shortened(self.data))
+
+    def __str__(self) -> str:
+        """Return the verdict with a line for each check."""
+        marks = {True: "passed", False: "FAILED", None: "left out"}
+        lines = [f"{marks[c.passed]:8}  {c.name}: {c.finding}" for c in self.checks]
+        return "\n".join([self.verdict, *lines])
 
     @property
     def passed(self) -> bool:

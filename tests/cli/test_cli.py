@@ -273,7 +273,9 @@ def test_plan_of_an_impossible_budget_says_what_would_help() -> None:
         (("--max-overhead", "-20%"), "at least 0"),
         (("--budget", "1MiB", "--allow", "magic"), "there is no 'magic'"),
         (("--levels", "2", "--budget", "1MiB"), "'2' is not"),
-        (("--pareto", "--budget", "1MiB"), "leave one out"),
+        (("--pareto", "--max-overhead", "10%"), "leave one out"),
+        (("--pareto", "--save", "front.gif"), "drawn as .png, .svg, .pdf"),
+        (("--pareto", "--save", "front"), "no suffix"),
         (("--pareto", "-o", "plan.json"), "-o"),
         (("--pareto", "--emit-blocks"), "--emit-blocks"),
         (("--pareto", "--execution-order"), "--execution-order"),
@@ -391,8 +393,41 @@ def test_plan_shows_the_front(tmp_path: Path) -> None:
     assert sizes == sorted(sizes)
     assert front[-1]["label"] == "keep all"
     assert front[0]["reruns"]
+    assert front[-1]["reason"] == "recomputes nothing; no plan is faster"
     printed = run("plan", "nine_layer_mlp", "--pareto").stdout
     assert "Recomputing cannot make the arena smaller" in printed
+
+
+def test_plan_marks_the_fastest_plan_within_a_budget(tmp_path: Path) -> None:
+    given = ("plan", "digits_mlp", "--pareto", "--budget", "60%")
+    for suffix, head in (("pdf", b"%PDF-"), ("svg", b"<svg"), ("PNG", b"\x89PNG")):
+        picture = tmp_path / f"front.{suffix}"
+        printed = run(*given, "--save", str(picture)).stdout
+        assert picture.read_bytes().startswith(head)
+    document = run_json(*given)
+    point = document["pareto"][document["fastest_within_budget"]]
+    budget = document["budget_bytes"]
+    assert budget == int(0.6 * document["pareto"][-1]["arena_bytes"])
+    chosen = run_json("plan", "digits_mlp", "--budget", "60%")["plan"]
+    assert point["arena_bytes"] == chosen["arena_bytes"] <= budget
+    (line,) = [line for line in printed.splitlines() if line.endswith("fastest")]
+    assert f"({point['arena_bytes']:,} B)" in line
+    assert "The fastest within" in printed
+    assert "fastest within the budget" in (tmp_path / "front.svg").read_text("utf-8")
+
+
+def test_summary_shows_the_layers() -> None:
+    printed = run("summary", "digits_cnn", "--batch-size", "2").stdout
+    lines = printed.splitlines()
+    assert lines[0].split()[:3] == ["layer", "type", "output"]
+    assert any(line.split()[:2] == ["c0a_conv", "conv2d"] for line in lines)
+    assert "parameters   17,754 trained, 192 moving statistics" in lines
+    assert "for a batch of 2 samples" in printed
+    document = run_json("summary", "digits_cnn", "--batch-size", "2")
+    assert document["totals"]["trained"] == 17_754
+    assert [row["layer"] for row in document["layers"]][:2] == ["in", "c0a_conv"]
+    assert document["batch_size"] == 2
+    assert "is no model" in refused("summary", "digits_nnc")
 
 
 def test_train_within_a_budget() -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -80,6 +81,34 @@ def test_json_names_what_was_written() -> None:
     assert document["before_arena_bytes"] > PLAN.arena_bytes
 
 
+def page_of(path: str) -> dict[str, Any]:
+    """Return what a page knows but for the columns of its plans."""
+    text = Path(path).read_text("utf-8")
+    packed = text.partition('id="page">')[2].partition("<")[0]
+    document: dict[str, Any] = json.loads(base64.b64decode(packed))
+    return document
+
+
+def test_the_steps_are_run_for_the_time_axis() -> None:
+    worked("digits_mlp", "--measured", "--compare-blocks", "-o", "a.html")
+    worked("digits_mlp", "-o", "b.html")
+    measured = [
+        "step_nanoseconds" in {column["name"] for column in plan["contents"]}
+        for name in ("a.html", "b.html")
+        for plan in page_of(name)["plans"]
+    ]
+    assert measured == [True, True, False]
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    assert "only the page has a time axis" in refused(
+        "digits_mlp", "--measured", "--ascii"
+    )
+    Path("old.json").write_text(PLAN.to_json())
+    assert "whose steps cannot be run" in refused("old.json", "--measured")
+    worked("digits_mlp", "--measured", "--compare", "old.json", "-o", "a.html")
+
+
 def test_a_saved_plan_can_stand_for_a_model() -> None:
     Path("old.json").write_text(PLAN.to_json())
     worked("old.json", "--ascii")
@@ -89,14 +118,29 @@ def test_a_saved_plan_can_stand_for_a_model() -> None:
 
 def test_all_plans_of_a_model_are_points_to_choose_from() -> None:
     worked("digits_mlp", "--pareto", "-o", "a.html")
+    document = page_of("a.html")
+    arenas = [point["arena_bytes"] for point in document["front"]]
+    assert len(arenas) > 2
+    assert arenas == sorted(arenas)
+    asked = ("digits_mlp", "--pareto", "--max-overhead", "10%")
+    assert "means nothing" in refused(*asked)
+
+
+def test_the_plan_of_a_budget_is_marked_on_the_front() -> None:
+    asked = ("--budget", "480KiB", "--pareto", "-o", "a.html")
+    shown = json.loads(worked("digits_mlp", "--json", *asked))
     page = Path("a.html").read_text("utf-8")
     document = json.loads(
         base64.b64decode(page.partition('id="page">')[2].partition("<")[0])
     )
-    arenas = [point["arena_bytes"] for point in document["front"]]
-    assert len(arenas) > 2
-    assert arenas == sorted(arenas)
-    assert "means nothing" in refused("digits_mlp", "--pareto", "--budget", "1MiB")
+    axes, front = document["front_axes"], document["front"]
+    assert axes["budget_bytes"] == 480 * 1024
+    fastest = front[axes["fastest"]]
+    assert fastest["arena_bytes"] == shown["arena_bytes"] <= 480 * 1024
+    assert front[axes["fastest"] + 1]["arena_bytes"] > 480 * 1024
+    told = run("digits_mlp", "--pareto", "--budget", "1KiB")
+    assert told.exit_code == 1
+    assert "no plan fits in 1.00 KiB" in told.stderr
 
 
 def test_a_plan_for_a_budget_is_compared_with_all_kept() -> None:

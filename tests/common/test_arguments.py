@@ -96,7 +96,7 @@ def _on_object(owner: type, method: str) -> Callable[..., Any]:
     """Return a method as it is called: on an object, or on its class."""
     if isinstance(inspect.getattr_static(owner, method), classmethod):
         return typing.cast(Callable[..., Any], getattr(owner, method))
-    thing = ac.Model() if owner is ac.Model else object.__new__(owner)
+    thing = ac.Model() if owner is ac.Model else owner.__new__(owner)
     return typing.cast(Callable[..., Any], getattr(thing, method))
 
 

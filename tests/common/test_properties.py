@@ -147,7 +147,7 @@ def test_values_are_read(kind: str, given_value: object, value: object) -> None:
         ("positive_reals", "1,0"),
         ("counts", "1;2"),
         ("colour", "green"),
-        ("colour", "dark blue"),
+        ("colour", "seven"),
     ],
 )
 def test_impossible_values_are_named(kind: str, bad: object) -> None:

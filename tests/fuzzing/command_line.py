@@ -28,6 +28,7 @@ from arena_ckpt.testing.golden_files import (
 from fuzzing.guard import Finding, Limits, guarded, snapshot
 from fuzzing.mutate import HUGE, texts
 from fuzzing.readers import INI, npz_bytes, small_model
+from fuzzing.states import SAVED
 from fuzzing.target import Target, empty_folder
 
 _LIMITS = Limits(cpu_seconds=10, grown_bytes=2**28)
@@ -52,6 +53,8 @@ def returns(): return 3
 def wants(x): return x
 """
 _PLAN = small_model().make_plan()
+_TRAINED = small_model()
+_TRAINED.initialize()
 FILES: dict[str, bytes] = {
     "good.ini": INI[0].replace(
         b"batch_size = 4\nepochs=2", b"batch_size = 4\nepochs=1"
@@ -66,6 +69,9 @@ FILES: dict[str, bytes] = {
     "board.toml": b'[b]\n[[b.ram]]\nname="r"\nsize="64KiB"\nrole="arena"\n',
     "model.py": _SCRIPT,
     "broken.py": b"def build(:\n",
+    "m.safetensors": SAVED,
+    "short.safetensors": SAVED[:-9],
+    "w.npz": npz_bytes(**_TRAINED.weights()),
 }
 _MODELS = (
     *(
@@ -79,8 +85,21 @@ _MODELS = (
     *("model.py:recurses", "model.py:returns", "model.py:wants", "model.py:nothing"),
     *("broken.py:build", "plan.json", "bad.json", "nothing.ini", "nine_layer_mlp", ""),
     *("-", ".", "good.ini:x", "digits_mpl", "\udcff.ini", "😀.ini"),
+    *("m.safetensors", "m.safetensors", "short.safetensors", "x.npz"),
 )
-_OUT = ("out", "out.png", "-", "nodir/out", ".", "", "ö ü.out", "\udcff", "x" * 250)
+_OUT = (
+    "out",
+    "out.png",
+    "out.csv",
+    "out.npy",
+    "-",
+    "nodir/out",
+    ".",
+    "",
+    "ö ü.out",
+    "\udcff",
+    "x" * 250,
+)
 _COUNTS = ("1", "2", "0", "-1", "x", "1.5", "٣", "1e3", "", *map(str, HUGE))
 _ANSWERS: dict[str, tuple[str, ...]] = {
     "--budget": (
@@ -124,12 +143,14 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     "--decimal": ("point", "comma", "x"),
     "--missing": ("drop", "mean", "x"),
     "--split": ("random", "stratified", "last", "x"),
-    "--board": ("board.toml", "rp2350", "x", "nothing.toml", "", "."),
+    "--board": ("all", "board.toml", "rp2350", "x", "nothing.toml", "", "."),
     "--compare": _MODELS,
     "--to": (
         *("json", "csv", "dot", "c-header", "torch-snapshot", "minimalloc-csv"),
         *("chrome-trace", "x", ""),
     ),
+    "--weights": ("w.npz", "w.npz", "x.npz", "m.safetensors", "bad.ini", "", "x"),
+    "--rows": _COUNTS,
     "--format": ("plan", "nntrainer", "x", ""),
     "--add": ("good.ini", "x", ""),
     "--checkpoint": ("run", "good.ini", "nodir/run", "", "x" * 300),
@@ -147,6 +168,9 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "train": _MODELS,
     "report": _MODELS,
     "export": _MODELS,
+    "evaluate": _MODELS,
+    "predict": _MODELS,
+    "boards": ("board.toml", "rp2350", "x", "bad.ini", "nothing.toml", ""),
     "allocate": (
         "buffers.csv",
         "layout.csv",
@@ -266,6 +290,8 @@ def _warm_up_commands() -> None:
     for words in (
         ["train", "good.ini", "--data", "x.npz", "--debug", "--quiet"],
         ["train", "model.py:build", "--data", "x.npz", "--debug", "--quiet"],
+        ["predict", "m.safetensors", "--data", "x.npz", "--debug"],
+        ["evaluate", "good.ini", "--weights", "w.npz", "--data", "x.npz"],
         ["plan", "good.ini", "--pareto"],
         ["allocate", "buffers.csv", "--png", "x.png"],
         ["report", "good.ini", "--png", "x.png"],
@@ -356,6 +382,10 @@ READ: dict[str, Entry] = {
     "plan_differences": lambda path: plan_differences(_PLAN, path),
     "check_folder": lambda path: check_folder(Path(path), load_bundled),
     "plan MODEL": _cli("plan", "@"),
+    "boards": _cli("boards", "@"),
+    "evaluate MODEL": _cli("evaluate", "@", "--data", "x.npz"),
+    "predict --weights": _cli("predict", "good.ini", "--weights", "@"),
+    "predict --data": _cli("predict", "m.safetensors", "--data", "@"),
     "plan MODEL --board": _cli("plan", "good.ini", "--board", "@"),
     "report PLAN": _cli("report", "@", "--ascii"),
     "train --data": _cli("train", "good.ini", "--data", "@", "--quiet"),
@@ -368,6 +398,7 @@ WRITE: dict[str, Entry] = {
     "write_golden": lambda path: write_golden(_PLAN, path),
     "plan -o": _cli("plan", "good.ini", "--brief", "-o", "@"),
     "plan --save": _cli("plan", "good.ini", "--pareto", "--save", "@"),
+    "predict -o": _cli("predict", "m.safetensors", "--data", "x.npz", "-o", "@"),
     "report -o": _cli("report", "good.ini", "-o", "@"),
     "report --svg": _cli("report", "good.ini", "--svg", "@"),
     "export -o": _cli("export", "good.ini", "--to", "json", "-o", "@"),

@@ -22,6 +22,7 @@ from arena_ckpt.cli.models import load_model
 from arena_ckpt.data.loaders import load_csv, load_idx, load_npz
 from arena_ckpt.examples import EXAMPLES, LARGEST_SIZE
 from arena_ckpt.files import read_idx
+from arena_ckpt.files.npz import read_arrays
 from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
@@ -456,7 +457,17 @@ _BOARD_VALUES = (
 )
 _BOARD_KEYS = (
     *("title", "flash", "reserved_flash", "reserved_stack", "reserved_heap", "url"),
-    *("reserved_in", "reservations", "source", "name", "size", "role", "note", "ram"),
+    *(
+        "core",
+        "reserved_in",
+        "reservations",
+        "source",
+        "name",
+        "size",
+        "role",
+        "note",
+        "ram",
+    ),
 )
 _board_lines = (
     st.sampled_from(("[mine]", "[[mine.ram]]", "[mine.ram]", "[a.b.c]", "a = 1"))
@@ -524,6 +535,9 @@ READERS = (
         seeds=_IDX,
     ),
     Target("npz", mutated(_NPZ) | _npz, reads_file("x.npz", load_npz), seeds=_NPZ),
+    Target(
+        "weights", mutated(_NPZ) | _npz, reads_file("w.npz", read_arrays), seeds=_NPZ
+    ),
     Target(
         "plan_json",
         mutated(_PLAN_JSON, (b"NaN", b"Infinity", b"1e999", deep(9000).encode()))

@@ -140,13 +140,13 @@ def _state_of_a_training() -> tuple[str, bytes]:
 
 _OTHER = small_model()
 _OTHER.initialize()
-_SEED = _saved()
-_STATE_NAME, _RUN_SEED = _state_of_a_training()
-_RUN_HEADER, _RUN_BODY = split_state(_RUN_SEED) or ({}, b"")
+SAVED = _saved()
+_STATE_NAME, _RUNSAVED = _state_of_a_training()
+_RUN_HEADER, _RUN_BODY = split_state(_RUNSAVED) or ({}, b"")
 _RUN_DOCUMENT = json.loads(_RUN_HEADER["__metadata__"][tensor_file.KEY])
-_HEADER, _BODY = split_state(_SEED) or ({}, b"")
+_HEADER, _BODY = split_state(SAVED) or ({}, b"")
 _DOCUMENT = json.loads(_HEADER["__metadata__"][tensor_file.KEY])
-_ARRAYS: Arrays = safetensors.numpy.load(_SEED)
+_ARRAYS: Arrays = safetensors.numpy.load(SAVED)
 _PLAN_DOCUMENT = json.loads(_ARRAYS[PLAN].tobytes())
 
 
@@ -191,32 +191,32 @@ _changed_arrays = st.dictionaries(
     st.sampled_from([*sorted(_ARRAYS), "new"]), _odd_arrays, min_size=1, max_size=2
 )
 _claims = st.builds(
-    lambda length: struct.pack("<Q", length) + _SEED[8:],
+    lambda length: struct.pack("<Q", length) + SAVED[8:],
     st.sampled_from((0, 1, *(n for n in HUGE if n < 2**64))),
 )
 
 STATES = (
     Target(
         "saved_model",
-        mutated((_SEED,), (b'"F32"', b'"BF16"', b'"data_offsets":[0,', b'\\"run\\":'))
+        mutated((SAVED,), (b'"F32"', b'"BF16"', b'"data_offsets":[0,', b'\\"run\\":'))
         | _claims
         | changed_json((_DOCUMENT,)).map(_with_document)
         | changed_json((_HEADER,)).map(_with_header)
         | changed_json((_PLAN_DOCUMENT,)).map(_with_plan)
         | _changed_arrays.map(_with_arrays),
         _read_state,
-        seeds=(_SEED,),
+        seeds=(SAVED,),
         warm_up=lambda: _OTHER.train_step(_X, _Y),
     ),
     Target(
         "resume",
-        mutated((_RUN_SEED, _SEED), (b'\\"run\\":null', b"progress", b"iteration"))
+        mutated((_RUNSAVED, SAVED), (b'\\"run\\":null', b"progress", b"iteration"))
         | changed_json((_RUN_DOCUMENT,)).map(_with_run)
         | changed_json((_RUN_DOCUMENT["run"],)).map(
             lambda run: _with_run({**_RUN_DOCUMENT, "run": run})
         ),
         _resume,
-        seeds=(_RUN_SEED,),
+        seeds=(_RUNSAVED,),
         warm_up=_state_of_a_training,
     ),
 )

@@ -10,7 +10,7 @@ from arena_ckpt.model_plans import ModelPlans
 
 DEFINING = {
     *("add_layer", "add_checkpoint_block", "set_property", "get_property"),
-    *("set_optimizer", "set_learning_rate_scheduler", "compile", "warnings"),
+    *("set_optimizer", "set_learning_rate_scheduler", "compile", "summary", "warnings"),
     *("seed", "layers", "blocks", "properties", "optimizer", "schedule"),
     *("save_ini",),
 }

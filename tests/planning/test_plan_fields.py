@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from helpers.strategies import chain
 
+from arena_ckpt import Model, create_schedule
 from arena_ckpt.errors import PlanMismatchError
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.memory_use import PlannedRam
@@ -19,9 +20,19 @@ from arena_ckpt.planning.plan import MemoryPlan
 MODEL = chain(
     *(9, "gelu", 8, "relu", 3),
     blocks=(("fc1", "act1", "fc2"),),
-    optimizer=("sgd", {"learning_rate": 0.1, "momentum": 0.9}),
+    optimizer=("sgd", {"momentum": 0.9, "learning_rate": 0.1}),
 )
-PLAN = MODEL.model().make_plan()
+
+
+def scheduled() -> Model:
+    model = MODEL.model()
+    schedule = create_schedule("constant", learning_rate=0.1)
+    model.set_learning_rate_scheduler(schedule)
+    return model
+
+
+PLAN = scheduled().make_plan()
+_A_NUMBER = "a number of the update, which may change while a training goes on"
 
 FREE = {
     "allocator": "the engine that found the layout: any layout that holds is as good",
@@ -29,6 +40,12 @@ FREE = {
     "blocks[0].name": "steps say what is recomputed, whoever chose it",
     "blocks[0].layers": "steps say what is recomputed, whoever chose it",
     "blocks": "steps say what is recomputed, whoever chose it",
+    "training": "plans of version 5 do not state it",
+    "training.optimizer.properties[learning_rate]": _A_NUMBER,
+    "training.schedule.type_name": _A_NUMBER,
+    "training.schedule.properties": _A_NUMBER,
+    "training.schedule.properties[learning_rate]": _A_NUMBER,
+    "training.clip_grad_by_norm": _A_NUMBER,
 }
 """What may be anything, and why."""
 
@@ -59,6 +76,8 @@ def other(value: Any) -> Any:
         return f"{value}x"
     if isinstance(value, tuple):
         return value[:-1] if value else ("fc1",)
+    if value is None:
+        return 1.0
     assert isinstance(value, dict), value
     return dict(list(value.items())[:-1])
 
@@ -101,6 +120,7 @@ def _is_rich(value: Any) -> bool:
 
 
 CHANGES = dict(changes(PLAN))
+CHANGES["training"] = replace(PLAN, training=None)
 CHANGES["rams"] = replace(PLAN, rams=(PlannedRam("dtcm", PLAN.arena_bytes),))
 
 
@@ -113,15 +133,16 @@ def test_every_field_is_changed() -> None:
         {"tensors[0].dtype", "tensors[0].shape[0]", "tensors[0].lifespan"},
         {"executions[0].operands[0].access", "steps[0].phase"},
         {"execution_order[in].recompute"},
+        {"layers[1].properties[unit]", "arithmetic", "training.optimizer.type_name"},
     ):
         assert fields <= set(CHANGES)
     assert set(FREE) <= set(CHANGES)
 
 
 def test_the_plan_itself_is_taken() -> None:
-    ModelPlans(MODEL.model()).require_own_plan(PLAN)
+    ModelPlans(scheduled()).require_own_plan(PLAN)
     for path in FREE:
-        ModelPlans(MODEL.model()).require_own_plan(CHANGES[path])
+        ModelPlans(scheduled()).require_own_plan(CHANGES[path])
 
 
 @pytest.mark.parametrize("path", [path for path in CHANGES if path not in FREE])
@@ -129,7 +150,7 @@ def test_a_plan_of_which_one_field_is_another_is_refused(path: str) -> None:
     changed = CHANGES[path]
     assert changed != PLAN
     with pytest.raises(PlanMismatchError) as caught:
-        ModelPlans(MODEL.model()).require_own_plan(changed)
+        ModelPlans(scheduled()).require_own_plan(changed)
     what = caught.value.what
     assert what == TOLD.get(path, what)
     assert path in TOLD or path.startswith(what)
@@ -140,10 +161,10 @@ def test_buffers_that_overlap_are_refused() -> None:
     over = replace(second, offset_bytes=first.offset_bytes)
     changed = replace(PLAN, buffers=(first, over, *rest))
     with pytest.raises(PlanMismatchError, match=r"contradicts itself: .* overlap"):
-        ModelPlans(MODEL.model()).require_own_plan(changed)
+        ModelPlans(scheduled()).require_own_plan(changed)
 
 
 def test_a_layout_above_the_arena_is_refused() -> None:
     changed = replace(PLAN, arena_bytes=PLAN.arena_bytes - 64)
     with pytest.raises(PlanMismatchError, match="contradicts itself"):
-        ModelPlans(MODEL.model()).require_own_plan(changed)
+        ModelPlans(scheduled()).require_own_plan(changed)

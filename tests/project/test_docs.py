@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,9 @@ import arena_ckpt as ac
 from arena_ckpt import errors
 from arena_ckpt.cli import main
 from arena_ckpt.layers import LAYER_TYPES
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+HOME: str = PROJECT["urls"]["Source"]
 
 RUN = [p for p in PAGES if read_page(p)]
 LEFT_OUT = [block for page in RUN for block in read_page(page) if block.why_not]
@@ -58,14 +62,71 @@ def test_the_first_commands_are_scripts_that_can_run() -> None:
 
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
-        for path, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
-            if path.startswith("http"):
+        for link in links(page):
+            if link.startswith(HOME):
+                target, anchor = in_checkout(link)
+            elif link.startswith("http"):
                 continue
-            target = page.parent / path if path else page
-            assert target.exists(), (page.name, path)
+            else:
+                path, _, anchor = link.partition("#")
+                target = page.parent / path if path else page
+            assert target.exists(), (page.name, link)
             if anchor:
-                assert anchor in anchors(target), (page.name, path, anchor)
+                assert anchor in anchors(target), (page.name, link)
+
+
+def links(page: Path) -> list[str]:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    return re.findall(r"\]\(([^)]*)\)", text)
+
+
+def in_checkout(link: str) -> tuple[Path, str]:
+    """Return the file and the anchor that a link to the project's home stands for.
+
+    Pictures are raw, files blobs and folders trees: another kind leads nowhere there.
+    """
+    kind, path, anchor = re.fullmatch(
+        rf"{HOME}/(raw|blob|tree)/main/([^#]+)#?(.*)", link
+    ).groups()  # type: ignore[union-attr]
+    target = ROOT / path
+    is_picture = target.suffix == ".png"
+    assert kind == ("tree" if target.is_dir() else "raw" if is_picture else "blob"), (
+        link
+    )
+    return target, anchor
+
+
+def test_links_of_the_readme_hold_on_an_index_page() -> None:
+    """An index shows README.md alone, so that a relative link leads nowhere there."""
+    urls = PROJECT["urls"]
+    assert all(url.startswith(HOME) for url in urls.values())
+    found = links(ROOT / "README.md")
+    assert len(found) > 30
+    assert not [link for link in found if not link.startswith("https://")]
+    of_others = {link for link in found if not link.startswith(f"{HOME}/")}
+    assert of_others == {"https://github.com/nntrainer/nntrainer"}
+
+
+def test_numbers_of_the_readme_are_those_of_the_tutorial() -> None:
+    story = (ROOT / "README.md").read_text("utf-8").partition("## Quick start")[0]
+    tutorial = (ROOT / "docs/tutorial.md").read_text("utf-8")
+    numbers = re.findall(r"\d+\.\d+ (?:KiB|%)", story)
+    assert len(numbers) == 6
+    assert not [number for number in numbers if number not in tutorial]
+
+
+def test_the_metadata_claims_what_was_tested() -> None:
+    tested = (ROOT / "docs/platforms.md").read_text("utf-8").partition("## Not")[0]
+    table = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", tested, re.MULTILINE))
+    claimed = PROJECT["classifiers"]
+    assert [c.split(" :: ")[-1] for c in claimed if re.search(r"\d\.\d", c)] == [
+        table["Python"]
+    ]
+    systems = [c for c in claimed if c.startswith("Operating System")]
+    assert systems == ["Operating System :: POSIX :: Linux"]
+    assert table["system"].startswith("Linux")
+    assert "Typing :: Typed" in claimed
+    assert (ROOT / "arena_ckpt/py.typed").exists()
 
 
 def anchors(page: Path) -> set[str]:
@@ -117,7 +178,7 @@ def test_paths_of_this_repository_exist() -> None:
     """A path is one from the root, from the package, or from the tests."""
     places = (ROOT, ROOT / "arena_ckpt", ROOT / "tests")
     first = {p.name for place in places for p in place.iterdir() if p.is_dir()}
-    first -= {"golden", "shared"}  # in a reader's folder; beside some clones
+    first -= {"golden", "shared", "build"}  # of a reader, beside some clones, made
     found: dict[str, Path] = {}
     for page in PAGES:
         for word in (w.rstrip(".:;") for w in named_in(page)):
@@ -171,12 +232,11 @@ def test_commands_have_the_options_that_pages_give_them() -> None:
             found |= {(page.name, name, option) for option in options}
     assert len(found) > 50
     for page_name, name, option in sorted(found):
-        assert option in known[name], (page_name, name, option)
+        assert option in known[name] | {"--help"}, (page_name, name, option)
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    rows = text.partition("## Guarantees")[2].partition("\n## ")[0].splitlines()
+    rows = (ROOT / "docs/guarantees.md").read_text("utf-8").splitlines()
     promises = [row for row in rows if row.startswith("| **")]
     assert len(promises) > 15
     for promise in promises:

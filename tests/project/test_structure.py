@@ -46,7 +46,17 @@ AT_MOST: dict[str, str] = {"report": "planning", "boards": "planning"}
 """Folders that stand on the right and may only look at a part of the road."""
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
+    (
+        "arena_ckpt.checkpoint.pareto_front",
+        "arena_ckpt.report.front_table",
+    ): "a front shows itself",
+    (
+        "arena_ckpt.checkpoint.pareto_front",
+        "arena_ckpt.report.front_facts",
+    ): "and as rows",
     ("arena_ckpt.planning.plan", "arena_ckpt.report.html"): "a plan shows itself",
+    ("arena_ckpt.planning.plan", "arena_ckpt.report.plan_text"): "when it is printed",
+    ("arena_ckpt.planning.plan", "arena_ckpt.report.summary"): "and as rows",
 }
 """The arrows that point right all the same, and why."""
 

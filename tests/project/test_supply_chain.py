@@ -27,6 +27,7 @@ LOCKED = {
     "core": ("build", "core"),
     "ci": ("build", "core", "png", "board", "test", "lint"),
     "lowest": ("core",),
+    "docs": ("docs",),
     "judges": (),
     "torch": (),
     "torch-cpu": (),

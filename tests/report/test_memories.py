@@ -184,7 +184,8 @@ def test_constants_between_the_limits_are_to_scale() -> None:
 def test_a_memory_in_words() -> None:
     uses = three().memories
     assert describe_memory(uses["dtcm"]).startswith("dtcm ")
-    assert describe_memory(uses["dtcm"]).endswith(" of 16 KiB")
+    assert re.search(r" of 16 KiB, \d\d\.\d %$", describe_memory(uses["dtcm"]))
+    assert describe_memory(uses["dtcm"], with_fill=False).endswith(" of 16 KiB")
     assert describe_memory(uses["constants"]) == "constants 304.9 KiB"
 
 

@@ -11,24 +11,34 @@ import html.parser
 import inspect
 import itertools
 import json
-import os
 import random
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers.plan_surgery import NETS
-from helpers.several_rams import in_rams
 from helpers.synthetic_plans import synthetic_plan
+from helpers.viewer_pages import (
+    BLOCKED,
+    FRONT,
+    PAGE,
+    PLAIN,
+    SPREAD,
+    STACKED_PAGE,
+    Open,
+    Opened,
+    Point,
+    middle_of,
+    mlp,
+)
 
+from arena_ckpt.examples import load_example
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.report.columns import plan_columns
+from arena_ckpt.report.front_facts import front_document, front_facts
 from arena_ckpt.report.html import SCRIPTS, plan_html
 from arena_ckpt.report.packing import ColumnPacker
 from arena_ckpt.report.palette import THEMES, parse_colour
@@ -36,63 +46,9 @@ from arena_ckpt.report.segments import cut_segments
 from arena_ckpt.report.stack import stack_memories
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 EVIL = "<script>alert(1)</script>"
-
-
-def mlp(*, block: bool, name: str = "fc1", batch_size: int = 64) -> MemoryPlan:
-    """Plan an MLP with GELU, whose block drops four tensors."""
-    model = Model(seed=0)
-    model.add_layer("input", name="in", input_shape="1:1:64")
-    names = [name, "act1", "fc2", "act2", "fc3", "act3"]
-    for layer in names:
-        if layer.startswith("act"):
-            model.add_layer("activation", name=layer, activation="gelu")
-        else:
-            model.add_layer("fully_connected", name=layer, unit=64)
-    model.add_layer("fully_connected", name="output", unit=10)
-    model.add_layer("mse", name="loss")
-    if block:
-        model.add_checkpoint_block(names[:4])
-    model.set_property(batch_size=batch_size)
-    model.set_optimizer("adam")
-    return model.make_plan()
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a Pareto front is a sequence of."""
-
-    arena_bytes: int
-    overhead: float
-    label: str
-    plan: MemoryPlan
-
-
-PLAIN = mlp(block=False)
-BLOCKED = mlp(block=True)
-FRONT = [
-    Point(plan.arena_bytes, plan.overhead, label, plan)
-    for label, plan in (("nothing recomputed", PLAIN), ("one block", BLOCKED))
-]
-PAGE = plan_html(
-    BLOCKED,
-    "small",
-    before=PLAIN,
-    before_title="nothing recomputed",
-    same_model=True,
-    front=FRONT,
-)
-
-
-FROZEN = NETS["frozen"].model().make_plan()
-SPREAD = in_rams(FROZEN, {"dtcm": 16 * 1024, "sram": 2**16, "psram": 2**20})
-"""Constants, two RAMs that hold buffers, and one that is empty."""
-
-STACKED_PAGE = plan_html(
-    SPREAD, "stacked", before=FROZEN, before_title="one RAM", same_model=False
-)
 
 
 def tensor_at(plan: MemoryPlan, step: int, byte: float) -> str | None:
@@ -274,102 +230,6 @@ def test_kinds_are_told_apart_whatever_the_sight(theme: str, sight: str) -> None
 
 
 # -- in a browser ----------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="no Playwright: pip install arena-ckpt[test]"
-    )
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM=/its/path")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Opened:
-    """A page, and all that a good one has none of."""
-
-    page: Page
-    errors: list[str]
-    requests: list[str]
-
-    def js(self, script: str, **arguments: object) -> Any:
-        """Run a script with the app and some arguments at hand."""
-        names = ", ".join(arguments)
-        code = f"async ({{ {names} }}) => {{ {PIXEL}; {script} }}"
-        return self.page.evaluate(code, arguments)
-
-    def settle(self) -> None:
-        """Wait until what was asked for is drawn."""
-        self.js(
-            "await new Promise((r) => setTimeout(() => requestAnimationFrame(r), 20))"
-        )
-
-
-PIXEL = """const app = await arenaViewer;
-const pixel = (canvas, x, y) => {
-  const context = new OffscreenCanvas(1, 1).getContext("2d");
-  context.drawImage(canvas, -Math.round(x), -Math.round(y));
-  return [...context.getImageData(0, 0, 1, 1).data];
-}"""
-"""What scripts of the tests may use."""
-
-Open = Any
-
-
-@pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Return a function that opens a page; in the end none may have failed."""
-    contexts, pages = [], []
-
-    def open_page(
-        text: str = PAGE, width: int = 1440, height: int = 900, **more: Any
-    ) -> Opened:
-        path = tmp_path / f"{len(pages)}.html"
-        path.write_text(text, "utf-8", errors="replace")
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, **more
-        )
-        page = context.new_page()
-        seen = Opened(page, [], [])
-        page.on("console", lambda m: seen.errors.append(m.text))
-        page.on("pageerror", lambda e: seen.errors.append(str(e)))
-        page.on("dialog", lambda d: (seen.errors.append(d.message), d.dismiss()))
-        page.on("request", lambda r: seen.requests.append(r.url))
-        page.goto(path.as_uri())
-        seen.settle()
-        contexts.append(context)
-        pages.append((seen, path.as_uri()))
-        return seen
-
-    yield open_page
-    for seen, address in pages:
-        assert seen.errors == []
-        assert [
-            url for url in seen.requests if not url.startswith(("data:", "blob:"))
-        ] == [address]
-    for context in contexts:
-        context.close()
-
-
-def middle_of(page: Opened, name: str, life: int = 0) -> tuple[float, float]:
-    """Return the middle of a life of a tensor, in pixels of the window."""
-    x, y = page.js(
-        """const chart = app.charts[0], plan = chart.plan;
-        const box = chart.lifeBox(plan.livesOf(plan.nameNumber(name))[life]);
-        const at = chart.overlay.getBoundingClientRect();
-        return [at.x + box.x + box.width / 2, at.y + box.y + box.height / 2];""",
-        name=name,
-        life=life,
-    )
-    return x, y
 
 
 @pytest.mark.parametrize("zoomed", [False, True])
@@ -585,7 +445,7 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_moves(opened: Open) -> None
     x, y = middle_of(page, "fc2:out0")
     before = page.js(
         "const c = app.charts[0], at = c.overlay.getBoundingClientRect(); "
-        "return c.stepAt(x - at.x)",
+        "return c.placeAt(x - at.x)",
         x=x,
     )
     page.page.mouse.move(x, y)
@@ -594,7 +454,7 @@ def test_the_wheel_zooms_at_the_pointer_and_dragging_moves(opened: Open) -> None
     page.settle()
     after = page.js(
         "const c = app.charts[0], at = c.overlay.getBoundingClientRect(); "
-        "return c.stepAt(x - at.x)",
+        "return c.placeAt(x - at.x)",
         x=x,
     )
     assert after == pytest.approx(before, abs=0.5)
@@ -645,7 +505,86 @@ def test_a_point_of_the_front_shows_its_plan(opened: Open) -> None:
         page.page.locator(f'#front circle[data-point="{index}"]').click()
         page.settle()
         assert page.js("return app.plan0.arena_bytes") == point.arena_bytes
-        assert point.label in page.page.inner_text("#front p")
+        assert point.label in page.page.inner_text("#front p >> nth=0")
+
+
+def front_page(budget: int | None = None) -> str:
+    """Return a page with a front of several plans."""
+    front = load_example("digits_mlp").model.pareto()
+    return plan_html(front[-1].plan, "front", front=front, budget=budget)
+
+
+def test_a_front_shows_bounds_budget_and_the_reason_of_each_plan(opened: Open) -> None:
+    front = load_example("digits_mlp").model.pareto()
+    budget = front[3].arena_bytes + 100
+    page = opened(front_page(budget))
+    page.page.click("#tab-front")
+    page.settle()
+    assert page.js("return app.plan0.arena_bytes") == front[3].arena_bytes
+    circles = page.page.locator("#front circle")
+    reasons = [fact.reason for fact in front_facts(front)]
+    for index in range(len(front)):
+        circle = circles.nth(index)
+        assert reasons[index] in (circle.get_attribute("aria-label") or "")
+        assert reasons[index] in (circle.locator("title").text_content() or "")
+    circles.nth(1).hover()
+    assert reasons[1] in page.page.inner_text("#front p >> nth=0")
+    page.page.mouse.move(0, 0)
+    said = page.page.inner_text("#front p >> nth=0")
+    assert said.startswith("Shown: ")
+    assert reasons[3] in said
+    assert "The fastest within" in said
+    texts = page.page.locator("#front text").all_text_contents()
+    axes = front_document(front, 1, budget)["front_axes"]
+    assert {text for _, text in axes["share_ticks"]} <= set(texts)
+    assert {text for _, text in axes["byte_ticks"]} <= set(texts)
+    assert {"arena", "overhead"} <= set(texts)
+    assert any(text.startswith("local lower bound") for text in texts)
+    left = page.page.locator("#front line.budget").bounding_box()["x"]
+    places = [circles.nth(i).bounding_box() for i in (3, 4)]
+    assert places[0]["x"] < left < places[1]["x"] + places[1]["width"]
+    assert "fastest" in (circles.nth(3).get_attribute("class") or "")
+    bound = page.page.locator("#front line.bound").first.bounding_box()["x"]
+    assert bound < circles.first.bounding_box()["x"]
+
+
+def test_labels_of_a_front_do_not_touch_on_a_phone(opened: Open) -> None:
+    page = opened(front_page(), width=390, height=844)
+    page.page.click("#tab-front")
+    page.settle()
+    boxes = page.js(
+        "return [...document.querySelectorAll('#front text[text-anchor=middle]')]"
+        ".map((e) => e.getBoundingClientRect()).map((b) => [b.left, b.right])"
+    )
+    assert len(boxes) >= 2
+    for (_, right), (left, _) in itertools.pairwise(boxes):
+        assert right < left
+
+
+@pytest.mark.parametrize("width", [1100, 420])
+def test_a_notebook_shows_the_whole_page(opened: Open, width: int) -> None:
+    """The frame is as high as the page: nothing in it scrolls."""
+    page = opened()  # any page: its window is taken
+    cell = f"<!doctype html><main style='width: {width}px'>{BLOCKED._repr_html_()}"
+    page.page.set_content(cell)
+    frame = page.page.frames[1]
+    frame.wait_for_function("window.arenaViewer")
+    frame.evaluate("async () => { await window.arenaViewer; }")
+    page.page.wait_for_timeout(400)
+
+    def heights() -> list[float]:
+        inner = frame.evaluate(
+            "[document.documentElement.scrollHeight, window.innerHeight,"
+            " document.querySelector('#sentences').getBoundingClientRect().bottom]"
+        )
+        outer = page.page.evaluate("document.querySelector('iframe').clientHeight")
+        return [*inner, outer]
+
+    scroll, window, last, outer = heights()
+    assert scroll == window == outer > 700
+    assert last < outer < last + 120  # nor is there room left below
+    page.page.wait_for_timeout(400)
+    assert heights() == [scroll, window, last, outer]  # it does not grow by itself
 
 
 @pytest.mark.parametrize("tab", ["map", "compare"])

@@ -1,6 +1,5 @@
 """Golden plans: those of this repository, and the means to pin others."""
 
-import dataclasses
 import json
 import os
 import re
@@ -15,12 +14,13 @@ from click.testing import CliRunner
 from helpers.modules import load_module
 from helpers.plan_surgery import NETS
 from helpers.scale import FULL
-from helpers.strategies import ModelSpec, chains, dags
+from helpers.strategies import ModelSpec, chain, chains, dags
 from hypothesis import given, settings
 
 from arena_ckpt import Model, load_example
 from arena_ckpt.cli import main
 from arena_ckpt.common.arithmetics import ARITHMETICS, PORTABLE
+from arena_ckpt.common.version import __version__
 from arena_ckpt.errors import (
     GoldenFileError,
     GoldenMismatchError,
@@ -36,12 +36,7 @@ from arena_ckpt.testing import (
     plan_differences,
     write_golden,
 )
-from arena_ckpt.testing.golden_diff import (
-    MOST_LINES,
-    ORDER_FIELDS,
-    change_of_bytes,
-    differences,
-)
+from arena_ckpt.testing.golden_diff import compare, differences
 from arena_ckpt.testing.golden_files import load_bundled
 from arena_ckpt.testing.golden_losses import (
     LOSSES_FILES,
@@ -187,7 +182,7 @@ def test_any_layer_name_comes_back(name: str) -> None:
 
 def test_the_text_can_be_read() -> None:
     text = golden_text(golden_plan(mlp(block=False).make_plan()))
-    assert text.startswith("arena-ckpt golden plan 2\n")
+    assert text.startswith("arena-ckpt golden plan 3\n")
     lines = text.splitlines()
     assert "batch_size: 4" in lines
     assert "fc1 fully_connected 1 0 14 15 16" in lines
@@ -204,7 +199,7 @@ TEXT = golden_text(golden_plan(mlp().make_plan()))
     [
         ("", "does not begin with"),
         ("something else 1\n", "does not begin with"),
-        (TEXT.replace("golden plan 2", "golden plan 7", 1), "version 7"),
+        (TEXT.replace("golden plan 3", "golden plan 7", 1), "version 7"),
         (TEXT[: len(TEXT) // 2], "truncated"),
         (TEXT.replace("batch_size: 4", "batch_size: 5"), "changed by hand"),
         ("\n".join(TEXT.splitlines()[:-2] + TEXT.splitlines()[-1:]), "or cut"),
@@ -286,112 +281,6 @@ def test_a_folder_that_no_system_has(tmp_path: Path, name: str) -> None:
         check_folder(tmp_path / name, load_bundled)
 
 
-def told(old: MemoryPlan, new: MemoryPlan) -> list[str]:
-    return differences(golden_plan(old), golden_plan(new))
-
-
-def test_bytes_are_told_with_their_share() -> None:
-    change = change_of_bytes(9_441_280, 9_437_184)
-    assert change == "9,441,280 → 9,437,184 B (−0.04 %)"
-    assert change_of_bytes(100, 150) == "100 → 150 B (+50.00 %)"
-    assert change_of_bytes(0, 64) == "0 → 64 B"
-
-
-def test_a_moved_step_is_told_by_layer_and_by_tensor() -> None:
-    plan = load_example("nine_layer_mlp").model.make_plan()
-    golden = golden_plan(plan)
-    orders = {**golden.orders}
-    row = orders["fc2"]
-    orders["fc2"] = (row[0], row[1], "25", *row[3:])
-    tensors = {**golden.tensors}
-    uses = tensors["act_fc1:out0#1"]
-    tensors["act_fc1:out0#1"] = tuple(c.replace("R22w", "R24w") for c in uses)
-    other = dataclasses.replace(golden, orders=orders, tensors=tensors)
-    assert differences(golden, other) == [
-        "fc2: recompute 23 → 25",
-        "act_fc1:out0#1: recompute 22w → 24w",
-    ]
-
-
-def test_totals_sizes_and_shapes_are_told() -> None:
-    lines = told(mlp().make_plan(), mlp(batch_size=8).make_plan())
-    assert lines[0] == "batch size 4 → 8"
-    assert any(line.startswith("arena ") and " B (+" in line for line in lines)
-    assert any(
-        line.startswith("in:out0: shape 4x1x1x8 → 8x1x1x8, size 128 → 256 B")
-        for line in lines
-    )
-
-
-def test_what_comes_and_goes_is_told() -> None:
-    lines = told(mlp().make_plan(), mlp(name="first").make_plan())
-    assert any(line.startswith("fc1:weight: gone") for line in lines)
-    assert any(line.startswith("first:weight: new, weight float32") for line in lines)
-    assert "block b: fc1 act1 → first act1" in lines
-    blocks = told(mlp().make_plan(), mlp(block=False).make_plan())
-    assert "block b: gone" in blocks
-
-
-PINNED = golden_plan(mlp().make_plan())
-
-CELLS = {
-    "kind": ("activation", "derivative", "kind activation → derivative"),
-    "dtype": ("float32", "int32", "dtype float32 → int32"),
-    "shape": ("4x1x1x8", "8x1x1x4", "shape 4x1x1x8 → 8x1x1x4"),
-    "size": ("size=128", "size=256", "size 128 → 256 B (+100.00 %)"),
-    "offset": ("offset={}", "offset=4096", "offset {} → 4,096"),
-    "live": ("live=1..3", "live=1..4", "live 1..3 → 1..4"),
-    "start": ("live=1..3", "live=0..3", "live 1..3 → 0..3"),
-    "use": ("uses=F1w,F2r", "uses=F1w,F3r", "forward 1w 2r → 1w 3r"),
-    "access": ("uses=F1w,F2r", "uses=F1w,F2u", "forward 1w 2r → 1w 2u"),
-    "phase": (
-        "uses=F1w,F2r",
-        "uses=F1w,D2r",
-        "forward 1w 2r → 1w, calc_derivative none → 2r",
-    ),
-}
-"""By what is changed of fc1's output: a cell of its row, another one, what is told."""
-
-
-@pytest.mark.parametrize("what", CELLS)
-def test_every_cell_of_a_tensor_that_changes_is_told(what: str) -> None:
-    row = PINNED.tensors["fc1:out0"]
-    offset = row[4].removeprefix("offset=")
-    cell, changed, told = (text.replace("{}", offset) for text in CELLS[what])
-    assert cell in row
-    after = tuple(changed if one == cell else one for one in row)
-    tensors = {**PINNED.tensors, "fc1:out0": after}
-    other = dataclasses.replace(PINNED, tensors=tensors)
-    assert differences(PINNED, other) == [f"fc1:out0: {told}"]
-
-
-@pytest.mark.parametrize("place", range(len(ORDER_FIELDS)))
-def test_every_order_of_a_layer_that_changes_is_told(place: int) -> None:
-    row = list(PINNED.orders["fc2"])
-    before, row[place] = row[place], "99"
-    other = dataclasses.replace(PINNED, orders={**PINNED.orders, "fc2": tuple(row)})
-    field = ORDER_FIELDS[place]
-    assert differences(PINNED, other) == [f"fc2: {field} {before} → 99"]
-
-
-@pytest.mark.parametrize("fact", PINNED.facts)
-def test_every_fact_that_changes_is_told(fact: str) -> None:
-    other = dataclasses.replace(PINNED, facts={**PINNED.facts, fact: "7"})
-    (line,) = differences(PINNED, other)
-    assert line.startswith(fact.removesuffix("_bytes").replace("_", " "))
-    assert "→ 7" in line
-
-
-def test_another_order_of_layers_and_of_blocks_is_told() -> None:
-    turned = dict(reversed(PINNED.orders.items()))
-    other = dataclasses.replace(PINNED, orders=turned)
-    assert differences(PINNED, other) == ["layers come in another order"]
-    two = dataclasses.replace(PINNED, blocks={"b": ("fc1", "act1"), "c": ("fc2",)})
-    turned = dict(reversed(two.blocks.items()))
-    other = dataclasses.replace(two, blocks=turned)
-    assert differences(two, other) == ["blocks come in another order"]
-
-
 def test_what_is_pinned_of_a_tensor_stands_in_its_row() -> None:
     """The output of fc1 is made in step 1 and read by act1 in step 2."""
     plan = mlp().make_plan()
@@ -401,19 +290,12 @@ def test_what_is_pinned_of_a_tensor_stands_in_its_row() -> None:
         for buffer in plan.buffers
         if plan.tensors.index(tensor) in buffer.tensors
     )
-    assert PINNED.tensors["fc1:out0"] == (
+    pinned = golden_plan(plan)
+    assert pinned.tensors["fc1:out0"] == (
         *("activation", "float32", "4x1x1x8", "size=128", f"offset={offset}"),
         *("live=1..3", "uses=F1w,F2r"),
     )
-    assert PINNED.orders["fc1"] == ("fully_connected", "1", "11", "16", "17", "18")
-
-
-def test_much_is_cut_short() -> None:
-    old = load_example("resnet8").model.make_plan()
-    new = load_example("resnet18").model.make_plan()
-    lines = told(old, new)
-    assert len(lines) < 3 * MOST_LINES
-    assert lines[-1].startswith("… and ")
+    assert pinned.orders["fc1"] == ("fully_connected", "1", "11", "16", "17", "18")
 
 
 # -- comparing and writing -------------------------------------------------------------
@@ -484,6 +366,50 @@ def test_the_plugin_compares_and_updates(pytester: pytest.Pytester) -> None:
     assert outcomes("nine_layer_mlp", "--update-golden") == {"passed": 2}
     assert outcomes("nine_layer_mlp") == {"passed": 2}
     assert outcomes("digits_mlp") == {"failed": 2}
+
+
+FAILING_TESTS = """
+import arena_ckpt
+from arena_ckpt.testing import assert_plan_matches
+
+def plan():
+    return arena_ckpt.load_example("digits_mlp").model.make_plan()
+
+def test_by_fixture(golden_plan):
+    golden_plan(plan(), "fixture.plan")
+
+def test_by_function(request):
+    assert_plan_matches(plan(), request.path.parent / "golden/function.plan")
+
+def test_missing(golden_plan):
+    golden_plan(plan(), "missing.plan")
+
+def test_no_plan(golden_plan):
+    golden_plan("plan", "fixture.plan")
+"""
+
+
+@pytest.mark.parametrize("style", ["long", "short"])
+def test_pytest_shows_the_line_of_the_test_and_no_frame_of_ours(
+    pytester: pytest.Pytester, style: str
+) -> None:
+    pytester.makeini("[pytest]\n")
+    pytester.makepyfile(test_user=FAILING_TESTS)
+    for name in ("fixture", "function"):
+        plan = load_example("nine_layer_mlp").model.make_plan()
+        write_golden(plan, pytester.path / "golden" / f"{name}.plan")
+    plugin = ("-p", "arena_ckpt.testing.plugin", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(*plugin, f"--tb={style}")
+    result.assert_outcomes(failed=4)
+    text = result.stdout.str()
+    assert "GoldenMismatchError: the plan is not that of " in text
+    assert "cause" in text
+    assert "there is no golden file" in text
+    assert 'golden_plan(plan(), "fixture.plan")' in text
+    assert 'golden_plan(plan(), "missing.plan")' in text
+    places = re.findall(r"^(\S+\.py):\d+: ", text, re.MULTILINE)
+    assert set(places) == {"test_user.py"}, text
+    assert "During handling" not in text
 
 
 # -- the command line ------------------------------------------------------------------
@@ -567,7 +493,7 @@ def test_a_damaged_file_is_made_again_by_update(tmp_path: Path) -> None:
     add_golden(tmp_path, "nine_layer_mlp", load_bundled("nine_layer_mlp", {}))
     path = tmp_path / "nine_layer_mlp.no-blocks.plan"
     text = path.read_text("utf-8")
-    for damaged in (text[:2000], text.replace("plan 2", "plan 7", 1)):
+    for damaged in (text[:2000], text.replace("plan 3", "plan 7", 1)):
         path.write_text(damaged, "utf-8")
         assert run("check", tmp_path).exit_code == 2
         assert "no-blocks.plan: damaged" in run("update", tmp_path).stdout
@@ -605,17 +531,93 @@ def test_constants_and_rams_are_pinned(tmp_path: Path) -> None:
     assert re.search(r' "offset=slow ram@\d+" ', text)
     write_golden(apart, tmp_path / "apart.plan")
     found = plan_differences(plan(constants="arena"), tmp_path / "apart.plan")
-    assert f"constant {apart.constant_bytes} → none" in [
-        line.replace(" bytes", "") for line in found
-    ]
-    assert any("constants@0" in line for line in found)
+    assert f"  constant {apart.constant_bytes:,} → 0 B (−100.00 %)" in found
+    old = parse_golden((tmp_path / "apart.plan").read_text(), "")
+    offsets = compare(old, golden_plan(plan(constants="arena"))).consequences
+    assert any("constants@0" in one.text for one in offsets)
 
 
-def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_earlier_format_is_read(tmp_path: Path, version: int) -> None:
     plan = NETS["mlp"].model().make_plan()
+    path = tmp_path / "old.plan"
+    path.write_text(older_golden(plan, version))
+    assert plan_differences(plan, path) == []
+    assert_plan_matches(plan, path)
+    assert parse_golden(path.read_text(), "").version == version
     lines = golden_text(golden_plan(plan)).splitlines()[1:-1]
-    (tmp_path / "old.plan").write_text(seal(TITLE, 1, lines))
-    assert plan_differences(plan, tmp_path / "old.plan") == []
-    (tmp_path / "new.plan").write_text(seal(TITLE, 3, lines))
-    with pytest.raises(GoldenFileError, match=r"has version 3, .* reads version 1 and"):
+    (tmp_path / "new.plan").write_text(seal(TITLE, 4, lines))
+    with pytest.raises(GoldenFileError, match=r"has version 4, .* reads version 1, 2"):
         plan_differences(plan, tmp_path / "new.plan")
+
+
+def test_what_an_earlier_format_does_not_pin_is_no_difference(tmp_path: Path) -> None:
+    """Other activation and optimizer, of the same sizes; then another batch."""
+    path = tmp_path / "old.plan"
+    relu = chain(8, "gelu", 4, optimizer=("adam", {})).model()
+    path.write_text(older_golden(relu.make_plan(), 2))
+    other = chain(8, "swish", 4, optimizer=("adamw", {})).model()
+    assert_plan_matches(other.make_plan(), path)
+    other.set_property(batch_size=5)
+    with pytest.raises(GoldenMismatchError) as caught:
+        assert_plan_matches(other.make_plan(), path)
+    assert caught.value.differences[:2] == ("cause:", "  batch size 8 → 5")
+    assert str(caught.value).endswith(
+        "arena-ckpt golden update. The file has format 2, in which no properties of "
+        "layers and no optimizer are pinned; an update pins them too"
+    )
+
+
+def older_golden(plan: MemoryPlan, version: int) -> str:
+    """Return the text of a golden file as formats 1 and 2 had it."""
+    later = ("written_by", "arithmetic", "optimizer", "schedule", "clip_grad_by_norm")
+    later_facts = tuple(f"{name}: " for name in (*later, "mode", "ways"))
+    lines = golden_text(golden_plan(plan)).splitlines()[1:-1]
+    begin, end = lines.index("[layers]"), lines.index("[blocks]")
+    kept = [
+        line for line in lines[:begin] + lines[end:] if not line.startswith(later_facts)
+    ]
+    return seal(TITLE, version, kept)
+
+
+# -- who wrote it ----------------------------------------------------------------------
+
+
+def test_the_version_that_wrote_a_file_is_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the same content stays byte for byte; another one names the writer."""
+    path = tmp_path / "x.plan"
+    model = mlp()
+    write_golden(model.make_plan(), path)
+    before = path.read_bytes()
+    assert f"written_by: arena_ckpt {__version__}\n".encode() in before
+    monkeypatch.setattr("arena_ckpt.testing.golden_text.__version__", "99.0")
+    assert plan_differences(model.make_plan(), path) == []
+    write_golden(model.make_plan(), path)
+    assert path.read_bytes() == before
+    model.set_property(batch_size=5)
+    write_golden(model.make_plan(), path)
+    assert b"written_by: arena_ckpt 99.0\n" in path.read_bytes()
+
+
+def test_files_of_an_earlier_format_are_named_by_the_command(tmp_path: Path) -> None:
+    add_golden(tmp_path, "nine_layer_mlp", load_bundled("nine_layer_mlp", {}))
+    source = {"model": "nine_layer_mlp", "sizes": "{}"}
+    plans = golden_variants(load_bundled("nine_layer_mlp", {}))
+    for path in tmp_path.iterdir():
+        variant = path.name.split(".")[1]
+        head = [f"{k}: {v}" for k, v in {**source, "variant": variant}.items()]
+        lines = older_golden(plans[variant](), 2).splitlines()[1:-1]
+        path.write_text(seal(TITLE, 2, [*head, *lines]))
+    checked = run("check", tmp_path)
+    assert checked.exit_code == 0
+    assert checked.stdout.splitlines()[-1] == (
+        "2 files have format 2, in which no properties of layers and no optimizer are "
+        f"pinned; an update pins them too: arena-ckpt golden update {tmp_path}"
+    )
+    documents = json.loads(run("check", tmp_path, "--json").stdout)["files"]
+    assert [document["format"] for document in documents] == [2, 2]
+    assert run("update", tmp_path).exit_code == 0
+    assert "format" not in run("check", tmp_path).stdout
+    assert "[layers]" in next(tmp_path.iterdir()).read_text()

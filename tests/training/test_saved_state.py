@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from helpers.older_plans import older_text
 from helpers.strategies import ModelSpec, chain
 
 import arena_ckpt as ac
@@ -41,6 +42,7 @@ from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.files import atomic_write, tensor_file
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.model_plans import ModelPlans
+from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Rerun
 from arena_ckpt.training.saved_state import FORMAT, PLAN, RECORDS, VERSION
@@ -321,11 +323,16 @@ def test_what_is_no_file(tmp_path: Path) -> None:
             ac.load(path)  # type: ignore[arg-type]
 
 
-def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+def rewritten(
+    path: Path,
+    change: Callable[[dict[str, Any]], object],
+    others: tensor_file.Arrays | None = None,
+) -> Path:
     """Change the document of a file, with a checksum as if someone had meant it."""
     arrays, document = tensor_file.read_tensor_file(
         path, format_name=FORMAT, version=VERSION
     )
+    arrays = others or arrays
     change(document)
     version = document.pop("version")
     tensor_file.write_tensor_file(
@@ -401,6 +408,26 @@ def test_a_document_that_describes_no_model(
     path.write_bytes(saved)
     with pytest.raises(CorruptSavedStateError, match=message):
         ac.load(rewritten(path, change))
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_plan_of_an_earlier_version_is_used_as_it_is(
+    version: int, saved: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "old"
+    path.write_bytes(saved)
+    arrays, _ = tensor_file.read_tensor_file(path, format_name=FORMAT, version=VERSION)
+    plan = MemoryPlan.from_json(arrays[PLAN].tobytes().decode())
+    text = older_text(plan, version)
+    arrays[PLAN] = np.frombuffer(text.encode(), np.uint8)
+    own = json.loads(text)["checksum"]
+    assert own != plan.checksum
+    loaded = ac.load(
+        rewritten(path, lambda document: document.update(plan_checksum=own), arrays)
+    )
+    assert loaded.plan == MemoryPlan.from_json(text)
+    batch = SMALL.batch(8, seed=7)
+    assert loaded.train_step(*batch) == trained().train_step(*batch)
 
 
 def test_a_plan_of_another_version_is_made_anew(

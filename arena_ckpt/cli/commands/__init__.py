@@ -10,11 +10,15 @@ import click
 
 from arena_ckpt.cli.commands.allocate import allocate
 from arena_ckpt.cli.commands.board_check import board_check
+from arena_ckpt.cli.commands.boards import boards
+from arena_ckpt.cli.commands.evaluate import evaluate
 from arena_ckpt.cli.commands.examples import examples
 from arena_ckpt.cli.commands.export import export
 from arena_ckpt.cli.commands.golden import golden
 from arena_ckpt.cli.commands.plan import plan
+from arena_ckpt.cli.commands.predict import predict
 from arena_ckpt.cli.commands.report import report
+from arena_ckpt.cli.commands.summary import summary
 from arena_ckpt.cli.commands.train import train
 from arena_ckpt.cli.commands.verify import verify
 from arena_ckpt.cli.failures import Commands
@@ -34,9 +38,13 @@ Train neural networks inside one preallocated, planned block of memory.
 \b
 Examples:
   arena-ckpt examples
+  arena-ckpt summary digits_cnn
   arena-ckpt plan digits_mlp
   arena-ckpt train digits_mlp --epochs 5
   arena-ckpt train model.ini --data digits --validation-split 0.2
+  arena-ckpt train digits_mlp --save digits.safetensors
+  arena-ckpt evaluate digits.safetensors --data digits
+  arena-ckpt predict digits.safetensors --data digits -o out.csv
   arena-ckpt plan model.py:build --batch-size 64 --json
   arena-ckpt report digits_mlp -o report.html
   arena-ckpt verify digits_mlp
@@ -85,7 +93,8 @@ def main(ctx: click.Context) -> None:
 
 
 _COMMANDS = (
-    *(train, plan, report, verify, allocate, export, board_check, golden, examples),
+    *(train, evaluate, predict, summary, plan, report, verify, allocate, export),
+    *(boards, board_check, golden, examples),
 )
 
 for command in _COMMANDS:

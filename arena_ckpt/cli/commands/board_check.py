@@ -30,7 +30,7 @@ Examples:
     "--board",
     required=True,
     metavar="NAME|FILE.toml",
-    help="The board; names are in docs/boards.md.",
+    help="The board; 'arena-ckpt boards' lists the names.",
 )
 @as_json_option
 def board_check(firmware: Path, board: str, as_json: bool) -> int:

@@ -89,7 +89,7 @@ C_PROJECT = "c"
     "--board",
     metavar="NAME|FILE.toml",
     help="For c: refuse a plan that does not fit on this board, and write a linker "
-    "script that places it there. Names are in docs/boards.md.",
+    "script that places it there; 'arena-ckpt boards' lists the names.",
 )
 @click.option(
     "--package",
@@ -179,6 +179,10 @@ def export(
         click.echo(line, err=True)
     name = prefix or (model.rpartition(":")[2] if ".py:" in model else Path(model).stem)
     if to == C_PROJECT:
+        if loaded.state is not None:
+            from arena_ckpt.cli.trained import with_weights_of
+
+            built = with_weights_of(built, loaded.state)
         options = request | {"board": board, "package": package}
         return _export_c(built, output, name, loaded.data, options)
     planned = built.make_plan(**request)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
-from arena_ckpt.cli.options import as_json_option
+from arena_ckpt.cli.options import (
+    arithmetic_option,
+    as_json_option,
+    set_arithmetic,
+)
+from arena_ckpt.cli.request_options import given_request, request_options
 
 if TYPE_CHECKING:
     from arena_ckpt.model import Model
@@ -20,6 +25,8 @@ Check or update golden plans: memory plans pinned in files.
 \b
 Examples:
   arena-ckpt golden update golden --add digits_mlp
+  arena-ckpt golden update --add digits_mlp --batch-size 8 --board rp2350
+  arena-ckpt golden update --add digits_cnn --budget 1.5MiB
   arena-ckpt golden check
   arena-ckpt golden check tests/golden --format nntrainer
   arena-ckpt golden update
@@ -54,7 +61,12 @@ def check(folder: Path, form: str, as_json: bool) -> int:
     _print("check", folder, outcomes, as_json=as_json)
     is_right = all(o.state in ("same", "of a test") for o in outcomes)
     if not is_right and not as_json:
-        click.echo(f"if that is meant: arena-ckpt golden update {folder}")
+        click.echo(
+            f"each difference: arena-ckpt golden check {folder} --json; if they are "
+            f"meant: arena-ckpt golden update {folder}"
+        )
+    if not as_json:
+        _tell_old_formats(folder, outcomes)
     return OK if is_right else RUN_FAILED
 
 
@@ -72,22 +84,70 @@ def check(folder: Path, form: str, as_json: bool) -> int:
     is_flag=True,
     help="With --add: pin the plan of inference alone, and no others.",
 )
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --add, as all that follows: pin the one plan that 'arena-ckpt plan "
+    "MODEL' makes with these options.",
+)
+@arithmetic_option
+@click.option(
+    "--board",
+    metavar="NAME|FILE.toml",
+    help="Pin a plan that fits on this board, in portable arithmetic unless the model "
+    "or --arithmetic says otherwise; a plan that does not fit is refused.",
+)
+@request_options
 @as_json_option
+@click.pass_context
 def update(
-    folder: Path, form: str, add: tuple[str, ...], inference: bool, as_json: bool
+    ctx: click.Context,
+    /,
+    folder: Path,
+    form: str,
+    add: tuple[str, ...],
+    inference: bool,
+    batch_size: int | None,
+    arithmetic: str | None,
+    board: str | None,
+    as_json: bool,
+    **values: Any,
 ) -> int:
     """Write each plan pinned in DIR (golden) again, and say what changed."""
+    from arena_ckpt.boards import load_board
     from arena_ckpt.testing.golden_files import add_golden, update_folder
 
-    if inference and not add:
+    target = None if board is None else load_board(board)
+    request = given_request(values, target)
+    own = {"batch_size": batch_size, "arithmetic": arithmetic, "board": board}
+    request |= {name: value for name, value in own.items() if value is not None}
+    if not add and (inference or request):
+        first = "inference" if inference else next(iter(request))
         raise click.UsageError(
-            "--inference says what --add pins; name a model with --add",
-            click.get_current_context(),
+            f"--{first.replace('_', '-')} says what --add pins; name a model with "
+            "--add. Files that are there already say themselves what they pin",
+            ctx,
         )
     for spec in add:
-        add_golden(folder, spec, _load(spec, {}), inference=inference)
-    _print("update", folder, update_folder(folder, _load, form), as_json=as_json)
+        model = _load(spec, {})
+        asked = dict(request)
+        if set_arithmetic(model, arithmetic, for_board=board is not None):
+            asked["arithmetic"] = model.get_property("arithmetic")
+        add_golden(folder, spec, model, inference=inference, request=asked or None)
+    outcomes = update_folder(folder, _load, form)
+    _print("update", folder, outcomes, as_json=as_json)
     return OK
+
+
+def _tell_old_formats(folder: Path, outcomes: list[Outcome]) -> None:
+    """Say which files pin less than this package can, in one line."""
+    from arena_ckpt.testing.golden_files import of_old_format
+
+    old = [outcome.old_format for outcome in outcomes if outcome.old_format]
+    if old:
+        sentence = of_old_format(len(old), min(old))
+        click.echo(f"{sentence}: arena-ckpt golden update {folder}")
 
 
 def _load(spec: str, sizes: dict[str, object]) -> Model:
@@ -101,10 +161,7 @@ def _print(
     command: str, folder: Path, outcomes: list[Outcome], *, as_json: bool
 ) -> None:
     if as_json:
-        files = [
-            {"file": str(o.path), "state": o.state, "differences": list(o.differences)}
-            for o in outcomes
-        ]
+        files = [o.document() for o in outcomes]
         print_json(
             {"command": f"golden {command}", "folder": str(folder), "files": files}
         )

@@ -43,7 +43,7 @@ Examples:
   arena-ckpt plan digits_cnn --budget 60% --keep '*_conv'
   arena-ckpt plan digits_cnn --budget 1MiB --batch-size auto
   arena-ckpt plan digits_cnn --max-overhead 10% --emit-blocks
-  arena-ckpt plan digits_cnn --pareto --save front.png
+  arena-ckpt plan digits_cnn --pareto --save front.pdf
   arena-ckpt plan nine_layer_mlp --execution-order
   arena-ckpt plan digits_mlp --calls
   arena-ckpt plan digits_mlp --batch-size 8 --board rp2350
@@ -64,12 +64,14 @@ Examples:
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Show all plans that none other beats in bytes and time instead of one.",
+    help="Show all plans that none other beats in bytes and time instead of one; with "
+    "--budget the fastest within it is marked.",
 )
 @file_option(
     "--save",
-    metavar="FRONT.png",
-    help="With --pareto: draw them there; needs 'pip install arena-ckpt[png]'.",
+    metavar="FRONT.pdf",
+    help="With --pareto: draw them there, by the suffix .pdf, .svg, or .png; a .png "
+    "needs 'pip install arena-ckpt[png]'.",
 )
 @click.option(
     "--emit-blocks",
@@ -104,9 +106,9 @@ Examples:
 @click.option(
     "--board",
     metavar="NAME|FILE.toml",
-    help="Say whether the plan fits on this board; exit with 1 if not. Names are in "
-    "docs/boards.md; 'all' prints a table of every board, and what recomputing or "
-    "several RAMs cost where the plan does not fit.",
+    help="Say whether the plan fits on this board; exit with 1 if not. 'arena-ckpt "
+    "boards' lists the names; 'all' prints a table of every board, and what "
+    "recomputing or several RAMs cost where the plan does not fit.",
 )
 @debug_option
 @strict_option

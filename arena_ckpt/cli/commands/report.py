@@ -34,6 +34,7 @@ life of every tensor, and what moved the peak where two plans are compared. With
 Examples:
   arena-ckpt report digits_mlp -o report.html
   arena-ckpt report transformer -o report.html --compare-blocks
+  arena-ckpt report transformer -o report.html --measured
   arena-ckpt report model.ini --compare old-plan.json
   arena-ckpt report digits_mlp --png map.png --svg map.svg
   arena-ckpt report digits_mlp --ascii
@@ -62,7 +63,8 @@ Examples:
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Add all plans that none other beats in bytes and time, to choose from.",
+    help="Add all plans that none other beats in bytes and time, to choose from; with "
+    "--budget the fastest within it is marked.",
 )
 @file_option(
     "--png",
@@ -79,6 +81,12 @@ Examples:
     "in_letters",
     is_flag=True,
     help="Print a map of 80 columns.",
+)
+@click.option(
+    "--measured",
+    is_flag=True,
+    help="Time axis of the page: run the steps here and show how long each took.  "
+    "[default: counted operations]",
 )
 @arithmetic_option
 @batch_size_option
@@ -99,6 +107,7 @@ def report(
     png: Path | None,
     svg: Path | None,
     in_letters: bool,
+    measured: bool,
     arithmetic: str | None,
     batch_size: int | str | None,
     no_blocks: bool,
@@ -114,6 +123,12 @@ def report(
         "--pareto": pareto,
     }
     _refuse_together(ctx, shows_several, no_blocks, is_still and output is None)
+    if measured and is_still and output is None:
+        raise click.UsageError(
+            "only the page has a time axis; add -o REPORT.html, or leave out "
+            "--measured",
+            ctx,
+        )
     from arena_ckpt.cli.fronts import refuse_with_pareto
     from arena_ckpt.cli.write_report import Wanted, write_report
 
@@ -130,6 +145,7 @@ def report(
         other=other,
         compare_blocks=compare_blocks,
         pareto=pareto,
+        measured=measured,
         arithmetic=arithmetic,
         batch_size=batch_size,
         no_blocks=no_blocks,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from arena_ckpt.cli.options import (
     drop_last_option,
     file_option,
     no_blocks_option,
+    set_arithmetic,
     set_given,
     strict_option,
 )
@@ -41,6 +41,9 @@ Examples:
   arena-ckpt train digits_mlp
   arena-ckpt train digits_mlp --epochs 5 --seed 1 --save-weights weights.npz
   arena-ckpt train digits_mlp --epochs 50 --checkpoint run --resume
+  arena-ckpt train digits_mlp --epochs 5 --save digits.safetensors
+  arena-ckpt train digits.safetensors --data digits --epochs 5
+  arena-ckpt train digits_mlp --batch-size 8 --board rp2350
   arena-ckpt train model.ini --data train.npz --validation test.npz
   arena-ckpt train model.ini --data iris.csv --label-column species
   arena-ckpt train model.py:build --data digits --validation-split 0.2 --json
@@ -84,6 +87,13 @@ Examples:
     "[default: as the model says]",
 )
 @no_blocks_option
+@click.option(
+    "--board",
+    metavar="NAME|FILE.toml",
+    help="Train with a plan that fits on this board, in portable arithmetic as there; "
+    "exit with 1 before the training if none does. The budget is what the board has "
+    "free; 'arena-ckpt boards' lists the names.",
+)
 @request_options
 @debug_option
 @check_option
@@ -131,6 +141,7 @@ def train(
     drop_last: bool | None,
     seed: int | None,
     no_blocks: bool,
+    board: str | None,
     debug: bool,
     check: str,
     save_weights: Path | None,
@@ -143,11 +154,13 @@ def train(
     **values: Any,
 ) -> int:
     """Train MODEL and print the loss of every epoch."""
+    from arena_ckpt.boards import load_board
     from arena_ckpt.cli.batch_sizes import (
         choice_document,
         choice_lines,
         set_batch_size,
     )
+    from arena_ckpt.cli.board_plan import board_budget, plan_for_board
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
@@ -157,7 +170,7 @@ def train(
     )
     from arena_ckpt.cli.output import (
         plan_document,
-        print_epoch,
+        print_board,
         print_explanation,
         print_table,
         print_training,
@@ -165,7 +178,9 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text
+    from arena_ckpt.cli.trained import go_on_from
     from arena_ckpt.report.tables import totals_table
+    from arena_ckpt.training.records import EpochRecord, epoch_line
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
@@ -184,11 +199,13 @@ def train(
     for path in (save_weights, save):
         if path is not None:
             require_writable(path)
+    target = None if board is None else load_board(board)
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
-    set_given(built, epochs=epochs, drop_last=drop_last, arithmetic=arithmetic)
+    set_given(built, epochs=epochs, drop_last=drop_last)
+    for_board = set_arithmetic(built, arithmetic, for_board=target is not None)
     training, evaluation = choose_data(
         loaded,
         model,
@@ -199,26 +216,45 @@ def train(
         tables=tables,
         split=split,
     )
-    request = given_request(values)
+    request = given_request(values, target)
+    available = board_budget(target, request)
     choice = set_batch_size(
-        built, batch_size, request, most=training.n_samples, debug=debug
+        built,
+        batch_size,
+        request,
+        most=training.n_samples,
+        budget_bytes=available,
+        debug=debug,
     )
+    fit = None
+    if target is not None:
+        plan, fit = plan_for_board(built, target, request, debug=debug)
+        request = {"plan": plan}
     plan = built.initialize(debug=debug, check=check, **request)
+    if loaded.state is not None:
+        started = go_on_from(built, loaded.state)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
         for line in choice_lines(choice) if choice else ():
             click.echo(line)
-        print_training(model, built, training, evaluation, plan)
+        print_training(model, built, training, evaluation, plan, for_board=for_board)
+        if loaded.state is not None:
+            click.echo(f"goes on from iteration {started:,} of {model}\n")
         print_table(totals_table(plan))
         print_explanation(plan, without)
-    # The progress bar takes sys.stdout over and would send these lines to its terminal.
-    out, n_epochs = sys.stdout, built.get_property("epochs")
+        if fit is not None:
+            print_board(fit)
+    n_epochs = built.get_property("epochs")
+
+    def print_epoch(record: EpochRecord) -> None:
+        click.echo(epoch_line(record, n_epochs))
+
     history = built.train(
         training,
         validation=evaluation,
         progress=False if as_json or quiet else None,
-        on_epoch=(lambda record: print_epoch(record, n_epochs, out)) if talks else None,
+        on_epoch=print_epoch if talks else None,
         checkpoint=checkpoint,
         every=every,
         resume=resume,
@@ -232,6 +268,7 @@ def train(
         document: dict[str, Any] = {"command": "train", "model": model}
         document |= plan_document(plan, without, warnings_of(built, training))
         document |= choice_document(choice)
+        document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
         document["classes"] = built.classes
         document["weights_file"] = None if save_weights is None else str(save_weights)

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
+from arena_ckpt.report.durations import require_durations
 
 STEP_NANOSECONDS = 1_000_000
 """Nanoseconds that a step takes if no durations are given."""
@@ -88,20 +88,7 @@ def _starts(plan: MemoryPlan, step_seconds: Sequence[float] | None) -> list[int]
     n_steps = len(plan.steps)
     if step_seconds is None:
         return [step * STEP_NANOSECONDS for step in range(n_steps + 1)]
-    if len(step_seconds) != n_steps:
-        raise InvalidParameterError(
-            f"there are {n_steps} steps but {len(step_seconds)} durations; give one "
-            "for each step of the plan",
-            n_steps=n_steps,
-        )
-    for step, seconds in enumerate(step_seconds):
-        if not 0 <= seconds < 1e6:
-            raise InvalidParameterError(
-                f"step {step} takes {seconds} seconds; durations are finite and at "
-                "least 0",
-                step=step,
-                seconds=seconds,
-            )
+    require_durations(plan, step_seconds)
     lengths = (max(SHORTEST_NANOSECONDS, round(s * 1e9)) for s in step_seconds)
     return [0, *itertools.accumulate(lengths)]
 

@@ -1,8 +1,7 @@
 // The page: what is shown, and what pointer, keys and buttons do to it.
 
-const MOST_FOUND = 50; // names listed under the search
 const MOST_LIT = 20000; // boxes kept bright by a search or a kind
-const $ = (id) => document.getElementById(id);
+const SLIDER_PARTS = 10000; // of the time axis
 
 class App {
   constructor(page) {
@@ -11,15 +10,21 @@ class App {
     const isDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
     this.themeName = isDark ? "dark" : "light";
     this.tab = "map";
-    this.chosen = 0; // point of the front
+    this.chosen = page.front_axes?.fastest ?? 0; // point of the front
     this.charts = [];
     this.step = 0;
     this.pin = null; // a name
+    this.layer = null; // a name, where a layer is chosen
     this.aim = null; // { chart, segment } under the pointer or chosen by keys
     this.kind = -1;
-    this.query = "";
-    this.found = new Map(); // by plan: Set of numbers of names
+    this.isTime = false; // steps as wide as they take
+    this.isFolded = null; // weights and states; null until someone chose
+    this.search = new Search(this);
     this.isWaiting = false;
+    this.table = new BufferTable(this);
+    this.graph = new LayerGraph(this);
+    this.links = new Links(this);
+    this.parts = [this.table, this.graph, this.links]; // they follow what is selected
   }
 
   async start() {
@@ -28,6 +33,8 @@ class App {
     this.listen();
     await this.show("map");
     $("loading").hidden = true;
+    fitFrame();
+    await this.links.apply();
     this.readyMilliseconds = performance.now(); // since the page was asked for
   }
 
@@ -102,23 +109,74 @@ class App {
   }
 
   setPlans(plans, indexes) {
-    const most = Math.max(...plans.map((plan) => Math.max(plan.arena_bytes, plan.peakBytes)), 64);
-    const highest = Math.max(most, ...plans.flatMap((plan) => plan.memories.map((memory) => memory.high)));
-    this.all = { left: 0, right: Math.max(...plans.map((plan) => plan.nSteps), 1), low: 0, high: highest * 1.03 };
-    this.view = { ...this.all, most, hasNames: plans.some((plan) => !plan.isArenaAlone) };
+    this.view = { hasNames: plans.some((plan) => !plan.isArenaAlone) };
     const isAlone = indexes[0] === 0 && plans.length === 1;
     this.charts = plans.map(
-      (plan) => new Chart(plan, this.theme, this.view, isAlone ? null : plan.title),
+      (plan, i) => new Chart(plan, this.theme, this.view, isAlone ? null : this.labelOf(i, plans)),
     );
+    this.setAxes();
+    Object.assign(this.view, this.all);
     this.active = plans.length - 1; // whose facts are shown
     $("charts").replaceChildren(...this.charts.map((chart) => chart.element));
     for (const chart of this.charts) this.listenTo(chart);
     this.aim = null;
     this.step = this.plan0.peakStep;
-    $("slider").max = String(Math.max(this.all.right - 1, 0));
-    this.search(this.query);
+    this.search.repeat();
     this.describe();
     this.layOut();
+  }
+
+  // What to call a plan among those that are shown: "before: nothing recomputed".
+  labelOf(index, plans = this.charts.map((chart) => chart.plan)) {
+    const { title } = plans[index];
+    if (this.tab !== "compare") return title;
+    const name = ["before", "after"][index];
+    return title === name ? name : `${name}: ${title}`;
+  }
+
+  // Places of steps and bytes in all charts, on one scale.
+  setAxes() {
+    const plans = this.charts.map((chart) => chart.plan);
+    const unit = this.isTime ? unitOf(plans) : null;
+    const hasKept = plans.some((plan) => keptBuffers(plan).length > 0);
+    const isFolded = hasKept && (this.isFolded ?? areFoldedAtFirst(plans));
+    const axes = axesOf(plans, unit);
+    const bytes = byteAxesOf(plans, isFolded);
+    this.charts.forEach((chart, i) => chart.setAxes(axes[i], bytes[i], unit));
+    const tops = plans.map((plan, i) => bytes[i].heightOf(Math.max(highestByte(plan), plan.peakBytes, 64)));
+    this.all = { left: 0, right: axes[0].length || 1, low: 0, high: Math.max(...tops) * 1.03 };
+    const live = plans.map((plan, i) => this.charts[i].curveHeight(Math.max(plan.arena_bytes, plan.peakBytes, 64)));
+    this.view.curveTop = Math.max(...live) * 1.26;
+    $("axis").setAttribute("aria-pressed", String(this.isTime));
+    $("fold").setAttribute("aria-pressed", String(isFolded));
+    $("fold").disabled = !hasKept;
+    // The slider goes from step to step, or in small parts of the time.
+    $("slider").max = String(this.isTime ? SLIDER_PARTS : Math.max(this.all.right - 1, 0));
+  }
+
+  // Steps as wide as they take, or all as wide; what is seen stays in view.
+  switchAxis() {
+    const seen = [this.view.left, this.view.right].map((place) => this.axis.fractionAt(place));
+    this.isTime = !this.isTime;
+    this.setAxes();
+    [this.view.left, this.view.right] = seen.map((fraction) => this.axis.placeOf(fraction));
+    this.zoom(1, this.view.left, this.view.low, true);
+  }
+
+  // Weights and states in one band, or each at its place.
+  switchFold() {
+    const isFolded = this.charts.some((chart) => chart.bytes.isFolded);
+    this.isFolded = !isFolded;
+    this.leave();
+    this.setAxes();
+    this.view.low = this.all.low;
+    this.view.high = this.all.high;
+    this.redrawSoon();
+  }
+
+  // The axis of the plan whose steps are counted.
+  get axis() {
+    return this.charts[this.active ?? 0].axis;
   }
 
   // Facts that do not change with step, pin or view.
@@ -131,6 +189,7 @@ class App {
       ...(plan.isArenaAlone ? [] : [element("h2", "", "Memories"), memoryTable(plan)]),
     );
     $("at-peak").replaceChildren(element("h2", "", "By kind at the peak"), kindBars(plan, plan.peakStep));
+    for (const part of this.parts) part.show(plan);
     const said = this.tab === "compare" ? [] : plan.sentences; // there the comparison says it
     $("sentences").replaceChildren(
       ...(said.length ? [element("h2", "", "What limits it")] : []),
@@ -173,9 +232,16 @@ class App {
     style.setProperty("--pale-ink", theme.paleInk);
     style.setProperty("--rule", theme.rule);
     style.setProperty("--bound", theme.bound);
+    style.setProperty("--hatch", theme.hatch);
     style.setProperty("--focus", theme.kinds[0]);
     $("theme").textContent = isDark ? "Light" : "Dark";
     for (const chart of this.charts) chart.theme = theme;
+  }
+
+  chooseTheme() {
+    this.isThemeChosen = true;
+    this.switchTheme();
+    this.links.followSoon();
   }
 
   switchTheme() {
@@ -193,27 +259,32 @@ class App {
     const isBeside = this.isSideBySide;
     const width = isBeside ? Math.floor((full - 16) / 2) : full;
     const isPhone = window.innerWidth <= 720;
-    const room = window.innerHeight - (this.tab === "front" ? 480 : 404);
+    const room = windowHeight() - (this.tab === "front" ? 572 : 404);
     const height = isPhone ? 440 : Math.min(Math.max(room, 430), 900);
     for (const chart of this.charts) chart.resize(width, height);
     const { left } = this.charts[0].area;
     $("slider-row").style.paddingLeft = isBeside ? "0" : `${left}px`;
     $("slider-row").style.paddingRight = isBeside ? "0" : "10px";
     this.drawFrontTab();
+    this.graph.resize();
     this.redraw();
   }
 
   drawFrontTab() {
     if (this.tab !== "front") return;
-    const { front } = this.page;
     const choose = (index) => {
       this.chosen = index;
       this.show("front").then(() => $("front").querySelector(".chosen")?.focus());
     };
-    const point = front[this.chosen];
+    const said = element("p", "pale", "");
+    const tell = (index) => {
+      said.textContent = `${index === null ? "Shown: " : ""}${frontText(this.page, index ?? this.chosen)}`;
+    };
+    tell(null);
     $("front").replaceChildren(
-      drawFront(front, this.chosen, $("content").clientWidth, choose),
-      element("p", "pale", `${front.length} plans; shown: ${point.label}. Choose a point to see its plan.`),
+      drawFront(this.page, this.chosen, $("content").clientWidth, choose, tell),
+      said,
+      element("p", "pale", `${this.page.front.length} plans; choose a point to see its plan.`),
     );
   }
 
@@ -230,6 +301,7 @@ class App {
       this.isWaiting = false;
       this.drawOverlays();
       this.fillPanel();
+      for (const part of this.parts) part.follow();
     });
   }
 
@@ -243,21 +315,25 @@ class App {
   }
 
   drawOverlays() {
+    const cursor = { left: this.axis.begin[this.step], right: this.axis.end[this.step] };
     for (const chart of this.charts) {
       const hover = this.aim?.chart === chart ? this.aim.segment : -1;
+      const isBandHovered = this.bandAim === chart;
       const pinned = this.pin === null ? null : chart.plan.livesOf(chart.plan.nameNumber(this.pin));
-      chart.drawOverlay({ step: this.step, hover, pinned, lit: this.litBoxes(chart, pinned) });
+      chart.drawOverlay({ cursor, hover, isBandHovered, pinned, lit: this.litBoxes(chart, pinned) });
     }
   }
 
   litBoxes(chart, pinned) {
     const { plan } = chart;
     if (pinned) return pinned.map((tensor) => chart.lifeBox(tensor));
-    const found = this.query ? this.found.get(plan) : null;
-    if (!found && this.kind < 0) return null;
+    const found = this.search.in(plan);
+    const layer = this.pin === null && this.layer !== null ? this.layer : null;
+    if (!found && this.kind < 0 && layer === null) return null;
     const boxes = [];
     for (let i = 0; i < plan.nSegments && boxes.length < MOST_LIT; i++) {
       if (this.kind >= 0 && plan.segmentKind[i] !== this.kind) continue;
+      if (layer !== null && plan.words[plan.tensorLayer[plan.segmentTensor[i]]] !== layer) continue;
       if (found && !found.has(plan.tensorName[plan.segmentTensor[i]])) continue;
       boxes.push(chart.segmentBox(i));
     }
@@ -267,21 +343,32 @@ class App {
   fillPanel() {
     const plan = this.plan0;
     const step = Math.min(this.step, plan.nSteps - 1);
-    $("slider").value = String(this.step);
-    const text = `step ${formatCount(step)} of ${formatCount(plan.nSteps)}: ${describeStep(plan, step)}`;
+    const place = this.axis.begin[step];
+    $("slider").value = String(this.isTime ? (SLIDER_PARTS * this.axis.middle(step)) / this.axis.length : place);
+    const takes = this.isTime ? `, ${formatCost(plan.costs[this.unit][step], this.unit)}` : "";
+    const text = `step ${formatCount(step)} of ${formatCount(plan.nSteps)}: ${describeStep(plan, step)}${takes}`;
     $("step-text").textContent = text;
     $("slider").setAttribute("aria-valuetext", text);
     this.fillPinned(plan, step);
     const free = formatPercent(plan.fragmentationAt(step));
     const beside = plan.constant_bytes ? `; beside it ${formatBytes(plan.constant_bytes)} of constants` : "";
     $("alive").replaceChildren(
-      element("h2", "", `Alive at step ${formatCount(step)}`),
+      element("h2", "", `Alive at step ${formatCount(step)}${this.tab === "compare" ? ` (${this.labelOf(this.active)})` : ""}`),
       element("p", "pale", `${formatBytes(plan.live[step] ?? 0)}; ${free} free below the highest${beside}`),
       aliveList(plan, step, (name) => this.setPin(name), this.pin),
     );
   }
 
-  // The pinned tensor, or the one that keys or a tap chose.
+  get unit() {
+    return this.charts[0].unit;
+  }
+
+  // The step of another plan that stands where the step of this one does.
+  stepIn(chart) {
+    return chart.axis.nearest(this.axis.middle(Math.min(this.step, this.plan0.nSteps - 1)));
+  }
+
+  // The pinned tensor, or the one that keys or a tap chose; in a comparison in both plans.
   fillPinned(plan, step) {
     let shown = this.aim?.isByKeys ? this.aim.chart.plan : plan;
     let tensor = -1;
@@ -297,7 +384,9 @@ class App {
       $("pinned").replaceChildren();
       return;
     }
-    const key = `${this.pin} ${tensor} ${this.charts.map((c) => c.plan).indexOf(shown)}`;
+    const isBoth = this.tab === "compare";
+    const steps = isBoth ? this.charts.map((chart) => this.stepIn(chart)) : "";
+    const key = `${this.pin} ${tensor} ${this.charts.map((c) => c.plan).indexOf(shown)} ${steps}`;
     if ($("pinned").dataset.key === key && $("pinned").childElementCount) return;
     $("pinned").dataset.key = key;
     const head = element("div", "panel-head", element("h2", "", heading));
@@ -306,32 +395,70 @@ class App {
     const name = shown.nameOf(tensor);
     button.addEventListener("click", () => this.setPin(this.pin === null ? name : null));
     head.append(button);
-    $("pinned").replaceChildren(head, tensorCard(shown, tensor));
+    const cards = isBoth ? this.charts.map((_, i) => this.cardIn(i, name)) : [tensorCard(shown, tensor)];
+    $("pinned").replaceChildren(head, ...cards);
+  }
+
+  // The card of a tensor in one of the plans that are compared, in the life that is alive
+  // at the step or else begins next.
+  cardIn(index, name) {
+    const chart = this.charts[index];
+    const { plan } = chart;
+    const lives = plan.livesOf(plan.nameNumber(name));
+    const step = this.stepIn(chart);
+    const tensor = lives.find((t) => step < plan.tensorStop[t]) ?? lives[lives.length - 1];
+    const label = element("p", "plan-label", this.labelOf(index));
+    const card = lives.length ? tensorCard(plan, tensor) : element("p", "pale", `${name} is not in this plan.`);
+    return element("div", "plan-card", label, card);
   }
 
   // -- what people do --------------------------------------------------------------------
 
   setStep(step) {
-    this.step = Math.min(Math.max(Math.round(step), 0), this.all.right - 1);
+    this.step = Math.min(Math.max(Math.round(step), 0), this.plan0.nSteps - 1);
     const { left, right } = this.view;
-    if (this.step < left || this.step >= right) {
-      this.moveView(this.step + 0.5 - (left + right) / 2, 0);
-    }
+    const place = this.axis.begin[this.step];
+    if (place < left || place >= right) this.moveView(this.axis.middle(this.step) - (left + right) / 2, 0);
     this.refresh();
   }
 
   setPin(name) {
     this.pin = this.pin === name ? null : name;
+    this.layer = null;
     this.hideCard();
     this.refresh();
   }
 
+  // Pin a tensor, and go to a step at which it is alive, or one life of it.
+  select(name, tensor = null) {
+    this.pin = name;
+    this.layer = null;
+    const plan = this.plan0;
+    const lives = tensor === null ? plan.livesOf(plan.nameNumber(name)) : [tensor];
+    const isAlive = lives.some((t) => plan.tensorStart[t] <= this.step && this.step < plan.tensorStop[t]);
+    if (lives.length && !isAlive) this.setStep(plan.tensorStart[lives[0]]);
+    this.refresh();
+  }
+
+  // Show the tensors of a layer alone; the same again lets it go.
+  chooseLayer(name) {
+    this.layer = this.layer === name && this.pin === null ? null : name;
+    this.pin = null;
+    this.hideCard();
+    this.refresh();
+  }
+
+  isSelected(plan, tensor) {
+    if (this.pin !== null) return plan.nameOf(tensor) === this.pin;
+    return this.layer !== null && plan.words[plan.tensorLayer[tensor]] === this.layer;
+  }
+
   letGo() {
     this.pin = null;
+    this.layer = null;
     this.aim = null;
     this.kind = -1;
-    $("search").value = "";
-    this.search("");
+    this.search.clear();
     this.hideCard();
     this.makeLegend();
   }
@@ -346,17 +473,18 @@ class App {
     this.redrawSoon();
   }
 
-  // Zoom by a factor (below 1: closer) and keep a place where it is.
-  zoom(factor, step, byte, isTimeOnly = false) {
+  // Zoom by a factor (below 1: closer) and keep a place and a height where they are.
+  zoom(factor, place, height, isTimeOnly = false) {
     const { view, all } = this;
-    const across = Math.min(Math.max((view.right - view.left) * factor, 1), all.right - all.left);
+    const least = Math.min(this.axis.least, all.right);
+    const across = Math.min(Math.max((view.right - view.left) * factor, least), all.right - all.left);
     const ratio = across / (view.right - view.left);
-    view.left = step - (step - view.left) * ratio;
+    view.left = place - (place - view.left) * ratio;
     view.right = view.left + across;
     if (!isTimeOnly) {
       const up = Math.min(Math.max((view.high - view.low) * factor, 256), all.high - all.low);
       const grown = up / (view.high - view.low);
-      view.low = byte - (byte - view.low) * grown;
+      view.low = height - (height - view.low) * grown;
       view.high = view.low + up;
     }
     this.moveView(0, 0);
@@ -364,18 +492,18 @@ class App {
 
   zoomAtMiddle(factor) {
     const { left, right, low, high } = this.view;
-    const isStepSeen = this.step >= left && this.step < right;
-    this.zoom(factor, isStepSeen ? this.step + 0.5 : (left + right) / 2, (low + high) / 2);
+    const place = this.axis.middle(this.step);
+    this.zoom(factor, place >= left && place < right ? place : (left + right) / 2, (low + high) / 2);
   }
 
-  // Move by steps and bytes, within the whole.
-  moveView(steps, bytes) {
+  // Move by places and heights, within the whole.
+  moveView(places, heights) {
     const { view, all } = this;
     const across = view.right - view.left;
     const up = view.high - view.low;
-    view.left = Math.min(Math.max(view.left + steps, all.left), all.right - across);
+    view.left = Math.min(Math.max(view.left + places, all.left), all.right - across);
     view.right = view.left + across;
-    view.low = Math.min(Math.max(view.low + bytes, all.low), all.high - up);
+    view.low = Math.min(Math.max(view.low + heights, all.low), all.high - up);
     view.high = view.low + up;
     this.redrawSoon();
   }
@@ -393,73 +521,6 @@ class App {
         : alive.findLast((i) => plan.segmentLow[i] < low);
     const segment = next ?? (direction > 0 ? alive[0] : alive[alive.length - 1]);
     this.aim = { chart, segment, isByKeys: true };
-    this.refresh();
-  }
-
-  search(text) {
-    this.query = text.trim().toLowerCase();
-    this.found = new Map();
-    for (const { plan } of this.charts) {
-      const found = new Set();
-      if (this.query) {
-        plan.searchable.forEach((name, number) => {
-          if (name.includes(this.query)) found.add(number);
-        });
-      }
-      this.found.set(plan, found);
-    }
-    const found = this.query ? this.found.get(this.plan0) : new Set();
-    $("n-found").textContent = this.query ? `${formatCount(found.size)} found` : "";
-    this.listFound(found);
-    this.refresh();
-  }
-
-  listFound(found) {
-    const plan = this.plan0;
-    const numbers = [...found].slice(0, MOST_FOUND);
-    const kinds = new Map();
-    for (let t = plan.nTensors - 1; t >= 0; t--) kinds.set(plan.tensorName[t], plan.tensorKind[t]);
-    this.options = numbers.map((number) => plan.nameAt(number));
-    this.option = -1;
-    $("found").replaceChildren(
-      ...numbers.map((number, i) => {
-        const item = element("li", "", swatch(plan, kinds.get(number)), element("span", "", this.options[i]));
-        item.id = `option-${i}`;
-        item.setAttribute("role", "option");
-        item.addEventListener("mousedown", (event) => {
-          event.preventDefault();
-          this.takeOption(i);
-        });
-        return item;
-      }),
-    );
-    this.openList(numbers.length > 0 && document.activeElement === $("search"));
-  }
-
-  openList(isOpen) {
-    $("found").hidden = !isOpen;
-    $("search").setAttribute("aria-expanded", String(isOpen));
-  }
-
-  markOption(option) {
-    const items = [...$("found").children];
-    if (!items.length) return;
-    this.option = (option + items.length) % items.length;
-    items.forEach((item, i) => item.setAttribute("aria-selected", String(i === this.option)));
-    items[this.option].scrollIntoView({ block: "nearest" });
-    $("search").setAttribute("aria-activedescendant", `option-${this.option}`);
-  }
-
-  // Pin what was found, and go to a step at which it is alive.
-  takeOption(option) {
-    const name = this.options[option];
-    if (name === undefined) return;
-    this.pin = name;
-    this.openList(false);
-    const plan = this.plan0;
-    const lives = plan.livesOf(plan.nameNumber(name));
-    const isAlive = lives.some((t) => plan.tensorStart[t] <= this.step && this.step < plan.tensorStop[t]);
-    if (lives.length && !isAlive) this.setStep(plan.tensorStart[lives[0]]);
     this.refresh();
   }
 
@@ -502,7 +563,7 @@ class App {
     overlay.addEventListener("pointerleave", () => this.leave());
     overlay.addEventListener("dblclick", (event) => {
       const { x, y } = place(event);
-      if (chart.isOnMap(x, y)) this.zoom(0.4, chart.stepAt(x), chart.byteAt(y));
+      if (chart.isOnMap(x, y)) this.zoom(0.4, chart.placeAt(x), chart.heightAt(y));
     });
     overlay.addEventListener(
       "wheel",
@@ -512,13 +573,24 @@ class App {
         event.preventDefault();
         const turned = event.deltaY || event.deltaX;
         const factor = Math.exp(Math.sign(turned) * Math.min(Math.abs(turned), 120) * 0.0022);
-        this.zoom(factor, chart.stepAt(x), chart.byteAt(y), event.shiftKey);
+        this.zoom(factor, chart.placeAt(x), chart.heightAt(y), event.shiftKey);
       },
       { passive: false },
     );
   }
 
   hover(chart, { x, y }, event) {
+    if (chart.isOnBand(x, y)) {
+      if (this.bandAim !== chart) {
+        this.leave();
+        this.bandAim = chart;
+        $("card").replaceChildren(...this.labelled(chart, bandCard(chart.plan)));
+        this.drawOverlays();
+      }
+      this.placeCard(event.clientX, event.clientY);
+      return;
+    }
+    if (this.bandAim) this.leave();
     const segment = chart.segmentUnder(x, y);
     const isNew = this.aim?.chart !== chart || this.aim?.segment !== segment;
     if (segment < 0) {
@@ -527,10 +599,18 @@ class App {
     }
     if (isNew || this.aim.isByKeys) {
       this.aim = { chart, segment, isByKeys: false };
-      $("card").replaceChildren(tensorCard(chart.plan, chart.plan.segmentTensor[segment]));
+      $("card").replaceChildren(
+        ...this.labelled(chart, tensorCard(chart.plan, chart.plan.segmentTensor[segment])),
+      );
       this.drawOverlays();
     }
     this.placeCard(event.clientX, event.clientY);
+  }
+
+  // A card, below the name of its plan where there are two.
+  labelled(chart, card) {
+    if (this.tab !== "compare") return [card];
+    return [element("p", "plan-label", this.labelOf(this.charts.indexOf(chart))), card];
   }
 
   placeCard(x, y) {
@@ -549,37 +629,43 @@ class App {
 
   leave() {
     this.hideCard();
-    if (!this.aim || this.aim.isByKeys) return;
-    this.aim = null;
+    const isBand = Boolean(this.bandAim);
+    this.bandAim = null;
+    if (this.aim && !this.aim.isByKeys) this.aim = null;
+    else if (!isBand) return;
     this.drawOverlays();
   }
 
   tap(chart, { x, y }) {
     if (!chart.isInside(x)) return;
+    if (chart.isOnBand(x, y)) {
+      this.switchFold();
+      return;
+    }
     this.active = this.charts.indexOf(chart);
     const segment = chart.segmentUnder(x, y);
-    this.setStep(Math.floor(chart.stepAt(x)));
+    this.setStep(chart.axis.nearest(chart.placeAt(x)));
     if (segment >= 0) this.setPin(chart.plan.nameOf(chart.plan.segmentTensor[segment]));
-    else if (chart.isOnMap(x, y)) this.pin = null;
+    else if (chart.isOnMap(x, y)) this.setPin(null);
     this.describe();
   }
 
   drag(chart, from, to) {
     chart.overlay.classList.add("dragging");
     this.hideCard();
-    this.moveView(chart.stepAt(from.x) - chart.stepAt(to.x), chart.byteAt(from.y) - chart.byteAt(to.y));
+    this.moveView(chart.placeAt(from.x) - chart.placeAt(to.x), chart.heightAt(from.y) - chart.heightAt(to.y));
   }
 
   pinch(chart, from, to, fixed) {
     const before = Math.hypot(from.x - fixed.x, from.y - fixed.y);
     const after = Math.hypot(to.x - fixed.x, to.y - fixed.y);
-    if (after > 8 && before > 8) this.zoom(before / after, chart.stepAt(fixed.x), chart.byteAt(fixed.y));
+    if (after > 8 && before > 8) this.zoom(before / after, chart.placeAt(fixed.x), chart.heightAt(fixed.y));
   }
 
   // -- keys and buttons ------------------------------------------------------------------
 
   listen() {
-    $("theme").addEventListener("click", () => this.switchTheme());
+    $("theme").addEventListener("click", () => this.chooseTheme());
     $("help-button").addEventListener("click", () => $("help").showModal());
     $("zoom-in").addEventListener("click", () => this.zoomAtMiddle(0.6));
     $("zoom-out").addEventListener("click", () => this.zoomAtMiddle(1 / 0.6));
@@ -588,33 +674,19 @@ class App {
     const title = () => (this.tab === "front" ? this.plan0.title : this.page.title);
     $("save-svg").addEventListener("click", () => saveSvg(this.charts, this.isSideBySide, title(), this.theme));
     $("save-png").addEventListener("click", () => savePng(this.charts, this.isSideBySide, title(), this.theme));
-    $("slider").addEventListener("input", () => this.setStep(Number($("slider").value)));
-    $("search").addEventListener("input", () => {
-      this.pin = null;
-      this.search($("search").value);
+    $("slider").addEventListener("input", () => {
+      const value = Number($("slider").value);
+      const place = this.isTime ? (value / SLIDER_PARTS) * this.axis.length : value;
+      this.setStep(this.axis.nearest(place));
     });
-    $("search").addEventListener("focus", () => this.openList(this.options?.length > 0));
-    $("search").addEventListener("blur", () => this.openList(false));
-    $("search").addEventListener("keydown", (event) => this.searchKey(event));
+    $("axis").addEventListener("click", () => this.switchAxis());
+    $("fold").addEventListener("click", () => this.switchFold());
     document.addEventListener("keydown", (event) => this.key(event));
     let timer = 0;
     window.addEventListener("resize", () => {
       clearTimeout(timer);
       timer = setTimeout(() => this.layOut(), 60);
     });
-  }
-
-  searchKey(event) {
-    event.stopPropagation();
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      this.openList(this.options.length > 0);
-      this.markOption(this.option + (event.key === "ArrowDown" ? 1 : this.option < 0 ? 0 : -1));
-    } else if (event.key === "Enter") this.takeOption(Math.max(this.option, 0));
-    else if (event.key === "Escape") {
-      this.letGo();
-      $("search").blur();
-    }
   }
 
   key(event) {
@@ -646,7 +718,12 @@ class App {
       d: () => this.moveView(across, 0),
       w: () => this.moveView(0, up),
       s: () => this.moveView(0, -up),
-      t: () => this.switchTheme(),
+      b: () => this.table.toggle(),
+      g: () => this.graph.toggle(),
+      l: () => this.links.copy(),
+      t: () => this.chooseTheme(),
+      x: () => this.switchAxis(),
+      z: () => !$("fold").disabled && this.switchFold(),
       "/": () => $("search").focus(),
       "?": () => $("help").showModal(),
     };
@@ -668,7 +745,7 @@ class App {
 function reportFailure(error) {
   const text = "DecompressionStream" in window
     ? `This page could not be read: ${error.message}. Write it again with arena-ckpt report.`
-    : "This browser is too old to read the plan: it has no DecompressionStream. Chrome 80, Firefox 113 and Safari 16.4 have it.";
+    : "This browser is too old to read the plan: it has no DecompressionStream. Chrome 97, Firefox 113 and Safari 16.4 have it.";
   const message = element("p", "", text);
   message.id = "error";
   $("loading").replaceWith(message);

@@ -64,6 +64,8 @@ class Plan {
     this.stepLayer = columns.step_layer;
     this.stepBand = columns.step_band;
     this.nSteps = this.stepPhase.length;
+    // What each step takes: counted, and measured where someone did.
+    this.costs = { operations: columns.step_operations, nanoseconds: columns.step_nanoseconds };
     this.nKinds = vocabulary.kinds.length;
     this.isArenaAlone = !facts.memories;
     this.memories = memoriesOf(facts);
@@ -72,6 +74,7 @@ class Plan {
     this.readSegments(columns);
     this.readTensors(columns);
     this.readUses(columns);
+    this.readLayers(columns);
     this.names = columns;
     this.nameCache = null;
     this.addUp();
@@ -159,6 +162,21 @@ class Plan {
     }
   }
 
+  readLayers(columns) {
+    this.layerName = columns.layer_name; // a word
+    this.layerType = columns.layer_type;
+    this.layerShape = columns.layer_shape;
+    this.layerBlock = columns.layer_block; // 0: in none
+    this.blockName = columns.block_name;
+    this.layerInputs = [];
+    let at = 0;
+    columns.layer_inputs.forEach((n, layer) => {
+      const inputs = columns.layer_input.subarray(at, at + n);
+      this.layerInputs.push(Array.from(inputs, (back) => layer - back));
+      at += n;
+    });
+  }
+
   // Bytes of RAM alive at each step, together and by kind, and the peak.
   addUp() {
     const { nKinds, nSteps } = this;
@@ -219,9 +237,18 @@ class Plan {
     return lives.sort((a, b) => this.tensorStart[a] - this.tensorStart[b]);
   }
 
+  // The number of a name, or -1; the last one is kept, as each frame asks for it again.
   nameNumber(name) {
-    for (let i = 0; i < this.nNames; i++) if (this.nameAt(i) === name) return i;
-    return -1;
+    if (this.lastAsked?.name !== name) {
+      let number = this.nNames - 1;
+      while (number >= 0 && this.nameAt(number) !== name) number -= 1;
+      this.lastAsked = { name, number };
+    }
+    return this.lastAsked.number;
+  }
+
+  hasLayer(name) {
+    return this.layerName.some((word) => this.words[word] === name);
   }
 
   segmentAt(step, byte) {

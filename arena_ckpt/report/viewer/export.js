@@ -13,6 +13,7 @@ function legendOn(pen, plan, theme, width, top) {
       y += LEGEND_LINE;
     }
     pen.rect(x, y - 6, 12, 12, theme.kinds[k]);
+    if (kind === "recomputed_activation") pen.hatch(x, y - 6, 12, 12, theme.hatch);
     pen.text(x + 18, y, name, { size: 12, fill: theme.ink });
     x += across;
   });
@@ -20,7 +21,7 @@ function legendOn(pen, plan, theme, width, top) {
 }
 
 function legendHeight(plan, width) {
-  return legendOn({ rect() {}, text() {} }, plan, { kinds: [] }, width, 0);
+  return legendOn({ rect() {}, text() {}, hatch() {} }, plan, { kinds: [] }, width, 0);
 }
 
 // Charts side by side, or one under the other as they are on the page.
@@ -69,8 +70,9 @@ function savePng(charts, isSideBySide, title, theme) {
   pen.text(16, 22, title, { size: 16, fill: theme.ink, weight: 600 });
   charts.forEach((chart, i) => {
     const { x, y } = frame.places[i];
-    context.drawImage(chart.canvas, x, y, chart.width, chart.height);
-    context.drawImage(chart.overlay, x, y, chart.width, chart.height);
+    const fine = chart.drawnAt(ratio);
+    context.drawImage(fine.canvas, x, y, chart.width, chart.height);
+    context.drawImage(fine.overlay, x, y, chart.width, chart.height);
   });
   legendOn(pen, charts[0].plan, theme, frame.width, frame.legendTop);
   canvas.toBlob((blob) => save(blob, `${fileName(title)}.png`), "image/png");

@@ -68,6 +68,31 @@ function tickBytes(n) {
   return `${n} B`;
 }
 
+const COUNTS = [
+  [" G", 1e9],
+  [" M", 1e6],
+  [" k", 1e3],
+];
+const DURATIONS = [
+  [" s", 1e9],
+  [" ms", 1e6],
+  [" µs", 1e3],
+];
+
+// A cost in the unit that fits a range of costs: "20 k" operations or "0.5 ms".
+function tickCost(cost, unit, range) {
+  const scales = unit === "nanoseconds" ? DURATIONS : COUNTS;
+  const [name, size] = scales.find(([, each]) => range >= each) ?? [unit === "nanoseconds" ? " ns" : "", 1];
+  return cost ? `${Number((cost / size).toPrecision(6))}${name}` : "0";
+}
+
+// "12,345 operations" or "0.123 ms".
+function formatCost(cost, unit) {
+  if (unit === "operations") return `${formatCount(cost)} operations`;
+  const [name, size] = DURATIONS.find(([, each]) => cost >= each) ?? [" ns", 1];
+  return `${Number((cost / size).toPrecision(3))}${name}`;
+}
+
 function rgbOf(colour) {
   return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 }

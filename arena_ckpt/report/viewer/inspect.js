@@ -1,5 +1,7 @@
 // What the page says about a tensor, a step and the peak. Names are set as text only.
 
+const $ = (id) => document.getElementById(id);
+
 function element(tag, className, ...children) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -7,9 +9,15 @@ function element(tag, className, ...children) {
   return made;
 }
 
+// People look at it: the top of it is in the window, or the focus is within.
+function isInSight(part) {
+  const { top } = part.getBoundingClientRect();
+  return (top >= 0 && top < window.innerHeight - 60) || part.contains(document.activeElement);
+}
+
 function swatch(plan, kind) {
   const mark = element("span", "swatch");
-  mark.style.background = `var(--kind-${kind})`;
+  mark.style.backgroundColor = `var(--kind-${kind})`;
   if (plan.vocabulary.kinds[kind] === "recomputed_activation") mark.classList.add("hatched");
   return mark;
 }

@@ -3,6 +3,7 @@
 
 const LOWEST_WITH_TICKS = 44; // CSS pixels: a lower memory has its name there
 const NAME_LINE = 13;
+const GAUGE_WIDTH = 5;
 const TICKS_APART = 28; // closer than in an arena, so that low memories have some
 
 // The memories from below; a plan that has none but the arena says nothing of them.
@@ -24,9 +25,12 @@ function gapsOf(memories) {
   return [[below, last.low], [last.high, Infinity]];
 }
 
-// "sram 187 KiB of 512 KiB".
+// "sram 187 KiB of 512 KiB, 36.5 %", and shorter forms of it.
 function describeMemory({ name, height_bytes: height, size_bytes: size }) {
-  return `${name} ${tickBytes(height)}${size ? ` of ${tickBytes(size)}` : ""}`;
+  const taken = `${name} ${tickBytes(height)}`;
+  if (!size) return [taken, name];
+  const whole = `${taken} of ${tickBytes(size)}`;
+  return [`${whole}, ${formatPercent(height / size)}`, whole, `${name} ${formatPercent(height / size)}`, name];
 }
 
 // Where a buffer lies: its offset, and in which memory where there are several.
@@ -53,31 +57,44 @@ function memoryTable(plan) {
   return table;
 }
 
-// Draws the ends of memories, and at the left the ticks and the name of each.
+// Draws the ends of memories, at the left the ticks and the name of each, and at the right
+// a gauge of how full it is.
 function drawMemories(pen, chart) {
-  const { plan, theme, area, view, map } = chart;
+  const { plan, theme, area, view, map, bytes } = chart;
   const right = area.left + area.width;
   for (const memory of plan.memories) {
-    const low = Math.max(memory.low, view.low);
-    const high = Math.min(memory.high, view.high);
+    const end = bytes.heightOf(memory.high);
+    const low = Math.max(bytes.heightOf(memory.low), view.low);
+    const high = Math.min(end, view.high);
     if (low >= high) continue;
-    const isEndSeen = memory.high <= view.high;
-    if (isEndSeen && !memory.is_constant) {
-      pen.line(area.left, chart.yOf(high), right, chart.yOf(high), theme.ink, 1.25);
+    if (end <= view.high && !memory.is_constant) {
+      pen.line(area.left, chart.yAt(high), right, chart.yAt(high), theme.ink, 1.25);
     }
-    const part = { top: chart.yOf(high), bottom: chart.yOf(low) };
+    const part = { top: chart.yAt(high), bottom: chart.yAt(low) };
+    drawGauge(pen, theme, right + 3, memory, part);
     if (memory.is_constant || part.bottom - part.top < LOWEST_WITH_TICKS) {
       writeBeside(pen, chart, memory, part);
       continue;
     }
     writeAlong(pen, chart, memory, part);
     const apart = ticksApart(view.high - view.low, Math.max(Math.floor(map.height / TICKS_APART), 2));
-    for (const bytes of multiples(apart, low - memory.low, high - memory.low)) {
-      const y = chart.yOf(memory.low + bytes);
-      const isFirst = memory.low === 0 && bytes === 0;
-      if (isFirst || (y > part.top + NAME_LINE && y < part.bottom - NAME_LINE / 2)) chart.drawByteTick(pen, bytes, y);
+    const from = bytes.byteAt(low) - memory.low;
+    for (const byte of multiples(apart, Math.max(from, 0), bytes.byteAt(high) - memory.low)) {
+      const y = chart.yOf(memory.low + byte);
+      if (bytes.isTakenOut(memory.low + byte)) continue;
+      const isFirst = memory.low === 0 && byte === 0;
+      if (isFirst || (y > part.top + NAME_LINE && y < part.bottom - NAME_LINE / 2)) chart.drawByteTick(pen, byte, y);
     }
   }
+}
+
+// As much of a strip as is taken of a memory; one without a limit has none.
+function drawGauge(pen, theme, x, { height_bytes: height, size_bytes: size }, { top, bottom }) {
+  if (!size) return;
+  const whole = bottom - top - 2; // apart from the gauge below
+  const taken = Math.min(height / size, 1) * whole;
+  pen.rect(x, top, GAUGE_WIDTH, whole, theme.rule);
+  pen.rect(x, top + whole - taken, GAUGE_WIDTH, taken, theme.paleInk);
 }
 
 // A memory and its size in two lines, its name alone, or nothing, as there is room;
@@ -93,9 +110,9 @@ function writeBeside(pen, { area, theme }, memory, { top, bottom }) {
   }
 }
 
-// A memory and its size, or what fits of its name, written upwards.
+// A memory, its size and how full it is, or what fits of that, written upwards.
 function writeAlong(pen, { theme }, memory, { top, bottom }) {
-  const whole = describeMemory(memory);
-  const text = textWidth(whole, 11) <= bottom - top ? whole : fitText(memory.name, 11, bottom - top);
+  const forms = describeMemory(memory);
+  const text = forms.find((each) => textWidth(each, 11) <= bottom - top) ?? fitText(memory.name, 11, bottom - top);
   pen.text(8, (top + bottom) / 2, text, { size: 11, fill: theme.ink, align: "center", turn: true });
 }

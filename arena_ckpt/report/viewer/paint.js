@@ -5,27 +5,28 @@
 // in both directions, 16 numbers a rectangle whatever its length, so that a million
 // rectangles far below a pixel come out as their mean colour.
 
-const HATCH_APART = 7;
 const FRAME_FROM = 5; // CSS pixels: smaller rectangles touch each other
 
-function paintMap(plan, view, width, height, ratio, theme, hatchedKind) {
+function paintMap(chart, width, height) {
+  const { plan, view, ratio, theme, hatchedKind } = chart;
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  const perStep = width / (view.right - view.left);
+  const perPlace = width / (view.right - view.left);
   const perByte = height / (view.high - view.low);
   const packed = theme.kinds.map((colour) => packColour(colour));
-  const hatch = packColour(mix(theme.kinds[hatchedKind], theme.ink, 0.28));
+  const hatch = packColour(theme.hatch);
   const free = packColour(theme.free);
-  paintBackground(pixels, plan, view, width, height, perStep, theme);
-  paintGaps(pixels, plan, view, width, height, perByte, theme);
+  paintBackground(pixels, chart, width, height, perPlace, perByte);
+  paintGaps(pixels, chart, width, height, perByte);
   const small = new SmallRectangles(width, height, theme.kinds);
   const large = [];
-  const { segmentStart, segmentStop, segmentLow, segmentHigh, segmentKind } = plan;
+  const { segmentLeft, segmentRight, segmentLow, segmentHigh } = chart;
+  const { segmentKind } = plan;
   for (let i = 0; i < plan.nSegments; i++) {
-    if (segmentStop[i] <= view.left || segmentStart[i] >= view.right) continue;
+    if (segmentRight[i] <= view.left || segmentLeft[i] >= view.right) continue;
     if (segmentHigh[i] <= view.low || segmentLow[i] >= view.high) continue;
-    const left = Math.max((segmentStart[i] - view.left) * perStep, 0);
-    const right = Math.min((segmentStop[i] - view.left) * perStep, width);
+    const left = Math.max((segmentLeft[i] - view.left) * perPlace, 0);
+    const right = Math.min((segmentRight[i] - view.left) * perPlace, width);
     const top = Math.max(height - (segmentHigh[i] - view.low) * perByte, 0);
     const bottom = Math.min(height - (segmentLow[i] - view.low) * perByte, height);
     const x0 = Math.round(left);
@@ -65,25 +66,40 @@ function hatchRow(pixels, row, y, x0, x1, hatch, ratio) {
 }
 
 // Free memory, a little darker where layers are recomputed.
-function paintBackground(pixels, plan, view, width, height, perStep, theme) {
-  const colours = plan.vocabulary.bands.map((band) =>
-    packColour(band === "recompute" ? mix(theme.free, theme.ink, 0.07) : theme.free),
-  );
+const darker = (colour, theme) => mix(colour, theme.ink, 0.07);
+
+// Free memory of each memory; gaps between steps are as the page around the map.
+function paintBackground(pixels, chart, width, height, perPlace, perByte) {
+  const { plan, view, theme, axis } = chart;
   const nothing = packColour(theme.page);
+  const bands = new Int8Array(width);
   for (let x = 0; x < width; x++) {
-    const step = Math.floor(view.left + (x + 0.5) / perStep);
-    const isStep = step >= 0 && step < plan.nSteps;
-    pixels[x] = isStep ? colours[plan.stepBand[step]] : nothing;
+    const step = axis.stepAt(view.left + (x + 0.5) / perPlace);
+    bands[x] = step < 0 ? -1 : plan.stepBand[step];
   }
-  for (let y = 1; y < height; y++) pixels.copyWithin(y * width, 0, width);
+  for (const { low, high, fill } of chart.backgrounds()) {
+    const [top, bottom] = rowsOf(low, high, view, height, perByte);
+    if (top >= bottom) continue;
+    const colours = plan.vocabulary.bands.map((band) =>
+      packColour(band === "recompute" ? darker(fill, theme) : fill),
+    );
+    const first = top * width;
+    for (let x = 0; x < width; x++) pixels[first + x] = bands[x] < 0 ? nothing : colours[bands[x]];
+    for (let y = top + 1; y < bottom; y++) pixels.copyWithin(y * width, first, first + width);
+  }
+}
+
+// The rows of pixels that a part of the axis of bytes covers.
+function rowsOf(low, high, view, height, perByte) {
+  const top = Math.max(Math.round(height - (high - view.low) * perByte), 0);
+  return [top, Math.min(Math.round(height - (low - view.low) * perByte), height)];
 }
 
 // What belongs to no memory is as the page around the map.
-function paintGaps(pixels, plan, view, width, height, perByte, theme) {
+function paintGaps(pixels, { gaps, view, theme }, width, height, perByte) {
   const nothing = packColour(theme.page);
-  for (const [low, high] of plan.gaps) {
-    const top = Math.max(Math.round(height - (high - view.low) * perByte), 0);
-    const bottom = Math.min(Math.round(height - (low - view.low) * perByte), height);
+  for (const [low, high] of gaps) {
+    const [top, bottom] = rowsOf(low, high, view, height, perByte);
     if (top < bottom) pixels.fill(nothing, top * width, bottom * width);
   }
 }

@@ -21,6 +21,20 @@ function fitText(text, size, width, weight = 400) {
   return from > 1 ? text.slice(0, from) + "…" : "";
 }
 
+const HATCH_APART = 7;
+
+// Slanted lines over a rectangle, as they stand on the whole drawing: [x0, y0, x1, y1] each.
+function hatchLines(x, y, width, height) {
+  const lines = [];
+  const last = x + width + y + height;
+  for (let sum = Math.ceil((x + y) / HATCH_APART) * HATCH_APART; sum < last; sum += HATCH_APART) {
+    const left = Math.max(x, sum - y - height);
+    const right = Math.min(x + width, sum - y);
+    if (left < right) lines.push([left, sum - left, right, sum - right]);
+  }
+  return lines;
+}
+
 class CanvasPen {
   constructor(context) {
     this.context = context;
@@ -43,6 +57,10 @@ class CanvasPen {
     context.lineTo(x1, y1);
     context.stroke();
     context.setLineDash([]);
+  }
+
+  hatch(x, y, width, height, stroke) {
+    for (const line of hatchLines(x, y, width, height)) this.line(...line, stroke);
   }
 
   area(points, fill) {
@@ -111,6 +129,14 @@ class SvgPen {
     this.parts.push(
       `<line x1="${a}" y1="${b}" x2="${c}" y2="${d}" stroke="${stroke}" stroke-width="${width}"${dashes}/>`,
     );
+  }
+
+  hatch(x, y, width, height, stroke) {
+    const path = hatchLines(x, y, width, height).map((line) => {
+      const [a, b, c, d] = line.map(SvgPen.number);
+      return `M${a} ${b}L${c} ${d}`;
+    });
+    if (path.length) this.parts.push(`<path class="hatch" d="${path.join("")}" stroke="${stroke}" fill="none"/>`);
   }
 
   area(points, fill) {

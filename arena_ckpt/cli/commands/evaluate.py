@@ -1,0 +1,102 @@
+"""The command ``arena-ckpt evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    arithmetic_option,
+    as_json_option,
+    debug_option,
+    number_option,
+    weights_option,
+)
+
+_HELP = f"""\
+Print loss and metric of MODEL with its trained weights.
+
+{MODEL_HELP}
+The weights are those of a saved model, those that a Python
+function gave its model, or --weights. No weight changes.
+
+\b
+Examples:
+  arena-ckpt train digits_mlp --save digits.safetensors
+  arena-ckpt evaluate digits.safetensors --data digits
+  arena-ckpt evaluate digits_mlp --weights weights.npz
+  arena-ckpt evaluate model.ini --weights w.npz --data a.npz --data b.npz
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="SPEC",
+    help="Samples with labels, in the forms of 'train'; with several inputs a .npz "
+    "with an array for each, under its name, and y. Can be given several times.  "
+    "[default: all data that come with MODEL]",
+)
+@weights_option
+@number_option
+@arithmetic_option
+@debug_option
+@as_json_option
+def evaluate(
+    model: str,
+    data: tuple[str, ...],
+    weights: Path | None,
+    batch_size: int | None,
+    arithmetic: str | None,
+    debug: bool,
+    as_json: bool,
+) -> int:
+    """Print loss and metric of MODEL with its trained weights."""
+    from arena_ckpt.cli.models import load_model
+    from arena_ckpt.cli.output import describe_plan, memory_line, print_table
+    from arena_ckpt.cli.results import evaluation_document, evaluation_table
+    from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
+    from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.errors import LossError
+
+    loaded = load_model(model)
+    if not loaded.model.compile().has_loss:
+        raise LossError(
+            f"{model} has no loss, so there is nothing to evaluate: add one as its "
+            "last layer, for example mse or cross_softmax; 'predict' needs none",
+            found=(),
+        )
+    found = data_to_evaluate(loaded, model, data)
+    trained = initialize_trained(
+        loaded,
+        model,
+        weights,
+        mode="train",
+        debug=debug,
+        batch_size=batch_size,
+        arithmetic=arithmetic,
+    )
+    evaluations = []
+    for one in found:
+        with named_data(one):
+            evaluations.append((one.name, trained.evaluate((one.x, one.y))))
+    plan = trained.plan
+    if as_json:
+        document: dict[str, Any] = {"command": "evaluate", "model": model}
+        document |= {"batch_size": plan.batch_size, "arena_bytes": plan.arena_bytes}
+        document |= {"constant_bytes": plan.constant_bytes}
+        document["evaluations"] = [
+            {"data": name, **evaluation_document(one)} for name, one in evaluations
+        ]
+        print_json(document)
+        return OK
+    click.echo(f"{model}: {describe_plan(plan, trained)}")
+    click.echo(f"{memory_line(plan)}\n")
+    print_table(evaluation_table(evaluations))
+    return OK

@@ -1,0 +1,137 @@
+"""The command ``arena-ckpt predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.options import (
+    MODEL_HELP,
+    arithmetic_option,
+    as_json_option,
+    debug_option,
+    file_option,
+    number_option,
+    weights_option,
+)
+
+_HELP = f"""\
+Predict with MODEL and its trained weights.
+
+{MODEL_HELP}
+The weights are those of a saved model, those that a Python
+function gave its model, or --weights. The memory is planned
+for inference alone: no labels, gradients or states.
+
+\b
+Examples:
+  arena-ckpt train digits_mlp --save digits.safetensors
+  arena-ckpt predict digits.safetensors --data digits
+  arena-ckpt predict digits.safetensors --data digits -o out.csv
+  arena-ckpt predict model.ini --weights w.npz --data new.csv --no-labels
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@click.option(
+    "--data",
+    metavar="SPEC",
+    help="Samples, with labels or without: 'digits', a .npz with x, a .csv or .tsv, an "
+    "IDX file; with several inputs a .npz with an array for each, under its name.  "
+    "[default: the validation data that come with MODEL, else the training data]",
+)
+@click.option(
+    "--no-labels",
+    is_flag=True,
+    help="The last column of a .csv or .tsv is a value of the sample, not its label.",
+)
+@weights_option
+@file_option(
+    "-o",
+    "--output",
+    metavar="OUT.npz|OUT.npy|OUT.csv",
+    help="Write all predictions there instead of printing the first.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many lines of the table to print.",
+)
+@number_option
+@arithmetic_option
+@debug_option
+@as_json_option
+def predict(
+    model: str,
+    data: str | None,
+    no_labels: bool,
+    weights: Path | None,
+    output: Path | None,
+    rows: int,
+    batch_size: int | None,
+    arithmetic: str | None,
+    debug: bool,
+    as_json: bool,
+) -> int:
+    """Predict with MODEL and its trained weights."""
+    from arena_ckpt.cli.models import load_model
+    from arena_ckpt.cli.output import (
+        describe_plan,
+        memory_line,
+        print_table,
+        require_writable,
+    )
+    from arena_ckpt.cli.predictions import Predictions, has_classes, require_suffix
+    from arena_ckpt.cli.sample_files import data_to_predict, named_samples
+    from arena_ckpt.cli.trained import initialize_trained
+
+    if output is not None:
+        require_suffix(output)
+        require_writable(output)
+    loaded = load_model(model)
+    samples = data_to_predict(loaded, model, data, has_labels=not no_labels)
+    trained = initialize_trained(
+        loaded,
+        model,
+        weights,
+        mode="inference",
+        debug=debug,
+        batch_size=batch_size,
+        arithmetic=arithmetic,
+    )
+    with named_samples(loaded, samples, has_labels=not no_labels):
+        values = trained.predict(samples.x)
+    found = Predictions(values, has_classes(trained.compile()))
+    if output is not None:
+        found.write(output)
+    plan = trained.plan
+    if as_json:
+        document: dict[str, Any] = {"command": "predict", "model": model}
+        document |= {"data": samples.name, "batch_size": plan.batch_size}
+        document |= {"arena_bytes": plan.arena_bytes}
+        document |= {"constant_bytes": plan.constant_bytes}
+        document |= found.document(with_values=output is None)
+        document["output_file"] = None if output is None else str(output)
+        print_json(document)
+        return OK
+    click.echo(f"{model}: {describe_plan(plan, trained)}")
+    click.echo(memory_line(plan))
+    if output is not None:
+        click.echo(f"{found.n_samples:,} predictions of {samples.name} are in {output}")
+        return OK
+    if rows:
+        click.echo()
+        print_table(found.table(rows))
+    shown, unit = min(rows, found.n_lines), "rows" if found.n_rows > 1 else "samples"
+    line = f"{shown:,} of {found.n_lines:,} {unit} of {samples.name}"
+    if shown < found.n_lines:
+        line += "; -o OUT.csv writes all, also as .npz or .npy"
+    click.echo(line)
+    return OK

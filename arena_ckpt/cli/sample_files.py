@@ -1,0 +1,183 @@
+"""Samples and labels for models of one input or several, as options name them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena_ckpt.cli.models import LoadedModel
+from arena_ckpt.common.wording import quote
+from arena_ckpt.data.dataset import Dataset
+from arena_ckpt.data.loaders import open_data, open_samples
+from arena_ckpt.errors import (
+    ArenaError,
+    DataError,
+    DataShapeError,
+    EmptyDataError,
+    InvalidParameterError,
+)
+from arena_ckpt.files.npz import INPUT, read_arrays
+from arena_ckpt.model import Model
+
+LABELS = "y"
+"""Name of the labels in an .npz that has an array for each of several inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedData:
+    """Samples, and labels where there are any, with a name for people.
+
+    Attributes
+    ----------
+    name : str
+    x : ndarray, or dict from input layer to ndarray
+    y : ndarray or None
+    """
+
+    name: str
+    x: Any
+    y: Any
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.x.values())) if isinstance(self.x, dict) else self.x)
+
+
+def data_to_predict(
+    loaded: LoadedModel, spec: str, data: str | None, *, has_labels: bool
+) -> NamedData:
+    """Return the samples that --data names, or else those that came with MODEL.
+
+    Of the latter the ones for validation come first, as the model was not trained on
+    them.
+    """
+    if data is not None:
+        inputs = _inputs(loaded.model)
+        if len(inputs) > 1:
+            return _several(data, inputs)
+        return _named(data, open_samples(data, has_labels=has_labels))
+    own = loaded.validation or loaded.data
+    if own is None:
+        raise _no_data(spec)
+    return _named(own.name, own)
+
+
+def data_to_evaluate(
+    loaded: LoadedModel, spec: str, data: tuple[str, ...]
+) -> list[NamedData]:
+    """Return the data that --data names, or else all that came with MODEL.
+
+    Raises
+    ------
+    InvalidParameterError
+        Neither is there.
+    DataError
+        Data that cannot be read, or without labels.
+    """
+    inputs = _inputs(loaded.model)
+    if data:
+        found = [
+            _several(one, inputs) if len(inputs) > 1 else _named(one, open_data(one))
+            for one in data
+        ]
+    else:
+        own = {"training data": loaded.data, "validation data": loaded.validation}
+        found = [_named(name, one) for name, one in own.items() if one is not None]
+    if not found:
+        raise _no_data(spec)
+    for one in found:
+        if one.y is None:
+            raise EmptyDataError(
+                f"{one.name} has no labels to compare with; 'predict' takes samples "
+                "alone",
+                name=one.name,
+            )
+    return found
+
+
+@contextlib.contextmanager
+def named_errors(source: str, *kinds: type[ArenaError]) -> Iterator[None]:
+    """Begin the messages of errors in the block with where the data came from."""
+    try:
+        yield
+    except kinds as error:
+        raise type(error)(f"{source}: {error}", **vars(error)) from error
+
+
+def named_data(data: NamedData) -> contextlib.AbstractContextManager[None]:
+    """Begin the message of a `DataError` in the block with the name of its data."""
+    return named_errors(data.name, DataError)
+
+
+@contextlib.contextmanager
+def named_samples(
+    loaded: LoadedModel, data: NamedData, *, has_labels: bool
+) -> Iterator[None]:
+    """Do as `named_data`, and name --no-labels where one column is missing or over."""
+    try:
+        with named_data(data):
+            yield
+    except DataShapeError as error:
+        hint = _column_hint(loaded.model, data, has_labels=has_labels)
+        raise DataShapeError(f"{error}{hint}", **vars(error)) from error
+
+
+def _column_hint(model: Model, data: NamedData, *, has_labels: bool) -> str:
+    is_table = data.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
+    if not is_table:
+        return ""
+    graph = model.compile()
+    wanted = math.prod(graph.node(_inputs(model)[0]).spec.output_shapes[0])
+    n_more = data.x.shape[1] - wanted
+    if has_labels and n_more == -1:
+        return (
+            ". Its last column was taken for the label; --no-labels makes it a value "
+            "of the sample"
+        )
+    if not has_labels and n_more == 1:
+        return ". If its last column is the label, leave out --no-labels"
+    return ""
+
+
+def _inputs(model: Model) -> list[str]:
+    return [node.name for node in model.compile().nodes if not node.sources]
+
+
+def _named(name: str, data: Dataset) -> NamedData:
+    return NamedData(name, data.x, data.y)
+
+
+def _several(spec: str, inputs: list[str]) -> NamedData:
+    """Read an array for each input, and labels where there are any."""
+    wanted = f"an .npz with an array for each of {quote(inputs)}"
+    if Path(spec).suffix.lower() != ".npz":
+        raise InvalidParameterError(
+            f"the model has {len(inputs)} inputs, and {spec} would be one; give "
+            f"{wanted}, and with labels {LABELS!r}",
+            spec=spec,
+        )
+    # the names of load_npz, x:NAME, are those of the inputs too
+    arrays = {name.removeprefix(INPUT): a for name, a in read_arrays(spec).items()}
+    missing = [name for name in inputs if name not in arrays]
+    if missing:
+        raise InvalidParameterError(
+            f"{spec} has no {quote(missing)}; it has {quote(arrays)}, and the model "
+            f"needs {wanted}",
+            spec=spec,
+            missing=tuple(missing),
+        )
+    x = {name: arrays[name] for name in inputs}
+    return NamedData(spec, x, arrays.get(LABELS))
+
+
+def _no_data(spec: str) -> InvalidParameterError:
+    return InvalidParameterError(
+        f"{spec} comes without data; give --data, for example --data digits or --data "
+        "test.npz",
+        model=spec,
+    )
