@@ -385,7 +385,9 @@ def _samples(name: str, x: Any) -> npt.NDArray[Any]:
             found=array.shape,
         )
     if not len(array):
-        raise EmptyDataError(f"{name} has no samples; give at least one", name=name)
+        raise EmptyDataError(
+            f"{name.removesuffix(': x')}: there are no samples", name=name
+        )
     return array if converts_by_batch(array) else to_float32(array)
 
 
