@@ -385,6 +385,32 @@ class CorruptFileError(DataError):
     """Raised if a file is truncated, damaged or of another format."""
 
 
+class AmbiguousTableError(CorruptFileError):
+    """Raised if a table can be read in several ways: `options` decide."""
+
+
+class MissingValueError(CorruptFileError, NonFiniteDataError):
+    """Raised if cells of a table have no value.
+
+    `count` is the number of them, `line` and `column` say where the first is.
+    """
+
+
+class UnknownClassError(LabelRangeError):
+    """Raised if a label names a class that is not known.
+
+    `unknown` are the names that are not, `classes` those that are known.
+    """
+
+
+class UnevenBatchesError(DataError):
+    """Raised if batches that are drawn one by one end early, or cannot be used.
+
+    `epoch` and `batch` count from 1, `n_iterations` is the number of batches that the
+    model was trained on before, whose updates are kept.
+    """
+
+
 class DataFileNotFoundError(DataError, FileNotFoundError):
     """Raised if a data file does not exist."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy.typing as npt
 
@@ -24,9 +24,9 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.user_line import warn_user
-from arena_ckpt.common.wording import quote, quoted
+from arena_ckpt.common.wording import listed, quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
-from arena_ckpt.data.samples import Samples
+from arena_ckpt.data.samples import Samples, missing_classes
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
@@ -36,6 +36,7 @@ from arena_ckpt.errors import (
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
+    ModelWarning,
     NotInitializedError,
     StateError,
 )
@@ -46,6 +47,7 @@ from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.device_states import read_device_state, write_device_state
+from arena_ckpt.training.drawn_batches import is_samples, train_batches
 from arena_ckpt.training.loop import train
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
@@ -635,7 +637,7 @@ class Model(ModelDefinition):
     )
     def train(
         self,
-        data: XY,
+        data: XY | Iterable[Any],
         *,
         validation: XY | None = None,
         epochs: int | None = None,
@@ -650,9 +652,13 @@ class Model(ModelDefinition):
 
         Parameters
         ----------
-        data : (x, y) or Dataset
+        data : (x, y), Dataset or iterable of batches
             With the property `drop_last` of the model, the samples of an epoch that
             fill no whole batch are left out; with `shuffle`, others in each epoch.
+            A generator, or another iterable, gives batches ``(x, y)`` of at most
+            `batch_size` samples, in the shapes that the model declares; each is an
+            iteration. It is gone through once for each epoch, in its own order, so a
+            generator is trained on for one epoch, and no state is saved on the way.
         validation : (x, y) or Dataset, optional
             Evaluated after each epoch.
         epochs : int, optional
@@ -701,6 +707,9 @@ class Model(ModelDefinition):
             weight was changed.
         EmptyDataError
             With `drop_last`, fewer samples than a batch has.
+        UnevenBatchesError
+            Batches that are drawn end early, or one of them cannot be used; the
+            iterations before are kept.
         SavedStateError
             The folder has states that cannot be gone on from; nothing is changed then.
         UnwritableFileError
@@ -717,9 +726,30 @@ class Model(ModelDefinition):
         if on_epoch is not None:
             require_callback("on_epoch", on_epoch, "the record of an epoch")
         saving = parse_saving(checkpoint, every, resume)
-        with self._working("train") as session:
-            samples = _samples(session, data)
+        if not is_samples(data):
+            if saving is not None:
+                raise InvalidParameterError(
+                    "checkpoint= saves where a training is, and batches that are drawn "
+                    "cannot be drawn again from there; give arrays or a Dataset, or "
+                    "save the model after an epoch with on_epoch",
+                    checkpoint=checkpoint,
+                )
+            with self._working("train") as session:
+                return train_batches(
+                    session,
+                    cast(Iterable[Any], data),
+                    None if validation is None else self._samples(session, validation),
+                    epochs=given["epochs"],
+                    drop_last=self.get_property("drop_last"),
+                    progress=given.get("progress"),
+                    on_epoch=on_epoch,
+                )
+        with self._working("train") as session, self._classes_of(session, data):
+            samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
+            beside = None if validation is None else self._samples(session, validation)
+            if beside is not None:
+                self._warn_of_missing_classes(samples, beside)
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -732,7 +762,7 @@ class Model(ModelDefinition):
             return train(
                 session,
                 samples,
-                None if validation is None else _samples(session, validation),
+                beside,
                 epochs=given["epochs"],
                 seed=self._checked_seed(),
                 shuffle=given["shuffle"],
@@ -768,7 +798,7 @@ class Model(ModelDefinition):
             The model is initialized for inference, which has no labels.
         """
         with self._training("evaluate") as session:
-            return session.evaluate(_samples(session, data))
+            return session.evaluate(self._samples(session, data))
 
     # -- weights ---------------------------------------------------------------
 
@@ -817,7 +847,12 @@ class Model(ModelDefinition):
             Nothing was changed.
         """
         with self._working("save") as session:
-            write_state(path_text(path), session, model=encode(describe(self)))
+            write_state(
+                path_text(path),
+                session,
+                model=encode(describe(self)),
+                classes=self.classes,
+            )
 
     @public_call
     def restore(self, state: str | os.PathLike[str] | SavedState) -> None:
@@ -843,8 +878,10 @@ class Model(ModelDefinition):
                 state = read_state(path_text(state))
             if not trains_others(session.plan, state):
                 restore(session, state)
+                self._classes = state.document.classes or self._classes
                 return
             restore_weights(session, state)
+            self._classes = state.document.classes or self._classes
         warn_user(
             f"{state.path} is of a model that trains other weights: these were taken "
             "over, and the states of the optimizer and the iteration begin anew",
@@ -903,6 +940,48 @@ class Model(ModelDefinition):
         """
         with self._training("load_device_state") as session:
             read_device_state(path_text(path), session)
+
+    def _samples(self, session: Session, data: XY) -> Samples:
+        """Check samples and labels, by the classes of the model where both have names.
+
+        Raises
+        ------
+        DataError, InvalidParameterError
+        """
+        if isinstance(data, Dataset) and data.classes and self._classes:
+            data = data.with_classes(self._classes)
+        x, y = pair_of(data)
+        _require_labels(y)
+        return session.samples(x, y)
+
+    @contextmanager
+    def _classes_of(self, session: Session, data: object) -> Iterator[None]:
+        """Take the names of classes from data, if none are known and it is trained."""
+        before, iteration = self._classes, session.iteration
+        if before is None and isinstance(data, Dataset):
+            self._classes = data.classes
+        try:
+            yield
+        except BaseException:
+            if session.iteration == iteration:
+                self._classes = before
+            raise
+
+    def _warn_of_missing_classes(self, training: Samples, beside: Samples) -> None:
+        missing = missing_classes(training, beside)
+        if not missing:
+            return
+        names = [
+            f"{n} ({self._classes[n]})" if self._classes else str(n) for n in missing
+        ]
+        warn_user(
+            f"the validation data have samples of {listed(names)}, and the training "
+            "data have none of "
+            + ("this class" if len(missing) == 1 else "these classes")
+            + "; data that are sorted by class are split with stratify=True "
+            "(--split stratified)",
+            ModelWarning,
+        )
 
     def _checked_seed(self) -> int:
         seed = self.seed
@@ -991,6 +1070,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     copy.set_optimizer(model.optimizer)
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
+    copy._classes = model.classes
     copy._told = model._told  # each warning is issued once, copies included
     return copy
 
@@ -1012,16 +1092,11 @@ def pair_of(data: XY) -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"data is a {type(data).__name__}; expected (x, y) or a Dataset"
+            f"data is a {type(data).__name__}; expected (x, y) or a Dataset, and to "
+            "train also a generator of batches (x, y)"
         )
     x, y = data
     return x, y
-
-
-def _samples(session: Session, data: XY) -> Samples:
-    x, y = pair_of(data)
-    _require_labels(y)
-    return session.samples(x, y)
 
 
 def _require_labels(y: Any) -> None:

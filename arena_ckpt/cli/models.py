@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from arena_ckpt.cli.data_options import load_data
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.data.dataset import Dataset
-from arena_ckpt.data.loaders import open_data
 from arena_ckpt.errors import (
     BatchStatisticsError,
     InvalidParameterError,
@@ -180,9 +182,28 @@ def choose_data(
     validation: str | None,
     validation_fraction: float | None,
     seed: int,
+    *,
+    tables: Mapping[str, Any],
+    split: str | None = None,
 ) -> tuple[Dataset, Dataset | None]:
-    """Return training and validation data; options come before the data of MODEL."""
-    training = loaded.data if data is None else open_data(data)
+    """Return training and validation data; options come before the data of MODEL.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+    spec : str
+        Name of the model in messages.
+    data, validation : str or None
+    validation_fraction : float or None
+        Share of the training data that is put aside for validation.
+    seed : int
+    tables : mapping
+        Options of `load_csv` for those data that are tables.
+    split : {None, "random", "stratified", "last"}
+        Which samples are put aside.
+    """
+    options = dict(tables)
+    training = loaded.data if data is None else load_data(data, options)
     if training is None:
         raise InvalidParameterError(
             f"{spec} comes without data; give --data, for example --data digits or "
@@ -190,7 +211,15 @@ def choose_data(
             model=spec,
         )
     if validation_fraction is not None:
-        return training.split(validation_fraction, seed)
+        return training.split(
+            validation_fraction,
+            seed,
+            stratify=split == "stratified",
+            shuffle=split != "last",
+        )
     if validation is not None:
-        return training, open_data(validation)
+        beside = load_data(validation, options)
+        if training.classes and beside.classes:
+            beside = beside.with_classes(training.classes)
+        return training, beside
     return training, loaded.validation if data is None else None

@@ -23,8 +23,8 @@ MODEL is one of
   NAME              a bundled example; 'arena-ckpt examples' lists them
   PATH.ini          a model in NNTrainer's INI format
   PATH.py:FUNCTION  a function without parameters that returns a Model,
-                    (Model, Dataset) or (Model, Dataset, Dataset); the
-                    second Dataset is for validation
+                    (Model, data) or (Model, data, data); the second data
+                    are for validation; data are a Dataset or (x, y)
   PATH.safetensors  what 'train --save' or Model.save wrote: the model with
                     its weights
 """

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
+from arena_ckpt.cli.data_options import classes_text
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.data.dataset import Dataset
@@ -92,8 +93,11 @@ def print_training(
     )
     click.echo(
         f"{training.n_samples:,} samples of {training.name}, {beside}; optimizer "
-        f"{model.optimizer.type_name}, seed {model.seed}\n"
+        f"{model.optimizer.type_name}, seed {model.seed}"
     )
+    if (classes := classes_text(training)) is not None:
+        click.echo(textwrap.fill(classes, _TEXT_COLUMNS))
+    click.echo()
 
 
 def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:

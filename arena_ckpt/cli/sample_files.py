@@ -20,7 +20,7 @@ from arena_ckpt.errors import (
     EmptyDataError,
     InvalidParameterError,
 )
-from arena_ckpt.files.npz import read_arrays
+from arena_ckpt.files.npz import INPUT, read_arrays
 from arena_ckpt.model import Model
 
 LABELS = "y"
@@ -161,7 +161,8 @@ def _several(spec: str, inputs: list[str]) -> NamedData:
             f"{wanted}, and with labels {LABELS!r}",
             spec=spec,
         )
-    arrays = read_arrays(spec)
+    # the names of load_npz, x:NAME, are those of the inputs too
+    arrays = {name.removeprefix(INPUT): a for name, a in read_arrays(spec).items()}
     missing = [name for name in inputs if name not in arrays]
     if missing:
         raise InvalidParameterError(

@@ -20,7 +20,9 @@ from arena_ckpt.model import Model
 Built = tuple[Model, Dataset | None, Dataset | None]
 """A model, its training data and its validation data."""
 
-_RETURNS = "a Model, (Model, Dataset) or (Model, Dataset, Dataset)"
+_RETURNS = (
+    "a Model, (Model, data) or (Model, data, data), where data are a Dataset or (x, y)"
+)
 
 
 def load_script(path: Path, function: str) -> Built:
@@ -32,8 +34,8 @@ def load_script(path: Path, function: str) -> Built:
         The folder of the file can be imported from, as with ``python path``. What the
         file prints goes to standard error.
     function : str
-        Takes no parameters; returns a Model, (Model, Dataset) or (Model, Dataset,
-        Dataset), the second for validation.
+        Takes no parameters; returns a Model, (Model, data) or (Model, data, data), the
+        second for validation; data are a Dataset or (x, y).
 
     Raises
     ------
@@ -56,22 +58,29 @@ def load_script(path: Path, function: str) -> Built:
         with _failures_named(path, f"{where} failed"):
             made = build()
     match made if isinstance(made, tuple) else (made,):
-        case (Model() as model,):
-            return model, None, None
-        case (Model() as model, (Dataset() | None) as data):
-            return model, data, None
-        case (
-            Model() as model,
-            (Dataset() | None) as data,
-            (Dataset() | None) as other,
-        ):
-            return model, data, other
+        case (Model() as model, *data) if len(data) <= 2 and all(map(_is_data, data)):
+            parts = [
+                _as_dataset(f"{function}{part}", given)
+                for part, given in zip(("", " (validation)"), data, strict=False)
+            ]
+            training, validation, *_ = (*parts, None, None)
+            return model, training, validation
     found = type(made).__name__
     if isinstance(made, tuple):
         found = f"({', '.join(type(part).__name__ for part in made)})"
     raise InvalidParameterError(
         f"{where} returned {found}; expected {_RETURNS}", path=str(path)
     )
+
+
+def _is_data(given: object) -> bool:
+    is_pair = isinstance(given, tuple) and len(given) == 2
+    return given is None or isinstance(given, Dataset) or is_pair
+
+
+def _as_dataset(name: str, given: Any) -> Dataset | None:
+    """Return what a function gives as data; a pair gets the name of the function."""
+    return Dataset(name, *given) if isinstance(given, tuple) else given
 
 
 def functions_in(path: Path) -> tuple[str, ...]:

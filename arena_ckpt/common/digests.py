@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_ROWS_AT_ONCE = 4096
 
-def digest_arrays(arrays: Mapping[str, npt.NDArray[Any]], before: bytes = b"") -> str:
+
+def digest_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    before: bytes = b"",
+    dtypes: Mapping[str, npt.DTypeLike] | None = None,
+) -> str:
     """Return the SHA-256 of arrays, in their order: names, dtypes, shapes and bits.
 
     Parameters
@@ -18,9 +24,17 @@ def digest_arrays(arrays: Mapping[str, npt.NDArray[Any]], before: bytes = b"") -
     arrays : mapping from str to ndarray
     before : bytes
         Further bytes that the digest covers.
+    dtypes : mapping from str to dtype, optional
+        Of arrays that the digest takes for converted ones; that is done part by part.
     """
     found = hashlib.sha256(before)
     for name, array in arrays.items():
-        found.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        found.update(np.ascontiguousarray(array).data)
+        dtype = np.dtype((dtypes or {}).get(name, array.dtype))
+        found.update(f"\n{name} {dtype.str} {array.shape}\n".encode())
+        if dtype == array.dtype:
+            found.update(np.ascontiguousarray(array).data)
+            continue
+        for start in range(0, len(array), _ROWS_AT_ONCE):
+            part = array[start : start + _ROWS_AT_ONCE]
+            found.update(np.ascontiguousarray(part, dtype).data)
     return found.hexdigest()

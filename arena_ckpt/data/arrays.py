@@ -7,6 +7,7 @@ dtype, the memory order, the shape and the range that the kernels take for grant
 from __future__ import annotations
 
 import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from arena_ckpt.common.free_memory import available_bytes
 from arena_ckpt.common.units import format_bytes
+from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import (
     DataShapeError,
     DataTypeError,
@@ -25,6 +27,25 @@ from arena_ckpt.kernels.flags import run_by_default
 
 SMALL_BYTES = 64 * 2**20
 """Copies below this number of bytes are made without asking how much memory is free."""
+
+
+def is_mapped(array: npt.NDArray[Any]) -> bool:
+    """Tell whether an array lies in a file that is mapped into memory."""
+    base: Any = array
+    while base is not None:
+        if isinstance(base, mmap.mmap | np.memmap):
+            return True
+        base = getattr(base, "base", None)
+    return False
+
+
+def converts_by_batch(array: npt.NDArray[Any]) -> bool:
+    """Tell whether samples stay as they are, and become float32 batch by batch.
+
+    Bytes, such as pictures, and arrays in mapped files do: their copies would take four
+    times their size, or more memory than there is.
+    """
+    return array.flags.c_contiguous and (array.dtype == np.uint8 or is_mapped(array))
 
 
 def check_samples(
@@ -56,7 +77,7 @@ def check_samples(
     -------
     ndarray of float32
         ``(n, sample_elems)``, C-contiguous; `x` itself, or a view of it, where it
-        already is.
+        already is. An array that `converts_by_batch` keeps its dtype, and is not read.
 
     Raises
     ------
@@ -69,10 +90,12 @@ def check_samples(
     NonFiniteDataError
         NaN, infinity or a number beyond float32.
     """
-    array = to_numbers(x, name)
+    array = to_numbers(x, name, may_stay=True)
     _require_samples(array, name)
     if not _fits_sample(array.shape[1:], sample_elems, sample_shape):
         raise _misshapen_samples(array.shape, sample_elems, sample_shape, name)
+    if converts_by_batch(array):
+        return array.reshape(array.shape[0], sample_elems)
     converted = to_finite_float32(array, name, is_mask=is_mask)
     return converted.reshape(array.shape[0], sample_elems)
 
@@ -290,8 +313,18 @@ def _require_known_rows(
         )
 
 
-def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+def to_numbers(
+    values: npt.ArrayLike, name: str, *, may_stay: bool = False
+) -> npt.NDArray[Any]:
     """Return `values` as an array of bools, integers or floats.
+
+    Parameters
+    ----------
+    values : array_like
+    name : str
+        Name of the array in messages.
+    may_stay : bool
+        No copy is made of an array that `converts_by_batch`.
 
     Raises
     ------
@@ -321,6 +354,16 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
             name=name,
             dtype="object",
         )
+    own = name.rpartition(" ")[2]
+    if array.dtype.kind in "SU" or (array.dtype.kind == "O" and _has_text(array)):
+        raise DataTypeError(
+            f"{name} holds {array.dtype}, texts such as {quoted(_first(array))}; "
+            "expected real numbers (float, int or bool): convert it first, as with "
+            f"{own}.astype('float32'), or names of classes into class numbers with "
+            f"numpy.unique({own}, return_inverse=True)[1]",
+            name=name,
+            dtype=str(array.dtype),
+        )
     if array.dtype.kind not in "biuf":
         raise DataTypeError(
             f"{name} holds {array.dtype}; expected real numbers (float, int or bool): "
@@ -328,8 +371,17 @@ def to_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
             name=name,
             dtype=str(array.dtype),
         )
-    require_room(array.shape, 4, name)
+    if not (may_stay and converts_by_batch(array)):
+        require_room(array.shape, 4, name)
     return array
+
+
+def _has_text(array: npt.NDArray[Any]) -> bool:
+    return array.size > 0 and isinstance(_first(array), str | bytes)
+
+
+def _first(array: npt.NDArray[Any]) -> object:
+    return next(iter(array.flat), "none")
 
 
 def require_room(shape: tuple[int, ...], item_bytes: int, name: str) -> None:
@@ -385,12 +437,17 @@ def to_finite_float32(
         NaN, infinity or a number beyond float32; of a mask -inf is allowed, and what is
         below float32 becomes -inf.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = run_by_default(_as_float32, array)
+    converted = to_float32(array)
     finite = is_usable(converted, is_mask)
     if not finite.all():
         raise _non_finite(array, finite, name)
     return converted
+
+
+def to_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return numbers as aligned, C-contiguous float32, infinite where too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return run_by_default(_as_float32, array)
 
 
 def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,21 @@ import numpy.typing as npt
 
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.short_repr import counted, short_repr
-from arena_ckpt.common.wording import quoted, shown
-from arena_ckpt.data.arrays import require_room
+from arena_ckpt.common.wording import few, nearest, quote, quoted
+from arena_ckpt.data.arrays import (
+    converts_by_batch,
+    require_room,
+    to_float32,
+    to_numbers,
+)
+from arena_ckpt.data.splits import by_groups, part_sizes, stratified
 from arena_ckpt.errors import (
     DataShapeError,
     DataTypeError,
     EmptyDataError,
     InvalidParameterError,
+    LabelRangeError,
+    UnknownClassError,
 )
 
 
@@ -33,21 +42,35 @@ class Dataset:
     ----------
     name : str
         Name in messages and reports.
-    x : ndarray of float32
-        ``(n, …)``, C-contiguous.
+    x : ndarray, or dict from str to ndarray
+        ``(n, …)``, C-contiguous float32; for a model of several inputs a dict with an
+        array for each, by the name of its layer.
     y : ndarray or None
-        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, units)``;
-        C-contiguous.
+        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous.
+    classes : tuple of str or None
+        Names of the classes, by their numbers, where the labels were names.
 
     Raises
     ------
     DataTypeError, DataShapeError, EmptyDataError
-        The arrays are not as described.
+        The arrays are not as described, and cannot be made so.
+
+    Notes
+    -----
+    Other real numbers are converted, as `Model.train` converts ``(x, y)``: samples to
+    float32, where a sample of one number can lack its dimension; whole numbers of
+    shape ``(n,)`` or ``(n, 1)`` to class numbers; other labels to float32, those of
+    shape ``(n,)`` to ``(n, 1)``. Arrays that are right already are not copied.
+
+    Samples of uint8, such as pictures, and arrays in files that are mapped into memory
+    (``numpy.load(path, mmap_mode="r")``) stay as they are, without a copy. They become
+    float32 batch by batch, with the same values: those of bytes are 0 to 255.
     """
 
     name: str
-    x: npt.NDArray[np.float32]
-    y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+    x: Any
+    y: Any
+    classes: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         labels = (
@@ -55,8 +78,13 @@ class Dataset:
             if self.y is None
             else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
         )
-        n = counted(len(self.x), "sample")
-        return short_repr(self, repr(self.name), n, f"x {self.x.shape}", labels)
+        n = counted(self.n_samples, "sample")
+        shapes = (
+            ", ".join(f"{name} {array.shape}" for name, array in self.x.items())
+            if isinstance(self.x, dict)
+            else f"x {self.x.shape}"
+        )
+        return short_repr(self, repr(self.name), n, shapes, labels)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -65,41 +93,31 @@ class Dataset:
                 "text for messages, as in Dataset('mine', x, y)",
                 name=self.name,
             )
-        for name, array in (("x", self.x), ("y", self.y)):
-            if not isinstance(array, np.ndarray) and (name, array) != ("y", None):
-                raise DataTypeError(
-                    f"{shown(self.name)}: {name} is a {type(array).__name__}; expected "
-                    "an array of NumPy",
+        x: npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
+        if isinstance(self.x, Mapping):
+            x = _inputs(self.name, self.x)
+        else:
+            x = _samples(f"{self.name}: x", self.x)
+        object.__setattr__(self, "x", x)
+        if self.y is not None:
+            labels = _labels(f"{self.name}: y", self.y)
+            if labels.ndim == 0 or len(labels) != self.n_samples:
+                raise DataShapeError(
+                    f"{self.name}: y has the shape {np.shape(self.y)} for "
+                    f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
+                    f"({self.n_samples}, …), one label for each sample",
                     name=self.name,
+                    expected=self.n_samples,
+                    found=np.shape(self.y),
                 )
-        _require_layout(f"{self.name}: x", self.x, (np.float32,))
-        if self.x.ndim < 2 or 0 in self.x.shape[1:]:
-            raise DataShapeError(
-                f"{self.name}: x has the shape {self.x.shape}; expected (n, …) with at "
-                "least one value for each sample",
-                name=self.name,
-                found=self.x.shape,
-            )
-        if not self.n_samples:
-            raise EmptyDataError(f"{self.name}: there are no samples", name=self.name)
-        if self.y is None:
-            return
-        _require_layout(f"{self.name}: y", self.y, (np.int64, np.float32))
-        y_ndim = 1 if self.y.dtype == np.int64 else 2
-        if self.y.ndim != y_ndim or len(self.y) != self.n_samples:
-            expected = f"({self.n_samples}{', units)' if y_ndim == 2 else ',)'}"
-            raise DataShapeError(
-                f"{self.name}: y has the shape {self.y.shape} for {self.n_samples:,} "
-                f"samples in x; expected {expected}, one label for each sample",
-                name=self.name,
-                expected=self.n_samples,
-                found=self.y.shape,
-            )
+            object.__setattr__(self, "y", labels)
+        if self.classes is not None:
+            object.__setattr__(self, "classes", self._checked_classes())
 
     @property
     def n_samples(self) -> int:
         """Number of samples."""
-        return len(self.x)
+        return len(_first(self.x))
 
     @public_call
     def take(self, indices: npt.ArrayLike) -> Dataset:
@@ -130,7 +148,9 @@ class Dataset:
                 name=self.name,
                 found=index.shape,
             )
-        require_room(index.shape, 8 + self.x[0].nbytes, f"{self.name}: indices")
+        arrays = self.x.values() if isinstance(self.x, dict) else (self.x,)
+        sample_bytes = sum(array[0].nbytes for array in arrays)
+        require_room(index.shape, 8 + sample_bytes, f"{self.name}: indices")
         outside = (index < 0) | (index >= self.n_samples)
         if outside.any():
             value = int(index[np.argmax(outside)])
@@ -141,20 +161,46 @@ class Dataset:
                 index=value,
                 n_samples=self.n_samples,
             )
-        return Dataset(
-            self.name, self.x[index], None if self.y is None else self.y[index]
-        )
+        return self._part(index)
+
+    def _part(self, rows: Any) -> Dataset:
+        """Return some samples, by their numbers or as a slice."""
+        if isinstance(self.x, dict):
+            x: Any = {name: array[rows] for name, array in self.x.items()}
+        else:
+            x = self.x[rows]
+        y = None if self.y is None else self.y[rows]
+        return Dataset(self.name, x, y, self.classes)
 
     @public_call
-    def split(self, validation_fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-        """Return two data sets with the samples in a random order.
+    def split(
+        self,
+        validation_fraction: float,
+        seed: int | None = None,
+        *,
+        stratify: bool = False,
+        shuffle: bool = True,
+        groups: npt.ArrayLike | None = None,
+    ) -> tuple[Dataset, Dataset]:
+        """Return two data sets, by default with the samples in a random order.
 
         Parameters
         ----------
         validation_fraction : float
             Above 0 and below 1; the part's size is rounded to the nearest whole number.
         seed : int
-            At least 0; the same seed gives the same parts.
+            At least 0; the same seed gives the same parts. Without `shuffle` it is not
+            needed.
+        stratify : bool
+            Give each class the same share in both parts, as far as whole samples can; a
+            class with a single sample is trained on.
+        shuffle : bool
+            False keeps the order: the last samples are for validation, as for a series
+            in time.
+        groups : array_like, shape (n,), optional
+            Numbers or texts; samples with equal ones stay in one part, for example
+            windows that overlap, or pictures of one person. The parts have about the
+            sizes asked for.
 
         Returns
         -------
@@ -163,35 +209,208 @@ class Dataset:
         Raises
         ------
         InvalidParameterError
-            A fraction or a seed that cannot be.
+            A fraction or a seed that cannot be, or ways that exclude each other.
         EmptyDataError
             A part would have no samples.
+        DataError
+            Labels that are no class numbers, to stratify, or groups that do not fit.
         """
-        if not (_is_real(validation_fraction) and 0 < validation_fraction < 1):
+        for option, value in (("stratify", stratify), ("shuffle", shuffle)):
+            if not isinstance(value, bool):
+                raise InvalidParameterError(
+                    f"{option}={quoted(value)} is not possible; expected True or False",
+                    **{option: value},
+                )
+        if stratify and (groups is not None or not shuffle):
+            other = "groups=" if groups is not None else "shuffle=False"
             raise InvalidParameterError(
-                f"validation_fraction={quoted(validation_fraction)} is not possible; "
-                "expected a number above 0 and below 1",
-                validation_fraction=validation_fraction,
+                f"stratify=True and {other} exclude each other; keep one",
+                stratify=stratify,
             )
-        if not is_whole(seed) or seed < 0:
+        if shuffle and (not is_whole(seed) or seed < 0):  # type: ignore[operator]
             raise InvalidParameterError(
                 f"seed={quoted(seed)} is not possible; expected a whole number of at "
                 "least 0",
                 seed=seed,
             )
-        n_validation = round(self.n_samples * validation_fraction)
-        n_training = self.n_samples - n_validation
-        if not (n_validation and n_training):
-            raise EmptyDataError(
-                f"{self.name}: validation_fraction={validation_fraction} of "
-                f"{self.n_samples} samples leaves {n_training} for training and "
-                f"{n_validation} for validation; both need at least one",
-                name=self.name,
-                n_training=n_training,
-                n_validation=n_validation,
+        n_training, n_validation = part_sizes(
+            self.name, self.n_samples, validation_fraction
+        )
+        generator = np.random.default_rng(seed) if shuffle else None
+        if groups is not None:
+            training, validation = by_groups(
+                self.name, groups, self.n_samples, n_validation, generator
             )
-        order = np.random.default_rng(seed).permutation(self.n_samples)
-        return self.take(order[:n_training]), self.take(order[n_training:])
+        elif generator is None:
+            return self._part(slice(n_training)), self._part(slice(n_training, None))
+        elif stratify:
+            training, validation = stratified(
+                self.name, self.y, n_validation, generator
+            )
+        else:
+            order = generator.permutation(self.n_samples)
+            training, validation = order[:n_training], order[n_training:]
+        return self.take(training), self.take(validation)
+
+    @public_call
+    def with_classes(self, classes: Iterable[str]) -> Dataset:
+        """Return the same samples with their classes numbered in another order.
+
+        Parameters
+        ----------
+        classes : iterable of str
+            Names by their new numbers, for example `Model.classes`.
+
+        Raises
+        ------
+        UnknownClassError
+            Samples have a class that is not among them.
+        InvalidParameterError
+            The data set has no names of classes, or a name is given twice.
+        """
+        names = _names_of_classes(self.name, classes)
+        if self.classes is None or self.y is None:
+            raise InvalidParameterError(
+                f"{self.name}: the labels have no names, so they cannot be renumbered "
+                f"by {quote(names)}; give classes= with their names, by their numbers",
+                name=self.name,
+            )
+        if names == self.classes:
+            return self
+        present = np.unique(self.y)
+        unknown = [self.classes[n] for n in present if self.classes[n] not in {*names}]
+        if unknown:
+            sample = int(np.argmax(self.y == self.classes.index(unknown[0])))
+            raise UnknownClassError(
+                f"{self.name}: sample {sample} has the class {unknown[0]!r}"
+                f"{nearest(unknown[0], names)}, and the model knows {quote(names)}; "
+                f"unknown are {quote(unknown)}: mend these labels, or train a model "
+                "with them",
+                name=self.name,
+                unknown=tuple(unknown),
+                classes=names,
+                sample=sample,
+            )
+        place = {name: number for number, name in enumerate(names)}
+        new = np.array([place.get(name, -1) for name in self.classes], np.int64)
+        return Dataset(self.name, self.x, new[self.y], names)
+
+    def _checked_classes(self) -> tuple[str, ...]:
+        assert self.classes is not None
+        names = _names_of_classes(self.name, self.classes)
+        y = self.y
+        if y is None or y.dtype != np.int64 or y.ndim != 1:
+            raise DataTypeError(
+                f"{self.name}: classes= names class numbers, and y has none; give whole"
+                " numbers of shape (n,)",
+                name=self.name,
+            )
+        outside = (y < 0) | (y >= len(names))
+        if outside.any():
+            sample = int(np.argmax(outside))
+            raise LabelRangeError(
+                f"{self.name}: y[{sample}] is {y[sample]}, and classes= has "
+                f"{len(names)} names (0 to {len(names) - 1}); name all classes",
+                name=self.name,
+                index=sample,
+                value=int(y[sample]),
+                units=len(names),
+                count=int(np.count_nonzero(outside)),
+            )
+        return names
+
+
+def _names_of_classes(name: str, classes: object) -> tuple[str, ...]:
+    names: tuple[Any, ...] = ()
+    if isinstance(classes, Iterable) and not isinstance(classes, str | bytes):
+        try:
+            names = tuple(few(classes))
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(
+                f"{name}: classes= cannot be used ({error}); give a text for each",
+                name=name,
+            ) from None
+        names = tuple(str(one) if isinstance(one, np.str_) else one for one in names)
+    if not names or not all(isinstance(one, str) for one in names):
+        raise InvalidParameterError(
+            f"{name}: classes={quoted(classes)} are no names; give a text for each "
+            "class, by its number",
+            name=name,
+            classes=classes,
+        )
+    if len({*names}) < len(names):
+        twice = next(one for one in names if names.count(one) > 1)
+        raise InvalidParameterError(
+            f"{name}: two classes have the name {twice!r}; give each its own",
+            name=name,
+            classes=names,
+        )
+    return names
+
+
+def _first(x: npt.NDArray[Any] | dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return next(iter(x.values())) if isinstance(x, dict) else x
+
+
+def _inputs(name: str, x: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return the samples of several inputs, all of one number."""
+    if not x or not all(isinstance(key, str) for key in x):
+        raise DataTypeError(
+            f"{name}: x is a dict with {', '.join(map(quoted, x)) or 'nothing'}; "
+            "expected an array for each input of a model, by the name of its layer",
+            name=name,
+        )
+    arrays = {key: _samples(f"{name}: x[{key!r}]", value) for key, value in x.items()}
+    counts = {key: len(array) for key, array in arrays.items()}
+    if len({*counts.values()}) > 1:
+        raise DataShapeError(
+            f"{name}: the inputs have different numbers of samples: {counts}; make "
+            "them equal",
+            name=name,
+            found=counts,
+        )
+    return arrays
+
+
+def _samples(name: str, x: Any) -> npt.NDArray[Any]:
+    """Return samples as float32, or as what becomes float32 batch by batch."""
+    array = to_numbers(x, name, may_stay=True)
+    if array.ndim == 1:
+        array = array.reshape(-1, 1)
+    if array.ndim < 2 or 0 in array.shape[1:]:
+        raise DataShapeError(
+            f"{name} has the shape {array.shape}; expected (n, …) with at "
+            "least one value for each sample",
+            name=name,
+            found=array.shape,
+        )
+    if not len(array):
+        raise EmptyDataError(
+            f"{name.removesuffix(': x')}: there are no samples", name=name
+        )
+    return array if converts_by_batch(array) else to_float32(array)
+
+
+def _labels(name: str, y: Any) -> npt.NDArray[Any]:
+    """Return class numbers as int64, and other labels as float32."""
+    array = to_numbers(y, name)
+    is_column = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+    if array.dtype.kind == "f":
+        array = to_float32(array)
+        return array.reshape(-1, 1) if array.ndim == 1 else array
+    if is_column:
+        if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
+            raise DataTypeError(
+                f"{name} has the class number {array.max()}; expected whole numbers "
+                "below 2**63",
+                name=name,
+                value=int(array.max()),
+            )
+        return np.require(array.reshape(-1), np.int64, ["C", "A"])
+    if array.dtype.kind != "b" and array.size and np.abs(array).max() > 2**24:
+        # as float32 they would become other numbers
+        return np.require(array, np.int64, ["C", "A"])
+    return to_float32(array)
 
 
 def _to_indices(indices: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
@@ -205,24 +424,6 @@ def _to_indices(indices: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         ) from error
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, float | np.floating) or is_whole(value)
-
-
 def is_whole(value: object) -> bool:
     """Tell whether a value is a whole number; True and False are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _require_layout(
-    name: str, array: npt.NDArray[Any], dtypes: tuple[type[np.generic], ...]
-) -> None:
-    if array.dtype not in dtypes or not array.flags.c_contiguous:
-        order = "C-contiguous" if array.flags.c_contiguous else "not C-contiguous"
-        expected = " or ".join(dtype.__name__ for dtype in dtypes)
-        raise DataTypeError(
-            f"{name} is {array.dtype}, {order}; expected {expected}, C-contiguous: use "
-            "numpy.ascontiguousarray(array, dtype)",
-            name=name,
-            dtype=str(array.dtype),
-        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.arguments import public_call
-from arena_ckpt.common.wording import nearest, quoted
+from arena_ckpt.common.wording import nearest, quote
 from arena_ckpt.data.arrays import (
     check_labels,
     check_samples,
@@ -24,14 +25,21 @@ from arena_ckpt.data.arrays import (
     to_finite_float32,
     to_numbers,
 )
-from arena_ckpt.data.dataset import Dataset, is_whole
+from arena_ckpt.data.dataset import Dataset
+from arena_ckpt.data.table_roles import TableRoles, labelled
 from arena_ckpt.errors import (
     DataFileNotFoundError,
     DataShapeError,
     DataTypeError,
     InvalidParameterError,
 )
-from arena_ckpt.files import read_idx, read_npz, read_table
+from arena_ckpt.files import (
+    TableForm,
+    read_columns,
+    read_idx,
+    read_npz,
+    read_table,
+)
 from arena_ckpt.files.source import path_text
 
 __all__ = [
@@ -46,16 +54,16 @@ __all__ = [
 ]
 
 KNOWN_FORMATS = (
-    "'digits' (shipped with the package), .npz, .csv, .tsv, IDX "
-    "(-idx3-ubyte, .idx3-ubyte); .csv, .tsv and IDX also with .gz"
+    "'digits' (shipped with the package), .npz, .csv, .tsv, .txt, .dat, .data, IDX "
+    "(-idx3-ubyte, .idx3-ubyte); tables and IDX also with .gz"
 )
 
 StrPath = str | os.PathLike[str]
-LabelColumn = Literal["first", "last", "none"] | int
+LabelColumn = Literal["first", "last", "none"] | str | int
 
 
 @public_call
-def open_data(spec: StrPath) -> Dataset:
+def open_data(spec: StrPath, table_options: Mapping[str, Any] | None = None) -> Dataset:
     """Load a data set by its name or path.
 
     Parameters
@@ -63,21 +71,30 @@ def open_data(spec: StrPath) -> Dataset:
     spec : str or path
         - ``digits``: `load_digits`;
         - a path that ends in ``.npz``: `load_npz`;
-        - in ``.csv`` or ``.tsv``, also with ``.gz``: `load_csv`, labels in the last
-          column;
+        - in ``.csv``, ``.tsv``, ``.txt``, ``.dat`` or ``.data``, also with ``.gz``:
+          `load_csv`;
         - two IDX paths, ``images,labels``: `load_idx`;
         - one IDX path with ``images-idx3`` or ``images.idx3`` in its name: the labels
           are looked for beside it, under the name with ``labels-idx1``.
+    table_options : mapping, optional
+        Arguments of `load_csv`, for a table.
 
     Raises
     ------
     InvalidParameterError
-        The name tells no format.
+        The name tells no format, or options of tables are given for another.
     DataError
         The file is missing, damaged or of another format, or its data cannot be
         trained on.
     """
     text = path_text(spec)
+    if table_options and not is_table(text):
+        raise InvalidParameterError(
+            f"{text!r} is no table, so {quote(table_options)} say nothing about it; "
+            "leave them out, or name a .csv, .tsv, .txt, .dat or .data",
+            spec=text,
+            options=tuple(table_options),
+        )
     if text == "digits":
         return load_digits()
     if "," in text and not os.path.exists(text):
@@ -89,7 +106,7 @@ def open_data(spec: StrPath) -> Dataset:
             case "npz":
                 return load_npz(text)
             case "table":
-                return load_csv(text)
+                return load_csv(text, **(table_options or {}))
             case "idx":
                 return load_idx(text, _labels_beside(Path(text)))
     raise InvalidParameterError(
@@ -157,7 +174,9 @@ def load_npz(path: StrPath) -> Dataset:
     path : path
         A file with the arrays x and y, or x_train and y_train, X and y, data and
         target, images and labels: the first of these that it has. Labels may be
-        missing. Other arrays are not read.
+        missing. Samples of several inputs have names such as ``x:image`` and
+        ``x:mask``, of the input layers image and mask, and their labels y. Other
+        arrays are not read.
 
     Returns
     -------
@@ -176,7 +195,12 @@ def load_npz(path: StrPath) -> Dataset:
         Arrays that cannot be trained on.
     """
     x, y = read_npz(path)
-    return _dataset(Path(path).name, x, y)
+    name = Path(path).name
+    if not isinstance(x, dict):
+        return _dataset(name, x, y)
+    inputs = {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
+    labels = None if y is None else to_numbers(y, f"{name}: y")
+    return Dataset(name, inputs, labels)
 
 
 @public_call
@@ -218,56 +242,88 @@ def _images(path: StrPath) -> npt.NDArray[Any]:
 
 
 @public_call
-def load_csv(path: StrPath, label_column: LabelColumn = "last") -> Dataset:
-    """Load a table of numbers from text.
+def load_csv(
+    path: StrPath,
+    label_column: LabelColumn = "last",
+    *,
+    targets: int | None = None,
+    header: bool | None = None,
+    skip_rows: int = 0,
+    separator: str | None = None,
+    decimal: str | None = None,
+    index_column: str | int | None = None,
+    missing: str | None = None,
+    label_names: bool = False,
+) -> Dataset:
+    """Load a table from text; every line is a sample.
 
     Parameters
     ----------
     path : path
-        Lines of numbers separated by commas, semicolons or tabs, with or without a
-        header line, plain or in gzip. Every line is a sample.
-    label_column : {"last", "first", "none"} or int
-        The column with the labels; a number counts from 0.
+        Plain or in gzip. TRUE and FALSE are 1 and 0.
+    label_column : {"last", "first", "none"}, str or int
+        The column with the labels: a name in the header, or a number, from 0 or, from
+        the end, from -1. Labels that are texts are names of classes.
+    targets : int, optional
+        Number of columns at the end that are values to predict, instead of labels.
+    header : bool, optional
+        Whether the first line has the names of the columns. By default it is looked at:
+        texts without a number are names, and what leaves doubt is refused.
+    skip_rows : int
+        Number of lines at the top that are left out.
+    separator : {"comma", "tab", "semicolon", "space"}, optional
+        What separates cells, by name or itself; a space stands for any number of
+        blanks. By default whatever splits the first lines into the most numbers.
+    decimal : {"point", "comma"}, optional
+        The decimal mark, by name or itself; by default that of the first lines.
+    index_column : str or int, optional
+        A column that is left out, as `label_column` names it; ``"none"`` leaves out
+        none. By default the first is, with an `ArenaWarning`, if the header calls it
+        an index or nothing, and it numbers or names the rows.
+    missing : {"drop", "mean"}, optional
+        What becomes of cells that are empty or NA: ``"drop"`` leaves their rows out,
+        ``"mean"`` fills in the mean of the column in this file. By default they are
+        refused.
+    label_names : bool
+        Take what stands in the label column for names of classes, numbers too.
 
     Returns
     -------
     Dataset
-        Labels that are all whole numbers are class numbers, int64 ``(n,)``; others are
-        targets, float32 ``(n, 1)``.
+        Labels that are all whole numbers are class numbers, int64 ``(n,)``, and so are
+        names, whose sorted list are the `classes`; others are targets, float32
+        ``(n, 1)``. With `targets`: float32 ``(n, targets)``.
 
     Raises
     ------
     DataFileNotFoundError
         There is no such file.
+    AmbiguousTableError
+        The first lines can be read in two ways; the options that decide are named.
     CorruptFileError
         A cell that is no number, or a line of another length; the place is named.
+    MissingValueError
+        Cells without a value; their number and the first place are named.
     InvalidParameterError
-        A label column that the table does not have.
+        A column that the table does not have, or a value that cannot be.
     DataError
         Numbers that cannot be trained on.
     """
-    table = read_table(path)
-    name = Path(path).name
-    column = _label_column(name, label_column, table.shape[1])
-    if column is None:
-        return _dataset(name, table, None)
-    if table.shape[1] < 2:
-        raise DataShapeError(
-            f"{name}: there is only one column, which is the labels; samples need at "
-            "least one more, or label_column='none'",
-            name=name,
-            found=table.shape,
-        )
-    labels: npt.NDArray[Any] = table[:, column]
-    # whole numbers beyond 2**53 are no longer exact in the table
-    if (np.trunc(labels) == labels).all() and np.abs(labels).max() <= 2**53:
-        labels = labels.astype(np.int64)
-    return _dataset(name, np.delete(table, column, axis=1), labels)
+    roles = TableRoles(label_column, targets, index_column, missing, label_names)
+    form = TableForm(header, skip_rows, separator, decimal)
+    found = labelled(read_columns(path, form, texts_of=roles.texts_of), roles)
+    return _dataset(Path(path).name, found.x, found.y, found.classes)
+
+
+def is_table(spec: StrPath) -> bool:
+    """Tell whether `open_data` reads a name or path as a table."""
+    text = path_text(spec)
+    return _format(text) == "table" and ("," not in text or os.path.exists(text))
 
 
 def _format(path: str) -> str | None:
     name = Path(path.strip()).name.lower().removesuffix(".gz")
-    if name.endswith((".csv", ".tsv")):
+    if name.endswith((".csv", ".tsv", ".txt", ".dat", ".data")):
         return "table"
     if name.endswith(".npz"):
         return "npz"
@@ -294,31 +350,23 @@ def _labels_beside(images_path: Path) -> Path:
     return labels_path
 
 
-def _label_column(name: str, column: LabelColumn, n_columns: int) -> int | None:
-    if isinstance(column, str):
-        named = {"none": None, "last": n_columns - 1, "first": 0}
-        if column in named:
-            return named[column]
-    if is_whole(column) and 0 <= int(column) < n_columns:
-        return int(column)
-    raise InvalidParameterError(
-        f"{name}: label_column={quoted(column)} is not possible; expected 'last', "
-        f"'first', 'none' or a number from 0 to {n_columns - 1}",
-        name=name,
-        label_column=column,
-        n_columns=n_columns,
-    )
-
-
-def _dataset(name: str, x: npt.NDArray[Any], y: npt.NDArray[Any] | None) -> Dataset:
+def _dataset(
+    name: str,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any] | None,
+    classes: tuple[str, ...] | None = None,
+) -> Dataset:
     """Bring arrays from a file into the form of a `Dataset`."""
-    samples = to_finite_float32(to_numbers(x, f"{name}: x"), f"{name}: x")
-    if samples.ndim == 1:
-        samples = samples.reshape(-1, 1)
+    samples = _samples(x, f"{name}: x")
     if y is None:
         return Dataset(name, samples, None)
     labels = to_numbers(y, f"{name}: y")
-    return Dataset(name, samples, _labels(labels, f"{name}: y"))
+    return Dataset(name, samples, _labels(labels, f"{name}: y"), classes)
+
+
+def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+    samples = to_finite_float32(to_numbers(x, name), name)
+    return samples.reshape(-1, 1) if samples.ndim == 1 else samples
 
 
 def _labels(

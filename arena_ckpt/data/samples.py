@@ -16,6 +16,7 @@ from arena_ckpt.data.arrays import (
     check_labels,
     check_row_labels,
     check_samples,
+    converts_by_batch,
     is_usable,
 )
 from arena_ckpt.errors import (
@@ -30,6 +31,9 @@ Shape = tuple[int, int, int]
 Rows = npt.NDArray[np.int64] | None
 """Indices of the samples of a batch; None means all samples, in order."""
 
+_LOOKED_AT_ONCE = 4096
+"""Number of samples that are looked at together for what is not finite."""
+
 METRICS = ("accuracy", "mean_absolute_error")
 """Name of the metric of class labels, and of that of labels that are values."""
 
@@ -40,8 +44,8 @@ class Samples:
 
     Attributes
     ----------
-    inputs : dict from str to float32 array, shape (n, elements)
-        Samples for each input layer.
+    inputs : dict from str to array, shape (n, elements)
+        Samples for each input layer: float32, or what becomes float32 batch by batch.
     labels : float32 array (n, elements), int64 array (n,) of class numbers, or None
     n_classes : int or None
         Number of classes, where labels are classes.
@@ -53,7 +57,7 @@ class Samples:
         Names of the inputs that may hold -inf.
     """
 
-    inputs: dict[str, npt.NDArray[np.float32]]
+    inputs: dict[str, npt.NDArray[Any]]
     labels: npt.NDArray[Any] | None
     n_classes: int | None
     ignored_label: int | None = None
@@ -136,6 +140,14 @@ class Samples:
         return cls(checked, labels, units if are_classes else None, masks=masks)
 
     @property
+    def is_looked_at_later(self) -> bool:
+        """Whether each pass has to look for NaN and infinity in its samples."""
+        return any(
+            array.dtype.kind == "f" and converts_by_batch(array)
+            for array in self.inputs.values()
+        )
+
+    @property
     def n_samples(self) -> int:
         """Number of samples."""
         return len(next(iter(self.inputs.values())))
@@ -180,7 +192,7 @@ class Samples:
         for name, array in arrays:
             if array is None:
                 continue
-            where = np.argwhere(~is_usable(array, name in self.masks))
+            where = _unusable(array, name in self.masks)
             if not len(where):
                 continue
             index = ", ".join(str(i) for i in where[0])
@@ -194,12 +206,32 @@ class Samples:
             )
 
 
+def _unusable(array: npt.NDArray[Any], is_mask: bool) -> npt.NDArray[np.intp]:
+    """Return the places of NaN, infinity and what is beyond float32, part by part."""
+    found = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(array), _LOOKED_AT_ONCE):
+            part = array[start : start + _LOOKED_AT_ONCE].astype(np.float32, copy=False)
+            where = np.argwhere(~is_usable(part, is_mask))
+            where[:, 0] += start
+            found.append(where)
+    return np.concatenate(found)
+
+
+def missing_classes(training: Samples, validation: Samples) -> list[int]:
+    """Return the classes of validation data of which training data have no sample."""
+    known, asked = training.labels, validation.labels
+    if known is None or asked is None or known.ndim != 1 or asked.ndim != 1:
+        return []
+    return [int(number) for number in np.setdiff1d(asked, known)]
+
+
 def _check_inputs(
     x: Any,
     inputs: Mapping[str, Shape],
     masks: frozenset[str],
     look_for_nonfinite: bool,
-) -> dict[str, npt.NDArray[np.float32]]:
+) -> dict[str, npt.NDArray[Any]]:
     """Return the array of each input layer, all with the same number of samples."""
     arrays = _by_input(x, inputs)
     checked = {}

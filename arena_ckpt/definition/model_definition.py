@@ -119,6 +119,7 @@ class ModelDefinition:
         self._graph: Graph | None = None
         self._graph_hints: tuple[Hint, ...] = ()
         self._told: frozenset[Hint] = frozenset()
+        self._classes: tuple[str, ...] | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute; refuse properties, which `set_property` sets."""
@@ -130,6 +131,14 @@ class ModelDefinition:
                 value=value,
             )
         super().__setattr__(name, value)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, by their numbers; None where they have no names.
+
+        They are those of the first data set with names that it was trained on.
+        """
+        return self._classes
 
     @property
     def seed(self) -> int:

@@ -50,7 +50,8 @@ def _in_arena(session: Session, batch: Batch) -> TestBatch:
     """Return a batch as it lies in the arena."""
     x, y = batch
     samples = session.samples(x, None if session.plan.is_inference else y)
-    return TestBatch(tuple(samples.inputs.values()), _labels(session, samples))
+    inputs = (np.asarray(values, np.float32) for values in samples.inputs.values())
+    return TestBatch(tuple(inputs), _labels(session, samples))
 
 
 def _labels(session: Session, samples: Samples) -> FloatArray | None:

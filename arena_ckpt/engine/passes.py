@@ -148,11 +148,18 @@ def _id_error(
     )
 
 
+def _convert(values: np.ndarray, target: np.ndarray) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is looked for later
+        np.copyto(target, values, casting="same_kind")
+
+
 def _copy(
     values: np.ndarray, rows: Rows, start: int, stop: int, target: np.ndarray
 ) -> None:
     if rows is None:
-        np.copyto(target, values[start:stop])
+        _convert(values[start:stop], target)
+    elif values.dtype != target.dtype:
+        _convert(values[rows[start:stop]], target)
     else:
         # With mode="raise" NumPy would buffer the result outside the arena.
         np.take(values, rows[start:stop], axis=0, out=target, mode="clip")

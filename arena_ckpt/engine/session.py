@@ -283,7 +283,7 @@ class Session:
             The weights are as they were before the call.
         """
         n_samples = samples.n_samples if rows is None else len(rows)
-        batch = Batch(samples, n_samples, rows)
+        batch = Batch(samples, n_samples, rows, samples.is_looked_at_later)
         loss, _ = GATE.run(self._threads, self._run, batch, Mode.TRAIN)
         return loss
 
@@ -447,6 +447,10 @@ class Session:
         samples = self._checked(x, y, look_for_nonfinite=False)
         return require_batch(self.graph, self.plan, samples)
 
+    def require_batch(self, samples: Samples) -> None:
+        """Refuse samples that one iteration cannot be trained on; see `batch`."""
+        require_batch(self.graph, self.plan, samples)
+
     def require_epoch(self, samples: Samples, drop_last: bool) -> None:
         """Refuse samples that an epoch cannot be trained on; see `batch`."""
         require_epoch(self.graph, self.plan, samples, drop_last)
@@ -456,7 +460,7 @@ class Session:
     def predict(self, x: Any) -> FloatArray:
         """Return the predictions for any number of samples, ``(n, C, H, W)``."""
         samples = self.samples(x, None)
-        batch = Batch(samples, samples.n_samples)
+        batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
         out = np.empty((batch.n_samples, *self.output_shape), dtype=np.float32)
 
         def keep(one: Pass, start: int) -> None:
@@ -468,7 +472,7 @@ class Session:
     def evaluate(self, samples: Samples) -> Evaluation:
         """Return loss and metric over all samples; changes no weight."""
         assert samples.labels is not None
-        batch = Batch(samples, samples.n_samples)
+        batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
         loss = total = 0.0
 
         def add(one: Pass, start: int) -> None:
@@ -511,6 +515,8 @@ class Session:
     def _run_forward(self, one: Pass, batch: Batch, start: int) -> None:
         self._control[Control.LOSS] = 0.0
         one.load(batch.samples, batch.rows, start)
+        if batch.is_checked and one.count_nonfinite():
+            batch.samples.raise_nonfinite()
         self._steps(one, 0, self.plan.n_forward)
 
     def _prediction(self, one: Pass) -> FloatArray:

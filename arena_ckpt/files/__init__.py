@@ -8,6 +8,15 @@ in the file.
 
 from arena_ckpt.files.idx import read_idx
 from arena_ckpt.files.npz import read_npz
-from arena_ckpt.files.table import read_table
+from arena_ckpt.files.table import Table, column_of
+from arena_ckpt.files.table_reader import TableForm, read_columns, read_table
 
-__all__ = ["read_idx", "read_npz", "read_table"]
+__all__ = [
+    "Table",
+    "TableForm",
+    "column_of",
+    "read_columns",
+    "read_idx",
+    "read_npz",
+    "read_table",
+]

@@ -33,12 +33,15 @@ NAME_PAIRS = (
 )
 """Pairs of names of samples and labels; the first pair that a file holds is taken."""
 
+INPUT = "x:"
+"""What the names of arrays begin with that are the samples of one input of several."""
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that NumPy writes
 
 
 def read_npz(
     path: str | os.PathLike[str],
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+) -> tuple[npt.NDArray[Any] | dict[str, npt.NDArray[Any]], npt.NDArray[Any] | None]:
     """Read samples and labels from an .npz file.
 
     Parameters
@@ -47,8 +50,9 @@ def read_npz(
 
     Returns
     -------
-    x : ndarray
-        The array of the first name in `NAME_PAIRS` that the file has.
+    x : ndarray, or dict from str to ndarray
+        The array of the first name in `NAME_PAIRS` that the file has; or, for several
+        inputs, those with names such as ``x:image``, by what follows `INPUT`.
     y : ndarray or None
         Its partner; None where the file has none.
 
@@ -65,6 +69,21 @@ def read_npz(
     """
     source = find_source(path)
     with _opened(source) as (archive, members):
+        inputs = {
+            name.removeprefix(INPUT): _read_member(source, archive, info)
+            for name, info in members.items()
+            if name.startswith(INPUT)
+        }
+        if inputs:
+            if "x" in members:
+                raise CorruptFileError(
+                    f"{source.path}: it has x and {INPUT}{next(iter(inputs))}; name "
+                    f"all inputs as {INPUT}NAME, or save x alone",
+                    path=str(source.path),
+                    found=tuple(members),
+                )
+            y = _read_member(source, archive, members["y"]) if "y" in members else None
+            return inputs, y
         for x_name, y_name in NAME_PAIRS:
             if x_name in members:
                 x = _read_member(source, archive, members[x_name])
@@ -76,7 +95,8 @@ def read_npz(
     raise CorruptFileError(
         f"{source.path}: expected arrays named {pairs}, found "
         f"{listed(map(shown, names)) or 'none'}; save them with numpy.savez(path, x=x, "
-        "y=y)",
+        "y=y), or several inputs with "
+        "numpy.savez(path, **{'x:image': image, 'x:mask': mask}, y=y)",
         path=str(source.path),
         expected=NAME_PAIRS,
         found=tuple(names),

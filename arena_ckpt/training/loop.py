@@ -52,7 +52,7 @@ def train(
     )
     with (
         watch(progress, epochs, is_scheduled=session.schedule is not None) as watcher,
-        _interrupts(terminated=saved is not None) as interrupted,
+        interrupts(terminated=saved is not None) as interrupted,
         saved.held() if saved else nullcontext(),
     ):
         begin = saved.begin(fresh) if saved else fresh
@@ -188,7 +188,7 @@ def _order(n: int, seed: int, iteration: int, shuffle: bool) -> np.ndarray:
 
 
 @contextmanager
-def _interrupts(terminated: bool) -> Iterator[Callable[[], bool]]:
+def interrupts(terminated: bool) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a question to ask between iterations.
 
     A second one interrupts at once. With `terminated` SIGTERM is heard as well, which

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from arena_ckpt.common.digests import digest_arrays
 from arena_ckpt.common.json_codec import decode, encode
 from arena_ckpt.common.properties import (
@@ -243,6 +245,7 @@ class SavedRun:
                 model=encode(describe_again(self._begun, self._model)),
                 run=encode(run),
                 records=progress.records,
+                classes=self._model.classes,
             )
         except UnwritableFileError as error:
             kept = self._newest_name()
@@ -350,7 +353,9 @@ class SavedRun:
 def digest(samples: Samples) -> str:
     """Return a digest of all values of samples, which tells them from others."""
     labels = {} if samples.labels is None else {"": samples.labels}
-    return digest_arrays({**samples.inputs, **labels})
+    # what becomes float32 batch by batch is the same data as if it was float32
+    as_float32 = dict.fromkeys(samples.inputs, np.float32)
+    return digest_arrays({**samples.inputs, **labels}, dtypes=as_float32)
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arena_ckpt.common.json_codec import decode
+from arena_ckpt.common.json_codec import decode, may_be_left_out
 from arena_ckpt.common.names import split_last, weight_of
 from arena_ckpt.common.short_repr import brief_repr, counted, short_repr
 from arena_ckpt.common.units import format_bytes
@@ -59,6 +59,8 @@ class StateDocument:
         Of the memory plan, as its JSON states it.
     run : dict or None
         Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
+    classes : tuple of str or None
+        Names of the classes, by their numbers.
     """
 
     package: str
@@ -66,6 +68,7 @@ class StateDocument:
     model: dict[str, Any]
     plan_checksum: str
     run: dict[str, Any] | None
+    classes: tuple[str, ...] | None = may_be_left_out(None)
 
     __repr__ = brief_repr
 
@@ -110,6 +113,7 @@ def write_state(
     model: Mapping[str, Any],
     run: Mapping[str, Any] | None = None,
     records: Sequence[EpochRecord] = (),
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
 
@@ -122,13 +126,15 @@ def write_state(
 
     def write() -> None:
         arrays: Arrays = {**session.persistent(), PLAN: plan, **table}
-        document = {
+        document: dict[str, Any] = {
             "package": __version__,
             "iteration": session.iteration,
             "model": model,
             "plan_checksum": session.plan_checksum,
             "run": run,
         }
+        if classes is not None:
+            document["classes"] = list(classes)
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
 
     session.in_turn(write)

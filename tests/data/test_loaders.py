@@ -118,16 +118,14 @@ def test_split_refuses_an_empty_part(fraction: float) -> None:
 
 def test_a_dataset_refuses_other_arrays() -> None:
     x = np.zeros((3, 2), np.float32)
-    with pytest.raises(DataTypeError, match="float64"):
-        Dataset("d", x.astype(np.float64), None)  # type: ignore[arg-type]
-    with pytest.raises(DataTypeError, match="not C-contiguous"):
-        Dataset("d", np.asfortranarray(x), None)
     with pytest.raises(DataShapeError, match="3 samples"):
         Dataset("d", x, np.zeros(2, np.int64))
     with pytest.raises(EmptyDataError):
         Dataset("d", x[:0], None)
     with pytest.raises(DataShapeError, match="at least one value"):
         Dataset("d", x[:, :0].copy(), None)
+    with pytest.raises(DataTypeError, match="complex64"):
+        Dataset("d", x.astype(np.complex64), None)
 
 
 # samples
@@ -186,7 +184,7 @@ def test_a_single_sample_is_told_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["?", "i1", "u1", "<i8", ">i4", "f2", "<f8", ">f4", "longdouble"]
+    "dtype", ["?", "i1", "<u2", "<i8", ">i4", "f2", "<f8", ">f4", "longdouble"]
 )
 def test_real_numbers_become_float32(dtype: str) -> None:
     checked = check_samples(np.array([[0, 1], [1, 0]], dtype), 2, (1, 1, 2))
@@ -447,7 +445,7 @@ def test_csv_labels_with_fractions_are_targets(tmp_path: Path) -> None:
     assert (y.dtype, y.tolist()) == (np.float32, [[0.5], [1.0]])
 
 
-@pytest.mark.parametrize("column", [3, -1, True, "label", None])
+@pytest.mark.parametrize("column", [3, -4, True, "label", None])
 def test_csv_label_columns_that_do_not_exist_are_refused(
     tmp_path: Path, column: int
 ) -> None:
@@ -489,9 +487,9 @@ def test_arrays_of_other_libraries_may_fail_as_they_like() -> None:
     for indices in (Raising(), [Raising()]):
         with pytest.raises(InvalidParameterError, match=r"samples|whole numbers"):
             Dataset("mine", x, None).take(indices)
-    for wrong in (None, [[1.0]], Raising()):
-        with pytest.raises(DataTypeError, match="expected an array of NumPy"):
-            Dataset("mine", wrong, None)
+    for wrong in (None, [[1.0], [2.0, 3.0]], Raising()):
+        with pytest.raises(DataTypeError, match=r"mine: x .*array"):
+            Dataset("mine", wrong, None)  # type: ignore[arg-type]
 
 
 FRACTIONS = {

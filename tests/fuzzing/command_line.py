@@ -135,6 +135,14 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
     ),
     "--data": ("x.npz", "data.csv", "digits", "good.ini", "x.npz,data.csv", "", "x"),
     "--validation": ("x.npz", "data.csv", "digits", "a,b", ""),
+    "--label-column": ("0", "-1", "first", "none", "x", "", "9" * 400),
+    "--index-column": ("0", "-1", "none", "x", ""),
+    "--targets": ("1", "6", "7", "0", "x", str(2**63)),
+    "--skip-rows": ("0", "1", "-1", "x", str(2**63)),
+    "--separator": ("comma", "space", "x", ""),
+    "--decimal": ("point", "comma", "x"),
+    "--missing": ("drop", "mean", "x"),
+    "--split": ("random", "stratified", "last", "x"),
     "--board": ("all", "board.toml", "rp2350", "x", "nothing.toml", "", "."),
     "--compare": _MODELS,
     "--to": (
@@ -152,6 +160,7 @@ _ANSWERS: dict[str, tuple[str, ...]] = {
 _FLAGS = (
     *("--json", "--json", "--brief", "--pareto", "--emit-blocks", "--execution-order"),
     *("--no-blocks", "--debug", "--quiet", "--resume", "--ascii", "--compare-blocks"),
+    *("--header", "--no-header", "--label-names"),
     *("--check", "--help", "--version", "--", "-x", "--nonsense", "--js", "-"),
 )
 _FIRST: dict[str, tuple[str, ...]] = {

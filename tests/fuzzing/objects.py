@@ -353,6 +353,11 @@ _CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "set_weights odd": lambda x, y: _TRAINED.set_weights(x),
     "dataset": lambda x, y: ac.Dataset("mine", x, y),
     "take": lambda x, y: ac.Dataset("mine", _X, _Y).take(x),
+    "groups": lambda x, y: ac.Dataset("mine", _X, _Y).split(0.25, 0, groups=x),
+    "classes": lambda x, y: ac.Dataset("mine", _X, _Y, x),
+    "two inputs": lambda x, y: ac.Dataset("mine", {"a": x, "b": y}, None),
+    "batches": lambda x, y: _TRAINED.train([(x, y), (_X, _Y)], progress=False),
+    "drawn": lambda x, y: _TRAINED.train(iter([(_X, _Y), x, y]), progress=False),
     "split": lambda x, y: ac.Dataset("mine", _X, _Y).split(x, y),
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -141,6 +142,9 @@ _TABLES = (
     b"a,b,label\n1,2.5,0\n3,-4e3,1\n\n5,6,2\n",
     b"1;2;3\r\n4;5;6\r\n",
     b"\xef\xbb\xbf1\t2\n3\t0.5\n",
+    b'"","a","label"\n"1",NA,"x"\n"2",1,"y"\n',
+    b"a;b;c\n1,5;TRUE;red\n2,5;FALSE;blue\n",
+    b"3 4 7\n  5   6  8\n",
 )
 
 
@@ -149,6 +153,13 @@ def _csv(header: list[str], rows: list[list[str]]) -> bytes:
     return table.encode("utf-8", "surrogatepass")
 
 
+_TABLE_OPTIONS: tuple[dict[str, Any], ...] = (
+    {"header": True, "missing": "mean"},
+    {"header": False, "missing": "drop", "label_names": True},
+    {"separator": "space", "decimal": "comma", "skip_rows": 1},
+    {"targets": 1, "index_column": 0},
+    {"label_column": "label", "index_column": "a"},
+)
 _csvs = st.builds(
     _csv,
     _buffer_columns,
@@ -180,6 +191,11 @@ def _read_both_ways(path: Path) -> None:
 def _read_columns(path: Path) -> None:
     for column in ("first", "none", 1, "last"):
         load_csv(path, column)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ac.ArenaWarning)
+        for options in _TABLE_OPTIONS:
+            with contextlib.suppress(ac.ArenaError):
+                load_csv(path, **options)
 
 
 # -- IDX and NPZ -----------------------------------------------------------------------

@@ -7,6 +7,12 @@ from typing import Any
 
 import click
 
+from arena_ckpt.cli.data_options import (
+    DATA_HELP,
+    data_options,
+    given_data_options,
+    split_option,
+)
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -39,6 +45,7 @@ Examples:
   arena-ckpt train digits.safetensors --data digits --epochs 5
   arena-ckpt train digits_mlp --batch-size 8 --board rp2350
   arena-ckpt train model.ini --data train.npz --validation test.npz
+  arena-ckpt train model.ini --data iris.csv --label-column species
   arena-ckpt train model.py:build --data digits --validation-split 0.2 --json
 """
 
@@ -48,9 +55,7 @@ Examples:
 @click.option(
     "--data",
     metavar="SPEC",
-    help="Training data, instead of those that come with MODEL: 'digits', a .npz "
-    "with x and y, a .csv or .tsv with labels in the last column, or IDX files as "
-    "'images,labels' (or only images, with the labels beside them).",
+    help=f"Training data, instead of those that come with MODEL: {DATA_HELP}.",
 )
 @click.option(
     "--validation",
@@ -63,6 +68,8 @@ Examples:
     metavar="FRACTION",
     help="Put this part of the training data aside for validation, for example 0.2.",
 )
+@split_option
+@data_options
 @click.option(
     "--epochs",
     type=int,
@@ -127,6 +134,7 @@ def train(
     data: str | None,
     validation: str | None,
     validation_split: float | None,
+    split: str | None,
     epochs: int | None,
     arithmetic: str | None,
     batch_size: int | str | None,
@@ -180,6 +188,13 @@ def train(
             "--validation and --validation-split exclude each other; keep one",
             click.get_current_context(),
         )
+    if split is not None and validation_split is None:
+        raise click.UsageError(
+            "--split says which samples --validation-split puts aside; give both, for "
+            f"example --validation-split 0.2 --split {split}",
+            click.get_current_context(),
+        )
+    tables = given_data_options(values, data, validation)
     parse_saving(checkpoint, every, resume)
     for path in (save_weights, save):
         if path is not None:
@@ -192,7 +207,14 @@ def train(
     set_given(built, epochs=epochs, drop_last=drop_last)
     for_board = set_arithmetic(built, arithmetic, for_board=target is not None)
     training, evaluation = choose_data(
-        loaded, model, data, validation, validation_split, built.seed
+        loaded,
+        model,
+        data,
+        validation,
+        validation_split,
+        built.seed,
+        tables=tables,
+        split=split,
     )
     request = given_request(values, target)
     available = board_budget(target, request)
@@ -248,6 +270,7 @@ def train(
         document |= choice_document(choice)
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
+        document["classes"] = built.classes
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
         document["checkpoint_folder"] = checkpoint

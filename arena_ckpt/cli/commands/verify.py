@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arena_ckpt.cli.data_options import data_options, given_data_options, load_data
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -50,6 +51,7 @@ Examples:
     help="Data to train on, in the forms of 'train'.  [default: those that come with "
     "MODEL, else some that are made up to fit]",
 )
+@data_options
 @arithmetic_option
 @batch_size_option
 @no_blocks_option
@@ -76,10 +78,10 @@ def verify(
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
-    from arena_ckpt.data.loaders import open_data
     from arena_ckpt.verification.verify import planned
     from arena_ckpt.verification.verify import verify as verify_model
 
+    tables = given_data_options(values, data)
     loaded = load_model(model)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     set_given(built, arithmetic=arithmetic)
@@ -93,7 +95,7 @@ def verify(
         click.echo(f"{model}: {describe_plan(plan, built)}")
     result = verify_model(
         built,
-        loaded.data if data is None else open_data(data),
+        loaded.data if data is None else load_data(data, tables),
         on_check=None if as_json else _print_check,
         command=(sys.executable, "-m", "arena_ckpt.cli.verify_worker", model),
         **request,
