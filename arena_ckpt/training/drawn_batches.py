@@ -22,7 +22,7 @@ from arena_ckpt.errors import (
     UnevenBatchesError,
 )
 from arena_ckpt.training.loop import interrupts
-from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.training.records import EpochRecord, History, appended
 from arena_ckpt.training.watching import Watcher, watch
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def train_batches(
             "list of batches or a class with __iter__",
             epochs=epochs,
         )
-    records: list[EpochRecord] = []
+    records: tuple[EpochRecord, ...] = ()
     expected = _length(batches)
     total = None if expected is None else epochs * expected
     n_iterations = 0
@@ -107,14 +107,15 @@ def train_batches(
                     "make batch_size smaller, or set drop_last=false",
                     batch_size=session.plan.batch_size,
                 )
-            records.append(
+            records = appended(
+                records,
                 EpochRecord(
                     epoch,
                     loss_sum / max(n_terms, 1),
                     None if validation is None else session.evaluate(validation),
                     rate,
                     time.perf_counter() - started,
-                )
+                ),
             )
             is_enough = bool(on_epoch and on_epoch(records[-1]))
             watcher.recorded(records[-1])
@@ -124,9 +125,12 @@ def train_batches(
 
 
 def _ended_history(
-    watcher: Watcher, records: list[EpochRecord], n_iterations: int, interrupted: bool
+    watcher: Watcher,
+    records: tuple[EpochRecord, ...],
+    n_iterations: int,
+    interrupted: bool,
 ) -> History:
-    history = History(tuple(records), n_iterations, interrupted, 0)
+    history = History(records, n_iterations, interrupted, 0)
     watcher.ended(history)
     return history
 

@@ -16,7 +16,12 @@ from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
-from arena_ckpt.training.records import EpochRecord, History, RunProgress
+from arena_ckpt.training.records import (
+    EpochRecord,
+    History,
+    RunProgress,
+    appended,
+)
 from arena_ckpt.training.saved_run import SavedRun
 from arena_ckpt.training.watching import Watcher, watch
 
@@ -152,7 +157,7 @@ class _Run:
             n_batches=0,
             loss_sum=0.0,
             seconds=0.0,
-            records=(*at.records, record),
+            records=appended(at.records, record),
             stopped=stopped,
         )
         is_last = stopped or at.epoch == self.epochs

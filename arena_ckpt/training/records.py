@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,13 @@ from arena_ckpt.common.notebook import hide_in_cell
 from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.engine.report import Report
 from arena_ckpt.training.curve import curve_svg
 from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text
 
 Table = npt.NDArray[np.float64]
+
+_VALIDATED = "validation of the last epoch:"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -69,8 +72,15 @@ class History:
     interrupted: bool
     n_resumed: int = 0
 
-    def to_rows(self) -> list[dict[str, int | float | None]]:
+    def to_rows(
+        self, *, all_metrics: bool = False
+    ) -> list[dict[str, int | float | None]]:
         """Return the epochs as plain values, for example for ``pandas.DataFrame``.
+
+        Parameters
+        ----------
+        all_metrics : bool
+            Add a column for each metric of the validation, ``validation_f1`` and so on.
 
         Returns
         -------
@@ -82,6 +92,10 @@ class History:
         metrics = sorted(
             {r.validation.metric_name for r in self.epochs if r.validation}
         )
+        found = [
+            name for r in self.epochs if r.validation for name in r.validation.metrics
+        ]
+        others = list(dict.fromkeys(found)) if all_metrics else []
         rows = []
         for record in self.epochs:
             of = record.validation
@@ -95,6 +109,9 @@ class History:
                 row[name] = of.metric if of and of.metric_name == name else None
             row["learning_rate"] = record.learning_rate
             row["seconds"] = record.seconds
+            for name in others:
+                value = None if of is None else of.metrics.get(name)
+                row[f"validation_{name}"] = value
             rows.append(row)
         return rows
 
@@ -103,13 +120,24 @@ class History:
 
     def __str__(self) -> str:
         table = text_table(*epoch_cells(self.to_rows())) if self.epochs else []
-        return "\n".join([*table, _extent(self)])
+        lines = [*table, _extent(self)]
+        if (report := self._report()) is not None:
+            lines += ["", _VALIDATED, str(report)]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         # The training of this cell shows the same curve; one of them is enough.
         hide_in_cell(self.epochs)
         table = html_table(*epoch_cells(self.to_rows())) if self.epochs else ""
-        return f"<div>{loss_curve(self.epochs)}{table}<div>{_extent(self)}</div></div>"
+        report = self._report()
+        said = f"{_VALIDATED}{report._repr_html_()}" if report is not None else ""
+        curve, extent = loss_curve(self.epochs), _extent(self)
+        return f"<div>{curve}{table}<div>{extent}</div>{said}</div>"
+
+    def _report(self) -> Report | None:
+        """Return the report of the last validation."""
+        last = self.epochs[-1].validation if self.epochs else None
+        return None if last is None else last.report
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +182,21 @@ class RunProgress:
         counts = self.epoch_iteration, self.n_batches, self.n_iterations
         if not 0 <= min(counts) <= max(counts) < 2**53 or self.epoch < 1:
             raise ValueError(f"no training comes to {self}")
+
+
+def appended(
+    records: tuple[EpochRecord, ...], record: EpochRecord
+) -> tuple[EpochRecord, ...]:
+    """Return records with one more; only the last keeps the report of its validation.
+
+    A report has a confusion matrix, which would grow with the number of epochs.
+    """
+    if not records:
+        return (record,)
+    *before, last = records
+    if last.validation is not None:
+        last = replace(last, validation=replace(last.validation, report=None))
+    return (*before, last, record)
 
 
 def summary_of(history: History) -> str:

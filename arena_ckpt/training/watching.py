@@ -18,6 +18,7 @@ from arena_ckpt.common.task import Pause
 from arena_ckpt.training.records import (
     EpochRecord,
     History,
+    appended,
     epoch_line,
     loss_curve,
     summary_of,
@@ -117,7 +118,7 @@ class _InCell(Watcher):
         self._show(self._line, f'<progress value="{done}" max="{total}"></progress> ')
 
     def recorded(self, record: EpochRecord) -> None:
-        self._records = (*self._records, record)
+        self._records = appended(self._records, record)
 
     def ended(self, history: History) -> None:
         self._show(summary_of(history))
