@@ -25,6 +25,9 @@ METRIC_NAMES = (*BINARY_METRICS, *VALUE_METRICS)
 _SHARES = frozenset(BINARY_METRICS[:3])
 """Metrics that are written in percent."""
 
+_OF_ONE = frozenset({*BINARY_METRICS[3:], "r2"})
+"""Metrics whose best value is 1."""
+
 _ELSEWHERE = {
     "acc": "accuracy",
     "f1_score": "f1",
@@ -41,7 +44,9 @@ def metric_text(name: str, value: float | None) -> str:
     """Return the value of a metric as text; ``"–"`` where it is not defined."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{100 * value:.2f} %" if name in _SHARES else f"{value:.4g}"
+    if name in _SHARES:
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if name in _OF_ONE else f"{value:.4g}"
 
 
 def parse_metrics(metrics: object) -> dict[str, OwnMetric | None] | None:

@@ -135,7 +135,7 @@ class Report:
         if len(self.confusion) > _MOST_IN_MATRIX:
             worst = [f"  {line}" for (line,) in self._worst()]
             return [f"{_WORST}:", *(worst or ["  none"])]
-        return [f"{_MATRIX}:", *text_table(*self._matrix_cells())]
+        return [_MATRIX, *text_table(*self._matrix_cells())]
 
     def _matrix_cells(self) -> tuple[list[Column], list[list[str]]]:
         assert self.confusion is not None
@@ -161,6 +161,6 @@ class Report:
         ]
 
 
-_MATRIX = "confusion: rows are labels, columns are predictions"
+_MATRIX = "confusion matrix: rows are labels, columns are predictions"
 _WORST = "most frequent confusions"
 _PARTS = {"class": ("class", "classes"), "output": ("output",), "channel": ("channel",)}

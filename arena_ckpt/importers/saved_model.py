@@ -111,6 +111,7 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
         description: Description = decode(Description, state.document.model)
         model = Model(description.seed)
         build(description, model)
+        model._classes = state.document.classes  # data are numbered by them
         plan = _plan(state)
     if plan is not None:
         require_fit(plan, state)
