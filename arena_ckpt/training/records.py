@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.notebook import hide_in_cell
 from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.engine.report import Report
-from arena_ckpt.training.curve import curve_svg
+from arena_ckpt.files.atomic_write import write_whole
+from arena_ckpt.files.source import path_text
+from arena_ckpt.training.curve import curve_lines, curve_svg
 from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text
 
 Table = npt.NDArray[np.float64]
@@ -134,6 +140,39 @@ class History:
         curve, extent = loss_curve(self.epochs), _extent(self)
         return f"<div>{curve}{table}<div>{extent}</div>{said}</div>"
 
+    @public_call
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the losses by epoch.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file that ends in .svg, .png or .pdf; it is replaced as a whole.
+
+        Returns
+        -------
+        PIL.Image.Image or None
+            The picture, where no path is given.
+
+        Raises
+        ------
+        EmptyDataError
+            Fewer than two epochs have finite losses.
+        InvalidParameterError
+            Another suffix; or Pillow is not installed, which images and .png need.
+        UnwritableFileError
+            The file cannot be written.
+        """
+        # Reports stand to the right of trainings; what draws is looked up when asked.
+        pictures = importlib.import_module("arena_ckpt.report.curve_picture")
+        epochs, losses = _losses(self.epochs)
+        if path is None:
+            return pictures.curve_image(epochs, losses)
+        target = Path(path_text(path))
+        content: bytes = pictures.curve_file(epochs, losses, target.suffix)
+        write_whole(target, lambda file: file.write(content))
+        return None
+
     def _report(self) -> Report | None:
         """Return the report of the last validation."""
         last = self.epochs[-1].validation if self.epochs else None
@@ -207,13 +246,22 @@ def summary_of(history: History) -> str:
 
 def loss_curve(records: Sequence[EpochRecord]) -> str:
     """Return an SVG of the losses by epoch, empty for fewer than two epochs."""
-    losses: dict[str, list[float | None]] = {
-        "loss": [record.loss for record in records],
-        "validation loss": [
-            r.validation.loss if r.validation else None for r in records
-        ],
-    }
-    return curve_svg([record.epoch for record in records], losses)
+    return curve_svg(*_losses(records))
+
+
+def text_curve(records: Sequence[EpochRecord], width: int) -> list[str]:
+    """Return the losses by epoch as lines of text; none for fewer than two epochs."""
+    epochs, losses = _losses(records)
+    return curve_lines(epochs, losses["loss"], width=width)
+
+
+def _losses(
+    records: Sequence[EpochRecord],
+) -> tuple[list[int], dict[str, list[float | None]]]:
+    """Return epochs, and their losses by the names of the lines of a curve."""
+    beside = [r.validation.loss if r.validation else None for r in records]
+    epochs = [record.epoch for record in records]
+    return epochs, {"loss": [r.loss for r in records], "validation loss": beside}
 
 
 def epoch_line(record: EpochRecord, n_epochs: int, *, shows_rate: bool = False) -> str:

@@ -202,3 +202,16 @@ def test_inputs_have_one_convention_of_names(tmp_path: Path) -> None:
         "half.npz has no 'x:b'; it has 'x:a', 'y', and the model needs an .npz with an "
         "array for each of 'x:a', 'x:b'"
     )
+
+
+def test_a_curve_is_printed_where_it_is_asked_for() -> None:
+    words = ("train", "m.ini", "--data", "train.dat", *TABLE, "--quiet")
+    for option, is_there in (
+        ((), False),
+        (("--curve",), True),
+        (("--no-curve",), False),
+    ):
+        result = run(*words, *option)
+        assert result.exit_code == 0, result.stderr
+        assert ("epoch 30\n" in result.stdout) is is_there
+        assert any("\u2801" <= c <= "\u28ff" for c in result.stdout) is is_there
