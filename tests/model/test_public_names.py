@@ -26,7 +26,7 @@ PLANNING = {
 TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),
     *("predict", "evaluate", "weights", "set_weights", "save", "restore"),
-    *("save_device_state", "load_device_state"),
+    *("save_device_state", "load_device_state", "classes"),
 }
 
 
