@@ -60,6 +60,7 @@ def test_classes(n_classes: int, one_hot: bool) -> None:
     y = RNG.integers(0, min(n_classes, 4), 100)
     model = model_of("cross_softmax", n_classes)
     guess = model.predict(x).reshape(100, -1).argmax(axis=1)
+    y[:20] = guess[:20]  # some are right
     labels = np.eye(n_classes, dtype=np.float32)[y] if one_hot else y
     found = model.evaluate((x, labels))
 
