@@ -10,7 +10,7 @@ from rich.table import Table
 
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.report.tables import add_row, make_table
-from arena_ckpt.training.epoch_text import evaluation_text, value_text
+from arena_ckpt.training.epoch_text import evaluation_text, loss_text, value_text
 from arena_ckpt.training.records import History
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
             table,
             name,
             f"{evaluation.n_samples:,}",
-            f"{evaluation.loss:.4f}",
+            loss_text(evaluation.loss),
             metric.replace("_", " "),
             value_text(metric, evaluation.metric),
         )

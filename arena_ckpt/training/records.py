@@ -14,7 +14,7 @@ from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.training.curve import curve_svg
-from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text
+from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text, loss_text
 
 Table = npt.NDArray[np.float64]
 
@@ -209,7 +209,7 @@ def _result(record: EpochRecord, mark: str = "  ") -> str:
     """Return the losses of an epoch as text."""
     of = record.validation
     validation = "" if of is None else f"{mark}validation: {evaluation_text(of)}"
-    return f"loss {record.loss:.4f}{validation}"
+    return f"loss {loss_text(record.loss)}{validation}"
 
 
 def to_table(records: Sequence[EpochRecord]) -> Table:

@@ -169,6 +169,7 @@ def train(
         without_blocks,
     )
     from arena_ckpt.cli.output import (
+        fitted,
         plan_document,
         print_board,
         print_explanation,
@@ -248,7 +249,7 @@ def train(
     n_epochs = built.get_property("epochs")
 
     def print_epoch(record: EpochRecord) -> None:
-        click.echo(epoch_line(record, n_epochs))
+        click.echo(fitted(epoch_line(record, n_epochs)))
 
     history = built.train(
         training,
