@@ -48,6 +48,7 @@ from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.data_hints import ended_hints, scale_hints
 from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.drawn_batches import is_samples, train_batches
 from arena_ckpt.training.loop import train
@@ -700,7 +701,9 @@ class Model(ModelDefinition):
         -----
         ModelWarning
             Before the first step, where the learning-rate schedule starts again within
-            the iterations to come.
+            the iterations to come, or where inputs have unlike ranges or are far from
+            unit scale. At the end, where the loss has diverged, or where moving
+            statistics of batch normalization lag behind the weights.
 
         Raises
         ------
@@ -738,7 +741,7 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
-                return train_batches(
+                history = train_batches(
                     session,
                     cast(Iterable[Any], data),
                     None if validation is None else self._samples(session, validation),
@@ -747,12 +750,16 @@ class Model(ModelDefinition):
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
                 )
+                self._tell(ended_hints(session, None, history))
+                return history
         with self._working("train") as session, self._classes_of(session, data):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
             beside = None if validation is None else self._samples(session, validation)
             if beside is not None:
                 self._warn_of_missing_classes(samples, beside)
+            if not session.iteration:
+                self._tell(scale_hints(session.graph, samples))
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -762,7 +769,7 @@ class Model(ModelDefinition):
                     samples=samples,
                     shuffle=given["shuffle"],
                 )
-            return train(
+            history = train(
                 session,
                 samples,
                 beside,
@@ -776,6 +783,8 @@ class Model(ModelDefinition):
                 # Where `compile` has said so, it needs no second word.
                 warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
             )
+            self._tell(ended_hints(session, samples, history))
+            return history
 
     @public_call(hint="give the training data: standardize((x, y)), or a Dataset")
     def standardize(self, data: XY | None) -> None:
