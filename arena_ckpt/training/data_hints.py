@@ -183,7 +183,7 @@ def _loss_of_nothing(loss: Loss, samples: Samples) -> float | None:
     if isinstance(loss, MeanSquaredError):
         assert labels is not None
         targets = _some(labels).astype(np.float64)
-        return float(np.square(targets).sum(axis=1).mean()) or None
+        return float(np.square(targets).mean()) or None
     if loss.takes_probabilities or loss.takes_class_numbers:
         n_classes = samples.n_classes or 2
         return max(1.0, math.log(n_classes))
