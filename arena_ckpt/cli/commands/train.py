@@ -71,6 +71,13 @@ Examples:
 @split_option
 @data_options
 @click.option(
+    "--standardize",
+    is_flag=True,
+    help="Give each column of the samples (of pictures, each channel) mean 0 and "
+    "deviation 1, by the statistics of the training data without those for validation. "
+    "They are kept with the model; all data stay raw.",
+)
+@click.option(
     "--epochs",
     type=int,
     metavar="N",
@@ -135,6 +142,7 @@ def train(
     validation: str | None,
     validation_split: float | None,
     split: str | None,
+    standardize: bool,
     epochs: int | None,
     arithmetic: str | None,
     batch_size: int | str | None,
@@ -179,7 +187,12 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text
-    from arena_ckpt.cli.trained import go_on_from
+    from arena_ckpt.cli.trained import (
+        go_on_from,
+        standardization_text,
+        standardize_by,
+    )
+    from arena_ckpt.common.json_codec import encode
     from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.records import EpochRecord, epoch_line
     from arena_ckpt.training.saved_run import parse_saving
@@ -217,6 +230,8 @@ def train(
         tables=tables,
         split=split,
     )
+    if standardize:
+        standardize_by(built, training, loaded.state, model)
     request = given_request(values, target)
     available = board_budget(target, request)
     choice = set_batch_size(
@@ -240,6 +255,8 @@ def train(
         for line in choice_lines(choice) if choice else ():
             click.echo(line)
         print_training(model, built, training, evaluation, plan, for_board=for_board)
+        if built.standardization is not None:
+            click.echo(f"{standardization_text(built.standardization)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
         print_table(totals_table(plan))
@@ -272,6 +289,7 @@ def train(
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
         document["classes"] = built.classes
+        document["standardization"] = encode(built.standardization)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
         document["checkpoint_folder"] = checkpoint
