@@ -108,6 +108,7 @@ class Session:
         self.plan = plan
         self.optimizer = optimizer
         self.schedule = schedule
+        self.rate_factor = 1.0
         self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
         self.max_norm = max_norm
@@ -225,10 +226,12 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next iteration."""
+        """Learning rate of the next iteration, times the factor of a plateau."""
         if self.schedule is None:
-            return float(self.optimizer["learning_rate"])
-        return self.schedule.learning_rate_at(self.iteration)
+            rate = float(self.optimizer["learning_rate"])
+        else:
+            rate = self.schedule.learning_rate_at(self.iteration)
+        return rate * self.rate_factor
 
     def samples(self, x: Any, y: Any) -> Samples:
         """Check `x` and `y` against the model; see `Samples`."""
