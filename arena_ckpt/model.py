@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
+from arena_ckpt.engine.metric_names import OwnMetric, parse_metrics
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
@@ -869,16 +871,41 @@ class Model(ModelDefinition):
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
     )
-    def evaluate(self, data: XY) -> Evaluation:
-        """Return loss and metric on a data set.
+    def evaluate(
+        self,
+        data: XY,
+        *,
+        metrics: Sequence[str | OwnMetric] | None = None,
+    ) -> Evaluation:
+        """Return loss and metrics on a data set, with a report by class or output.
+
+        Parameters
+        ----------
+        data : (x, y) or Dataset
+        metrics : sequence of str or callable, optional
+            Names of metrics, and functions ``f(outputs, labels) -> float``; by default
+            all that suit the labels. Functions get all outputs at once, ``(n, width)``
+            where a sample is one row, and labels as class numbers ``(n,)`` or in the
+            shape of the outputs.
+
+        Returns
+        -------
+        Evaluation
+            Its ``metrics`` and its ``report``: of classes accuracy, beside it that of
+            the most frequent class, precision, recall, F1 and the confusion matrix; of
+            ones and zeros the AUC as well; of values errors and R², output by output.
 
         Raises
         ------
         InferenceOnlyError
             The model is initialized for inference, which has no labels.
+        InvalidParameterError
+            A metric that these labels do not have, or a function that returns no
+            number.
         """
+        asked = parse_metrics(metrics)
         with self._training("evaluate") as session:
-            return session.evaluate(self._samples(session, data))
+            return session.evaluate(self._samples(session, data), asked)
 
     # -- weights ---------------------------------------------------------------
 
@@ -1079,7 +1106,8 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         x, y = pair_of(data)
         _require_labels(y)
-        return session.samples(x, y)
+        names = data.classes if isinstance(data, Dataset) else None
+        return replace(session.samples(x, y), classes=self._classes or names)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
         self._classes = state.document.classes or self._classes

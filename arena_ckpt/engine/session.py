@@ -29,8 +29,10 @@ from arena_ckpt.engine.debug.values import FiniteWatch
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
+from arena_ckpt.engine.metric_names import OwnMetric, own_value, require_known
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
+from arena_ckpt.engine.scores import scores_of
 from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
@@ -488,24 +490,61 @@ class Session:
         self._predict(batch, 0.0, keep)
         return out
 
-    def evaluate(self, samples: Samples) -> Evaluation:
-        """Return loss and metric over all samples; changes no weight."""
+    def evaluate(
+        self,
+        samples: Samples,
+        asked: Mapping[str, OwnMetric | None] | None = None,
+    ) -> Evaluation:
+        """Return loss and metrics over all samples; changes no weight.
+
+        Parameters
+        ----------
+        samples : Samples
+        asked : mapping, optional
+            Metrics by name, own ones with their function; by default all of the task.
+        """
         assert samples.labels is not None
+        asks_auc = asked is not None and "auc" in asked
+        scores = scores_of(
+            samples, self.loss_layer, self.output_shape, asks_auc=asks_auc
+        )
+        functions = {name: own for name, own in (asked or {}).items() if own}
+        require_known(
+            (n for n in asked or () if n not in functions), scores.metric_names
+        )
+        # What own metrics get is copied as a whole; nothing else is.
+        kept = (
+            np.empty((samples.n_samples, *self.output_shape), np.float32)
+            if functions
+            else None
+        )
         batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
         loss = total = 0.0
 
         def add(one: Pass, start: int) -> None:
             nonlocal loss, total
             loss += float(self._control[Control.LOSS])
-            total += samples.metric_sum(self._prediction(one), one.label)
+            prediction = self._prediction(one)
+            total += samples.metric_sum(prediction, one.label)
+            scores.add(prediction, one.label)
+            if kept is not None:
+                kept[start : start + one.n_samples] = prediction
 
         scale = self.loss_layer.term_scale(self.output_shape, batch.n_terms)
         self._predict(batch, scale, add)
+        metrics = scores.metrics()
+        if asked is not None:
+            for name, own in functions.items():
+                assert kept is not None
+                metrics[name] = own_value(name, own(*samples.for_metrics(kept)))
+            metrics = {name: metrics[name] for name in asked}
         return Evaluation(
             loss,
             samples.metric_name,
             total / batch.n_terms if batch.n_terms else 0.0,
             samples.n_samples,
+            metrics,
+            scores.report(samples.classes),
         )
 
     def _predict(self, batch: Batch, scale: float, take: TakesPass) -> None:

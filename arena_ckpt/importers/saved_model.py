@@ -124,6 +124,7 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
         model = Model(description.seed)
         build(description, model)
         take_statistics(model, state.document.standardization)
+        model._classes = state.document.classes  # data are numbered by them
         plan = _plan(state)
     if plan is not None:
         require_fit(plan, state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,12 @@ Examples:
 )
 @strict_option
 @as_json_option
+@click.option(
+    "--curve/--no-curve",
+    default=None,
+    help="Print the curve of the losses at the end.  [default: where standard output "
+    "is a terminal]",
+)
 @click.option("--quiet", is_flag=True, help="Print the final result only.")
 def train(
     model: str,
@@ -199,6 +207,7 @@ def train(
     every: int | None,
     resume: bool,
     as_json: bool,
+    curve: bool | None,
     quiet: bool,
     **values: Any,
 ) -> int:
@@ -242,7 +251,7 @@ def train(
         KeepBest,
         ReduceOnPlateau,
     )
-    from arena_ckpt.training.records import EpochRecord, epoch_line
+    from arena_ckpt.training.records import EpochRecord, epoch_line, text_curve
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
@@ -359,9 +368,16 @@ def train(
         document["checkpoint_folder"] = checkpoint
         print_json(document)
     else:
+        if curve if curve is not None else talks and _is_terminal():
+            width = shutil.get_terminal_size().columns
+            click.echo("".join(f"{x}\n" for x in text_curve(history.epochs, width)))
         click.echo(result_text(history, n_epochs, result))
         _print_files(save_weights, save, checkpoint if history.interrupted else None)
     return INTERRUPTED if history.interrupted else OK
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _print_files(
