@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ Shape = tuple[int, int, int]
 Rows = npt.NDArray[np.int64] | None
 """Indices of the samples of a batch; None means all samples, in order."""
 
+Scaling = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+
 _LOOKED_AT_ONCE = 4096
 """Number of samples that are looked at together for what is not finite."""
 
@@ -55,6 +57,9 @@ class Samples:
         Number of rows of each sample that count, where not all do.
     masks : frozenset of str
         Names of the inputs that may hold -inf.
+    scaling : mapping from str to pair of float32 arrays, shape (elements,)
+        What is subtracted from samples of an input, and then their factor, when they
+        are loaded into the arena.
     classes : tuple of str or None
         Names of the classes, where they are known.
     """
@@ -65,6 +70,7 @@ class Samples:
     ignored_label: int | None = None
     n_counted: npt.NDArray[np.int64] | None = None
     masks: frozenset[str] = frozenset()
+    scaling: Scaling = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:

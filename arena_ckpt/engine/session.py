@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.data.samples import Rows, Samples
+from arena_ckpt.data.samples import Rows, Samples, Scaling
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -83,6 +85,8 @@ class Session:
         Steps leave word there.
     report : callable, optional
         Told about the progress of compiling kernels.
+    standardization : Standardization, optional
+        Of the inputs; samples are raw.
 
     Raises
     ------
@@ -105,11 +109,13 @@ class Session:
         check: str = "loss",
         note: StepNote | None = None,
         report: Report | None = None,
+        standardization: Standardization | None = None,
     ) -> None:
         self.graph = graph
         self.plan = plan
         self.optimizer = optimizer
         self.schedule = schedule
+        self.rate_factor = 1.0
         self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
         self.max_norm = max_norm
@@ -127,6 +133,7 @@ class Session:
             for node in graph.nodes
             if not node.inputs
         }
+        self.standardize(standardization)
         self._masks = mask_tensors(graph)
         self.pass_samples = plan.pass_samples
         self._weights = run_by_default(Weights, graph, self.views, seed)
@@ -227,17 +234,28 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next iteration."""
+        """Learning rate of the next iteration, times the factor of a plateau."""
         if self.schedule is None:
-            return float(self.optimizer["learning_rate"])
-        return self.schedule.learning_rate_at(self.iteration)
+            rate = float(self.optimizer["learning_rate"])
+        else:
+            rate = self.schedule.learning_rate_at(self.iteration)
+        return rate * self.rate_factor
+
+    def standardize(self, standardization: Standardization | None) -> None:
+        """Standardize samples with these statistics from now on, or no more."""
+        by_element: Scaling = {}
+        if standardization is not None:
+            standardization.require_fit(self.inputs)
+            by_element = standardization.by_element(self.inputs)
+        self._scaling = by_element
+        self.standardization = standardization
 
     def samples(self, x: Any, y: Any) -> Samples:
         """Check `x` and `y` against the model; see `Samples`."""
         return self._checked(x, y)
 
     def _checked(self, x: Any, y: Any, *, look_for_nonfinite: bool = True) -> Samples:
-        return Samples.check(
+        samples = Samples.check(
             x,
             y,
             inputs=self.inputs,
@@ -247,6 +265,7 @@ class Session:
             masks=self._mask_inputs,
             look_for_nonfinite=look_for_nonfinite,
         )
+        return replace(samples, scaling=self._scaling) if self._scaling else samples
 
     def train_step(self, x: Any, y: Any) -> float:
         """Run one iteration on at most `batch_size` samples; return the loss."""

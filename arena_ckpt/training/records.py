@@ -21,7 +21,7 @@ from arena_ckpt.engine.report import Report
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.files.source import path_text
 from arena_ckpt.training.curve import curve_lines, curve_svg
-from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text
+from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text, loss_text
 
 Table = npt.NDArray[np.float64]
 
@@ -71,12 +71,18 @@ class History:
         Ctrl-C ended it, or SIGTERM where its states were saved.
     n_resumed : int
         Of the iterations, those made before the training was resumed.
+    stopped_by : str or None
+        Why early stopping ended it.
+    best_epoch : int or None
+        The epoch after which the model is as it was left; None without `KeepBest`.
     """
 
     epochs: tuple[EpochRecord, ...]
     n_iterations: int
     interrupted: bool
     n_resumed: int = 0
+    stopped_by: str | None = None
+    best_epoch: int | None = None
 
     def to_rows(
         self, *, all_metrics: bool = False
@@ -293,6 +299,10 @@ def _extent(history: History) -> str:
         parts.append(f"{history.n_resumed:,} of them before it was resumed")
     if history.interrupted:
         parts.append("interrupted")
+    if history.stopped_by:
+        parts.append(f"stopped early because {history.stopped_by}")
+    if history.best_epoch is not None:
+        parts.append(f"the model is that of epoch {history.best_epoch}")
     return ", ".join(parts)
 
 
@@ -300,7 +310,7 @@ def _result(record: EpochRecord, mark: str = "  ") -> str:
     """Return the losses of an epoch as text."""
     of = record.validation
     validation = "" if of is None else f"{mark}validation: {evaluation_text(of)}"
-    return f"loss {record.loss:.4f}{validation}"
+    return f"loss {loss_text(record.loss)}{validation}"
 
 
 def to_table(records: Sequence[EpochRecord]) -> Table:

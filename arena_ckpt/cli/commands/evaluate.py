@@ -70,7 +70,7 @@ def evaluate(
 ) -> int:
     """Print loss and metrics of MODEL with its trained weights."""
     from arena_ckpt.cli.models import load_model
-    from arena_ckpt.cli.output import describe_plan, memory_line, print_table
+    from arena_ckpt.cli.output import describe_plan, fitted, memory_line, print_table
     from arena_ckpt.cli.results import (
         evaluation_document,
         evaluation_table,
@@ -117,8 +117,8 @@ def evaluate(
         ]
         print_json(document)
         return OK
-    click.echo(f"{model}: {describe_plan(plan, trained)}")
-    click.echo(f"{memory_line(plan)}\n")
+    click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
+    click.echo(f"{fitted(memory_line(plan))}\n")
     print_table(evaluation_table(evaluations))
     for name, evaluation in evaluations if asked is None else ():
         click.echo(f"\n{evaluation_text_of(name, evaluation)}")
