@@ -250,8 +250,8 @@ class ModelDefinition:
         self._layers[name] = new
         self._graph = None
 
-    @public_call(hint="names of layers or patterns of them, freeze('conv*', 'fc1')")
-    def freeze(self, *patterns: str) -> tuple[str, ...]:
+    @public_call(hint="give several patterns as a list, freeze(['conv*', 'fc1'])")
+    def freeze(self, patterns: str | Iterable[str]) -> tuple[str, ...]:
         """Train the weights of some layers no more: set ``trainable=false`` there.
 
         Frozen weights take no gradients and no states of the optimizer, and lie beside
@@ -259,7 +259,7 @@ class ModelDefinition:
 
         Parameters
         ----------
-        *patterns : str
+        patterns : str or iterable of str
             Names of layers, or patterns of them as `fnmatch` reads them, ``"conv*"``.
             Layers without weights are passed over.
 
@@ -285,7 +285,7 @@ class ModelDefinition:
         return self._set_trainable(patterns, True)
 
     def _set_trainable(
-        self, patterns: tuple[str, ...], trainable: bool
+        self, patterns: str | Iterable[str], trainable: bool
     ) -> tuple[str, ...]:
         self._require_before(
             f"Cannot {'unfreeze' if trainable else 'freeze'} layers after "

@@ -54,7 +54,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_whole_way_trains_the_head_alone(saved: Path) -> None:
     model = ac.load(saved, initialize=False)
     assert not model.is_initialized
-    assert model.freeze("conv*", "bn*") == ("conv1", "bn1")
+    assert model.freeze(["conv*", "bn*"]) == ("conv1", "bn1")
     model.replace_layer("logits", unit=3)
     plan = model.initialize()
     drawn = model.weights()
@@ -155,9 +155,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(saved: Path) -> None:
     [
         (lambda m: m.freeze("cnv1"), UnknownLayerError, "did you mean 'conv1'"),
         (lambda m: m.freeze("act1"), InvalidParameterError, "without weights"),
-        (lambda m: m.freeze("conv1", "no"), UnknownLayerError, "'no' matches no layer"),
-        (lambda m: m.freeze(), InvalidParameterError, "needs names of layers"),
-        (lambda m: m.freeze(["conv1"]), InvalidParameterError, "is no pattern"),
+        (lambda m: m.freeze("conv1, no"), UnknownLayerError, "'no' matches no layer"),
+        (lambda m: m.freeze([]), InvalidParameterError, "are no names of layers"),
+        (lambda m: m.freeze([3]), InvalidParameterError, "are no names of layers"),
         (lambda m: m.replace_layer("head"), UnknownLayerError, "no layer 'head'"),
         (lambda m: m.replace_layer("logits"), InvalidParameterError, "changes nothing"),
         (
