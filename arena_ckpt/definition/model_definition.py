@@ -279,8 +279,8 @@ class ModelDefinition:
         """
         return self._set_trainable(patterns, False)
 
-    @public_call(hint="names of layers or patterns of them, unfreeze('conv*', 'fc1')")
-    def unfreeze(self, *patterns: str) -> tuple[str, ...]:
+    @public_call(hint="give several patterns as a list, unfreeze(['conv*', 'fc1'])")
+    def unfreeze(self, patterns: str | Iterable[str]) -> tuple[str, ...]:
         """Train the weights of some layers again; see `freeze`."""
         return self._set_trainable(patterns, True)
 
