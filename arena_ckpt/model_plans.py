@@ -131,12 +131,14 @@ class ModelPlans:
         if not parsed.asks and parsed.patterns:
             raise InvalidParameterError(
                 "keep and drop say how to choose, but not what for; give a budget, for "
-                "example budget='256KiB', or budget='100%' of the arena that keeps all"
+                "example budget='256KiB' (--budget 256KiB), or budget='100%' of the "
+                "arena that keeps all"
             )
         if not parsed.asks:
             raise InvalidParameterError(
                 "allow, levels and measure say how to choose, but not what for; give "
-                "a budget, for example budget='256KiB', or a max_overhead"
+                "a budget, for example budget='256KiB' (--budget 256KiB), or a "
+                "max_overhead (--max-overhead)"
             )
         return parsed.choose(self._chooser(parsed, debug, placing))
 

@@ -27,6 +27,7 @@ from arena_ckpt.common.properties import (
 )
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import few, quoted, shown
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.ini_writer import write_ini
 from arena_ckpt.definition.layer_changes import replacement, with_trainable
 from arena_ckpt.definition.model_summary import ModelSummary, summarize
@@ -121,6 +122,7 @@ class ModelDefinition:
         self._graph_hints: tuple[Hint, ...] = ()
         self._told: frozenset[Hint] = frozenset()
         self._classes: tuple[str, ...] | None = None
+        self._standardization: Standardization | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute; refuse properties, which `set_property` sets."""
@@ -140,6 +142,11 @@ class ModelDefinition:
         They are those of the first data set with names that it was trained on.
         """
         return self._classes
+
+    @property
+    def standardization(self) -> Standardization | None:
+        """Statistics by which the inputs are standardized; None where they are not."""
+        return self._standardization
 
     @property
     def seed(self) -> int:

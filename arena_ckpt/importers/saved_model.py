@@ -23,7 +23,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.source import path_text
 from arena_ckpt.files.tensor_file import corrupt
-from arena_ckpt.model import Model
+from arena_ckpt.model import Model, take_statistics
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.saved_state import SavedState, read_state, require_fit
 
@@ -123,6 +123,8 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
         description: Description = decode(Description, state.document.model)
         model = Model(description.seed)
         build(description, model)
+        take_statistics(model, state.document.standardization)
+        model._classes = state.document.classes  # data are numbered by them
         plan = _plan(state)
     if plan is not None:
         require_fit(plan, state)

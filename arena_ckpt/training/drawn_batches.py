@@ -29,7 +29,7 @@ from arena_ckpt.training.loop import (
     interrupts,
     with_callbacks,
 )
-from arena_ckpt.training.records import EpochRecord, History
+from arena_ckpt.training.records import EpochRecord, History, appended
 from arena_ckpt.training.watching import watch
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def train_batches(
             "list of batches or a class with __iter__",
             epochs=epochs,
         )
-    records: list[EpochRecord] = []
+    records: tuple[EpochRecord, ...] = ()
     expected = _length(batches)
     total = None if expected is None else epochs * expected
     n_iterations = 0
@@ -88,7 +88,7 @@ def train_batches(
 
     def ended() -> History:
         history = History(
-            tuple(records),
+            records,
             n_iterations,
             interrupted(),
             0,
@@ -131,18 +131,19 @@ def train_batches(
                     "make batch_size smaller, or set drop_last=false",
                     batch_size=session.plan.batch_size,
                 )
-            records.append(
+            records = appended(
+                records,
                 EpochRecord(
                     epoch,
                     loss_sum / max(n_terms, 1),
                     None if validation is None else session.evaluate(validation),
                     rate,
                     time.perf_counter() - started,
-                )
+                ),
             )
             is_enough = bool(on_epoch and on_epoch(records[-1]))
             watcher.recorded(records[-1])
-            is_over = after_epoch(session, callbacks, best, tuple(records))
+            is_over = after_epoch(session, callbacks, best, records)
             if is_enough or is_over:
                 break
         return ended()

@@ -18,7 +18,12 @@ from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
 from arena_ckpt.training.best_state import BestState
 from arena_ckpt.training.callbacks import Callbacks
-from arena_ckpt.training.records import EpochRecord, History, RunProgress
+from arena_ckpt.training.records import (
+    EpochRecord,
+    History,
+    RunProgress,
+    appended,
+)
 from arena_ckpt.training.saved_run import SavedRun
 from arena_ckpt.training.watching import Watcher, watch
 
@@ -170,7 +175,7 @@ class _Run:
         )
         self.watcher.recorded(record)
         stopped = bool(on_epoch and on_epoch(record))
-        records = (*at.records, record)
+        records = appended(at.records, record)
         stopped = (
             after_epoch(self.session, self.callbacks, self.best, records) or stopped
         )

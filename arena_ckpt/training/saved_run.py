@@ -313,6 +313,7 @@ class SavedRun:
                 run=run,
                 records=records,
                 classes=self._model.classes,
+                standardization=self._model.standardization,
             )
         except UnwritableFileError as error:
             kept = self._newest_name()
@@ -358,7 +359,7 @@ class SavedRun:
                 )
         except ValueError as error:
             raise corrupt(state.path, str(error)) from None
-        self._require_same(state.path, replace(saved, schedule=run.schedule), run)
+        self._require_same(state, replace(saved, schedule=run.schedule), run)
         self._find_best(best, progress, state)
         restore(self._session, state)
         self._model.set_learning_rate_scheduler(schedule)
@@ -415,20 +416,32 @@ class SavedRun:
             path=str(self.folder),
         )
 
-    def _require_same(self, path: str, saved: Description, run: RunDocument) -> None:
-        what = first_difference(saved, self._begun)
+    def _require_same(
+        self, state: SavedState, saved: Description, run: RunDocument
+    ) -> None:
+        path, what = state.path, first_difference(saved, self._begun)
         if what is None and (run.micro_batches, run.ways) != self._rounding():
             what = (
                 f"its plan has micro_batches={run.micro_batches} and "
                 f"{', '.join(run.ways) or 'no tiles'}, not "
                 f"{self._rounding()[0]} and {', '.join(self._rounding()[1]) or 'none'}"
             )
+        its, mine = state.document.standardization, self._model.standardization
+        if what is None and its != mine:
+            what = (
+                "its inputs are not standardized"
+                if its is None
+                else "its inputs are standardized"
+                if mine is None
+                else "its inputs are standardized by other statistics"
+            )
         if what is None and run.samples != self._samples:
             what = "it was trained on other data"
         if what is None and run.callbacks != self._callbacks.as_text():
-            mine = ", ".join(self._callbacks.as_text()) or "none"
-            its = ", ".join(run.callbacks) or "none"
-            what = f"its callbacks are {its}, not {mine}"
+            wanted = ", ".join(self._callbacks.as_text()) or "none"
+            what = (
+                f"its callbacks are {', '.join(run.callbacks) or 'none'}, not {wanted}"
+            )
         if what is None and run.validation != self._validation:
             what = "its callbacks monitored other validation data"
         if what is None and run.shuffle != self._shuffle:

@@ -13,6 +13,7 @@ DEFINING = {
     *("set_optimizer", "set_learning_rate_scheduler", "compile", "summary", "warnings"),
     *("seed", "layers", "blocks", "properties", "optimizer", "schedule"),
     *("save_ini", "classes", "definition", "freeze", "unfreeze", "replace_layer"),
+    *("standardization",),
 }
 PLANNING = {
     "make_plan",
@@ -26,7 +27,7 @@ PLANNING = {
 TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),
     *("predict", "evaluate", "weights", "set_weights", "save", "restore"),
-    *("save_device_state", "load_device_state", "take_weights"),
+    *("save_device_state", "load_device_state", "take_weights", "standardize"),
 }
 
 

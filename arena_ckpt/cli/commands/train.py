@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,13 @@ Examples:
 )
 @split_option
 @data_options
+@click.option(
+    "--standardize",
+    is_flag=True,
+    help="Give each column of the samples (of pictures, each channel) mean 0 and "
+    "deviation 1, by the statistics of the training data without those for validation. "
+    "They are kept with the model; all data stay raw.",
+)
 @click.option(
     "--epochs",
     type=int,
@@ -164,6 +173,12 @@ Examples:
 )
 @strict_option
 @as_json_option
+@click.option(
+    "--curve/--no-curve",
+    default=None,
+    help="Print the curve of the losses at the end.  [default: where standard output "
+    "is a terminal]",
+)
 @click.option("--quiet", is_flag=True, help="Print the final result only.")
 def train(
     model: str,
@@ -171,6 +186,7 @@ def train(
     validation: str | None,
     validation_split: float | None,
     split: str | None,
+    standardize: bool,
     epochs: int | None,
     arithmetic: str | None,
     batch_size: int | str | None,
@@ -191,6 +207,7 @@ def train(
     every: int | None,
     resume: bool,
     as_json: bool,
+    curve: bool | None,
     quiet: bool,
     **values: Any,
 ) -> int:
@@ -210,6 +227,7 @@ def train(
         without_blocks,
     )
     from arena_ckpt.cli.output import (
+        fitted,
         plan_document,
         print_board,
         print_explanation,
@@ -219,7 +237,13 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text, taken_document
-    from arena_ckpt.cli.trained import go_on_from, require_one_start
+    from arena_ckpt.cli.trained import (
+        go_on_from,
+        require_one_start,
+        standardization_text,
+        standardize_by,
+    )
+    from arena_ckpt.common.json_codec import encode
     from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.callbacks import (
         Callback,
@@ -227,7 +251,7 @@ def train(
         KeepBest,
         ReduceOnPlateau,
     )
-    from arena_ckpt.training.records import EpochRecord, epoch_line
+    from arena_ckpt.training.records import EpochRecord, epoch_line, text_curve
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
@@ -273,6 +297,8 @@ def train(
         tables=tables,
         split=split,
     )
+    if standardize:
+        standardize_by(built, training, loaded.state, model)
     request = given_request(values, target)
     available = board_budget(target, request)
     choice = set_batch_size(
@@ -297,6 +323,8 @@ def train(
         for line in choice_lines(choice) if choice else ():
             click.echo(line)
         print_training(model, built, training, evaluation, plan, for_board=for_board)
+        if built.standardization is not None:
+            click.echo(f"{standardization_text(built.standardization)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
         if taken is not None:
@@ -308,9 +336,8 @@ def train(
     n_epochs = built.get_property("epochs")
 
     def print_epoch(record: EpochRecord) -> None:
-        click.echo(
-            epoch_line(record, n_epochs, shows_rate=reduce_on_plateau is not None)
-        )
+        shows_rate = reduce_on_plateau is not None
+        click.echo(fitted(epoch_line(record, n_epochs, shows_rate=shows_rate)))
 
     history = built.train(
         training,
@@ -335,14 +362,22 @@ def train(
         document |= history_document(history, result)
         document["init"] = None if taken is None else taken_document(taken)
         document["classes"] = built.classes
+        document["standardization"] = encode(built.standardization)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
         document["checkpoint_folder"] = checkpoint
         print_json(document)
     else:
+        if curve if curve is not None else talks and _is_terminal():
+            width = shutil.get_terminal_size().columns
+            click.echo("".join(f"{x}\n" for x in text_curve(history.epochs, width)))
         click.echo(result_text(history, n_epochs, result))
         _print_files(save_weights, save, checkpoint if history.interrupted else None)
     return INTERRUPTED if history.interrupted else OK
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _print_files(
