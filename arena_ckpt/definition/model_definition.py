@@ -228,6 +228,8 @@ class ModelDefinition:
     ) -> None:
         """Put another layer in the place of one, under the same name.
 
+        The names of classes are forgotten: the data of the next training bring theirs.
+
         Parameters
         ----------
         name : str
@@ -255,6 +257,7 @@ class ModelDefinition:
         if new["input_layers"] != self._layers[name]["input_layers"]:
             self._place = None
         self._layers[name] = new
+        self._classes = None
         self._graph = None
 
     @public_call(hint="give several patterns as a list, freeze(['conv*', 'fc1'])")
