@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,7 +65,7 @@ from arena_ckpt.training.saved_state import (
     trains_others,
     write_state,
 )
-from arena_ckpt.training.taken_weights import TakenWeights, take_weights
+from arena_ckpt.training.taken_weights import TakenWeights, read_weights, take_weights
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
@@ -1010,7 +1010,8 @@ class Model(ModelDefinition):
         """Take over those weights that have the names and shapes of this model's.
 
         All others stay as they are, for example those of a new head as they were drawn.
-        The states of the optimizer and the iteration begin anew.
+        The states of the optimizer and the iteration begin anew. A model that does not
+        standardize its inputs takes over the statistics of a source that does.
 
         Parameters
         ----------
@@ -1035,12 +1036,17 @@ class Model(ModelDefinition):
         InvalidParameterError
             No weight matches, or `exclude` matches none.
         """
-        if isinstance(source, Model):
-            given = source.weights()
-        else:
-            given = source  # type: ignore[assignment]
+        given, statistics = read_weights(source), None
+        if isinstance(given, SavedState):
+            statistics = given.document.standardization
+        elif isinstance(given, Model):
+            statistics, given = given.standardization, given.weights()
         with self._working("take_weights") as session:
-            return take_weights(session, given, exclude)
+            taken = take_weights(session, given, exclude)
+            if statistics is not None and self._standardization is None:
+                with suppress(InvalidParameterError):  # of other inputs
+                    take_statistics(self, statistics)
+            return taken
 
     @public_call
     def save_device_state(self, path: str | os.PathLike[str]) -> None:

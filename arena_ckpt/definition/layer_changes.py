@@ -6,11 +6,11 @@ refused has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from arena_ckpt.common.properties import split_strings
-from arena_ckpt.common.wording import listed, nearest, quote, quoted
+from arena_ckpt.common.wording import few, listed, nearest, quote, quoted
 from arena_ckpt.errors import InvalidParameterError, UnknownLayerError
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
@@ -20,7 +20,7 @@ _FREEZES = "trainable"
 
 
 def with_trainable(
-    layers: Mapping[str, Layer], patterns: Iterable[object], trainable: bool
+    layers: Mapping[str, Layer], given: object, trainable: bool
 ) -> dict[str, Layer]:
     """Return the layers that patterns match, made to be trained or not.
 
@@ -28,8 +28,9 @@ def with_trainable(
     ----------
     layers : dict from str to Layer
         Layers of a model by name.
-    patterns : iterable of str
-        Patterns of names, as `fnmatch` reads them.
+    given : str or iterable of str
+        Patterns of names, as `fnmatch` reads them; one text can hold several, with
+        commas.
     trainable : bool
 
     Returns
@@ -45,21 +46,20 @@ def with_trainable(
         A pattern matches only layers without weights, or is no text.
     """
     verb = "unfreeze" if trainable else "freeze"
-    patterns = tuple(patterns)
-    if not patterns:
+    try:
+        patterns = given.split(",") if isinstance(given, str) else few(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        patterns = [None]
+    patterns = [p.strip() if isinstance(p, str) else "" for p in patterns]
+    if not patterns or not all(patterns):
         raise InvalidParameterError(
-            f"{verb} needs names of layers, or patterns of them; for example "
-            f"{verb}('conv*')"
+            f"{verb}: {quoted(given)} are no names of layers; give them or patterns of "
+            f"them, for example {verb}(['conv*', 'fc1'])",
+            patterns=given,
         )
     found: set[str] = set()
     freezable = [name for name, layer in layers.items() if _can_be_frozen(layer)]
     for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise InvalidParameterError(
-                f"{verb}: {quoted(pattern)} is no pattern of names of layers; give "
-                f"texts, for example {verb}('conv*', 'fc1')",
-                pattern=pattern,
-            )
         matched = [name for name in layers if fnmatchcase(name, pattern)]
         if not matched:
             raise UnknownLayerError(
@@ -113,6 +113,8 @@ def replacement(
     InvalidParameterError
         An unknown type or property, an impossible value, or another name.
     """
+    if isinstance(layer, str):
+        create_layer(layer, properties, **values)  # what is wrong in itself comes first
     if not isinstance(name, str) or name not in layers:
         near = nearest(name, layers) if isinstance(name, str) else ""
         raise UnknownLayerError(

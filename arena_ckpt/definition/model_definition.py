@@ -228,6 +228,8 @@ class ModelDefinition:
     ) -> None:
         """Put another layer in the place of one, under the same name.
 
+        The names of classes are forgotten: the data of the next training bring theirs.
+
         Parameters
         ----------
         name : str
@@ -255,10 +257,11 @@ class ModelDefinition:
         if new["input_layers"] != self._layers[name]["input_layers"]:
             self._place = None
         self._layers[name] = new
+        self._classes = None
         self._graph = None
 
-    @public_call(hint="names of layers or patterns of them, freeze('conv*', 'fc1')")
-    def freeze(self, *patterns: str) -> tuple[str, ...]:
+    @public_call(hint="give several patterns as a list, freeze(['conv*', 'fc1'])")
+    def freeze(self, patterns: str | Iterable[str]) -> tuple[str, ...]:
         """Train the weights of some layers no more: set ``trainable=false`` there.
 
         Frozen weights take no gradients and no states of the optimizer, and lie beside
@@ -266,7 +269,7 @@ class ModelDefinition:
 
         Parameters
         ----------
-        *patterns : str
+        patterns : str or iterable of str
             Names of layers, or patterns of them as `fnmatch` reads them, ``"conv*"``.
             Layers without weights are passed over.
 
@@ -286,13 +289,13 @@ class ModelDefinition:
         """
         return self._set_trainable(patterns, False)
 
-    @public_call(hint="names of layers or patterns of them, unfreeze('conv*', 'fc1')")
-    def unfreeze(self, *patterns: str) -> tuple[str, ...]:
+    @public_call(hint="give several patterns as a list, unfreeze(['conv*', 'fc1'])")
+    def unfreeze(self, patterns: str | Iterable[str]) -> tuple[str, ...]:
         """Train the weights of some layers again; see `freeze`."""
         return self._set_trainable(patterns, True)
 
     def _set_trainable(
-        self, patterns: tuple[str, ...], trainable: bool
+        self, patterns: str | Iterable[str], trainable: bool
     ) -> tuple[str, ...]:
         self._require_before(
             f"Cannot {'unfreeze' if trainable else 'freeze'} layers after "

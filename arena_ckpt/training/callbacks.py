@@ -55,6 +55,7 @@ class EarlyStopping:
         _require_min_delta(self.min_delta)
         _require_monitor(self.monitor)
 
+    @public_call
     def reason(self, records: Records) -> str | None:
         """Return why the training ends after these epochs; None where it goes on."""
         waits = _epochs_since_best(records, self.monitor, self.min_delta)
@@ -99,6 +100,7 @@ class ReduceOnPlateau:
         _require_min_delta(self.min_delta)
         _require_monitor(self.monitor)
 
+    @public_call
     def rate_factor(self, records: Records) -> float:
         """Return what the learning rate is multiplied by after these epochs."""
         waits = _epochs_since_best(records, self.monitor, self.min_delta)
@@ -127,6 +129,7 @@ class KeepBest:
         """Refuse what cannot be monitored."""
         _require_monitor(self.monitor)
 
+    @public_call
     def best_epoch(self, records: Records) -> int | None:
         """Return the first epoch with the best number; None where none has one."""
         waits = _epochs_since_best(records, self.monitor, 0.0)

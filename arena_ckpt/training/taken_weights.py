@@ -112,13 +112,26 @@ def take_weights(
     return TakenWeights(name_of_source, tuple(taken), left, unused)
 
 
+def read_weights(source: object) -> object:
+    """Return a source with its file read, if it is the path of a saved model.
+
+    Raises
+    ------
+    SavedStateError
+    """
+    is_path = isinstance(source, str | os.PathLike)
+    if is_path and Path(path := path_text(source)).suffix.lower() != ".npz":
+        return read_state(path)
+    return source
+
+
 def _read(source: object) -> tuple[str, Mapping[str, Any]]:
     """Return what a source is called, and its weights by name."""
     if isinstance(source, str | os.PathLike):
         path = path_text(source)
         if Path(path).suffix.lower() == ".npz":
             return path, read_arrays(path)
-        source = read_state(path)
+    source = read_weights(source)
     if isinstance(source, SavedState):
         arrays = source.arrays
         states = {name for name in arrays if weight_of(name) in arrays}

@@ -50,6 +50,7 @@ METHODS_ONLY: dict[str, tuple[type, tuple[str, ...]]] = {
 
 OPEN: dict[str, tuple[Any, ...]] = {
     "Model.add_layer": ("input",),
+    "Model.replace_layer": ("fc", "fully_connected"),
     "Model.set_optimizer": ("sgd",),
     "Model.set_property": (),
     "create_layer": ("input",),
@@ -210,8 +211,8 @@ def area(width: int, height: int = 2, *, scale: float = 1.0) -> float:
          "none"),
         (lambda: ac.Model.train((1, 2)), "train is called on the class Model; make an "
          "object with Model(…) and call train(data, *, validation=None, epochs=None, "
-         "shuffle=True, progress=None, on_epoch=None, checkpoint=None, every=None, "
-         "resume=False) on that"),
+         "shuffle=True, progress=None, on_epoch=None, callbacks=(), checkpoint=None, "
+         "every=None, resume=False) on that"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_told_what_is_wrong(

@@ -12,7 +12,8 @@ DEFINING = {
     *("add_layer", "add_checkpoint_block", "set_property", "get_property"),
     *("set_optimizer", "set_learning_rate_scheduler", "compile", "summary", "warnings"),
     *("seed", "layers", "blocks", "properties", "optimizer", "schedule"),
-    *("save_ini", "classes", "standardization"),
+    *("save_ini", "classes", "definition", "freeze", "unfreeze", "replace_layer"),
+    *("standardization",),
 }
 PLANNING = {
     "make_plan",
@@ -26,7 +27,7 @@ PLANNING = {
 TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),
     *("predict", "evaluate", "weights", "set_weights", "save", "restore"),
-    *("save_device_state", "load_device_state", "standardize"),
+    *("save_device_state", "load_device_state", "take_weights", "standardize"),
 }
 
 

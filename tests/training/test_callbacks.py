@@ -23,6 +23,9 @@ from arena_ckpt.errors import (
 from arena_ckpt.training.callbacks import Callback
 from arena_ckpt.training.records import EpochRecord, History
 
+# These trainings are too short for the moving statistics, which is said elsewhere.
+pytestmark = pytest.mark.filterwarnings("ignore:evaluated on its training data")
+
 N_SAMPLES, EPOCHS = 24, 12
 
 SPEC = ModelSpec(

@@ -284,7 +284,7 @@ def train(
     if seed is not None:
         built.seed = seed
     if freeze:
-        built.freeze(*freeze)
+        built.freeze(freeze)
     set_given(built, epochs=epochs, drop_last=drop_last)
     for_board = set_arithmetic(built, arithmetic, for_board=target is not None)
     training, evaluation = choose_data(
