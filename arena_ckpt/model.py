@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy.typing as npt
@@ -27,9 +28,11 @@ from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import listed, quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
 from arena_ckpt.data.samples import Samples, missing_classes
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
+from arena_ckpt.engine.metric_names import OwnMetric, parse_metrics
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
@@ -41,11 +44,14 @@ from arena_ckpt.errors import (
     StateError,
 )
 from arena_ckpt.files.source import path_text
+from arena_ckpt.graph.features import input_shapes, standardization_of
 from arena_ckpt.graph.hints import RESTARTS
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.callbacks import Callback, parse_callbacks
+from arena_ckpt.training.data_hints import ended_hints, scale_hints
 from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.drawn_batches import is_samples, train_batches
 from arena_ckpt.training.loop import train
@@ -59,6 +65,7 @@ from arena_ckpt.training.saved_state import (
     trains_others,
     write_state,
 )
+from arena_ckpt.training.taken_weights import TakenWeights, take_weights
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
@@ -131,6 +138,15 @@ class Model(ModelDefinition):
             state,
             "" if plan is None else f"arena {format_bytes(plan.arena_bytes)}",
         )
+
+    @public_call
+    def definition(self) -> Model:
+        """Return an uninitialized copy: layers, blocks, properties, optimizer, seed.
+
+        It can be changed where this model no longer can, for example its layers frozen;
+        `take_weights` then gives it the weights of a saved model, or of this one.
+        """
+        return copy_of(self)
 
     @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
@@ -572,6 +588,7 @@ class Model(ModelDefinition):
                 debug=debug,
                 check=check,
                 report=report,
+                standardization=self._standardization,
             )
         # Another thread may have been faster.
         self._require_before("The model is already initialized")
@@ -644,6 +661,7 @@ class Model(ModelDefinition):
         shuffle: bool = True,
         progress: bool | None = None,
         on_epoch: Callable[[EpochRecord], bool | None] | None = None,
+        callbacks: Callback | Iterable[Callback] = (),
         checkpoint: str | os.PathLike[str] | None = None,
         every: int | None = None,
         resume: bool = False,
@@ -673,6 +691,10 @@ class Model(ModelDefinition):
             default. With False nothing is shown.
         on_epoch : callable, optional
             Called with the record of each epoch; returning True stops the training.
+        callbacks : EarlyStopping, ReduceOnPlateau, KeepBest, or several of them
+            What the training does by itself after each epoch. They go by the records of
+            the epochs alone, so a training that is resumed with the same ones ends with
+            the same bits. The factor of a plateau ends with the training.
         checkpoint : path, optional
             A folder, made where it is missing, for the state of the training: it is
             saved there at the beginning, as `every` says, at the end, and on Ctrl-C or
@@ -697,7 +719,9 @@ class Model(ModelDefinition):
         -----
         ModelWarning
             Before the first step, where the learning-rate schedule starts again within
-            the iterations to come.
+            the iterations to come, or where inputs have unlike ranges or are far from
+            unit scale. At the end, where the loss has diverged, or where moving
+            statistics of batch normalization lag behind the weights.
 
         Raises
         ------
@@ -735,21 +759,30 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
-                return train_batches(
+                beside = (
+                    None if validation is None else self._samples(session, validation)
+                )
+                history = train_batches(
                     session,
                     cast(Iterable[Any], data),
-                    None if validation is None else self._samples(session, validation),
+                    beside,
                     epochs=given["epochs"],
                     drop_last=self.get_property("drop_last"),
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
+                    callbacks=parse_callbacks(callbacks, beside),
                 )
+                self._tell(ended_hints(session, None, history))
+                return history
         with self._working("train") as session, self._classes_of(session, data):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
             beside = None if validation is None else self._samples(session, validation)
             if beside is not None:
                 self._warn_of_missing_classes(samples, beside)
+            if not session.iteration:
+                self._tell(scale_hints(session.graph, samples))
+            rules = parse_callbacks(callbacks, beside)
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -758,8 +791,10 @@ class Model(ModelDefinition):
                     model=self,
                     samples=samples,
                     shuffle=given["shuffle"],
+                    callbacks=rules,
+                    validation=beside,
                 )
-            return train(
+            history = train(
                 session,
                 samples,
                 beside,
@@ -769,10 +804,57 @@ class Model(ModelDefinition):
                 drop_last=self.get_property("drop_last"),
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
+                callbacks=rules,
                 saved=saved,
                 # Where `compile` has said so, it needs no second word.
                 warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
             )
+            self._tell(ended_hints(session, samples, history))
+            return history
+
+    @public_call(hint="give the training data: standardize((x, y)), or a Dataset")
+    def standardize(self, data: XY | None) -> None:
+        """Give each feature of the inputs mean 0 and deviation 1, by the training data.
+
+        The model holds the statistics from then on, also in what `save` writes and in
+        C projects. All data stay raw: they are standardized where they are loaded into
+        the arena, in training, evaluation and prediction alike.
+
+        Parameters
+        ----------
+        data : (x, y), Dataset or None
+            The data to train on, without those for validation; labels are not looked
+            at and can be None. A feature is a column along the width, or a channel
+            where a layer of pictures reads the input. One that is constant becomes 0.
+            Inputs of ids and of masks stay as they are. With None nothing is
+            standardized any more.
+
+        Raises
+        ------
+        StateError
+            The weights were trained with other statistics, or without.
+        DataError
+            Samples that do not fit the model.
+        GraphError, UnknownLayerError, CheckpointBlockError
+            See `compile`.
+        """
+        graph = self.compile()
+        statistics = None
+        if data is not None:
+            statistics = standardization_of(graph, pair_of(data)[0])
+        if self._session is None:
+            self._standardization = statistics
+            return
+        with self._working("standardize") as session:
+            if session.iteration and statistics != self._standardization:
+                raise StateError(
+                    f"the weights were trained for {session.iteration:,} iterations "
+                    f"{'with other' if self._standardization else 'without'} "
+                    "statistics of the inputs, and would not fit; call standardize "
+                    "before the first training",
+                    iteration=session.iteration,
+                )
+            take_statistics(self, statistics)
 
     # -- inference -------------------------------------------------------------
 
@@ -789,16 +871,41 @@ class Model(ModelDefinition):
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
     )
-    def evaluate(self, data: XY) -> Evaluation:
-        """Return loss and metric on a data set.
+    def evaluate(
+        self,
+        data: XY,
+        *,
+        metrics: Sequence[str | OwnMetric] | None = None,
+    ) -> Evaluation:
+        """Return loss and metrics on a data set, with a report by class or output.
+
+        Parameters
+        ----------
+        data : (x, y) or Dataset
+        metrics : sequence of str or callable, optional
+            Names of metrics, and functions ``f(outputs, labels) -> float``; by default
+            all that suit the labels. Functions get all outputs at once, ``(n, width)``
+            where a sample is one row, and labels as class numbers ``(n,)`` or in the
+            shape of the outputs.
+
+        Returns
+        -------
+        Evaluation
+            Its ``metrics`` and its ``report``: of classes accuracy, beside it that of
+            the most frequent class, precision, recall, F1 and the confusion matrix; of
+            ones and zeros the AUC as well; of values errors and R², output by output.
 
         Raises
         ------
         InferenceOnlyError
             The model is initialized for inference, which has no labels.
+        InvalidParameterError
+            A metric that these labels do not have, or a function that returns no
+            number.
         """
+        asked = parse_metrics(metrics)
         with self._training("evaluate") as session:
-            return session.evaluate(self._samples(session, data))
+            return session.evaluate(self._samples(session, data), asked)
 
     # -- weights ---------------------------------------------------------------
 
@@ -852,6 +959,7 @@ class Model(ModelDefinition):
                 session,
                 model=encode(describe(self)),
                 classes=self.classes,
+                standardization=self.standardization,
             )
 
     @public_call
@@ -878,15 +986,61 @@ class Model(ModelDefinition):
                 state = read_state(path_text(state))
             if not trains_others(session.plan, state):
                 restore(session, state)
-                self._classes = state.document.classes or self._classes
+                self._take_names_and_statistics(state)
                 return
             restore_weights(session, state)
-            self._classes = state.document.classes or self._classes
+            self._take_names_and_statistics(state)
         warn_user(
             f"{state.path} is of a model that trains other weights: these were taken "
             "over, and the states of the optimizer and the iteration begin anew",
             ArenaWarning,
         )
+
+    @public_call(hint="a saved model, an .npz of weights, a Model or a dict of arrays")
+    def take_weights(
+        self,
+        source: str
+        | os.PathLike[str]
+        | SavedState
+        | Model
+        | Mapping[str, npt.ArrayLike],
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> TakenWeights:
+        """Take over those weights that have the names and shapes of this model's.
+
+        All others stay as they are, for example those of a new head as they were drawn.
+        The states of the optimizer and the iteration begin anew.
+
+        Parameters
+        ----------
+        source : path, SavedState, Model or dict
+            What `save` or a training wrote, an .npz of arrays by name, an initialized
+            model, or the arrays themselves.
+        exclude : str or iterable of str
+            Weights to leave as they are although they match: names, or patterns of them
+            as `fnmatch` reads them, ``"logits:*"``.
+
+        Returns
+        -------
+        TakenWeights
+            Which weights were `taken`, which were `left` and why, and what of the
+            source was `unused`; printed, it says so in lines.
+
+        Raises
+        ------
+        NotInitializedError
+        SavedStateError, DataError
+            The source cannot be read, or its weights hold NaN; nothing is changed.
+        InvalidParameterError
+            No weight matches, or `exclude` matches none.
+        """
+        if isinstance(source, Model):
+            given = source.weights()
+        else:
+            given = source  # type: ignore[assignment]
+        with self._working("take_weights") as session:
+            return take_weights(session, given, exclude)
 
     @public_call
     def save_device_state(self, path: str | os.PathLike[str]) -> None:
@@ -952,7 +1106,12 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         x, y = pair_of(data)
         _require_labels(y)
-        return session.samples(x, y)
+        names = data.classes if isinstance(data, Dataset) else None
+        return replace(session.samples(x, y), classes=self._classes or names)
+
+    def _take_names_and_statistics(self, state: SavedState) -> None:
+        self._classes = state.document.classes or self._classes
+        take_statistics(self, state.document.standardization)
 
     @contextmanager
     def _classes_of(self, session: Session, data: object) -> Iterator[None]:
@@ -1071,8 +1230,24 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     copy._classes = model.classes
+    copy._standardization = model.standardization
     copy._told = model._told  # each warning is issued once, copies included
     return copy
+
+
+def take_statistics(model: Model, statistics: Standardization | None) -> None:
+    """Let a model standardize its inputs by statistics that go with its weights.
+
+    Raises
+    ------
+    InvalidParameterError
+        They are of other inputs.
+    """
+    if statistics is not None:
+        statistics.require_fit(input_shapes(model.compile()))
+    if model._session is not None:
+        model._session.standardize(statistics)
+    model._standardization = statistics
 
 
 def without_blocks(model: Model) -> Model:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.c_export.device_state import DeviceState
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
@@ -37,6 +38,8 @@ class ExportedModel:
         Where to clip the global norm of the gradients.
     weights : mapping from str to float32 array
         By name, ``"fc1:weight"``; constants and moving statistics are among them.
+    standardization : Standardization or None
+        Statistics of the inputs, which are raw.
     """
 
     graph: Graph
@@ -46,6 +49,7 @@ class ExportedModel:
     seed: int
     max_norm: float | None
     weights: Mapping[str, FloatArray] = field(repr=False)
+    standardization: Standardization | None = None
 
     def passes(self) -> list[tuple[int, tuple[KernelCall, ...]]]:
         """Return samples and kernel calls of each pass of an iteration."""

@@ -13,6 +13,8 @@ from arena_ckpt.c_export.schedule_code import (
     hyperparameter_lines,
     learning_rate_lines,
 )
+from arena_ckpt.c_export.standardize_code import HELP as STANDARDIZE_HELP
+from arena_ckpt.c_export.standardize_code import standardize_code
 from arena_ckpt.c_export.step_code import StepFunctions, StepSequence, require_kernels
 from arena_ckpt.c_export.templates_of import filled
 from arena_ckpt.c_export.weights_text import InitialWeights
@@ -260,7 +262,19 @@ class ProgramText:
         if self.trains:
             text.append("\n/* What is wrong with their labels. */\n")
             text += _function("check_labels", label_lines, f"{upper}_OK")
+        if self.model.standardization is not None:
+            nodes = [node for node in graph.nodes if not node.inputs]
+            inputs = {
+                node.name: (self.pointer(self._input(row)), node.spec.output_shapes[0])
+                for row, node in enumerate(nodes)
+            }
+            text.append(standardize_code(self.model.standardization, inputs))
         return "".join(text)
+
+    def _standardize(self, n_samples: object) -> str:
+        if self.model.standardization is None:
+            return ""
+        return f"    standardize_inputs({n_samples});"
 
     def _label_checks(self) -> tuple[list[str], bool, bool]:
         """Return the checks of labels, and whether they are of numbers or shares."""
@@ -302,6 +316,7 @@ class ProgramText:
             "predict.c",
             name=self.name,
             clear_label=clear,
+            standardize=self._standardize(f"{self.name.upper()}_PASS_SAMPLES"),
             prediction=self.pointer(out, last),
             run=self._run_prediction,
         )
@@ -326,6 +341,7 @@ class ProgramText:
                 name=name,
                 hyperparameters="\n".join(hyperparameter_lines(model.optimizer)),
                 n_samples=_by_pass(map(str, samples)),
+                standardize=self._standardize("n"),
                 count_terms=self._count_terms(),
                 fraction=_by_pass(map(double_literal, fractions)),
                 forward=_run_by_pass(forward),
@@ -415,6 +431,7 @@ class ProgramText:
             n_inputs=len(self.inputs),
             input_elements=", ".join(map(str, self.input_elements)),
             output_elements=self.output_elements,
+            raw="" if self.model.standardization is None else STANDARDIZE_HELP,
             offsets="\n".join(self.places.offset_lines()),
             weights="\n".join(self.weights.declarations()),
         )

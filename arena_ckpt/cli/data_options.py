@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -119,7 +119,7 @@ def given_data_options(values: dict[str, Any], *specs: str | None) -> dict[str, 
     return given
 
 
-def load_data(spec: str, options: dict[str, Any]) -> Dataset:
+def load_data(spec: str, options: Mapping[str, Any]) -> Dataset:
     """Load data; options of tables are for those that are tables."""
     from arena_ckpt.data.loaders import is_table, open_data
 

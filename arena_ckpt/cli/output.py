@@ -249,6 +249,11 @@ def require_writable(path: Path) -> None:
 
 
 def write_weights(path: Path, model: Model) -> None:
-    """Write an .npz with an array for each weight, under its name (``fc1:weight``)."""
+    """Write an .npz with an array for each weight, under its name (``fc1:weight``).
+
+    Statistics of the inputs are among them, as the weights are of no use without.
+    """
     arrays: dict[str, Any] = dict(model.weights())
+    if model.standardization is not None:
+        arrays |= model.standardization.to_arrays()
     write_whole(path, lambda file: np.savez(file, **arrays))

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.engine.metric_names import metric_text
+from arena_ckpt.engine.report import Report
 from arena_ckpt.report.tables import add_row, make_table
-from arena_ckpt.training.epoch_text import evaluation_text, loss_text, value_text
+from arena_ckpt.training.epoch_text import evaluation_text, loss_text
 from arena_ckpt.training.records import History
 
 if TYPE_CHECKING:
+    from arena_ckpt.training.taken_weights import TakenWeights
     from arena_ckpt.verification.verify import Verification
 
 
 def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
-    """Return a table of evaluations, each with the name of its data."""
+    """Return a table of evaluations, with the name of its data and its metrics."""
     table = make_table(
         "",
         ("data", "left"),
@@ -28,16 +31,17 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
         ("", "right"),
     )
     for name, evaluation in evaluations:
-        metric = evaluation.metric_name
-        add_row(
-            table,
-            name,
-            f"{evaluation.n_samples:,}",
-            loss_text(evaluation.loss),
-            metric.replace("_", " "),
-            value_text(metric, evaluation.metric),
-        )
+        cells = [name, f"{evaluation.n_samples:,}", loss_text(evaluation.loss)]
+        for metric, value in evaluation.metrics.items():
+            text = metric_text(metric, value)
+            add_row(table, *cells, metric.replace("_", " "), text)
+            cells = ["", "", ""]
     return table
+
+
+def evaluation_text_of(name: str, evaluation: Evaluation) -> str:
+    """Return values by class or output as text, under the name of the data."""
+    return f"{name}:\n{evaluation.report}"
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
@@ -60,11 +64,26 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
         if history.interrupted
         else f"trained {done} epoch{'s' if done != 1 else ''} ({iterations})"
     )
-    lines = [head, f"training data:   {evaluation_text(on_training)}"]
-    last = history.epochs[-1].validation if history.epochs else None
+    if history.stopped_by:
+        head += f"; stopped early because {history.stopped_by}"
+    if history.best_epoch is not None:
+        head += f"; the model is that of epoch {history.best_epoch}"
+    lines = [head, f"training data:   {_judged_text(on_training)}"]
+    final = (history.best_epoch or done) - 1
+    last = history.epochs[final].validation if history.epochs else None
     if last is not None:
-        lines.append(f"validation data: {evaluation_text(last)}")
+        lines.append(f"validation data: {_judged_text(last)}")
     return "\n".join(lines)
+
+
+def _judged_text(evaluation: Evaluation) -> str:
+    """Return loss and metric, and what it is worth: the same of a constant guess."""
+    text = evaluation_text(evaluation)
+    of = evaluation.metrics
+    if evaluation.metric_name == "accuracy" and "majority_accuracy" in of:
+        worth = metric_text("majority_accuracy", of["majority_accuracy"])
+        return f"{text} (always the most frequent class: {worth})"
+    return f"{text}, R² {metric_text('r2', of['r2'])}" if "r2" in of else text
 
 
 def history_document(history: History, on_training: Evaluation) -> dict[str, Any]:
@@ -85,7 +104,19 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
         "n_iterations": history.n_iterations,
         "n_resumed": history.n_resumed,
         "interrupted": history.interrupted,
+        "stopped_by": history.stopped_by,
+        "best_epoch": history.best_epoch,
         "training": evaluation_document(on_training),
+    }
+
+
+def taken_document(taken: TakenWeights) -> dict[str, Any]:
+    """Return what a model took over as plain values."""
+    return {
+        "source": taken.source,
+        "taken": list(taken.taken),
+        "left": dict(taken.left),
+        "unused": list(taken.unused),
     }
 
 
@@ -96,7 +127,18 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
         "metric_name": evaluation.metric_name,
         "metric": _finite(evaluation.metric),
         "n_samples": evaluation.n_samples,
+        "metrics": {name: _finite(value) for name, value in evaluation.metrics.items()},
+        "report": None if evaluation.report is None else _report(evaluation.report),
     }
+
+
+def _report(report: Report) -> dict[str, Any]:
+    document = report.to_dict()
+    document["rows"] = [
+        {k: _finite(v) if isinstance(v, float) else v for k, v in row.items()}
+        for row in document["rows"]
+    ]
+    return document
 
 
 def _finite(value: float) -> float | None:

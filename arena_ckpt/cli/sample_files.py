@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arena_ckpt.cli.data_options import load_data
 from arena_ckpt.cli.models import LoadedModel
 from arena_ckpt.common.wording import quote
 from arena_ckpt.data.dataset import Dataset
-from arena_ckpt.data.loaders import open_data, open_samples
+from arena_ckpt.data.loaders import is_table, open_samples
 from arena_ckpt.errors import (
     ArenaError,
     DataError,
@@ -36,11 +37,21 @@ class NamedData:
     name : str
     x : ndarray, or dict from input layer to ndarray
     y : ndarray or None
+    classes : tuple of str or None
+        Names of the classes, by the numbers in `y`.
     """
 
     name: str
     x: Any
     y: Any
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def labelled(self) -> Any:
+        """The samples with their labels, as `Model.evaluate` takes them."""
+        if self.classes is None:
+            return self.x, self.y
+        return Dataset(self.name, self.x, self.y, self.classes)
 
     @property
     def n_samples(self) -> int:
@@ -49,18 +60,25 @@ class NamedData:
 
 
 def data_to_predict(
-    loaded: LoadedModel, spec: str, data: str | None, *, has_labels: bool
+    loaded: LoadedModel,
+    spec: str,
+    data: str | None,
+    *,
+    has_labels: bool,
+    tables: Mapping[str, Any],
 ) -> NamedData:
     """Return the samples that --data names, or else those that came with MODEL.
 
     Of the latter the ones for validation come first, as the model was not trained on
-    them.
+    them. `tables` are options of `load_csv` for data that are a table.
     """
     if data is not None:
         inputs = _inputs(loaded.model)
         if len(inputs) > 1:
             return _several(data, inputs)
-        return _named(data, open_samples(data, has_labels=has_labels))
+        options = tables if is_table(data) else None
+        found = open_samples(data, has_labels=has_labels, table_options=options)
+        return _named(data, found)
     own = loaded.validation or loaded.data
     if own is None:
         raise _no_data(spec)
@@ -68,9 +86,12 @@ def data_to_predict(
 
 
 def data_to_evaluate(
-    loaded: LoadedModel, spec: str, data: tuple[str, ...]
+    loaded: LoadedModel, spec: str, data: tuple[str, ...], tables: Mapping[str, Any]
 ) -> list[NamedData]:
     """Return the data that --data names, or else all that came with MODEL.
+
+    Classes with names get the numbers that the model has for them. `tables` are options
+    of `load_csv` for those data that are tables.
 
     Raises
     ------
@@ -82,12 +103,18 @@ def data_to_evaluate(
     inputs = _inputs(loaded.model)
     if data:
         found = [
-            _several(one, inputs) if len(inputs) > 1 else _named(one, open_data(one))
+            _several(one, inputs)
+            if len(inputs) > 1
+            else _numbered(loaded.model, one, load_data(one, tables))
             for one in data
         ]
     else:
         own = {"training data": loaded.data, "validation data": loaded.validation}
-        found = [_named(name, one) for name, one in own.items() if one is not None]
+        found = [
+            _numbered(loaded.model, name, one)
+            for name, one in own.items()
+            if one is not None
+        ]
     if not found:
         raise _no_data(spec)
     for one in found:
@@ -128,8 +155,7 @@ def named_samples(
 
 
 def _column_hint(model: Model, data: NamedData, *, has_labels: bool) -> str:
-    is_table = data.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
-    if not is_table:
+    if not is_table(data.name):
         return ""
     graph = model.compile()
     wanted = math.prod(graph.node(_inputs(model)[0]).spec.output_shapes[0])
@@ -149,25 +175,33 @@ def _inputs(model: Model) -> list[str]:
 
 
 def _named(name: str, data: Dataset) -> NamedData:
-    return NamedData(name, data.x, data.y)
+    return NamedData(name, data.x, data.y, data.classes)
+
+
+def _numbered(model: Model, name: str, data: Dataset) -> NamedData:
+    """Return data with the numbers that a model has for its classes."""
+    if data.classes and model.classes:
+        data = data.with_classes(model.classes)
+    return _named(name, data)
 
 
 def _several(spec: str, inputs: list[str]) -> NamedData:
     """Read an array for each input, and labels where there are any."""
-    wanted = f"an .npz with an array for each of {quote(inputs)}"
+    wanted = f"an .npz with an array for each of {quote(INPUT + i for i in inputs)}"
     if Path(spec).suffix.lower() != ".npz":
         raise InvalidParameterError(
             f"the model has {len(inputs)} inputs, and {spec} would be one; give "
             f"{wanted}, and with labels {LABELS!r}",
             spec=spec,
         )
-    # the names of load_npz, x:NAME, are those of the inputs too
-    arrays = {name.removeprefix(INPUT): a for name, a in read_arrays(spec).items()}
+    # x:NAME as load_npz reads it; NAME alone was written before that
+    given = read_arrays(spec)
+    arrays = {name.removeprefix(INPUT): array for name, array in given.items()}
     missing = [name for name in inputs if name not in arrays]
     if missing:
         raise InvalidParameterError(
-            f"{spec} has no {quote(missing)}; it has {quote(arrays)}, and the model "
-            f"needs {wanted}",
+            f"{spec} has no {quote(INPUT + name for name in missing)}; it has "
+            f"{quote(given)}, and the model needs {wanted}",
             spec=spec,
             missing=tuple(missing),
         )

@@ -14,11 +14,14 @@ from arena_ckpt.cli.sample_files import named_errors
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quote
+from arena_ckpt.data.dataset import Dataset
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.errors import ArenaWarning, DataError, InvalidParameterError
 from arena_ckpt.files.npz import read_arrays
-from arena_ckpt.model import Model, copy_of
+from arena_ckpt.graph.features import feature_axes, input_shapes
+from arena_ckpt.model import Model, copy_of, take_statistics
 from arena_ckpt.planning.settings import INFERENCE
-from arena_ckpt.training.saved_state import SavedState
+from arena_ckpt.training.saved_state import SavedState, trains_others
 
 Weights = Mapping[str, npt.NDArray[Any]]
 
@@ -54,8 +57,9 @@ def initialize_trained(
     DataError
         A file of weights that cannot be read.
     """
-    weights = _given_weights(loaded, spec, weights_file)
+    weights, statistics = _given_weights(loaded, spec, weights_file)
     model = copy_of(loaded.model)
+    take_statistics(model, statistics)
     set_given(model, **properties)
     model.initialize(debug=debug, mode=mode)
     _set_all(model, weights, spec if weights_file is None else str(weights_file))
@@ -64,12 +68,14 @@ def initialize_trained(
 
 def _given_weights(
     loaded: LoadedModel, spec: str, weights_file: Path | None
-) -> Weights:
+) -> tuple[Weights, Standardization | None]:
+    """Return weights, and the statistics of the inputs that go with them."""
     if weights_file is None:
+        statistics = loaded.model.standardization
         if loaded.state is not None:
-            return loaded.state.arrays
+            return loaded.state.arrays, statistics
         if loaded.model.is_initialized:  # by a function in a Python file
-            return loaded.model.weights()
+            return loaded.model.weights(), statistics
         raise InvalidParameterError(
             f"{spec} has no trained weights; add --weights W.npz, which 'arena-ckpt "
             f"train {spec} --save-weights W.npz' writes, or name the file that 'train "
@@ -88,10 +94,15 @@ def _given_weights(
             f"{spec}, without --weights",
             path=str(weights_file),
         )
-    arrays = read_arrays(weights_file)
+    arrays = dict(read_arrays(weights_file))
+    graph = loaded.model.compile()
+    with named_errors(str(weights_file), InvalidParameterError):
+        statistics = Standardization.take_from(arrays, feature_axes(graph))
+        if statistics is not None:
+            statistics.require_fit(input_shapes(graph))
     own = {
         tensor_name(node.name, weight.name)
-        for node in loaded.model.compile().nodes
+        for node in graph.nodes
         for weight in node.own_weights
     }
     unknown = [name for name in arrays if name not in own]
@@ -102,7 +113,7 @@ def _given_weights(
             path=str(weights_file),
             unknown=tuple(unknown),
         )
-    return arrays
+    return arrays, statistics
 
 
 def _set_all(model: Model, weights: Weights, source: str) -> None:
@@ -118,6 +129,22 @@ def _set_all(model: Model, weights: Weights, source: str) -> None:
         )
     with named_errors(source, InvalidParameterError, DataError):
         model.set_weights({name: weights[name] for name in own})
+
+
+def require_one_start(spec: str, loaded: LoadedModel, init: Path | None) -> None:
+    """Refuse weights to begin with for a model that has weights of its own.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if init is not None and loaded.state is not None:
+        raise InvalidParameterError(
+            f"{spec} has weights of its own, and --init {init} has others; leave one "
+            "out, or name the model without its weights, for example as .ini",
+            model=spec,
+            init=str(init),
+        )
 
 
 def go_on_from(model: Model, state: SavedState) -> int:
@@ -143,8 +170,9 @@ def go_on_from(model: Model, state: SavedState) -> int:
             ArenaWarning,
         )
         return 0
+    begins_anew = trains_others(model.plan, state)
     model.restore(state)
-    return state.document.iteration
+    return 0 if begins_anew else state.document.iteration
 
 
 def with_weights_of(model: Model, state: SavedState) -> Model:
@@ -153,3 +181,36 @@ def with_weights_of(model: Model, state: SavedState) -> Model:
     copy.initialize(mode=INFERENCE)
     _set_all(copy, state.arrays, state.path)
     return copy
+
+
+def standardize_by(
+    model: Model, training: Dataset, state: SavedState | None, spec: str
+) -> None:
+    """Let a model standardize its inputs by its training data.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is a saved one, whose weights were trained on inputs as they were then.
+    """
+    if state is not None:
+        known = (
+            "without statistics of its inputs, and its weights would not fit"
+            if model.standardization is None
+            else "with statistics of its own, which it keeps"
+        )
+        raise InvalidParameterError(
+            f"{spec} was saved {known}; leave out --standardize", model=spec
+        )
+    model.standardize(training)
+
+
+def standardization_text(statistics: Standardization) -> str:
+    """Return a line that says which inputs are standardized."""
+    inputs = ", ".join(
+        f"{name} (1 {one.axis})"
+        if len(one.mean) == 1
+        else f"{name} ({len(one.mean):,} {one.axis}s)"
+        for name, one in statistics.inputs.items()
+    )
+    return f"inputs are standardized by the training data: {inputs}"

@@ -187,6 +187,11 @@ _SIZE_FOLLOWS = Alias(
     "",
     note="the size of what a layer reads follows from the layer before; leave it out",
 )
+_OF_TRAINING_DATA = Alias(
+    "",
+    note="inputs are standardized by statistics of the training data: "
+    "model.standardize(training_data), or train --standardize",
+)
 _OPPOSITE = "it means the opposite"
 _OF_OPTIMIZER = Alias(
     "",
@@ -201,6 +206,7 @@ PROPERTIES = _table(
         "outputsize",
         Alias("unit"),
     ),
+    ("normalization standardization standardize normalize", _OF_TRAINING_DATA),
     ("features", (Alias("unit"), Alias("filters"), Alias("out_dim"))),
     (
         "outchannels numfilters nfilters filter channelsout outputchannels",

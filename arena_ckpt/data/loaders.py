@@ -118,7 +118,12 @@ def open_data(spec: StrPath, table_options: Mapping[str, Any] | None = None) -> 
     )
 
 
-def open_samples(spec: StrPath, *, has_labels: bool = True) -> Dataset:
+def open_samples(
+    spec: StrPath,
+    *,
+    has_labels: bool = True,
+    table_options: Mapping[str, Any] | None = None,
+) -> Dataset:
     """Load samples to predict on; labels are read where they are, and not needed.
 
     Parameters
@@ -127,6 +132,8 @@ def open_samples(spec: StrPath, *, has_labels: bool = True) -> Dataset:
         As of `open_data`; also one IDX path of images alone.
     has_labels : bool
         False takes every column of a table as a value of the sample.
+    table_options : mapping, optional
+        Arguments of `load_csv`, for a table.
 
     Raises
     ------
@@ -137,10 +144,12 @@ def open_samples(spec: StrPath, *, has_labels: bool = True) -> Dataset:
     if "," not in text or os.path.exists(text):
         match _format(text):
             case "table" if not has_labels:
-                return load_csv(text, "none")
+                return load_csv(
+                    text, **{**(table_options or {}), "label_column": "none"}
+                )
             case "idx":
                 return _dataset(Path(text).name, _images(text), None)
-    return open_data(text)
+    return open_data(text, table_options)
 
 
 @public_call

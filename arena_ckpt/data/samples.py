@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ Shape = tuple[int, int, int]
 Rows = npt.NDArray[np.int64] | None
 """Indices of the samples of a batch; None means all samples, in order."""
 
+Scaling = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+
 _LOOKED_AT_ONCE = 4096
 """Number of samples that are looked at together for what is not finite."""
 
@@ -55,6 +57,11 @@ class Samples:
         Number of rows of each sample that count, where not all do.
     masks : frozenset of str
         Names of the inputs that may hold -inf.
+    scaling : mapping from str to pair of float32 arrays, shape (elements,)
+        What is subtracted from samples of an input, and then their factor, when they
+        are loaded into the arena.
+    classes : tuple of str or None
+        Names of the classes, where they are known.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -63,6 +70,8 @@ class Samples:
     ignored_label: int | None = None
     n_counted: npt.NDArray[np.int64] | None = None
     masks: frozenset[str] = frozenset()
+    scaling: Scaling = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         shapes = {name: value.shape for name, value in self.inputs.items()}
@@ -180,6 +189,35 @@ class Samples:
         if self.n_classes == 1:
             return float(np.count_nonzero((guess > 0.5) == (truth > 0.5)))
         return float(np.count_nonzero(guess.argmax(axis=1) == truth.argmax(axis=1)))
+
+    def for_metrics(
+        self, outputs: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """Return outputs and labels in shapes that can be compared.
+
+        Parameters
+        ----------
+        outputs : float32 array, shape (n, channel, height, width)
+
+        Returns
+        -------
+        outputs : ndarray
+            ``(n, width)`` where a sample is one row.
+        labels : ndarray
+            Class numbers ``(n,)``; of rows ``(n, channel, height)``; other labels in
+            the shape of the outputs.
+        """
+        assert self.labels is not None
+        labels = self.labels
+        if self.n_counted is not None:
+            labels = labels.reshape(outputs.shape[:3]).astype(np.int64)
+        elif labels.ndim == 2:
+            labels = labels.reshape(outputs.shape)
+            if outputs.shape[1:3] == (1, 1):
+                labels = labels.reshape(len(labels), -1)
+        if outputs.shape[1:3] == (1, 1) and self.n_counted is None:
+            outputs = outputs.reshape(len(outputs), -1)
+        return outputs, labels
 
     def raise_nonfinite(self) -> None:
         """Find the NaN or infinity in the samples or labels and raise its error.

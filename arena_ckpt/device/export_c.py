@@ -166,6 +166,7 @@ def make_c_project(
             max_norm=portable.get_property("clip_grad_by_norm"),
             threads=portable.get_property("threads"),
             report=report,
+            standardization=model.standardization,
         )
     if model.is_initialized:
         session.set_weights(model.weights())

@@ -69,8 +69,12 @@ class Pass:
     def load(self, samples: Samples, rows: Rows, start: int) -> None:
         """Copy the samples from `start` on, of the batch `rows`, into the arena."""
         stop = start + self.n_samples
-        for target, values in zip(self._inputs, samples.inputs.values(), strict=True):
+        for target, (name, values) in zip(
+            self._inputs, samples.inputs.items(), strict=True
+        ):
             _copy(values, rows, start, stop, target)
+            if name in samples.scaling:
+                _scale(target, *samples.scaling[name])
         if samples.labels is None:
             self.label.fill(0)
         elif samples.labels.ndim == 2:
@@ -151,6 +155,12 @@ def _id_error(
 def _convert(values: np.ndarray, target: np.ndarray) -> None:
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is looked for later
         np.copyto(target, values, casting="same_kind")
+
+
+def _scale(target: np.ndarray, offset: np.ndarray, factor: np.ndarray) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is looked for later
+        np.subtract(target, offset, out=target)
+        np.multiply(target, factor, out=target)
 
 
 def _copy(

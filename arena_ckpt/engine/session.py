@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.data.samples import Rows, Samples
+from arena_ckpt.data.samples import Rows, Samples, Scaling
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -27,8 +29,10 @@ from arena_ckpt.engine.debug.values import FiniteWatch
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
+from arena_ckpt.engine.metric_names import OwnMetric, own_value, require_known
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
+from arena_ckpt.engine.scores import scores_of
 from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
@@ -81,6 +85,8 @@ class Session:
         Steps leave word there.
     report : callable, optional
         Told about the progress of compiling kernels.
+    standardization : Standardization, optional
+        Of the inputs; samples are raw.
 
     Raises
     ------
@@ -103,11 +109,13 @@ class Session:
         check: str = "loss",
         note: StepNote | None = None,
         report: Report | None = None,
+        standardization: Standardization | None = None,
     ) -> None:
         self.graph = graph
         self.plan = plan
         self.optimizer = optimizer
         self.schedule = schedule
+        self.rate_factor = 1.0
         self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
         self.max_norm = max_norm
@@ -125,6 +133,7 @@ class Session:
             for node in graph.nodes
             if not node.inputs
         }
+        self.standardize(standardization)
         self._masks = mask_tensors(graph)
         self.pass_samples = plan.pass_samples
         self._weights = run_by_default(Weights, graph, self.views, seed)
@@ -225,17 +234,28 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next iteration."""
+        """Learning rate of the next iteration, times the factor of a plateau."""
         if self.schedule is None:
-            return float(self.optimizer["learning_rate"])
-        return self.schedule.learning_rate_at(self.iteration)
+            rate = float(self.optimizer["learning_rate"])
+        else:
+            rate = self.schedule.learning_rate_at(self.iteration)
+        return rate * self.rate_factor
+
+    def standardize(self, standardization: Standardization | None) -> None:
+        """Standardize samples with these statistics from now on, or no more."""
+        by_element: Scaling = {}
+        if standardization is not None:
+            standardization.require_fit(self.inputs)
+            by_element = standardization.by_element(self.inputs)
+        self._scaling = by_element
+        self.standardization = standardization
 
     def samples(self, x: Any, y: Any) -> Samples:
         """Check `x` and `y` against the model; see `Samples`."""
         return self._checked(x, y)
 
     def _checked(self, x: Any, y: Any, *, look_for_nonfinite: bool = True) -> Samples:
-        return Samples.check(
+        samples = Samples.check(
             x,
             y,
             inputs=self.inputs,
@@ -245,6 +265,7 @@ class Session:
             masks=self._mask_inputs,
             look_for_nonfinite=look_for_nonfinite,
         )
+        return replace(samples, scaling=self._scaling) if self._scaling else samples
 
     def train_step(self, x: Any, y: Any) -> float:
         """Run one iteration on at most `batch_size` samples; return the loss."""
@@ -469,24 +490,61 @@ class Session:
         self._predict(batch, 0.0, keep)
         return out
 
-    def evaluate(self, samples: Samples) -> Evaluation:
-        """Return loss and metric over all samples; changes no weight."""
+    def evaluate(
+        self,
+        samples: Samples,
+        asked: Mapping[str, OwnMetric | None] | None = None,
+    ) -> Evaluation:
+        """Return loss and metrics over all samples; changes no weight.
+
+        Parameters
+        ----------
+        samples : Samples
+        asked : mapping, optional
+            Metrics by name, own ones with their function; by default all of the task.
+        """
         assert samples.labels is not None
+        asks_auc = asked is not None and "auc" in asked
+        scores = scores_of(
+            samples, self.loss_layer, self.output_shape, asks_auc=asks_auc
+        )
+        functions = {name: own for name, own in (asked or {}).items() if own}
+        require_known(
+            (n for n in asked or () if n not in functions), scores.metric_names
+        )
+        # What own metrics get is copied as a whole; nothing else is.
+        kept = (
+            np.empty((samples.n_samples, *self.output_shape), np.float32)
+            if functions
+            else None
+        )
         batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
         loss = total = 0.0
 
         def add(one: Pass, start: int) -> None:
             nonlocal loss, total
             loss += float(self._control[Control.LOSS])
-            total += samples.metric_sum(self._prediction(one), one.label)
+            prediction = self._prediction(one)
+            total += samples.metric_sum(prediction, one.label)
+            scores.add(prediction, one.label)
+            if kept is not None:
+                kept[start : start + one.n_samples] = prediction
 
         scale = self.loss_layer.term_scale(self.output_shape, batch.n_terms)
         self._predict(batch, scale, add)
+        metrics = scores.metrics()
+        if asked is not None:
+            for name, own in functions.items():
+                assert kept is not None
+                metrics[name] = own_value(name, own(*samples.for_metrics(kept)))
+            metrics = {name: metrics[name] for name in asked}
         return Evaluation(
             loss,
             samples.metric_name,
             total / batch.n_terms if batch.n_terms else 0.0,
             samples.n_samples,
+            metrics,
+            scores.report(samples.classes),
         )
 
     def _predict(self, batch: Batch, scale: float, take: TakesPass) -> None:

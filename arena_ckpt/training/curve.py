@@ -1,4 +1,4 @@
-"""Draws losses by epoch as a small SVG for notebooks.
+"""Draws losses by epoch as a small SVG for notebooks, and as lines for a terminal.
 
 Text and axes take the colour of the text around the picture, and the lines have colours
 of middling lightness, so the picture can be read on a light page and on a dark one.
@@ -7,19 +7,27 @@ of middling lightness, so the picture can be read on a light page and on a dark 
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-_WIDTH, _HEIGHT = 460, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 24, 28
-_STROKES = ("#3b82f6", "#d97706")
-_DASHES = ("", ' stroke-dasharray="5 3"')  # told apart without colours, too
+from arena_ckpt.common.curve_layout import (
+    BOTTOM,
+    DASHES,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    STROKES,
+    TOP,
+    WIDTH,
+    curve_layout,
+)
 
-_MOST_POINTS = 400
-"""Maximum number of points of a line: two for each of its pieces, the extremes."""
+_MOST_COLUMNS, _ROWS = 48, 5
+"""Characters of a curve in a terminal; each has 2 × 4 dots."""
 
-_LOG_FROM = 30.0
-"""Ratio of the largest loss to the smallest from which the axis is logarithmic."""
+_LEAST_COLUMNS = 16
+
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+"""Bits of the dots of a character of braille, by column and row."""
 
 
 def curve_svg(
@@ -39,98 +47,89 @@ def curve_svg(
     str
         Empty where there are no two epochs to draw a line between.
     """
-    lines = {
-        name: [
-            (epoch, value)
-            for epoch, value in zip(epochs, values, strict=True)
-            if value is not None and math.isfinite(value)
-        ]
-        for name, values in losses.items()
-    }
-    lines = {name: points for name, points in lines.items() if points}
-    found = [value for points in lines.values() for _, value in points]
-    if len(epochs) < 2 or not found:
+    layout = curve_layout(epochs, losses)
+    if layout is None:
         return ""
-    low, high = min(found), max(found)
-    is_log = low > 0 and high > _LOG_FROM * low
-    x_of = _scale(epochs[0], epochs[-1], _LEFT, _WIDTH - _RIGHT)
-    bottom = _HEIGHT - _BOTTOM
-    if is_log:
-        of_log = _scale(math.log(low), math.log(high), bottom, _TOP)
-        height_of = {value: of_log(math.log(value)) for value in found}
-        middle = math.sqrt(low * high)
-    else:
-        of_value = _scale(low, high, bottom, _TOP)
-        height_of = {value: of_value(value) for value in found}
-        middle = (low + high) / 2
-    heights: list[tuple[float, float]] = [(low, bottom)]
-    if high > low:
-        heights += [(middle, (bottom + _TOP) / 2), (high, _TOP)]
+    bottom = HEIGHT - BOTTOM
     parts = [
-        f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" fill="none" '
+        f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}" fill="none" '
         'stroke="currentColor" stroke-opacity="0.5"/>'
     ]
-    for value, y in heights:
-        parts.append(_text(_LEFT - 6, y + 4, f"{value:.3g}", "end"))
+    for value, y in layout.heights:
+        parts.append(_text(LEFT - 6, y + 4, f"{value:.3g}", "end"))
         parts.append(
-            f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="currentColor" '
+            f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" '
             'stroke-opacity="0.15"/>'
         )
-    for epoch, anchor in ((epochs[0], "start"), (epochs[-1], "end")):
-        parts.append(_text(x_of(epoch), bottom + 16, f"epoch {epoch}", anchor))
-    if is_log:
-        parts.append(_text(_WIDTH - _RIGHT, 14, "logarithmic", "end"))
-    x = float(_LEFT)
-    for (name, points), stroke, dash in zip(
-        lines.items(), _STROKES, _DASHES, strict=False
+    for epoch, side, anchor in zip(
+        layout.epochs, (LEFT, WIDTH - RIGHT), ("start", "end"), strict=True
     ):
-        path = "L".join(
-            f"{x_of(epoch):.1f} {height_of[value]:.1f}" for epoch, value in _few(points)
-        )
+        parts.append(_text(side, bottom + 16, f"epoch {epoch}", anchor))
+    if layout.is_log:
+        parts.append(_text(WIDTH - RIGHT, 14, "logarithmic", "end"))
+    for (x, name), stroke, dashes in zip(
+        layout.legend(), STROKES, DASHES, strict=False
+    ):
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in layout.lines[name])
+        dash = f' stroke-dasharray="{dashes[0]:g} {dashes[1]:g}"' if dashes else ""
         look = f'fill="none" stroke="{stroke}" stroke-width="2"{dash}'
         parts.append(f'<path d="M{path}" {look}/>')
         parts.append(f'<path d="M{x:.0f} 10h22" {look}/>')
         parts.append(_text(x + 28, 14, name, "start"))
-        x += 48 + 7 * len(name)
-    names = " and ".join(lines)
-    label = html.escape(
-        f"{names} by epoch, from {epochs[0]} to {epochs[-1]}", quote=True
-    )
+    label = html.escape(layout.title, quote=True)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{label}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{label}" '
         'style="max-width:100%;height:auto;display:block" font-size="11" '
         'font-family="system-ui, sans-serif" fill="currentColor">'
         f"{''.join(parts)}</svg>"
     )
 
 
-def _scale(
-    start: float, stop: float, first: float, last: float
-) -> Callable[[float], float]:
-    """Return the linear function that takes `start` to `first`, `stop` to `last`."""
-    reach = stop - start
-    if reach <= 0:
-        return lambda value: first
-    return lambda value: first + (value - start) / reach * (last - first)
+def curve_lines(
+    epochs: Sequence[int], losses: Sequence[float | None], *, width: int = 80
+) -> list[str]:
+    """Return a curve as lines of dots in characters of braille, for a terminal.
 
+    Parameters
+    ----------
+    epochs : sequence of int
+    losses : sequence of float or None
+    width : int
+        Columns of the terminal.
 
-def _few(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return points in order, of many the lowest and the highest of each piece."""
-    if len(points) <= _MOST_POINTS:
-        return points
-    n_pieces = _MOST_POINTS // 2
-    kept: list[tuple[int, float]] = []
-    for piece in range(n_pieces):
-        start = piece * len(points) // n_pieces
-        stop = (piece + 1) * len(points) // n_pieces
-        of_piece = points[start:stop]
-        extremes = {
-            min(of_piece, key=lambda point: point[1]),
-            max(of_piece, key=lambda point: point[1]),
-        }
-        kept += sorted(extremes)
-    return kept
+    Returns
+    -------
+    list of str
+        Empty where there are no two epochs to draw a line between.
+    """
+    layout = curve_layout(epochs, {"loss": losses})
+    if layout is None:
+        return []
+    low, high = layout.heights[0][0], layout.heights[-1][0]
+    marks = {0: f"{high:.3g}", _ROWS - 1: f"{low:.3g}"}
+    margin = max(map(len, marks.values()))
+    n_columns = max(min(_MOST_COLUMNS, width - margin - 3), _LEAST_COLUMNS)
+    rows = [[0x2800] * n_columns for _ in range(_ROWS)]
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    places = layout.lines["loss"]
+    for (x, y), (to_x, to_y) in zip(places, places[1:] or places, strict=False):
+        n_steps = 1 + 2 * (n_columns + 2 * _ROWS)  # dots of the longest line
+        for step in range(n_steps + 1):
+            share = step / n_steps
+            across = (x + (to_x - x) * share - LEFT) / (right - LEFT)
+            down = (y + (to_y - y) * share - TOP) / (bottom - TOP)
+            column = round(across * (2 * n_columns - 1))
+            row = round(down * (4 * _ROWS - 1))
+            rows[row // 4][column // 2] |= _DOTS[column % 2][row % 4]
+    lines = [
+        f"{marks.get(i, ''):>{margin}} │{''.join(map(chr, row)).rstrip(chr(0x2800))}"
+        for i, row in enumerate(rows)
+    ]
+    first, last = (f"epoch {epoch}" for epoch in layout.epochs)
+    note = "loss (logarithmic)" if layout.is_log else "loss"
+    foot = f"{first}{last:>{n_columns - len(first)}}"
+    return [f"{'':>{margin}} {note}", *lines, f"{'':>{margin}}  {foot}"]
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

@@ -109,6 +109,7 @@ def exported_of(session: Session, weights: Mapping[str, FloatArray]) -> Exported
         session.seed,
         session.max_norm,
         weights,
+        session.standardization,
     )
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.notebook import hide_in_cell
 from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
-from arena_ckpt.training.curve import curve_svg
+from arena_ckpt.engine.report import Report
+from arena_ckpt.files.atomic_write import write_whole
+from arena_ckpt.files.source import path_text
+from arena_ckpt.training.curve import curve_lines, curve_svg
 from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text, loss_text
 
 Table = npt.NDArray[np.float64]
+
+_VALIDATED = "validation of the last epoch:"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -62,15 +71,28 @@ class History:
         Ctrl-C ended it, or SIGTERM where its states were saved.
     n_resumed : int
         Of the iterations, those made before the training was resumed.
+    stopped_by : str or None
+        Why early stopping ended it.
+    best_epoch : int or None
+        The epoch after which the model is as it was left; None without `KeepBest`.
     """
 
     epochs: tuple[EpochRecord, ...]
     n_iterations: int
     interrupted: bool
     n_resumed: int = 0
+    stopped_by: str | None = None
+    best_epoch: int | None = None
 
-    def to_rows(self) -> list[dict[str, int | float | None]]:
+    def to_rows(
+        self, *, all_metrics: bool = False
+    ) -> list[dict[str, int | float | None]]:
         """Return the epochs as plain values, for example for ``pandas.DataFrame``.
+
+        Parameters
+        ----------
+        all_metrics : bool
+            Add a column for each metric of the validation, ``validation_f1`` and so on.
 
         Returns
         -------
@@ -82,6 +104,10 @@ class History:
         metrics = sorted(
             {r.validation.metric_name for r in self.epochs if r.validation}
         )
+        found = [
+            name for r in self.epochs if r.validation for name in r.validation.metrics
+        ]
+        others = list(dict.fromkeys(found)) if all_metrics else []
         rows = []
         for record in self.epochs:
             of = record.validation
@@ -95,6 +121,9 @@ class History:
                 row[name] = of.metric if of and of.metric_name == name else None
             row["learning_rate"] = record.learning_rate
             row["seconds"] = record.seconds
+            for name in others:
+                value = None if of is None else of.metrics.get(name)
+                row[f"validation_{name}"] = value
             rows.append(row)
         return rows
 
@@ -103,13 +132,57 @@ class History:
 
     def __str__(self) -> str:
         table = text_table(*epoch_cells(self.to_rows())) if self.epochs else []
-        return "\n".join([*table, _extent(self)])
+        lines = [*table, _extent(self)]
+        if (report := self._report()) is not None:
+            lines += ["", _VALIDATED, str(report)]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         # The training of this cell shows the same curve; one of them is enough.
         hide_in_cell(self.epochs)
         table = html_table(*epoch_cells(self.to_rows())) if self.epochs else ""
-        return f"<div>{loss_curve(self.epochs)}{table}<div>{_extent(self)}</div></div>"
+        report = self._report()
+        said = f"{_VALIDATED}{report._repr_html_()}" if report is not None else ""
+        curve, extent = loss_curve(self.epochs), _extent(self)
+        return f"<div>{curve}{table}<div>{extent}</div>{said}</div>"
+
+    @public_call
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the losses by epoch.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file that ends in .svg, .png or .pdf; it is replaced as a whole.
+
+        Returns
+        -------
+        PIL.Image.Image or None
+            The picture, where no path is given.
+
+        Raises
+        ------
+        EmptyDataError
+            Fewer than two epochs have finite losses.
+        InvalidParameterError
+            Another suffix; or Pillow is not installed, which images and .png need.
+        UnwritableFileError
+            The file cannot be written.
+        """
+        # Reports stand to the right of trainings; what draws is looked up when asked.
+        pictures = importlib.import_module("arena_ckpt.report.curve_picture")
+        epochs, losses = _losses(self.epochs)
+        if path is None:
+            return pictures.curve_image(epochs, losses)
+        target = Path(path_text(path))
+        content: bytes = pictures.curve_file(epochs, losses, target.suffix)
+        write_whole(target, lambda file: file.write(content))
+        return None
+
+    def _report(self) -> Report | None:
+        """Return the report of the last validation."""
+        last = self.epochs[-1].validation if self.epochs else None
+        return None if last is None else last.report
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +229,21 @@ class RunProgress:
             raise ValueError(f"no training comes to {self}")
 
 
+def appended(
+    records: tuple[EpochRecord, ...], record: EpochRecord
+) -> tuple[EpochRecord, ...]:
+    """Return records with one more; only the last keeps the report of its validation.
+
+    A report has a confusion matrix, which would grow with the number of epochs.
+    """
+    if not records:
+        return (record,)
+    *before, last = records
+    if last.validation is not None:
+        last = replace(last, validation=replace(last.validation, report=None))
+    return (*before, last, record)
+
+
 def summary_of(history: History) -> str:
     """Return one line that describes a training and its last epoch."""
     last = f"; {_result(history.epochs[-1], ', ')}" if history.epochs else ""
@@ -164,13 +252,22 @@ def summary_of(history: History) -> str:
 
 def loss_curve(records: Sequence[EpochRecord]) -> str:
     """Return an SVG of the losses by epoch, empty for fewer than two epochs."""
-    losses: dict[str, list[float | None]] = {
-        "loss": [record.loss for record in records],
-        "validation loss": [
-            r.validation.loss if r.validation else None for r in records
-        ],
-    }
-    return curve_svg([record.epoch for record in records], losses)
+    return curve_svg(*_losses(records))
+
+
+def text_curve(records: Sequence[EpochRecord], width: int) -> list[str]:
+    """Return the losses by epoch as lines of text; none for fewer than two epochs."""
+    epochs, losses = _losses(records)
+    return curve_lines(epochs, losses["loss"], width=width)
+
+
+def _losses(
+    records: Sequence[EpochRecord],
+) -> tuple[list[int], dict[str, list[float | None]]]:
+    """Return epochs, and their losses by the names of the lines of a curve."""
+    beside = [r.validation.loss if r.validation else None for r in records]
+    epochs = [record.epoch for record in records]
+    return epochs, {"loss": [r.loss for r in records], "validation loss": beside}
 
 
 def epoch_line(record: EpochRecord, n_epochs: int, *, shows_rate: bool = False) -> str:
@@ -202,6 +299,10 @@ def _extent(history: History) -> str:
         parts.append(f"{history.n_resumed:,} of them before it was resumed")
     if history.interrupted:
         parts.append("interrupted")
+    if history.stopped_by:
+        parts.append(f"stopped early because {history.stopped_by}")
+    if history.best_epoch is not None:
+        parts.append(f"the model is that of epoch {history.best_epoch}")
     return ", ".join(parts)
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arena_ckpt.common.json_codec import decode, may_be_left_out
+from arena_ckpt.common.json_codec import decode, encode, may_be_left_out
 from arena_ckpt.common.names import split_last, weight_of
 from arena_ckpt.common.short_repr import brief_repr, counted, short_repr
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import shown
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.errors import SavedStateMismatchError
 from arena_ckpt.files.tensor_file import (
     Arrays,
@@ -61,6 +62,8 @@ class StateDocument:
         Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
     classes : tuple of str or None
         Names of the classes, by their numbers.
+    standardization : Standardization or None
+        Statistics of the inputs.
     """
 
     package: str
@@ -69,6 +72,7 @@ class StateDocument:
     plan_checksum: str
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
+    standardization: Standardization | None = may_be_left_out(None)
 
     __repr__ = brief_repr
 
@@ -114,6 +118,7 @@ def write_state(
     run: Mapping[str, Any] | None = None,
     records: Sequence[EpochRecord] = (),
     classes: Sequence[str] | None = None,
+    standardization: Standardization | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
 
@@ -135,6 +140,8 @@ def write_state(
         }
         if classes is not None:
             document["classes"] = list(classes)
+        if standardization is not None:
+            document["standardization"] = encode(standardization)
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
 
     session.in_turn(write)
@@ -189,7 +196,8 @@ def require_fit(plan: MemoryPlan, state: SavedState) -> None:
             raise SavedStateMismatchError(
                 f"{state.path} is of another model: {shown(name)} "
                 f"{own.get(name, missing)} in this model and "
-                f"{saved.get(name, missing)} in the file. Nothing was changed",
+                f"{saved.get(name, missing)} in the file. Nothing was changed; "
+                "model.take_weights(path) takes over the weights that fit",
                 path=state.path,
                 what=name,
             )

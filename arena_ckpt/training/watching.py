@@ -19,6 +19,7 @@ from arena_ckpt.training.epoch_text import loss_text
 from arena_ckpt.training.records import (
     EpochRecord,
     History,
+    appended,
     epoch_line,
     loss_curve,
     summary_of,
@@ -118,7 +119,7 @@ class _InCell(Watcher):
         self._show(self._line, f'<progress value="{done}" max="{total}"></progress> ')
 
     def recorded(self, record: EpochRecord) -> None:
-        self._records = (*self._records, record)
+        self._records = appended(self._records, record)
 
     def ended(self, history: History) -> None:
         self._show(summary_of(history))

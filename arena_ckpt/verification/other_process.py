@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.common.digests import digest_arrays
+from arena_ckpt.common.json_codec import decode, encode
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.errors import ArenaError
 from arena_ckpt.importers.ini import load_ini
+from arena_ckpt.model import Model, take_statistics
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.verification.batches import Batch
 from arena_ckpt.verification.child_process import signal_name
@@ -86,6 +89,7 @@ def ask_elsewhere(
         settings = {
             "seed": int(model.seed),
             "properties": dict(model.properties),
+            "standardization": encode(model.standardization),
         }
         (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
         answered = folder / "answer.json"
@@ -130,7 +134,7 @@ def _run_to_end(command: Sequence[str], answered: Path) -> None:
         )
 
 
-def answer(model: ModelDefinition, folder: Path) -> None:
+def answer(model: Model, folder: Path) -> None:
     """Plan and train `model` for `ask_elsewhere`; write the hashes to a file."""
     try:
         found = _found(model, folder)
@@ -139,10 +143,12 @@ def answer(model: ModelDefinition, folder: Path) -> None:
     (folder / "answer.json").write_text(json.dumps(found), "utf-8")
 
 
-def _found(model: ModelDefinition, folder: Path) -> dict[str, str]:
+def _found(model: Model, folder: Path) -> dict[str, str]:
     settings = json.loads((folder / "settings.json").read_text("utf-8"))
     model.seed = settings["seed"]
     model.set_property(**settings["properties"])
+    statistics = decode(Standardization | None, settings["standardization"])
+    take_statistics(model, statistics)
     given = MemoryPlan.from_json((folder / "plan.json").read_text("utf-8"))
     plan = plan_again(model, given)
     outcome = run_trial(

@@ -55,6 +55,7 @@ def open_session(
         max_norm=model.get_property("clip_grad_by_norm"),
         threads=model.get_property("threads"),
         note=note,
+        standardization=model.standardization,
     )
 
 

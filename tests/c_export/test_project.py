@@ -663,3 +663,22 @@ def test_two_projects_go_into_one_program(tmp_path: Path) -> None:
     command = ["gcc", *WARNINGS, *includes, "main.c", *parts, "-o", "both"]
     subprocess.run(command, cwd=tmp_path, check=True)
     subprocess.run([str(tmp_path / "both")], check=True)
+
+
+def test_raw_samples_are_standardized_in_c_to_the_same_bits(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for make, shape in ((dense, (12,)), (pictures, (2, 8, 8))):
+        model = make()
+        x = generator.normal(size=(24, *shape)) * 300 + 1000
+        model.standardize((x, None))
+        for mode in ("train", "inference"):
+            project = make_c_project(model, name="raw", mode=mode)
+            assert b"They are raw" in project.files["src/raw.h"]
+            folder = written(project, tmp_path / f"{len(shape)}{mode}")
+            done = run_test(folder, ("gcc", "-O2", *WARNINGS))
+            assert done.returncode == 0, done.stdout + done.stderr
+            source = folder / "src" / "raw.c"
+            text = source.read_text()
+            assert text.count("    standardize_inputs(") == 1 + (mode == "train")
+            source.write_text(text.replace("x[i] - mean", "x[i] + mean"))
+            assert run_test(folder).returncode != 0

@@ -232,6 +232,7 @@ def test_a_model_of_several_inputs_reads_an_array_for_each(folder: Path) -> None
 
 def test_evaluate_says_what_the_model_says(folder: Path) -> None:
     expected = ac.load("m.safetensors").evaluate(ac.load_digits())
+    assert expected.report is not None
     for model in [("m.safetensors",), ("m.ini", "--weights", "w.npz")]:
         found = json_of("evaluate", *model, "--data", "digits", "--data", "digits")
         assert len(found["evaluations"]) == 2
@@ -241,6 +242,8 @@ def test_evaluate_says_what_the_model_says(folder: Path) -> None:
             "metric_name": "accuracy",
             "metric": expected.metric,
             "n_samples": 1797,
+            "metrics": expected.metrics,
+            "report": expected.report.to_dict(),
         }
     shown = run("evaluate", "m.safetensors", "--data", "digits").stdout.splitlines()
     accuracy = f"{100 * expected.metric:.2f}"
@@ -260,6 +263,7 @@ def test_a_model_saved_for_inference_can_be_evaluated(folder: Path) -> None:
     model.set_weights(dict(np.load("w.npz")))
     model.save("inference.safetensors")
     expected = ac.load("m.safetensors").evaluate(ac.load_digits())
+    assert expected.report is not None
     found = json_of("evaluate", "inference.safetensors", "--data", "digits")
     assert found["evaluations"][0]["loss"] == expected.loss
     went_on = run(
@@ -310,7 +314,7 @@ def test_a_model_saved_for_inference_can_be_evaluated(folder: Path) -> None:
             "small.npz: x has the shape (5, 63)",
         ),
         (("model.py:initialized", "--data", "digits"), "the model has 2 inputs, and"),
-        (("model.py:initialized", "--data", "x.npz"), "x.npz has no 'a', 'b'; it has"),
+        (("model.py:initialized", "--data", "x.npz"), "x.npz has no 'x:a', 'x:b'; it"),
         (("m.safetensors", "--data", "digits", "--batch-size", 0), "Invalid value for"),
     ],
 )

@@ -958,6 +958,7 @@ def test_too_large_a_batch_is_refused_with_the_numbers() -> None:
     assert (caught.value.expected, caught.value.found) == (8, 9)
 
 
+@pytest.mark.filterwarnings("ignore:the values of the input 'in' reach 3e.38")
 @pytest.mark.parametrize("debug", [False, True])
 def test_an_infinite_loss_changes_no_weight(debug: bool) -> None:
     spec = chain(4, 2, optimizer=("adam", {}), clip_grad_by_norm=1.0)

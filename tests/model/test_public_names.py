@@ -12,7 +12,7 @@ DEFINING = {
     *("add_layer", "add_checkpoint_block", "set_property", "get_property"),
     *("set_optimizer", "set_learning_rate_scheduler", "compile", "summary", "warnings"),
     *("seed", "layers", "blocks", "properties", "optimizer", "schedule"),
-    *("save_ini",),
+    *("save_ini", "classes", "standardization"),
 }
 PLANNING = {
     "make_plan",
@@ -26,7 +26,7 @@ PLANNING = {
 TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),
     *("predict", "evaluate", "weights", "set_weights", "save", "restore"),
-    *("save_device_state", "load_device_state"),
+    *("save_device_state", "load_device_state", "standardize"),
 }
 
 

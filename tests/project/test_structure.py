@@ -57,6 +57,10 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("arena_ckpt.planning.plan", "arena_ckpt.report.html"): "a plan shows itself",
     ("arena_ckpt.planning.plan", "arena_ckpt.report.plan_text"): "when it is printed",
     ("arena_ckpt.planning.plan", "arena_ckpt.report.summary"): "and as rows",
+    (
+        "arena_ckpt.training.records",
+        "arena_ckpt.report.curve_picture",
+    ): "a history draws itself",
 }
 """The arrows that point right all the same, and why."""
 

@@ -29,7 +29,7 @@ void ${name}_init(void);
 
 /* Where the samples of an input go, float32, one after another; 0 where there is no such
  * input. Fill it anew before each step and each prediction: the memory is used for other
- * things in between. */
+ * things in between.$raw */
 float *${name}_input(int32_t i);
 
 /* Predicts for ${NAME}_PASS_SAMPLES samples; `out` has room for

@@ -6,6 +6,7 @@ int ${name}_predict(float *out)
     if (status != ${NAME}_OK) {
         return status;
     }
+$standardize
     CONTROL[LOSS] = 0.0;
     CONTROL[SCALE] = 0.0;
     CONTROL[FRACTION] = 1.0;

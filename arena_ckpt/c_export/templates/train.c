@@ -23,6 +23,7 @@ static int run_pass(int32_t pass)
     if (status != ${NAME}_OK) {
         return status;
     }
+$standardize
 $count_terms
     CONTROL[FRACTION] = $fraction;
     CONTROL[FIRST_SAMPLE] = (double)(pass * ${NAME}_PASS_SAMPLES);

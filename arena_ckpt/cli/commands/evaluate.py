@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from arena_ckpt.cli.data_options import data_options, given_data_options
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -18,7 +19,7 @@ from arena_ckpt.cli.options import (
 )
 
 _HELP = f"""\
-Print loss and metric of MODEL with its trained weights.
+Print loss and metrics of MODEL with its trained weights.
 
 {MODEL_HELP}
 The weights are those of a saved model, those that a Python
@@ -30,6 +31,7 @@ Examples:
   arena-ckpt evaluate digits.safetensors --data digits
   arena-ckpt evaluate digits_mlp --weights weights.npz
   arena-ckpt evaluate model.ini --weights w.npz --data a.npz --data b.npz
+  arena-ckpt evaluate iris.safetensors --data iris.csv --metrics accuracy,f1
 """
 
 
@@ -40,8 +42,15 @@ Examples:
     multiple=True,
     metavar="SPEC",
     help="Samples with labels, in the forms of 'train'; with several inputs a .npz "
-    "with an array for each, under its name, and y. Can be given several times.  "
+    "with x:NAME for each, and y. Can be given several times.  "
     "[default: all data that come with MODEL]",
+)
+@data_options
+@click.option(
+    "--metrics",
+    metavar="NAME,…",
+    help="Print these metrics alone, for example accuracy,f1,auc, instead of all with "
+    "their values by class or output.",
 )
 @weights_option
 @number_option
@@ -51,20 +60,30 @@ Examples:
 def evaluate(
     model: str,
     data: tuple[str, ...],
+    metrics: str | None,
     weights: Path | None,
     batch_size: int | None,
     arithmetic: str | None,
     debug: bool,
     as_json: bool,
+    **values: Any,
 ) -> int:
-    """Print loss and metric of MODEL with its trained weights."""
+    """Print loss and metrics of MODEL with its trained weights."""
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import describe_plan, fitted, memory_line, print_table
-    from arena_ckpt.cli.results import evaluation_document, evaluation_table
+    from arena_ckpt.cli.results import (
+        evaluation_document,
+        evaluation_table,
+        evaluation_text_of,
+    )
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
     from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.engine.metric_names import parse_metrics
     from arena_ckpt.errors import LossError
 
+    tables = given_data_options(values, *data)
+    asked = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    parse_metrics(asked)
     loaded = load_model(model)
     if not loaded.model.compile().has_loss:
         raise LossError(
@@ -72,7 +91,7 @@ def evaluate(
             "last layer, for example mse or cross_softmax; 'predict' needs none",
             found=(),
         )
-    found = data_to_evaluate(loaded, model, data)
+    found = data_to_evaluate(loaded, model, data, tables)
     trained = initialize_trained(
         loaded,
         model,
@@ -85,7 +104,9 @@ def evaluate(
     evaluations = []
     for one in found:
         with named_data(one):
-            evaluations.append((one.name, trained.evaluate((one.x, one.y))))
+            evaluations.append(
+                (one.name, trained.evaluate(one.labelled, metrics=asked))
+            )
     plan = trained.plan
     if as_json:
         document: dict[str, Any] = {"command": "evaluate", "model": model}
@@ -99,4 +120,6 @@ def evaluate(
     click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
     click.echo(f"{fitted(memory_line(plan))}\n")
     print_table(evaluation_table(evaluations))
+    for name, evaluation in evaluations if asked is None else ():
+        click.echo(f"\n{evaluation_text_of(name, evaluation)}")
     return OK

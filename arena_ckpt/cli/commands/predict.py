@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from arena_ckpt.cli.data_options import data_options, given_data_options
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.options import (
     MODEL_HELP,
@@ -32,6 +33,7 @@ Examples:
   arena-ckpt predict digits.safetensors --data digits
   arena-ckpt predict digits.safetensors --data digits -o out.csv
   arena-ckpt predict model.ini --weights w.npz --data new.csv --no-labels
+  arena-ckpt predict iris.safetensors --data new.csv --label-column species
 """
 
 
@@ -40,15 +42,17 @@ Examples:
 @click.option(
     "--data",
     metavar="SPEC",
-    help="Samples, with labels or without: 'digits', a .npz with x, a .csv or .tsv, an "
-    "IDX file; with several inputs a .npz with an array for each, under its name.  "
+    help="Samples, with labels or without: 'digits', a .npz with x, a table (.csv, "
+    ".tsv, .txt, .dat, .data), an IDX file; with several inputs a .npz with x:NAME for "
+    "each.  "
     "[default: the validation data that come with MODEL, else the training data]",
 )
 @click.option(
     "--no-labels",
     is_flag=True,
-    help="The last column of a .csv or .tsv is a value of the sample, not its label.",
+    help="Every column of a table is a value of the sample; none has labels.",
 )
+@data_options
 @weights_option
 @file_option(
     "-o",
@@ -79,6 +83,7 @@ def predict(
     arithmetic: str | None,
     debug: bool,
     as_json: bool,
+    **values: Any,
 ) -> int:
     """Predict with MODEL and its trained weights."""
     from arena_ckpt.cli.models import load_model
@@ -93,11 +98,20 @@ def predict(
     from arena_ckpt.cli.sample_files import data_to_predict, named_samples
     from arena_ckpt.cli.trained import initialize_trained
 
+    for name in ("label_column", "targets", "label_names"):
+        if no_labels and values[name]:
+            raise click.UsageError(
+                f"--no-labels and --{name.replace('_', '-')} exclude each other; keep "
+                "one",
+                click.get_current_context(),
+            )
+    tables = given_data_options(values, data)
+    has_labels = not no_labels and tables.get("label_column") != "none"
     if output is not None:
         require_suffix(output)
         require_writable(output)
     loaded = load_model(model)
-    samples = data_to_predict(loaded, model, data, has_labels=not no_labels)
+    samples = data_to_predict(loaded, model, data, has_labels=has_labels, tables=tables)
     trained = initialize_trained(
         loaded,
         model,
@@ -107,9 +121,9 @@ def predict(
         batch_size=batch_size,
         arithmetic=arithmetic,
     )
-    with named_samples(loaded, samples, has_labels=not no_labels):
-        values = trained.predict(samples.x)
-    found = Predictions(values, has_classes(trained.compile()))
+    with named_samples(loaded, samples, has_labels=has_labels):
+        outputs = trained.predict(samples.x)
+    found = Predictions(outputs, has_classes(trained.compile()))
     if output is not None:
         found.write(output)
     plan = trained.plan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ Examples:
   arena-ckpt train digits_mlp --epochs 50 --checkpoint run --resume
   arena-ckpt train digits_mlp --epochs 5 --save digits.safetensors
   arena-ckpt train digits.safetensors --data digits --epochs 5
+  arena-ckpt train digits_mlp --validation-split 0.2 --early-stopping 5 --keep-best
+  arena-ckpt train digits_mlp --init digits.safetensors --freeze 'fc[1-4]'
   arena-ckpt train digits_mlp --batch-size 8 --board rp2350
   arena-ckpt train model.ini --data train.npz --validation test.npz
   arena-ckpt train model.ini --data iris.csv --label-column species
@@ -71,6 +75,13 @@ Examples:
 @split_option
 @data_options
 @click.option(
+    "--standardize",
+    is_flag=True,
+    help="Give each column of the samples (of pictures, each channel) mean 0 and "
+    "deviation 1, by the statistics of the training data without those for validation. "
+    "They are kept with the model; all data stay raw.",
+)
+@click.option(
     "--epochs",
     type=int,
     metavar="N",
@@ -86,6 +97,21 @@ Examples:
     help="Decides initial weights, order of samples and the validation split.  "
     "[default: as the model says]",
 )
+@click.option(
+    "--init",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Begin with the weights in FILE that have the names and shapes of MODEL's: a "
+    "saved .safetensors or an .npz that --save-weights wrote. What was taken is "
+    "printed, and why the others were not.",
+)
+@click.option(
+    "--freeze",
+    multiple=True,
+    metavar="PATTERN",
+    help="Do not train the layers whose names match, for example 'conv*'; repeat it "
+    "for several patterns.",
+)
 @no_blocks_option
 @click.option(
     "--board",
@@ -97,6 +123,25 @@ Examples:
 @request_options
 @debug_option
 @check_option
+@click.option(
+    "--early-stopping",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End the training when the loss of the validation, or without one that of the "
+    "training, has not improved for N epochs.",
+)
+@click.option(
+    "--reduce-on-plateau",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Divide the learning rate by 10 whenever that loss has not improved for N "
+    "epochs.",
+)
+@click.option(
+    "--keep-best",
+    is_flag=True,
+    help="End with the model as it was after the epoch in which that loss was least.",
+)
 @file_option(
     "--save-weights",
     metavar="OUT.npz",
@@ -128,6 +173,12 @@ Examples:
 )
 @strict_option
 @as_json_option
+@click.option(
+    "--curve/--no-curve",
+    default=None,
+    help="Print the curve of the losses at the end.  [default: where standard output "
+    "is a terminal]",
+)
 @click.option("--quiet", is_flag=True, help="Print the final result only.")
 def train(
     model: str,
@@ -135,21 +186,28 @@ def train(
     validation: str | None,
     validation_split: float | None,
     split: str | None,
+    standardize: bool,
     epochs: int | None,
     arithmetic: str | None,
     batch_size: int | str | None,
     drop_last: bool | None,
     seed: int | None,
+    init: Path | None,
+    freeze: tuple[str, ...],
     no_blocks: bool,
     board: str | None,
     debug: bool,
     check: str,
+    early_stopping: int | None,
+    reduce_on_plateau: int | None,
+    keep_best: bool,
     save_weights: Path | None,
     save: Path | None,
     checkpoint: str | None,
     every: int | None,
     resume: bool,
     as_json: bool,
+    curve: bool | None,
     quiet: bool,
     **values: Any,
 ) -> int:
@@ -178,10 +236,22 @@ def train(
         require_writable,
         write_weights,
     )
-    from arena_ckpt.cli.results import history_document, result_text
-    from arena_ckpt.cli.trained import go_on_from
+    from arena_ckpt.cli.results import history_document, result_text, taken_document
+    from arena_ckpt.cli.trained import (
+        go_on_from,
+        require_one_start,
+        standardization_text,
+        standardize_by,
+    )
+    from arena_ckpt.common.json_codec import encode
     from arena_ckpt.report.tables import totals_table
-    from arena_ckpt.training.records import EpochRecord, epoch_line
+    from arena_ckpt.training.callbacks import (
+        Callback,
+        EarlyStopping,
+        KeepBest,
+        ReduceOnPlateau,
+    )
+    from arena_ckpt.training.records import EpochRecord, epoch_line, text_curve
     from arena_ckpt.training.saved_run import parse_saving
 
     if validation is not None and validation_split is not None:
@@ -201,10 +271,20 @@ def train(
         if path is not None:
             require_writable(path)
     target = None if board is None else load_board(board)
+    callbacks: list[Callback] = []
+    if early_stopping is not None:
+        callbacks.append(EarlyStopping(early_stopping))
+    if reduce_on_plateau is not None:
+        callbacks.append(ReduceOnPlateau(reduce_on_plateau))
+    if keep_best:
+        callbacks.append(KeepBest())
     loaded = load_model(model)
+    require_one_start(model, loaded, init)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
+    if freeze:
+        built.freeze(*freeze)
     set_given(built, epochs=epochs, drop_last=drop_last)
     for_board = set_arithmetic(built, arithmetic, for_board=target is not None)
     training, evaluation = choose_data(
@@ -217,6 +297,8 @@ def train(
         tables=tables,
         split=split,
     )
+    if standardize:
+        standardize_by(built, training, loaded.state, model)
     request = given_request(values, target)
     available = board_budget(target, request)
     choice = set_batch_size(
@@ -234,14 +316,19 @@ def train(
     plan = built.initialize(debug=debug, check=check, **request)
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
+    taken = None if init is None else built.take_weights(init)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
         for line in choice_lines(choice) if choice else ():
             click.echo(line)
         print_training(model, built, training, evaluation, plan, for_board=for_board)
+        if built.standardization is not None:
+            click.echo(f"{standardization_text(built.standardization)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
+        if taken is not None:
+            click.echo(f"{taken}\n")
         print_table(totals_table(plan))
         print_explanation(plan, without)
         if fit is not None:
@@ -249,13 +336,15 @@ def train(
     n_epochs = built.get_property("epochs")
 
     def print_epoch(record: EpochRecord) -> None:
-        click.echo(fitted(epoch_line(record, n_epochs)))
+        shows_rate = reduce_on_plateau is not None
+        click.echo(fitted(epoch_line(record, n_epochs, shows_rate=shows_rate)))
 
     history = built.train(
         training,
         validation=evaluation,
         progress=False if as_json or quiet else None,
         on_epoch=print_epoch if talks else None,
+        callbacks=callbacks,
         checkpoint=checkpoint,
         every=every,
         resume=resume,
@@ -271,15 +360,24 @@ def train(
         document |= choice_document(choice)
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
+        document["init"] = None if taken is None else taken_document(taken)
         document["classes"] = built.classes
+        document["standardization"] = encode(built.standardization)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
         document["checkpoint_folder"] = checkpoint
         print_json(document)
     else:
+        if curve if curve is not None else talks and _is_terminal():
+            width = shutil.get_terminal_size().columns
+            click.echo("".join(f"{x}\n" for x in text_curve(history.epochs, width)))
         click.echo(result_text(history, n_epochs, result))
         _print_files(save_weights, save, checkpoint if history.interrupted else None)
     return INTERRUPTED if history.interrupted else OK
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _print_files(
