@@ -410,7 +410,7 @@ def test_plan_marks_the_fastest_plan_within_a_budget(tmp_path: Path) -> None:
     assert budget == int(0.6 * document["pareto"][-1]["arena_bytes"])
     chosen = run_json("plan", "digits_mlp", "--budget", "60%")["plan"]
     assert point["arena_bytes"] == chosen["arena_bytes"] <= budget
-    (line,) = [line for line in printed.splitlines() if line.endswith("fastest")]
+    (line,) = [x for x in printed.splitlines() if x.rstrip().endswith("  fastest")]
     assert f"({point['arena_bytes']:,} B)" in line
     assert "The fastest within" in printed
     assert "fastest within the budget" in (tmp_path / "front.svg").read_text("utf-8")

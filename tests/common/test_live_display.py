@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 EPOCH = re.compile(
-    r"epoch +(\d+)/\d+  loss \d+\.\d{4}  "
-    r"validation: loss \d+\.\d{4}, accuracy \d+\.\d\d %  \(\d+\.\d{3} s\)"
+    r"epoch +(\d+)/\d+  loss [\d.e-]+  "
+    r"validation: loss [\d.e-]+, accuracy \d+\.\d\d %  \(\d+\.\d{3} s\)"
 )
 
 OF_COLORAMA = b"\x1b[0m"
@@ -85,7 +85,7 @@ def test_at_each_moment_there_is_one_bar_below_whole_lines(long_run: Session) ->
     for lines in with_bar:
         *above, bar = lines
         assert re.fullmatch(
-            r"training [━╸╺]+ [\d,]+/1,440 0:0\d epoch \d+, loss \d\.\d{4}", bar
+            r"training [━╸╺]+ [\d,]+/1,440 0:0\d epoch \d+, loss [\d.e-]+", bar
         )
         done = epochs(above)
         assert done == list(range(1, len(done) + 1))
