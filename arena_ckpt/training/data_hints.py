@@ -68,7 +68,8 @@ def scale_hints(graph: Graph, samples: Samples) -> list[Hint]:
     for name, axis in feature_axes(graph).items():
         if name in samples.scaling or name in normalized:
             continue
-        values = _some(samples.inputs[name]).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = _some(samples.inputs[name]).astype(np.float32)
         values = values.reshape(-1, *shapes[name])
         hint = _scale_hint(name, axis, values)
         if hint is not None:
