@@ -112,6 +112,9 @@ from .report.front_picture import front_svg as front_svg
 from .report.html import plan_html as plan_html
 from .report.picture import plan_png as plan_png
 from .report.picture import plan_svg as plan_svg
+from .training.callbacks import EarlyStopping as EarlyStopping
+from .training.callbacks import KeepBest as KeepBest
+from .training.callbacks import ReduceOnPlateau as ReduceOnPlateau
 from .verification.verify import Verification as Verification
 from .verification.verify import verify as verify
 

@@ -48,6 +48,7 @@ from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.training.callbacks import Callback, parse_callbacks
 from arena_ckpt.training.data_hints import ended_hints, scale_hints
 from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.drawn_batches import is_samples, train_batches
@@ -62,6 +63,7 @@ from arena_ckpt.training.saved_state import (
     trains_others,
     write_state,
 )
+from arena_ckpt.training.taken_weights import TakenWeights, take_weights
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
@@ -134,6 +136,15 @@ class Model(ModelDefinition):
             state,
             "" if plan is None else f"arena {format_bytes(plan.arena_bytes)}",
         )
+
+    @public_call
+    def definition(self) -> Model:
+        """Return an uninitialized copy: layers, blocks, properties, optimizer, seed.
+
+        It can be changed where this model no longer can, for example its layers frozen;
+        `take_weights` then gives it the weights of a saved model, or of this one.
+        """
+        return copy_of(self)
 
     @public_call
     def set_learning_rate_scheduler(self, schedule: Schedule | None) -> None:
@@ -648,6 +659,7 @@ class Model(ModelDefinition):
         shuffle: bool = True,
         progress: bool | None = None,
         on_epoch: Callable[[EpochRecord], bool | None] | None = None,
+        callbacks: Callback | Iterable[Callback] = (),
         checkpoint: str | os.PathLike[str] | None = None,
         every: int | None = None,
         resume: bool = False,
@@ -677,6 +689,10 @@ class Model(ModelDefinition):
             default. With False nothing is shown.
         on_epoch : callable, optional
             Called with the record of each epoch; returning True stops the training.
+        callbacks : EarlyStopping, ReduceOnPlateau, KeepBest, or several of them
+            What the training does by itself after each epoch. They go by the records of
+            the epochs alone, so a training that is resumed with the same ones ends with
+            the same bits. The factor of a plateau ends with the training.
         checkpoint : path, optional
             A folder, made where it is missing, for the state of the training: it is
             saved there at the beginning, as `every` says, at the end, and on Ctrl-C or
@@ -741,14 +757,18 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
+                beside = (
+                    None if validation is None else self._samples(session, validation)
+                )
                 history = train_batches(
                     session,
                     cast(Iterable[Any], data),
-                    None if validation is None else self._samples(session, validation),
+                    beside,
                     epochs=given["epochs"],
                     drop_last=self.get_property("drop_last"),
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
+                    callbacks=parse_callbacks(callbacks, beside),
                 )
                 self._tell(ended_hints(session, None, history))
                 return history
@@ -760,6 +780,7 @@ class Model(ModelDefinition):
                 self._warn_of_missing_classes(samples, beside)
             if not session.iteration:
                 self._tell(scale_hints(session.graph, samples))
+            rules = parse_callbacks(callbacks, beside)
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -768,6 +789,8 @@ class Model(ModelDefinition):
                     model=self,
                     samples=samples,
                     shuffle=given["shuffle"],
+                    callbacks=rules,
+                    validation=beside,
                 )
             history = train(
                 session,
@@ -779,6 +802,7 @@ class Model(ModelDefinition):
                 drop_last=self.get_property("drop_last"),
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
+                callbacks=rules,
                 saved=saved,
                 # Where `compile` has said so, it needs no second word.
                 warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
@@ -944,6 +968,52 @@ class Model(ModelDefinition):
             "over, and the states of the optimizer and the iteration begin anew",
             ArenaWarning,
         )
+
+    @public_call(hint="a saved model, an .npz of weights, a Model or a dict of arrays")
+    def take_weights(
+        self,
+        source: str
+        | os.PathLike[str]
+        | SavedState
+        | Model
+        | Mapping[str, npt.ArrayLike],
+        *,
+        exclude: str | Iterable[str] = (),
+    ) -> TakenWeights:
+        """Take over those weights that have the names and shapes of this model's.
+
+        All others stay as they are, for example those of a new head as they were drawn.
+        The states of the optimizer and the iteration begin anew.
+
+        Parameters
+        ----------
+        source : path, SavedState, Model or dict
+            What `save` or a training wrote, an .npz of arrays by name, an initialized
+            model, or the arrays themselves.
+        exclude : str or iterable of str
+            Weights to leave as they are although they match: names, or patterns of them
+            as `fnmatch` reads them, ``"logits:*"``.
+
+        Returns
+        -------
+        TakenWeights
+            Which weights were `taken`, which were `left` and why, and what of the
+            source was `unused`; printed, it says so in lines.
+
+        Raises
+        ------
+        NotInitializedError
+        SavedStateError, DataError
+            The source cannot be read, or its weights hold NaN; nothing is changed.
+        InvalidParameterError
+            No weight matches, or `exclude` matches none.
+        """
+        if isinstance(source, Model):
+            given = source.weights()
+        else:
+            given = source  # type: ignore[assignment]
+        with self._working("take_weights") as session:
+            return take_weights(session, given, exclude)
 
     @public_call
     def save_device_state(self, path: str | os.PathLike[str]) -> None:

@@ -5,8 +5,9 @@ Nothing here needs an arena, but to measure how long steps take.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from arena_ckpt.checkpoint.batch_size import (
     BatchSizeChoice,
     largest_batch,
 )
-from arena_ckpt.checkpoint.choose import Chooser
+from arena_ckpt.checkpoint.choose import Chooser, Loops
 from arena_ckpt.checkpoint.front import FrontPoint, best_points
 from arena_ckpt.checkpoint.inference import plan_inference
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
@@ -25,8 +26,9 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
-from arena_ckpt.errors import InvalidParameterError, PlanMismatchError
+from arena_ckpt.errors import ArenaError, InvalidParameterError, PlanMismatchError
 from arena_ckpt.graph.build import Graph, build_graph
+from arena_ckpt.layers.base import Layer
 from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
@@ -49,6 +51,9 @@ from arena_ckpt.planning.settings import (
     PlanSettings,
 )
 from arena_ckpt.planning.training_facts import PlanTraining
+
+MOST_UNROLLED = 128
+"""Maximum number of layers of a model whose unrolling is planned for advice."""
 
 PLACING = ("constants", "memories", "pin")
 """The arguments of a plan that say where buffers may lie."""
@@ -126,12 +131,14 @@ class ModelPlans:
         if not parsed.asks and parsed.patterns:
             raise InvalidParameterError(
                 "keep and drop say how to choose, but not what for; give a budget, for "
-                "example budget='256KiB', or budget='100%' of the arena that keeps all"
+                "example budget='256KiB' (--budget 256KiB), or budget='100%' of the "
+                "arena that keeps all"
             )
         if not parsed.asks:
             raise InvalidParameterError(
                 "allow, levels and measure say how to choose, but not what for; give "
-                "a budget, for example budget='256KiB', or a max_overhead"
+                "a budget, for example budget='256KiB' (--budget 256KiB), or a "
+                "max_overhead (--max-overhead)"
             )
         return parsed.choose(self._chooser(parsed, debug, placing))
 
@@ -268,7 +275,29 @@ class ModelPlans:
             levels=request.levels,
             find_costs=self._measure if request.measure else None,
             patterns=request.patterns,
+            loops=self._loops(),
         )
+
+    def _loops(self) -> Loops | None:
+        """Return the recurrent layers that are not unrolled; None without any."""
+        layers = self._definition.layers
+        names = tuple(layer.name for layer in layers if layer.get("unroll") is False)
+        if not names:
+            return None
+
+        @functools.cache
+        def make_graph(tiled_attention: bool) -> Graph | None:
+            unrolled = [
+                layer.with_values(unroll=True) if layer.name in names else layer
+                for layer in layers
+            ]
+            try:
+                graph = self._graph_of_layers(unrolled, tiled_attention)
+            except ArenaError:  # too many steps, for example
+                return None
+            return graph if len(graph.nodes) <= MOST_UNROLLED else None
+
+        return Loops(names, make_graph)
 
     def _measure(self, graph: Graph, plan: MemoryPlan) -> Costs:
         from arena_ckpt.engine.measuring import measure_costs  # loads Numba
@@ -302,13 +331,20 @@ class ModelPlans:
     @public_call
     def graph_with(self, tiled_attention: bool) -> Graph:
         """Return the graph, on demand with attention that keeps no probabilities."""
-        graph = self._definition.compile()
         if not tiled_attention:
-            return graph
-        layers = [
-            layer.with_values(attention="tiled") if layer.get("attention") else layer
-            for layer in self._definition.layers
-        ]
+            return self._definition.compile()
+        return self._graph_of_layers(self._definition.layers, tiled_attention)
+
+    def _graph_of_layers(self, layers: Sequence[Layer], tiled_attention: bool) -> Graph:
+        """Return the graph of other layers than the model has."""
+        graph = self._definition.compile()
+        if tiled_attention:
+            layers = [
+                layer.with_values(attention="tiled")
+                if layer.get("attention")
+                else layer
+                for layer in layers
+            ]
         return build_graph(
             layers,
             self._definition.blocks,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,22 @@ GraphMaker = Callable[[bool], Graph]
 """Returns the graph of the model, with tiled attention if the argument is True."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """The recurrent layers of a model that could be unrolled.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Their names.
+    make_graph : callable
+        As `GraphMaker`, with all of them unrolled; None where that cannot be planned.
+    """
+
+    layers: tuple[str, ...]
+    make_graph: Callable[[bool], Graph | None]
+
+
 class Chooser:
     """Chooses among the plans of one model.
 
@@ -71,6 +87,8 @@ class Chooser:
         See `Front`.
     patterns : Patterns
         Layers that never run again, or are never kept.
+    loops : Loops, optional
+        The recurrent layers that could be unrolled; only advice goes by them.
 
     Raises
     ------
@@ -87,8 +105,10 @@ class Chooser:
         levels: int | None = None,
         find_costs: CostFinder | None = None,
         patterns: Patterns = NO_PATTERNS,
+        loops: Loops | None = None,
     ) -> None:
         self.patterns = patterns
+        self._loops = loops
         self._make_graph = make_graph
         self.settings = settings
         self.allow = allow
@@ -209,6 +229,34 @@ class Chooser:
             allow=self.allow if allow is None else allow,
             levels=self._levels,
             patterns=self.patterns if patterns is None else patterns,
+            loops=self._loops,
+        )
+
+    @property
+    def loops(self) -> tuple[str, ...]:
+        """Names of the recurrent layers that could be unrolled."""
+        return () if self._loops is None else self._loops.layers
+
+    def unrolled(self) -> Chooser | None:
+        """Return a chooser for the model with its recurrent layers unrolled.
+
+        None where there is nothing to unroll, or too much to plan.
+        """
+        loops = self._loops
+        if loops is None or loops.make_graph(False) is None:
+            return None
+
+        def make_graph(tiled_attention: bool) -> Graph:
+            graph = loops.make_graph(tiled_attention)
+            assert graph is not None, "it was made before"
+            return graph
+
+        return Chooser(
+            make_graph,
+            self.settings,
+            allow=self.allow,
+            levels=self._levels,
+            patterns=self.patterns,
         )
 
     @property

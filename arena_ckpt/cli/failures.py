@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -31,6 +32,10 @@ from arena_ckpt.errors import (
 
 OK, RUN_FAILED, BAD_INPUT, NOT_KNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 OWN_WARNINGS = (ArenaWarning, ModelWarning)
+
+_WRITE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a stream says that takes no more. Files that are written by name have errors of
+their own."""
 
 
 class Commands(click.Group):
@@ -62,6 +67,11 @@ class Commands(click.Group):
         except ModelWarning as warning:  # an error with --strict
             code = BAD_INPUT
             _report_failure("ModelWarning", str(warning), code, as_json)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _WRITE_FAULTS:
+                raise
+            code = RUN_FAILED
+            _report_unwritten(error)
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED
             _report_failure("KeyboardInterrupt", "interrupted", code, as_json)
@@ -184,6 +194,13 @@ def _report_failure(kind: str, message: str, code: int, as_json: bool) -> None:
     click.echo(f"error: {message}", err=True)
     if as_json:
         print_json({"error": {"type": kind, "message": message, "exit_code": code}})
+
+
+def _report_unwritten(error: OSError) -> None:
+    """Say that standard output takes no more, and let nothing write to it again."""
+    message = f"standard output cannot be written: {error.strerror}; make room there"
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    _report_failure(type(error).__name__, message, RUN_FAILED, as_json=False)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.cli.failures import OK, print_json
 from arena_ckpt.cli.models import without_blocks
 from arena_ckpt.cli.output import (
+    filled,
+    fitted,
     print_sentences,
     print_table,
     require_writable,
@@ -88,17 +90,15 @@ def print_front(
         document |= {"budget_bytes": budget_bytes, "fastest_within_budget": fastest}
         print_json(document | {"warnings": warnings_document(hints)})
         return OK
-    click.echo(f"{name}: {_count(points)}\n")
+    click.echo(f"{fitted(f'{name}: {_count(points)}')}\n")
     print_table(front_table(points, budget_bytes))
     if budget_bytes is not None and fastest is not None:
         within = f"The fastest within {format_bytes(budget_bytes)}"
         print_sentences([f"{within}: {facts[fastest].numbers}."])
         click.echo()
     if len(points) == 1:
-        click.echo(
-            "Recomputing cannot make the arena smaller: run the command without "
-            "--pareto to see what limits it.\n"
-        )
+        limit = "Recomputing cannot make the arena smaller: run the command without "
+        click.echo(f"{filled(f'{limit}--pareto to see what limits it.')}\n")
     if picture is not None:
         click.echo(f"the front is drawn in {picture}")
     return OK

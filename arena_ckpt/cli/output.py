@@ -8,11 +8,13 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import click
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
@@ -31,6 +33,21 @@ from arena_ckpt.report.training_cost import training_cost, training_cost_sentenc
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
 _TEXT_COLUMNS = 80
+
+
+def filled(text: str) -> str:
+    """Return a paragraph in lines of at most 80 columns that fit the terminal."""
+    return textwrap.fill(text, min(_TEXT_COLUMNS, get_terminal_size().columns))
+
+
+def fitted(line: str) -> str:
+    """Return a line, broken between words where it is wider than the terminal.
+
+    In a file it stays one line, for scripts.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        return line
+    return textwrap.fill(line, get_terminal_size().columns, break_on_hyphens=False)
 
 
 def describe_plan(plan: MemoryPlan, model: Model, *, for_board: bool = False) -> str:
@@ -85,25 +102,26 @@ def print_training(
     for_board: bool = False,
 ) -> None:
     """Print what is about to be trained; see `describe_plan`."""
-    click.echo(f"{name}: {describe_plan(plan, model, for_board=for_board)}")
+    click.echo(fitted(f"{name}: {describe_plan(plan, model, for_board=for_board)}"))
     beside = (
         "no validation data"
         if validation is None
         else f"{validation.n_samples:,} for validation"
     )
-    click.echo(
+    line = (
         f"{training.n_samples:,} samples of {training.name}, {beside}; optimizer "
         f"{model.optimizer.type_name}, seed {model.seed}"
     )
+    click.echo(fitted(line))
     if (classes := classes_text(training)) is not None:
-        click.echo(textwrap.fill(classes, _TEXT_COLUMNS))
+        click.echo(filled(classes))
     click.echo()
 
 
 def print_explanation(plan: MemoryPlan, without: MemoryPlan | None) -> None:
     """Print the sentences on what limits the plan."""
     for sentence in explain(plan, without):
-        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
+        click.echo(filled(sentence))
     click.echo()
 
 
@@ -116,7 +134,7 @@ def print_training_cost(plan: MemoryPlan, other: MemoryPlan) -> None:
         One for each mode, in either order.
     """
     sentence = training_cost_sentence(*_by_mode(plan, other))
-    click.echo(f"{textwrap.fill(sentence, _TEXT_COLUMNS)}\n")
+    click.echo(f"{filled(sentence)}\n")
 
 
 def training_cost_document(
@@ -142,14 +160,44 @@ def print_board(fit: BoardFit) -> None:
 def print_sentences(sentences: Sequence[str]) -> None:
     """Print sentences, each from a line of its own."""
     for sentence in sentences:
-        click.echo(textwrap.fill(sentence, _TEXT_COLUMNS))
+        click.echo(filled(sentence))
 
 
 def print_table(table: Table) -> None:
-    """Print a table, in full width if standard output is no terminal."""
+    """Print a table, in full width if standard output is no terminal.
+
+    In a terminal of less than 80 columns that are too few for the table each row is a
+    line of text, which is broken between words.
+    """
+    if sys.stdout is None:  # it was closed
+        return
     is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    Console(width=_PIPE_COLUMNS if is_free else None).print(table)
+    console = Console(width=_PIPE_COLUMNS if is_free else None)
+    width = console.width
+    wanted = Measurement.get(console, console.options.update(width=10**6), table)
+    if width >= min(wanted.maximum, _TEXT_COLUMNS):
+        console.print(table)
+    else:
+        click.echo("\n".join(_rows_as_text(table, width)))
     click.echo()
+
+
+def _rows_as_text(table: Table, width: int) -> list[str]:
+    """Return the lines of a table as ``first cell: heading cell; heading cell``."""
+    heads = [" ".join(str(column.header).split()) for column in table.columns]
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    lines = [str(table.title)] if table.title else []
+    for first, *rest in zip(*columns, strict=True):
+        said = [
+            f"{head} {cell}".strip()
+            for head, cell in zip(heads[1:], rest, strict=True)
+            if cell
+        ]
+        text = f"{first}: {'; '.join(said)}" if said else first
+        lines += textwrap.wrap(
+            text, width, subsequent_indent="  ", break_on_hyphens=False
+        )
+    return lines
 
 
 def plan_document(

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.report.tables import add_row, make_table
-from arena_ckpt.training.epoch_text import evaluation_text, value_text
+from arena_ckpt.training.epoch_text import evaluation_text, loss_text, value_text
 from arena_ckpt.training.records import History
 
 if TYPE_CHECKING:
+    from arena_ckpt.training.taken_weights import TakenWeights
     from arena_ckpt.verification.verify import Verification
 
 
@@ -33,7 +34,7 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
             table,
             name,
             f"{evaluation.n_samples:,}",
-            f"{evaluation.loss:.4f}",
+            loss_text(evaluation.loss),
             metric.replace("_", " "),
             value_text(metric, evaluation.metric),
         )
@@ -60,8 +61,13 @@ def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str
         if history.interrupted
         else f"trained {done} epoch{'s' if done != 1 else ''} ({iterations})"
     )
+    if history.stopped_by:
+        head += f"; stopped early because {history.stopped_by}"
+    if history.best_epoch is not None:
+        head += f"; the model is that of epoch {history.best_epoch}"
     lines = [head, f"training data:   {evaluation_text(on_training)}"]
-    last = history.epochs[-1].validation if history.epochs else None
+    final = (history.best_epoch or done) - 1
+    last = history.epochs[final].validation if history.epochs else None
     if last is not None:
         lines.append(f"validation data: {evaluation_text(last)}")
     return "\n".join(lines)
@@ -85,7 +91,19 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
         "n_iterations": history.n_iterations,
         "n_resumed": history.n_resumed,
         "interrupted": history.interrupted,
+        "stopped_by": history.stopped_by,
+        "best_epoch": history.best_epoch,
         "training": evaluation_document(on_training),
+    }
+
+
+def taken_document(taken: TakenWeights) -> dict[str, Any]:
+    """Return what a model took over as plain values."""
+    return {
+        "source": taken.source,
+        "taken": list(taken.taken),
+        "left": dict(taken.left),
+        "unused": list(taken.unused),
     }
 
 

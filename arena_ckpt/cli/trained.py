@@ -21,7 +21,7 @@ from arena_ckpt.files.npz import read_arrays
 from arena_ckpt.graph.features import feature_axes, input_shapes
 from arena_ckpt.model import Model, copy_of, take_statistics
 from arena_ckpt.planning.settings import INFERENCE
-from arena_ckpt.training.saved_state import SavedState
+from arena_ckpt.training.saved_state import SavedState, trains_others
 
 Weights = Mapping[str, npt.NDArray[Any]]
 
@@ -131,6 +131,22 @@ def _set_all(model: Model, weights: Weights, source: str) -> None:
         model.set_weights({name: weights[name] for name in own})
 
 
+def require_one_start(spec: str, loaded: LoadedModel, init: Path | None) -> None:
+    """Refuse weights to begin with for a model that has weights of its own.
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    if init is not None and loaded.state is not None:
+        raise InvalidParameterError(
+            f"{spec} has weights of its own, and --init {init} has others; leave one "
+            "out, or name the model without its weights, for example as .ini",
+            model=spec,
+            init=str(init),
+        )
+
+
 def go_on_from(model: Model, state: SavedState) -> int:
     """Give an initialized model the state of a saved one, to train on from there.
 
@@ -154,8 +170,9 @@ def go_on_from(model: Model, state: SavedState) -> int:
             ArenaWarning,
         )
         return 0
+    begins_anew = trains_others(model.plan, state)
     model.restore(state)
-    return state.document.iteration
+    return 0 if begins_anew else state.document.iteration
 
 
 def with_weights_of(model: Model, state: SavedState) -> Model:

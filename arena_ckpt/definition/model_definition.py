@@ -29,6 +29,7 @@ from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import few, quoted, shown
 from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.ini_writer import write_ini
+from arena_ckpt.definition.layer_changes import replacement, with_trainable
 from arena_ckpt.definition.model_summary import ModelSummary, summarize
 from arena_ckpt.errors import (
     DuplicateNameError,
@@ -216,6 +217,93 @@ class ModelDefinition:
         self._layers[layer.name] = layer
         self._n_of_type[layer.type_name] += 1
         self._graph = None
+
+    @public_call
+    def replace_layer(
+        self,
+        name: str,
+        layer: Layer | str | None = None,
+        properties: Sequence[str] = (),
+        **values: object,
+    ) -> None:
+        """Put another layer in the place of one, under the same name.
+
+        Parameters
+        ----------
+        name : str
+            The layer to replace.
+        layer : Layer or str, optional
+            What `create_layer` returned, or a type name for it; by default the layer as
+            it is, with `properties` and `values` changed:
+            ``replace_layer("logits", unit=3)``. It reads the same layers, unless it has
+            ``input_layers`` of its own.
+        properties, **values
+            Passed to `create_layer`.
+
+        Raises
+        ------
+        UnknownLayerError
+            There is no layer of this name.
+        InvalidParameterError
+            An unknown type or property, an impossible value, or another name; the model
+            is unchanged.
+        AfterInitializationError
+            The model is initialized.
+        """
+        self._require_before("Cannot replace a layer after initialization")
+        new = replacement(self._layers, name, layer, properties, values)
+        if new["input_layers"] != self._layers[name]["input_layers"]:
+            self._place = None
+        self._layers[name] = new
+        self._graph = None
+
+    @public_call(hint="names of layers or patterns of them, freeze('conv*', 'fc1')")
+    def freeze(self, *patterns: str) -> tuple[str, ...]:
+        """Train the weights of some layers no more: set ``trainable=false`` there.
+
+        Frozen weights take no gradients and no states of the optimizer, and lie beside
+        the arena. Frozen batch normalization uses its moving statistics.
+
+        Parameters
+        ----------
+        *patterns : str
+            Names of layers, or patterns of them as `fnmatch` reads them, ``"conv*"``.
+            Layers without weights are passed over.
+
+        Returns
+        -------
+        tuple of str
+            Names of the layers that are frozen by this.
+
+        Raises
+        ------
+        UnknownLayerError
+            A pattern matches no layer; nothing is changed.
+        InvalidParameterError
+            A pattern matches only layers without weights; nothing is changed.
+        AfterInitializationError
+            The model is initialized, and its plan is one for these weights.
+        """
+        return self._set_trainable(patterns, False)
+
+    @public_call(hint="names of layers or patterns of them, unfreeze('conv*', 'fc1')")
+    def unfreeze(self, *patterns: str) -> tuple[str, ...]:
+        """Train the weights of some layers again; see `freeze`."""
+        return self._set_trainable(patterns, True)
+
+    def _set_trainable(
+        self, patterns: tuple[str, ...], trainable: bool
+    ) -> tuple[str, ...]:
+        self._require_before(
+            f"Cannot {'unfreeze' if trainable else 'freeze'} layers after "
+            "initialization, because the memory plan depends on it: take an "
+            "uninitialized copy with model.definition(), or of a saved model with "
+            "load(path, initialize=False)"
+        )
+        changed = with_trainable(self._layers, patterns, trainable)
+        self._layers.update(changed)
+        self._graph = None
+        return tuple(changed)
 
     @public_call
     def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:

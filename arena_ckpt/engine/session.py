@@ -113,6 +113,7 @@ class Session:
         self.plan = plan
         self.optimizer = optimizer
         self.schedule = schedule
+        self.rate_factor = 1.0
         self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
         self.max_norm = max_norm
@@ -231,10 +232,12 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the next iteration."""
+        """Learning rate of the next iteration, times the factor of a plateau."""
         if self.schedule is None:
-            return float(self.optimizer["learning_rate"])
-        return self.schedule.learning_rate_at(self.iteration)
+            rate = float(self.optimizer["learning_rate"])
+        else:
+            rate = self.schedule.learning_rate_at(self.iteration)
+        return rate * self.rate_factor
 
     def standardize(self, standardization: Standardization | None) -> None:
         """Standardize samples with these statistics from now on, or no more."""

@@ -173,10 +173,11 @@ def check_connections(
 
 def wrong_losses(losses: Sequence[str]) -> LossError:
     """Return the error of a model that has no loss, or several."""
-    alone = "" if losses else "; without one it can predict: use mode='inference'"
+    alone = "; without one it can predict: mode='inference' (--inference)"
     return LossError(
         f"the model has {len(losses)} loss layers ({quote(losses)}) and needs "
-        f"exactly one, for example mse or cross_softmax, as its last layer{alone}",
+        f"exactly one, for example mse or cross_softmax, as its last layer"
+        f"{'' if losses else alone}",
         losses=tuple(losses),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.json_codec import decode
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.user_line import warn_user
@@ -29,13 +29,17 @@ from arena_ckpt.training.saved_state import SavedState, read_state, require_fit
 
 
 @public_call
-def load(path: str | os.PathLike[str]) -> Model:
+def load(path: str | os.PathLike[str], *, initialize: bool = True) -> Model:
     """Load a model with its state; it goes on as if it had never been saved.
 
     Parameters
     ----------
     path : path
         What `Model.save` wrote, or a state in the folder of a training.
+    initialize : bool
+        False returns the model as it was defined, without its state: its layers can be
+        frozen or replaced, and after ``model.initialize()``
+        ``model.take_weights(path)`` gives it the weights that still fit.
 
     Returns
     -------
@@ -60,8 +64,16 @@ def load(path: str | os.PathLike[str]) -> Model:
     Nothing in the file is run. A plan of an older version of this package is made anew,
     which an `ArenaWarning` says; the weights are the same.
     """
+    require_value(
+        "initialize",
+        initialize,
+        fits=isinstance(initialize, bool),
+        expected="True or False",
+    )
     saved = read_saved(path)
     model, state = saved.model, saved.state
+    if not initialize:
+        return model
     with _failures_named(state.path):
         plan = saved.plan or model.make_plan()
     require_fit(plan, state)  # before memory is taken for stated sizes

@@ -33,6 +33,7 @@ from arena_ckpt.report.nntrainer import exe_order_text
 from arena_ckpt.testing.diff_text import diff_lines
 from arena_ckpt.testing.golden_changes import GoldenDiff
 from arena_ckpt.testing.golden_diff import compare
+from arena_ckpt.testing.golden_names import PLAN_SUFFIX, free_stem
 from arena_ckpt.testing.golden_requests import (
     make_requested,
     parse_golden_request,
@@ -51,7 +52,7 @@ from arena_ckpt.testing.golden_text import (
 from arena_ckpt.testing.sealed import WHAT_TO_RUN, reading
 from arena_ckpt.testing.variants import INFERENCE, golden_variants, make_variant
 
-PLAN_SUFFIX, NNTRAINER_SUFFIX = ".plan", ".exegolden"
+NNTRAINER_SUFFIX = ".exegolden"
 FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
 
 LARGEST_FILE_BYTES = 64 * 2**20
@@ -334,7 +335,8 @@ def add_golden(
     """Write a golden file for each variant of a model that has none yet.
 
     A budget that no plan meets is left out. With `inference` the one variant is that of
-    forward steps alone.
+    forward steps alone. Names of files begin with that of the model, and where another
+    model has it, with those of its file or folder too.
 
     Parameters
     ----------
@@ -360,6 +362,8 @@ def add_golden(
         A request that cannot be made again from a file.
     BudgetError, BoardFitError
         The plan that is requested does not exist, or does not fit on its board.
+    GoldenFileError
+        Files of other models have all names that those of this one could have.
     """
     fits = isinstance(spec, str)
     require_value("spec", spec, fits=fits, expected="what load() knows the model by")
@@ -368,7 +372,6 @@ def add_golden(
     except (TypeError, ValueError):
         expected = "a dict of the sizes that load() makes the model with"
         require_value("sizes", sizes, fits=False, expected=expected)
-    stem = spec.rpartition(":")[2] if ".py:" in spec else Path(spec).stem
     paths = []
     more: dict[str, str] = {}
     variants: Mapping[str, Callable[[], MemoryPlan]]
@@ -380,8 +383,10 @@ def add_golden(
         variants = {INFERENCE: lambda: make_variant(model, INFERENCE, spec)}
     else:
         variants = golden_variants(model)
+    at = Path(path_text(folder))
+    stem = free_stem(at, spec, written, variants, _pinned_in(at))
     for variant, make in variants.items():
-        path = Path(path_text(folder)) / f"{stem}.{variant}{PLAN_SUFFIX}"
+        path = at / f"{stem}.{variant}{PLAN_SUFFIX}"
         if os.path.exists(path):
             continue
         try:
@@ -395,6 +400,30 @@ def add_golden(
         write_golden(plan, path, source)
         paths.append(path)
     return paths
+
+
+def _pinned_in(folder: Path) -> dict[str, tuple[str, str] | None]:
+    """Return model and sizes of each plan in a folder that can be read, by its name."""
+    pinned: dict[str, tuple[str, str] | None] = {}
+    for path in _plans_in(folder):
+        try:
+            facts, _ = _facts(path, salvage=True)
+        except GoldenFileError:
+            continue  # the update of the folder says what is wrong with it
+        is_of_test = "model" not in facts
+        pinned[path.name] = None if is_of_test else (facts["model"], facts["sizes"])
+    return pinned
+
+
+def _plans_in(folder: Path) -> list[Path]:
+    """Return the golden plans in a folder, sorted by name."""
+    try:
+        return sorted(folder.glob(f"*{PLAN_SUFFIX}"))
+    except (OSError, ValueError) as error:
+        raise GoldenFileError(
+            f"the folder {folder} cannot be read ({error}); check the path",
+            path=str(folder),
+        ) from error
 
 
 def load_bundled(name: str, sizes: dict[str, object]) -> Model:
@@ -415,13 +444,7 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
             f"{' or '.join(FORMATS)}",
             format=form,
         )
-    try:
-        plans = sorted(folder.glob(f"*{PLAN_SUFFIX}"))
-    except (OSError, ValueError) as error:
-        raise GoldenFileError(
-            f"the folder {folder} cannot be read ({error}); check the path",
-            path=str(folder),
-        ) from error
+    plans = _plans_in(folder)
     if not plans:
         raise GoldenFileError(
             f"there are no golden plans in {folder}; make some with arena-ckpt golden "
@@ -444,7 +467,7 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
         plan = (
             make_requested(model, request)
             if request
-            else make_variant(model, variant, str(plan_path))
+            else make_variant(model, variant, str(plan_path), to_compare=not update)
         )
         if is_damaged:
             source = {key: facts[key] for key in SOURCE if key in facts}

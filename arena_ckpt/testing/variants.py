@@ -16,6 +16,8 @@ BUDGETS = {"budget-3-4": Fraction(3, 4), "budget-1-2": Fraction(1, 2)}
 arena without blocks that the arena may keep."""
 
 
+NO_BLOCKS, NAMED_BLOCKS = "no-blocks", "named-blocks"
+
 INFERENCE = "inference"
 """The variant of forward steps alone, which is pinned on demand."""
 
@@ -31,9 +33,9 @@ def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
     is_model = isinstance(model, Model)
     require_value("model", model, fits=is_model, expected="a Model")
     plain = without_blocks(model)
-    variants: dict[str, Callable[[], MemoryPlan]] = {"no-blocks": plain.make_plan}
+    variants: dict[str, Callable[[], MemoryPlan]] = {NO_BLOCKS: plain.make_plan}
     if model.blocks:
-        variants["named-blocks"] = model.make_plan
+        variants[NAMED_BLOCKS] = model.make_plan
     plan = plain.make_plan()
     most, least = plan.arena_bytes, plan.local_lower_bound_bytes
     for name, share in BUDGETS.items() if most > least else ():
@@ -42,8 +44,13 @@ def golden_variants(model: Model) -> dict[str, Callable[[], MemoryPlan]]:
     return variants
 
 
-def make_variant(model: Model, variant: str, where: str) -> MemoryPlan:
+def make_variant(
+    model: Model, variant: str, where: str, *, to_compare: bool = False
+) -> MemoryPlan:
     """Make the plan that a golden file pins.
+
+    With `to_compare` a model that has no blocks any more gives its plan without them,
+    so that the difference names the blocks that were removed.
 
     Raises
     ------
@@ -53,6 +60,8 @@ def make_variant(model: Model, variant: str, where: str) -> MemoryPlan:
     if variant == INFERENCE:
         return model.make_plan(mode="inference")
     variants = golden_variants(model)
+    if variant == NAMED_BLOCKS and variant not in variants and to_compare:
+        return variants[NO_BLOCKS]()
     if variant not in variants:
         raise GoldenFileError(
             f"{where} pins the variant {variant!r}, but the model only has "

@@ -21,9 +21,16 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnevenBatchesError,
 )
-from arena_ckpt.training.loop import interrupts
+from arena_ckpt.training.best_state import BestState
+from arena_ckpt.training.callbacks import Callbacks
+from arena_ckpt.training.loop import (
+    NO_CALLBACKS,
+    after_epoch,
+    interrupts,
+    with_callbacks,
+)
 from arena_ckpt.training.records import EpochRecord, History
-from arena_ckpt.training.watching import Watcher, watch
+from arena_ckpt.training.watching import watch
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
@@ -52,6 +59,7 @@ def train_batches(
     drop_last: bool,
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
 
@@ -75,9 +83,25 @@ def train_batches(
     expected = _length(batches)
     total = None if expected is None else epochs * expected
     n_iterations = 0
+    best = BestState(session)
+    is_scheduled = session.schedule is not None or callbacks.plateau is not None
+
+    def ended() -> History:
+        history = History(
+            tuple(records),
+            n_iterations,
+            interrupted(),
+            0,
+            callbacks.reason(records),
+            best.epoch,
+        )
+        watcher.ended(history)
+        return history
+
     with (
-        watch(progress, epochs, is_scheduled=session.schedule is not None) as watcher,
+        watch(progress, epochs, is_scheduled=is_scheduled) as watcher,
         interrupts(terminated=False) as interrupted,
+        with_callbacks(session, best),
     ):
         watcher.begun(())
         for epoch in range(1, epochs + 1):
@@ -87,7 +111,7 @@ def train_batches(
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
                 if interrupted():
-                    return _ended_history(watcher, records, n_iterations, True)
+                    return ended()
                 n_batches += 1
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
@@ -118,17 +142,10 @@ def train_batches(
             )
             is_enough = bool(on_epoch and on_epoch(records[-1]))
             watcher.recorded(records[-1])
-            if is_enough:
+            is_over = after_epoch(session, callbacks, best, tuple(records))
+            if is_enough or is_over:
                 break
-        return _ended_history(watcher, records, n_iterations, interrupted())
-
-
-def _ended_history(
-    watcher: Watcher, records: list[EpochRecord], n_iterations: int, interrupted: bool
-) -> History:
-    history = History(tuple(records), n_iterations, interrupted, 0)
-    watcher.ended(history)
-    return history
+        return ended()
 
 
 def _drawn(batches: Iterable[Any], epoch: int, n_iterations: int) -> Iterator[Any]:

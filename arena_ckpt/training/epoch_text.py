@@ -21,7 +21,13 @@ def evaluation_text(evaluation: Evaluation) -> str:
     """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
     metric = evaluation.metric_name.replace("_", " ")
     value = value_text(evaluation.metric_name, evaluation.metric)
-    return f"loss {evaluation.loss:.4f}, {metric} {value}"
+    return f"loss {loss_text(evaluation.loss)}, {metric} {value}"
+
+
+def loss_text(loss: float) -> str:
+    """Return a loss with four decimals, or four digits where these would be zeros."""
+    is_middling = loss == 0 or 5e-5 <= abs(loss) < 1e6
+    return f"{loss:.4f}" if is_middling else f"{loss:.3e}"
 
 
 def value_text(name: str, value: float | None) -> str:
@@ -30,7 +36,9 @@ def value_text(name: str, value: float | None) -> str:
         return ""
     if name == "accuracy":
         return f"{100 * value:.2f} %"
-    formats = {"epoch": "d", "seconds": ".3f", "loss": ".4f", "validation_loss": ".4f"}
+    if name in ("loss", "validation_loss"):
+        return loss_text(value)
+    formats = {"epoch": "d", "seconds": ".3f"}
     return format(value, formats.get(name, ".4g"))
 
 

@@ -16,12 +16,16 @@ from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
+from arena_ckpt.training.best_state import BestState
+from arena_ckpt.training.callbacks import Callbacks
 from arena_ckpt.training.records import EpochRecord, History, RunProgress
 from arena_ckpt.training.saved_run import SavedRun
 from arena_ckpt.training.watching import Watcher, watch
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
+
+NO_CALLBACKS = Callbacks()
 
 
 def train(
@@ -35,10 +39,12 @@ def train(
     drop_last: bool,
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
+    callbacks: Callbacks = NO_CALLBACKS,
     saved: SavedRun | None = None,
     warn_of_restart: bool = True,
 ) -> History:
     """Train `session` on `samples`, from where `saved` says; see `Model.train`."""
+    best = BestState(session)
     fresh = RunProgress(
         epoch=1,
         epoch_iteration=session.iteration,
@@ -50,13 +56,16 @@ def train(
         records=(),
         stopped=False,
     )
+    is_scheduled = session.schedule is not None or callbacks.plateau is not None
     with (
-        watch(progress, epochs, is_scheduled=session.schedule is not None) as watcher,
+        watch(progress, epochs, is_scheduled=is_scheduled) as watcher,
         interrupts(terminated=saved is not None) as interrupted,
         saved.held() if saved else nullcontext(),
+        with_callbacks(session, best),
     ):
-        begin = saved.begin(fresh) if saved else fresh
+        begin = saved.begin(fresh, best) if saved else fresh
         at = begin
+        session.rate_factor = callbacks.rate_factor(begin.records)
         watcher.begun(begin.records)
         n_batches = batches_of(samples.n_samples, session.plan.batch_size, drop_last)
         if warn_of_restart:
@@ -64,7 +73,16 @@ def train(
         if saved and at.epoch <= epochs and not at.stopped:
             saved.save(at)  # what cannot be written is found before anything is trained
         run = _Run(
-            session, samples, validation, epochs, n_batches, watcher, interrupted, saved
+            session,
+            samples,
+            validation,
+            epochs,
+            n_batches,
+            watcher,
+            interrupted,
+            saved,
+            callbacks,
+            best,
         )
         while at.epoch <= epochs and not at.stopped:
             order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
@@ -73,7 +91,12 @@ def train(
                 break  # interrupted
             at = run.finish_epoch(at, order, on_epoch)
         history = History(
-            at.records, at.n_iterations, interrupted(), begin.n_iterations
+            at.records,
+            at.n_iterations,
+            interrupted(),
+            begin.n_iterations,
+            callbacks.reason(at.records) if at.stopped else None,
+            best.epoch,
         )
         watcher.ended(history)
         return history
@@ -91,6 +114,8 @@ class _Run:
     watcher: Watcher
     interrupted: Callable[[], bool]
     saved: SavedRun | None
+    callbacks: Callbacks
+    best: BestState
 
     def finish_batches(self, begin: RunProgress, order: np.ndarray) -> RunProgress:
         """Train the rest of the epoch's batches, or those until Ctrl-C."""
@@ -145,6 +170,12 @@ class _Run:
         )
         self.watcher.recorded(record)
         stopped = bool(on_epoch and on_epoch(record))
+        records = (*at.records, record)
+        stopped = (
+            after_epoch(self.session, self.callbacks, self.best, records) or stopped
+        )
+        if self.saved and self.best.epoch == record.epoch:
+            self.saved.save_best(record.epoch, at.n_iterations)
         following = replace(
             at,
             epoch=at.epoch + 1,
@@ -152,13 +183,37 @@ class _Run:
             n_batches=0,
             loss_sum=0.0,
             seconds=0.0,
-            records=(*at.records, record),
+            records=records,
             stopped=stopped,
         )
         is_last = stopped or at.epoch == self.epochs
         if self.saved and (is_last or not self.saved.every):
             self.saved.save(following)
         return following
+
+
+def after_epoch(
+    session: Session,
+    callbacks: Callbacks,
+    best: BestState,
+    records: tuple[EpochRecord, ...],
+) -> bool:
+    """Do what callbacks say after an epoch; return whether the training ends."""
+    epoch = records[-1].epoch
+    if callbacks.best_epoch(records) == epoch:
+        best.take(epoch)
+    session.rate_factor = callbacks.rate_factor(records)
+    return callbacks.reason(records) is not None
+
+
+@contextmanager
+def with_callbacks(session: Session, best: BestState) -> Iterator[None]:
+    """Undo, when the block ends, what callbacks changed: the rate; then the state."""
+    try:
+        yield
+    finally:
+        session.rate_factor = 1.0
+        best.put_back()
 
 
 def batches_of(n_samples: int, batch_size: int, drop_last: bool) -> int:

@@ -14,7 +14,7 @@ from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
 from arena_ckpt.engine.evaluation import Evaluation
 from arena_ckpt.training.curve import curve_svg
-from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text
+from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text, loss_text
 
 Table = npt.NDArray[np.float64]
 
@@ -62,12 +62,18 @@ class History:
         Ctrl-C ended it, or SIGTERM where its states were saved.
     n_resumed : int
         Of the iterations, those made before the training was resumed.
+    stopped_by : str or None
+        Why early stopping ended it.
+    best_epoch : int or None
+        The epoch after which the model is as it was left; None without `KeepBest`.
     """
 
     epochs: tuple[EpochRecord, ...]
     n_iterations: int
     interrupted: bool
     n_resumed: int = 0
+    stopped_by: str | None = None
+    best_epoch: int | None = None
 
     def to_rows(self) -> list[dict[str, int | float | None]]:
         """Return the epochs as plain values, for example for ``pandas.DataFrame``.
@@ -202,6 +208,10 @@ def _extent(history: History) -> str:
         parts.append(f"{history.n_resumed:,} of them before it was resumed")
     if history.interrupted:
         parts.append("interrupted")
+    if history.stopped_by:
+        parts.append(f"stopped early because {history.stopped_by}")
+    if history.best_epoch is not None:
+        parts.append(f"the model is that of epoch {history.best_epoch}")
     return ", ".join(parts)
 
 
@@ -209,7 +219,7 @@ def _result(record: EpochRecord, mark: str = "  ") -> str:
     """Return the losses of an epoch as text."""
     of = record.validation
     validation = "" if of is None else f"{mark}validation: {evaluation_text(of)}"
-    return f"loss {record.loss:.4f}{validation}"
+    return f"loss {loss_text(record.loss)}{validation}"
 
 
 def to_table(records: Sequence[EpochRecord]) -> Table:

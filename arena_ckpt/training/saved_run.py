@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from arena_ckpt.common.digests import digest_arrays
-from arena_ckpt.common.json_codec import decode, encode
+from arena_ckpt.common.json_codec import decode, encode, may_be_left_out
 from arena_ckpt.common.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -43,14 +43,23 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     SavedStateExistsError,
     SavedStateMismatchError,
+    SavedStateNotFoundError,
     UnwritableFileError,
 )
 from arena_ckpt.files.atomic_write import is_part_of, make_folder
 from arena_ckpt.files.folder_lock import hold
 from arena_ckpt.files.tensor_file import corrupt
 from arena_ckpt.planning.settings import DEFAULT_WAYS
-from arena_ckpt.training.records import RunProgress
-from arena_ckpt.training.saved_state import SavedState, read_state, restore, write_state
+from arena_ckpt.training.best_state import BestState
+from arena_ckpt.training.callbacks import Callbacks
+from arena_ckpt.training.records import EpochRecord, RunProgress
+from arena_ckpt.training.saved_state import (
+    SavedState,
+    read_state,
+    require_fit,
+    restore,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
@@ -66,6 +75,9 @@ _PROPERTIES = (
 )
 
 NAME = r"iteration-([0-9]{9,})\.safetensors"
+
+
+BEST_NAME = r"best-epoch-([0-9]{6,})\.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,10 @@ class RunDocument:
         With which the training began; a callback may have set another one since.
     progress : RunProgress
         Without its records, which can be many and are kept in a tensor.
+    callbacks : tuple of str
+        As text, with what each monitors.
+    validation : str
+        A digest of the validation data, if one of these goes by them.
     """
 
     samples: str
@@ -93,6 +109,8 @@ class RunDocument:
     ways: tuple[str, ...]
     schedule: Part | None
     progress: RunProgress
+    callbacks: tuple[str, ...] = may_be_left_out(())
+    validation: str = may_be_left_out("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +172,8 @@ class SavedRun:
     samples : Samples
         That are trained on.
     shuffle : bool
+    callbacks : Callbacks
+    validation : Samples or None
     """
 
     def __init__(
@@ -164,6 +184,8 @@ class SavedRun:
         model: ModelDefinition,
         samples: Samples,
         shuffle: bool,
+        callbacks: Callbacks,
+        validation: Samples | None,
     ) -> None:
         self.folder = saving.folder
         self.every = saving.every
@@ -173,6 +195,11 @@ class SavedRun:
         self._begun = describe(model)
         self._samples = digest(samples)
         self._shuffle = shuffle
+        self._callbacks = callbacks
+        self._validation = ""
+        if validation is not None and callbacks.monitors_validation:
+            self._validation = digest(validation)
+        self._best_before: tuple[int | None] | None = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -196,8 +223,14 @@ class SavedRun:
                 raise self._unusable("another training saves into it")
             yield
 
-    def begin(self, fresh: RunProgress) -> RunProgress:
+    def begin(self, fresh: RunProgress, best: BestState) -> RunProgress:
         """Return where the training begins: from `fresh`, or from a saved state.
+
+        Parameters
+        ----------
+        fresh : RunProgress
+        best : BestState
+            Is given the state after the best epoch so far, if there is one.
 
         Raises
         ------
@@ -218,8 +251,9 @@ class SavedRun:
                 path=str(self.folder),
                 iteration=iteration,
             )
-        begin = self._go_on(paths) if paths else fresh
-        _remove(p for p in self.folder.iterdir() if is_part_of(p.name, NAME))
+        begin = self._go_on(paths, best) if paths else fresh
+        names = f"(?:{NAME}|{BEST_NAME})"
+        _remove(p for p in self.folder.iterdir() if is_part_of(p.name, names))
         return begin
 
     def save(self, progress: RunProgress) -> None:
@@ -230,35 +264,72 @@ class SavedRun:
         UnwritableFileError
             The states from before are still there.
         """
-        path = self.folder / f"iteration-{progress.n_iterations:09d}.safetensors"
         run = RunDocument(
             self._samples,
             self._shuffle,
             *self._rounding(),
             self._begun.schedule,
             replace(progress, records=()),
+            self._callbacks.as_text(),
+            self._validation,
         )
+        n_iterations = progress.n_iterations
+        name = f"iteration-{n_iterations:09d}.safetensors"
+        self._write(name, n_iterations, encode(run), progress.records)
+        with suppress(OSError):
+            _remove(self._paths()[:-KEPT_STATES])
+        if self._callbacks.best is not None:
+            best = self._callbacks.best_epoch(progress.records)
+            if self._best_before is not None:  # else the older state is not known
+                kept = {best, *self._best_before}
+                with suppress(OSError):
+                    _remove(self._best_paths(kept))
+            self._best_before = (best,)
+
+    def save_best(self, epoch: int, n_iterations: int) -> None:
+        """Save the state after an epoch that is the best so far.
+
+        It stays until both states that are kept are of trainings with a better epoch.
+
+        Raises
+        ------
+        UnwritableFileError
+        """
+        self._write(_best_name(epoch), n_iterations, None, ())
+
+    def _write(
+        self,
+        name: str,
+        n_iterations: int,
+        run: dict[str, Any] | None,
+        records: Sequence[EpochRecord],
+    ) -> None:
+        path = self.folder / name
         try:
             write_state(
                 path,
                 self._session,
                 model=encode(describe_again(self._begun, self._model)),
-                run=encode(run),
-                records=progress.records,
+                run=run,
+                records=records,
                 classes=self._model.classes,
                 standardization=self._model.standardization,
             )
         except UnwritableFileError as error:
             kept = self._newest_name()
             raise UnwritableFileError(
-                f"the training stops in iteration {progress.n_iterations:,}: {error}."
+                f"the training stops in iteration {n_iterations:,}: {error}."
                 f" Of the states saved before, {kept}; the model in memory is intact. "
                 "Afterwards go on with resume=True",
                 path=str(path),
                 free_bytes=getattr(error, "free_bytes", None),
             ) from error
-        with suppress(OSError):
-            _remove(self._paths()[:-KEPT_STATES])
+
+    def _best_paths(self, but: set[int | None]) -> list[Path]:
+        """Return the saved states after best epochs, but those of some epochs."""
+        keep = {_best_name(epoch) for epoch in but if epoch is not None}
+        found = (p for p in self.folder.iterdir() if re.fullmatch(BEST_NAME, p.name))
+        return [path for path in found if path.name not in keep]
 
     def _newest_name(self) -> str:
         with suppress(OSError):  # the folder itself may be gone
@@ -271,7 +342,7 @@ class SavedRun:
         found = (p for p in self.folder.iterdir() if re.fullmatch(NAME, p.name))
         return sorted((p for p in found if p.is_file()), key=_iteration)
 
-    def _go_on(self, paths: list[Path]) -> RunProgress:
+    def _go_on(self, paths: list[Path], best: BestState) -> RunProgress:
         """Put the newest state that can be read into the session."""
         state, damaged = self._newest(paths)
         try:
@@ -289,6 +360,7 @@ class SavedRun:
         except ValueError as error:
             raise corrupt(state.path, str(error)) from None
         self._require_same(state, replace(saved, schedule=run.schedule), run)
+        self._find_best(best, progress, state)
         restore(self._session, state)
         self._model.set_learning_rate_scheduler(schedule)
         if damaged:
@@ -300,6 +372,33 @@ class SavedRun:
                 ArenaWarning,
             )
         return progress
+
+    def _find_best(
+        self, best: BestState, progress: RunProgress, state: SavedState
+    ) -> None:
+        """Read the state after the best epoch before this one.
+
+        Raises
+        ------
+        SavedStateError
+            It cannot be read.
+        """
+        epoch = self._callbacks.best_epoch(progress.records)
+        if epoch is None:
+            return
+        if epoch < progress.epoch - 1 or progress.n_batches:
+            path = self.folder / _best_name(epoch)
+            try:
+                state = read_state(path)
+            except SavedStateNotFoundError:
+                raise SavedStateNotFoundError(
+                    f"{path} is missing, the state after the best epoch so far, which "
+                    "KeepBest is to give the model; put it back, or train in another "
+                    "folder. Nothing was changed",
+                    path=str(path),
+                ) from None
+            require_fit(self._session.plan, state)
+        best.take_from(state.arrays, state.document.iteration, epoch)
 
     def _newest(
         self, paths: list[Path]
@@ -338,6 +437,13 @@ class SavedRun:
             )
         if what is None and run.samples != self._samples:
             what = "it was trained on other data"
+        if what is None and run.callbacks != self._callbacks.as_text():
+            wanted = ", ".join(self._callbacks.as_text()) or "none"
+            what = (
+                f"its callbacks are {', '.join(run.callbacks) or 'none'}, not {wanted}"
+            )
+        if what is None and run.validation != self._validation:
+            what = "its callbacks monitored other validation data"
         if what is None and run.shuffle != self._shuffle:
             what = f"it was trained with shuffle={run.shuffle}"
         if what is not None:
@@ -360,6 +466,10 @@ class SavedRun:
             "checkpoint= a folder that can be written into",
             path=str(self.folder),
         )
+
+
+def _best_name(epoch: int) -> str:
+    return f"best-epoch-{epoch:06d}.safetensors"
 
 
 def digest(samples: Samples) -> str:

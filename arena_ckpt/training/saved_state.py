@@ -196,7 +196,8 @@ def require_fit(plan: MemoryPlan, state: SavedState) -> None:
             raise SavedStateMismatchError(
                 f"{state.path} is of another model: {shown(name)} "
                 f"{own.get(name, missing)} in this model and "
-                f"{saved.get(name, missing)} in the file. Nothing was changed",
+                f"{saved.get(name, missing)} in the file. Nothing was changed; "
+                "model.take_weights(path) takes over the weights that fit",
                 path=state.path,
                 what=name,
             )

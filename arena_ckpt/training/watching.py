@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from arena_ckpt.common.notebook import NotebookOutput, in_notebook
 from arena_ckpt.common.progress import Update, progress_bar
 from arena_ckpt.common.task import Pause
+from arena_ckpt.training.epoch_text import loss_text
 from arena_ckpt.training.records import (
     EpochRecord,
     History,
@@ -83,7 +84,7 @@ class _InTerminal(Watcher):
         self._is_scheduled = is_scheduled
 
     def iterated(self, done: int, total: int, epoch: int, loss: float) -> None:
-        self._update(done, total, f"epoch {epoch}, loss {loss:.4f}")
+        self._update(done, total, f"epoch {epoch}, loss {loss_text(loss)}")
 
     def recorded(self, record: EpochRecord) -> None:
         if self._has_lines and sys.stderr is not None:
@@ -112,7 +113,7 @@ class _InCell(Watcher):
             return
         self._line = (
             f"epoch {epoch} of {self._n_epochs}, iteration {done:,} of {total:,}, "
-            f"loss {loss:.4f}"
+            f"loss {loss_text(loss)}"
         )
         self._show(self._line, f'<progress value="{done}" max="{total}"></progress> ')
 

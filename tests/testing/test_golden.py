@@ -454,9 +454,68 @@ def test_models_in_files_can_be_pinned(tmp_path: Path) -> None:
     assert run("check", tmp_path / "g").exit_code == 0
     mlp(block=False).save_ini(tmp_path / "net.ini")
     gone = run("check", tmp_path / "g")
-    assert gone.exit_code == 2
-    assert "only has no-blocks" in gone.stderr
-    assert "remove the file" in gone.stderr
+    assert gone.exit_code == 1
+    assert "net.named-blocks.plan: differs\n  cause:\n    block " in gone.stdout
+    assert ": removed (" in gone.stdout
+    assert "net.no-blocks.plan: same" in gone.stdout
+    update = run("update", tmp_path / "g")
+    assert update.exit_code == 2
+    assert "only has no-blocks" in update.stderr
+    assert "remove the file" in update.stderr
+
+
+TWO_MODELS = """
+import arena_ckpt as ac
+
+def build():
+    model = ac.Model()
+    model.add_layer("input", name="in", input_shape="1:1:{inputs}")
+    model.add_layer("fully_connected", name="fc", unit=3)
+    model.add_layer("mse", name="loss")
+    return model
+"""
+
+
+def test_models_of_one_name_are_pinned_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, inputs in (("a", 4), ("b", 5), ("c/a", 6), ("d/c/a", 7)):
+        path = Path(f"{name}.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(TWO_MODELS.format(inputs=inputs), "utf-8")
+    first = run("update", "g", "--add", "a.py:build")
+    assert first.stdout == "g/build.no-blocks.plan: new\n"
+    again = run("update", "g", "--add", "./a.py:build")
+    assert again.stdout == "g/build.no-blocks.plan: same\n"
+    other = run("update", "g", "--add", "b.py:build")
+    assert "g/b.build.no-blocks.plan: new" in other.stdout
+    assert "g/build.no-blocks.plan: same" in other.stdout
+    run("update", "g", "--add", "c/a.py:build")
+    run("update", "g", "--add", "d/c/a.py:build")
+    assert sorted(path.name for path in Path("g").iterdir()) == [
+        "a.build.no-blocks.plan",
+        "b.build.no-blocks.plan",
+        "build.no-blocks.plan",
+        "c.a.build.no-blocks.plan",
+    ]
+    Path("e/c").mkdir(parents=True)
+    Path("e/c/a.py").write_text(TWO_MODELS.format(inputs=8), "utf-8")
+    full = run("update", "g", "--add", "e/c/a.py:build")
+    assert full.exit_code == 2
+    assert "g/build.no-blocks.plan pins a.py:build already" in full.stderr
+    assert "in another folder" in full.stderr
+
+
+def test_other_sizes_of_a_pinned_example_are_refused(tmp_path: Path) -> None:
+    for n_layers in (1, 2):
+        sizes: dict[str, object] = {"n_layers": n_layers, "d": 32, "heads": 2}
+        model = load_bundled("char_transformer", sizes)
+        if n_layers == 1:
+            add_golden(tmp_path, "char_transformer", model, sizes)
+            continue
+        with pytest.raises(GoldenFileError, match=r'sizes.*"n_layers": 1.*already'):
+            add_golden(tmp_path, "char_transformer", model, sizes)
 
 
 def test_sizes_of_examples_are_kept(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ class Training:
     y: np.ndarray = dataclasses.field(default_factory=lambda: Y)
     shuffle: bool = True
     epochs: int = 1
+    callbacks: tuple[Any, ...] = (ac.KeepBest(),)
+    validation: tuple[Any, Any] = (X, Y)
 
     def model(self) -> Model:
         model = Model(seed=self.seed)
@@ -83,6 +85,8 @@ class Training:
             (self.x, self.y),
             epochs=self.epochs,
             shuffle=self.shuffle,
+            callbacks=self.callbacks,
+            validation=self.validation,
             checkpoint=folder,
             resume=resume,
             progress=False,
@@ -135,6 +139,11 @@ REFUSED: dict[str, tuple[Training, str]] = {
         "no tiles, not 1 and tiled_update",
     ),
     "RunDocument.schedule": (replace(BEGUN, schedule=None), "its schedule is"),
+    "RunDocument.callbacks": (replace(BEGUN, callbacks=()), "callbacks are KeepBest"),
+    "RunDocument.validation": (
+        replace(BEGUN, validation=(X[1:], Y[1:])),
+        "other validation data",
+    ),
     "batch_size": (spec(properties={"batch_size": 8}), "batch_size is 4, not 8"),
     "micro_batches": (
         spec(properties={"batch_size": 4, "micro_batches": 4}),

@@ -102,7 +102,7 @@ def boards(name: str | None, as_json: bool) -> int:
         boards_table,
         memories_table,
     )
-    from arena_ckpt.cli.output import print_sentences, print_table
+    from arena_ckpt.cli.output import fitted, print_sentences, print_table
 
     names = board_names() if name is None else [name]
     found = [load_board(one) for one in names]
@@ -112,10 +112,12 @@ def boards(name: str | None, as_json: bool) -> int:
         return OK
     if name is None:
         print_table(boards_table(found))
-        click.echo("'arena-ckpt boards NAME' shows one; --help how to write your own")
+        line = "'arena-ckpt boards NAME' shows one; --help how to write your own"
+        click.echo(fitted(line))
         return OK
     for board in found:
-        click.echo(f"{board.name}: {board.title}{_core(board.core)}\n")
+        line = f"{board.name}: {board.title}{_core(board.core)}"
+        click.echo(f"{fitted(line)}\n")
         print_table(memories_table(board))
         print_sentences(board_lines(board))
         if board.url:

@@ -59,7 +59,7 @@ def evaluate(
 ) -> int:
     """Print loss and metric of MODEL with its trained weights."""
     from arena_ckpt.cli.models import load_model
-    from arena_ckpt.cli.output import describe_plan, memory_line, print_table
+    from arena_ckpt.cli.output import describe_plan, fitted, memory_line, print_table
     from arena_ckpt.cli.results import evaluation_document, evaluation_table
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
     from arena_ckpt.cli.trained import initialize_trained
@@ -96,7 +96,7 @@ def evaluate(
         ]
         print_json(document)
         return OK
-    click.echo(f"{model}: {describe_plan(plan, trained)}")
-    click.echo(f"{memory_line(plan)}\n")
+    click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
+    click.echo(f"{fitted(memory_line(plan))}\n")
     print_table(evaluation_table(evaluations))
     return OK

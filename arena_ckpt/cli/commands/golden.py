@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,13 +130,19 @@ def update(
             "--add. Files that are there already say themselves what they pin",
             ctx,
         )
+    added = []
     for spec in add:
         model = _load(spec, {})
         asked = dict(request)
         if set_arithmetic(model, arithmetic, for_board=board is not None):
             asked["arithmetic"] = model.get_property("arithmetic")
-        add_golden(folder, spec, model, inference=inference, request=asked or None)
-    outcomes = update_folder(folder, _load, form)
+        added += add_golden(
+            folder, spec, model, inference=inference, request=asked or None
+        )
+    outcomes = [
+        replace(outcome, state="new") if outcome.path in added else outcome
+        for outcome in update_folder(folder, _load, form)
+    ]
     _print("update", folder, outcomes, as_json=as_json)
     return OK
 

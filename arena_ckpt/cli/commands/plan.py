@@ -159,6 +159,7 @@ def plan(
     )
     from arena_ckpt.cli.output import (
         describe_plan,
+        fitted,
         plan_document,
         print_board,
         print_explanation,
@@ -252,7 +253,7 @@ def plan(
     for line in choice_lines(choice) if choice else ():
         click.echo(line)
     line = describe_plan(planned, built, for_board=for_board)
-    click.echo(f"{model}: {line}\n")
+    click.echo(f"{fitted(f'{model}: {line}')}\n")
     _print_tables(planned, without, top, brief=brief)
     print_explanation(planned, without)
     if other is not None:

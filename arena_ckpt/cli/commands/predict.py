@@ -84,6 +84,7 @@ def predict(
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import (
         describe_plan,
+        fitted,
         memory_line,
         print_table,
         require_writable,
@@ -121,8 +122,8 @@ def predict(
         document["output_file"] = None if output is None else str(output)
         print_json(document)
         return OK
-    click.echo(f"{model}: {describe_plan(plan, trained)}")
-    click.echo(memory_line(plan))
+    click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
+    click.echo(fitted(memory_line(plan)))
     if output is not None:
         click.echo(f"{found.n_samples:,} predictions of {samples.name} are in {output}")
         return OK
@@ -133,5 +134,5 @@ def predict(
     line = f"{shown:,} of {found.n_lines:,} {unit} of {samples.name}"
     if shown < found.n_lines:
         line += "; -o OUT.csv writes all, also as .npz or .npy"
-    click.echo(line)
+    click.echo(fitted(line))
     return OK

@@ -43,6 +43,8 @@ Examples:
   arena-ckpt train digits_mlp --epochs 50 --checkpoint run --resume
   arena-ckpt train digits_mlp --epochs 5 --save digits.safetensors
   arena-ckpt train digits.safetensors --data digits --epochs 5
+  arena-ckpt train digits_mlp --validation-split 0.2 --early-stopping 5 --keep-best
+  arena-ckpt train digits_mlp --init digits.safetensors --freeze 'fc[1-4]'
   arena-ckpt train digits_mlp --batch-size 8 --board rp2350
   arena-ckpt train model.ini --data train.npz --validation test.npz
   arena-ckpt train model.ini --data iris.csv --label-column species
@@ -93,6 +95,21 @@ Examples:
     help="Decides initial weights, order of samples and the validation split.  "
     "[default: as the model says]",
 )
+@click.option(
+    "--init",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Begin with the weights in FILE that have the names and shapes of MODEL's: a "
+    "saved .safetensors or an .npz that --save-weights wrote. What was taken is "
+    "printed, and why the others were not.",
+)
+@click.option(
+    "--freeze",
+    multiple=True,
+    metavar="PATTERN",
+    help="Do not train the layers whose names match, for example 'conv*'; repeat it "
+    "for several patterns.",
+)
 @no_blocks_option
 @click.option(
     "--board",
@@ -104,6 +121,25 @@ Examples:
 @request_options
 @debug_option
 @check_option
+@click.option(
+    "--early-stopping",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End the training when the loss of the validation, or without one that of the "
+    "training, has not improved for N epochs.",
+)
+@click.option(
+    "--reduce-on-plateau",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Divide the learning rate by 10 whenever that loss has not improved for N "
+    "epochs.",
+)
+@click.option(
+    "--keep-best",
+    is_flag=True,
+    help="End with the model as it was after the epoch in which that loss was least.",
+)
 @file_option(
     "--save-weights",
     metavar="OUT.npz",
@@ -148,10 +184,15 @@ def train(
     batch_size: int | str | None,
     drop_last: bool | None,
     seed: int | None,
+    init: Path | None,
+    freeze: tuple[str, ...],
     no_blocks: bool,
     board: str | None,
     debug: bool,
     check: str,
+    early_stopping: int | None,
+    reduce_on_plateau: int | None,
+    keep_best: bool,
     save_weights: Path | None,
     save: Path | None,
     checkpoint: str | None,
@@ -177,6 +218,7 @@ def train(
         without_blocks,
     )
     from arena_ckpt.cli.output import (
+        fitted,
         plan_document,
         print_board,
         print_explanation,
@@ -185,14 +227,21 @@ def train(
         require_writable,
         write_weights,
     )
-    from arena_ckpt.cli.results import history_document, result_text
+    from arena_ckpt.cli.results import history_document, result_text, taken_document
     from arena_ckpt.cli.trained import (
         go_on_from,
+        require_one_start,
         standardization_text,
         standardize_by,
     )
     from arena_ckpt.common.json_codec import encode
     from arena_ckpt.report.tables import totals_table
+    from arena_ckpt.training.callbacks import (
+        Callback,
+        EarlyStopping,
+        KeepBest,
+        ReduceOnPlateau,
+    )
     from arena_ckpt.training.records import EpochRecord, epoch_line
     from arena_ckpt.training.saved_run import parse_saving
 
@@ -213,10 +262,20 @@ def train(
         if path is not None:
             require_writable(path)
     target = None if board is None else load_board(board)
+    callbacks: list[Callback] = []
+    if early_stopping is not None:
+        callbacks.append(EarlyStopping(early_stopping))
+    if reduce_on_plateau is not None:
+        callbacks.append(ReduceOnPlateau(reduce_on_plateau))
+    if keep_best:
+        callbacks.append(KeepBest())
     loaded = load_model(model)
+    require_one_start(model, loaded, init)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     if seed is not None:
         built.seed = seed
+    if freeze:
+        built.freeze(*freeze)
     set_given(built, epochs=epochs, drop_last=drop_last)
     for_board = set_arithmetic(built, arithmetic, for_board=target is not None)
     training, evaluation = choose_data(
@@ -248,6 +307,7 @@ def train(
     plan = built.initialize(debug=debug, check=check, **request)
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
+    taken = None if init is None else built.take_weights(init)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -258,6 +318,8 @@ def train(
             click.echo(f"{standardization_text(built.standardization)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
+        if taken is not None:
+            click.echo(f"{taken}\n")
         print_table(totals_table(plan))
         print_explanation(plan, without)
         if fit is not None:
@@ -265,13 +327,15 @@ def train(
     n_epochs = built.get_property("epochs")
 
     def print_epoch(record: EpochRecord) -> None:
-        click.echo(epoch_line(record, n_epochs))
+        shows_rate = reduce_on_plateau is not None
+        click.echo(fitted(epoch_line(record, n_epochs, shows_rate=shows_rate)))
 
     history = built.train(
         training,
         validation=evaluation,
         progress=False if as_json or quiet else None,
         on_epoch=print_epoch if talks else None,
+        callbacks=callbacks,
         checkpoint=checkpoint,
         every=every,
         resume=resume,
@@ -287,6 +351,7 @@ def train(
         document |= choice_document(choice)
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
+        document["init"] = None if taken is None else taken_document(taken)
         document["classes"] = built.classes
         document["standardization"] = encode(built.standardization)
         document["weights_file"] = None if save_weights is None else str(save_weights)

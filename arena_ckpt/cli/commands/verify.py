@@ -76,7 +76,7 @@ def verify(
         set_batch_size,
     )
     from arena_ckpt.cli.models import load_model, without_blocks
-    from arena_ckpt.cli.output import describe_plan, warnings_document
+    from arena_ckpt.cli.output import describe_plan, fitted, warnings_document
     from arena_ckpt.cli.results import verification_document
     from arena_ckpt.verification.verify import planned
     from arena_ckpt.verification.verify import verify as verify_model
@@ -92,7 +92,7 @@ def verify(
         for line in choice_lines(choice) if choice else ():
             click.echo(line)
         plan = planned(built, request)
-        click.echo(f"{model}: {describe_plan(plan, built)}")
+        click.echo(fitted(f"{model}: {describe_plan(plan, built)}"))
     result = verify_model(
         built,
         loaded.data if data is None else load_data(data, tables),
