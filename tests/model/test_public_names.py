@@ -13,6 +13,7 @@ DEFINING = {
     *("set_optimizer", "set_learning_rate_scheduler", "compile", "summary", "warnings"),
     *("seed", "layers", "blocks", "properties", "optimizer", "schedule"),
     *("save_ini", "classes", "standardization"),
+    *("freeze", "unfreeze", "replace_layer", "definition"),
 }
 PLANNING = {
     "make_plan",
@@ -27,6 +28,7 @@ TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),
     *("predict", "evaluate", "weights", "set_weights", "save", "restore"),
     *("save_device_state", "load_device_state", "standardize"),
+    "take_weights",
 }
 
 
