@@ -46,6 +46,8 @@ FAR = 10.0
 LAG = 10.0
 """Number of time constants of moving statistics after which they follow the weights."""
 
+_FEWEST = 50
+"""Number of iterations below which a training has hardly begun."""
 _MOST_SAMPLES = 4096
 _TABLE_COLUMNS = 64
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -68,7 +70,8 @@ def scale_hints(graph: Graph, samples: Samples) -> list[Hint]:
     for name, axis in feature_axes(graph).items():
         if name in samples.scaling or name in normalized:
             continue
-        values = _some(samples.inputs[name]).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = _some(samples.inputs[name]).astype(np.float32)
         values = values.reshape(-1, *shapes[name])
         hint = _scale_hint(name, axis, values)
         if hint is not None:
@@ -201,7 +204,7 @@ def _lag_hint(session: Session, samples: Samples, loss: float) -> Hint | None:
     momentum, name = max(slow)
     n_iterations = session.iteration
     followed = n_iterations * (1 - momentum)
-    if followed >= LAG:
+    if n_iterations < _FEWEST or followed >= LAG:
         return None
     evaluated = session.evaluate(samples).loss
     if not evaluated > max(1.5 * loss, loss + 0.1):

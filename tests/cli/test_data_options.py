@@ -202,3 +202,34 @@ def test_options_that_say_nothing_are_refused(
 ) -> None:
     write("t.csv", ["a,b,c,d,kind", "1,2,3,4,0"])
     assert match in refused(*words)
+
+
+def test_statistics_of_the_training_part_go_with_weights_and_model() -> None:
+    rows, kinds = flowers()
+    scaled = [[*row[:3], f"{1000 * float(row[3]):.0f}"] for row in rows]
+    lines = [",".join([*row, str(k)]) for row, k in zip(scaled, kinds, strict=True)]
+    write("t.csv", lines)
+    table = ("--data", "t.csv", "--no-header")
+    document = trained(
+        *table,
+        *("--validation-split", "0.25", "--standardize", "--strict"),
+        *("--save", "s.safetensors", "--save-weights", "w.npz"),
+    )
+    data = ac.load_csv("t.csv", header=False)
+    training, _ = data.split(0.25, seed=0)
+    x = training.x.astype(np.float64)
+    statistics = document["standardization"]
+    assert isinstance(statistics, dict)
+    assert statistics["inputs"]["in"]["mean"] == pytest.approx(x.mean(axis=0))
+    assert statistics["inputs"]["in"]["deviation"] == pytest.approx(x.std(axis=0))
+    with np.load("w.npz") as arrays:
+        assert arrays["in:mean"] == pytest.approx(x.mean(axis=0))
+    expected = ac.load("s.safetensors").predict(data.x)
+    np.savez("x.npz", x=data.x)
+    for words in (("s.safetensors",), ("m.ini", "--weights", "w.npz")):
+        result = run("predict", *words, "--data", "x.npz", "-o", "p.npy")
+        assert result.exit_code == 0, result.output
+        assert np.allclose(np.load("p.npy"), expected, rtol=1e-5, atol=1e-7)
+    again = run("train", "s.safetensors", *table, "--standardize")
+    assert again.exit_code == 2
+    assert "saved with statistics of its own, which it keeps" in again.output

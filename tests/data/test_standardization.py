@@ -235,6 +235,7 @@ def test_trained_weights_keep_their_statistics() -> None:
     assert model.standardization == before
 
 
+@pytest.mark.filterwarnings("ignore:the columns of the input .in. have unlike")
 def test_a_training_is_resumed_with_its_statistics_alone(tmp_path: Path) -> None:
     def run(model: Model, *, epochs: int, resume: bool) -> Model:
         model.initialize()
