@@ -177,8 +177,8 @@ def test_verify() -> None:
 
 
 def test_goldens_of_inference_are_pinned_on_demand(folder: Path) -> None:
-    assert "same" in printed("golden", "update", "g", "--add", "digits_mlp",
-                             "--inference")  # fmt: skip
+    added = printed("golden", "update", "g", "--add", "digits_mlp", "--inference")
+    assert added == "g/digits_mlp.inference.plan: new"
     assert [path.name for path in (folder / "g").iterdir()] == [
         "digits_mlp.inference.plan"
     ]
@@ -186,7 +186,7 @@ def test_goldens_of_inference_are_pinned_on_demand(folder: Path) -> None:
     update = ("golden", "update", "g", "--format", "nntrainer")
     assert "digits_mlp.inference.exegolden: new" in printed(*update)
     added = printed("golden", "update", "g", "--add", "model.py:build", "--inference")
-    assert "build.inference.plan: same" in added
+    assert "build.inference.plan: new" in added
 
 
 # -- plans of inference in every form --------------------------------------------------

@@ -127,7 +127,10 @@ def test_predictions_have_the_bits_of_the_trained_model(
     assert [int(row["sample"]) for row in rows] == list(range(1797))
 
 
-def test_the_first_predictions_are_shown(folder: Path) -> None:
+def test_the_first_predictions_are_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # those of who runs the tests
     result = run("predict", "m.safetensors", "--data", "digits", "--rows", 2)
     lines = [line.split() for line in result.stdout.splitlines()]
     probability = ac.load("m.safetensors").predict(ac.load_digits().x).max(axis=3)

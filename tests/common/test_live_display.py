@@ -71,7 +71,8 @@ def test_epochs_stand_above_the_bar_each_on_its_own_line(long_run: Session) -> N
     assert epochs(seen.lines) == list(range(1, 121))
     assert [line for line in seen.lines if "epoch" in line] == [
         line for line in seen.lines if EPOCH.fullmatch(line)
-    ] + ["trained 120 epochs (1,440 iterations)"]
+    ] + [seen.lines[-5], "trained 120 epochs (1,440 iterations)"]
+    assert re.fullmatch(r" +epoch 1 +epoch 120", seen.lines[-5])  # below the curve
     assert seen.lines[-1].startswith("validation data: loss ")
 
 
@@ -98,7 +99,9 @@ def test_three_epochs_leave_three_lines_and_the_result() -> None:
     require_clean(seen)
     assert epochs(seen.lines) == [1, 2, 3]
     at = seen.lines.index("trained 3 epochs (36 iterations)")
-    assert epochs(seen.lines[at - 3 : at]) == [1, 2, 3]
+    curve = seen.lines.index("      loss")
+    assert epochs(seen.lines[curve - 3 : curve]) == [1, 2, 3]
+    assert len(seen.lines[curve:at]) == 8
     assert [line[:16] for line in seen.lines[at + 1 :]] == [
         "training data:  ",
         "validation data:",
@@ -422,13 +425,13 @@ with progress_bar("training", None) as update:
 
 def test_the_screen_after_measured_costs_is_clean(tmp_path: Path) -> None:
     seen = run_in_terminal(
-        arena_ckpt("plan", "digits_mlp", "--measure", "--max-overhead", "0.1"),
+        arena_ckpt("plan", "resnet8", "--measure", "--max-overhead", "0.1"),
         env={"XDG_CACHE_HOME": str(tmp_path)},
     )
 
     require_clean(seen)
     assert seen.bars
-    assert seen.lines[0].startswith("digits_mlp: 15 layers")
+    assert seen.lines[0].startswith("resnet8: 36 layers")
 
 
 def test_checks_of_verify_stand_on_lines_of_their_own() -> None:
