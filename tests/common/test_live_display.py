@@ -324,7 +324,7 @@ def test_two_trainings_share_the_bottom_of_the_terminal() -> None:
 import threading
 def slow(record):
     time.sleep(0.05)
-    print("epoch", record.epoch)
+    print(f"epoch {record.epoch}\\n", end="")  # at once: threads do not meet within
 def work():
     train(epochs=12, on_epoch=slow)
 both = [threading.Thread(target=work) for _ in range(2)]

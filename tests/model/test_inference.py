@@ -349,7 +349,7 @@ def test_plans_are_for_their_mode() -> None:
 
 def test_a_plan_of_another_model_is_refused() -> None:
     other = without_loss("relu").make_plan(mode="inference")
-    with pytest.raises(PlanMismatchError, match="differs in layers"):
+    with pytest.raises(PlanMismatchError, match="differs in activation of layer"):
         with_loss().initialize(plan=other, mode="inference")
 
 

@@ -411,7 +411,7 @@ def test_random_chains(spec: ModelSpec, n_reruns: int) -> None:
 
 
 def test_iterations_are_counted_and_the_last_batch_can_be_smaller() -> None:
-    spec = replace(big(), optimizer=("adam", {"learning_rate": 0.01}))
+    spec = replace(big(), optimizer=("adam", {"learning_rate": 0.001}))
     tiled, whole = Tiled.of(spec).initialized(), spec.initialized()
     x, y = spec.batch(10)
     for model in (tiled, whole):

@@ -402,12 +402,13 @@ NO_MEMORY = """
 import sys
 from pathlib import Path
 import arena_ckpt.verification.other_process as it
+from arena_ckpt.model import Model
 
 def fail(*_):
     raise MemoryError("1 EiB")
 
 it.run_trial = it.load_ini = it.MemoryPlan.from_json = fail
-it.answer(it.ModelDefinition(), Path(sys.argv[1]))
+it.answer(Model(), Path(sys.argv[1]))
 """
 
 
