@@ -50,6 +50,9 @@ _FENCE = re.compile(r"^```(\w+) (\S+)$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
 _CODE = re.compile(r"^```.*?^```$|``.+?``|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _CODE_IN_CELL = re.compile(r"(?<=[ |])`[^`\n]*\\\|[^`\n]*`(?=.*\|$)", re.MULTILINE)
+_RUNS_NOTEBOOKS = os.environ.get("RUN_NOTEBOOKS") != "0" and bool(shutil.which("cc"))
+"""Whether notebooks are run, which takes a minute and a C compiler."""
+
 _WRITTEN = tempfile.TemporaryDirectory()
 """Where notebooks run."""
 
@@ -89,7 +92,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     from mkdocs.structure.files import File
 
     for file in list(files):
-        if file.src_uri.endswith(".ipynb") and shutil.which("cc"):  # it builds C
+        if file.src_uri.endswith(".ipynb") and _RUNS_NOTEBOOKS:
             _run_notebook(Path(str(file.abs_src_path)))
             files.remove(file)
             files.append(File(file.src_uri, _WRITTEN.name, config.site_dir, False))
