@@ -7,7 +7,7 @@ Both formats are drawn by the same code with a pen of their own.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -30,6 +30,9 @@ from arena_ckpt.report.stack import (
     is_arena_alone,
     stack_memories,
 )
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
 
 LEFT, RIGHT = 112, 1580
 CURVE_TOP, CURVE_BOTTOM = 96, 190
@@ -193,8 +196,8 @@ class _Picture(Generic[P]):
             colours[round(top) - MAP_TOP : round(bottom) - MAP_TOP] = parse_colour(fill)
         return colours
 
-    def draw_hatching(self) -> None:
-        """Draw lines over the recomputed activations that are large enough for them."""
+    def _rectangles(self) -> Iterator[tuple[TensorKind, Box]]:
+        """Yield the kind of each segment, and its left, top, width and height."""
         low, high = self.boxes()
         for kind, start, stop, bottom, top in zip(
             self.kinds(),
@@ -204,35 +207,23 @@ class _Picture(Generic[P]):
             high.tolist(),
             strict=True,
         ):
+            left, upper = self.x(start), self.y(top)
+            yield kind, (left, upper, self.x(stop) - left, self.y(bottom) - upper)
+
+    def draw_hatching(self) -> None:
+        """Draw lines over the recomputed activations that are large enough for them."""
+        for kind, (left, top, width, height) in self._rectangles():
             if kind is not TensorKind.RECOMPUTED:
                 continue
-            width = self.x(stop) - self.x(start) - 2
-            height = self.y(bottom) - self.y(top) - 2
-            if min(width, height) >= LEAST_HATCHED:
-                box = (self.x(start) + 1, self.y(top) + 1, width, height)
+            if min(width - 2, height - 2) >= LEAST_HATCHED:
+                box = (left + 1, top + 1, width - 2, height - 2)
                 self.pen.hatch(*box, LIGHT.hatch)
 
     def draw_segments(self) -> None:
         """Draw the map as rectangles, with gaps between large ones."""
-        low, high = self.boxes()
-        for kind, start, stop, bottom, top in zip(
-            self.kinds(),
-            self.segments.start.tolist(),
-            self.segments.stop.tolist(),
-            low.tolist(),
-            high.tolist(),
-            strict=True,
-        ):
-            width = self.x(stop) - self.x(start)
-            height = self.y(bottom) - self.y(top)
+        for kind, (left, top, width, height) in self._rectangles():
             gap = 0.75 if min(width, height) > 4 else 0
-            self.pen.rect(
-                self.x(start),
-                self.y(top) + gap,
-                width - gap,
-                height - gap,
-                LIGHT.kinds[kind],
-            )
+            self.pen.rect(left, top + gap, width - gap, height - gap, LIGHT.kinds[kind])
 
     def draw_around(self, title: str) -> None:
         """Draw everything but the rectangles of the map."""

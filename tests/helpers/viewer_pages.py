@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
@@ -74,23 +70,6 @@ SPREAD = in_rams(FROZEN, {"dtcm": 16 * 1024, "sram": 2**16, "psram": 2**20})
 STACKED_PAGE = plan_html(
     SPREAD, "stacked", before=FROZEN, before_title="one RAM", same_model=False
 )
-
-
-@contextmanager
-def running_chromium() -> Iterator[Browser]:
-    """Start a Chromium, or skip where there is none."""
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="no Playwright: pip install arena-ckpt[test]"
-    )
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM=/its/path")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @dataclass

@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
+from helpers.chromium import running_chromium
 from helpers.pages import PAGES, ROOT, read_page
 from markdown_it import MarkdownIt
 
@@ -294,18 +294,8 @@ def test_the_index_of_search_knows_the_reference(site: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="no Playwright: pip install arena-ckpt[test]"
-    )
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set CHROMIUM=/its/path")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
+    with running_chromium() as chromium:
+        yield chromium
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.chromium import running_chromium
 from helpers.firefox import Firefox, running_firefox
-from helpers.viewer_pages import Open, opening_pages, running_chromium
+from helpers.viewer_pages import Open, opening_pages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
