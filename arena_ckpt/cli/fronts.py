@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,11 @@ from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
+from arena_ckpt.report.drawing_formats import FORMATS
 from arena_ckpt.report.front_facts import FrontFact, fastest_within, front_facts
-from arena_ckpt.report.front_picture import front_pdf, front_png, front_svg
+from arena_ckpt.report.front_picture import drawing_of_front
 from arena_ckpt.report.pillow import require_pillow
 from arena_ckpt.report.tables import front_table
-
-PICTURES: dict[str, Callable[..., str | bytes]] = {
-    ".png": front_png,
-    ".svg": front_svg,
-    ".pdf": front_pdf,
-}
-"""What draws a front, by the suffix of the file."""
 
 
 def refuse_with_pareto(
@@ -135,10 +129,10 @@ def require_picture(path: Path) -> None:
     UnwritableFileError
     """
     suffix = path.suffix.lower()
-    if suffix not in PICTURES:
+    if suffix not in FORMATS:
         raise InvalidParameterError(
             f"{path} ends with {quoted(suffix) if suffix else 'no suffix'}, which says "
-            f"no format; a front is drawn as {', '.join(PICTURES)}",
+            f"no format; a front is drawn as {', '.join(FORMATS)}",
             path=str(path),
         )
     require_writable(path)
@@ -149,8 +143,8 @@ def require_picture(path: Path) -> None:
 def _write_picture(
     path: Path, points: ParetoFront, name: str, budget_bytes: int | None
 ) -> None:
-    drawn = PICTURES[path.suffix.lower()](points, name, budget=budget_bytes)
-    content = drawn.encode("utf-8", "replace") if isinstance(drawn, str) else drawn
+    drawing = drawing_of_front(points, name, budget_bytes)
+    content = FORMATS[path.suffix.lower()](drawing)
     write_whole(path, lambda file: file.write(content))
 
 

@@ -21,9 +21,7 @@ from arena_ckpt.common.curve_layout import (
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import EmptyDataError, InvalidParameterError
 from arena_ckpt.report.drawing import Drawing, Label, Line, Shape
-from arena_ckpt.report.drawing_pdf import pdf_of
-from arena_ckpt.report.drawing_png import png_of
-from arena_ckpt.report.drawing_svg import svg_of
+from arena_ckpt.report.drawing_formats import FORMATS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,21 +42,15 @@ def curve_file(
     EmptyDataError
         There are no two epochs to draw a line between.
     """
-    known = (".svg", ".png", ".pdf")
-    if suffix.lower() not in known:
+    draw = FORMATS.get(suffix.lower())
+    if draw is None:
         raise InvalidParameterError(
             f"{quoted(suffix) if suffix else 'no suffix'} says no format of a picture; "
             "end the name with .svg, .png or .pdf",
             suffix=suffix,
-            known=known,
+            known=tuple(FORMATS),
         )
-    drawing = _drawing(_layout(epochs, losses))
-    match suffix.lower():
-        case ".svg":
-            return svg_of(drawing).encode("utf-8")
-        case ".png":
-            return png_of(drawing)
-    return pdf_of(drawing)
+    return draw(_drawing(_layout(epochs, losses)))
 
 
 def curve_image(
