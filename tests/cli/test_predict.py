@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.archives import read_npz
 from helpers.command_line import run
 
 import arena_ckpt as ac
@@ -115,7 +116,7 @@ def test_predictions_have_the_bits_of_the_trained_model(
     classes = expected.reshape(1797, 10).argmax(axis=1)
 
     assert np.load("p.npy").tobytes() == expected.tobytes()
-    archive = np.load("p.npz")
+    archive = read_npz("p.npz")
     assert archive["prediction"].tobytes() == expected.tobytes()
     assert np.array_equal(archive["class"], classes)
     assert np.array_equal(archive["probability"], expected.reshape(1797, 10).max(1))
@@ -154,7 +155,7 @@ def test_inference_takes_less_memory_than_training(folder: Path) -> None:
 
 def test_predictions_as_json(folder: Path) -> None:
     found = json_of("predict", "m.safetensors", "--data", "x.npz")
-    expected = ac.load("m.safetensors").predict(np.load("x.npz")["x"])
+    expected = ac.load("m.safetensors").predict(read_npz("x.npz")["x"])
     assert found["command"] == "predict"
     assert found["output_shape"] == [1, 1, 10]
     assert np.array(found["predictions"], np.float32).tobytes() == expected.tobytes()
@@ -205,7 +206,7 @@ def test_each_row_of_a_sample_has_a_class(folder: Path) -> None:
     np.savez("ids.npz", x=ids)
     expected = model.predict(ids)
     run("predict", "char.safetensors", "--data", "ids.npz", "-o", "ids_out.npz")
-    found = np.load("ids_out.npz")
+    found = read_npz("ids_out.npz")
     assert np.array_equal(found["class"], expected.reshape(2, 64, 96).argmax(2))
     shown = run("predict", "char.safetensors", "--data", "ids.npz", "--rows", 1)
     assert "1 of 128 rows of ids.npz" in shown.stdout
@@ -219,7 +220,7 @@ def test_each_row_of_a_sample_has_a_class(folder: Path) -> None:
 
 
 def test_a_model_of_several_inputs_reads_an_array_for_each(folder: Path) -> None:
-    arrays = dict(np.load("two.npz"))
+    arrays = read_npz("two.npz")
     found = json_of("predict", "model.py:initialized", "--data", "two.npz")
     model = runpy.run_path("model.py")["initialized"]()
     x = {"a": arrays["a"], "b": arrays["b"]}
@@ -263,7 +264,7 @@ def test_evaluate_takes_all_data_of_the_model(folder: Path) -> None:
 def test_a_model_saved_for_inference_can_be_evaluated(folder: Path) -> None:
     model = ac.load_example("digits_mlp").model
     model.initialize(mode="inference")
-    model.set_weights(dict(np.load("w.npz")))
+    model.set_weights(read_npz("w.npz"))
     model.save("inference.safetensors")
     expected = ac.load("m.safetensors").evaluate(ac.load_digits())
     assert expected.report is not None
@@ -324,7 +325,7 @@ def test_a_model_saved_for_inference_can_be_evaluated(folder: Path) -> None:
 def test_what_cannot_be_predicted_or_evaluated(
     arguments: tuple[Any, ...], message: str, folder: Path
 ) -> None:
-    weights = dict(np.load("w.npz"))
+    weights = read_npz("w.npz")
     first = {"fc1:weight": weights["fc1:weight"]}
     np.savez("part.npz", **first)
     np.savez("shape.npz", **weights | {"fc1:weight": np.zeros((2, 2))})
@@ -409,7 +410,7 @@ def test_training_goes_on_as_the_loaded_model_does(
     assert "goes on from iteration 12 of m.safetensors\n" in result.stdout
     model = ac.load("m.safetensors")
     model.train(ac.load_digits(), epochs=2)
-    written = np.load(end)
+    written = read_npz(end)
     for name, weight in model.weights().items():
         assert written[name].tobytes() == weight.tobytes()
 
