@@ -859,14 +859,16 @@ class Model(ModelDefinition):
     # -- inference -------------------------------------------------------------
 
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any) -> FloatArray:
+    def predict(self, x: Any) -> Any:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
-        They are probabilities where the loss is a cross entropy. Any number of samples
-        is taken, `batch_size` at a time.
+        They are probabilities where the loss is a cross entropy. Of a model of several
+        losses they are a dict with an array for each loss, by its name. Any number of
+        samples is taken, `batch_size` at a time.
         """
         with self._working("predict") as session:
-            return session.predict(x)
+            found = session.predictions(x)
+        return found[""] if "" in found else found
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"

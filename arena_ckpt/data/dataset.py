@@ -45,8 +45,9 @@ class Dataset:
     x : ndarray, or dict from str to ndarray
         ``(n, …)``, C-contiguous float32; for a model of several inputs a dict with an
         array for each, by the name of its layer.
-    y : ndarray or None
-        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous.
+    y : ndarray, dict from str to ndarray, or None
+        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous. For
+        a model of several losses a dict with an array for each, by its name.
     classes : tuple of str or None
         Names of the classes, by their numbers, where the labels were names.
 
@@ -76,6 +77,8 @@ class Dataset:
         labels = (
             "no labels"
             if self.y is None
+            else ", ".join(f"{name} {array.shape}" for name, array in self.y.items())
+            if isinstance(self.y, dict)
             else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
         )
         n = counted(self.n_samples, "sample")
@@ -99,20 +102,37 @@ class Dataset:
         else:
             x = _samples(f"{self.name}: x", self.x)
         object.__setattr__(self, "x", x)
-        if self.y is not None:
-            labels = _labels(f"{self.name}: y", self.y)
-            if labels.ndim == 0 or len(labels) != self.n_samples:
-                raise DataShapeError(
-                    f"{self.name}: y has the shape {np.shape(self.y)} for "
-                    f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
-                    f"({self.n_samples}, …), one label for each sample",
-                    name=self.name,
-                    expected=self.n_samples,
-                    found=np.shape(self.y),
-                )
-            object.__setattr__(self, "y", labels)
+        if isinstance(self.y, Mapping):
+            object.__setattr__(self, "y", self._checked_labels_by_loss(self.y))
+        elif self.y is not None:
+            object.__setattr__(self, "y", self._checked_labels(self.y, "y"))
         if self.classes is not None:
             object.__setattr__(self, "classes", self._checked_classes())
+
+    def _checked_labels(self, y: Any, what: str) -> npt.NDArray[Any]:
+        labels = _labels(f"{self.name}: {what}", y)
+        if labels.ndim == 0 or len(labels) != self.n_samples:
+            raise DataShapeError(
+                f"{self.name}: {what} has the shape {np.shape(y)} for "
+                f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
+                f"({self.n_samples}, …), one label for each sample",
+                name=self.name,
+                expected=self.n_samples,
+                found=np.shape(y),
+            )
+        return labels
+
+    def _checked_labels_by_loss(
+        self, y: Mapping[Any, Any]
+    ) -> dict[str, npt.NDArray[Any]]:
+        if not y or not all(isinstance(key, str) for key in y):
+            raise DataTypeError(
+                f"{self.name}: y is a dict with "
+                f"{', '.join(map(quoted, y)) or 'nothing'}; expected the labels of "
+                "each loss of a model, by its name",
+                name=self.name,
+            )
+        return {key: self._checked_labels(one, f"y[{key!r}]") for key, one in y.items()}
 
     @property
     def n_samples(self) -> int:
@@ -169,7 +189,10 @@ class Dataset:
             x: Any = {name: array[rows] for name, array in self.x.items()}
         else:
             x = self.x[rows]
-        y = None if self.y is None else self.y[rows]
+        if isinstance(self.y, dict):
+            y: Any = {name: array[rows] for name, array in self.y.items()}
+        else:
+            y = None if self.y is None else self.y[rows]
         return Dataset(self.name, x, y, self.classes)
 
     @public_call
@@ -244,8 +267,9 @@ class Dataset:
         elif generator is None:
             return self._part(slice(n_training)), self._part(slice(n_training, None))
         elif stratify:
+            labels = None if isinstance(self.y, dict) else self.y
             training, validation = stratified(
-                self.name, self.y, n_validation, generator
+                self.name, labels, n_validation, generator
             )
         else:
             order = generator.permutation(self.n_samples)
@@ -299,7 +323,7 @@ class Dataset:
         assert self.classes is not None
         names = _names_of_classes(self.name, self.classes)
         y = self.y
-        if y is None or y.dtype != np.int64 or y.ndim != 1:
+        if not isinstance(y, np.ndarray) or y.dtype != np.int64 or y.ndim != 1:
             raise DataTypeError(
                 f"{self.name}: classes= names class numbers, and y has none; give whole"
                 " numbers of shape (n,)",

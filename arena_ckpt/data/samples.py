@@ -19,6 +19,7 @@ from arena_ckpt.data.arrays import (
     converts_by_batch,
     is_usable,
 )
+from arena_ckpt.data.loss_labels import LabelKind, labels_by_loss
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
@@ -62,6 +63,9 @@ class Samples:
         are loaded into the arena.
     classes : tuple of str or None
         Names of the classes, where they are known.
+    by_loss : mapping from str to Samples
+        Of a model of several losses: the samples with the labels of each loss; `labels`
+        is None then.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -72,11 +76,14 @@ class Samples:
     masks: frozenset[str] = frozenset()
     scaling: Scaling = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
+    by_loss: Mapping[str, Samples] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shapes = {name: value.shape for name, value in self.inputs.items()}
         labels = (
-            "no labels"
+            f"labels of {', '.join(self.by_loss)}"
+            if self.by_loss
+            else "no labels"
             if self.labels is None
             else f"labels {self.labels.dtype} {self.labels.shape}"
         )
@@ -129,11 +136,68 @@ class Samples:
         if y is None:
             return cls(checked, None, None, masks=masks)
         assert loss is not None
+        kind = LabelKind(loss, output_shape, reading)
+        if isinstance(y, Mapping):
+            y = labels_by_loss(y, (loss.name,))[loss.name]
+        return cls._labelled(checked, y, kind, masks, look_for_nonfinite)
+
+    @classmethod
+    def check_by_loss(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        inputs: Mapping[str, Shape],
+        kinds: Mapping[str, LabelKind],
+        masks: frozenset[str] = frozenset(),
+        look_for_nonfinite: bool = True,
+    ) -> Samples:
+        """Check and convert samples and the labels of several losses.
+
+        Parameters
+        ----------
+        x, inputs, masks, look_for_nonfinite
+            See `check`.
+        y : dict from loss to array_like, or None
+        kinds : mapping
+            What labels each loss takes.
+
+        Raises
+        ------
+        InvalidParameterError
+            Labels for other losses than there are.
+        DataError
+            See `check`.
+        """
+        checked = _check_inputs(x, inputs, masks, look_for_nonfinite)
+        if y is None:
+            return cls(checked, None, None, masks=masks)
+        given = labels_by_loss(y, kinds)
+        by_loss = {
+            name: cls._labelled(
+                checked, given[name], kind, masks, look_for_nonfinite, f"y[{name!r}]"
+            )
+            for name, kind in kinds.items()
+        }
+        return cls(checked, None, None, masks=masks, by_loss=by_loss)
+
+    @classmethod
+    def _labelled(
+        cls,
+        checked: dict[str, npt.NDArray[Any]],
+        y: Any,
+        kind: LabelKind,
+        masks: frozenset[str],
+        look_for_nonfinite: bool,
+        name: str = "y",
+    ) -> Samples:
+        """Return checked samples with the labels of one loss, checked."""
+        loss, output_shape, reading = kind
         n_samples = len(next(iter(checked.values())))
         units, ignored = math.prod(output_shape), loss.ignored_label
         if ignored is not None:
             n_rows, width = math.prod(output_shape[:2]), output_shape[2]
-            of_rows = check_row_labels(y, n_samples, n_rows, width, ignored)
+            of_rows = check_row_labels(y, n_samples, n_rows, width, ignored, name)
             n_counted = np.count_nonzero(of_rows != ignored, axis=1)
             return cls(checked, of_rows, width, ignored, n_counted, masks)
         labels, sparse = y, loss.takes_class_numbers
@@ -142,9 +206,11 @@ class Samples:
             (_is_ready(y, units) and len(y) == n_samples)
             or (may_be_numbers and _are_ready_class_numbers(y, n_samples, units))
         ):
-            labels = check_labels(y, n_samples, units, sparse=sparse, reading=reading)
+            labels = check_labels(
+                y, n_samples, units, sparse=sparse, name=name, reading=reading
+            )
         if loss.takes_probabilities:
-            _check_probabilities(labels)
+            _check_probabilities(labels, name)
         are_classes = look_for_nonfinite and _are_classes(labels)
         return cls(checked, labels, units if are_classes else None, masks=masks)
 
@@ -227,6 +293,7 @@ class Samples:
         NonFiniteDataError
         """
         arrays = [*self.inputs.items(), ("y", self.labels)]
+        arrays += [(f"y[{n!r}]", one.labels) for n, one in self.by_loss.items()]
         for name, array in arrays:
             if array is None:
                 continue
@@ -289,14 +356,15 @@ def _check_inputs(
     return checked
 
 
-def _check_probabilities(labels: npt.NDArray[Any]) -> None:
+def _check_probabilities(labels: npt.NDArray[Any], name: str) -> None:
     """Refuse values outside [0, 1]; NaN is left to the checks for that."""
     if labels.ndim != 2 or not (labels.min() < 0 or labels.max() > 1):
         return
     index = tuple(int(i) for i in np.argwhere((labels < 0) | (labels > 1))[0])
     raise LabelRangeError(
-        f"y[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy labels "
-        "are probabilities from 0 to 1 (one-hot rows, or one class number a sample)",
+        f"{name}[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy "
+        "labels are probabilities from 0 to 1 (one-hot rows, or one class number a "
+        "sample)",
         index=index,
         value=float(labels[index]),
     )

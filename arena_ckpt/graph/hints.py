@@ -81,8 +81,8 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization)
     ]
-    if graph.has_loss:
-        found += [_rows_of_loss(graph, facts), _squashed_twice(graph, facts)]
+    for loss in graph.losses:
+        found += [_rows_of_loss(graph, loss, facts), _squashed_twice(loss, facts)]
     return tuple(hint for hint in found if hint is not None)
 
 
@@ -118,20 +118,17 @@ def restart_hint(
     )
 
 
-def reading_of_rows(graph: Graph) -> str | None:
-    """Return how the loss reads several rows of a sample, and how to make them one.
+def reading_of_rows(graph: Graph, loss: Node) -> str | None:
+    """Return how a loss reads several rows of a sample, and how to make them one.
 
-    None where it reads one row, or where there is none. For messages about labels that
-    do not fit.
+    None where it reads one row. For messages about labels that do not fit.
     """
-    if not graph.has_loss:
-        return None
-    channel, height, width = graph.loss.input_shapes[0]
+    channel, height, width = loss.input_shapes[0]
     if (channel, height) == (1, 1):
         return None
-    maker = Facts(graph).maker(graph.loss.sources[0], _keeps_axes)
+    maker = Facts(graph).maker(loss.sources[0], _keeps_axes)
     name = _name(maker)
-    way_out = f"add flatten before {graph.loss.name!r}"
+    way_out = f"add flatten before {loss.name!r}"
     if _is_dense(maker):
         way_out = f"add flatten before {name!r}"
     elif maker.layer.get("return_sequences"):
@@ -243,9 +240,8 @@ def _name(node: Node) -> str:
 # -- the kinds -------------------------------------------------------------------------
 
 
-def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
+def _squashed_twice(loss: Node, facts: Facts) -> Hint | None:
     """Find a softmax or sigmoid before a loss that applies one itself."""
-    loss = graph.loss
     if not isinstance(loss.layer, CrossEntropySoftmax | CrossEntropySigmoid):
         return None
     tensor = loss.sources[0]
@@ -284,11 +280,10 @@ def _reach(loss: Node) -> str:
     return f"no class of {width} can get more than {100 * most:.0f} %"
 
 
-def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
+def _rows_of_loss(graph: Graph, loss: Node, facts: Facts) -> Hint | None:
     """Find a cross_softmax over rows that a picture left behind."""
-    loss = graph.loss
     layer, shape = loss.layer, loss.input_shapes[0]
-    reading = reading_of_rows(graph)
+    reading = reading_of_rows(graph, loss)
     if not isinstance(layer, CrossEntropySoftmax) or reading is None:
         return None
     maker = facts.maker(loss.sources[0], _keeps_axes)

@@ -26,6 +26,7 @@ from arena_ckpt.operations.families import elementwise, reductions
 from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
+from arena_ckpt.planning.loss_places import SHARED, control_length, loss_places
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Control, Execution, TensorKind
 
@@ -175,6 +176,8 @@ class Lowering:
         self._fraction = self.regions.control(Control.FRACTION)
         self.updates = UpdateCalls(optimizer, self._hyper, self._fraction)
         self._begun_gradients: set[int] = set()
+        losses = [node.name for node in graph.losses]
+        self._loss_places = loss_places(losses, control_length(graph))
 
     def calls(self, execution: Execution) -> list[Call]:
         """Return the calls of an execution, in the arithmetic of the graph."""
@@ -216,6 +219,7 @@ class Lowering:
             accumulate=self._accumulates(execution),
             random_key=random_key(self.settings.seed, execution.layer),
             arithmetic=self._graph.arithmetic,
+            places=self._loss_places.get(execution.layer, SHARED),
         )
 
     def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:

@@ -24,17 +24,17 @@ from arena_ckpt.common.names import (
     total_of,
 )
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.build import Graph, loss_of
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.planning.in_place import Groups, share
+from arena_ckpt.planning.loss_places import control_length
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import (
     CONTROL_DTYPE,
     Access,
-    Control,
     Execution,
     LiveRange,
     Operand,
@@ -69,8 +69,7 @@ def find_uses(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Uses:
     builder = _Builder(graph, timeline, settings)
     builder.add_persistent()
     builder.walk()
-    if settings.is_inference:
-        builder.keep_prediction()
+    builder.keep_predictions()
     return builder.closed()
 
 
@@ -134,9 +133,11 @@ class _Builder:
         """Extend the current live range of a tensor beyond the last step."""
         self.lives[self.current[name]].stop = len(self.timeline.steps) + 1
 
-    def keep_prediction(self) -> None:
-        """Extend the live range of what the model predicts to the last step."""
-        self.lives[self.current[self.graph.prediction]].stop = len(self.timeline.steps)
+    def keep_predictions(self) -> None:
+        """Extend the live range of what the model predicts to the last forward step."""
+        for name in self.graph.predictions:
+            life = self.lives[self.current[name]]
+            life.stop = max(life.stop, self.timeline.n_forward)
 
     def closed(self) -> Uses:
         """Return the live ranges and executions that were found."""
@@ -162,7 +163,8 @@ class _Builder:
 
     def add_persistent(self) -> None:
         """Add the weights, states and labels, which are live at all steps."""
-        control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
+        length = control_length(self.graph)
+        control = self._add(CONTROL, TensorKind.WORKSPACE, "", (length,))
         control.dtype, control.is_persistent = CONTROL_DTYPE, True
         for node in self.graph.nodes:
             for weight in node.own_weights:
@@ -175,13 +177,11 @@ class _Builder:
                     self._add(
                         tensor, kind, node.name, weight.shape
                     ).is_persistent = True
-        node = self.graph.nodes[-1]
-        if not self._has_label(node):
-            return
-        shape = self.graph.loss_layer.label_shape(node.spec.output_shapes[0])
-        name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
-        label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
-        label.start = 0
+        for node in filter(self._has_label, self.graph.losses):
+            shape = loss_of(node).label_shape(node.spec.output_shapes[0])
+            name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
+            label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
+            label.start = 0
 
     def _has_label(self, node: Node) -> bool:
         """Tell whether the steps of a layer read labels; inference can do without."""

@@ -155,7 +155,7 @@ def ended_hints(
     if not history.epochs:
         return []
     loss, first = history.epochs[-1].loss, history.epochs[0].loss
-    nothing = None if samples is None else _loss_of_nothing(session.loss_layer, samples)
+    nothing = None if samples is None else _total_of_nothing(session, samples)
     is_far = nothing is not None and (
         loss > FAR * nothing and (loss >= first or loss > 100 * FAR * nothing)
     )
@@ -178,6 +178,17 @@ def ended_hints(
         ]
     lag = None if samples is None else _lag_hint(session, samples, loss)
     return [] if lag is None else [lag]
+
+
+def _total_of_nothing(session: Session, samples: Samples) -> float | None:
+    """Return about the sum of the losses of outputs that are 0, by their weights."""
+    total = 0.0
+    for head in session.heads.all:
+        loss = _loss_of_nothing(head.loss, head.samples(samples))
+        if loss is None:
+            return None
+        total += head.loss.weight * loss
+    return total or None
 
 
 def _loss_of_nothing(loss: Loss, samples: Samples) -> float | None:

@@ -64,6 +64,8 @@ class StateDocument:
         Names of the classes, by their numbers.
     standardization : Standardization or None
         Statistics of the inputs.
+    losses : tuple of str
+        Names of the losses of the records, where there are several.
     """
 
     package: str
@@ -73,6 +75,7 @@ class StateDocument:
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
     standardization: Standardization | None = may_be_left_out(None)
+    losses: tuple[str, ...] = may_be_left_out(())
 
     __repr__ = brief_repr
 
@@ -142,6 +145,8 @@ def write_state(
             document["classes"] = list(classes)
         if standardization is not None:
             document["standardization"] = encode(standardization)
+        if records and records[0].losses:
+            document["losses"] = list(records[0].losses)
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
 
     session.in_turn(write)
@@ -162,7 +167,7 @@ def read_state(path: StrPath) -> SavedState:
     try:
         document: StateDocument = decode(StateDocument, found)
         plan_json = plan.tobytes().decode()
-        records = () if table is None else from_table(table)
+        records = () if table is None else from_table(table, document.losses)
         if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {shown(document.iteration)}")
     except ValueError as error:

@@ -132,6 +132,25 @@ def recurrent() -> Model:
     return model
 
 
+def heads() -> Model:
+    """Return a body with two losses of unlike weights, and with a penalty."""
+    model = _model(batch_size=6)
+    model.add_layer("input", name="in", input_shape="1:3:4")
+    model.add_layer("fully_connected", name="rows", unit=5, activation="tanh")
+    model.add_layer("cross_softmax", name="tag", per_token=True, ignore_label=0)
+    model.add_layer("flatten", name="flat", input_layers="rows")
+    model.add_layer(
+        *("fully_connected",),
+        name="out",
+        unit=2,
+        weight_regularizer="l2norm",
+        weight_regularizer_constant=0.01,
+    )
+    model.add_layer("mse", name="angle", weight=0.25)
+    model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    return model
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "dense": dense,
     "momentum": momentum,
@@ -140,5 +159,6 @@ NETS: dict[str, Callable[[], Model]] = {
     "frozen": frozen,
     "tokens": tokens,
     "recurrent": recurrent,
+    "heads": heads,
 }
 """The models by name."""
