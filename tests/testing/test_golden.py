@@ -594,8 +594,8 @@ def test_a_damaged_file_is_told_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "x.plan").write_text(TEXT[:300], "utf-8")
     result = run("check", tmp_path)
     assert result.exit_code == 2
-    assert "truncated" in result.stderr
-    assert "arena-ckpt golden update" in result.stderr
+    assert "truncated" in result.stdout
+    assert "arena-ckpt golden update" in result.stdout
 
 
 # -- memories --------------------------------------------------------------------------
