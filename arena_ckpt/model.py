@@ -32,7 +32,11 @@ from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
-from arena_ckpt.engine.metric_names import OwnMetric, parse_metrics
+from arena_ckpt.engine.metric_names import (
+    OwnMetric,
+    metrics_of_training,
+    parse_metrics,
+)
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
@@ -657,6 +661,7 @@ class Model(ModelDefinition):
         data: XY | Iterable[Any],
         *,
         validation: XY | None = None,
+        metrics: Sequence[str | OwnMetric] | None = None,
         epochs: int | None = None,
         shuffle: bool = True,
         progress: bool | None = None,
@@ -679,6 +684,9 @@ class Model(ModelDefinition):
             generator is trained on for one epoch, and no state is saved on the way.
         validation : (x, y) or Dataset, optional
             Evaluated after each epoch.
+        metrics : sequence of str or callable, optional
+            Metrics of the validation, as of `evaluate`; lines and tables of epochs show
+            those that are asked for. By default all that suit the labels are made.
         epochs : int, optional
             By default the property of the model.
         shuffle : bool
@@ -749,6 +757,9 @@ class Model(ModelDefinition):
         given = parse_properties("train", _TRAIN_PROPERTIES, asked)
         if on_epoch is not None:
             require_callback("on_epoch", on_epoch, "the record of an epoch")
+        asked_metrics = metrics_of_training(
+            metrics, has_validation=validation is not None
+        )
         saving = parse_saving(checkpoint, every, resume)
         if not is_samples(data):
             if saving is not None:
@@ -759,9 +770,7 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
-                beside = (
-                    None if validation is None else self._samples(session, validation)
-                )
+                beside, known = self._beside(session, validation, asked_metrics)
                 history = train_batches(
                     session,
                     cast(Iterable[Any], data),
@@ -770,19 +779,20 @@ class Model(ModelDefinition):
                     drop_last=self.get_property("drop_last"),
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
-                    callbacks=parse_callbacks(callbacks, beside),
+                    callbacks=parse_callbacks(callbacks, beside, known),
+                    metrics=asked_metrics,
                 )
                 self._tell(ended_hints(session, None, history))
                 return history
         with self._working("train") as session, self._classes_of(session, data):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
-            beside = None if validation is None else self._samples(session, validation)
+            beside, known = self._beside(session, validation, asked_metrics)
             if beside is not None:
                 self._warn_of_missing_classes(samples, beside)
             if not session.iteration:
                 self._tell(scale_hints(session.graph, samples))
-            rules = parse_callbacks(callbacks, beside)
+            rules = parse_callbacks(callbacks, beside, known)
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -805,6 +815,7 @@ class Model(ModelDefinition):
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
                 callbacks=rules,
+                metrics=asked_metrics,
                 saved=saved,
                 # Where `compile` has said so, it needs no second word.
                 warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
@@ -1116,6 +1127,23 @@ class Model(ModelDefinition):
         _require_labels(y)
         names = data.classes if isinstance(data, Dataset) else None
         return replace(session.samples(x, y), classes=self._classes or names)
+
+    def _beside(
+        self,
+        session: Session,
+        validation: XY | None,
+        metrics: Mapping[str, OwnMetric | None] | None,
+    ) -> tuple[Samples | None, tuple[str, ...]]:
+        """Check the data of a validation, and return the names of their metrics.
+
+        Raises
+        ------
+        DataError, InvalidParameterError
+        """
+        if validation is None:
+            return None, ()
+        samples = self._samples(session, validation)
+        return samples, session.metric_names(samples, metrics)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
         self._classes = state.document.classes or self._classes

@@ -179,6 +179,7 @@ LAYERS = _table(
     ("dropoutlayer dropout1d alphadropout", Alias("dropout")),
     ("simplernn elmanrnn elman", Alias("rnn")),
     ("bilstm bidirectionallstm", Alias("lstm", "bidirectional=true")),
+    ("bigru bidirectionalgru", Alias("gru", "bidirectional=true")),
     ("glu geglu", Alias("swiglu", note="swish(in0) * in1 is the gate that there is")),
 )
 """Types of layers; losses are layers."""

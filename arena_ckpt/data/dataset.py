@@ -18,6 +18,7 @@ from arena_ckpt.data.arrays import (
     to_float32,
     to_numbers,
 )
+from arena_ckpt.data.class_counts import class_counts, counts_text
 from arena_ckpt.data.splits import by_groups, part_sizes, stratified
 from arena_ckpt.errors import (
     DataShapeError,
@@ -74,12 +75,15 @@ class Dataset:
     classes: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
+        counts = self.class_counts
         labels = (
             "no labels"
             if self.y is None
             else ", ".join(f"{name} {array.shape}" for name, array in self.y.items())
             if isinstance(self.y, dict)
-            else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
+            else f"values {self.y.shape}"
+            if counts is None
+            else counts_text(counts)
         )
         n = counted(self.n_samples, "sample")
         shapes = (
@@ -138,6 +142,16 @@ class Dataset:
     def n_samples(self) -> int:
         """Number of samples."""
         return len(_first(self.x))
+
+    @property
+    def class_counts(self) -> dict[str, int] | None:
+        """Number of samples of each class, by its name or else its number.
+
+        None where labels are no classes, or of several losses. Single values are where all are 0 or 1.
+        """
+        if isinstance(self.y, dict):
+            return None
+        return class_counts(self.y, self.classes)
 
     @public_call
     def take(self, indices: npt.ArrayLike) -> Dataset:

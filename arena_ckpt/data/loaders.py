@@ -191,8 +191,8 @@ def load_npz(path: StrPath) -> Dataset:
     Returns
     -------
     Dataset
-        Numbers as they are: pictures of bytes stay in 0 to 255, so scale them before
-        they are saved. Labels of whole numbers in one dimension are class numbers,
+        Numbers as they are: pictures of bytes stay bytes from 0 to 255, so scale or
+        standardize them. Labels of whole numbers in one dimension are class numbers,
         others are targets.
 
     Raises
@@ -380,8 +380,12 @@ def _dataset(
     return Dataset(name, samples, _labels(labels, f"{name}: y"), classes)
 
 
-def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
-    samples = to_finite_float32(to_numbers(x, name), name)
+def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    samples = to_numbers(x, name)
+    if samples.dtype == np.uint8:  # as float32 pictures are four times as large
+        samples = np.ascontiguousarray(samples)
+    else:
+        samples = to_finite_float32(samples, name)
     return samples.reshape(-1, 1) if samples.ndim == 1 else samples
 
 

@@ -238,7 +238,12 @@ class Samples:
 
     @property
     def metric_name(self) -> str:
-        """Name of the metric: accuracy of classes, mean absolute error of values."""
+        """Name of the metric: accuracy of classes, mean absolute error of values.
+
+        Of several losses it is that of the first.
+        """
+        if self.by_loss:
+            return next(iter(self.by_loss.values())).metric_name
         return METRICS[0 if self.n_classes else 1]
 
     def metric_sum(

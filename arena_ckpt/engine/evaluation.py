@@ -26,10 +26,11 @@ class Evaluation:
     n_samples : int
     metrics : dict from str to float
         Those that were asked for, else all of the task; NaN where one is not defined.
-        Epochs of a training that was resumed have none from before.
     report : Report or None
         Values by class or output, and the confusion matrix. In a `History` the last
         epoch has one.
+    asked : tuple of str
+        Names of the metrics that were asked for; none where all of the task were made.
     by_loss : dict from str to Evaluation
         Of a model of several losses, what it tells of each; their losses are without
         weights. `loss` is their sum then, each times its weight; `metric_name`,
@@ -43,6 +44,7 @@ class Evaluation:
     n_samples: int
     metrics: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
     report: Report | None = field(default=None, compare=False, repr=False)
+    asked: tuple[str, ...] = field(default=(), compare=False, repr=False)
     by_loss: dict[str, Evaluation] = field(default_factory=dict)
 
     def without_reports(self) -> Evaluation:
@@ -76,6 +78,14 @@ class Evaluation:
             for title, report in found.items()
             if report is not None
         ]
+
+    @property
+    def main_names(self) -> frozenset[str]:
+        """Names in `metrics` of `metric`, of several losses that of each."""
+        if not self.by_loss:
+            return frozenset({self.metric_name})
+        parts = self.by_loss.items()
+        return frozenset(f"{name}_{one.metric_name}" for name, one in parts)
 
     def plain_name(self, name: str) -> str:
         """Return the name of a metric without that of one of several losses."""
@@ -115,5 +125,8 @@ def joined(by_loss: dict[str, Evaluation], loss: float) -> Evaluation:
         first.n_samples,
         metrics,
         first.report,
+        tuple(
+            f"{name}_{metric}" for name, one in by_loss.items() for metric in one.asked
+        ),
         by_loss,
     )

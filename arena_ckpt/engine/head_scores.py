@@ -54,6 +54,15 @@ class HeadScores:
         """The metrics that these labels have."""
         return self._scores.metric_names
 
+    @property
+    def made_names(self) -> tuple[str, ...]:
+        """The metrics that are made, but own ones."""
+        known = self.metric_names
+        if self._asked is None:
+            return known
+        named = (name for name, own in self._asked.items() if own is None)
+        return tuple(name for name in named if name in known)
+
     def add(
         self, loss: float, prediction: FloatArray, label: FloatArray, start: int
     ) -> None:
@@ -86,4 +95,5 @@ class HeadScores:
             samples.n_samples,
             metrics,
             self._scores.report(samples.classes),
+            tuple(metrics) if self._asked is not None else (),
         )

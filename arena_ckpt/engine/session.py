@@ -522,11 +522,7 @@ class Session:
         asked : mapping, optional
             Metrics by name, own ones with their function; by default all of the task.
         """
-        parts = [
-            HeadScores(head, head.samples(samples), asked) for head in self.heads.all
-        ]
-        known = dict.fromkeys(name for part in parts for name in part.metric_names)
-        require_known((n for n, own in (asked or {}).items() if own is None), known)
+        parts = self._parts(samples, asked)
         batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
         penalty = 0.0
 
@@ -545,6 +541,39 @@ class Session:
         return joined(
             {part.head.name: part.evaluation(part.loss) for part in parts}, loss
         )
+
+    def metric_names(self, samples: Samples, asked: Asked) -> tuple[str, ...]:
+        """Return the names of the metrics that an evaluation makes, but own ones.
+
+        Raises
+        ------
+        InvalidParameterError
+            One is asked for that these labels do not have.
+        """
+        parts = self._parts(samples, asked)
+        stems = [
+            f"{part.head.name}_" if self.heads.are_several else "" for part in parts
+        ]
+        return tuple(
+            f"{stem}{name}"
+            for stem, part in zip(stems, parts, strict=True)
+            for name in part.made_names
+        )
+
+    def _parts(self, samples: Samples, asked: Asked) -> list[HeadScores]:
+        """Return what adds up the scores of each loss.
+
+        Raises
+        ------
+        InvalidParameterError
+            A metric is asked for that no loss has.
+        """
+        parts = [
+            HeadScores(head, head.samples(samples), asked) for head in self.heads.all
+        ]
+        known = dict.fromkeys(name for part in parts for name in part.metric_names)
+        require_known((n for n, own in (asked or {}).items() if own is None), known)
+        return parts
 
     def _predict(self, batch: Batch, scales: Sequence[float], take: TakesPass) -> None:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""

@@ -393,8 +393,8 @@ reductions = Family(
 rnn = Family(
     "rnn",
     rnn_previous=(
-        "states: Vector, h0: Vector, has_state: int, hidden: Vector, n: int, steps: "
-        "int, unit: int"
+        "states: Vector, h0: Vector, has_state: int, hidden: Vector, is_reverse: int, "
+        "n: int, steps: int, unit: int"
     ),
 )
 

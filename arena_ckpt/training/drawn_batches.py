@@ -16,6 +16,7 @@ import numpy as np
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import OwnMetric
 from arena_ckpt.errors import (
     DataError,
     EmptyDataError,
@@ -62,6 +63,7 @@ def train_batches(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
+    metrics: Mapping[str, OwnMetric | None] | None = None,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
 
@@ -142,7 +144,9 @@ def train_batches(
                 EpochRecord(
                     epoch,
                     mean,
-                    None if validation is None else session.evaluate(validation),
+                    None
+                    if validation is None
+                    else session.evaluate(validation, metrics),
                     rate,
                     time.perf_counter() - started,
                     losses,

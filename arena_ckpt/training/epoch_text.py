@@ -7,9 +7,13 @@ from typing import TypeAlias
 
 from arena_ckpt.common.text_table import Column
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.engine.metric_names import metric_text
 
 Row: TypeAlias = Mapping[str, int | float | None]
 """An epoch by the names of its columns; every row of a table has the same ones."""
+
+VALIDATION = "validation_"
+"""What the columns of metrics begin with that were asked for."""
 
 MOST_ROWS = 12
 """Maximum number of epochs that a table shows; it leaves out those in the middle."""
@@ -18,15 +22,28 @@ _LEFT_OUT = "…"
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    each = losses_text(evaluation.losses)
-    parts = evaluation.by_loss or {"": evaluation}
-    metrics = (
-        f"{name} {one.metric_name.replace('_', ' ')} "
-        f"{value_text(one.metric_name, one.metric)}".lstrip()
-        for name, one in parts.items()
-    )
-    return f"loss {loss_text(evaluation.loss)}{each}, {', '.join(metrics)}"
+    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``.
+
+    Metrics that were asked for stand behind.
+    """
+    by_loss = evaluation.by_loss or {"": evaluation}
+    main = {
+        f"{loss} {one.metric_name}".lstrip(): (one.metric_name, one.metric)
+        for loss, one in by_loss.items()
+    }
+    parts = [f"loss {loss_text(evaluation.loss)}{losses_text(evaluation.losses)}"]
+    parts += [
+        f"{title.replace('_', ' ')} {value_text(name, value)}"
+        for title, (name, value) in main.items()
+    ]
+    shown = evaluation.main_names
+    parts += [
+        f"{other.replace('_', ' ')} "
+        f"{metric_text(evaluation.plain_name(other), evaluation.metrics.get(other))}"
+        for other in evaluation.asked
+        if other not in shown
+    ]
+    return ", ".join(parts)
 
 
 def losses_text(losses: Mapping[str, float]) -> str:
@@ -74,6 +91,8 @@ def value_text(name: str, value: float | None) -> str:
         return f"{100 * value:.2f} %"
     if name.endswith("loss"):
         return loss_text(value)
+    if name.startswith(VALIDATION):
+        return metric_text(name.removeprefix(VALIDATION), value)
     formats = {"epoch": "d", "seconds": ".3f"}
     return format(value, formats.get(name, ".4g"))
 

@@ -133,13 +133,14 @@ def test_steps_give_the_bytes_of_numba(hidden: str) -> None:
     bits = random.integers(0, 1 << 32, n, dtype=np.uint64).astype(np.uint32)
     states = np.concatenate([bits.view(np.float32), 20 * normal(random, n)])
     n = states.size
-    zeros, numbers = np.zeros((7, n), np.float32), (1, 1, n, np.zeros(2), 3)
+    zeros, numbers = np.zeros((7, n), np.float32), (0, 1, 1, n, np.zeros(2), 3)
     a, h, out, one, bias, d_states, dh = zeros
     forward, backward = (portable(name) for name in rnn_kernels(hidden))
     bench = CBench(*_COMPILERS)
-    given: tuple[Any, ...] = (states, one[:1], bias, one, 0, a, h, out, 1)
+    given: tuple[Any, ...] = (states, one[:1], bias, one, 0, a, h, out, 1, n, 0)
     bench.run(Call(forward, (*given, *numbers, 0.0)), hidden)
-    given = (states, one[:1], d_states, a, dh, out[::-1].copy(), 1, np.zeros(n))
+    d_out = (out[::-1].copy(), 1, n, 0)
+    given = (states, one[:1], d_states, a, dh, *d_out, np.zeros(n))
     bench.run(Call(backward, (*given, *numbers, 0.25)), hidden)
     assert bench.findings == []
     assert len(bench.counts) == 2

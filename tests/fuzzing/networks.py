@@ -327,7 +327,7 @@ class _Network(Growing):
         values = self._of_steps(kind, self.trained(unit=self.size(1, 4)))
         values["return_sequences"] = self.any_of(True, False)
         values["unroll"] = self.any_of(True, False)
-        if kind == "lstm" and self.chance(3):
+        if self.chance(3):
             values["bidirectional"] = True
         self.add(kind, source, **values)
 

@@ -165,7 +165,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "gru_*_backward": {
         "gates": CHANGED,
         "product": lambda given: CHANGED if given["reset_after"] else SCRATCH,
-        **{"a": SCRATCH, "dh": RESULT, "d_product": SCRATCH, "sums": RESULT},
+        **{"a": SCRATCH, "dh": CHANGED, "d_product": SCRATCH, "sums": RESULT},
     },
     "lstm_*_forward": {
         **{"gates": CHANGED, "z": SCRATCH, "h": RESULT, "c": RESULT},
@@ -173,13 +173,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     },
     "lstm_*_states": {"cells": RESULT, "hidden": RESULT},
     "lstm_*_backward": {
-        **{"gates": CHANGED, "dh": RESULT, "dc": CHANGED, "sums": RESULT},
+        **{"gates": CHANGED, "dh": CHANGED, "dc": CHANGED, "sums": RESULT},
     },
     "rnn_*_forward": {
         **{"states": CHANGED, "a": SCRATCH, "h": RESULT, "out": _steps_out},
     },
     "rnn_*_backward": {
-        **{"d_states": RESULT, "a": RESULT, "dh": RESULT, "sums": RESULT},
+        **{"d_states": RESULT, "a": RESULT, "dh": CHANGED, "sums": RESULT},
     },
     "rnn_previous": {"hidden": RESULT},
     "join_biases": {"joined": RESULT},

@@ -459,8 +459,8 @@ def _recurrent(kind: str) -> Callable[[Random], Drawn]:
             shapes = [(1, 1, width), *[(1, 1, unit)] * states]
             return f"{kind}cell", tuple(shapes), values
         values["return_sequences"] = chance(random, 0.5)
-        if kind == "lstm":
-            values["bidirectional"] = chance(random, 0.4)
+        values["bidirectional"] = chance(random, 0.4)
+        values["return_state"] = chance(random, 0.4)
         return kind, ((1, size(random, 7), width),), values
 
     return draw

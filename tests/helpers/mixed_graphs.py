@@ -367,7 +367,7 @@ class Growing:
         values = self.trained(unit=self.draw(st.integers(1, 4)))
         values["return_sequences"] = self.any_of(True, False)
         values["unroll"] = self.any_of(True, False)
-        if kind == "lstm" and self.chance(3):
+        if self.chance(3):
             values["bidirectional"] = True
         if kind == "gru" and self.chance(3):
             values["reset_after"] = False

@@ -698,7 +698,7 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
     is_cell = layer.type_name.endswith("cell")
     n, _, steps, _ = x.shape
     directions = ("", "reverse_") if layer.get("bidirectional") else ("",)
-    every, last_cell = [], None
+    every, last_states = [], []
     for number, prefix in enumerate(directions):
         step = _STEPS[layer.type_name.removesuffix("cell")](judge, node, prefix)
         zero = torch.zeros((n, unit), dtype=judge.dtype)
@@ -712,13 +712,15 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
             h, c = judge._moved(h * kept[:, 0]), judge._moved(c)
             out[time] = h
         every.append(torch.stack(out, 1)[:, None])
-        last_cell = c
+        last_states.append((h, c))
     joined = torch.cat(every, -1)
     if not is_cell and not layer["return_sequences"]:
         joined = joined[:, :, -1:]
-    if len(node.spec.output_shapes) > 1:
-        return joined, last_cell[:, None, None]
-    return (joined,)
+    hidden, cell = (
+        torch.cat(one, -1)[:, None, None] for one in zip(*last_states, strict=True)
+    )
+    states = (cell,) if is_cell else (hidden, cell)
+    return joined, *states[: len(node.spec.output_shapes) - 1]
 
 
 def _affine(

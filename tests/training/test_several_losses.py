@@ -261,6 +261,24 @@ def test_metrics_are_asked_for_by_plain_names_and_functions() -> None:
         initialized().evaluate((X, Y), metrics=["auc"])
 
 
+def test_metrics_of_epochs_are_shown_saved_and_monitored(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        **{"validation": (X, Y), "metrics": ["f1"], "progress": False},
+        **{"callbacks": ac.KeepBest("digit_f1"), "checkpoint": tmp_path},
+    }
+    history = initialized().train((X, Y), epochs=3, **given)
+    again = initialized().train((X, Y), epochs=3, resume=True, **given)
+    for found in (history, again):
+        rows = found.to_rows()
+        best = max(rows, key=lambda row: row["validation_digit_f1"] or 0.0)
+        assert found.best_epoch == best["epoch"]
+        assert "digit f1 0." in repr(found.epochs[-1])
+    assert again.to_rows() == history.to_rows()
+    for monitor in ("digit_majority_accuracy", "digit", "angle_f2"):
+        with pytest.raises(InvalidParameterError, match="digit_accuracy"):
+            ac.KeepBest(monitor)
+
+
 # -- where labels come from ------------------------------------------------------------
 
 

@@ -79,12 +79,11 @@ def evaluate(
     )
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
     from arena_ckpt.cli.trained import initialize_trained
-    from arena_ckpt.engine.metric_names import parse_metrics
+    from arena_ckpt.engine.metric_names import names_of_metrics
     from arena_ckpt.errors import LossError
 
     tables = given_data_options(values, *data)
-    asked = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    parse_metrics(asked)
+    asked = names_of_metrics(metrics)
     loaded = load_model(model)
     if not loaded.model.compile().has_loss:
         raise LossError(
