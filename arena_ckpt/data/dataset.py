@@ -147,7 +147,8 @@ class Dataset:
     def class_counts(self) -> dict[str, int] | None:
         """Number of samples of each class, by its name or else its number.
 
-        None where labels are no classes, or of several losses. Single values are where all are 0 or 1.
+        None where labels are no classes, or of several losses. Single values are
+        classes where all are 0 or 1.
         """
         if isinstance(self.y, dict):
             return None
