@@ -317,6 +317,8 @@ def _is_known(monitor: object) -> bool:
 
 def _plain(monitor: str) -> str:
     """Return the metric in a name such as ``digit_accuracy``; empty for others."""
+    if monitor in METRIC_NAMES:
+        return ""
     found = [name for name in METRIC_NAMES if monitor.endswith(f"_{name}")]
     longest = max(found, key=len, default="")
     return "" if longest in _CONSTANT else longest
