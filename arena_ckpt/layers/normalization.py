@@ -24,7 +24,7 @@ from arena_ckpt.layers.spec import (
     WeightSpec,
     n_elems,
 )
-from arena_ckpt.layers.weighted import INITIALIZER
+from arena_ckpt.layers.weighted import INITIALIZER, LEARNING_RATE_SCALE
 from arena_ckpt.operations.families import normalization
 
 
@@ -112,6 +112,7 @@ class LayerNormalization(Layer):
         _TRAINABLE,
         _GAMMA_DECAY,
         _BETA_DECAY,
+        LEARNING_RATE_SCALE,
     )
 
     @property
@@ -222,6 +223,7 @@ class RMSNorm(Layer):
         _GAMMA,
         _TRAINABLE,
         _GAMMA_DECAY,
+        LEARNING_RATE_SCALE,
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
@@ -311,6 +313,7 @@ class BatchNormalization(Layer):
         _TRAINABLE,
         _GAMMA_DECAY,
         _BETA_DECAY,
+        LEARNING_RATE_SCALE,
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:

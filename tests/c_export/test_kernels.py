@@ -49,7 +49,7 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
-    *("value_losses", "class_losses"),
+    *("value_losses", "class_losses", "rmsprop", "update_terms"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

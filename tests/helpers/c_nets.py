@@ -122,7 +122,12 @@ def segmentation() -> Model:
     model = _model(batch_size=3)
     model.add_layer("input", name="in", input_shape="2:5:6")
     model.add_layer(
-        "conv2d", name="conv", filters=3, kernel_size=(3, 3), padding="same"
+        *("conv2d",),
+        name="conv",
+        filters=3,
+        kernel_size=(3, 3),
+        padding="same",
+        learning_rate_scale=0.5,
     )
     model.add_layer(
         *("cross_softmax",),
@@ -132,6 +137,7 @@ def segmentation() -> Model:
         class_weight=(1, 4, 0.5),
         label_smoothing=0.1,
     )
+    model.set_optimizer(create_optimizer("rmsprop", momentum=0.5, clip_value=0.01))
     return model
 
 
