@@ -44,7 +44,12 @@ from arena_ckpt.errors import (
     StateError,
 )
 from arena_ckpt.files.source import path_text
-from arena_ckpt.graph.features import input_shapes, standardization_of
+from arena_ckpt.graph.features import (
+    input_shapes,
+    require_statistics,
+    standardization_of,
+    with_asked_statistics,
+)
 from arena_ckpt.graph.hints import RESTARTS
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
@@ -636,6 +641,7 @@ class Model(ModelDefinition):
         """
         with self._training("train_step") as session:
             _require_labels(y)
+            require_statistics(session.graph, self._standardization, "train_step")
             return session.train_step(x, y)
 
     @public_call(hint="a pair is taken apart, as in compute_gradients(*pair)")
@@ -647,6 +653,9 @@ class Model(ModelDefinition):
         """
         with self._training("compute_gradients") as session:
             _require_labels(y)
+            require_statistics(
+                session.graph, self._standardization, "compute_gradients"
+            )
             return session.compute_gradients(x, y)
 
     @public_call(
@@ -759,6 +768,9 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
+                require_statistics(
+                    session.graph, self._standardization, "train() with drawn batches"
+                )
                 beside = (
                     None if validation is None else self._samples(session, validation)
                 )
@@ -774,7 +786,11 @@ class Model(ModelDefinition):
                 )
                 self._tell(ended_hints(session, None, history))
                 return history
-        with self._working("train") as session, self._classes_of(session, data):
+        with (
+            self._working("train") as session,
+            self._classes_of(session, data),
+            self._statistics_of(session, data),
+        ):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
             beside = None if validation is None else self._samples(session, validation)
@@ -866,6 +882,7 @@ class Model(ModelDefinition):
         is taken, `batch_size` at a time.
         """
         with self._working("predict") as session:
+            require_statistics(session.graph, self._standardization, "predict")
             return session.predict(x)
 
     @public_call(
@@ -905,6 +922,7 @@ class Model(ModelDefinition):
         """
         asked = parse_metrics(metrics)
         with self._training("evaluate") as session:
+            require_statistics(session.graph, self._standardization, "evaluate")
             return session.evaluate(self._samples(session, data), asked)
 
     # -- weights ---------------------------------------------------------------
@@ -1132,6 +1150,18 @@ class Model(ModelDefinition):
                 self._classes = before
             raise
 
+    @contextmanager
+    def _statistics_of(self, session: Session, data: XY) -> Iterator[None]:
+        """Take those statistics from data that inputs ask for, if it is trained."""
+        before, iteration = self._standardization, session.iteration
+        standardize_as_asked(self, data)
+        try:
+            yield
+        except BaseException:
+            if session.iteration == iteration:
+                take_statistics(self, before)
+            raise
+
     def _warn_of_missing_classes(self, training: Samples, beside: Samples) -> None:
         missing = missing_classes(training, beside)
         if not missing:
@@ -1254,6 +1284,31 @@ def take_statistics(model: Model, statistics: Standardization | None) -> None:
     if model._session is not None:
         model._session.standardize(statistics)
     model._standardization = statistics
+
+
+def standardize_as_asked(model: Model, data: XY) -> None:
+    """Take the statistics of inputs that have ``standardization=true`` and none yet.
+
+    Parameters
+    ----------
+    model : Model
+    data : (x, y) or Dataset
+        What it is trained on first.
+
+    Raises
+    ------
+    StateError
+        Its weights were trained without them.
+    DataError, InvalidParameterError
+        Samples that do not fit, or inputs of ids or masks.
+    """
+    graph, held = model.compile(), model._standardization
+    if model._session is not None and model._session.iteration:
+        require_statistics(graph, held, "going on with trained weights")
+        return
+    statistics = with_asked_statistics(graph, held, pair_of(data)[0])
+    if statistics is not held:
+        take_statistics(model, statistics)
 
 
 def without_blocks(model: Model) -> Model:

@@ -244,6 +244,7 @@ def train(
         standardize_by,
     )
     from arena_ckpt.common.json_codec import encode
+    from arena_ckpt.model import standardize_as_asked
     from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.callbacks import (
         Callback,
@@ -317,6 +318,7 @@ def train(
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
     taken = None if init is None else built.take_weights(init)
+    standardize_as_asked(built, training)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
