@@ -25,9 +25,9 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.user_line import warn_user
-from arena_ckpt.common.wording import listed, quote, quoted
+from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
-from arena_ckpt.data.samples import Samples, missing_classes
+from arena_ckpt.data.samples import Samples
 from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
@@ -39,7 +39,6 @@ from arena_ckpt.errors import (
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
-    ModelWarning,
     NotInitializedError,
     StateError,
 )
@@ -56,7 +55,7 @@ from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.callbacks import Callback, parse_callbacks
-from arena_ckpt.training.data_hints import ended_hints, scale_hints
+from arena_ckpt.training.data_hints import class_hints, ended_hints, scale_hints
 from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.drawn_batches import is_samples, train_batches
 from arena_ckpt.training.loop import train
@@ -728,9 +727,11 @@ class Model(ModelDefinition):
         -----
         ModelWarning
             Before the first step, where the learning-rate schedule starts again within
-            the iterations to come, or where inputs have unlike ranges or are far from
-            unit scale. At the end, where the loss has diverged, or where moving
-            statistics of batch normalization lag behind the weights.
+            the iterations to come, where inputs have unlike ranges or are far from
+            unit scale (of drawn batches the first is looked at), or where the training
+            data lack classes of the validation data. At the end, where the loss has
+            diverged, or where moving statistics of batch normalization lag behind the
+            weights.
 
         Raises
         ------
@@ -774,6 +775,13 @@ class Model(ModelDefinition):
                 beside = (
                     None if validation is None else self._samples(session, validation)
                 )
+                looked_at: list[Samples] = []
+
+                def look_at(first: Samples) -> None:
+                    looked_at.append(first)
+                    if not session.iteration:
+                        self._tell(scale_hints(session.graph, first))
+
                 history = train_batches(
                     session,
                     cast(Iterable[Any], data),
@@ -783,8 +791,10 @@ class Model(ModelDefinition):
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
                     callbacks=parse_callbacks(callbacks, beside),
+                    look_at=look_at,
                 )
-                self._tell(ended_hints(session, None, history))
+                first = looked_at[0] if looked_at else None
+                self._tell(ended_hints(session, first, history, is_whole=False))
                 return history
         with (
             self._working("train") as session,
@@ -795,7 +805,7 @@ class Model(ModelDefinition):
             session.require_epoch(samples, self.get_property("drop_last"))
             beside = None if validation is None else self._samples(session, validation)
             if beside is not None:
-                self._warn_of_missing_classes(samples, beside)
+                self._tell(class_hints(samples, beside))
             if not session.iteration:
                 self._tell(scale_hints(session.graph, samples))
             rules = parse_callbacks(callbacks, beside)
@@ -1161,22 +1171,6 @@ class Model(ModelDefinition):
             if session.iteration == iteration:
                 take_statistics(self, before)
             raise
-
-    def _warn_of_missing_classes(self, training: Samples, beside: Samples) -> None:
-        missing = missing_classes(training, beside)
-        if not missing:
-            return
-        names = [
-            f"{n} ({self._classes[n]})" if self._classes else str(n) for n in missing
-        ]
-        warn_user(
-            f"the validation data have samples of {listed(names)}, and the training "
-            "data have none of "
-            + ("this class" if len(missing) == 1 else "these classes")
-            + "; data that are sorted by class are split with stratify=True "
-            "(--split stratified)",
-            ModelWarning,
-        )
 
     def _checked_seed(self) -> int:
         seed = self.seed

@@ -166,6 +166,11 @@ def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     return hints if restart is None else (*hints, restart)
 
 
+def with_told(hints: tuple[Hint, ...], model: Model) -> tuple[Hint, ...]:
+    """Return warnings, and behind them those others that a training has issued."""
+    return (*hints, *(hint for hint in model._told if hint not in hints))
+
+
 def warn_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     """Issue and return the warnings about a model and its data."""
     model.compile()

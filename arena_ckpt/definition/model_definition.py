@@ -120,7 +120,7 @@ class ModelDefinition:
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
         self._graph_hints: tuple[Hint, ...] = ()
-        self._told: frozenset[Hint] = frozenset()
+        self._told: tuple[Hint, ...] = ()
         self._classes: tuple[str, ...] | None = None
         self._standardization: Standardization | None = None
 
@@ -621,7 +621,7 @@ class ModelDefinition:
         if raised:
             raise ModelWarning("\n".join(raised))
         if new:
-            self._told = self._told.union(new)
+            self._told = (*self._told, *new)
 
 
 def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:

@@ -219,11 +219,13 @@ def train(
         set_batch_size,
     )
     from arena_ckpt.cli.board_plan import board_budget, plan_for_board
+    from arena_ckpt.cli.ended import ended_evaluation
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
         plan_to_compare,
         warnings_of,
+        with_told,
         without_blocks,
     )
     from arena_ckpt.cli.output import (
@@ -351,14 +353,23 @@ def train(
         every=every,
         resume=resume,
     )
-    if save_weights is not None:
-        write_weights(save_weights, built)  # a second Ctrl-C may end what follows
-    if save is not None:
-        built.save(save)
-    result = built.evaluate(training)
+
+    def write_files() -> None:
+        if save_weights is not None:
+            write_weights(save_weights, built)
+        if save is not None:
+            built.save(save)
+
+    try:
+        result = ended_evaluation(built, training, history, (save_weights, save))
+    except KeyboardInterrupt:  # a second Ctrl-C loses nothing
+        write_files()
+        raise
+    write_files()
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
-        document |= plan_document(plan, without, warnings_of(built, training))
+        hints = with_told(warnings_of(built, training), built)
+        document |= plan_document(plan, without, hints)
         document |= choice_document(choice)
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
