@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,6 +44,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.files.source import path_text
 from arena_ckpt.graph.features import (
+    feature_axes,
     input_shapes,
     require_statistics,
     standardization_of,
@@ -69,7 +70,12 @@ from arena_ckpt.training.saved_state import (
     trains_others,
     write_state,
 )
-from arena_ckpt.training.taken_weights import TakenWeights, read_weights, take_weights
+from arena_ckpt.training.taken_weights import (
+    TakenWeights,
+    WeightSource,
+    read_source,
+    take_weights,
+)
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
@@ -1039,7 +1045,8 @@ class Model(ModelDefinition):
 
         All others stay as they are, for example those of a new head as they were drawn.
         The states of the optimizer and the iteration begin anew. A model that does not
-        standardize its inputs takes over the statistics of a source that does.
+        standardize its inputs takes over the statistics of a source that does, also
+        those in an .npz (``"in:mean"``, ``"in:deviation"``).
 
         Parameters
         ----------
@@ -1054,7 +1061,8 @@ class Model(ModelDefinition):
         -------
         TakenWeights
             Which weights were `taken`, which were `left` and why, and what of the
-            source was `unused`; printed, it says so in lines.
+            source was `unused`, and what became of its `statistics`; printed, it says
+            so in lines.
 
         Raises
         ------
@@ -1064,17 +1072,30 @@ class Model(ModelDefinition):
         InvalidParameterError
             No weight matches, or `exclude` matches none.
         """
-        given, statistics = read_weights(source), None
-        if isinstance(given, SavedState):
-            statistics = given.document.standardization
-        elif isinstance(given, Model):
-            statistics, given = given.standardization, given.weights()
+        graph = self._running("take_weights").graph
+        if isinstance(source, Model):
+            given = WeightSource(
+                "the given model", source.weights(), source.standardization
+            )
+        else:
+            given = read_source(source, feature_axes(graph))
         with self._working("take_weights") as session:
             taken = take_weights(session, given, exclude)
-            if statistics is not None and self._standardization is None:
-                with suppress(InvalidParameterError):  # of other inputs
-                    take_statistics(self, statistics)
-            return taken
+            if given.statistics is None:
+                return taken
+            return replace(taken, statistics=self._offered(given.statistics))
+
+    def _offered(self, statistics: Standardization) -> str:
+        """Take statistics if there are none; return what became of them."""
+        if self._standardization == statistics:
+            return "the same as those of this model"
+        if self._standardization is not None:
+            return "not taken, as this model has its own"
+        try:
+            take_statistics(self, statistics)
+        except InvalidParameterError as error:
+            return f"not taken ({error})"
+        return "taken too"
 
     @public_call
     def save_device_state(self, path: str | os.PathLike[str]) -> None:
