@@ -993,6 +993,7 @@ class Model(ModelDefinition):
                 session,
                 model=encode(describe(self)),
                 classes=self.classes,
+                means=self.column_means,
                 standardization=self.standardization,
             )
 
@@ -1075,12 +1076,16 @@ class Model(ModelDefinition):
         graph = self._running("take_weights").graph
         if isinstance(source, Model):
             given = WeightSource(
-                "the given model", source.weights(), source.standardization
+                "the given model",
+                source.weights(),
+                source.standardization,
+                source.column_means,
             )
         else:
             given = read_source(source, feature_axes(graph))
         with self._working("take_weights") as session:
             taken = take_weights(session, given, exclude)
+            self._means = self._means or given.means
             if given.statistics is None:
                 return taken
             return replace(taken, statistics=self._offered(given.statistics))
@@ -1159,6 +1164,8 @@ class Model(ModelDefinition):
         """
         if isinstance(data, Dataset) and data.classes and self._classes:
             data = data.with_classes(self._classes)
+        if isinstance(data, Dataset) and data.gaps and self._means:
+            data = data.with_means(self._means)
         x, y = pair_of(data)
         _require_labels(y)
         names = data.classes if isinstance(data, Dataset) else None
@@ -1166,19 +1173,21 @@ class Model(ModelDefinition):
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
         self._classes = state.document.classes or self._classes
+        self._means = state.document.means or self._means
         take_statistics(self, state.document.standardization)
 
     @contextmanager
     def _classes_of(self, session: Session, data: object) -> Iterator[None]:
-        """Take the names of classes from data, if none are known and it is trained."""
-        before, iteration = self._classes, session.iteration
-        if before is None and isinstance(data, Dataset):
-            self._classes = data.classes
+        """Take names of classes and means from data, if none are known yet."""
+        before, iteration = (self._classes, self._means), session.iteration
+        if isinstance(data, Dataset):
+            self._classes = self._classes or data.classes
+            self._means = self._means or (data.gaps.means if data.gaps else None)
         try:
             yield
         except BaseException:
             if session.iteration == iteration:
-                self._classes = before
+                self._classes, self._means = before
             raise
 
     @contextmanager
@@ -1281,6 +1290,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     copy._classes = model.classes
+    copy._means = model.column_means
     copy._standardization = model.standardization
     copy._told = model._told  # each warning is issued once, copies included
     return copy

@@ -208,6 +208,8 @@ def choose_data(
         Which samples are put aside.
     """
     options = dict(tables)
+    if options.get("missing") == "mean" and loaded.model.column_means:
+        options["missing"] = loaded.model.column_means
     training = loaded.data if data is None else load_data(data, options)
     if training is None:
         raise InvalidParameterError(
@@ -223,6 +225,8 @@ def choose_data(
             shuffle=split != "last",
         )
     if validation is not None:
+        if training.gaps is not None:
+            options["missing"] = training.gaps.means
         beside = load_data(validation, options)
         if training.classes and beside.classes:
             beside = beside.with_classes(training.classes)

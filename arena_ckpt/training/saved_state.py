@@ -62,6 +62,8 @@ class StateDocument:
         Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
     classes : tuple of str or None
         Names of the classes, by their numbers.
+    means : tuple of float or None
+        What is filled in for cells without a value, by column.
     standardization : Standardization or None
         Statistics of the inputs.
     """
@@ -72,6 +74,7 @@ class StateDocument:
     plan_checksum: str
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
+    means: tuple[float, ...] | None = may_be_left_out(None)
     standardization: Standardization | None = may_be_left_out(None)
 
     __repr__ = brief_repr
@@ -118,6 +121,7 @@ def write_state(
     run: Mapping[str, Any] | None = None,
     records: Sequence[EpochRecord] = (),
     classes: Sequence[str] | None = None,
+    means: Sequence[float] | None = None,
     standardization: Standardization | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
@@ -140,6 +144,8 @@ def write_state(
         }
         if classes is not None:
             document["classes"] = list(classes)
+        if means is not None:
+            document["means"] = list(means)
         if standardization is not None:
             document["standardization"] = encode(standardization)
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)

@@ -14,6 +14,7 @@ import numpy as np
 from arena_ckpt.common.names import weight_of
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import few, listed, nearest, quoted, shown
+from arena_ckpt.data.gaps import take_means
 from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.npz import read_arrays
@@ -121,11 +122,12 @@ def take_weights(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightSource:
-    """Weights by name, what they are called, and the statistics that go with them."""
+    """Weights by name, what they are called, and what of the data goes with them."""
 
     name: str
     arrays: Mapping[str, Any]
     statistics: Standardization | None
+    means: tuple[float, ...] | None
 
 
 def read_source(source: object, axes: Mapping[str, str]) -> WeightSource:
@@ -154,10 +156,12 @@ def read_source(source: object, axes: Mapping[str, str]) -> WeightSource:
             source.path,
             {n: a for n, a in arrays.items() if n not in states},
             source.document.standardization,
+            source.document.means,
         )
     if isinstance(source, Mapping):
         given = dict(source)
-        return WeightSource(name, given, Standardization.take_from(given, axes))
+        statistics = Standardization.take_from(given, axes)
+        return WeightSource(name, given, statistics, take_means(given, axes))
     raise InvalidParameterError(
         f"{quoted(source)} is no source of weights; give the path of a saved model or "
         "of an .npz, an initialized Model, or a dict from names to arrays",
