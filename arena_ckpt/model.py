@@ -13,7 +13,7 @@ import numpy.typing as npt
 from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
-from arena_ckpt.common.arguments import public_call, require_callback
+from arena_ckpt.common.arguments import public_call, require_callback, require_value
 from arena_ckpt.common.json_codec import encode
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.properties import (
@@ -891,15 +891,38 @@ class Model(ModelDefinition):
     # -- inference -------------------------------------------------------------
 
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any) -> FloatArray:
+    def predict(self, x: Any, *, squeeze: bool = False) -> FloatArray:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
         They are probabilities where the loss is a cross entropy. Any number of samples
         is taken, `batch_size` at a time.
+
+        Parameters
+        ----------
+        x : array_like, or dict of array_like
+            Samples, flat or in the shape of the input; a dict by input layer where
+            there are several.
+        squeeze : bool
+            Leave out those of channel, height and width that are 1: ``(n, 10)`` of ten
+            classes, ``(n,)`` of one output. The first axis is always the samples.
+
+        Raises
+        ------
+        DataError
+            Arrays that do not fit, or hold NaN or infinity.
         """
+        require_value(
+            "squeeze",
+            squeeze,
+            fits=isinstance(squeeze, bool),
+            expected="True or False",
+        )
         with self._working("predict") as session:
             require_statistics(session.graph, self._standardization, "predict")
-            return session.predict(x)
+            found = session.predict(x)
+        if not squeeze:
+            return found
+        return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"

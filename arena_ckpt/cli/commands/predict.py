@@ -124,7 +124,7 @@ def predict(
     )
     with named_samples(loaded, samples, has_labels=has_labels):
         outputs = trained.predict(samples.x)
-    found = Predictions(outputs, has_classes(trained.compile()))
+    found = Predictions(outputs, has_classes(trained.compile()), trained.classes)
     if output is not None:
         found.write(output)
     plan = trained.plan
