@@ -188,10 +188,19 @@ _SIZE_FOLLOWS = Alias(
     "",
     note="the size of what a layer reads follows from the layer before; leave it out",
 )
+_STANDARDIZED = Alias("standardization", note="it is a property of input layers")
+_NOT_BY_BATCH = Alias(
+    "",
+    note="by the least and largest value of each batch, as NNTrainer does it, a "
+    "prediction would depend on the samples beside it; inputs are standardized by the "
+    "training data instead: standardization=true at the input layer, "
+    "model.standardize(training_data), or train --standardize",
+)
 _OF_TRAINING_DATA = Alias(
     "",
     note="inputs are standardized by statistics of the training data: "
-    "model.standardize(training_data), or train --standardize",
+    "standardization=true at the input layer, model.standardize(training_data), or "
+    "train --standardize",
 )
 _OPPOSITE = "it means the opposite"
 _OF_OPTIMIZER = Alias(
@@ -207,7 +216,9 @@ PROPERTIES = _table(
         "outputsize",
         Alias("unit"),
     ),
-    ("normalization standardization standardize normalize", _OF_TRAINING_DATA),
+    ("standardize standardise standardisation", (_STANDARDIZED, _OF_TRAINING_DATA)),
+    ("standardization", _OF_TRAINING_DATA),
+    ("normalization normalize normalise normalisation", _NOT_BY_BATCH),
     ("features", (Alias("unit"), Alias("filters"), Alias("out_dim"))),
     (
         "outchannels numfilters nfilters filter channelsout outputchannels",

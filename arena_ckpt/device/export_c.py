@@ -24,6 +24,7 @@ from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.source import path_text
+from arena_ckpt.graph.features import require_statistics
 from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
@@ -156,9 +157,11 @@ def make_c_project(
         plans.require_own_plan(plan)
     target = None if board is None else target_of(board, plan, spec)
     check_fits(plan.host_bytes, "the arena")
+    graph = plans.graph_of(plan)
+    require_statistics(graph, model.standardization, "export_c")
     with compile_progress() as report:
         session = Session(
-            plans.graph_of(plan),
+            graph,
             plan,
             portable.optimizer,
             portable.schedule,

@@ -62,8 +62,11 @@ def train_batches(
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
     metrics: Mapping[str, OwnMetric | None] | None = None,
+    look_at: Callable[[Samples], object] = lambda first: None,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
+
+    The first one is given to `look_at` before it is trained on.
 
     Raises
     ------
@@ -118,6 +121,8 @@ def train_batches(
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
                     continue
+                if not n_iterations:
+                    look_at(samples)
                 rate = session.learning_rate
                 loss = session.iterate(samples, None)
                 loss_sum += loss * samples.n_terms()

@@ -69,6 +69,8 @@ class StateDocument:
         Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
     classes : tuple of str or None
         Names of the classes, by their numbers.
+    means : tuple of float or None
+        What is filled in for cells without a value, by column.
     standardization : Standardization or None
         Statistics of the inputs.
     metrics : tuple of str
@@ -81,6 +83,7 @@ class StateDocument:
     plan_checksum: str
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
+    means: tuple[float, ...] | None = may_be_left_out(None)
     standardization: Standardization | None = may_be_left_out(None)
     metrics: tuple[str, ...] = may_be_left_out(())
 
@@ -128,6 +131,7 @@ def write_state(
     run: Mapping[str, Any] | None = None,
     records: Sequence[EpochRecord] = (),
     classes: Sequence[str] | None = None,
+    means: Sequence[float] | None = None,
     standardization: Standardization | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
@@ -152,6 +156,8 @@ def write_state(
         }
         if classes is not None:
             document["classes"] = list(classes)
+        if means is not None:
+            document["means"] = list(means)
         if standardization is not None:
             document["standardization"] = encode(standardization)
         if metrics:

@@ -78,7 +78,7 @@ def evaluate(
         evaluation_text_of,
     )
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
-    from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.cli.trained import initialize_trained, with_known_means
     from arena_ckpt.engine.metric_names import names_of_metrics
     from arena_ckpt.errors import LossError
 
@@ -91,6 +91,7 @@ def evaluate(
             "last layer, for example mse or cross_softmax; 'predict' needs none",
             found=(),
         )
+    tables = with_known_means(tables, loaded, weights)
     found = data_to_evaluate(loaded, model, data, tables)
     trained = initialize_trained(
         loaded,
