@@ -15,6 +15,7 @@ from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.common.arguments import public_call, require_callback
 from arena_ckpt.common.json_codec import encode
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -36,6 +37,7 @@ from arena_ckpt.engine.metric_names import OwnMetric, parse_metrics
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
+    DataError,
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
@@ -760,7 +762,9 @@ class Model(ModelDefinition):
                 )
             with self._working("train") as session:
                 beside = (
-                    None if validation is None else self._samples(session, validation)
+                    None
+                    if validation is None
+                    else self._samples(session, validation, "validation")
                 )
                 history = train_batches(
                     session,
@@ -777,7 +781,11 @@ class Model(ModelDefinition):
         with self._working("train") as session, self._classes_of(session, data):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
-            beside = None if validation is None else self._samples(session, validation)
+            beside = (
+                None
+                if validation is None
+                else self._samples(session, validation, "validation")
+            )
             if beside is not None:
                 self._warn_of_missing_classes(samples, beside)
             if not session.iteration:
@@ -1101,8 +1109,10 @@ class Model(ModelDefinition):
         with self._training("load_device_state") as session:
             read_device_state(path_text(path), session)
 
-    def _samples(self, session: Session, data: XY) -> Samples:
+    def _samples(self, session: Session, data: XY, role: str = "data") -> Samples:
         """Check samples and labels, by the classes of the model where both have names.
+
+        Errors name a `Dataset`, and arrays whose role is another than ``data``.
 
         Raises
         ------
@@ -1110,10 +1120,14 @@ class Model(ModelDefinition):
         """
         if isinstance(data, Dataset) and data.classes and self._classes:
             data = data.with_classes(self._classes)
-        x, y = pair_of(data)
-        _require_labels(y)
-        names = data.classes if isinstance(data, Dataset) else None
-        return replace(session.samples(x, y), classes=self._classes or names)
+        x, y = pair_of(data, role)
+        of_set = data if isinstance(data, Dataset) else None
+        source = of_set.name if of_set else "" if role == "data" else role
+        with named_errors(source, DataError, InvalidParameterError):
+            _require_labels(y)
+            samples = session.samples(x, y)
+        names = of_set.classes if of_set else None
+        return replace(samples, classes=self._classes or names)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
         self._classes = state.document.classes or self._classes
@@ -1261,8 +1275,8 @@ def without_blocks(model: Model) -> Model:
     return copy_of(model, blocks=False)
 
 
-def pair_of(data: XY) -> tuple[Any, Any]:
-    """Return x and y of data.
+def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
+    """Return x and y of data, which errors call by their role.
 
     Raises
     ------
@@ -1273,8 +1287,8 @@ def pair_of(data: XY) -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"data is a {type(data).__name__}; expected (x, y) or a Dataset, and to "
-            "train also a generator of batches (x, y)"
+            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
+            + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data
     return x, y
