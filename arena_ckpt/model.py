@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -849,7 +849,9 @@ class Model(ModelDefinition):
         graph = self.compile()
         statistics = None
         if data is not None:
-            statistics = standardization_of(graph, pair_of(data)[0])
+            x, _ = pair_of(data)
+            with _named(data):
+                statistics = standardization_of(graph, x)
         if self._session is None:
             self._standardization = statistics
             return
@@ -1121,12 +1123,10 @@ class Model(ModelDefinition):
         if isinstance(data, Dataset) and data.classes and self._classes:
             data = data.with_classes(self._classes)
         x, y = pair_of(data, role)
-        of_set = data if isinstance(data, Dataset) else None
-        source = of_set.name if of_set else "" if role == "data" else role
-        with named_errors(source, DataError, InvalidParameterError):
+        with _named(data, role):
             _require_labels(y)
             samples = session.samples(x, y)
-        names = of_set.classes if of_set else None
+        names = data.classes if isinstance(data, Dataset) else None
         return replace(samples, classes=self._classes or names)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
@@ -1292,6 +1292,14 @@ def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
         )
     x, y = data
     return x, y
+
+
+def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
+    """Let errors name a `Dataset`, or the role of arrays that is another than data."""
+    source = "" if role == "data" else role
+    if isinstance(data, Dataset):
+        source = data.name
+    return named_errors(source, DataError, InvalidParameterError)
 
 
 def _require_labels(y: Any) -> None:

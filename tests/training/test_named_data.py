@@ -26,6 +26,8 @@ def test_a_data_set_that_does_not_fit_is_named() -> None:
         model().train(narrow, progress=False)
     with pytest.raises(DataError, match=r"^three\.csv: x has the shape \(6, 3\)"):
         model().train(good, validation=narrow, progress=False)
+    with pytest.raises(DataError, match=r"^three\.csv: x has the shape \(6, 3\)"):
+        model().standardize(narrow)
     with pytest.raises(DataError, match=r"^more: y\[0\] is 3, but the model has 3"):
         model().evaluate(ac.Dataset("more", X, Y + 3))
     named = ac.Dataset("named", X, Y, ("a", "b", "c"))
