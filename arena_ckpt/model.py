@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.common.arguments import public_call, require_callback, require_value
 from arena_ckpt.common.json_codec import encode
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -40,6 +41,7 @@ from arena_ckpt.engine.metric_names import (
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
+    DataError,
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
@@ -884,7 +886,9 @@ class Model(ModelDefinition):
         graph = self.compile()
         statistics = None
         if data is not None:
-            statistics = standardization_of(graph, pair_of(data)[0])
+            x, _ = pair_of(data)
+            with _named(data):
+                statistics = standardization_of(graph, x)
         if self._session is None:
             self._standardization = statistics
             return
@@ -1189,8 +1193,10 @@ class Model(ModelDefinition):
         with self._training("load_device_state") as session:
             read_device_state(path_text(path), session)
 
-    def _samples(self, session: Session, data: XY) -> Samples:
+    def _samples(self, session: Session, data: XY, role: str = "data") -> Samples:
         """Check samples and labels, by the classes of the model where both have names.
+
+        Errors name a `Dataset`, and arrays whose role is another than ``data``.
 
         Raises
         ------
@@ -1200,10 +1206,12 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         if isinstance(data, Dataset) and data.gaps and self._means:
             data = data.with_means(self._means)
-        x, y = pair_of(data)
-        _require_labels(y)
+        x, y = pair_of(data, role)
+        with _named(data, role):
+            _require_labels(y)
+            samples = session.samples(x, y)
         names = data.classes if isinstance(data, Dataset) else None
-        return replace(session.samples(x, y), classes=self._classes or names)
+        return replace(samples, classes=self._classes or names)
 
     def _beside(
         self,
@@ -1219,7 +1227,7 @@ class Model(ModelDefinition):
         """
         if validation is None:
             return None, ()
-        samples = self._samples(session, validation)
+        samples = self._samples(session, validation, "validation")
         return samples, session.metric_names(samples, metrics)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
@@ -1392,8 +1400,8 @@ def without_blocks(model: Model) -> Model:
     return copy_of(model, blocks=False)
 
 
-def pair_of(data: XY) -> tuple[Any, Any]:
-    """Return x and y of data.
+def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
+    """Return x and y of data, which errors call by their role.
 
     Raises
     ------
@@ -1404,11 +1412,19 @@ def pair_of(data: XY) -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"data is a {type(data).__name__}; expected (x, y) or a Dataset, and to "
-            "train also a generator of batches (x, y)"
+            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
+            + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data
     return x, y
+
+
+def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
+    """Let errors name a `Dataset`, or the role of arrays that is another than data."""
+    source = "" if role == "data" else role
+    if isinstance(data, Dataset):
+        source = data.name
+    return named_errors(source, DataError, InvalidParameterError)
 
 
 def _require_labels(y: Any) -> None:

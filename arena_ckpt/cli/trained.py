@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from arena_ckpt.cli.models import LoadedModel
 from arena_ckpt.cli.options import set_given
-from arena_ckpt.cli.sample_files import named_errors
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quote

@@ -252,7 +252,8 @@ class Dataset:
         if shuffle and (not is_whole(seed) or seed < 0):  # type: ignore[operator]
             raise InvalidParameterError(
                 f"seed={quoted(seed)} is not possible; expected a whole number of at "
-                "least 0",
+                "least 0: the same one puts the same samples aside; or shuffle=False, "
+                "which puts the last ones aside",
                 seed=seed,
             )
         n_training, n_validation = part_sizes(

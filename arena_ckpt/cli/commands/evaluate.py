@@ -121,6 +121,7 @@ def evaluate(
     click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
     click.echo(f"{fitted(memory_line(plan))}\n")
     print_table(evaluation_table(evaluations))
-    for name, evaluation in evaluations if asked is None else ():
-        click.echo(f"\n{evaluation_text_of(name, evaluation)}")
+    if asked is None:
+        texts = [evaluation_text_of(name, found) for name, found in evaluations]
+        click.echo("\n\n".join(texts))
     return OK
