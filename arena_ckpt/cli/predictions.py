@@ -18,7 +18,7 @@ from arena_ckpt.common.wording import quoted, shown
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax
+from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax, Loss
 from arena_ckpt.report.tables import add_row, make_table
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -50,6 +50,12 @@ def has_classes(graph: Graph) -> bool:
     return last.type_name == "activation" and last["activation"] == "softmax"
 
 
+def class_axis(graph: Graph) -> int:
+    """Return the axis of predictions along which the classes are."""
+    last = graph.nodes[-1].layer
+    return last.class_axis if isinstance(last, Loss) else 3
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a model predicts for samples.
@@ -59,14 +65,17 @@ class Predictions:
     values : float32 array (n, channel, height, width)
         The output of the model.
     are_classes : bool
-        Each row of it, along the last axis, has the probabilities of classes.
+        Each row of it has the probabilities of classes.
     names : tuple of str or None
         Names of the classes, by their numbers, where the model knows them.
+    class_axis : int
+        Axis along which rows are: 3 is the last.
     """
 
     values: npt.NDArray[np.float32]
     are_classes: bool
     names: tuple[str, ...] | None = None
+    class_axis: int = 3
 
     @property
     def n_samples(self) -> int:
@@ -81,11 +90,16 @@ class Predictions:
     @property
     def n_rows(self) -> int:
         """Number of rows of a sample that have a class each; 1 without classes."""
-        return math.prod(self.sample_shape[:-1]) if self.are_classes else 1
+        if not self.are_classes:
+            return 1
+        return math.prod(self.sample_shape) // int(self.values.shape[self.class_axis])
 
     @cached_property
     def _by_row(self) -> npt.NDArray[np.float32]:
-        return self.values.reshape(self.n_samples * self.n_rows, -1)
+        rows = self.values
+        if self.are_classes:
+            rows = np.moveaxis(rows, self.class_axis, -1)
+        return rows.reshape(self.n_samples * self.n_rows, -1)
 
     @cached_property
     def classes(self) -> npt.NDArray[np.int64] | None:

@@ -150,6 +150,15 @@ LAYERS = _table(
         Alias("cross_sigmoid"),
     ),
     ("mseloss meansquarederror l2loss squarederror", Alias("mse")),
+    (
+        "l1 l1loss maeloss meanabsoluteerror absoluteerror absolutedifference",
+        Alias("mae"),
+    ),
+    ("huberloss", Alias("huber")),
+    (
+        "smoothl1 smoothl1loss",
+        Alias("huber", note="which is delta times as large, with delta for beta"),
+    ),
     ("kl kldiv kldivloss kldivergence kullbackleibler", Alias("kld")),
     (
         "attention selfattention mha multiheadselfattention multiheadattentionlayer "
@@ -295,6 +304,10 @@ PROPERTIES = _table(
     ("perm permutation order dims", Alias("direction")),
     ("maxlen maxlength seqlen sequencelength maxposition", Alias("max_timestep")),
     ("ignoreindex", Alias("ignore_label")),
+    ("classweights weight weights", Alias("class_weight")),
+    ("positiveweight positiveweights posweights", Alias("pos_weight")),
+    ("smoothing labelsmooth", Alias("label_smoothing")),
+    ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),

@@ -534,7 +534,7 @@ class Session:
         return Evaluation(
             loss,
             samples.metric_name,
-            total / batch.n_terms if batch.n_terms else 0.0,
+            total / samples.n_scored() if samples.n_scored() else 0.0,
             samples.n_samples,
             metrics,
             scores.report(samples.classes),

@@ -36,7 +36,7 @@ from arena_ckpt.layers.loss import (
     CrossEntropySoftmax,
 )
 from arena_ckpt.layers.normalization import BatchNormalization
-from arena_ckpt.layers.spec import Shape, format_shape
+from arena_ckpt.layers.spec import Shape, format_shape, n_elems
 from arena_ckpt.layers.tokens import Dropout
 from arena_ckpt.optim.learning_rates import Schedule
 
@@ -126,9 +126,16 @@ def reading_of_rows(graph: Graph) -> str | None:
     """
     if not graph.has_loss:
         return None
-    channel, height, width = graph.loss.input_shapes[0]
-    if (channel, height) == (1, 1):
+    shape = graph.loss.input_shapes[0]
+    channel, height, width = shape
+    axis = graph.loss_layer.class_axis
+    if n_elems(shape) == shape[axis - 1]:
         return None
+    if axis != 3:
+        return (
+            f"the loss reads a class of {shape[axis - 1]} along axis {axis} of "
+            f"{format_shape(shape)}; set per_token=true for one class number each"
+        )
     maker = Facts(graph).maker(graph.loss.sources[0], _keeps_axes)
     name = _name(maker)
     way_out = f"add flatten before {graph.loss.name!r}"
@@ -277,7 +284,8 @@ def _reach(loss: Node) -> str:
     if isinstance(loss.layer, CrossEntropySigmoid):
         most = math.e / (math.e + 1)
         return f"every output stays between 50 % and {100 * most:.0f} %"
-    width = loss.input_shapes[0][2]
+    assert isinstance(loss.layer, CrossEntropySoftmax)
+    width = loss.input_shapes[0][loss.layer.class_axis - 1]
     if width == 1:
         return "a single class always gets 100 %"
     most = math.e / (math.e + width - 1)
@@ -290,6 +298,8 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
     layer, shape = loss.layer, loss.input_shapes[0]
     reading = reading_of_rows(graph)
     if not isinstance(layer, CrossEntropySoftmax) or reading is None:
+        return None
+    if layer.class_axis != 3:
         return None
     maker = facts.maker(loss.sources[0], _keeps_axes)
     layers = (_name(maker), loss.name)
@@ -316,8 +326,8 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
         layers,
         f"the loss {loss.name!r} takes its softmax over the {width} columns of "
         f"{layers[0]!r}, a picture {format_shape(shape)}, and not over its {channel} "
-        "channels; add permute with direction=2,3,1 before it, which puts channels "
-        f"last, and set per_token=true at {loss.name!r} for a class at each pixel",
+        f"channels; set axis=1 at {loss.name!r}, and per_token=true for a class at "
+        "each pixel",
     )
 
 

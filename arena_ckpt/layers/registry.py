@@ -50,6 +50,7 @@ from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
 from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
+from arena_ckpt.layers.value_losses import HuberLoss, MeanAbsoluteError
 
 L = TypeVar("L", bound=Layer)
 
@@ -102,6 +103,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         LstmCell,
         Rnn,
         RnnCell,
+        HuberLoss,
+        MeanAbsoluteError,
     )
 }
 """The class of each layer type, by its name in lower case."""

@@ -114,6 +114,31 @@ chains = Family(
     chain_sgd_product="a: Matrix, b: Matrix, hyper: Doubles, weight: Matrix",
 )
 
+class_losses = Family(
+    "class_losses",
+    class_probabilities=(
+        "logits: Vector, probabilities: Vector, classes: int, inner: int"
+    ),
+    weighted_softmax_loss=(
+        "logits: Vector, label: Vector, has_numbers: int, ignored: float, weight: "
+        "Vector, keep: float, even: float, probabilities: Vector, scale: Doubles, "
+        "loss: Doubles, classes: int, inner: int"
+    ),
+    weighted_softmax_derivative=(
+        "probabilities: Vector, label: Vector, has_numbers: int, ignored: float, "
+        "weight: Vector, keep: float, even: float, scale: Doubles, dx: Vector, "
+        "classes: int, inner: int"
+    ),
+    weighted_sigmoid_loss=(
+        "logits: Vector, label: Vector, weight: Vector, probabilities: Vector, scale: "
+        "Doubles, loss: Doubles, inner: int"
+    ),
+    weighted_sigmoid_derivative=(
+        "probabilities: Vector, label: Vector, weight: Vector, scale: Doubles, dx: "
+        "Vector, inner: int"
+    ),
+)
+
 convolution = Family(
     "convolution",
     conv_forward=(
@@ -440,6 +465,18 @@ updates = Family(
     ),
 )
 
+value_losses = Family(
+    "value_losses",
+    mae_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
+    mae_derivative="prediction: Vector, label: Vector, scale: Doubles, dx: Vector",
+    huber_loss=(
+        "prediction: Vector, label: Vector, delta: float, scale: Doubles, loss: Doubles"
+    ),
+    huber_derivative=(
+        "prediction: Vector, label: Vector, delta: float, scale: Doubles, dx: Vector"
+    ),
+)
+
 windows = Family(
     "windows",
     matmul_windows=(
@@ -454,6 +491,7 @@ FAMILIES: tuple[Family, ...] = (
     attention,
     blas,
     chains,
+    class_losses,
     convolution,
     depthwise,
     direct,
@@ -468,6 +506,7 @@ FAMILIES: tuple[Family, ...] = (
     steps,
     tokens,
     updates,
+    value_losses,
     windows,
 )
 """All families, in alphabetical order."""

@@ -111,7 +111,7 @@ def train_batches(
         watcher.begun(())
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            loss_sum, n_terms, n_batches = 0.0, 0, 0
+            loss_sum, n_terms, n_batches = 0.0, 0.0, 0
             rate = session.learning_rate
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
@@ -142,7 +142,7 @@ def train_batches(
                 records,
                 EpochRecord(
                     epoch,
-                    loss_sum / max(n_terms, 1),
+                    loss_sum / (n_terms or 1),
                     None
                     if validation is None
                     else session.evaluate(validation, metrics),

@@ -172,7 +172,7 @@ class _Run:
         trained = order[: self.n_batches * self.session.plan.batch_size]
         record = EpochRecord(
             at.epoch,
-            at.loss_sum / max(self.samples.n_terms(trained), 1),
+            at.loss_sum / (self.samples.n_terms(trained) or 1),
             None
             if self.validation is None
             else self.session.evaluate(self.validation, self.metrics),

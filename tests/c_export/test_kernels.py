@@ -36,6 +36,7 @@ C_FAMILIES: tuple[str, ...] = (
     *GROUPS["functions"],
     *GROUPS["arithmetic"],
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
+    *("losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
     *("batch normalization", "layer normalization", "rms", "tokens"),
     *("pooling", "wide pooling", "global pooling", "upsampling"),
@@ -48,6 +49,7 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
+    *("value_losses", "class_losses"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

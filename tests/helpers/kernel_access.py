@@ -195,6 +195,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "kld_derivative": {"dq": RESULT},
     "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
     "class_softmax_derivative": {"dx": RESULT},
+    "mae_loss": {"loss": CHANGED},
+    "mae_derivative": {"dx": RESULT},
+    "huber_loss": {"loss": CHANGED},
+    "huber_derivative": {"dx": RESULT},
+    "class_probabilities": {"probabilities": RESULT},
+    "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
+    "weighted_*_derivative": {"dx": RESULT},
     # normalization
     "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
     "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},

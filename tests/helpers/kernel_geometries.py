@@ -16,7 +16,14 @@ import numpy.typing as npt
 from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels import blas, chains, elementwise, reductions, updates
+from arena_ckpt.kernels import (
+    blas,
+    chains,
+    class_losses,
+    elementwise,
+    reductions,
+    updates,
+)
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import UNITS
 from arena_ckpt.kernels.windows import matmul_windows
@@ -159,7 +166,7 @@ def _given(bound: Bound, random: Random) -> dict[str, Array]:
         shape = (n, *layer.label_shape(spec.output_shapes[0]))
         label = random.random(shape).astype(np.float32)
         if layer.ignored_label is not None:
-            classes = spec.output_shapes[0][-1]
+            classes = spec.output_shapes[0][layer.class_axis - 1]
             label = random.integers(-1, classes, shape).astype(np.float32)
         given["label"] = label
     return given
@@ -475,6 +482,32 @@ def _loss(*kinds: str) -> Callable[[Random], Drawn]:
         return kind, (_flat(random),), values
 
     return draw
+
+
+def _weighted_loss(random: Random) -> Drawn:
+    shape = _picture(random, 40, 9) if chance(random, 0.6) else _flat(random)
+    axis = int(random.integers(1, 4))
+    weights = [float(w) for w in random.uniform(0, 4, shape[axis - 1])]
+    if chance(random, 0.3):
+        only = [weights[0]] if chance(random, 0.5) else weights
+        return "cross_sigmoid", (shape,), {"axis": axis, "pos_weight": only}
+    values: dict[str, Any] = {"axis": axis, "label_smoothing": 0.1}
+    if chance(random, 0.5):
+        values |= {"per_token": True, "ignore_label": 0}
+    if chance(random, 0.7):
+        values["class_weight"] = weights
+    return "cross_softmax", (shape,), values
+
+
+def _class_probabilities(random: Random) -> list[Call]:
+    outer, classes, inner = size(random, 3), size(random, 40), size(random, 70)
+    x = normal(random, outer * classes * inner)
+    y = np.full_like(x, 7)
+    kernel = class_losses.class_probabilities
+    return [
+        Call(kernel, (x, y, classes, inner)),
+        Call(kernel, (x, x, inner, classes)),
+    ]
 
 
 def _normalization(kind: str) -> Callable[[Random], Drawn]:
@@ -793,6 +826,19 @@ FAMILIES: dict[str, Family] = {
         ),
         _loss("mse", "cross_softmax", "cross_softmax", "cross_sigmoid", "kld"),
     ),
+    "losses of values": Family(
+        ("mae_loss", "mae_derivative", "huber_loss", "huber_derivative"),
+        _loss("mae", "huber"),
+    ),
+    "weighted losses": Family(
+        tuple(
+            f"weighted_{k}_{w}"
+            for k in ("softmax", "sigmoid")
+            for w in ("loss", "derivative")
+        ),
+        _weighted_loss,
+    ),
+    "class probabilities": Family(("class_probabilities",), _class_probabilities),
     "batch normalization": Family(
         (
             "batch_norm_statistics",
@@ -872,6 +918,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
+        *("losses of values", "weighted losses", "class probabilities"),
         *("rearranged", "shape"),
     ),
     "updates": ("updates", "reductions"),

@@ -38,7 +38,11 @@ ARITHMETIC = (
     *("add", "subtract", "multiply", "divide", "swiglu", "negative"),
     *("pow", "sqrt", "reduce_mean", "reduce_sum", "matmul"),
 )
-LOSSES = ("mse", "cross_softmax", "per_token", "cross_sigmoid", "kld")
+LOSSES = (
+    *("mse", "mae", "huber", "cross_softmax", "per_token"),
+    *("cross_sigmoid", "kld"),
+)
+VALUE_LOSSES = ("mse", "mae", "huber")
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ class MixedSpec(ModelSpec):
                 x[name] = normal(generator, n, elems)
         loss, values = self.layers[-1]
         shape = self.model().compile().nodes[-1].spec.output_shapes[0]
-        rows, width, elems = math.prod(shape[:2]), shape[2], math.prod(shape)
-        if loss == "mse":
+        elems, width = math.prod(shape), shape[values.get("axis", 3) - 1]
+        rows = elems // width
+        if loss in VALUE_LOSSES:
             return x, normal(generator, n, elems)
         if values.get("per_token"):
             y = generator.integers(0, width, (n, rows))
@@ -433,7 +438,7 @@ class Growing:
     def finish(self) -> None:
         """Bring everything that nobody reads to one shape, and add the loss."""
         loss = self.any_of(*LOSSES)
-        rows = self.any_of(1, 2, 3) if loss != "mse" else 1
+        rows = self.any_of(1, 2, 3) if loss not in VALUE_LOSSES else 1
         unit = self.draw(st.integers(1, 3))
         ends = []
         for output in list(self.unread):
@@ -448,7 +453,19 @@ class Growing:
         given: Given = {"name": "loss", "input_layers": [end]}
         if loss == "per_token":
             loss, given = "cross_softmax", {**given, "per_token": True}
+        if loss in ("cross_softmax", "cross_sigmoid") and self.chance(3):
+            given |= self._of_classes(loss, unit)
+            if rows > 1 and self.chance(2):  # as a picture: classes are channels
+                end = self.add("reshape", end, target_shape=(unit, rows, 1))
+                given |= {"input_layers": [end], "axis": 1}
         self.layers.append((loss, given))
+
+    def _of_classes(self, loss: str, n_classes: int) -> Given:
+        weights = [self.any_of(0.5, 1, 3) for _ in range(n_classes)]
+        if loss == "cross_sigmoid":
+            return {"pos_weight": self.any_of(weights[:1], weights)}
+        smoothing = self.any_of(0.0, 0.1)
+        return {"class_weight": weights, "label_smoothing": smoothing}
 
 
 _GROWTHS = (

@@ -308,46 +308,81 @@ class TorchJudge:
 
     # -- losses and updates ------------------------------------------------------------
 
-    def _n_terms(self, y: Any) -> int:
-        ignored = self.loss_node.layer.get("ignore_label")
-        if self.loss_node.layer.get("per_token"):
-            return int((np.asarray(y) != ignored).sum())
-        return len(y)
+    def _n_terms(self, y: Any) -> float:
+        layer = self.loss_node.layer
+        weights = self._class_weights()
+        if layer.get("per_token"):
+            counted = np.asarray(y)[np.asarray(y) != layer["ignore_label"]]
+            if weights is None:
+                return counted.size
+            return float(weights[counted.astype(int)].sum())
+        if weights is None:
+            return len(y)
+        if np.ndim(y) == 1:
+            return float(weights[np.asarray(y)].sum())
+        shape = self.loss_node.spec.output_shapes[0]
+        label = self._classes_last(torch.tensor(y).reshape(-1, *shape))
+        rows = math.prod(shape) // shape[layer.class_axis - 1]
+        return float((label * weights).sum()) / rows
 
-    def _loss(self, out: Tensor, y: Any, n_terms: int) -> Tensor:
+    def _class_weights(self) -> Tensor | None:
+        given = self.loss_node.layer.get("class_weight")
+        return None if given is None else torch.tensor(given, dtype=self.dtype)
+
+    def _classes_last(self, values: Tensor) -> Tensor:
+        """Return values of the shape of outputs as rows of classes."""
+        axis = self.loss_node.layer.class_axis
+        return values.movedim(axis, -1).reshape(-1, values.shape[axis])
+
+    def _loss(self, out: Tensor, y: Any, n_terms: float) -> Tensor:
         """Return what a part of a batch adds to the loss of a batch of `n_terms`."""
         layer, kind = self.loss_node.layer, self.loss_node.layer.type_name
         if n_terms == 0:
             return out.sum() * 0
-        if layer.get("per_token"):
-            rows = torch.tensor(np.asarray(y).reshape(-1), dtype=torch.int64)
-            flat = out.reshape(len(rows), -1)
-            ignored = layer["ignore_label"]
-            if bool((rows == ignored).all()):
-                return out.sum() * 0
-            loss = F.cross_entropy(flat, rows, ignore_index=ignored, reduction="sum")
-            return loss / n_terms
-        if kind == "cross_softmax" and np.ndim(y) == 1:
-            classes = torch.tensor(y, dtype=torch.int64)
-            flat = out.reshape(len(y), -1)
-            return F.cross_entropy(flat, classes, reduction="sum") / n_terms
-        label = torch.tensor(y, dtype=self.dtype).reshape(out.shape)
-        if kind == "mse":
-            return F.mse_loss(out, label, reduction="sum") / (
-                n_terms * math.prod(out.shape[1:])
-            )
         if kind == "cross_softmax":
-            return -(label * torch.log_softmax(out, -1)).sum() / n_terms
+            return self._cross_entropy(self._classes_last(out), y, out.shape) / n_terms
+        label = torch.tensor(y, dtype=self.dtype).reshape(out.shape)
+        if kind == "kld":
+            return F.kl_div(out.log(), label, reduction="sum") / n_terms
+        n_elems = n_terms * math.prod(out.shape[1:])
+        if kind == "huber":
+            delta = layer["delta"]
+            return F.huber_loss(out, label, reduction="sum", delta=delta) / n_elems
         if kind == "cross_sigmoid":
-            loss = F.binary_cross_entropy_with_logits(out, label, reduction="sum")
-            return loss / (n_terms * math.prod(out.shape[1:]))
-        assert kind == "kld", kind
-        return F.kl_div(out.log(), label, reduction="sum") / n_terms
+            weights = layer["pos_weight"]
+            if weights is not None:
+                weights = torch.tensor(weights, dtype=self.dtype)
+                behind = 3 - layer["axis"] if len(weights) > 1 else 0
+                weights = weights.reshape(-1, *(1,) * behind)
+            loss = F.binary_cross_entropy_with_logits(
+                out, label, reduction="sum", pos_weight=weights
+            )
+            return loss / n_elems
+        function = {"mse": F.mse_loss, "mae": F.l1_loss}[kind]
+        return function(out, label, reduction="sum") / n_elems
+
+    def _cross_entropy(self, rows: Tensor, y: Any, shape: Any) -> Tensor:
+        """Return the sum of the cross entropies of rows of logits."""
+        layer = self.loss_node.layer
+        given = {
+            "weight": self._class_weights(),
+            "label_smoothing": layer["label_smoothing"],
+            "reduction": "sum",
+        }
+        if not layer["per_token"] and np.ndim(y) > 1:
+            label = torch.tensor(y, dtype=self.dtype).reshape(shape)
+            return F.cross_entropy(rows, self._classes_last(label), **given)
+        numbers = torch.tensor(np.asarray(y).reshape(-1), dtype=torch.int64)
+        if layer["per_token"]:
+            given["ignore_index"] = layer["ignore_label"]
+            if bool((numbers == layer["ignore_label"]).all()):
+                return rows.sum() * 0
+        return F.cross_entropy(rows, numbers, **given)
 
     def _prediction(self, out: Tensor) -> Tensor:
         kind = self.loss_node.layer.type_name
         if kind == "cross_softmax":
-            return torch.softmax(out, -1)
+            return torch.softmax(out, self.loss_node.layer.class_axis)
         return torch.sigmoid(out) if kind == "cross_sigmoid" else out
 
     def _metric(self, prediction: np.ndarray, y: np.ndarray) -> float:
@@ -355,7 +390,7 @@ class TorchJudge:
         layer = self.loss_node.layer
         if layer.get("per_token"):
             truth = y.reshape(-1)
-            hits = prediction.reshape(len(truth), -1).argmax(1) == truth
+            hits = prediction.argmax(layer.class_axis).reshape(-1) == truth
             counts = truth != layer["ignore_label"]
             return float(hits[counts].mean()) if counts.any() else 0.0
         guess = prediction.reshape(len(y), -1)

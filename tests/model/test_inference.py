@@ -100,7 +100,11 @@ def check_bits(spec: ModelSpec) -> None:
         ("kld", {}),
         ("cross_softmax", {}),
         ("cross_softmax", {"per_token": True}),
+        ("cross_softmax", {"label_smoothing": 0.1}),
+        ("cross_softmax", {"per_token": True, "axis": 2}),
         ("cross_sigmoid", {}),
+        ("cross_sigmoid", {"pos_weight": 3}),
+        ("huber", {}),
     ],
 )
 def test_losses_predict_without_a_label(

@@ -94,7 +94,12 @@ def predict(
         print_table,
         require_writable,
     )
-    from arena_ckpt.cli.predictions import Predictions, has_classes, require_suffix
+    from arena_ckpt.cli.predictions import (
+        Predictions,
+        class_axis,
+        has_classes,
+        require_suffix,
+    )
     from arena_ckpt.cli.sample_files import data_to_predict, named_samples
     from arena_ckpt.cli.trained import initialize_trained, with_known_means
 
@@ -124,7 +129,8 @@ def predict(
     )
     with named_samples(loaded, samples, has_labels=has_labels):
         outputs = trained.predict(samples.x)
-    found = Predictions(outputs, has_classes(trained.compile()), trained.classes)
+    graph = trained.compile()
+    found = Predictions(outputs, has_classes(graph), trained.classes, class_axis(graph))
     if output is not None:
         found.write(output)
     plan = trained.plan
