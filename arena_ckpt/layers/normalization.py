@@ -15,7 +15,8 @@ from arena_ckpt.common.properties import (
     Kind,
     Property,
 )
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -99,7 +100,7 @@ class LayerNormalization(Layer):
     type_name = "layer_normalization"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "axis",
             COUNTS,
@@ -217,7 +218,7 @@ class RMSNorm(Layer):
     type_name = "rms_norm"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         _EPSILON,
         _GAMMA,
         _TRAINABLE,
@@ -282,7 +283,7 @@ class BatchNormalization(Layer):
     type_name = "batch_normalization"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         _EPSILON,
         Property(
             "momentum",

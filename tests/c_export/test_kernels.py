@@ -35,6 +35,7 @@ from arena_ckpt.operations.recurrent import (
 C_FAMILIES: tuple[str, ...] = (
     *GROUPS["functions"],
     *GROUPS["arithmetic"],
+    *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["lines"]),
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
     *("losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
@@ -50,6 +51,7 @@ C_FILES: tuple[str, ...] = (
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
     *("value_losses", "class_losses"),
+    *("choices", "curves", "lines"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 
