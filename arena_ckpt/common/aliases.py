@@ -108,6 +108,7 @@ LAYERS = _table(
         "the loss cross_softmax has its own and needs none before it",
     ),
     ("conv convolution convolution2d conv2dlayer", Alias("conv2d")),
+    ("groupedconv groupconv groupedconv2d groupconv2d", Alias("conv2d", "groups=2")),
     ("convolution1d temporalconv", Alias("conv1d")),
     (
         "convtranspose convtranspose2d conv2dtransposed transposedconv "
@@ -225,6 +226,8 @@ PROPERTIES = _table(
     ("pad pads paddings", Alias("padding")),
     ("dilationrate dilations rates", Alias("dilation")),
     ("outputpad", Alias("output_padding")),
+    ("group numgroups ngroups cardinality", Alias("groups")),
+    ("channelmultiplier multiplier", Alias("depth_multiplier")),
     ("infeatures inchannels inputsize inputchannels", _SIZE_FOLLOWS),
     (
         "numembeddings vocabsize vocabularysize vocab numtokens ntokens",

@@ -224,6 +224,30 @@ elementwise = Family(
     one_hot="labels: Integers, y: Matrix",
 )
 
+grouped = Family(
+    "grouped",
+    grouped_forward=(
+        "x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector, groups: "
+        "int, n: int, channels: int, height: int, width: int, filters: int, "
+        "kernel_height: int, kernel_width: int, stride_height: int, stride_width: "
+        "int, dilation_height: int, dilation_width: int, top: int, left: int, "
+        "out_height: int, out_width: int"
+    ),
+    grouped_derivative=(
+        "dy: Vector, weight: Vector, dx: Vector, groups: int, n: int, channels: int, "
+        "height: int, width: int, filters: int, kernel_height: int, kernel_width: "
+        "int, stride_height: int, stride_width: int, dilation_height: int, "
+        "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
+    ),
+    grouped_gradient=(
+        "x: Vector, dy: Vector, beta: float, dw: Vector, groups: int, n: int, "
+        "channels: int, height: int, width: int, filters: int, kernel_height: int, "
+        "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
+        "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
+        "int"
+    ),
+)
+
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -459,6 +483,7 @@ FAMILIES: tuple[Family, ...] = (
     direct,
     direct_depthwise,
     elementwise,
+    grouped,
     losses,
     normalization,
     pooling,

@@ -40,6 +40,7 @@ C_FAMILIES: tuple[str, ...] = (
     *("batch normalization", "layer normalization", "rms", "tokens"),
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
+    "grouped convolution",
     *("chains", "portable matmul"),
 )
 """Names of the families of calls whose kernels are there in C."""
@@ -48,6 +49,7 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
+    "grouped",
 )
 """Names of the files of kernels that are there in C as a whole."""
 
@@ -63,7 +65,10 @@ if FULL:
 WITH_VECTORS = ("gcc", "-O3", "-march=native")
 """Products and convolutions have loops of their own where a processor has vectors."""
 
-OWN_LOOPS = ("chains", "portable matmul", "direct convolution", "far taps")
+OWN_LOOPS = (
+    *("chains", "portable matmul", "direct convolution", "far taps"),
+    "grouped convolution",
+)
 
 pytestmark = NEEDS_GCC
 

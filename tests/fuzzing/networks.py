@@ -210,7 +210,14 @@ class _Network(Growing):
         if self.chance(4):
             values["disable_bias"] = True
         source = self.any_output(lambda shape: shape[1] * shape[2] > 1)
-        self.add(kind, source or self.any_output(), **values)
+        source = source or self.any_output()
+        channels = self.shapes[source][0]
+        if kind == "conv2d" and self.chance(4):
+            groups = self.any_of(*(g for g in (2, 3, channels) if channels % g == 0))
+            values |= {"groups": groups, "filters": groups * self.size(1, 2)}
+        if kind == "depthwiseconv2d" and self.chance(4):
+            values["depth_multiplier"] = self.size(2, 3)
+        self.add(kind, source, **values)
 
     def _line(self) -> None:
         source = self.any_output()

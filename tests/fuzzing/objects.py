@@ -97,7 +97,10 @@ _GOOD: dict[str, tuple[Given, ...]] = {
     "input": ({"input_shape": "1:1:6"}, {"input_shape": "3:8:8"}),
     "fully_connected": ({"unit": 4}, {"unit": 2**40}),
     "activation": ({"activation": "relu"}, {"activation": "softmax"}),
-    "conv2d": ({"filters": 2, "kernel_size": "3,3"},),
+    "conv2d": (
+        {"filters": 2, "kernel_size": "3,3"},
+        {"filters": 3, "kernel_size": "3,3", "groups": 3},
+    ),
     "conv1d": ({"filters": 2, "kernel_size": 3},),
     "depthwiseconv2d": ({"kernel_size": "3,3"},),
     "conv2dtranspose": ({"filters": 2, "kernel_size": "2,2"},),

@@ -144,6 +144,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "depthwise_forward": {"pictures": SCRATCH, "table": SCRATCH, "y": RESULT},
     "depthwise_derivative": {"pictures": SCRATCH, "table": SCRATCH, "dx": RESULT},
     "depthwise_gradient": {"pictures": SCRATCH, "table": SCRATCH, "dw": _by_beta},
+    "grouped_forward": {"y": RESULT},
+    "grouped_derivative": {"dx": RESULT},
+    "grouped_gradient": {"dw": _by_beta},
     # elementwise
     "add_bias": {"y": RESULT},
     "copy": {"y": RESULT},

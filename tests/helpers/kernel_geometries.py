@@ -313,6 +313,19 @@ def _depthwise(random: Random) -> Drawn:
     return "depthwiseconv2d", (_picture(random, 3),), values
 
 
+def _grouped(random: Random) -> Drawn:
+    """Groups of some channels and filters, or filters of one channel each."""
+    if chance(random, 0.3):
+        values = {**_windows(random), "depth_multiplier": 1 + size(random, 4)}
+        return "depthwiseconv2d", (_picture(random, 5),), _with_bias(random, values)
+    groups, each = 1 + size(random, 4), size(random, 4)
+    _, height, width = _picture(random)
+    values = {"groups": groups, "filters": groups * (1 + size(random, 5))}
+    shape = (groups * each, height, width)
+    window = {"kernel_size": (1, 1)} if chance(random, 0.2) else _windows(random)
+    return "conv2d", (shape,), _with_bias(random, values | window)
+
+
 def _far_taps(random: Random) -> Drawn:
     """Pictures of which no row, or only some columns, fit beside what a tap reads."""
     width = int(random.integers(5000, 12000))
@@ -638,6 +651,9 @@ FAMILIES: dict[str, Family] = {
     "depthwise": Family(
         ("depthwise_forward", "depthwise_gradient", "depthwise_derivative"), _depthwise
     ),
+    "grouped convolution": Family(
+        ("grouped_forward", "grouped_derivative", "grouped_gradient"), _grouped
+    ),
     "pooling": Family(
         ("max_forward", "max_derivative", "average_forward", "average_derivative"),
         _pooling,
@@ -859,6 +875,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pictures": (
         *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
         *("upsampling", "direct convolution", "far taps", "direct depthwise"),
+        "grouped convolution",
     ),
     "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),

@@ -194,6 +194,12 @@ class Growing:
         if self.chance(4):
             values["disable_bias"] = True
         source = self.any_output(lambda shape: shape[0] > 1) or self.any_output()
+        channels = self.shapes[source][0]
+        if kind == "conv2d" and self.chance(3):
+            groups = self.any_of(*(g for g in (2, 3, channels) if channels % g == 0))
+            values |= {"groups": groups, "filters": groups * self.any_of(1, 2)}
+        if kind == "depthwiseconv2d" and self.chance(3):
+            values["depth_multiplier"] = 2
         self.add(kind, source, **values)
 
     def _line(self) -> None:

@@ -548,7 +548,8 @@ def _convolution(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         stride, dilation = (1, stride), (1, dilation)
     else:
         padding = pad_2d(layer["padding"], shape, kernel, stride, dilation)
-    groups = shape[0] if layer.type_name == "depthwiseconv2d" else 1
+    is_depthwise = layer.type_name == "depthwiseconv2d"
+    groups = shape[0] if is_depthwise else layer["groups"]
     weight, bias = judge.weight(node, "filter"), judge.weight(node, "bias")
     x = _padded(x, padding)
     return (F.conv2d(x, weight, bias, stride, 0, dilation, groups),)
