@@ -121,6 +121,11 @@ LAYERS = _table(
     ),
     ("bn batchnorm batchnorm1d batchnorm2d", Alias("batch_normalization")),
     ("ln layernorm", Alias("layer_normalization")),
+    ("gn groupnorm", Alias("group_normalization")),
+    (
+        "in instancenorm instancenorm1d instancenorm2d",
+        Alias("instance_normalization", note="PyTorch's has affine=false"),
+    ),
     ("rmsnormalization rms", Alias("rms_norm")),
     _pooling("maxpool maxpool2d maxpooling maxpooling2d pool pooling pool2d", "max"),
     _pooling(
@@ -226,7 +231,9 @@ PROPERTIES = _table(
     ("pad pads paddings", Alias("padding")),
     ("dilationrate dilations rates", Alias("dilation")),
     ("outputpad", Alias("output_padding")),
-    ("group numgroups ngroups cardinality", Alias("groups")),
+    ("group numgroups ngroups cardinality", (Alias("groups"), Alias("num_groups"))),
+    ("groups", Alias("num_groups")),
+    ("elementwiseaffine center scaleandcenter", Alias("affine")),
     ("channelmultiplier multiplier", Alias("depth_multiplier")),
     ("infeatures inchannels inputsize inputchannels", _SIZE_FOLLOWS),
     (

@@ -32,6 +32,7 @@ from arena_ckpt.layers.convolution import (
     TransposedConvolution2D,
 )
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
@@ -84,6 +85,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         BatchNormalization,
         LayerNormalization,
         RMSNorm,
+        GroupNormalization,
+        InstanceNormalization,
         Pooling2D,
         Upsample2D,
         Concat,

@@ -224,6 +224,22 @@ elementwise = Family(
     one_hot="labels: Integers, y: Matrix",
 )
 
+group_norm = Family(
+    "group_norm",
+    group_norm_forward=(
+        "x: Vector, gamma: Vector, beta: Vector, mean: Vector, inverse: Vector, y: "
+        "Vector, size: int"
+    ),
+    group_norm_gradient=(
+        "x: Vector, dy: Vector, mean: Vector, inverse: Vector, beta: float, d_gamma: "
+        "Vector, d_beta: Vector, size: int"
+    ),
+    group_norm_derivative=(
+        "x: Vector, gamma: Vector, dy: Vector, mean: Vector, inverse: Vector, dx: "
+        "Vector, size: int"
+    ),
+)
+
 grouped = Family(
     "grouped",
     grouped_forward=(
@@ -483,6 +499,7 @@ FAMILIES: tuple[Family, ...] = (
     direct,
     direct_depthwise,
     elementwise,
+    group_norm,
     grouped,
     losses,
     normalization,

@@ -40,7 +40,7 @@ C_FAMILIES: tuple[str, ...] = (
     *("batch normalization", "layer normalization", "rms", "tokens"),
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
-    "grouped convolution",
+    *("grouped convolution", "group normalization"),
     *("chains", "portable matmul"),
 )
 """Names of the families of calls whose kernels are there in C."""
@@ -49,7 +49,7 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
-    "grouped",
+    *("grouped", "group_norm"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

@@ -250,8 +250,11 @@ class _Network(Growing):
         self.add("upsample2d", self.any_output(), upsample=kind, kernel_size=size)
 
     def _normalization(self) -> None:
-        kind = self.any_of("batch", "batch", "layer", "rms")
+        kind = self.any_of("batch", "batch", "layer", "rms", "group")
         source = self.any_output()
+        if kind == "group":
+            self._group_normalization(source)
+            return
         values: Given = {}
         if self.chance(6):
             values["trainable"] = False
@@ -267,10 +270,13 @@ class _Network(Growing):
         if kind == "batch":
             values["momentum"] = self.any_of(0.5, 0.9, 0.0)
             values["unbiased_variance"] = self.any_of(False, True)
+            if values.get("trainable", True) and self.chance(5):
+                values["statistics"] = self.any_of("batch", "moving")
             self.add("batch_normalization", source, **values)
         else:
             axes = ((3,), (3,), (1,), (2,), (1, 2), (1, 3), (2, 3), (1, 2, 3))
             values["axis"] = self.any_of(*axes)
+            values["affine"] = not self.chance(5)
             self.add("layer_normalization", source, **values)
 
     def _concat(self) -> None:

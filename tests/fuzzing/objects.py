@@ -110,6 +110,7 @@ _GOOD: dict[str, tuple[Given, ...]] = {
     "gru": ({"unit": 3}, {"unit": 2, "unroll": True}),
     "rnn": ({"unit": 3}, {"unit": 2**20, "unroll": True}),
     "embedding": ({"in_dim": 5, "out_dim": 3}, {"in_dim": 2**40, "out_dim": 2**40}),
+    "group_normalization": ({"num_groups": 2},),
     "split": ({"axis": 3}, {"axis": 3, "split_number": 2}),
     "concat": ({"axis": 3},),
     "reshape": ({"target_shape": "1:2:3"},),

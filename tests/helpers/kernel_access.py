@@ -216,6 +216,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "batch_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
     "batch_norm_derivative": {"dx": RESULT},
     "scale_channels": {"dx": RESULT},
+    "group_norm_forward": {"y": RESULT},
+    "group_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
+    "group_norm_derivative": {"dx": RESULT},
     # pooling
     "max_forward": {"y": RESULT, "place": RESULT},
     "max_forward_wide": {"y": RESULT, "place": RESULT},

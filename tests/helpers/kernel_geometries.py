@@ -496,12 +496,28 @@ def _normalization(kind: str) -> Callable[[Random], Drawn]:
         if kind == "layer_normalization":
             axes = [a for a in (1, 2, 3) if chance(random, 0.5)] or [3]
             values["axis"] = tuple(axes)
+            values["affine"] = not chance(random, 0.2)
+        if kind == "batch_normalization" and values["trainable"]:
+            values["statistics"] = "moving" if chance(random, 0.3) else "batch"
         shape = (
             _picture(random, 40, 9) if chance(random, 0.6) else (1, 1, size(random, 70))
         )
         return kind, (shape,), values
 
     return draw
+
+
+def _group_normalization(random: Random) -> Drawn:
+    values = {"trainable": not chance(random, 0.2), "affine": not chance(random, 0.2)}
+    if chance(random, 0.3):
+        shape = _picture(random, 9, 9)
+        return "instance_normalization", (shape,), values
+    groups, each = size(random, 5), size(random, 20)
+    _, height, width = _picture(random, 1, 9)
+    shape = groups * each, height, width
+    if chance(random, 0.2):
+        shape = 1, 1, groups * each
+    return "group_normalization", (shape,), values | {"num_groups": groups}
 
 
 def _rearranged(random: Random) -> Drawn:
@@ -830,6 +846,10 @@ FAMILIES: dict[str, Family] = {
         ),
         _normalization("layer_normalization"),
     ),
+    "group normalization": Family(
+        tuple(f"group_norm_{w}" for w in ("forward", "gradient", "derivative")),
+        _group_normalization,
+    ),
     "rms": Family(
         tuple(f"rms_norm_{w}" for w in ("forward", "gradient", "derivative")),
         _normalization("rms_norm"),
@@ -889,7 +909,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
-        *("rearranged", "shape"),
+        *("rearranged", "shape", "group normalization"),
     ),
     "updates": ("updates", "reductions"),
 }

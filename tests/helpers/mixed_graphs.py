@@ -226,17 +226,36 @@ class Growing:
         self.add("upsample2d", self.any_output(), upsample=kind, kernel_size=size)
 
     def _normalization(self) -> None:
-        kind = self.any_of("batch", "layer", "rms")
+        kind = self.any_of("batch", "layer", "rms", "group")
         source = self.any_output()
+        if kind == "group":
+            self._group_normalization(source)
+            return
         if kind == "rms":
             self.add("rms_norm", source, trainable=not self.chance(6))
         elif kind == "batch":
             values = {"trainable": not self.chance(6), "momentum": 0.5}
+            if values["trainable"] and self.chance(4):
+                values["statistics"] = "moving"
             self.add("batch_normalization", source, **values)
         else:
             axis = self.any_of((3,), (3,), (1,), (2,), (1, 2), (1, 3), (2, 3))
             values = {"trainable": not self.chance(6), "axis": axis}
+            values["affine"] = not self.chance(5)
             self.add("layer_normalization", source, **values)
+
+    def _group_normalization(self, source: str) -> None:
+        channels, height, width = self.shapes[source]
+        values = {"trainable": not self.chance(6), "affine": not self.chance(4)}
+        if height * width > 1 and self.chance(2):
+            self.add("instance_normalization", source, **values)
+            return
+        n = width if (channels, height) == (1, 1) else channels
+        size = channels * height * width
+        groups = [g for g in (1, 2, 3) if n % g == 0 and size > g]
+        if groups:
+            values["num_groups"] = self.any_of(*groups)
+            self.add("group_normalization", source, **values)
 
     def _dropout(self) -> None:
         self.add("dropout", self.any_output(), dropout_rate=self.any_of(0.25, 0.5, 0.0))

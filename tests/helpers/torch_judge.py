@@ -15,7 +15,7 @@ computation of that precision may be off, at kinks such as that of relu too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -620,8 +620,29 @@ def _layer_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     variance = squares.mean(axes, keepdim=True)
     normalized = centred * _inverse(judge, variance, node)
     shape = [x.shape[axis] if axis in axes else 1 for axis in (1, 2, 3)]
+    return (_affine(judge, node, normalized, shape),)
+
+
+def _affine(
+    judge: TorchJudge, node: Node, normalized: Tensor, shape: Sequence[int]
+) -> Tensor:
+    """Multiply by gamma and add beta, both of this shape, if there are any."""
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
-    return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
+    if gamma is None:
+        return normalized
+    return normalized * gamma.reshape(shape) + beta.reshape(shape)
+
+
+def _group_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    channels = x.shape[1] if x.shape[1:3] != (1, 1) else x.shape[3]
+    if node.layer.type_name == "instance_normalization":
+        channels = x.shape[1]
+    groups = x.reshape(len(x), node.layer.get("num_groups", channels), -1)
+    centred, squares = _centred(judge, groups, groups.mean(-1, keepdim=True))
+    variance = squares.mean(-1, keepdim=True)
+    normalized = (centred * _inverse(judge, variance, node)).reshape(x.shape)
+    is_row = channels != x.shape[1]
+    return (_affine(judge, node, normalized, (-1,) if is_row else (-1, 1, 1)),)
 
 
 def _rms_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -634,8 +655,9 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     by_channel = x.shape[1] > 1
     axes = (0, 2, 3) if by_channel else (0, 1, 2)
     shape = (-1, 1, 1) if by_channel else (-1,)
-    moving = [f"{node.name}:moving_{name}" for name in ("mean", "variance")]
-    if judge._training and layer.is_trainable:
+    moving = [f"{node.weights_of}:moving_{name}" for name in ("mean", "variance")]
+    takes_batch = layer.is_trainable and layer["statistics"] != "moving"
+    if judge._training and takes_batch:
         mean = x.mean(axes, keepdim=True)
         centred, squares = _centred(judge, x, mean)
         variance = squares.mean(axes, keepdim=True)
@@ -648,8 +670,7 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         mean, variance = (judge.values[name].reshape(shape) for name in moving)
         centred = x - mean
     normalized = centred * _inverse(judge, variance, node)
-    gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
-    return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
+    return (_affine(judge, node, normalized, shape),)
 
 
 # -- attention
@@ -722,7 +743,7 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
     return (joined,)
 
 
-def _affine(
+def _sums_of_products(
     judge: TorchJudge, node: Node, prefix: str
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return x · weight_ih and h · weight_hh with what is added to each."""
@@ -734,13 +755,13 @@ def _affine(
 
 
 def _rnn_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     return lambda x, h, c: (active(of_x(x) + of_h(h)), c)
 
 
 def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     gate = judge.activation(node.layer["recurrent_activation"])
 
@@ -753,7 +774,7 @@ def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
 
 
 def _gru_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     gate = judge.activation(node.layer["recurrent_activation"])
     unit = node.layer["unit"]
@@ -815,6 +836,8 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "upsample2d": _upsampling,
     "layer_normalization": _layer_norm,
     "rms_norm": _rms_norm,
+    "group_normalization": _group_norm,
+    "instance_normalization": _group_norm,
     "batch_normalization": _batch_norm,
     "multi_head_attention": _attention,
     **dict.fromkeys(
