@@ -136,9 +136,25 @@ LAYERS = _table(
     _pooling("globalmaxpool globalmaxpool2d globalmaxpooling2d", "global_max"),
     _pooling(
         "globalavgpool globalavgpool2d globalaveragepool globalaveragepooling "
-        "globalaveragepooling2d adaptiveavgpool adaptiveavgpool2d gap",
+        "globalaveragepooling2d gap",
         "global_average",
     ),
+    _pooling(
+        "adaptiveavgpool adaptiveavgpool1d adaptiveavgpool2d adaptiveaveragepooling",
+        "adaptive_average",
+    ),
+    _pooling("adaptivemaxpool adaptivemaxpool1d adaptivemaxpool2d", "adaptive_max"),
+    (
+        "zeropad zeropad1d zeropad2d zeropadding zeropadding2d padding constantpad2d",
+        Alias("pad"),
+    ),
+    ("reflectionpad1d reflectionpad2d mirrorpad", Alias("pad", "padding_mode=reflect")),
+    (
+        "replicationpad1d replicationpad2d edgepad",
+        Alias("pad", "padding_mode=replicate"),
+    ),
+    ("depthtospace subpixel subpixelconv", Alias("pixel_shuffle")),
+    ("shuffle shufflechannels groupshuffle", Alias("channel_shuffle")),
     ("upsample upsampling upsampling2d resize interpolate", Alias("upsample2d")),
     (
         "crossentropy crossentropyloss categoricalcrossentropy softmaxcrossentropy "
@@ -225,12 +241,19 @@ PROPERTIES = _table(
     ),
     ("pool poolshape kernelsize", Alias("pool_size")),
     ("poolsize", Alias("kernel_size")),
-    ("scale scalefactor upsamplesize", Alias("kernel_size")),
+    (
+        "scale scalefactor upsamplesize factor",
+        (Alias("kernel_size"), Alias("upscale_factor")),
+    ),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
     ("pad pads paddings", Alias("padding")),
     ("dilationrate dilations rates", Alias("dilation")),
     ("outputpad", Alias("output_padding")),
+    ("paddingmode padmode", Alias("padding_mode")),
+    ("mode", (Alias("padding_mode"), Alias("pooling"), Alias("upsample"))),
+    ("upscale blocksize", Alias("upscale_factor")),
+    ("countincludepadding includepad", Alias("count_include_pad")),
     ("group numgroups ngroups cardinality", (Alias("groups"), Alias("num_groups"))),
     ("groups", Alias("num_groups")),
     ("elementwiseaffine center scaleandcenter", Alias("affine")),
@@ -296,7 +319,7 @@ PROPERTIES = _table(
     ("power", Alias("exponent")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),
-    ("mode method interpolation", (Alias("pooling"), Alias("upsample"))),
+    ("method interpolation", (Alias("pooling"), Alias("upsample"))),
     ("returnseq", Alias("return_sequences")),
     ("runningmeanmomentum", Alias("momentum")),
     # Optimizers and schedules.
@@ -363,7 +386,10 @@ VALUES = _table(
     ("kaiming kaiminguniform he", Alias("he_uniform")),
     ("kaimingnormal", Alias("he_normal")),
     ("lecun", Alias("lecun_normal")),
-    ("zero", Alias("zeros")),
+    ("constant", Alias("zero")),
+    ("mirror reflection symmetric", Alias("reflect")),
+    ("edge replication nearestedge", Alias("replicate")),
+    ("adaptiveavg", Alias("adaptive_average")),
     ("one", Alias("ones")),
     ("avg mean averagepool", Alias("average")),
     ("maximum maxpool", Alias("max")),

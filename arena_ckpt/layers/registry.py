@@ -41,6 +41,7 @@ from arena_ckpt.layers.loss import (
     MeanSquaredError,
 )
 from arena_ckpt.layers.lstm import Lstm, LstmCell
+from arena_ckpt.layers.margins import Pad
 from arena_ckpt.layers.normalization import (
     BatchNormalization,
     LayerNormalization,
@@ -50,6 +51,7 @@ from arena_ckpt.layers.pooling import Pooling2D, Upsample2D
 from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
+from arena_ckpt.layers.shuffle import ChannelShuffle, PixelShuffle
 from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
 
 L = TypeVar("L", bound=Layer)
@@ -89,6 +91,9 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         InstanceNormalization,
         Pooling2D,
         Upsample2D,
+        Pad,
+        PixelShuffle,
+        ChannelShuffle,
         Concat,
         Permute,
         Slice,

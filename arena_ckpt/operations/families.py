@@ -294,6 +294,18 @@ losses = Family(
     ),
 )
 
+margins = Family(
+    "margins",
+    pad_forward=(
+        "x: Vector, y: Vector, planes: int, height: int, width: int, top: int, left: "
+        "int, out_height: int, out_width: int, mode: int"
+    ),
+    pad_derivative=(
+        "dy: Vector, dx: Vector, planes: int, height: int, width: int, top: int, "
+        "left: int, out_height: int, out_width: int, mode: int"
+    ),
+)
+
 normalization = Family(
     "normalization",
     layer_norm_forward=(
@@ -438,6 +450,27 @@ rnn = Family(
     ),
 )
 
+spans = Family(
+    "spans",
+    span_average_forward=(
+        "x: Vector, y: Vector, planes: int, height: int, width: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, top: int, "
+        "left: int, out_height: int, out_width: int"
+    ),
+    span_average_derivative=(
+        "dy: Vector, dx: Vector, planes: int, height: int, width: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, top: int, "
+        "left: int, out_height: int, out_width: int"
+    ),
+    span_max_forward=(
+        "x: Vector, y: Vector, place: Indexes, planes: int, height: int, width: int, "
+        "out_height: int, out_width: int"
+    ),
+    span_max_derivative=(
+        "dy: Vector, place: Indexes, dx: Vector, planes: int, size: int, outs: int"
+    ),
+)
+
 steps = Family(
     "steps",
     join_biases=(
@@ -502,11 +535,13 @@ FAMILIES: tuple[Family, ...] = (
     group_norm,
     grouped,
     losses,
+    margins,
     normalization,
     pooling,
     rearrange,
     reductions,
     rnn,
+    spans,
     steps,
     tokens,
     updates,

@@ -41,6 +41,7 @@ C_FAMILIES: tuple[str, ...] = (
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
     *("grouped convolution", "group normalization"),
+    *("spans", "margins", "shuffled"),
     *("chains", "portable matmul"),
 )
 """Names of the families of calls whose kernels are there in C."""
@@ -49,7 +50,7 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
-    *("grouped", "group_norm"),
+    *("grouped", "group_norm", "spans", "margins"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

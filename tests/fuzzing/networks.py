@@ -421,7 +421,7 @@ _GROWTHS = (
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),
     *("attention", "positions", "recurrent", "recurrent", "cell", "embedding", "twin"),
-    *("wide", "convolution", "twin"),
+    *("wide", "convolution", "twin", "margins", "shuffled"),
 )
 
 

@@ -233,6 +233,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "nearest_derivative": {"dx": RESULT},
     "bilinear_forward": {"y": RESULT},
     "bilinear_derivative": {"dx": RESULT},
+    "span_average_forward": {"y": RESULT},
+    "span_average_derivative": {"dx": RESULT},
+    "span_max_forward": {"y": RESULT, "place": RESULT},
+    "span_max_derivative": {"dx": RESULT},
+    "pad_forward": {"y": RESULT},
+    "pad_derivative": {"dx": RESULT},
     # copies
     "copy_rows": {"y": _copied_rows},
     "place_rows": {"y": RESULT},

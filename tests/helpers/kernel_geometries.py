@@ -360,6 +360,44 @@ def _global_pooling(random: Random) -> Drawn:
     return "pooling2d", (_picture(random, 4),), {"pooling": kind}
 
 
+def _spans(random: Random) -> Drawn:
+    """Shares that are no windows, or means that count padding."""
+    shape = size(random, 4), size(random, 12), size(random, 12)
+    if chance(random, 0.4):
+        pool = 1 + size(random, 4), 1 + size(random, 4)
+        values = {"pooling": "average", "pool_size": pool, "count_include_pad": True}
+        padding = int(random.integers(pool[0])), int(random.integers(pool[1]))
+        return (
+            "pooling2d",
+            (shape,),
+            values
+            | {
+                "padding": padding,
+                "stride": _pair(random, 4),
+            },
+        )
+    kind = ("adaptive_max", "adaptive_average")[random.integers(2)]
+    return "pooling2d", (shape,), {"pooling": kind, "output_size": _pair(random, 9)}
+
+
+def _margins(random: Random) -> Drawn:
+    mode = ("zero", "reflect", "replicate")[random.integers(3)]
+    most = 4 if mode != "reflect" else 1
+    shape = size(random, 3), 4 + size(random, 9), 4 + size(random, 9)
+    if mode != "reflect":
+        shape = size(random, 3), size(random, 9), size(random, 9)
+    padding = tuple(int(v) for v in random.integers(0, most + 3, 4))
+    return "pad", (shape,), {"padding": padding, "padding_mode": mode}
+
+
+def _shuffled(random: Random) -> Drawn:
+    groups = size(random, 4)
+    shape = groups * groups * size(random, 3), size(random, 17), size(random, 17)
+    if chance(random, 0.5):
+        return "channel_shuffle", (shape,), {"groups": groups}
+    return "pixel_shuffle", (shape,), {"upscale_factor": groups}
+
+
 def _upsampling(random: Random) -> Drawn:
     kind = ("nearest", "bilinear")[random.integers(2)]
     shape = size(random, 3), size(random, 9), size(random, 9)
@@ -674,6 +712,16 @@ FAMILIES: dict[str, Family] = {
         ("max_forward", "max_derivative", "average_forward", "average_derivative"),
         _pooling,
     ),
+    "spans": Family(
+        tuple(
+            f"span_{k}_{w}"
+            for k in ("max", "average")
+            for w in ("forward", "derivative")
+        ),
+        _spans,
+    ),
+    "margins": Family(("pad_forward", "pad_derivative"), _margins),
+    "shuffled": Family(("copy_rows", "transpose"), _shuffled),
     "wide pooling": Family(("max_forward_wide",), _wide_pooling),
     "global pooling": Family(
         tuple(
@@ -895,7 +943,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pictures": (
         *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
         *("upsampling", "direct convolution", "far taps", "direct depthwise"),
-        "grouped convolution",
+        *("grouped convolution", "spans", "margins", "shuffled"),
     ),
     "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),

@@ -215,11 +215,35 @@ class Growing:
     def _pooling(self) -> None:
         kind = self.any_of("max", "max", "average", "global_max", "global_average")
         values: Given = {"pooling": kind}
+        if self.chance(5):
+            kind = self.any_of("adaptive_max", "adaptive_average")
+            size = self.any_of((1, 2), (2, 2), (3, 2))
+            self.add("pooling2d", self.any_output(), pooling=kind, output_size=size)
+            return
         if not kind.startswith("global"):
             values["pool_size"] = self.any_of((2, 2), (1, 2), (3, 3), (2, 1))
             values["stride"] = self.any_of((1, 1), (2, 2))
             values["padding"] = self.any_of("valid", "same")
+        if kind == "average" and self.chance(3):
+            values["count_include_pad"] = True
         self.add("pooling2d", self.any_output(), **values)
+
+    def _margins(self) -> None:
+        source = self.any_output()
+        mode = self.any_of("zero", "reflect", "replicate")
+        padding = self.any_of(1, (0, 1), (1, 0, 0, 1))
+        if mode == "reflect" and min(self.shapes[source][1:]) < 2:
+            mode = "replicate"
+        self.add("pad", source, padding=padding, padding_mode=mode)
+
+    def _shuffled(self) -> None:
+        source = self.any_output()
+        channels = self.shapes[source][0]
+        if channels % 4 == 0 and self.chance(2):
+            self.add("pixel_shuffle", source, upscale_factor=2)
+            return
+        groups = self.any_of(*(g for g in (1, 2, 3) if channels % g == 0))
+        self.add("channel_shuffle", source, groups=groups)
 
     def _upsampling(self) -> None:
         kind, size = self.any_of("nearest", "bilinear"), self.any_of((2, 2), (1, 2))
@@ -481,6 +505,7 @@ _GROWTHS = (
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),
     *("attention", "positions", "recurrent", "recurrent", "cell", "embedding", "twin"),
+    *("margins", "shuffled"),
 )
 
 

@@ -577,13 +577,35 @@ def _pooling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         return (x.mean((2, 3), keepdim=True),)
     if kind == "global_max":
         return (F.max_pool2d(x, x.shape[2:]),)
+    if kind == "adaptive_average":
+        return (F.adaptive_avg_pool2d(x, layer["output_size"]),)
+    if kind == "adaptive_max":
+        return (F.adaptive_max_pool2d(x, layer["output_size"]),)
     window, stride = layer["pool_size"], layer["stride"]
     padding = pad_2d(layer["padding"], node.input_shapes[0], window, stride)
     if kind == "max":
         return (F.max_pool2d(_padded(x, padding, -math.inf), window, stride),)
     sums = F.avg_pool2d(_padded(x, padding), window, stride, divisor_override=1)
-    ones = _padded(torch.ones_like(x), padding)
+    counted = 1.0 if layer["count_include_pad"] else 0.0
+    ones = _padded(torch.ones_like(x), padding, counted)
     return (sums / F.avg_pool2d(ones, window, stride, divisor_override=1),)
+
+
+def _pad(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    top, bottom, left, right = pad_2d(
+        node.layer["padding"], node.input_shapes[0], (1, 1), (1, 1)
+    )
+    mode = node.layer["padding_mode"].replace("zero", "constant")
+    return (F.pad(x, (left, right, top, bottom), mode=mode),)
+
+
+def _pixels(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    return (F.pixel_shuffle(x, node.layer["upscale_factor"]),)
+
+
+def _channels(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    apart = x.reshape(len(x), node.layer["groups"], -1, *x.shape[2:])
+    return (apart.transpose(1, 2).reshape(x.shape),)
 
 
 def _upsampling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -834,6 +856,9 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "conv2dtranspose": _transposed,
     "pooling2d": _pooling,
     "upsample2d": _upsampling,
+    "pad": _pad,
+    "pixel_shuffle": _pixels,
+    "channel_shuffle": _channels,
     "layer_normalization": _layer_norm,
     "rms_norm": _rms_norm,
     "group_normalization": _group_norm,
@@ -850,7 +875,7 @@ JUDGED = frozenset(_LAYERS) | {"input"}
 _MOVES_NOTHING = frozenset(
     (
         *("flatten", "reshape", "identity", "multiout", "concat", "split", "slice"),
-        *("permute", "negative"),
+        *("permute", "negative", "pixel_shuffle", "channel_shuffle", "pad"),
     )
 )
 """Layers whose results are exact, so that equal elements stay equal."""
