@@ -8,7 +8,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.data_options import classes_text
+from arena_ckpt.cli.lines import TEXT_COLUMNS, filled, fitted
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.data.dataset import Dataset
@@ -32,22 +32,6 @@ from arena_ckpt.report.summary import plan_summary, recomputed_layers
 from arena_ckpt.report.training_cost import training_cost, training_cost_sentence
 
 _PIPE_COLUMNS = 120  # a file has no width; tables in it should not be folded
-_TEXT_COLUMNS = 80
-
-
-def filled(text: str) -> str:
-    """Return a paragraph in lines of at most 80 columns that fit the terminal."""
-    return textwrap.fill(text, min(_TEXT_COLUMNS, get_terminal_size().columns))
-
-
-def fitted(line: str) -> str:
-    """Return a line, broken between words where it is wider than the terminal.
-
-    In a file it stays one line, for scripts.
-    """
-    if sys.stdout is None or not sys.stdout.isatty():
-        return line
-    return textwrap.fill(line, get_terminal_size().columns, break_on_hyphens=False)
 
 
 def describe_plan(plan: MemoryPlan, model: Model, *, for_board: bool = False) -> str:
@@ -175,7 +159,7 @@ def print_table(table: Table) -> None:
     console = Console(width=_PIPE_COLUMNS if is_free else None)
     width = console.width
     wanted = Measurement.get(console, console.options.update(width=10**6), table)
-    if width >= min(wanted.maximum, _TEXT_COLUMNS):
+    if width >= min(wanted.maximum, TEXT_COLUMNS):
         console.print(table)
     else:
         click.echo("\n".join(_rows_as_text(table, width)))

@@ -86,10 +86,10 @@ def predict(
     **values: Any,
 ) -> int:
     """Predict with MODEL and its trained weights."""
+    from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import (
         describe_plan,
-        fitted,
         memory_line,
         print_table,
         require_writable,

@@ -219,6 +219,7 @@ def train(
         set_batch_size,
     )
     from arena_ckpt.cli.board_plan import board_budget, plan_for_board
+    from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
@@ -227,7 +228,6 @@ def train(
         without_blocks,
     )
     from arena_ckpt.cli.output import (
-        fitted,
         plan_document,
         print_board,
         print_explanation,
