@@ -11,7 +11,7 @@ from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
 from arena_ckpt.layers import grouped
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
-from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
 from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
@@ -39,7 +39,7 @@ from arena_ckpt.operations.kernel_names import KernelName
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
 _REST = (
-    Property("activation", ACTIVATION, "none", "becomes a layer of its own"),
+    ACTIVATION_PROPERTY,
     Property("disable_bias", BOOLEAN, False, "true leaves the bias out"),
     Property("bias", BOOLEAN, True, "false leaves the bias out"),
     *WEIGHT_PROPERTIES,

@@ -15,7 +15,8 @@ from arena_ckpt.layers.affine import (
     gamma_beta_specs,
     unit_specs,
 )
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.normalization import EPSILON, IN_PLACE, SAVED
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, format_shape, n_elems
 from arena_ckpt.operations.families import group_norm, normalization
@@ -107,7 +108,7 @@ class GroupNormalization(_OverGroups):
 
     type_name = "group_normalization"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "num_groups",
             POSITIVE_INT,
@@ -140,7 +141,7 @@ class InstanceNormalization(_OverGroups):
 
     type_name = "instance_normalization"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         EPSILON,
         AFFINE,
         *GAMMA_BETA_PROPERTIES,

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.properties import Property, choice
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.layers.windows import MARGINS, pad_2d
 from arena_ckpt.operations.families import margins
@@ -26,7 +27,7 @@ class Pad(Layer):
     type_name = "pad"
     reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "padding",
             MARGINS,

@@ -27,7 +27,8 @@ from arena_ckpt.layers.affine import (
     gamma_spec,
     unit_specs,
 )
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -66,7 +67,7 @@ class LayerNormalization(Layer):
     type_name = "layer_normalization"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "axis",
             COUNTS,
@@ -186,7 +187,7 @@ class RMSNorm(Layer):
     type_name = "rms_norm"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         EPSILON,
         *GAMMA_PROPERTIES,
     )
@@ -249,7 +250,7 @@ class BatchNormalization(Layer):
     type_name = "batch_normalization"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         EPSILON,
         Property(
             "momentum",

@@ -8,7 +8,8 @@ from arena_ckpt.common.dtypes import INT32, item_bytes
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, Property, choice
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, n_elems
 from arena_ckpt.layers.windows import PADDING_2D, POSITIVE_PAIR, pad_2d
 from arena_ckpt.operations.families import pooling, spans
@@ -26,7 +27,7 @@ class Pooling2D(Layer):
     type_name = "pooling2d"
     reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "pooling",
             _FUNCTIONS,
@@ -259,7 +260,7 @@ class Upsample2D(Layer):
     type_name = "upsample2d"
     reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("upsample", choice(*_UPSAMPLINGS), "nearest", "nearest or bilinear"),
         Property(
             "kernel_size",

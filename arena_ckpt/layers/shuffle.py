@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from arena_ckpt.common.properties import POSITIVE_INT, Property
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.operations.families import rearrange
 
@@ -20,7 +21,7 @@ class PixelShuffle(Layer):
     moves_elements = True
     reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "upscale_factor",
             POSITIVE_INT,
@@ -87,7 +88,7 @@ class ChannelShuffle(Layer):
     type_name = "channel_shuffle"
     moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "groups",
             POSITIVE_INT,

@@ -114,6 +114,29 @@ chains = Family(
     chain_sgd_product="a: Matrix, b: Matrix, hyper: Doubles, weight: Matrix",
 )
 
+choices = Family(
+    "choices",
+    extreme=(
+        "a: Vector, b: Vector, sign: float, y: Vector, n0: int, n1: int, n2: int, n3: "
+        "int, a0: int, a1: int, a2: int, a3: int, b0: int, b1: int, b2: int, b3: int"
+    ),
+    select=(
+        "condition: Vector, a: Vector, b: Vector, y: Vector, n0: int, n1: int, n2: "
+        "int, n3: int, c0: int, c1: int, c2: int, c3: int, a0: int, a1: int, a2: int, "
+        "a3: int, b0: int, b1: int, b2: int, b3: int"
+    ),
+    sum_extreme=(
+        "dy: Vector, a: Vector, b: Vector, sign: float, da: Vector, n0: int, n1: int, "
+        "n2: int, n3: int, y0: int, y1: int, y2: int, y3: int, a0: int, a1: int, a2: "
+        "int, a3: int, b0: int, b1: int, b2: int, b3: int"
+    ),
+    sum_selected=(
+        "dy: Vector, condition: Vector, other: int, dx: Vector, n0: int, n1: int, n2: "
+        "int, n3: int, y0: int, y1: int, y2: int, y3: int, c0: int, c1: int, c2: int, "
+        "c3: int"
+    ),
+)
+
 convolution = Family(
     "convolution",
     conv_forward=(
@@ -138,6 +161,14 @@ convolution = Family(
         "int, out_width: int, group: int"
     ),
     conv_bias_gradient="dy: Vector, beta: float, db: Vector, n: int, plane: int",
+)
+
+curves = Family(
+    "curves",
+    affine="x: Vector, factor: float, term: float, y: Vector",
+    prelu_forward="x: Vector, slopes: Vector, y: Vector, size: int",
+    prelu_derivative="x: Vector, slopes: Vector, dy: Vector, dx: Vector, size: int",
+    prelu_gradient="x: Vector, dy: Vector, beta: float, d_slopes: Vector, size: int",
 )
 
 depthwise = Family(
@@ -261,6 +292,49 @@ grouped = Family(
         "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
         "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
         "int"
+    ),
+)
+
+lines = Family(
+    "lines",
+    axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_softmax_backward=(
+        "y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_forward=(
+        "x: Vector, sign: float, y: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_product_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_product_derivative=(
+        "x: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_norm_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_norm_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    running_sum=(
+        "x: Vector, y: Vector, outer: int, length: int, inner: int, reverse: int"
+    ),
+    gather_forward=(
+        "x: Vector, ids: Vector, y: Vector, loss: Doubles, n: int, outer: int, length: "
+        "int, inner: int"
+    ),
+    gather_derivative=(
+        "ids: Vector, dy: Vector, dx: Vector, n: int, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_cosine_forward=(
+        "a: Vector, b: Vector, epsilon: float, y: Vector, outer: int, length: int, "
+        "inner: int"
+    ),
+    axis_cosine_derivative=(
+        "a: Vector, b: Vector, epsilon: float, dy: Vector, da: Vector, outer: int, "
+        "length: int, inner: int"
     ),
 )
 
@@ -485,6 +559,9 @@ tokens = Family(
     embedding_gradient="ids: Vector, dy: Matrix, beta: float, d_weight: Matrix",
     add_positions="x: Vector, y: Vector, work: Doubles, t: int, d: int",
     dropout="x: Vector, y: Vector, control: Doubles, key: int, rate: float, size: int",
+    drop_path=(
+        "x: Vector, y: Vector, control: Doubles, key: int, rate: float, size: int"
+    ),
     swiglu_forward="a: Vector, b: Vector, y: Vector",
     swiglu_gate_derivative="a: Vector, b: Vector, dy: Vector, da: Vector",
     swiglu_value_derivative="a: Vector, dy: Vector, db: Vector",
@@ -527,13 +604,16 @@ FAMILIES: tuple[Family, ...] = (
     attention,
     blas,
     chains,
+    choices,
     convolution,
+    curves,
     depthwise,
     direct,
     direct_depthwise,
     elementwise,
     group_norm,
     grouped,
+    lines,
     losses,
     margins,
     normalization,

@@ -35,6 +35,7 @@ from arena_ckpt.operations.recurrent import (
 C_FAMILIES: tuple[str, ...] = (
     *GROUPS["functions"],
     *GROUPS["arithmetic"],
+    *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["lines"]),
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
     *("batch normalization", "layer normalization", "rms", "tokens"),
@@ -51,6 +52,7 @@ C_FILES: tuple[str, ...] = (
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
     *("grouped", "group_norm", "spans", "margins"),
+    *("choices", "curves", "lines"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

@@ -88,6 +88,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
         )
         for way, target in (("forward", "y"), ("backward", "dx"))
     },
+    # curves
+    "curve_*_forward": {"y": RESULT},
+    "curve_*_backward": {"dx": RESULT},
+    "affine": {"y": RESULT},
+    "prelu_forward": {"y": RESULT},
+    "prelu_derivative": {"dx": RESULT},
+    "prelu_gradient": {"d_slopes": _by_beta},
     # arithmetic
     "broadcast_*": {"y": RESULT},
     "subtract": {"y": RESULT},
@@ -105,6 +112,25 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "sum_plain": {"y": RESULT},
     "sum_products": {"y": RESULT},
     "sum_quotients": {"y": RESULT},
+    # choices
+    "extreme": {"y": RESULT},
+    "select": {"y": RESULT},
+    "sum_extreme": {"da": RESULT},
+    "sum_selected": {"dx": RESULT},
+    # along an axis
+    "axis_softmax_forward": {"y": RESULT},
+    "axis_softmax_backward": {"dx": RESULT},
+    "axis_extreme_forward": {"y": RESULT},
+    "axis_extreme_derivative": {"dx": RESULT},
+    "axis_product_forward": {"y": RESULT},
+    "axis_product_derivative": {"dx": RESULT},
+    "axis_norm_forward": {"y": RESULT},
+    "axis_norm_derivative": {"dx": RESULT},
+    "running_sum": {"y": RESULT},
+    "gather_forward": {"y": RESULT, "loss": CHANGED},
+    "gather_derivative": {"dx": RESULT},
+    "axis_cosine_forward": {"y": RESULT},
+    "axis_cosine_derivative": {"da": RESULT},
     # attention
     "tiled_forward*": {"out": RESULT, "lse": RESULT, "tile": SCRATCH},
     "plain_forward*": {"out": RESULT, "probabilities": RESULT, "tile": SCRATCH},
@@ -256,6 +282,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "embedding_gradient": {"d_weight": _by_beta},
     "add_positions": {"y": RESULT, "work": SCRATCH},
     "dropout": {"y": RESULT},
+    "drop_path": {"y": RESULT},
     "swiglu_forward": {"y": RESULT},
     "swiglu_gate_derivative": {"da": RESULT},
     "swiglu_value_derivative": {"db": RESULT},

@@ -25,6 +25,7 @@ from arena_ckpt.layers.attention import TILE_COLUMNS
 from arena_ckpt.layers.base import Call, Layer
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import LayerSpec, Shape
+from arena_ckpt.operations.curves import SAVES
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.portable import portable
 from helpers.kernel_memory import Bench
@@ -168,6 +169,10 @@ def _given(bound: Bound, random: Random) -> dict[str, Array]:
 def _input(layer: Layer, index: int, shape: tuple[int, ...], random: Random) -> Array:
     if layer.type_name == "embedding":
         return random.integers(-1, layer["in_dim"] + 1, shape).astype(np.float32)
+    if layer.type_name == "gather" and index == 1:
+        return random.integers(-1, 10, shape).astype(np.float32)
+    if layer.type_name == "where" and index == 0:
+        return random.integers(0, 2, shape).astype(np.float32)
     if layer.type_name == "multi_head_attention" and index == 3:
         hidden = random.random(shape) < 0.3
         return np.where(hidden, -np.inf, 0).astype(np.float32)
@@ -449,6 +454,49 @@ def _elementwise(random: Random) -> Drawn:
     return kind, (_flat(random),), values
 
 
+CURVES: dict[str, str] = {
+    **{name: name for name in SAVES},
+    "clamp": "clamp(min=-0.5, max=1)",
+    "leaky_relu": "leaky_relu(negative_slope=0.3)",
+    "elu": "elu(alpha=1.5)",
+}
+"""Functions that take two numbers, as the property ``activation`` is set to them."""
+
+
+def _prelu(random: Random) -> Drawn:
+    shape = _flat(random)
+    slopes = shape[0] if shape[0] > 1 else shape[2]
+    n = slopes if chance(random, 0.6) else 1
+    return "prelu", (shape,), {"num_parameters": n, "trainable": chance(random, 0.8)}
+
+
+def _with_number(random: Random) -> Drawn:
+    kind = ("add", "subtract", "multiply", "divide")[random.integers(4)]
+    return kind, (_flat(random),), {"value": 2.5}
+
+
+def _where(random: Random) -> Drawn:
+    first, second = _broadcast(random)
+    parts = tuple(
+        1 if chance(random, 0.3) else max(s) for s in zip(first, second, strict=True)
+    )
+    return "where", ((parts[0], parts[1], parts[2]), first, second), {}
+
+
+def _along_axis(*kinds: str) -> Callable[[Random], Drawn]:
+    def draw(random: Random) -> Drawn:
+        kind, axis = kinds[random.integers(len(kinds))], int(random.integers(1, 4))
+        shape = size(random, 5), size(random, 9), size(random, 70)
+        if kind == "activation":
+            return kind, (shape,), {"activation": f"softmax(axis={1 + axis % 2})"}
+        if kind == "gather":
+            return kind, (shape, (1, 1, size(random, 9))), {"axis": axis}
+        given = {"axis": axis} if kind == "cumsum" or chance(random, 0.7) else {}
+        return kind, (shape,) * (2 if kind == "cosine_similarity" else 1), given
+
+    return draw
+
+
 def _matmul(random: Random) -> Drawn:
     c, m, k, n = size(random, 3), size(random), size(random), size(random)
     return "matmul", ((c, m, k), (c, k, n)), {}
@@ -594,7 +642,8 @@ def _shape(random: Random) -> Drawn:
 
 
 def _tokens(random: Random) -> Drawn:
-    kind = ("embedding", "positional_encoding", "dropout", "swiglu")[random.integers(4)]
+    kinds = ("embedding", "positional_encoding", "dropout", "swiglu", "drop_path")
+    kind = kinds[random.integers(len(kinds))]
     if kind == "embedding":
         values = {"in_dim": size(random, 12), "out_dim": size(random, 40)}
         return kind, ((1, 1, size(random, 9)),), values
@@ -791,6 +840,35 @@ FAMILIES: dict[str, Family] = {
         for name, a in ACTIVATIONS.items()
         if a.bias_forward
     },
+    **{
+        f"curve {name}": Family(
+            (f"curve_{name}_forward", f"curve_{name}_backward"), _activation(text)
+        )
+        for name, text in CURVES.items()
+    },
+    "learned slopes": Family(
+        ("prelu_forward", "prelu_derivative", "prelu_gradient"), _prelu
+    ),
+    "numbers": Family(("affine",), _with_number),
+    "extremes": Family(("extreme", "sum_extreme"), _arithmetic("maximum", "minimum")),
+    "conditions": Family(("select", "sum_selected"), _where),
+    "softmax along an axis": Family(
+        ("axis_softmax_forward", "axis_softmax_backward"), _along_axis("activation")
+    ),
+    "extremes along an axis": Family(
+        ("axis_extreme_forward", "axis_extreme_derivative"),
+        _along_axis("reduce_max", "reduce_min"),
+    ),
+    "products along an axis": Family(
+        ("axis_product_forward", "axis_product_derivative"), _along_axis("reduce_prod")
+    ),
+    "norms": Family(("axis_norm_forward", "axis_norm_derivative"), _along_axis("norm")),
+    "running sums": Family(("running_sum",), _along_axis("cumsum")),
+    "gathering": Family(("gather_forward", "gather_derivative"), _along_axis("gather")),
+    "cosines": Family(
+        ("axis_cosine_forward", "axis_cosine_derivative"),
+        _along_axis("cosine_similarity"),
+    ),
     "add and subtract": Family(
         ("broadcast_add", "broadcast_subtract", "add", "subtract", "sum_plain"),
         _arithmetic("add", "subtract"),
@@ -910,6 +988,7 @@ FAMILIES: dict[str, Family] = {
             "embedding_gradient",
             "add_positions",
             "dropout",
+            "drop_path",
             "swiglu_forward",
             "swiglu_gate_derivative",
             "swiglu_value_derivative",
@@ -947,6 +1026,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
+    "curves": tuple(n for n in FAMILIES if n.startswith("curve ")),
+    "choices": ("learned slopes", "numbers", "extremes", "conditions"),
+    "lines": (
+        *("softmax along an axis", "extremes along an axis", "products along an axis"),
+        *("norms", "running sums", "gathering", "cosines"),
+    ),
     "products": ("dense", "products", "matmul", "attention", "lstm", "gru", "rnn"),
     "chains": ("chains", "portable matmul"),
     "portable layers": (

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ import pytest
 
 from arena_ckpt import Model
 from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.functions import name_of, numbers_of
 from arena_ckpt.layers.windows import pad_1d, pad_2d
 from arena_ckpt.lowering.binding import random_key
 
@@ -45,7 +47,26 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "selu": F.selu,
     "softplus": F.softplus,
     "mish": F.mish,
+    "relu6": F.relu6,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_swish": F.hardswish,
+    "exp": torch.exp,
+    "log": torch.log,
+    "abs": torch.abs,
+    "sigmoid_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tan": torch.tan,
 }
+
+
+def _with_numbers(name: str, *numbers: float) -> Callable[[Tensor], Tensor]:
+    """Return an activation function made by its numbers."""
+    if name == "leaky_relu":
+        return lambda x: F.leaky_relu(x, *numbers)
+    if name == "elu":
+        return lambda x: F.elu(x, *numbers)
+    return lambda x: x.clamp(*numbers)
 
 
 _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -291,20 +312,22 @@ class TorchJudge:
         Where its slope is computed from its output, and that is rounded, the slope of
         an element that is all but saturated is off by far more than rounding itself.
         """
-        if name == "softmax":
-            return self.softmax
+        if name_of(name) == "softmax":
+            return partial(self.softmax, axis=int(numbers_of(name)[0]))
+        if numbers_of(name):
+            return _with_numbers(name_of(name), *numbers_of(name))
         if not self._noise or name not in SLOPES:
             return ACTIVATIONS[name]
         return lambda x: _FromOutput.apply(x, name, self._factor)
 
-    def softmax(self, x: Tensor) -> Tensor:
-        """Return the softmax over the last axis, by a rounded inverse of its sum.
+    def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
+        """Return the softmax over an axis, by a rounded inverse of its sum.
 
         What it gives does not sum to 1 then, nor its derivative to 0: that is all there
         is of a derivative where every choice is worth the same.
         """
-        powers = torch.exp(x - x.amax(-1, keepdim=True).detach())
-        return powers * self._moved(1 / powers.sum(-1, keepdim=True))
+        powers = torch.exp(x - x.amax(axis, keepdim=True).detach())
+        return powers * self._moved(1 / powers.sum(axis, keepdim=True))
 
     # -- losses and updates ------------------------------------------------------------
 
@@ -469,6 +492,62 @@ def _dense(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 def _activation(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     return (judge.activation(node.layer["activation"])(x),)
+
+
+def _prelu(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    slopes = judge.weight(node, "weight")
+    assert slopes is not None
+    is_flat = x.shape[1] == 1
+    slopes = slopes.reshape((-1,) if is_flat else (-1, 1, 1))
+    return (torch.where(x > 0, x, slopes * x),)
+
+
+def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Outputs]:
+    """Return a layer of two inputs, or of one and a number."""
+
+    def layer(judge: TorchJudge, node: Node, a: Tensor, *other: Tensor) -> Outputs:
+        value = node.layer["value"]
+        b = other[0] if other else torch.tensor(value, dtype=a.dtype)
+        return (function(a, b),)
+
+    return layer
+
+
+def _extreme(judge: TorchJudge, node: Node, a: Tensor, *other: Tensor) -> Outputs:
+    is_most, value = node.layer.type_name == "maximum", node.layer["value"]
+    if other:
+        return ((torch.maximum if is_most else torch.minimum)(a, other[0]),)
+    return (a.clamp(min=value) if is_most else a.clamp(max=value),)
+
+
+def _along(node: Node) -> tuple[int, ...]:
+    axis = node.layer["axis"]
+    return (1, 2, 3) if axis is None else (axis,)
+
+
+def _product(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    for axis in _along(node):
+        x = x.prod(axis, keepdim=True)
+    return (x,)
+
+
+def _gather(judge: TorchJudge, node: Node, x: Tensor, ids: Tensor) -> Outputs:
+    axis = node.layer["axis"]
+    places = [one.reshape(-1).long() for one in ids]
+    pairs = zip(x, places, strict=True)
+    return (torch.stack([one.index_select(axis - 1, at) for one, at in pairs]),)
+
+
+def _cosine(judge: TorchJudge, node: Node, a: Tensor, b: Tensor) -> Outputs:
+    axes, least = _along(node), node.layer["epsilon"]
+    norms = [torch.linalg.vector_norm(x, dim=axes, keepdim=True) for x in (a, b)]
+    first, second = (norm.clamp(min=least) for norm in norms)
+    return ((a * b).sum(axes, keepdim=True) / (first * second),)
+
+
+def _drop_path(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    kept = judge.kept(node, len(x), [0], 1, node.layer["dropout_rate"])
+    return (x * kept.reshape(-1, 1, 1, 1),)
 
 
 def _addition(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
@@ -828,10 +907,24 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "fully_connected": _dense,
     "activation": _activation,
     "addition": _addition,
-    "add": lambda judge, node, a, b: (a + b,),
-    "subtract": lambda judge, node, a, b: (a - b,),
-    "multiply": lambda judge, node, a, b: (a * b,),
-    "divide": lambda judge, node, a, b: (a / b,),
+    "prelu": _prelu,
+    "add": _binary(lambda a, b: a + b),
+    "subtract": _binary(lambda a, b: a - b),
+    "multiply": _binary(lambda a, b: a * b),
+    "divide": _binary(lambda a, b: a / b),
+    "maximum": _extreme,
+    "minimum": _extreme,
+    "where": lambda judge, node, c, a, b: (torch.where(c != 0, a, b),),
+    "reduce_max": lambda judge, node, x: (x.amax(_along(node), keepdim=True),),
+    "reduce_min": lambda judge, node, x: (x.amin(_along(node), keepdim=True),),
+    "reduce_prod": _product,
+    "norm": lambda judge, node, x: (
+        torch.linalg.vector_norm(x, dim=_along(node), keepdim=True),
+    ),
+    "cumsum": lambda judge, node, x: (x.cumsum(node.layer["axis"]),),
+    "gather": _gather,
+    "cosine_similarity": _cosine,
+    "drop_path": _drop_path,
     "swiglu": lambda judge, node, a, b: (F.silu(a) * b,),
     "negative": lambda judge, node, x: (-x,),
     "sqrt": lambda judge, node, x: (x.sqrt(),),
