@@ -132,6 +132,7 @@ LAYERS = _table(
         "the loss cross_softmax has its own and needs none before it",
     ),
     ("conv convolution convolution2d conv2dlayer", Alias("conv2d")),
+    ("groupedconv groupconv groupedconv2d groupconv2d", Alias("conv2d", "groups=2")),
     ("convolution1d temporalconv", Alias("conv1d")),
     (
         "convtranspose convtranspose2d conv2dtransposed transposedconv "
@@ -144,6 +145,11 @@ LAYERS = _table(
     ),
     ("bn batchnorm batchnorm1d batchnorm2d", Alias("batch_normalization")),
     ("ln layernorm", Alias("layer_normalization")),
+    ("gn groupnorm", Alias("group_normalization")),
+    (
+        "in instancenorm instancenorm1d instancenorm2d",
+        Alias("instance_normalization", note="PyTorch's has affine=false"),
+    ),
     ("rmsnormalization rms", Alias("rms_norm")),
     _pooling("maxpool maxpool2d maxpooling maxpooling2d pool pooling pool2d", "max"),
     _pooling(
@@ -154,9 +160,25 @@ LAYERS = _table(
     _pooling("globalmaxpool globalmaxpool2d globalmaxpooling2d", "global_max"),
     _pooling(
         "globalavgpool globalavgpool2d globalaveragepool globalaveragepooling "
-        "globalaveragepooling2d adaptiveavgpool adaptiveavgpool2d gap",
+        "globalaveragepooling2d gap",
         "global_average",
     ),
+    _pooling(
+        "adaptiveavgpool adaptiveavgpool1d adaptiveavgpool2d adaptiveaveragepooling",
+        "adaptive_average",
+    ),
+    _pooling("adaptivemaxpool adaptivemaxpool1d adaptivemaxpool2d", "adaptive_max"),
+    (
+        "zeropad zeropad1d zeropad2d zeropadding zeropadding2d padding constantpad2d",
+        Alias("pad"),
+    ),
+    ("reflectionpad1d reflectionpad2d mirrorpad", Alias("pad", "padding_mode=reflect")),
+    (
+        "replicationpad1d replicationpad2d edgepad",
+        Alias("pad", "padding_mode=replicate"),
+    ),
+    ("depthtospace subpixel subpixelconv", Alias("pixel_shuffle")),
+    ("shuffle shufflechannels groupshuffle", Alias("channel_shuffle")),
     ("upsample upsampling upsampling2d resize interpolate", Alias("upsample2d")),
     (
         "crossentropy crossentropyloss categoricalcrossentropy softmaxcrossentropy "
@@ -264,12 +286,23 @@ PROPERTIES = _table(
     ),
     ("pool poolshape kernelsize", Alias("pool_size")),
     ("poolsize", Alias("kernel_size")),
-    ("scale scalefactor upsamplesize", Alias("kernel_size")),
+    (
+        "scale scalefactor upsamplesize factor",
+        (Alias("kernel_size"), Alias("upscale_factor")),
+    ),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
     ("pad pads paddings", Alias("padding")),
     ("dilationrate dilations rates", Alias("dilation")),
     ("outputpad", Alias("output_padding")),
+    ("paddingmode padmode", Alias("padding_mode")),
+    ("mode", (Alias("padding_mode"), Alias("pooling"), Alias("upsample"))),
+    ("upscale blocksize", Alias("upscale_factor")),
+    ("countincludepadding includepad", Alias("count_include_pad")),
+    ("group numgroups ngroups cardinality", (Alias("groups"), Alias("num_groups"))),
+    ("groups", Alias("num_groups")),
+    ("elementwiseaffine center scaleandcenter", Alias("affine")),
+    ("channelmultiplier multiplier", Alias("depth_multiplier")),
     ("infeatures inchannels inputsize inputchannels", _SIZE_FOLLOWS),
     (
         "numembeddings vocabsize vocabularysize vocab numtokens ntokens",
@@ -344,7 +377,7 @@ PROPERTIES = _table(
     ("power", Alias("exponent")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),
-    ("mode method interpolation", (Alias("pooling"), Alias("upsample"))),
+    ("method interpolation", (Alias("pooling"), Alias("upsample"))),
     ("returnseq", Alias("return_sequences")),
     ("runningmeanmomentum", Alias("momentum")),
     # Optimizers and schedules.
@@ -414,7 +447,10 @@ VALUES = _table(
     ("kaiming kaiminguniform he", Alias("he_uniform")),
     ("kaimingnormal", Alias("he_normal")),
     ("lecun", Alias("lecun_normal")),
-    ("zero", Alias("zeros")),
+    ("constant", Alias("zero")),
+    ("mirror reflection symmetric", Alias("reflect")),
+    ("edge replication nearestedge", Alias("replicate")),
+    ("adaptiveavg", Alias("adaptive_average")),
     ("one", Alias("ones")),
     ("avg mean averagepool", Alias("average")),
     ("maximum maxpool", Alias("max")),

@@ -33,6 +33,7 @@ from arena_ckpt.layers.convolution import (
     TransposedConvolution2D,
 )
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.lines import (
     CosineSimilarity,
@@ -50,6 +51,7 @@ from arena_ckpt.layers.loss import (
     MeanSquaredError,
 )
 from arena_ckpt.layers.lstm import Lstm, LstmCell
+from arena_ckpt.layers.margins import Pad
 from arena_ckpt.layers.normalization import (
     BatchNormalization,
     LayerNormalization,
@@ -59,6 +61,7 @@ from arena_ckpt.layers.pooling import Pooling2D, Upsample2D
 from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
+from arena_ckpt.layers.shuffle import ChannelShuffle, PixelShuffle
 from arena_ckpt.layers.tokens import (
     Dropout,
     DropPath,
@@ -112,8 +115,13 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         BatchNormalization,
         LayerNormalization,
         RMSNorm,
+        GroupNormalization,
+        InstanceNormalization,
         Pooling2D,
         Upsample2D,
+        Pad,
+        PixelShuffle,
+        ChannelShuffle,
         Concat,
         Permute,
         Slice,

@@ -280,6 +280,46 @@ elementwise = Family(
     one_hot="labels: Integers, y: Matrix",
 )
 
+group_norm = Family(
+    "group_norm",
+    group_norm_forward=(
+        "x: Vector, gamma: Vector, beta: Vector, mean: Vector, inverse: Vector, y: "
+        "Vector, size: int"
+    ),
+    group_norm_gradient=(
+        "x: Vector, dy: Vector, mean: Vector, inverse: Vector, beta: float, d_gamma: "
+        "Vector, d_beta: Vector, size: int"
+    ),
+    group_norm_derivative=(
+        "x: Vector, gamma: Vector, dy: Vector, mean: Vector, inverse: Vector, dx: "
+        "Vector, size: int"
+    ),
+)
+
+grouped = Family(
+    "grouped",
+    grouped_forward=(
+        "x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector, groups: "
+        "int, n: int, channels: int, height: int, width: int, filters: int, "
+        "kernel_height: int, kernel_width: int, stride_height: int, stride_width: "
+        "int, dilation_height: int, dilation_width: int, top: int, left: int, "
+        "out_height: int, out_width: int"
+    ),
+    grouped_derivative=(
+        "dy: Vector, weight: Vector, dx: Vector, groups: int, n: int, channels: int, "
+        "height: int, width: int, filters: int, kernel_height: int, kernel_width: "
+        "int, stride_height: int, stride_width: int, dilation_height: int, "
+        "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
+    ),
+    grouped_gradient=(
+        "x: Vector, dy: Vector, beta: float, dw: Vector, groups: int, n: int, "
+        "channels: int, height: int, width: int, filters: int, kernel_height: int, "
+        "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
+        "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
+        "int"
+    ),
+)
+
 lines = Family(
     "lines",
     axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
@@ -350,6 +390,18 @@ losses = Family(
     class_softmax_derivative=(
         "probabilities: Matrix, label: Vector, ignored: float, scale: Doubles, dx: "
         "Matrix"
+    ),
+)
+
+margins = Family(
+    "margins",
+    pad_forward=(
+        "x: Vector, y: Vector, planes: int, height: int, width: int, top: int, left: "
+        "int, out_height: int, out_width: int, mode: int"
+    ),
+    pad_derivative=(
+        "dy: Vector, dx: Vector, planes: int, height: int, width: int, top: int, "
+        "left: int, out_height: int, out_width: int, mode: int"
     ),
 )
 
@@ -497,6 +549,27 @@ rnn = Family(
     ),
 )
 
+spans = Family(
+    "spans",
+    span_average_forward=(
+        "x: Vector, y: Vector, planes: int, height: int, width: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, top: int, "
+        "left: int, out_height: int, out_width: int"
+    ),
+    span_average_derivative=(
+        "dy: Vector, dx: Vector, planes: int, height: int, width: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, top: int, "
+        "left: int, out_height: int, out_width: int"
+    ),
+    span_max_forward=(
+        "x: Vector, y: Vector, place: Indexes, planes: int, height: int, width: int, "
+        "out_height: int, out_width: int"
+    ),
+    span_max_derivative=(
+        "dy: Vector, place: Indexes, dx: Vector, planes: int, size: int, outs: int"
+    ),
+)
+
 steps = Family(
     "steps",
     join_biases=(
@@ -576,13 +649,17 @@ FAMILIES: tuple[Family, ...] = (
     direct,
     direct_depthwise,
     elementwise,
+    group_norm,
+    grouped,
     lines,
     losses,
+    margins,
     normalization,
     pooling,
     rearrange,
     reductions,
     rnn,
+    spans,
     steps,
     tokens,
     updates,

@@ -42,6 +42,8 @@ C_FAMILIES: tuple[str, ...] = (
     *("batch normalization", "layer normalization", "rms", "tokens"),
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
+    *("grouped convolution", "group normalization"),
+    *("spans", "margins", "shuffled"),
     *("chains", "portable matmul"),
 )
 """Names of the families of calls whose kernels are there in C."""
@@ -51,6 +53,7 @@ C_FILES: tuple[str, ...] = (
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
     *("value_losses", "class_losses"),
+    *("grouped", "group_norm", "spans", "margins"),
     *("choices", "curves", "lines"),
 )
 """Names of the files of kernels that are there in C as a whole."""
@@ -67,7 +70,10 @@ if FULL:
 WITH_VECTORS = ("gcc", "-O3", "-march=native")
 """Products and convolutions have loops of their own where a processor has vectors."""
 
-OWN_LOOPS = ("chains", "portable matmul", "direct convolution", "far taps")
+OWN_LOOPS = (
+    *("chains", "portable matmul", "direct convolution", "far taps"),
+    "grouped convolution",
+)
 
 pytestmark = NEEDS_GCC
 

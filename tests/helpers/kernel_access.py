@@ -170,6 +170,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "depthwise_forward": {"pictures": SCRATCH, "table": SCRATCH, "y": RESULT},
     "depthwise_derivative": {"pictures": SCRATCH, "table": SCRATCH, "dx": RESULT},
     "depthwise_gradient": {"pictures": SCRATCH, "table": SCRATCH, "dw": _by_beta},
+    "grouped_forward": {"y": RESULT},
+    "grouped_derivative": {"dx": RESULT},
+    "grouped_gradient": {"dw": _by_beta},
     # elementwise
     "add_bias": {"y": RESULT},
     "copy": {"y": RESULT},
@@ -246,6 +249,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "batch_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
     "batch_norm_derivative": {"dx": RESULT},
     "scale_channels": {"dx": RESULT},
+    "group_norm_forward": {"y": RESULT},
+    "group_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
+    "group_norm_derivative": {"dx": RESULT},
     # pooling
     "max_forward": {"y": RESULT, "place": RESULT},
     "max_forward_wide": {"y": RESULT, "place": RESULT},
@@ -260,6 +266,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "nearest_derivative": {"dx": RESULT},
     "bilinear_forward": {"y": RESULT},
     "bilinear_derivative": {"dx": RESULT},
+    "span_average_forward": {"y": RESULT},
+    "span_average_derivative": {"dx": RESULT},
+    "span_max_forward": {"y": RESULT, "place": RESULT},
+    "span_max_derivative": {"dx": RESULT},
+    "pad_forward": {"y": RESULT},
+    "pad_derivative": {"dx": RESULT},
     # copies
     "copy_rows": {"y": _copied_rows},
     "place_rows": {"y": RESULT},

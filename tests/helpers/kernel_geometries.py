@@ -325,6 +325,19 @@ def _depthwise(random: Random) -> Drawn:
     return "depthwiseconv2d", (_picture(random, 3),), values
 
 
+def _grouped(random: Random) -> Drawn:
+    """Groups of some channels and filters, or filters of one channel each."""
+    if chance(random, 0.3):
+        values = {**_windows(random), "depth_multiplier": 1 + size(random, 4)}
+        return "depthwiseconv2d", (_picture(random, 5),), _with_bias(random, values)
+    groups, each = 1 + size(random, 4), size(random, 4)
+    _, height, width = _picture(random)
+    values = {"groups": groups, "filters": groups * (1 + size(random, 5))}
+    shape = (groups * each, height, width)
+    window = {"kernel_size": (1, 1)} if chance(random, 0.2) else _windows(random)
+    return "conv2d", (shape,), _with_bias(random, values | window)
+
+
 def _far_taps(random: Random) -> Drawn:
     """Pictures of which no row, or only some columns, fit beside what a tap reads."""
     width = int(random.integers(5000, 12000))
@@ -357,6 +370,44 @@ def _wide_pooling(random: Random) -> Drawn:
 def _global_pooling(random: Random) -> Drawn:
     kind = ("global_max", "global_average")[random.integers(2)]
     return "pooling2d", (_picture(random, 4),), {"pooling": kind}
+
+
+def _spans(random: Random) -> Drawn:
+    """Shares that are no windows, or means that count padding."""
+    shape = size(random, 4), size(random, 12), size(random, 12)
+    if chance(random, 0.4):
+        pool = 1 + size(random, 4), 1 + size(random, 4)
+        values = {"pooling": "average", "pool_size": pool, "count_include_pad": True}
+        padding = int(random.integers(pool[0])), int(random.integers(pool[1]))
+        return (
+            "pooling2d",
+            (shape,),
+            values
+            | {
+                "padding": padding,
+                "stride": _pair(random, 4),
+            },
+        )
+    kind = ("adaptive_max", "adaptive_average")[random.integers(2)]
+    return "pooling2d", (shape,), {"pooling": kind, "output_size": _pair(random, 9)}
+
+
+def _margins(random: Random) -> Drawn:
+    mode = ("zero", "reflect", "replicate")[random.integers(3)]
+    most = 4 if mode != "reflect" else 1
+    shape = size(random, 3), 4 + size(random, 9), 4 + size(random, 9)
+    if mode != "reflect":
+        shape = size(random, 3), size(random, 9), size(random, 9)
+    padding = tuple(int(v) for v in random.integers(0, most + 3, 4))
+    return "pad", (shape,), {"padding": padding, "padding_mode": mode}
+
+
+def _shuffled(random: Random) -> Drawn:
+    groups = size(random, 4)
+    shape = groups * groups * size(random, 3), size(random, 17), size(random, 17)
+    if chance(random, 0.5):
+        return "channel_shuffle", (shape,), {"groups": groups}
+    return "pixel_shuffle", (shape,), {"upscale_factor": groups}
 
 
 def _upsampling(random: Random) -> Drawn:
@@ -564,12 +615,28 @@ def _normalization(kind: str) -> Callable[[Random], Drawn]:
         if kind == "layer_normalization":
             axes = [a for a in (1, 2, 3) if chance(random, 0.5)] or [3]
             values["axis"] = tuple(axes)
+            values["affine"] = not chance(random, 0.2)
+        if kind == "batch_normalization" and values["trainable"]:
+            values["statistics"] = "moving" if chance(random, 0.3) else "batch"
         shape = (
             _picture(random, 40, 9) if chance(random, 0.6) else (1, 1, size(random, 70))
         )
         return kind, (shape,), values
 
     return draw
+
+
+def _group_normalization(random: Random) -> Drawn:
+    values = {"trainable": not chance(random, 0.2), "affine": not chance(random, 0.2)}
+    if chance(random, 0.3):
+        shape = _picture(random, 9, 9)
+        return "instance_normalization", (shape,), values
+    groups, each = size(random, 5), size(random, 20)
+    _, height, width = _picture(random, 1, 9)
+    shape = groups * each, height, width
+    if chance(random, 0.2):
+        shape = 1, 1, groups * each
+    return "group_normalization", (shape,), values | {"num_groups": groups}
 
 
 def _rearranged(random: Random) -> Drawn:
@@ -720,10 +787,23 @@ FAMILIES: dict[str, Family] = {
     "depthwise": Family(
         ("depthwise_forward", "depthwise_gradient", "depthwise_derivative"), _depthwise
     ),
+    "grouped convolution": Family(
+        ("grouped_forward", "grouped_derivative", "grouped_gradient"), _grouped
+    ),
     "pooling": Family(
         ("max_forward", "max_derivative", "average_forward", "average_derivative"),
         _pooling,
     ),
+    "spans": Family(
+        tuple(
+            f"span_{k}_{w}"
+            for k in ("max", "average")
+            for w in ("forward", "derivative")
+        ),
+        _spans,
+    ),
+    "margins": Family(("pad_forward", "pad_derivative"), _margins),
+    "shuffled": Family(("copy_rows", "transpose"), _shuffled),
     "wide pooling": Family(("max_forward_wide",), _wide_pooling),
     "global pooling": Family(
         tuple(
@@ -938,6 +1018,10 @@ FAMILIES: dict[str, Family] = {
         ),
         _normalization("layer_normalization"),
     ),
+    "group normalization": Family(
+        tuple(f"group_norm_{w}" for w in ("forward", "gradient", "derivative")),
+        _group_normalization,
+    ),
     "rms": Family(
         tuple(f"rms_norm_{w}" for w in ("forward", "gradient", "derivative")),
         _normalization("rms_norm"),
@@ -984,6 +1068,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pictures": (
         *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
         *("upsampling", "direct convolution", "far taps", "direct depthwise"),
+        *("grouped convolution", "spans", "margins", "shuffled"),
     ),
     "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
@@ -1004,7 +1089,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         *("losses of values", "weighted losses", "class probabilities"),
-        *("rearranged", "shape"),
+        *("rearranged", "shape", "group normalization"),
     ),
     "updates": ("updates", "reductions"),
 }

@@ -15,7 +15,7 @@ computation of that precision may be off, at kinks such as that of relu too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -662,7 +662,8 @@ def _convolution(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         stride, dilation = (1, stride), (1, dilation)
     else:
         padding = pad_2d(layer["padding"], shape, kernel, stride, dilation)
-    groups = shape[0] if layer.type_name == "depthwiseconv2d" else 1
+    is_depthwise = layer.type_name == "depthwiseconv2d"
+    groups = shape[0] if is_depthwise else layer["groups"]
     weight, bias = judge.weight(node, "filter"), judge.weight(node, "bias")
     x = _padded(x, padding)
     return (F.conv2d(x, weight, bias, stride, 0, dilation, groups),)
@@ -690,13 +691,35 @@ def _pooling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         return (x.mean((2, 3), keepdim=True),)
     if kind == "global_max":
         return (F.max_pool2d(x, x.shape[2:]),)
+    if kind == "adaptive_average":
+        return (F.adaptive_avg_pool2d(x, layer["output_size"]),)
+    if kind == "adaptive_max":
+        return (F.adaptive_max_pool2d(x, layer["output_size"]),)
     window, stride = layer["pool_size"], layer["stride"]
     padding = pad_2d(layer["padding"], node.input_shapes[0], window, stride)
     if kind == "max":
         return (F.max_pool2d(_padded(x, padding, -math.inf), window, stride),)
     sums = F.avg_pool2d(_padded(x, padding), window, stride, divisor_override=1)
-    ones = _padded(torch.ones_like(x), padding)
+    counted = 1.0 if layer["count_include_pad"] else 0.0
+    ones = _padded(torch.ones_like(x), padding, counted)
     return (sums / F.avg_pool2d(ones, window, stride, divisor_override=1),)
+
+
+def _pad(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    top, bottom, left, right = pad_2d(
+        node.layer["padding"], node.input_shapes[0], (1, 1), (1, 1)
+    )
+    mode = node.layer["padding_mode"].replace("zero", "constant")
+    return (F.pad(x, (left, right, top, bottom), mode=mode),)
+
+
+def _pixels(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    return (F.pixel_shuffle(x, node.layer["upscale_factor"]),)
+
+
+def _channels(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    apart = x.reshape(len(x), node.layer["groups"], -1, *x.shape[2:])
+    return (apart.transpose(1, 2).reshape(x.shape),)
 
 
 def _upsampling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -733,8 +756,29 @@ def _layer_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     variance = squares.mean(axes, keepdim=True)
     normalized = centred * _inverse(judge, variance, node)
     shape = [x.shape[axis] if axis in axes else 1 for axis in (1, 2, 3)]
+    return (_affine(judge, node, normalized, shape),)
+
+
+def _affine(
+    judge: TorchJudge, node: Node, normalized: Tensor, shape: Sequence[int]
+) -> Tensor:
+    """Multiply by gamma and add beta, both of this shape, if there are any."""
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
-    return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
+    if gamma is None:
+        return normalized
+    return normalized * gamma.reshape(shape) + beta.reshape(shape)
+
+
+def _group_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    channels = x.shape[1] if x.shape[1:3] != (1, 1) else x.shape[3]
+    if node.layer.type_name == "instance_normalization":
+        channels = x.shape[1]
+    groups = x.reshape(len(x), node.layer.get("num_groups", channels), -1)
+    centred, squares = _centred(judge, groups, groups.mean(-1, keepdim=True))
+    variance = squares.mean(-1, keepdim=True)
+    normalized = (centred * _inverse(judge, variance, node)).reshape(x.shape)
+    is_row = channels != x.shape[1]
+    return (_affine(judge, node, normalized, (-1,) if is_row else (-1, 1, 1)),)
 
 
 def _rms_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -747,8 +791,9 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     by_channel = x.shape[1] > 1
     axes = (0, 2, 3) if by_channel else (0, 1, 2)
     shape = (-1, 1, 1) if by_channel else (-1,)
-    moving = [f"{node.name}:moving_{name}" for name in ("mean", "variance")]
-    if judge._training and layer.is_trainable:
+    moving = [f"{node.weights_of}:moving_{name}" for name in ("mean", "variance")]
+    takes_batch = layer.is_trainable and layer["statistics"] != "moving"
+    if judge._training and takes_batch:
         mean = x.mean(axes, keepdim=True)
         centred, squares = _centred(judge, x, mean)
         variance = squares.mean(axes, keepdim=True)
@@ -761,8 +806,7 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         mean, variance = (judge.values[name].reshape(shape) for name in moving)
         centred = x - mean
     normalized = centred * _inverse(judge, variance, node)
-    gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
-    return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
+    return (_affine(judge, node, normalized, shape),)
 
 
 # -- attention
@@ -837,7 +881,7 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
     return joined, *states[: len(node.spec.output_shapes) - 1]
 
 
-def _affine(
+def _sums_of_products(
     judge: TorchJudge, node: Node, prefix: str
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return x · weight_ih and h · weight_hh with what is added to each."""
@@ -849,13 +893,13 @@ def _affine(
 
 
 def _rnn_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     return lambda x, h, c: (active(of_x(x) + of_h(h)), c)
 
 
 def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     gate = judge.activation(node.layer["recurrent_activation"])
 
@@ -868,7 +912,7 @@ def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
 
 
 def _gru_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     gate = judge.activation(node.layer["recurrent_activation"])
     unit = node.layer["unit"]
@@ -942,8 +986,13 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "conv2dtranspose": _transposed,
     "pooling2d": _pooling,
     "upsample2d": _upsampling,
+    "pad": _pad,
+    "pixel_shuffle": _pixels,
+    "channel_shuffle": _channels,
     "layer_normalization": _layer_norm,
     "rms_norm": _rms_norm,
+    "group_normalization": _group_norm,
+    "instance_normalization": _group_norm,
     "batch_normalization": _batch_norm,
     "multi_head_attention": _attention,
     **dict.fromkeys(
@@ -956,7 +1005,7 @@ JUDGED = frozenset(_LAYERS) | {"input"}
 _MOVES_NOTHING = frozenset(
     (
         *("flatten", "reshape", "identity", "multiout", "concat", "split", "slice"),
-        *("permute", "negative"),
+        *("permute", "negative", "pixel_shuffle", "channel_shuffle", "pad"),
     )
 )
 """Layers whose results are exact, so that equal elements stay equal."""
