@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.c_export.class_names import class_names_text
 from arena_ckpt.c_export.device_state import HEADER
 from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.literals import double_literal, float_literal
@@ -431,6 +432,7 @@ class ProgramText:
             n_inputs=len(self.inputs),
             input_elements=", ".join(map(str, self.input_elements)),
             output_elements=self.output_elements,
+            class_names=class_names_text(name, self.model.classes),
             raw="" if self.model.standardization is None else STANDARDIZE_HELP,
             offsets="\n".join(self.places.offset_lines()),
             weights="\n".join(self.weights.declarations()),

@@ -8,6 +8,7 @@ kind                   what the layers do
 =====================  ==============================================================
 squashed_twice         a softmax or sigmoid stands before a loss that holds one
 missing_flatten        classes are predicted for each row of a picture
+dense_of_rows          a dense layer takes each row of a picture by itself
 softmax_over_width     the softmax of the loss goes along the rows of a picture
 columns_as_features    batch normalization takes each column of a picture by itself
 schedule_restarts      the learning rate jumps back to its maximum within a training
@@ -81,8 +82,12 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization)
     ]
+    of_loss = _rows_of_loss(graph, facts) if graph.has_loss else None
+    has_rows = graph.has_loss and graph.loss.layer.get("per_token")
+    if not has_rows and (of_loss is None or of_loss.kind != "missing_flatten"):
+        found += [_dense_of_rows(node, facts) for node in graph.nodes]
     if graph.has_loss:
-        found += [_rows_of_loss(graph, facts), _squashed_twice(graph, facts)]
+        found += [of_loss, _squashed_twice(graph, facts)]
     return tuple(hint for hint in found if hint is not None)
 
 
@@ -328,6 +333,25 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
         f"{layers[0]!r}, a picture {format_shape(shape)}, and not over its {channel} "
         f"channels; set axis=1 at {loss.name!r}, and per_token=true for a class at "
         "each pixel",
+    )
+
+
+def _dense_of_rows(node: Node, facts: Facts) -> Hint | None:
+    """Find a dense layer over the rows of a picture, where flatten was forgotten."""
+    shape = node.input_shapes[0] if node.input_shapes else (1, 1, 1)
+    if not _is_dense(node) or node.sources[0] not in facts.pictures:
+        return None
+    channel, height, width = shape
+    if channel * height == 1:
+        return None
+    name = _name(node)
+    return Hint(
+        "dense_of_rows",
+        (name,),
+        f"layer {name!r} (fully_connected) reads pictures {format_shape(shape)} and "
+        f"takes each of their {channel * height:,} rows of {width} by itself; add "
+        f"flatten before it, so that all {n_elems(shape):,} values count together, or "
+        "use conv2d with kernel_size=1,1 for the channels of each pixel",
     )
 
 

@@ -5,7 +5,7 @@ from .base import Binding as Binding
 from .base import Call as Call
 from .base import Layer as Layer
 from .base import beta_of as beta_of
-from .dense import ACTIVATION as ACTIVATION
+from .functions import ACTIVATION as ACTIVATION
 from .ground import BOOLEAN as BOOLEAN
 from .ground import COUNT as COUNT
 from .ground import COUNTS as COUNTS

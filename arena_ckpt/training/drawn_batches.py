@@ -15,6 +15,7 @@ import numpy as np
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import OwnMetric
 from arena_ckpt.errors import (
     DataError,
     EmptyDataError,
@@ -60,8 +61,12 @@ def train_batches(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
+    metrics: Mapping[str, OwnMetric | None] | None = None,
+    look_at: Callable[[Samples], object] = lambda first: None,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
+
+    The first one is given to `look_at` before it is trained on.
 
     Raises
     ------
@@ -116,6 +121,8 @@ def train_batches(
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
                     continue
+                if not n_iterations:
+                    look_at(samples)
                 rate = session.learning_rate
                 loss = session.iterate(samples, None)
                 loss_sum += loss * samples.n_terms()
@@ -136,7 +143,9 @@ def train_batches(
                 EpochRecord(
                     epoch,
                     loss_sum / (n_terms or 1),
-                    None if validation is None else session.evaluate(validation),
+                    None
+                    if validation is None
+                    else session.evaluate(validation, metrics),
                     rate,
                     time.perf_counter() - started,
                 ),

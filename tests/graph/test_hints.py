@@ -231,6 +231,19 @@ def test_rows_that_are_meant(layers: Layers) -> None:
     assert kinds(build(*layers)) == []
 
 
+def test_dense_layers_of_rows_of_pictures_are_named() -> None:
+    model = build(inputs("1:8:8"), CONV, dense("h", 7), FLAT, dense("o"), loss())
+    hint = only(model)
+    assert (hint.kind, hint.layers) == ("dense_of_rows", ("h",))
+    assert hint.message.startswith(
+        "layer 'h' (fully_connected) reads pictures 4:6:6 and takes each of their 24 "
+        "rows of 6 by itself; add flatten before it, so that all 144 values count"
+    )
+    behind = layer("batch_normalization", "b", activation="relu")
+    layers = (CONV, behind, FLAT, dense("h", 7, activation="relu"), dense("o"))
+    assert kinds(build(inputs("1:8:8"), *layers, loss())) == []
+
+
 def test_labels_for_rows_name_the_layer_and_flatten() -> None:
     model = build(inputs("1:8:8"), CONV, POOL, dense("o"), loss(), batch_size=8)
     with pytest.warns(ModelWarning, match="add flatten before 'o'"):
