@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from arena_ckpt.c_export.literals import double_literal, float_literal
+from arena_ckpt.c_export.terms_code import count_terms
 from arena_ckpt.common.names import LABEL, tensor_name
 from arena_ckpt.errors import CExportError
 from arena_ckpt.graph.build import Graph, loss_of
@@ -111,14 +112,21 @@ class LossText:
         CExportError
         """
         for head in self._heads if n_passes > 1 else ():
-            if head.loss.ignored_label is not None:
-                raise CExportError(
-                    f"layer {head.loss.name!r} takes the mean over the labels that are "
-                    "not ignored, of all micro-batches, which a device has not seen "
-                    "when the first begins; leave micro_batches out",
-                    layers=(head.loss.name,),
-                    kernels=(),
-                )
+            loss = head.loss
+            if not loss.counts_labels:
+                continue
+            over = (
+                "over the labels that are not ignored"
+                if loss.class_weights is None
+                else "by the weights of the classes of all labels"
+            )
+            raise CExportError(
+                f"layer {loss.name!r} takes the mean {over}, of all micro-batches, "
+                "which a device has not seen when the first begins; leave "
+                "micro_batches out",
+                layers=(loss.name,),
+                kernels=(),
+            )
 
     def begin_lines(self) -> Iterator[str]:
         """Yield the lines that set sums to 0, and the factors known beforehand."""
@@ -126,7 +134,7 @@ class LossText:
         for head in self._heads:
             loss, places = head.loss, head.places
             scale = 0.0
-            if loss.ignored_label is None:
+            if not loss.counts_labels:
                 scale = loss.term_scale(head.shape, self._plan.batch_size)
             if places == SHARED:
                 yield f"    CONTROL[SCALE] = {double_literal(scale)};"
@@ -155,23 +163,15 @@ class LossText:
         """Yield the lines that count the rows that a mean is over."""
         for head in self._heads:
             loss, label, places = head.loss, head.label, head.places
-            if loss.ignored_label is None or label is None:
+            if not loss.counts_labels or label is None:
                 continue
             scale = "SCALE" if places == SHARED else str(int(places.scale))
-            yield "    {"
-            yield "        int32_t i, terms = 0;"
-            yield f"        for (i = 0; i < n * {head.label_elements}; i++) {{"
-            yield (
-                f"            terms += {self._pointer(label)}[i] != "
-                f"{float_literal(loss.ignored_label)};"
-            )
-            yield "        }"
-            yield f"        CONTROL[{scale}] = terms ? 1.0 / terms : 0.0;"
+            at, n = self._pointer(label), head.label_elements
+            yield count_terms(loss, head.shape, at, n, scale)
             if places != SHARED:
                 weight = double_literal(loss.weight)
                 to = f"CONTROL[{places.derivative_scale}]"
-                yield f"        {to} = CONTROL[{scale}] * {weight};"
-            yield "    }"
+                yield f"    {to} = CONTROL[{scale}] * {weight};"
 
     @property
     def trained_loss(self) -> str:
@@ -217,7 +217,7 @@ class LossText:
             loss, at, n = head.loss, self._pointer(head.label), head.label_elements
             lines += self._unless(f"are_finite({at}, n * {n}, 0)", "NONFINITE_INPUT")
             if loss.ignored_label is not None:
-                width = float_literal(head.shape[-1])
+                width = float_literal(head.shape[loss.class_axis - 1])
                 ignored = float_literal(loss.ignored_label)
                 check = f"are_numbers({at}, n * {n}, {width}, {ignored})"
                 lines += self._unless(check, "BAD_ID")

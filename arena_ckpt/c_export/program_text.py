@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.c_export.class_names import class_names_text
 from arena_ckpt.c_export.device_state import HEADER
 from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.literals import double_literal, float_literal
@@ -373,6 +374,7 @@ class ProgramText:
             input_elements=", ".join(map(str, self.input_elements)),
             output_elements=self.losses.output_elements,
             output_help=self.losses.output_help(),
+            class_names=class_names_text(name, self.model.classes),
             raw="" if self.model.standardization is None else STANDARDIZE_HELP,
             offsets="\n".join(self.places.offset_lines()),
             weights="\n".join(self.weights.declarations()),

@@ -81,7 +81,8 @@ _OPTIONS = (
         "--missing",
         type=click.Choice(["drop", "mean"]),
         help="Rows of a table with cells that are empty or NA are left out, or the "
-        "mean of the column is filled in.  [default: they are refused]",
+        "mean of the column in the training data is filled in, which the model keeps.  "
+        "[default: they are refused]",
     ),
 )
 
@@ -177,6 +178,18 @@ def classes_text(
     if for_validation:
         return f"for validation: {listed(parts)}"
     return f"{head} with their samples: {listed(parts)}"
+
+
+def gaps_text(data: Dataset) -> str | None:
+    """Return a line about the cells of data that had no value, if there were any."""
+    if data.gaps is None or not data.gaps.cells.any():
+        return None
+    n = int(data.gaps.cells.sum())
+    cells = "cell without a value is" if n == 1 else "cells without a value are"
+    return (
+        f"{n:,} {cells} filled in with the mean of the column in the training data, "
+        "which the model keeps"
+    )
 
 
 def _option_of(name: str, value: object) -> str:

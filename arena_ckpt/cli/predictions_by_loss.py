@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from arena_ckpt.cli.predictions import Predictions, has_classes
+from arena_ckpt.cli.predictions import Predictions, class_axis, has_classes
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.atomic_write import write_whole
@@ -35,14 +35,23 @@ class PredictionsByLoss:
         cls,
         graph: Graph,
         outputs: npt.NDArray[np.float32] | Mapping[str, npt.NDArray[np.float32]],
+        names: tuple[str, ...] | None = None,
     ) -> PredictionsByLoss:
-        """Return what `Model.predict` has returned."""
+        """Return what `Model.predict` has returned.
+
+        Names of classes are those of a single loss; data of several have none.
+        """
         if not isinstance(outputs, Mapping):
-            return cls({"": Predictions(outputs, has_classes(graph.nodes[-1]))})
+            last = graph.nodes[-1]
+            axis = class_axis(last)
+            return cls({"": Predictions(outputs, has_classes(last), names, axis)})
         return cls(
             {
-                name: Predictions(values, has_classes(graph.node(name)))
+                name: Predictions(
+                    values, has_classes(node), class_axis=class_axis(node)
+                )
                 for name, values in outputs.items()
+                for node in (graph.node(name),)
             }
         )
 

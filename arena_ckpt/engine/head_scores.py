@@ -87,11 +87,11 @@ class HeadScores:
                 if own is not None:
                     metrics[name] = own_value(name, own(*self.outputs_and_labels()))
             metrics = {name: metrics[name] for name in self._asked if name in metrics}
-        n_terms = samples.n_terms()
+        n_scored = samples.n_scored()
         return Evaluation(
             loss,
             samples.metric_name,
-            self._total / n_terms if n_terms else 0.0,
+            self._total / n_scored if n_scored else 0.0,
             samples.n_samples,
             metrics,
             self._scores.report(samples.classes),

@@ -71,8 +71,8 @@ class Head:
         """Return the samples with the labels of this loss."""
         return samples.by_loss.get(self.name, samples)
 
-    def n_terms(self, batch: Batch) -> int:
-        """Return the number of terms of the loss, of which the mean is taken."""
+    def n_terms(self, batch: Batch) -> float:
+        """Return what the sum of the terms is divided by in the mean of a batch."""
         return self.samples(batch.samples).n_terms(batch.rows)
 
     def scale(self, batch: Batch) -> float:

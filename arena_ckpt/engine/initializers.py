@@ -41,6 +41,9 @@ def initialize_weight(
     LeCun et al., "Efficient BackProp", 1998; Glorot and Bengio, AISTATS 2010; He et
     al., ICCV 2015.
     """
+    if spec.initial_value is not None:
+        weight.fill(spec.initial_value)
+        return
     if spec.initializer in ("zeros", "ones"):
         weight.fill(spec.initializer == "ones")
         return

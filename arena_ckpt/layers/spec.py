@@ -61,6 +61,8 @@ class WeightSpec:
         `calc_gradient` reads or makes both, and no later step of the layer changes
         them. The update can then make the gradient itself, a few rows at a time, and
         `calc_gradient` leaves out a gradient that is not wanted.
+    initial_value : float or None
+        Number that all elements start from, in place of the distribution.
     """
 
     name: str
@@ -73,6 +75,7 @@ class WeightSpec:
     regularizer_constant: float = 0.0
     is_trained: bool = True
     gradient_factors: tuple[str, str] | None = None
+    initial_value: float | None = None
 
     __repr__ = brief_repr
 

@@ -16,14 +16,22 @@ from arena_ckpt.layers.spec import INITIALIZERS, WeightSpec
 
 INITIALIZER = choice(*INITIALIZERS)
 
+LEARNING_RATE_SCALE = Property(
+    "learning_rate_scale",
+    NONNEGATIVE_REAL,
+    1.0,
+    "factor of the learning rate for the weights of the layer",
+)
+SHARED_FROM = Property(
+    "shared_from",
+    NAME,
+    None,
+    "the layer whose weights it uses as well",
+)
+
 WEIGHT_PROPERTIES: tuple[Property, ...] = (
     Property("trainable", BOOLEAN, True, "false freezes the weights"),
-    Property(
-        "shared_from",
-        NAME,
-        None,
-        "the layer whose weights it uses as well",
-    ),
+    SHARED_FROM,
     Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
     Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),
     Property(
@@ -45,6 +53,7 @@ WEIGHT_PROPERTIES: tuple[Property, ...] = (
         "adds this times the weight to its gradient at each update",
     ),
     Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for the bias"),
+    LEARNING_RATE_SCALE,
 )
 """Properties that `weight_spec`, `bias_spec` and `Layer.is_trainable` read."""
 

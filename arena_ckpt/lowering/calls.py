@@ -22,7 +22,7 @@ from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.operations.activations import ACTIVATIONS
-from arena_ckpt.operations.families import elementwise, reductions
+from arena_ckpt.operations.families import elementwise, reductions, update_terms
 from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
@@ -289,11 +289,21 @@ class Lowering:
         ]
 
     def _apply(self, node: Node, tensors: RoleRegions) -> list[Call]:
-        calls = []
+        calls: list[Call] = []
         # Layers that share weights may have decays of their own: the owner's holds.
-        for weight in self._graph.node(node.weights_of).spec.trained_weights:
+        owner = self._graph.node(node.weights_of)
+        for weight in owner.spec.trained_weights:
             calls += self.updates.apply(weight, tensors)
-        return calls
+        factor = owner.layer.get("learning_rate_scale", 1.0)
+        if factor == 1.0:
+            return calls
+        rate, kept = self._hyper[:1], self.regions.control(Control.LEARNING_RATE)
+        return [
+            Call(update_terms.scale_number, (rate, 1.0, kept)),
+            Call(update_terms.scale_number, (kept, factor, rate)),
+            *calls,
+            Call(update_terms.scale_number, (kept, 1.0, rate)),
+        ]
 
 
 def _predict(node: Node, tensors: RoleRegions) -> list[Call]:

@@ -40,7 +40,12 @@ from arena_ckpt.planning.tensors import (
     Operand,
     TensorKind,
 )
-from arena_ckpt.planning.tiled_update import accumulates, tile_rows, tiled_weights
+from arena_ckpt.planning.tiled_update import (
+    accumulates,
+    clipped_parts,
+    tile_rows,
+    tiled_weights,
+)
 from arena_ckpt.planning.timeline import Timeline
 
 
@@ -114,6 +119,7 @@ class _Builder:
         self.timeline = timeline
         self.batch_size = settings.pass_samples
         self.is_inference = settings.is_inference
+        self.clips_values = settings.clip_values
         self.state_names = () if self.is_inference else settings.state_names
         self.keep_gradients = settings.keeps_gradients
         self.tiled = tiled_weights(graph) if settings.tiles_updates else {}
@@ -240,8 +246,11 @@ class _Builder:
         factors = (weight.gradient_factors or () for weight in tiled)
         for role in dict.fromkeys(role for pair in factors for role in pair):
             yield self._use(step, phase, role, node.tensor_in(role))
-        if any(not accumulates(weight, self.state_names) for weight in tiled):
-            tile = self._add_tile(node, tiled)
+        elems = self._tile_elems(node, tiled)
+        if elems:
+            tile = self._add(
+                tensor_name(node.name, TILE), TensorKind.WORKSPACE, node.name, (elems,)
+            )
             yield self._use(step, phase, TILE, tile.name, Access.WRITE)
         for weight in node.spec.trained_weights:
             if weight not in tiled:
@@ -256,15 +265,26 @@ class _Builder:
     def _is_tiled(self, node: Node, weight: WeightSpec) -> bool:
         return weight.name in self.tiled.get(node.name, ())
 
-    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenRange:
-        """Add a workspace for the largest tile of a layer's gradients."""
-        elems = max(
+    def _tile_elems(self, node: Node, tiled: list[WeightSpec]) -> int:
+        """Return the size of the largest tile of a layer's gradients; 0 without one.
+
+        A tile is made of a gradient that nowhere lies whole, or is the clipped part of
+        one that does.
+        """
+        clips = self.clips_values
+        sizes = [
             tile_rows(weight) * n_elems(weight.shape[1:])
             for weight in tiled
-            if not accumulates(weight, self.state_names)
-        )
-        name = tensor_name(node.name, TILE)
-        return self._add(name, TensorKind.WORKSPACE, node.name, (elems,))
+            if not accumulates(weight, self.state_names, clips_values=clips)
+        ]
+        if clips:
+            sizes += [
+                stop - start
+                for weight in node.spec.trained_weights
+                if weight not in tiled
+                for start, stop in clipped_parts(n_elems(weight.shape))
+            ]
+        return max(sizes, default=0)
 
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         """Yield the outputs that a forward pass or a recompute writes."""

@@ -64,8 +64,11 @@ def train_batches(
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
     metrics: Mapping[str, OwnMetric | None] | None = None,
+    look_at: Callable[[Samples], object] = lambda first: None,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
+
+    The first one is given to `look_at` before it is trained on.
 
     Raises
     ------
@@ -110,8 +113,8 @@ def train_batches(
         watcher.begun(())
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            sums, n_terms, n_batches = LossSums(), 0, 0
-            terms: tuple[int, ...] = ()
+            sums, n_terms, n_batches = LossSums(), 0.0, 0
+            terms: tuple[float, ...] = ()
             rate = session.learning_rate
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
@@ -121,6 +124,8 @@ def train_batches(
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
                     continue
+                if not n_iterations:
+                    look_at(samples)
                 rate = session.learning_rate
                 loss = session.iterate(samples, None)
                 sums = sums.plus(session, samples, None, loss)

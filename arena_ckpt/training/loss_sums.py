@@ -46,31 +46,32 @@ class LossSums:
         )
 
     def means(
-        self, session: Session, n_terms: int, by_loss: tuple[int, ...]
+        self, session: Session, n_terms: float, by_loss: tuple[float, ...]
     ) -> tuple[float, dict[str, float]]:
         """Return the mean of the loss, and of each of several losses by name.
 
         Parameters
         ----------
         session : Session
-        n_terms : int
-            Terms of the loss that were trained; of several, samples.
-        by_loss : tuple of int
-            Terms of each of several losses.
+        n_terms : float
+            What the sum of the loss is divided by in its mean; of several, samples.
+        by_loss : tuple of float
+            What that of each of several losses is divided by.
         """
-        total = self.total / max(n_terms, 1)
+        total = self.total / (n_terms or 1)
         if not self.by_loss:
             return total, {}
         found = [
-            one / max(terms, 1)
-            for one, terms in zip(self.by_loss, by_loss, strict=True)
+            one / (terms or 1) for one, terms in zip(self.by_loss, by_loss, strict=True)
         ]
         heads = session.heads
         return heads.total(total, found), heads.by_name(found)
 
 
-def terms_of(session: Session, samples: Samples, rows: Rows = None) -> tuple[int, ...]:
-    """Return the number of terms of each of several losses; empty for one."""
+def terms_of(
+    session: Session, samples: Samples, rows: Rows = None
+) -> tuple[float, ...]:
+    """Return what the sums of several losses are divided by; empty for one."""
     heads = session.heads
     if not heads.are_several:
         return ()

@@ -69,6 +69,8 @@ class StateDocument:
         Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
     classes : tuple of str or None
         Names of the classes, by their numbers.
+    means : tuple of float or None
+        What is filled in for cells without a value, by column.
     standardization : Standardization or None
         Statistics of the inputs.
     losses : tuple of str
@@ -83,6 +85,7 @@ class StateDocument:
     plan_checksum: str
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
+    means: tuple[float, ...] | None = may_be_left_out(None)
     standardization: Standardization | None = may_be_left_out(None)
     losses: tuple[str, ...] = may_be_left_out(())
     metrics: tuple[str, ...] = may_be_left_out(())
@@ -131,6 +134,7 @@ def write_state(
     run: Mapping[str, Any] | None = None,
     records: Sequence[EpochRecord] = (),
     classes: Sequence[str] | None = None,
+    means: Sequence[float] | None = None,
     standardization: Standardization | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
@@ -155,6 +159,8 @@ def write_state(
         }
         if classes is not None:
             document["classes"] = list(classes)
+        if means is not None:
+            document["means"] = list(means)
         if standardization is not None:
             document["standardization"] = encode(standardization)
         if records and records[0].losses:

@@ -35,11 +35,15 @@ from arena_ckpt.operations.recurrent import (
 C_FAMILIES: tuple[str, ...] = (
     *GROUPS["functions"],
     *GROUPS["arithmetic"],
+    *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["lines"]),
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
+    *("losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
     *("batch normalization", "layer normalization", "rms", "tokens"),
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
+    *("grouped convolution", "group normalization"),
+    *("spans", "margins", "shuffled"),
     *("chains", "portable matmul"),
 )
 """Names of the families of calls whose kernels are there in C."""
@@ -48,6 +52,9 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
+    *("value_losses", "class_losses", "rmsprop", "update_terms"),
+    *("grouped", "group_norm", "spans", "margins"),
+    *("choices", "curves", "lines"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 
@@ -63,7 +70,10 @@ if FULL:
 WITH_VECTORS = ("gcc", "-O3", "-march=native")
 """Products and convolutions have loops of their own where a processor has vectors."""
 
-OWN_LOOPS = ("chains", "portable matmul", "direct convolution", "far taps")
+OWN_LOOPS = (
+    *("chains", "portable matmul", "direct convolution", "far taps"),
+    "grouped convolution",
+)
 
 pytestmark = NEEDS_GCC
 

@@ -381,6 +381,13 @@ def test_texts_as_labels_are_told_how_to_become_numbers(y: Any) -> None:
             call()
 
 
+def test_other_values_are_told_what_to_write() -> None:
+    with pytest.raises(ac.DataTypeError, match=r"for example with x\.astype\("):
+        ac.Dataset("mine", X.astype(object), Y)
+    with pytest.raises(ac.InvalidParameterError, match=r"seed=None .*shuffle=False"):
+        ac.Dataset("mine", X, Y).split(0.25)
+
+
 def test_every_error_is_public() -> None:
     from arena_ckpt import errors
 

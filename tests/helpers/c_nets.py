@@ -117,6 +117,30 @@ def tokens() -> Model:
     return model
 
 
+def segmentation() -> Model:
+    """Return a convolution with a class for each pixel, some of which count more."""
+    model = _model(batch_size=3)
+    model.add_layer("input", name="in", input_shape="2:5:6")
+    model.add_layer(
+        *("conv2d",),
+        name="conv",
+        filters=3,
+        kernel_size=(3, 3),
+        padding="same",
+        learning_rate_scale=0.5,
+    )
+    model.add_layer(
+        *("cross_softmax",),
+        name="loss",
+        axis=1,
+        per_token=True,
+        class_weight=(1, 4, 0.5),
+        label_smoothing=0.1,
+    )
+    model.set_optimizer(create_optimizer("rmsprop", momentum=0.5, clip_value=0.01))
+    return model
+
+
 def recurrent() -> Model:
     """Return a gated recurrent unit, with plain SGD and a growing learning rate."""
     model = _model(batch_size=3)
@@ -158,6 +182,7 @@ NETS: dict[str, Callable[[], Model]] = {
     "micro_batches": micro_batches,
     "frozen": frozen,
     "tokens": tokens,
+    "segmentation": segmentation,
     "recurrent": recurrent,
     "heads": heads,
 }

@@ -97,7 +97,7 @@ def predict(
     from arena_ckpt.cli.predictions import require_suffix
     from arena_ckpt.cli.predictions_by_loss import PredictionsByLoss
     from arena_ckpt.cli.sample_files import data_to_predict, named_samples
-    from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.cli.trained import initialize_trained, with_known_means
 
     for name in ("label_column", "targets", "label_names"):
         if no_labels and values[name]:
@@ -112,6 +112,7 @@ def predict(
         require_suffix(output)
         require_writable(output)
     loaded = load_model(model)
+    tables = with_known_means(tables, loaded, weights)
     samples = data_to_predict(loaded, model, data, has_labels=has_labels, tables=tables)
     trained = initialize_trained(
         loaded,
@@ -124,7 +125,7 @@ def predict(
     )
     with named_samples(loaded, samples, has_labels=has_labels):
         outputs = trained.predict(samples.x)
-    found = PredictionsByLoss.of(trained.compile(), outputs)
+    found = PredictionsByLoss.of(trained.compile(), outputs, trained.classes)
     if output is not None:
         found.write(output)
     plan = trained.plan

@@ -227,12 +227,14 @@ def train(
         set_batch_size,
     )
     from arena_ckpt.cli.board_plan import board_budget, plan_for_board
+    from arena_ckpt.cli.ended import ended_evaluation
     from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
         plan_to_compare,
         warnings_of,
+        with_told,
         without_blocks,
     )
     from arena_ckpt.cli.output import (
@@ -253,6 +255,7 @@ def train(
     )
     from arena_ckpt.common.json_codec import encode
     from arena_ckpt.engine.metric_names import names_of_metrics
+    from arena_ckpt.model import standardize_as_asked
     from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.callbacks import (
         Callback,
@@ -333,6 +336,7 @@ def train(
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
     taken = None if init is None else built.take_weights(init)
+    standardize_as_asked(built, training)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -366,14 +370,25 @@ def train(
         every=every,
         resume=resume,
     )
-    if save_weights is not None:
-        write_weights(save_weights, built)  # a second Ctrl-C may end what follows
-    if save is not None:
-        built.save(save)
-    result = built.evaluate(training, metrics=asked)
+
+    def write_files() -> None:
+        if save_weights is not None:
+            write_weights(save_weights, built)
+        if save is not None:
+            built.save(save)
+
+    try:
+        result = ended_evaluation(
+            built, training, history, (save_weights, save), metrics=asked
+        )
+    except KeyboardInterrupt:  # a second Ctrl-C loses nothing
+        write_files()
+        raise
+    write_files()
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
-        document |= plan_document(plan, without, warnings_of(built, training))
+        hints = with_told(warnings_of(built, training), built)
+        document |= plan_document(plan, without, hints)
         document |= choice_document(choice)
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)

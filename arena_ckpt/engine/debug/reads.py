@@ -63,7 +63,7 @@ _SCALARS: dict[Phase, tuple[tuple[int, ...], tuple[int, ...]]] = {
     Phase.CLIP_GRADIENTS: ((), (Control.SQUARE_NORM, Control.HYPER + 1)),
     Phase.APPLY_GRADIENT: (
         (
-            *(Control.FRACTION, Control.ITERATION),
+            *(Control.FRACTION, Control.ITERATION, Control.LEARNING_RATE),
             *range(Control.HYPER, Control.LENGTH),
         ),
         (),
