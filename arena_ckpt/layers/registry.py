@@ -33,6 +33,7 @@ from arena_ckpt.layers.convolution import (
 )
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.gru import Gru, GruCell
+from arena_ckpt.layers.lone_weights import Constant, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
@@ -57,6 +58,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
     layer.type_name: layer
     for layer in (
         Input,
+        Constant,
+        Weight,
         FullyConnected,
         Activation,
         Add,

@@ -320,6 +320,33 @@ class Growing:
             bounded = self.add("activation", other, activation="sigmoid")
             self.add(kind, *self.any_of((source, bounded), (bounded, source)))
 
+    def _table(self) -> None:
+        """Let a weight or a constant be read beside samples."""
+        source = self.any_output()
+        kind = self.any_of("add", "subtract", "multiply", "divide", "matmul")
+        channel, height, width = self.shapes[source]
+        if kind == "matmul" and channel == 1:
+            dim = (1, width, self.draw(st.integers(1, 3)))
+        elif kind == "matmul":
+            return
+        else:
+            dim = tuple(self.any_of(size, size, 1) for size in (channel, height, width))
+        values: Given = {"dim": dim, "value": 0.75}
+        if self.chance(3):
+            values["value"] = [0.5 + i / 10 for i in range(math.prod(dim))]
+        table = f"n{len(self.layers)}"
+        if self.chance(4):
+            self.layers.append(("constant", {"name": table, **values}))
+        else:
+            self.layers.append(("weight", {"name": table, **self.trained(**values)}))
+        pair = (source, table)
+        if kind != "matmul" and self.chance(2):
+            pair = (table, self.add("activation", source, activation="sigmoid"))
+        self.shapes[table] = dim
+        for _ in range(self.any_of(1, 1, 2)):
+            self.add(kind, *pair)
+        del self.shapes[table]
+
     def _attention(self) -> None:
         query = self.sequence()
         if self.shapes[query][0] != 1:
@@ -452,6 +479,7 @@ class Growing:
 
 
 _GROWTHS = (
+    "table",
     *("dense", "dense", "activation", "convolution", "convolution", "line", "pooling"),
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),

@@ -781,6 +781,8 @@ _STEPS: dict[str, Callable[[TorchJudge, Node, str], Step]] = {
 }
 
 _LAYERS: dict[str, Callable[..., Outputs]] = {
+    "weight": lambda judge, node: (judge.weight(node, "weight")[None],),
+    "constant": lambda judge, node: (judge.values[f"{node.name}:value"][None],),
     "fully_connected": _dense,
     "activation": _activation,
     "addition": _addition,
