@@ -99,10 +99,10 @@ def frozen() -> Model:
 
 
 def tokens() -> Model:
-    """Return a causal transformer whose rows have labels of their own."""
+    """Return a transformer of tokens whose output layer is the transposed embedding."""
     model = _model(batch_size=4)
     model.add_layer("input", name="in", input_shape="1:1:6")
-    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8)
+    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8, padding_idx=2)
     model.add_layer("positional_encoding", name="places")
     model.add_layer(
         "multi_head_attention",
@@ -111,7 +111,8 @@ def tokens() -> Model:
         input_layers=["places", "places", "places"],
     )
     model.add_layer("layer_normalization", name="norm", axis=3)
-    model.add_layer("fully_connected", name="out", unit=11)
+    tied = {"shared_from": "embedding", "transpose": True, "disable_bias": True}
+    model.add_layer("fully_connected", name="out", unit=11, **tied)
     model.add_layer("cross_softmax", name="loss", per_token=True)
     model.set_optimizer(create_optimizer("adam"))
     return model

@@ -427,11 +427,18 @@ class Growing:
             source = self.add("input", name=name, input_shape=shape)
         if self.chance(3):
             source = self.add("flatten", source)
-        self.add(
-            "embedding",
-            source,
-            **self.trained(in_dim=VOCABULARY, out_dim=self.any_of(2, 4)),
-        )
+        width = self.any_of(2, 4)
+        values = self.trained(in_dim=VOCABULARY, out_dim=width)
+        if self.chance(3):
+            values["padding_idx"] = self.any_of(0, 3)
+        name = self.add("embedding", source, **values)
+        hidden = self.any_output(lambda shape: shape[2] == width)
+        if hidden is not None and self.chance(2):
+            tied = {"trainable": values.get("trainable", True), "disable_bias": True}
+            self.add(
+                *("fully_connected", hidden),
+                **{"unit": VOCABULARY, "shared_from": name, "transpose": True, **tied},
+            )
 
     def _twin(self) -> None:
         """Use the weights of an earlier layer on inputs of the same shapes."""
