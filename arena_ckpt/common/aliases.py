@@ -211,6 +211,11 @@ LAYERS = _table(
         "scaleddotproductattention",
         Alias("multi_head_attention"),
     ),
+    (
+        "parameter learnable trainableparameter param nnparameter weightlayer",
+        Alias("weight"),
+    ),
+    ("buffer registerbuffer const constantlayer anchors", Alias("constant")),
     ("embed embeddings lookup embeddinglayer", Alias("embedding")),
     (
         "posenc posencoding posembedding positionalembedding positionencoding",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from arena_ckpt.common.dtypes import FLOAT32, FLOAT64, INT32
@@ -43,6 +44,8 @@ class RoleRegions:
         That of the graph.
     places : LossPlaces
         Of the loss, if the layer is one.
+    tables : collection of str
+        Tensors without an axis of samples that layers read like outputs.
     """
 
     regions: TensorRegions = field(repr=False)
@@ -54,6 +57,7 @@ class RoleRegions:
     random_key: int
     arithmetic: str
     places: LossPlaces = SHARED
+    tables: Collection[str] = ()
 
     @property
     def training(self) -> bool:
@@ -120,6 +124,10 @@ class RoleRegions:
         """Tell whether two roles stand for the same bytes."""
         first, second = self._tensor(role), self._tensor(other)
         return self.regions.place(first) == self.regions.place(second)
+
+    def is_table(self, index: int) -> bool:
+        """Tell whether an input is a table, which has no axis of samples."""
+        return self.node.sources[index] in self.tables
 
     def _tensor(self, role: str) -> int:
         operand = self.execution.operand(role)

@@ -220,6 +220,7 @@ class Lowering:
             random_key=random_key(self.settings.seed, execution.layer),
             arithmetic=self._graph.arithmetic,
             places=self._loss_places.get(execution.layer, SHARED),
+            tables=self._graph.tables,
         )
 
     def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:
