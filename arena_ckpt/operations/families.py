@@ -654,6 +654,11 @@ windows = Family(
     ),
 )
 
+sample_weights = Family(
+    "sample_weights",
+    weigh_samples="weights: Vector, scale: Doubles, scales: Doubles",
+)
+
 FAMILIES: tuple[Family, ...] = (
     arithmetic,
     attention,
@@ -678,6 +683,7 @@ FAMILIES: tuple[Family, ...] = (
     reductions,
     rmsprop,
     rnn,
+    sample_weights,
     spans,
     steps,
     tokens,
