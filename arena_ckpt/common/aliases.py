@@ -292,9 +292,10 @@ PROPERTIES = _table(
     ("pool poolshape kernelsize", Alias("pool_size")),
     ("poolsize", Alias("kernel_size")),
     (
-        "scale scalefactor upsamplesize factor",
+        "scale scalefactor upsamplesize",
         (Alias("kernel_size"), Alias("upscale_factor")),
     ),
+    ("factor", (Alias("kernel_size"), Alias("upscale_factor"), Alias("value"))),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
     ("pad pads paddings", Alias("padding")),
@@ -338,7 +339,7 @@ PROPERTIES = _table(
             "clamp(min=-1, max=1)",
         ),
     ),
-    ("other scalar operand addend factor", Alias("value")),
+    ("other scalar operand addend", Alias("value")),
     (
         "act activationfn activationfunction nonlinearity",
         (Alias("activation"), Alias("hidden_state_activation")),
