@@ -906,11 +906,12 @@ class Model(ModelDefinition):
     # -- inference -------------------------------------------------------------
 
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any, *, squeeze: bool = False) -> FloatArray:
+    def predict(self, x: Any, *, squeeze: bool = False) -> Any:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
-        They are probabilities where the loss is a cross entropy. Any number of samples
-        is taken, `batch_size` at a time.
+        They are probabilities where the loss is a cross entropy. Of a model of several
+        losses they are a dict with an array for each loss, by its name. Any number of
+        samples is taken, `batch_size` at a time.
 
         Parameters
         ----------
@@ -934,10 +935,12 @@ class Model(ModelDefinition):
         )
         with self._working("predict") as session:
             require_statistics(session.graph, self._standardization, "predict")
-            found = session.predict(x)
-        if not squeeze:
-            return found
-        return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))
+            found = session.predictions(x)
+        if squeeze:
+            for name, array in found.items():
+                sizes = (size for size in array.shape[1:] if size != 1)
+                found[name] = array.reshape(-1, *sizes)
+        return found[""] if "" in found else found
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"

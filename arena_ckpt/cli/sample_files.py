@@ -21,7 +21,7 @@ from arena_ckpt.errors import (
     EmptyDataError,
     InvalidParameterError,
 )
-from arena_ckpt.files.npz import INPUT, read_arrays
+from arena_ckpt.files.npz import INPUT, LABEL, read_arrays
 from arena_ckpt.model import Model
 
 LABELS = "y"
@@ -197,7 +197,12 @@ def _several(spec: str, inputs: list[str]) -> NamedData:
             missing=tuple(missing),
         )
     x = {name: arrays[name] for name in inputs}
-    return NamedData(spec, x, arrays.get(LABELS))
+    by_loss = {
+        name.removeprefix(LABEL): array
+        for name, array in given.items()
+        if name.startswith(LABEL)
+    }
+    return NamedData(spec, x, by_loss or arrays.get(LABELS))
 
 
 def _no_data(spec: str) -> InvalidParameterError:

@@ -422,6 +422,18 @@ PROPERTIES = _table(
         "gradientclipping",
         Alias("clip_grad_by_norm"),
     ),
+    (
+        "clipvalue clipgradbyvalue clipgradvalue gradclipvalue maxvalue",
+        (
+            Alias("clip_value"),
+            Alias("", note="it is a property of the optimizer: clip_value"),
+        ),
+    ),
+    (
+        "lrscale lrmult lrmultiplier learningratemultiplier",
+        Alias("learning_rate_scale"),
+    ),
+    ("rho", Alias("alpha")),
     ("nthreads numthreads workers njobs", Alias("threads")),
     ("dropremainder", Alias("drop_last")),
     ("optimizer optim", Alias("", note="it is chosen with set_optimizer")),
@@ -480,6 +492,7 @@ OPTIMIZERS = _table(
     ("nesterov nag", Alias("sgd", "momentum=0.9, nesterov=true")),
     ("adamoptimizer", Alias("adam")),
     ("adamwd adamweightdecay", Alias("adamw")),
+    ("rms rmspropoptimizer", Alias("rmsprop")),
 )
 """Types of optimizers."""
 

@@ -541,6 +541,18 @@ reductions = Family(
     bias_gradient="dy: Matrix, beta: float, db: Vector",
 )
 
+rmsprop = Family(
+    "rmsprop",
+    rmsprop=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, decay: float, hyper: "
+        "Doubles"
+    ),
+    rmsprop_momentum=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, velocity: Vector, "
+        "decay: float, hyper: Doubles"
+    ),
+)
+
 rnn = Family(
     "rnn",
     rnn_previous=(
@@ -591,6 +603,12 @@ tokens = Family(
     swiglu_gate_derivative="a: Vector, b: Vector, dy: Vector, da: Vector",
     swiglu_value_derivative="a: Vector, dy: Vector, db: Vector",
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
+)
+
+update_terms = Family(
+    "update_terms",
+    clip_values="x: Vector, most: float, y: Vector",
+    scale_number="x: Doubles, factor: float, y: Doubles",
 )
 
 updates = Family(
@@ -658,10 +676,12 @@ FAMILIES: tuple[Family, ...] = (
     pooling,
     rearrange,
     reductions,
+    rmsprop,
     rnn,
     spans,
     steps,
     tokens,
+    update_terms,
     updates,
     value_losses,
     windows,

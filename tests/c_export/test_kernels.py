@@ -52,7 +52,7 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains"),
-    *("value_losses", "class_losses"),
+    *("value_losses", "class_losses", "rmsprop", "update_terms"),
     *("grouped", "group_norm", "spans", "margins"),
     *("choices", "curves", "lines"),
 )

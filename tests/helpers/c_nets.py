@@ -123,7 +123,12 @@ def segmentation() -> Model:
     model = _model(batch_size=3)
     model.add_layer("input", name="in", input_shape="2:5:6")
     model.add_layer(
-        "conv2d", name="conv", filters=3, kernel_size=(3, 3), padding="same"
+        *("conv2d",),
+        name="conv",
+        filters=3,
+        kernel_size=(3, 3),
+        padding="same",
+        learning_rate_scale=0.5,
     )
     model.add_layer(
         *("cross_softmax",),
@@ -133,6 +138,7 @@ def segmentation() -> Model:
         class_weight=(1, 4, 0.5),
         label_smoothing=0.1,
     )
+    model.set_optimizer(create_optimizer("rmsprop", momentum=0.5, clip_value=0.01))
     return model
 
 
@@ -170,6 +176,25 @@ def recurrent() -> Model:
     return model
 
 
+def heads() -> Model:
+    """Return a body with two losses of unlike weights, and with a penalty."""
+    model = _model(batch_size=6)
+    model.add_layer("input", name="in", input_shape="1:3:4")
+    model.add_layer("fully_connected", name="rows", unit=5, activation="tanh")
+    model.add_layer("cross_softmax", name="tag", per_token=True, ignore_label=0)
+    model.add_layer("flatten", name="flat", input_layers="rows")
+    model.add_layer(
+        *("fully_connected",),
+        name="out",
+        unit=2,
+        weight_regularizer="l2norm",
+        weight_regularizer_constant=0.01,
+    )
+    model.add_layer("mse", name="angle", weight=0.25)
+    model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    return model
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "dense": dense,
     "momentum": momentum,
@@ -180,5 +205,6 @@ NETS: dict[str, Callable[[], Model]] = {
     "segmentation": segmentation,
     "tables": tables,
     "recurrent": recurrent,
+    "heads": heads,
 }
 """The models by name."""

@@ -231,6 +231,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "class_probabilities": {"probabilities": RESULT},
     "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
     "weighted_*_derivative": {"dx": RESULT},
+    "clip_values": {"y": RESULT},
+    "scale_number": {"y": RESULT},
+    "rmsprop": {"weight": CHANGED, "square_mean": CHANGED},
+    "rmsprop_momentum": {
+        **{"weight": CHANGED, "square_mean": CHANGED, "velocity": CHANGED},
+    },
     # normalization
     "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
     "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
