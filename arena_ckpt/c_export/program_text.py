@@ -67,7 +67,7 @@ class ProgramText:
         self.regions = TensorRegions(plan)
         self.state = model.state()
         self.weights = InitialWeights(model, name)
-        nodes = [node for node in model.graph.nodes if not node.inputs]
+        nodes = [node for node in model.graph.nodes if node.is_data]
         self.inputs = [tensor_name(node.name, output_role(0)) for node in nodes]
         self.input_elements = [n_elems(node.spec.output_shapes[0]) for node in nodes]
         self.output_elements = n_elems(model.graph.prediction_shape)
@@ -263,7 +263,7 @@ class ProgramText:
             text.append("\n/* What is wrong with their labels. */\n")
             text += _function("check_labels", label_lines, f"{upper}_OK")
         if self.model.standardization is not None:
-            nodes = [node for node in graph.nodes if not node.inputs]
+            nodes = [node for node in graph.nodes if node.is_data]
             inputs = {
                 node.name: (self.pointer(self._input(row)), node.spec.output_shapes[0])
                 for row, node in enumerate(nodes)
@@ -459,11 +459,11 @@ def ids_of_inputs(model: ExportedModel) -> tuple[Ids, ...]:
             waiting = [node.inputs[ids.index].layer]
             while waiting:
                 source = graph.node(waiting.pop())
-                if not source.inputs:
+                if source.is_data:
                     rows[source.name] = min(ids.n_ids, rows.get(source.name, ids.n_ids))
                 elif source.layer.moves_elements or source.layer.is_alias:
                     waiting += [one.layer for one in source.inputs]
-    inputs = [node.name for node in graph.nodes if not node.inputs]
+    inputs = [node.name for node in graph.nodes if node.is_data]
     return tuple(Ids(inputs.index(name), n) for name, n in rows.items())
 
 

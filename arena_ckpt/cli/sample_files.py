@@ -162,7 +162,7 @@ def _column_hint(model: Model, data: NamedData, *, has_labels: bool) -> str:
 
 
 def _inputs(model: Model) -> list[str]:
-    return [node.name for node in model.compile().nodes if not node.sources]
+    return [node.name for node in model.compile().nodes if node.is_data]
 
 
 def _named(name: str, data: Dataset) -> NamedData:

@@ -131,7 +131,7 @@ class Session:
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
-            if not node.inputs
+            if node.is_data
         }
         self.standardize(standardization)
         self._masks = mask_tensors(graph)

@@ -35,6 +35,7 @@ from arena_ckpt.graph.connections import (
 )
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.graph.shared_weights import share_weights
+from arena_ckpt.graph.table_inputs import with_tables
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.hooks import expand_layer, infer_spec
@@ -67,6 +68,8 @@ class Graph:
     blocks: tuple[CheckpointBlock, ...]
     arithmetic: str = FAST
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+    tables: dict[str, str] = field(init=False, repr=False, compare=False)
+    """By the output of each table, the weight that holds it."""
 
     def __repr__(self) -> str:
         return short_repr(
@@ -81,6 +84,8 @@ class Graph:
     def __post_init__(self) -> None:
         by_name = {node.name: node for node in self.nodes}
         object.__setattr__(self, "_by_name", by_name)
+        tables = {n.outputs[0]: n.table for n in self.nodes if n.table is not None}
+        object.__setattr__(self, "tables", tables)
 
     def node(self, name: str) -> Node:
         """Return the node of a layer."""
@@ -214,6 +219,7 @@ class _Walk:
         self.nodes: dict[str, Node] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
         self._n_outputs = 0
+        self._tables: set[str] = set()
         self._stands_for: dict[Output, Output] = {}
         self._n_readers = Counter(o for many in inputs.values() for o in many)
 
@@ -298,6 +304,8 @@ class _Walk:
             )
         shapes = tuple(self._shape(output) for output in inputs)
         spec = _needed(infer_spec(layer, shapes), self._arithmetic)
+        sources = tuple(self._tensor(output) for output in inputs)
+        spec = with_tables(layer, spec, [source in self._tables for source in sources])
         self._n_outputs += max(1, len(spec.output_shapes))
         if self._n_outputs > MOST_OUTPUTS:
             raise GraphError(
@@ -316,7 +324,7 @@ class _Walk:
         self.nodes[layer.name] = Node(
             layer=layer,
             inputs=inputs,
-            sources=tuple(self._tensor(output) for output in inputs),
+            sources=sources,
             input_shapes=shapes,
             spec=spec,
             weights_of=layer.name,
@@ -325,6 +333,8 @@ class _Walk:
             wants_derivative=trains or bool(derived),
             derived_inputs=() if layer.is_alias else derived,
         )
+        if layer.is_table:
+            self._tables.update(self.nodes[layer.name].outputs)
 
 
 def _needed(spec: LayerSpec, arithmetic: str) -> LayerSpec:

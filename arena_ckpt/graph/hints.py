@@ -180,7 +180,7 @@ class Facts:
                     self.pictures.add(output)
                 if not self.rows.isdisjoint(sources):
                     self.rows.add(output)
-        is_data = not node.inputs
+        is_data = node.is_data
         keeps_rows = _is_dense(node) and node.sources[0] in self.rows
         if is_data or makes_pictures or keeps_rows:
             self.rows.update(node.outputs)

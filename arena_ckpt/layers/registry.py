@@ -44,6 +44,7 @@ from arena_ckpt.layers.lines import (
     ReduceMin,
     ReduceProd,
 )
+from arena_ckpt.layers.lone_weights import Constant, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
@@ -77,6 +78,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
     layer.type_name: layer
     for layer in (
         Input,
+        Constant,
+        Weight,
         FullyConnected,
         Activation,
         PReLU,

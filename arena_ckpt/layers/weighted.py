@@ -77,6 +77,8 @@ def weight_spec(
     fan_out: int,
     lifespan: TensorLifespan = TensorLifespan.FORWARD_DERIV,
     gradient_factors: tuple[str, str] | None = None,
+    values: bytes | None = None,
+    zero_row: int | None = None,
 ) -> WeightSpec:
     """Return a trained weight with the initializer, decay and penalty of its layer.
 
@@ -89,7 +91,7 @@ def weight_spec(
         Name of the weight within its layer.
     shape : tuple of int
         Elements along each axis.
-    fan_in, fan_out, lifespan, gradient_factors
+    fan_in, fan_out, lifespan, gradient_factors, values, zero_row
         See `WeightSpec`.
     """
     regularized = layer["weight_regularizer"] == "l2norm"
@@ -105,6 +107,8 @@ def weight_spec(
             layer["weight_regularizer_constant"] if regularized else 0.0
         ),
         gradient_factors=gradient_factors,
+        values=values,
+        zero_row=zero_row,
     )
 
 

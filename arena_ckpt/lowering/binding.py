@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from arena_ckpt.common.dtypes import FLOAT32, FLOAT64, INT32
@@ -39,6 +40,8 @@ class RoleRegions:
     random_key : int
     arithmetic : str
         That of the graph.
+    tables : collection of str
+        Tensors without an axis of samples that layers read like outputs.
     """
 
     regions: TensorRegions = field(repr=False)
@@ -49,6 +52,7 @@ class RoleRegions:
     accumulate: bool
     random_key: int
     arithmetic: str
+    tables: Collection[str] = ()
 
     @property
     def training(self) -> bool:
@@ -111,6 +115,10 @@ class RoleRegions:
         """Tell whether two roles stand for the same bytes."""
         first, second = self._tensor(role), self._tensor(other)
         return self.regions.place(first) == self.regions.place(second)
+
+    def is_table(self, index: int) -> bool:
+        """Tell whether an input is a table, which has no axis of samples."""
+        return self.node.sources[index] in self.tables
 
     def _tensor(self, role: str) -> int:
         operand = self.execution.operand(role)

@@ -216,6 +216,7 @@ class Lowering:
             accumulate=self._accumulates(execution),
             random_key=random_key(self.settings.seed, execution.layer),
             arithmetic=self._graph.arithmetic,
+            tables=self._graph.tables,
         )
 
     def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:

@@ -128,6 +128,7 @@ class _Builder:
         self.lives: list[_OpenRange] = []
         self.executions: list[Execution] = []
         self.current: dict[str, int] = {}
+        self.tables = graph.tables
 
     def add_given(self, life: LiveRange) -> None:
         """Add a tensor whose bytes are there before the first step."""
@@ -288,6 +289,8 @@ class _Builder:
 
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         """Yield the outputs that a forward pass or a recompute writes."""
+        if node.layer.is_table:
+            return  # its output is its weight
         again = phase is Phase.RECOMPUTE
         wanted = self.timeline.remade[step] if again else frozenset(node.outputs)
         kind = _kind_of_result(phase) if node.inputs else TensorKind.DATA
@@ -409,15 +412,18 @@ class _Builder:
         phase = Phase.CALC_DERIVATIVE
         for i in node.derived_inputs:
             role, total = gradient_of(input_role(i)), gradient_of(node.sources[i])
-            full = (self.batch_size, *node.input_shapes[i])
+            full: tuple[int, ...] = node.input_shapes[i]
+            has_samples = node.sources[i] not in self.tables
+            if has_samples:
+                full = (self.batch_size, *full)
             if total not in self.current:
                 source = layer_of(node.sources[i])
                 kind = TensorKind.DERIVATIVE
-                self._add(total, kind, source, full, per_sample=True)
+                self._add(total, kind, source, full, per_sample=has_samples)
                 yield self._use(step, phase, role, total, Access.WRITE)
             else:
                 part, kind = tensor_name(node.name, role), TensorKind.DERIVATIVE
-                self._add(part, kind, node.name, full, per_sample=True)
+                self._add(part, kind, node.name, full, per_sample=has_samples)
                 yield self._use(step, phase, role, part, Access.WRITE)
                 yield self._use(step, phase, total_of(role), total, Access.UPDATE)
 
@@ -429,7 +435,7 @@ class _Builder:
         tensor: str,
         access: Access = Access.READ,
     ) -> Operand:
-        index = self.current[tensor]
+        index = self.current[self.tables.get(tensor, tensor)]
         life = self.lives[index]
         if life.start is None:
             life.start = step

@@ -70,7 +70,7 @@ def scale_hints(graph: Graph, samples: Samples) -> list[Hint]:
     O(values of `_MOST_SAMPLES` samples).
     """
     normalized = _normalized(graph)
-    shapes = {n.name: n.spec.output_shapes[0] for n in graph.nodes if not n.inputs}
+    shapes = {n.name: n.spec.output_shapes[0] for n in graph.nodes if n.is_data}
     found = []
     for name, axis in feature_axes(graph).items():
         if name in samples.scaling or name in normalized:
@@ -136,7 +136,7 @@ def _normalized(graph: Graph) -> set[str]:
     return {
         node.name
         for node in graph.nodes
-        if not node.inputs and all(readers.get(node.outputs[0], [False]))
+        if node.is_data and all(readers.get(node.outputs[0], [False]))
     }
 
 

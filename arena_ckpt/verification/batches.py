@@ -116,7 +116,7 @@ def make_batches(
         size = last if number == n_batches - 1 else batch_size
         x = {}
         for node in graph.nodes:
-            if node.inputs:
+            if not node.is_data:
                 continue
             shape = size, n_elems(node.spec.output_shapes[0])
             if node.name in rows_of_ids:
@@ -158,7 +158,7 @@ def _rows_of_ids(graph: Graph) -> dict[str, int]:
             waiting = [node.inputs[ids.index].layer]
             while waiting:
                 source = graph.node(waiting.pop())
-                if not source.inputs:
+                if source.is_data:
                     rows[source.name] = min(ids.n_ids, rows.get(source.name, ids.n_ids))
                 elif source.layer.moves_elements:  # ids stay ids
                     waiting += [one.layer for one in source.inputs]

@@ -99,10 +99,10 @@ def frozen() -> Model:
 
 
 def tokens() -> Model:
-    """Return a causal transformer whose rows have labels of their own."""
+    """Return a transformer of tokens whose output layer is the transposed embedding."""
     model = _model(batch_size=4)
     model.add_layer("input", name="in", input_shape="1:1:6")
-    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8)
+    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8, padding_idx=2)
     model.add_layer("positional_encoding", name="places")
     model.add_layer(
         "multi_head_attention",
@@ -111,7 +111,8 @@ def tokens() -> Model:
         input_layers=["places", "places", "places"],
     )
     model.add_layer("layer_normalization", name="norm", axis=3)
-    model.add_layer("fully_connected", name="out", unit=11)
+    tied = {"shared_from": "embedding", "transpose": True, "disable_bias": True}
+    model.add_layer("fully_connected", name="out", unit=11, **tied)
     model.add_layer("cross_softmax", name="loss", per_token=True)
     model.set_optimizer(create_optimizer("adam"))
     return model
@@ -141,6 +142,25 @@ def segmentation() -> Model:
     return model
 
 
+def tables() -> Model:
+    """Return tokens with learned places, scaled by given numbers, in micro-batches."""
+    model = _model(batch_size=5, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:4:6")
+    model.add_layer("weight", name="places", dim="1:4:6")
+    model.add_layer("add", name="placed", input_layers=["in", "places"])
+    model.add_layer("constant", name="scales", dim="1:1:6", value="1,2,.5,-1,.1,3")
+    model.add_layer("multiply", name="scaled", input_layers=["scales", "placed"])
+    model.add_layer("weight", name="mixing", dim="1:6:3")
+    model.add_layer("matmul", name="mixed", input_layers=["scaled", "mixing"])
+    model.add_layer("weight", name="rows", dim="1:4:1", value=1.5)
+    model.add_layer("divide", name="divided", input_layers=["mixed", "rows"])
+    model.add_layer("flatten", name="flat")
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("cross_softmax", name="loss")
+    model.set_optimizer(create_optimizer("adam"))
+    return model
+
+
 def recurrent() -> Model:
     """Return a gated recurrent unit, with plain SGD and a growing learning rate."""
     model = _model(batch_size=3)
@@ -164,6 +184,7 @@ NETS: dict[str, Callable[[], Model]] = {
     "frozen": frozen,
     "tokens": tokens,
     "segmentation": segmentation,
+    "tables": tables,
     "recurrent": recurrent,
 }
 """The models by name."""

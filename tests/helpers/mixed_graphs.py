@@ -375,6 +375,33 @@ class Growing:
             bounded = self.add("activation", other, activation="sigmoid")
             self.add(kind, *self.any_of((source, bounded), (bounded, source)))
 
+    def _table(self) -> None:
+        """Let a weight or a constant be read beside samples."""
+        source = self.any_output()
+        kind = self.any_of("add", "subtract", "multiply", "divide", "matmul")
+        channel, height, width = self.shapes[source]
+        if kind == "matmul" and channel == 1:
+            dim = (1, width, self.draw(st.integers(1, 3)))
+        elif kind == "matmul":
+            return
+        else:
+            dim = tuple(self.any_of(size, size, 1) for size in (channel, height, width))
+        values: Given = {"dim": dim, "value": 0.75}
+        if self.chance(3):
+            values["value"] = [0.5 + i / 10 for i in range(math.prod(dim))]
+        table = f"n{len(self.layers)}"
+        if self.chance(4):
+            self.layers.append(("constant", {"name": table, **values}))
+        else:
+            self.layers.append(("weight", {"name": table, **self.trained(**values)}))
+        pair = (source, table)
+        if kind != "matmul" and self.chance(2):
+            pair = (table, self.add("activation", source, activation="sigmoid"))
+        self.shapes[table] = dim
+        for _ in range(self.any_of(1, 1, 2)):
+            self.add(kind, *pair)
+        del self.shapes[table]
+
     def _attention(self) -> None:
         query = self.sequence()
         if self.shapes[query][0] != 1:
@@ -455,11 +482,18 @@ class Growing:
             source = self.add("input", name=name, input_shape=shape)
         if self.chance(3):
             source = self.add("flatten", source)
-        self.add(
-            "embedding",
-            source,
-            **self.trained(in_dim=VOCABULARY, out_dim=self.any_of(2, 4)),
-        )
+        width = self.any_of(2, 4)
+        values = self.trained(in_dim=VOCABULARY, out_dim=width)
+        if self.chance(3):
+            values["padding_idx"] = self.any_of(0, 3)
+        name = self.add("embedding", source, **values)
+        hidden = self.any_output(lambda shape: shape[2] == width)
+        if hidden is not None and self.chance(2):
+            tied = {"trainable": values.get("trainable", True), "disable_bias": True}
+            self.add(
+                *("fully_connected", hidden),
+                **{"unit": VOCABULARY, "shared_from": name, "transpose": True, **tied},
+            )
 
     def _twin(self) -> None:
         """Use the weights of an earlier layer on inputs of the same shapes."""
@@ -519,6 +553,7 @@ class Growing:
 
 
 _GROWTHS = (
+    "table",
     *("dense", "dense", "activation", "convolution", "convolution", "line", "pooling"),
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),

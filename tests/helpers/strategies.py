@@ -69,7 +69,7 @@ class ModelSpec:
         x = {
             layer.name: normal(generator, n, math.prod(layer.output_shape))
             for layer in plan.layers
-            if not layer.inputs
+            if layer.type_name == "input"
         }
         loss = plan.layers[-1]
         elems = math.prod(loss.output_shape)

@@ -538,7 +538,9 @@ Outputs = tuple[Tensor, ...]
 
 def _dense(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     weight = judge.weight(node, "weight")
-    return (F.linear(x, weight.T, judge.weight(node, "bias")),)
+    turned = weight if node.layer["transpose"] else weight.T
+    bias = judge.weight(node, "bias") if node.layer.has_bias else None
+    return (F.linear(x, turned, bias),)
 
 
 def _activation(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -647,7 +649,8 @@ def _dropout(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 
 def _embedding(judge: TorchJudge, node: Node, ids: Tensor) -> Outputs:
-    rows = F.embedding(ids.reshape(len(ids), -1).long(), judge.weight(node, "weight"))
+    weight, padding = judge.weight(node, "weight"), node.layer["padding_idx"]
+    rows = F.embedding(ids.reshape(len(ids), -1).long(), weight, padding)
     return (rows.unsqueeze(1),)
 
 
@@ -957,6 +960,8 @@ _STEPS: dict[str, Callable[[TorchJudge, Node, str], Step]] = {
 }
 
 _LAYERS: dict[str, Callable[..., Outputs]] = {
+    "weight": lambda judge, node: (judge.weight(node, "weight")[None],),
+    "constant": lambda judge, node: (judge.values[f"{node.name}:value"][None],),
     "fully_connected": _dense,
     "activation": _activation,
     "addition": _addition,

@@ -87,7 +87,9 @@ def page_of(type_name: str) -> str:
         if name != "README.md" and wanted.search(text)
     ]
     assert found, f"no page of docs/layers has {type_name}"
-    return TEXTS[found[0]]
+    row = re.compile(rf"^\| \[[^]]*\]\((\w+\.md)\) \|.*`{type_name}`", re.MULTILINE)
+    listed = row.findall(TEXTS["README.md"])
+    return TEXTS[next((name for name in found if name in listed), found[0])]
 
 
 @pytest.mark.parametrize("type_name", LAYER_TYPES)
