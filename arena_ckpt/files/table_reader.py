@@ -291,7 +291,9 @@ def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
         n_columns,
         n_before,
         n_before + 1 + (n_header_lines if with_header else 0),
-        plain and all(kind_of(cell, ".") == "number" for row in body for cell in row),
+        plain
+        and bool(body)
+        and all(kind_of(cell, ".") == "number" for row in body for cell in row),
     )
 
 

@@ -335,7 +335,11 @@ def train(
     plan = built.initialize(debug=debug, check=check, **request)
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
+    source = None if standardize or loaded.state is None else model
+    held = built.standardization
     taken = None if init is None else built.take_weights(init)
+    if built.standardization != held:
+        source = str(init)
     standardize_as_asked(built, training)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
@@ -344,7 +348,7 @@ def train(
             click.echo(line)
         print_training(model, built, training, evaluation, plan, for_board=for_board)
         if built.standardization is not None:
-            click.echo(f"{standardization_text(built.standardization)}\n")
+            click.echo(f"{standardization_text(built.standardization, source)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
         if taken is not None:
