@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,7 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text, taken_document
+    from arena_ckpt.cli.table_hints import table_hints
     from arena_ckpt.cli.trained import (
         go_on_from,
         require_one_start,
@@ -300,8 +302,10 @@ def train(
         tables=tables,
         split=split,
     )
+    hinted = partial(table_hints, built, (data, training), (validation, evaluation))
     if standardize:
-        standardize_by(built, training, loaded.state, model)
+        with hinted():
+            standardize_by(built, training, loaded.state, model)
     request = given_request(values, target)
     available = board_budget(target, request)
     choice = set_batch_size(
@@ -320,7 +324,8 @@ def train(
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
     taken = None if init is None else built.take_weights(init)
-    standardize_as_asked(built, training)
+    with hinted():
+        standardize_as_asked(built, training)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -343,16 +348,17 @@ def train(
         shows_rate = reduce_on_plateau is not None
         click.echo(fitted(epoch_line(record, n_epochs, shows_rate=shows_rate)))
 
-    history = built.train(
-        training,
-        validation=evaluation,
-        progress=False if as_json or quiet else None,
-        on_epoch=print_epoch if talks else None,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        every=every,
-        resume=resume,
-    )
+    with hinted():
+        history = built.train(
+            training,
+            validation=evaluation,
+            progress=False if as_json or quiet else None,
+            on_epoch=print_epoch if talks else None,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            every=every,
+            resume=resume,
+        )
 
     def write_files() -> None:
         if save_weights is not None:
