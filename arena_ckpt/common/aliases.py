@@ -266,7 +266,7 @@ PROPERTIES = _table(
     ("pool poolshape kernelsize", Alias("pool_size")),
     ("poolsize", Alias("kernel_size")),
     (
-        "scale scalefactor upsamplesize factor",
+        "scale scalefactor upsamplesize",
         (Alias("kernel_size"), Alias("upscale_factor")),
     ),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
