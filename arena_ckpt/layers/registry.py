@@ -33,6 +33,7 @@ from arena_ckpt.layers.convolution import (
 )
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.gru import Gru, GruCell
+from arena_ckpt.layers.heads import Attention, RotaryEmbedding
 from arena_ckpt.layers.lone_weights import Constant, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
@@ -71,6 +72,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         SquareRoot,
         Subtract,
         MultiHeadAttention,
+        Attention,
+        RotaryEmbedding,
         Convolution1D,
         Convolution2D,
         DepthwiseConvolution2D,

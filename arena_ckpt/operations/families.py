@@ -224,6 +224,18 @@ elementwise = Family(
     one_hot="labels: Integers, y: Matrix",
 )
 
+heads = Family(
+    "heads",
+    rotate=(
+        "x: Vector, turns: Vector, sign: float, y: Vector, t: int, heads: int, "
+        "width: int"
+    ),
+    masked_softmax=(
+        "x: Vector, mask: Vector, y: Vector, heads: int, t: int, s: int, "
+        "mask_sample: int, mask_head: int, has_mask: int, causal: int"
+    ),
+)
+
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -459,6 +471,7 @@ FAMILIES: tuple[Family, ...] = (
     direct,
     direct_depthwise,
     elementwise,
+    heads,
     losses,
     normalization,
     pooling,

@@ -38,6 +38,7 @@ C_FAMILIES: tuple[str, ...] = (
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
     *("batch normalization", "layer normalization", "rms", "tokens"),
+    "heads",
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
     *("chains", "portable matmul"),
@@ -47,7 +48,7 @@ C_FAMILIES: tuple[str, ...] = (
 C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
-    *("normalization", "pooling", "tokens", "direct", "chains"),
+    *("normalization", "pooling", "tokens", "direct", "chains", "heads"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

@@ -140,6 +140,6 @@ def test_a_transposed_weight_is_that_of_another_layer(values: Any) -> None:
 
 def test_a_padding_row_that_is_not_there() -> None:
     with pytest.raises(
-        ShapeMismatchError, match="padding_idx 7 and in_dim 7; .*0 to 6"
+        ShapeMismatchError, match=r"padding_idx 7 and in_dim 7; .*0 to 6"
     ):
         spec(table={"padding_idx": 7}).model().compile()
