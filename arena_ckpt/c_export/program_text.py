@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.c_export.class_names import class_names_text
 from arena_ckpt.c_export.device_state import HEADER
 from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.literals import double_literal, float_literal
@@ -17,6 +18,7 @@ from arena_ckpt.c_export.standardize_code import HELP as STANDARDIZE_HELP
 from arena_ckpt.c_export.standardize_code import standardize_code
 from arena_ckpt.c_export.step_code import StepFunctions, StepSequence, require_kernels
 from arena_ckpt.c_export.templates_of import filled
+from arena_ckpt.c_export.terms_code import count_terms
 from arena_ckpt.c_export.weights_text import InitialWeights
 from arena_ckpt.common.names import CONTROL, LABEL, output_role, tensor_name
 from arena_ckpt.errors import CExportError
@@ -146,13 +148,18 @@ class ProgramText:
     def _require_countable_terms(self) -> None:
         """Refuse a mean over rows that cannot be counted before the first pass."""
         loss = self.model.graph.loss_layer
-        if loss.ignored_label is None:
+        if not loss.counts_labels:
             return
         if len(self._passes) > 1:
+            over = (
+                "over the labels that are not ignored"
+                if loss.class_weights is None
+                else "by the weights of the classes of all labels"
+            )
             raise CExportError(
-                f"layer {loss.name!r} takes the mean over the labels that are not "
-                "ignored, of all micro-batches, which a device has not seen when the "
-                "first begins; leave micro_batches out",
+                f"layer {loss.name!r} takes the mean {over}, of all micro-batches, "
+                "which a device has not seen when the first begins; leave "
+                "micro_batches out",
                 layers=(loss.name,),
                 kernels=(),
             )
@@ -160,26 +167,19 @@ class ProgramText:
     def _scale(self) -> str:
         """Return the factor of each term of the loss, where it is known beforehand."""
         loss = self.model.graph.loss_layer
-        if loss.ignored_label is not None:
+        if loss.counts_labels:
             return "0.0"
         shape = self.model.graph.prediction_shape
         return double_literal(loss.term_scale(shape, self.plan.batch_size))
 
     def _count_terms(self) -> str:
-        loss = self.model.graph.loss_layer
-        if loss.ignored_label is None:
-            return ""
-        label = self.label
+        model, label = self.model.graph, self.label
         assert label is not None
-        return (
-            "    {\n"
-            "        int32_t i, terms = 0;\n"
-            f"        for (i = 0; i < n * {self.label_elements}; i++) {{\n"
-            f"            terms += {self.pointer(label)}[i] != "
-            f"{float_literal(loss.ignored_label)};\n"
-            "        }\n"
-            "        CONTROL[SCALE] = terms ? 1.0 / terms : 0.0;\n"
-            "    }"
+        return count_terms(
+            model.loss_layer,
+            model.prediction_shape,
+            self.pointer(label),
+            self.label_elements,
         )
 
     # -- text ------------------------------------------------------------------
@@ -285,7 +285,8 @@ class ProgramText:
         at, n = self.pointer(label), self.label_elements
         lines = _unless(f"are_finite({at}, n * {n}, 0)", f"{upper}_NONFINITE_INPUT")
         if loss.ignored_label is not None:
-            width = float_literal(self.model.graph.prediction_shape[-1])
+            shape = self.model.graph.prediction_shape
+            width = float_literal(shape[loss.class_axis - 1])
             ignored = float_literal(loss.ignored_label)
             check = f"are_numbers({at}, n * {n}, {width}, {ignored})"
             return lines + _unless(check, f"{upper}_BAD_ID"), True, False
@@ -431,6 +432,7 @@ class ProgramText:
             n_inputs=len(self.inputs),
             input_elements=", ".join(map(str, self.input_elements)),
             output_elements=self.output_elements,
+            class_names=class_names_text(name, self.model.classes),
             raw="" if self.model.standardization is None else STANDARDIZE_HELP,
             offsets="\n".join(self.places.offset_lines()),
             weights="\n".join(self.weights.declarations()),

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import click
 
+from arena_ckpt.cli.lines import fitted
 from arena_ckpt.common.aliases import COMMANDS, OPTIONS, renamed
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.errors import (
@@ -155,7 +156,7 @@ def _warnings_as_lines() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, OWN_WARNINGS):
-                click.echo(f"warning: {message}", err=True)
+                click.echo(fitted(f"warning: {message}", err=True), err=True)
             else:
                 of_python(message, category, filename, lineno, file, line)
 
@@ -191,7 +192,7 @@ def _unknown_option(error: click.NoSuchOption) -> str:
 def _report_failure(kind: str, message: str, code: int, as_json: bool) -> None:
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
         traceback.print_exc(file=sys.stderr)
-    click.echo(f"error: {message}", err=True)
+    click.echo(fitted(f"error: {message}", err=True), err=True)
     if as_json:
         print_json({"error": {"type": kind, "message": message, "exit_code": code}})
 

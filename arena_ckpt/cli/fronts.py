@@ -11,10 +11,9 @@ import click
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.lines import filled, fitted
 from arena_ckpt.cli.models import without_blocks
 from arena_ckpt.cli.output import (
-    filled,
-    fitted,
     print_sentences,
     print_table,
     require_writable,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_ckpt.cli.data_options import load_data
+from arena_ckpt.cli.example_sizes import split_sizes
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import nearest
@@ -67,18 +68,22 @@ def load_model(spec: str) -> LoadedModel:
     Parameters
     ----------
     spec : str
-        The name of a bundled example, ``PATH.ini``, ``PATH.py:FUNCTION`` or
-        ``PATH.safetensors``.
+        The name of a bundled example, perhaps with sizes (``NAME(SIZE=VALUE)``),
+        ``PATH.ini``, ``PATH.py:FUNCTION`` or ``PATH.safetensors``.
 
     Raises
     ------
     InvalidParameterError
         It stands for nothing, or for something that builds no model.
+    UnknownTypeError
+        Sizes of an example that does not exist.
     SavedStateError
         A saved model that cannot be read.
     """
-    if spec in EXAMPLES:
-        example = load_example(spec)
+    named = split_sizes(spec)
+    if named or spec in EXAMPLES:
+        name, sizes = named or (spec, {})
+        example = load_example(name, **sizes)
         return LoadedModel(example.model, example.data, example.validation)
     path, colon, function = spec.rpartition(":")
     if colon and path.endswith(".py"):
@@ -166,6 +171,11 @@ def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     return hints if restart is None else (*hints, restart)
 
 
+def with_told(hints: tuple[Hint, ...], model: Model) -> tuple[Hint, ...]:
+    """Return warnings, and behind them those others that a training has issued."""
+    return (*hints, *(hint for hint in model._told if hint not in hints))
+
+
 def warn_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     """Issue and return the warnings about a model and its data."""
     model.compile()
@@ -203,6 +213,8 @@ def choose_data(
         Which samples are put aside.
     """
     options = dict(tables)
+    if options.get("missing") == "mean" and loaded.model.column_means:
+        options["missing"] = loaded.model.column_means
     training = loaded.data if data is None else load_data(data, options)
     if training is None:
         raise InvalidParameterError(
@@ -218,6 +230,8 @@ def choose_data(
             shuffle=split != "last",
         )
     if validation is not None:
+        if training.gaps is not None:
+            options["missing"] = training.gaps.means
         beside = load_data(validation, options)
         if training.classes and beside.classes:
             beside = beside.with_classes(training.classes)

@@ -117,6 +117,7 @@ def taken_document(taken: TakenWeights) -> dict[str, Any]:
         "taken": list(taken.taken),
         "left": dict(taken.left),
         "unused": list(taken.unused),
+        "statistics": taken.statistics or None,
     }
 
 

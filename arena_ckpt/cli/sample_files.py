@@ -11,11 +11,11 @@ from typing import Any
 
 from arena_ckpt.cli.data_options import load_data
 from arena_ckpt.cli.models import LoadedModel
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.wording import quote
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.loaders import is_table, open_samples
 from arena_ckpt.errors import (
-    ArenaError,
     DataError,
     DataShapeError,
     EmptyDataError,
@@ -125,15 +125,6 @@ def data_to_evaluate(
                 name=one.name,
             )
     return found
-
-
-@contextlib.contextmanager
-def named_errors(source: str, *kinds: type[ArenaError]) -> Iterator[None]:
-    """Begin the messages of errors in the block with where the data came from."""
-    try:
-        yield
-    except kinds as error:
-        raise type(error)(f"{source}: {error}", **vars(error)) from error
 
 
 def named_data(data: NamedData) -> contextlib.AbstractContextManager[None]:

@@ -367,7 +367,7 @@ def to_numbers(
     if array.dtype.kind not in "biuf":
         raise DataTypeError(
             f"{name} holds {array.dtype}; expected real numbers (float, int or bool): "
-            f"convert it first, for example with {name}.astype('float32')",
+            f"convert it first, for example with {own}.astype('float32')",
             name=name,
             dtype=str(array.dtype),
         )

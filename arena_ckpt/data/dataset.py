@@ -18,6 +18,8 @@ from arena_ckpt.data.arrays import (
     to_float32,
     to_numbers,
 )
+from arena_ckpt.data.class_counts import class_counts, counts_text
+from arena_ckpt.data.gaps import Gaps, filled, observed_means, parse_means
 from arena_ckpt.data.splits import by_groups, part_sizes, stratified
 from arena_ckpt.errors import (
     DataShapeError,
@@ -49,6 +51,9 @@ class Dataset:
         Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous.
     classes : tuple of str or None
         Names of the classes, by their numbers, where the labels were names.
+    gaps : Gaps or None
+        The cells of a table that had no value, and the means that stand in them;
+        `load_csv` with `missing` makes it.
 
     Raises
     ------
@@ -71,12 +76,16 @@ class Dataset:
     x: Any
     y: Any
     classes: tuple[str, ...] | None = None
+    gaps: Gaps | None = None
 
     def __repr__(self) -> str:
+        counts = self.class_counts
         labels = (
             "no labels"
             if self.y is None
-            else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
+            else f"values {self.y.shape}"
+            if counts is None
+            else counts_text(counts)
         )
         n = counted(self.n_samples, "sample")
         shapes = (
@@ -113,11 +122,21 @@ class Dataset:
             object.__setattr__(self, "y", labels)
         if self.classes is not None:
             object.__setattr__(self, "classes", self._checked_classes())
+        if self.gaps is not None:
+            self._check_gaps()
 
     @property
     def n_samples(self) -> int:
         """Number of samples."""
         return len(_first(self.x))
+
+    @property
+    def class_counts(self) -> dict[str, int] | None:
+        """Number of samples of each class, by its name or else its number.
+
+        None where labels are no classes. Single values are where all are 0 or 1.
+        """
+        return class_counts(self.y, self.classes)
 
     @public_call
     def take(self, indices: npt.ArrayLike) -> Dataset:
@@ -170,7 +189,8 @@ class Dataset:
         else:
             x = self.x[rows]
         y = None if self.y is None else self.y[rows]
-        return Dataset(self.name, x, y, self.classes)
+        gaps = self.gaps and Gaps(self.gaps.means, self.gaps.cells[rows])
+        return Dataset(self.name, x, y, self.classes, gaps)
 
     @public_call
     def split(
@@ -205,6 +225,8 @@ class Dataset:
         Returns
         -------
         training, validation : Dataset
+            Cells that were filled in with the means of their columns have those of the
+            training part, in both.
 
         Raises
         ------
@@ -230,7 +252,8 @@ class Dataset:
         if shuffle and (not is_whole(seed) or seed < 0):  # type: ignore[operator]
             raise InvalidParameterError(
                 f"seed={quoted(seed)} is not possible; expected a whole number of at "
-                "least 0",
+                "least 0: the same one puts the same samples aside; or shuffle=False, "
+                "which puts the last ones aside",
                 seed=seed,
             )
         n_training, n_validation = part_sizes(
@@ -242,7 +265,8 @@ class Dataset:
                 self.name, groups, self.n_samples, n_validation, generator
             )
         elif generator is None:
-            return self._part(slice(n_training)), self._part(slice(n_training, None))
+            first = self._part(slice(n_training))
+            return _filled_alike(first, self._part(slice(n_training, None)))
         elif stratify:
             training, validation = stratified(
                 self.name, self.y, n_validation, generator
@@ -250,7 +274,32 @@ class Dataset:
         else:
             order = generator.permutation(self.n_samples)
             training, validation = order[:n_training], order[n_training:]
-        return self.take(training), self.take(validation)
+        return _filled_alike(self.take(training), self.take(validation))
+
+    @public_call
+    def with_means(self, means: Iterable[float]) -> Dataset:
+        """Return the same samples with other means where cells had no value.
+
+        Parameters
+        ----------
+        means : iterable of float
+            One for each column, for example `Model.column_means`.
+
+        Raises
+        ------
+        InvalidParameterError
+            They are no finite numbers, or not as many as columns.
+        """
+        if self.gaps is None:
+            parse_means("means", means)
+            return self
+        return self._with(parse_means("means", means, len(self.gaps.means)))
+
+    def _with(self, means: tuple[float, ...]) -> Dataset:
+        """Return the same samples with other means in their gaps."""
+        assert self.gaps is not None
+        x, gaps = filled(self.x, self.gaps, means)
+        return Dataset(self.name, x, self.y, self.classes, gaps)
 
     @public_call
     def with_classes(self, classes: Iterable[str]) -> Dataset:
@@ -293,7 +342,20 @@ class Dataset:
             )
         place = {name: number for number, name in enumerate(names)}
         new = np.array([place.get(name, -1) for name in self.classes], np.int64)
-        return Dataset(self.name, self.x, new[self.y], names)
+        return Dataset(self.name, self.x, new[self.y], names, self.gaps)
+
+    def _check_gaps(self) -> None:
+        gaps, shape = self.gaps, None if isinstance(self.x, dict) else self.x.shape
+        if (
+            not isinstance(gaps, Gaps)
+            or gaps.cells.shape != shape
+            or shape[1:] != (len(gaps.means),)
+        ):
+            raise DataTypeError(
+                f"{self.name}: gaps={quoted(self.gaps)} do not fit x; leave it out, "
+                "load_csv gives it where cells without a value are filled in",
+                name=self.name,
+            )
 
     def _checked_classes(self) -> tuple[str, ...]:
         assert self.classes is not None
@@ -318,6 +380,15 @@ class Dataset:
                 count=int(np.count_nonzero(outside)),
             )
         return names
+
+
+def _filled_alike(training: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
+    """Return two parts with the means of the first where cells had no value."""
+    gaps = training.gaps
+    if gaps is None:
+        return training, validation
+    means = observed_means(training.x, gaps.cells, gaps.means)
+    return training._with(means), validation._with(means)
 
 
 def _names_of_classes(name: str, classes: object) -> tuple[str, ...]:

@@ -32,8 +32,8 @@ class Batch(NamedTuple):
     is_checked: bool = False
 
     @property
-    def n_terms(self) -> int:
-        """Number of terms of the loss, of which the mean is taken."""
+    def n_terms(self) -> float:
+        """What the sum of the terms of the loss is divided by in its mean."""
         return self.samples.n_terms(self.rows)
 
 

@@ -26,10 +26,11 @@ class Evaluation:
     n_samples : int
     metrics : dict from str to float
         Those that were asked for, else all of the task; NaN where one is not defined.
-        Epochs of a training that was resumed have none from before.
     report : Report or None
         Values by class or output, and the confusion matrix. In a `History` the last
         epoch has one.
+    asked : tuple of str
+        Names of the metrics that were asked for; none where all of the task were made.
     """
 
     loss: float
@@ -38,6 +39,7 @@ class Evaluation:
     n_samples: int
     metrics: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
     report: Report | None = field(default=None, compare=False, repr=False)
+    asked: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         lines = text_table(*self._cells())

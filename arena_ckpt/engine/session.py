@@ -32,7 +32,7 @@ from arena_ckpt.engine.locks import GATE, ModelLock
 from arena_ckpt.engine.metric_names import OwnMetric, own_value, require_known
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
-from arena_ckpt.engine.scores import scores_of
+from arena_ckpt.engine.scores import Scores, scores_of
 from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
@@ -503,15 +503,8 @@ class Session:
         asked : mapping, optional
             Metrics by name, own ones with their function; by default all of the task.
         """
-        assert samples.labels is not None
-        asks_auc = asked is not None and "auc" in asked
-        scores = scores_of(
-            samples, self.loss_layer, self.output_shape, asks_auc=asks_auc
-        )
+        scores = self._scores(samples, asked)
         functions = {name: own for name, own in (asked or {}).items() if own}
-        require_known(
-            (n for n in asked or () if n not in functions), scores.metric_names
-        )
         # What own metrics get is copied as a whole; nothing else is.
         kept = (
             np.empty((samples.n_samples, *self.output_shape), np.float32)
@@ -541,11 +534,39 @@ class Session:
         return Evaluation(
             loss,
             samples.metric_name,
-            total / batch.n_terms if batch.n_terms else 0.0,
+            total / samples.n_scored() if samples.n_scored() else 0.0,
             samples.n_samples,
             metrics,
             scores.report(samples.classes),
+            tuple(asked or ()),
         )
+
+    def metric_names(
+        self, samples: Samples, asked: Mapping[str, OwnMetric | None] | None
+    ) -> tuple[str, ...]:
+        """Return the names of the metrics that an evaluation makes, but own ones.
+
+        Raises
+        ------
+        InvalidParameterError
+            One is asked for that these labels do not have.
+        """
+        known = self._scores(samples, asked).metric_names
+        if asked is None:
+            return known
+        return tuple(name for name, own in asked.items() if own is None)
+
+    def _scores(
+        self, samples: Samples, asked: Mapping[str, OwnMetric | None] | None
+    ) -> Scores:
+        assert samples.labels is not None
+        asks_auc = asked is not None and "auc" in asked
+        scores = scores_of(
+            samples, self.loss_layer, self.output_shape, asks_auc=asks_auc
+        )
+        named = [name for name, own in (asked or {}).items() if own is None]
+        require_known(named, scores.metric_names)
+        return scores
 
     def _predict(self, batch: Batch, scale: float, take: TakesPass) -> None:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""

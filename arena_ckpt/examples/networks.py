@@ -298,7 +298,7 @@ resnet18 = partial(resnet, ((64, 2), (128, 2), (256, 2), (512, 2)))
 
 def mobilenet_v2(
     width: float = 0.35,
-    resolution: int = 96,
+    size: int = 96,
     *,
     classes: int = 10,
     batch_size: int = 4,
@@ -311,8 +311,8 @@ def mobilenet_v2(
     ----------
     width : float
         Multiplies the number of filters, which is then rounded to a multiple of 8.
-    resolution : int
-        Height and width of a picture in pixels; a multiple of 32.
+    size : int
+        Height and width of a picture in pixels.
     classes, batch_size, checkpoint, seed
         As elsewhere.
 
@@ -325,7 +325,7 @@ def mobilenet_v2(
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018.
     """
     build = _Builder(seed, checkpoint)
-    build.add("input", "in", input_shape=(3, resolution, resolution))
+    build.add("input", "in", input_shape=(3, size, size))
     channels = _rounded(32 * width)
     last = build.convolve("stem", channels, 3, 2)
     number = 0

@@ -80,8 +80,16 @@ def cells_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
     """Yield the cells of each row; see `csv.reader`."""
     if separator != " ":
         return csv.reader(lines, delimiter=separator, strict=True)
-    lines = (" ".join(line.split()) if '"' not in line else line for line in lines)
-    return csv.reader(lines, delimiter=" ", skipinitialspace=True, strict=True)
+    return csv.reader(map(_with_single_blanks, lines), delimiter=" ", strict=True)
+
+
+def _with_single_blanks(line: str) -> str:
+    """Return a line with one space for each run of blanks outside its quotes."""
+    if '"' not in line:
+        return " ".join(line.split())
+    parts = line.split('"')
+    parts[::2] = [re.sub(r"\s+", " ", part) for part in parts[::2]]
+    return '"'.join(parts).strip()
 
 
 def find_dialect(
@@ -131,7 +139,9 @@ def _separator(sample: Sequence[str], decimal: str | None) -> str:
 
 def _numbers_in(rows: list[list[str]], decimal: str | None, separator: str) -> int:
     """Return how many cells are numbers; 0 where the rows are of unequal length."""
-    if not rows or len(rows[0]) < 2 or len({*map(len, rows)}) > 1:
+    if not rows or len(rows[0]) < 2:
+        return 0
+    if len({*map(len, rows)}) > 1 and not names_all_but_first(rows[0], rows[1:]):
         return 0
     # between commas an unquoted number cannot hold one
     marks = (decimal,) if decimal else (".",) if separator == "," else (".", ",")
@@ -184,6 +194,20 @@ def _decimal(path: Path, rows: list[list[str]]) -> str:
             options=("--decimal",),
         )
     return ","
+
+
+def names_all_but_first(first: list[str], rest: list[list[str]]) -> bool:
+    """Tell whether the first row names all columns but the first, as R's `write.table`.
+
+    It has nothing but texts, and is one cell shorter than all others, which do not just
+    end in a separator.
+    """
+    return (
+        bool(rest)
+        and {len(row) for row in rest} == {len(first) + 1}
+        and all(kind_of(cell, mark) == "text" for cell in first for mark in ".,")
+        and any(row[-1].strip() for row in rest)
+    )
 
 
 def has_header(

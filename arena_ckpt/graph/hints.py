@@ -8,6 +8,7 @@ kind                   what the layers do
 =====================  ==============================================================
 squashed_twice         a softmax or sigmoid stands before a loss that holds one
 missing_flatten        classes are predicted for each row of a picture
+dense_of_rows          a dense layer takes each row of a picture by itself
 softmax_over_width     the softmax of the loss goes along the rows of a picture
 columns_as_features    batch normalization takes each column of a picture by itself
 schedule_restarts      the learning rate jumps back to its maximum within a training
@@ -36,7 +37,7 @@ from arena_ckpt.layers.loss import (
     CrossEntropySoftmax,
 )
 from arena_ckpt.layers.normalization import BatchNormalization
-from arena_ckpt.layers.spec import Shape, format_shape
+from arena_ckpt.layers.spec import Shape, format_shape, n_elems
 from arena_ckpt.layers.tokens import Dropout
 from arena_ckpt.optim.learning_rates import Schedule
 
@@ -81,8 +82,12 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization)
     ]
+    of_loss = _rows_of_loss(graph, facts) if graph.has_loss else None
+    has_rows = graph.has_loss and graph.loss.layer.get("per_token")
+    if not has_rows and (of_loss is None or of_loss.kind != "missing_flatten"):
+        found += [_dense_of_rows(node, facts) for node in graph.nodes]
     if graph.has_loss:
-        found += [_rows_of_loss(graph, facts), _squashed_twice(graph, facts)]
+        found += [of_loss, _squashed_twice(graph, facts)]
     return tuple(hint for hint in found if hint is not None)
 
 
@@ -126,9 +131,16 @@ def reading_of_rows(graph: Graph) -> str | None:
     """
     if not graph.has_loss:
         return None
-    channel, height, width = graph.loss.input_shapes[0]
-    if (channel, height) == (1, 1):
+    shape = graph.loss.input_shapes[0]
+    channel, height, width = shape
+    axis = graph.loss_layer.class_axis
+    if n_elems(shape) == shape[axis - 1]:
         return None
+    if axis != 3:
+        return (
+            f"the loss reads a class of {shape[axis - 1]} along axis {axis} of "
+            f"{format_shape(shape)}; set per_token=true for one class number each"
+        )
     maker = Facts(graph).maker(graph.loss.sources[0], _keeps_axes)
     name = _name(maker)
     way_out = f"add flatten before {graph.loss.name!r}"
@@ -277,7 +289,8 @@ def _reach(loss: Node) -> str:
     if isinstance(loss.layer, CrossEntropySigmoid):
         most = math.e / (math.e + 1)
         return f"every output stays between 50 % and {100 * most:.0f} %"
-    width = loss.input_shapes[0][2]
+    assert isinstance(loss.layer, CrossEntropySoftmax)
+    width = loss.input_shapes[0][loss.layer.class_axis - 1]
     if width == 1:
         return "a single class always gets 100 %"
     most = math.e / (math.e + width - 1)
@@ -290,6 +303,8 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
     layer, shape = loss.layer, loss.input_shapes[0]
     reading = reading_of_rows(graph)
     if not isinstance(layer, CrossEntropySoftmax) or reading is None:
+        return None
+    if layer.class_axis != 3:
         return None
     maker = facts.maker(loss.sources[0], _keeps_axes)
     layers = (_name(maker), loss.name)
@@ -316,8 +331,27 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
         layers,
         f"the loss {loss.name!r} takes its softmax over the {width} columns of "
         f"{layers[0]!r}, a picture {format_shape(shape)}, and not over its {channel} "
-        "channels; add permute with direction=2,3,1 before it, which puts channels "
-        f"last, and set per_token=true at {loss.name!r} for a class at each pixel",
+        f"channels; set axis=1 at {loss.name!r}, and per_token=true for a class at "
+        "each pixel",
+    )
+
+
+def _dense_of_rows(node: Node, facts: Facts) -> Hint | None:
+    """Find a dense layer over the rows of a picture, where flatten was forgotten."""
+    shape = node.input_shapes[0] if node.input_shapes else (1, 1, 1)
+    if not _is_dense(node) or node.sources[0] not in facts.pictures:
+        return None
+    channel, height, width = shape
+    if channel * height == 1:
+        return None
+    name = _name(node)
+    return Hint(
+        "dense_of_rows",
+        (name,),
+        f"layer {name!r} (fully_connected) reads pictures {format_shape(shape)} and "
+        f"takes each of their {channel * height:,} rows of {width} by itself; add "
+        f"flatten before it, so that all {n_elems(shape):,} values count together, or "
+        "use conv2d with kernel_size=1,1 for the channels of each pixel",
     )
 
 

@@ -8,7 +8,8 @@ from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, whole
 from arena_ckpt.layers.arithmetic import fold_axes, named_shapes
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape, n_elems
 from arena_ckpt.operations.families import arithmetic, blas
 
@@ -21,6 +22,7 @@ class MatMul(Layer):
 
     type_name = "matmul"
     n_inputs = 2
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return (C, M, N) for inputs (C, M, K) and (C, K, N); backward needs both."""
@@ -82,7 +84,7 @@ class ReduceSum(Layer):
 
     type_name = "reduce_sum"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width; all where absent"),
     )
 

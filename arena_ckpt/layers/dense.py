@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
-from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property, choice
+from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
@@ -15,10 +16,7 @@ from arena_ckpt.layers.weighted import (
     bias_spec,
     weight_spec,
 )
-from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import blas, elementwise, reductions
-
-ACTIVATION = choice(*ACTIVATIONS, "none")
 
 
 def product_gradient(
@@ -55,7 +53,7 @@ class FullyConnected(WithBias):
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("unit", POSITIVE_INT, None, "outputs for each row (required)"),
-        Property("activation", ACTIVATION, "none", "becomes a layer of its own"),
+        ACTIVATION_PROPERTY,
         Property("disable_bias", BOOLEAN, False, "true leaves the bias out"),
         Property("bias", BOOLEAN, True, "false leaves the bias out"),
         Property(

@@ -7,7 +7,8 @@ from typing import ClassVar
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import COUNT, FRACTION, POSITIVE_INT, Property
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import (
     LARGEST_ID,
@@ -21,6 +22,7 @@ from arena_ckpt.layers.spec import (
 )
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
 from arena_ckpt.operations.families import elementwise, tokens
+from arena_ckpt.operations.kernel_names import KernelName
 
 
 class Embedding(Layer):
@@ -28,7 +30,7 @@ class Embedding(Layer):
 
     type_name = "embedding"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("in_dim", POSITIVE_INT, None, "how many ids there are (required)"),
         Property("out_dim", POSITIVE_INT, None, "width of a row (required)"),
         Property(
@@ -119,7 +121,7 @@ class PositionalEncoding(Layer):
     type_name = "positional_encoding"
     reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "max_timestep",
             POSITIVE_INT,
@@ -181,8 +183,9 @@ class Dropout(Layer):
 
     type_name = "dropout"
     keeps_axes = True
+    kernel: ClassVar[KernelName] = tokens.dropout
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("dropout_rate", FRACTION, 0.0, "share of the elements set to 0"),
     )
 
@@ -206,7 +209,7 @@ class Dropout(Layer):
         x = tensors.vector(source)
         random = (tensors.counters, tensors.random_key, self["dropout_rate"])
         arguments = (x, tensors.vector(target), *random, x.size // tensors.n_samples)
-        return [Call(tokens.dropout, arguments)]
+        return [Call(self.kernel, arguments)]
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Drop in training, copy otherwise."""
@@ -217,11 +220,31 @@ class Dropout(Layer):
         return self._drop(tensors, "out0:grad", "in0:grad")
 
 
+class DropPath(Dropout):
+    """Set whole samples to 0 in training, and scale the others up.
+
+    In front of the addition of a residual connection it leaves out the branch
+    (stochastic depth).
+
+    References
+    ----------
+    Huang et al., "Deep Networks with Stochastic Depth", 2016.
+    """
+
+    type_name = "drop_path"
+    kernel = tokens.drop_path
+    properties: ClassVar[tuple[Property, ...]] = (
+        *OUTPUT_PROPERTIES,
+        Property("dropout_rate", FRACTION, 0.0, "share of the samples set to 0"),
+    )
+
+
 class SwiGLU(Layer):
     """Gated activation ``swish(in0) * in1``."""
 
     type_name = "swiglu"
     n_inputs = 2
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the common shape; backward needs both inputs."""

@@ -16,14 +16,16 @@ from arena_ckpt.layers.spec import INITIALIZERS, WeightSpec
 
 INITIALIZER = choice(*INITIALIZERS)
 
+SHARED_FROM = Property(
+    "shared_from",
+    NAME,
+    None,
+    "the layer whose weights it uses as well",
+)
+
 WEIGHT_PROPERTIES: tuple[Property, ...] = (
     Property("trainable", BOOLEAN, True, "false freezes the weights"),
-    Property(
-        "shared_from",
-        NAME,
-        None,
-        "the layer whose weights it uses as well",
-    ),
+    SHARED_FROM,
     Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
     Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),
     Property(

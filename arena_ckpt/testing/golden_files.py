@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -55,6 +55,8 @@ from arena_ckpt.testing.variants import INFERENCE, golden_variants, make_variant
 NNTRAINER_SUFFIX = ".exegolden"
 FORMATS = {"plan": PLAN_SUFFIX, "nntrainer": NNTRAINER_SUFFIX}
 
+UNREADABLE, NOT_MADE = "unreadable", "not made"
+
 LARGEST_FILE_BYTES = 64 * 2**20
 
 MOST_LINES = 20
@@ -78,10 +80,12 @@ class Outcome:
     path : Path
     state : str
         ``"same"``, ``"differs"``, ``"missing"`` (``"new"`` once it is written),
-        ``"damaged"`` (until it was written again), or ``"of a test"``, whose model no
-        file names.
+        ``"damaged"`` (until it was written again), ``"unreadable"``, ``"not made"``
+        (the model that it names cannot be loaded or planned any more), or
+        ``"of a test"``, whose model no file names.
     differences : tuple of str
-        The differences in lines, causes first; changes of one kind share a line.
+        The differences in lines, causes first; changes of one kind share a line. Of a
+        file that is unreadable or not made, the message that says why.
     diff : GoldenDiff or None
         Each difference of its own; None where there is no plan to compare with, or the
         file is NNTrainer's text.
@@ -304,22 +308,42 @@ def check_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcom
     form : str
         ``"plan"``, or ``"nntrainer"`` for the ``.exegolden`` beside each ``.plan``.
 
+    Returns
+    -------
+    list of Outcome
+        One per file. A file that cannot be read, or whose model cannot be made, does
+        not hide the others.
+
     Raises
     ------
     GoldenFileError
-        No golden plans there, or one that cannot be read.
+        No golden plans there.
     """
-    return list(_each(Path(path_text(folder)), load, form, update=False))
+    outcomes = []
+    for path in _to_make(Path(path_text(folder)), load, form):
+        try:
+            outcomes.append(_outcome(path, load, form, update=False))
+        except ArenaError as error:
+            is_file = isinstance(error, GoldenFileError)
+            state = UNREADABLE if is_file else NOT_MADE
+            outcomes.append(Outcome(path, state, (str(error),)))
+    return outcomes
 
 
 @public_call
 def update_folder(folder: StrPath, load: Load, form: str = "plan") -> list[Outcome]:
     """Write each golden file in a folder again; return what has changed.
 
-    Files that are damaged or of another version are made anew. If the rest of such a
-    file does not say how it was made, this raises as `check_folder` does.
+    Files that are damaged or of another version are made anew.
+
+    Raises
+    ------
+    GoldenFileError
+        No golden plans there, or a damaged one that does not say any more how it was
+        made. Files whose names come before it are written then.
     """
-    return list(_each(Path(path_text(folder)), load, form, update=True))
+    plans = _to_make(Path(path_text(folder)), load, form)
+    return [_outcome(path, load, form, update=True) for path in plans]
 
 
 @public_call
@@ -431,7 +455,8 @@ def load_bundled(name: str, sizes: dict[str, object]) -> Model:
     return load_example(name, **sizes).model
 
 
-def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outcome]:
+def _to_make(folder: Path, load: Load, form: str) -> list[Path]:
+    """Return the golden plans in a folder, of which there is at least one."""
     if not callable(load):
         raise InvalidParameterError(
             f"load={quoted(load)} cannot be called; give a function that makes a model "
@@ -451,34 +476,38 @@ def _each(folder: Path, load: Load, form: str, *, update: bool) -> Iterator[Outc
             f"update {folder} --add MODEL, for example --add {next(iter(EXAMPLES))}",
             path=str(folder),
         )
-    for plan_path in plans:
-        facts, is_damaged = _facts(plan_path, salvage=update)
-        path = plan_path.with_suffix(FORMATS[form])
-        if "model" not in facts:
-            yield Outcome(path, "of a test")
-            continue
-        with reading(str(plan_path)):
-            sizes = json.loads(facts["sizes"])
-            spec, variant = facts["model"], facts["variant"]
-            if not isinstance(sizes, dict):
-                raise ValueError(f"sizes is {sizes!r}")
-            request = parse_golden_request(facts.get("request"))
-        model = load(spec, sizes)
-        plan = (
-            make_requested(model, request)
-            if request
-            else make_variant(model, variant, str(plan_path), to_compare=not update)
-        )
-        if is_damaged:
-            source = {key: facts[key] for key in SOURCE if key in facts}
-            write_golden(plan, plan_path, source)
-            yield Outcome(plan_path, "damaged")
-        elif os.path.exists(path):
-            yield _compared(plan, path)
-        else:
-            yield Outcome(path, "new" if update else "missing")
-        if update:
-            write_golden(plan, path)
+    return plans
+
+
+def _outcome(plan_path: Path, load: Load, form: str, *, update: bool) -> Outcome:
+    """Make the plan of a golden file again; compare it, and write it if asked to."""
+    facts, is_damaged = _facts(plan_path, salvage=update)
+    path = plan_path.with_suffix(FORMATS[form])
+    if "model" not in facts:
+        return Outcome(path, "of a test")
+    with reading(str(plan_path)):
+        sizes = json.loads(facts["sizes"])
+        spec, variant = facts["model"], facts["variant"]
+        if not isinstance(sizes, dict):
+            raise ValueError(f"sizes is {sizes!r}")
+        request = parse_golden_request(facts.get("request"))
+    model = load(spec, sizes)
+    plan = (
+        make_requested(model, request)
+        if request
+        else make_variant(model, variant, str(plan_path), to_compare=not update)
+    )
+    if is_damaged:
+        source = {key: facts[key] for key in SOURCE if key in facts}
+        write_golden(plan, plan_path, source)
+        outcome = Outcome(plan_path, "damaged")
+    elif os.path.exists(path):
+        outcome = _compared(plan, path)
+    else:
+        outcome = Outcome(path, "new" if update else "missing")
+    if update:
+        write_golden(plan, path)
+    return outcome
 
 
 def _facts(path: Path, *, salvage: bool) -> tuple[dict[str, str], bool]:

@@ -15,6 +15,7 @@ import numpy as np
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import OwnMetric
 from arena_ckpt.errors import (
     DataError,
     EmptyDataError,
@@ -60,8 +61,12 @@ def train_batches(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
+    metrics: Mapping[str, OwnMetric | None] | None = None,
+    look_at: Callable[[Samples], object] = lambda first: None,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
+
+    The first one is given to `look_at` before it is trained on.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def train_batches(
         watcher.begun(())
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            loss_sum, n_terms, n_batches = 0.0, 0, 0
+            loss_sum, n_terms, n_batches = 0.0, 0.0, 0
             rate = session.learning_rate
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
@@ -116,6 +121,8 @@ def train_batches(
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
                     continue
+                if not n_iterations:
+                    look_at(samples)
                 rate = session.learning_rate
                 loss = session.iterate(samples, None)
                 loss_sum += loss * samples.n_terms()
@@ -135,8 +142,10 @@ def train_batches(
                 records,
                 EpochRecord(
                     epoch,
-                    loss_sum / max(n_terms, 1),
-                    None if validation is None else session.evaluate(validation),
+                    loss_sum / (n_terms or 1),
+                    None
+                    if validation is None
+                    else session.evaluate(validation, metrics),
                     rate,
                     time.perf_counter() - started,
                 ),

@@ -7,9 +7,13 @@ from typing import TypeAlias
 
 from arena_ckpt.common.text_table import Column
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.engine.metric_names import metric_text
 
 Row: TypeAlias = Mapping[str, int | float | None]
 """An epoch by the names of its columns; every row of a table has the same ones."""
+
+VALIDATION = "validation_"
+"""What the columns of metrics begin with that were asked for."""
 
 MOST_ROWS = 12
 """Maximum number of epochs that a table shows; it leaves out those in the middle."""
@@ -18,10 +22,21 @@ _LEFT_OUT = "…"
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    metric = evaluation.metric_name.replace("_", " ")
-    value = value_text(evaluation.metric_name, evaluation.metric)
-    return f"loss {loss_text(evaluation.loss)}, {metric} {value}"
+    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``.
+
+    Metrics that were asked for stand behind.
+    """
+    name = evaluation.metric_name
+    parts = [
+        f"loss {loss_text(evaluation.loss)}",
+        f"{name.replace('_', ' ')} {value_text(name, evaluation.metric)}",
+    ]
+    parts += [
+        f"{other.replace('_', ' ')} {metric_text(other, evaluation.metrics.get(other))}"
+        for other in evaluation.asked
+        if other != name
+    ]
+    return ", ".join(parts)
 
 
 def loss_text(loss: float) -> str:
@@ -38,6 +53,8 @@ def value_text(name: str, value: float | None) -> str:
         return f"{100 * value:.2f} %"
     if name in ("loss", "validation_loss"):
         return loss_text(value)
+    if name.startswith(VALIDATION):
+        return metric_text(name.removeprefix(VALIDATION), value)
     formats = {"epoch": "d", "seconds": ".3f"}
     return format(value, formats.get(name, ".4g"))
 

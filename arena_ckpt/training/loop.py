@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import OwnMetric
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
 from arena_ckpt.training.best_state import BestState
@@ -45,6 +46,7 @@ def train(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
+    metrics: Mapping[str, OwnMetric | None] | None = None,
     saved: SavedRun | None = None,
     warn_of_restart: bool = True,
 ) -> History:
@@ -88,6 +90,7 @@ def train(
             saved,
             callbacks,
             best,
+            metrics,
         )
         while at.epoch <= epochs and not at.stopped:
             order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
@@ -121,6 +124,7 @@ class _Run:
     saved: SavedRun | None
     callbacks: Callbacks
     best: BestState
+    metrics: Mapping[str, OwnMetric | None] | None
 
     def finish_batches(self, begin: RunProgress, order: np.ndarray) -> RunProgress:
         """Train the rest of the epoch's batches, or those until Ctrl-C."""
@@ -168,8 +172,10 @@ class _Run:
         trained = order[: self.n_batches * self.session.plan.batch_size]
         record = EpochRecord(
             at.epoch,
-            at.loss_sum / max(self.samples.n_terms(trained), 1),
-            None if self.validation is None else self.session.evaluate(self.validation),
+            at.loss_sum / (self.samples.n_terms(trained) or 1),
+            None
+            if self.validation is None
+            else self.session.evaluate(self.validation, self.metrics),
             at.learning_rate,
             at.seconds + time.perf_counter() - started,
         )

@@ -21,7 +21,12 @@ from arena_ckpt.engine.report import Report
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.files.source import path_text
 from arena_ckpt.training.curve import curve_lines, curve_svg
-from arena_ckpt.training.epoch_text import epoch_cells, evaluation_text, loss_text
+from arena_ckpt.training.epoch_text import (
+    VALIDATION,
+    epoch_cells,
+    evaluation_text,
+    loss_text,
+)
 
 Table = npt.NDArray[np.float64]
 
@@ -92,7 +97,8 @@ class History:
         Parameters
         ----------
         all_metrics : bool
-            Add a column for each metric of the validation, ``validation_f1`` and so on.
+            Add a column for each metric of the validation, ``validation_f1`` and so on;
+            by default for those that were asked for as `metrics` of the training.
 
         Returns
         -------
@@ -105,9 +111,13 @@ class History:
             {r.validation.metric_name for r in self.epochs if r.validation}
         )
         found = [
-            name for r in self.epochs if r.validation for name in r.validation.metrics
+            name
+            for r in self.epochs
+            if (of := r.validation)
+            for name in (of.metrics if all_metrics else of.asked)
+            if all_metrics or name != of.metric_name
         ]
-        others = list(dict.fromkeys(found)) if all_metrics else []
+        others = list(dict.fromkeys(found))
         rows = []
         for record in self.epochs:
             of = record.validation
@@ -123,7 +133,7 @@ class History:
             row["seconds"] = record.seconds
             for name in others:
                 value = None if of is None else of.metrics.get(name)
-                row[f"validation_{name}"] = value
+                row[f"{VALIDATION}{name}"] = value
             rows.append(row)
         return rows
 

@@ -313,6 +313,7 @@ class SavedRun:
                 run=run,
                 records=records,
                 classes=self._model.classes,
+                means=self._model.column_means,
                 standardization=self._model.standardization,
             )
         except UnwritableFileError as error:

@@ -134,17 +134,19 @@ def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
     if not graph.has_loss:
         return None
     loss, shape = graph.loss_layer, graph.loss.spec.output_shapes[0]
-    channel, height, width = shape
+    axis = loss.class_axis
+    width = shape[axis - 1]
+    n_rows = n_elems(shape) // width
     if loss.ignored_label is not None:
-        return generator.integers(0, width, (n, channel * height))
+        return generator.integers(0, width, (n, n_rows))
     if not loss.takes_probabilities:
         return generator.standard_normal((n, n_elems(shape)), dtype=np.float32)
-    if loss.takes_class_numbers and shape[:2] == (1, 1):
+    if loss.takes_class_numbers and n_rows == 1:
         return generator.integers(0, width, n)
     if not loss.rows_are_distributions:
         return generator.integers(0, 2, (n, n_elems(shape))).astype(np.float32)
-    shares = generator.uniform(0.1, 1, (n, channel * height, width))
-    shares /= shares.sum(axis=-1, keepdims=True)
+    shares = generator.uniform(0.1, 1, (n, *shape))
+    shares /= shares.sum(axis=axis, keepdims=True)
     return shares.astype(np.float32).reshape(n, -1)
 
 

@@ -28,7 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "resnet8": {"batch_size": 1},
     "resnet18": {"batch_size": 1},
-    "mobilenet_v2": {"batch_size": 2, "resolution": 32},
+    "mobilenet_v2": {"batch_size": 2, "size": 32},
     "keyword_gru": {"unit": 12, "steps": 9, "batch_size": 2},
     "autoencoder": {"width": 64, "hidden": 16, "batch_size": 3},
 }

@@ -31,7 +31,7 @@ from arena_ckpt.planning.settings import PlanSettings
 SIZES: dict[str, dict[str, Any]] = {
     "gpt": {"n_layers": 3, "d": 32, "heads": 4, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 2},
-    "mobilenet_v2": {"resolution": 32},
+    "mobilenet_v2": {"size": 32},
 }
 DEEP = chain(*itertools.chain(*[(32, "gelu")] * 8), width=32, batch_size=64)
 """Eight layers whose activations are larger than their weights."""

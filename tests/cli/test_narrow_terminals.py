@@ -44,6 +44,22 @@ def test_lines_are_broken_between_words(
     assert words_of(narrow.lines) <= words_of(wide.lines)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "digits_mlp", "--budget", "3KiB"),
+        ("plan", "digits_mlp", "--board", "no_such_board"),
+        ("train", "digits_mlp", "--no-such-option"),
+    ],
+)
+def test_errors_are_broken_between_words(arguments: tuple[str, ...]) -> None:
+    narrow = run_in_terminal(arena_ckpt(*arguments), columns=50)
+    wide = run_in_terminal(arena_ckpt(*arguments), columns=2000)
+    assert narrow.status == 2 - ("3KiB" in arguments)
+    assert words_of(narrow.lines) == words_of(wide.lines)
+    assert max(map(len, narrow.lines)) <= 50
+
+
 def words_of(lines: list[str]) -> set[str]:
     """Return the words of lines, without addresses, which no terminal can break."""
     words = {word.strip(":;─") for line in lines for word in line.split()}

@@ -14,7 +14,7 @@ from arena_ckpt.layers.dense import FullyConnected
 SMALL: dict[str, dict[str, Any]] = {
     "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 2},
-    "mobilenet_v2": {"resolution": 32},
+    "mobilenet_v2": {"size": 32},
 }
 """Sizes at which the tests train what is large."""
 

@@ -148,6 +148,24 @@ def llama() -> Model:
     return model
 
 
+def segmentation() -> Model:
+    """Return a convolution with a class for each pixel, some of which count more."""
+    model = _model(batch_size=3)
+    model.add_layer("input", name="in", input_shape="2:5:6")
+    model.add_layer(
+        "conv2d", name="conv", filters=3, kernel_size=(3, 3), padding="same"
+    )
+    model.add_layer(
+        *("cross_softmax",),
+        name="loss",
+        axis=1,
+        per_token=True,
+        class_weight=(1, 4, 0.5),
+        label_smoothing=0.1,
+    )
+    return model
+
+
 def tables() -> Model:
     """Return tokens with learned places, scaled by given numbers, in micro-batches."""
     model = _model(batch_size=5, micro_batches=2)
@@ -189,6 +207,7 @@ NETS: dict[str, Callable[[], Model]] = {
     "micro_batches": micro_batches,
     "frozen": frozen,
     "tokens": tokens,
+    "segmentation": segmentation,
     "tables": tables,
     "llama": llama,
     "recurrent": recurrent,

@@ -38,7 +38,11 @@ ARITHMETIC = (
     *("add", "subtract", "multiply", "divide", "swiglu", "negative"),
     *("pow", "sqrt", "reduce_mean", "reduce_sum", "matmul"),
 )
-LOSSES = ("mse", "cross_softmax", "per_token", "cross_sigmoid", "kld")
+LOSSES = (
+    *("mse", "mae", "huber", "cross_softmax", "per_token"),
+    *("cross_sigmoid", "kld"),
+)
+VALUE_LOSSES = ("mse", "mae", "huber")
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ class MixedSpec(ModelSpec):
                 x[name] = normal(generator, n, elems)
         loss, values = self.layers[-1]
         shape = self.model().compile().nodes[-1].spec.output_shapes[0]
-        rows, width, elems = math.prod(shape[:2]), shape[2], math.prod(shape)
-        if loss == "mse":
+        elems, width = math.prod(shape), shape[values.get("axis", 3) - 1]
+        rows = elems // width
+        if loss in VALUE_LOSSES:
             return x, normal(generator, n, elems)
         if values.get("per_token"):
             y = generator.integers(0, width, (n, rows))
@@ -194,6 +199,12 @@ class Growing:
         if self.chance(4):
             values["disable_bias"] = True
         source = self.any_output(lambda shape: shape[0] > 1) or self.any_output()
+        channels = self.shapes[source][0]
+        if kind == "conv2d" and self.chance(3):
+            groups = self.any_of(*(g for g in (2, 3, channels) if channels % g == 0))
+            values |= {"groups": groups, "filters": groups * self.any_of(1, 2)}
+        if kind == "depthwiseconv2d" and self.chance(3):
+            values["depth_multiplier"] = 2
         self.add(kind, source, **values)
 
     def _line(self) -> None:
@@ -209,28 +220,71 @@ class Growing:
     def _pooling(self) -> None:
         kind = self.any_of("max", "max", "average", "global_max", "global_average")
         values: Given = {"pooling": kind}
+        if self.chance(5):
+            kind = self.any_of("adaptive_max", "adaptive_average")
+            size = self.any_of((1, 2), (2, 2), (3, 2))
+            self.add("pooling2d", self.any_output(), pooling=kind, output_size=size)
+            return
         if not kind.startswith("global"):
             values["pool_size"] = self.any_of((2, 2), (1, 2), (3, 3), (2, 1))
             values["stride"] = self.any_of((1, 1), (2, 2))
             values["padding"] = self.any_of("valid", "same")
+        if kind == "average" and self.chance(3):
+            values["count_include_pad"] = True
         self.add("pooling2d", self.any_output(), **values)
+
+    def _margins(self) -> None:
+        source = self.any_output()
+        mode = self.any_of("zero", "reflect", "replicate")
+        padding = self.any_of(1, (0, 1), (1, 0, 0, 1))
+        if mode == "reflect" and min(self.shapes[source][1:]) < 2:
+            mode = "replicate"
+        self.add("pad", source, padding=padding, padding_mode=mode)
+
+    def _shuffled(self) -> None:
+        source = self.any_output()
+        channels = self.shapes[source][0]
+        if channels % 4 == 0 and self.chance(2):
+            self.add("pixel_shuffle", source, upscale_factor=2)
+            return
+        groups = self.any_of(*(g for g in (1, 2, 3) if channels % g == 0))
+        self.add("channel_shuffle", source, groups=groups)
 
     def _upsampling(self) -> None:
         kind, size = self.any_of("nearest", "bilinear"), self.any_of((2, 2), (1, 2))
         self.add("upsample2d", self.any_output(), upsample=kind, kernel_size=size)
 
     def _normalization(self) -> None:
-        kind = self.any_of("batch", "layer", "rms")
+        kind = self.any_of("batch", "layer", "rms", "group")
         source = self.any_output()
+        if kind == "group":
+            self._group_normalization(source)
+            return
         if kind == "rms":
             self.add("rms_norm", source, trainable=not self.chance(6))
         elif kind == "batch":
             values = {"trainable": not self.chance(6), "momentum": 0.5}
+            if values["trainable"] and self.chance(4):
+                values["statistics"] = "moving"
             self.add("batch_normalization", source, **values)
         else:
             axis = self.any_of((3,), (3,), (1,), (2,), (1, 2), (1, 3), (2, 3))
             values = {"trainable": not self.chance(6), "axis": axis}
+            values["affine"] = not self.chance(5)
             self.add("layer_normalization", source, **values)
+
+    def _group_normalization(self, source: str) -> None:
+        channels, height, width = self.shapes[source]
+        values = {"trainable": not self.chance(6), "affine": not self.chance(4)}
+        if height * width > 1 and self.chance(2):
+            self.add("instance_normalization", source, **values)
+            return
+        n = width if (channels, height) == (1, 1) else channels
+        size = channels * height * width
+        groups = [g for g in (1, 2, 3) if n % g == 0 and size > g]
+        if groups:
+            values["num_groups"] = self.any_of(*groups)
+            self.add("group_normalization", source, **values)
 
     def _dropout(self) -> None:
         self.add("dropout", self.any_output(), dropout_rate=self.any_of(0.25, 0.5, 0.0))
@@ -428,7 +482,7 @@ class Growing:
         values = self.trained(unit=self.draw(st.integers(1, 4)))
         values["return_sequences"] = self.any_of(True, False)
         values["unroll"] = self.any_of(True, False)
-        if kind == "lstm" and self.chance(3):
+        if self.chance(3):
             values["bidirectional"] = True
         if kind == "gru" and self.chance(3):
             values["reset_after"] = False
@@ -501,7 +555,7 @@ class Growing:
     def finish(self) -> None:
         """Bring everything that nobody reads to one shape, and add the loss."""
         loss = self.any_of(*LOSSES)
-        rows = self.any_of(1, 2, 3) if loss != "mse" else 1
+        rows = self.any_of(1, 2, 3) if loss not in VALUE_LOSSES else 1
         unit = self.draw(st.integers(1, 3))
         ends = []
         for output in list(self.unread):
@@ -516,7 +570,19 @@ class Growing:
         given: Given = {"name": "loss", "input_layers": [end]}
         if loss == "per_token":
             loss, given = "cross_softmax", {**given, "per_token": True}
+        if loss in ("cross_softmax", "cross_sigmoid") and self.chance(3):
+            given |= self._of_classes(loss, unit)
+            if rows > 1 and self.chance(2):  # as a picture: classes are channels
+                end = self.add("reshape", end, target_shape=(unit, rows, 1))
+                given |= {"input_layers": [end], "axis": 1}
         self.layers.append((loss, given))
+
+    def _of_classes(self, loss: str, n_classes: int) -> Given:
+        weights = [self.any_of(0.5, 1, 3) for _ in range(n_classes)]
+        if loss == "cross_sigmoid":
+            return {"pos_weight": self.any_of(weights[:1], weights)}
+        smoothing = self.any_of(0.0, 0.1)
+        return {"class_weight": weights, "label_smoothing": smoothing}
 
 
 _GROWTHS = (
@@ -525,6 +591,7 @@ _GROWTHS = (
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),
     *("attention", "positions", "recurrent", "recurrent", "cell", "embedding", "twin"),
+    *("margins", "shuffled"),
 )
 
 

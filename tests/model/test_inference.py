@@ -100,7 +100,11 @@ def check_bits(spec: ModelSpec) -> None:
         ("kld", {}),
         ("cross_softmax", {}),
         ("cross_softmax", {"per_token": True}),
+        ("cross_softmax", {"label_smoothing": 0.1}),
+        ("cross_softmax", {"per_token": True, "axis": 2}),
         ("cross_sigmoid", {}),
+        ("cross_sigmoid", {"pos_weight": 3}),
+        ("huber", {}),
     ],
 )
 def test_losses_predict_without_a_label(
@@ -420,3 +424,20 @@ def test_predictions_of_two_processes_are_the_same(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True
     )
     assert done.stdout == model.predict(X).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("unit", "n", "shape"), [(3, 2, (2, 3)), (1, 2, (2,)), (1, 1, (1,)), (3, 1, (1, 3))]
+)
+def test_squeeze_leaves_out_axes_of_one(unit: int, n: int, shape: tuple[int]) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:2")
+    model.add_layer("fully_connected", name="out", unit=unit)
+    model.initialize(mode="inference")
+    x = np.ones((n, 2))
+    found = model.predict(x, squeeze=True)
+    assert found.shape == shape
+    assert model.predict(x).shape == (n, 1, 1, unit)
+    assert found.tobytes() == model.predict(x).tobytes()
+    with pytest.raises(InvalidParameterError, match="squeeze=1 is not possible"):
+        model.predict(x, squeeze=1)  # type: ignore[arg-type]

@@ -46,7 +46,13 @@ from arena_ckpt.testing.golden_losses import (
     losses_text,
     parse_losses,
 )
-from arena_ckpt.testing.golden_text import TITLE, golden_plan, golden_text, parse_golden
+from arena_ckpt.testing.golden_text import (
+    TITLE,
+    GoldenPlan,
+    golden_plan,
+    golden_text,
+    parse_golden,
+)
 from arena_ckpt.testing.sealed import seal
 
 ROOT = Path(__file__).parents[2]
@@ -257,8 +263,29 @@ def test_lines_behind_a_right_checksum_are_looked_at(case: str) -> None:
 def test_how_a_plan_was_made_is_looked_at(tmp_path: Path, lines: list[str]) -> None:
     text = seal("arena-ckpt golden plan", 1, lines)
     (tmp_path / "x.plan").write_text(text, "utf-8")
-    with pytest.raises(GoldenFileError, match="lines that cannot be read"):
-        check_folder(tmp_path, load_bundled)
+    (outcome,) = check_folder(tmp_path, load_bundled)
+    assert outcome.state == "unreadable"
+    assert "lines that cannot be read" in outcome.differences[0]
+
+
+def test_a_file_that_cannot_be_checked_does_not_hide_the_others(tmp_path: Path) -> None:
+    add_golden(tmp_path, "digits_mlp", load_bundled("digits_mlp", {}), inference=True)
+    (good,) = tmp_path.glob("*.plan")
+    text = good.read_text("utf-8")
+    (tmp_path / "a.plan").write_text(text[:-9], "utf-8")
+    facts = {"model": "no_such_model", "sizes": "{}", "variant": "no-blocks"}
+    (tmp_path / "b.plan").write_text(golden_text(GoldenPlan(facts)), "utf-8")
+    result = run("check", tmp_path)
+    assert result.exit_code == 2
+    first, damaged, second, unknown, last = result.stdout.splitlines()
+    assert first == f"{tmp_path}/a.plan: unreadable"
+    assert "a.plan was changed by hand or cut" in damaged
+    assert second == f"{tmp_path}/b.plan: not made"
+    assert "no_such_model" in unknown
+    assert last == f"{good}: same"
+    document = json.loads(run("check", tmp_path, "--json").stdout)
+    states = [file["state"] for file in document["files"]]
+    assert states == ["unreadable", "not made", "same"]
 
 
 @pytest.mark.parametrize("lines", [["a"], ["[a]"], ["[a] x {}"]])
@@ -567,8 +594,8 @@ def test_a_damaged_file_is_told_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "x.plan").write_text(TEXT[:300], "utf-8")
     result = run("check", tmp_path)
     assert result.exit_code == 2
-    assert "truncated" in result.stderr
-    assert "arena-ckpt golden update" in result.stderr
+    assert "truncated" in result.stdout
+    assert "arena-ckpt golden update" in result.stdout
 
 
 # -- memories --------------------------------------------------------------------------

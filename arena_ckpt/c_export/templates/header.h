@@ -22,7 +22,7 @@ $train_codes
 #define ${NAME}_PASS_SAMPLES $pass_samples /* samples that the inputs hold */
 #define ${NAME}_INPUTS $n_inputs
 #define ${NAME}_INPUT_ELEMENTS {$input_elements} /* of one sample, by input */
-#define ${NAME}_OUTPUT_ELEMENTS $output_elements /* of one sample */
+#define ${NAME}_OUTPUT_ELEMENTS $output_elements /* of one sample */$class_names
 
 /* Puts the initial weights in place: call it first. */
 void ${name}_init(void);

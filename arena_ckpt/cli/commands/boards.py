@@ -102,7 +102,8 @@ def boards(name: str | None, as_json: bool) -> int:
         boards_table,
         memories_table,
     )
-    from arena_ckpt.cli.output import fitted, print_sentences, print_table
+    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.output import print_sentences, print_table
 
     names = board_names() if name is None else [name]
     found = [load_board(one) for one in names]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
+from arena_ckpt.cli.failures import BAD_INPUT, OK, RUN_FAILED, print_json
 from arena_ckpt.cli.options import (
     arithmetic_option,
     as_json_option,
@@ -55,20 +55,25 @@ def golden() -> None:
 @_format
 @as_json_option
 def check(folder: Path, form: str, as_json: bool) -> int:
-    """Make each plan pinned in DIR (golden) again; exit with 1 if one differs."""
-    from arena_ckpt.testing.golden_files import check_folder
+    """Make each plan pinned in DIR (golden) again; exit with 1 if one differs.
+
+    Exit with 2 if a file cannot be read, or its model cannot be made.
+    """
+    from arena_ckpt.testing.golden_files import NOT_MADE, UNREADABLE, check_folder
 
     outcomes = check_folder(folder, _load, form)
     _print("check", folder, outcomes, as_json=as_json)
-    is_right = all(o.state in ("same", "of a test") for o in outcomes)
-    if not is_right and not as_json:
-        click.echo(
-            f"each difference: arena-ckpt golden check {folder} --json; if they are "
-            f"meant: arena-ckpt golden update {folder}"
-        )
+    states = {outcome.state for outcome in outcomes}
     if not as_json:
+        if states & {"differs", "missing"}:
+            click.echo(
+                f"each difference: arena-ckpt golden check {folder} --json; if they "
+                f"are meant: arena-ckpt golden update {folder}"
+            )
         _tell_old_formats(folder, outcomes)
-    return OK if is_right else RUN_FAILED
+    if states & {UNREADABLE, NOT_MADE}:
+        return BAD_INPUT
+    return OK if states <= {"same", "of a test"} else RUN_FAILED
 
 
 @golden.command()

@@ -150,6 +150,7 @@ def plan(
     )
     from arena_ckpt.cli.board_table import board_rows, board_table
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
+    from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import (
         load_model,
         plan_of_other_mode,
@@ -159,7 +160,6 @@ def plan(
     )
     from arena_ckpt.cli.output import (
         describe_plan,
-        fitted,
         plan_document,
         print_board,
         print_explanation,

@@ -86,17 +86,22 @@ def predict(
     **values: Any,
 ) -> int:
     """Predict with MODEL and its trained weights."""
+    from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import (
         describe_plan,
-        fitted,
         memory_line,
         print_table,
         require_writable,
     )
-    from arena_ckpt.cli.predictions import Predictions, has_classes, require_suffix
+    from arena_ckpt.cli.predictions import (
+        Predictions,
+        class_axis,
+        has_classes,
+        require_suffix,
+    )
     from arena_ckpt.cli.sample_files import data_to_predict, named_samples
-    from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.cli.trained import initialize_trained, with_known_means
 
     for name in ("label_column", "targets", "label_names"):
         if no_labels and values[name]:
@@ -111,6 +116,7 @@ def predict(
         require_suffix(output)
         require_writable(output)
     loaded = load_model(model)
+    tables = with_known_means(tables, loaded, weights)
     samples = data_to_predict(loaded, model, data, has_labels=has_labels, tables=tables)
     trained = initialize_trained(
         loaded,
@@ -123,7 +129,8 @@ def predict(
     )
     with named_samples(loaded, samples, has_labels=has_labels):
         outputs = trained.predict(samples.x)
-    found = Predictions(outputs, has_classes(trained.compile()))
+    graph = trained.compile()
+    found = Predictions(outputs, has_classes(graph), trained.classes, class_axis(graph))
     if output is not None:
         found.write(output)
     plan = trained.plan

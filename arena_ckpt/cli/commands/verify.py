@@ -75,8 +75,9 @@ def verify(
         choice_lines,
         set_batch_size,
     )
+    from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import load_model, without_blocks
-    from arena_ckpt.cli.output import describe_plan, fitted, warnings_document
+    from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
     from arena_ckpt.verification.verify import planned
     from arena_ckpt.verification.verify import verify as verify_model
