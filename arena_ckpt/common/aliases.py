@@ -207,9 +207,17 @@ LAYERS = _table(
     ),
     ("kl kldiv kldivloss kldivergence kullbackleibler", Alias("kld")),
     (
-        "attention selfattention mha multiheadselfattention multiheadattentionlayer "
-        "scaleddotproductattention",
+        "selfattention mha multiheadselfattention multiheadattentionlayer",
         Alias("multi_head_attention"),
+    ),
+    (
+        "scaleddotproductattention sdpa dotproductattention groupedqueryattention gqa",
+        Alias("attention"),
+    ),
+    (
+        "rope rotary rotaryembeddings rotarypositionalembeddings rotarypositions "
+        "rotarypositionembedding llamarotaryembedding",
+        Alias("rotary_embedding"),
     ),
     (
         "parameter learnable trainableparameter param nnparameter weightlayer",

@@ -50,6 +50,34 @@ def noisy_classes(n: int, elems: int, classes: int) -> Split:
     return Dataset("noisy classes", prototypes[numbers] + noise, numbers), None
 
 
+def discs(n: int, shape: tuple[int, int, int], classes: int) -> Split:
+    """Make noisy pictures of discs; the label of a pixel is the class of its disc.
+
+    Pixels beside the disc are of class 0, and the others the brighter the higher their
+    class.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    shape : tuple of int
+        Channels, height and width.
+    classes : int
+        At least 2.
+    """
+    generator = np.random.default_rng(0)
+    channels, height, width = shape
+    rows, columns = np.mgrid[:height, :width]
+    middles = generator.uniform(0.25, 0.75, (n, 2, 1, 1)) * [[[height]], [[width]]]
+    radius = generator.uniform(0.15, 0.3, (n, 1, 1)) * min(height, width)
+    kinds = 1 + np.arange(n).reshape(n, 1, 1) % max(1, classes - 1)
+    squares = (rows - middles[:, 0]) ** 2 + (columns - middles[:, 1]) ** 2
+    labels = np.where(squares <= radius**2, kinds, 0)
+    x = generator.standard_normal((n, channels, height, width), dtype=np.float32)
+    x += 2 * labels[:, None].astype(np.float32)
+    return Dataset("discs", x, labels.reshape(n, -1).astype(np.float32)), None
+
+
 def noise(n: int, elems: int, *, to_itself: bool = False) -> Split:
     """Make random samples, and random values to learn, or the samples themselves."""
     generator = np.random.default_rng(0)

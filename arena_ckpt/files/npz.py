@@ -218,7 +218,13 @@ def _check_header(path: Path, info: zipfile.ZipInfo, member: IO[bytes]) -> None:
     if dtype.kind not in "biuf":
         raise DataTypeError(
             f"{path}: {info.filename} holds {dtype}; expected numbers: convert it "
-            "before it is saved, for example with .astype('float32')",
+            "before it is saved, for example with .astype('float32')"
+            + (
+                ", or names of classes into class numbers with "
+                "numpy.unique(y, return_inverse=True)[1]"
+                if dtype.kind in "SU"
+                else ""
+            ),
             path=str(path),
             name=info.filename,
             dtype=str(dtype),

@@ -35,6 +35,7 @@ from arena_ckpt.layers.convolution import (
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
+from arena_ckpt.layers.heads import Attention, RotaryEmbedding
 from arena_ckpt.layers.lines import (
     CosineSimilarity,
     CumulativeSum,
@@ -102,6 +103,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Gather,
         CosineSimilarity,
         MultiHeadAttention,
+        Attention,
+        RotaryEmbedding,
         Convolution1D,
         Convolution2D,
         DepthwiseConvolution2D,

@@ -280,6 +280,18 @@ elementwise = Family(
     one_hot="labels: Integers, y: Matrix",
 )
 
+heads = Family(
+    "heads",
+    rotate=(
+        "x: Vector, turns: Vector, sign: float, y: Vector, t: int, heads: int, "
+        "width: int"
+    ),
+    masked_softmax=(
+        "x: Vector, mask: Vector, y: Vector, heads: int, t: int, s: int, "
+        "mask_sample: int, mask_head: int, has_mask: int, causal: int"
+    ),
+)
+
 group_norm = Family(
     "group_norm",
     group_norm_forward=(
@@ -672,6 +684,7 @@ FAMILIES: tuple[Family, ...] = (
     direct,
     direct_depthwise,
     elementwise,
+    heads,
     group_norm,
     grouped,
     lines,

@@ -40,6 +40,7 @@ C_FAMILIES: tuple[str, ...] = (
     *("losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
     *("batch normalization", "layer normalization", "rms", "tokens"),
+    "heads",
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
     *("grouped convolution", "group normalization"),
@@ -51,7 +52,7 @@ C_FAMILIES: tuple[str, ...] = (
 C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
-    *("normalization", "pooling", "tokens", "direct", "chains"),
+    *("normalization", "pooling", "tokens", "direct", "chains", "heads"),
     *("value_losses", "class_losses", "rmsprop", "update_terms"),
     *("grouped", "group_norm", "spans", "margins"),
     *("choices", "curves", "lines"),

@@ -118,6 +118,36 @@ def tokens() -> Model:
     return model
 
 
+def llama() -> Model:
+    """Return a block with rotary positions, grouped heads, SwiGLU and a tied head."""
+    model = _model(batch_size=3)
+    model.add_layer("input", name="in", input_shape="1:1:5")
+    model.add_layer("embedding", name="table", in_dim=9, out_dim=8)
+    model.add_layer("rms_norm", name="norm")
+    for name, unit, heads in (("q", 8, 2), ("k", 4, 1)):
+        model.add_layer("fully_connected", name=name, unit=unit, input_layers="norm")
+        model.add_layer("rotary_embedding", name=f"turned_{name}", num_heads=heads)
+    model.add_layer("fully_connected", name="v", unit=4, input_layers="norm")
+    model.add_layer(
+        "attention",
+        name="attention",
+        num_heads=2,
+        num_heads_kv=1,
+        is_causal=True,
+        dropout_rate=0.2,
+        input_layers=["turned_q", "turned_k", "v"],
+    )
+    model.add_layer("addition", name="sum", input_layers=["table", "attention"])
+    model.add_layer("fully_connected", name="gate", unit=6, input_layers="sum")
+    model.add_layer("fully_connected", name="up", unit=6, input_layers="sum")
+    model.add_layer("swiglu", name="swiglu", input_layers=["gate", "up"])
+    model.add_layer("fully_connected", name="down", unit=8)
+    tied = {"shared_from": "table", "transpose": True, "bias": False}
+    model.add_layer("fully_connected", name="head", unit=9, **tied)
+    model.add_layer("cross_softmax", name="loss", per_token=True)
+    return model
+
+
 def segmentation() -> Model:
     """Return a convolution with a class for each pixel, some of which count more."""
     model = _model(batch_size=3)
@@ -208,6 +238,7 @@ NETS: dict[str, Callable[[], Model]] = {
     "tokens": tokens,
     "segmentation": segmentation,
     "tables": tables,
+    "llama": llama,
     "recurrent": recurrent,
     "heads": heads,
 }

@@ -301,6 +301,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "swiglu_gate_derivative": {"da": RESULT},
     "swiglu_value_derivative": {"db": RESULT},
     "swiglu_derivatives": {"da": RESULT, "db": RESULT},
+    # heads
+    "rotate": {"y": RESULT},
+    "masked_softmax": {"y": RESULT},
     # updates
     "sgd": {"weight": CHANGED},
     "sgd_product": {"weight": CHANGED},

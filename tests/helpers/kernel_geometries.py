@@ -693,6 +693,23 @@ def _tokens(random: Random) -> Drawn:
     return kind, (shape,), {"dropout_rate": 0.4}
 
 
+def _heads(random: Random) -> Drawn:
+    count, width = size(random, 3), size(random, 9)
+    if chance(random, 0.3):
+        shape = (1, size(random, 12), 2 * width * count)
+        return "rotary_embedding", (shape,), {"num_heads": count}
+    shared, wide = size(random, 3), size(random, 9)
+    t, s = size(random, 12), size(random, 40)
+    heads = count * shared
+    values: dict[str, Any] = {"num_heads": heads, "num_heads_kv": count}
+    values["is_causal"] = chance(random, 0.4)
+    if chance(random, 0.3):
+        values["dropout_rate"] = 0.4
+    rows = ((1, t, heads * width), (1, s, count * width), (1, s, count * wide))
+    mask = (heads if chance(random, 0.5) else 1, t, s)
+    return "attention", (*rows, mask)[: 3 + chance(random, 0.6)], values
+
+
 # -- what no layer calls ---------------------------------------------------------------
 
 
@@ -1053,6 +1070,7 @@ FAMILIES: dict[str, Family] = {
         ),
         _tokens,
     ),
+    "heads": Family(("rotate", "masked_softmax"), _heads),
     "updates": Family(
         (
             *("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"),
@@ -1103,6 +1121,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
+        "heads",
         *("losses of values", "weighted losses", "class probabilities"),
         *("rearranged", "shape", "group normalization"),
     ),

@@ -435,6 +435,40 @@ class Growing:
             values["disable_bias"] = True
         self.add("multi_head_attention", *sources, **values)
 
+    def _heads(self) -> None:
+        """Attend with given queries, keys and values, which may be turned."""
+        query = self.sequence()
+        channel, t, width = self.shapes[query]
+        if channel != 1:
+            return
+        heads = self.any_of(*(h for h in (1, 2, 4) if width % h == 0))
+        if width // heads % 2 == 0 and self.chance(2):
+            query = self.add("rotary_embedding", query, num_heads=heads)
+        groups = self.any_of(*(g for g in (1, 2, 4) if heads % g == 0))
+        wide = width // heads * groups
+        keys = [n for n, (c, _, w) in self.shapes.items() if (c, w) == (1, wide)]
+        if not keys:
+            keys = [self.add("fully_connected", query, unit=wide)]
+        key = self.any_of(*keys)
+        s = self.shapes[key][1]
+        values = [
+            n
+            for n, (c, rows, w) in self.shapes.items()
+            if (c, rows) == (1, s) and w % groups == 0
+        ]
+        sources = [query, key, self.any_of(*values)]
+        given: Given = {"num_heads": heads, "num_heads_kv": groups}
+        if self.chance(3) and heads * t * s <= MOST_ELEMS:
+            shape = (self.any_of(1, heads), t, s)
+            number = len(self.layers)
+            name = f"mask{number}"
+            sources.append(self.add("input", name=name, input_shape=shape))
+        if self.chance(3):
+            given["is_causal"] = True
+        if self.chance(3):
+            given["dropout_rate"] = 0.25
+        self.add("attention", *sources, **given)
+
     def _positions(self) -> None:
         source = self.sequence()
         if self.shapes[source][0] == 1:
@@ -553,7 +587,7 @@ class Growing:
 
 
 _GROWTHS = (
-    "table",
+    *("table", "heads"),
     *("dense", "dense", "activation", "convolution", "convolution", "line", "pooling"),
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),

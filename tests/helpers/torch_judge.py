@@ -864,6 +864,43 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     return (projected(joined, "fc"),)
 
 
+def _given_attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
+    layer, heads = node.layer, node.layer["num_heads"]
+    groups = layer["num_heads_kv"] or heads
+
+    def by_head(x: Tensor, count: int) -> Tensor:
+        rows = x[:, 0].reshape(len(x), x.shape[2], count, -1).transpose(1, 2)
+        return rows.repeat_interleave(heads // count, 1)
+
+    q, k, v = map(by_head, inputs[:3], (heads, groups, groups))
+    n, _, t, width = q.shape
+    s = k.shape[2]
+    scores = judge._moved(q @ k.transpose(2, 3) / math.sqrt(width))
+    if len(inputs) == 4:
+        scores = scores + inputs[3]
+    if layer["is_causal"]:
+        unseen = torch.ones((t, s), dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(unseen, -math.inf)
+    hidden = scores.amax(-1, keepdim=True) == -math.inf
+    chosen = judge.softmax(scores.masked_fill(hidden, 0.0))
+    chosen = judge._moved(chosen.masked_fill(hidden, 0.0))
+    kept = judge.kept(node, n, [0], heads * t * s, layer["dropout_rate"])
+    seen = (chosen * kept.reshape(n, heads, t, s)) @ v
+    return (seen.transpose(1, 2).reshape(n, 1, t, -1),)
+
+
+def _rotary(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    heads, theta = node.layer["num_heads"], node.layer["rope_theta"]
+    n, _, t, width = x.shape
+    d = width // heads
+    speeds = theta ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+    angles = torch.arange(t, dtype=torch.float64)[:, None, None] * speeds
+    cosines, sines = (f(angles).float().to(x.dtype) for f in (torch.cos, torch.sin))
+    first, second = x.reshape(n, t, heads, 2, d // 2).unbind(3)
+    turned = first * cosines - second * sines, second * cosines + first * sines
+    return (torch.stack(turned, 3).reshape(x.shape),)
+
+
 # -- recurrent
 
 Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -1016,6 +1053,8 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "instance_normalization": _group_norm,
     "batch_normalization": _batch_norm,
     "multi_head_attention": _attention,
+    "attention": _given_attention,
+    "rotary_embedding": _rotary,
     **dict.fromkeys(
         ("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), _recurrent
     ),
