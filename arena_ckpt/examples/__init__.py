@@ -169,6 +169,15 @@ _RECIPES: dict[str, _Recipe] = {
         networks.keyword_gru,
         _pictures,
     ),
+    "lstm_har": _Recipe(
+        "two LSTMs over 128 steps of nine sensors of a phone, on made-up movements",
+        networks.lstm_har,
+        lambda model: material.movements(
+            4 * int(model.get_property("batch_size")),
+            model.layers[0]["input_shape"],
+            int(model.layers[-2]["unit"]),
+        ),
+    ),
     "autoencoder": _Recipe(
         "640 to 8 to 640, the autoencoder of MLPerf Tiny, on made-up data",
         networks.autoencoder,

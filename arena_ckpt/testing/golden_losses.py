@@ -51,6 +51,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"batch_size": 8},
     "mobilenet_v3_small": {"batch_size": 8},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 24, 24)},
+    "lstm_har": {"steps": 32},
 }
 """Sizes with which large examples are trained here."""
 

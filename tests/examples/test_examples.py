@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"size": 32},
     "mobilenet_v3_small": {"size": 32},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 16, 16)},
+    "lstm_har": {"unit": 8, "steps": 24},
 }
 """Sizes at which the tests train what is large."""
 
@@ -103,6 +104,15 @@ def test_a_u_net_finds_discs() -> None:
     found = model.predict(data.x).reshape(*data.y.shape, 2).argmax(-1)
     assert losses[-1] < losses[0] / 2
     assert float((found == data.y).mean()) > (1 + share) / 2
+
+
+def test_movements_are_told_apart() -> None:
+    example = load_example("lstm_har", unit=12, steps=24, bidirectional=True)
+    model = example.model
+    model.set_property(epochs=60)
+    model.initialize()
+    model.train(example.data)
+    assert model.evaluate(example.data).metric > 0.8
 
 
 @pytest.mark.parametrize(
