@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.common.arguments import public_call, require_callback, require_value
 from arena_ckpt.common.json_codec import encode
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -32,10 +33,15 @@ from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
-from arena_ckpt.engine.metric_names import OwnMetric, parse_metrics
+from arena_ckpt.engine.metric_names import (
+    OwnMetric,
+    metrics_of_training,
+    parse_metrics,
+)
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
+    DataError,
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
@@ -671,6 +677,7 @@ class Model(ModelDefinition):
         data: XY | Iterable[Any],
         *,
         validation: XY | None = None,
+        metrics: Sequence[str | OwnMetric] | None = None,
         epochs: int | None = None,
         shuffle: bool = True,
         progress: bool | None = None,
@@ -693,6 +700,9 @@ class Model(ModelDefinition):
             generator is trained on for one epoch, and no state is saved on the way.
         validation : (x, y) or Dataset, optional
             Evaluated after each epoch.
+        metrics : sequence of str or callable, optional
+            Metrics of the validation, as of `evaluate`; lines and tables of epochs show
+            those that are asked for. By default all that suit the labels are made.
         epochs : int, optional
             By default the property of the model.
         shuffle : bool
@@ -765,6 +775,9 @@ class Model(ModelDefinition):
         given = parse_properties("train", _TRAIN_PROPERTIES, asked)
         if on_epoch is not None:
             require_callback("on_epoch", on_epoch, "the record of an epoch")
+        asked_metrics = metrics_of_training(
+            metrics, has_validation=validation is not None
+        )
         saving = parse_saving(checkpoint, every, resume)
         if not is_samples(data):
             if saving is not None:
@@ -775,11 +788,9 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
+                beside, known = self._beside(session, validation, asked_metrics)
                 require_statistics(
                     session.graph, self._standardization, "train() with drawn batches"
-                )
-                beside = (
-                    None if validation is None else self._samples(session, validation)
                 )
                 looked_at: list[Samples] = []
 
@@ -796,7 +807,8 @@ class Model(ModelDefinition):
                     drop_last=self.get_property("drop_last"),
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
-                    callbacks=parse_callbacks(callbacks, beside),
+                    callbacks=parse_callbacks(callbacks, beside, known),
+                    metrics=asked_metrics,
                     look_at=look_at,
                 )
                 first = looked_at[0] if looked_at else None
@@ -809,12 +821,12 @@ class Model(ModelDefinition):
         ):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
-            beside = None if validation is None else self._samples(session, validation)
+            beside, known = self._beside(session, validation, asked_metrics)
             if beside is not None:
                 self._tell(class_hints(samples, beside))
             if not session.iteration:
                 self._tell(scale_hints(session.graph, samples))
-            rules = parse_callbacks(callbacks, beside)
+            rules = parse_callbacks(callbacks, beside, known)
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -837,6 +849,7 @@ class Model(ModelDefinition):
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
                 callbacks=rules,
+                metrics=asked_metrics,
                 saved=saved,
                 # Where `compile` has said so, it needs no second word.
                 warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
@@ -873,7 +886,9 @@ class Model(ModelDefinition):
         graph = self.compile()
         statistics = None
         if data is not None:
-            statistics = standardization_of(graph, pair_of(data)[0])
+            x, _ = pair_of(data)
+            with _named(data):
+                statistics = standardization_of(graph, x)
         if self._session is None:
             self._standardization = statistics
             return
@@ -891,11 +906,12 @@ class Model(ModelDefinition):
     # -- inference -------------------------------------------------------------
 
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any, *, squeeze: bool = False) -> FloatArray:
+    def predict(self, x: Any, *, squeeze: bool = False) -> Any:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
-        They are probabilities where the loss is a cross entropy. Any number of samples
-        is taken, `batch_size` at a time.
+        They are probabilities where the loss is a cross entropy. Of a model of several
+        losses they are a dict with an array for each loss, by its name. Any number of
+        samples is taken, `batch_size` at a time.
 
         Parameters
         ----------
@@ -919,10 +935,12 @@ class Model(ModelDefinition):
         )
         with self._working("predict") as session:
             require_statistics(session.graph, self._standardization, "predict")
-            found = session.predict(x)
-        if not squeeze:
-            return found
-        return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))
+            found = session.predictions(x)
+        if squeeze:
+            for name, array in found.items():
+                sizes = (size for size in array.shape[1:] if size != 1)
+                found[name] = array.reshape(-1, *sizes)
+        return found[""] if "" in found else found
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
@@ -1178,8 +1196,10 @@ class Model(ModelDefinition):
         with self._training("load_device_state") as session:
             read_device_state(path_text(path), session)
 
-    def _samples(self, session: Session, data: XY) -> Samples:
+    def _samples(self, session: Session, data: XY, role: str = "data") -> Samples:
         """Check samples and labels, by the classes of the model where both have names.
+
+        Errors name a `Dataset`, and arrays whose role is another than ``data``.
 
         Raises
         ------
@@ -1189,10 +1209,29 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         if isinstance(data, Dataset) and data.gaps and self._means:
             data = data.with_means(self._means)
-        x, y = pair_of(data)
-        _require_labels(y)
+        x, y = pair_of(data, role)
+        with _named(data, role):
+            _require_labels(y)
+            samples = session.samples(x, y)
         names = data.classes if isinstance(data, Dataset) else None
-        return replace(session.samples(x, y), classes=self._classes or names)
+        return replace(samples, classes=self._classes or names)
+
+    def _beside(
+        self,
+        session: Session,
+        validation: XY | None,
+        metrics: Mapping[str, OwnMetric | None] | None,
+    ) -> tuple[Samples | None, tuple[str, ...]]:
+        """Check the data of a validation, and return the names of their metrics.
+
+        Raises
+        ------
+        DataError, InvalidParameterError
+        """
+        if validation is None:
+            return None, ()
+        samples = self._samples(session, validation, "validation")
+        return samples, session.metric_names(samples, metrics)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
         self._classes = state.document.classes or self._classes
@@ -1364,8 +1403,8 @@ def without_blocks(model: Model) -> Model:
     return copy_of(model, blocks=False)
 
 
-def pair_of(data: XY) -> tuple[Any, Any]:
-    """Return x and y of data.
+def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
+    """Return x and y of data, which errors call by their role.
 
     Raises
     ------
@@ -1376,11 +1415,19 @@ def pair_of(data: XY) -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"data is a {type(data).__name__}; expected (x, y) or a Dataset, and to "
-            "train also a generator of batches (x, y)"
+            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
+            + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data
     return x, y
+
+
+def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
+    """Let errors name a `Dataset`, or the role of arrays that is another than data."""
+    source = "" if role == "data" else role
+    if isinstance(data, Dataset):
+        source = data.name
+    return named_errors(source, DataError, InvalidParameterError)
 
 
 def _require_labels(y: Any) -> None:

@@ -41,6 +41,7 @@ FOLDER = Path(__file__).parent / "kernels"
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "activations": ("function",),
+    "curves": ("function",),
     "gru": ("hidden", "recurrent"),
     "lstm": ("hidden", "recurrent"),
     "rnn": ("hidden",),

@@ -20,7 +20,12 @@ _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 def ended_evaluation(
-    model: Model, training: Dataset, history: History, files: Sequence[Path | None]
+    model: Model,
+    training: Dataset,
+    history: History,
+    files: Sequence[Path | None],
+    *,
+    metrics: Sequence[str] | None = None,
 ) -> Evaluation:
     """Return how a trained model does on its training data.
 
@@ -31,6 +36,8 @@ def ended_evaluation(
     history : History
     files : sequence of Path or None
         What is written afterwards, for the message.
+    metrics : sequence of str, optional
+        See `Model.evaluate`.
 
     Warns
     -----
@@ -44,7 +51,7 @@ def ended_evaluation(
         The loss is NaN, or beyond float32.
     """
     try:
-        result = model.evaluate(training)
+        result = model.evaluate(training, metrics=metrics)
     except NonFiniteError as error:
         raise _diverged(float(getattr(error, "loss", np.nan)), files) from error
     if not abs(result.loss) <= _LARGEST_FLOAT:

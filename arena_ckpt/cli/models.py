@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_ckpt.cli.data_options import load_data
+from arena_ckpt.cli.example_sizes import split_sizes
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import nearest
@@ -67,18 +68,22 @@ def load_model(spec: str) -> LoadedModel:
     Parameters
     ----------
     spec : str
-        The name of a bundled example, ``PATH.ini``, ``PATH.py:FUNCTION`` or
-        ``PATH.safetensors``.
+        The name of a bundled example, perhaps with sizes (``NAME(SIZE=VALUE)``),
+        ``PATH.ini``, ``PATH.py:FUNCTION`` or ``PATH.safetensors``.
 
     Raises
     ------
     InvalidParameterError
         It stands for nothing, or for something that builds no model.
+    UnknownTypeError
+        Sizes of an example that does not exist.
     SavedStateError
         A saved model that cannot be read.
     """
-    if spec in EXAMPLES:
-        example = load_example(spec)
+    named = split_sizes(spec)
+    if named or spec in EXAMPLES:
+        name, sizes = named or (spec, {})
+        example = load_example(name, **sizes)
         return LoadedModel(example.model, example.data, example.validation)
     path, colon, function = spec.rpartition(":")
     if colon and path.endswith(".py"):

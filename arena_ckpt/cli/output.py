@@ -17,7 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
-from arena_ckpt.cli.data_options import classes_text, gaps_text
+from arena_ckpt.cli.data_options import classes_text, counts_for, gaps_text
 from arena_ckpt.cli.lines import TEXT_COLUMNS, filled, fitted
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.units import format_bytes
@@ -99,9 +99,14 @@ def print_training(
         f"{model.optimizer.type_name}, seed {model.seed}"
     )
     click.echo(fitted(line))
-    for text in (classes_text(training), gaps_text(training)):
-        if text is not None:
-            click.echo(filled(text))
+    for data in (training, validation):
+        if data is not None and (counts := counts_for(model, data)) is not None:
+            is_second = data is validation
+            click.echo(
+                filled(classes_text(data.classes, counts, for_validation=is_second))
+            )
+    if (gaps := gaps_text(training)) is not None:
+        click.echo(filled(gaps))
     click.echo()
 
 

@@ -17,8 +17,8 @@ from rich.table import Table
 from arena_ckpt.common.wording import quoted, shown
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.atomic_write import write_whole
-from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax, Loss
 from arena_ckpt.report.tables import add_row, make_table
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -40,14 +40,19 @@ def require_suffix(path: Path) -> None:
         )
 
 
-def has_classes(graph: Graph) -> bool:
-    """Tell whether predictions are probabilities of classes, of which one is right."""
-    last = graph.nodes[-1].layer
+def has_classes(node: Node) -> bool:
+    """Tell whether a last layer predicts classes, of which one is right."""
+    last = node.layer
     if isinstance(last, CrossEntropySigmoid):
-        return math.prod(graph.prediction_shape) == 1
+        return math.prod(node.spec.output_shapes[0]) == 1
     if last.is_loss:
         return isinstance(last, CrossEntropySoftmax)
     return last.type_name == "activation" and last["activation"] == "softmax"
+
+
+def class_axis(node: Node) -> int:
+    """Return the axis of what a last layer predicts along which the classes are."""
+    return node.layer.class_axis if isinstance(node.layer, Loss) else 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +64,17 @@ class Predictions:
     values : float32 array (n, channel, height, width)
         The output of the model.
     are_classes : bool
-        Each row of it, along the last axis, has the probabilities of classes.
+        Each row of it has the probabilities of classes.
     names : tuple of str or None
         Names of the classes, by their numbers, where the model knows them.
+    class_axis : int
+        Axis along which rows are: 3 is the last.
     """
 
     values: npt.NDArray[np.float32]
     are_classes: bool
     names: tuple[str, ...] | None = None
+    class_axis: int = 3
 
     @property
     def n_samples(self) -> int:
@@ -81,11 +89,16 @@ class Predictions:
     @property
     def n_rows(self) -> int:
         """Number of rows of a sample that have a class each; 1 without classes."""
-        return math.prod(self.sample_shape[:-1]) if self.are_classes else 1
+        if not self.are_classes:
+            return 1
+        return math.prod(self.sample_shape) // int(self.values.shape[self.class_axis])
 
     @cached_property
     def _by_row(self) -> npt.NDArray[np.float32]:
-        return self.values.reshape(self.n_samples * self.n_rows, -1)
+        rows = self.values
+        if self.are_classes:
+            rows = np.moveaxis(rows, self.class_axis, -1)
+        return rows.reshape(self.n_samples * self.n_rows, -1)
 
     @cached_property
     def classes(self) -> npt.NDArray[np.int64] | None:
@@ -194,17 +207,21 @@ class Predictions:
         """
         match path.suffix.lower():
             case ".npz":
-                arrays: dict[str, Any] = {"prediction": self.values}
-                if self.classes is not None:
-                    arrays |= {"class": self.classes, "probability": self.probabilities}
-                if self.class_names is not None:
-                    arrays["class_name"] = self.class_names
-                write_whole(path, lambda file: np.savez(file, **arrays))
+                write_whole(path, lambda file: np.savez(file, **self.arrays()))
             case ".npy":
                 write_whole(path, lambda file: np.save(file, self.values))
             case ".csv":
                 content = self._csv()
                 write_whole(path, lambda file: file.write(content))
+
+    def arrays(self) -> dict[str, Any]:
+        """Return what an .npz has, by name."""
+        arrays: dict[str, Any] = {"prediction": self.values}
+        if self.classes is not None and self.probabilities is not None:
+            arrays |= {"class": self.classes, "probability": self.probabilities}
+        if self.class_names is not None:
+            arrays["class_name"] = self.class_names
+        return arrays
 
     def _csv(self) -> bytes:
         rows = self._by_row

@@ -96,18 +96,43 @@ LAYERS = _table(
     _activation("sigmoid logistic", "sigmoid"),
     _activation("tanh", "tanh"),
     _activation("gelu", "gelu"),
-    _activation("tanhgelu gelutanh fastgelu quickgelu gelunew", "tanh_gelu"),
+    _activation("tanhgelu gelutanh fastgelu gelunew", "tanh_gelu"),
+    _activation("sigmoidgelu quickgelu", "sigmoid_gelu"),
     _activation("swish silu", "swish"),
     _activation("elu", "elu"),
     _activation("selu", "selu"),
     _activation("softplus", "softplus"),
     _activation("mish", "mish"),
+    _activation("relu6", "relu6"),
+    _activation("hardsigmoid", "hard_sigmoid"),
+    _activation("hardswish hswish", "hard_swish"),
+    _activation("hardtanh", "clamp(min=-1)", "and max=1: clamp(min=-1, max=1)"),
+    _activation("clamp clip", "clamp(min=0)", "with bounds of yours"),
+    _activation("exp exponential", "exp"),
+    _activation("log logarithm", "log"),
+    _activation("abs absolute", "abs"),
+    _activation("sin sine", "sin"),
+    _activation("cos cosine", "cos"),
+    _activation("tan tangent", "tan"),
+    ("parametricrelu", Alias("prelu")),
+    ("max elementwisemax", Alias("maximum")),
+    ("min elementwisemin", Alias("minimum")),
+    ("condition ifelse", Alias("where")),
+    ("amax maxreduce", Alias("reduce_max")),
+    ("amin minreduce", Alias("reduce_min")),
+    ("prod reduceproduct", Alias("reduce_prod")),
+    ("l2norm vectornorm reducel2", Alias("norm")),
+    ("cumulativesum runningsum", Alias("cumsum")),
+    ("take indexselect", Alias("gather")),
+    ("cosinedistance", Alias("cosine_similarity", note="1 less the distance")),
+    ("stochasticdepth", Alias("drop_path")),
     _activation(
         "softmax",
         "softmax",
         "the loss cross_softmax has its own and needs none before it",
     ),
     ("conv convolution convolution2d conv2dlayer", Alias("conv2d")),
+    ("groupedconv groupconv groupedconv2d groupconv2d", Alias("conv2d", "groups=2")),
     ("convolution1d temporalconv", Alias("conv1d")),
     (
         "convtranspose convtranspose2d conv2dtransposed transposedconv "
@@ -120,6 +145,11 @@ LAYERS = _table(
     ),
     ("bn batchnorm batchnorm1d batchnorm2d", Alias("batch_normalization")),
     ("ln layernorm", Alias("layer_normalization")),
+    ("gn groupnorm", Alias("group_normalization")),
+    (
+        "in instancenorm instancenorm1d instancenorm2d",
+        Alias("instance_normalization", note="PyTorch's has affine=false"),
+    ),
     ("rmsnormalization rms", Alias("rms_norm")),
     _pooling("maxpool maxpool2d maxpooling maxpooling2d pool pooling pool2d", "max"),
     _pooling(
@@ -130,9 +160,25 @@ LAYERS = _table(
     _pooling("globalmaxpool globalmaxpool2d globalmaxpooling2d", "global_max"),
     _pooling(
         "globalavgpool globalavgpool2d globalaveragepool globalaveragepooling "
-        "globalaveragepooling2d adaptiveavgpool adaptiveavgpool2d gap",
+        "globalaveragepooling2d gap",
         "global_average",
     ),
+    _pooling(
+        "adaptiveavgpool adaptiveavgpool1d adaptiveavgpool2d adaptiveaveragepooling",
+        "adaptive_average",
+    ),
+    _pooling("adaptivemaxpool adaptivemaxpool1d adaptivemaxpool2d", "adaptive_max"),
+    (
+        "zeropad zeropad1d zeropad2d zeropadding zeropadding2d padding constantpad2d",
+        Alias("pad"),
+    ),
+    ("reflectionpad1d reflectionpad2d mirrorpad", Alias("pad", "padding_mode=reflect")),
+    (
+        "replicationpad1d replicationpad2d edgepad",
+        Alias("pad", "padding_mode=replicate"),
+    ),
+    ("depthtospace subpixel subpixelconv", Alias("pixel_shuffle")),
+    ("shuffle shufflechannels groupshuffle", Alias("channel_shuffle")),
     ("upsample upsampling upsampling2d resize interpolate", Alias("upsample2d")),
     (
         "crossentropy crossentropyloss categoricalcrossentropy softmaxcrossentropy "
@@ -150,12 +196,34 @@ LAYERS = _table(
         Alias("cross_sigmoid"),
     ),
     ("mseloss meansquarederror l2loss squarederror", Alias("mse")),
+    (
+        "l1 l1loss maeloss meanabsoluteerror absoluteerror absolutedifference",
+        Alias("mae"),
+    ),
+    ("huberloss", Alias("huber")),
+    (
+        "smoothl1 smoothl1loss",
+        Alias("huber", note="which is delta times as large, with delta for beta"),
+    ),
     ("kl kldiv kldivloss kldivergence kullbackleibler", Alias("kld")),
     (
-        "attention selfattention mha multiheadselfattention multiheadattentionlayer "
-        "scaleddotproductattention",
+        "selfattention mha multiheadselfattention multiheadattentionlayer",
         Alias("multi_head_attention"),
     ),
+    (
+        "scaleddotproductattention sdpa dotproductattention groupedqueryattention gqa",
+        Alias("attention"),
+    ),
+    (
+        "rope rotary rotaryembeddings rotarypositionalembeddings rotarypositions "
+        "rotarypositionembedding llamarotaryembedding",
+        Alias("rotary_embedding"),
+    ),
+    (
+        "parameter learnable trainableparameter param nnparameter weightlayer",
+        Alias("weight"),
+    ),
+    ("buffer registerbuffer const constantlayer anchors", Alias("constant")),
     ("embed embeddings lookup embeddinglayer", Alias("embedding")),
     (
         "posenc posencoding posembedding positionalembedding positionencoding",
@@ -179,6 +247,7 @@ LAYERS = _table(
     ("dropoutlayer dropout1d alphadropout", Alias("dropout")),
     ("simplernn elmanrnn elman", Alias("rnn")),
     ("bilstm bidirectionallstm", Alias("lstm", "bidirectional=true")),
+    ("bigru bidirectionalgru", Alias("gru", "bidirectional=true")),
     ("glu geglu", Alias("swiglu", note="swish(in0) * in1 is the gate that there is")),
 )
 """Types of layers; losses are layers."""
@@ -230,12 +299,24 @@ PROPERTIES = _table(
     ),
     ("pool poolshape kernelsize", Alias("pool_size")),
     ("poolsize", Alias("kernel_size")),
-    ("scale scalefactor upsamplesize", Alias("kernel_size")),
+    (
+        "scale scalefactor upsamplesize",
+        (Alias("kernel_size"), Alias("upscale_factor")),
+    ),
+    ("factor", (Alias("kernel_size"), Alias("upscale_factor"), Alias("value"))),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
     ("pad pads paddings", Alias("padding")),
     ("dilationrate dilations rates", Alias("dilation")),
     ("outputpad", Alias("output_padding")),
+    ("paddingmode padmode", Alias("padding_mode")),
+    ("mode", (Alias("padding_mode"), Alias("pooling"), Alias("upsample"))),
+    ("upscale blocksize", Alias("upscale_factor")),
+    ("countincludepadding includepad", Alias("count_include_pad")),
+    ("group numgroups ngroups cardinality", (Alias("groups"), Alias("num_groups"))),
+    ("groups", Alias("num_groups")),
+    ("elementwiseaffine center scaleandcenter", Alias("affine")),
+    ("channelmultiplier multiplier", Alias("depth_multiplier")),
     ("infeatures inchannels inputsize inputchannels", _SIZE_FOLLOWS),
     (
         "numembeddings vocabsize vocabularysize vocab numtokens ntokens",
@@ -258,6 +339,15 @@ PROPERTIES = _table(
         "dropout rate p prob probability droprate dropprob dropoutprob dropoutp",
         Alias("dropout_rate"),
     ),
+    (
+        "negativeslope minval maxval",
+        Alias(
+            "activation",
+            note="numbers stand behind the function: leaky_relu(negative_slope=0.2), "
+            "clamp(min=-1, max=1)",
+        ),
+    ),
+    ("other scalar operand addend", Alias("value")),
     (
         "act activationfn activationfunction nonlinearity",
         (Alias("activation"), Alias("hidden_state_activation")),
@@ -294,10 +384,14 @@ PROPERTIES = _table(
     ("perm permutation order dims", Alias("direction")),
     ("maxlen maxlength seqlen sequencelength maxposition", Alias("max_timestep")),
     ("ignoreindex", Alias("ignore_label")),
+    ("classweights weight weights", Alias("class_weight")),
+    ("positiveweight positiveweights posweights", Alias("pos_weight")),
+    ("smoothing labelsmooth", Alias("label_smoothing")),
+    ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),
-    ("mode method interpolation", (Alias("pooling"), Alias("upsample"))),
+    ("method interpolation", (Alias("pooling"), Alias("upsample"))),
     ("returnseq", Alias("return_sequences")),
     ("runningmeanmomentum", Alias("momentum")),
     # Optimizers and schedules.
@@ -336,6 +430,18 @@ PROPERTIES = _table(
         "gradientclipping",
         Alias("clip_grad_by_norm"),
     ),
+    (
+        "clipvalue clipgradbyvalue clipgradvalue gradclipvalue maxvalue",
+        (
+            Alias("clip_value"),
+            Alias("", note="it is a property of the optimizer: clip_value"),
+        ),
+    ),
+    (
+        "lrscale lrmult lrmultiplier learningratemultiplier",
+        Alias("learning_rate_scale"),
+    ),
+    ("rho", Alias("alpha")),
     ("nthreads numthreads workers njobs", Alias("threads")),
     ("dropremainder", Alias("drop_last")),
     ("optimizer optim", Alias("", note="it is chosen with set_optimizer")),
@@ -359,12 +465,18 @@ VALUES = _table(
     ("lrelu", Alias("leaky_relu")),
     ("logistic", Alias("sigmoid")),
     ("gelutanh gelunew geluapproximate fastgelu", Alias("tanh_gelu")),
+    ("quickgelu", Alias("sigmoid_gelu")),
+    ("hswish", Alias("hard_swish")),
+    ("hardtanh clip", Alias("clamp")),
     ("glorot glorotuniform xavier", Alias("xavier_uniform")),
     ("glorotnormal", Alias("xavier_normal")),
     ("kaiming kaiminguniform he", Alias("he_uniform")),
     ("kaimingnormal", Alias("he_normal")),
     ("lecun", Alias("lecun_normal")),
-    ("zero", Alias("zeros")),
+    ("constant", Alias("zero")),
+    ("mirror reflection symmetric", Alias("reflect")),
+    ("edge replication nearestedge", Alias("replicate")),
+    ("adaptiveavg", Alias("adaptive_average")),
     ("one", Alias("ones")),
     ("avg mean averagepool", Alias("average")),
     ("maximum maxpool", Alias("max")),
@@ -388,6 +500,7 @@ OPTIMIZERS = _table(
     ("nesterov nag", Alias("sgd", "momentum=0.9, nesterov=true")),
     ("adamoptimizer", Alias("adam")),
     ("adamwd adamweightdecay", Alias("adamw")),
+    ("rms rmspropoptimizer", Alias("rmsprop")),
 )
 """Types of optimizers."""
 

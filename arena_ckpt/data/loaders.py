@@ -185,14 +185,15 @@ def load_npz(path: StrPath) -> Dataset:
         A file with the arrays x and y, or x_train and y_train, X and y, data and
         target, images and labels: the first of these that it has. Labels may be
         missing. Samples of several inputs have names such as ``x:image`` and
-        ``x:mask``, of the input layers image and mask, and their labels y. Other
-        arrays are not read.
+        ``x:mask``, of the input layers image and mask, and their labels y. Labels of
+        several losses have names such as ``y:digit``, of the loss digit. Other arrays
+        are not read.
 
     Returns
     -------
     Dataset
-        Numbers as they are: pictures of bytes stay in 0 to 255, so scale them before
-        they are saved. Labels of whole numbers in one dimension are class numbers,
+        Numbers as they are: pictures of bytes stay bytes from 0 to 255, so scale or
+        standardize them. Labels of whole numbers in one dimension are class numbers,
         others are targets.
 
     Raises
@@ -206,10 +207,16 @@ def load_npz(path: StrPath) -> Dataset:
     """
     x, y = read_npz(path)
     name = Path(path).name
-    if not isinstance(x, dict):
+    if not isinstance(x, dict) and not isinstance(y, dict):
         return _dataset(name, x, y)
-    inputs = {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
-    labels = None if y is None else to_numbers(y, f"{name}: y")
+    inputs: Any = (
+        {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
+        if isinstance(x, dict)
+        else _samples(x, f"{name}: x")
+    )
+    if y is None:
+        return Dataset(name, inputs, None)
+    labels = y if isinstance(y, dict) else to_numbers(y, f"{name}: y")
     return Dataset(name, inputs, labels)
 
 
@@ -377,8 +384,12 @@ def _dataset(
     return Dataset(name, samples, _labels(labels, f"{name}: y"), classes)
 
 
-def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
-    samples = to_finite_float32(to_numbers(x, name), name)
+def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    samples = to_numbers(x, name)
+    if samples.dtype == np.uint8:  # as float32 pictures are four times as large
+        samples = np.ascontiguousarray(samples)
+    else:
+        samples = to_finite_float32(samples, name)
     return samples.reshape(-1, 1) if samples.ndim == 1 else samples
 
 

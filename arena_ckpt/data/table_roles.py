@@ -26,7 +26,7 @@ LABEL_WORDS = ("last", "first", "none")
 MISSING_WAYS = ("drop", "mean")
 
 _PANDAS_NAMES = ("", "unnamed: 0", "rownames", "row.names")
-_COUNT_NAMES = ("id", "index")
+_COUNT_NAMES = ("id", "index", "obs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def make_c_project(
         )
     if model.is_initialized:
         session.set_weights(model.weights())
-    exported = exported_of(session, session.weights())
+    exported = replace(exported_of(session, session.weights()), classes=model.classes)
     is_training = mode == TRAIN
     batches = _batches(session, data, is_training)
     reference = run_reference(session, batches, steps if is_training else 0)

@@ -42,7 +42,7 @@ def feature_axes(graph: Graph) -> dict[str, str]:
     left_out = mask_tensors(graph) | _id_tensors(graph)
     found = {}
     for node in graph.nodes:
-        if not node.inputs and node.outputs[0] not in left_out:
+        if node.is_data and node.outputs[0] not in left_out:
             is_picture = node.outputs[0] in facts.read_as_picture
             found[node.name] = CHANNEL if is_picture else COLUMN
     return found
@@ -50,7 +50,7 @@ def feature_axes(graph: Graph) -> dict[str, str]:
 
 def input_shapes(graph: Graph) -> dict[str, Shape]:
     """Return the shape of a sample of each input layer."""
-    return {n.name: n.spec.output_shapes[0] for n in graph.nodes if not n.inputs}
+    return {n.name: n.spec.output_shapes[0] for n in graph.nodes if n.is_data}
 
 
 def asked_inputs(graph: Graph) -> tuple[str, ...]:

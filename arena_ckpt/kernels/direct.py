@@ -73,16 +73,13 @@ def _address(x, at):
     return np.int64(x.ctypes.data) + 4 * at
 
 
-@kernel
-def direct_forward(
-    x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector,
-    n: int, channels: int, height: int, width: int,
-    filters: int, kernel_height: int, kernel_width: int,
-    stride_height: int, stride_width: int,
-    dilation_height: int, dilation_width: int,
-    top: int, left: int, out_height: int, out_width: int,
-) -> None:  # fmt: skip
-    """``y[n, f] = bias[f] + Σ_c x[n, c] ⋆ weight[f, c]``; bias only where has_bias."""
+@routine
+def convolve(
+    x, weight, bias, has_bias, y, n, channels, height, width,
+    filters, kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width,
+):  # fmt: skip
+    """Do what `direct_forward` does."""
     taps, out_plane = kernel_height * kernel_width, out_height * out_width
     if _is_pointwise(
         height, width, kernel_height, kernel_width, stride_height, stride_width,
@@ -107,6 +104,23 @@ def direct_forward(
     )  # fmt: skip
 
 
+@kernel
+def direct_forward(
+    x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector,
+    n: int, channels: int, height: int, width: int,
+    filters: int, kernel_height: int, kernel_width: int,
+    stride_height: int, stride_width: int,
+    dilation_height: int, dilation_width: int,
+    top: int, left: int, out_height: int, out_width: int,
+) -> None:  # fmt: skip
+    """``y[n, f] = bias[f] + Σ_c x[n, c] ⋆ weight[f, c]``; bias only where has_bias."""
+    convolve(
+        x, weight, bias, has_bias, y, n, channels, height, width,
+        filters, kernel_height, kernel_width, stride_height, stride_width,
+        dilation_height, dilation_width, top, left, out_height, out_width,
+    )  # fmt: skip
+
+
 @helper
 def taps_of(phase, kernel_size, stride, dilation):
     """Return the taps that reach a phase of the input: last, step, how many.
@@ -124,19 +138,13 @@ def taps_of(phase, kernel_size, stride, dilation):
     return last, step, found
 
 
-@kernel
-def direct_derivative(
-    dy: Vector, weight: Vector, bias: Vector, has_bias: int, dx: Vector,
-    n: int, channels: int, height: int, width: int,
-    filters: int, kernel_height: int, kernel_width: int,
-    stride_height: int, stride_width: int,
-    dilation_height: int, dilation_width: int,
-    top: int, left: int, out_height: int, out_width: int,
-) -> None:  # fmt: skip
-    """``dx``: the derivative of `direct_forward` for x; with bias, a transposed one.
-
-    The bias is per channel of dx, and only added where has_bias.
-    """
+@routine
+def derive(
+    dy, weight, bias, has_bias, dx, n, channels, height, width,
+    filters, kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width,
+):  # fmt: skip
+    """Do what `direct_derivative` does."""
     taps, plane = kernel_height * kernel_width, height * width
     if _is_pointwise(
         height, width, kernel_height, kernel_width, stride_height, stride_width,
@@ -182,6 +190,26 @@ def direct_derivative(
             )  # fmt: skip
 
 
+@kernel
+def direct_derivative(
+    dy: Vector, weight: Vector, bias: Vector, has_bias: int, dx: Vector,
+    n: int, channels: int, height: int, width: int,
+    filters: int, kernel_height: int, kernel_width: int,
+    stride_height: int, stride_width: int,
+    dilation_height: int, dilation_width: int,
+    top: int, left: int, out_height: int, out_width: int,
+) -> None:  # fmt: skip
+    """``dx``: the derivative of `direct_forward` for x; with bias, a transposed one.
+
+    The bias is per channel of dx, and only added where has_bias.
+    """
+    derive(
+        dy, weight, bias, has_bias, dx, n, channels, height, width,
+        filters, kernel_height, kernel_width, stride_height, stride_width,
+        dilation_height, dilation_width, top, left, out_height, out_width,
+    )  # fmt: skip
+
+
 # -- gradients of filters --------------------------------------------------------------
 
 
@@ -221,21 +249,14 @@ def _gradient_far(
                     dw[at] = total
 
 
-@kernel
-def direct_gradient(
-    x: Vector, dy: Vector, beta: float, dw: Vector,
-    n: int, channels: int, height: int, width: int,
-    filters: int, kernel_height: int, kernel_width: int,
-    stride_height: int, stride_width: int,
-    dilation_height: int, dilation_width: int,
-    top: int, left: int, out_height: int, out_width: int,
-) -> None:  # fmt: skip
-    """``dw = the derivative of direct_forward for the weight + beta * dw``.
-
-    beta is 0 or 1; at 0, dw is only written.
-    """
+@routine
+def add_gradient(
+    x, dy, dw, n, channels, height, width, filters, kernel_height, kernel_width,
+    stride_height, stride_width, dilation_height, dilation_width, top, left,
+    out_height, out_width,
+):  # fmt: skip
+    """Add to dw what `direct_gradient` computes."""
     out_plane = out_height * out_width
-    begin_gradient(beta, dw)
     if _is_pointwise(
         height, width, kernel_height, kernel_width, stride_height, stride_width,
         top, left, out_height, out_width,
@@ -258,6 +279,27 @@ def direct_gradient(
         )  # fmt: skip
         return
     _add_gradients(
+        x, dy, dw, n, channels, height, width, filters, kernel_height, kernel_width,
+        stride_height, stride_width, dilation_height, dilation_width, top, left,
+        out_height, out_width,
+    )  # fmt: skip
+
+
+@kernel
+def direct_gradient(
+    x: Vector, dy: Vector, beta: float, dw: Vector,
+    n: int, channels: int, height: int, width: int,
+    filters: int, kernel_height: int, kernel_width: int,
+    stride_height: int, stride_width: int,
+    dilation_height: int, dilation_width: int,
+    top: int, left: int, out_height: int, out_width: int,
+) -> None:  # fmt: skip
+    """``dw = the derivative of direct_forward for the weight + beta * dw``.
+
+    beta is 0 or 1; at 0, dw is only written.
+    """
+    begin_gradient(beta, dw)
+    add_gradient(
         x, dy, dw, n, channels, height, width, filters, kernel_height, kernel_width,
         stride_height, stride_width, dilation_height, dilation_width, top, left,
         out_height, out_width,

@@ -125,6 +125,23 @@ def dropout(
             y[at + j] = x[at + j] * keep(bits, j, threshold, scale)
 
 
+@kernel
+def drop_path(
+    x: Vector, y: Vector, control: Doubles, key: int, rate: float, size: int
+) -> None:
+    """``y = x / (1 - rate)``, or 0 for a whole sample with probability `rate`.
+
+    Forward and backward are alike; the parameters are those of `dropout`.
+    """
+    threshold = drop_threshold(rate)
+    scale = np.float32(1.0 / (1.0 - rate))
+    for n in range(x.size // size):
+        bits = sample_key(key, int(control[0]), int(control[1]) + n)
+        factor = keep(row_key(bits, 0), 0, threshold, scale)
+        for i in range(n * size, (n + 1) * size):
+            y[i] = x[i] * factor
+
+
 # -- SwiGLU ---------------------------------------------------------------------------
 
 

@@ -7,15 +7,17 @@ its derivative is summed over that axis.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.properties import REAL, Property
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, format_shape, n_elems
-from arena_ckpt.operations.families import arithmetic, elementwise
+from arena_ckpt.operations.families import arithmetic, curves, elementwise
 from arena_ckpt.operations.kernel_names import KernelName
 
 _FORWARD, _DERIVATIVE = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
@@ -28,6 +30,7 @@ class Addition(Layer):
     type_name = "addition"
     n_inputs = None
     keeps_axes = True
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the common shape; each derivative is a view of that of the output."""
@@ -83,7 +86,9 @@ class Addition(Layer):
 
 
 class Binary(Layer):
-    """Base class of operations on two inputs that may be repeated along axes.
+    """Base class of operations on two inputs, or on one and the number ``value``.
+
+    Inputs may be repeated along axes.
 
     Attributes
     ----------
@@ -95,14 +100,28 @@ class Binary(Layer):
         Operations of the derivative for each element of the output.
     """
 
-    n_inputs = 2
+    n_inputs = range(1, 3)
     keeps_axes = True
+    properties: ClassVar[tuple[Property, ...]] = (
+        *OUTPUT_PROPERTIES,
+        Property("value", REAL, None, "a number in place of the second input"),
+    )
     kernels: ClassVar[tuple[KernelName, KernelName]]
     saves: ClassVar[tuple[TensorLifespan, TensorLifespan, TensorLifespan]]
     derivative_flops: ClassVar[int]
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the larger size along each axis, where one is 1 or both are equal."""
+        if len(input_shapes) != (1 if self["value"] is not None else 2):
+            raise self.mismatch(
+                f"has {len(input_shapes)} input(s) and "
+                + ("no value" if self["value"] is None else f"value={self['value']!r}")
+                + "; give it two inputs, or one and a value",
+                shapes=input_shapes,
+                value=self["value"],
+            )
+        if self["value"] is not None:
+            return self.with_number(input_shapes[0])
         first, second = input_shapes
         out = (
             max(first[0], second[0]),
@@ -127,8 +146,32 @@ class Binary(Layer):
                 InPlace(Phase.FORWARD, "out0", tuple(f"in{i}" for i in whole)),
                 *self.derivatives_in_place(whole),
             ),
+            table_inputs=frozenset((0, 1)),
             flops=Flops(forward=n, calc_derivative=self.derivative_flops * n),
         )
+
+    def with_number(self, shape: Shape) -> LayerSpec:
+        """Return the spec of one input and a number; backward needs neither."""
+        factor, _ = self.factor_and_term
+        n, is_view = n_elems(shape), factor == 1.0
+        return LayerSpec(
+            output_shapes=(shape,),
+            in_place=(
+                InPlace(Phase.FORWARD, "out0", ("in0",)),
+                InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",), is_view),
+            ),
+            flops=Flops(n, 0, 0 if is_view else n),
+        )
+
+    @property
+    def factor_and_term(self) -> tuple[float, float]:
+        """What the input is multiplied by, and what is added, for the number."""
+        raise NotImplementedError
+
+    @staticmethod
+    def has_number(tensors: Binding) -> bool:
+        """Return whether a number stands in place of the second input."""
+        return len(tensors.input_shapes) == 1
 
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
         """Return what the derivatives of inputs that are not repeated may overwrite.
@@ -150,21 +193,42 @@ class Binary(Layer):
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Apply the operation."""
+        if self.has_number(tensors):
+            x, y = tensors.vector("in0"), tensors.vector("out0")
+            return [Call(curves.affine, (x, *self.factor_and_term, y))]
         a, b, y = (tensors.vector(role) for role in ("in0", "in1", "out0"))
         if a.size == b.size == y.size:
             return [Call(self.kernels[0], (a, b, y))]
         return [self.repeating(tensors, a, b, y)]
 
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Make the wanted derivatives."""
+        if not self.has_number(tensors):
+            return self.pair_derivatives(tensors)
+        factor, _ = self.factor_and_term
+        if factor == 1.0:
+            return copy_unless_same(tensors, "out0:grad", "in0:grad")
+        dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
+        return [Call(curves.affine, (dy, factor, 0.0, dx))]
+
+    def pair_derivatives(self, tensors: Binding) -> list[Call]:
+        """Make the wanted derivatives of two inputs."""
+        raise NotImplementedError
+
     def repeating(self, tensors: Binding, a: object, b: object, y: object) -> Call:
         """Return the call of the operation with repetition, ``y = a ∘ b``."""
         sizes, (a_steps, b_steps) = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
+            tensors.n_samples,
+            tensors.output_shapes[0],
+            *tensors.input_shapes,
+            tables=[i for i in (0, 1) if tensors.is_table(i)],
         )
         return Call(self.kernels[1], (a, b, y, *sizes, *a_steps, *b_steps))
 
     def is_whole(self, tensors: Binding, index: int) -> bool:
         """Return whether an input has the shape of the output: it is not repeated."""
-        return tensors.input_shapes[index] == tensors.output_shapes[0]
+        has_shape = tensors.input_shapes[index] == tensors.output_shapes[0]
+        return has_shape and not tensors.is_table(index)
 
     def sum_of(self, tensors: Binding, index: int, factor: float) -> Call:
         """Return the call that makes the derivative of a repeated input, as a sum.
@@ -173,7 +237,10 @@ class Binary(Layer):
         which the input is repeated.
         """
         sizes, (steps,) = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], tensors.input_shapes[index]
+            tensors.n_samples,
+            tensors.output_shapes[0],
+            tensors.input_shapes[index],
+            tables=[0] if tensors.is_table(index) else [],
         )
         dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
         return Call(arithmetic.sum_plain, (dy, factor, dx, *sizes, *steps))
@@ -187,9 +254,18 @@ class Binary(Layer):
         tensor of another role, times `factor`.
         """
         whole = tensors.output_shapes[0]
-        shape = whole if role == "out0" else tensors.input_shapes[int(role[2:])]
+        other = None if role == "out0" else int(role[2:])
+        shape = whole if other is None else tensors.input_shapes[other]
         sizes, (dx_steps, z_steps) = fold_axes(
-            tensors.n_samples, whole, tensors.input_shapes[index], shape
+            tensors.n_samples,
+            whole,
+            tensors.input_shapes[index],
+            shape,
+            tables=[
+                part
+                for part, i in enumerate((index, other))
+                if i is not None and tensors.is_table(i)
+            ],
         )
         dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
         arguments = (dy, tensors.vector(role), factor, dx, *sizes, *dx_steps, *z_steps)
@@ -204,6 +280,11 @@ class Add(Binary):
     saves = (_FORWARD, _FORWARD, TensorLifespan.UNMANAGED)
     derivative_flops = 0
 
+    @property
+    def factor_and_term(self) -> tuple[float, float]:
+        """One, and the number."""
+        return 1.0, float(self["value"])
+
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
         """Return views: an input that is not repeated has the derivative of the sum."""
         return tuple(
@@ -211,7 +292,7 @@ class Add(Binary):
             for i in whole
         )
 
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
+    def pair_derivatives(self, tensors: Binding) -> list[Call]:
         """Copy the derivative, or sum it over the repeated axes."""
         calls = []
         for i in (0, 1):
@@ -232,6 +313,11 @@ class Subtract(Binary):
     saves = (_FORWARD, _FORWARD, TensorLifespan.UNMANAGED)
     derivative_flops = 1
 
+    @property
+    def factor_and_term(self) -> tuple[float, float]:
+        """One, and the number with the other sign."""
+        return 1.0, -float(self["value"])
+
     def derivatives_in_place(self, whole: tuple[int, ...]) -> tuple[InPlace, ...]:
         """Return a view for the first input; the second overwrites the derivative."""
         return tuple(
@@ -244,7 +330,7 @@ class Subtract(Binary):
             for i in whole
         )
 
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
+    def pair_derivatives(self, tensors: Binding) -> list[Call]:
         """Copy or sum the derivative; the second input gets it with the other sign."""
         calls = []
         if tensors.is_wanted("in0:grad"):
@@ -269,7 +355,12 @@ class Multiply(Binary):
     saves = (_BOTH, _BOTH, TensorLifespan.UNMANAGED)
     derivative_flops = 2
 
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
+    @property
+    def factor_and_term(self) -> tuple[float, float]:
+        """The number, and nothing."""
+        return float(self["value"]), 0.0
+
+    def pair_derivatives(self, tensors: Binding) -> list[Call]:
         """Multiply the derivative by the other input, and sum over repeated axes."""
         dy = tensors.vector("out0:grad")
         wanted = [i for i in (0, 1) if tensors.is_wanted(f"in{i}:grad")]
@@ -302,7 +393,18 @@ class Divide(Binary):
     saves = (_FORWARD, _BOTH, _DERIVATIVE)
     derivative_flops = 3
 
-    def calc_derivative(self, tensors: Binding) -> list[Call]:
+    def with_number(self, shape: Shape) -> LayerSpec:
+        """Return the spec of a division by a number, which is not 0."""
+        if self["value"] == 0:
+            raise self.mismatch("has value=0.0, by which nothing is divided", value=0)
+        return super().with_number(shape)
+
+    @property
+    def factor_and_term(self) -> tuple[float, float]:
+        """One over the number, and nothing."""
+        return 1.0 / self["value"], 0.0
+
+    def pair_derivatives(self, tensors: Binding) -> list[Call]:
         """Compute ``out0:grad / in1`` and ``-out0:grad / in1 · out0``."""
         dy, b, y = (tensors.vector(role) for role in ("out0:grad", "in1", "out0"))
         wanted = [i for i in (0, 1) if tensors.is_wanted(f"in{i}:grad")]
@@ -335,7 +437,7 @@ class Power(Layer):
     type_name = "pow"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("exponent", REAL, 1.0, "the power that every element is raised to"),
     )
 
@@ -360,6 +462,7 @@ class SquareRoot(Layer):
 
     type_name = "sqrt"
     keeps_axes = True
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input; the derivative needs the output."""
@@ -382,6 +485,7 @@ class Negative(Layer):
 
     type_name = "negative"
     keeps_axes = True
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input; backward needs neither input nor output."""
@@ -431,7 +535,7 @@ def named_shapes(layer: Layer, shapes: tuple[Shape, ...]) -> str:
 
 
 def fold_axes(
-    n_samples: int, whole: Shape, *parts: Shape
+    n_samples: int, whole: Shape, *parts: Shape, tables: Collection[int] = ()
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Return sizes and strides of tensors that are repeated along axes of another.
 
@@ -443,6 +547,8 @@ def fold_axes(
         Shape of one sample of the tensor that has all axes.
     *parts : Shape
         Shapes of the others; along each axis the size is that of `whole`, or 1.
+    tables : collection of int
+        Which of `parts` have no axis of samples: every sample reads the same.
 
     Returns
     -------
@@ -453,7 +559,10 @@ def fold_axes(
         For each part its strides along these axes, in elements; 0 where it is repeated.
     """
     axes: list[tuple[int, tuple[bool, ...]]] = []
-    shapes = zip(*((n_samples, *part) for part in parts), strict=True)
+    shapes = zip(
+        *((1 if i in tables else n_samples, *part) for i, part in enumerate(parts)),
+        strict=True,
+    )
     for size, others in zip((n_samples, *whole), shapes, strict=True):
         has = tuple(other == size for other in others)
         if axes and axes[-1][1] == has and size > 1:

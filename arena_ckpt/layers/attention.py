@@ -15,8 +15,9 @@ from arena_ckpt.common.properties import (
     Property,
     choice,
 )
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.base import Binding, Call, beta_of
 from arena_ckpt.layers.dense import product_gradient
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -92,7 +93,7 @@ class MultiHeadAttention(WithBias):
     n_inputs = range(1, 5)
     reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("num_heads", POSITIVE_INT, None, "heads (required)"),
         Property(
             "projected_key_dim",

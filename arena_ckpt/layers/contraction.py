@@ -8,7 +8,8 @@ from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import Property, whole
 from arena_ckpt.layers.arithmetic import fold_axes, named_shapes
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape, n_elems
 from arena_ckpt.operations.families import arithmetic, blas
 
@@ -21,6 +22,7 @@ class MatMul(Layer):
 
     type_name = "matmul"
     n_inputs = 2
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return (C, M, N) for inputs (C, M, K) and (C, K, N); backward needs both."""
@@ -41,20 +43,30 @@ class MatMul(Layer):
         return LayerSpec(
             output_shapes=((channels, rows, columns),),
             input_lifespan=TensorLifespan.FORWARD_DERIV,
+            table_inputs=frozenset({1} if channels == 1 else ()),
             flops=Flops(forward=flops, calc_derivative=2 * flops),
         )
 
+    def _products(self, tensors: Binding) -> tuple[int, int, int, int]:
+        """Return the number of products, and rows, inner size and columns of each.
+
+        Samples that share a second factor are the rows of one product.
+        """
+        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
+        if tensors.is_table(1):
+            return 1, tensors.n_samples * rows, inner, columns
+        return tensors.n_samples * channels, rows, inner, columns
+
     def forward(self, tensors: Binding) -> list[Call]:
         """Multiply the matrices of each sample and channel."""
-        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
+        n, rows, inner, columns = self._products(tensors)
         arrays = (tensors.vector(role) for role in ("in0", "in1", "out0"))
-        n = tensors.n_samples * channels
         return [Call(blas.matmul_each, (*arrays, n, rows, inner, columns, 0, 0))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Compute ``out0:grad · in1ᵀ`` and ``in0ᵀ · out0:grad``."""
-        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
-        n, dy = tensors.n_samples * channels, tensors.vector("out0:grad")
+        n, rows, inner, columns = self._products(tensors)
+        dy = tensors.vector("out0:grad")
         calls = []
         if tensors.is_wanted("in0:grad"):
             arrays = (dy, tensors.vector("in1"), tensors.vector("in0:grad"))
@@ -72,7 +84,7 @@ class ReduceSum(Layer):
 
     type_name = "reduce_sum"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width; all where absent"),
     )
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from arena_ckpt.common.arithmetics import FAST, PORTABLE
+from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
+from arena_ckpt.layers import grouped
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
-from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
 from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
-    TensorSpec,
     WeightSpec,
     format_shape,
 )
@@ -32,21 +32,23 @@ from arena_ckpt.layers.windows import (
     pad_1d,
     pad_2d,
 )
+from arena_ckpt.layers.workspaces import workspace_of, workspace_specs
 from arena_ckpt.operations.convolution import Convolution, Workspace
-from arena_ckpt.operations.families import (
-    convolution,
-    depthwise,
-    direct,
-    direct_depthwise,
-)
+from arena_ckpt.operations.families import convolution, direct
 from arena_ckpt.operations.kernel_names import KernelName
 
 _FILTERS = Property("filters", POSITIVE_INT, None, "channels of the output (required)")
 _REST = (
-    Property("activation", ACTIVATION, "none", "becomes a layer of its own"),
+    ACTIVATION_PROPERTY,
     Property("disable_bias", BOOLEAN, False, "true leaves the bias out"),
     Property("bias", BOOLEAN, True, "false leaves the bias out"),
     *WEIGHT_PROPERTIES,
+)
+_GROUPS = Property(
+    "groups",
+    POSITIVE_INT,
+    1,
+    "filters read the channels of their group alone; divides channels and filters",
 )
 _KERNEL = Property(
     "kernel_size", POSITIVE_PAIR, None, "height,width of a filter (required)"
@@ -116,6 +118,24 @@ class _Convolution(WithBias):
         bias = bias_spec(self, "bias", outputs, fan_in=fan_in, fan_out=fan_out)
         return weight, bias
 
+    def _grouped_spec(self, sizes: Convolution, groups: int) -> LayerSpec:
+        """Return filter (filters, channels / groups, height, width) and bias."""
+        out = (sizes.filters, sizes.out_height, sizes.out_width)
+        each = sizes.channels // groups
+        flops = 2 * each * sizes.taps * out[0] * out[1] * out[2]
+        return LayerSpec(
+            output_shapes=(out,),
+            weights=self._weight_specs(
+                (sizes.filters, each, *sizes.kernel),
+                sizes.filters,
+                fan_in=each * sizes.taps,
+                fan_out=sizes.filters // groups * sizes.taps,
+            ),
+            tensors=grouped.workspaces(sizes, groups),
+            input_lifespan=TensorLifespan.FORWARD_GRAD,
+            flops=Flops(flops, flops, flops),
+        )
+
     def _run(
         self,
         kernel: KernelName,
@@ -150,7 +170,7 @@ class _Convolution(WithBias):
                 tensors.vector("filter"),
                 bias,
                 int(with_bias),
-                *_workspace(tensors, phase),
+                *workspace_of(tensors, phase),
                 tensors.vector(target),
                 tensors.n_samples,
                 *geometry.numbers,
@@ -170,7 +190,7 @@ class _Convolution(WithBias):
                 tensors.vector(x),
                 tensors.vector(dy),
                 beta_of(tensors),
-                *_workspace(tensors, "gradient"),
+                *workspace_of(tensors, "gradient"),
                 tensors.vector("filter:grad"),
                 tensors.n_samples,
                 *geometry.numbers,
@@ -186,42 +206,6 @@ class _Convolution(WithBias):
         gradients = (tensors.vector("out0:grad"), beta, tensors.vector("bias:grad"))
         arguments = (*gradients, tensors.n_samples, plane)
         return [Call(convolution.conv_bias_gradient, arguments)]
-
-
-def _workspace_specs(
-    forward: Workspace, gradient: Workspace, derivative: Workspace
-) -> tuple[TensorSpec, ...]:
-    """Return the workspaces of each phase: padded pictures, and a table of offsets."""
-    lifespans = (
-        ("forward", forward, TensorLifespan.FORWARD),
-        ("gradient", gradient, TensorLifespan.CALC_GRADIENT),
-        ("derivative", derivative, TensorLifespan.CALC_DERIVATIVE),
-    )
-    return tuple(
-        TensorSpec(
-            f"{phase}_{name}",
-            (elems,),
-            lifespan,
-            per_sample=False,
-            dtype=dtype,
-            arithmetic=FAST,
-        )
-        for phase, workspace, lifespan in lifespans
-        for name, elems, dtype in (
-            ("pictures", workspace.elems, "float32"),
-            ("offsets", workspace.table_elems, "int32"),
-        )
-    )
-
-
-def _workspace(tensors: Binding, phase: str) -> tuple[Any, ...]:
-    """Return the workspaces of a phase, if the arithmetic has any.
-
-    The phase is ``"forward"``, ``"gradient"`` or ``"derivative"``.
-    """
-    if tensors.arithmetic == PORTABLE:
-        return ()
-    return tensors.vector(f"{phase}_pictures"), tensors.indexes(f"{phase}_offsets")
 
 
 def _pointwise(convolution: Convolution) -> Convolution:
@@ -255,12 +239,14 @@ class Convolution2D(_Convolution):
         _STRIDE,
         _DILATION,
         _PADDING,
+        _GROUPS,
         *_REST,
     )
 
     def _geometry(self, shape: Shape) -> Convolution:
         filters = self._required("filters", "16")
         kernel = self._required("kernel_size", "3,3")
+        grouped.check_groups(self, shape[0], filters, self["groups"])
         padding = pad_2d(
             self["padding"], shape, kernel, self["stride"], self["dilation"]
         )
@@ -270,8 +256,10 @@ class Convolution2D(_Convolution):
         )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return filter (filters, channels, height, width) and bias (filters)."""
+        """Return filter (filters, channels / groups, height, width) and bias."""
         geometry = self._geometry(input_shapes[0])
+        if self["groups"] > 1:
+            return self._grouped_spec(geometry, self["groups"])
         kernels = _pointwise(geometry)
         channels, filters = geometry.channels, geometry.filters
         out = (filters, geometry.out_height, geometry.out_width)
@@ -284,7 +272,7 @@ class Convolution2D(_Convolution):
                 fan_in=channels * geometry.taps,
                 fan_out=filters * geometry.taps,
             ),
-            tensors=_workspace_specs(
+            tensors=workspace_specs(
                 kernels.forward_workspace(),
                 kernels.gradient_workspace(),
                 kernels.derivative_workspace(),
@@ -299,6 +287,10 @@ class Convolution2D(_Convolution):
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Sum over channels and taps."""
+        if self["groups"] > 1:
+            sizes = self._geometry(tensors.input_shapes[0])
+            groups, has_bias = self["groups"], self.has_bias
+            return grouped.forward(sizes, groups, tensors, has_bias=has_bias)
         sizes = self._kernels(tensors)
         kernel, workspace = convolution.conv_forward, sizes.forward_workspace()
         return [self._run(kernel, sizes, workspace, tensors, "forward")]
@@ -306,12 +298,19 @@ class Convolution2D(_Convolution):
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Sum over samples and outputs."""
         sizes = self._kernels(tensors)
-        call = self._gradient(sizes, tensors, "in0", "out0:grad")
         plane = sizes.out_height * sizes.out_width
-        return [call, *self._bias_gradient(tensors, plane)]
+        if self["groups"] > 1:
+            sizes = self._geometry(tensors.input_shapes[0])
+            calls = grouped.gradient(sizes, self["groups"], tensors)
+        else:
+            calls = [self._gradient(sizes, tensors, "in0", "out0:grad")]
+        return [*calls, *self._bias_gradient(tensors, plane)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Sum over filters and taps."""
+        if self["groups"] > 1:
+            sizes = self._geometry(tensors.input_shapes[0])
+            return grouped.derivative(sizes, self["groups"], tensors)
         sizes = self._kernels(tensors)
         kernel, workspace = convolution.conv_derivative, sizes.derivative_workspace()
         return [self._run(kernel, sizes, workspace, tensors, "derivative")]
@@ -334,6 +333,7 @@ class Convolution1D(Convolution2D):
             "zeros beside the input: one number, two (left,right), same, valid or "
             "causal",
         ),
+        _GROUPS,
         *_REST,
     )
 
@@ -346,6 +346,7 @@ class Convolution1D(Convolution2D):
             )
         filters = self._required("filters", "16")
         kernel = self._required("kernel_size", "3")
+        grouped.check_groups(self, shape[0], filters, self["groups"])
         stride, dilation = self["stride"], self["dilation"]
         left, right = pad_1d(self["padding"], shape[2], kernel, stride, dilation)
         return self._fits(
@@ -457,7 +458,7 @@ class TransposedConvolution2D(_Convolution):
                 fan_in=channels * sizes.taps,
                 fan_out=filters * sizes.taps,
             ),
-            tensors=_workspace_specs(
+            tensors=workspace_specs(
                 sizes.derivative_workspace(),
                 sizes.gradient_workspace(),
                 sizes.forward_workspace(),
@@ -485,20 +486,19 @@ class TransposedConvolution2D(_Convolution):
         return [self._run(kernel, sizes, workspace, tensors, "derivative")]
 
 
-def _depthwise(tensors: Binding, phase: str) -> KernelName:
-    """Return the kernel of a phase in the arithmetic of the model."""
-    if tensors.arithmetic == PORTABLE:
-        return cast(KernelName, getattr(direct_depthwise, f"direct_depthwise_{phase}"))
-    return cast(KernelName, getattr(depthwise, f"depthwise_{phase}"))
-
-
 class DepthwiseConvolution2D(_Convolution):
-    """Depthwise convolution: ``out0[c] = bias[c] + in0[c] ⋆ filter[c]``."""
+    """Depthwise convolution: ``out0[f] = bias[f] + in0[f // each] ⋆ filter[f]``."""
 
     type_name = "depthwiseconv2d"
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
-        Property("filters", POSITIVE_INT, None, "may be given: as many as channels"),
+        Property(
+            "filters",
+            POSITIVE_INT,
+            None,
+            "may be given: as many as channels times depth_multiplier",
+        ),
+        Property("depth_multiplier", POSITIVE_INT, 1, "filters of each channel"),
         _KERNEL,
         _STRIDE,
         _DILATION,
@@ -508,88 +508,40 @@ class DepthwiseConvolution2D(_Convolution):
 
     def _geometry(self, shape: Shape) -> Convolution:
         kernel = self._required("kernel_size", "3,3")
-        if self["filters"] not in (None, shape[0]):
+        each = self["depth_multiplier"]
+        filters = each * shape[0]
+        if self["filters"] not in (None, filters):
             raise self.mismatch(
-                f"has filters={self['filters']}, but one filter for each of "
-                f"{shape[0]} channels; leave filters out",
+                f"has filters={self['filters']}, but "
+                f"{'one filter' if each == 1 else f'{each} filters'} for each of "
+                f"{shape[0]} channels; leave filters out, or set depth_multiplier",
                 filters=self["filters"],
                 channels=shape[0],
             )
         stride, dilation = self["stride"], self["dilation"]
         padding = pad_2d(self["padding"], shape, kernel, stride, dilation)
         return self._fits(
-            Convolution(*shape, shape[0], kernel, stride, dilation, padding)
+            Convolution(*shape, filters, kernel, stride, dilation, padding)
         )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
-        """Return filter (channels, 1, height, width) and bias (channels)."""
+        """Return filter (channels · multiplier, 1, height, width) and bias."""
         sizes = self._geometry(input_shapes[0])
-        out = (sizes.channels, sizes.out_height, sizes.out_width)
-        flops = 2 * sizes.taps * out[0] * out[1] * out[2]
-        return LayerSpec(
-            output_shapes=(out,),
-            weights=self._weight_specs(
-                (sizes.channels, 1, *sizes.kernel),
-                sizes.channels,
-                fan_in=sizes.taps,
-                fan_out=sizes.taps,
-            ),
-            tensors=_workspace_specs(*sizes.depthwise_workspaces()),
-            input_lifespan=TensorLifespan.FORWARD_GRAD,
-            flops=Flops(flops, flops, flops),
-        )
+        return self._grouped_spec(sizes, sizes.channels)
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Filter each channel by itself."""
         sizes = self._geometry(tensors.input_shapes[0])
-        bias = tensors.vector("bias" if self.has_bias else "filter")
-        return [
-            Call(
-                _depthwise(tensors, "forward"),
-                (
-                    tensors.vector("in0"),
-                    tensors.vector("filter"),
-                    bias,
-                    int(self.has_bias),
-                    *_workspace(tensors, "forward"),
-                    tensors.vector("out0"),
-                    tensors.n_samples,
-                    *sizes.numbers,
-                ),
-            )
-        ]
+        return grouped.forward(sizes, sizes.channels, tensors, has_bias=self.has_bias)
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Sum over samples and outputs."""
         sizes = self._geometry(tensors.input_shapes[0])
-        call = Call(
-            _depthwise(tensors, "gradient"),
-            (
-                tensors.vector("in0"),
-                tensors.vector("out0:grad"),
-                beta_of(tensors),
-                *_workspace(tensors, "gradient"),
-                tensors.vector("filter:grad"),
-                tensors.n_samples,
-                *sizes.numbers,
-            ),
-        )
+        calls = grouped.gradient(sizes, sizes.channels, tensors)
         plane = sizes.out_height * sizes.out_width
-        return [call, *self._bias_gradient(tensors, plane)]
+        return [*calls, *self._bias_gradient(tensors, plane)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Filter each channel of the derivative with the flipped filter."""
+        """Filter each channel of the derivative with the flipped filters."""
         sizes = self._geometry(tensors.input_shapes[0])
-        return [
-            Call(
-                _depthwise(tensors, "derivative"),
-                (
-                    tensors.vector("out0:grad"),
-                    tensors.vector("filter"),
-                    *_workspace(tensors, "derivative"),
-                    tensors.vector("in0:grad"),
-                    tensors.n_samples,
-                    *sizes.numbers,
-                ),
-            )
-        ]
+        return grouped.derivative(sizes, sizes.channels, tensors)

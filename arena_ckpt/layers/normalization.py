@@ -14,8 +14,21 @@ from arena_ckpt.common.properties import (
     POSITIVE_REAL,
     Kind,
     Property,
+    choice,
 )
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.layers.affine import (
+    AFFINE,
+    GAMMA_BETA_PROPERTIES,
+    GAMMA_PROPERTIES,
+    derivative_gamma,
+    feature_vector,
+    forward_affine,
+    gamma_beta_specs,
+    gamma_spec,
+    unit_specs,
+)
+from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -26,6 +39,7 @@ from arena_ckpt.layers.spec import (
 )
 from arena_ckpt.layers.weighted import INITIALIZER
 from arena_ckpt.operations.families import normalization
+from arena_ckpt.operations.regions import Region
 
 
 def _parse_share(value: object) -> float:
@@ -38,59 +52,13 @@ def _parse_share(value: object) -> float:
 
 _FORWARD = TensorLifespan.FORWARD
 _GRADIENT = TensorLifespan.CALC_GRADIENT
-_DERIVATIVE = TensorLifespan.CALC_DERIVATIVE
-_SAVED = TensorLifespan.FORWARD_GRAD_DERIV
-_IN_PLACE = (
+SAVED = TensorLifespan.FORWARD_GRAD_DERIV
+IN_PLACE = (
     InPlace(Phase.FORWARD, "out0", ("in0",)),
     InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",)),
 )
 
-_EPSILON = Property("epsilon", POSITIVE_REAL, 1e-3, "added to the variance")
-_GAMMA = Property("gamma_initializer", INITIALIZER, "ones", "how gamma starts")
-_BETA = Property("beta_initializer", INITIALIZER, "zeros", "how beta starts")
-_TRAINABLE = Property("trainable", BOOLEAN, True, "false freezes the weights")
-_GAMMA_DECAY = Property(
-    "weight_decay",
-    NONNEGATIVE_REAL,
-    0.0,
-    "adds this times gamma to its gradient at each update",
-)
-_BETA_DECAY = Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for beta")
-
-
-def _vector(
-    name: str,
-    length: int,
-    initializer: str,
-    lifespan: TensorLifespan,
-    *,
-    decay: float = 0.0,
-    is_trained: bool = True,
-) -> WeightSpec:
-    """Return a weight of one axis, with one element for each of `length` features."""
-    return WeightSpec(
-        name,
-        (length,),
-        initializer,
-        fan_in=length,
-        fan_out=length,
-        lifespan=lifespan,
-        decay=decay,
-        is_trained=is_trained,
-    )
-
-
-def _gamma(layer: Layer, length: int) -> WeightSpec:
-    """Return the factors of what is normalized."""
-    initializer, decay = layer["gamma_initializer"], layer["weight_decay"]
-    return _vector("gamma", length, initializer, _FORWARD | _DERIVATIVE, decay=decay)
-
-
-def _gamma_beta(layer: Layer, length: int) -> tuple[WeightSpec, WeightSpec]:
-    """Return the factors of what is normalized, and what is added to it."""
-    initializer, decay = layer["beta_initializer"], layer["bias_decay"]
-    beta = _vector("beta", length, initializer, _FORWARD, decay=decay)
-    return _gamma(layer, length), beta
+EPSILON = Property("epsilon", POSITIVE_REAL, 1e-3, "added to the variance")
 
 
 class LayerNormalization(Layer):
@@ -99,19 +67,16 @@ class LayerNormalization(Layer):
     type_name = "layer_normalization"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "axis",
             COUNTS,
             (3,),
             "what is normalized together: 1 (channel), 2 (height), 3 (width)",
         ),
-        _EPSILON,
-        _GAMMA,
-        _BETA,
-        _TRAINABLE,
-        _GAMMA_DECAY,
-        _BETA_DECAY,
+        EPSILON,
+        AFFINE,
+        *GAMMA_BETA_PROPERTIES,
     )
 
     @property
@@ -133,13 +98,14 @@ class LayerNormalization(Layer):
         n = n_elems(shape)
         return LayerSpec(
             output_shapes=(shape,),
-            weights=_gamma_beta(self, together),
+            weights=gamma_beta_specs(self, together),
             tensors=(
-                TensorSpec("mean", (apart,), _SAVED),
-                TensorSpec("inv_std_dev", (apart,), _SAVED),
+                TensorSpec("mean", (apart,), SAVED),
+                TensorSpec("inv_std_dev", (apart,), SAVED),
+                *unit_specs(self, together),
             ),
-            input_lifespan=_SAVED,
-            in_place=_IN_PLACE,
+            input_lifespan=SAVED,
+            in_place=IN_PLACE,
             flops=Flops(8 * n, 5 * n, 9 * n),
         )
 
@@ -156,9 +122,9 @@ class LayerNormalization(Layer):
         return (height if axes == (2,) else channel * height), width, 1
 
     def _kernel_arguments(
-        self, tensors: Binding, strides: Any, names: Sequence[str | float]
+        self, tensors: Binding, strides: Any, names: Sequence[str | float | Region]
     ) -> tuple[Any, ...]:
-        """Return the arguments of a kernel, by role or as numbers.
+        """Return the arguments of a kernel, by role or as they are.
 
         Where `strides` is None, inputs and outputs are matrices with one row for each
         group of elements that are normalized together.
@@ -166,7 +132,7 @@ class LayerNormalization(Layer):
         n_rows = tensors.vector("mean").size
         arguments: list[Any] = []
         for name in names:
-            if isinstance(name, float):
+            if not isinstance(name, str):
                 arguments.append(name)
             elif strides is None and name in ("in0", "out0", "in0:grad", "out0:grad"):
                 arguments.append(tensors.vector(name).reshape(n_rows, -1))
@@ -183,11 +149,14 @@ class LayerNormalization(Layer):
             else normalization.strided_norm_forward
         )
         epsilon = float(self["epsilon"])
-        names = ("in0", "gamma", "beta", epsilon, "mean", "inv_std_dev", "out0")
-        return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
+        made, gamma, beta = forward_affine(self, tensors)
+        names = ("in0", gamma, beta, epsilon, "mean", "inv_std_dev", "out0")
+        return [*made, Call(kernel, self._kernel_arguments(tensors, strides, names))]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Sum ``out0:grad`` and ``out0:grad * x̂`` over all other axes and samples."""
+        if not self["affine"]:
+            return []
         strides = self._strides(tensors)
         kernel = (
             normalization.layer_norm_gradient
@@ -207,8 +176,9 @@ class LayerNormalization(Layer):
             if strides is None
             else normalization.strided_norm_derivative
         )
-        names = ("in0", "gamma", "out0:grad", "mean", "inv_std_dev", "in0:grad")
-        return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
+        made, gamma = derivative_gamma(self, tensors)
+        names = ("in0", gamma, "out0:grad", "mean", "inv_std_dev", "in0:grad")
+        return [*made, Call(kernel, self._kernel_arguments(tensors, strides, names))]
 
 
 class RMSNorm(Layer):
@@ -217,11 +187,9 @@ class RMSNorm(Layer):
     type_name = "rms_norm"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
-        _EPSILON,
-        _GAMMA,
-        _TRAINABLE,
-        _GAMMA_DECAY,
+        *OUTPUT_PROPERTIES,
+        EPSILON,
+        *GAMMA_PROPERTIES,
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
@@ -231,10 +199,10 @@ class RMSNorm(Layer):
         n = n_elems(shape)
         return LayerSpec(
             output_shapes=(shape,),
-            weights=(_gamma(self, width),),
-            tensors=(TensorSpec("inv_rms", (channel * height,), _SAVED),),
-            input_lifespan=_SAVED,
-            in_place=_IN_PLACE,
+            weights=(gamma_spec(self, width),),
+            tensors=(TensorSpec("inv_rms", (channel * height,), SAVED),),
+            input_lifespan=SAVED,
+            in_place=IN_PLACE,
             flops=Flops(4 * n, 3 * n, 7 * n),
         )
 
@@ -275,15 +243,15 @@ class RMSNorm(Layer):
 class BatchNormalization(Layer):
     """Normalize each channel over the batch; each column where there is one channel.
 
-    In prediction, and where ``trainable=false``, the moving statistics take the place
-    of those of the batch.
+    In prediction, and in training with ``statistics=moving`` or ``trainable=false``,
+    the moving statistics take the place of those of the batch.
     """
 
     type_name = "batch_normalization"
     keeps_axes = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
-        _EPSILON,
+        *OUTPUT_PROPERTIES,
+        EPSILON,
         Property(
             "momentum",
             Kind("a number from 0 to 1", _parse_share, repr),
@@ -306,41 +274,70 @@ class BatchNormalization(Layer):
             "ones",
             "how the variance starts",
         ),
-        _GAMMA,
-        _BETA,
-        _TRAINABLE,
-        _GAMMA_DECAY,
-        _BETA_DECAY,
+        Property(
+            "statistics",
+            choice("batch", "moving"),
+            None,
+            "what training normalizes by; where absent, batch where the layer is "
+            "trainable, else moving",
+        ),
+        *GAMMA_BETA_PROPERTIES,
     )
+
+    @property
+    def _takes_batch(self) -> bool:
+        """Whether training normalizes by the statistics of the batch."""
+        given = self["statistics"]
+        return self.is_trainable if given is None else bool(given == "batch")
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return gamma and beta, the moving statistics and those of the batch."""
+        if self._takes_batch and not self.is_trainable:
+            raise self.mismatch(
+                "has statistics=batch and trainable=false, but what is frozen is "
+                "normalized by the moving statistics; leave statistics out, or set "
+                "trainable=true",
+                statistics="batch",
+            )
         shape = input_shapes[0]
         channels = shape[0] if shape[0] > 1 else shape[2]
         n = n_elems(shape)
         return LayerSpec(
             output_shapes=(shape,),
-            weights=(*self._moving_statistics(channels), *_gamma_beta(self, channels)),
+            weights=(
+                *self._moving_statistics(channels),
+                *gamma_beta_specs(self, channels),
+            ),
             tensors=self._batch_statistics(channels),
-            input_lifespan=_SAVED if self.is_trainable else _FORWARD,
-            in_place=_IN_PLACE,
+            input_lifespan=self._input_lifespan(),
+            in_place=IN_PLACE,
             forward_skips_unwanted=True,
             flops=Flops(7 * n, 4 * n, 5 * n),
-            batch_values=n // channels if self.is_trainable else None,
+            batch_values=n // channels if self._takes_batch else None,
         )
+
+    def _input_lifespan(self) -> TensorLifespan:
+        """Return the phases that read the input: those that use deviations from it."""
+        if self._takes_batch:
+            return SAVED
+        return TensorLifespan.FORWARD_GRAD if self.is_trainable else _FORWARD
 
     def _moving_statistics(self, channels: int) -> Iterator[WeightSpec]:
         """Yield the mean and variance that training moves and prediction reads."""
-        lifespan = _FORWARD | _GRADIENT if self.is_trainable else _FORWARD
+        lifespan = _FORWARD | _GRADIENT if self._takes_batch else _FORWARD
         for name in ("moving_mean", "moving_variance"):
             initializer = self[f"{name}_initializer"]
-            yield _vector(name, channels, initializer, lifespan, is_trained=False)
+            yield feature_vector(
+                name, channels, initializer, lifespan, is_trained=False
+            )
 
     def _batch_statistics(self, channels: int) -> tuple[TensorSpec, ...]:
         """Return the statistics of the pass, and sums that its gradients share."""
-        tensors = {"mean": ((channels,), _SAVED), "inv_std_dev": ((channels,), _SAVED)}
+        tensors = {"mean": ((channels,), SAVED), "inv_std_dev": ((channels,), SAVED)}
         if self.is_trainable:
-            tensors["sums"] = ((2 * channels,), TensorLifespan.CALC_GRAD_DERIV)
+            backward = TensorLifespan.CALC_GRAD_DERIV
+            lifespan = backward if self._takes_batch else _GRADIENT
+            tensors["sums"] = ((2 * channels,), lifespan)
         return tuple(
             TensorSpec(name, shape, lifespan, per_sample=False)
             for name, (shape, lifespan) in tensors.items()
@@ -370,7 +367,7 @@ class BatchNormalization(Layer):
         size, epsilon = self._size(tensors), float(self["epsilon"])
         mean, inverse = self._statistics(tensors)
         x = tensors.vector("in0")
-        if tensors.training and self.is_trainable:
+        if tensors.training and self._takes_batch:
             first = Call(
                 normalization.batch_norm_statistics, (x, epsilon, mean, inverse, size)
             )
@@ -399,7 +396,7 @@ class BatchNormalization(Layer):
             ),
             Call(normalization.batch_norm_gradient, (sums, keep, *gradients)),
         ]
-        if tensors.updates_state:
+        if tensors.updates_state and self._takes_batch:
             moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
             numbers = float(self["epsilon"]), float(self["momentum"])
             arguments = (*statistics, *numbers, self._correction(tensors), *moving)
@@ -411,7 +408,7 @@ class BatchNormalization(Layer):
         size = self._size(tensors)
         statistics, gamma = self._statistics(tensors), tensors.vector("gamma")
         d_out, d_in = tensors.vector("out0:grad"), tensors.vector("in0:grad")
-        if not self.is_trainable:
+        if not self._takes_batch:
             constant = (gamma, d_out, statistics[1], d_in, size)
             return [Call(normalization.scale_channels, constant)]
         x, sums = tensors.vector("in0"), tensors.vector("sums")

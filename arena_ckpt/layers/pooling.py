@@ -7,31 +7,45 @@ from typing import ClassVar
 from arena_ckpt.common.dtypes import INT32, item_bytes
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
-from arena_ckpt.common.properties import Property, choice
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.common.properties import BOOLEAN, Property, choice
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, n_elems
 from arena_ckpt.layers.windows import PADDING_2D, POSITIVE_PAIR, pad_2d
-from arena_ckpt.operations.families import pooling
+from arena_ckpt.operations.families import pooling, spans
 from arena_ckpt.operations.sizes import MOST_IN_BYTES
 
-_FUNCTIONS = choice("max", "average", "global_max", "global_average")
+_FUNCTIONS = choice(
+    *("max", "average", "global_max", "global_average"),
+    *("adaptive_max", "adaptive_average"),
+)
 
 
 class Pooling2D(Layer):
-    """Maximum or mean of each window, or of each whole channel."""
+    """Maximum or mean of each window, of each share of a channel, or of all of it."""
 
     type_name = "pooling2d"
     reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "pooling",
             _FUNCTIONS,
             None,
-            "max, average, global_max or global_average (required)",
+            "max, average, global_max, global_average, adaptive_max or "
+            "adaptive_average (required)",
         ),
         Property(
-            "pool_size", POSITIVE_PAIR, None, "height,width of a window (not global)"
+            "pool_size",
+            POSITIVE_PAIR,
+            None,
+            "height,width of a window (of max and average)",
+        ),
+        Property(
+            "output_size",
+            POSITIVE_PAIR,
+            None,
+            "height,width of the output (of adaptive_max and adaptive_average)",
         ),
         Property("stride", POSITIVE_PAIR, (1, 1), "step down and to the right"),
         Property(
@@ -41,6 +55,12 @@ class Pooling2D(Layer):
             "beyond the input, never the greatest and not counted in a mean: one "
             "number, two (height,width), four (top,bottom,left,right), same or valid",
         ),
+        Property(
+            "count_include_pad",
+            BOOLEAN,
+            False,
+            "true counts padding in a mean, as zeros (of average)",
+        ),
     )
 
     @property
@@ -48,16 +68,36 @@ class Pooling2D(Layer):
         return str(self["pooling"]).startswith("global_")
 
     @property
+    def _is_adaptive(self) -> bool:
+        return str(self["pooling"]).startswith("adaptive_")
+
+    @property
     def _is_max(self) -> bool:
         return str(self["pooling"]).endswith("max")
+
+    def _has_spans(self, shape: Shape) -> bool:
+        """Return whether kernels over spans are needed, not those over plain windows.
+
+        They are where shares of a plane are no windows, or a mean counts padding.
+        """
+        if self._is_adaptive:
+            height, width = self["output_size"]
+            return bool(shape[1] % height or shape[2] % width)
+        if not self["count_include_pad"]:
+            return False
+        kernel, stride = self["pool_size"], self["stride"]
+        return any(pad_2d(self["padding"], shape, kernel, stride))
 
     def _windows(self, shape: Shape) -> tuple[int, ...]:
         """Return the sizes of windows and outputs, as kernels take them."""
         if self["pooling"] is None:
             raise self.mismatch("has no pooling; set it, for example pooling=max")
+        self._refuse_others()
         if self._is_global:
             self._refuse_windows()
             return (shape[1] * shape[2],)
+        if self._is_adaptive:
+            return self._shares(shape)
         kernel, stride = self["pool_size"], self["stride"]
         if kernel is None:
             raise self.mismatch("has no pool_size; set it, for example pool_size=2,2")
@@ -85,16 +125,43 @@ class Pooling2D(Layer):
             outputs.append((size + before + after - kernel[i]) // stride[i] + 1)
         return (*shape[1:], *kernel, *stride, padding[0], padding[2], *outputs)
 
+    def _shares(self, shape: Shape) -> tuple[int, ...]:
+        """Return the sizes of adaptive windows; those of unequal shares are 0."""
+        self._refuse_windows()
+        if self["output_size"] is None:
+            raise self.mismatch(
+                "has no output_size; set it, for example output_size=2,2"
+            )
+        rows, columns = self["output_size"]
+        window = (shape[1] // rows, shape[2] // columns)
+        if self._has_spans(shape):
+            window = (0, 0)
+        return (*shape[1:], *window, *window, 0, 0, rows, columns)
+
+    def _refuse_others(self) -> None:
+        """Refuse properties that this kind of pooling does not have."""
+        for name, kinds in (
+            ("output_size", ("adaptive_max", "adaptive_average")),
+            ("count_include_pad", ("average",)),
+        ):
+            if self[name] and self["pooling"] not in kinds:
+                raise self.mismatch(
+                    f"has pooling={self['pooling']}, but {name} is set; leave it out, "
+                    f"or set pooling={' or '.join(kinds)}",
+                    property=name,
+                )
+
     def _refuse_windows(self) -> None:
-        """Refuse sizes of windows where the whole input is one."""
+        """Refuse sizes of windows where they follow from the input."""
+        taken = "the whole input" if self._is_global else "equal shares of the input"
         for name in ("pool_size", "stride", "padding"):
             value = self[name]
             if value is None or value == "valid" or set(value) <= {0}:
                 continue
             if name != "stride" or value != (1, 1):
                 raise self.mismatch(
-                    f"pooling={self['pooling']} takes the whole input, but {name} is "
-                    f"set; leave it out, or set pooling=max or average",
+                    f"pooling={self['pooling']} takes {taken}, but {name} is set; "
+                    "leave it out, or set pooling=max or average",
                     property=name,
                 )
 
@@ -105,17 +172,20 @@ class Pooling2D(Layer):
         rows, columns = (1, 1) if self._is_global else windows[-2:]
         out = (shape[0], rows, columns)
         taps = windows[0] if self._is_global else windows[2] * windows[3]
+        if self._is_adaptive:
+            taps = -(-shape[1] // rows) * -(-shape[2] // columns)
+        has_spans = not self._is_global and self._has_spans(shape)
         tensors: tuple[TensorSpec, ...] = ()
         if self._is_max:
             places = n_elems(out)
-            if not self._is_global and taps <= MOST_IN_BYTES:
+            if not self._is_global and not has_spans and taps <= MOST_IN_BYTES:
                 places = -(-places // item_bytes(INT32))  # a byte for each
             tensors = (
                 TensorSpec(
                     "places", (places,), TensorLifespan.FORWARD_DERIV, dtype="int32"
                 ),
             )
-        elif not self._is_global:
+        elif not self._is_global and not has_spans:
             tensors = (
                 TensorSpec(
                     "row",
@@ -137,6 +207,12 @@ class Pooling2D(Layer):
         shape = tensors.input_shapes[0]
         sizes = (tensors.n_samples * shape[0], *self._windows(shape))
         arrays = (tensors.vector("in0"), tensors.vector("out0"))
+        if not self._is_global and self._has_spans(shape):
+            if not self._is_max:
+                return [Call(spans.span_average_forward, (*arrays, *sizes))]
+            shares = (*sizes[:3], *sizes[-2:])
+            arguments = (*arrays, tensors.indexes("places"), *shares)
+            return [Call(spans.span_max_forward, arguments)]
         if not self._is_max:
             kernel = pooling.average_forward
             if self._is_global:
@@ -155,6 +231,12 @@ class Pooling2D(Layer):
         shape = tensors.input_shapes[0]
         sizes = (tensors.n_samples * shape[0], *self._windows(shape))
         dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
+        if not self._is_global and self._has_spans(shape):
+            if not self._is_max:
+                return [Call(spans.span_average_derivative, (dy, dx, *sizes))]
+            numbers = (sizes[0], shape[1] * shape[2], sizes[-2] * sizes[-1])
+            places = tensors.indexes("places")
+            return [Call(spans.span_max_derivative, (dy, places, dx, *numbers))]
         if self._is_max:
             kernel = pooling.max_derivative
             if self._is_global:
@@ -178,7 +260,7 @@ class Upsample2D(Layer):
     type_name = "upsample2d"
     reads = "pictures"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("upsample", choice(*_UPSAMPLINGS), "nearest", "nearest or bilinear"),
         Property(
             "kernel_size",

@@ -12,6 +12,7 @@ from arena_ckpt.common.properties import POSITIVE_INT, Kind, Property
 from arena_ckpt.layers.arithmetic import AXES, named_shapes
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.contraction import AXIS
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same, views
 from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.operations.families import rearrange
@@ -73,7 +74,7 @@ class Concat(Layer):
     type_name = "concat"
     n_inputs = None
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "axis",
             AXIS,
@@ -235,7 +236,7 @@ class Slice(Layer):
     type_name = "slice"
     moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("axis", AXIS, None, "1 channel, 2 height, 3 width (required)"),
         Property("start_index", POSITIVE_INT, 1, "the first place, counted from 1"),
         Property(
@@ -318,7 +319,7 @@ class Permute(Layer):
     type_name = "permute"
     moves_elements = True
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "direction",
             DIRECTION,

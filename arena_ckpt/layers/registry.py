@@ -10,7 +10,7 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import parse_properties, split_strings
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
-from arena_ckpt.layers.activation import Activation
+from arena_ckpt.layers.activation import Activation, PReLU
 from arena_ckpt.layers.arithmetic import (
     Add,
     Addition,
@@ -23,6 +23,7 @@ from arena_ckpt.layers.arithmetic import (
 )
 from arena_ckpt.layers.attention import MultiHeadAttention
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.choices import Maximum, Minimum, Where
 from arena_ckpt.layers.class_check import check_class
 from arena_ckpt.layers.contraction import MatMul, ReduceMean, ReduceSum
 from arena_ckpt.layers.convolution import (
@@ -32,7 +33,19 @@ from arena_ckpt.layers.convolution import (
     TransposedConvolution2D,
 )
 from arena_ckpt.layers.dense import FullyConnected
+from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
+from arena_ckpt.layers.heads import Attention, RotaryEmbedding
+from arena_ckpt.layers.lines import (
+    CosineSimilarity,
+    CumulativeSum,
+    Gather,
+    Norm,
+    ReduceMax,
+    ReduceMin,
+    ReduceProd,
+)
+from arena_ckpt.layers.lone_weights import Constant, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
@@ -40,6 +53,7 @@ from arena_ckpt.layers.loss import (
     MeanSquaredError,
 )
 from arena_ckpt.layers.lstm import Lstm, LstmCell
+from arena_ckpt.layers.margins import Pad
 from arena_ckpt.layers.normalization import (
     BatchNormalization,
     LayerNormalization,
@@ -49,7 +63,15 @@ from arena_ckpt.layers.pooling import Pooling2D, Upsample2D
 from arena_ckpt.layers.rearrange import Concat, Permute, Slice, Split
 from arena_ckpt.layers.rnn import Rnn, RnnCell
 from arena_ckpt.layers.shape import Flatten, Identity, Input, Multiout, Reshape
-from arena_ckpt.layers.tokens import Dropout, Embedding, PositionalEncoding, SwiGLU
+from arena_ckpt.layers.shuffle import ChannelShuffle, PixelShuffle
+from arena_ckpt.layers.tokens import (
+    Dropout,
+    DropPath,
+    Embedding,
+    PositionalEncoding,
+    SwiGLU,
+)
+from arena_ckpt.layers.value_losses import HuberLoss, MeanAbsoluteError
 
 L = TypeVar("L", bound=Layer)
 
@@ -57,8 +79,11 @@ LAYER_TYPES: dict[str, type[Layer]] = {
     layer.type_name: layer
     for layer in (
         Input,
+        Constant,
+        Weight,
         FullyConnected,
         Activation,
+        PReLU,
         Add,
         Addition,
         Divide,
@@ -67,7 +92,19 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Power,
         SquareRoot,
         Subtract,
+        Maximum,
+        Minimum,
+        Where,
+        ReduceMax,
+        ReduceMin,
+        ReduceProd,
+        Norm,
+        CumulativeSum,
+        Gather,
+        CosineSimilarity,
         MultiHeadAttention,
+        Attention,
+        RotaryEmbedding,
         Convolution1D,
         Convolution2D,
         DepthwiseConvolution2D,
@@ -84,8 +121,13 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         BatchNormalization,
         LayerNormalization,
         RMSNorm,
+        GroupNormalization,
+        InstanceNormalization,
         Pooling2D,
         Upsample2D,
+        Pad,
+        PixelShuffle,
+        ChannelShuffle,
         Concat,
         Permute,
         Slice,
@@ -95,6 +137,7 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Multiout,
         Reshape,
         Dropout,
+        DropPath,
         Embedding,
         PositionalEncoding,
         SwiGLU,
@@ -102,6 +145,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         LstmCell,
         Rnn,
         RnnCell,
+        HuberLoss,
+        MeanAbsoluteError,
     )
 }
 """The class of each layer type, by its name in lower case."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.common.properties import BOOLEAN, SHAPE, Kind, Property
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.operations.families import elementwise
 
@@ -75,6 +76,7 @@ class Flatten(View):
     """Make each sample one row: channel:height:width becomes 1:1:(product)."""
 
     type_name = "flatten"
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of a row; forward and backward results are views."""
@@ -89,7 +91,7 @@ class Reshape(View):
 
     type_name = "reshape"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "target_shape",
             TARGET_SHAPE,

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
+from arena_ckpt.common.properties import COUNT, FRACTION, POSITIVE_INT, Property
+from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import (
     LARGEST_ID,
@@ -20,7 +21,8 @@ from arena_ckpt.layers.spec import (
     n_elems,
 )
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
-from arena_ckpt.operations.families import tokens
+from arena_ckpt.operations.families import elementwise, tokens
+from arena_ckpt.operations.kernel_names import KernelName
 
 
 class Embedding(Layer):
@@ -28,9 +30,15 @@ class Embedding(Layer):
 
     type_name = "embedding"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("in_dim", POSITIVE_INT, None, "how many ids there are (required)"),
         Property("out_dim", POSITIVE_INT, None, "width of a row (required)"),
+        Property(
+            "padding_idx",
+            COUNT,
+            None,
+            "an id whose row starts from zeros and gets no gradient",
+        ),
         *(p for p in WEIGHT_PROPERTIES if not p.name.startswith("bias")),
     )
 
@@ -53,6 +61,14 @@ class Embedding(Layer):
                 "so flatten them",
                 shape=shape,
             )
+        padding = self["padding_idx"]
+        if padding is not None and padding >= rows:
+            raise self.mismatch(
+                f"has padding_idx {padding} and in_dim {rows}; ids go from 0 to "
+                f"{rows - 1}",
+                padding_idx=padding,
+                in_dim=rows,
+            )
         length = n_elems(shape)
         weight = weight_spec(
             self,
@@ -61,10 +77,14 @@ class Embedding(Layer):
             fan_in=rows,
             fan_out=width,
             lifespan=TensorLifespan.FORWARD,
+            zero_row=padding,
         )
+        back = TensorLifespan.CALC_GRADIENT
+        row = TensorSpec("padding_row", (width,), back, per_sample=False)
         return LayerSpec(
             output_shapes=((1, length, width),),
             weights=(weight,),
+            tensors=() if padding is None else (row,),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
             id_inputs=(IdInput(0, rows, set_by="in_dim"),),
             flops=Flops(0, length * width, 0),
@@ -77,11 +97,22 @@ class Embedding(Layer):
         return [Call(tokens.embedding_forward, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Add each row of the derivative to the row of its id, in order."""
-        beta = beta_of(tensors)
+        """Add each row of the derivative to the row of its id, in order.
+
+        What stands in the row of `padding_idx`, such as the share of an output layer
+        that uses the same table, is put back behind.
+        """
+        beta, padding = beta_of(tensors), self["padding_idx"]
         ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
-        arguments = (ids, d_out, beta, tensors.matrix("weight:grad"))
-        return [Call(tokens.embedding_gradient, arguments)]
+        gradient = tensors.matrix("weight:grad")
+        calls = [Call(tokens.embedding_gradient, (ids, d_out, beta, gradient))]
+        if padding is None:
+            return calls
+        row = gradient[padding : padding + 1].reshape(-1)
+        if beta == 0:
+            return [*calls, Call(elementwise.fill, (0.0, row))]
+        copy, before = elementwise.copy, tensors.vector("padding_row")
+        return [Call(copy, (row, before)), *calls, Call(copy, (before, row))]
 
 
 class PositionalEncoding(Layer):
@@ -90,7 +121,7 @@ class PositionalEncoding(Layer):
     type_name = "positional_encoding"
     reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property(
             "max_timestep",
             POSITIVE_INT,
@@ -152,8 +183,9 @@ class Dropout(Layer):
 
     type_name = "dropout"
     keeps_axes = True
+    kernel: ClassVar[KernelName] = tokens.dropout
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("dropout_rate", FRACTION, 0.0, "share of the elements set to 0"),
     )
 
@@ -177,7 +209,7 @@ class Dropout(Layer):
         x = tensors.vector(source)
         random = (tensors.counters, tensors.random_key, self["dropout_rate"])
         arguments = (x, tensors.vector(target), *random, x.size // tensors.n_samples)
-        return [Call(tokens.dropout, arguments)]
+        return [Call(self.kernel, arguments)]
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Drop in training, copy otherwise."""
@@ -188,11 +220,31 @@ class Dropout(Layer):
         return self._drop(tensors, "out0:grad", "in0:grad")
 
 
+class DropPath(Dropout):
+    """Set whole samples to 0 in training, and scale the others up.
+
+    In front of the addition of a residual connection it leaves out the branch
+    (stochastic depth).
+
+    References
+    ----------
+    Huang et al., "Deep Networks with Stochastic Depth", 2016.
+    """
+
+    type_name = "drop_path"
+    kernel = tokens.drop_path
+    properties: ClassVar[tuple[Property, ...]] = (
+        *OUTPUT_PROPERTIES,
+        Property("dropout_rate", FRACTION, 0.0, "share of the samples set to 0"),
+    )
+
+
 class SwiGLU(Layer):
     """Gated activation ``swish(in0) * in1``."""
 
     type_name = "swiglu"
     n_inputs = 2
+    properties = OUTPUT_PROPERTIES
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the common shape; backward needs both inputs."""

@@ -63,6 +63,12 @@ PADDING_2D = Kind(
     _padding((1, 2, 4), "same", "valid"),
     _write,
 )
+MARGINS = Kind(
+    "one, two (height,width) or four (top,bottom,left,right) whole numbers of at least "
+    "0",
+    _padding((1, 2, 4)),
+    _write,
+)
 PADDING_1D = Kind(
     "one or two (left,right) whole numbers of at least 0, or same, valid or causal",
     _padding((1, 2), "same", "valid", "causal"),

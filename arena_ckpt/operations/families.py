@@ -114,6 +114,54 @@ chains = Family(
     chain_sgd_product="a: Matrix, b: Matrix, hyper: Doubles, weight: Matrix",
 )
 
+class_losses = Family(
+    "class_losses",
+    class_probabilities=(
+        "logits: Vector, probabilities: Vector, classes: int, inner: int"
+    ),
+    weighted_softmax_loss=(
+        "logits: Vector, label: Vector, has_numbers: int, ignored: float, weight: "
+        "Vector, keep: float, even: float, probabilities: Vector, scale: Doubles, "
+        "loss: Doubles, classes: int, inner: int"
+    ),
+    weighted_softmax_derivative=(
+        "probabilities: Vector, label: Vector, has_numbers: int, ignored: float, "
+        "weight: Vector, keep: float, even: float, scale: Doubles, dx: Vector, "
+        "classes: int, inner: int"
+    ),
+    weighted_sigmoid_loss=(
+        "logits: Vector, label: Vector, weight: Vector, probabilities: Vector, scale: "
+        "Doubles, loss: Doubles, inner: int"
+    ),
+    weighted_sigmoid_derivative=(
+        "probabilities: Vector, label: Vector, weight: Vector, scale: Doubles, dx: "
+        "Vector, inner: int"
+    ),
+)
+
+choices = Family(
+    "choices",
+    extreme=(
+        "a: Vector, b: Vector, sign: float, y: Vector, n0: int, n1: int, n2: int, n3: "
+        "int, a0: int, a1: int, a2: int, a3: int, b0: int, b1: int, b2: int, b3: int"
+    ),
+    select=(
+        "condition: Vector, a: Vector, b: Vector, y: Vector, n0: int, n1: int, n2: "
+        "int, n3: int, c0: int, c1: int, c2: int, c3: int, a0: int, a1: int, a2: int, "
+        "a3: int, b0: int, b1: int, b2: int, b3: int"
+    ),
+    sum_extreme=(
+        "dy: Vector, a: Vector, b: Vector, sign: float, da: Vector, n0: int, n1: int, "
+        "n2: int, n3: int, y0: int, y1: int, y2: int, y3: int, a0: int, a1: int, a2: "
+        "int, a3: int, b0: int, b1: int, b2: int, b3: int"
+    ),
+    sum_selected=(
+        "dy: Vector, condition: Vector, other: int, dx: Vector, n0: int, n1: int, n2: "
+        "int, n3: int, y0: int, y1: int, y2: int, y3: int, c0: int, c1: int, c2: int, "
+        "c3: int"
+    ),
+)
+
 convolution = Family(
     "convolution",
     conv_forward=(
@@ -138,6 +186,14 @@ convolution = Family(
         "int, out_width: int, group: int"
     ),
     conv_bias_gradient="dy: Vector, beta: float, db: Vector, n: int, plane: int",
+)
+
+curves = Family(
+    "curves",
+    affine="x: Vector, factor: float, term: float, y: Vector",
+    prelu_forward="x: Vector, slopes: Vector, y: Vector, size: int",
+    prelu_derivative="x: Vector, slopes: Vector, dy: Vector, dx: Vector, size: int",
+    prelu_gradient="x: Vector, dy: Vector, beta: float, d_slopes: Vector, size: int",
 )
 
 depthwise = Family(
@@ -224,6 +280,101 @@ elementwise = Family(
     one_hot="labels: Integers, y: Matrix",
 )
 
+heads = Family(
+    "heads",
+    rotate=(
+        "x: Vector, turns: Vector, sign: float, y: Vector, t: int, heads: int, "
+        "width: int"
+    ),
+    masked_softmax=(
+        "x: Vector, mask: Vector, y: Vector, heads: int, t: int, s: int, "
+        "mask_sample: int, mask_head: int, has_mask: int, causal: int"
+    ),
+)
+
+group_norm = Family(
+    "group_norm",
+    group_norm_forward=(
+        "x: Vector, gamma: Vector, beta: Vector, mean: Vector, inverse: Vector, y: "
+        "Vector, size: int"
+    ),
+    group_norm_gradient=(
+        "x: Vector, dy: Vector, mean: Vector, inverse: Vector, beta: float, d_gamma: "
+        "Vector, d_beta: Vector, size: int"
+    ),
+    group_norm_derivative=(
+        "x: Vector, gamma: Vector, dy: Vector, mean: Vector, inverse: Vector, dx: "
+        "Vector, size: int"
+    ),
+)
+
+grouped = Family(
+    "grouped",
+    grouped_forward=(
+        "x: Vector, weight: Vector, bias: Vector, has_bias: int, y: Vector, groups: "
+        "int, n: int, channels: int, height: int, width: int, filters: int, "
+        "kernel_height: int, kernel_width: int, stride_height: int, stride_width: "
+        "int, dilation_height: int, dilation_width: int, top: int, left: int, "
+        "out_height: int, out_width: int"
+    ),
+    grouped_derivative=(
+        "dy: Vector, weight: Vector, dx: Vector, groups: int, n: int, channels: int, "
+        "height: int, width: int, filters: int, kernel_height: int, kernel_width: "
+        "int, stride_height: int, stride_width: int, dilation_height: int, "
+        "dilation_width: int, top: int, left: int, out_height: int, out_width: int"
+    ),
+    grouped_gradient=(
+        "x: Vector, dy: Vector, beta: float, dw: Vector, groups: int, n: int, "
+        "channels: int, height: int, width: int, filters: int, kernel_height: int, "
+        "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
+        "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
+        "int"
+    ),
+)
+
+lines = Family(
+    "lines",
+    axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_softmax_backward=(
+        "y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_forward=(
+        "x: Vector, sign: float, y: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_product_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_product_derivative=(
+        "x: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_norm_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_norm_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    running_sum=(
+        "x: Vector, y: Vector, outer: int, length: int, inner: int, reverse: int"
+    ),
+    gather_forward=(
+        "x: Vector, ids: Vector, y: Vector, loss: Doubles, n: int, outer: int, length: "
+        "int, inner: int"
+    ),
+    gather_derivative=(
+        "ids: Vector, dy: Vector, dx: Vector, n: int, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_cosine_forward=(
+        "a: Vector, b: Vector, epsilon: float, y: Vector, outer: int, length: int, "
+        "inner: int"
+    ),
+    axis_cosine_derivative=(
+        "a: Vector, b: Vector, epsilon: float, dy: Vector, da: Vector, outer: int, "
+        "length: int, inner: int"
+    ),
+)
+
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -251,6 +402,18 @@ losses = Family(
     class_softmax_derivative=(
         "probabilities: Matrix, label: Vector, ignored: float, scale: Doubles, dx: "
         "Matrix"
+    ),
+)
+
+margins = Family(
+    "margins",
+    pad_forward=(
+        "x: Vector, y: Vector, planes: int, height: int, width: int, top: int, left: "
+        "int, out_height: int, out_width: int, mode: int"
+    ),
+    pad_derivative=(
+        "dy: Vector, dx: Vector, planes: int, height: int, width: int, top: int, "
+        "left: int, out_height: int, out_width: int, mode: int"
     ),
 )
 
@@ -390,11 +553,44 @@ reductions = Family(
     bias_gradient="dy: Matrix, beta: float, db: Vector",
 )
 
+rmsprop = Family(
+    "rmsprop",
+    rmsprop=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, decay: float, hyper: "
+        "Doubles"
+    ),
+    rmsprop_momentum=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, velocity: Vector, "
+        "decay: float, hyper: Doubles"
+    ),
+)
+
 rnn = Family(
     "rnn",
     rnn_previous=(
-        "states: Vector, h0: Vector, has_state: int, hidden: Vector, n: int, steps: "
-        "int, unit: int"
+        "states: Vector, h0: Vector, has_state: int, hidden: Vector, is_reverse: int, "
+        "n: int, steps: int, unit: int"
+    ),
+)
+
+spans = Family(
+    "spans",
+    span_average_forward=(
+        "x: Vector, y: Vector, planes: int, height: int, width: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, top: int, "
+        "left: int, out_height: int, out_width: int"
+    ),
+    span_average_derivative=(
+        "dy: Vector, dx: Vector, planes: int, height: int, width: int, kernel_height: "
+        "int, kernel_width: int, stride_height: int, stride_width: int, top: int, "
+        "left: int, out_height: int, out_width: int"
+    ),
+    span_max_forward=(
+        "x: Vector, y: Vector, place: Indexes, planes: int, height: int, width: int, "
+        "out_height: int, out_width: int"
+    ),
+    span_max_derivative=(
+        "dy: Vector, place: Indexes, dx: Vector, planes: int, size: int, outs: int"
     ),
 )
 
@@ -412,10 +608,19 @@ tokens = Family(
     embedding_gradient="ids: Vector, dy: Matrix, beta: float, d_weight: Matrix",
     add_positions="x: Vector, y: Vector, work: Doubles, t: int, d: int",
     dropout="x: Vector, y: Vector, control: Doubles, key: int, rate: float, size: int",
+    drop_path=(
+        "x: Vector, y: Vector, control: Doubles, key: int, rate: float, size: int"
+    ),
     swiglu_forward="a: Vector, b: Vector, y: Vector",
     swiglu_gate_derivative="a: Vector, b: Vector, dy: Vector, da: Vector",
     swiglu_value_derivative="a: Vector, dy: Vector, db: Vector",
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
+)
+
+update_terms = Family(
+    "update_terms",
+    clip_values="x: Vector, most: float, y: Vector",
+    scale_number="x: Doubles, factor: float, y: Doubles",
 )
 
 updates = Family(
@@ -440,6 +645,18 @@ updates = Family(
     ),
 )
 
+value_losses = Family(
+    "value_losses",
+    mae_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
+    mae_derivative="prediction: Vector, label: Vector, scale: Doubles, dx: Vector",
+    huber_loss=(
+        "prediction: Vector, label: Vector, delta: float, scale: Doubles, loss: Doubles"
+    ),
+    huber_derivative=(
+        "prediction: Vector, label: Vector, delta: float, scale: Doubles, dx: Vector"
+    ),
+)
+
 windows = Family(
     "windows",
     matmul_windows=(
@@ -454,20 +671,32 @@ FAMILIES: tuple[Family, ...] = (
     attention,
     blas,
     chains,
+    class_losses,
+    choices,
     convolution,
+    curves,
     depthwise,
     direct,
     direct_depthwise,
     elementwise,
+    heads,
+    group_norm,
+    grouped,
+    lines,
     losses,
+    margins,
     normalization,
     pooling,
     rearrange,
     reductions,
+    rmsprop,
     rnn,
+    spans,
     steps,
     tokens,
+    update_terms,
     updates,
+    value_losses,
     windows,
 )
 """All families, in alphabetical order."""

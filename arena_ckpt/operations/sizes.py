@@ -20,6 +20,9 @@ DOTS = 9
 MOST_IN_BYTES = 256
 """Maximum number of elements of a pooling window whose places are kept in bytes."""
 
+MARGIN_ZERO, MARGIN_REFLECT, MARGIN_REPLICATE = range(3)
+"""What stands in the margins of a padded plane, as kernels take it."""
+
 
 def attention_work_elems(
     t: int, s: int, heads: int, dk: int, dv: int, rows: int, columns: int | None

@@ -11,13 +11,15 @@ An iteration of n samples goes in passes of p samples; what is left makes the la
 
 from __future__ import annotations
 
+from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.errors import BatchStatisticsError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.settings import PlanSettings
 
 _WAY_OUT = (
-    "or take its statistics as they are with trainable=false. predict and evaluate use "
+    "or normalize by the moving statistics with statistics=moving, or with "
+    "trainable=false. predict and evaluate use "
     "the moving statistics and take any number of samples"
 )
 
@@ -33,8 +35,11 @@ def depends_on_split(node: Node) -> bool:
     So they do where it takes statistics over the samples of a pass, or keeps a state
     that each pass changes.
     """
-    has_state = any(not weight.is_trained for weight in node.spec.weights)
-    return node.spec.batch_values is not None or (has_state and node.layer.is_trainable)
+    changes_state = node.layer.is_trainable and any(
+        not weight.is_trained and weight.lifespan & TensorLifespan.CALC_GRADIENT
+        for weight in node.spec.weights
+    )
+    return node.spec.batch_values is not None or changes_state
 
 
 def least_samples(graph: Graph) -> int:

@@ -230,7 +230,8 @@ def _batches(
         try:
             session = open_session(model, plan, voice.follow(plan))
             if is_inference:
-                require_finite(session.predict(batches[0][0]))
+                for prediction in session.predictions(batches[0][0]).values():
+                    require_finite(prediction)
             else:
                 session.compute_gradients(*batches[0])
         except NonFiniteError:

@@ -24,7 +24,7 @@ from arena_ckpt.errors import (
     UnknownTypeError,
 )
 from arena_ckpt.layers import LAYER_TYPES
-from arena_ckpt.layers.dense import ACTIVATION
+from arena_ckpt.layers.functions import ACTIVATION
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS
 

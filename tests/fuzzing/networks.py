@@ -210,7 +210,14 @@ class _Network(Growing):
         if self.chance(4):
             values["disable_bias"] = True
         source = self.any_output(lambda shape: shape[1] * shape[2] > 1)
-        self.add(kind, source or self.any_output(), **values)
+        source = source or self.any_output()
+        channels = self.shapes[source][0]
+        if kind == "conv2d" and self.chance(4):
+            groups = self.any_of(*(g for g in (2, 3, channels) if channels % g == 0))
+            values |= {"groups": groups, "filters": groups * self.size(1, 2)}
+        if kind == "depthwiseconv2d" and self.chance(4):
+            values["depth_multiplier"] = self.size(2, 3)
+        self.add(kind, source, **values)
 
     def _line(self) -> None:
         source = self.any_output()
@@ -243,8 +250,11 @@ class _Network(Growing):
         self.add("upsample2d", self.any_output(), upsample=kind, kernel_size=size)
 
     def _normalization(self) -> None:
-        kind = self.any_of("batch", "batch", "layer", "rms")
+        kind = self.any_of("batch", "batch", "layer", "rms", "group")
         source = self.any_output()
+        if kind == "group":
+            self._group_normalization(source)
+            return
         values: Given = {}
         if self.chance(6):
             values["trainable"] = False
@@ -260,10 +270,13 @@ class _Network(Growing):
         if kind == "batch":
             values["momentum"] = self.any_of(0.5, 0.9, 0.0)
             values["unbiased_variance"] = self.any_of(False, True)
+            if values.get("trainable", True) and self.chance(5):
+                values["statistics"] = self.any_of("batch", "moving")
             self.add("batch_normalization", source, **values)
         else:
             axes = ((3,), (3,), (1,), (2,), (1, 2), (1, 3), (2, 3), (1, 2, 3))
             values["axis"] = self.any_of(*axes)
+            values["affine"] = not self.chance(5)
             self.add("layer_normalization", source, **values)
 
     def _concat(self) -> None:
@@ -327,7 +340,7 @@ class _Network(Growing):
         values = self._of_steps(kind, self.trained(unit=self.size(1, 4)))
         values["return_sequences"] = self.any_of(True, False)
         values["unroll"] = self.any_of(True, False)
-        if kind == "lstm" and self.chance(3):
+        if self.chance(3):
             values["bidirectional"] = True
         self.add(kind, source, **values)
 
@@ -391,6 +404,7 @@ _OPTIMIZERS: tuple[tuple[str, Given], ...] = (
     ("adam", _ADAM),
     ("adam", {**_ADAM, "beta1": 0.7, "beta2": 0.9, "epsilon": 1e-3}),
     ("adamw", {**_ADAM, "weight_decay": 0.1}),
+    ("rmsprop", {**_ADAM, "alpha": 0.9, "epsilon": 1e-3, "momentum": 0.5}),
 )
 _FALL: Given = {"max_learning_rate": 0.05, "min_learning_rate": 0.01}
 _SCHEDULES: tuple[tuple[str, Given] | None, ...] = (
@@ -408,7 +422,7 @@ _GROWTHS = (
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),
     *("attention", "positions", "recurrent", "recurrent", "cell", "embedding", "twin"),
-    *("wide", "convolution", "twin"),
+    *("wide", "convolution", "twin", "margins", "shuffled"),
 )
 
 

@@ -29,7 +29,8 @@ from arena_ckpt.c_export.sources import FOLDER, CKernel, find_kernel, source_of
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.kernels.kernel import Kernel, kernel_of
 from arena_ckpt.layers.base import Call
-from arena_ckpt.operations import activations, families, recurrent
+from arena_ckpt.operations import activations, curves, families, recurrent
+from arena_ckpt.operations.curves import curve_kernels
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.portable import portable
 from helpers.kernel_geometries import FAMILIES
@@ -109,6 +110,8 @@ def kernels_of(family: str) -> list[KernelName]:
     if family == "activations":
         for a in activations.ACTIVATIONS.values():
             known += [k for k in (a.forward, a.backward, a.bias_forward) if k]
+    if family == "curves":
+        known += [kernel for name in curves.SAVES for kernel in curve_kernels(name)]
     return known
 
 

@@ -88,6 +88,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
         )
         for way, target in (("forward", "y"), ("backward", "dx"))
     },
+    # curves
+    "curve_*_forward": {"y": RESULT},
+    "curve_*_backward": {"dx": RESULT},
+    "affine": {"y": RESULT},
+    "prelu_forward": {"y": RESULT},
+    "prelu_derivative": {"dx": RESULT},
+    "prelu_gradient": {"d_slopes": _by_beta},
     # arithmetic
     "broadcast_*": {"y": RESULT},
     "subtract": {"y": RESULT},
@@ -105,6 +112,25 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "sum_plain": {"y": RESULT},
     "sum_products": {"y": RESULT},
     "sum_quotients": {"y": RESULT},
+    # choices
+    "extreme": {"y": RESULT},
+    "select": {"y": RESULT},
+    "sum_extreme": {"da": RESULT},
+    "sum_selected": {"dx": RESULT},
+    # along an axis
+    "axis_softmax_forward": {"y": RESULT},
+    "axis_softmax_backward": {"dx": RESULT},
+    "axis_extreme_forward": {"y": RESULT},
+    "axis_extreme_derivative": {"dx": RESULT},
+    "axis_product_forward": {"y": RESULT},
+    "axis_product_derivative": {"dx": RESULT},
+    "axis_norm_forward": {"y": RESULT},
+    "axis_norm_derivative": {"dx": RESULT},
+    "running_sum": {"y": RESULT},
+    "gather_forward": {"y": RESULT, "loss": CHANGED},
+    "gather_derivative": {"dx": RESULT},
+    "axis_cosine_forward": {"y": RESULT},
+    "axis_cosine_derivative": {"da": RESULT},
     # attention
     "tiled_forward*": {"out": RESULT, "lse": RESULT, "tile": SCRATCH},
     "plain_forward*": {"out": RESULT, "probabilities": RESULT, "tile": SCRATCH},
@@ -144,6 +170,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "depthwise_forward": {"pictures": SCRATCH, "table": SCRATCH, "y": RESULT},
     "depthwise_derivative": {"pictures": SCRATCH, "table": SCRATCH, "dx": RESULT},
     "depthwise_gradient": {"pictures": SCRATCH, "table": SCRATCH, "dw": _by_beta},
+    "grouped_forward": {"y": RESULT},
+    "grouped_derivative": {"dx": RESULT},
+    "grouped_gradient": {"dw": _by_beta},
     # elementwise
     "add_bias": {"y": RESULT},
     "copy": {"y": RESULT},
@@ -165,7 +194,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "gru_*_backward": {
         "gates": CHANGED,
         "product": lambda given: CHANGED if given["reset_after"] else SCRATCH,
-        **{"a": SCRATCH, "dh": RESULT, "d_product": SCRATCH, "sums": RESULT},
+        **{"a": SCRATCH, "dh": CHANGED, "d_product": SCRATCH, "sums": RESULT},
     },
     "lstm_*_forward": {
         **{"gates": CHANGED, "z": SCRATCH, "h": RESULT, "c": RESULT},
@@ -173,13 +202,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     },
     "lstm_*_states": {"cells": RESULT, "hidden": RESULT},
     "lstm_*_backward": {
-        **{"gates": CHANGED, "dh": RESULT, "dc": CHANGED, "sums": RESULT},
+        **{"gates": CHANGED, "dh": CHANGED, "dc": CHANGED, "sums": RESULT},
     },
     "rnn_*_forward": {
         **{"states": CHANGED, "a": SCRATCH, "h": RESULT, "out": _steps_out},
     },
     "rnn_*_backward": {
-        **{"d_states": RESULT, "a": RESULT, "dh": RESULT, "sums": RESULT},
+        **{"d_states": RESULT, "a": RESULT, "dh": CHANGED, "sums": RESULT},
     },
     "rnn_previous": {"hidden": RESULT},
     "join_biases": {"joined": RESULT},
@@ -195,6 +224,19 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "kld_derivative": {"dq": RESULT},
     "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
     "class_softmax_derivative": {"dx": RESULT},
+    "mae_loss": {"loss": CHANGED},
+    "mae_derivative": {"dx": RESULT},
+    "huber_loss": {"loss": CHANGED},
+    "huber_derivative": {"dx": RESULT},
+    "class_probabilities": {"probabilities": RESULT},
+    "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
+    "weighted_*_derivative": {"dx": RESULT},
+    "clip_values": {"y": RESULT},
+    "scale_number": {"y": RESULT},
+    "rmsprop": {"weight": CHANGED, "square_mean": CHANGED},
+    "rmsprop_momentum": {
+        **{"weight": CHANGED, "square_mean": CHANGED, "velocity": CHANGED},
+    },
     # normalization
     "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
     "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
@@ -213,6 +255,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "batch_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
     "batch_norm_derivative": {"dx": RESULT},
     "scale_channels": {"dx": RESULT},
+    "group_norm_forward": {"y": RESULT},
+    "group_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
+    "group_norm_derivative": {"dx": RESULT},
     # pooling
     "max_forward": {"y": RESULT, "place": RESULT},
     "max_forward_wide": {"y": RESULT, "place": RESULT},
@@ -227,6 +272,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "nearest_derivative": {"dx": RESULT},
     "bilinear_forward": {"y": RESULT},
     "bilinear_derivative": {"dx": RESULT},
+    "span_average_forward": {"y": RESULT},
+    "span_average_derivative": {"dx": RESULT},
+    "span_max_forward": {"y": RESULT, "place": RESULT},
+    "span_max_derivative": {"dx": RESULT},
+    "pad_forward": {"y": RESULT},
+    "pad_derivative": {"dx": RESULT},
     # copies
     "copy_rows": {"y": _copied_rows},
     "place_rows": {"y": RESULT},
@@ -244,10 +295,14 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "embedding_gradient": {"d_weight": _by_beta},
     "add_positions": {"y": RESULT, "work": SCRATCH},
     "dropout": {"y": RESULT},
+    "drop_path": {"y": RESULT},
     "swiglu_forward": {"y": RESULT},
     "swiglu_gate_derivative": {"da": RESULT},
     "swiglu_value_derivative": {"db": RESULT},
     "swiglu_derivatives": {"da": RESULT, "db": RESULT},
+    # heads
+    "rotate": {"y": RESULT},
+    "masked_softmax": {"y": RESULT},
     # updates
     "sgd": {"weight": CHANGED},
     "sgd_product": {"weight": CHANGED},

@@ -16,7 +16,16 @@ import numpy.typing as npt
 from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels import blas, chains, elementwise, reductions, updates
+from arena_ckpt.kernels import (
+    blas,
+    chains,
+    class_losses,
+    elementwise,
+    reductions,
+    rmsprop,
+    update_terms,
+    updates,
+)
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import UNITS
 from arena_ckpt.kernels.windows import matmul_windows
@@ -25,6 +34,7 @@ from arena_ckpt.layers.attention import TILE_COLUMNS
 from arena_ckpt.layers.base import Call, Layer
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import LayerSpec, Shape
+from arena_ckpt.operations.curves import SAVES
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.portable import portable
 from helpers.kernel_memory import Bench
@@ -85,6 +95,9 @@ class Bound:
 
     def is_wanted(self, role: str) -> bool:
         return role in self.arrays
+
+    def is_table(self, index: int) -> bool:
+        return False
 
     def is_same(self, role: str, other: str) -> bool:
         first, second = self.arrays[role], self.arrays[other]
@@ -159,7 +172,7 @@ def _given(bound: Bound, random: Random) -> dict[str, Array]:
         shape = (n, *layer.label_shape(spec.output_shapes[0]))
         label = random.random(shape).astype(np.float32)
         if layer.ignored_label is not None:
-            classes = spec.output_shapes[0][-1]
+            classes = spec.output_shapes[0][layer.class_axis - 1]
             label = random.integers(-1, classes, shape).astype(np.float32)
         given["label"] = label
     return given
@@ -168,6 +181,10 @@ def _given(bound: Bound, random: Random) -> dict[str, Array]:
 def _input(layer: Layer, index: int, shape: tuple[int, ...], random: Random) -> Array:
     if layer.type_name == "embedding":
         return random.integers(-1, layer["in_dim"] + 1, shape).astype(np.float32)
+    if layer.type_name == "gather" and index == 1:
+        return random.integers(-1, 10, shape).astype(np.float32)
+    if layer.type_name == "where" and index == 0:
+        return random.integers(0, 2, shape).astype(np.float32)
     if layer.type_name == "multi_head_attention" and index == 3:
         hidden = random.random(shape) < 0.3
         return np.where(hidden, -np.inf, 0).astype(np.float32)
@@ -313,6 +330,19 @@ def _depthwise(random: Random) -> Drawn:
     return "depthwiseconv2d", (_picture(random, 3),), values
 
 
+def _grouped(random: Random) -> Drawn:
+    """Groups of some channels and filters, or filters of one channel each."""
+    if chance(random, 0.3):
+        values = {**_windows(random), "depth_multiplier": 1 + size(random, 4)}
+        return "depthwiseconv2d", (_picture(random, 5),), _with_bias(random, values)
+    groups, each = 1 + size(random, 4), size(random, 4)
+    _, height, width = _picture(random)
+    values = {"groups": groups, "filters": groups * (1 + size(random, 5))}
+    shape = (groups * each, height, width)
+    window = {"kernel_size": (1, 1)} if chance(random, 0.2) else _windows(random)
+    return "conv2d", (shape,), _with_bias(random, values | window)
+
+
 def _far_taps(random: Random) -> Drawn:
     """Pictures of which no row, or only some columns, fit beside what a tap reads."""
     width = int(random.integers(5000, 12000))
@@ -345,6 +375,44 @@ def _wide_pooling(random: Random) -> Drawn:
 def _global_pooling(random: Random) -> Drawn:
     kind = ("global_max", "global_average")[random.integers(2)]
     return "pooling2d", (_picture(random, 4),), {"pooling": kind}
+
+
+def _spans(random: Random) -> Drawn:
+    """Shares that are no windows, or means that count padding."""
+    shape = size(random, 4), size(random, 12), size(random, 12)
+    if chance(random, 0.4):
+        pool = 1 + size(random, 4), 1 + size(random, 4)
+        values = {"pooling": "average", "pool_size": pool, "count_include_pad": True}
+        padding = int(random.integers(pool[0])), int(random.integers(pool[1]))
+        return (
+            "pooling2d",
+            (shape,),
+            values
+            | {
+                "padding": padding,
+                "stride": _pair(random, 4),
+            },
+        )
+    kind = ("adaptive_max", "adaptive_average")[random.integers(2)]
+    return "pooling2d", (shape,), {"pooling": kind, "output_size": _pair(random, 9)}
+
+
+def _margins(random: Random) -> Drawn:
+    mode = ("zero", "reflect", "replicate")[random.integers(3)]
+    most = 4 if mode != "reflect" else 1
+    shape = size(random, 3), 4 + size(random, 9), 4 + size(random, 9)
+    if mode != "reflect":
+        shape = size(random, 3), size(random, 9), size(random, 9)
+    padding = tuple(int(v) for v in random.integers(0, most + 3, 4))
+    return "pad", (shape,), {"padding": padding, "padding_mode": mode}
+
+
+def _shuffled(random: Random) -> Drawn:
+    groups = size(random, 4)
+    shape = groups * groups * size(random, 3), size(random, 17), size(random, 17)
+    if chance(random, 0.5):
+        return "channel_shuffle", (shape,), {"groups": groups}
+    return "pixel_shuffle", (shape,), {"upscale_factor": groups}
 
 
 def _upsampling(random: Random) -> Drawn:
@@ -396,6 +464,49 @@ def _elementwise(random: Random) -> Drawn:
     exponents = (0.0, 2.0, 3.0, 0.5, -0.5, -1.0, 1.7, -2.0)
     values = {"exponent": exponents[random.integers(8)]} if kind == "pow" else {}
     return kind, (_flat(random),), values
+
+
+CURVES: dict[str, str] = {
+    **{name: name for name in SAVES},
+    "clamp": "clamp(min=-0.5, max=1)",
+    "leaky_relu": "leaky_relu(negative_slope=0.3)",
+    "elu": "elu(alpha=1.5)",
+}
+"""Functions that take two numbers, as the property ``activation`` is set to them."""
+
+
+def _prelu(random: Random) -> Drawn:
+    shape = _flat(random)
+    slopes = shape[0] if shape[0] > 1 else shape[2]
+    n = slopes if chance(random, 0.6) else 1
+    return "prelu", (shape,), {"num_parameters": n, "trainable": chance(random, 0.8)}
+
+
+def _with_number(random: Random) -> Drawn:
+    kind = ("add", "subtract", "multiply", "divide")[random.integers(4)]
+    return kind, (_flat(random),), {"value": 2.5}
+
+
+def _where(random: Random) -> Drawn:
+    first, second = _broadcast(random)
+    parts = tuple(
+        1 if chance(random, 0.3) else max(s) for s in zip(first, second, strict=True)
+    )
+    return "where", ((parts[0], parts[1], parts[2]), first, second), {}
+
+
+def _along_axis(*kinds: str) -> Callable[[Random], Drawn]:
+    def draw(random: Random) -> Drawn:
+        kind, axis = kinds[random.integers(len(kinds))], int(random.integers(1, 4))
+        shape = size(random, 5), size(random, 9), size(random, 70)
+        if kind == "activation":
+            return kind, (shape,), {"activation": f"softmax(axis={1 + axis % 2})"}
+        if kind == "gather":
+            return kind, (shape, (1, 1, size(random, 9))), {"axis": axis}
+        given = {"axis": axis} if kind == "cumsum" or chance(random, 0.7) else {}
+        return kind, (shape,) * (2 if kind == "cosine_similarity" else 1), given
+
+    return draw
 
 
 def _matmul(random: Random) -> Drawn:
@@ -459,8 +570,8 @@ def _recurrent(kind: str) -> Callable[[Random], Drawn]:
             shapes = [(1, 1, width), *[(1, 1, unit)] * states]
             return f"{kind}cell", tuple(shapes), values
         values["return_sequences"] = chance(random, 0.5)
-        if kind == "lstm":
-            values["bidirectional"] = chance(random, 0.4)
+        values["bidirectional"] = chance(random, 0.4)
+        values["return_state"] = chance(random, 0.4)
         return kind, ((1, size(random, 7), width),), values
 
     return draw
@@ -477,18 +588,60 @@ def _loss(*kinds: str) -> Callable[[Random], Drawn]:
     return draw
 
 
+def _weighted_loss(random: Random) -> Drawn:
+    shape = _picture(random, 40, 9) if chance(random, 0.6) else _flat(random)
+    axis = int(random.integers(1, 4))
+    weights = [float(w) for w in random.uniform(0, 4, shape[axis - 1])]
+    if chance(random, 0.3):
+        only = [weights[0]] if chance(random, 0.5) else weights
+        return "cross_sigmoid", (shape,), {"axis": axis, "pos_weight": only}
+    values: dict[str, Any] = {"axis": axis, "label_smoothing": 0.1}
+    if chance(random, 0.5):
+        values |= {"per_token": True, "ignore_label": 0}
+    if chance(random, 0.7):
+        values["class_weight"] = weights
+    return "cross_softmax", (shape,), values
+
+
+def _class_probabilities(random: Random) -> list[Call]:
+    outer, classes, inner = size(random, 3), size(random, 40), size(random, 70)
+    x = normal(random, outer * classes * inner)
+    y = np.full_like(x, 7)
+    kernel = class_losses.class_probabilities
+    return [
+        Call(kernel, (x, y, classes, inner)),
+        Call(kernel, (x, x, inner, classes)),
+    ]
+
+
 def _normalization(kind: str) -> Callable[[Random], Drawn]:
     def draw(random: Random) -> Drawn:
         values: dict[str, Any] = {"trainable": not chance(random, 0.2)}
         if kind == "layer_normalization":
             axes = [a for a in (1, 2, 3) if chance(random, 0.5)] or [3]
             values["axis"] = tuple(axes)
+            values["affine"] = not chance(random, 0.2)
+        if kind == "batch_normalization" and values["trainable"]:
+            values["statistics"] = "moving" if chance(random, 0.3) else "batch"
         shape = (
             _picture(random, 40, 9) if chance(random, 0.6) else (1, 1, size(random, 70))
         )
         return kind, (shape,), values
 
     return draw
+
+
+def _group_normalization(random: Random) -> Drawn:
+    values = {"trainable": not chance(random, 0.2), "affine": not chance(random, 0.2)}
+    if chance(random, 0.3):
+        shape = _picture(random, 9, 9)
+        return "instance_normalization", (shape,), values
+    groups, each = size(random, 5), size(random, 20)
+    _, height, width = _picture(random, 1, 9)
+    shape = groups * each, height, width
+    if chance(random, 0.2):
+        shape = 1, 1, groups * each
+    return "group_normalization", (shape,), values | {"num_groups": groups}
 
 
 def _rearranged(random: Random) -> Drawn:
@@ -527,7 +680,8 @@ def _shape(random: Random) -> Drawn:
 
 
 def _tokens(random: Random) -> Drawn:
-    kind = ("embedding", "positional_encoding", "dropout", "swiglu")[random.integers(4)]
+    kinds = ("embedding", "positional_encoding", "dropout", "swiglu", "drop_path")
+    kind = kinds[random.integers(len(kinds))]
     if kind == "embedding":
         values = {"in_dim": size(random, 12), "out_dim": size(random, 40)}
         return kind, ((1, 1, size(random, 9)),), values
@@ -537,6 +691,23 @@ def _tokens(random: Random) -> Drawn:
     if kind == "swiglu":
         return kind, (shape, shape), {}
     return kind, (shape,), {"dropout_rate": 0.4}
+
+
+def _heads(random: Random) -> Drawn:
+    count, width = size(random, 3), size(random, 9)
+    if chance(random, 0.3):
+        shape = (1, size(random, 12), 2 * width * count)
+        return "rotary_embedding", (shape,), {"num_heads": count}
+    shared, wide = size(random, 3), size(random, 9)
+    t, s = size(random, 12), size(random, 40)
+    heads = count * shared
+    values: dict[str, Any] = {"num_heads": heads, "num_heads_kv": count}
+    values["is_causal"] = chance(random, 0.4)
+    if chance(random, 0.3):
+        values["dropout_rate"] = 0.4
+    rows = ((1, t, heads * width), (1, s, count * width), (1, s, count * wide))
+    mask = (heads if chance(random, 0.5) else 1, t, s)
+    return "attention", (*rows, mask)[: 3 + chance(random, 0.6)], values
 
 
 # -- what no layer calls ---------------------------------------------------------------
@@ -556,6 +727,12 @@ def _update(random: Random) -> list[Call]:
         Call(updates.adam, (weight, gradient, first, state, 0.1, hyper[:7])),
         Call(updates.adamw, (weight, gradient, first, state, 0.1, hyper)),
         Call(updates.sgd_product, (a, b, hyper[:2], product)),
+        Call(rmsprop.rmsprop, (weight, gradient, state, 0.1, hyper[:4])),
+        Call(
+            rmsprop.rmsprop_momentum, (weight, gradient, state, first, 0.1, hyper[:5])
+        ),
+        Call(update_terms.clip_values, (gradient, 0.5, first)),
+        Call(update_terms.scale_number, (hyper[:1], 0.5, hyper[1:2].copy())),
     ]
 
 
@@ -638,10 +815,23 @@ FAMILIES: dict[str, Family] = {
     "depthwise": Family(
         ("depthwise_forward", "depthwise_gradient", "depthwise_derivative"), _depthwise
     ),
+    "grouped convolution": Family(
+        ("grouped_forward", "grouped_derivative", "grouped_gradient"), _grouped
+    ),
     "pooling": Family(
         ("max_forward", "max_derivative", "average_forward", "average_derivative"),
         _pooling,
     ),
+    "spans": Family(
+        tuple(
+            f"span_{k}_{w}"
+            for k in ("max", "average")
+            for w in ("forward", "derivative")
+        ),
+        _spans,
+    ),
+    "margins": Family(("pad_forward", "pad_derivative"), _margins),
+    "shuffled": Family(("copy_rows", "transpose"), _shuffled),
     "wide pooling": Family(("max_forward_wide",), _wide_pooling),
     "global pooling": Family(
         tuple(
@@ -711,6 +901,35 @@ FAMILIES: dict[str, Family] = {
         for name, a in ACTIVATIONS.items()
         if a.bias_forward
     },
+    **{
+        f"curve {name}": Family(
+            (f"curve_{name}_forward", f"curve_{name}_backward"), _activation(text)
+        )
+        for name, text in CURVES.items()
+    },
+    "learned slopes": Family(
+        ("prelu_forward", "prelu_derivative", "prelu_gradient"), _prelu
+    ),
+    "numbers": Family(("affine",), _with_number),
+    "extremes": Family(("extreme", "sum_extreme"), _arithmetic("maximum", "minimum")),
+    "conditions": Family(("select", "sum_selected"), _where),
+    "softmax along an axis": Family(
+        ("axis_softmax_forward", "axis_softmax_backward"), _along_axis("activation")
+    ),
+    "extremes along an axis": Family(
+        ("axis_extreme_forward", "axis_extreme_derivative"),
+        _along_axis("reduce_max", "reduce_min"),
+    ),
+    "products along an axis": Family(
+        ("axis_product_forward", "axis_product_derivative"), _along_axis("reduce_prod")
+    ),
+    "norms": Family(("axis_norm_forward", "axis_norm_derivative"), _along_axis("norm")),
+    "running sums": Family(("running_sum",), _along_axis("cumsum")),
+    "gathering": Family(("gather_forward", "gather_derivative"), _along_axis("gather")),
+    "cosines": Family(
+        ("axis_cosine_forward", "axis_cosine_derivative"),
+        _along_axis("cosine_similarity"),
+    ),
     "add and subtract": Family(
         ("broadcast_add", "broadcast_subtract", "add", "subtract", "sum_plain"),
         _arithmetic("add", "subtract"),
@@ -793,6 +1012,19 @@ FAMILIES: dict[str, Family] = {
         ),
         _loss("mse", "cross_softmax", "cross_softmax", "cross_sigmoid", "kld"),
     ),
+    "losses of values": Family(
+        ("mae_loss", "mae_derivative", "huber_loss", "huber_derivative"),
+        _loss("mae", "huber"),
+    ),
+    "weighted losses": Family(
+        tuple(
+            f"weighted_{k}_{w}"
+            for k in ("softmax", "sigmoid")
+            for w in ("loss", "derivative")
+        ),
+        _weighted_loss,
+    ),
+    "class probabilities": Family(("class_probabilities",), _class_probabilities),
     "batch normalization": Family(
         (
             "batch_norm_statistics",
@@ -814,6 +1046,10 @@ FAMILIES: dict[str, Family] = {
         ),
         _normalization("layer_normalization"),
     ),
+    "group normalization": Family(
+        tuple(f"group_norm_{w}" for w in ("forward", "gradient", "derivative")),
+        _group_normalization,
+    ),
     "rms": Family(
         tuple(f"rms_norm_{w}" for w in ("forward", "gradient", "derivative")),
         _normalization("rms_norm"),
@@ -826,6 +1062,7 @@ FAMILIES: dict[str, Family] = {
             "embedding_gradient",
             "add_positions",
             "dropout",
+            "drop_path",
             "swiglu_forward",
             "swiglu_gate_derivative",
             "swiglu_value_derivative",
@@ -833,8 +1070,13 @@ FAMILIES: dict[str, Family] = {
         ),
         _tokens,
     ),
+    "heads": Family(("rotate", "masked_softmax"), _heads),
     "updates": Family(
-        ("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"), _update
+        (
+            *("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"),
+            *("rmsprop", "rmsprop_momentum", "clip_values", "scale_number"),
+        ),
+        _update,
     ),
     "reductions": Family(
         (
@@ -859,9 +1101,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pictures": (
         *("convolution", "depthwise", "pooling", "wide pooling", "global pooling"),
         *("upsampling", "direct convolution", "far taps", "direct depthwise"),
+        *("grouped convolution", "spans", "margins", "shuffled"),
     ),
     "functions": tuple(n for n in FAMILIES if n.startswith(("activation", "bias"))),
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
+    "curves": tuple(n for n in FAMILIES if n.startswith("curve ")),
+    "choices": ("learned slopes", "numbers", "extremes", "conditions"),
+    "lines": (
+        *("softmax along an axis", "extremes along an axis", "products along an axis"),
+        *("norms", "running sums", "gathering", "cosines"),
+    ),
     "products": ("dense", "products", "matmul", "attention", "lstm", "gru", "rnn"),
     "chains": ("chains", "portable matmul"),
     "portable layers": (
@@ -872,7 +1121,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
-        *("rearranged", "shape"),
+        "heads",
+        *("losses of values", "weighted losses", "class probabilities"),
+        *("rearranged", "shape", "group normalization"),
     ),
     "updates": ("updates", "reductions"),
 }

@@ -15,7 +15,8 @@ computation of that precision may be off, at kinks such as that of relu too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ import pytest
 
 from arena_ckpt import Model
 from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.functions import name_of, numbers_of
 from arena_ckpt.layers.windows import pad_1d, pad_2d
 from arena_ckpt.lowering.binding import random_key
 
@@ -45,7 +47,26 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "selu": F.selu,
     "softplus": F.softplus,
     "mish": F.mish,
+    "relu6": F.relu6,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_swish": F.hardswish,
+    "exp": torch.exp,
+    "log": torch.log,
+    "abs": torch.abs,
+    "sigmoid_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tan": torch.tan,
 }
+
+
+def _with_numbers(name: str, *numbers: float) -> Callable[[Tensor], Tensor]:
+    """Return an activation function made by its numbers."""
+    if name == "leaky_relu":
+        return lambda x: F.leaky_relu(x, *numbers)
+    if name == "elu":
+        return lambda x: F.elu(x, *numbers)
+    return lambda x: x.clamp(*numbers)
 
 
 _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -77,6 +98,11 @@ class _FromOutput(torch.autograd.Function):
     def backward(ctx: Any, *derivatives: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
         return derivatives[0] * ctx.slope(y), None, None
+
+
+def _rate_scale(node: Node) -> float:
+    """Return the factor of the learning rate of a layer's weights."""
+    return float(node.layer.get("learning_rate_scale", 1.0))
 
 
 class Evaluated(NamedTuple):
@@ -140,11 +166,17 @@ class TorchJudge:
         ]
 
     def _make_optimizer(self) -> Any:
-        given, weights = self._values, list(self.trained.values())
+        given = self._values
+        weights = [{"params": [weight]} for weight in self.trained.values()]
         rate = given["learning_rate"]
         if self._optimizer_type == "sgd":
             return torch.optim.SGD(
                 weights, rate, given["momentum"], nesterov=given["nesterov"]
+            )
+        if self._optimizer_type == "rmsprop":
+            alpha, momentum = given["alpha"], given["momentum"]
+            return torch.optim.RMSprop(
+                weights, rate, alpha, given["epsilon"], momentum=momentum
             )
         betas = (given["beta1"], given["beta2"])
         if self._optimizer_type == "adam":
@@ -175,6 +207,10 @@ class TorchJudge:
                 weight.grad = torch.zeros_like(weight)
         if self._max_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self._max_norm)
+        if self._values["clip_value"] is not None:
+            torch.nn.utils.clip_grad_value_(
+                list(self.trained.values()), self._values["clip_value"]
+            )
         rate, shrunk = self._rate(), 1.0
         if self._optimizer_type == "adamw":  # its own decay comes first
             shrunk -= rate * self._values["weight_decay"]
@@ -182,8 +218,9 @@ class TorchJudge:
             for name, decay in self._decays().items():
                 weight = self.trained[name]
                 weight.grad += decay * shrunk * weight
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        scales = {node.name: _rate_scale(node) for node in self.nodes}
+        for name, group in zip(self.trained, self._optimizer.param_groups, strict=True):
+            group["lr"] = rate * scales[name.partition(":")[0]]
         before = [weight.detach().clone() for weight in self.trained.values()]
         self._optimizer.step()
         if self._noise:  # what an update all but takes away leaves its rounding
@@ -291,63 +328,100 @@ class TorchJudge:
         Where its slope is computed from its output, and that is rounded, the slope of
         an element that is all but saturated is off by far more than rounding itself.
         """
-        if name == "softmax":
-            return self.softmax
+        if name_of(name) == "softmax":
+            return partial(self.softmax, axis=int(numbers_of(name)[0]))
+        if numbers_of(name):
+            return _with_numbers(name_of(name), *numbers_of(name))
         if not self._noise or name not in SLOPES:
             return ACTIVATIONS[name]
         return lambda x: _FromOutput.apply(x, name, self._factor)
 
-    def softmax(self, x: Tensor) -> Tensor:
-        """Return the softmax over the last axis, by a rounded inverse of its sum.
+    def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
+        """Return the softmax over an axis, by a rounded inverse of its sum.
 
         What it gives does not sum to 1 then, nor its derivative to 0: that is all there
         is of a derivative where every choice is worth the same.
         """
-        powers = torch.exp(x - x.amax(-1, keepdim=True).detach())
-        return powers * self._moved(1 / powers.sum(-1, keepdim=True))
+        powers = torch.exp(x - x.amax(axis, keepdim=True).detach())
+        return powers * self._moved(1 / powers.sum(axis, keepdim=True))
 
     # -- losses and updates ------------------------------------------------------------
 
-    def _n_terms(self, y: Any) -> int:
-        ignored = self.loss_node.layer.get("ignore_label")
-        if self.loss_node.layer.get("per_token"):
-            return int((np.asarray(y) != ignored).sum())
-        return len(y)
+    def _n_terms(self, y: Any) -> float:
+        layer = self.loss_node.layer
+        weights = self._class_weights()
+        if layer.get("per_token"):
+            counted = np.asarray(y)[np.asarray(y) != layer["ignore_label"]]
+            if weights is None:
+                return counted.size
+            return float(weights[counted.astype(int)].sum())
+        if weights is None:
+            return len(y)
+        if np.ndim(y) == 1:
+            return float(weights[np.asarray(y)].sum())
+        shape = self.loss_node.spec.output_shapes[0]
+        label = self._classes_last(torch.tensor(y).reshape(-1, *shape))
+        rows = math.prod(shape) // shape[layer.class_axis - 1]
+        return float((label * weights).sum()) / rows
 
-    def _loss(self, out: Tensor, y: Any, n_terms: int) -> Tensor:
+    def _class_weights(self) -> Tensor | None:
+        given = self.loss_node.layer.get("class_weight")
+        return None if given is None else torch.tensor(given, dtype=self.dtype)
+
+    def _classes_last(self, values: Tensor) -> Tensor:
+        """Return values of the shape of outputs as rows of classes."""
+        axis = self.loss_node.layer.class_axis
+        return values.movedim(axis, -1).reshape(-1, values.shape[axis])
+
+    def _loss(self, out: Tensor, y: Any, n_terms: float) -> Tensor:
         """Return what a part of a batch adds to the loss of a batch of `n_terms`."""
         layer, kind = self.loss_node.layer, self.loss_node.layer.type_name
         if n_terms == 0:
             return out.sum() * 0
-        if layer.get("per_token"):
-            rows = torch.tensor(np.asarray(y).reshape(-1), dtype=torch.int64)
-            flat = out.reshape(len(rows), -1)
-            ignored = layer["ignore_label"]
-            if bool((rows == ignored).all()):
-                return out.sum() * 0
-            loss = F.cross_entropy(flat, rows, ignore_index=ignored, reduction="sum")
-            return loss / n_terms
-        if kind == "cross_softmax" and np.ndim(y) == 1:
-            classes = torch.tensor(y, dtype=torch.int64)
-            flat = out.reshape(len(y), -1)
-            return F.cross_entropy(flat, classes, reduction="sum") / n_terms
-        label = torch.tensor(y, dtype=self.dtype).reshape(out.shape)
-        if kind == "mse":
-            return F.mse_loss(out, label, reduction="sum") / (
-                n_terms * math.prod(out.shape[1:])
-            )
         if kind == "cross_softmax":
-            return -(label * torch.log_softmax(out, -1)).sum() / n_terms
+            return self._cross_entropy(self._classes_last(out), y, out.shape) / n_terms
+        label = torch.tensor(y, dtype=self.dtype).reshape(out.shape)
+        if kind == "kld":
+            return F.kl_div(out.log(), label, reduction="sum") / n_terms
+        n_elems = n_terms * math.prod(out.shape[1:])
+        if kind == "huber":
+            delta = layer["delta"]
+            return F.huber_loss(out, label, reduction="sum", delta=delta) / n_elems
         if kind == "cross_sigmoid":
-            loss = F.binary_cross_entropy_with_logits(out, label, reduction="sum")
-            return loss / (n_terms * math.prod(out.shape[1:]))
-        assert kind == "kld", kind
-        return F.kl_div(out.log(), label, reduction="sum") / n_terms
+            weights = layer["pos_weight"]
+            if weights is not None:
+                weights = torch.tensor(weights, dtype=self.dtype)
+                behind = 3 - layer["axis"] if len(weights) > 1 else 0
+                weights = weights.reshape(-1, *(1,) * behind)
+            loss = F.binary_cross_entropy_with_logits(
+                out, label, reduction="sum", pos_weight=weights
+            )
+            return loss / n_elems
+        function = {"mse": F.mse_loss, "mae": F.l1_loss}[kind]
+        return function(out, label, reduction="sum") / n_elems
+
+    def _cross_entropy(self, rows: Tensor, y: Any, shape: Any) -> Tensor:
+        """Return the sum of the cross entropies of rows of logits."""
+        layer = self.loss_node.layer
+        given = {
+            "weight": self._class_weights(),
+            "label_smoothing": layer["label_smoothing"],
+            "reduction": "sum",
+        }
+        if not layer["per_token"] and np.ndim(y) > 1:
+            label = torch.tensor(y, dtype=self.dtype).reshape(shape)
+            return F.cross_entropy(rows, self._classes_last(label), **given)
+        numbers = torch.tensor(np.asarray(y).reshape(-1), dtype=torch.int64)
+        if layer["per_token"]:
+            given["ignore_index"] = layer["ignore_label"]
+            if bool((numbers == layer["ignore_label"]).all()):
+                return rows.sum() * 0
+        return F.cross_entropy(rows, numbers, **given)
 
     def _prediction(self, out: Tensor) -> Tensor:
         kind = self.loss_node.layer.type_name
         if kind == "cross_softmax":
-            return torch.softmax(out, -1)
+            return torch.softmax(out, self.loss_node.layer.class_axis)
         return torch.sigmoid(out) if kind == "cross_sigmoid" else out
 
     def _metric(self, prediction: np.ndarray, y: np.ndarray) -> float:
@@ -355,7 +429,7 @@ class TorchJudge:
         layer = self.loss_node.layer
         if layer.get("per_token"):
             truth = y.reshape(-1)
-            hits = prediction.reshape(len(truth), -1).argmax(1) == truth
+            hits = prediction.argmax(layer.class_axis).reshape(-1) == truth
             counts = truth != layer["ignore_label"]
             return float(hits[counts].mean()) if counts.any() else 0.0
         guess = prediction.reshape(len(y), -1)
@@ -464,11 +538,69 @@ Outputs = tuple[Tensor, ...]
 
 def _dense(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     weight = judge.weight(node, "weight")
-    return (F.linear(x, weight.T, judge.weight(node, "bias")),)
+    turned = weight if node.layer["transpose"] else weight.T
+    bias = judge.weight(node, "bias") if node.layer.has_bias else None
+    return (F.linear(x, turned, bias),)
 
 
 def _activation(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     return (judge.activation(node.layer["activation"])(x),)
+
+
+def _prelu(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    slopes = judge.weight(node, "weight")
+    assert slopes is not None
+    is_flat = x.shape[1] == 1
+    slopes = slopes.reshape((-1,) if is_flat else (-1, 1, 1))
+    return (torch.where(x > 0, x, slopes * x),)
+
+
+def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Outputs]:
+    """Return a layer of two inputs, or of one and a number."""
+
+    def layer(judge: TorchJudge, node: Node, a: Tensor, *other: Tensor) -> Outputs:
+        value = node.layer["value"]
+        b = other[0] if other else torch.tensor(value, dtype=a.dtype)
+        return (function(a, b),)
+
+    return layer
+
+
+def _extreme(judge: TorchJudge, node: Node, a: Tensor, *other: Tensor) -> Outputs:
+    is_most, value = node.layer.type_name == "maximum", node.layer["value"]
+    if other:
+        return ((torch.maximum if is_most else torch.minimum)(a, other[0]),)
+    return (a.clamp(min=value) if is_most else a.clamp(max=value),)
+
+
+def _along(node: Node) -> tuple[int, ...]:
+    axis = node.layer["axis"]
+    return (1, 2, 3) if axis is None else (axis,)
+
+
+def _product(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    for axis in _along(node):
+        x = x.prod(axis, keepdim=True)
+    return (x,)
+
+
+def _gather(judge: TorchJudge, node: Node, x: Tensor, ids: Tensor) -> Outputs:
+    axis = node.layer["axis"]
+    places = [one.reshape(-1).long() for one in ids]
+    pairs = zip(x, places, strict=True)
+    return (torch.stack([one.index_select(axis - 1, at) for one, at in pairs]),)
+
+
+def _cosine(judge: TorchJudge, node: Node, a: Tensor, b: Tensor) -> Outputs:
+    axes, least = _along(node), node.layer["epsilon"]
+    norms = [torch.linalg.vector_norm(x, dim=axes, keepdim=True) for x in (a, b)]
+    first, second = (norm.clamp(min=least) for norm in norms)
+    return ((a * b).sum(axes, keepdim=True) / (first * second),)
+
+
+def _drop_path(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    kept = judge.kept(node, len(x), [0], 1, node.layer["dropout_rate"])
+    return (x * kept.reshape(-1, 1, 1, 1),)
 
 
 def _addition(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
@@ -517,7 +649,8 @@ def _dropout(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 
 def _embedding(judge: TorchJudge, node: Node, ids: Tensor) -> Outputs:
-    rows = F.embedding(ids.reshape(len(ids), -1).long(), judge.weight(node, "weight"))
+    weight, padding = judge.weight(node, "weight"), node.layer["padding_idx"]
+    rows = F.embedding(ids.reshape(len(ids), -1).long(), weight, padding)
     return (rows.unsqueeze(1),)
 
 
@@ -548,7 +681,8 @@ def _convolution(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         stride, dilation = (1, stride), (1, dilation)
     else:
         padding = pad_2d(layer["padding"], shape, kernel, stride, dilation)
-    groups = shape[0] if layer.type_name == "depthwiseconv2d" else 1
+    is_depthwise = layer.type_name == "depthwiseconv2d"
+    groups = shape[0] if is_depthwise else layer["groups"]
     weight, bias = judge.weight(node, "filter"), judge.weight(node, "bias")
     x = _padded(x, padding)
     return (F.conv2d(x, weight, bias, stride, 0, dilation, groups),)
@@ -576,13 +710,35 @@ def _pooling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         return (x.mean((2, 3), keepdim=True),)
     if kind == "global_max":
         return (F.max_pool2d(x, x.shape[2:]),)
+    if kind == "adaptive_average":
+        return (F.adaptive_avg_pool2d(x, layer["output_size"]),)
+    if kind == "adaptive_max":
+        return (F.adaptive_max_pool2d(x, layer["output_size"]),)
     window, stride = layer["pool_size"], layer["stride"]
     padding = pad_2d(layer["padding"], node.input_shapes[0], window, stride)
     if kind == "max":
         return (F.max_pool2d(_padded(x, padding, -math.inf), window, stride),)
     sums = F.avg_pool2d(_padded(x, padding), window, stride, divisor_override=1)
-    ones = _padded(torch.ones_like(x), padding)
+    counted = 1.0 if layer["count_include_pad"] else 0.0
+    ones = _padded(torch.ones_like(x), padding, counted)
     return (sums / F.avg_pool2d(ones, window, stride, divisor_override=1),)
+
+
+def _pad(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    top, bottom, left, right = pad_2d(
+        node.layer["padding"], node.input_shapes[0], (1, 1), (1, 1)
+    )
+    mode = node.layer["padding_mode"].replace("zero", "constant")
+    return (F.pad(x, (left, right, top, bottom), mode=mode),)
+
+
+def _pixels(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    return (F.pixel_shuffle(x, node.layer["upscale_factor"]),)
+
+
+def _channels(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    apart = x.reshape(len(x), node.layer["groups"], -1, *x.shape[2:])
+    return (apart.transpose(1, 2).reshape(x.shape),)
 
 
 def _upsampling(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -619,8 +775,29 @@ def _layer_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     variance = squares.mean(axes, keepdim=True)
     normalized = centred * _inverse(judge, variance, node)
     shape = [x.shape[axis] if axis in axes else 1 for axis in (1, 2, 3)]
+    return (_affine(judge, node, normalized, shape),)
+
+
+def _affine(
+    judge: TorchJudge, node: Node, normalized: Tensor, shape: Sequence[int]
+) -> Tensor:
+    """Multiply by gamma and add beta, both of this shape, if there are any."""
     gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
-    return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
+    if gamma is None:
+        return normalized
+    return normalized * gamma.reshape(shape) + beta.reshape(shape)
+
+
+def _group_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    channels = x.shape[1] if x.shape[1:3] != (1, 1) else x.shape[3]
+    if node.layer.type_name == "instance_normalization":
+        channels = x.shape[1]
+    groups = x.reshape(len(x), node.layer.get("num_groups", channels), -1)
+    centred, squares = _centred(judge, groups, groups.mean(-1, keepdim=True))
+    variance = squares.mean(-1, keepdim=True)
+    normalized = (centred * _inverse(judge, variance, node)).reshape(x.shape)
+    is_row = channels != x.shape[1]
+    return (_affine(judge, node, normalized, (-1,) if is_row else (-1, 1, 1)),)
 
 
 def _rms_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -633,8 +810,9 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     by_channel = x.shape[1] > 1
     axes = (0, 2, 3) if by_channel else (0, 1, 2)
     shape = (-1, 1, 1) if by_channel else (-1,)
-    moving = [f"{node.name}:moving_{name}" for name in ("mean", "variance")]
-    if judge._training and layer.is_trainable:
+    moving = [f"{node.weights_of}:moving_{name}" for name in ("mean", "variance")]
+    takes_batch = layer.is_trainable and layer["statistics"] != "moving"
+    if judge._training and takes_batch:
         mean = x.mean(axes, keepdim=True)
         centred, squares = _centred(judge, x, mean)
         variance = squares.mean(axes, keepdim=True)
@@ -647,8 +825,7 @@ def _batch_norm(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
         mean, variance = (judge.values[name].reshape(shape) for name in moving)
         centred = x - mean
     normalized = centred * _inverse(judge, variance, node)
-    gamma, beta = (judge.weight(node, name) for name in ("gamma", "beta"))
-    return (normalized * gamma.reshape(shape) + beta.reshape(shape),)
+    return (_affine(judge, node, normalized, shape),)
 
 
 # -- attention
@@ -687,6 +864,43 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     return (projected(joined, "fc"),)
 
 
+def _given_attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
+    layer, heads = node.layer, node.layer["num_heads"]
+    groups = layer["num_heads_kv"] or heads
+
+    def by_head(x: Tensor, count: int) -> Tensor:
+        rows = x[:, 0].reshape(len(x), x.shape[2], count, -1).transpose(1, 2)
+        return rows.repeat_interleave(heads // count, 1)
+
+    q, k, v = map(by_head, inputs[:3], (heads, groups, groups))
+    n, _, t, width = q.shape
+    s = k.shape[2]
+    scores = judge._moved(q @ k.transpose(2, 3) / math.sqrt(width))
+    if len(inputs) == 4:
+        scores = scores + inputs[3]
+    if layer["is_causal"]:
+        unseen = torch.ones((t, s), dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(unseen, -math.inf)
+    hidden = scores.amax(-1, keepdim=True) == -math.inf
+    chosen = judge.softmax(scores.masked_fill(hidden, 0.0))
+    chosen = judge._moved(chosen.masked_fill(hidden, 0.0))
+    kept = judge.kept(node, n, [0], heads * t * s, layer["dropout_rate"])
+    seen = (chosen * kept.reshape(n, heads, t, s)) @ v
+    return (seen.transpose(1, 2).reshape(n, 1, t, -1),)
+
+
+def _rotary(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    heads, theta = node.layer["num_heads"], node.layer["rope_theta"]
+    n, _, t, width = x.shape
+    d = width // heads
+    speeds = theta ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+    angles = torch.arange(t, dtype=torch.float64)[:, None, None] * speeds
+    cosines, sines = (f(angles).float().to(x.dtype) for f in (torch.cos, torch.sin))
+    first, second = x.reshape(n, t, heads, 2, d // 2).unbind(3)
+    turned = first * cosines - second * sines, second * cosines + first * sines
+    return (torch.stack(turned, 3).reshape(x.shape),)
+
+
 # -- recurrent
 
 Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -698,7 +912,7 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
     is_cell = layer.type_name.endswith("cell")
     n, _, steps, _ = x.shape
     directions = ("", "reverse_") if layer.get("bidirectional") else ("",)
-    every, last_cell = [], None
+    every, last_states = [], []
     for number, prefix in enumerate(directions):
         step = _STEPS[layer.type_name.removesuffix("cell")](judge, node, prefix)
         zero = torch.zeros((n, unit), dtype=judge.dtype)
@@ -712,16 +926,18 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
             h, c = judge._moved(h * kept[:, 0]), judge._moved(c)
             out[time] = h
         every.append(torch.stack(out, 1)[:, None])
-        last_cell = c
+        last_states.append((h, c))
     joined = torch.cat(every, -1)
     if not is_cell and not layer["return_sequences"]:
         joined = joined[:, :, -1:]
-    if len(node.spec.output_shapes) > 1:
-        return joined, last_cell[:, None, None]
-    return (joined,)
+    hidden, cell = (
+        torch.cat(one, -1)[:, None, None] for one in zip(*last_states, strict=True)
+    )
+    states = (cell,) if is_cell else (hidden, cell)
+    return joined, *states[: len(node.spec.output_shapes) - 1]
 
 
-def _affine(
+def _sums_of_products(
     judge: TorchJudge, node: Node, prefix: str
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return x · weight_ih and h · weight_hh with what is added to each."""
@@ -733,13 +949,13 @@ def _affine(
 
 
 def _rnn_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     return lambda x, h, c: (active(of_x(x) + of_h(h)), c)
 
 
 def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     gate = judge.activation(node.layer["recurrent_activation"])
 
@@ -752,7 +968,7 @@ def _lstm_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
 
 
 def _gru_step(judge: TorchJudge, node: Node, prefix: str) -> Step:
-    of_x, of_h = _affine(judge, node, prefix)
+    of_x, of_h = _sums_of_products(judge, node, prefix)
     active = judge.activation(node.layer["hidden_state_activation"])
     gate = judge.activation(node.layer["recurrent_activation"])
     unit = node.layer["unit"]
@@ -781,13 +997,29 @@ _STEPS: dict[str, Callable[[TorchJudge, Node, str], Step]] = {
 }
 
 _LAYERS: dict[str, Callable[..., Outputs]] = {
+    "weight": lambda judge, node: (judge.weight(node, "weight")[None],),
+    "constant": lambda judge, node: (judge.values[f"{node.name}:value"][None],),
     "fully_connected": _dense,
     "activation": _activation,
     "addition": _addition,
-    "add": lambda judge, node, a, b: (a + b,),
-    "subtract": lambda judge, node, a, b: (a - b,),
-    "multiply": lambda judge, node, a, b: (a * b,),
-    "divide": lambda judge, node, a, b: (a / b,),
+    "prelu": _prelu,
+    "add": _binary(lambda a, b: a + b),
+    "subtract": _binary(lambda a, b: a - b),
+    "multiply": _binary(lambda a, b: a * b),
+    "divide": _binary(lambda a, b: a / b),
+    "maximum": _extreme,
+    "minimum": _extreme,
+    "where": lambda judge, node, c, a, b: (torch.where(c != 0, a, b),),
+    "reduce_max": lambda judge, node, x: (x.amax(_along(node), keepdim=True),),
+    "reduce_min": lambda judge, node, x: (x.amin(_along(node), keepdim=True),),
+    "reduce_prod": _product,
+    "norm": lambda judge, node, x: (
+        torch.linalg.vector_norm(x, dim=_along(node), keepdim=True),
+    ),
+    "cumsum": lambda judge, node, x: (x.cumsum(node.layer["axis"]),),
+    "gather": _gather,
+    "cosine_similarity": _cosine,
+    "drop_path": _drop_path,
     "swiglu": lambda judge, node, a, b: (F.silu(a) * b,),
     "negative": lambda judge, node, x: (-x,),
     "sqrt": lambda judge, node, x: (x.sqrt(),),
@@ -812,10 +1044,17 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "conv2dtranspose": _transposed,
     "pooling2d": _pooling,
     "upsample2d": _upsampling,
+    "pad": _pad,
+    "pixel_shuffle": _pixels,
+    "channel_shuffle": _channels,
     "layer_normalization": _layer_norm,
     "rms_norm": _rms_norm,
+    "group_normalization": _group_norm,
+    "instance_normalization": _group_norm,
     "batch_normalization": _batch_norm,
     "multi_head_attention": _attention,
+    "attention": _given_attention,
+    "rotary_embedding": _rotary,
     **dict.fromkeys(
         ("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), _recurrent
     ),
@@ -826,7 +1065,7 @@ JUDGED = frozenset(_LAYERS) | {"input"}
 _MOVES_NOTHING = frozenset(
     (
         *("flatten", "reshape", "identity", "multiout", "concat", "split", "slice"),
-        *("permute", "negative"),
+        *("permute", "negative", "pixel_shuffle", "channel_shuffle", "pad"),
     )
 )
 """Layers whose results are exact, so that equal elements stay equal."""

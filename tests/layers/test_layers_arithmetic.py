@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 from helpers.kernel_calls import assert_same_bits, normal
 from helpers.layer_calls import Run
+from helpers.layer_judge import assert_near, judge_layer
 from helpers.same_bits import assert_same_bits as assert_same_bits_in_all_modes
 from helpers.strategies import OPTIMIZERS, ModelSpec, blocks_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from arena_ckpt import Model, load_ini
-from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import (
     ArenaError,
     CheckpointBlockError,
@@ -82,41 +83,10 @@ def make_inputs(kind: str, shapes: tuple[Shape, ...], n: int) -> list[Any]:
     return [np.abs(x) + np.float32(0.5) for x in inputs] if kind in POSITIVE else inputs
 
 
-def assert_near(actual: Any, expected: Any, what: str, tolerance: float = 1e-5) -> None:
-    expected = expected.detach().numpy()
-    assert actual.shape == expected.shape, what
-    scale = float(np.abs(expected).max()) if expected.size else 0.0
-    assert float(np.abs(actual - expected).max()) <= tolerance * scale + 1e-7, what
-
-
 def judge(kind: str, shapes: tuple[Shape, ...], n: int = 3, **values: Any) -> Run:
     """Compare a layer with PyTorch, and all its ways to run in place with the plain."""
-    run = Run(kind, shapes, n, **values)
     inputs = make_inputs(kind, shapes, n)
-    theirs = [torch.from_numpy(x).requires_grad_() for x in inputs]
-    expected = JUDGES[kind](values, *theirs)
-    expected = list(expected) if isinstance(expected, (tuple, list)) else [expected]
-    outputs = run.forward(inputs)
-    assert len(outputs) == len(expected)
-    for k, (mine, judged) in enumerate(zip(outputs, expected, strict=True)):
-        assert_near(mine, judged, f"out{k}")
-    d_outputs = [normal(*y.shape, seed=9 + k) for k, y in enumerate(outputs)]
-    grads = torch.autograd.grad(
-        expected, theirs, [torch.from_numpy(d) for d in d_outputs]
-    )
-    derivatives = run.derivatives(inputs, outputs, d_outputs)
-    for i, gradient in enumerate(grads):
-        assert_near(derivatives[i], gradient, f"in{i}:grad")
-        alone = run.derivatives(inputs, outputs, d_outputs, wanted=(i,))
-        assert_same_bits(alone[i], derivatives[i])
-    for over in run.ways_in_place(Phase.FORWARD):
-        for mine, plain in zip(run.forward(inputs, over=over), outputs, strict=True):
-            assert_same_bits(mine, plain)
-    for over in run.ways_in_place(Phase.CALC_DERIVATIVE):
-        again = run.derivatives(inputs, outputs, d_outputs, over=over)
-        for i, plain in derivatives.items():
-            assert_same_bits(again[i], plain)
-    return run
+    return judge_layer(kind, partial(JUDGES[kind], values), inputs, **values)
 
 
 BINARY = ("add", "subtract", "multiply", "divide")

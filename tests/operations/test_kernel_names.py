@@ -7,6 +7,7 @@ from helpers.every_kernel import all_kernels
 
 from arena_ckpt.kernels.kernel import kernel_of
 from arena_ckpt.operations.activations import ACTIVATIONS
+from arena_ckpt.operations.curves import SAVES, curve_kernels
 from arena_ckpt.operations.families import FAMILIES, blas
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.portable import portable
@@ -23,6 +24,7 @@ def declared() -> list[KernelName]:
     for activation in ACTIVATIONS.values():
         found += [activation.forward, activation.backward]
         found += [activation.bias_forward] if activation.bias_forward else []
+    found += [kernel for name in SAVES for kernel in curve_kernels(name)]
     for hidden in STEP_ACTIVATIONS:
         found += rnn_kernels(hidden)
     found += [*gru_kernels("tanh", "sigmoid"), *lstm_kernels("relu", "elu")]

@@ -11,7 +11,7 @@ import pytest
 from helpers.pages import ROOT
 
 from arena_ckpt.common.properties import Property
-from arena_ckpt.kernels import activations
+from arena_ckpt.kernels.kernel import kernel_of
 from arena_ckpt.layers import (
     COMMON_PROPERTIES,
     INITIALIZERS,
@@ -19,7 +19,8 @@ from arena_ckpt.layers import (
     WEIGHT_PROPERTIES,
     create_layer,
 )
-from arena_ckpt.operations.activations import SAVES
+from arena_ckpt.layers.functions import FUNCTIONS, function_of
+from arena_ckpt.layers.loss import LOSS_PROPERTIES
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS, create_optimizer
 
@@ -28,6 +29,9 @@ TEXTS = {page.name: page.read_text("utf-8") for page in sorted(LAYERS.glob("*.md
 DENSE, LOSSES = TEXTS["dense.md"], TEXTS["losses.md"]
 ACTIVATIONS = TEXTS["activations.md"]
 OPTIMIZERS = (ROOT / "docs/optimizers.md").read_text("utf-8")
+TEXTS_OF = {"clamp": "clamp(min=-1, max=2)"}
+"""Functions that need numbers, with some."""
+
 COMMON = {declared.name for declared in COMMON_PROPERTIES}
 OF_WEIGHTS = {declared.name for declared in WEIGHT_PROPERTIES}
 
@@ -84,7 +88,9 @@ def page_of(type_name: str) -> str:
         if name != "README.md" and wanted.search(text)
     ]
     assert found, f"no page of docs/layers has {type_name}"
-    return TEXTS[found[0]]
+    row = re.compile(rf"^\| \[[^]]*\]\((\w+\.md)\) \|.*`{type_name}`", re.MULTILINE)
+    listed = row.findall(TEXTS["README.md"])
+    return TEXTS[next((name for name in found if name in listed), found[0])]
 
 
 @pytest.mark.parametrize("type_name", LAYER_TYPES)
@@ -99,7 +105,7 @@ def test_every_layer_has_its_properties_on_its_page(type_name: str) -> None:
 def test_the_overview_names_every_layer() -> None:
     table = TEXTS["README.md"].partition("## What all layers have")[0]
     assert set(LAYER_TYPES) <= set(re.findall(r"`(\w+)`", table))
-    assert {*SAVES, "none"} <= set(re.findall(r"`(\w+)`", table))
+    assert {*FUNCTIONS, "none"} <= set(re.findall(r"`(\w+)`", table))
     assert set(rows(section(TEXTS["README.md"], "What all layers have"))) == COMMON
 
 
@@ -123,7 +129,9 @@ def test_dense_layers_have_their_defaults() -> None:
 def test_every_activation_says_what_backward_reads() -> None:
     table = rows(ACTIVATIONS.partition("```python")[0])
     reads = {name: cells[-1] for name, cells in table.items()}
-    assert reads == {**SAVES, "none": "nothing"}
+    made = {name: function_of(TEXTS_OF.get(name, name)).kernels for name in FUNCTIONS}
+    saves = {name: function.saves for name, function in made.items()}
+    assert reads == {**saves, "none": "nothing"}
 
 
 def test_activations_and_their_slopes_are_those_of_the_page() -> None:
@@ -137,6 +145,7 @@ def test_activations_and_their_slopes_are_those_of_the_page() -> None:
     v = 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * d**2)
     s2u = 1 / (1 + np.exp(-2 * u))
     scale, alpha = 1.0507009873554805, 1.6732632423543772
+    h, sg = np.clip((d + 3) / 6, 0, 1), 1 / (1 + np.exp(-1.702 * d))
     low, t = np.exp(d) - 1, np.tanh(np.log1p(np.exp(d)))
     formulas = {
         "relu": (np.maximum(d, 0), np.where(d > 0, 1, 0)),
@@ -153,24 +162,43 @@ def test_activations_and_their_slopes_are_those_of_the_page() -> None:
         ),
         "softplus": (np.log1p(np.exp(d)), s),
         "mish": (d * t, t + d * s * (1 - t**2)),
+        "relu6": (np.clip(d, 0, 6), np.where(d > 0, 1, 0)),
+        "clamp": (np.clip(d, -1, 2), np.where((d >= -1) & (d <= 2), 1, 0)),
+        "hard_sigmoid": (h, np.where((h > 0) & (h < 1), 1 / 6, 0)),
+        "hard_swish": (d * h, np.select([d <= -3, d >= 3], [0, 1], d / 3 + 0.5)),
+        "sigmoid_gelu": (d * sg, sg * (1 + 1.702 * d * (1 - sg))),
+        "exp": (np.exp(d), np.exp(d)),
+        "log": (np.log(np.where(d > 0, d, np.nan)), 1 / np.where(d == 0, np.nan, d)),
+        "abs": (np.abs(d), np.sign(d)),
+        "sin": (np.sin(d), np.cos(d)),
+        "cos": (np.cos(d), -np.sin(d)),
+        "tan": (np.tan(d), 1 + np.tan(d) ** 2),
     }
-    assert {*formulas, "softmax"} == set(SAVES)
+    assert {*formulas, "softmax"} == set(FUNCTIONS)
     # softmax is of rows: tests/kernels/test_kernels_activations.py has it
     for name, (value, slope) in formulas.items():
         y, dx = np.empty_like(x), np.empty_like(x)
-        made = activations.variant(name)
-        made.forward(x, y)
-        made.backward(x if SAVES[name] == "input" else y, np.ones_like(x), dx)
+        made = function_of(TEXTS_OF.get(name, name))
+        saved = x if made.kernels.saves == "input" else y
+        kernel_of(made.kernels.forward)(x, *made.numbers, y)
+        kernel_of(made.kernels.backward)(saved, *made.numbers, np.ones_like(x), dx)
+        known = np.isfinite(value) & np.isfinite(slope) & (np.abs(slope) < 1e3)
+        y, dx, value, slope = y[known], dx[known], value[known], slope[known]
         np.testing.assert_allclose(y, value, rtol=2e-6, atol=2e-6, err_msg=name)
         np.testing.assert_allclose(dx, slope, rtol=2e-6, atol=2e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("name", [n for n, t in LAYER_TYPES.items() if t.is_loss])
 def test_every_loss_has_a_section_with_its_properties(name: str) -> None:
-    assert_shown(LAYER_TYPES[name].properties, section(LOSSES, name))
+    own = [one for one in LAYER_TYPES[name].properties if one not in LOSS_PROPERTIES]
+    assert_shown(tuple(own), section(LOSSES, name))
     first, _, labels = LOSSES.partition("## Labels")
     assert name in rows(first)
     assert name in rows(labels.partition("\n## ")[0])
+
+
+def test_properties_of_every_loss_have_their_defaults() -> None:
+    assert_shown(LOSS_PROPERTIES, section(LOSSES, "Properties of every loss"))
 
 
 @pytest.mark.parametrize("name", OPTIMIZER_SCHEMAS)
@@ -203,5 +231,5 @@ def test_the_bytes_of_states_are_those_of_the_optimizers() -> None:
 def test_pages_of_layers_make_layers() -> None:
     """A type that the overview names can be created; nothing stale stands there."""
     table = TEXTS["README.md"].partition("## What all layers have")[0]
-    for name in set(re.findall(r"`(\w+)`", table)) - {*SAVES, "none"}:
+    for name in set(re.findall(r"`(\w+)`", table)) - {*FUNCTIONS, "none"}:
         create_layer(name)

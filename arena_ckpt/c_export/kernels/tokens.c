@@ -101,6 +101,27 @@ void ac_dropout(const float *x, int32_t n_x, float *y, const double *control,
     }
 }
 
+/* kernel tokens.drop_path(x, x.size, y, control, key, rate, size)
+ * y = x / (1 - rate), or 0 for a whole sample with probability `rate`, forward and
+ * backward alike; control is the iteration and the first sample; y may be x. */
+void ac_drop_path(const float *x, int32_t n_x, float *y, const double *control,
+    uint64_t key, double rate, int32_t size)
+{
+    uint32_t threshold = ac_drop_threshold(rate);
+    float scale = (float)(1.0 / (1.0 - rate));
+    uint64_t iteration = (uint64_t)(int64_t)control[0];
+    uint64_t sample = (uint64_t)(int64_t)control[1];
+    int32_t at, j;
+    for (at = 0; at < n_x; at += size) {
+        uint64_t bits = ac_row_key(ac_sample_key(key, iteration, sample), 0);
+        float factor = ac_keep(bits, 0, threshold, scale);
+        for (j = 0; j < size; j++) {
+            y[at + j] = x[at + j] * factor;
+        }
+        sample++;
+    }
+}
+
 /* swish(a) = a * sigmoid(a), and its derivative in slope[0]. */
 AC_INLINE float ac_swish_and_slope(float a, float *slope)
 {

@@ -80,12 +80,11 @@ def evaluate(
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
     from arena_ckpt.cli.table_hints import table_hints
     from arena_ckpt.cli.trained import initialize_trained, with_known_means
-    from arena_ckpt.engine.metric_names import parse_metrics
+    from arena_ckpt.engine.metric_names import names_of_metrics
     from arena_ckpt.errors import LossError
 
     tables = given_data_options(values, *data)
-    asked = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    parse_metrics(asked)
+    asked = names_of_metrics(metrics)
     loaded = load_model(model)
     if not loaded.model.compile().has_loss:
         raise LossError(
@@ -123,6 +122,7 @@ def evaluate(
     click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
     click.echo(f"{fitted(memory_line(plan))}\n")
     print_table(evaluation_table(evaluations))
-    for name, evaluation in evaluations if asked is None else ():
-        click.echo(f"\n{evaluation_text_of(name, evaluation)}")
+    if asked is None:
+        texts = [evaluation_text_of(name, found) for name, found in evaluations]
+        click.echo("\n\n".join(texts))
     return OK
