@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy.typing as npt
 
@@ -905,8 +905,20 @@ class Model(ModelDefinition):
 
     # -- inference -------------------------------------------------------------
 
+    @overload
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: None = None
+    ) -> FloatArray: ...
+
+    @overload
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: Sequence[str]
+    ) -> dict[str, FloatArray]: ...
+
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any, *, squeeze: bool = False) -> FloatArray:
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: Sequence[str] | None = None
+    ) -> FloatArray | dict[str, FloatArray]:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
         They are probabilities where the loss is a cross entropy. Any number of samples
@@ -920,6 +932,10 @@ class Model(ModelDefinition):
         squeeze : bool
             Leave out those of channel, height and width that are 1: ``(n, 10)`` of ten
             classes, ``(n,)`` of one output. The first axis is always the samples.
+        outputs : sequence of str, optional
+            Names of layers, such as ``["pool", "fc1"]``, whose outputs are returned in
+            place of the predictions, as a dict by name; ``"split(1)"`` is output 1 of
+            split. They are those of inference, as without dropout.
 
         Raises
         ------
@@ -934,10 +950,13 @@ class Model(ModelDefinition):
         )
         with self._working("predict") as session:
             require_statistics(session.graph, self._standardization, "predict")
-            found = session.predict(x)
-        if not squeeze:
-            return found
-        return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))
+            if outputs is None:
+                found = session.predict(x)
+                return _squeezed(found) if squeeze else found
+            names = [layer.name for layer in self.layers]
+            inner = session.predict_inner(x, names, outputs)
+        made = {name: inner[name] for name in outputs}
+        return {n: _squeezed(a) for n, a in made.items()} if squeeze else made
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
@@ -1430,3 +1449,8 @@ def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
+
+
+def _squeezed(found: FloatArray) -> FloatArray:
+    """Leave out those of channel, height and width that are 1."""
+    return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))
