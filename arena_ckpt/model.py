@@ -57,6 +57,7 @@ from arena_ckpt.graph.features import (
     with_asked_statistics,
 )
 from arena_ckpt.graph.hints import RESTARTS
+from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
@@ -102,7 +103,7 @@ _TRAIN_PROPERTIES = (
 CHECKS = ("loss", "all")
 """Where to look for NaN and infinity."""
 
-XY = tuple[Any, Any] | Dataset
+XY = tuple[Any, Any] | tuple[Any, Any, Any] | Dataset
 
 
 @public_call(hint="layers are added with add_layer, properties set with set_property")
@@ -886,7 +887,7 @@ class Model(ModelDefinition):
         graph = self.compile()
         statistics = None
         if data is not None:
-            x, _ = pair_of(data)
+            x, _ = pair_of(weighted_pair(graph, data))
             with _named(data):
                 statistics = standardization_of(graph, x)
         if self._session is None:
@@ -1228,7 +1229,7 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         if isinstance(data, Dataset) and data.gaps and self._means:
             data = data.with_means(self._means)
-        x, y = pair_of(data, role)
+        x, y = pair_of(weighted_pair(session.graph, data), role)
         with _named(data, role):
             _require_labels(y)
             samples = session.samples(x, y)
@@ -1412,7 +1413,9 @@ def standardize_as_asked(model: Model, data: XY) -> None:
     if model._session is not None and model._session.iteration:
         require_statistics(graph, held, "going on with trained weights")
         return
-    statistics = with_asked_statistics(graph, held, pair_of(data)[0])
+    statistics = with_asked_statistics(
+        graph, held, pair_of(weighted_pair(graph, data))[0]
+    )
     if statistics is not held:
         take_statistics(model, statistics)
 
@@ -1434,7 +1437,8 @@ def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
+            f"{role} is a {type(data).__name__}; expected (x, y), (x, y, weights) or a "
+            "Dataset"
             + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data

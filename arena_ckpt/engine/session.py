@@ -21,6 +21,7 @@ from arena_ckpt.common.names import output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples, Scaling
 from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.data.weighted_samples import require_weights, with_ones
 from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -40,6 +41,7 @@ from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.masks import mask_tensors
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import Shape
@@ -130,6 +132,7 @@ class Session:
         self._note = note
         self.output_shape = graph.prediction_shape
         self.heads = Heads(graph)
+        self.weights_of_samples = weight_inputs(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
@@ -257,6 +260,8 @@ class Session:
         return self._checked(x, y)
 
     def _checked(self, x: Any, y: Any, *, look_for_nonfinite: bool = True) -> Samples:
+        if self.weights_of_samples:
+            x = with_ones(x, self.inputs, self.weights_of_samples)
         samples = self.heads.check(
             x,
             y,
@@ -264,6 +269,8 @@ class Session:
             masks=self._mask_inputs,
             look_for_nonfinite=look_for_nonfinite,
         )
+        if self.weights_of_samples:
+            require_weights(samples.inputs, self.weights_of_samples)
         return replace(samples, scaling=self._scaling) if self._scaling else samples
 
     def train_step(self, x: Any, y: Any) -> float:

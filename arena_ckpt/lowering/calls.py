@@ -21,6 +21,7 @@ from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
+from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
 from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import elementwise, reductions, update_terms
 from arena_ckpt.operations.portable import portable
@@ -204,7 +205,10 @@ class Lowering:
             return self._apply(node, tensors)
         if phase is Phase.FORWARD and self.plan.is_inference:
             return _predict(node, tensors)
-        calls = hook_calls(node.layer, phase, tensors)
+        if has_sample_weights(node):
+            calls = weighted_calls(node, phase, tensors)
+        else:
+            calls = hook_calls(node.layer, phase, tensors)
         if phase is Phase.FORWARD:
             return [*calls, *self._penalties(node, tensors)]
         if phase is Phase.CALC_GRADIENT:
@@ -316,6 +320,8 @@ def _predict(node: Node, tensors: RoleRegions) -> list[Call]:
     """Return the calls of a forward pass of which nobody asks for the loss."""
     is_without_label = node.layer.is_loss and not tensors.is_wanted(LABEL)
     hook = "predict" if is_without_label else ""
+    if has_sample_weights(node):
+        return weighted_calls(node, Phase.FORWARD, tensors, hook)
     return hook_calls(node.layer, Phase.FORWARD, tensors, hook)
 
 
