@@ -301,7 +301,7 @@ PROPERTIES = _table(
     ("poolsize", Alias("kernel_size")),
     (
         "scale scalefactor upsamplesize factor",
-        (Alias("kernel_size"), Alias("upscale_factor")),
+        (Alias("kernel_size"), Alias("upscale_factor"), Alias("value")),
     ),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
@@ -346,7 +346,7 @@ PROPERTIES = _table(
             "clamp(min=-1, max=1)",
         ),
     ),
-    ("other scalar operand addend factor", Alias("value")),
+    ("other scalar operand addend", Alias("value")),
     (
         "act activationfn activationfunction nonlinearity",
         (Alias("activation"), Alias("hidden_state_activation")),
