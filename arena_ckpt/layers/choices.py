@@ -64,7 +64,10 @@ class Extreme(Binary):
             return [Call(curve_kernels("clamp")[0], (x, *self._bounds, y))]
         a, b, y = (tensors.vector(role) for role in ("in0", "in1", "out0"))
         sizes, (a_steps, b_steps) = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
+            tensors.n_samples,
+            tensors.output_shapes[0],
+            *tensors.input_shapes,
+            tables=[i for i in (0, 1) if tensors.is_table(i)],
         )
         arguments = (a, b, self.sign, y, *sizes, *a_steps, *b_steps)
         return [Call(choices.extreme, arguments)]
@@ -84,6 +87,11 @@ class Extreme(Binary):
                 tensors.n_samples,
                 tensors.output_shapes[0],
                 *(shapes[i], shapes[i], shapes[1 - i]),
+                tables=[
+                    part
+                    for part, index in enumerate((i, i, 1 - i))
+                    if tensors.is_table(index)
+                ],
             )
             mine, other = tensors.vector(f"in{i}"), tensors.vector(f"in{1 - i}")
             arrays = (dy, mine, other, self.sign, tensors.vector(f"in{i}:grad"))

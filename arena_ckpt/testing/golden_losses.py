@@ -47,6 +47,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "transformer": {"n_layers": 1, "d": 64, "ff": 128},
     "char_transformer": {"n_layers": 1, "d": 32, "heads": 2},
     "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
+    "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 4},
     "mobilenet_v2": {"batch_size": 8},
     "mobilenet_v3_small": {"batch_size": 8},

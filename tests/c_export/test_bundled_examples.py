@@ -26,6 +26,10 @@ SIZES: dict[str, dict[str, Any]] = {
         **{"n_layers": 2, "d": 16, "heads": 2, "ff": 32, "length": 8},
         **{"batch_size": 2, "dropout": 0.1},
     },
+    "llama_tiny": {
+        **{"n_layers": 1, "d": 16, "heads": 2, "heads_kv": 1, "ff": 24},
+        **{"length": 8, "batch_size": 2},
+    },
     "resnet8": {"batch_size": 1},
     "resnet18": {"batch_size": 1},
     "mobilenet_v2": {"batch_size": 2, "size": 32},

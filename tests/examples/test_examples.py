@@ -15,6 +15,7 @@ from arena_ckpt.layers.dense import FullyConnected
 
 SMALL: dict[str, dict[str, Any]] = {
     "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
+    "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 2},
     "mobilenet_v2": {"size": 32},
     "mobilenet_v3_small": {"size": 32},
@@ -80,6 +81,21 @@ def test_a_character_transformer_learns() -> None:
     assert 0 <= data.x.min() <= data.x.max() < len(VOCABULARY)
     model.set_learning_rate_scheduler(None)
     model.initialize()
+    n = model.get_property("batch_size")
+    losses = [
+        model.train_step(data.x[i : i + n], data.y[i : i + n])
+        for i in range(0, 60 * n, n)
+    ]
+    assert losses[0] > 4
+    assert np.mean(losses[-10:]) < 3.3
+
+
+def test_a_llama_learns() -> None:
+    example = load_example("llama_tiny", n_layers=1, d=32, ff=64)
+    data, model = example.data, example.model
+    assert data.y is not None
+    model.initialize()
+    assert "logits:weight" not in model.weights()  # it is the embedding
     n = model.get_property("batch_size")
     losses = [
         model.train_step(data.x[i : i + n], data.y[i : i + n])
