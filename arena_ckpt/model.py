@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 from arena_ckpt.checkpoint.batch_size import BatchSizeChoice
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
-from arena_ckpt.common.arguments import public_call, require_callback
+from arena_ckpt.common.arguments import public_call, require_callback, require_value
 from arena_ckpt.common.json_codec import encode
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.progress import compile_progress
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -25,33 +26,43 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.user_line import warn_user
-from arena_ckpt.common.wording import listed, quote, quoted
+from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.data.dataset import Dataset, is_whole
-from arena_ckpt.data.samples import Samples, missing_classes
+from arena_ckpt.data.samples import Samples
 from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
-from arena_ckpt.engine.metric_names import OwnMetric, parse_metrics
+from arena_ckpt.engine.metric_names import (
+    OwnMetric,
+    metrics_of_training,
+    parse_metrics,
+)
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
+    DataError,
     EmptyDataError,
     InferenceOnlyError,
     InvalidParameterError,
-    ModelWarning,
     NotInitializedError,
     StateError,
 )
 from arena_ckpt.files.source import path_text
-from arena_ckpt.graph.features import input_shapes, standardization_of
+from arena_ckpt.graph.features import (
+    feature_axes,
+    input_shapes,
+    require_statistics,
+    standardization_of,
+    with_asked_statistics,
+)
 from arena_ckpt.graph.hints import RESTARTS
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.callbacks import Callback, parse_callbacks
-from arena_ckpt.training.data_hints import ended_hints, scale_hints
+from arena_ckpt.training.data_hints import class_hints, ended_hints, scale_hints
 from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.drawn_batches import is_samples, train_batches
 from arena_ckpt.training.loop import train
@@ -65,7 +76,12 @@ from arena_ckpt.training.saved_state import (
     trains_others,
     write_state,
 )
-from arena_ckpt.training.taken_weights import TakenWeights, read_weights, take_weights
+from arena_ckpt.training.taken_weights import (
+    TakenWeights,
+    WeightSource,
+    read_source,
+    take_weights,
+)
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
@@ -636,6 +652,7 @@ class Model(ModelDefinition):
         """
         with self._training("train_step") as session:
             _require_labels(y)
+            require_statistics(session.graph, self._standardization, "train_step")
             return session.train_step(x, y)
 
     @public_call(hint="a pair is taken apart, as in compute_gradients(*pair)")
@@ -647,6 +664,9 @@ class Model(ModelDefinition):
         """
         with self._training("compute_gradients") as session:
             _require_labels(y)
+            require_statistics(
+                session.graph, self._standardization, "compute_gradients"
+            )
             return session.compute_gradients(x, y)
 
     @public_call(
@@ -657,6 +677,7 @@ class Model(ModelDefinition):
         data: XY | Iterable[Any],
         *,
         validation: XY | None = None,
+        metrics: Sequence[str | OwnMetric] | None = None,
         epochs: int | None = None,
         shuffle: bool = True,
         progress: bool | None = None,
@@ -679,6 +700,9 @@ class Model(ModelDefinition):
             generator is trained on for one epoch, and no state is saved on the way.
         validation : (x, y) or Dataset, optional
             Evaluated after each epoch.
+        metrics : sequence of str or callable, optional
+            Metrics of the validation, as of `evaluate`; lines and tables of epochs show
+            those that are asked for. By default all that suit the labels are made.
         epochs : int, optional
             By default the property of the model.
         shuffle : bool
@@ -719,9 +743,11 @@ class Model(ModelDefinition):
         -----
         ModelWarning
             Before the first step, where the learning-rate schedule starts again within
-            the iterations to come, or where inputs have unlike ranges or are far from
-            unit scale. At the end, where the loss has diverged, or where moving
-            statistics of batch normalization lag behind the weights.
+            the iterations to come, where inputs have unlike ranges or are far from
+            unit scale (of drawn batches the first is looked at), or where the training
+            data lack classes of the validation data. At the end, where the loss has
+            diverged, or where moving statistics of batch normalization lag behind the
+            weights.
 
         Raises
         ------
@@ -749,6 +775,9 @@ class Model(ModelDefinition):
         given = parse_properties("train", _TRAIN_PROPERTIES, asked)
         if on_epoch is not None:
             require_callback("on_epoch", on_epoch, "the record of an epoch")
+        asked_metrics = metrics_of_training(
+            metrics, has_validation=validation is not None
+        )
         saving = parse_saving(checkpoint, every, resume)
         if not is_samples(data):
             if saving is not None:
@@ -759,9 +788,17 @@ class Model(ModelDefinition):
                     checkpoint=checkpoint,
                 )
             with self._working("train") as session:
-                beside = (
-                    None if validation is None else self._samples(session, validation)
+                beside, known = self._beside(session, validation, asked_metrics)
+                require_statistics(
+                    session.graph, self._standardization, "train() with drawn batches"
                 )
+                looked_at: list[Samples] = []
+
+                def look_at(first: Samples) -> None:
+                    looked_at.append(first)
+                    if not session.iteration:
+                        self._tell(scale_hints(session.graph, first))
+
                 history = train_batches(
                     session,
                     cast(Iterable[Any], data),
@@ -770,19 +807,26 @@ class Model(ModelDefinition):
                     drop_last=self.get_property("drop_last"),
                     progress=given.get("progress"),
                     on_epoch=on_epoch,
-                    callbacks=parse_callbacks(callbacks, beside),
+                    callbacks=parse_callbacks(callbacks, beside, known),
+                    metrics=asked_metrics,
+                    look_at=look_at,
                 )
-                self._tell(ended_hints(session, None, history))
+                first = looked_at[0] if looked_at else None
+                self._tell(ended_hints(session, first, history, is_whole=False))
                 return history
-        with self._working("train") as session, self._classes_of(session, data):
+        with (
+            self._working("train") as session,
+            self._classes_of(session, data),
+            self._statistics_of(session, data),
+        ):
             samples = self._samples(session, data)
             session.require_epoch(samples, self.get_property("drop_last"))
-            beside = None if validation is None else self._samples(session, validation)
+            beside, known = self._beside(session, validation, asked_metrics)
             if beside is not None:
-                self._warn_of_missing_classes(samples, beside)
+                self._tell(class_hints(samples, beside))
             if not session.iteration:
                 self._tell(scale_hints(session.graph, samples))
-            rules = parse_callbacks(callbacks, beside)
+            rules = parse_callbacks(callbacks, beside, known)
             saved = None
             if saving is not None:
                 saved = SavedRun(
@@ -805,6 +849,7 @@ class Model(ModelDefinition):
                 progress=given.get("progress"),
                 on_epoch=on_epoch,
                 callbacks=rules,
+                metrics=asked_metrics,
                 saved=saved,
                 # Where `compile` has said so, it needs no second word.
                 warn_of_restart=all(hint.kind != RESTARTS for hint in self._told),
@@ -841,7 +886,9 @@ class Model(ModelDefinition):
         graph = self.compile()
         statistics = None
         if data is not None:
-            statistics = standardization_of(graph, pair_of(data)[0])
+            x, _ = pair_of(data)
+            with _named(data):
+                statistics = standardization_of(graph, x)
         if self._session is None:
             self._standardization = statistics
             return
@@ -859,14 +906,41 @@ class Model(ModelDefinition):
     # -- inference -------------------------------------------------------------
 
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any) -> FloatArray:
+    def predict(self, x: Any, *, squeeze: bool = False) -> Any:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
-        They are probabilities where the loss is a cross entropy. Any number of samples
-        is taken, `batch_size` at a time.
+        They are probabilities where the loss is a cross entropy. Of a model of several
+        losses they are a dict with an array for each loss, by its name. Any number of
+        samples is taken, `batch_size` at a time.
+
+        Parameters
+        ----------
+        x : array_like, or dict of array_like
+            Samples, flat or in the shape of the input; a dict by input layer where
+            there are several.
+        squeeze : bool
+            Leave out those of channel, height and width that are 1: ``(n, 10)`` of ten
+            classes, ``(n,)`` of one output. The first axis is always the samples.
+
+        Raises
+        ------
+        DataError
+            Arrays that do not fit, or hold NaN or infinity.
         """
+        require_value(
+            "squeeze",
+            squeeze,
+            fits=isinstance(squeeze, bool),
+            expected="True or False",
+        )
         with self._working("predict") as session:
-            return session.predict(x)
+            require_statistics(session.graph, self._standardization, "predict")
+            found = session.predictions(x)
+        if squeeze:
+            for name, array in found.items():
+                sizes = (size for size in array.shape[1:] if size != 1)
+                found[name] = array.reshape(-1, *sizes)
+        return found[""] if "" in found else found
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
@@ -905,6 +979,7 @@ class Model(ModelDefinition):
         """
         asked = parse_metrics(metrics)
         with self._training("evaluate") as session:
+            require_statistics(session.graph, self._standardization, "evaluate")
             return session.evaluate(self._samples(session, data), asked)
 
     # -- weights ---------------------------------------------------------------
@@ -959,6 +1034,7 @@ class Model(ModelDefinition):
                 session,
                 model=encode(describe(self)),
                 classes=self.classes,
+                means=self.column_means,
                 standardization=self.standardization,
             )
 
@@ -1011,7 +1087,8 @@ class Model(ModelDefinition):
 
         All others stay as they are, for example those of a new head as they were drawn.
         The states of the optimizer and the iteration begin anew. A model that does not
-        standardize its inputs takes over the statistics of a source that does.
+        standardize its inputs takes over the statistics of a source that does, also
+        those in an .npz (``"in:mean"``, ``"in:deviation"``).
 
         Parameters
         ----------
@@ -1026,7 +1103,8 @@ class Model(ModelDefinition):
         -------
         TakenWeights
             Which weights were `taken`, which were `left` and why, and what of the
-            source was `unused`; printed, it says so in lines.
+            source was `unused`, and what became of its `statistics`; printed, it says
+            so in lines.
 
         Raises
         ------
@@ -1036,17 +1114,34 @@ class Model(ModelDefinition):
         InvalidParameterError
             No weight matches, or `exclude` matches none.
         """
-        given, statistics = read_weights(source), None
-        if isinstance(given, SavedState):
-            statistics = given.document.standardization
-        elif isinstance(given, Model):
-            statistics, given = given.standardization, given.weights()
+        graph = self._running("take_weights").graph
+        if isinstance(source, Model):
+            given = WeightSource(
+                "the given model",
+                source.weights(),
+                source.standardization,
+                source.column_means,
+            )
+        else:
+            given = read_source(source, feature_axes(graph))
         with self._working("take_weights") as session:
             taken = take_weights(session, given, exclude)
-            if statistics is not None and self._standardization is None:
-                with suppress(InvalidParameterError):  # of other inputs
-                    take_statistics(self, statistics)
-            return taken
+            self._means = self._means or given.means
+            if given.statistics is None:
+                return taken
+            return replace(taken, statistics=self._offered(given.statistics))
+
+    def _offered(self, statistics: Standardization) -> str:
+        """Take statistics if there are none; return what became of them."""
+        if self._standardization == statistics:
+            return "the same as those of this model"
+        if self._standardization is not None:
+            return "not taken, as this model has its own"
+        try:
+            take_statistics(self, statistics)
+        except InvalidParameterError as error:
+            return f"not taken ({error})"
+        return "taken too"
 
     @public_call
     def save_device_state(self, path: str | os.PathLike[str]) -> None:
@@ -1101,8 +1196,10 @@ class Model(ModelDefinition):
         with self._training("load_device_state") as session:
             read_device_state(path_text(path), session)
 
-    def _samples(self, session: Session, data: XY) -> Samples:
+    def _samples(self, session: Session, data: XY, role: str = "data") -> Samples:
         """Check samples and labels, by the classes of the model where both have names.
+
+        Errors name a `Dataset`, and arrays whose role is another than ``data``.
 
         Raises
         ------
@@ -1110,43 +1207,62 @@ class Model(ModelDefinition):
         """
         if isinstance(data, Dataset) and data.classes and self._classes:
             data = data.with_classes(self._classes)
-        x, y = pair_of(data)
-        _require_labels(y)
+        if isinstance(data, Dataset) and data.gaps and self._means:
+            data = data.with_means(self._means)
+        x, y = pair_of(data, role)
+        with _named(data, role):
+            _require_labels(y)
+            samples = session.samples(x, y)
         names = data.classes if isinstance(data, Dataset) else None
-        return replace(session.samples(x, y), classes=self._classes or names)
+        return replace(samples, classes=self._classes or names)
+
+    def _beside(
+        self,
+        session: Session,
+        validation: XY | None,
+        metrics: Mapping[str, OwnMetric | None] | None,
+    ) -> tuple[Samples | None, tuple[str, ...]]:
+        """Check the data of a validation, and return the names of their metrics.
+
+        Raises
+        ------
+        DataError, InvalidParameterError
+        """
+        if validation is None:
+            return None, ()
+        samples = self._samples(session, validation, "validation")
+        return samples, session.metric_names(samples, metrics)
 
     def _take_names_and_statistics(self, state: SavedState) -> None:
         self._classes = state.document.classes or self._classes
+        self._means = state.document.means or self._means
         take_statistics(self, state.document.standardization)
 
     @contextmanager
     def _classes_of(self, session: Session, data: object) -> Iterator[None]:
-        """Take the names of classes from data, if none are known and it is trained."""
-        before, iteration = self._classes, session.iteration
-        if before is None and isinstance(data, Dataset):
-            self._classes = data.classes
+        """Take names of classes and means from data, if none are known yet."""
+        before, iteration = (self._classes, self._means), session.iteration
+        if isinstance(data, Dataset):
+            self._classes = self._classes or data.classes
+            self._means = self._means or (data.gaps.means if data.gaps else None)
         try:
             yield
         except BaseException:
             if session.iteration == iteration:
-                self._classes = before
+                self._classes, self._means = before
             raise
 
-    def _warn_of_missing_classes(self, training: Samples, beside: Samples) -> None:
-        missing = missing_classes(training, beside)
-        if not missing:
-            return
-        names = [
-            f"{n} ({self._classes[n]})" if self._classes else str(n) for n in missing
-        ]
-        warn_user(
-            f"the validation data have samples of {listed(names)}, and the training "
-            "data have none of "
-            + ("this class" if len(missing) == 1 else "these classes")
-            + "; data that are sorted by class are split with stratify=True "
-            "(--split stratified)",
-            ModelWarning,
-        )
+    @contextmanager
+    def _statistics_of(self, session: Session, data: XY) -> Iterator[None]:
+        """Take those statistics from data that inputs ask for, if it is trained."""
+        before, iteration = self._standardization, session.iteration
+        standardize_as_asked(self, data)
+        try:
+            yield
+        except BaseException:
+            if session.iteration == iteration:
+                take_statistics(self, before)
+            raise
 
     def _checked_seed(self) -> int:
         seed = self.seed
@@ -1236,6 +1352,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     if model.schedule is not None:
         copy.set_learning_rate_scheduler(model.schedule)
     copy._classes = model.classes
+    copy._means = model.column_means
     copy._standardization = model.standardization
     copy._told = model._told  # each warning is issued once, copies included
     return copy
@@ -1256,13 +1373,38 @@ def take_statistics(model: Model, statistics: Standardization | None) -> None:
     model._standardization = statistics
 
 
+def standardize_as_asked(model: Model, data: XY) -> None:
+    """Take the statistics of inputs that have ``standardization=true`` and none yet.
+
+    Parameters
+    ----------
+    model : Model
+    data : (x, y) or Dataset
+        What it is trained on first.
+
+    Raises
+    ------
+    StateError
+        Its weights were trained without them.
+    DataError, InvalidParameterError
+        Samples that do not fit, or inputs of ids or masks.
+    """
+    graph, held = model.compile(), model._standardization
+    if model._session is not None and model._session.iteration:
+        require_statistics(graph, held, "going on with trained weights")
+        return
+    statistics = with_asked_statistics(graph, held, pair_of(data)[0])
+    if statistics is not held:
+        take_statistics(model, statistics)
+
+
 def without_blocks(model: Model) -> Model:
     """Return an uninitialized copy without checkpoint blocks."""
     return copy_of(model, blocks=False)
 
 
-def pair_of(data: XY) -> tuple[Any, Any]:
-    """Return x and y of data.
+def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
+    """Return x and y of data, which errors call by their role.
 
     Raises
     ------
@@ -1273,11 +1415,19 @@ def pair_of(data: XY) -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"data is a {type(data).__name__}; expected (x, y) or a Dataset, and to "
-            "train also a generator of batches (x, y)"
+            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
+            + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data
     return x, y
+
+
+def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
+    """Let errors name a `Dataset`, or the role of arrays that is another than data."""
+    source = "" if role == "data" else role
+    if isinstance(data, Dataset):
+        source = data.name
+    return named_errors(source, DataError, InvalidParameterError)
 
 
 def _require_labels(y: Any) -> None:

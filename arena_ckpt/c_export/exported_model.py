@@ -40,6 +40,8 @@ class ExportedModel:
         By name, ``"fc1:weight"``; constants and moving statistics are among them.
     standardization : Standardization or None
         Statistics of the inputs, which are raw.
+    classes : tuple of str or None
+        Names of the classes, by number, where the model knows them.
     """
 
     graph: Graph
@@ -50,6 +52,7 @@ class ExportedModel:
     max_norm: float | None
     weights: Mapping[str, FloatArray] = field(repr=False)
     standardization: Standardization | None = None
+    classes: tuple[str, ...] | None = None
 
     def passes(self) -> list[tuple[int, tuple[KernelCall, ...]]]:
         """Return samples and kernel calls of each pass of an iteration."""
@@ -91,12 +94,12 @@ class TestBatch:
     ----------
     inputs : tuple of float32 array, shape (n, elements)
         In the order of the input layers.
-    label : float32 array, shape (n, elements), or None
-        None in inference.
+    labels : tuple of float32 array, shape (n, elements)
+        In the order of the losses; empty in inference.
     """
 
     inputs: tuple[FloatArray, ...]
-    label: FloatArray | None
+    labels: tuple[FloatArray, ...]
 
     __test__ = False
 

@@ -39,7 +39,8 @@ class Needs:
         The tensors of an iteration that recomputes nothing, by name.
     base_bytes : int
         Bytes that are alive in all steps, or counted so: weights, optimizer states,
-        samples and labels, and gradients that outlive the backward pass of their layer.
+        samples and labels, gradients that outlive the backward pass of their layer, and
+        the derivatives of tables, to which layers of any stage add.
         Constants beside the RAM are not counted.
     """
 
@@ -48,10 +49,14 @@ class Needs:
         self._settings = settings
         whole = find_uses(graph, build_timeline(graph, (), settings), settings)
         self.live_ranges: dict[str, LiveRange] = {t.name: t for t in whole.tensors}
+        of_tables = {*map(gradient_of, graph.tables)}
         self._always = frozenset(
             live.name
             for live in self.live_ranges.values()
-            if live.kind in _ALWAYS or not live.layer or _is_long(live)
+            if live.kind in _ALWAYS
+            or not live.layer
+            or _is_long(live)
+            or live.name in of_tables
         )
         constants = settings.constants_of(whole.tensors, whole.executions)
         apart = {whole.tensors[index].name for index in constants}
@@ -122,7 +127,10 @@ class Needs:
         """Yield the tensors that are always alive and that some steps can touch."""
         for layer in dict.fromkeys(step.layer for step in steps if step):
             node = self._graph.node(layer)
-            names = [tensor_name(layer, LABEL), *node.sources]
+            tables = self._graph.tables
+            names = [tensor_name(layer, LABEL)]
+            names += [tables.get(source, source) for source in node.sources]
+            names += [gradient_of(t) for t in (*node.sources, *node.outputs)]
             for weight in node.spec.weights:
                 name = tensor_name(node.weights_of, weight.name)
                 names += [name, gradient_of(name)]

@@ -223,7 +223,7 @@ def _matches(graph: Graph, what: str, patterns: Iterable[str]) -> frozenset[str]
     called: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         whole = node.name.partition("/")[0]
-        if not node.layer.is_alias:  # an alias makes nothing
+        if not (node.layer.is_alias or node.layer.is_table):  # neither makes anything
             called[node.name] = (node.name, *(() if whole in layers else (whole,)))
     found: set[str] = set()
     for pattern in patterns:

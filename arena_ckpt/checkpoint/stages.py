@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.planning.recompute import backward_reads, forward_reads
@@ -79,7 +80,7 @@ def cut_graph(
         for place, cut in enumerate(cuts)
         if 1 <= len(cut) <= widest
         and read_backward.issuperset(cut)
-        and not graph.nodes[place].layer.is_alias  # the cut behind it is the same
+        and graph.nodes[place].runs(Phase.FORWARD)  # else the cut behind is the same
         and not_held.isdisjoint(cut)
     ]
     places = _narrow(places, cuts, len(graph.nodes), not_held)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from arena_ckpt.data.dataset import Dataset
+    from arena_ckpt.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +25,9 @@ TABLE = (
     *("skip_rows", "separator", "decimal", "missing"),
 )
 """Names of the parameters that `data_options` adds: those of `load_csv`."""
+
+_MOST_NUMBERS = 20
+"""Maximum number of classes without names that a line lists."""
 
 _OPTIONS = (
     click.option(
@@ -77,7 +81,8 @@ _OPTIONS = (
         "--missing",
         type=click.Choice(["drop", "mean"]),
         help="Rows of a table with cells that are empty or NA are left out, or the "
-        "mean of the column is filled in.  [default: they are refused]",
+        "mean of the column in the training data is filled in, which the model keeps.  "
+        "[default: they are refused]",
     ),
 )
 
@@ -136,20 +141,55 @@ def split_option(command: F) -> F:
     )(command)
 
 
-def classes_text(data: Dataset) -> str | None:
-    """Return a line with the names of the classes of data, if they have any."""
-    import numpy as np
+def counts_for(model: Model, data: Dataset) -> dict[str, int] | None:
+    """Return the samples of each class of data, where a model takes them for classes.
 
+    Whole numbers that an mse predicts are values.
+    """
+    has_classes = model.layers[-1].type_name in ("cross_softmax", "cross_sigmoid")
+    return data.class_counts if data.classes or has_classes else None
+
+
+def classes_text(
+    names: Sequence[str] | None, counts: dict[str, int], *, for_validation: bool
+) -> str:
+    """Return a line with classes and their samples.
+
+    Parameters
+    ----------
+    names : sequence of str or None
+        Names of the classes, where `counts` goes by them and not by numbers.
+    counts : dict from str to int
+    for_validation : bool
+        Whether they are of the data for validation, below those of the training.
+    """
     from arena_ckpt.common.wording import listed, shown
+    from arena_ckpt.data.class_counts import extent_text
 
-    if data.classes is None:
-        return None
-    counts = np.bincount(data.y, minlength=len(data.classes))
-    names = [
-        f"{number} {shown(name)} ({count:,})"
-        for number, (name, count) in enumerate(zip(data.classes, counts, strict=True))
+    n = len(counts)
+    head = f"{n:,} class{'es' if n > 1 else ''}"
+    if names is None and n > _MOST_NUMBERS:
+        text = f"{head} of {extent_text(counts)} samples"
+        return f"for validation: {text}" if for_validation else text
+    parts = [
+        f"{'' if names is None else f'{number} '}{shown(name)} ({count:,})"
+        for number, (name, count) in enumerate(counts.items())
     ]
-    return f"{len(names):,} classes with their samples: {listed(names)}"
+    if for_validation:
+        return f"for validation: {listed(parts)}"
+    return f"{head} with their samples: {listed(parts)}"
+
+
+def gaps_text(data: Dataset) -> str | None:
+    """Return a line about the cells of data that had no value, if there were any."""
+    if data.gaps is None or not data.gaps.cells.any():
+        return None
+    n = int(data.gaps.cells.sum())
+    cells = "cell without a value is" if n == 1 else "cells without a value are"
+    return (
+        f"{n:,} {cells} filled in with the mean of the column in the training data, "
+        "which the model keeps"
+    )
 
 
 def _option_of(name: str, value: object) -> str:

@@ -171,6 +171,11 @@ def warnings_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     return hints if restart is None else (*hints, restart)
 
 
+def with_told(hints: tuple[Hint, ...], model: Model) -> tuple[Hint, ...]:
+    """Return warnings, and behind them those others that a training has issued."""
+    return (*hints, *(hint for hint in model._told if hint not in hints))
+
+
 def warn_of(model: Model, data: Dataset | None) -> tuple[Hint, ...]:
     """Issue and return the warnings about a model and its data."""
     model.compile()
@@ -208,6 +213,8 @@ def choose_data(
         Which samples are put aside.
     """
     options = dict(tables)
+    if options.get("missing") == "mean" and loaded.model.column_means:
+        options["missing"] = loaded.model.column_means
     training = loaded.data if data is None else load_data(data, options)
     if training is None:
         raise InvalidParameterError(
@@ -223,6 +230,8 @@ def choose_data(
             shuffle=split != "last",
         )
     if validation is not None:
+        if training.gaps is not None:
+            options["missing"] = training.gaps.means
         beside = load_data(validation, options)
         if training.classes and beside.classes:
             beside = beside.with_classes(training.classes)

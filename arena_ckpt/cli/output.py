@@ -17,13 +17,15 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
-from arena_ckpt.cli.data_options import classes_text
+from arena_ckpt.cli.data_options import classes_text, counts_for, gaps_text
 from arena_ckpt.cli.lines import TEXT_COLUMNS, filled, fitted
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.data.dataset import Dataset
+from arena_ckpt.data.gaps import means_to_arrays
 from arena_ckpt.errors import UnwritableFileError
 from arena_ckpt.files.atomic_write import write_whole
+from arena_ckpt.graph.features import input_shapes
 from arena_ckpt.graph.hints import Hint
 from arena_ckpt.model import Model
 from arena_ckpt.planning.plan import MemoryPlan
@@ -97,8 +99,14 @@ def print_training(
         f"{model.optimizer.type_name}, seed {model.seed}"
     )
     click.echo(fitted(line))
-    if (classes := classes_text(training)) is not None:
-        click.echo(filled(classes))
+    for data in (training, validation):
+        if data is not None and (counts := counts_for(model, data)) is not None:
+            is_second = data is validation
+            click.echo(
+                filled(classes_text(data.classes, counts, for_validation=is_second))
+            )
+    if (gaps := gaps_text(training)) is not None:
+        click.echo(filled(gaps))
     click.echo()
 
 
@@ -235,9 +243,12 @@ def require_writable(path: Path) -> None:
 def write_weights(path: Path, model: Model) -> None:
     """Write an .npz with an array for each weight, under its name (``fc1:weight``).
 
-    Statistics of the inputs are among them, as the weights are of no use without.
+    Statistics of the inputs, and means for cells without a value, are among them, as
+    the weights are of no use without.
     """
     arrays: dict[str, Any] = dict(model.weights())
+    first = next(iter(input_shapes(model.compile())))  # tables are for one input
+    arrays |= means_to_arrays(first, model.column_means)
     if model.standardization is not None:
         arrays |= model.standardization.to_arrays()
     write_whole(path, lambda file: np.savez(file, **arrays))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from arena_ckpt.common.wording import quoted
+from arena_ckpt.common.wording import quoted, shown
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.atomic_write import write_whole
-from arena_ckpt.graph.build import Graph
-from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax, Loss
 from arena_ckpt.report.tables import add_row, make_table
 
 SUFFIXES = (".npz", ".npy", ".csv")
@@ -39,14 +40,19 @@ def require_suffix(path: Path) -> None:
         )
 
 
-def has_classes(graph: Graph) -> bool:
-    """Tell whether predictions are probabilities of classes, of which one is right."""
-    last = graph.nodes[-1].layer
+def has_classes(node: Node) -> bool:
+    """Tell whether a last layer predicts classes, of which one is right."""
+    last = node.layer
     if isinstance(last, CrossEntropySigmoid):
-        return math.prod(graph.prediction_shape) == 1
+        return math.prod(node.spec.output_shapes[0]) == 1
     if last.is_loss:
         return isinstance(last, CrossEntropySoftmax)
     return last.type_name == "activation" and last["activation"] == "softmax"
+
+
+def class_axis(node: Node) -> int:
+    """Return the axis of what a last layer predicts along which the classes are."""
+    return node.layer.class_axis if isinstance(node.layer, Loss) else 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +64,17 @@ class Predictions:
     values : float32 array (n, channel, height, width)
         The output of the model.
     are_classes : bool
-        Each row of it, along the last axis, has the probabilities of classes.
+        Each row of it has the probabilities of classes.
+    names : tuple of str or None
+        Names of the classes, by their numbers, where the model knows them.
+    class_axis : int
+        Axis along which rows are: 3 is the last.
     """
 
     values: npt.NDArray[np.float32]
     are_classes: bool
+    names: tuple[str, ...] | None = None
+    class_axis: int = 3
 
     @property
     def n_samples(self) -> int:
@@ -77,11 +89,16 @@ class Predictions:
     @property
     def n_rows(self) -> int:
         """Number of rows of a sample that have a class each; 1 without classes."""
-        return math.prod(self.sample_shape[:-1]) if self.are_classes else 1
+        if not self.are_classes:
+            return 1
+        return math.prod(self.sample_shape) // int(self.values.shape[self.class_axis])
 
     @cached_property
     def _by_row(self) -> npt.NDArray[np.float32]:
-        return self.values.reshape(self.n_samples * self.n_rows, -1)
+        rows = self.values
+        if self.are_classes:
+            rows = np.moveaxis(rows, self.class_axis, -1)
+        return rows.reshape(self.n_samples * self.n_rows, -1)
 
     @cached_property
     def classes(self) -> npt.NDArray[np.int64] | None:
@@ -104,6 +121,14 @@ class Predictions:
             found = rows[np.arange(len(rows)), classes]
         return found.reshape(self._class_shape)
 
+    @cached_property
+    def class_names(self) -> npt.NDArray[np.str_] | None:
+        """The name of each of `classes`, where there are names; empty without one."""
+        if self.classes is None or not self.names:
+            return None
+        n_unnamed = max(int(self.classes.max(initial=0)) + 1 - len(self.names), 0)
+        return np.array([*self.names, *[""] * n_unnamed])[self.classes]
+
     @property
     def _class_shape(self) -> tuple[int, ...]:
         n_rows = self.n_rows
@@ -117,7 +142,10 @@ class Predictions:
         if self.n_rows > 1:
             columns.append(("row", "right"))
         if self.are_classes:
-            columns += [("class", "right"), ("probability", "right")]
+            columns.append(("class", "right"))
+            if self.names:
+                columns.append(("name", "left"))
+            columns.append(("probability", "right"))
         columns.append(("output", "left"))
         table = make_table("Predictions", *columns)
         for line in range(min(n_lines, self.n_lines)):
@@ -136,11 +164,13 @@ class Predictions:
             cells.append(str(row))
         if self.classes is not None and self.probabilities is not None:
             cells.append(str(self.classes.flat[line]))
+            if self.class_names is not None:
+                cells.append(shown(str(self.class_names.flat[line])))
             cells.append(f"{self.probabilities.flat[line]:.4f}")
         values = self._by_row[line]
-        shown = "  ".join(f"{value:.4g}" for value in values[:_MOST_SHOWN])
+        text = "  ".join(f"{value:.4g}" for value in values[:_MOST_SHOWN])
         more = len(values) - _MOST_SHOWN
-        return [*cells, f"{shown}  … {more:,} more" if more > 0 else shown]
+        return [*cells, f"{text}  … {more:,} more" if more > 0 else text]
 
     # -- for programs ----------------------------------------------------------
 
@@ -154,6 +184,7 @@ class Predictions:
         """
         found = {
             "classes": self.classes,
+            "class_names": self.class_names,
             "probabilities": self.probabilities,
             "predictions": self.values,
         }
@@ -169,39 +200,65 @@ class Predictions:
     def write(self, path: Path) -> None:
         """Write all predictions; the suffix of the file says in which format.
 
-        ``.npz`` has ``prediction`` and, of classes, ``class`` and ``probability``;
+        ``.npz`` has ``prediction`` and, of classes, ``class`` and ``probability``, and
+        ``class_name`` where the model knows their names;
         ``.npy`` has the predictions alone; ``.csv`` a line for each sample, or for each
         row that has a class, with as many digits as float32 needs.
         """
         match path.suffix.lower():
             case ".npz":
-                arrays: dict[str, Any] = {"prediction": self.values}
-                if self.classes is not None:
-                    arrays |= {"class": self.classes, "probability": self.probabilities}
-                write_whole(path, lambda file: np.savez(file, **arrays))
+                write_whole(path, lambda file: np.savez(file, **self.arrays()))
             case ".npy":
                 write_whole(path, lambda file: np.save(file, self.values))
             case ".csv":
                 content = self._csv()
                 write_whole(path, lambda file: file.write(content))
 
+    def arrays(self) -> dict[str, Any]:
+        """Return what an .npz has, by name."""
+        arrays: dict[str, Any] = {"prediction": self.values}
+        if self.classes is not None and self.probabilities is not None:
+            arrays |= {"class": self.classes, "probability": self.probabilities}
+        if self.class_names is not None:
+            arrays["class_name"] = self.class_names
+        return arrays
+
     def _csv(self) -> bytes:
         rows = self._by_row
         lines = np.arange(len(rows))
-        names, formats = ["sample"], ["%d"]
-        columns: list[npt.NDArray[Any]] = [lines // self.n_rows]
+        names = ["sample"]
+        places: list[npt.NDArray[Any]] = [lines // self.n_rows]
         if self.n_rows > 1:
-            names, formats = [*names, "row"], [*formats, "%d"]
-            columns.append(lines % self.n_rows)
+            names.append("row")
+            places.append(lines % self.n_rows)
+        values = rows
         if self.classes is not None and self.probabilities is not None:
-            names, formats = [*names, "class", "probability"], [*formats, "%d", _EXACT]
-            columns += [self.classes.reshape(-1), self.probabilities.reshape(-1)]
+            names.append("class")
+            places.append(self.classes.reshape(-1))
+            if self.class_names is not None:
+                names.append("class_name")
+            names.append("probability")
+            values = np.column_stack([self.probabilities.reshape(-1), rows])
         names += [f"output{i}" for i in range(rows.shape[1])]
-        formats += [_EXACT] * rows.shape[1]
-        table = np.column_stack([*(c.astype(np.float64) for c in columns), rows])
-        out = io.BytesIO()
-        np.savetxt(out, table, formats, ",", header=",".join(names), comments="")
-        return out.getvalue()
+        parts = [_lines(np.column_stack(places), "%d")]
+        if self.class_names is not None:
+            parts.append([_cell(str(name)) for name in self.class_names.reshape(-1)])
+        parts.append(_lines(values, _EXACT))
+        text = "\n".join([",".join(names), *map(",".join, zip(*parts, strict=True))])
+        return f"{text}\n".encode()
+
+
+def _lines(table: npt.NDArray[Any], number_format: str) -> list[str]:
+    out = io.StringIO()
+    np.savetxt(out, table, number_format, ",")
+    return out.getvalue().splitlines()
+
+
+def _cell(text: str) -> str:
+    """Return a text as one cell of a CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([text])
+    return out.getvalue()
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

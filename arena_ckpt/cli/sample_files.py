@@ -11,17 +11,17 @@ from typing import Any
 
 from arena_ckpt.cli.data_options import load_data
 from arena_ckpt.cli.models import LoadedModel
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.wording import quote
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.loaders import is_table, open_samples
 from arena_ckpt.errors import (
-    ArenaError,
     DataError,
     DataShapeError,
     EmptyDataError,
     InvalidParameterError,
 )
-from arena_ckpt.files.npz import INPUT, read_arrays
+from arena_ckpt.files.npz import INPUT, LABEL, read_arrays
 from arena_ckpt.model import Model
 
 LABELS = "y"
@@ -127,15 +127,6 @@ def data_to_evaluate(
     return found
 
 
-@contextlib.contextmanager
-def named_errors(source: str, *kinds: type[ArenaError]) -> Iterator[None]:
-    """Begin the messages of errors in the block with where the data came from."""
-    try:
-        yield
-    except kinds as error:
-        raise type(error)(f"{source}: {error}", **vars(error)) from error
-
-
 def named_data(data: NamedData) -> contextlib.AbstractContextManager[None]:
     """Begin the message of a `DataError` in the block with the name of its data."""
     return named_errors(data.name, DataError)
@@ -171,7 +162,7 @@ def _column_hint(model: Model, data: NamedData, *, has_labels: bool) -> str:
 
 
 def _inputs(model: Model) -> list[str]:
-    return [node.name for node in model.compile().nodes if not node.sources]
+    return [node.name for node in model.compile().nodes if node.is_data]
 
 
 def _named(name: str, data: Dataset) -> NamedData:
@@ -206,7 +197,12 @@ def _several(spec: str, inputs: list[str]) -> NamedData:
             missing=tuple(missing),
         )
     x = {name: arrays[name] for name in inputs}
-    return NamedData(spec, x, arrays.get(LABELS))
+    by_loss = {
+        name.removeprefix(LABEL): array
+        for name, array in given.items()
+        if name.startswith(LABEL)
+    }
+    return NamedData(spec, x, by_loss or arrays.get(LABELS))
 
 
 def _no_data(spec: str) -> InvalidParameterError:

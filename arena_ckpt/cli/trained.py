@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from arena_ckpt.cli.models import LoadedModel
 from arena_ckpt.cli.options import set_given
-from arena_ckpt.cli.sample_files import named_errors
+from arena_ckpt.common.named_errors import named_errors
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quote
 from arena_ckpt.data.dataset import Dataset
-from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.data.gaps import take_means
+from arena_ckpt.data.standardization import COLUMN, Standardization
 from arena_ckpt.errors import ArenaWarning, DataError, InvalidParameterError
 from arena_ckpt.files.npz import read_arrays
 from arena_ckpt.graph.features import feature_axes, input_shapes
@@ -66,6 +67,44 @@ def initialize_trained(
     return model
 
 
+def with_known_means(
+    tables: Mapping[str, Any], loaded: LoadedModel, weights_file: Path | None
+) -> dict[str, Any]:
+    """Return options of tables, with means that a model keeps for ``--missing mean``.
+
+    They are those of its training data: what it predicts for a sample does not depend
+    on the samples beside it.
+
+    Warns
+    -----
+    ArenaWarning
+        The model keeps none.
+    """
+    options = dict(tables)
+    if options.get("missing") != "mean":
+        return options
+    means, statistics = loaded.model.column_means, loaded.model.standardization
+    if weights_file is not None and weights_file.suffix.lower() == ".npz":
+        arrays = dict(read_arrays(weights_file))
+        graph = loaded.model.compile()
+        with named_errors(str(weights_file), InvalidParameterError):
+            means = take_means(arrays, input_shapes(graph))
+            statistics = Standardization.take_from(arrays, feature_axes(graph))
+    if means is None and statistics is not None and len(statistics.inputs) == 1:
+        (only,) = statistics.inputs.values()
+        means = only.mean if only.axis == COLUMN else None
+    if means is None:
+        warn_user(
+            "--missing mean: the model keeps no means of its training data, so cells "
+            "without a value are filled in with those of the file that they are in; "
+            "train with --missing mean, or leave rows out with --missing drop",
+            ArenaWarning,
+        )
+    else:
+        options["missing"] = means
+    return options
+
+
 def _given_weights(
     loaded: LoadedModel, spec: str, weights_file: Path | None
 ) -> tuple[Weights, Standardization | None]:
@@ -97,6 +136,7 @@ def _given_weights(
     arrays = dict(read_arrays(weights_file))
     graph = loaded.model.compile()
     with named_errors(str(weights_file), InvalidParameterError):
+        take_means(arrays, input_shapes(graph))  # for tables, see `with_known_means`
         statistics = Standardization.take_from(arrays, feature_axes(graph))
         if statistics is not None:
             statistics.require_fit(input_shapes(graph))
@@ -205,12 +245,20 @@ def standardize_by(
     model.standardize(training)
 
 
-def standardization_text(statistics: Standardization) -> str:
-    """Return a line that says which inputs are standardized."""
+def standardization_text(statistics: Standardization, source: str | None) -> str:
+    """Return a line that says which inputs are standardized, and by what.
+
+    Parameters
+    ----------
+    statistics : Standardization
+    source : str or None
+        The file that the statistics come from; None means the training data.
+    """
     inputs = ", ".join(
         f"{name} (1 {one.axis})"
         if len(one.mean) == 1
         else f"{name} ({len(one.mean):,} {one.axis}s)"
         for name, one in statistics.inputs.items()
     )
-    return f"inputs are standardized by the training data: {inputs}"
+    by = "the training data" if source is None else f"the statistics in {source}"
+    return f"inputs are standardized by {by}: {inputs}"

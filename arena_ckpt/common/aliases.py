@@ -196,12 +196,34 @@ LAYERS = _table(
         Alias("cross_sigmoid"),
     ),
     ("mseloss meansquarederror l2loss squarederror", Alias("mse")),
+    (
+        "l1 l1loss maeloss meanabsoluteerror absoluteerror absolutedifference",
+        Alias("mae"),
+    ),
+    ("huberloss", Alias("huber")),
+    (
+        "smoothl1 smoothl1loss",
+        Alias("huber", note="which is delta times as large, with delta for beta"),
+    ),
     ("kl kldiv kldivloss kldivergence kullbackleibler", Alias("kld")),
     (
-        "attention selfattention mha multiheadselfattention multiheadattentionlayer "
-        "scaleddotproductattention",
+        "selfattention mha multiheadselfattention multiheadattentionlayer",
         Alias("multi_head_attention"),
     ),
+    (
+        "scaleddotproductattention sdpa dotproductattention groupedqueryattention gqa",
+        Alias("attention"),
+    ),
+    (
+        "rope rotary rotaryembeddings rotarypositionalembeddings rotarypositions "
+        "rotarypositionembedding llamarotaryembedding",
+        Alias("rotary_embedding"),
+    ),
+    (
+        "parameter learnable trainableparameter param nnparameter weightlayer",
+        Alias("weight"),
+    ),
+    ("buffer registerbuffer const constantlayer anchors", Alias("constant")),
     ("embed embeddings lookup embeddinglayer", Alias("embedding")),
     (
         "posenc posencoding posembedding positionalembedding positionencoding",
@@ -225,6 +247,7 @@ LAYERS = _table(
     ("dropoutlayer dropout1d alphadropout", Alias("dropout")),
     ("simplernn elmanrnn elman", Alias("rnn")),
     ("bilstm bidirectionallstm", Alias("lstm", "bidirectional=true")),
+    ("bigru bidirectionalgru", Alias("gru", "bidirectional=true")),
     ("glu geglu", Alias("swiglu", note="swish(in0) * in1 is the gate that there is")),
 )
 """Types of layers; losses are layers."""
@@ -233,10 +256,19 @@ _SIZE_FOLLOWS = Alias(
     "",
     note="the size of what a layer reads follows from the layer before; leave it out",
 )
+_STANDARDIZED = Alias("standardization", note="it is a property of input layers")
+_NOT_BY_BATCH = Alias(
+    "",
+    note="by the least and largest value of each batch, as NNTrainer does it, a "
+    "prediction would depend on the samples beside it; inputs are standardized by the "
+    "training data instead: standardization=true at the input layer, "
+    "model.standardize(training_data), or train --standardize",
+)
 _OF_TRAINING_DATA = Alias(
     "",
     note="inputs are standardized by statistics of the training data: "
-    "model.standardize(training_data), or train --standardize",
+    "standardization=true at the input layer, model.standardize(training_data), or "
+    "train --standardize",
 )
 _OPPOSITE = "it means the opposite"
 _OF_OPTIMIZER = Alias(
@@ -252,7 +284,9 @@ PROPERTIES = _table(
         "outputsize",
         Alias("unit"),
     ),
-    ("normalization standardization standardize normalize", _OF_TRAINING_DATA),
+    ("standardize standardise standardisation", (_STANDARDIZED, _OF_TRAINING_DATA)),
+    ("standardization", _OF_TRAINING_DATA),
+    ("normalization normalize normalise normalisation", _NOT_BY_BATCH),
     ("features", (Alias("unit"), Alias("filters"), Alias("out_dim"))),
     (
         "outchannels numfilters nfilters filter channelsout outputchannels",
@@ -269,6 +303,7 @@ PROPERTIES = _table(
         "scale scalefactor upsamplesize",
         (Alias("kernel_size"), Alias("upscale_factor")),
     ),
+    ("factor", (Alias("kernel_size"), Alias("upscale_factor"), Alias("value"))),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
     ("pad pads paddings", Alias("padding")),
@@ -312,7 +347,7 @@ PROPERTIES = _table(
             "clamp(min=-1, max=1)",
         ),
     ),
-    ("other scalar operand addend factor", Alias("value")),
+    ("other scalar operand addend", Alias("value")),
     (
         "act activationfn activationfunction nonlinearity",
         (Alias("activation"), Alias("hidden_state_activation")),
@@ -349,6 +384,10 @@ PROPERTIES = _table(
     ("perm permutation order dims", Alias("direction")),
     ("maxlen maxlength seqlen sequencelength maxposition", Alias("max_timestep")),
     ("ignoreindex", Alias("ignore_label")),
+    ("classweights weight weights", Alias("class_weight")),
+    ("positiveweight positiveweights posweights", Alias("pos_weight")),
+    ("smoothing labelsmooth", Alias("label_smoothing")),
+    ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),
@@ -391,6 +430,18 @@ PROPERTIES = _table(
         "gradientclipping",
         Alias("clip_grad_by_norm"),
     ),
+    (
+        "clipvalue clipgradbyvalue clipgradvalue gradclipvalue maxvalue",
+        (
+            Alias("clip_value"),
+            Alias("", note="it is a property of the optimizer: clip_value"),
+        ),
+    ),
+    (
+        "lrscale lrmult lrmultiplier learningratemultiplier",
+        Alias("learning_rate_scale"),
+    ),
+    ("rho", Alias("alpha")),
     ("nthreads numthreads workers njobs", Alias("threads")),
     ("dropremainder", Alias("drop_last")),
     ("optimizer optim", Alias("", note="it is chosen with set_optimizer")),
@@ -449,6 +500,7 @@ OPTIMIZERS = _table(
     ("nesterov nag", Alias("sgd", "momentum=0.9, nesterov=true")),
     ("adamoptimizer", Alias("adam")),
     ("adamwd adamweightdecay", Alias("adamw")),
+    ("rms rmspropoptimizer", Alias("rmsprop")),
 )
 """Types of optimizers."""
 

@@ -215,6 +215,11 @@ POSITIVE_REALS = Kind(
     _parse_list(POSITIVE_REAL.parse),
     _write_list,
 )
+NONNEGATIVE_REALS = Kind(
+    "numbers of at least 0, separated by commas",
+    _parse_list(NONNEGATIVE_REAL.parse),
+    _write_list,
+)
 COUNTS = Kind(
     "whole numbers of at least 0, separated by commas",
     _parse_list(COUNT.parse),

@@ -336,7 +336,7 @@ def to_numbers(
         raise DataTypeError(
             f"{name} is a masked array with {count:,} masked values; training would "
             "use what lies under the mask: decide on values first, for example with "
-            f"{name}.filled(0)",
+            f"{name.rpartition(' ')[2]}.filled(0)",
             name=name,
             count=count,
         )
@@ -367,7 +367,7 @@ def to_numbers(
     if array.dtype.kind not in "biuf":
         raise DataTypeError(
             f"{name} holds {array.dtype}; expected real numbers (float, int or bool): "
-            f"convert it first, for example with {name}.astype('float32')",
+            f"convert it first, for example with {own}.astype('float32')",
             name=name,
             dtype=str(array.dtype),
         )

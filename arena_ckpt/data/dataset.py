@@ -18,6 +18,8 @@ from arena_ckpt.data.arrays import (
     to_float32,
     to_numbers,
 )
+from arena_ckpt.data.class_counts import class_counts, counts_text
+from arena_ckpt.data.gaps import Gaps, filled, observed_means, parse_means
 from arena_ckpt.data.splits import by_groups, part_sizes, stratified
 from arena_ckpt.errors import (
     DataShapeError,
@@ -45,10 +47,14 @@ class Dataset:
     x : ndarray, or dict from str to ndarray
         ``(n, …)``, C-contiguous float32; for a model of several inputs a dict with an
         array for each, by the name of its layer.
-    y : ndarray or None
-        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous.
+    y : ndarray, dict from str to ndarray, or None
+        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous. For
+        a model of several losses a dict with an array for each, by its name.
     classes : tuple of str or None
         Names of the classes, by their numbers, where the labels were names.
+    gaps : Gaps or None
+        The cells of a table that had no value, and the means that stand in them;
+        `load_csv` with `missing` makes it.
 
     Raises
     ------
@@ -71,12 +77,18 @@ class Dataset:
     x: Any
     y: Any
     classes: tuple[str, ...] | None = None
+    gaps: Gaps | None = None
 
     def __repr__(self) -> str:
+        counts = self.class_counts
         labels = (
             "no labels"
             if self.y is None
-            else f"{'classes' if self.y.ndim == 1 else 'values'} {self.y.shape}"
+            else ", ".join(f"{name} {array.shape}" for name, array in self.y.items())
+            if isinstance(self.y, dict)
+            else f"values {self.y.shape}"
+            if counts is None
+            else counts_text(counts)
         )
         n = counted(self.n_samples, "sample")
         shapes = (
@@ -99,25 +111,55 @@ class Dataset:
         else:
             x = _samples(f"{self.name}: x", self.x)
         object.__setattr__(self, "x", x)
-        if self.y is not None:
-            labels = _labels(f"{self.name}: y", self.y)
-            if labels.ndim == 0 or len(labels) != self.n_samples:
-                raise DataShapeError(
-                    f"{self.name}: y has the shape {np.shape(self.y)} for "
-                    f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
-                    f"({self.n_samples}, …), one label for each sample",
-                    name=self.name,
-                    expected=self.n_samples,
-                    found=np.shape(self.y),
-                )
-            object.__setattr__(self, "y", labels)
+        if isinstance(self.y, Mapping):
+            object.__setattr__(self, "y", self._checked_labels_by_loss(self.y))
+        elif self.y is not None:
+            object.__setattr__(self, "y", self._checked_labels(self.y, "y"))
         if self.classes is not None:
             object.__setattr__(self, "classes", self._checked_classes())
+        if self.gaps is not None:
+            self._check_gaps()
+
+    def _checked_labels(self, y: Any, what: str) -> npt.NDArray[Any]:
+        labels = _labels(f"{self.name}: {what}", y)
+        if labels.ndim == 0 or len(labels) != self.n_samples:
+            raise DataShapeError(
+                f"{self.name}: {what} has the shape {np.shape(y)} for "
+                f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
+                f"({self.n_samples}, …), one label for each sample",
+                name=self.name,
+                expected=self.n_samples,
+                found=np.shape(y),
+            )
+        return labels
+
+    def _checked_labels_by_loss(
+        self, y: Mapping[Any, Any]
+    ) -> dict[str, npt.NDArray[Any]]:
+        if not y or not all(isinstance(key, str) for key in y):
+            raise DataTypeError(
+                f"{self.name}: y is a dict with "
+                f"{', '.join(map(quoted, y)) or 'nothing'}; expected the labels of "
+                "each loss of a model, by its name",
+                name=self.name,
+            )
+        return {key: self._checked_labels(one, f"y[{key!r}]") for key, one in y.items()}
 
     @property
     def n_samples(self) -> int:
         """Number of samples."""
         return len(_first(self.x))
+
+    @property
+    def class_counts(self) -> dict[str, int] | None:
+        """Number of samples of each class, by its name or else its number.
+
+        None where labels are no classes, or of several losses. Single values are
+        classes where all are 0 or 1.
+        """
+        if isinstance(self.y, dict):
+            return None
+        return class_counts(self.y, self.classes)
 
     @public_call
     def take(self, indices: npt.ArrayLike) -> Dataset:
@@ -169,8 +211,12 @@ class Dataset:
             x: Any = {name: array[rows] for name, array in self.x.items()}
         else:
             x = self.x[rows]
-        y = None if self.y is None else self.y[rows]
-        return Dataset(self.name, x, y, self.classes)
+        if isinstance(self.y, dict):
+            y: Any = {name: array[rows] for name, array in self.y.items()}
+        else:
+            y = None if self.y is None else self.y[rows]
+        gaps = self.gaps and Gaps(self.gaps.means, self.gaps.cells[rows])
+        return Dataset(self.name, x, y, self.classes, gaps)
 
     @public_call
     def split(
@@ -205,6 +251,8 @@ class Dataset:
         Returns
         -------
         training, validation : Dataset
+            Cells that were filled in with the means of their columns have those of the
+            training part, in both.
 
         Raises
         ------
@@ -230,7 +278,8 @@ class Dataset:
         if shuffle and (not is_whole(seed) or seed < 0):  # type: ignore[operator]
             raise InvalidParameterError(
                 f"seed={quoted(seed)} is not possible; expected a whole number of at "
-                "least 0",
+                "least 0: the same one puts the same samples aside; or shuffle=False, "
+                "which puts the last ones aside",
                 seed=seed,
             )
         n_training, n_validation = part_sizes(
@@ -242,15 +291,42 @@ class Dataset:
                 self.name, groups, self.n_samples, n_validation, generator
             )
         elif generator is None:
-            return self._part(slice(n_training)), self._part(slice(n_training, None))
+            first = self._part(slice(n_training))
+            return _filled_alike(first, self._part(slice(n_training, None)))
         elif stratify:
+            labels = None if isinstance(self.y, dict) else self.y
             training, validation = stratified(
-                self.name, self.y, n_validation, generator
+                self.name, labels, n_validation, generator
             )
         else:
             order = generator.permutation(self.n_samples)
             training, validation = order[:n_training], order[n_training:]
-        return self.take(training), self.take(validation)
+        return _filled_alike(self.take(training), self.take(validation))
+
+    @public_call
+    def with_means(self, means: Iterable[float]) -> Dataset:
+        """Return the same samples with other means where cells had no value.
+
+        Parameters
+        ----------
+        means : iterable of float
+            One for each column, for example `Model.column_means`.
+
+        Raises
+        ------
+        InvalidParameterError
+            They are no finite numbers, or not as many as columns.
+        """
+        if self.gaps is None:
+            parse_means("means", means)
+            return self
+        return self._with(parse_means("means", means, len(self.gaps.means)))
+
+    def _with(self, means: tuple[float, ...]) -> Dataset:
+        """Return the same samples with other means in their gaps."""
+        assert self.gaps is not None
+        x, gaps = filled(self.x, self.gaps, means)
+        return Dataset(self.name, x, self.y, self.classes, gaps)
 
     @public_call
     def with_classes(self, classes: Iterable[str]) -> Dataset:
@@ -293,13 +369,26 @@ class Dataset:
             )
         place = {name: number for number, name in enumerate(names)}
         new = np.array([place.get(name, -1) for name in self.classes], np.int64)
-        return Dataset(self.name, self.x, new[self.y], names)
+        return Dataset(self.name, self.x, new[self.y], names, self.gaps)
+
+    def _check_gaps(self) -> None:
+        gaps, shape = self.gaps, None if isinstance(self.x, dict) else self.x.shape
+        if (
+            not isinstance(gaps, Gaps)
+            or gaps.cells.shape != shape
+            or shape[1:] != (len(gaps.means),)
+        ):
+            raise DataTypeError(
+                f"{self.name}: gaps={quoted(self.gaps)} do not fit x; leave it out, "
+                "load_csv gives it where cells without a value are filled in",
+                name=self.name,
+            )
 
     def _checked_classes(self) -> tuple[str, ...]:
         assert self.classes is not None
         names = _names_of_classes(self.name, self.classes)
         y = self.y
-        if y is None or y.dtype != np.int64 or y.ndim != 1:
+        if not isinstance(y, np.ndarray) or y.dtype != np.int64 or y.ndim != 1:
             raise DataTypeError(
                 f"{self.name}: classes= names class numbers, and y has none; give whole"
                 " numbers of shape (n,)",
@@ -318,6 +407,15 @@ class Dataset:
                 count=int(np.count_nonzero(outside)),
             )
         return names
+
+
+def _filled_alike(training: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
+    """Return two parts with the means of the first where cells had no value."""
+    gaps = training.gaps
+    if gaps is None:
+        return training, validation
+    means = observed_means(training.x, gaps.cells, gaps.means)
+    return training._with(means), validation._with(means)
 
 
 def _names_of_classes(name: str, classes: object) -> tuple[str, ...]:

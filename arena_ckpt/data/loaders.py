@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,14 +185,15 @@ def load_npz(path: StrPath) -> Dataset:
         A file with the arrays x and y, or x_train and y_train, X and y, data and
         target, images and labels: the first of these that it has. Labels may be
         missing. Samples of several inputs have names such as ``x:image`` and
-        ``x:mask``, of the input layers image and mask, and their labels y. Other
-        arrays are not read.
+        ``x:mask``, of the input layers image and mask, and their labels y. Labels of
+        several losses have names such as ``y:digit``, of the loss digit. Other arrays
+        are not read.
 
     Returns
     -------
     Dataset
-        Numbers as they are: pictures of bytes stay in 0 to 255, so scale them before
-        they are saved. Labels of whole numbers in one dimension are class numbers,
+        Numbers as they are: pictures of bytes stay bytes from 0 to 255, so scale or
+        standardize them. Labels of whole numbers in one dimension are class numbers,
         others are targets.
 
     Raises
@@ -205,10 +207,16 @@ def load_npz(path: StrPath) -> Dataset:
     """
     x, y = read_npz(path)
     name = Path(path).name
-    if not isinstance(x, dict):
+    if not isinstance(x, dict) and not isinstance(y, dict):
         return _dataset(name, x, y)
-    inputs = {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
-    labels = None if y is None else to_numbers(y, f"{name}: y")
+    inputs: Any = (
+        {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
+        if isinstance(x, dict)
+        else _samples(x, f"{name}: x")
+    )
+    if y is None:
+        return Dataset(name, inputs, None)
+    labels = y if isinstance(y, dict) else to_numbers(y, f"{name}: y")
     return Dataset(name, inputs, labels)
 
 
@@ -261,7 +269,7 @@ def load_csv(
     separator: str | None = None,
     decimal: str | None = None,
     index_column: str | int | None = None,
-    missing: str | None = None,
+    missing: str | Sequence[float] | None = None,
     label_names: bool = False,
 ) -> Dataset:
     """Load a table from text; every line is a sample.
@@ -289,10 +297,12 @@ def load_csv(
         A column that is left out, as `label_column` names it; ``"none"`` leaves out
         none. By default the first is, with an `ArenaWarning`, if the header calls it
         an index or nothing, and it numbers or names the rows.
-    missing : {"drop", "mean"}, optional
+    missing : {"drop", "mean"} or sequence of float, optional
         What becomes of cells that are empty or NA: ``"drop"`` leaves their rows out,
-        ``"mean"`` fills in the mean of the column in this file. By default they are
-        refused.
+        ``"mean"`` fills in the mean of the column in this file, which `Dataset.split`
+        and a trained model replace by that of the training data. Numbers are filled in
+        as they are, one for each column of the samples: ``model.column_means``. By
+        default such cells are refused.
     label_names : bool
         Take what stands in the label column for names of classes, numbers too.
 
@@ -321,7 +331,8 @@ def load_csv(
     roles = TableRoles(label_column, targets, index_column, missing, label_names)
     form = TableForm(header, skip_rows, separator, decimal)
     found = labelled(read_columns(path, form, texts_of=roles.texts_of), roles)
-    return _dataset(Path(path).name, found.x, found.y, found.classes)
+    made = _dataset(Path(path).name, found.x, found.y, found.classes)
+    return made if found.gaps is None else replace(made, gaps=found.gaps)
 
 
 def is_table(spec: StrPath) -> bool:
@@ -373,8 +384,12 @@ def _dataset(
     return Dataset(name, samples, _labels(labels, f"{name}: y"), classes)
 
 
-def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
-    samples = to_finite_float32(to_numbers(x, name), name)
+def _samples(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    samples = to_numbers(x, name)
+    if samples.dtype == np.uint8:  # as float32 pictures are four times as large
+        samples = np.ascontiguousarray(samples)
+    else:
+        samples = to_finite_float32(samples, name)
     return samples.reshape(-1, 1) if samples.ndim == 1 else samples
 
 

@@ -19,6 +19,8 @@ from arena_ckpt.data.arrays import (
     converts_by_batch,
     is_usable,
 )
+from arena_ckpt.data.class_terms import weight_of_labels
+from arena_ckpt.data.loss_labels import LabelKind, labels_by_loss
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
@@ -62,6 +64,15 @@ class Samples:
         are loaded into the arena.
     classes : tuple of str or None
         Names of the classes, where they are known.
+    output_shape : Shape
+        Shape of one sample of the output.
+    class_axis : int
+        Axis of the output along which the classes are; 3 is the width.
+    class_weights : tuple of float or None
+        How much a label of each class counts in the mean, where not all count 1.
+    by_loss : mapping from str to Samples
+        Of a model of several losses: the samples with the labels of each loss; `labels`
+        is None then.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -72,11 +83,17 @@ class Samples:
     masks: frozenset[str] = frozenset()
     scaling: Scaling = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
+    output_shape: Shape = (1, 1, 1)
+    class_axis: int = 3
+    class_weights: tuple[float, ...] | None = None
+    by_loss: Mapping[str, Samples] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shapes = {name: value.shape for name, value in self.inputs.items()}
         labels = (
-            "no labels"
+            f"labels of {', '.join(self.by_loss)}"
+            if self.by_loss
+            else "no labels"
             if self.labels is None
             else f"labels {self.labels.dtype} {self.labels.shape}"
         )
@@ -129,24 +146,91 @@ class Samples:
         if y is None:
             return cls(checked, None, None, masks=masks)
         assert loss is not None
+        kind = LabelKind(loss, output_shape, reading)
+        if isinstance(y, Mapping):
+            y = labels_by_loss(y, (loss.name,))[loss.name]
+        return cls._labelled(checked, y, kind, masks, look_for_nonfinite)
+
+    @classmethod
+    def check_by_loss(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        inputs: Mapping[str, Shape],
+        kinds: Mapping[str, LabelKind],
+        masks: frozenset[str] = frozenset(),
+        look_for_nonfinite: bool = True,
+    ) -> Samples:
+        """Check and convert samples and the labels of several losses.
+
+        Parameters
+        ----------
+        x, inputs, masks, look_for_nonfinite
+            See `check`.
+        y : dict from loss to array_like, or None
+        kinds : mapping
+            What labels each loss takes.
+
+        Raises
+        ------
+        InvalidParameterError
+            Labels for other losses than there are.
+        DataError
+            See `check`.
+        """
+        checked = _check_inputs(x, inputs, masks, look_for_nonfinite)
+        if y is None:
+            return cls(checked, None, None, masks=masks)
+        given = labels_by_loss(y, kinds)
+        by_loss = {
+            name: cls._labelled(
+                checked, given[name], kind, masks, look_for_nonfinite, f"y[{name!r}]"
+            )
+            for name, kind in kinds.items()
+        }
+        return cls(checked, None, None, masks=masks, by_loss=by_loss)
+
+    @classmethod
+    def _labelled(
+        cls,
+        checked: dict[str, npt.NDArray[Any]],
+        y: Any,
+        kind: LabelKind,
+        masks: frozenset[str],
+        look_for_nonfinite: bool,
+        name: str = "y",
+    ) -> Samples:
+        """Return checked samples with the labels of one loss, checked."""
+        loss, output_shape, reading = kind
         n_samples = len(next(iter(checked.values())))
         units, ignored = math.prod(output_shape), loss.ignored_label
+        facts: dict[str, Any] = {
+            "masks": masks,
+            "output_shape": output_shape,
+            "class_axis": loss.class_axis,
+            "class_weights": loss.class_weights,
+        }
         if ignored is not None:
-            n_rows, width = math.prod(output_shape[:2]), output_shape[2]
-            of_rows = check_row_labels(y, n_samples, n_rows, width, ignored)
+            n_classes = output_shape[loss.class_axis - 1]
+            n_rows = units // n_classes
+            of_rows = check_row_labels(y, n_samples, n_rows, n_classes, ignored, name)
             n_counted = np.count_nonzero(of_rows != ignored, axis=1)
-            return cls(checked, of_rows, width, ignored, n_counted, masks)
-        labels, sparse = y, loss.takes_class_numbers
-        may_be_numbers = sparse and output_shape[:2] == (1, 1)
+            return cls(checked, of_rows, n_classes, ignored, n_counted, **facts)
+        is_one_row = units == output_shape[loss.class_axis - 1]
+        sparse = loss.takes_class_numbers and (is_one_row or loss.class_axis == 3)
+        labels, may_be_numbers = y, sparse and is_one_row
         if look_for_nonfinite or not (
             (_is_ready(y, units) and len(y) == n_samples)
             or (may_be_numbers and _are_ready_class_numbers(y, n_samples, units))
         ):
-            labels = check_labels(y, n_samples, units, sparse=sparse, reading=reading)
+            labels = check_labels(
+                y, n_samples, units, sparse=sparse, name=name, reading=reading
+            )
         if loss.takes_probabilities:
-            _check_probabilities(labels)
+            _check_probabilities(labels, name)
         are_classes = look_for_nonfinite and _are_classes(labels)
-        return cls(checked, labels, units if are_classes else None, masks=masks)
+        return cls(checked, labels, units if are_classes else None, **facts)
 
     @property
     def is_looked_at_later(self) -> bool:
@@ -161,10 +245,27 @@ class Samples:
         """Number of samples."""
         return len(next(iter(self.inputs.values())))
 
-    def n_terms(self, rows: Rows = None) -> int:
-        """Return the number of terms of a mean over samples `rows`.
+    def n_terms(self, rows: Rows = None) -> float:
+        """Return what the loss of samples `rows` is divided by in its mean.
 
-        Each sample is a term, or each of its rows where rows have labels of their own.
+        It is `n_scored`, or the sum of the weights that the classes of the labels have.
+        """
+        if self.class_weights is None:
+            return self.n_scored(rows)
+        assert self.labels is not None
+        labels = self.labels if rows is None else self.labels[rows]
+        return weight_of_labels(
+            labels,
+            self.class_weights,
+            self.output_shape,
+            self.class_axis,
+            self.ignored_label,
+        )
+
+    def n_scored(self, rows: Rows = None) -> int:
+        """Return the number of labels that predictions for samples `rows` have.
+
+        Each sample has one, or each of its rows where rows have labels of their own.
         """
         if self.n_counted is not None:
             return int((self.n_counted if rows is None else self.n_counted[rows]).sum())
@@ -172,7 +273,12 @@ class Samples:
 
     @property
     def metric_name(self) -> str:
-        """Name of the metric: accuracy of classes, mean absolute error of values."""
+        """Name of the metric: accuracy of classes, mean absolute error of values.
+
+        Of several losses it is that of the first.
+        """
+        if self.by_loss:
+            return next(iter(self.by_loss.values())).metric_name
         return METRICS[0 if self.n_classes else 1]
 
     def metric_sum(
@@ -181,7 +287,7 @@ class Samples:
         """Return the metric of a batch, summed over its samples or rows that count."""
         n = len(prediction)
         if self.n_counted is not None:
-            hits = prediction.argmax(axis=-1).reshape(n, -1) == label
+            hits = prediction.argmax(axis=self.class_axis).reshape(n, -1) == label
             return float(np.count_nonzero(hits & (label != self.ignored_label)))
         guess, truth = prediction.reshape(n, -1), label.reshape(n, -1)
         if not self.n_classes:
@@ -204,13 +310,15 @@ class Samples:
         outputs : ndarray
             ``(n, width)`` where a sample is one row.
         labels : ndarray
-            Class numbers ``(n,)``; of rows ``(n, channel, height)``; other labels in
-            the shape of the outputs.
+            Class numbers ``(n,)``; of rows in the shape of the outputs without the
+            axis of the classes, ``(n, channel, height)``; other labels in the shape of
+            the outputs.
         """
         assert self.labels is not None
         labels = self.labels
         if self.n_counted is not None:
-            labels = labels.reshape(outputs.shape[:3]).astype(np.int64)
+            shape = np.delete(outputs.shape, self.class_axis)
+            labels = labels.reshape(shape).astype(np.int64)
         elif labels.ndim == 2:
             labels = labels.reshape(outputs.shape)
             if outputs.shape[1:3] == (1, 1):
@@ -227,6 +335,7 @@ class Samples:
         NonFiniteDataError
         """
         arrays = [*self.inputs.items(), ("y", self.labels)]
+        arrays += [(f"y[{n!r}]", one.labels) for n, one in self.by_loss.items()]
         for name, array in arrays:
             if array is None:
                 continue
@@ -289,14 +398,15 @@ def _check_inputs(
     return checked
 
 
-def _check_probabilities(labels: npt.NDArray[Any]) -> None:
+def _check_probabilities(labels: npt.NDArray[Any], name: str) -> None:
     """Refuse values outside [0, 1]; NaN is left to the checks for that."""
     if labels.ndim != 2 or not (labels.min() < 0 or labels.max() > 1):
         return
     index = tuple(int(i) for i in np.argwhere((labels < 0) | (labels > 1))[0])
     raise LabelRangeError(
-        f"y[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy labels "
-        "are probabilities from 0 to 1 (one-hot rows, or one class number a sample)",
+        f"{name}[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy "
+        "labels are probabilities from 0 to 1 (one-hot rows, or one class number a "
+        "sample)",
         index=index,
         value=float(labels[index]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import quoted
+from arena_ckpt.data.gaps import Gaps, observed_means, parse_means
 from arena_ckpt.errors import (
     ArenaWarning,
     CorruptFileError,
@@ -24,7 +26,7 @@ LABEL_WORDS = ("last", "first", "none")
 MISSING_WAYS = ("drop", "mean")
 
 _PANDAS_NAMES = ("", "unnamed: 0", "rownames", "row.names")
-_COUNT_NAMES = ("id", "index")
+_COUNT_NAMES = ("id", "index", "obs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ class TableRoles:
     index_column : str, int or None
         A column that is left out; ``"none"`` leaves out none, None one that is plainly
         a number or name of the row.
-    missing : {None, "drop", "mean"}
-        None refuses missing cells.
+    missing : {None, "drop", "mean"} or sequence of float
+        None refuses missing cells; numbers are filled in, one for each column of the
+        samples.
     label_names : bool
         Whether what stands in the label column are names of classes, numbers too.
     """
@@ -50,7 +53,7 @@ class TableRoles:
     label_column: str | int = "last"
     targets: int | None = None
     index_column: str | int | None = None
-    missing: str | None = None
+    missing: str | Sequence[float] | None = None
     label_names: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +63,10 @@ class TableRoles:
         ------
         InvalidParameterError
         """
-        if self.missing not in (None, *MISSING_WAYS):
+        is_way = self.missing is None or isinstance(self.missing, str)
+        if not is_way:
+            parse_means("missing", self.missing)
+        elif self.missing not in (None, *MISSING_WAYS):
             raise InvalidParameterError(
                 f"missing={quoted(self.missing)} is not possible; expected 'drop', "
                 "which leaves rows out, 'mean', which fills in the mean of the column, "
@@ -112,11 +118,14 @@ class LabelledTable:
     y : int64 array (n,), float64 array (n, targets), or None
     classes : tuple of str or None
         Names of the classes, where the labels are names.
+    gaps : Gaps or None
+        Where means are filled in.
     """
 
     x: npt.NDArray[np.float64]
     y: npt.NDArray[Any] | None
     classes: tuple[str, ...] | None
+    gaps: Gaps | None
 
 
 def labelled(table: Table, roles: TableRoles) -> LabelledTable:
@@ -151,7 +160,7 @@ def labelled(table: Table, roles: TableRoles) -> LabelledTable:
         targets = [label]
     numbers = [*features, *targets]
     table.require_numbers(numbers)
-    chosen, kept = _filled(table, roles, features, targets, names)
+    chosen, kept, gaps = _filled(table, roles, features, targets, names)
     x, values = chosen[:, : len(features)], chosen[:, len(features) :]
     if not len(x):
         raise EmptyDataError(
@@ -163,10 +172,11 @@ def labelled(table: Table, roles: TableRoles) -> LabelledTable:
     if names is not None:
         known = [text for text, keep in zip(names, kept, strict=True) if keep]
         classes, numbers_of = _classes(known)
-        return LabelledTable(x, numbers_of, classes)
+        return LabelledTable(x, numbers_of, classes, gaps)
     if not targets:
-        return LabelledTable(x, None, None)
-    return LabelledTable(x, values if n_targets else _as_labels(values[:, 0]), None)
+        return LabelledTable(x, None, None, gaps)
+    y = values if n_targets else _as_labels(values[:, 0])
+    return LabelledTable(x, y, None, gaps)
 
 
 def _as_labels(values: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
@@ -278,8 +288,8 @@ def _filled(
     features: list[int],
     targets: list[int],
     names: list[str] | None,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return features and targets without missing cells, and which rows are kept."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], Gaps | None]:
+    """Return features and targets without missing cells, rows that are kept, gaps."""
     columns = [*features, *targets]
     part = table.numbers[:, columns]
     missing = np.isnan(part)
@@ -289,24 +299,40 @@ def _filled(
         else np.array([[not name] for name in names])
     )
     kept: npt.NDArray[np.bool_] = np.ones(len(part), bool)
-    if not (missing.any() or nameless.any()):
-        return part, kept
     labels = _label_place(table, roles)
-    if roles.missing == "drop":
-        kept = ~np.logical_or(missing.any(axis=1), nameless.any(axis=1))
-        return part[kept], kept
-    of_labels = np.concatenate([missing[:, len(features) :], nameless], axis=1)
-    if roles.missing == "mean":
+    if roles.missing not in (None, "drop"):
+        of_labels = np.concatenate([missing[:, len(features) :], nameless], axis=1)
         table.refuse_missing(
             of_labels,
             targets or labels,
             "a label cannot be filled in: leave the rows out with --missing drop "
             "(missing='drop' in Python)",
         )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            counts = (~missing).sum(axis=0)
-            means = np.where(missing, 0, part).sum(axis=0) / counts
-        empty = np.flatnonzero(counts == 0)
+        part = part.copy()
+        gaps = _gaps(table, roles, part[:, : len(features)], features)
+        return part, kept, gaps
+    if not (missing.any() or nameless.any()):
+        return part, kept, None
+    if roles.missing == "drop":
+        kept = ~np.logical_or(missing.any(axis=1), nameless.any(axis=1))
+        return part[kept], kept, None
+    table.refuse_missing(
+        np.concatenate([missing, nameless], axis=1),
+        [*columns, *(labels if names is not None else [])],
+        "leave their rows out with --missing drop, or fill in the mean of the column "
+        "with --missing mean (missing='drop' or 'mean' in Python)",
+    )
+    raise AssertionError("missing cells are refused")
+
+
+def _gaps(
+    table: Table, roles: TableRoles, x: npt.NDArray[np.float64], columns: list[int]
+) -> Gaps:
+    """Fill in means where samples have no value, and return what was done."""
+    cells = np.isnan(x)
+    if roles.missing == "mean":
+        means = observed_means(x, cells, np.full(len(columns), np.nan))
+        empty = np.flatnonzero(np.isnan(means))
         if len(empty):
             column = columns[int(empty[0])]
             raise MissingValueError(
@@ -316,16 +342,12 @@ def _filled(
                 path=str(table.path),
                 line=int(table.lines[0]),
                 column=column + 1,
-                count=len(part),
+                count=len(x),
             )
-        return np.where(missing, means, part), kept
-    table.refuse_missing(
-        np.concatenate([missing, nameless], axis=1),
-        [*columns, *(labels if names is not None else [])],
-        "leave their rows out with --missing drop, or fill in the mean of the column "
-        "with --missing mean (missing='drop' or 'mean' in Python)",
-    )
-    raise AssertionError("missing cells are refused")
+    else:
+        means = parse_means("missing", roles.missing, len(columns))
+    x[:] = np.where(cells, means, x)
+    return Gaps(means, cells)
 
 
 def _label_place(table: Table, roles: TableRoles) -> list[int]:

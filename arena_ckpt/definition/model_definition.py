@@ -120,8 +120,9 @@ class ModelDefinition:
         self._schedule: Schedule | None = None
         self._graph: Graph | None = None
         self._graph_hints: tuple[Hint, ...] = ()
-        self._told: frozenset[Hint] = frozenset()
+        self._told: tuple[Hint, ...] = ()
         self._classes: tuple[str, ...] | None = None
+        self._means: tuple[float, ...] | None = None
         self._standardization: Standardization | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -142,6 +143,15 @@ class ModelDefinition:
         They are those of the first data set with names that it was trained on.
         """
         return self._classes
+
+    @property
+    def column_means(self) -> tuple[float, ...] | None:
+        """What is filled in for cells of a table without a value, for each column.
+
+        They are the means of the first data that it was trained on which were read with
+        `missing`; None where there were none.
+        """
+        return self._means
 
     @property
     def standardization(self) -> Standardization | None:
@@ -621,7 +631,7 @@ class ModelDefinition:
         if raised:
             raise ModelWarning("\n".join(raised))
         if new:
-            self._told = self._told.union(new)
+            self._told = (*self._told, *new)
 
 
 def _free_name(stem: str, start: int, taken: Iterable[str]) -> str:

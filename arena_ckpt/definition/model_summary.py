@@ -52,7 +52,7 @@ class LayerSummary:
     n_parameters : int
         Elements of its own weights; 0 where it uses those of another layer.
     n_statistics : int
-        Elements of its moving statistics, which no optimizer changes.
+        Elements of its moving statistics or constants, which no optimizer changes.
     activation_bytes : int
         Bytes of its outputs and of what it saves for the backward pass, for all samples
         of a batch.
@@ -177,12 +177,12 @@ class ModelSummary(Sequence[LayerSummary]):
 
     @property
     def n_statistics(self) -> int:
-        """Number of elements of moving statistics."""
+        """Number of elements of moving statistics and constants."""
         return sum(row.n_statistics for row in self.layers)
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all parameters and moving statistics."""
+        """Bytes of all parameters, moving statistics and constants."""
         n = self.n_trained + self.n_frozen + self.n_statistics
         return n * item_bytes(FLOAT32)
 
@@ -234,7 +234,9 @@ class ModelSummary(Sequence[LayerSummary]):
     def totals(self) -> list[str]:
         """Return the totals as sentences without an end."""
         frozen = f", {self.n_frozen:,} frozen" if self.n_frozen else ""
-        moving = f", {self.n_statistics:,} moving statistics" * bool(self.n_statistics)
+        is_given = any(row.n_statistics and not row.weights for row in self.layers)
+        what = "that no optimizer changes" if is_given else "moving statistics"
+        moving = f", {self.n_statistics:,} {what}" * bool(self.n_statistics)
         lines = [
             f"parameters   {self.n_trained:,} trained{frozen}{moving}",
             f"weights      {format_bytes(self.weight_bytes)}",
@@ -384,7 +386,8 @@ def _weights_text(nodes: Sequence[Node]) -> str | None:
 
 
 def _activation_bytes(node: Node, n_samples: int) -> int:
-    outputs = 0 if node.layer.is_alias else sum(map(n_elems, node.spec.output_shapes))
+    is_made = not (node.layer.is_alias or node.layer.is_table)
+    outputs = sum(map(n_elems, node.spec.output_shapes)) if is_made else 0
     saved = sum(
         (n_samples if tensor.per_sample else 1) * size_bytes(tensor.shape, tensor.dtype)
         for tensor in node.spec.tensors

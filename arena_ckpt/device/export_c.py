@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.source import path_text
+from arena_ckpt.graph.features import require_statistics
 from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
@@ -156,9 +158,11 @@ def make_c_project(
         plans.require_own_plan(plan)
     target = None if board is None else target_of(board, plan, spec)
     check_fits(plan.host_bytes, "the arena")
+    graph = plans.graph_of(plan)
+    require_statistics(graph, model.standardization, "export_c")
     with compile_progress() as report:
         session = Session(
-            plans.graph_of(plan),
+            graph,
             plan,
             portable.optimizer,
             portable.schedule,
@@ -170,7 +174,7 @@ def make_c_project(
         )
     if model.is_initialized:
         session.set_weights(model.weights())
-    exported = exported_of(session, session.weights())
+    exported = replace(exported_of(session, session.weights()), classes=model.classes)
     is_training = mode == TRAIN
     batches = _batches(session, data, is_training)
     reference = run_reference(session, batches, steps if is_training else 0)

@@ -19,7 +19,7 @@ from arena_ckpt.layers.spec import WeightSpec
 def initialize_weight(
     weight: npt.NDArray[np.float32], spec: WeightSpec, name: str, seed: int
 ) -> None:
-    """Fill `weight` from the distribution that `spec` names.
+    """Fill `weight` with the values of `spec`, or from its distribution.
 
     Parameters
     ----------
@@ -41,9 +41,19 @@ def initialize_weight(
     LeCun et al., "Efficient BackProp", 1998; Glorot and Bengio, AISTATS 2010; He et
     al., ICCV 2015.
     """
-    if spec.initial_value is not None:
+    if spec.values is not None:
+        weight[...] = np.frombuffer(spec.values, dtype="<f4").reshape(weight.shape)
+    elif spec.initial_value is not None:
         weight.fill(spec.initial_value)
-        return
+    else:
+        _draw(weight, spec, name, seed)
+    if spec.zero_row is not None:
+        weight[spec.zero_row] = 0
+
+
+def _draw(
+    weight: npt.NDArray[np.float32], spec: WeightSpec, name: str, seed: int
+) -> None:
     if spec.initializer in ("zeros", "ones"):
         weight.fill(spec.initializer == "ones")
         return

@@ -90,6 +90,41 @@ def parse_metrics(metrics: object) -> dict[str, OwnMetric | None] | None:
     return found
 
 
+def names_of_metrics(text: str | None) -> list[str] | None:
+    """Return the metrics of a command, ``"f1, auc"``.
+
+    Raises
+    ------
+    InvalidParameterError
+        See `parse_metrics`.
+    """
+    if text is None:
+        return None
+    asked = [name.strip() for name in text.split(",")]
+    parse_metrics(asked)
+    return asked
+
+
+def metrics_of_training(
+    metrics: object, *, has_validation: bool
+) -> dict[str, OwnMetric | None] | None:
+    """Return the metrics of the validation that a training is asked for.
+
+    Raises
+    ------
+    InvalidParameterError
+        As of `parse_metrics`, or there is no validation.
+    """
+    asked = parse_metrics(metrics)
+    if asked and not has_validation:
+        raise InvalidParameterError(
+            f"metrics= are those of the validation after each epoch ({quote(asked)}), "
+            "and there is none; give validation=, or call evaluate after the training",
+            metrics=tuple(asked),
+        )
+    return asked
+
+
 def require_known(asked: Iterable[str], known: Iterable[str]) -> None:
     """Refuse names of metrics that a task does not have.
 

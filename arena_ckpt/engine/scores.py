@@ -70,20 +70,39 @@ def scores_of(
     samples: Samples, loss: Loss, output_shape: Shape, *, asks_auc: bool
 ) -> Scores:
     """Return the scores that suit labels and loss of a model."""
-    width = output_shape[2]
+    axis = samples.class_axis
+    width = output_shape[axis - 1]
     if samples.n_counted is not None:
-        return ClassScores(width, "row", samples.ignored_label)
+        return ClassScores(width, "row", samples.ignored_label, output_shape, axis)
     labels = samples.labels
     assert labels is not None
     if samples.n_classes == 1:
         return BinaryScores((1, 1, 1), asks_auc=asks_auc)
     if samples.n_classes:
         return ClassScores(samples.n_classes, "sample")
-    if isinstance(loss, CrossEntropySoftmax) and _are_one_hot(labels, width):
-        return ClassScores(width, "row")
+    if isinstance(loss, CrossEntropySoftmax):
+        rows = _with_classes_last(labels, output_shape, axis)
+        if _are_one_hot(rows, width):
+            return ClassScores(width, "row", None, output_shape, axis)
     if isinstance(loss, CrossEntropySigmoid) and _are_one_hot(labels, None):
         return BinaryScores(output_shape, asks_auc=asks_auc)
     return ValueScores(output_shape)
+
+
+def _with_classes_last(values: Array, shape: Shape, axis: int) -> Array:
+    """Return values of the shape of outputs, with the axis of the classes at the end.
+
+    Parameters
+    ----------
+    values : array with shape[0] samples
+    shape : tuple of int
+        Shape of one sample of the outputs.
+    axis : int
+        Where the classes are in it, counted from 1.
+    """
+    if axis == 3:
+        return values
+    return np.moveaxis(values.reshape(-1, *shape), axis, -1).reshape(len(values), -1)
 
 
 def _are_one_hot(labels: Array, width: int | None) -> bool:
@@ -108,11 +127,24 @@ class ClassScores(Scores):
     ignored : int, optional
         Label of rows that do not count; labels are class numbers then, else rows of
         probabilities with the class at their maximum.
+    shape : tuple of int, optional
+        Shape of one sample of the output.
+    axis : int
+        Where the classes are in it: 1 (channel), 2 (height) or 3 (width).
     """
 
     metric_names = CLASS_METRICS
 
-    def __init__(self, n_classes: int, unit: str, ignored: int | None = None) -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        unit: str,
+        ignored: int | None = None,
+        shape: Shape = (1, 1, 1),
+        axis: int = 3,
+    ) -> None:
+        self._shape = shape
+        self._axis = axis
         self._n_classes = n_classes
         self._unit = unit
         self._ignored = ignored
@@ -125,8 +157,10 @@ class ClassScores(Scores):
     def add(self, prediction: Array, label: Array) -> None:
         """Count labels, predictions and what both have in common."""
         n = self._n_classes
+        prediction = _with_classes_last(prediction, self._shape, self._axis)
         guess = prediction.reshape(-1, n).argmax(axis=1)
         if self._ignored is None:
+            label = _with_classes_last(label, self._shape, self._axis)
             truth = label.reshape(-1, n).argmax(axis=1)
         else:
             numbers = label.reshape(-1)

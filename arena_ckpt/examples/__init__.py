@@ -106,6 +106,12 @@ _RECIPES: dict[str, _Recipe] = {
         networks.digits_cnn,
         lambda model: material.digits(),
     ),
+    "multi_head": _Recipe(
+        "the same digits with two losses on one body: which digit it is, and how dark "
+        "it is drawn",
+        networks.multi_head,
+        lambda model: material.digits_and_ink(),
+    ),
     "nine_layer_mlp": _Recipe(
         "784-512-256-128-10 with relu, mse and one checkpoint block, on made-up data",
         _packed("nine_layer_mlp"),

@@ -22,6 +22,15 @@ def digits() -> Split:
     return load_digits().split(0.2, seed=0)
 
 
+def digits_and_ink() -> Split:
+    """Load the same pictures, with two labels: the digit, and how dark it is."""
+    loaded = load_digits()
+    pixels = loaded.x.reshape(loaded.n_samples, -1)
+    ink = pixels.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    labels = {"digit": loaded.y, "ink": ink}
+    return Dataset(loaded.name, loaded.x, labels).split(0.2, seed=0)
+
+
 def noisy_prototypes() -> Split:
     """Make 512 samples around a random point for each of 10 classes, one-hot labels."""
     generator = np.random.default_rng(0)

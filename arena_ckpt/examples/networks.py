@@ -376,6 +376,28 @@ def digits_cnn(*, checkpoint: bool = True, seed: int = 0) -> Model:
     return model
 
 
+def multi_head(*, checkpoint: bool = True, seed: int = 0) -> Model:
+    """Return a body for pictures of 8 × 8 pixels that two losses train.
+
+    ``digit`` says which digit it is, and ``ink`` how much of the picture is dark.
+    """
+    build = _Builder(seed, checkpoint)
+    build.add("input", "in", input_shape=(1, 1, 64))
+    build.begin_block()
+    for i in range(2):
+        build.add("fully_connected", f"fc{i}", unit=64)
+        build.add("activation", f"act{i}", activation="relu")
+    build.end_block("body")
+    build.add("fully_connected", "logits", unit=10)
+    build.add("cross_softmax", "digit")
+    build.add("fully_connected", "shade", unit=1, input_layers="act1")
+    build.add("mse", "ink", weight=4.0)
+    model = build.model
+    model.set_property(batch_size=32, epochs=10)
+    model.set_optimizer("adam", learning_rate=3e-3)
+    return model
+
+
 def _anneal(model: Model, least: float, n_iterations: int) -> None:
     """Let the learning rate fall along a cosine, from the optimizer's."""
     schedule = create_schedule(

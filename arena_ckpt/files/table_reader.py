@@ -37,6 +37,7 @@ from arena_ckpt.files.table_dialect import (
     find_dialect,
     has_header,
     kind_of,
+    names_all_but_first,
     number_of,
 )
 
@@ -227,7 +228,15 @@ def _text(source: Source) -> Iterator[TextIO]:
         source.open() as stream,
         io.TextIOWrapper(stream, "utf-8-sig", newline="") as text,
     ):
-        yield text
+        try:
+            yield text
+        except UnicodeDecodeError as error:
+            raise corrupt(
+                source.path,
+                "a table of numbers as text in UTF-8",
+                f"the byte {error.object[error.start]:#04x}, which does not belong "
+                "there (spreadsheets write UTF-8 as 'CSV UTF-8')",
+            ) from error
 
 
 def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
@@ -262,6 +271,8 @@ def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
     except Exception:
         if not rows:
             raise
+    if form.header is not False and names_all_but_first(rows[0], rows[1:]):
+        rows[0].insert(0, "")  # as a column of row names has in the files of others
     n_columns = len(rows[0])
     even = [row for row in rows[1:] if len(row) == n_columns]
     if form.skip_rows == 0 and not even and len(rows) > 2:
@@ -280,7 +291,9 @@ def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
         n_columns,
         n_before,
         n_before + 1 + (n_header_lines if with_header else 0),
-        plain and all(kind_of(cell, ".") == "number" for row in body for cell in row),
+        plain
+        and bool(body)
+        and all(kind_of(cell, ".") == "number" for row in body for cell in row),
     )
 
 
@@ -417,6 +430,12 @@ def _ragged(
         if after_first
         else "every line needs the same number; another separator is set with "
         "--separator (separator= in Python)"
+        + (
+            f", and lines at the top that are no part of the table are left out with "
+            f"--skip-rows {line - 1} (skip_rows={line - 1})"
+            if expected < found and line <= _SAMPLE_LINES
+            else ""
+        )
     )
     return CorruptFileError(
         f"{path}: line {line} has {found} cells, the first line has {expected}; {hint}",

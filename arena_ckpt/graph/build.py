@@ -29,12 +29,13 @@ from arena_ckpt.graph.connections import (
     Output,
     check_connections,
     connect,
+    missing_loss,
     order_layers,
     read_output,
-    wrong_losses,
 )
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.graph.shared_weights import share_weights
+from arena_ckpt.graph.table_inputs import with_tables
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.hooks import expand_layer, infer_spec
@@ -50,7 +51,7 @@ A short text can ask for any number of steps of a recurrent layer.
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The layers in forward order; the last one is the loss, or what predicts.
+    """The layers in forward order; the last one is a loss, or what predicts.
 
     Attributes
     ----------
@@ -67,6 +68,8 @@ class Graph:
     blocks: tuple[CheckpointBlock, ...]
     arithmetic: str = FAST
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+    tables: dict[str, str] = field(init=False, repr=False, compare=False)
+    """By the output of each table, the weight that holds it."""
 
     def __repr__(self) -> str:
         return short_repr(
@@ -81,6 +84,8 @@ class Graph:
     def __post_init__(self) -> None:
         by_name = {node.name: node for node in self.nodes}
         object.__setattr__(self, "_by_name", by_name)
+        tables = {n.outputs[0]: n.table for n in self.nodes if n.table is not None}
+        object.__setattr__(self, "tables", tables)
 
     def node(self, name: str) -> Node:
         """Return the node of a layer."""
@@ -115,8 +120,18 @@ class Graph:
         return self.nodes[-1].layer.is_loss
 
     @property
+    def losses(self) -> tuple[Node, ...]:
+        """The nodes of the losses, in forward order; empty where there is none."""
+        return tuple(node for node in self.nodes if node.layer.is_loss)
+
+    @property
+    def has_several_losses(self) -> bool:
+        """Whether labels, predictions and losses come by the names of losses."""
+        return len(self.losses) > 1
+
+    @property
     def loss(self) -> Node:
-        """The node of the loss layer.
+        """The node of the loss, of several of the last.
 
         Raises
         ------
@@ -134,14 +149,19 @@ class Graph:
         LossError
         """
         if not self.has_loss:
-            raise wrong_losses(())
+            raise missing_loss()
 
     @property
     def loss_layer(self) -> Loss:
         """The loss layer as what it is: a `Loss`, which says what labels it takes."""
-        layer = self.loss.layer
-        assert isinstance(layer, Loss)
-        return layer
+        return loss_of(self.loss)
+
+    @property
+    def predictions(self) -> tuple[str, ...]:
+        """The tensors that the model predicts: of each loss, or of its last layer."""
+        if self.has_several_losses:
+            return tuple(node.outputs[0] for node in self.losses)
+        return (self.prediction,)
 
     @property
     def prediction(self) -> str:
@@ -153,6 +173,12 @@ class Graph:
     def prediction_shape(self) -> Shape:
         """The shape of one sample of what the model predicts."""
         return self.nodes[-1].spec.output_shapes[0]
+
+
+def loss_of(node: Node) -> Loss:
+    """Return the layer of a loss as what it is."""
+    assert isinstance(node.layer, Loss)
+    return node.layer
 
 
 def build_graph(
@@ -182,7 +208,7 @@ def build_graph(
     Raises
     ------
     GraphError
-        No layers, a circle, no or several losses, an output that nobody reads,
+        No layers, a circle, no loss, an output that nobody reads,
         shapes that do not fit, weights that cannot be shared; each has its own class.
     UnknownLayerError
         An input that no layer has the name of.
@@ -214,6 +240,7 @@ class _Walk:
         self.nodes: dict[str, Node] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
         self._n_outputs = 0
+        self._tables: set[str] = set()
         self._stands_for: dict[Output, Output] = {}
         self._n_readers = Counter(o for many in inputs.values() for o in many)
 
@@ -298,6 +325,8 @@ class _Walk:
             )
         shapes = tuple(self._shape(output) for output in inputs)
         spec = _needed(infer_spec(layer, shapes), self._arithmetic)
+        sources = tuple(self._tensor(output) for output in inputs)
+        spec = with_tables(layer, spec, [source in self._tables for source in sources])
         self._n_outputs += max(1, len(spec.output_shapes))
         if self._n_outputs > MOST_OUTPUTS:
             raise GraphError(
@@ -316,7 +345,7 @@ class _Walk:
         self.nodes[layer.name] = Node(
             layer=layer,
             inputs=inputs,
-            sources=tuple(self._tensor(output) for output in inputs),
+            sources=sources,
             input_shapes=shapes,
             spec=spec,
             weights_of=layer.name,
@@ -325,6 +354,8 @@ class _Walk:
             wants_derivative=trains or bool(derived),
             derived_inputs=() if layer.is_alias else derived,
         )
+        if layer.is_table:
+            self._tables.update(self.nodes[layer.name].outputs)
 
 
 def _needed(spec: LayerSpec, arithmetic: str) -> LayerSpec:
@@ -371,7 +402,7 @@ def _check_outputs(nodes: Sequence[Node]) -> None:
     predicted = last.sources if last.layer.is_alias else last.outputs
     for node in nodes:
         for output in node.outputs:
-            if (output,) == predicted:
+            if (output,) == (node.outputs if node.layer.is_loss else predicted):
                 continue
             if not readers[output]:
                 raise DanglingOutputError(

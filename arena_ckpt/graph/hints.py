@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from arena_ckpt.common.short_repr import brief_repr
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.build import Graph, loss_of
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.base import Layer
@@ -82,12 +82,13 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization)
     ]
-    of_loss = _rows_of_loss(graph, facts) if graph.has_loss else None
-    has_rows = graph.has_loss and graph.loss.layer.get("per_token")
-    if not has_rows and (of_loss is None or of_loss.kind != "missing_flatten"):
+    of_losses = {node.name: _rows_of_loss(graph, node, facts) for node in graph.losses}
+    has_rows = any(node.layer.get("per_token") for node in graph.losses)
+    kinds = {hint.kind for hint in of_losses.values() if hint is not None}
+    if not has_rows and "missing_flatten" not in kinds:
         found += [_dense_of_rows(node, facts) for node in graph.nodes]
-    if graph.has_loss:
-        found += [of_loss, _squashed_twice(graph, facts)]
+    for loss in graph.losses:
+        found += [of_losses[loss.name], _squashed_twice(loss, facts)]
     return tuple(hint for hint in found if hint is not None)
 
 
@@ -123,20 +124,24 @@ def restart_hint(
     )
 
 
-def reading_of_rows(graph: Graph) -> str | None:
-    """Return how the loss reads several rows of a sample, and how to make them one.
+def reading_of_rows(graph: Graph, loss: Node) -> str | None:
+    """Return how a loss reads several rows of a sample, and how to make them one.
 
-    None where it reads one row, or where there is none. For messages about labels that
-    do not fit.
+    None where it reads one row. For messages about labels that do not fit.
     """
-    if not graph.has_loss:
+    shape = loss.input_shapes[0]
+    channel, height, width = shape
+    axis = loss_of(loss).class_axis
+    if n_elems(shape) == shape[axis - 1]:
         return None
-    channel, height, width = graph.loss.input_shapes[0]
-    if (channel, height) == (1, 1):
-        return None
-    maker = Facts(graph).maker(graph.loss.sources[0], _keeps_axes)
+    if axis != 3:
+        return (
+            f"the loss reads a class of {shape[axis - 1]} along axis {axis} of "
+            f"{format_shape(shape)}; set per_token=true for one class number each"
+        )
+    maker = Facts(graph).maker(loss.sources[0], _keeps_axes)
     name = _name(maker)
-    way_out = f"add flatten before {graph.loss.name!r}"
+    way_out = f"add flatten before {loss.name!r}"
     if _is_dense(maker):
         way_out = f"add flatten before {name!r}"
     elif maker.layer.get("return_sequences"):
@@ -173,7 +178,7 @@ class Facts:
                     self.pictures.add(output)
                 if not self.rows.isdisjoint(sources):
                     self.rows.add(output)
-        is_data = not node.inputs
+        is_data = node.is_data
         keeps_rows = _is_dense(node) and node.sources[0] in self.rows
         if is_data or makes_pictures or keeps_rows:
             self.rows.update(node.outputs)
@@ -248,9 +253,8 @@ def _name(node: Node) -> str:
 # -- the kinds -------------------------------------------------------------------------
 
 
-def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
+def _squashed_twice(loss: Node, facts: Facts) -> Hint | None:
     """Find a softmax or sigmoid before a loss that applies one itself."""
-    loss = graph.loss
     if not isinstance(loss.layer, CrossEntropySoftmax | CrossEntropySigmoid):
         return None
     tensor = loss.sources[0]
@@ -282,19 +286,21 @@ def _reach(loss: Node) -> str:
     if isinstance(loss.layer, CrossEntropySigmoid):
         most = math.e / (math.e + 1)
         return f"every output stays between 50 % and {100 * most:.0f} %"
-    width = loss.input_shapes[0][2]
+    assert isinstance(loss.layer, CrossEntropySoftmax)
+    width = loss.input_shapes[0][loss.layer.class_axis - 1]
     if width == 1:
         return "a single class always gets 100 %"
     most = math.e / (math.e + width - 1)
     return f"no class of {width} can get more than {100 * most:.0f} %"
 
 
-def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
+def _rows_of_loss(graph: Graph, loss: Node, facts: Facts) -> Hint | None:
     """Find a cross_softmax over rows that a picture left behind."""
-    loss = graph.loss
     layer, shape = loss.layer, loss.input_shapes[0]
-    reading = reading_of_rows(graph)
+    reading = reading_of_rows(graph, loss)
     if not isinstance(layer, CrossEntropySoftmax) or reading is None:
+        return None
+    if layer.class_axis != 3:
         return None
     maker = facts.maker(loss.sources[0], _keeps_axes)
     layers = (_name(maker), loss.name)
@@ -321,8 +327,8 @@ def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
         layers,
         f"the loss {loss.name!r} takes its softmax over the {width} columns of "
         f"{layers[0]!r}, a picture {format_shape(shape)}, and not over its {channel} "
-        "channels; add permute with direction=2,3,1 before it, which puts channels "
-        f"last, and set per_token=true at {loss.name!r} for a class at each pixel",
+        f"channels; set axis=1 at {loss.name!r}, and per_token=true for a class at "
+        "each pixel",
     )
 
 

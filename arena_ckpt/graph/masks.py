@@ -33,7 +33,7 @@ def mask_tensors(graph: Graph) -> frozenset[str]:
         if node.layer.is_alias:
             continue
         is_mover = node.layer.moves_elements
-        if is_mover or not node.inputs:
+        if is_mover or node.is_data:
             masks |= read_as_mask.intersection(node.outputs) - read_otherwise
         moves_masks = is_mover and masks.issuperset(node.outputs)
         for index, source in enumerate(node.sources):

@@ -11,7 +11,7 @@ from arena_ckpt.common.names import (
     split_first,
     tensor_name,
 )
-from arena_ckpt.common.phases import Phase
+from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.short_repr import brief_repr
 from arena_ckpt.graph.connections import Output
 from arena_ckpt.layers.base import Layer
@@ -64,6 +64,18 @@ class Node:
         return self.layer.name
 
     @property
+    def is_data(self) -> bool:
+        """Whether the layer brings samples of the data into the model."""
+        return not self.inputs and not self.layer.is_table
+
+    @property
+    def table(self) -> str | None:
+        """The weight that is the output itself, or None: see `Layer.is_table`."""
+        if not self.layer.is_table:
+            return None
+        return tensor_name(self.weights_of, self.spec.weights[0].name)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the tensors that the layer makes; an alias makes none."""
         if self.layer.is_alias:
@@ -95,4 +107,8 @@ class Node:
             return self.updates
         if phase is Phase.CALC_DERIVATIVE:
             return bool(self.derived_inputs)
+        if self.layer.is_table:  # the forward step adds nothing but penalties
+            return phase is Phase.FORWARD and any(
+                weight.lifespan & TensorLifespan.FORWARD for weight in self.spec.weights
+            )
         return not self.layer.is_alias

@@ -130,9 +130,14 @@ def _check_same_weights(node: Node, owner: Node) -> None:
         for n in (node, owner)
     )
     if needs != has:
+        is_turned = node.layer.get("transpose")
+        what = "transposed weight" if is_turned else "weights"
+        advice = "Make them equal"
+        if is_turned:
+            advice += ": unit has to be its rows, the width of the input its columns"
         raise SharedWeightsError(
-            f"layer {node.name!r} cannot share the weights of {owner.name!r}: it needs "
-            f"{needs}; that layer has {has}. Make them equal",
+            f"layer {node.name!r} cannot share the {what} of {owner.name!r}: it needs "
+            f"{needs}; that layer has {has}. {advice}",
             layer=node.name,
             shared_from=owner.name,
         )

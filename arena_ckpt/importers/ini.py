@@ -39,12 +39,14 @@ from arena_ckpt.graph.connections import find_output
 from arena_ckpt.importers.ini_sections import Section, read_sections
 from arena_ckpt.layers import LAYER_TYPES, create_layer
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.shape import Input
 from arena_ckpt.model import Model
 from arena_ckpt.optim.learning_rates import create_schedule
 from arena_ckpt.optim.optimizers import create_optimizer
 
 _LOSSES = ("mse", "cross", "cross_softmax", "cross_sigmoid")
 _OLD_OPTIMIZER_KEYS = ("optimizer", "learning_rate", "beta1", "beta2", "epsilon")
+_NORMALIZATION = "normalization"
 _ELSEWHERE = {
     "save_path": "an INI file holds no paths; give one when weights are saved",
     "decay_rate": f"give it in [{SCHEDULER}], with type = exponential",
@@ -95,6 +97,10 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
     layer decides which: a softmax or sigmoid, given as an activation layer or as the
     property of a layer, is removed, because the loss computes it itself. A loss layer
     in the file together with ``[Model] loss`` is an error.
+
+    ``standardization = true`` of an input layer is by the data of the first training,
+    not, as in NNTrainer, of each sample by itself. ``normalization = true``, which is
+    by the least and largest value of each batch there, is an error.
 
     Data are not part of the file: ``[Dataset]``, ``[train_set]``, ``[valid_set]`` and
     ``[test_set]`` are errors that say where to give them instead.
@@ -296,7 +302,16 @@ def _create_layer(section: Section) -> Layer:
             "type",
             type_name=kind,
         )
-    texts = _strings(section.without("type"))
+    # What NNTrainer's input layers are by default; true is refused as unknown.
+    is_off = section.values.get(_NORMALIZATION, "").lower() in (
+        "false",
+        "0",
+        "off",
+        "no",
+    )
+    is_input = LAYER_TYPES.get(kind.lower()) is Input
+    left_out = (_NORMALIZATION,) if is_off and is_input else ()
+    texts = _strings(section.without("type", *left_out))
     with section.building():
         return create_layer(kind, [f"name={section.name}", *texts])
 

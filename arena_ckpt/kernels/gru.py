@@ -135,8 +135,8 @@ def reset_part(x, a, h, d_product, dh, unit, start, width):
 def {name}_forward(
     gates: Vector, weight_hh: Vector, bias: Vector, h0: Vector, has_state: int,
     a: Vector, h: Vector, product: Vector, out: Vector, out_steps: int,
-    reset_after: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
-    rate: float,
+    out_width: int, out_start: int, reset_after: int, is_reverse: int, n: int,
+    steps: int, unit: int, counters: Doubles, key: int, rate: float,
 ) -> None:
     """Gates from products with weight_ih; hidden states to `out`, the last in `h`."""
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
@@ -148,6 +148,7 @@ def {name}_forward(
         clear_all(product)
     n_before = 3 * unit if reset_after else 2 * unit
     for step in range(steps):
+        time = steps - 1 - step if is_reverse else step
         knows_state = step > 0 or has_state
         if knows_state:
             multiply(
@@ -155,7 +156,7 @@ def {name}_forward(
                 (weight_hh, 0, 3 * unit), 0.0, (a, 0, 3 * unit),
             )
         for r in range(n):
-            x_row, a_row = row_of(gates, r * steps + step, 3 * unit), row_of(
+            x_row, a_row = row_of(gates, r * steps + time, 3 * unit), row_of(
                 a, r, 3 * unit
             )
             h_row = row_of(h, r, unit)
@@ -170,46 +171,50 @@ def {name}_forward(
                 (weight_hh, 2 * unit, 3 * unit), 0.0, (product, 0, unit),
             )
         for r in range(n):
-            x_row, h_row = row_of(gates, r * steps + step, 3 * unit), row_of(h, r, unit)
+            x_row, h_row = row_of(gates, r * steps + time, 3 * unit), row_of(h, r, unit)
             a_row = row_of(product, r, unit)
             if reset_after:
                 a_row = view(a, (3 * r + 2) * unit, unit)
-            mask_key = step_key(key, counters, threshold, r, step)
+            mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
             for start in range(0, unit, UNITS):
                 state_part(
                     x_row, a_row, bias, h_row, mask_key, threshold, scale, unit, start,
                     min(UNITS, unit - start),
                 )
-            write_output(h_row, out, r, step, steps, out_steps, unit, 0, unit)
+            write_output(
+                h_row, out, r, time, steps, out_steps, out_width, out_start, unit
+            )
 
 
 def {name}_states(
     gates: Vector, h0: Vector, has_state: int, hidden: Vector, product: Vector,
-    reset_after: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
-    rate: float,
+    reset_after: int, is_reverse: int, n: int, steps: int, unit: int,
+    counters: Doubles, key: int, rate: float,
 ) -> None:
     """The hidden state h that each step began with; without reset_after, r · h."""
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
     for r in range(n):
+        first = r * steps + (steps - 1 if is_reverse else 0)
         if has_state:
-            copy_all(row_of(h0, r, unit), row_of(hidden, r * steps, unit))
+            copy_all(row_of(h0, r, unit), row_of(hidden, first, unit))
         else:
-            clear_all(row_of(hidden, r * steps, unit))
+            clear_all(row_of(hidden, first, unit))
         for step in range(steps):
-            x_row = row_of(gates, r * steps + step, 3 * unit)
-            h_row = row_of(hidden, r * steps + step, unit)
+            time = steps - 1 - step if is_reverse else step
+            here = r * steps + time
+            x_row, h_row = row_of(gates, here, 3 * unit), row_of(hidden, here, unit)
             if step < steps - 1:
-                new_h = row_of(hidden, r * steps + step + 1, unit)
-                mask_key = step_key(key, counters, threshold, r, step)
+                new_h = row_of(hidden, here - 1 if is_reverse else here + 1, unit)
+                mask_key = step_key(
+                    key, counters, threshold, r, time + is_reverse * steps
+                )
                 for start in range(0, unit, UNITS):
                     next_part(
                         x_row, h_row, new_h, mask_key, threshold, scale, unit, start,
                         min(UNITS, unit - start),
                     )
             if not reset_after:
-                r_x, out = view(x_row, unit, unit), row_of(
-                    product, r * steps + step, unit
-                )
+                r_x, out = view(x_row, unit, unit), row_of(product, here, unit)
                 for j in range(unit):
                     out[j] = r_x[j] * h_row[j]
 
@@ -217,29 +222,33 @@ def {name}_states(
 def {name}_backward(
     gates: Vector, weight_hh: Vector, bias: Vector, hidden: Vector, product: Vector,
     a: Vector, dh: Vector, d_product: Vector, d_out: Vector, out_steps: int,
-    sums: Doubles, wants_state: int, reset_after: int, n: int, steps: int, unit: int,
-    counters: Doubles, key: int, rate: float,
+    out_width: int, out_start: int, sums: Doubles, wants_state: int, reset_after: int,
+    is_reverse: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
+    rate: float,
 ) -> None:
-    """Gates to derivatives before activation; dh to that of the first state.
+    """Gates to derivatives before activation; dh from that of the last state,
+    apart from `d_out`, to that of the first.
 
     With reset_after, `product` is h · weight_hh of the memory cell, without its bias,
     and becomes its derivative. `sums` are those of the derivatives of z, r, of g before
     the reset gate and behind it.
     """
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
-    clear_all(dh)
     for j in range(sums.size):
         sums[j] = 0.0
     n_before = 3 * unit if reset_after else 2 * unit
     for step in range(steps - 1, -1, -1):
-        has_dy = out_steps == steps or (out_steps == 1 and step == steps - 1)
+        time = steps - 1 - step if is_reverse else step
+        has_dy = out_steps == steps or (out_steps == 1 and time == steps - 1)
         for r in range(n):
-            here = r * steps + step
+            here = r * steps + time
             x_row, a_row = row_of(gates, here, 3 * unit), row_of(a, r, 3 * unit)
             h_row, p_row = row_of(hidden, here, unit), row_of(product, here, unit)
             dh_row = row_of(dh, r, unit)
-            dy_row = output_row(d_out, r, step, steps, out_steps, unit, 0, unit)
-            mask_key = step_key(key, counters, threshold, r, step)
+            dy_row = output_row(
+                d_out, r, time, steps, out_steps, out_width, out_start, unit
+            )
+            mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
             for start in range(0, unit, UNITS):
                 backward_part(
                     x_row, a_row, bias, h_row, p_row, dh_row, dy_row, has_dy,
@@ -252,7 +261,7 @@ def {name}_backward(
                 (weight_hh, 2 * unit, 3 * unit), 0.0, (d_product, 0, unit),
             )
             for r in range(n):
-                here = r * steps + step
+                here = r * steps + time
                 x_row, a_row = row_of(gates, here, 3 * unit), row_of(a, r, 3 * unit)
                 h_row, dh_row = row_of(hidden, here, unit), row_of(dh, r, unit)
                 dp_row = row_of(d_product, r, unit)
@@ -262,7 +271,7 @@ def {name}_backward(
                         min(UNITS, unit - start),
                     )
         for r in range(n):
-            x_row, a_row = row_of(gates, r * steps + step, 3 * unit), row_of(
+            x_row, a_row = row_of(gates, r * steps + time, 3 * unit), row_of(
                 a, r, 3 * unit
             )
             add_sums(x_row, sums, 0, 3 * unit)

@@ -211,10 +211,10 @@ def {name}_backward(
 ) -> None:
     """Gates to derivatives before activation; dc from that of the last to the first.
 
-    `sums` are the derivative of a bias.
+    `dh` begins as the derivative of the last hidden state, apart from `d_out`. `sums`
+    are the derivative of a bias.
     """
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
-    clear_all(dh)
     for j in range(sums.size):
         sums[j] = 0.0
     row_distance = 4 * unit * steps

@@ -54,8 +54,9 @@ def backward_part(
 
 def {name}_forward(
     states: Vector, weight_hh: Vector, bias: Vector, h0: Vector, has_state: int,
-    a: Vector, h: Vector, out: Vector, out_steps: int, n: int, steps: int, unit: int,
-    counters: Doubles, key: int, rate: float,
+    a: Vector, h: Vector, out: Vector, out_steps: int, out_width: int, out_start: int,
+    is_reverse: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
+    rate: float,
 ) -> None:
     """States from products with weight_ih, in place; those of `out_steps` to `out`."""
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
@@ -64,47 +65,56 @@ def {name}_forward(
     else:
         clear_all(a)
     for step in range(steps):
+        time = steps - 1 - step if is_reverse else step
         if step > 0 or has_state:
             multiply(
                 False, False, (n, unit, unit), (h, 0, unit), (weight_hh, 0, unit), 0.0,
                 (a, 0, unit),
             )
         for r in range(n):
-            x_row, a_row = row_of(states, r * steps + step, unit), row_of(a, r, unit)
+            x_row, a_row = row_of(states, r * steps + time, unit), row_of(a, r, unit)
             h_row = row_of(h, r, unit)
-            mask_key = step_key(key, counters, threshold, r, step)
+            mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
             for start in range(0, unit, UNITS):
                 forward_part(
                     x_row, a_row, bias, h_row, mask_key, threshold, scale, start,
                     min(UNITS, unit - start),
                 )
-            write_output(h_row, out, r, step, steps, out_steps, unit, 0, unit)
+            write_output(
+                h_row, out, r, time, steps, out_steps, out_width, out_start, unit
+            )
 
 
 def {name}_backward(
     states: Vector, weight_hh: Vector, d_states: Vector, a: Vector, dh: Vector,
-    d_out: Vector, out_steps: int, sums: Doubles, n: int, steps: int, unit: int,
-    counters: Doubles, key: int, rate: float,
+    d_out: Vector, out_steps: int, out_width: int, out_start: int, sums: Doubles,
+    is_reverse: int, n: int, steps: int, unit: int, counters: Doubles, key: int,
+    rate: float,
 ) -> None:
-    """Derivatives before activation; `d_states` may be `states`; sums for the bias."""
+    """Derivatives before activation; `d_states` may be `states`; sums for the bias.
+
+    `dh` begins as the derivative of the last state, apart from `d_out`.
+    """
     threshold, scale = drop_threshold(rate), np.float32(1.0 / (1.0 - rate))
     kept = np.float32(1.0 - rate)
-    clear_all(dh)
     for j in range(sums.size):
         sums[j] = 0.0
     for step in range(steps - 1, -1, -1):
+        time = steps - 1 - step if is_reverse else step
         if step < steps - 1:
             multiply(
                 False, True, (n, unit, unit), (a, 0, unit), (weight_hh, 0, unit), 0.0,
                 (dh, 0, unit),
             )
-        has_dy = out_steps == steps or (out_steps == 1 and step == steps - 1)
+        has_dy = out_steps == steps or (out_steps == 1 and time == steps - 1)
         for r in range(n):
-            h_row = row_of(states, r * steps + step, unit)
-            d_row = row_of(d_states, r * steps + step, unit)
+            h_row = row_of(states, r * steps + time, unit)
+            d_row = row_of(d_states, r * steps + time, unit)
             a_row, dh_row = row_of(a, r, unit), row_of(dh, r, unit)
-            dy_row = output_row(d_out, r, step, steps, out_steps, unit, 0, unit)
-            mask_key = step_key(key, counters, threshold, r, step)
+            dy_row = output_row(
+                d_out, r, time, steps, out_steps, out_width, out_start, unit
+            )
+            mask_key = step_key(key, counters, threshold, r, time + is_reverse * steps)
             for start in range(0, unit, UNITS):
                 backward_part(
                     h_row, d_row, a_row, dh_row, dy_row, has_dy, mask_key, threshold,
@@ -120,22 +130,22 @@ def rnn_previous(
     h0: Vector,
     has_state: int,
     hidden: Vector,
+    is_reverse: int,
     n: int,
     steps: int,
     unit: int,
 ) -> None:
-    """Copy `states` one step later: the state that each step began with."""
+    """Copy `states` to the step that began with them: the next, or the one before."""
     for r in range(n):
-        first = row_of(hidden, r * steps, unit)
+        first = row_of(hidden, r * steps + (steps - 1 if is_reverse else 0), unit)
         if has_state:
             copy_all(row_of(h0, r, unit), first)
         else:
             clear_all(first)
         for step in range(1, steps):
-            copy_all(
-                row_of(states, r * steps + step - 1, unit),
-                row_of(hidden, r * steps + step, unit),
-            )
+            here = r * steps + (step if is_reverse else step - 1)
+            after = here - 1 if is_reverse else here + 1
+            copy_all(row_of(states, here, unit), row_of(hidden, after, unit))
 
 
 class RnnKernels(NamedTuple):

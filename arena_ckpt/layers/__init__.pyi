@@ -13,6 +13,7 @@ from .ground import FRACTION as FRACTION
 from .ground import NAME as NAME
 from .ground import NAMES as NAMES
 from .ground import NONNEGATIVE_REAL as NONNEGATIVE_REAL
+from .ground import NONNEGATIVE_REALS as NONNEGATIVE_REALS
 from .ground import POSITIVE_INT as POSITIVE_INT
 from .ground import POSITIVE_REAL as POSITIVE_REAL
 from .ground import POSITIVE_REALS as POSITIVE_REALS

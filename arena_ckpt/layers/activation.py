@@ -18,6 +18,7 @@ from arena_ckpt.layers.functions import (
 )
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, WeightSpec, n_elems
+from arena_ckpt.layers.weighted import LEARNING_RATE_SCALE
 from arena_ckpt.operations.families import curves
 from arena_ckpt.operations.families import lines as line_kernels
 
@@ -138,6 +139,7 @@ class PReLU(Layer):
         ),
         Property("init", REAL, 0.25, "the slope at the start"),
         Property("trainable", BOOLEAN, True, "false freezes the slopes"),
+        LEARNING_RATE_SCALE,
     )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:

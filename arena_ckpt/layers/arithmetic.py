@@ -7,6 +7,7 @@ its derivative is summed over that axis.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
@@ -145,6 +146,7 @@ class Binary(Layer):
                 InPlace(Phase.FORWARD, "out0", tuple(f"in{i}" for i in whole)),
                 *self.derivatives_in_place(whole),
             ),
+            table_inputs=frozenset((0, 1)),
             flops=Flops(forward=n, calc_derivative=self.derivative_flops * n),
         )
 
@@ -216,13 +218,17 @@ class Binary(Layer):
     def repeating(self, tensors: Binding, a: object, b: object, y: object) -> Call:
         """Return the call of the operation with repetition, ``y = a ∘ b``."""
         sizes, (a_steps, b_steps) = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
+            tensors.n_samples,
+            tensors.output_shapes[0],
+            *tensors.input_shapes,
+            tables=[i for i in (0, 1) if tensors.is_table(i)],
         )
         return Call(self.kernels[1], (a, b, y, *sizes, *a_steps, *b_steps))
 
     def is_whole(self, tensors: Binding, index: int) -> bool:
         """Return whether an input has the shape of the output: it is not repeated."""
-        return tensors.input_shapes[index] == tensors.output_shapes[0]
+        has_shape = tensors.input_shapes[index] == tensors.output_shapes[0]
+        return has_shape and not tensors.is_table(index)
 
     def sum_of(self, tensors: Binding, index: int, factor: float) -> Call:
         """Return the call that makes the derivative of a repeated input, as a sum.
@@ -231,7 +237,10 @@ class Binary(Layer):
         which the input is repeated.
         """
         sizes, (steps,) = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], tensors.input_shapes[index]
+            tensors.n_samples,
+            tensors.output_shapes[0],
+            tensors.input_shapes[index],
+            tables=[0] if tensors.is_table(index) else [],
         )
         dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
         return Call(arithmetic.sum_plain, (dy, factor, dx, *sizes, *steps))
@@ -245,9 +254,18 @@ class Binary(Layer):
         tensor of another role, times `factor`.
         """
         whole = tensors.output_shapes[0]
-        shape = whole if role == "out0" else tensors.input_shapes[int(role[2:])]
+        other = None if role == "out0" else int(role[2:])
+        shape = whole if other is None else tensors.input_shapes[other]
         sizes, (dx_steps, z_steps) = fold_axes(
-            tensors.n_samples, whole, tensors.input_shapes[index], shape
+            tensors.n_samples,
+            whole,
+            tensors.input_shapes[index],
+            shape,
+            tables=[
+                part
+                for part, i in enumerate((index, other))
+                if i is not None and tensors.is_table(i)
+            ],
         )
         dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
         arguments = (dy, tensors.vector(role), factor, dx, *sizes, *dx_steps, *z_steps)
@@ -517,7 +535,7 @@ def named_shapes(layer: Layer, shapes: tuple[Shape, ...]) -> str:
 
 
 def fold_axes(
-    n_samples: int, whole: Shape, *parts: Shape
+    n_samples: int, whole: Shape, *parts: Shape, tables: Collection[int] = ()
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Return sizes and strides of tensors that are repeated along axes of another.
 
@@ -529,6 +547,8 @@ def fold_axes(
         Shape of one sample of the tensor that has all axes.
     *parts : Shape
         Shapes of the others; along each axis the size is that of `whole`, or 1.
+    tables : collection of int
+        Which of `parts` have no axis of samples: every sample reads the same.
 
     Returns
     -------
@@ -539,7 +559,10 @@ def fold_axes(
         For each part its strides along these axes, in elements; 0 where it is repeated.
     """
     axes: list[tuple[int, tuple[bool, ...]]] = []
-    shapes = zip(*((n_samples, *part) for part in parts), strict=True)
+    shapes = zip(
+        *((1 if i in tables else n_samples, *part) for i, part in enumerate(parts)),
+        strict=True,
+    )
     for size, others in zip((n_samples, *whole), shapes, strict=True):
         has = tuple(other == size for other in others)
         if axes and axes[-1][1] == has and size > 1:

@@ -120,6 +120,9 @@ class Binding(Protocol):
     def is_same(self, role: str, other: str) -> bool:
         """Return whether two roles stand for the same bytes."""
 
+    def is_table(self, index: int) -> bool:
+        """Return whether an input has no axis of samples: see `table_inputs`."""
+
 
 LONGEST_FACTS = 200
 """Maximum number of characters of properties in the short form of a layer."""
@@ -167,6 +170,9 @@ class Layer(ABC):
         True for the subclasses of `Loss`.
     is_alias : bool
         True where every output is the input itself: no tensors, no kernels.
+    is_table : bool
+        True where the output is the layer's one weight itself, without an axis of
+        samples: it has no forward step, and every sample reads the same bytes.
     moves_elements : bool
         True where every element of an output is an element of an input, unchanged, as
         in reshape and slice. Ids stay ids behind such a layer, and masks stay masks.
@@ -185,6 +191,7 @@ class Layer(ABC):
     n_inputs: ClassVar[int | range | None] = 1
     is_loss: ClassVar[bool] = False
     is_alias: ClassVar[bool] = False
+    is_table: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
     keeps_axes: ClassVar[bool] = False
     reads: ClassVar[Literal["pictures", "sequences"] | None] = None

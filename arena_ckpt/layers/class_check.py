@@ -30,7 +30,7 @@ _WRITE = {
 }
 """What to write where an abstract method is missing."""
 
-_FLAGS = ("is_loss", "is_alias", "moves_elements", "keeps_axes")
+_FLAGS = ("is_loss", "is_alias", "is_table", "moves_elements", "keeps_axes")
 _READS = ("pictures", "sequences", None)
 
 

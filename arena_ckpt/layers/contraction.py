@@ -43,20 +43,30 @@ class MatMul(Layer):
         return LayerSpec(
             output_shapes=((channels, rows, columns),),
             input_lifespan=TensorLifespan.FORWARD_DERIV,
+            table_inputs=frozenset({1} if channels == 1 else ()),
             flops=Flops(forward=flops, calc_derivative=2 * flops),
         )
 
+    def _products(self, tensors: Binding) -> tuple[int, int, int, int]:
+        """Return the number of products, and rows, inner size and columns of each.
+
+        Samples that share a second factor are the rows of one product.
+        """
+        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
+        if tensors.is_table(1):
+            return 1, tensors.n_samples * rows, inner, columns
+        return tensors.n_samples * channels, rows, inner, columns
+
     def forward(self, tensors: Binding) -> list[Call]:
         """Multiply the matrices of each sample and channel."""
-        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
+        n, rows, inner, columns = self._products(tensors)
         arrays = (tensors.vector(role) for role in ("in0", "in1", "out0"))
-        n = tensors.n_samples * channels
         return [Call(blas.matmul_each, (*arrays, n, rows, inner, columns, 0, 0))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Compute ``out0:grad · in1ᵀ`` and ``in0ᵀ · out0:grad``."""
-        (channels, rows, inner), (_, _, columns) = tensors.input_shapes
-        n, dy = tensors.n_samples * channels, tensors.vector("out0:grad")
+        n, rows, inner, columns = self._products(tensors)
+        dy = tensors.vector("out0:grad")
         calls = []
         if tensors.is_wanted("in0:grad"):
             arrays = (dy, tensors.vector("in1"), tensors.vector("in0:grad"))

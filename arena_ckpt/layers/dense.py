@@ -43,6 +43,7 @@ def product_gradient(
 
 
 _FACTORS = ("in0", "out0:grad")
+_TURNED_FACTORS = ("out0:grad", "in0")
 
 
 class FullyConnected(WithBias):
@@ -55,6 +56,13 @@ class FullyConnected(WithBias):
         ACTIVATION_PROPERTY,
         Property("disable_bias", BOOLEAN, False, "true leaves the bias out"),
         Property("bias", BOOLEAN, True, "false leaves the bias out"),
+        Property(
+            "transpose",
+            BOOLEAN,
+            False,
+            "true uses the transposed weight of shared_from: of an embedding, or of a "
+            "fully connected layer that it turns back",
+        ),
         *WEIGHT_PROPERTIES,
     )
 
@@ -64,14 +72,19 @@ class FullyConnected(WithBias):
         unit = self["unit"]
         if unit is None:
             raise self.mismatch("has no unit; set it, for example unit=10")
+        if self["transpose"] and (self["shared_from"] is None or self.has_bias):
+            raise self.mismatch(
+                "has transpose=true, which is for the weight of another layer alone; "
+                "set shared_from, for example shared_from=embedding, and bias=false"
+            )
         weights = [
             weight_spec(
                 self,
                 "weight",
-                (width, unit),
+                (unit, width) if self["transpose"] else (width, unit),
                 fan_in=width,
                 fan_out=unit,
-                gradient_factors=_FACTORS,
+                gradient_factors=self._factors(),
             )
         ]
         if self.has_bias:
@@ -86,19 +99,22 @@ class FullyConnected(WithBias):
             flops=Flops(products + sums, products + sums, products),
         )
 
+    def _factors(self) -> tuple[str, str]:
+        """Return the roles whose product is the gradient of the weight as it lies."""
+        return _TURNED_FACTORS if self["transpose"] else _FACTORS
+
     def forward(self, tensors: Binding) -> list[Call]:
         """Multiply, then add the bias to each row."""
         out = tensors.matrix("out0")
-        calls = [
-            Call(blas.matmul, (tensors.matrix("in0"), tensors.matrix("weight"), out))
-        ]
+        product = blas.matmul_transposed_b if self["transpose"] else blas.matmul
+        calls = [Call(product, (tensors.matrix("in0"), tensors.matrix("weight"), out))]
         if self.has_bias:
             calls.append(Call(elementwise.add_bias, (out, tensors.vector("bias"), out)))
         return calls
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Compute ``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
-        calls = product_gradient(tensors, "weight", _FACTORS)
+        calls = product_gradient(tensors, "weight", self._factors())
         if self.has_bias:
             d_out, d_bias = tensors.matrix("out0:grad"), tensors.vector("bias:grad")
             arguments = (d_out, beta_of(tensors), d_bias)
@@ -107,9 +123,10 @@ class FullyConnected(WithBias):
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Compute ``in0:grad = out0:grad · weightᵀ``."""
+        product = blas.matmul if self["transpose"] else blas.matmul_transposed_b
         return [
             Call(
-                blas.matmul_transposed_b,
+                product,
                 (
                     tensors.matrix("out0:grad"),
                     tensors.matrix("weight"),

@@ -16,6 +16,7 @@ from arena_ckpt.common.properties import FRACTION as FRACTION
 from arena_ckpt.common.properties import NAME as NAME
 from arena_ckpt.common.properties import NAMES as NAMES
 from arena_ckpt.common.properties import NONNEGATIVE_REAL as NONNEGATIVE_REAL
+from arena_ckpt.common.properties import NONNEGATIVE_REALS as NONNEGATIVE_REALS
 from arena_ckpt.common.properties import POSITIVE_INT as POSITIVE_INT
 from arena_ckpt.common.properties import POSITIVE_REAL as POSITIVE_REAL
 from arena_ckpt.common.properties import POSITIVE_REALS as POSITIVE_REALS

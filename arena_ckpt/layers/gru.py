@@ -78,54 +78,64 @@ class Gru(Recurrent):
                 backward | (deriv if self.n_states else backward),
             ),
         ):
-            yield TensorSpec(name, shape, lifespan)
+            yield TensorSpec(prefix + name, shape, lifespan)
         if not self["reset_after"]:
-            yield TensorSpec("step_product", (unit,), forward)
-            yield TensorSpec("d_step_product", (unit,), backward)
-        yield self.bias_sum("", columns + self._n_apart, forward)
-        yield self.bias_sum("backward_", columns + self._n_apart, backward)
-        yield self.bias_sums("", columns + unit)
+            yield TensorSpec(prefix + "step_product", (unit,), forward)
+            yield TensorSpec(prefix + "d_step_product", (unit,), backward)
+        yield self.bias_sum(prefix, columns + self._n_apart, forward)
+        yield self.bias_sum(prefix + "backward_", columns + self._n_apart, backward)
+        yield self.bias_sums(prefix, columns + unit)
 
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
         out, out_steps = self._output(tensors, "out0")
         steps = ("step_zrg", "step_hidden_state")
-        return [
-            self._join_biases(tensors, "", "bias_sum", self._n_apart),
-            self._input_product(tensors, "", "zrg"),
+        gates = prefix + "zrg"
+        calls = [
+            self._join_biases(tensors, prefix, "bias_sum", self._n_apart),
+            self._input_product(tensors, prefix, gates),
             Call(
                 self._kernels.forward,
                 (
-                    tensors.vector("zrg"),
-                    tensors.vector("weight_hh"),
-                    tensors.vector("bias_sum"),
+                    tensors.vector(gates),
+                    tensors.vector(prefix + "weight_hh"),
+                    tensors.vector(prefix + "bias_sum"),
                     self._state(tensors, 1),
                     self.n_states,
-                    *(tensors.vector(name) for name in steps),
-                    self._step_product(tensors, "step_product"),
+                    *(tensors.vector(prefix + name) for name in steps),
+                    self._step_product(tensors, prefix + "step_product"),
                     out,
                     out_steps,
+                    *self._column_arguments(prefix),
                     self._reset_after,
-                    *self._sizes(tensors, "zrg"),
+                    int(bool(prefix)),
+                    *self._sizes(tensors, gates),
                     *self._random(tensors),
                 ),
             ),
         ]
+        if tensors.is_wanted("out1"):
+            role = prefix + "step_hidden_state"
+            calls.append(self._last_state(tensors, prefix, role, "out1"))
+        return calls
 
     def _step_product(self, tensors: Binding, role: str) -> Region:
         """Return the workspace of the candidate; empty with ``reset_after``."""
         return empty(tensors, 3) if self["reset_after"] else tensors.vector(role)
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
-        sizes, unit = self._sizes(tensors, "zrg"), self.unit
+        sizes, unit = self._sizes(tensors, prefix + "zrg"), self.unit
         d_out, out_steps = self._output(tensors, "out0:grad")
-        gates, weight = tensors.vector("zrg"), tensors.vector("weight_hh")
-        hidden, products = (
-            tensors.vector("hidden_state"),
-            tensors.vector("reset_product"),
+        gates, weight, hidden, products = (
+            tensors.vector(prefix + role)
+            for role in ("zrg", "weight_hh", "hidden_state", "reset_product")
         )
-        again = (self._reset_after, *sizes, *self._random(tensors))
+        again = (
+            *(self._reset_after, int(bool(prefix))),
+            *(*sizes, *self._random(tensors)),
+        )
         calls = [
-            self._join_biases(tensors, "", "backward_bias_sum", self._n_apart),
+            self._begin_derivative(tensors, prefix, "out1", "d_hidden_state"),
+            self._join_biases(tensors, prefix, "backward_bias_sum", self._n_apart),
             Call(
                 self._kernels.states,
                 (
@@ -154,14 +164,15 @@ class Gru(Recurrent):
                 (
                     gates,
                     weight,
-                    tensors.vector("backward_bias_sum"),
+                    tensors.vector(prefix + "backward_bias_sum"),
                     hidden,
                     products,
-                    *(tensors.vector(name) for name in steps),
-                    self._step_product(tensors, "d_step_product"),
+                    *(tensors.vector(prefix + name) for name in steps),
+                    self._step_product(tensors, prefix + "d_step_product"),
                     d_out,
                     out_steps,
-                    tensors.doubles("bias_sums"),
+                    *self._column_arguments(prefix),
+                    tensors.doubles(prefix + "bias_sums"),
                     self.n_states,
                     *again,
                 ),
@@ -177,9 +188,10 @@ class Gru(Recurrent):
 
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
         unit, columns, beta = self.unit, self.columns, beta_of(tensors)
-        d_weight = tensors.vector("weight_hh:grad")
+        d_weight = tensors.vector(prefix + "weight_hh:grad")
         gates, hidden, products = (
-            tensors.vector(role) for role in ("zrg", "hidden_state", "reset_product")
+            tensors.vector(prefix + role)
+            for role in ("zrg", "hidden_state", "reset_product")
         )
         n_rows = hidden.size // unit
         left, right = (
@@ -188,7 +200,7 @@ class Gru(Recurrent):
             else ((products, 0, unit), (gates, 2 * unit, columns))
         )
         return [
-            *self.product_gradient(tensors, "", "weight_ih"),
+            *self.product_gradient(tensors, prefix, "weight_ih"),
             product(
                 (unit, 2 * unit, n_rows),
                 (hidden, 0, unit),
@@ -205,11 +217,11 @@ class Gru(Recurrent):
                 transpose_a=True,
                 beta=beta,
             ),
-            *self._bias_gradients(tensors, "", apart=2 * unit),
+            *self._bias_gradients(tensors, prefix, apart=2 * unit),
         ]
 
     def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
-        calls = input_derivative(tensors, "", "zrg")
+        calls = input_derivative(tensors, prefix, prefix + "zrg")
         if tensors.is_wanted("in1:grad"):
             d_state = tensors.vector("d_hidden_state")
             calls.append(Call(elementwise.copy, (d_state, tensors.vector("in1:grad"))))

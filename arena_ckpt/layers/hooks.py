@@ -76,6 +76,7 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         in_place=tuple(spec.in_place),
         id_inputs=tuple(spec.id_inputs),
         fixed_inputs=frozenset(spec.fixed_inputs) | {i.index for i in spec.id_inputs},
+        table_inputs=frozenset(spec.table_inputs),
     )
 
 

@@ -34,23 +34,13 @@ class Lstm(Recurrent):
         *CELL_PROPERTIES,
         *GATE_PROPERTIES,
         *SEQUENCE_PROPERTIES,
-        Property(
-            "bidirectional",
-            BOOLEAN,
-            False,
-            "beside it a second direction, from the last step to the first",
-        ),
     )
+    n_last_states = 2
 
     @property
     def derivatives(self) -> str:
         """Role of the gates, which the derivatives before activation overwrite."""
         return "ifgo"
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """Prefixes of the roles of each direction: the second where bidirectional."""
-        return ("", "reverse_") if self.get("bidirectional") else ("",)
 
     @property
     def _kernels(self) -> LstmKernels:
@@ -82,9 +72,8 @@ class Lstm(Recurrent):
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
         gates = prefix + "ifgo"
         out, out_steps = self._output(tensors, "out0")
-        last = tensors.vector(prefix + "step_cell_state")
         states = (self._state(tensors, 1), self._state(tensors, 2), self.n_states)
-        steps = ("step_ifgo", "step_hidden_state")
+        steps = ("step_ifgo", "step_hidden_state", "step_cell_state")
         calls = [
             self._join_biases(tensors, prefix, "bias_sum"),
             self._input_product(tensors, prefix, gates),
@@ -96,37 +85,44 @@ class Lstm(Recurrent):
                     tensors.vector(prefix + "bias_sum"),
                     *states,
                     *(tensors.vector(prefix + name) for name in steps),
-                    last,
                     out,
                     out_steps,
-                    *self._columns_of(prefix),
+                    *self._column_arguments(prefix),
                     int(bool(prefix)),
                     *self._sizes(tensors, gates),
                     *self._random(tensors),
                 ),
             ),
         ]
-        if tensors.is_wanted("out1"):
-            calls.append(Call(elementwise.copy, (last, tensors.vector("out1"))))
+        for state, target in self._last_outputs.items():
+            if tensors.is_wanted(target):
+                role = f"{prefix}step_{state}"
+                calls.append(self._last_state(tensors, prefix, role, target))
         return calls
 
-    def _columns_of(self, prefix: str) -> tuple[int, int]:
-        """Return the columns of the output, and the first one of a direction."""
-        return len(self.directions) * self.unit, self.unit if prefix else 0
+    @property
+    def _last_outputs(self) -> dict[str, str]:
+        """For each state that is an output of its own, the role of that.
+
+        The hidden state of a cell is its first output.
+        """
+        if self.is_cell:
+            return {"cell_state": "out1"}
+        return {"hidden_state": "out1", "cell_state": "out2"}
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
         gates, sizes = prefix + "ifgo", self._sizes(tensors, prefix + "ifgo")
         d_out, out_steps = self._output(tensors, "out0:grad")
         d_cell = tensors.vector(prefix + "d_cell_state")
-        last = (
-            Call(elementwise.copy, (tensors.vector("out1:grad"), d_cell))
-            if tensors.is_wanted("out1:grad")
-            else Call(elementwise.fill, (0.0, d_cell))
-        )
+        outs = {"hidden_state": ""} | self._last_outputs
+        begin = [
+            self._begin_derivative(tensors, prefix, out, f"d_{role}")
+            for role, out in outs.items()
+        ]
         cells = tensors.vector(prefix + "cell_state")
         is_reverse = int(bool(prefix))
         return [
-            last,
+            *begin,
             Call(
                 self._kernels.states,
                 (
@@ -151,7 +147,7 @@ class Lstm(Recurrent):
                     d_cell,
                     d_out,
                     out_steps,
-                    *self._columns_of(prefix),
+                    *self._column_arguments(prefix),
                     tensors.doubles(prefix + "bias_sums"),
                     is_reverse,
                     *sizes,

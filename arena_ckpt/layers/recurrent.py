@@ -40,7 +40,13 @@ from arena_ckpt.layers.spec import (
 )
 from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, bias_spec, weight_spec
-from arena_ckpt.operations.families import blas, steps, windows
+from arena_ckpt.operations.families import (
+    blas,
+    elementwise,
+    rearrange,
+    steps,
+    windows,
+)
 from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
 from arena_ckpt.operations.regions import Region
 
@@ -60,6 +66,18 @@ GATE_PROPERTIES = (
 SEQUENCE_PROPERTIES = (
     Property("return_sequences", BOOLEAN, False, "all steps, not the last one only"),
     Property("unroll", BOOLEAN, False, "one cell for each step, seen by the plan"),
+    Property(
+        "bidirectional",
+        BOOLEAN,
+        False,
+        "beside it a second direction, from the last step to the first",
+    ),
+    Property(
+        "return_state",
+        BOOLEAN,
+        False,
+        "the states after the last step of each direction as further outputs",
+    ),
 )
 
 Window = tuple[Region, int, int]
@@ -120,8 +138,8 @@ class Recurrent(Layer):
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Prefixes of the roles of each direction in time."""
-        return ("",)
+        """Prefixes of the roles of each direction: the second where bidirectional."""
+        return ("", "reverse_") if self.get("bidirectional") else ("",)
 
     @property
     @abstractmethod
@@ -135,6 +153,12 @@ class Recurrent(Layer):
         if self.is_cell or not self["unroll"]:
             return (self,)
         _, steps, _ = self._check_shapes(input_shapes)
+        if self["return_state"]:
+            raise self.mismatch(
+                "has return_state=true and unroll=true; its states are those of the "
+                f"cell {self.name}/t{steps - 1} then: leave return_state out",
+                steps=steps,
+            )
         if steps > MOST_PARTS:
             raise self.mismatch(
                 f"cannot be unrolled into {steps:,} steps, at most {MOST_PARTS:,} are "
@@ -185,8 +209,10 @@ class Recurrent(Layer):
 
     def _output_shapes(self, steps: int) -> tuple[Shape, ...]:
         """Return the shapes of the outputs, for a sequence of `steps`."""
-        width = len(self.directions) * self.unit
-        return ((1, steps if self.keeps_all else 1, width),)
+        state = (1, 1, self.output_columns)
+        out = (1, steps if self.keeps_all else 1, self.output_columns)
+        n_states = self.n_last_states if self.get("return_state") else 0
+        return (out, *(state,) * n_states)
 
     def _weights(self, prefix: str, width: int) -> list[WeightSpec]:
         """Return the weights of one direction, for inputs of `width` columns."""
@@ -291,6 +317,53 @@ class Recurrent(Layer):
     @abstractmethod
     def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
         """Return the calls that make the derivatives of the inputs from these."""
+
+    # -- the states behind the last step -----------------------------------------------
+
+    n_last_states: ClassVar[int] = 1
+    """Number of states of a step: the hidden state, and the cell state of an lstm."""
+
+    @property
+    def output_columns(self) -> int:
+        """Number of columns of the output: those of all directions."""
+        return len(self.directions) * self.unit
+
+    def _column_arguments(self, prefix: str) -> tuple[int, int]:
+        """Return the columns of the output, and the first one of a direction."""
+        return self.output_columns, self.unit if prefix else 0
+
+    def _last_state(self, tensors: Binding, prefix: str, role: str, out: str) -> Call:
+        """Return the call that copies a state (samples, unit) to its output."""
+        return self._copied_state(
+            tensors, prefix, tensors.vector(role), tensors.vector(out), to_output=True
+        )
+
+    def _begin_derivative(
+        self, tensors: Binding, prefix: str, out: str, role: str
+    ) -> Call:
+        """Return the call that gives a state the derivative of its output, or 0."""
+        d_state = tensors.vector(prefix + role)
+        if not out or not tensors.is_wanted(f"{out}:grad"):
+            return Call(elementwise.fill, (0.0, d_state))
+        d_out = tensors.vector(f"{out}:grad")
+        return self._copied_state(tensors, prefix, d_out, d_state, to_output=False)
+
+    def _copied_state(
+        self,
+        tensors: Binding,
+        prefix: str,
+        source: Region,
+        target: Region,
+        *,
+        to_output: bool,
+    ) -> Call:
+        if len(self.directions) == 1:
+            return Call(elementwise.copy, (source, target))
+        columns, start = self._column_arguments(prefix)
+        places = [(0, self.unit, 0, 0), (start, columns, 0, 0)]
+        (x, y) = places if to_output else reversed(places)
+        sizes = (tensors.n_samples, 1, 1, self.unit)
+        return Call(rearrange.copy_rows, (source, target, *sizes, *x, *y))
 
     # -- arguments ---------------------------------------------------------------------
 

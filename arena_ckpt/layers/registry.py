@@ -35,6 +35,7 @@ from arena_ckpt.layers.convolution import (
 from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
+from arena_ckpt.layers.heads import Attention, RotaryEmbedding
 from arena_ckpt.layers.lines import (
     CosineSimilarity,
     CumulativeSum,
@@ -44,6 +45,7 @@ from arena_ckpt.layers.lines import (
     ReduceMin,
     ReduceProd,
 )
+from arena_ckpt.layers.lone_weights import Constant, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
@@ -69,6 +71,7 @@ from arena_ckpt.layers.tokens import (
     PositionalEncoding,
     SwiGLU,
 )
+from arena_ckpt.layers.value_losses import HuberLoss, MeanAbsoluteError
 
 L = TypeVar("L", bound=Layer)
 
@@ -76,6 +79,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
     layer.type_name: layer
     for layer in (
         Input,
+        Constant,
+        Weight,
         FullyConnected,
         Activation,
         PReLU,
@@ -98,6 +103,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         Gather,
         CosineSimilarity,
         MultiHeadAttention,
+        Attention,
+        RotaryEmbedding,
         Convolution1D,
         Convolution2D,
         DepthwiseConvolution2D,
@@ -138,6 +145,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         LstmCell,
         Rnn,
         RnnCell,
+        HuberLoss,
+        MeanAbsoluteError,
     )
 }
 """The class of each layer type, by its name in lower case."""

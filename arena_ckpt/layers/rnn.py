@@ -24,8 +24,8 @@ from arena_ckpt.operations.recurrent import RnnKernels, rnn_kernels
 class Rnn(Recurrent):
     """Plain recurrent layer over a sequence.
 
-    Where the output has all steps, it holds the states itself; otherwise another tensor
-    holds them, and the derivatives overwrite it.
+    Where the output has all steps of one direction, it holds the states itself;
+    otherwise another tensor holds them, and the derivatives overwrite it.
     """
 
     type_name = "rnn"
@@ -40,19 +40,24 @@ class Rnn(Recurrent):
         return rnn_kernels(self["hidden_state_activation"])
 
     @property
+    def _is_output(self) -> bool:
+        """Whether the output holds the states of all steps itself."""
+        return self.keeps_all and len(self.directions) == 1
+
+    @property
     def _states(self) -> str:
-        """Role of the tensor that holds the states of all steps."""
-        return "out0" if self.keeps_all else "all_states"
+        """Role of the tensor that holds the states of all steps, without prefix."""
+        return "out0" if self._is_output else "all_states"
 
     @property
     def derivatives(self) -> str:
         """Role of the derivatives before activation."""
-        return "d_states" if self.keeps_all else "all_states"
+        return "d_states" if self._is_output else "all_states"
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return shapes, weights, what is saved, and the workspaces of the loops."""
         spec = super().infer(input_shapes)
-        if not self.keeps_all:
+        if not self._is_output:
             return spec
         return replace(
             spec, output_lifespan=self.backward, forward_skips_unwanted=False
@@ -61,7 +66,7 @@ class Rnn(Recurrent):
     def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
         forward, deriv = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
         unit, backward = self.unit, self.backward
-        saved = TensorLifespan.UNMANAGED if self.keeps_all else forward
+        saved = TensorLifespan.UNMANAGED if self._is_output else forward
         for name, shape, lifespan in (
             (self.derivatives, (steps, unit), saved | backward | deriv),
             ("step_products", (unit,), forward),
@@ -69,55 +74,64 @@ class Rnn(Recurrent):
             ("d_step", (unit,), backward),
             ("d_hidden_state", (unit,), backward),
         ):
-            yield TensorSpec(name, shape, lifespan)
+            yield TensorSpec(prefix + name, shape, lifespan)
         if self.is_trainable:
-            yield TensorSpec("hidden_state", (steps, unit), backward)
-        yield self.bias_sum("", unit, forward)
-        yield self.bias_sums("", unit)
+            yield TensorSpec(prefix + "hidden_state", (steps, unit), backward)
+        yield self.bias_sum(prefix, unit, forward)
+        yield self.bias_sums(prefix, unit)
 
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
-        out, out_steps = self._output(tensors, "" if self.keeps_all else "out0")
+        out, out_steps = self._output(tensors, "" if self._is_output else "out0")
         steps = ("step_products", "step_hidden_state")
-        return [
-            self._join_biases(tensors, "", "bias_sum"),
-            self._input_product(tensors, "", self._states),
+        states = prefix + self._states
+        calls = [
+            self._join_biases(tensors, prefix, "bias_sum"),
+            self._input_product(tensors, prefix, states),
             Call(
                 self._kernels.forward,
                 (
-                    tensors.vector(self._states),
-                    tensors.vector("weight_hh"),
-                    tensors.vector("bias_sum"),
+                    tensors.vector(states),
+                    tensors.vector(prefix + "weight_hh"),
+                    tensors.vector(prefix + "bias_sum"),
                     self._state(tensors, 1),
                     self.n_states,
-                    *(tensors.vector(name) for name in steps),
+                    *(tensors.vector(prefix + name) for name in steps),
                     out,
                     out_steps,
-                    *self._sizes(tensors, self._states),
+                    *self._column_arguments(prefix),
+                    int(bool(prefix)),
+                    *self._sizes(tensors, states),
                     *self._random(tensors),
                 ),
             ),
         ]
+        if tensors.is_wanted("out1"):
+            role = prefix + "step_hidden_state"
+            calls.append(self._last_state(tensors, prefix, role, "out1"))
+        return calls
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
-        sizes = self._sizes(tensors, self._states)
+        states, is_reverse = tensors.vector(prefix + self._states), int(bool(prefix))
+        sizes = (is_reverse, *self._sizes(tensors, prefix + self._states))
         d_out, out_steps = self._output(tensors, "out0:grad")
-        states, calls = tensors.vector(self._states), []
+        calls = [self._begin_derivative(tensors, prefix, "out1", "d_hidden_state")]
         if self.is_trainable:
             state = (self._state(tensors, 1), self.n_states)
-            hidden = tensors.vector("hidden_state")
+            hidden = tensors.vector(prefix + "hidden_state")
             calls.append(Call(rnn.rnn_previous, (states, *state, hidden, *sizes)))
         calls.append(
             Call(
                 self._kernels.backward,
                 (
                     states,
-                    tensors.vector("weight_hh"),
-                    tensors.vector(self.derivatives),
-                    tensors.vector("d_step"),
-                    tensors.vector("d_hidden_state"),
+                    tensors.vector(prefix + "weight_hh"),
+                    tensors.vector(prefix + self.derivatives),
+                    tensors.vector(prefix + "d_step"),
+                    tensors.vector(prefix + "d_hidden_state"),
                     d_out,
                     out_steps,
-                    tensors.doubles("bias_sums"),
+                    *self._column_arguments(prefix),
+                    tensors.doubles(prefix + "bias_sums"),
                     *sizes,
                     *self._random(tensors),
                 ),
@@ -127,13 +141,13 @@ class Rnn(Recurrent):
 
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
         return [
-            *self.product_gradient(tensors, "", "weight_ih"),
-            *self.product_gradient(tensors, "", "weight_hh"),
-            *self._bias_gradients(tensors, ""),
+            *self.product_gradient(tensors, prefix, "weight_ih"),
+            *self.product_gradient(tensors, prefix, "weight_hh"),
+            *self._bias_gradients(tensors, prefix),
         ]
 
     def _derivatives(self, tensors: Binding, prefix: str) -> list[Call]:
-        calls = input_derivative(tensors, "", self.derivatives)
+        calls = input_derivative(tensors, prefix, prefix + self.derivatives)
         if tensors.is_wanted("in1:grad"):
             calls.append(state_derivative(tensors, self.derivatives))
         return calls

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.common.properties import SHAPE, Kind, Property
-from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.common.properties import BOOLEAN, SHAPE, Kind, Property
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, format_shape, n_elems
 from arena_ckpt.operations.families import elementwise
@@ -37,6 +37,16 @@ class Input(Layer):
 
     type_name = "input"
     n_inputs = 0
+    properties: ClassVar[tuple[Property, ...]] = (
+        *COMMON_PROPERTIES,
+        Property(
+            "standardization",
+            BOOLEAN,
+            False,
+            "true gives each feature mean 0 and deviation 1, by the data of the first "
+            "training",
+        ),
+    )
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape that ``input_shape`` gives."""

@@ -63,6 +63,11 @@ class WeightSpec:
         `calc_gradient` leaves out a gradient that is not wanted.
     initial_value : float or None
         Number that all elements start from, in place of the distribution.
+    values : bytes or None
+        Elements that the weight starts from instead of `initializer`: float32,
+        little-endian, in the order of `shape`.
+    zero_row : int or None
+        Row of the first axis that starts from zeros.
     """
 
     name: str
@@ -76,6 +81,8 @@ class WeightSpec:
     is_trained: bool = True
     gradient_factors: tuple[str, str] | None = None
     initial_value: float | None = None
+    values: bytes | None = None
+    zero_row: int | None = None
 
     __repr__ = brief_repr
 
@@ -205,6 +212,10 @@ class LayerSpec:
     mask_inputs : frozenset of int
         Numbers of the inputs that may hold -inf, which forbids an element: nothing of
         what is forbidden reaches a result.
+    table_inputs : frozenset of int
+        Numbers of the inputs that may be tables, tensors without an axis of samples:
+        the outputs of `weight` and `constant`. The hooks ask ``tensors.is_table``. The
+        derivative of a table is the sum over the samples.
     forward_skips_unwanted : bool
         True where `forward` leaves out each output of which ``tensors.is_wanted`` is
         false, because a recompute wants saved tensors only.
@@ -224,6 +235,7 @@ class LayerSpec:
     fixed_inputs: frozenset[int] = frozenset()
     id_inputs: tuple[IdInput, ...] = ()
     mask_inputs: frozenset[int] = frozenset()
+    table_inputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
     batch_values: int | None = None

@@ -33,6 +33,7 @@ from arena_ckpt.layers.spec import (
     LayerSpec,
     TensorSpec,
     WeightSpec,
+    n_elems,
 )
 
 
@@ -78,6 +79,7 @@ class _SpecCheck:
         self._lifespans(spec, n_inputs)
         for weight in spec.weights:
             self._weight(weight)
+        self._table(spec)
         for tensor in spec.tensors:
             self._tensor(tensor)
         self._roles(spec, n_inputs)
@@ -88,12 +90,13 @@ class _SpecCheck:
         def is_input(index: object) -> bool:
             return type(index) is int and 0 <= index < n_inputs
 
-        fixed = spec.fixed_inputs
-        if not isinstance(fixed, frozenset | set | tuple | list) or not all(
-            map(is_input, fixed)
-        ):
-            expected = f"a frozenset of numbers of inputs, from 0 to {n_inputs - 1}"
-            raise self.error("fixed_inputs", fixed, expected)
+        for field in ("fixed_inputs", "table_inputs"):
+            numbers = getattr(spec, field)
+            if not isinstance(numbers, frozenset | set | tuple | list) or not all(
+                map(is_input, numbers)
+            ):
+                expected = f"a frozenset of numbers of inputs, from 0 to {n_inputs - 1}"
+                raise self.error(field, numbers, expected)
         if not _is_list_of(spec.id_inputs, IdInput):
             raise self.error("id_inputs", spec.id_inputs, "a tuple of IdInputs")
         for ids in spec.id_inputs:
@@ -158,6 +161,24 @@ class _SpecCheck:
         if factors and not (_is_list_of(factors, str) and len(factors) == 2):
             expected = "two roles, or None"
             raise self.error(f"{what}: gradient_factors", factors, expected)
+
+        if weight.values is not None and (
+            not isinstance(weight.values, bytes)
+            or len(weight.values) != 4 * n_elems(weight.shape)
+        ):
+            expected = f"bytes of {n_elems(weight.shape)} float32 numbers, or None"
+            raise self.error(f"{what}: values", weight.values, expected)
+        row = weight.zero_row
+        if row is not None and not (type(row) is int and 0 <= row < weight.shape[0]):
+            expected = f"a row from 0 to {weight.shape[0] - 1}, or None"
+            raise self.error(f"{what}: zero_row", row, expected)
+
+    def _table(self, spec: LayerSpec) -> None:
+        """Refuse a table whose output is not its one weight."""
+        shapes = tuple(weight.shape for weight in spec.weights)
+        if self.layer.is_table and shapes != tuple(map(tuple, spec.output_shapes)):
+            expected = f"one weight of the shape of the output, {spec.output_shapes}"
+            raise self.error("weights", shapes, expected)
 
     def _tensor(self, tensor: TensorSpec) -> None:
         what = f"the tensor {quoted(tensor.name)}"

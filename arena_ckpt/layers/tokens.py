@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.common.properties import FRACTION, POSITIVE_INT, Property
+from arena_ckpt.common.properties import COUNT, FRACTION, POSITIVE_INT, Property
 from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
@@ -21,7 +21,7 @@ from arena_ckpt.layers.spec import (
     n_elems,
 )
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
-from arena_ckpt.operations.families import tokens
+from arena_ckpt.operations.families import elementwise, tokens
 from arena_ckpt.operations.kernel_names import KernelName
 
 
@@ -33,6 +33,12 @@ class Embedding(Layer):
         *OUTPUT_PROPERTIES,
         Property("in_dim", POSITIVE_INT, None, "how many ids there are (required)"),
         Property("out_dim", POSITIVE_INT, None, "width of a row (required)"),
+        Property(
+            "padding_idx",
+            COUNT,
+            None,
+            "an id whose row starts from zeros and gets no gradient",
+        ),
         *(p for p in WEIGHT_PROPERTIES if not p.name.startswith("bias")),
     )
 
@@ -55,6 +61,14 @@ class Embedding(Layer):
                 "so flatten them",
                 shape=shape,
             )
+        padding = self["padding_idx"]
+        if padding is not None and padding >= rows:
+            raise self.mismatch(
+                f"has padding_idx {padding} and in_dim {rows}; ids go from 0 to "
+                f"{rows - 1}",
+                padding_idx=padding,
+                in_dim=rows,
+            )
         length = n_elems(shape)
         weight = weight_spec(
             self,
@@ -63,10 +77,14 @@ class Embedding(Layer):
             fan_in=rows,
             fan_out=width,
             lifespan=TensorLifespan.FORWARD,
+            zero_row=padding,
         )
+        back = TensorLifespan.CALC_GRADIENT
+        row = TensorSpec("padding_row", (width,), back, per_sample=False)
         return LayerSpec(
             output_shapes=((1, length, width),),
             weights=(weight,),
+            tensors=() if padding is None else (row,),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
             id_inputs=(IdInput(0, rows, set_by="in_dim"),),
             flops=Flops(0, length * width, 0),
@@ -79,11 +97,22 @@ class Embedding(Layer):
         return [Call(tokens.embedding_forward, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
-        """Add each row of the derivative to the row of its id, in order."""
-        beta = beta_of(tensors)
+        """Add each row of the derivative to the row of its id, in order.
+
+        What stands in the row of `padding_idx`, such as the share of an output layer
+        that uses the same table, is put back behind.
+        """
+        beta, padding = beta_of(tensors), self["padding_idx"]
         ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
-        arguments = (ids, d_out, beta, tensors.matrix("weight:grad"))
-        return [Call(tokens.embedding_gradient, arguments)]
+        gradient = tensors.matrix("weight:grad")
+        calls = [Call(tokens.embedding_gradient, (ids, d_out, beta, gradient))]
+        if padding is None:
+            return calls
+        row = gradient[padding : padding + 1].reshape(-1)
+        if beta == 0:
+            return [*calls, Call(elementwise.fill, (0.0, row))]
+        copy, before = elementwise.copy, tensors.vector("padding_row")
+        return [Call(copy, (row, before)), *calls, Call(copy, (before, row))]
 
 
 class PositionalEncoding(Layer):

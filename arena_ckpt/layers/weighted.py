@@ -16,6 +16,12 @@ from arena_ckpt.layers.spec import INITIALIZERS, WeightSpec
 
 INITIALIZER = choice(*INITIALIZERS)
 
+LEARNING_RATE_SCALE = Property(
+    "learning_rate_scale",
+    NONNEGATIVE_REAL,
+    1.0,
+    "factor of the learning rate for the weights of the layer",
+)
 SHARED_FROM = Property(
     "shared_from",
     NAME,
@@ -47,6 +53,7 @@ WEIGHT_PROPERTIES: tuple[Property, ...] = (
         "adds this times the weight to its gradient at each update",
     ),
     Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for the bias"),
+    LEARNING_RATE_SCALE,
 )
 """Properties that `weight_spec`, `bias_spec` and `Layer.is_trainable` read."""
 
@@ -70,6 +77,8 @@ def weight_spec(
     fan_out: int,
     lifespan: TensorLifespan = TensorLifespan.FORWARD_DERIV,
     gradient_factors: tuple[str, str] | None = None,
+    values: bytes | None = None,
+    zero_row: int | None = None,
 ) -> WeightSpec:
     """Return a trained weight with the initializer, decay and penalty of its layer.
 
@@ -82,7 +91,7 @@ def weight_spec(
         Name of the weight within its layer.
     shape : tuple of int
         Elements along each axis.
-    fan_in, fan_out, lifespan, gradient_factors
+    fan_in, fan_out, lifespan, gradient_factors, values, zero_row
         See `WeightSpec`.
     """
     regularized = layer["weight_regularizer"] == "l2norm"
@@ -98,6 +107,8 @@ def weight_spec(
             layer["weight_regularizer_constant"] if regularized else 0.0
         ),
         gradient_factors=gradient_factors,
+        values=values,
+        zero_row=zero_row,
     )
 
 

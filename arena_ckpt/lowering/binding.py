@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from arena_ckpt.common.dtypes import FLOAT32, FLOAT64, INT32
+from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.hooks import unknown_role, wrong_dtype
 from arena_ckpt.layers.spec import Shape
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
+from arena_ckpt.planning.loss_places import SHARED, LossPlaces
 from arena_ckpt.planning.tensors import Control, Execution
 
 
@@ -39,6 +42,10 @@ class RoleRegions:
     random_key : int
     arithmetic : str
         That of the graph.
+    places : LossPlaces
+        Of the loss, if the layer is one.
+    tables : collection of str
+        Tensors without an axis of samples that layers read like outputs.
     """
 
     regions: TensorRegions = field(repr=False)
@@ -49,6 +56,8 @@ class RoleRegions:
     accumulate: bool
     random_key: int
     arithmetic: str
+    places: LossPlaces = SHARED
+    tables: Collection[str] = ()
 
     @property
     def training(self) -> bool:
@@ -73,12 +82,16 @@ class RoleRegions:
     @property
     def scale(self) -> Region:
         """Factor of each term of the loss (one element)."""
-        return self.regions.control(Control.SCALE)
+        is_forward = self.execution.phase in (Phase.FORWARD, Phase.RECOMPUTE)
+        places = self.places
+        return self.regions.control(
+            places.scale if is_forward else places.derivative_scale
+        )
 
     @property
     def loss(self) -> Region:
         """Sum of the losses so far (one element)."""
-        return self.regions.control(Control.LOSS)
+        return self.regions.control(self.places.loss)
 
     @property
     def counters(self) -> Region:
@@ -111,6 +124,10 @@ class RoleRegions:
         """Tell whether two roles stand for the same bytes."""
         first, second = self._tensor(role), self._tensor(other)
         return self.regions.place(first) == self.regions.place(second)
+
+    def is_table(self, index: int) -> bool:
+        """Tell whether an input is a table, which has no axis of samples."""
+        return self.node.sources[index] in self.tables
 
     def _tensor(self, role: str) -> int:
         operand = self.execution.operand(role)

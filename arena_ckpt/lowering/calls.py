@@ -22,10 +22,11 @@ from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.operations.activations import ACTIVATIONS
-from arena_ckpt.operations.families import elementwise, reductions
+from arena_ckpt.operations.families import elementwise, reductions, update_terms
 from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
+from arena_ckpt.planning.loss_places import SHARED, control_length, loss_places
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Control, Execution, TensorKind
 
@@ -175,6 +176,8 @@ class Lowering:
         self._fraction = self.regions.control(Control.FRACTION)
         self.updates = UpdateCalls(optimizer, self._hyper, self._fraction)
         self._begun_gradients: set[int] = set()
+        losses = [node.name for node in graph.losses]
+        self._loss_places = loss_places(losses, control_length(graph))
 
     def calls(self, execution: Execution) -> list[Call]:
         """Return the calls of an execution, in the arithmetic of the graph."""
@@ -216,6 +219,8 @@ class Lowering:
             accumulate=self._accumulates(execution),
             random_key=random_key(self.settings.seed, execution.layer),
             arithmetic=self._graph.arithmetic,
+            places=self._loss_places.get(execution.layer, SHARED),
+            tables=self._graph.tables,
         )
 
     def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:
@@ -285,11 +290,21 @@ class Lowering:
         ]
 
     def _apply(self, node: Node, tensors: RoleRegions) -> list[Call]:
-        calls = []
+        calls: list[Call] = []
         # Layers that share weights may have decays of their own: the owner's holds.
-        for weight in self._graph.node(node.weights_of).spec.trained_weights:
+        owner = self._graph.node(node.weights_of)
+        for weight in owner.spec.trained_weights:
             calls += self.updates.apply(weight, tensors)
-        return calls
+        factor = owner.layer.get("learning_rate_scale", 1.0)
+        if factor == 1.0:
+            return calls
+        rate, kept = self._hyper[:1], self.regions.control(Control.LEARNING_RATE)
+        return [
+            Call(update_terms.scale_number, (rate, 1.0, kept)),
+            Call(update_terms.scale_number, (kept, factor, rate)),
+            *calls,
+            Call(update_terms.scale_number, (kept, 1.0, rate)),
+        ]
 
 
 def _predict(node: Node, tensors: RoleRegions) -> list[Call]:

@@ -114,6 +114,31 @@ chains = Family(
     chain_sgd_product="a: Matrix, b: Matrix, hyper: Doubles, weight: Matrix",
 )
 
+class_losses = Family(
+    "class_losses",
+    class_probabilities=(
+        "logits: Vector, probabilities: Vector, classes: int, inner: int"
+    ),
+    weighted_softmax_loss=(
+        "logits: Vector, label: Vector, has_numbers: int, ignored: float, weight: "
+        "Vector, keep: float, even: float, probabilities: Vector, scale: Doubles, "
+        "loss: Doubles, classes: int, inner: int"
+    ),
+    weighted_softmax_derivative=(
+        "probabilities: Vector, label: Vector, has_numbers: int, ignored: float, "
+        "weight: Vector, keep: float, even: float, scale: Doubles, dx: Vector, "
+        "classes: int, inner: int"
+    ),
+    weighted_sigmoid_loss=(
+        "logits: Vector, label: Vector, weight: Vector, probabilities: Vector, scale: "
+        "Doubles, loss: Doubles, inner: int"
+    ),
+    weighted_sigmoid_derivative=(
+        "probabilities: Vector, label: Vector, weight: Vector, scale: Doubles, dx: "
+        "Vector, inner: int"
+    ),
+)
+
 choices = Family(
     "choices",
     extreme=(
@@ -253,6 +278,18 @@ elementwise = Family(
     fill_doubles="value: float, y: Doubles",
     count_up="counter: Doubles",
     one_hot="labels: Integers, y: Matrix",
+)
+
+heads = Family(
+    "heads",
+    rotate=(
+        "x: Vector, turns: Vector, sign: float, y: Vector, t: int, heads: int, "
+        "width: int"
+    ),
+    masked_softmax=(
+        "x: Vector, mask: Vector, y: Vector, heads: int, t: int, s: int, "
+        "mask_sample: int, mask_head: int, has_mask: int, causal: int"
+    ),
 )
 
 group_norm = Family(
@@ -516,11 +553,23 @@ reductions = Family(
     bias_gradient="dy: Matrix, beta: float, db: Vector",
 )
 
+rmsprop = Family(
+    "rmsprop",
+    rmsprop=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, decay: float, hyper: "
+        "Doubles"
+    ),
+    rmsprop_momentum=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, velocity: Vector, "
+        "decay: float, hyper: Doubles"
+    ),
+)
+
 rnn = Family(
     "rnn",
     rnn_previous=(
-        "states: Vector, h0: Vector, has_state: int, hidden: Vector, n: int, steps: "
-        "int, unit: int"
+        "states: Vector, h0: Vector, has_state: int, hidden: Vector, is_reverse: int, "
+        "n: int, steps: int, unit: int"
     ),
 )
 
@@ -568,6 +617,12 @@ tokens = Family(
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
 )
 
+update_terms = Family(
+    "update_terms",
+    clip_values="x: Vector, most: float, y: Vector",
+    scale_number="x: Doubles, factor: float, y: Doubles",
+)
+
 updates = Family(
     "updates",
     sgd="weight: Vector, gradient: Vector, decay: float, hyper: Doubles",
@@ -590,6 +645,18 @@ updates = Family(
     ),
 )
 
+value_losses = Family(
+    "value_losses",
+    mae_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
+    mae_derivative="prediction: Vector, label: Vector, scale: Doubles, dx: Vector",
+    huber_loss=(
+        "prediction: Vector, label: Vector, delta: float, scale: Doubles, loss: Doubles"
+    ),
+    huber_derivative=(
+        "prediction: Vector, label: Vector, delta: float, scale: Doubles, dx: Vector"
+    ),
+)
+
 windows = Family(
     "windows",
     matmul_windows=(
@@ -604,6 +671,7 @@ FAMILIES: tuple[Family, ...] = (
     attention,
     blas,
     chains,
+    class_losses,
     choices,
     convolution,
     curves,
@@ -611,6 +679,7 @@ FAMILIES: tuple[Family, ...] = (
     direct,
     direct_depthwise,
     elementwise,
+    heads,
     group_norm,
     grouped,
     lines,
@@ -620,11 +689,14 @@ FAMILIES: tuple[Family, ...] = (
     pooling,
     rearrange,
     reductions,
+    rmsprop,
     rnn,
     spans,
     steps,
     tokens,
+    update_terms,
     updates,
+    value_losses,
     windows,
 )
 """All families, in alphabetical order."""

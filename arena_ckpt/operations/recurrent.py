@@ -15,17 +15,20 @@ _GRU = {
     "forward": (
         "gates: Vector, weight_hh: Vector, bias: Vector, h0: Vector, has_state: "
         "int, a: Vector, h: Vector, product: Vector, out: Vector, out_steps: int, "
-        "reset_after: int, n: int, steps: int, unit: int, " + _DROPOUT
+        "out_width: int, out_start: int, reset_after: int, is_reverse: int, n: int, "
+        "steps: int, unit: int, " + _DROPOUT
     ),
     "states": (
         "gates: Vector, h0: Vector, has_state: int, hidden: Vector, product: "
-        "Vector, reset_after: int, n: int, steps: int, unit: int, " + _DROPOUT
+        "Vector, reset_after: int, is_reverse: int, n: int, steps: int, unit: int, "
+        + _DROPOUT
     ),
     "backward": (
         "gates: Vector, weight_hh: Vector, bias: Vector, hidden: Vector, product: "
         "Vector, a: Vector, dh: Vector, d_product: Vector, d_out: Vector, "
-        "out_steps: int, sums: Doubles, wants_state: int, reset_after: int, n: "
-        "int, steps: int, unit: int, " + _DROPOUT
+        "out_steps: int, out_width: int, out_start: int, sums: Doubles, wants_state: "
+        "int, reset_after: int, is_reverse: int, n: int, steps: int, unit: int, "
+        + _DROPOUT
     ),
 }
 _LSTM = {
@@ -48,13 +51,13 @@ _LSTM = {
 _RNN = {
     "forward": (
         "states: Vector, weight_hh: Vector, bias: Vector, h0: Vector, has_state: "
-        "int, a: Vector, h: Vector, out: Vector, out_steps: int, n: int, steps: "
-        "int, unit: int, " + _DROPOUT
+        "int, a: Vector, h: Vector, out: Vector, out_steps: int, out_width: int, "
+        "out_start: int, is_reverse: int, n: int, steps: int, unit: int, " + _DROPOUT
     ),
     "backward": (
         "states: Vector, weight_hh: Vector, d_states: Vector, a: Vector, dh: "
-        "Vector, d_out: Vector, out_steps: int, sums: Doubles, n: int, steps: "
-        "int, unit: int, " + _DROPOUT
+        "Vector, d_out: Vector, out_steps: int, out_width: int, out_start: int, sums: "
+        "Doubles, is_reverse: int, n: int, steps: int, unit: int, " + _DROPOUT
     ),
 }
 

@@ -89,7 +89,13 @@ def first_losses(
     model.initialize()
     batches = len(x) // n
     starts = [n * (step % batches) for step in range(n_steps)]
-    return [model.train_step(x[i : i + n], y[i : i + n]) for i in starts]
+
+    def labels(rows: slice) -> Any:
+        if isinstance(y, dict):
+            return {loss: array[rows] for loss, array in y.items()}
+        return y[rows]
+
+    return [model.train_step(x[i : i + n], labels(slice(i, i + n))) for i in starts]
 
 
 def losses_text(losses: dict[str, list[float]], arithmetic: str = FAST) -> str:

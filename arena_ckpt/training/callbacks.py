@@ -15,16 +15,23 @@ from typing import Any
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.short_repr import counted
 from arena_ckpt.common.wording import few, quote, quoted
-from arena_ckpt.data.samples import METRICS, Samples
+from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import BINARY_METRICS, METRIC_NAMES
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.training.records import EpochRecord
 
 LOSS, VALIDATION_LOSS = "loss", "validation_loss"
 
-MONITORS = (LOSS, VALIDATION_LOSS, *METRICS)
-"""What can be monitored: losses, or the metric of the validation by its name."""
+_CONSTANT = ("majority_accuracy", "error_of_mean")
+"""Metrics of the labels alone, which no training changes."""
 
-_HIGHER_IS_BETTER = ("accuracy",)
+MONITORS = (
+    *(LOSS, VALIDATION_LOSS),
+    *(name for name in METRIC_NAMES if name not in _CONSTANT),
+)
+"""What can be monitored: losses, or a metric of the validation by its name."""
+
+_HIGHER_IS_BETTER = (*BINARY_METRICS, "r2")
 
 Records = Sequence[EpochRecord]
 
@@ -41,8 +48,9 @@ class EarlyStopping:
     min_delta : float
         A smaller change is no improvement.
     monitor : str, optional
-        ``"loss"``, ``"validation_loss"`` or the name of the metric of the validation;
-        by default the loss of the validation where there is one, else of the training.
+        ``"loss"``, ``"validation_loss"`` or the name of a metric of the validation,
+        such as ``"f1"``; by default the loss of the validation where there is one, else
+        of the training.
     """
 
     patience: int = 5
@@ -174,8 +182,17 @@ class Callbacks:
         return [one for one in (self.stop, self.plateau, self.best) if one is not None]
 
 
-def parse_callbacks(given: object, validation: Samples | None) -> Callbacks:
+def parse_callbacks(
+    given: object, validation: Samples | None, metrics: Sequence[str] = ()
+) -> Callbacks:
     """Return what `Model.train` is told as `callbacks`, with what each monitors.
+
+    Parameters
+    ----------
+    given : object
+    validation : Samples or None
+    metrics : sequence of str
+        Names of the metrics that are made of each validation.
 
     Raises
     ------
@@ -201,15 +218,22 @@ def parse_callbacks(given: object, validation: Samples | None) -> Callbacks:
                 f"callbacks: there are two of {type(one).__name__}; keep one",
                 callbacks=given,
             )
-        found[type(one)] = _resolved(one, validation)
+        found[type(one)] = _resolved(one, validation, metrics)
     return Callbacks(*(found.get(kind) for kind in _KINDS))
 
 
-def _resolved(callback: Callback, validation: Samples | None) -> Callback:
+def _resolved(
+    callback: Callback, validation: Samples | None, metrics: Sequence[str]
+) -> Callback:
     """Return a callback with the name of what it monitors in this training."""
     there = [LOSS]
     if validation is not None:
-        there = [VALIDATION_LOSS, LOSS, validation.metric_name]
+        names = (validation.metric_name, *metrics)
+        there = [
+            VALIDATION_LOSS,
+            LOSS,
+            *dict.fromkeys(n for n in names if _is_known(n)),
+        ]
     if callback.monitor is not None and callback.monitor not in there:
         advice = "; give validation data" if validation is None else ""
         raise InvalidParameterError(
@@ -248,7 +272,10 @@ def _monitored(record: EpochRecord, monitor: str | None) -> float:
         return math.nan
     if monitor == VALIDATION_LOSS:
         return of.loss
-    return -of.metric if monitor in _HIGHER_IS_BETTER else of.metric
+    is_main = monitor == of.metric_name
+    value = of.metric if is_main else of.metrics.get(str(monitor), math.nan)
+    plain = monitor if monitor in MONITORS else _plain(str(monitor))
+    return -value if plain in _HIGHER_IS_BETTER else value
 
 
 def _is_number(value: object) -> bool:
@@ -277,6 +304,21 @@ def _require_monitor(monitor: object) -> None:
     require_value(
         "monitor",
         monitor,
-        fits=monitor is None or monitor in MONITORS,
-        expected=f"one of {quote(MONITORS)}",
+        fits=monitor is None or _is_known(monitor),
+        expected=f"one of {quote(MONITORS)}, of several losses behind the name of a "
+        "loss, for example 'digit_accuracy'",
     )
+
+
+def _is_known(monitor: object) -> bool:
+    """Tell whether it names a number of an epoch, of several losses one of a loss."""
+    return isinstance(monitor, str) and (monitor in MONITORS or _plain(monitor) != "")
+
+
+def _plain(monitor: str) -> str:
+    """Return the metric in a name such as ``digit_accuracy``; empty for others."""
+    if monitor in METRIC_NAMES:
+        return ""
+    found = [name for name in METRIC_NAMES if monitor.endswith(f"_{name}")]
+    longest = max(found, key=len, default="")
+    return "" if longest in _CONSTANT else longest

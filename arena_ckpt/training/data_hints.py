@@ -5,6 +5,7 @@ kind                   what is seen
 =====================  ==============================================================
 unlike_features        the columns of an input differ in their range by more than 100
 far_from_unit_scale    the values of an input are large, or all of them tiny
+missing_classes        validation data have classes that training data have not
 diverged               the loss is far above that of a model that predicts nothing
 statistics_lag         moving statistics of batch normalization are not those of the
                        weights yet, and evaluation is far worse than training
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.data.samples import Samples
+from arena_ckpt.common.wording import listed
+from arena_ckpt.data.samples import Samples, missing_classes
 from arena_ckpt.data.standardization import CHANNEL
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.features import feature_axes
@@ -48,8 +50,11 @@ LAG = 10.0
 
 _FEWEST = 50
 """Number of iterations below which a training has hardly begun."""
+_FEWEST_ROWS = 8
+"""Number of samples below which the range of a column is chance, as in a batch."""
 _MOST_SAMPLES = 4096
 _TABLE_COLUMNS = 64
+_MOST_IN_FULL = 1e6
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _WAY_OUT = (
     "call model.standardize(training_data) before the training (--standardize), or "
@@ -65,7 +70,7 @@ def scale_hints(graph: Graph, samples: Samples) -> list[Hint]:
     O(values of `_MOST_SAMPLES` samples).
     """
     normalized = _normalized(graph)
-    shapes = {n.name: n.spec.output_shapes[0] for n in graph.nodes if not n.inputs}
+    shapes = {n.name: n.spec.output_shapes[0] for n in graph.nodes if n.is_data}
     found = []
     for name, axis in feature_axes(graph).items():
         if name in samples.scaling or name in normalized:
@@ -90,7 +95,7 @@ def _scale_hint(name: str, axis: str, values: npt.NDArray[np.float32]) -> Hint |
     # Pixels and places of a series are alike, and some of them hardly change.
     is_table = len(ranges) <= _TABLE_COLUMNS or largest > LARGE
     changing = ranges[ranges > 0]
-    if is_table and len(changing):
+    if is_table and len(changing) and len(values) >= _FEWEST_ROWS:
         wide, narrow = (
             int(ranges.argmax()),
             int(np.where(ranges > 0, ranges, np.inf).argmin()),
@@ -131,12 +136,36 @@ def _normalized(graph: Graph) -> set[str]:
     return {
         node.name
         for node in graph.nodes
-        if not node.inputs and all(readers.get(node.outputs[0], [False]))
+        if node.is_data and all(readers.get(node.outputs[0], [False]))
     }
 
 
+def class_hints(training: Samples, validation: Samples) -> list[Hint]:
+    """Return the hint about classes of which the training data have no sample."""
+    missing = missing_classes(training, validation)
+    if not missing:
+        return []
+    known = training.classes
+    names = [f"{n} ({known[n]})" if known else str(n) for n in missing]
+    return [
+        Hint(
+            "missing_classes",
+            (),
+            f"the validation data have samples of {listed(names)}, and the training "
+            "data have none of "
+            + ("this class" if len(missing) == 1 else "these classes")
+            + "; data that are sorted by class are split with stratify=True "
+            "(--split stratified)",
+        )
+    ]
+
+
 def ended_hints(
-    session: Session, samples: Samples | None, history: History
+    session: Session,
+    samples: Samples | None,
+    history: History,
+    *,
+    is_whole: bool = True,
 ) -> list[Hint]:
     """Return the hints about how a training has ended.
 
@@ -144,8 +173,10 @@ def ended_hints(
     ----------
     session : Session
     samples : Samples or None
-        What was trained on; None where batches were drawn.
+        What was trained on; None where it is not known.
     history : History
+    is_whole : bool
+        False where the samples are only the first of the batches that were drawn.
 
     Notes
     -----
@@ -155,29 +186,68 @@ def ended_hints(
     if not history.epochs:
         return []
     loss, first = history.epochs[-1].loss, history.epochs[0].loss
-    nothing = None if samples is None else _loss_of_nothing(session.loss_layer, samples)
+    diverged = diverged_hint(session, samples, loss, first)
+    if diverged is not None:
+        return [diverged]
+    if samples is None or not is_whole:
+        return []
+    lag = _lag_hint(session, samples, loss)
+    return [] if lag is None else [lag]
+
+
+def diverged_hint(
+    session: Session, samples: Samples | None, loss: float, first: float
+) -> Hint | None:
+    """Return the hint about a training that has ended with such a loss.
+
+    Parameters
+    ----------
+    session : Session
+    samples : Samples or None
+        What was trained on.
+    loss, first : float
+        At the end, and of the first epoch.
+    """
+    nothing = None if samples is None else _total_of_nothing(session, samples)
     is_far = nothing is not None and (
         loss > FAR * nothing and (loss >= first or loss > 100 * FAR * nothing)
     )
-    if is_far or loss > _LARGEST_FLOAT:
+    if not (is_far or loss > _LARGEST_FLOAT):
+        return None
+    beside = "beyond float32"
+    if nothing is not None and is_far:
+        ratio = loss / nothing
         beside = (
-            "beyond float32"
-            if nothing is None or not is_far
-            else f"{loss / nothing:,.0f} times that of a model that predicts "
-            f"nothing, about {nothing:.3g}"
-        )
-        return [
-            Hint(
-                "diverged",
-                (),
-                f"the training has ended with a loss of {loss:.3g}, {beside}: it has "
-                "diverged, and the weights are of no use. Standardize the inputs "
-                "(--standardize) and targets, lower the learning rate, or set "
-                "clip_grad_by_norm",
-            )
-        ]
-    lag = None if samples is None else _lag_hint(session, samples, loss)
-    return [] if lag is None else [lag]
+            f"{ratio:,.0f}" if ratio < _MOST_IN_FULL else f"{ratio:.3g}"
+        ) + f" times that of a model that predicts nothing, about {nothing:.3g}"
+    return Hint(
+        "diverged",
+        (),
+        f"the training has ended with a loss of {loss:.3g}, {beside}: it has "
+        "diverged, and the weights are of no use. Standardize the inputs "
+        "(--standardize) and targets, lower the learning rate, or set "
+        "clip_grad_by_norm",
+    )
+
+
+def trained_statistics(graph: Graph) -> list[tuple[float, str]]:
+    """Return momentum and name of batch normalization whose statistics move."""
+    return [
+        (float(node.layer["momentum"]), node.name)
+        for node in graph.nodes
+        if isinstance(node.layer, BatchNormalization) and node.layer["trainable"]
+    ]
+
+
+def _total_of_nothing(session: Session, samples: Samples) -> float | None:
+    """Return about the sum of the losses of outputs that are 0, by their weights."""
+    total = 0.0
+    for head in session.heads.all:
+        loss = _loss_of_nothing(head.loss, head.samples(samples))
+        if loss is None:
+            return None
+        total += head.loss.weight * loss
+    return total or None
 
 
 def _loss_of_nothing(loss: Loss, samples: Samples) -> float | None:
@@ -194,11 +264,7 @@ def _loss_of_nothing(loss: Loss, samples: Samples) -> float | None:
 
 
 def _lag_hint(session: Session, samples: Samples, loss: float) -> Hint | None:
-    slow = [
-        (float(node.layer["momentum"]), node.name)
-        for node in session.graph.nodes
-        if isinstance(node.layer, BatchNormalization) and node.layer["trainable"]
-    ]
+    slow = trained_statistics(session.graph)
     if not slow:
         return None
     momentum, name = max(slow)

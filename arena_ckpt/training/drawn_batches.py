@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import add
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import OwnMetric
 from arena_ckpt.errors import (
     DataError,
     EmptyDataError,
@@ -29,6 +31,7 @@ from arena_ckpt.training.loop import (
     interrupts,
     with_callbacks,
 )
+from arena_ckpt.training.loss_sums import LossSums, terms_of
 from arena_ckpt.training.records import EpochRecord, History, appended
 from arena_ckpt.training.watching import watch
 
@@ -60,8 +63,12 @@ def train_batches(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
+    metrics: Mapping[str, OwnMetric | None] | None = None,
+    look_at: Callable[[Samples], object] = lambda first: None,
 ) -> History:
     """Train `session` on batches in the order in which they are drawn.
+
+    The first one is given to `look_at` before it is trained on.
 
     Raises
     ------
@@ -106,7 +113,8 @@ def train_batches(
         watcher.begun(())
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            loss_sum, n_terms, n_batches = 0.0, 0, 0
+            sums, n_terms, n_batches = LossSums(), 0.0, 0
+            terms: tuple[float, ...] = ()
             rate = session.learning_rate
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
@@ -116,10 +124,14 @@ def train_batches(
                 samples = _checked(session, drawn, epoch, n_batches, n_iterations)
                 if drop_last and samples.n_samples < session.plan.batch_size:
                     continue
+                if not n_iterations:
+                    look_at(samples)
                 rate = session.learning_rate
                 loss = session.iterate(samples, None)
-                loss_sum += loss * samples.n_terms()
+                sums = sums.plus(session, samples, None, loss)
                 n_terms += samples.n_terms()
+                found = terms_of(session, samples)
+                terms = tuple(map(add, terms or (0,) * len(found), found))
                 n_iterations += 1
                 watcher.iterated(n_iterations, total or n_iterations, epoch, loss)
             if not n_batches or (expected is not None and n_batches < expected):
@@ -131,14 +143,18 @@ def train_batches(
                     "make batch_size smaller, or set drop_last=false",
                     batch_size=session.plan.batch_size,
                 )
+            mean, losses = sums.means(session, n_terms, terms)
             records = appended(
                 records,
                 EpochRecord(
                     epoch,
-                    loss_sum / max(n_terms, 1),
-                    None if validation is None else session.evaluate(validation),
+                    mean,
+                    None
+                    if validation is None
+                    else session.evaluate(validation, metrics),
                     rate,
                     time.perf_counter() - started,
+                    losses,
                 ),
             )
             is_enough = bool(on_epoch and on_epoch(records[-1]))

@@ -7,9 +7,13 @@ from typing import TypeAlias
 
 from arena_ckpt.common.text_table import Column
 from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.engine.metric_names import metric_text
 
 Row: TypeAlias = Mapping[str, int | float | None]
 """An epoch by the names of its columns; every row of a table has the same ones."""
+
+VALIDATION = "validation_"
+"""What the columns of metrics begin with that were asked for."""
 
 MOST_ROWS = 12
 """Maximum number of epochs that a table shows; it leaves out those in the middle."""
@@ -18,10 +22,59 @@ _LEFT_OUT = "…"
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``."""
-    metric = evaluation.metric_name.replace("_", " ")
-    value = value_text(evaluation.metric_name, evaluation.metric)
-    return f"loss {loss_text(evaluation.loss)}, {metric} {value}"
+    """Return an evaluation as text, for example ``"loss 0.1234, accuracy 95.00 %"``.
+
+    Metrics that were asked for stand behind.
+    """
+    by_loss = evaluation.by_loss or {"": evaluation}
+    main = {
+        f"{loss} {one.metric_name}".lstrip(): (one.metric_name, one.metric)
+        for loss, one in by_loss.items()
+    }
+    parts = [f"loss {loss_text(evaluation.loss)}{losses_text(evaluation.losses)}"]
+    parts += [
+        f"{title.replace('_', ' ')} {value_text(name, value)}"
+        for title, (name, value) in main.items()
+    ]
+    shown = evaluation.main_names
+    parts += [
+        f"{other.replace('_', ' ')} "
+        f"{metric_text(evaluation.plain_name(other), evaluation.metrics.get(other))}"
+        for other in evaluation.asked
+        if other not in shown
+    ]
+    return ", ".join(parts)
+
+
+def losses_text(losses: Mapping[str, float]) -> str:
+    """Return several losses as text behind their sum: ``" (digit 0.12, angle 3.4)"``.
+
+    Empty for one.
+    """
+    each = ", ".join(f"{name} {loss_text(loss)}" for name, loss in losses.items())
+    return f" ({each})" if each else ""
+
+
+def columns_by_loss(
+    evaluation: Evaluation | None, names: Mapping[str, Evaluation]
+) -> dict[str, float | None]:
+    """Return the columns of a validation for each of several losses, by their names.
+
+    Parameters
+    ----------
+    evaluation : Evaluation or None
+        None where an epoch has none.
+    names : mapping
+        Evaluations of the same losses, which tell what their metrics are.
+    """
+    parts = {} if evaluation is None else evaluation.by_loss
+    row: dict[str, float | None] = {}
+    for name in names:
+        row[f"validation_{name}_loss"] = parts[name].loss if name in parts else None
+    for name, one in names.items():
+        value = parts[name].metric if name in parts else None
+        row[f"{name}_{one.metric_name}"] = value
+    return row
 
 
 def loss_text(loss: float) -> str:
@@ -34,10 +87,12 @@ def value_text(name: str, value: float | None) -> str:
     """Return the value of a column as text."""
     if value is None:
         return ""
-    if name == "accuracy":
+    if name.endswith("accuracy"):
         return f"{100 * value:.2f} %"
-    if name in ("loss", "validation_loss"):
+    if name.endswith("loss"):
         return loss_text(value)
+    if name.startswith(VALIDATION):
+        return metric_text(name.removeprefix(VALIDATION), value)
     formats = {"epoch": "d", "seconds": ".3f"}
     return format(value, formats.get(name, ".4g"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ import numpy as np
 
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.data.samples import Samples
+from arena_ckpt.engine.metric_names import OwnMetric
 from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
 from arena_ckpt.training.best_state import BestState
 from arena_ckpt.training.callbacks import Callbacks
+from arena_ckpt.training.loss_sums import LossSums, terms_of
 from arena_ckpt.training.records import (
     EpochRecord,
     History,
@@ -45,6 +47,7 @@ def train(
     progress: bool | None,
     on_epoch: Callable[[EpochRecord], bool | None] | None,
     callbacks: Callbacks = NO_CALLBACKS,
+    metrics: Mapping[str, OwnMetric | None] | None = None,
     saved: SavedRun | None = None,
     warn_of_restart: bool = True,
 ) -> History:
@@ -88,6 +91,7 @@ def train(
             saved,
             callbacks,
             best,
+            metrics,
         )
         while at.epoch <= epochs and not at.stopped:
             order = _order(samples.n_samples, seed, at.epoch_iteration, shuffle)
@@ -121,6 +125,7 @@ class _Run:
     saved: SavedRun | None
     callbacks: Callbacks
     best: BestState
+    metrics: Mapping[str, OwnMetric | None] | None
 
     def finish_batches(self, begin: RunProgress, order: np.ndarray) -> RunProgress:
         """Train the rest of the epoch's batches, or those until Ctrl-C."""
@@ -128,14 +133,16 @@ class _Run:
         batch_size, n_batches = session.plan.batch_size, self.n_batches
         total = self.epochs * n_batches
         started = time.perf_counter()
-        loss_sum, rate = begin.loss_sum, begin.learning_rate
+        sums = LossSums(begin.loss_sum, begin.loss_sums)
+        rate = begin.learning_rate
         n_iterations, done = begin.n_iterations, begin.n_batches
 
         def reached() -> RunProgress:
             return replace(
                 begin,
                 n_batches=done,
-                loss_sum=loss_sum,
+                loss_sum=sums.total,
+                loss_sums=sums.by_loss,
                 learning_rate=rate,
                 seconds=begin.seconds + time.perf_counter() - started,
                 n_iterations=n_iterations,
@@ -149,7 +156,7 @@ class _Run:
             rows = order[done * batch_size : (done + 1) * batch_size]
             rate = session.learning_rate
             loss = session.iterate(samples, rows)
-            loss_sum += loss * samples.n_terms(rows)
+            sums = sums.plus(session, samples, rows, loss)
             done += 1
             n_iterations += 1
             if saved and saved.every and n_iterations % saved.every == 0:
@@ -166,12 +173,20 @@ class _Run:
         """Record an epoch whose batches are trained; return where the next begins."""
         started = time.perf_counter()
         trained = order[: self.n_batches * self.session.plan.batch_size]
+        loss, losses = LossSums(at.loss_sum, at.loss_sums).means(
+            self.session,
+            self.samples.n_terms(trained),
+            terms_of(self.session, self.samples, trained),
+        )
         record = EpochRecord(
             at.epoch,
-            at.loss_sum / max(self.samples.n_terms(trained), 1),
-            None if self.validation is None else self.session.evaluate(self.validation),
+            loss,
+            None
+            if self.validation is None
+            else self.session.evaluate(self.validation, self.metrics),
             at.learning_rate,
             at.seconds + time.perf_counter() - started,
+            losses,
         )
         self.watcher.recorded(record)
         stopped = bool(on_epoch and on_epoch(record))
@@ -187,6 +202,7 @@ class _Run:
             epoch_iteration=self.session.iteration,
             n_batches=0,
             loss_sum=0.0,
+            loss_sums=(),
             seconds=0.0,
             records=records,
             stopped=stopped,

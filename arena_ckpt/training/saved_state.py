@@ -31,6 +31,11 @@ from arena_ckpt.files.tensor_file import (
 )
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import PERSISTENT, TensorKind
+from arena_ckpt.training.metric_tables import (
+    metric_names,
+    to_metric_table,
+    with_metrics,
+)
 from arena_ckpt.training.records import EpochRecord, from_table, to_table
 
 if TYPE_CHECKING:
@@ -42,6 +47,8 @@ PLAN = "arena_ckpt.plan"
 """The tensor that holds the memory plan, as JSON text."""
 RECORDS = "arena_ckpt.records"
 """The tensor that holds the records of a training, one a row."""
+METRICS = "arena_ckpt.metrics"
+"""The tensor that holds the metrics of its validations, by epoch and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,14 @@ class StateDocument:
         Within a training: an `arena_ckpt.training.saved_run.RunDocument`, encoded.
     classes : tuple of str or None
         Names of the classes, by their numbers.
+    means : tuple of float or None
+        What is filled in for cells without a value, by column.
     standardization : Standardization or None
         Statistics of the inputs.
+    losses : tuple of str
+        Names of the losses of the records, where there are several.
+    metrics : tuple of str
+        Names of the metrics of a training's validations.
     """
 
     package: str
@@ -72,7 +85,10 @@ class StateDocument:
     plan_checksum: str
     run: dict[str, Any] | None
     classes: tuple[str, ...] | None = may_be_left_out(None)
+    means: tuple[float, ...] | None = may_be_left_out(None)
     standardization: Standardization | None = may_be_left_out(None)
+    losses: tuple[str, ...] = may_be_left_out(())
+    metrics: tuple[str, ...] = may_be_left_out(())
 
     __repr__ = brief_repr
 
@@ -118,6 +134,7 @@ def write_state(
     run: Mapping[str, Any] | None = None,
     records: Sequence[EpochRecord] = (),
     classes: Sequence[str] | None = None,
+    means: Sequence[float] | None = None,
     standardization: Standardization | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
@@ -128,6 +145,8 @@ def write_state(
     """
     plan = np.frombuffer(session.plan_json.encode(), np.uint8)
     table = {RECORDS: to_table(records)} if records else {}
+    if metrics := metric_names(records):
+        table[METRICS] = to_metric_table(records)
 
     def write() -> None:
         arrays: Arrays = {**session.persistent(), PLAN: plan, **table}
@@ -140,8 +159,14 @@ def write_state(
         }
         if classes is not None:
             document["classes"] = list(classes)
+        if means is not None:
+            document["means"] = list(means)
         if standardization is not None:
             document["standardization"] = encode(standardization)
+        if records and records[0].losses:
+            document["losses"] = list(records[0].losses)
+        if metrics:
+            document["metrics"] = list(metrics)
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
 
     session.in_turn(write)
@@ -156,13 +181,14 @@ def read_state(path: StrPath) -> SavedState:
         See `arena_ckpt.files.tensor_file.read_tensor_file`.
     """
     arrays, found = read_tensor_file(path, format_name=FORMAT, version=VERSION)
-    plan, table = arrays.pop(PLAN, None), arrays.pop(RECORDS, None)
+    plan, table, metrics = (arrays.pop(name, None) for name in (PLAN, RECORDS, METRICS))
     if plan is None or plan.dtype != np.uint8:
         raise corrupt(str(path), "it has no memory plan")
     try:
         document: StateDocument = decode(StateDocument, found)
         plan_json = plan.tobytes().decode()
-        records = () if table is None else from_table(table)
+        records = () if table is None else from_table(table, document.losses)
+        records = with_metrics(records, document.metrics, metrics)
         if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {shown(document.iteration)}")
     except ValueError as error:

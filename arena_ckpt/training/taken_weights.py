@@ -14,6 +14,8 @@ import numpy as np
 from arena_ckpt.common.names import weight_of
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import few, listed, nearest, quoted, shown
+from arena_ckpt.data.gaps import take_means
+from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.npz import read_arrays
 from arena_ckpt.files.source import path_text
@@ -37,12 +39,16 @@ class TakenWeights:
         Weights that stay as they were, each with the reason.
     unused : tuple of str
         Weights of the source that this model has not.
+    statistics : str
+        What became of the statistics that standardize the inputs of the source; empty
+        where it has none.
     """
 
     source: str
     taken: tuple[str, ...]
     left: Mapping[str, str]
     unused: tuple[str, ...]
+    statistics: str = ""
 
     def __repr__(self) -> str:
         return short_repr(
@@ -61,11 +67,13 @@ class TakenWeights:
         lines += [f"  {name} is as before: {why}" for name, why in self.left.items()]
         if self.unused:
             lines.append(f"  not used of it: {listed(self.unused)}")
+        if self.statistics:
+            lines.append(f"  statistics of its inputs: {self.statistics}")
         return "\n".join(lines)
 
 
 def take_weights(
-    session: Session, source: object, exclude: str | Iterable[str] = ()
+    session: Session, source: WeightSource, exclude: str | Iterable[str] = ()
 ) -> TakenWeights:
     """Overwrite the weights of a session that a source has; see `Model.take_weights`.
 
@@ -74,7 +82,7 @@ def take_weights(
     SavedStateError, DataError, InvalidParameterError
         Nothing is changed.
     """
-    name_of_source, arrays = _read(source)
+    name_of_source, arrays = source.name, source.arrays
     own = session.weights()
     patterns = _patterns(exclude, own)
     taken: dict[str, Any] = {}
@@ -112,32 +120,48 @@ def take_weights(
     return TakenWeights(name_of_source, tuple(taken), left, unused)
 
 
-def read_weights(source: object) -> object:
-    """Return a source with its file read, if it is the path of a saved model.
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightSource:
+    """Weights by name, what they are called, and what of the data goes with them."""
+
+    name: str
+    arrays: Mapping[str, Any]
+    statistics: Standardization | None
+    means: tuple[float, ...] | None
+
+
+def read_source(source: object, axes: Mapping[str, str]) -> WeightSource:
+    """Return the weights of a path, a saved state or a dict.
+
+    Parameters
+    ----------
+    source : path, SavedState or mapping
+    axes : mapping
+        What a feature is, by those inputs that can be standardized.
 
     Raises
     ------
-    SavedStateError
+    SavedStateError, DataError, InvalidParameterError
+        It cannot be read, or is nothing of that kind.
     """
-    is_path = isinstance(source, str | os.PathLike)
-    if is_path and Path(path := path_text(source)).suffix.lower() != ".npz":
-        return read_state(path)
-    return source
-
-
-def _read(source: object) -> tuple[str, Mapping[str, Any]]:
-    """Return what a source is called, and its weights by name."""
+    name = "the given arrays"
     if isinstance(source, str | os.PathLike):
-        path = path_text(source)
-        if Path(path).suffix.lower() == ".npz":
-            return path, read_arrays(path)
-    source = read_weights(source)
+        name = path_text(source)
+        is_npz = Path(name).suffix.lower() == ".npz"
+        source = read_arrays(name) if is_npz else read_state(name)
     if isinstance(source, SavedState):
         arrays = source.arrays
         states = {name for name in arrays if weight_of(name) in arrays}
-        return source.path, {n: a for n, a in arrays.items() if n not in states}
+        return WeightSource(
+            source.path,
+            {n: a for n, a in arrays.items() if n not in states},
+            source.document.standardization,
+            source.document.means,
+        )
     if isinstance(source, Mapping):
-        return "the given arrays", source
+        given = dict(source)
+        statistics = Standardization.take_from(given, axes)
+        return WeightSource(name, given, statistics, take_means(given, axes))
     raise InvalidParameterError(
         f"{quoted(source)} is no source of weights; give the path of a saved model or "
         "of an .npz, an initialized Model, or a dict from names to arrays",

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.errors import EmptyDataError
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.build import Graph, loss_of
+from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.planning.batch_statistics import can_train_on
 
@@ -45,7 +46,7 @@ def batches_of(
     Parameters
     ----------
     x : array_like, or dict from input layer to array_like
-    y : array_like
+    y : array_like, or dict from loss to array_like
     batch_size, n_batches : int
     last : int
         Samples of the last batch.
@@ -57,12 +58,13 @@ def batches_of(
     EmptyDataError
     """
     inputs = {k: np.asarray(v) for k, v in _by_name(x).items()}
-    labels = np.asarray(y) if needs_labels else next(iter(inputs.values()))
-    y = y if needs_labels else labels
-    n_samples = len(labels) if y is not None and labels.ndim else 0
-    if not n_samples or any(
-        v.ndim == 0 or len(v) != n_samples for v in inputs.values()
-    ):
+    labels: dict[str, Any] = {}
+    if needs_labels and y is not None:
+        labels = {k: np.asarray(v) for k, v in _by_name(y).items()}
+    counted = next(iter(labels.values() if needs_labels else inputs.values()), None)
+    n_samples = len(counted) if counted is not None and counted.ndim else 0
+    arrays = (*inputs.values(), *labels.values())
+    if not n_samples or any(v.ndim == 0 or len(v) != n_samples for v in arrays):
         raise EmptyDataError(
             "verifying needs as many samples as labels, and at least one; without data "
             "some are made up"
@@ -72,7 +74,8 @@ def batches_of(
         size = last if number == n_batches - 1 else batch_size
         rows = (np.arange(size) + number * batch_size) % n_samples
         taken = {name: array[rows] for name, array in inputs.items()}
-        of_batch = labels[rows] if needs_labels else None
+        wanted = {name: array[rows] for name, array in labels.items()}
+        of_batch = wanted.get("") if "" in wanted or not wanted else wanted
         batches.append((taken if isinstance(x, dict) else taken[""], of_batch))
     return batches
 
@@ -116,7 +119,7 @@ def make_batches(
         size = last if number == n_batches - 1 else batch_size
         x = {}
         for node in graph.nodes:
-            if node.inputs:
+            if not node.is_data:
                 continue
             shape = size, n_elems(node.spec.output_shapes[0])
             if node.name in rows_of_ids:
@@ -131,20 +134,28 @@ def make_batches(
 
 
 def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
+    """Return labels, of several losses a dict with those of each."""
     if not graph.has_loss:
         return None
-    loss, shape = graph.loss_layer, graph.loss.spec.output_shapes[0]
-    channel, height, width = shape
+    made = {node.name: _labels_of(node, n, generator) for node in graph.losses}
+    return made if graph.has_several_losses else made[graph.loss.name]
+
+
+def _labels_of(node: Node, n: int, generator: np.random.Generator) -> Any:
+    loss, shape = loss_of(node), node.spec.output_shapes[0]
+    axis = loss.class_axis
+    width = shape[axis - 1]
+    n_rows = n_elems(shape) // width
     if loss.ignored_label is not None:
-        return generator.integers(0, width, (n, channel * height))
+        return generator.integers(0, width, (n, n_rows))
     if not loss.takes_probabilities:
         return generator.standard_normal((n, n_elems(shape)), dtype=np.float32)
-    if loss.takes_class_numbers and shape[:2] == (1, 1):
+    if loss.takes_class_numbers and n_rows == 1:
         return generator.integers(0, width, n)
     if not loss.rows_are_distributions:
         return generator.integers(0, 2, (n, n_elems(shape))).astype(np.float32)
-    shares = generator.uniform(0.1, 1, (n, channel * height, width))
-    shares /= shares.sum(axis=-1, keepdims=True)
+    shares = generator.uniform(0.1, 1, (n, *shape))
+    shares /= shares.sum(axis=axis, keepdims=True)
     return shares.astype(np.float32).reshape(n, -1)
 
 
@@ -156,7 +167,7 @@ def _rows_of_ids(graph: Graph) -> dict[str, int]:
             waiting = [node.inputs[ids.index].layer]
             while waiting:
                 source = graph.node(waiting.pop())
-                if not source.inputs:
+                if source.is_data:
                     rows[source.name] = min(ids.n_ids, rows.get(source.name, ids.n_ids))
                 elif source.layer.moves_elements:  # ids stay ids
                     waiting += [one.layer for one in source.inputs]

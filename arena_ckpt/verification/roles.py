@@ -50,7 +50,9 @@ class Need:
     writes: bool = False
 
 
-def needs_of(node: Node, phase: Phase, *, is_inference: bool = False) -> list[Need]:
+def needs_of(
+    graph: Graph, node: Node, phase: Phase, *, is_inference: bool = False
+) -> list[Need]:
     """Return the operands that a layer must have in a phase, or in inference.
 
     Gradients, derivatives and updates are left out.
@@ -63,17 +65,19 @@ def needs_of(node: Node, phase: Phase, *, is_inference: bool = False) -> list[Ne
     flag = _FLAGS[phase]
     is_forward = flag is TensorLifespan.FORWARD
     return [
-        *_inputs(node, flag, is_inference),
+        *_inputs(graph, node, flag, is_inference),
         *_weights(node, phase, flag),
         *(_results(node, phase) if is_forward else _backward_outputs(node, flag)),
         *_own_tensors(node, phase, flag),
     ]
 
 
-def _inputs(node: Node, flag: TensorLifespan, is_inference: bool) -> Iterator[Need]:
+def _inputs(
+    graph: Graph, node: Node, flag: TensorLifespan, is_inference: bool
+) -> Iterator[Need]:
     for place, source in enumerate(node.sources):
         if node.spec.reads_input(place, flag):
-            yield Need(input_role(place), (source,))
+            yield Need(input_role(place), (graph.tables.get(source, source),))
     loss = node.layer
     if isinstance(loss, Loss) and (loss.needs_label_to_predict or not is_inference):
         yield Need(LABEL, (tensor_name(node.name, LABEL),))
@@ -89,7 +93,7 @@ def _weights(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
 
 def _results(node: Node, phase: Phase) -> Iterator[Need]:
     """Yield the outputs of a step; a recompute may leave some out."""
-    for place, output in enumerate(node.outputs):
+    for place, output in enumerate(() if node.layer.is_table else node.outputs):
         if phase is Phase.FORWARD:
             yield Need(output_role(place), (output,), reads=False, writes=True)
         elif not node.spec.forward_skips_unwanted:
@@ -145,7 +149,7 @@ def state_moves(graph: Graph) -> dict[str, int]:
     """Return how often a pass changes each weight that is not trained."""
     counts: dict[str, int] = {}
     for node in graph.nodes:
-        for need in needs_of(node, Phase.CALC_GRADIENT) if node.trains else ():
+        for need in needs_of(graph, node, Phase.CALC_GRADIENT) if node.trains else ():
             if need.writes and need.reads:
                 counts[need.tensors[0]] = counts.get(need.tensors[0], 0) + 1
     return counts

@@ -97,7 +97,9 @@ class StepOrder:
         else:
             node = self.graph.node(execution.layer)
             is_inference = self.plan.is_inference
-            needs = needs_of(node, execution.phase, is_inference=is_inference)
+            needs = needs_of(
+                self.graph, node, execution.phase, is_inference=is_inference
+            )
             needs += self._gradient_needs(execution, node)
             self._check_operands(execution, needs)
         for operand in execution.operands:

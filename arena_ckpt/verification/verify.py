@@ -11,7 +11,7 @@ from arena_ckpt.common.short_repr import short_repr, shortened
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
-from arena_ckpt.model import Model, copy_of, pair_of
+from arena_ckpt.model import Model, copy_of, pair_of, standardize_as_asked
 from arena_ckpt.model_plans import ModelPlans, asked, require_mode
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.settings import TRAIN
@@ -168,6 +168,8 @@ def verify(
         request["mode"] = mode
     plan, again = _plan_of(model, request)
     own = copy_of(model)
+    if data is not None:
+        standardize_as_asked(own, data)
     batches, find, described = _batches(own, plan, data)
     checks = Checks(own, plan, batches, replan=again, command=command)
     runner = CheckRunner(checks, on_check, find)
@@ -228,7 +230,8 @@ def _batches(
         try:
             session = open_session(model, plan, voice.follow(plan))
             if is_inference:
-                require_finite(session.predict(batches[0][0]))
+                for prediction in session.predictions(batches[0][0]).values():
+                    require_finite(prediction)
             else:
                 session.compute_gradients(*batches[0])
         except NonFiniteError:

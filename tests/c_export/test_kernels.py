@@ -37,8 +37,10 @@ C_FAMILIES: tuple[str, ...] = (
     *GROUPS["arithmetic"],
     *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["lines"]),
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
+    *("losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
     *("batch normalization", "layer normalization", "rms", "tokens"),
+    "heads",
     *("pooling", "wide pooling", "global pooling", "upsampling"),
     *("direct convolution", "far taps", "direct depthwise"),
     *("grouped convolution", "group normalization"),
@@ -50,7 +52,8 @@ C_FAMILIES: tuple[str, ...] = (
 C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
-    *("normalization", "pooling", "tokens", "direct", "chains"),
+    *("normalization", "pooling", "tokens", "direct", "chains", "heads"),
+    *("value_losses", "class_losses", "rmsprop", "update_terms"),
     *("grouped", "group_norm", "spans", "margins"),
     *("choices", "curves", "lines"),
 )
@@ -141,13 +144,14 @@ def test_steps_give_the_bytes_of_numba(hidden: str) -> None:
     bits = random.integers(0, 1 << 32, n, dtype=np.uint64).astype(np.uint32)
     states = np.concatenate([bits.view(np.float32), 20 * normal(random, n)])
     n = states.size
-    zeros, numbers = np.zeros((7, n), np.float32), (1, 1, n, np.zeros(2), 3)
+    zeros, numbers = np.zeros((7, n), np.float32), (0, 1, 1, n, np.zeros(2), 3)
     a, h, out, one, bias, d_states, dh = zeros
     forward, backward = (portable(name) for name in rnn_kernels(hidden))
     bench = CBench(*_COMPILERS)
-    given: tuple[Any, ...] = (states, one[:1], bias, one, 0, a, h, out, 1)
+    given: tuple[Any, ...] = (states, one[:1], bias, one, 0, a, h, out, 1, n, 0)
     bench.run(Call(forward, (*given, *numbers, 0.0)), hidden)
-    given = (states, one[:1], d_states, a, dh, out[::-1].copy(), 1, np.zeros(n))
+    d_out = (out[::-1].copy(), 1, n, 0)
+    given = (states, one[:1], d_states, a, dh, *d_out, np.zeros(n))
     bench.run(Call(backward, (*given, *numbers, 0.25)), hidden)
     assert bench.findings == []
     assert len(bench.counts) == 2

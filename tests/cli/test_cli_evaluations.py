@@ -91,6 +91,7 @@ def test_evaluate_prints_values_by_class_and_the_majority_beside() -> None:
     assert ["bee", "1", "1.0000", "1.0000", "1.0000"] in words
     assert ["ant", "0", "–", "–", "–"] in words
     assert "most frequent: cow" in result.stdout
+    assert "\n\n\n" not in result.stdout
     at = words.index(["label", "ant", "bee", "cow"])
     assert words[at + 2 : at + 5] == [
         ["ant", "0", "0", "0"],

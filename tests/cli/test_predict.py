@@ -15,6 +15,7 @@ from helpers.command_line import run
 
 import arena_ckpt as ac
 from arena_ckpt.c_export.project import CProject
+from arena_ckpt.cli.predictions import Predictions
 
 SCRIPT = """\
 import arena_ckpt as ac
@@ -126,6 +127,44 @@ def test_predictions_have_the_bits_of_the_trained_model(
     assert np.array(read, np.float32).tobytes() == expected.tobytes()
     assert [int(row["class"]) for row in rows] == classes.tolist()
     assert [int(row["sample"]) for row in rows] == list(range(1797))
+
+
+def test_names_of_classes_stand_beside_their_numbers(folder: Path) -> None:
+    names = ("ant, red", 'the "bee"', "[bold]cow", *map(str, range(3, 10)))
+    model = ac.load("m.safetensors")
+    model._classes = names
+    model.save("named.safetensors")
+    x = read_npz("x.npz")["x"]
+    numbers = model.predict(x, squeeze=True).argmax(axis=1)
+    expected = [names[number] for number in numbers]
+    words = ("predict", "named.safetensors", "--data", "x.npz")
+    assert json_of(*words)["class_names"] == expected
+    for out in ("n.csv", "n.npz"):
+        assert run(*words, "-o", out).exit_code == 0
+    with Path("n.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [*rows[0]][:4] == ["sample", "class", "class_name", "probability"]
+    assert [row["class_name"] for row in rows] == expected
+    assert [int(row["class"]) for row in rows] == numbers.tolist()
+    assert read_npz("n.npz")["class_name"].tolist() == expected
+    shown = run(*words).stdout
+    assert "name" in shown
+    assert all(name in shown for name in expected)
+    nameless = json_of("predict", "m.safetensors", "--data", "x.npz")
+    assert nameless["class_names"] is None
+
+
+def test_classes_that_have_no_name_have_an_empty_one(tmp_path: Path) -> None:
+    values = np.eye(3, dtype=np.float32).reshape(3, 1, 1, 3)
+    found = Predictions(values, are_classes=True, names=("a", "b,c"))
+    assert found.class_names is not None
+    assert found.class_names.tolist() == ["a", "b,c", ""]
+    found.write(tmp_path / "some.csv")
+    assert (tmp_path / "some.csv").read_text().splitlines()[1:] == [
+        "0,0,a,1,1,0,0",
+        '1,1,"b,c",1,0,1,0',
+        '2,2,"",1,0,0,1',
+    ]
 
 
 def test_the_first_predictions_are_shown(

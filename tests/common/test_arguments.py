@@ -210,9 +210,9 @@ def area(width: int, height: int = 2, *, scale: float = 1.0) -> float:
         (lambda: ac.load_digits(zzz=1), "load_digits has no argument 'zzz'; it takes "
          "none"),
         (lambda: ac.Model.train((1, 2)), "train is called on the class Model; make an "
-         "object with Model(…) and call train(data, *, validation=None, epochs=None, "
-         "shuffle=True, progress=None, on_epoch=None, callbacks=(), checkpoint=None, "
-         "every=None, resume=False) on that"),
+         "object with Model(…) and call train(data, *, validation=None, metrics=None, "
+         "epochs=None, shuffle=True, progress=None, on_epoch=None, callbacks=(), "
+         "checkpoint=None, every=None, resume=False) on that"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_told_what_is_wrong(

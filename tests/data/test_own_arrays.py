@@ -102,6 +102,17 @@ def test_right_arrays_are_not_copied() -> None:
 # -- bytes and mapped files ------------------------------------------------------------
 
 
+def test_bytes_in_an_npz_stay_bytes(tmp_path: Path) -> None:
+    x = np.asfortranarray(RNG.integers(0, 256, (12, 3, 4, 4), dtype=np.uint8))
+    np.savez(tmp_path / "p.npz", **{"x": x, "y": Y})
+    np.savez(tmp_path / "q.npz", **{"x:in": x, "x:other": X, "y": Y})
+    one, several = (ac.load_npz(tmp_path / name) for name in ("p.npz", "q.npz"))
+    for found in (one.x, several.x["in"]):
+        assert found.dtype == np.uint8
+        assert found.tolist() == x.tolist()
+    assert several.x["other"].dtype == np.float32
+
+
 def test_bytes_stay_bytes_and_become_numbers_batch_by_batch() -> None:
     x = RNG.integers(0, 256, (20_000, 1, 8, 8), dtype=np.uint8)
     y = np.arange(20_000) % 3
@@ -368,6 +379,13 @@ def test_texts_as_labels_are_told_how_to_become_numbers(y: Any) -> None:
             ac.DataTypeError, match=r"numpy.unique\(y, return_inverse=True\)\[1\]"
         ):
             call()
+
+
+def test_other_values_are_told_what_to_write() -> None:
+    with pytest.raises(ac.DataTypeError, match=r"for example with x\.astype\("):
+        ac.Dataset("mine", X.astype(object), Y)
+    with pytest.raises(ac.InvalidParameterError, match=r"seed=None .*shuffle=False"):
+        ac.Dataset("mine", X, Y).split(0.25)
 
 
 def test_every_error_is_public() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.example_data import first_batch
 
 from arena_ckpt import Model, load_ini
 from arena_ckpt.cli.models import without_blocks
@@ -33,7 +34,7 @@ def test_every_example_trains_to_the_same_bits_without_its_blocks(name: str) -> 
     example = load_example(name, **SMALL.get(name, {}))
     assert (example.name, example.description) == (name, EXAMPLES[name])
     n = example.model.get_property("batch_size")
-    x, y = example.data.x[:n], example.data.y[:n]
+    x, y = first_batch(example, n)
 
     with_blocks = two_steps(example.model, x, y)
 

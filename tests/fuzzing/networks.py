@@ -340,7 +340,7 @@ class _Network(Growing):
         values = self._of_steps(kind, self.trained(unit=self.size(1, 4)))
         values["return_sequences"] = self.any_of(True, False)
         values["unroll"] = self.any_of(True, False)
-        if kind == "lstm" and self.chance(3):
+        if self.chance(3):
             values["bidirectional"] = True
         self.add(kind, source, **values)
 
@@ -404,6 +404,7 @@ _OPTIMIZERS: tuple[tuple[str, Given], ...] = (
     ("adam", _ADAM),
     ("adam", {**_ADAM, "beta1": 0.7, "beta2": 0.9, "epsilon": 1e-3}),
     ("adamw", {**_ADAM, "weight_decay": 0.1}),
+    ("rmsprop", {**_ADAM, "alpha": 0.9, "epsilon": 1e-3, "momentum": 0.5}),
 )
 _FALL: Given = {"max_learning_rate": 0.05, "min_learning_rate": 0.01}
 _SCHEDULES: tuple[tuple[str, Given] | None, ...] = (

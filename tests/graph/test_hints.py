@@ -295,13 +295,13 @@ def test_a_softmax_over_the_width_of_a_picture() -> None:
         assert "over the 6 columns of 'c', a picture 10:6:6, and not over its 10 " in (
             hint.message
         )
-    # what the message says to do: classes last, one for each pixel
-    turned = layer("permute", "t", direction="2,3,1")
-    model = build(inputs("1:8:8"), conv, turned, loss(per_token=True))
+        assert "set axis=1 at 'loss', and per_token=true" in hint.message
+    # what the message says to do: classes along the channels, one for each pixel
+    model = build(inputs("1:8:8"), conv, loss(axis=1, per_token=True))
     assert kinds(model) == []
     model.initialize()
     x = np.zeros((4, 64), np.float32)
-    assert model.predict(x).shape == (4, 6, 6, 10)
+    assert model.predict(x).shape == (4, 10, 6, 6)
     model.train_step(x, np.zeros((4, 6, 6), np.int64))
 
 

@@ -99,10 +99,10 @@ def frozen() -> Model:
 
 
 def tokens() -> Model:
-    """Return a causal transformer whose rows have labels of their own."""
+    """Return a transformer of tokens whose output layer is the transposed embedding."""
     model = _model(batch_size=4)
     model.add_layer("input", name="in", input_shape="1:1:6")
-    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8)
+    model.add_layer("embedding", name="embedding", in_dim=11, out_dim=8, padding_idx=2)
     model.add_layer("positional_encoding", name="places")
     model.add_layer(
         "multi_head_attention",
@@ -111,8 +111,82 @@ def tokens() -> Model:
         input_layers=["places", "places", "places"],
     )
     model.add_layer("layer_normalization", name="norm", axis=3)
-    model.add_layer("fully_connected", name="out", unit=11)
+    tied = {"shared_from": "embedding", "transpose": True, "disable_bias": True}
+    model.add_layer("fully_connected", name="out", unit=11, **tied)
     model.add_layer("cross_softmax", name="loss", per_token=True)
+    model.set_optimizer(create_optimizer("adam"))
+    return model
+
+
+def llama() -> Model:
+    """Return a block with rotary positions, grouped heads, SwiGLU and a tied head."""
+    model = _model(batch_size=3)
+    model.add_layer("input", name="in", input_shape="1:1:5")
+    model.add_layer("embedding", name="table", in_dim=9, out_dim=8)
+    model.add_layer("rms_norm", name="norm")
+    for name, unit, heads in (("q", 8, 2), ("k", 4, 1)):
+        model.add_layer("fully_connected", name=name, unit=unit, input_layers="norm")
+        model.add_layer("rotary_embedding", name=f"turned_{name}", num_heads=heads)
+    model.add_layer("fully_connected", name="v", unit=4, input_layers="norm")
+    model.add_layer(
+        "attention",
+        name="attention",
+        num_heads=2,
+        num_heads_kv=1,
+        is_causal=True,
+        dropout_rate=0.2,
+        input_layers=["turned_q", "turned_k", "v"],
+    )
+    model.add_layer("addition", name="sum", input_layers=["table", "attention"])
+    model.add_layer("fully_connected", name="gate", unit=6, input_layers="sum")
+    model.add_layer("fully_connected", name="up", unit=6, input_layers="sum")
+    model.add_layer("swiglu", name="swiglu", input_layers=["gate", "up"])
+    model.add_layer("fully_connected", name="down", unit=8)
+    tied = {"shared_from": "table", "transpose": True, "bias": False}
+    model.add_layer("fully_connected", name="head", unit=9, **tied)
+    model.add_layer("cross_softmax", name="loss", per_token=True)
+    return model
+
+
+def segmentation() -> Model:
+    """Return a convolution with a class for each pixel, some of which count more."""
+    model = _model(batch_size=3)
+    model.add_layer("input", name="in", input_shape="2:5:6")
+    model.add_layer(
+        *("conv2d",),
+        name="conv",
+        filters=3,
+        kernel_size=(3, 3),
+        padding="same",
+        learning_rate_scale=0.5,
+    )
+    model.add_layer(
+        *("cross_softmax",),
+        name="loss",
+        axis=1,
+        per_token=True,
+        class_weight=(1, 4, 0.5),
+        label_smoothing=0.1,
+    )
+    model.set_optimizer(create_optimizer("rmsprop", momentum=0.5, clip_value=0.01))
+    return model
+
+
+def tables() -> Model:
+    """Return tokens with learned places, scaled by given numbers, in micro-batches."""
+    model = _model(batch_size=5, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:4:6")
+    model.add_layer("weight", name="places", dim="1:4:6")
+    model.add_layer("add", name="placed", input_layers=["in", "places"])
+    model.add_layer("constant", name="scales", dim="1:1:6", value="1,2,.5,-1,.1,3")
+    model.add_layer("multiply", name="scaled", input_layers=["scales", "placed"])
+    model.add_layer("weight", name="mixing", dim="1:6:3")
+    model.add_layer("matmul", name="mixed", input_layers=["scaled", "mixing"])
+    model.add_layer("weight", name="rows", dim="1:4:1", value=1.5)
+    model.add_layer("divide", name="divided", input_layers=["mixed", "rows"])
+    model.add_layer("flatten", name="flat")
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("cross_softmax", name="loss")
     model.set_optimizer(create_optimizer("adam"))
     return model
 
@@ -132,6 +206,25 @@ def recurrent() -> Model:
     return model
 
 
+def heads() -> Model:
+    """Return a body with two losses of unlike weights, and with a penalty."""
+    model = _model(batch_size=6)
+    model.add_layer("input", name="in", input_shape="1:3:4")
+    model.add_layer("fully_connected", name="rows", unit=5, activation="tanh")
+    model.add_layer("cross_softmax", name="tag", per_token=True, ignore_label=0)
+    model.add_layer("flatten", name="flat", input_layers="rows")
+    model.add_layer(
+        *("fully_connected",),
+        name="out",
+        unit=2,
+        weight_regularizer="l2norm",
+        weight_regularizer_constant=0.01,
+    )
+    model.add_layer("mse", name="angle", weight=0.25)
+    model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    return model
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "dense": dense,
     "momentum": momentum,
@@ -139,6 +232,10 @@ NETS: dict[str, Callable[[], Model]] = {
     "micro_batches": micro_batches,
     "frozen": frozen,
     "tokens": tokens,
+    "segmentation": segmentation,
+    "tables": tables,
+    "llama": llama,
     "recurrent": recurrent,
+    "heads": heads,
 }
 """The models by name."""

@@ -194,7 +194,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "gru_*_backward": {
         "gates": CHANGED,
         "product": lambda given: CHANGED if given["reset_after"] else SCRATCH,
-        **{"a": SCRATCH, "dh": RESULT, "d_product": SCRATCH, "sums": RESULT},
+        **{"a": SCRATCH, "dh": CHANGED, "d_product": SCRATCH, "sums": RESULT},
     },
     "lstm_*_forward": {
         **{"gates": CHANGED, "z": SCRATCH, "h": RESULT, "c": RESULT},
@@ -202,13 +202,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     },
     "lstm_*_states": {"cells": RESULT, "hidden": RESULT},
     "lstm_*_backward": {
-        **{"gates": CHANGED, "dh": RESULT, "dc": CHANGED, "sums": RESULT},
+        **{"gates": CHANGED, "dh": CHANGED, "dc": CHANGED, "sums": RESULT},
     },
     "rnn_*_forward": {
         **{"states": CHANGED, "a": SCRATCH, "h": RESULT, "out": _steps_out},
     },
     "rnn_*_backward": {
-        **{"d_states": RESULT, "a": RESULT, "dh": RESULT, "sums": RESULT},
+        **{"d_states": RESULT, "a": RESULT, "dh": CHANGED, "sums": RESULT},
     },
     "rnn_previous": {"hidden": RESULT},
     "join_biases": {"joined": RESULT},
@@ -224,6 +224,19 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "kld_derivative": {"dq": RESULT},
     "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
     "class_softmax_derivative": {"dx": RESULT},
+    "mae_loss": {"loss": CHANGED},
+    "mae_derivative": {"dx": RESULT},
+    "huber_loss": {"loss": CHANGED},
+    "huber_derivative": {"dx": RESULT},
+    "class_probabilities": {"probabilities": RESULT},
+    "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
+    "weighted_*_derivative": {"dx": RESULT},
+    "clip_values": {"y": RESULT},
+    "scale_number": {"y": RESULT},
+    "rmsprop": {"weight": CHANGED, "square_mean": CHANGED},
+    "rmsprop_momentum": {
+        **{"weight": CHANGED, "square_mean": CHANGED, "velocity": CHANGED},
+    },
     # normalization
     "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
     "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},
@@ -287,6 +300,9 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "swiglu_gate_derivative": {"da": RESULT},
     "swiglu_value_derivative": {"db": RESULT},
     "swiglu_derivatives": {"da": RESULT, "db": RESULT},
+    # heads
+    "rotate": {"y": RESULT},
+    "masked_softmax": {"y": RESULT},
     # updates
     "sgd": {"weight": CHANGED},
     "sgd_product": {"weight": CHANGED},

@@ -16,7 +16,16 @@ import numpy.typing as npt
 from arena_ckpt.common.arithmetics import FAST, PORTABLE
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.kernels import blas, chains, elementwise, reductions, updates
+from arena_ckpt.kernels import (
+    blas,
+    chains,
+    class_losses,
+    elementwise,
+    reductions,
+    rmsprop,
+    update_terms,
+    updates,
+)
 from arena_ckpt.kernels.activations import ACTIVATIONS
 from arena_ckpt.kernels.steps import UNITS
 from arena_ckpt.kernels.windows import matmul_windows
@@ -86,6 +95,9 @@ class Bound:
 
     def is_wanted(self, role: str) -> bool:
         return role in self.arrays
+
+    def is_table(self, index: int) -> bool:
+        return False
 
     def is_same(self, role: str, other: str) -> bool:
         first, second = self.arrays[role], self.arrays[other]
@@ -160,7 +172,7 @@ def _given(bound: Bound, random: Random) -> dict[str, Array]:
         shape = (n, *layer.label_shape(spec.output_shapes[0]))
         label = random.random(shape).astype(np.float32)
         if layer.ignored_label is not None:
-            classes = spec.output_shapes[0][-1]
+            classes = spec.output_shapes[0][layer.class_axis - 1]
             label = random.integers(-1, classes, shape).astype(np.float32)
         given["label"] = label
     return given
@@ -558,8 +570,8 @@ def _recurrent(kind: str) -> Callable[[Random], Drawn]:
             shapes = [(1, 1, width), *[(1, 1, unit)] * states]
             return f"{kind}cell", tuple(shapes), values
         values["return_sequences"] = chance(random, 0.5)
-        if kind == "lstm":
-            values["bidirectional"] = chance(random, 0.4)
+        values["bidirectional"] = chance(random, 0.4)
+        values["return_state"] = chance(random, 0.4)
         return kind, ((1, size(random, 7), width),), values
 
     return draw
@@ -574,6 +586,32 @@ def _loss(*kinds: str) -> Callable[[Random], Drawn]:
         return kind, (_flat(random),), values
 
     return draw
+
+
+def _weighted_loss(random: Random) -> Drawn:
+    shape = _picture(random, 40, 9) if chance(random, 0.6) else _flat(random)
+    axis = int(random.integers(1, 4))
+    weights = [float(w) for w in random.uniform(0, 4, shape[axis - 1])]
+    if chance(random, 0.3):
+        only = [weights[0]] if chance(random, 0.5) else weights
+        return "cross_sigmoid", (shape,), {"axis": axis, "pos_weight": only}
+    values: dict[str, Any] = {"axis": axis, "label_smoothing": 0.1}
+    if chance(random, 0.5):
+        values |= {"per_token": True, "ignore_label": 0}
+    if chance(random, 0.7):
+        values["class_weight"] = weights
+    return "cross_softmax", (shape,), values
+
+
+def _class_probabilities(random: Random) -> list[Call]:
+    outer, classes, inner = size(random, 3), size(random, 40), size(random, 70)
+    x = normal(random, outer * classes * inner)
+    y = np.full_like(x, 7)
+    kernel = class_losses.class_probabilities
+    return [
+        Call(kernel, (x, y, classes, inner)),
+        Call(kernel, (x, x, inner, classes)),
+    ]
 
 
 def _normalization(kind: str) -> Callable[[Random], Drawn]:
@@ -655,6 +693,23 @@ def _tokens(random: Random) -> Drawn:
     return kind, (shape,), {"dropout_rate": 0.4}
 
 
+def _heads(random: Random) -> Drawn:
+    count, width = size(random, 3), size(random, 9)
+    if chance(random, 0.3):
+        shape = (1, size(random, 12), 2 * width * count)
+        return "rotary_embedding", (shape,), {"num_heads": count}
+    shared, wide = size(random, 3), size(random, 9)
+    t, s = size(random, 12), size(random, 40)
+    heads = count * shared
+    values: dict[str, Any] = {"num_heads": heads, "num_heads_kv": count}
+    values["is_causal"] = chance(random, 0.4)
+    if chance(random, 0.3):
+        values["dropout_rate"] = 0.4
+    rows = ((1, t, heads * width), (1, s, count * width), (1, s, count * wide))
+    mask = (heads if chance(random, 0.5) else 1, t, s)
+    return "attention", (*rows, mask)[: 3 + chance(random, 0.6)], values
+
+
 # -- what no layer calls ---------------------------------------------------------------
 
 
@@ -672,6 +727,12 @@ def _update(random: Random) -> list[Call]:
         Call(updates.adam, (weight, gradient, first, state, 0.1, hyper[:7])),
         Call(updates.adamw, (weight, gradient, first, state, 0.1, hyper)),
         Call(updates.sgd_product, (a, b, hyper[:2], product)),
+        Call(rmsprop.rmsprop, (weight, gradient, state, 0.1, hyper[:4])),
+        Call(
+            rmsprop.rmsprop_momentum, (weight, gradient, state, first, 0.1, hyper[:5])
+        ),
+        Call(update_terms.clip_values, (gradient, 0.5, first)),
+        Call(update_terms.scale_number, (hyper[:1], 0.5, hyper[1:2].copy())),
     ]
 
 
@@ -951,6 +1012,19 @@ FAMILIES: dict[str, Family] = {
         ),
         _loss("mse", "cross_softmax", "cross_softmax", "cross_sigmoid", "kld"),
     ),
+    "losses of values": Family(
+        ("mae_loss", "mae_derivative", "huber_loss", "huber_derivative"),
+        _loss("mae", "huber"),
+    ),
+    "weighted losses": Family(
+        tuple(
+            f"weighted_{k}_{w}"
+            for k in ("softmax", "sigmoid")
+            for w in ("loss", "derivative")
+        ),
+        _weighted_loss,
+    ),
+    "class probabilities": Family(("class_probabilities",), _class_probabilities),
     "batch normalization": Family(
         (
             "batch_norm_statistics",
@@ -996,8 +1070,13 @@ FAMILIES: dict[str, Family] = {
         ),
         _tokens,
     ),
+    "heads": Family(("rotate", "masked_softmax"), _heads),
     "updates": Family(
-        ("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"), _update
+        (
+            *("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"),
+            *("rmsprop", "rmsprop_momentum", "clip_values", "scale_number"),
+        ),
+        _update,
     ),
     "reductions": Family(
         (
@@ -1042,6 +1121,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
+        "heads",
+        *("losses of values", "weighted losses", "class probabilities"),
         *("rearranged", "shape", "group normalization"),
     ),
     "updates": ("updates", "reductions"),

@@ -52,6 +52,9 @@ class Arrays:
     def is_wanted(self, role: str) -> bool:
         return role in self.arrays
 
+    def is_table(self, index: int) -> bool:
+        return False
+
     def is_same(self, role: str, other: str) -> bool:
         first, second = self.arrays[role], self.arrays[other]
         return first.ctypes.data == second.ctypes.data

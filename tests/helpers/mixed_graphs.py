@@ -33,12 +33,17 @@ OPTIMIZERS: tuple[tuple[str, Given], ...] = (
     ("sgd", {"learning_rate": 1e-3}),
     ("sgd", {"learning_rate": 1e-3, "momentum": 0.9}),
     ("adamw", {"learning_rate": 1e-3, "weight_decay": 0.1}),
+    ("rmsprop", {"learning_rate": 1e-3, "alpha": 0.9, "clip_value": 0.1}),
 )
 ARITHMETIC = (
     *("add", "subtract", "multiply", "divide", "swiglu", "negative"),
     *("pow", "sqrt", "reduce_mean", "reduce_sum", "matmul"),
 )
-LOSSES = ("mse", "cross_softmax", "per_token", "cross_sigmoid", "kld")
+LOSSES = (
+    *("mse", "mae", "huber", "cross_softmax", "per_token"),
+    *("cross_sigmoid", "kld"),
+)
+VALUE_LOSSES = ("mse", "mae", "huber")
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,9 @@ class MixedSpec(ModelSpec):
                 x[name] = normal(generator, n, elems)
         loss, values = self.layers[-1]
         shape = self.model().compile().nodes[-1].spec.output_shapes[0]
-        rows, width, elems = math.prod(shape[:2]), shape[2], math.prod(shape)
-        if loss == "mse":
+        elems, width = math.prod(shape), shape[values.get("axis", 3) - 1]
+        rows = elems // width
+        if loss in VALUE_LOSSES:
             return x, normal(generator, n, elems)
         if values.get("per_token"):
             y = generator.integers(0, width, (n, rows))
@@ -369,6 +375,33 @@ class Growing:
             bounded = self.add("activation", other, activation="sigmoid")
             self.add(kind, *self.any_of((source, bounded), (bounded, source)))
 
+    def _table(self) -> None:
+        """Let a weight or a constant be read beside samples."""
+        source = self.any_output()
+        kind = self.any_of("add", "subtract", "multiply", "divide", "matmul")
+        channel, height, width = self.shapes[source]
+        if kind == "matmul" and channel == 1:
+            dim = (1, width, self.draw(st.integers(1, 3)))
+        elif kind == "matmul":
+            return
+        else:
+            dim = tuple(self.any_of(size, size, 1) for size in (channel, height, width))
+        values: Given = {"dim": dim, "value": 0.75}
+        if self.chance(3):
+            values["value"] = [0.5 + i / 10 for i in range(math.prod(dim))]
+        table = f"n{len(self.layers)}"
+        if self.chance(4):
+            self.layers.append(("constant", {"name": table, **values}))
+        else:
+            self.layers.append(("weight", {"name": table, **self.trained(**values)}))
+        pair = (source, table)
+        if kind != "matmul" and self.chance(2):
+            pair = (table, self.add("activation", source, activation="sigmoid"))
+        self.shapes[table] = dim
+        for _ in range(self.any_of(1, 1, 2)):
+            self.add(kind, *pair)
+        del self.shapes[table]
+
     def _attention(self) -> None:
         query = self.sequence()
         if self.shapes[query][0] != 1:
@@ -402,6 +435,40 @@ class Growing:
             values["disable_bias"] = True
         self.add("multi_head_attention", *sources, **values)
 
+    def _heads(self) -> None:
+        """Attend with given queries, keys and values, which may be turned."""
+        query = self.sequence()
+        channel, t, width = self.shapes[query]
+        if channel != 1:
+            return
+        heads = self.any_of(*(h for h in (1, 2, 4) if width % h == 0))
+        if width // heads % 2 == 0 and self.chance(2):
+            query = self.add("rotary_embedding", query, num_heads=heads)
+        groups = self.any_of(*(g for g in (1, 2, 4) if heads % g == 0))
+        wide = width // heads * groups
+        keys = [n for n, (c, _, w) in self.shapes.items() if (c, w) == (1, wide)]
+        if not keys:
+            keys = [self.add("fully_connected", query, unit=wide)]
+        key = self.any_of(*keys)
+        s = self.shapes[key][1]
+        values = [
+            n
+            for n, (c, rows, w) in self.shapes.items()
+            if (c, rows) == (1, s) and w % groups == 0
+        ]
+        sources = [query, key, self.any_of(*values)]
+        given: Given = {"num_heads": heads, "num_heads_kv": groups}
+        if self.chance(3) and heads * t * s <= MOST_ELEMS:
+            shape = (self.any_of(1, heads), t, s)
+            number = len(self.layers)
+            name = f"mask{number}"
+            sources.append(self.add("input", name=name, input_shape=shape))
+        if self.chance(3):
+            given["is_causal"] = True
+        if self.chance(3):
+            given["dropout_rate"] = 0.25
+        self.add("attention", *sources, **given)
+
     def _positions(self) -> None:
         source = self.sequence()
         if self.shapes[source][0] == 1:
@@ -416,7 +483,7 @@ class Growing:
         values = self.trained(unit=self.draw(st.integers(1, 4)))
         values["return_sequences"] = self.any_of(True, False)
         values["unroll"] = self.any_of(True, False)
-        if kind == "lstm" and self.chance(3):
+        if self.chance(3):
             values["bidirectional"] = True
         if kind == "gru" and self.chance(3):
             values["reset_after"] = False
@@ -449,11 +516,18 @@ class Growing:
             source = self.add("input", name=name, input_shape=shape)
         if self.chance(3):
             source = self.add("flatten", source)
-        self.add(
-            "embedding",
-            source,
-            **self.trained(in_dim=VOCABULARY, out_dim=self.any_of(2, 4)),
-        )
+        width = self.any_of(2, 4)
+        values = self.trained(in_dim=VOCABULARY, out_dim=width)
+        if self.chance(3):
+            values["padding_idx"] = self.any_of(0, 3)
+        name = self.add("embedding", source, **values)
+        hidden = self.any_output(lambda shape: shape[2] == width)
+        if hidden is not None and self.chance(2):
+            tied = {"trainable": values.get("trainable", True), "disable_bias": True}
+            self.add(
+                *("fully_connected", hidden),
+                **{"unit": VOCABULARY, "shared_from": name, "transpose": True, **tied},
+            )
 
     def _twin(self) -> None:
         """Use the weights of an earlier layer on inputs of the same shapes."""
@@ -482,7 +556,7 @@ class Growing:
     def finish(self) -> None:
         """Bring everything that nobody reads to one shape, and add the loss."""
         loss = self.any_of(*LOSSES)
-        rows = self.any_of(1, 2, 3) if loss != "mse" else 1
+        rows = self.any_of(1, 2, 3) if loss not in VALUE_LOSSES else 1
         unit = self.draw(st.integers(1, 3))
         ends = []
         for output in list(self.unread):
@@ -497,10 +571,23 @@ class Growing:
         given: Given = {"name": "loss", "input_layers": [end]}
         if loss == "per_token":
             loss, given = "cross_softmax", {**given, "per_token": True}
+        if loss in ("cross_softmax", "cross_sigmoid") and self.chance(3):
+            given |= self._of_classes(loss, unit)
+            if rows > 1 and self.chance(2):  # as a picture: classes are channels
+                end = self.add("reshape", end, target_shape=(unit, rows, 1))
+                given |= {"input_layers": [end], "axis": 1}
         self.layers.append((loss, given))
+
+    def _of_classes(self, loss: str, n_classes: int) -> Given:
+        weights = [self.any_of(0.5, 1, 3) for _ in range(n_classes)]
+        if loss == "cross_sigmoid":
+            return {"pos_weight": self.any_of(weights[:1], weights)}
+        smoothing = self.any_of(0.0, 0.1)
+        return {"class_weight": weights, "label_smoothing": smoothing}
 
 
 _GROWTHS = (
+    *("table", "heads"),
     *("dense", "dense", "activation", "convolution", "convolution", "line", "pooling"),
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),

@@ -100,6 +100,11 @@ class _FromOutput(torch.autograd.Function):
         return derivatives[0] * ctx.slope(y), None, None
 
 
+def _rate_scale(node: Node) -> float:
+    """Return the factor of the learning rate of a layer's weights."""
+    return float(node.layer.get("learning_rate_scale", 1.0))
+
+
 class Evaluated(NamedTuple):
     """What a model is worth on a data set."""
 
@@ -161,11 +166,17 @@ class TorchJudge:
         ]
 
     def _make_optimizer(self) -> Any:
-        given, weights = self._values, list(self.trained.values())
+        given = self._values
+        weights = [{"params": [weight]} for weight in self.trained.values()]
         rate = given["learning_rate"]
         if self._optimizer_type == "sgd":
             return torch.optim.SGD(
                 weights, rate, given["momentum"], nesterov=given["nesterov"]
+            )
+        if self._optimizer_type == "rmsprop":
+            alpha, momentum = given["alpha"], given["momentum"]
+            return torch.optim.RMSprop(
+                weights, rate, alpha, given["epsilon"], momentum=momentum
             )
         betas = (given["beta1"], given["beta2"])
         if self._optimizer_type == "adam":
@@ -196,6 +207,10 @@ class TorchJudge:
                 weight.grad = torch.zeros_like(weight)
         if self._max_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self._max_norm)
+        if self._values["clip_value"] is not None:
+            torch.nn.utils.clip_grad_value_(
+                list(self.trained.values()), self._values["clip_value"]
+            )
         rate, shrunk = self._rate(), 1.0
         if self._optimizer_type == "adamw":  # its own decay comes first
             shrunk -= rate * self._values["weight_decay"]
@@ -203,8 +218,9 @@ class TorchJudge:
             for name, decay in self._decays().items():
                 weight = self.trained[name]
                 weight.grad += decay * shrunk * weight
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        scales = {node.name: _rate_scale(node) for node in self.nodes}
+        for name, group in zip(self.trained, self._optimizer.param_groups, strict=True):
+            group["lr"] = rate * scales[name.partition(":")[0]]
         before = [weight.detach().clone() for weight in self.trained.values()]
         self._optimizer.step()
         if self._noise:  # what an update all but takes away leaves its rounding
@@ -331,46 +347,81 @@ class TorchJudge:
 
     # -- losses and updates ------------------------------------------------------------
 
-    def _n_terms(self, y: Any) -> int:
-        ignored = self.loss_node.layer.get("ignore_label")
-        if self.loss_node.layer.get("per_token"):
-            return int((np.asarray(y) != ignored).sum())
-        return len(y)
+    def _n_terms(self, y: Any) -> float:
+        layer = self.loss_node.layer
+        weights = self._class_weights()
+        if layer.get("per_token"):
+            counted = np.asarray(y)[np.asarray(y) != layer["ignore_label"]]
+            if weights is None:
+                return counted.size
+            return float(weights[counted.astype(int)].sum())
+        if weights is None:
+            return len(y)
+        if np.ndim(y) == 1:
+            return float(weights[np.asarray(y)].sum())
+        shape = self.loss_node.spec.output_shapes[0]
+        label = self._classes_last(torch.tensor(y).reshape(-1, *shape))
+        rows = math.prod(shape) // shape[layer.class_axis - 1]
+        return float((label * weights).sum()) / rows
 
-    def _loss(self, out: Tensor, y: Any, n_terms: int) -> Tensor:
+    def _class_weights(self) -> Tensor | None:
+        given = self.loss_node.layer.get("class_weight")
+        return None if given is None else torch.tensor(given, dtype=self.dtype)
+
+    def _classes_last(self, values: Tensor) -> Tensor:
+        """Return values of the shape of outputs as rows of classes."""
+        axis = self.loss_node.layer.class_axis
+        return values.movedim(axis, -1).reshape(-1, values.shape[axis])
+
+    def _loss(self, out: Tensor, y: Any, n_terms: float) -> Tensor:
         """Return what a part of a batch adds to the loss of a batch of `n_terms`."""
         layer, kind = self.loss_node.layer, self.loss_node.layer.type_name
         if n_terms == 0:
             return out.sum() * 0
-        if layer.get("per_token"):
-            rows = torch.tensor(np.asarray(y).reshape(-1), dtype=torch.int64)
-            flat = out.reshape(len(rows), -1)
-            ignored = layer["ignore_label"]
-            if bool((rows == ignored).all()):
-                return out.sum() * 0
-            loss = F.cross_entropy(flat, rows, ignore_index=ignored, reduction="sum")
-            return loss / n_terms
-        if kind == "cross_softmax" and np.ndim(y) == 1:
-            classes = torch.tensor(y, dtype=torch.int64)
-            flat = out.reshape(len(y), -1)
-            return F.cross_entropy(flat, classes, reduction="sum") / n_terms
-        label = torch.tensor(y, dtype=self.dtype).reshape(out.shape)
-        if kind == "mse":
-            return F.mse_loss(out, label, reduction="sum") / (
-                n_terms * math.prod(out.shape[1:])
-            )
         if kind == "cross_softmax":
-            return -(label * torch.log_softmax(out, -1)).sum() / n_terms
+            return self._cross_entropy(self._classes_last(out), y, out.shape) / n_terms
+        label = torch.tensor(y, dtype=self.dtype).reshape(out.shape)
+        if kind == "kld":
+            return F.kl_div(out.log(), label, reduction="sum") / n_terms
+        n_elems = n_terms * math.prod(out.shape[1:])
+        if kind == "huber":
+            delta = layer["delta"]
+            return F.huber_loss(out, label, reduction="sum", delta=delta) / n_elems
         if kind == "cross_sigmoid":
-            loss = F.binary_cross_entropy_with_logits(out, label, reduction="sum")
-            return loss / (n_terms * math.prod(out.shape[1:]))
-        assert kind == "kld", kind
-        return F.kl_div(out.log(), label, reduction="sum") / n_terms
+            weights = layer["pos_weight"]
+            if weights is not None:
+                weights = torch.tensor(weights, dtype=self.dtype)
+                behind = 3 - layer["axis"] if len(weights) > 1 else 0
+                weights = weights.reshape(-1, *(1,) * behind)
+            loss = F.binary_cross_entropy_with_logits(
+                out, label, reduction="sum", pos_weight=weights
+            )
+            return loss / n_elems
+        function = {"mse": F.mse_loss, "mae": F.l1_loss}[kind]
+        return function(out, label, reduction="sum") / n_elems
+
+    def _cross_entropy(self, rows: Tensor, y: Any, shape: Any) -> Tensor:
+        """Return the sum of the cross entropies of rows of logits."""
+        layer = self.loss_node.layer
+        given = {
+            "weight": self._class_weights(),
+            "label_smoothing": layer["label_smoothing"],
+            "reduction": "sum",
+        }
+        if not layer["per_token"] and np.ndim(y) > 1:
+            label = torch.tensor(y, dtype=self.dtype).reshape(shape)
+            return F.cross_entropy(rows, self._classes_last(label), **given)
+        numbers = torch.tensor(np.asarray(y).reshape(-1), dtype=torch.int64)
+        if layer["per_token"]:
+            given["ignore_index"] = layer["ignore_label"]
+            if bool((numbers == layer["ignore_label"]).all()):
+                return rows.sum() * 0
+        return F.cross_entropy(rows, numbers, **given)
 
     def _prediction(self, out: Tensor) -> Tensor:
         kind = self.loss_node.layer.type_name
         if kind == "cross_softmax":
-            return torch.softmax(out, -1)
+            return torch.softmax(out, self.loss_node.layer.class_axis)
         return torch.sigmoid(out) if kind == "cross_sigmoid" else out
 
     def _metric(self, prediction: np.ndarray, y: np.ndarray) -> float:
@@ -378,7 +429,7 @@ class TorchJudge:
         layer = self.loss_node.layer
         if layer.get("per_token"):
             truth = y.reshape(-1)
-            hits = prediction.reshape(len(truth), -1).argmax(1) == truth
+            hits = prediction.argmax(layer.class_axis).reshape(-1) == truth
             counts = truth != layer["ignore_label"]
             return float(hits[counts].mean()) if counts.any() else 0.0
         guess = prediction.reshape(len(y), -1)
@@ -487,7 +538,9 @@ Outputs = tuple[Tensor, ...]
 
 def _dense(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
     weight = judge.weight(node, "weight")
-    return (F.linear(x, weight.T, judge.weight(node, "bias")),)
+    turned = weight if node.layer["transpose"] else weight.T
+    bias = judge.weight(node, "bias") if node.layer.has_bias else None
+    return (F.linear(x, turned, bias),)
 
 
 def _activation(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -596,7 +649,8 @@ def _dropout(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 
 def _embedding(judge: TorchJudge, node: Node, ids: Tensor) -> Outputs:
-    rows = F.embedding(ids.reshape(len(ids), -1).long(), judge.weight(node, "weight"))
+    weight, padding = judge.weight(node, "weight"), node.layer["padding_idx"]
+    rows = F.embedding(ids.reshape(len(ids), -1).long(), weight, padding)
     return (rows.unsqueeze(1),)
 
 
@@ -810,6 +864,43 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     return (projected(joined, "fc"),)
 
 
+def _given_attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
+    layer, heads = node.layer, node.layer["num_heads"]
+    groups = layer["num_heads_kv"] or heads
+
+    def by_head(x: Tensor, count: int) -> Tensor:
+        rows = x[:, 0].reshape(len(x), x.shape[2], count, -1).transpose(1, 2)
+        return rows.repeat_interleave(heads // count, 1)
+
+    q, k, v = map(by_head, inputs[:3], (heads, groups, groups))
+    n, _, t, width = q.shape
+    s = k.shape[2]
+    scores = judge._moved(q @ k.transpose(2, 3) / math.sqrt(width))
+    if len(inputs) == 4:
+        scores = scores + inputs[3]
+    if layer["is_causal"]:
+        unseen = torch.ones((t, s), dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(unseen, -math.inf)
+    hidden = scores.amax(-1, keepdim=True) == -math.inf
+    chosen = judge.softmax(scores.masked_fill(hidden, 0.0))
+    chosen = judge._moved(chosen.masked_fill(hidden, 0.0))
+    kept = judge.kept(node, n, [0], heads * t * s, layer["dropout_rate"])
+    seen = (chosen * kept.reshape(n, heads, t, s)) @ v
+    return (seen.transpose(1, 2).reshape(n, 1, t, -1),)
+
+
+def _rotary(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
+    heads, theta = node.layer["num_heads"], node.layer["rope_theta"]
+    n, _, t, width = x.shape
+    d = width // heads
+    speeds = theta ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+    angles = torch.arange(t, dtype=torch.float64)[:, None, None] * speeds
+    cosines, sines = (f(angles).float().to(x.dtype) for f in (torch.cos, torch.sin))
+    first, second = x.reshape(n, t, heads, 2, d // 2).unbind(3)
+    turned = first * cosines - second * sines, second * cosines + first * sines
+    return (torch.stack(turned, 3).reshape(x.shape),)
+
+
 # -- recurrent
 
 Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -821,7 +912,7 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
     is_cell = layer.type_name.endswith("cell")
     n, _, steps, _ = x.shape
     directions = ("", "reverse_") if layer.get("bidirectional") else ("",)
-    every, last_cell = [], None
+    every, last_states = [], []
     for number, prefix in enumerate(directions):
         step = _STEPS[layer.type_name.removesuffix("cell")](judge, node, prefix)
         zero = torch.zeros((n, unit), dtype=judge.dtype)
@@ -835,13 +926,15 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
             h, c = judge._moved(h * kept[:, 0]), judge._moved(c)
             out[time] = h
         every.append(torch.stack(out, 1)[:, None])
-        last_cell = c
+        last_states.append((h, c))
     joined = torch.cat(every, -1)
     if not is_cell and not layer["return_sequences"]:
         joined = joined[:, :, -1:]
-    if len(node.spec.output_shapes) > 1:
-        return joined, last_cell[:, None, None]
-    return (joined,)
+    hidden, cell = (
+        torch.cat(one, -1)[:, None, None] for one in zip(*last_states, strict=True)
+    )
+    states = (cell,) if is_cell else (hidden, cell)
+    return joined, *states[: len(node.spec.output_shapes) - 1]
 
 
 def _sums_of_products(
@@ -904,6 +997,8 @@ _STEPS: dict[str, Callable[[TorchJudge, Node, str], Step]] = {
 }
 
 _LAYERS: dict[str, Callable[..., Outputs]] = {
+    "weight": lambda judge, node: (judge.weight(node, "weight")[None],),
+    "constant": lambda judge, node: (judge.values[f"{node.name}:value"][None],),
     "fully_connected": _dense,
     "activation": _activation,
     "addition": _addition,
@@ -958,6 +1053,8 @@ _LAYERS: dict[str, Callable[..., Outputs]] = {
     "instance_normalization": _group_norm,
     "batch_normalization": _batch_norm,
     "multi_head_attention": _attention,
+    "attention": _given_attention,
+    "rotary_embedding": _rotary,
     **dict.fromkeys(
         ("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"), _recurrent
     ),

@@ -82,11 +82,14 @@ class Case:
                 self.given["c0"] = normal(n, unit, seed=6, spread=0.5)
         self.d_out = normal(n, steps if keeps_all else 1, unit, seed=7, spread=1)
         self.d_c = normal(n, unit, seed=8, spread=1)  # of the last cell state
+        self.d_h = normal(n, unit, seed=9, spread=1)  # of the last hidden state
 
     # -- formulas ----------------------------------------------------------------------
 
-    def outputs(self, given: Arrays, mask: Array | None = None) -> tuple[Array, Array]:
-        """Hidden states that are kept, and the last cell state, in float64."""
+    def outputs(
+        self, given: Arrays, mask: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Hidden states that are kept, the last one, and the last cell, in float64."""
         g = {name: value.astype(np.float64) for name, value in given.items()}
         act, gate = FUNCTIONS[self.hidden], FUNCTIONS[self.recurrent]
         u, out = self.unit, np.zeros((self.n, self.steps, self.unit))
@@ -114,11 +117,11 @@ class Case:
             if mask is not None:
                 h = h * mask[:, t]
             out[:, t] = h
-        return (out if self.keeps_all else out[:, -1:]), c
+        return (out if self.keeps_all else out[:, -1:]), h, c
 
     def objective(self, given: Arrays, mask: Array | None = None) -> float:
-        out, c = self.outputs(given, mask)
-        total = (out * self.d_out).sum()
+        out, h, c = self.outputs(given, mask)
+        total = (out * self.d_out).sum() + (h * self.d_h).sum()
         return float(total + (c * self.d_c).sum() * (self.kind == "lstm"))
 
     def slope(self, name: str, index: tuple[int, ...], mask: Array | None) -> float:
@@ -146,7 +149,7 @@ class Case:
         bias = poison(gates + unit * is_apart)
         sums = np.full(4 * unit if self.kind == "gru" else gates, np.nan)
         a, h, c = poison(n * gates), poison(n * unit), poison(n * unit)
-        dh = poison(n * unit)
+        dh = self.d_h.reshape(-1).copy()
         product, hidden = poison(n * steps, unit), poison(n * steps, unit)
         small = poison(n * unit)
         d_x, d_ih = poison(n * steps, self.width), poison(self.width, gates)
@@ -155,6 +158,7 @@ class Case:
         random = (COUNTERS, KEY, self.rate)
         out_steps = steps if self.keeps_all else 1
         state = int(self.has_state)
+        where, reverse = (out_steps, unit, 0), int(self.is_reverse)
 
         def call(kernel: Kernel, *arguments: Any) -> None:
             run_entry(kernel, *arguments)
@@ -166,8 +170,6 @@ class Case:
         results: Arrays = {}
         if self.kind == "lstm":
             k = lstm_kernels(self.hidden, self.recurrent)
-            reverse = int(self.is_reverse)
-            where = (out_steps, unit, 0)
             states = (h0, c0, 2 * state)
             call(
                 k.forward,
@@ -185,19 +187,18 @@ class Case:
             results["d_c0"] = d_c
         elif self.kind == "gru":
             g_k = gru_kernels(self.hidden, self.recurrent)
-            after = int(self.reset_after)
+            after = (int(self.reset_after), reverse)
             call(
                 g_k.forward,
-                *(s, w, bias, h0, state, a, h, small, out, out_steps, after),
+                *(s, w, bias, h0, state, a, h, small, out, *where, *after),
                 *(*many, *random),
             )
-            results["h"] = h.copy()
             flat_hidden, flat_product = hidden.reshape(-1), product.reshape(-1)
             call(
                 g_k.states,
-                *(s, h0, state, flat_hidden, flat_product, after, *many, *random),
+                *(s, h0, state, flat_hidden, flat_product, *after, *many, *random),
             )
-            if after:
+            if self.reset_after:
                 self._window(
                     False, False, (n * steps, unit, unit), (hidden, 0),
                     (g["weight_hh"], 2 * unit), (product, 0),
@@ -205,19 +206,19 @@ class Case:
             call(
                 g_k.backward,
                 *(s, w, bias, flat_hidden, flat_product, a, dh, small, d_out),
-                *(out_steps, sums, state, after, *many, *random),
+                *(*where, sums, state, *after, *many, *random),
             )
             results["d_h0"] = dh
         else:
             r_k = rnn_kernels(self.hidden)
             call(
                 r_k.forward,
-                *(s, w, bias, h0, state, a, h, out, out_steps, *many, *random),
+                *(s, w, bias, h0, state, a, h, out, *where, reverse, *many, *random),
             )
-            call(rnn_previous, s, h0, state, hidden.reshape(-1), *many)
+            call(rnn_previous, s, h0, state, hidden.reshape(-1), reverse, *many)
             call(
                 r_k.backward,
-                *(s, w, s, a, dh, d_out, out_steps, sums, *many, *random),
+                *(s, w, s, a, dh, d_out, *where, sums, reverse, *many, *random),
             )
         call(blas.matmul_transposed_a, x, saved, 0.0, d_ih)
         call(blas.matmul_transposed_b, saved, g["weight_ih"], d_x)
@@ -244,6 +245,7 @@ class Case:
             )
             results["d_h0"] = d_h0
         return results | {
+            "h": h,
             "out": out.reshape(self.d_out.shape),
             "d_x": d_x,
             "d_weight_ih": d_ih,
@@ -278,12 +280,11 @@ def assert_near(
 
 def assert_follows_formulas(case: Case, mask: Array | None = None) -> None:
     found = case.run()
-    out, c = case.outputs(case.given, mask)
+    out, h, c = case.outputs(case.given, mask)
     assert_near(found["out"], out, "out")
+    assert_near(found["h"], h, "h")
     if case.kind == "lstm":
         assert_near(found["c"], c, "c")
-    if case.kind == "gru":
-        assert_near(found["h"], out[:, -1], "h")
     for name, value in case.given.items():
         slopes = np.zeros(value.shape)
         for index in np.ndindex(value.shape):
@@ -293,10 +294,13 @@ def assert_follows_formulas(case: Case, mask: Array | None = None) -> None:
 
 KINDS = [
     ("rnn", {}),
+    ("rnn", {"is_reverse": True}),
     ("lstm", {}),
     ("lstm", {"is_reverse": True}),
     ("gru", {"reset_after": True}),
+    ("gru", {"reset_after": True, "is_reverse": True}),
     ("gru", {"reset_after": False}),
+    ("gru", {"reset_after": False, "is_reverse": True}),
 ]
 
 
@@ -345,7 +349,7 @@ def test_dropout(kind: str, options: dict[str, Any], keeps_all: bool) -> None:
 def test_more_units_than_a_part_holds(kind: str, options: dict[str, Any]) -> None:
     case = Case(kind, n=2, steps=3, unit=UNITS + 37, width=3, **options)
     found = case.run()
-    out, _ = case.outputs(case.given)
+    out, _, _ = case.outputs(case.given)
     assert_near(found["out"], out, "out")
     for name in ("x", "bias_ih", "bias_hh"):
         last = tuple(size - 1 for size in case.given[name].shape)
@@ -379,6 +383,8 @@ def test_pytorch_agrees(kind: str, has_state: bool) -> None:
     given = [] if not states else [states if kind == "lstm" else states[0]]
     out, last = judge(inputs["x"], *given)
     total = (out * torch.from_numpy(case.d_out)).sum()
+    last_h = last[0][0] if kind == "lstm" else last[0]
+    total = total + (last_h * torch.from_numpy(case.d_h)).sum()
     if kind == "lstm":
         total = total + (last[1][0] * torch.from_numpy(case.d_c)).sum()
     total.backward()

@@ -121,6 +121,8 @@ CASES: list[tuple[str, Given]] = [
         ("lstm", {"disable_bias": True}),
         ("gru", {}),
         ("gru", {"disable_bias": True}),
+        ("gru", {"bidirectional": True}),
+        ("rnn", {"bidirectional": True}),
     )
 ]
 
@@ -153,6 +155,8 @@ MORE: list[tuple[str, Given]] = [
     ("lstm", {"dropout_rate": 0.3, "bidirectional": True}),
     ("gru", {"dropout_rate": 0.3, "return_sequences": True}),
     ("gru", {"reset_after": False}),
+    ("gru", {"bidirectional": True, "reset_after": False, "dropout_rate": 0.2}),
+    ("rnn", {"bidirectional": True, "return_sequences": True, "trainable": False}),
     ("gru", {"reset_after": False, "integrate_bias": True, "dropout_rate": 0.2}),
     ("gru", {"integrate_bias": True}),
     ("lstm", {"trainable": False}),
@@ -218,6 +222,71 @@ def test_nobody_is_dropped_where_the_model_predicts(kind: str) -> None:
     assert losses[0] != losses[1]
 
 
+# -- the states behind the last step ---------------------------------------------------
+
+
+FLAT = (("flat0", "layer"), ("flat1", "layer(1)"), ("flat2", "layer(2)"))
+
+
+def states_model(kind: str, **values: Any) -> ModelSpec:
+    """in - fc - layer, whose outputs are flattened and joined, - head - mse."""
+    flat = FLAT[: 3 if kind == "lstm" else 2]
+    joined = {"name": "joined", "axis": 3}
+    names = tuple(name for name, _ in flat)
+    layers: tuple[tuple[str, Given], ...] = (
+        ("input", {"name": "in", "input_shape": (1, STEPS, WIDTH)}),
+        ("fully_connected", {"name": "fc", "unit": WIDTH}),
+        (kind, {"name": "layer", "unit": UNIT, "return_state": True, **values}),
+        *(("flatten", {"name": name, "input_layers": (of,)}) for name, of in flat),
+        ("concat", {**joined, "input_layers": names}),
+        ("fully_connected", {"name": "head", "unit": 3}),
+        ("mse", {"name": "loss"}),
+    )
+    return ModelSpec(layers, properties={"batch_size": BATCH})
+
+
+STATES: list[tuple[str, Given]] = [
+    ("rnn", {"return_sequences": True}),
+    ("rnn", {"bidirectional": True}),
+    ("gru", {"bidirectional": True, "return_sequences": True}),
+    ("gru", {"reset_after": False, "trainable": False}),
+    ("lstm", {"bidirectional": True, "return_sequences": True}),
+    ("lstm", {"bidirectional": True, "dropout_rate": 0.2}),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), STATES, ids=str)
+def test_last_states_in_any_plan(kind: str, values: Given) -> None:
+    spec = states_model(kind, **values)
+    block = ("fc", "layer", *(name for name, _ in FLAT[: 3 if kind == "lstm" else 2]))
+    assert_same_bits(ModelSpec(spec.layers, (block,), spec.properties, OPTIMIZERS[3]))
+    assert_slopes(started(spec), *spec.batch(BATCH))
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_last_states_are_those_of_pytorch(kind: str) -> None:
+    """Those of the reverse direction stand behind the first step of the sequence."""
+    torch = pytest.importorskip("torch", reason="PyTorch is the outside judge")
+    spec = states_model(kind, bidirectional=True)
+    model = started(spec)
+    x, y = spec.batch(BATCH)
+    judge = TorchSequence(torch, model, kind, {"bidirectional": True})
+    w = judge.weights
+    fc = torch.tensor(x["in"]).reshape(-1, STEPS, WIDTH) @ w["fc:weight"] + w["fc:bias"]
+    out, states = judge.judge(fc)
+    states = states if kind == "lstm" else (states,)
+    rows = [out[:, -1], *(s.transpose(0, 1).reshape(BATCH, -1) for s in states)]
+    found = torch.cat(rows, 1) @ w["head:weight"] + w["head:bias"]
+    loss, gradients = model.compute_gradients(x, y)
+    expected = torch.nn.functional.mse_loss(found, torch.tensor(y))
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for name, (ours, _) in judge.names().items():
+        theirs = getattr(judge.judge, name).grad.numpy().T
+        assert_near(gradients[ours][..., columns_order(kind)], theirs, ours)
+    assert_near(gradients["fc:weight"], w["fc:weight"].grad.numpy(), "fc:weight")
+
+
 # -- cells and unrolled layers ---------------------------------------------------------
 
 UNROLLED: list[tuple[str, Given]] = [
@@ -230,6 +299,8 @@ UNROLLED: list[tuple[str, Given]] = [
     ("gru", {"return_sequences": True}),
     ("gru", {"reset_after": False, "disable_bias": True}),
     ("gru", {"trainable": False}),
+    ("gru", {"bidirectional": True}),
+    ("rnn", {"bidirectional": True, "return_sequences": True}),
 ]
 
 
@@ -309,7 +380,12 @@ def test_cells_by_hand() -> None:
     [
         ("lstm", {"unit": None}, "'layer' (lstm): has no unit; set it"),
         ("gru", {"hidden_state_activation": "softmax"}, "expected one of tanh"),
-        ("rnn", {"bidirectional": True}, "unknown property 'bidirectional'"),
+        ("rnncell", {"bidirectional": True}, "unknown property 'bidirectional'"),
+        (
+            "gru",
+            {"return_state": True, "unroll": True},
+            "its states are those of the cell layer/t4",
+        ),
         ("gru", {"dropout_rate": 1.0}, "at least 0 and below 1"),
         ("rnncell", {}, f"reads 1:{STEPS}:{WIDTH} and needs one step, 1:1:width"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.example_data import prediction_bytes
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
 from helpers.strategies import ModelSpec, chain, dags
 from hypothesis import assume, given, settings
@@ -44,7 +45,7 @@ def predictions(
     model = make()
     model.initialize(mode="inference", **values)
     model.set_weights(trained.weights())
-    return model.predict(x).tobytes()
+    return prediction_bytes(model.predict(x))
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in LARGE])
@@ -59,7 +60,8 @@ def test_examples_predict_the_same_bits(name: str) -> None:
     (x, y), (more, _) = make_batches(trained.compile(), 2, 2)
     trained.train_step(x, y)
     both = {key: np.concatenate([x[key], more[key]]) for key in x}
-    expected = trained.predict(both).tobytes()  # passes of two samples and of one
+    found = trained.predict(both)  # passes of two samples and of one
+    expected = prediction_bytes(found)
     assert predictions(make, both, trained) == expected
     assert predictions(make, both, trained, debug=True) == expected
     assert predictions(make, both, trained, constants="arena") == expected
@@ -100,7 +102,11 @@ def check_bits(spec: ModelSpec) -> None:
         ("kld", {}),
         ("cross_softmax", {}),
         ("cross_softmax", {"per_token": True}),
+        ("cross_softmax", {"label_smoothing": 0.1}),
+        ("cross_softmax", {"per_token": True, "axis": 2}),
         ("cross_sigmoid", {}),
+        ("cross_sigmoid", {"pos_weight": 3}),
+        ("huber", {}),
     ],
 )
 def test_losses_predict_without_a_label(
@@ -420,3 +426,20 @@ def test_predictions_of_two_processes_are_the_same(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True
     )
     assert done.stdout == model.predict(X).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("unit", "n", "shape"), [(3, 2, (2, 3)), (1, 2, (2,)), (1, 1, (1,)), (3, 1, (1, 3))]
+)
+def test_squeeze_leaves_out_axes_of_one(unit: int, n: int, shape: tuple[int]) -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:2")
+    model.add_layer("fully_connected", name="out", unit=unit)
+    model.initialize(mode="inference")
+    x = np.ones((n, 2))
+    found = model.predict(x, squeeze=True)
+    assert found.shape == shape
+    assert model.predict(x).shape == (n, 1, 1, unit)
+    assert found.tobytes() == model.predict(x).tobytes()
+    with pytest.raises(InvalidParameterError, match="squeeze=1 is not possible"):
+        model.predict(x, squeeze=1)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ DEFINING = {
     *("set_optimizer", "set_learning_rate_scheduler", "compile", "summary", "warnings"),
     *("seed", "layers", "blocks", "properties", "optimizer", "schedule"),
     *("save_ini", "classes", "definition", "freeze", "unfreeze", "replace_layer"),
-    *("standardization",),
+    *("standardization", "column_means"),
 }
 PLANNING = {
     "make_plan",

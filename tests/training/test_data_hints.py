@@ -94,6 +94,43 @@ def test_nothing_is_said_of_inputs_that_the_model_scales() -> None:
         assert not any("input" in one for one in told(model_of(first=first), x))
 
 
+def drawn(*batches: Any, labels: Any = 0.0, rate: float = 1e-9) -> list[str]:
+    """Return the warnings of a training on batches that a generator gives."""
+    model = model_of(rate=rate)
+    model.set_property(batch_size=40)
+    model.initialize()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = ((x, np.full((len(x), 2), labels)) for x in batches)
+        model.train(made, epochs=1, progress=False)
+    return [str(one.message) for one in caught]
+
+
+def test_of_batches_that_are_drawn_the_first_is_looked_at() -> None:
+    raw = UNIT * [1, 1000, 1]
+    (found,) = drawn(raw, UNIT)
+    assert "unlike ranges" in found
+    assert drawn(UNIT, raw) == []
+    (found,) = drawn(UNIT * 300)
+    assert "meant for values of about 1" in found
+    (found,) = drawn(*[UNIT] * 20, labels=1.0, rate=1.6)
+    assert "times that of a model that predicts nothing, about 1" in found
+
+
+def test_ranges_of_a_few_samples_are_chance() -> None:
+    few = np.array([[0.1, 0.2, 0.3], [0.1001, 0.9, -0.8]])
+    assert drawn(few) == []
+    assert "unlike ranges" in drawn(np.repeat(few, 4, axis=0))[0]
+
+
+def test_classes_that_are_only_in_the_validation_data_are_named() -> None:
+    model = model_of(loss="cross_softmax")
+    model.initialize()
+    y = np.arange(40) // 20
+    with pytest.warns(ModelWarning, match=r"samples of 1, .*--split stratified"):
+        model.train((UNIT[:20], y[:20]), validation=(UNIT, y), progress=False)
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_example_has_unlike_inputs(name: str) -> None:
     example = load_example(name)
@@ -155,11 +192,18 @@ def test_the_command_says_it_and_strict_makes_it_an_error(
     strict = run(*words, "--strict")
     assert strict.exit_code == 2
     assert "unlike ranges" in strict.output
-    standardized = run(*words, "--strict", "--standardize")
+    standardized = run(*words, "--strict", "--standardize", "--save", "s.safetensors")
     assert standardized.exit_code == 0, standardized.output
     assert "inputs are standardized by the training data: in (3 columns)" in (
         standardized.output
     )
+    by_those = "inputs are standardized by the statistics in s.safetensors: in (3 col"
+    begun = run(*words, "--init", "s.safetensors")
+    gone_on = run("train", "s.safetensors", *words[2:5], "--epochs", "4")
+    assert by_those in begun.output
+    assert by_those in gone_on.output
+    anew = run(*words, "--init", "s.safetensors", "--standardize")
+    assert "inputs are standardized by the training data" in anew.output
 
 
 # -- batch normalization ---------------------------------------------------------------

@@ -200,11 +200,36 @@ def test_statistics_of_the_inputs_go_with_the_weights(tmp_path: Path) -> None:
     model.standardize((X, Y))
     model.initialize()
     model.save(tmp_path / "m.safetensors")
-    for source in (tmp_path / "m.safetensors", model):
+    assert model.standardization is not None
+    arrays = model.weights() | model.standardization.to_arrays()
+    np.savez(tmp_path / "w.npz", **arrays)
+    for source in (tmp_path / "m.safetensors", tmp_path / "w.npz", arrays, model):
         other = build(unit=3)
         other.initialize()
-        other.take_weights(source)
-        assert other.standardization == model.standardization is not None
+        taken = other.take_weights(source)
+        assert other.standardization == model.standardization
+        assert taken.unused == ()
+        assert "statistics of its inputs: taken too" in str(taken)
+        again = str(other.take_weights(source))
+        assert "statistics of its inputs: the same as those of this model" in again
+
+
+def test_statistics_that_are_not_taken_are_named() -> None:
+    model, own = build(), build()
+    model.standardize((X, Y))
+    own.standardize((X * 2, Y))
+    arrays = model.standardization.to_arrays()  # type: ignore[union-attr]
+    before = own.standardization
+    own.initialize()
+    given = own.weights() | arrays
+    assert own.take_weights(given).statistics == "not taken, as this model has its own"
+    assert own.standardization == before
+    wider = build()
+    wider.initialize()
+    several = {name: np.repeat(value, 5) for name, value in arrays.items()}
+    taken = wider.take_weights(wider.weights() | several)
+    assert taken.statistics.startswith("not taken (the statistics of 'in' are of 5")
+    assert wider.standardization is None
 
 
 def test_a_new_head_has_no_names_of_classes_from_before(tmp_path: Path) -> None:
@@ -236,6 +261,13 @@ def test_the_command_begins_with_weights_and_freezes(saved: Path) -> None:
         before, after = read_npz(saved.with_suffix(".npz")), read_npz(out)
         same = [n for n in before if before[n].tobytes() == after[n].tobytes()]
         assert sorted({name.partition(":")[0] for name in same}) == ["bn1", "conv1"]
+    statistics = {"in:mean": [0.3], "in:deviation": [0.4]}
+    beside = saved.with_name("statistics.npz")
+    np.savez(beside, **before, **statistics)
+    result = run(*arguments, "--init", beside, "--standardize")
+    assert "statistics of its inputs: not taken, as this model has its own" in (
+        result.stdout
+    )
     result = run(*arguments, "--init", saved, "--json")
     assert len(json.loads(result.stdout)["init"]["taken"]) == 8
     result = run("train", saved, "--data", "digits", "--init", saved)

@@ -147,6 +147,14 @@ LOSSES: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("reshape", {"target_shape": (1, 2, 3)}),
         ("cross_softmax", {}),
     ),
+    "classes of pixels": (
+        ("reshape", {"target_shape": (3, 2, 1)}),
+        ("cross_softmax", {"per_token": True, "axis": 1, "class_weight": "1,4,0.5"}),
+    ),
+    "shares of pixels": (
+        ("reshape", {"target_shape": (3, 2, 1)}),
+        ("cross_softmax", {"axis": 1, "label_smoothing": 0.1}),
+    ),
     "bits": (("cross_sigmoid", {}),),
     "shares": (("activation", {"activation": "softmax"}), ("kld", {})),
 }

@@ -2,14 +2,16 @@
  * the order update, reset, memory cell. */
 
 /* kernel gru.forward(gates, weight_hh, bias, h0, has_state, a, a.size, h, product,
- *     product.size, out, out_steps, reset_after, n, steps, unit, counters, key, rate)
+ *     product.size, out, out_steps, out_width, out_start, reset_after, is_reverse, n,
+ *     steps, unit, counters, key, rate)
  * Gates from products with weight_ih, in place; hidden states go to out, the last to h.
  * a and product are workspaces. */
 void ac_gru_@hidden@_@recurrent@_forward(float *gates, const float *weight_hh,
     const float *bias, const float *h0, int32_t has_state, float *a, int32_t n_a,
     float *h, float *product, int32_t n_product, float *out, int32_t out_steps,
-    int32_t reset_after, int32_t n, int32_t steps, int32_t unit,
-    const double *counters, uint64_t key, double rate)
+    int32_t out_width, int32_t out_start, int32_t reset_after, int32_t is_reverse,
+    int32_t n, int32_t steps, int32_t unit, const double *counters, uint64_t key,
+    double rate)
 {
     ac_drops drops;
     int32_t width = 3 * unit;
@@ -21,13 +23,14 @@ void ac_gru_@hidden@_@recurrent@_forward(float *gates, const float *weight_hh,
         ac_clear_state(product, n_product);
     }
     for (step = 0; step < steps; step++) {
+        int32_t time = is_reverse ? steps - 1 - step : step;
         int32_t knows_state = step > 0 || has_state;
         if (knows_state) {
             ac_product(0, 0, n, reset_after ? width : 2 * unit, unit, 1.0f, h, unit,
                 weight_hh, width, 0.0f, a, width);
         }
         for (r = 0; r < n; r++) {
-            float *x = gates + (r * steps + step) * width;
+            float *x = gates + (r * steps + time) * width;
             float *y = a + r * width;
             for (j = 0; j < unit; j++) {
                 float z = ac_step_@recurrent@(x[j] + y[j] + bias[j]);
@@ -47,10 +50,10 @@ void ac_gru_@hidden@_@recurrent@_forward(float *gates, const float *weight_hh,
                 weight_hh + 2 * unit, width, 0.0f, product, unit);
         }
         for (r = 0; r < n; r++) {
-            float *x = gates + (r * steps + step) * width;
+            float *x = gates + (r * steps + time) * width;
             const float *y = reset_after ? a + r * width + 2 * unit : product + r * unit;
-            int32_t row = ac_output_row(r, step, steps, out_steps);
-            ac_set_step(&drops, key, counters, r, step);
+            int32_t row = ac_output_row(r, time, steps, out_steps);
+            ac_set_step(&drops, key, counters, r, time + is_reverse * steps);
             for (j = 0; j < unit; j++) {
                 float g = ac_step_@hidden@(x[2 * unit + j] + y[j] + bias[2 * unit + j]);
                 float value = g + x[j] * (h[r * unit + j] - g);
@@ -58,36 +61,40 @@ void ac_gru_@hidden@_@recurrent@_forward(float *gates, const float *weight_hh,
                 x[2 * unit + j] = g;
                 h[r * unit + j] = value;
                 if (row >= 0) {
-                    out[row * unit + j] = value;
+                    out[row * out_width + out_start + j] = value;
                 }
             }
         }
     }
 }
 
-/* kernel gru.states(gates, h0, has_state, hidden, product, reset_after, n, steps, unit,
- *     counters, key, rate)
+/* kernel gru.states(gates, h0, has_state, hidden, product, reset_after, is_reverse, n,
+ *     steps, unit, counters, key, rate)
  * The hidden state h that each step began with; without reset_after, reset * h. */
 void ac_gru_@hidden@_@recurrent@_states(const float *gates, const float *h0,
-    int32_t has_state, float *hidden, float *product, int32_t reset_after, int32_t n,
-    int32_t steps, int32_t unit, const double *counters, uint64_t key, double rate)
+    int32_t has_state, float *hidden, float *product, int32_t reset_after,
+    int32_t is_reverse, int32_t n, int32_t steps, int32_t unit, const double *counters,
+    uint64_t key, double rate)
 {
     ac_drops drops;
     int32_t r, step, j;
     ac_set_drops(&drops, rate);
     for (r = 0; r < n; r++) {
-        ac_copy_state(h0, r * unit, has_state, hidden + r * steps * unit, unit);
-        for (step = 0; step < steps; step++) {
-            const float *x = gates + (r * steps + step) * 3 * unit;
-            float *h = hidden + (r * steps + step) * unit;
-            ac_set_step(&drops, key, counters, r, step);
+        int32_t here = r * steps + (is_reverse ? steps - 1 : 0);
+        int32_t distance = is_reverse ? -1 : 1;
+        ac_copy_state(h0, r * unit, has_state, hidden + here * unit, unit);
+        for (step = 0; step < steps; step++, here += distance) {
+            int32_t time = here - r * steps;
+            const float *x = gates + here * 3 * unit;
+            float *h = hidden + here * unit;
+            ac_set_step(&drops, key, counters, r, time + is_reverse * steps);
             for (j = 0; j < unit; j++) {
                 float g = x[2 * unit + j];
                 if (step < steps - 1) {
-                    h[unit + j] = ac_dropped(&drops, j, g + x[j] * (h[j] - g));
+                    h[distance * unit + j] = ac_dropped(&drops, j, g + x[j] * (h[j] - g));
                 }
                 if (!reset_after) {
-                    product[(r * steps + step) * unit + j] = x[unit + j] * h[j];
+                    product[here * unit + j] = x[unit + j] * h[j];
                 }
             }
         }
@@ -126,40 +133,41 @@ static void ac_gru_@hidden@_@recurrent@_slopes(float *x, float *a, const float *
 }
 
 /* kernel gru.backward(gates, weight_hh, bias, hidden, product, a, dh, d_product, d_out,
- *     out_steps, sums, sums.size, wants_state, reset_after, n, steps, unit, counters,
- *     key, rate)
- * Gates to derivatives before activation; dh to that of the first state. With
- * reset_after, product is h @ weight_hh of the memory cell and becomes its derivative.
+ *     out_steps, out_width, out_start, sums, sums.size, wants_state, reset_after,
+ *     is_reverse, n, steps, unit, counters, key, rate)
+ * Gates to derivatives before activation; dh from that of the last state, apart from
+ * d_out, to that of the first. With reset_after, product is h @ weight_hh of the memory cell and becomes its derivative.
  * a and d_product are workspaces. */
 void ac_gru_@hidden@_@recurrent@_backward(float *gates, const float *weight_hh,
     const float *bias, const float *hidden, float *product, float *a, float *dh,
-    float *d_product, const float *d_out, int32_t out_steps, double *sums,
-    int32_t n_sums, int32_t wants_state, int32_t reset_after, int32_t n, int32_t steps,
-    int32_t unit, const double *counters, uint64_t key, double rate)
+    float *d_product, const float *d_out, int32_t out_steps, int32_t out_width,
+    int32_t out_start, double *sums, int32_t n_sums, int32_t wants_state,
+    int32_t reset_after, int32_t is_reverse, int32_t n, int32_t steps, int32_t unit,
+    const double *counters, uint64_t key, double rate)
 {
     ac_drops drops;
     int32_t width = 3 * unit;
     int32_t step, r, j;
     ac_set_drops(&drops, rate);
-    ac_clear_state(dh, n * unit);
     ac_clear_sums(sums, n_sums);
     for (step = steps - 1; step >= 0; step--) {
+        int32_t time = is_reverse ? steps - 1 - step : step;
         for (r = 0; r < n; r++) {
-            int32_t here = r * steps + step;
-            int32_t row = ac_output_row(r, step, steps, out_steps);
-            ac_set_step(&drops, key, counters, r, step);
+            int32_t here = r * steps + time;
+            int32_t row = ac_output_row(r, time, steps, out_steps);
+            ac_set_step(&drops, key, counters, r, time + is_reverse * steps);
             ac_gru_@hidden@_@recurrent@_slopes(gates + here * width, a + r * width,
                 bias, hidden + here * unit, product + here * unit, dh + r * unit,
-                row < 0 ? 0 : d_out + row * unit, reset_after, unit, &drops);
+                row < 0 ? 0 : d_out + row * out_width + out_start, reset_after, unit, &drops);
         }
         if (!reset_after) {
             ac_product(0, 1, n, unit, unit, 1.0f, a + 2 * unit, width,
                 weight_hh + 2 * unit, width, 0.0f, d_product, unit);
         }
         for (r = 0; r < n; r++) {
-            float *x = gates + (r * steps + step) * width;
+            float *x = gates + (r * steps + time) * width;
             float *y = a + r * width;
-            const float *h = hidden + (r * steps + step) * unit;
+            const float *h = hidden + (r * steps + time) * unit;
             for (j = 0; !reset_after && j < unit; j++) {
                 float reset = x[unit + j];
                 float d = d_product[r * unit + j];

@@ -98,7 +98,6 @@ void ac_lstm_@hidden@_@recurrent@_backward(float *gates, const float *weight_hh,
     int32_t width = 4 * unit;
     int32_t step, r, j;
     ac_set_drops(&drops, rate);
-    ac_clear_state(dh, n * unit);
     ac_clear_sums(sums, n_sums);
     for (step = steps - 1; step >= 0; step--) {
         int32_t time = is_reverse ? steps - 1 - step : step;

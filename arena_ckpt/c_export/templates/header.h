@@ -22,7 +22,7 @@ $train_codes
 #define ${NAME}_PASS_SAMPLES $pass_samples /* samples that the inputs hold */
 #define ${NAME}_INPUTS $n_inputs
 #define ${NAME}_INPUT_ELEMENTS {$input_elements} /* of one sample, by input */
-#define ${NAME}_OUTPUT_ELEMENTS $output_elements /* of one sample */
+#define ${NAME}_OUTPUT_ELEMENTS $output_elements /* of one sample */$class_names
 
 /* Puts the initial weights in place: call it first. */
 void ${name}_init(void);
@@ -33,7 +33,7 @@ void ${name}_init(void);
 float *${name}_input(int32_t i);
 
 /* Predicts for ${NAME}_PASS_SAMPLES samples; `out` has room for
- * ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS floats. */
+ * ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS floats$output_help. */
 int ${name}_predict(float *out);
 $train_api
 #if defined(${NAME}_OFFSETS)

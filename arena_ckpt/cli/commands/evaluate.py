@@ -78,13 +78,13 @@ def evaluate(
         evaluation_text_of,
     )
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
-    from arena_ckpt.cli.trained import initialize_trained
-    from arena_ckpt.engine.metric_names import parse_metrics
+    from arena_ckpt.cli.table_hints import table_hints
+    from arena_ckpt.cli.trained import initialize_trained, with_known_means
+    from arena_ckpt.engine.metric_names import names_of_metrics
     from arena_ckpt.errors import LossError
 
     tables = given_data_options(values, *data)
-    asked = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    parse_metrics(asked)
+    asked = names_of_metrics(metrics)
     loaded = load_model(model)
     if not loaded.model.compile().has_loss:
         raise LossError(
@@ -92,6 +92,7 @@ def evaluate(
             "last layer, for example mse or cross_softmax; 'predict' needs none",
             found=(),
         )
+    tables = with_known_means(tables, loaded, weights)
     found = data_to_evaluate(loaded, model, data, tables)
     trained = initialize_trained(
         loaded,
@@ -104,7 +105,7 @@ def evaluate(
     )
     evaluations = []
     for one in found:
-        with named_data(one):
+        with table_hints(trained, (one.name, one)), named_data(one):
             evaluations.append(
                 (one.name, trained.evaluate(one.labelled, metrics=asked))
             )
@@ -121,6 +122,7 @@ def evaluate(
     click.echo(fitted(f"{model}: {describe_plan(plan, trained)}"))
     click.echo(f"{fitted(memory_line(plan))}\n")
     print_table(evaluation_table(evaluations))
-    for name, evaluation in evaluations if asked is None else ():
-        click.echo(f"\n{evaluation_text_of(name, evaluation)}")
+    if asked is None:
+        texts = [evaluation_text_of(name, found) for name, found in evaluations]
+        click.echo("\n\n".join(texts))
     return OK

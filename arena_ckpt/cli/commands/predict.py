@@ -94,9 +94,10 @@ def predict(
         print_table,
         require_writable,
     )
-    from arena_ckpt.cli.predictions import Predictions, has_classes, require_suffix
+    from arena_ckpt.cli.predictions import require_suffix
+    from arena_ckpt.cli.predictions_by_loss import PredictionsByLoss
     from arena_ckpt.cli.sample_files import data_to_predict, named_samples
-    from arena_ckpt.cli.trained import initialize_trained
+    from arena_ckpt.cli.trained import initialize_trained, with_known_means
 
     for name in ("label_column", "targets", "label_names"):
         if no_labels and values[name]:
@@ -111,6 +112,7 @@ def predict(
         require_suffix(output)
         require_writable(output)
     loaded = load_model(model)
+    tables = with_known_means(tables, loaded, weights)
     samples = data_to_predict(loaded, model, data, has_labels=has_labels, tables=tables)
     trained = initialize_trained(
         loaded,
@@ -123,7 +125,7 @@ def predict(
     )
     with named_samples(loaded, samples, has_labels=has_labels):
         outputs = trained.predict(samples.x)
-    found = Predictions(outputs, has_classes(trained.compile()))
+    found = PredictionsByLoss.of(trained.compile(), outputs, trained.classes)
     if output is not None:
         found.write(output)
     plan = trained.plan
@@ -143,10 +145,16 @@ def predict(
         return OK
     if rows:
         click.echo()
-        print_table(found.table(rows))
-    shown, unit = min(rows, found.n_lines), "rows" if found.n_rows > 1 else "samples"
-    line = f"{shown:,} of {found.n_lines:,} {unit} of {samples.name}"
-    if shown < found.n_lines:
-        line += "; -o OUT.csv writes all, also as .npz or .npy"
+        for table in found.tables(rows):
+            print_table(table)
+    n_lines, unit = found.extent
+    shown = min(rows, n_lines)
+    line = f"{shown:,} of {n_lines:,} {unit} of {samples.name}"
+    if shown < n_lines:
+        line += (
+            "; -o OUT.npz writes all"
+            if found.alone is None
+            else "; -o OUT.csv writes all, also as .npz or .npy"
+        )
     click.echo(fitted(line))
     return OK

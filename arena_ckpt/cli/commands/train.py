@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 from arena_ckpt.cli.data_options import (
     DATA_HELP,
+    counts_for,
     data_options,
     given_data_options,
     split_option,
@@ -142,6 +144,12 @@ Examples:
     is_flag=True,
     help="End with the model as it was after the epoch in which that loss was least.",
 )
+@click.option(
+    "--metrics",
+    metavar="NAME,…",
+    help="Print these metrics of the validation after each epoch as well, for example "
+    "f1,recall.",
+)
 @file_option(
     "--save-weights",
     metavar="OUT.npz",
@@ -201,6 +209,7 @@ def train(
     early_stopping: int | None,
     reduce_on_plateau: int | None,
     keep_best: bool,
+    metrics: str | None,
     save_weights: Path | None,
     save: Path | None,
     checkpoint: str | None,
@@ -219,12 +228,14 @@ def train(
         set_batch_size,
     )
     from arena_ckpt.cli.board_plan import board_budget, plan_for_board
+    from arena_ckpt.cli.ended import ended_evaluation
     from arena_ckpt.cli.lines import fitted
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
         plan_to_compare,
         warnings_of,
+        with_told,
         without_blocks,
     )
     from arena_ckpt.cli.output import (
@@ -237,6 +248,7 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text, taken_document
+    from arena_ckpt.cli.table_hints import table_hints
     from arena_ckpt.cli.trained import (
         go_on_from,
         require_one_start,
@@ -244,6 +256,8 @@ def train(
         standardize_by,
     )
     from arena_ckpt.common.json_codec import encode
+    from arena_ckpt.engine.metric_names import names_of_metrics
+    from arena_ckpt.model import standardize_as_asked
     from arena_ckpt.report.tables import totals_table
     from arena_ckpt.training.callbacks import (
         Callback,
@@ -267,6 +281,7 @@ def train(
         )
     tables = given_data_options(values, data, validation)
     parse_saving(checkpoint, every, resume)
+    asked = names_of_metrics(metrics)
     for path in (save_weights, save):
         if path is not None:
             require_writable(path)
@@ -297,8 +312,16 @@ def train(
         tables=tables,
         split=split,
     )
+    if asked is not None and evaluation is None:
+        raise click.UsageError(
+            "--metrics are those of the validation after each epoch; give --validation "
+            "or --validation-split, or use 'evaluate' after the training",
+            click.get_current_context(),
+        )
+    hinted = partial(table_hints, built, (data, training), (validation, evaluation))
     if standardize:
-        standardize_by(built, training, loaded.state, model)
+        with hinted():
+            standardize_by(built, training, loaded.state, model)
     request = given_request(values, target)
     available = board_budget(target, request)
     choice = set_batch_size(
@@ -316,7 +339,13 @@ def train(
     plan = built.initialize(debug=debug, check=check, **request)
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
+    source = None if standardize or loaded.state is None else model
+    held = built.standardization
     taken = None if init is None else built.take_weights(init)
+    if built.standardization != held:
+        source = str(init)
+    with hinted():
+        standardize_as_asked(built, training)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -324,7 +353,7 @@ def train(
             click.echo(line)
         print_training(model, built, training, evaluation, plan, for_board=for_board)
         if built.standardization is not None:
-            click.echo(f"{standardization_text(built.standardization)}\n")
+            click.echo(f"{standardization_text(built.standardization, source)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
         if taken is not None:
@@ -339,29 +368,46 @@ def train(
         shows_rate = reduce_on_plateau is not None
         click.echo(fitted(epoch_line(record, n_epochs, shows_rate=shows_rate)))
 
-    history = built.train(
-        training,
-        validation=evaluation,
-        progress=False if as_json or quiet else None,
-        on_epoch=print_epoch if talks else None,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        every=every,
-        resume=resume,
-    )
-    if save_weights is not None:
-        write_weights(save_weights, built)  # a second Ctrl-C may end what follows
-    if save is not None:
-        built.save(save)
-    result = built.evaluate(training)
+    with hinted():
+        history = built.train(
+            training,
+            validation=evaluation,
+            progress=False if as_json or quiet else None,
+            on_epoch=print_epoch if talks else None,
+            callbacks=callbacks,
+            metrics=asked,
+            checkpoint=checkpoint,
+            every=every,
+            resume=resume,
+        )
+
+    def write_files() -> None:
+        if save_weights is not None:
+            write_weights(save_weights, built)
+        if save is not None:
+            built.save(save)
+
+    try:
+        result = ended_evaluation(
+            built, training, history, (save_weights, save), metrics=asked
+        )
+    except KeyboardInterrupt:  # a second Ctrl-C loses nothing
+        write_files()
+        raise
+    write_files()
     if as_json:
         document: dict[str, Any] = {"command": "train", "model": model}
-        document |= plan_document(plan, without, warnings_of(built, training))
+        hints = with_told(warnings_of(built, training), built)
+        document |= plan_document(plan, without, hints)
         document |= choice_document(choice)
         document["board"] = None if fit is None else fit.summary()
         document |= history_document(history, result)
         document["init"] = None if taken is None else taken_document(taken)
         document["classes"] = built.classes
+        document["class_counts"] = {
+            "training": counts_for(built, training),
+            "validation": None if evaluation is None else counts_for(built, evaluation),
+        }
         document["standardization"] = encode(built.standardization)
         document["weights_file"] = None if save_weights is None else str(save_weights)
         document["state_file"] = None if save is None else str(save)
