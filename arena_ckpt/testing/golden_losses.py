@@ -50,7 +50,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 4},
     "mobilenet_v2": {"batch_size": 8},
-    "mobilenet_v3_small": {"batch_size": 8},
+    "mobilenet_v3_small": {"batch_size": 8, "size": 64},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 24, 24)},
     "lstm_har": {"steps": 32},
 }
