@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
@@ -163,7 +164,7 @@ class PReLU(Layer):
                     fan_in=1,
                     fan_out=1,
                     lifespan=TensorLifespan.FORWARD_DERIV,
-                    initial_value=self["init"],
+                    values=struct.pack(f"<{n}f", *(n * [self["init"]])),
                 ),
             ),
             input_lifespan=TensorLifespan.FORWARD | TensorLifespan.CALC_GRAD_DERIV,
