@@ -666,6 +666,11 @@ windows = Family(
     ),
 )
 
+sample_weights = Family(
+    "sample_weights",
+    weigh_samples="weights: Vector, scale: Doubles, scales: Doubles",
+)
+
 FAMILIES: tuple[Family, ...] = (
     arithmetic,
     attention,
@@ -691,6 +696,7 @@ FAMILIES: tuple[Family, ...] = (
     reductions,
     rmsprop,
     rnn,
+    sample_weights,
     spans,
     steps,
     tokens,

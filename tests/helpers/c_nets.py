@@ -206,12 +206,15 @@ def recurrent() -> Model:
     return model
 
 
+TAGS = {"per_token": True, "ignore_label": 0, "class_weight": "1,2,1,0.5,3"}
+
+
 def heads() -> Model:
-    """Return a body with two losses of unlike weights, and with a penalty."""
+    """Return a body with two losses of unlike weights, one with sample weights."""
     model = _model(batch_size=6)
     model.add_layer("input", name="in", input_shape="1:3:4")
     model.add_layer("fully_connected", name="rows", unit=5, activation="tanh")
-    model.add_layer("cross_softmax", name="tag", per_token=True, ignore_label=0)
+    model.add_layer("cross_softmax", name="tag", **TAGS)
     model.add_layer("flatten", name="flat", input_layers="rows")
     model.add_layer(
         *("fully_connected",),
@@ -220,7 +223,8 @@ def heads() -> Model:
         weight_regularizer="l2norm",
         weight_regularizer_constant=0.01,
     )
-    model.add_layer("mse", name="angle", weight=0.25)
+    model.add_layer("input", name="share", input_shape="1:1:1")
+    model.add_layer("mse", name="angle", weight=0.25, input_layers="out,share")
     model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
     return model
 
