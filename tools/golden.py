@@ -49,7 +49,7 @@ def plans(*, check: bool) -> list[Outcome]:
 
 
 def off(losses: Path, arithmetic: str) -> list[str]:
-    """Return in what the losses of a file are others, or why they cannot be compared."""
+    """Return how the losses of a file differ, or why they cannot be compared."""
     try:
         found = check_losses(losses, arithmetic)
     except GoldenFileError as error:  # as of a file without a new example
