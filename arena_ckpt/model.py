@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy.typing as npt
 
@@ -906,8 +906,20 @@ class Model(ModelDefinition):
 
     # -- inference -------------------------------------------------------------
 
+    @overload
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: None = None
+    ) -> Any: ...  # an array, or of several losses a dict of arrays
+
+    @overload
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: Sequence[str]
+    ) -> dict[str, FloatArray]: ...
+
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any, *, squeeze: bool = False) -> Any:
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: Sequence[str] | None = None
+    ) -> Any:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
         They are probabilities where the loss is a cross entropy. Of a model of several
@@ -922,6 +934,10 @@ class Model(ModelDefinition):
         squeeze : bool
             Leave out those of channel, height and width that are 1: ``(n, 10)`` of ten
             classes, ``(n,)`` of one output. The first axis is always the samples.
+        outputs : sequence of str, optional
+            Names of layers, such as ``["pool", "fc1"]``, whose outputs are returned in
+            place of the predictions, as a dict by name; ``"split(1)"`` is output 1 of
+            split. They are those of inference, as without dropout.
 
         Raises
         ------
@@ -936,12 +952,15 @@ class Model(ModelDefinition):
         )
         with self._working("predict") as session:
             require_statistics(session.graph, self._standardization, "predict")
-            found = session.predictions(x)
+            if outputs is None:
+                found = session.predictions(x)
+            else:
+                names = [layer.name for layer in self.layers]
+                inner = session.predict_inner(x, names, outputs)
+                found = {name: inner[name] for name in outputs}
         if squeeze:
-            for name, array in found.items():
-                sizes = (size for size in array.shape[1:] if size != 1)
-                found[name] = array.reshape(-1, *sizes)
-        return found[""] if "" in found else found
+            found = {name: _squeezed(array) for name, array in found.items()}
+        return found[""] if outputs is None and "" in found else found
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
@@ -1437,3 +1456,8 @@ def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
+
+
+def _squeezed(found: FloatArray) -> FloatArray:
+    """Leave out those of channel, height and width that are 1."""
+    return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))

@@ -50,6 +50,9 @@ class LoweringSettings:
         Weight gradients are added to those of earlier micro-batches.
     max_norm : float or None
         Where to clip the global norm of the gradients.
+    keeps_outputs : bool
+        Every output is there when its step has run: no pass adds a bias and goes on to
+        the next layer.
     """
 
     mode: Mode
@@ -57,6 +60,7 @@ class LoweringSettings:
     seed: int
     add_gradients: bool = False
     max_norm: float | None = None
+    keeps_outputs: bool = False
 
 
 def mode_of(plan: MemoryPlan) -> Mode:
@@ -96,7 +100,8 @@ def lower(
         for execution in executions
         for call in lowering.calls(execution)
     ]
-    return tuple(lowering.with_count(_fuse_bias(calls)))
+    fused = calls if settings.keeps_outputs else _fuse_bias(calls)
+    return tuple(lowering.with_count(fused))
 
 
 @dataclass(frozen=True, slots=True)

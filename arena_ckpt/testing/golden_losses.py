@@ -47,10 +47,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "transformer": {"n_layers": 1, "d": 64, "ff": 128},
     "char_transformer": {"n_layers": 1, "d": 32, "heads": 2},
     "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
+    "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 4},
     "mobilenet_v2": {"batch_size": 8},
-    "mobilenet_v3_small": {"batch_size": 8},
+    "mobilenet_v3_small": {"batch_size": 8, "size": 64},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 24, 24)},
+    "lstm_har": {"steps": 32},
 }
 """Sizes with which large examples are trained here."""
 

@@ -1115,7 +1115,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
     "curves": tuple(n for n in FAMILIES if n.startswith("curve ")),
     "choices": ("learned slopes", "numbers", "extremes", "conditions"),
-    "lines": (
+    "axiswise": (
         *("softmax along an axis", "extremes along an axis", "products along an axis"),
         *("norms", "running sums", "gathering", "cosines"),
     ),

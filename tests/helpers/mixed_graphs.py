@@ -378,7 +378,9 @@ class Growing:
     def _table(self) -> None:
         """Let a weight or a constant be read beside samples."""
         source = self.any_output()
-        kind = self.any_of("add", "subtract", "multiply", "divide", "matmul")
+        kind = self.any_of(
+            *("add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum")
+        )
         channel, height, width = self.shapes[source]
         if kind == "matmul" and channel == 1:
             dim = (1, width, self.draw(st.integers(1, 3)))
