@@ -37,7 +37,7 @@ def with_weights(
         raise InvalidParameterError(
             "the data have a third part, weights of samples, and no loss of the model "
             "reads any; add an input layer with input_shape=1:1:1 and name it behind "
-            "what the loss reads: input_layers=OUTPUT,WEIGHTS"
+            "what the loss reads, input_layers=OUTPUT,WEIGHTS; or give (x, y)"
         )
     given = (
         labels_by_loss(weights, of_losses, "weights")

@@ -1326,7 +1326,7 @@ def test_programs_for_many_sizes_are_not_kept_for_ever() -> None:
     session: Any = model._session
 
     assert len(session._passes) <= MOST_PASSES + 1
-    assert (Mode.TRAIN, 64, False) in session._passes
+    assert (Mode.TRAIN, 64, False, False) in session._passes
 
 
 def test_a_model_can_be_copied_until_it_is_initialized() -> None:

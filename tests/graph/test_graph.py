@@ -264,7 +264,7 @@ def test_outputs_are_still_read_by_number() -> None:
             ("input", {"name": "x", "input_shape": "1:1:4", "input_layers": "in"}),
             "takes 0 input(s) and has 1",
         ),
-        (loss("x", input_layers="in,side"), "takes 1 input(s) and has 2"),
+        (loss("x", input_layers="in,side,in"), "takes 1 to 2 input(s) and has 3"),
     ],
 )
 def test_a_wrong_number_of_inputs(spec: Spec, takes: str) -> None:
