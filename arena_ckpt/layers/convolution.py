@@ -247,7 +247,8 @@ class Convolution2D(_Convolution):
 
     def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
         """Return the layer, and a trained product beside it where it has a rank."""
-        rank, channels = self["lora_rank"], input_shapes[0][0]
+        # A line of conv1d is a picture here, and has no rank.
+        rank, channels = self.get("lora_rank"), input_shapes[0][0]
         if rank is None or self["filters"] is None:
             return (self,)
         one = (1, 1)
