@@ -439,6 +439,15 @@ class ModelPlans:
         places = parse_placing(**placing)
         _require_debug(debug)
         asked_for = self._definition.get_property
+        most, norm = self._definition.optimizer["clip_value"], "clip_grad_by_norm"
+        if most is not None and asked_for(norm) is not None:
+            raise InvalidParameterError(
+                f"the optimizer has clip_value={most!r} and the model "
+                f"{norm}={asked_for(norm)!r}: gradients are clipped by value or by "
+                "their norm, not by both; leave one out",
+                clip_value=most,
+                clip_grad_by_norm=asked_for(norm),
+            )
         micro, batch = asked_for("micro_batches"), asked_for("batch_size")
         if micro > batch:
             raise InvalidParameterError(
@@ -458,6 +467,7 @@ class ModelPlans:
             micro_batches=asked_for("micro_batches"),
             state_names=self._definition.optimizer.state_names,
             clip=asked_for("clip_grad_by_norm") is not None,
+            clip_values=self._definition.optimizer["clip_value"] is not None,
             share_memory=asked_for("memory_optimization"),
             canary_bytes=CANARY_BYTES if debug else 0,
             constants_apart=places.constants_apart,

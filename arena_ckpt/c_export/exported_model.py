@@ -94,12 +94,12 @@ class TestBatch:
     ----------
     inputs : tuple of float32 array, shape (n, elements)
         In the order of the input layers.
-    label : float32 array, shape (n, elements), or None
-        None in inference.
+    labels : tuple of float32 array, shape (n, elements)
+        In the order of the losses; empty in inference.
     """
 
     inputs: tuple[FloatArray, ...]
-    label: FloatArray | None
+    labels: tuple[FloatArray, ...]
 
     __test__ = False
 

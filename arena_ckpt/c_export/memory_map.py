@@ -19,7 +19,14 @@ _LETTERS = {"float": "F", "double": "D", "int32_t": "I"}
 
 RESERVED = (
     *("arena_bytes", "alignment", "batch", "passes", "pass_samples", "inputs"),
-    *("input_elements", "label_elements", "output_elements", "state_bytes", "yield"),
+    *(
+        "input_elements",
+        "label_elements",
+        "losses",
+        "output_elements",
+        "state_bytes",
+        "yield",
+    ),
     *("ok", "nonfinite_loss", "nonfinite_input", "bad_id", "feed_ended", "io"),
     *("state_corrupt", "other_plan", "h", "constant_bytes"),
 )

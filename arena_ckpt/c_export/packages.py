@@ -126,6 +126,10 @@ def _sketch(program: ProgramText) -> str:
         "sketch.ino",
         name=name,
         make_samples="\n".join(sample_lines(program)),
-        sketch_train=filled("sketch_train.ino", name=name) if program.trains else "",
+        sketch_train=filled(
+            "sketch_train.ino", name=name, fill_labels=program.losses.fill_lines()
+        )
+        if program.trains
+        else "",
         sketch_run=filled("sketch_run.ino", name=name) if program.trains else "",
     )

@@ -36,8 +36,11 @@ def _arrays(
         values = [batch.inputs[place] for batch in reference.batches]
         yield f"test_input{place}", _floats(values)
     if program.trains:
-        labels = [batch.label for batch in reference.batches if batch.label is not None]
-        yield "test_label", _floats(labels)
+        n_losses = len(program.losses.label_elements)
+        for place in range(n_losses):
+            labels = [batch.labels[place] for batch in reference.batches]
+            tail = str(place) if n_losses > 1 else ""
+            yield f"test_label{tail}", _floats(labels)
         bits = [struct.unpack("<Q", struct.pack("<d", x))[0] for x in reference.losses]
         items = [f"UINT64_C(0x{number:016x})" for number in bits]
         yield "test_loss", ("uint64_t", list(rows(items)), len(items))
@@ -70,7 +73,8 @@ def _data_header(
 ) -> str:
     lines = []
     for name, (c_type, _, length) in arrays.items():
-        comment = _COMMENTS.get(name, "samples of all batches")
+        kind = "test_label" if name.startswith("test_label") else name
+        comment = _COMMENTS.get(kind, "samples of all batches")
         lines.append(f"extern const {c_type} {name}[{length}]; /* {comment} */")
     return filled(
         "data.h",
@@ -104,7 +108,9 @@ def _runner(program: ProgramText, n_steps: int) -> str:
     ]
     train, success = "", "the predictions have the same bits"
     if program.trains:
-        train = filled("test_train.c", name=name)
+        train = filled(
+            "test_train.c", name=name, copy_labels=program.losses.test_lines()
+        )
         success = f"{n_steps} steps of training have the same bits"
     return filled(
         "test.c",

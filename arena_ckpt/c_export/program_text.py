@@ -9,6 +9,7 @@ from arena_ckpt.c_export.class_names import class_names_text
 from arena_ckpt.c_export.device_state import HEADER
 from arena_ckpt.c_export.exported_model import ExportedModel
 from arena_ckpt.c_export.literals import double_literal, float_literal
+from arena_ckpt.c_export.loss_text import LossText
 from arena_ckpt.c_export.memory_map import MemoryMap
 from arena_ckpt.c_export.schedule_code import (
     hyperparameter_lines,
@@ -18,10 +19,8 @@ from arena_ckpt.c_export.standardize_code import HELP as STANDARDIZE_HELP
 from arena_ckpt.c_export.standardize_code import standardize_code
 from arena_ckpt.c_export.step_code import StepFunctions, StepSequence, require_kernels
 from arena_ckpt.c_export.templates_of import filled
-from arena_ckpt.c_export.terms_code import count_terms
 from arena_ckpt.c_export.weights_text import InitialWeights
-from arena_ckpt.common.names import CONTROL, LABEL, output_role, tensor_name
-from arena_ckpt.errors import CExportError
+from arena_ckpt.common.names import CONTROL, output_role, tensor_name
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.lowering.kernel_call import KernelCall
@@ -70,7 +69,7 @@ class ProgramText:
         nodes = [node for node in model.graph.nodes if node.is_data]
         self.inputs = [tensor_name(node.name, output_role(0)) for node in nodes]
         self.input_elements = [n_elems(node.spec.output_shapes[0]) for node in nodes]
-        self.output_elements = n_elems(model.graph.prediction_shape)
+        self.losses = LossText(model.graph, plan, name, self.pointer)
         self._ids = ids_of_inputs(model)
         self._functions = StepFunctions(self.places)
         self._sequences: list[StepSequence] = []
@@ -82,7 +81,7 @@ class ProgramText:
         )
         self._passes = passes
         if self.trains:
-            self._require_countable_terms()
+            self.losses.require_countable_terms(len(passes))
 
     # -- steps -----------------------------------------------------------------
 
@@ -128,59 +127,9 @@ class ProgramText:
 
     # -- facts -----------------------------------------------------------------
 
-    @property
-    def label(self) -> Region | None:
-        """Where the labels lie; None where there are none."""
-        name = tensor_name(self.model.graph.nodes[-1].name, LABEL)
-        known = any(tensor.name == name for tensor in self.plan.tensors)
-        return self.regions.named(name) if known else None
-
-    @property
-    def label_elements(self) -> int:
-        """Number of values of the label of one sample."""
-        label = self.label
-        return 0 if label is None else label.size // label.shape[0]
-
     def pointer(self, region: Region, step: int = 0) -> str:
         """Return a pointer to a region that is alive at a step."""
         return self.places.pointer(region, step)
-
-    def _require_countable_terms(self) -> None:
-        """Refuse a mean over rows that cannot be counted before the first pass."""
-        loss = self.model.graph.loss_layer
-        if not loss.counts_labels:
-            return
-        if len(self._passes) > 1:
-            over = (
-                "over the labels that are not ignored"
-                if loss.class_weights is None
-                else "by the weights of the classes of all labels"
-            )
-            raise CExportError(
-                f"layer {loss.name!r} takes the mean {over}, of all micro-batches, "
-                "which a device has not seen when the first begins; leave "
-                "micro_batches out",
-                layers=(loss.name,),
-                kernels=(),
-            )
-
-    def _scale(self) -> str:
-        """Return the factor of each term of the loss, where it is known beforehand."""
-        loss = self.model.graph.loss_layer
-        if loss.counts_labels:
-            return "0.0"
-        shape = self.model.graph.prediction_shape
-        return double_literal(loss.term_scale(shape, self.plan.batch_size))
-
-    def _count_terms(self) -> str:
-        model, label = self.model.graph, self.label
-        assert label is not None
-        return count_terms(
-            model.loss_layer,
-            model.prediction_shape,
-            self.pointer(label),
-            self.label_elements,
-        )
 
     # -- text ------------------------------------------------------------------
 
@@ -204,7 +153,7 @@ class ProgramText:
                 for place in Control
                 if place is not Control.LENGTH
             ),
-            control_length=int(Control.LENGTH),
+            control_length=control.size,
             steps="\n".join(self._functions.lines()),
             sequences="\n".join(
                 line for sequence in self._sequences for line in sequence.lines()
@@ -252,7 +201,9 @@ class ProgramText:
                         f"are_numbers({at}, n * {n}, {limit}, 0.0f)", f"{upper}_BAD_ID"
                     )
         text = [filled("common.c", name=self.name)]
-        label_lines, uses_numbers, uses_shares = self._label_checks()
+        label_lines, uses_numbers, uses_shares = (
+            self.losses.label_checks() if self.trains else ([], False, False)
+        )
         if self._ids or uses_numbers:
             text.append(filled("ids.c"))
         if uses_shares:
@@ -276,25 +227,6 @@ class ProgramText:
             return ""
         return f"    standardize_inputs({n_samples});"
 
-    def _label_checks(self) -> tuple[list[str], bool, bool]:
-        """Return the checks of labels, and whether they are of numbers or shares."""
-        label = self.label
-        if label is None or not self.trains:
-            return [], False, False
-        loss, upper = self.model.graph.loss_layer, self.name.upper()
-        at, n = self.pointer(label), self.label_elements
-        lines = _unless(f"are_finite({at}, n * {n}, 0)", f"{upper}_NONFINITE_INPUT")
-        if loss.ignored_label is not None:
-            shape = self.model.graph.prediction_shape
-            width = float_literal(shape[loss.class_axis - 1])
-            ignored = float_literal(loss.ignored_label)
-            check = f"are_numbers({at}, n * {n}, {width}, {ignored})"
-            return lines + _unless(check, f"{upper}_BAD_ID"), True, False
-        if loss.takes_probabilities:
-            check = f"are_probabilities({at}, n * {n})"
-            return lines + _unless(check, f"{upper}_BAD_ID"), False, True
-        return lines, False, False
-
     def _init_lines(self) -> Iterator[str]:
         for weight in self.weights.in_ram:
             at = self.pointer(weight.region)
@@ -308,24 +240,32 @@ class ProgramText:
                 yield f"    fill(0.0f, {self.pointer(region)}, {region.size});"
 
     def _predict(self) -> str:
-        label = self.label
-        n = self.plan.pass_samples * self.label_elements
-        clear = "" if label is None else f"    fill(0.0f, {self.pointer(label)}, {n});"
-        out = self.regions.named(self.model.graph.prediction)
         last = self.plan.n_forward - 1
         return filled(
             "predict.c",
             name=self.name,
-            clear_label=clear,
+            clear="\n".join(self.losses.clear_lines()),
+            clear_labels="\n".join(self.losses.clear_label_lines()),
             standardize=self._standardize(f"{self.name.upper()}_PASS_SAMPLES"),
-            prediction=self.pointer(out, last),
+            copy="\n".join(self._copy_lines(last)),
             run=self._run_prediction,
         )
 
+    def _copy_lines(self, step: int) -> Iterator[str]:
+        """Yield the lines that copy predictions, one after another."""
+        upper, at = self.name.upper(), "i"
+        for name in self.model.graph.predictions:
+            region = self.regions.named(name)
+            n = region.size // region.shape[0]
+            count = f"{upper}_OUTPUT_ELEMENTS" if not self.losses.are_several else n
+            yield f"    for (i = 0; i < {upper}_PASS_SAMPLES * {count}; i++) {{"
+            yield f"        out[{at}] = {self.pointer(region, step)}[i];"
+            yield "    }"
+            if self.losses.are_several:
+                yield f"    out += {upper}_PASS_SAMPLES * {n};"
+
     def _train(self) -> str:
         name, model = self.name, self.model
-        label = self.label
-        assert label is not None
         is_whole = len(self._passes) == 1
         kept = self.weights.statistics if not is_whole else ()
         forward = [forward for forward, _ in self._of_pass]
@@ -333,8 +273,7 @@ class ProgramText:
         samples = [n for n, _ in self._passes]
         fractions = [n / self.plan.batch_size for n in samples]
         text = [
-            f"\nfloat *{name}_label(void)\n{{\n",
-            f"    return {self.pointer(label)};\n}}\n\n",
+            f"{self.losses.functions()}\n",
             "\n".join(learning_rate_lines(model.optimizer, model.schedule)) + "\n",
             self._keeping(kept),
             filled(
@@ -343,11 +282,12 @@ class ProgramText:
                 hyperparameters="\n".join(hyperparameter_lines(model.optimizer)),
                 n_samples=_by_pass(map(str, samples)),
                 standardize=self._standardize("n"),
-                count_terms=self._count_terms(),
+                count_terms="\n".join(self.losses.count_lines()),
                 fraction=_by_pass(map(double_literal, fractions)),
                 forward=_run_by_pass(forward),
                 backward=_run_by_pass(backward),
-                scale=self._scale(),
+                begin="\n".join(self.losses.begin_lines()),
+                loss=self.losses.trained_loss,
                 remember="    remember();" if kept else "",
                 put_back="            put_back();" if kept else "",
             ),
@@ -410,14 +350,15 @@ class ProgramText:
                 name=name,
                 batch=plan.batch_size,
                 passes=len(self._passes),
-                label_elements=self.label_elements,
+                label_macro=self.losses.element_macro(),
                 state_bytes=self.state.n_bytes,
             )
             is_whole = len(self._passes) == 1
             train_api = filled(
                 "train_api.h",
                 name=name,
-                label_help=self._label_help(),
+                label=self.losses.declaration(),
+                label_words=self.losses.label_words(),
                 step_api=filled("step_api.h", name=name) if is_whole else "",
             )
         return filled(
@@ -431,23 +372,13 @@ class ProgramText:
             pass_samples=plan.pass_samples,
             n_inputs=len(self.inputs),
             input_elements=", ".join(map(str, self.input_elements)),
-            output_elements=self.output_elements,
+            output_elements=self.losses.output_elements,
+            output_help=self.losses.output_help(),
             class_names=class_names_text(name, self.model.classes),
             raw="" if self.model.standardization is None else STANDARDIZE_HELP,
             offsets="\n".join(self.places.offset_lines()),
             weights="\n".join(self.weights.declarations()),
         )
-
-    def _label_help(self) -> str:
-        loss = self.model.graph.loss_layer
-        if loss.ignored_label is not None:
-            return (
-                f"a class number for each row,\n * {loss.ignored_label} for rows that "
-                "do not count"
-            )
-        if loss.takes_class_numbers:
-            return "1 for the class of each, 0 for the others"
-        return "values like those of the output"
 
 
 def ids_of_inputs(model: ExportedModel) -> tuple[Ids, ...]:

@@ -144,6 +144,7 @@ def _others(
             filled(
                 "usage_train.md",
                 name=name,
+                label_words=program.losses.label_words(),
                 whose="a batch"
                 if plan.micro_batches == 1
                 else (f"one of the {plan.micro_batches} micro-batches of a step"),
@@ -155,7 +156,9 @@ def _others(
             + "\n"
             + usage
         )
-        example_train = filled("example_train.c", name=name)
+        example_train = filled(
+            "example_train.c", name=name, fill_labels=program.losses.fill_lines()
+        )
         run = filled("example_run.c", name=name)
     more_usage = package_usage(program, package)
     if target is not None:

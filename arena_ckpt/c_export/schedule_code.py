@@ -38,6 +38,9 @@ def hyperparameter_lines(optimizer: Optimizer) -> list[str]:
     if optimizer.type_name == "sgd":
         if optimizer["momentum"]:
             numbers.append(double_literal(optimizer["momentum"]))
+    elif optimizer.type_name == "rmsprop":
+        names = ("alpha", "epsilon", *(["momentum"] if optimizer["momentum"] else []))
+        numbers += [double_literal(optimizer[name]) for name in names]
     else:
         beta1, beta2 = map(double_literal, (optimizer["beta1"], optimizer["beta2"]))
         numbers += [beta1, beta2, double_literal(optimizer["epsilon"])]

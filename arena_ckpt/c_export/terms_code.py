@@ -8,7 +8,9 @@ from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import Shape
 
 
-def count_terms(loss: Loss, shape: Shape, label: str, n_elems: int) -> str:
+def count_terms(
+    loss: Loss, shape: Shape, label: str, n_elems: int, scale: str = "SCALE"
+) -> str:
     """Return a block that sets the scale of the loss; empty where it is fixed.
 
     Parameters
@@ -20,9 +22,11 @@ def count_terms(loss: Loss, shape: Shape, label: str, n_elems: int) -> str:
         Pointer to the labels of the `n` samples of a batch.
     n_elems : int
         Number of values of the label of one sample.
+    scale : str
+        Place of the scale in the control tensor.
     """
     if loss.class_weights is not None:
-        return _count_weights(loss, loss.class_weights, shape, label, n_elems)
+        return _count_weights(loss, loss.class_weights, shape, label, n_elems, scale)
     if loss.ignored_label is None:
         return ""
     return (
@@ -31,13 +35,18 @@ def count_terms(loss: Loss, shape: Shape, label: str, n_elems: int) -> str:
         f"        for (i = 0; i < n * {n_elems}; i++) {{\n"
         f"            terms += {label}[i] != {float_literal(loss.ignored_label)};\n"
         "        }\n"
-        "        CONTROL[SCALE] = terms ? 1.0 / terms : 0.0;\n"
+        f"        CONTROL[{scale}] = terms ? 1.0 / terms : 0.0;\n"
         "    }"
     )
 
 
 def _count_weights(
-    loss: Loss, weights: tuple[float, ...], shape: Shape, label: str, n_elems: int
+    loss: Loss,
+    weights: tuple[float, ...],
+    shape: Shape,
+    label: str,
+    n_elems: int,
+    scale: str,
 ) -> str:
     """Return a block that adds up the weights of the labels.
 
@@ -63,6 +72,6 @@ def _count_weights(
         f"        for (i = 0; i < n * {n_elems}; i++) {{\n"
         f"            {step}\n"
         "        }\n"
-        f"        CONTROL[SCALE] = terms > 0.0 ? {rows} / terms : 0.0;\n"
+        f"        CONTROL[{scale}] = terms > 0.0 ? {rows} / terms : 0.0;\n"
         "    }"
     )

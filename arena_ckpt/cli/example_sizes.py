@@ -31,20 +31,26 @@ def split_sizes(spec: str) -> tuple[str, dict[str, Any]] | None:
     if found is None:
         return None
     name, text = found.groups()
-    try:
-        call = ast.parse(f"f({text})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        sizes = {str(k.arg): _value(k.value) for k in call.keywords if k.arg}
-        is_right = not call.args and len(sizes) == len(call.keywords)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-        is_right, sizes = False, {}
-    if not is_right:
+    sizes = _keywords(text)
+    if sizes is None:
         raise InvalidParameterError(
             f"{spec!r}: {text!r} are no sizes of an example; write each once as "
             f"NAME=VALUE, with commas between them, for example {name}(batch_size=2)",
             model=spec,
         )
     return name, sizes
+
+
+def _keywords(text: str) -> dict[str, Any] | None:
+    """Return what stands in the brackets of a call; None for anything else."""
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            return None
+        sizes = {str(k.arg): _value(k.value) for k in call.keywords if k.arg}
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return None
+    return None if call.args or len(sizes) != len(call.keywords) else sizes
 
 
 def _value(node: ast.expr) -> object:

@@ -21,6 +21,7 @@ MODEL_HELP = """\
 \b
 MODEL is one of
   NAME              a bundled example; 'arena-ckpt examples' lists them
+  'NAME(SIZE=…)'    the same with other sizes: 'mobilenet_v2(width=0.5)'
   PATH.ini          a model in NNTrainer's INI format
   PATH.py:FUNCTION  a function without parameters that returns a Model,
                     (Model, data) or (Model, data, data); the second data

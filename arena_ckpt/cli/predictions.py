@@ -17,7 +17,7 @@ from rich.table import Table
 from arena_ckpt.common.wording import quoted, shown
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.atomic_write import write_whole
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.loss import CrossEntropySigmoid, CrossEntropySoftmax, Loss
 from arena_ckpt.report.tables import add_row, make_table
 
@@ -40,20 +40,19 @@ def require_suffix(path: Path) -> None:
         )
 
 
-def has_classes(graph: Graph) -> bool:
-    """Tell whether predictions are probabilities of classes, of which one is right."""
-    last = graph.nodes[-1].layer
+def has_classes(node: Node) -> bool:
+    """Tell whether a last layer predicts classes, of which one is right."""
+    last = node.layer
     if isinstance(last, CrossEntropySigmoid):
-        return math.prod(graph.prediction_shape) == 1
+        return math.prod(node.spec.output_shapes[0]) == 1
     if last.is_loss:
         return isinstance(last, CrossEntropySoftmax)
     return last.type_name == "activation" and last["activation"] == "softmax"
 
 
-def class_axis(graph: Graph) -> int:
-    """Return the axis of predictions along which the classes are."""
-    last = graph.nodes[-1].layer
-    return last.class_axis if isinstance(last, Loss) else 3
+def class_axis(node: Node) -> int:
+    """Return the axis of what a last layer predicts along which the classes are."""
+    return node.layer.class_axis if isinstance(node.layer, Loss) else 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,17 +207,21 @@ class Predictions:
         """
         match path.suffix.lower():
             case ".npz":
-                arrays: dict[str, Any] = {"prediction": self.values}
-                if self.classes is not None:
-                    arrays |= {"class": self.classes, "probability": self.probabilities}
-                if self.class_names is not None:
-                    arrays["class_name"] = self.class_names
-                write_whole(path, lambda file: np.savez(file, **arrays))
+                write_whole(path, lambda file: np.savez(file, **self.arrays()))
             case ".npy":
                 write_whole(path, lambda file: np.save(file, self.values))
             case ".csv":
                 content = self._csv()
                 write_whole(path, lambda file: file.write(content))
+
+    def arrays(self) -> dict[str, Any]:
+        """Return what an .npz has, by name."""
+        arrays: dict[str, Any] = {"prediction": self.values}
+        if self.classes is not None and self.probabilities is not None:
+            arrays |= {"class": self.classes, "probability": self.probabilities}
+        if self.class_names is not None:
+            arrays["class_name"] = self.class_names
+        return arrays
 
     def _csv(self) -> bytes:
         rows = self._by_row

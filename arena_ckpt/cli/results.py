@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -32,8 +32,11 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
     )
     for name, evaluation in evaluations:
         cells = [name, f"{evaluation.n_samples:,}", loss_text(evaluation.loss)]
+        for loss, value in evaluation.losses.items():
+            add_row(table, *cells, f"{loss} loss", loss_text(value))
+            cells = ["", "", ""]
         for metric, value in evaluation.metrics.items():
-            text = metric_text(metric, value)
+            text = metric_text(evaluation.plain_name(metric), value)
             add_row(table, *cells, metric.replace("_", " "), text)
             cells = ["", "", ""]
     return table
@@ -41,7 +44,9 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
 
 def evaluation_text_of(name: str, evaluation: Evaluation) -> str:
     """Return values by class or output as text, under the name of the data."""
-    return f"{name}:\n{evaluation.report}"
+    parts = {f"{name}, {loss}": one for loss, one in evaluation.by_loss.items()}
+    parts = parts or {name: evaluation}
+    return "\n\n".join(f"{title}:\n{one.report}" for title, one in parts.items())
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:
@@ -93,6 +98,7 @@ def history_document(history: History, on_training: Evaluation) -> dict[str, Any
             {
                 "epoch": record.epoch,
                 "loss": _finite(record.loss),
+                **_losses(record.losses),
                 "validation": None
                 if record.validation is None
                 else evaluation_document(record.validation),
@@ -125,12 +131,30 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as plain values; ``docs/cli.md`` lists the keys."""
     return {
         "loss": _finite(evaluation.loss),
+        **_losses(evaluation.losses),
         "metric_name": evaluation.metric_name,
         "metric": _finite(evaluation.metric),
         "n_samples": evaluation.n_samples,
         "metrics": {name: _finite(value) for name, value in evaluation.metrics.items()},
         "report": None if evaluation.report is None else _report(evaluation.report),
+        **(
+            {
+                "by_loss": {
+                    name: evaluation_document(one)
+                    for name, one in evaluation.by_loss.items()
+                }
+            }
+            if evaluation.by_loss
+            else {}
+        ),
     }
+
+
+def _losses(losses: Mapping[str, float]) -> dict[str, Any]:
+    """Return each of several losses; nothing for one."""
+    if not losses:
+        return {}
+    return {"losses": {name: _finite(loss) for name, loss in losses.items()}}
 
 
 def _report(report: Report) -> dict[str, Any]:

@@ -245,12 +245,20 @@ def standardize_by(
     model.standardize(training)
 
 
-def standardization_text(statistics: Standardization) -> str:
-    """Return a line that says which inputs are standardized."""
+def standardization_text(statistics: Standardization, source: str | None) -> str:
+    """Return a line that says which inputs are standardized, and by what.
+
+    Parameters
+    ----------
+    statistics : Standardization
+    source : str or None
+        The file that the statistics come from; None means the training data.
+    """
     inputs = ", ".join(
         f"{name} (1 {one.axis})"
         if len(one.mean) == 1
         else f"{name} ({len(one.mean):,} {one.axis}s)"
         for name, one in statistics.inputs.items()
     )
-    return f"inputs are standardized by the training data: {inputs}"
+    by = "the training data" if source is None else f"the statistics in {source}"
+    return f"inputs are standardized by {by}: {inputs}"

@@ -300,9 +300,10 @@ PROPERTIES = _table(
     ("pool poolshape kernelsize", Alias("pool_size")),
     ("poolsize", Alias("kernel_size")),
     (
-        "scale scalefactor upsamplesize factor",
-        (Alias("kernel_size"), Alias("upscale_factor"), Alias("value")),
+        "scale scalefactor upsamplesize",
+        (Alias("kernel_size"), Alias("upscale_factor")),
     ),
+    ("factor", (Alias("kernel_size"), Alias("upscale_factor"), Alias("value"))),
     ("size", (Alias("unit"), Alias("pool_size"), Alias("kernel_size"))),
     ("strides subsample", Alias("stride")),
     ("pad pads paddings", Alias("padding")),
@@ -430,6 +431,18 @@ PROPERTIES = _table(
         "gradientclipping",
         Alias("clip_grad_by_norm"),
     ),
+    (
+        "clipvalue clipgradbyvalue clipgradvalue gradclipvalue maxvalue",
+        (
+            Alias("clip_value"),
+            Alias("", note="it is a property of the optimizer: clip_value"),
+        ),
+    ),
+    (
+        "lrscale lrmult lrmultiplier learningratemultiplier",
+        Alias("learning_rate_scale"),
+    ),
+    ("rho", Alias("alpha")),
     ("nthreads numthreads workers njobs", Alias("threads")),
     ("dropremainder", Alias("drop_last")),
     ("optimizer optim", Alias("", note="it is chosen with set_optimizer")),
@@ -488,6 +501,7 @@ OPTIMIZERS = _table(
     ("nesterov nag", Alias("sgd", "momentum=0.9, nesterov=true")),
     ("adamoptimizer", Alias("adam")),
     ("adamwd adamweightdecay", Alias("adamw")),
+    ("rms rmspropoptimizer", Alias("rmsprop")),
 )
 """Types of optimizers."""
 

@@ -336,7 +336,7 @@ def to_numbers(
         raise DataTypeError(
             f"{name} is a masked array with {count:,} masked values; training would "
             "use what lies under the mask: decide on values first, for example with "
-            f"{name}.filled(0)",
+            f"{name.rpartition(' ')[2]}.filled(0)",
             name=name,
             count=count,
         )

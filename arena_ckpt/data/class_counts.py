@@ -13,6 +13,9 @@ from arena_ckpt.common.wording import shown
 
 Counts = dict[str, int]
 
+_MOST_COUNTED = 2**16
+"""Labels below this are counted in an array by their numbers."""
+
 _MOST_LISTED = 6
 """Maximum number of classes that a few words name."""
 
@@ -43,14 +46,20 @@ def class_counts(
         ):
             return None
         labels = labels.reshape(-1)
-    numbers, counts = np.unique(labels, return_counts=True)
+    found = _counted(labels)
     if names is None:
-        return {
-            f"{number:.0f}": int(count)
-            for number, count in zip(numbers, counts, strict=True)
-        }
-    found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+        return {str(number): count for number, count in found.items()}
     return {name: found.get(number, 0) for number, name in enumerate(names)}
+
+
+def _counted(labels: npt.NDArray[Any]) -> dict[int, int]:
+    if labels.min() >= 0 and labels.max() < _MOST_COUNTED:  # without sorting them
+        counts = np.bincount(labels.astype(np.int64, copy=False))
+        numbers = np.flatnonzero(counts)
+        counts = counts[numbers]
+    else:
+        numbers, counts = np.unique(labels, return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
 def extent_text(counts: Counts) -> str:

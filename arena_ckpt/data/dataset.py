@@ -47,8 +47,9 @@ class Dataset:
     x : ndarray, or dict from str to ndarray
         ``(n, …)``, C-contiguous float32; for a model of several inputs a dict with an
         array for each, by the name of its layer.
-    y : ndarray or None
-        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous.
+    y : ndarray, dict from str to ndarray, or None
+        Class numbers, int64 ``(n,)``, or targets, float32 ``(n, …)``; C-contiguous. For
+        a model of several losses a dict with an array for each, by its name.
     classes : tuple of str or None
         Names of the classes, by their numbers, where the labels were names.
     gaps : Gaps or None
@@ -83,6 +84,8 @@ class Dataset:
         labels = (
             "no labels"
             if self.y is None
+            else ", ".join(f"{name} {array.shape}" for name, array in self.y.items())
+            if isinstance(self.y, dict)
             else f"values {self.y.shape}"
             if counts is None
             else counts_text(counts)
@@ -108,22 +111,39 @@ class Dataset:
         else:
             x = _samples(f"{self.name}: x", self.x)
         object.__setattr__(self, "x", x)
-        if self.y is not None:
-            labels = _labels(f"{self.name}: y", self.y)
-            if labels.ndim == 0 or len(labels) != self.n_samples:
-                raise DataShapeError(
-                    f"{self.name}: y has the shape {np.shape(self.y)} for "
-                    f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
-                    f"({self.n_samples}, …), one label for each sample",
-                    name=self.name,
-                    expected=self.n_samples,
-                    found=np.shape(self.y),
-                )
-            object.__setattr__(self, "y", labels)
+        if isinstance(self.y, Mapping):
+            object.__setattr__(self, "y", self._checked_labels_by_loss(self.y))
+        elif self.y is not None:
+            object.__setattr__(self, "y", self._checked_labels(self.y, "y"))
         if self.classes is not None:
             object.__setattr__(self, "classes", self._checked_classes())
         if self.gaps is not None:
             self._check_gaps()
+
+    def _checked_labels(self, y: Any, what: str) -> npt.NDArray[Any]:
+        labels = _labels(f"{self.name}: {what}", y)
+        if labels.ndim == 0 or len(labels) != self.n_samples:
+            raise DataShapeError(
+                f"{self.name}: {what} has the shape {np.shape(y)} for "
+                f"{self.n_samples:,} samples in x; expected ({self.n_samples},) or "
+                f"({self.n_samples}, …), one label for each sample",
+                name=self.name,
+                expected=self.n_samples,
+                found=np.shape(y),
+            )
+        return labels
+
+    def _checked_labels_by_loss(
+        self, y: Mapping[Any, Any]
+    ) -> dict[str, npt.NDArray[Any]]:
+        if not y or not all(isinstance(key, str) for key in y):
+            raise DataTypeError(
+                f"{self.name}: y is a dict with "
+                f"{', '.join(map(quoted, y)) or 'nothing'}; expected the labels of "
+                "each loss of a model, by its name",
+                name=self.name,
+            )
+        return {key: self._checked_labels(one, f"y[{key!r}]") for key, one in y.items()}
 
     @property
     def n_samples(self) -> int:
@@ -134,8 +154,11 @@ class Dataset:
     def class_counts(self) -> dict[str, int] | None:
         """Number of samples of each class, by its name or else its number.
 
-        None where labels are no classes. Single values are where all are 0 or 1.
+        None where labels are no classes, or of several losses. Single values are
+        classes where all are 0 or 1.
         """
+        if isinstance(self.y, dict):
+            return None
         return class_counts(self.y, self.classes)
 
     @public_call
@@ -188,7 +211,10 @@ class Dataset:
             x: Any = {name: array[rows] for name, array in self.x.items()}
         else:
             x = self.x[rows]
-        y = None if self.y is None else self.y[rows]
+        if isinstance(self.y, dict):
+            y: Any = {name: array[rows] for name, array in self.y.items()}
+        else:
+            y = None if self.y is None else self.y[rows]
         gaps = self.gaps and Gaps(self.gaps.means, self.gaps.cells[rows])
         return Dataset(self.name, x, y, self.classes, gaps)
 
@@ -268,8 +294,9 @@ class Dataset:
             first = self._part(slice(n_training))
             return _filled_alike(first, self._part(slice(n_training, None)))
         elif stratify:
+            labels = None if isinstance(self.y, dict) else self.y
             training, validation = stratified(
-                self.name, self.y, n_validation, generator
+                self.name, labels, n_validation, generator
             )
         else:
             order = generator.permutation(self.n_samples)
@@ -361,7 +388,7 @@ class Dataset:
         assert self.classes is not None
         names = _names_of_classes(self.name, self.classes)
         y = self.y
-        if y is None or y.dtype != np.int64 or y.ndim != 1:
+        if not isinstance(y, np.ndarray) or y.dtype != np.int64 or y.ndim != 1:
             raise DataTypeError(
                 f"{self.name}: classes= names class numbers, and y has none; give whole"
                 " numbers of shape (n,)",

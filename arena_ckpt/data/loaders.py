@@ -185,8 +185,9 @@ def load_npz(path: StrPath) -> Dataset:
         A file with the arrays x and y, or x_train and y_train, X and y, data and
         target, images and labels: the first of these that it has. Labels may be
         missing. Samples of several inputs have names such as ``x:image`` and
-        ``x:mask``, of the input layers image and mask, and their labels y. Other
-        arrays are not read.
+        ``x:mask``, of the input layers image and mask, and their labels y. Labels of
+        several losses have names such as ``y:digit``, of the loss digit. Other arrays
+        are not read.
 
     Returns
     -------
@@ -206,10 +207,16 @@ def load_npz(path: StrPath) -> Dataset:
     """
     x, y = read_npz(path)
     name = Path(path).name
-    if not isinstance(x, dict):
+    if not isinstance(x, dict) and not isinstance(y, dict):
         return _dataset(name, x, y)
-    inputs = {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
-    labels = None if y is None else to_numbers(y, f"{name}: y")
+    inputs: Any = (
+        {key: _samples(value, f"{name}: x:{key}") for key, value in x.items()}
+        if isinstance(x, dict)
+        else _samples(x, f"{name}: x")
+    )
+    if y is None:
+        return Dataset(name, inputs, None)
+    labels = y if isinstance(y, dict) else to_numbers(y, f"{name}: y")
     return Dataset(name, inputs, labels)
 
 

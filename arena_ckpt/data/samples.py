@@ -20,6 +20,7 @@ from arena_ckpt.data.arrays import (
     is_usable,
 )
 from arena_ckpt.data.class_terms import weight_of_labels
+from arena_ckpt.data.loss_labels import LabelKind, labels_by_loss
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
@@ -69,6 +70,9 @@ class Samples:
         Axis of the output along which the classes are; 3 is the width.
     class_weights : tuple of float or None
         How much a label of each class counts in the mean, where not all count 1.
+    by_loss : mapping from str to Samples
+        Of a model of several losses: the samples with the labels of each loss; `labels`
+        is None then.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -82,11 +86,14 @@ class Samples:
     output_shape: Shape = (1, 1, 1)
     class_axis: int = 3
     class_weights: tuple[float, ...] | None = None
+    by_loss: Mapping[str, Samples] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shapes = {name: value.shape for name, value in self.inputs.items()}
         labels = (
-            "no labels"
+            f"labels of {', '.join(self.by_loss)}"
+            if self.by_loss
+            else "no labels"
             if self.labels is None
             else f"labels {self.labels.dtype} {self.labels.shape}"
         )
@@ -139,6 +146,63 @@ class Samples:
         if y is None:
             return cls(checked, None, None, masks=masks)
         assert loss is not None
+        kind = LabelKind(loss, output_shape, reading)
+        if isinstance(y, Mapping):
+            y = labels_by_loss(y, (loss.name,))[loss.name]
+        return cls._labelled(checked, y, kind, masks, look_for_nonfinite)
+
+    @classmethod
+    def check_by_loss(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        inputs: Mapping[str, Shape],
+        kinds: Mapping[str, LabelKind],
+        masks: frozenset[str] = frozenset(),
+        look_for_nonfinite: bool = True,
+    ) -> Samples:
+        """Check and convert samples and the labels of several losses.
+
+        Parameters
+        ----------
+        x, inputs, masks, look_for_nonfinite
+            See `check`.
+        y : dict from loss to array_like, or None
+        kinds : mapping
+            What labels each loss takes.
+
+        Raises
+        ------
+        InvalidParameterError
+            Labels for other losses than there are.
+        DataError
+            See `check`.
+        """
+        checked = _check_inputs(x, inputs, masks, look_for_nonfinite)
+        if y is None:
+            return cls(checked, None, None, masks=masks)
+        given = labels_by_loss(y, kinds)
+        by_loss = {
+            name: cls._labelled(
+                checked, given[name], kind, masks, look_for_nonfinite, f"y[{name!r}]"
+            )
+            for name, kind in kinds.items()
+        }
+        return cls(checked, None, None, masks=masks, by_loss=by_loss)
+
+    @classmethod
+    def _labelled(
+        cls,
+        checked: dict[str, npt.NDArray[Any]],
+        y: Any,
+        kind: LabelKind,
+        masks: frozenset[str],
+        look_for_nonfinite: bool,
+        name: str = "y",
+    ) -> Samples:
+        """Return checked samples with the labels of one loss, checked."""
+        loss, output_shape, reading = kind
         n_samples = len(next(iter(checked.values())))
         units, ignored = math.prod(output_shape), loss.ignored_label
         facts: dict[str, Any] = {
@@ -150,7 +214,7 @@ class Samples:
         if ignored is not None:
             n_classes = output_shape[loss.class_axis - 1]
             n_rows = units // n_classes
-            of_rows = check_row_labels(y, n_samples, n_rows, n_classes, ignored)
+            of_rows = check_row_labels(y, n_samples, n_rows, n_classes, ignored, name)
             n_counted = np.count_nonzero(of_rows != ignored, axis=1)
             return cls(checked, of_rows, n_classes, ignored, n_counted, **facts)
         is_one_row = units == output_shape[loss.class_axis - 1]
@@ -160,9 +224,11 @@ class Samples:
             (_is_ready(y, units) and len(y) == n_samples)
             or (may_be_numbers and _are_ready_class_numbers(y, n_samples, units))
         ):
-            labels = check_labels(y, n_samples, units, sparse=sparse, reading=reading)
+            labels = check_labels(
+                y, n_samples, units, sparse=sparse, name=name, reading=reading
+            )
         if loss.takes_probabilities:
-            _check_probabilities(labels)
+            _check_probabilities(labels, name)
         are_classes = look_for_nonfinite and _are_classes(labels)
         return cls(checked, labels, units if are_classes else None, **facts)
 
@@ -207,7 +273,12 @@ class Samples:
 
     @property
     def metric_name(self) -> str:
-        """Name of the metric: accuracy of classes, mean absolute error of values."""
+        """Name of the metric: accuracy of classes, mean absolute error of values.
+
+        Of several losses it is that of the first.
+        """
+        if self.by_loss:
+            return next(iter(self.by_loss.values())).metric_name
         return METRICS[0 if self.n_classes else 1]
 
     def metric_sum(
@@ -264,6 +335,7 @@ class Samples:
         NonFiniteDataError
         """
         arrays = [*self.inputs.items(), ("y", self.labels)]
+        arrays += [(f"y[{n!r}]", one.labels) for n, one in self.by_loss.items()]
         for name, array in arrays:
             if array is None:
                 continue
@@ -326,14 +398,15 @@ def _check_inputs(
     return checked
 
 
-def _check_probabilities(labels: npt.NDArray[Any]) -> None:
+def _check_probabilities(labels: npt.NDArray[Any], name: str) -> None:
     """Refuse values outside [0, 1]; NaN is left to the checks for that."""
     if labels.ndim != 2 or not (labels.min() < 0 or labels.max() > 1):
         return
     index = tuple(int(i) for i in np.argwhere((labels < 0) | (labels > 1))[0])
     raise LabelRangeError(
-        f"y[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy labels "
-        "are probabilities from 0 to 1 (one-hot rows, or one class number a sample)",
+        f"{name}[{index[0]}, {index[1]}] is {labels[index]:g}; for a cross entropy "
+        "labels are probabilities from 0 to 1 (one-hot rows, or one class number a "
+        "sample)",
         index=index,
         value=float(labels[index]),
     )

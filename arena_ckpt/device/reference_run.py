@@ -11,6 +11,7 @@ import numpy as np
 from arena_ckpt.c_export.exported_model import FloatArray, Reference, TestBatch
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.engine.session import Session
+from arena_ckpt.layers.spec import Shape
 from arena_ckpt.training.device_states import state_of
 
 Batch = tuple[Any, Any]
@@ -37,12 +38,18 @@ def run_reference(
         losses.append(session.train_step(*batches[step % len(batches)]))
         states.append(state.checksum(session.iteration, session.persistent()))
     n_samples = session.pass_samples
-    predictions = [session.predict(x)[:n_samples] for x, _ in batches]
+    predictions = [
+        b"".join(
+            np.ascontiguousarray(of_loss[:n_samples]).tobytes()
+            for of_loss in session.predictions(x).values()
+        )
+        for x, _ in batches
+    ]
     return Reference(
         tuple(_in_arena(session, batch) for batch in batches),
         tuple(losses),
         tuple(states),
-        tuple(zlib.crc32(np.ascontiguousarray(p).tobytes()) for p in predictions),
+        tuple(map(zlib.crc32, predictions)),
     )
 
 
@@ -51,13 +58,16 @@ def _in_arena(session: Session, batch: Batch) -> TestBatch:
     x, y = batch
     samples = session.samples(x, None if session.plan.is_inference else y)
     inputs = (np.asarray(values, np.float32) for values in samples.inputs.values())
-    return TestBatch(tuple(inputs), _labels(session, samples))
+    heads = () if session.plan.is_inference else session.heads.all
+    labels = (_labels(head.samples(samples), head.output_shape) for head in heads)
+    return TestBatch(tuple(inputs), tuple(labels))
 
 
-def _labels(session: Session, samples: Samples) -> FloatArray | None:
+def _labels(samples: Samples, output_shape: Shape) -> FloatArray:
     labels = samples.labels
-    if labels is None or labels.ndim == 2:
+    assert labels is not None
+    if labels.ndim == 2:
         return labels
-    one_hot = np.zeros((len(labels), int(np.prod(session.output_shape))), np.float32)
+    one_hot = np.zeros((len(labels), int(np.prod(output_shape))), np.float32)
     one_hot[np.arange(len(labels)), labels] = 1
     return one_hot

@@ -31,11 +31,6 @@ class Batch(NamedTuple):
     rows: Rows = None
     is_checked: bool = False
 
-    @property
-    def n_terms(self) -> float:
-        """What the sum of the terms of the loss is divided by in its mean."""
-        return self.samples.n_terms(self.rows)
-
 
 def require_batch(graph: Graph, plan: MemoryPlan, samples: Samples) -> Batch:
     """Return samples as a batch that a plan can train on.

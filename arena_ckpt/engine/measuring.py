@@ -108,6 +108,7 @@ def time_steps(
             report=report,
         )
     views.control[Control.SCALE] = 1.0
+    views.control[Control.LENGTH :] = 1.0
     seconds = []
     with status_line("measuring", None, "steps measured") as report_step:
         for index, execution in enumerate(plan.executions):

@@ -28,8 +28,8 @@ class Pass:
         Samples that a pass takes.
     inputs : list of str
         The tensors of the input layers, in their order.
-    label : str or None
-        The tensor of the labels; None where the plan has none.
+    labels : dict from str to str
+        The tensor of the labels of each loss; empty where the plan has none.
     masks : frozenset of str
         The tensors that may hold -inf.
     """
@@ -40,21 +40,18 @@ class Pass:
         views: TensorViews,
         n_samples: int,
         inputs: list[str],
-        label: str | None,
+        labels: dict[str, str],
         masks: frozenset[str],
     ) -> None:
         self.program = program
         self._views = views
         self.n_samples = n_samples
-        names = inputs if label is None else [*inputs, label]
+        names = [*inputs, *labels.values()]
         arrays = {name: views.named(name, n_samples) for name in names}
         self._inputs = [arrays[name].reshape(n_samples, -1) for name in inputs]
-        # Without labels it has no columns, and nothing is copied there.
-        self.label = (
-            np.empty((n_samples, 0), np.float32)
-            if label is None
-            else arrays[label].reshape(n_samples, -1)
-        )
+        self.labels = {
+            loss: arrays[name].reshape(n_samples, -1) for loss, name in labels.items()
+        }
         place = int(Control.NONFINITE)
         count = views.control[place : place + 1].view(np.int64)
         self.count_nonfinite = FiniteCheck(
@@ -63,7 +60,10 @@ class Pass:
             count,
         )
         # Where class numbers become one-hot: element `row * classes + class number`.
-        self._row_starts = np.arange(n_samples) * self.label.shape[1]
+        self._row_starts = {
+            loss: np.arange(n_samples) * label.shape[1]
+            for loss, label in self.labels.items()
+        }
         self._one_hot = np.zeros(n_samples, dtype=np.int64)
 
     def load(self, samples: Samples, rows: Rows, start: int) -> None:
@@ -75,15 +75,17 @@ class Pass:
             _copy(values, rows, start, stop, target)
             if name in samples.scaling:
                 _scale(target, *samples.scaling[name])
-        if samples.labels is None:
-            self.label.fill(0)
-        elif samples.labels.ndim == 2:
-            _copy(samples.labels, rows, start, stop, self.label)
-        else:
-            _copy(samples.labels, rows, start, stop, self._one_hot)
-            np.add(self._one_hot, self._row_starts, out=self._one_hot)
-            self.label.fill(0)
-            self.label.reshape(-1)[self._one_hot] = 1
+        for loss, label in self.labels.items():
+            given = samples.by_loss.get(loss, samples).labels
+            if given is None:
+                label.fill(0)
+            elif given.ndim == 2:
+                _copy(given, rows, start, stop, label)
+            else:
+                _copy(given, rows, start, stop, self._one_hot)
+                np.add(self._one_hot, self._row_starts[loss], out=self._one_hot)
+                label.fill(0)
+                label.reshape(-1)[self._one_hot] = 1
 
     def refuse_ids(
         self, graph: Graph, samples: Samples, rows: Rows, start: int

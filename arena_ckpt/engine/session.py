@@ -10,37 +10,41 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.common.names import LABEL, output_role, tensor_name, weight_of
+from arena_ckpt.common.names import output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples, Scaling
 from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.data.weighted_samples import require_weights, with_ones
 from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
 from arena_ckpt.engine.debug.runner import StepRunner, Watcher
 from arena_ckpt.engine.debug.values import FiniteWatch
-from arena_ckpt.engine.evaluation import Evaluation
+from arena_ckpt.engine.evaluation import Evaluation, joined
+from arena_ckpt.engine.head_scores import Asked, HeadScores
+from arena_ckpt.engine.inner_outputs import InnerOutput, Watched, find_inner_outputs
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
-from arena_ckpt.engine.metric_names import OwnMetric, own_value, require_known
+from arena_ckpt.engine.loss_heads import Heads
+from arena_ckpt.engine.metric_names import require_known
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
-from arena_ckpt.engine.scores import Scores, scores_of
 from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.graph.build import Graph
-from arena_ckpt.graph.hints import reading_of_rows
 from arena_ckpt.graph.masks import mask_tensors
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
+from arena_ckpt.layers.spec import Shape
 from arena_ckpt.lowering.calls import LoweringSettings, mode_of
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.optim.learning_rates import Schedule
@@ -123,11 +127,12 @@ class Session:
         self._control = self.views.control
         self._control.fill(0)
         self.lock = ModelLock()
-        self._passes: dict[tuple[Mode, int, bool], Pass] = {}
+        self._passes: dict[tuple[Mode, int, bool, bool], Pass] = {}
         self.seed = seed
         self._note = note
         self.output_shape = graph.prediction_shape
-        self._reading = reading_of_rows(graph)
+        self.heads = Heads(graph)
+        self.weights_of_samples = weight_inputs(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
@@ -255,16 +260,17 @@ class Session:
         return self._checked(x, y)
 
     def _checked(self, x: Any, y: Any, *, look_for_nonfinite: bool = True) -> Samples:
-        samples = Samples.check(
+        if self.weights_of_samples:
+            x = with_ones(x, self.inputs, self.weights_of_samples)
+        samples = self.heads.check(
             x,
             y,
             inputs=self.inputs,
-            output_shape=self.output_shape,
-            loss=self.graph.loss_layer if self.graph.has_loss else None,
-            reading=self._reading,
             masks=self._mask_inputs,
             look_for_nonfinite=look_for_nonfinite,
         )
+        if self.weights_of_samples:
+            require_weights(samples.inputs, self.weights_of_samples)
         return replace(samples, scaling=self._scaling) if self._scaling else samples
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -284,10 +290,10 @@ class Session:
         return GATE.run(self._threads, self._training_loss, self._batch(x, y))
 
     def _training_loss(self, batch: Batch) -> float:
-        self._begin(self.loss_layer.term_scale(self.output_shape, batch.n_terms))
+        self._begin(self.heads.scales(batch))
         for start in range(0, batch.n_samples, self.pass_samples):
             self._forward_pass(batch, Mode.GRADIENTS, start)
-        return float(self._control[Control.LOSS])
+        return self.heads.loss(self._control)
 
     def iterate(self, samples: Samples, rows: Rows) -> float:
         """Run one iteration on the samples `rows`; return the loss.
@@ -308,18 +314,22 @@ class Session:
         loss, _ = GATE.run(self._threads, self._run, batch, Mode.TRAIN)
         return loss
 
+    def penalty_and_losses(self) -> tuple[float, list[float]]:
+        """Return the penalties and each loss, without its weight, of the last batch."""
+        return self.heads.penalty(self._control), self.heads.sums(self._control)
+
     def _run(self, batch: Batch, mode: Mode) -> tuple[float, Gradients]:
         """Return the loss of a batch, and its gradients unless they are applied."""
         if mode is Mode.TRAIN:
             self._set_hyperparameters()
-        self._begin(self.loss_layer.term_scale(self.output_shape, batch.n_terms))
+        self._begin(self.heads.scales(batch))
         try:
             gradients = self._run_passes(batch, mode)
         except BaseException:  # step by step an interrupt can come between updates
             if self._runner:
                 self._runner.roll_back()
             raise
-        return float(self._control[Control.LOSS]), gradients
+        return self.heads.loss(self._control), gradients
 
     def _run_passes(self, batch: Batch, mode: Mode) -> Gradients:
         gradients: Gradients = {}
@@ -375,39 +385,46 @@ class Session:
         for place, value in enumerate(hyper, start=Control.HYPER):
             self._control[place] = value
 
-    def _begin(self, scale: float) -> None:
+    def _begin(self, scales: Sequence[float]) -> None:
         if self._runner:
             self._runner.begin()
-        self._control[Control.LOSS] = 0.0
-        self._control[Control.SCALE] = scale
+        self.heads.begin(self._control, scales)
 
     def _pass(
-        self, mode: Mode, n_samples: int, add: bool, report: Report | None = None
+        self,
+        mode: Mode,
+        n_samples: int,
+        add: bool,
+        report: Report | None = None,
+        *,
+        keeps_outputs: bool = False,
     ) -> Pass:
-        key = mode, n_samples, add
+        key = mode, n_samples, add, keeps_outputs
         if key not in self._passes:
             program = Program(
                 self.graph,
                 self.views,
                 self.optimizer,
-                LoweringSettings(mode, n_samples, self.seed, add, self.max_norm),
+                LoweringSettings(
+                    mode, n_samples, self.seed, add, self.max_norm, keeps_outputs
+                ),
                 note=self._note,
                 report=report,
             )
             names = [tensor_name(name, output_role(0)) for name in self.inputs]
-            label = tensor_name(self.graph.nodes[-1].name, LABEL)
             if len(self._passes) >= MOST_PASSES:
                 # Those for whole passes are needed in every iteration, and stay.
                 del self._passes[
                     next(k for k in self._passes if k[1] != self.pass_samples)
                 ]
-            has_label = any(tensor.name == label for tensor in self.plan.tensors)
+            there = {tensor.name for tensor in self.plan.tensors}
+            labels = {head.name: head.label for head in self.heads.all}
             self._passes[key] = Pass(
                 program,
                 self.views,
                 n_samples,
                 names,
-                label if has_label else None,
+                {loss: name for loss, name in labels.items() if name in there},
                 self._masks,
             )
         return self._passes[key]
@@ -439,7 +456,7 @@ class Session:
                         gradients[weight] = self.views.array(operand.tensor).copy()
 
     def _check_loss(self) -> None:
-        loss = float(self._control[Control.LOSS])
+        loss = self.heads.loss(self._control)
         if math.isfinite(loss):
             return
         broken = [n for n, w in self._weights.views.items() if not np.isfinite(w).all()]
@@ -480,21 +497,68 @@ class Session:
 
     def predict(self, x: Any) -> FloatArray:
         """Return the predictions for any number of samples, ``(n, C, H, W)``."""
+        (prediction,) = self.predictions(x).values()
+        return prediction
+
+    def predictions(self, x: Any) -> dict[str, FloatArray]:
+        """Return the predictions of each of several losses by name.
+
+        Of one loss, or of a model without, they have the name ``""``.
+        """
         samples = self.samples(x, None)
         batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
-        out = np.empty((batch.n_samples, *self.output_shape), dtype=np.float32)
+        out = {
+            name: np.empty((batch.n_samples, *shape), dtype=np.float32)
+            for name, shape in self._predicted.items()
+        }
 
         def keep(one: Pass, start: int) -> None:
-            out[start : start + one.n_samples] = self._prediction(one)
+            for name, array in out.items():
+                array[start : start + one.n_samples] = self._prediction(name, one)
 
-        self._predict(batch, 0.0, keep)
-        return out
+        self._predict(batch, self.heads.no_scales(), keep)
+        names = [head.name for head in self.heads.all]
+        if not self.heads.are_several:
+            names = [""]
+        return dict(zip(names, out.values(), strict=True))
 
-    def evaluate(
-        self,
-        samples: Samples,
-        asked: Mapping[str, OwnMetric | None] | None = None,
-    ) -> Evaluation:
+    @functools.cached_property
+    def _predicted(self) -> dict[str, Shape]:
+        """The tensors that are predicted, each with the shape of a sample."""
+        if not self.heads.are_several:
+            return {self.graph.prediction: self.output_shape}
+        return {head.prediction: head.output_shape for head in self.heads.all}
+
+    def predict_inner(
+        self, x: Any, layers: Sequence[str], asked: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        """Return outputs of inner layers for any number of samples, by name.
+
+        Parameters
+        ----------
+        x : array_like, or dict of array_like
+        layers : sequence of str
+            Names of the layers as they were added.
+        asked : sequence of str
+            Names of outputs, see `find_inner_outputs`.
+        """
+        outputs = find_inner_outputs(self.graph, self.plan, layers, asked)
+        samples = self.samples(x, None)
+        batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
+        found = {
+            one.name: np.empty((batch.n_samples, *one.shape), np.float32)
+            for one in outputs
+        }
+
+        def keep(one: InnerOutput, start: int, n: int) -> None:
+            values = self.views.named(one.tensor, n)
+            found[one.name][start : start + n] = values.reshape(n, *one.shape)
+
+        watched = Watched(outputs, keep)
+        self._predict(batch, self.heads.no_scales(), lambda one, start: None, watched)
+        return found
+
+    def evaluate(self, samples: Samples, asked: Asked = None) -> Evaluation:
         """Return loss and metrics over all samples; changes no weight.
 
         Parameters
@@ -503,47 +567,27 @@ class Session:
         asked : mapping, optional
             Metrics by name, own ones with their function; by default all of the task.
         """
-        scores = self._scores(samples, asked)
-        functions = {name: own for name, own in (asked or {}).items() if own}
-        # What own metrics get is copied as a whole; nothing else is.
-        kept = (
-            np.empty((samples.n_samples, *self.output_shape), np.float32)
-            if functions
-            else None
-        )
+        parts = self._parts(samples, asked)
         batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
-        loss = total = 0.0
+        penalty = 0.0
 
         def add(one: Pass, start: int) -> None:
-            nonlocal loss, total
-            loss += float(self._control[Control.LOSS])
-            prediction = self._prediction(one)
-            total += samples.metric_sum(prediction, one.label)
-            scores.add(prediction, one.label)
-            if kept is not None:
-                kept[start : start + one.n_samples] = prediction
+            nonlocal penalty
+            penalty += self.heads.penalty(self._control)
+            for part, loss in zip(parts, self.heads.sums(self._control), strict=True):
+                head = part.head
+                prediction = self._prediction(head.prediction, one)
+                part.add(loss, prediction, one.labels[head.name], start)
 
-        scale = self.loss_layer.term_scale(self.output_shape, batch.n_terms)
-        self._predict(batch, scale, add)
-        metrics = scores.metrics()
-        if asked is not None:
-            for name, own in functions.items():
-                assert kept is not None
-                metrics[name] = own_value(name, own(*samples.for_metrics(kept)))
-            metrics = {name: metrics[name] for name in asked}
-        return Evaluation(
-            loss,
-            samples.metric_name,
-            total / samples.n_scored() if samples.n_scored() else 0.0,
-            samples.n_samples,
-            metrics,
-            scores.report(samples.classes),
-            tuple(asked or ()),
+        self._predict(batch, self.heads.scales(batch), add)
+        loss = self.heads.total(penalty, [part.loss for part in parts])
+        if not self.heads.are_several:
+            return parts[0].evaluation(loss)
+        return joined(
+            {part.head.name: part.evaluation(part.loss) for part in parts}, loss
         )
 
-    def metric_names(
-        self, samples: Samples, asked: Mapping[str, OwnMetric | None] | None
-    ) -> tuple[str, ...]:
+    def metric_names(self, samples: Samples, asked: Asked) -> tuple[str, ...]:
         """Return the names of the metrics that an evaluation makes, but own ones.
 
         Raises
@@ -551,52 +595,80 @@ class Session:
         InvalidParameterError
             One is asked for that these labels do not have.
         """
-        known = self._scores(samples, asked).metric_names
-        if asked is None:
-            return known
-        return tuple(name for name, own in asked.items() if own is None)
-
-    def _scores(
-        self, samples: Samples, asked: Mapping[str, OwnMetric | None] | None
-    ) -> Scores:
-        assert samples.labels is not None
-        asks_auc = asked is not None and "auc" in asked
-        scores = scores_of(
-            samples, self.loss_layer, self.output_shape, asks_auc=asks_auc
+        parts = self._parts(samples, asked)
+        stems = [
+            f"{part.head.name}_" if self.heads.are_several else "" for part in parts
+        ]
+        return tuple(
+            f"{stem}{name}"
+            for stem, part in zip(stems, parts, strict=True)
+            for name in part.made_names
         )
-        named = [name for name, own in (asked or {}).items() if own is None]
-        require_known(named, scores.metric_names)
-        return scores
 
-    def _predict(self, batch: Batch, scale: float, take: TakesPass) -> None:
+    def _parts(self, samples: Samples, asked: Asked) -> list[HeadScores]:
+        """Return what adds up the scores of each loss.
+
+        Raises
+        ------
+        InvalidParameterError
+            A metric is asked for that no loss has.
+        """
+        parts = [
+            HeadScores(head, head.samples(samples), asked) for head in self.heads.all
+        ]
+        known = dict.fromkeys(name for part in parts for name in part.metric_names)
+        require_known((n for n, own in (asked or {}).items() if own is None), known)
+        return parts
+
+    def _predict(
+        self,
+        batch: Batch,
+        scales: Sequence[float],
+        take: TakesPass,
+        watched: Watched | None = None,
+    ) -> None:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""
+        run = self._predict_pass
         for start in range(0, batch.n_samples, self.pass_samples):
-            GATE.run(self._threads, self._predict_pass, batch, start, scale, take)
+            GATE.run(self._threads, run, batch, start, scales, take, watched)
 
     def _predict_pass(
-        self, batch: Batch, start: int, scale: float, take: TakesPass
+        self,
+        batch: Batch,
+        start: int,
+        scales: Sequence[float],
+        take: TakesPass,
+        watched: Watched | None,
     ) -> None:
         n = min(self.pass_samples, batch.n_samples - start)
-        self._begin(scale)
+        self._begin(scales)
         self._control[Control.FRACTION] = n / batch.n_samples
-        one = self._pass(Mode.PREDICT, n, False)
+        one = self._pass(Mode.PREDICT, n, False, keeps_outputs=watched is not None)
         try:
-            self._run_forward(one, batch, start)
+            self._run_forward(one, batch, start, watched)
         except NonFiniteError:
             one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             raise
-        if math.isnan(self._control[Control.LOSS]):
+        if math.isnan(self.heads.loss(self._control)):
             one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             # The ids are right, but looking at them has overwritten the prediction.
-            self._run_forward(one, batch, start)
+            self._run_forward(one, batch, start, watched)
         take(one, start)
 
-    def _run_forward(self, one: Pass, batch: Batch, start: int) -> None:
-        self._control[Control.LOSS] = 0.0
+    def _run_forward(
+        self, one: Pass, batch: Batch, start: int, watched: Watched | None
+    ) -> None:
+        self.heads.clear_sums(self._control)
         one.load(batch.samples, batch.rows, start)
         if batch.is_checked and one.count_nonfinite():
             batch.samples.raise_nonfinite()
-        self._steps(one, 0, self.plan.n_forward)
+        done = 0
+        if watched is not None:
+            for output in watched.outputs:
+                self._steps(one, done, output.step + 1)
+                done = output.step + 1
+                watched.take(output, start, one.n_samples)
+        self._steps(one, done, self.plan.n_forward)
 
-    def _prediction(self, one: Pass) -> FloatArray:
-        return self.views.named(self.graph.prediction, one.n_samples)
+    def _prediction(self, name: str, one: Pass) -> FloatArray:
+        return self.views.named(name, one.n_samples)

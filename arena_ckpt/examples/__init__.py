@@ -12,7 +12,7 @@ from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
-from arena_ckpt.examples import llama, material, networks
+from arena_ckpt.examples import llama, material, networks, pictures
 from arena_ckpt.importers.ini import load_ini
 from arena_ckpt.model import Model
 
@@ -106,6 +106,12 @@ _RECIPES: dict[str, _Recipe] = {
         networks.digits_cnn,
         lambda model: material.digits(),
     ),
+    "multi_head": _Recipe(
+        "the same digits with two losses on one body: which digit it is, and how dark "
+        "it is drawn",
+        networks.multi_head,
+        lambda model: material.digits_and_ink(),
+    ),
     "nine_layer_mlp": _Recipe(
         "784-512-256-128-10 with relu, mse and one checkpoint block, on made-up data",
         _packed("nine_layer_mlp"),
@@ -148,10 +154,35 @@ _RECIPES: dict[str, _Recipe] = {
         networks.mobilenet_v2,
         _pictures,
     ),
+    "mobilenet_v3_small": _Recipe(
+        "inverted residuals that squeeze and excite, half the paper's width, on "
+        "made-up pictures of 96 × 96",
+        pictures.mobilenet_v3_small,
+        _pictures,
+    ),
+    "unet": _Recipe(
+        "a U-Net that finds discs in noise, pixel by pixel, in made-up pictures of "
+        "48 × 48",
+        pictures.unet,
+        lambda model: material.discs(
+            4 * int(model.get_property("batch_size")),
+            model.layers[0]["input_shape"],
+            int(model.layers[-3]["filters"]),
+        ),
+    ),
     "keyword_gru": _Recipe(
         "a gated recurrent unit over 49 frames, on made-up keywords",
         networks.keyword_gru,
         _pictures,
+    ),
+    "lstm_har": _Recipe(
+        "two LSTMs over 128 steps of nine sensors of a phone, on made-up movements",
+        networks.lstm_har,
+        lambda model: material.movements(
+            4 * int(model.get_property("batch_size")),
+            model.layers[0]["input_shape"],
+            int(model.layers[-2]["unit"]),
+        ),
     ),
     "autoencoder": _Recipe(
         "640 to 8 to 640, the autoencoder of MLPerf Tiny, on made-up data",
@@ -175,7 +206,8 @@ def load_example(name: str, **sizes: Any) -> Example:
     name : str
         A key of `EXAMPLES`.
     **sizes
-        Parameters of the function in `arena_ckpt.examples.networks` that builds it.
+        Parameters of the function that builds it, in `arena_ckpt.examples.networks` or
+        `arena_ckpt.examples.pictures`.
 
     Returns
     -------

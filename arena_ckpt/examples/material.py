@@ -22,6 +22,15 @@ def digits() -> Split:
     return load_digits().split(0.2, seed=0)
 
 
+def digits_and_ink() -> Split:
+    """Load the same pictures, with two labels: the digit, and how dark it is."""
+    loaded = load_digits()
+    pixels = loaded.x.reshape(loaded.n_samples, -1)
+    ink = pixels.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    labels = {"digit": loaded.y, "ink": ink}
+    return Dataset(loaded.name, loaded.x, labels).split(0.2, seed=0)
+
+
 def noisy_prototypes() -> Split:
     """Make 512 samples around a random point for each of 10 classes, one-hot labels."""
     generator = np.random.default_rng(0)
@@ -39,6 +48,55 @@ def noisy_classes(n: int, elems: int, classes: int) -> Split:
     numbers = np.arange(n) % classes
     noise = generator.standard_normal((n, elems), dtype=np.float32)
     return Dataset("noisy classes", prototypes[numbers] + noise, numbers), None
+
+
+def movements(n: int, shape: tuple[int, int, int], classes: int) -> Split:
+    """Make noisy oscillations of sensors, faster the higher the class.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    shape : tuple of int
+        1, steps and sensors.
+    classes : int
+    """
+    generator = np.random.default_rng(0)
+    _, steps, sensors = shape
+    numbers = np.arange(n) % classes
+    speed = (1 + numbers.reshape(n, 1, 1)) * np.arange(steps).reshape(1, steps, 1)
+    phase = generator.uniform(0, 2 * np.pi, (n, 1, sensors))
+    x = np.sin(2 * np.pi * speed / steps + phase) * (1 + np.arange(sensors) / sensors)
+    x += 0.3 * generator.standard_normal(x.shape)
+    return Dataset("movements", x.astype(np.float32), numbers), None
+
+
+def discs(n: int, shape: tuple[int, int, int], classes: int) -> Split:
+    """Make noisy pictures of discs; the label of a pixel is the class of its disc.
+
+    Pixels beside the disc are of class 0, and the others the brighter the higher their
+    class.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    shape : tuple of int
+        Channels, height and width.
+    classes : int
+        At least 2.
+    """
+    generator = np.random.default_rng(0)
+    channels, height, width = shape
+    rows, columns = np.mgrid[:height, :width]
+    middles = generator.uniform(0.25, 0.75, (n, 2, 1, 1)) * [[[height]], [[width]]]
+    radius = generator.uniform(0.15, 0.3, (n, 1, 1)) * min(height, width)
+    kinds = 1 + np.arange(n).reshape(n, 1, 1) % max(1, classes - 1)
+    squares = (rows - middles[:, 0]) ** 2 + (columns - middles[:, 1]) ** 2
+    labels = np.where(squares <= radius**2, kinds, 0)
+    x = generator.standard_normal((n, channels, height, width), dtype=np.float32)
+    x += 2 * labels[:, None].astype(np.float32)
+    return Dataset("discs", x, labels.reshape(n, -1).astype(np.float32)), None
 
 
 def noise(n: int, elems: int, *, to_itself: bool = False) -> Split:

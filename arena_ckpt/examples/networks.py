@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from arena_ckpt.examples.builder import Builder as _Builder
+from arena_ckpt.examples.builder import rounded
 from arena_ckpt.model import Model
 from arena_ckpt.optim.learning_rates import create_schedule
 
@@ -25,83 +27,6 @@ EXPANSIONS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
-class _Builder:
-    """Adds layers one after another, and remembers the names for the next block."""
-
-    def __init__(self, seed: int, checkpoint: bool) -> None:
-        self.model = Model(seed)
-        self.last = ""  # the layer added last
-        self._checkpoint = checkpoint
-        self._names: list[str] = []
-
-    def add(self, type_name: str, name: str, **values: Any) -> str:
-        self.model.add_layer(type_name, name=name, **values)
-        self._names.append(name)
-        self.last = name
-        return name
-
-    def begin_block(self) -> None:
-        self._names = []
-
-    def end_block(self, name: str) -> None:
-        if self._checkpoint:
-            self.model.add_checkpoint_block(self._names, name)
-        self._names = []
-
-    def convolve(
-        self,
-        name: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        *,
-        source: str | None = None,
-        activation: str | None = "relu",
-    ) -> str:
-        """Add a convolution without bias, a batch normalization and an activation."""
-        given = _window(kernel, stride)
-        if source is not None:
-            given["input_layers"] = source
-        self.add("conv2d", f"{name}_conv", filters=filters, **given)
-        return self.normalize(name, activation)
-
-    def convolve_depthwise(self, name: str, kernel: int, stride: int) -> str:
-        """Add a depthwise convolution, a batch normalization and an activation."""
-        self.add("depthwiseconv2d", name, **_window(kernel, stride))
-        return self.normalize(name)
-
-    def normalize(self, name: str, activation: str | None = "relu") -> str:
-        """Add a batch normalization and, if one is given, an activation."""
-        self.add("batch_normalization", f"{name}_bn", momentum=0.9)
-        if activation:
-            self.add("activation", f"{name}_act", activation=activation)
-        return self.last
-
-    def feed_forward(self, i: int, ff: int, d: int) -> None:
-        """Add two linear layers with gelu between them."""
-        self.add("fully_connected", f"fc{i}a", unit=ff)
-        self.add("activation", f"gelu{i}", activation="gelu")
-        self.add("fully_connected", f"fc{i}b", unit=d)
-
-    def classify_pictures(self, classes: int) -> None:
-        """Add the mean of each channel, a linear layer and the loss."""
-        self.add("pooling2d", "pool", pooling="global_average")
-        self.add("flatten", "flat")
-        self.add("fully_connected", "logits", unit=classes)
-        self.add("cross_softmax", "loss")
-
-
-def _window(kernel: int, stride: int) -> dict[str, Any]:
-    """Return properties of a square convolution; only `stride` reduces the size."""
-    return {
-        "kernel_size": (kernel, kernel),
-        "stride": (stride, stride),
-        "padding": (kernel // 2, kernel // 2),
-        "disable_bias": True,
-        "weight_initializer": "he_normal",
-    }
 
 
 def transformer(
@@ -303,6 +228,7 @@ def mobilenet_v2(
     classes: int = 10,
     batch_size: int = 4,
     checkpoint: bool = True,
+    activation: str = "relu6",
     seed: int = 0,
 ) -> Model:
     """Return a chain of inverted residuals with linear bottlenecks.
@@ -315,10 +241,8 @@ def mobilenet_v2(
         Height and width of a picture in pixels.
     classes, batch_size, checkpoint, seed
         As elsewhere.
-
-    Notes
-    -----
-    With relu in place of relu6.
+    activation : str
+        The function behind every convolution but those that make a block narrow.
 
     References
     ----------
@@ -326,18 +250,20 @@ def mobilenet_v2(
     """
     build = _Builder(seed, checkpoint)
     build.add("input", "in", input_shape=(3, size, size))
-    channels = _rounded(32 * width)
-    last = build.convolve("stem", channels, 3, 2)
+    channels = rounded(32 * width)
+    last = build.convolve("stem", channels, 3, 2, activation=activation)
     number = 0
     for times, filters, repeats, first_stride in EXPANSIONS:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
-            out, name = _rounded(filters * width), f"b{number}"
+            out, name = rounded(filters * width), f"b{number}"
             build.begin_block()
             skipped = last
             if times > 1:
-                build.convolve(f"{name}wide", times * channels, 1)
-            build.convolve_depthwise(f"{name}_depth", 3, stride)
+                build.convolve(
+                    f"{name}wide", times * channels, 1, activation=activation
+                )
+            build.convolve_depthwise(f"{name}_depth", 3, stride, activation)
             last = build.convolve(f"{name}out", out, 1, activation=None)
             if stride == 1 and out == channels:
                 last = build.add(
@@ -345,17 +271,11 @@ def mobilenet_v2(
                 )
             build.end_block(name)
             channels, number = out, number + 1
-    build.convolve("top", _rounded(1280 * max(1.0, width)), 1)
+    build.convolve("top", rounded(1280 * max(1.0, width)), 1, activation=activation)
     build.classify_pictures(classes)
     build.model.set_property(batch_size=batch_size)
     build.model.set_optimizer("sgd", learning_rate=0.01, momentum=0.9)
     return build.model
-
-
-def _rounded(filters: float) -> int:
-    """Round a number of channels to a multiple of 8, but down by a tenth at most."""
-    near = max(8, int(filters + 4) // 8 * 8)
-    return near + 8 if near < 0.9 * filters else near
 
 
 def keyword_gru(
@@ -392,6 +312,60 @@ def keyword_gru(
     model.add_layer("cross_softmax", name="loss")
     model.set_property(batch_size=batch_size)
     model.set_optimizer("adam", learning_rate=2e-3)
+    return model
+
+
+def lstm_har(
+    unit: int = 32,
+    *,
+    steps: int = 128,
+    sensors: int = 9,
+    classes: int = 6,
+    bidirectional: bool = False,
+    batch_size: int = 16,
+    unroll: bool = False,
+    seed: int = 0,
+) -> Model:
+    """Return a recurrent network that tells activities by the sensors of a phone.
+
+    Each step goes through a layer of `unit` before two LSTMs, of which the second
+    gives its last step.
+
+    Parameters
+    ----------
+    unit : int
+        Size of the hidden states.
+    steps, sensors : int
+        Steps of a sample (2.56 s at 50 Hz), and numbers in a step: acceleration of the
+        body, rotation and total acceleration along three axes.
+    classes, batch_size, seed
+        As elsewhere.
+    bidirectional : bool
+        Let the first LSTM read both ways.
+    unroll : bool
+        Let the plan see every time step.
+
+    References
+    ----------
+    Anguita et al., "A public domain dataset for human activity recognition using
+    smartphones", ESANN 2013.
+    """
+    model = Model(seed)
+    given: dict[str, Any] = {"unit": unit, "unroll": unroll}
+    model.add_layer("input", name="in", input_shape=(1, steps, sensors))
+    model.add_layer("fully_connected", name="each", unit=unit, activation="relu")
+    model.add_layer(
+        "lstm",
+        name="first",
+        return_sequences=True,
+        bidirectional=bidirectional,
+        **given,
+    )
+    model.add_layer("lstm", name="second", **given)
+    model.add_layer("fully_connected", name="logits", unit=classes)
+    model.add_layer("cross_softmax", name="loss")
+    model.set_property(batch_size=batch_size, clip_grad_by_norm=1.0)
+    model.set_optimizer("adam", learning_rate=2.5e-3)
     return model
 
 
@@ -454,6 +428,28 @@ def digits_cnn(*, checkpoint: bool = True, seed: int = 0) -> Model:
     model.set_property(batch_size=64, epochs=15)
     model.set_optimizer("adam", learning_rate=3e-3)
     _anneal(model, 1e-5, 23 * 15)
+    return model
+
+
+def multi_head(*, checkpoint: bool = True, seed: int = 0) -> Model:
+    """Return a body for pictures of 8 × 8 pixels that two losses train.
+
+    ``digit`` says which digit it is, and ``ink`` how much of the picture is dark.
+    """
+    build = _Builder(seed, checkpoint)
+    build.add("input", "in", input_shape=(1, 1, 64))
+    build.begin_block()
+    for i in range(2):
+        build.add("fully_connected", f"fc{i}", unit=64)
+        build.add("activation", f"act{i}", activation="relu")
+    build.end_block("body")
+    build.add("fully_connected", "logits", unit=10)
+    build.add("cross_softmax", "digit")
+    build.add("fully_connected", "shade", unit=1, input_layers="act1")
+    build.add("mse", "ink", weight=4.0)
+    model = build.model
+    model.set_property(batch_size=32, epochs=10)
+    model.set_optimizer("adam", learning_rate=3e-3)
     return model
 
 

@@ -36,12 +36,17 @@ NAME_PAIRS = (
 INPUT = "x:"
 """What the names of arrays begin with that are the samples of one input of several."""
 
+LABEL = "y:"
+"""What the names of arrays begin with that are the labels of one loss of several."""
+
+Labels = npt.NDArray[Any] | dict[str, npt.NDArray[Any]] | None
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that NumPy writes
 
 
 def read_npz(
     path: str | os.PathLike[str],
-) -> tuple[npt.NDArray[Any] | dict[str, npt.NDArray[Any]], npt.NDArray[Any] | None]:
+) -> tuple[npt.NDArray[Any] | dict[str, npt.NDArray[Any]], Labels]:
     """Read samples and labels from an .npz file.
 
     Parameters
@@ -53,8 +58,9 @@ def read_npz(
     x : ndarray, or dict from str to ndarray
         The array of the first name in `NAME_PAIRS` that the file has; or, for several
         inputs, those with names such as ``x:image``, by what follows `INPUT`.
-    y : ndarray or None
-        Its partner; None where the file has none.
+    y : ndarray, dict from str to ndarray, or None
+        Its partner; or, for several losses, those with names such as ``y:digit``, by
+        what follows `LABEL`; None where the file has none.
 
     Raises
     ------
@@ -82,14 +88,11 @@ def read_npz(
                     path=str(source.path),
                     found=tuple(members),
                 )
-            y = _read_member(source, archive, members["y"]) if "y" in members else None
-            return inputs, y
+            return inputs, _read_labels(source, archive, members, "y")
         for x_name, y_name in NAME_PAIRS:
             if x_name in members:
                 x = _read_member(source, archive, members[x_name])
-                if y_name not in members:
-                    return x, None
-                return x, _read_member(source, archive, members[y_name])
+                return x, _read_labels(source, archive, members, y_name)
     pairs = ", ".join(f"{x_name} and {y_name}" for x_name, y_name in NAME_PAIRS)
     names = sorted(members)
     raise CorruptFileError(
@@ -101,6 +104,35 @@ def read_npz(
         expected=NAME_PAIRS,
         found=tuple(names),
     )
+
+
+def _read_labels(
+    source: Source,
+    archive: zipfile.ZipFile,
+    members: dict[str, zipfile.ZipInfo],
+    name: str,
+) -> Labels:
+    """Return the labels of a name, or those of several losses, if there are any.
+
+    Raises
+    ------
+    CorruptFileError
+        There are both.
+    """
+    by_loss = {one: info for one, info in members.items() if one.startswith(LABEL)}
+    if by_loss and name in members:
+        raise CorruptFileError(
+            f"{source.path}: it has {name} and {next(iter(by_loss))}; name the labels "
+            f"of all losses as {LABEL}NAME, or save {name} alone",
+            path=str(source.path),
+            found=tuple(members),
+        )
+    if not by_loss:
+        return _read_member(source, archive, members[name]) if name in members else None
+    return {
+        one.removeprefix(LABEL): _read_member(source, archive, info)
+        for one, info in by_loss.items()
+    }
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
@@ -186,7 +218,13 @@ def _check_header(path: Path, info: zipfile.ZipInfo, member: IO[bytes]) -> None:
     if dtype.kind not in "biuf":
         raise DataTypeError(
             f"{path}: {info.filename} holds {dtype}; expected numbers: convert it "
-            "before it is saved, for example with .astype('float32')",
+            "before it is saved, for example with .astype('float32')"
+            + (
+                ", or names of classes into class numbers with "
+                "numpy.unique(y, return_inverse=True)[1]"
+                if dtype.kind in "SU"
+                else ""
+            ),
             path=str(path),
             name=info.filename,
             dtype=str(dtype),

@@ -141,7 +141,8 @@ class Table:
             f"{self.path}: {self.place(row, column)} is {cell[:40]!r}, which is no "
             "number; every cell below the header must be a number. Names of classes "
             "belong into the label column (--label-column), names of rows into "
-            "--index-column",
+            "--index-column, which leaves the column out; other texts have to become "
+            "numbers before",
             path=str(self.path),
             line=int(self.lines[row]),
             column=column + 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,8 +234,9 @@ def has_header(
     ------
     AmbiguousTableError
         It has numbers that may be names: whole numbers in a row, as pandas names
-        columns that have no names, or whole numbers above numbers with fractions; or
-        texts above numbers, and numbers beside them.
+        columns that have no names, or whole numbers above numbers with fractions, or
+        beside a text that no line below has; or texts above numbers, and numbers beside
+        them.
     """
     kinds = [kind_of(cell, decimal) for cell in first]
     below = [{kind_of(row[i], decimal) for row in rest} for i in range(len(first))]
@@ -261,18 +263,19 @@ def has_header(
                 column=column + 1,
                 cell=cell,
             )
-        return False
-    if "number" in kinds and (reason := _names_in_numbers(first, rest, decimal)):
+    if "number" in kinds and (reason := _names_in_numbers(first, rest, kinds, decimal)):
         raise _unsure(path, line, first, reason)
     return False
 
 
 def _names_in_numbers(
-    first: list[str], rest: list[list[str]], decimal: str
+    first: list[str], rest: list[list[str]], kinds: list[str], decimal: str
 ) -> str | None:
-    """Return why a row of numbers may be the names of columns, or None."""
+    """Return why a row of numbers, and perhaps texts, may name the columns, or None."""
     cells = [cell.strip() for cell in first]
-    names = cells[1:] if not cells[0] else cells
+    texts = [i for i, kind in enumerate(kinds) if kind == "text"]
+    places = [i for i, cell in enumerate(cells) if i not in texts and (cell or i)]
+    names = [cells[i] for i in places]
     if not all(re.fullmatch(r"\d+", name) for name in names):
         return None
     numbers = [int(name[:18]) for name in names]
@@ -282,12 +285,18 @@ def _names_in_numbers(
         starts_as_pandas_does or n > 3 or (n > 1 and not cells[0])
     ):
         return "it has consecutive whole numbers"
-    if len({*numbers}) < n or n < 3 or len(rest) < 3:
+    if len({*numbers}) < n:
+        return None
+    below = [*zip(*rest, strict=True)] if rest else [()] * len(cells)
+    for i in texts:
+        counts = Counter(cell.strip() for cell in below[i])
+        if cells[i] not in counts and len(rest) > 3 and min(counts.values()) > 1:
+            return f"{cells[i][:40]!r} stands in no line below it"
+    if n < 3 or len(rest) < 3:
         return None
     mark = re.compile(r"\d*" + re.escape(decimal) + r"\d|\d[eE]-")
-    columns = list(zip(*rest, strict=True))[-n:]
-    n_whole = sum(not all(mark.search(cell) for cell in column) for column in columns)
-    if n_whole <= 1:
+    n_whole = sum(not all(mark.search(cell) for cell in below[i]) for i in places)
+    if n_whole <= (0 if texts else 1):
         return "it has whole numbers, and the lines below it have fractions"
     return None
 

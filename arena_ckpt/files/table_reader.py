@@ -247,8 +247,8 @@ def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
     AmbiguousTableError, CorruptFileError, EmptyDataError
     """
     lines = _lines(path, text)
-    for _ in range(form.skip_rows):
-        next(lines, None)
+    for _ in zip(range(form.skip_rows), lines, strict=False):  # ends with it
+        pass
     n_before = form.skip_rows
     sample: list[str] = []
     for line in lines:
@@ -291,7 +291,9 @@ def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
         n_columns,
         n_before,
         n_before + 1 + (n_header_lines if with_header else 0),
-        plain and all(kind_of(cell, ".") == "number" for row in body for cell in row),
+        plain
+        and bool(body)
+        and all(kind_of(cell, ".") == "number" for row in body for cell in row),
     )
 
 
@@ -428,6 +430,12 @@ def _ragged(
         if after_first
         else "every line needs the same number; another separator is set with "
         "--separator (separator= in Python)"
+        + (
+            f", and lines at the top that are no part of the table are left out with "
+            f"--skip-rows {line - 1} (skip_rows={line - 1})"
+            if expected < found and line <= _SAMPLE_LINES
+            else ""
+        )
     )
     return CorruptFileError(
         f"{path}: line {line} has {found} cells, the first line has {expected}; {hint}",

@@ -29,9 +29,9 @@ from arena_ckpt.graph.connections import (
     Output,
     check_connections,
     connect,
+    missing_loss,
     order_layers,
     read_output,
-    wrong_losses,
 )
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.graph.shared_weights import share_weights
@@ -51,7 +51,7 @@ A short text can ask for any number of steps of a recurrent layer.
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The layers in forward order; the last one is the loss, or what predicts.
+    """The layers in forward order; the last one is a loss, or what predicts.
 
     Attributes
     ----------
@@ -120,8 +120,18 @@ class Graph:
         return self.nodes[-1].layer.is_loss
 
     @property
+    def losses(self) -> tuple[Node, ...]:
+        """The nodes of the losses, in forward order; empty where there is none."""
+        return tuple(node for node in self.nodes if node.layer.is_loss)
+
+    @property
+    def has_several_losses(self) -> bool:
+        """Whether labels, predictions and losses come by the names of losses."""
+        return len(self.losses) > 1
+
+    @property
     def loss(self) -> Node:
-        """The node of the loss layer.
+        """The node of the loss, of several of the last.
 
         Raises
         ------
@@ -139,14 +149,19 @@ class Graph:
         LossError
         """
         if not self.has_loss:
-            raise wrong_losses(())
+            raise missing_loss()
 
     @property
     def loss_layer(self) -> Loss:
         """The loss layer as what it is: a `Loss`, which says what labels it takes."""
-        layer = self.loss.layer
-        assert isinstance(layer, Loss)
-        return layer
+        return loss_of(self.loss)
+
+    @property
+    def predictions(self) -> tuple[str, ...]:
+        """The tensors that the model predicts: of each loss, or of its last layer."""
+        if self.has_several_losses:
+            return tuple(node.outputs[0] for node in self.losses)
+        return (self.prediction,)
 
     @property
     def prediction(self) -> str:
@@ -158,6 +173,12 @@ class Graph:
     def prediction_shape(self) -> Shape:
         """The shape of one sample of what the model predicts."""
         return self.nodes[-1].spec.output_shapes[0]
+
+
+def loss_of(node: Node) -> Loss:
+    """Return the layer of a loss as what it is."""
+    assert isinstance(node.layer, Loss)
+    return node.layer
 
 
 def build_graph(
@@ -187,7 +208,7 @@ def build_graph(
     Raises
     ------
     GraphError
-        No layers, a circle, no or several losses, an output that nobody reads,
+        No layers, a circle, no loss, an output that nobody reads,
         shapes that do not fit, weights that cannot be shared; each has its own class.
     UnknownLayerError
         An input that no layer has the name of.
@@ -381,7 +402,7 @@ def _check_outputs(nodes: Sequence[Node]) -> None:
     predicted = last.sources if last.layer.is_alias else last.outputs
     for node in nodes:
         for output in node.outputs:
-            if (output,) == predicted:
+            if (output,) == (node.outputs if node.layer.is_loss else predicted):
                 continue
             if not readers[output]:
                 raise DanglingOutputError(

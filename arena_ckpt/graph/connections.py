@@ -151,34 +151,35 @@ def check_connections(
     for layer in layers:
         _check_count(layer, inputs[layer.name])
     losses = [layer.name for layer in layers if layer.is_loss]
-    if len(losses) > 1 or (needs_loss and not losses):
-        raise wrong_losses(losses)
+    if needs_loss and not losses:
+        raise missing_loss()
     if not losses:
         _check_last(graph)
         return
-    if graph.out_degree(losses[0]):
+    read = next((name for name in losses if graph.out_degree(name)), None)
+    if read is not None:
         raise LossError(
-            f"loss {losses[0]!r} is read by {quote(list(graph.successors(losses[0])))}"
-            "; a loss has to be the last layer",
+            f"loss {read!r} is read by {quote(list(graph.successors(read)))}; a loss "
+            "has to be the last layer of its branch: name what the next layer reads "
+            "with input_layers",
             losses=tuple(losses),
         )
-    dangling = [n for n in graph if not graph.out_degree(n) and n != losses[0]]
+    dangling = [n for n in graph if not graph.out_degree(n) and n not in losses]
     if dangling:
         raise DanglingOutputError(
-            f"nobody reads the output of {quote(dangling)}; connect it to the loss or "
+            f"nobody reads the output of {quote(dangling)}; connect it to a loss or "
             "remove it",
             layers=tuple(dangling),
         )
 
 
-def wrong_losses(losses: Sequence[str]) -> LossError:
-    """Return the error of a model that has no loss, or several."""
-    alone = "; without one it can predict: mode='inference' (--inference)"
+def missing_loss() -> LossError:
+    """Return the error of a model that is to be trained and has no loss."""
     return LossError(
-        f"the model has {len(losses)} loss layers ({quote(losses)}) and needs "
-        f"exactly one, for example mse or cross_softmax, as its last layer"
-        f"{'' if losses else alone}",
-        losses=tuple(losses),
+        "the model has 0 loss layers and needs at least one, for example mse or "
+        "cross_softmax, as its last layer; without one it can predict: "
+        "mode='inference' (--inference)",
+        losses=(),
     )
 
 

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from arena_ckpt.common.short_repr import brief_repr
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.build import Graph, loss_of
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.activation import Activation
 from arena_ckpt.layers.base import Layer
@@ -82,12 +82,13 @@ def graph_hints(graph: Graph) -> tuple[Hint, ...]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization)
     ]
-    of_loss = _rows_of_loss(graph, facts) if graph.has_loss else None
-    has_rows = graph.has_loss and graph.loss.layer.get("per_token")
-    if not has_rows and (of_loss is None or of_loss.kind != "missing_flatten"):
+    of_losses = {node.name: _rows_of_loss(graph, node, facts) for node in graph.losses}
+    has_rows = any(node.layer.get("per_token") for node in graph.losses)
+    kinds = {hint.kind for hint in of_losses.values() if hint is not None}
+    if not has_rows and "missing_flatten" not in kinds:
         found += [_dense_of_rows(node, facts) for node in graph.nodes]
-    if graph.has_loss:
-        found += [of_loss, _squashed_twice(graph, facts)]
+    for loss in graph.losses:
+        found += [of_losses[loss.name], _squashed_twice(loss, facts)]
     return tuple(hint for hint in found if hint is not None)
 
 
@@ -123,17 +124,14 @@ def restart_hint(
     )
 
 
-def reading_of_rows(graph: Graph) -> str | None:
-    """Return how the loss reads several rows of a sample, and how to make them one.
+def reading_of_rows(graph: Graph, loss: Node) -> str | None:
+    """Return how a loss reads several rows of a sample, and how to make them one.
 
-    None where it reads one row, or where there is none. For messages about labels that
-    do not fit.
+    None where it reads one row. For messages about labels that do not fit.
     """
-    if not graph.has_loss:
-        return None
-    shape = graph.loss.input_shapes[0]
+    shape = loss.input_shapes[0]
     channel, height, width = shape
-    axis = graph.loss_layer.class_axis
+    axis = loss_of(loss).class_axis
     if n_elems(shape) == shape[axis - 1]:
         return None
     if axis != 3:
@@ -141,9 +139,9 @@ def reading_of_rows(graph: Graph) -> str | None:
             f"the loss reads a class of {shape[axis - 1]} along axis {axis} of "
             f"{format_shape(shape)}; set per_token=true for one class number each"
         )
-    maker = Facts(graph).maker(graph.loss.sources[0], _keeps_axes)
+    maker = Facts(graph).maker(loss.sources[0], _keeps_axes)
     name = _name(maker)
-    way_out = f"add flatten before {graph.loss.name!r}"
+    way_out = f"add flatten before {loss.name!r}"
     if _is_dense(maker):
         way_out = f"add flatten before {name!r}"
     elif maker.layer.get("return_sequences"):
@@ -255,9 +253,8 @@ def _name(node: Node) -> str:
 # -- the kinds -------------------------------------------------------------------------
 
 
-def _squashed_twice(graph: Graph, facts: Facts) -> Hint | None:
+def _squashed_twice(loss: Node, facts: Facts) -> Hint | None:
     """Find a softmax or sigmoid before a loss that applies one itself."""
-    loss = graph.loss
     if not isinstance(loss.layer, CrossEntropySoftmax | CrossEntropySigmoid):
         return None
     tensor = loss.sources[0]
@@ -297,11 +294,10 @@ def _reach(loss: Node) -> str:
     return f"no class of {width} can get more than {100 * most:.0f} %"
 
 
-def _rows_of_loss(graph: Graph, facts: Facts) -> Hint | None:
+def _rows_of_loss(graph: Graph, loss: Node, facts: Facts) -> Hint | None:
     """Find a cross_softmax over rows that a picture left behind."""
-    loss = graph.loss
     layer, shape = loss.layer, loss.input_shapes[0]
-    reading = reading_of_rows(graph)
+    reading = reading_of_rows(graph, loss)
     if not isinstance(layer, CrossEntropySoftmax) or reading is None:
         return None
     if layer.class_axis != 3:

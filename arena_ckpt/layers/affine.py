@@ -10,7 +10,7 @@ from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, NONNEGATIVE_REAL, Property
 from arena_ckpt.layers.base import Binding, Call, Layer
 from arena_ckpt.layers.spec import TensorSpec, WeightSpec
-from arena_ckpt.layers.weighted import INITIALIZER, SHARED_FROM
+from arena_ckpt.layers.weighted import INITIALIZER, LEARNING_RATE_SCALE, SHARED_FROM
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.regions import Region
 
@@ -33,6 +33,7 @@ GAMMA_PROPERTIES: tuple[Property, ...] = (
     _TRAINABLE,
     SHARED_FROM,
     _GAMMA_DECAY,
+    LEARNING_RATE_SCALE,
 )
 """Properties of a norm with a gamma alone, which `gamma_spec` reads."""
 
@@ -43,6 +44,7 @@ GAMMA_BETA_PROPERTIES: tuple[Property, ...] = (
     SHARED_FROM,
     _GAMMA_DECAY,
     _BETA_DECAY,
+    LEARNING_RATE_SCALE,
 )
 """Properties of a norm with both, which `gamma_beta_specs` reads."""
 

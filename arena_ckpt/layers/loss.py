@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.common.properties import BOOLEAN, FRACTION, Property, whole
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    FRACTION,
+    NONNEGATIVE_REAL,
+    Property,
+    whole,
+)
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
 from arena_ckpt.layers.class_weights import (
     AXIS,
@@ -31,6 +37,17 @@ from arena_ckpt.operations.kernel_names import KernelName
 
 LARGEST_LABEL = 2**24
 """Largest class number: labels are float32, exact for whole numbers up to here."""
+
+
+LOSS_PROPERTIES = (
+    Property(
+        "weight",
+        NONNEGATIVE_REAL,
+        1.0,
+        "factor of the loss in the sum of all losses, which is trained",
+    ),
+)
+"""Properties that every loss has beside those of all layers."""
 
 
 class Loss(Layer):
@@ -59,10 +76,25 @@ class Loss(Layer):
     """
 
     is_loss = True
+    n_inputs = range(1, 3)
+    properties: ClassVar[tuple[Property, ...]] = (*COMMON_PROPERTIES, *LOSS_PROPERTIES)
     prediction_is_view: ClassVar[bool] = False
     takes_probabilities: ClassVar[bool] = False
     rows_are_distributions: ClassVar[bool] = True
     takes_class_numbers: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give losses that list properties of their own those of every loss."""
+        super().__init_subclass__(**kwargs)
+        if isinstance(cls.properties, tuple):  # else `register_layer` refuses it
+            named = {getattr(one, "name", None) for one in cls.properties}
+            more = tuple(one for one in LOSS_PROPERTIES if one.name not in named)
+            cls.properties = (*cls.properties, *more)
+
+    @property
+    def weight(self) -> float:
+        """Factor of the loss in the sum of all losses, which is trained."""
+        return float(self["weight"])
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the shape of the input; the derivative needs the prediction."""

@@ -16,6 +16,12 @@ from arena_ckpt.layers.spec import INITIALIZERS, WeightSpec
 
 INITIALIZER = choice(*INITIALIZERS)
 
+LEARNING_RATE_SCALE = Property(
+    "learning_rate_scale",
+    NONNEGATIVE_REAL,
+    1.0,
+    "factor of the learning rate for the weights of the layer",
+)
 SHARED_FROM = Property(
     "shared_from",
     NAME,
@@ -47,6 +53,7 @@ WEIGHT_PROPERTIES: tuple[Property, ...] = (
         "adds this times the weight to its gradient at each update",
     ),
     Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for the bias"),
+    LEARNING_RATE_SCALE,
 )
 """Properties that `weight_spec`, `bias_spec` and `Layer.is_trainable` read."""
 

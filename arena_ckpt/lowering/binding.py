@@ -7,12 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from arena_ckpt.common.dtypes import FLOAT32, FLOAT64, INT32
+from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.hooks import unknown_role, wrong_dtype
 from arena_ckpt.layers.spec import Shape
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
+from arena_ckpt.planning.loss_places import SHARED, LossPlaces
 from arena_ckpt.planning.tensors import Control, Execution
 
 
@@ -40,6 +42,8 @@ class RoleRegions:
     random_key : int
     arithmetic : str
         That of the graph.
+    places : LossPlaces
+        Of the loss, if the layer is one.
     tables : collection of str
         Tensors without an axis of samples that layers read like outputs.
     """
@@ -52,6 +56,7 @@ class RoleRegions:
     accumulate: bool
     random_key: int
     arithmetic: str
+    places: LossPlaces = SHARED
     tables: Collection[str] = ()
 
     @property
@@ -77,12 +82,16 @@ class RoleRegions:
     @property
     def scale(self) -> Region:
         """Factor of each term of the loss (one element)."""
-        return self.regions.control(Control.SCALE)
+        is_forward = self.execution.phase in (Phase.FORWARD, Phase.RECOMPUTE)
+        places = self.places
+        return self.regions.control(
+            places.scale if is_forward else places.derivative_scale
+        )
 
     @property
     def loss(self) -> Region:
         """Sum of the losses so far (one element)."""
-        return self.regions.control(Control.LOSS)
+        return self.regions.control(self.places.loss)
 
     @property
     def counters(self) -> Region:

@@ -21,11 +21,13 @@ from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
+from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
 from arena_ckpt.operations.activations import ACTIVATIONS
-from arena_ckpt.operations.families import elementwise, reductions
+from arena_ckpt.operations.families import elementwise, reductions, update_terms
 from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
+from arena_ckpt.planning.loss_places import SHARED, control_length, loss_places
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Control, Execution, TensorKind
 
@@ -48,6 +50,9 @@ class LoweringSettings:
         Weight gradients are added to those of earlier micro-batches.
     max_norm : float or None
         Where to clip the global norm of the gradients.
+    keeps_outputs : bool
+        Every output is there when its step has run: no pass adds a bias and goes on to
+        the next layer.
     """
 
     mode: Mode
@@ -55,6 +60,7 @@ class LoweringSettings:
     seed: int
     add_gradients: bool = False
     max_norm: float | None = None
+    keeps_outputs: bool = False
 
 
 def mode_of(plan: MemoryPlan) -> Mode:
@@ -94,7 +100,8 @@ def lower(
         for execution in executions
         for call in lowering.calls(execution)
     ]
-    return tuple(lowering.with_count(_fuse_bias(calls)))
+    fused = calls if settings.keeps_outputs else _fuse_bias(calls)
+    return tuple(lowering.with_count(fused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +182,8 @@ class Lowering:
         self._fraction = self.regions.control(Control.FRACTION)
         self.updates = UpdateCalls(optimizer, self._hyper, self._fraction)
         self._begun_gradients: set[int] = set()
+        losses = [node.name for node in graph.losses]
+        self._loss_places = loss_places(losses, control_length(graph))
 
     def calls(self, execution: Execution) -> list[Call]:
         """Return the calls of an execution, in the arithmetic of the graph."""
@@ -196,7 +205,10 @@ class Lowering:
             return self._apply(node, tensors)
         if phase is Phase.FORWARD and self.plan.is_inference:
             return _predict(node, tensors)
-        calls = hook_calls(node.layer, phase, tensors)
+        if has_sample_weights(node):
+            calls = weighted_calls(node, phase, tensors)
+        else:
+            calls = hook_calls(node.layer, phase, tensors)
         if phase is Phase.FORWARD:
             return [*calls, *self._penalties(node, tensors)]
         if phase is Phase.CALC_GRADIENT:
@@ -216,6 +228,7 @@ class Lowering:
             accumulate=self._accumulates(execution),
             random_key=random_key(self.settings.seed, execution.layer),
             arithmetic=self._graph.arithmetic,
+            places=self._loss_places.get(execution.layer, SHARED),
             tables=self._graph.tables,
         )
 
@@ -286,17 +299,29 @@ class Lowering:
         ]
 
     def _apply(self, node: Node, tensors: RoleRegions) -> list[Call]:
-        calls = []
+        calls: list[Call] = []
         # Layers that share weights may have decays of their own: the owner's holds.
-        for weight in self._graph.node(node.weights_of).spec.trained_weights:
+        owner = self._graph.node(node.weights_of)
+        for weight in owner.spec.trained_weights:
             calls += self.updates.apply(weight, tensors)
-        return calls
+        factor = owner.layer.get("learning_rate_scale", 1.0)
+        if factor == 1.0:
+            return calls
+        rate, kept = self._hyper[:1], self.regions.control(Control.LEARNING_RATE)
+        return [
+            Call(update_terms.scale_number, (rate, 1.0, kept)),
+            Call(update_terms.scale_number, (kept, factor, rate)),
+            *calls,
+            Call(update_terms.scale_number, (kept, 1.0, rate)),
+        ]
 
 
 def _predict(node: Node, tensors: RoleRegions) -> list[Call]:
     """Return the calls of a forward pass of which nobody asks for the loss."""
     is_without_label = node.layer.is_loss and not tensors.is_wanted(LABEL)
     hook = "predict" if is_without_label else ""
+    if has_sample_weights(node):
+        return weighted_calls(node, Phase.FORWARD, tensors, hook)
     return hook_calls(node.layer, Phase.FORWARD, tensors, hook)
 
 

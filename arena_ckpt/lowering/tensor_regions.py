@@ -5,7 +5,6 @@ from __future__ import annotations
 from arena_ckpt.common.names import CONTROL
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.tensors import Control
 
 
 class TensorRegions:
@@ -45,6 +44,6 @@ class TensorRegions:
         """Return the region of the first live range of a tensor."""
         return self.region(self._first[name], n_samples)
 
-    def control(self, place: Control, length: int = 1) -> Region:
+    def control(self, place: int, length: int = 1) -> Region:
         """Return some of the scalars that change from step to step."""
         return self.named(CONTROL)[place : place + length]

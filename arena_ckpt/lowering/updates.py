@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from arena_ckpt.common.names import TILE, gradient_of, state_of
 from arena_ckpt.layers.base import Binding, Call
 from arena_ckpt.layers.spec import WeightSpec
-from arena_ckpt.operations.families import reductions, windows
+from arena_ckpt.operations.families import reductions, update_terms, windows
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
-from arena_ckpt.planning.tiled_update import accumulates, tiles
+from arena_ckpt.planning.tiled_update import accumulates, clipped_parts, tiles
 
 
 class UpdateCalls:
@@ -35,7 +35,10 @@ class UpdateCalls:
         states = [state_of(weight.name, s) for s in self._optimizer.state_names]
         if tensors.is_wanted(gradient_of(weight.name)):
             roles = (weight.name, gradient_of(weight.name), *states)
-            return [self._update(weight, *map(tensors.vector, roles))]
+            whole = [tensors.vector(role) for role in roles]
+            if self._clip_value is None:
+                return [self._update(weight, *whole)]
+            return list(self._update_clipped(weight, tensors, *whole))
         values = tensors.matrix(weight.name)
         if self._accumulates(weight):
             arguments = (*_factors(weight, tensors), self._hyper, values)
@@ -46,6 +49,7 @@ class UpdateCalls:
             rows, *others = (array[start:stop].reshape(-1) for array in arrays)
             tile = tensors.vector(TILE)[: rows.size]
             calls += self._make_rows(weight, tensors, start, tile)
+            calls += self._clip(tile, tile)
             calls.append(self._update(weight, rows, tile, *others))
         return calls
 
@@ -73,8 +77,35 @@ class UpdateCalls:
         """Return the call that updates values by their gradient and states."""
         return Call(self._optimizer.kernel, (*arrays, weight.decay, self._hyper))
 
+    def _update_clipped(
+        self,
+        weight: WeightSpec,
+        tensors: Binding,
+        values: Region,
+        gradient: Region,
+        *states: Region,
+    ) -> Iterator[Call]:
+        """Yield the calls that update a weight by what is left of its gradient."""
+        for start, stop in clipped_parts(values.size):
+            tile = tensors.vector(TILE)[: stop - start]
+            yield from self._clip(gradient[start:stop], tile)
+            others = (state[start:stop] for state in states)
+            yield self._update(weight, values[start:stop], tile, *others)
+
+    def _clip(self, gradient: Region, clipped: Region) -> list[Call]:
+        most = self._clip_value
+        if most is None:
+            return []
+        return [Call(update_terms.clip_values, (gradient, most, clipped))]
+
+    @property
+    def _clip_value(self) -> float | None:
+        most: float | None = self._optimizer["clip_value"]
+        return most
+
     def _accumulates(self, weight: WeightSpec) -> bool:
-        return accumulates(weight, self._optimizer.state_names)
+        clips = self._clip_value is not None
+        return accumulates(weight, self._optimizer.state_names, clips_values=clips)
 
     def _make_rows(
         self, weight: WeightSpec, tensors: Binding, start: int, rows: Region

@@ -84,6 +84,49 @@ attention = Family(
     ),
 )
 
+axiswise = Family(
+    "axiswise",
+    axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_softmax_backward=(
+        "y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_forward=(
+        "x: Vector, sign: float, y: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_product_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_product_derivative=(
+        "x: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_norm_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_norm_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    running_sum=(
+        "x: Vector, y: Vector, outer: int, length: int, inner: int, reverse: int"
+    ),
+    gather_forward=(
+        "x: Vector, ids: Vector, y: Vector, loss: Doubles, n: int, outer: int, length: "
+        "int, inner: int"
+    ),
+    gather_derivative=(
+        "ids: Vector, dy: Vector, dx: Vector, n: int, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_cosine_forward=(
+        "a: Vector, b: Vector, epsilon: float, y: Vector, outer: int, length: int, "
+        "inner: int"
+    ),
+    axis_cosine_derivative=(
+        "a: Vector, b: Vector, epsilon: float, dy: Vector, da: Vector, outer: int, "
+        "length: int, inner: int"
+    ),
+)
+
 blas = Family(
     "blas",
     matmul="a: Matrix, b: Matrix, c: Matrix",
@@ -332,49 +375,6 @@ grouped = Family(
     ),
 )
 
-lines = Family(
-    "lines",
-    axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
-    axis_softmax_backward=(
-        "y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
-    ),
-    axis_extreme_forward=(
-        "x: Vector, sign: float, y: Vector, outer: int, length: int, inner: int"
-    ),
-    axis_extreme_derivative=(
-        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
-        "int"
-    ),
-    axis_product_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
-    axis_product_derivative=(
-        "x: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
-    ),
-    axis_norm_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
-    axis_norm_derivative=(
-        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
-        "int"
-    ),
-    running_sum=(
-        "x: Vector, y: Vector, outer: int, length: int, inner: int, reverse: int"
-    ),
-    gather_forward=(
-        "x: Vector, ids: Vector, y: Vector, loss: Doubles, n: int, outer: int, length: "
-        "int, inner: int"
-    ),
-    gather_derivative=(
-        "ids: Vector, dy: Vector, dx: Vector, n: int, outer: int, length: int, inner: "
-        "int"
-    ),
-    axis_cosine_forward=(
-        "a: Vector, b: Vector, epsilon: float, y: Vector, outer: int, length: int, "
-        "inner: int"
-    ),
-    axis_cosine_derivative=(
-        "a: Vector, b: Vector, epsilon: float, dy: Vector, da: Vector, outer: int, "
-        "length: int, inner: int"
-    ),
-)
-
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -553,6 +553,18 @@ reductions = Family(
     bias_gradient="dy: Matrix, beta: float, db: Vector",
 )
 
+rmsprop = Family(
+    "rmsprop",
+    rmsprop=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, decay: float, hyper: "
+        "Doubles"
+    ),
+    rmsprop_momentum=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, velocity: Vector, "
+        "decay: float, hyper: Doubles"
+    ),
+)
+
 rnn = Family(
     "rnn",
     rnn_previous=(
@@ -605,6 +617,12 @@ tokens = Family(
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
 )
 
+update_terms = Family(
+    "update_terms",
+    clip_values="x: Vector, most: float, y: Vector",
+    scale_number="x: Doubles, factor: float, y: Doubles",
+)
+
 updates = Family(
     "updates",
     sgd="weight: Vector, gradient: Vector, decay: float, hyper: Doubles",
@@ -648,9 +666,15 @@ windows = Family(
     ),
 )
 
+sample_weights = Family(
+    "sample_weights",
+    weigh_samples="weights: Vector, scale: Doubles, scales: Doubles",
+)
+
 FAMILIES: tuple[Family, ...] = (
     arithmetic,
     attention,
+    axiswise,
     blas,
     chains,
     class_losses,
@@ -664,17 +688,19 @@ FAMILIES: tuple[Family, ...] = (
     heads,
     group_norm,
     grouped,
-    lines,
     losses,
     margins,
     normalization,
     pooling,
     rearrange,
     reductions,
+    rmsprop,
     rnn,
+    sample_weights,
     spans,
     steps,
     tokens,
+    update_terms,
     updates,
     value_losses,
     windows,

@@ -22,29 +22,45 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.operations.elementary import whole_power
-from arena_ckpt.operations.families import updates
+from arena_ckpt.operations.families import rmsprop, updates
 from arena_ckpt.operations.kernel_names import KernelName
 
 _MOMENTS = (
     Property("beta1", FRACTION, 0.9, "decay of the first moment"),
     Property("beta2", FRACTION, 0.999, "decay of the second moment"),
 )
+_CLIP_VALUE = Property(
+    "clip_value",
+    POSITIVE_REAL,
+    None,
+    "each element of a gradient is limited to this, in both directions",
+)
 OPTIMIZER_SCHEMAS: dict[str, tuple[Property, ...]] = {
     "sgd": (
         Property("learning_rate", POSITIVE_REAL, 0.01, "size of a step"),
         Property("momentum", FRACTION, 0.0, "how much of the last step goes on"),
         Property("nesterov", BOOLEAN, False, "look ahead along the momentum"),
+        _CLIP_VALUE,
     ),
     "adam": (
         Property("learning_rate", POSITIVE_REAL, 0.001, "size of a step"),
         *_MOMENTS,
         Property("epsilon", POSITIVE_REAL, 1e-7, "added after the square root"),
+        _CLIP_VALUE,
     ),
     "adamw": (
         Property("learning_rate", POSITIVE_REAL, 0.001, "size of a step"),
         *_MOMENTS,
         Property("epsilon", POSITIVE_REAL, 1e-8, "added after the square root"),
         Property("weight_decay", NONNEGATIVE_REAL, 0.0, "decoupled weight decay"),
+        _CLIP_VALUE,
+    ),
+    "rmsprop": (
+        Property("learning_rate", POSITIVE_REAL, 0.01, "size of a step"),
+        Property("alpha", FRACTION, 0.99, "decay of the mean of squares"),
+        Property("epsilon", POSITIVE_REAL, 1e-8, "added after the square root"),
+        Property("momentum", FRACTION, 0.0, "how much of the last step goes on"),
+        _CLIP_VALUE,
     ),
 }
 _DEFAULTS = {
@@ -60,7 +76,7 @@ class Optimizer:
     Attributes
     ----------
     type_name : str
-        ``"sgd"``, ``"adam"`` or ``"adamw"``.
+        ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``.
     given : mapping
         Parsed values of the properties that were set.
     """
@@ -86,15 +102,25 @@ class Optimizer:
         return self.given.get(name, defaults[name])
 
     @property
+    def has_momentum(self) -> bool:
+        """Whether a velocity is kept for each weight."""
+        return self.type_name in ("sgd", "rmsprop") and bool(self["momentum"])
+
+    @property
     def state_names(self) -> tuple[str, ...]:
         """Names of the tensors that are kept for each weight and begin at zero."""
+        velocity = ("velocity",) if self.has_momentum else ()
         if self.type_name == "sgd":
-            return ("velocity",) if self["momentum"] else ()
+            return velocity
+        if self.type_name == "rmsprop":
+            return ("square_mean", *velocity)
         return ("first_moment", "second_moment")
 
     @property
     def kernel(self) -> KernelName:
         """Kernel that updates a weight: (weight, gradient, *states, decay, hyper)."""
+        if self.type_name == "rmsprop":
+            return rmsprop.rmsprop_momentum if self.has_momentum else rmsprop.rmsprop
         if self.type_name != "sgd":
             return updates.adam if self.type_name == "adam" else updates.adamw
         if not self["momentum"]:
@@ -131,6 +157,9 @@ class Optimizer:
         head = (learning_rate, 1.0)
         if self.type_name == "sgd":
             return (*head, self["momentum"]) if self["momentum"] else head
+        if self.type_name == "rmsprop":
+            momentum = (self["momentum"],) if self["momentum"] else ()
+            return (*head, self["alpha"], self["epsilon"], *momentum)
         beta1, beta2 = self["beta1"], self["beta2"]
         corrections = (
             1 - whole_power(beta1, iteration + 1),
@@ -153,7 +182,7 @@ def create_optimizer(
     Parameters
     ----------
     type_name : str
-        ``"sgd"``, ``"adam"`` or ``"adamw"``, in any case.
+        ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``, in any case.
     properties : sequence of str
         NNTrainer-style ``["learning_rate=0.001"]``.
     **values

@@ -24,23 +24,28 @@ from arena_ckpt.common.names import (
     total_of,
 )
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.build import Graph, loss_of
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import TensorSpec, WeightSpec, n_elems
 from arena_ckpt.planning.in_place import Groups, share
+from arena_ckpt.planning.loss_places import control_length
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import (
     CONTROL_DTYPE,
     Access,
-    Control,
     Execution,
     LiveRange,
     Operand,
     TensorKind,
 )
-from arena_ckpt.planning.tiled_update import accumulates, tile_rows, tiled_weights
+from arena_ckpt.planning.tiled_update import (
+    accumulates,
+    clipped_parts,
+    tile_rows,
+    tiled_weights,
+)
 from arena_ckpt.planning.timeline import Timeline
 
 
@@ -69,8 +74,7 @@ def find_uses(graph: Graph, timeline: Timeline, settings: PlanSettings) -> Uses:
     builder = _Builder(graph, timeline, settings)
     builder.add_persistent()
     builder.walk()
-    if settings.is_inference:
-        builder.keep_prediction()
+    builder.keep_predictions()
     return builder.closed()
 
 
@@ -115,6 +119,7 @@ class _Builder:
         self.timeline = timeline
         self.batch_size = settings.pass_samples
         self.is_inference = settings.is_inference
+        self.clips_values = settings.clip_values
         self.state_names = () if self.is_inference else settings.state_names
         self.keep_gradients = settings.keeps_gradients
         self.tiled = tiled_weights(graph) if settings.tiles_updates else {}
@@ -135,9 +140,11 @@ class _Builder:
         """Extend the current live range of a tensor beyond the last step."""
         self.lives[self.current[name]].stop = len(self.timeline.steps) + 1
 
-    def keep_prediction(self) -> None:
-        """Extend the live range of what the model predicts to the last step."""
-        self.lives[self.current[self.graph.prediction]].stop = len(self.timeline.steps)
+    def keep_predictions(self) -> None:
+        """Extend the live range of what the model predicts to the last forward step."""
+        for name in self.graph.predictions:
+            life = self.lives[self.current[name]]
+            life.stop = max(life.stop, self.timeline.n_forward)
 
     def closed(self) -> Uses:
         """Return the live ranges and executions that were found."""
@@ -163,7 +170,8 @@ class _Builder:
 
     def add_persistent(self) -> None:
         """Add the weights, states and labels, which are live at all steps."""
-        control = self._add(CONTROL, TensorKind.WORKSPACE, "", (Control.LENGTH,))
+        length = control_length(self.graph)
+        control = self._add(CONTROL, TensorKind.WORKSPACE, "", (length,))
         control.dtype, control.is_persistent = CONTROL_DTYPE, True
         for node in self.graph.nodes:
             for weight in node.own_weights:
@@ -176,13 +184,11 @@ class _Builder:
                     self._add(
                         tensor, kind, node.name, weight.shape
                     ).is_persistent = True
-        node = self.graph.nodes[-1]
-        if not self._has_label(node):
-            return
-        shape = self.graph.loss_layer.label_shape(node.spec.output_shapes[0])
-        name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
-        label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
-        label.start = 0
+        for node in filter(self._has_label, self.graph.losses):
+            shape = loss_of(node).label_shape(node.spec.output_shapes[0])
+            name, full = tensor_name(node.name, LABEL), (self.batch_size, *shape)
+            label = self._add(name, TensorKind.DATA, node.name, full, per_sample=True)
+            label.start = 0
 
     def _has_label(self, node: Node) -> bool:
         """Tell whether the steps of a layer read labels; inference can do without."""
@@ -241,8 +247,11 @@ class _Builder:
         factors = (weight.gradient_factors or () for weight in tiled)
         for role in dict.fromkeys(role for pair in factors for role in pair):
             yield self._use(step, phase, role, node.tensor_in(role))
-        if any(not accumulates(weight, self.state_names) for weight in tiled):
-            tile = self._add_tile(node, tiled)
+        elems = self._tile_elems(node, tiled)
+        if elems:
+            tile = self._add(
+                tensor_name(node.name, TILE), TensorKind.WORKSPACE, node.name, (elems,)
+            )
             yield self._use(step, phase, TILE, tile.name, Access.WRITE)
         for weight in node.spec.trained_weights:
             if weight not in tiled:
@@ -257,15 +266,26 @@ class _Builder:
     def _is_tiled(self, node: Node, weight: WeightSpec) -> bool:
         return weight.name in self.tiled.get(node.name, ())
 
-    def _add_tile(self, node: Node, tiled: list[WeightSpec]) -> _OpenRange:
-        """Add a workspace for the largest tile of a layer's gradients."""
-        elems = max(
+    def _tile_elems(self, node: Node, tiled: list[WeightSpec]) -> int:
+        """Return the size of the largest tile of a layer's gradients; 0 without one.
+
+        A tile is made of a gradient that nowhere lies whole, or is the clipped part of
+        one that does.
+        """
+        clips = self.clips_values
+        sizes = [
             tile_rows(weight) * n_elems(weight.shape[1:])
             for weight in tiled
-            if not accumulates(weight, self.state_names)
-        )
-        name = tensor_name(node.name, TILE)
-        return self._add(name, TensorKind.WORKSPACE, node.name, (elems,))
+            if not accumulates(weight, self.state_names, clips_values=clips)
+        ]
+        if clips:
+            sizes += [
+                stop - start
+                for weight in node.spec.trained_weights
+                if weight not in tiled
+                for start, stop in clipped_parts(n_elems(weight.shape))
+            ]
+        return max(sizes, default=0)
 
     def _results(self, step: int, phase: Phase, node: Node) -> Iterator[Operand]:
         """Yield the outputs that a forward pass or a recompute writes."""

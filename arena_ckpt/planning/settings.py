@@ -43,6 +43,8 @@ class PlanSettings:
         Names of the tensors that the optimizer keeps for each weight.
     clip : bool
         Gradients are clipped by their global norm, so all are live until the last step.
+    clip_values : bool
+        Each element of a gradient is limited before its update, in a workspace.
     share_memory : bool
         False gives every tensor bytes of its own: for comparison.
     canary_bytes : int
@@ -67,6 +69,7 @@ class PlanSettings:
     micro_batches: int = 1
     state_names: tuple[str, ...] = ()
     clip: bool = False
+    clip_values: bool = False
     share_memory: bool = True
     canary_bytes: int = 0
     ways: frozenset[str] = DEFAULT_WAYS

@@ -27,6 +27,7 @@ class Control(enum.IntEnum):
     NONFINITE = 4
     ITERATION = 5
     FIRST_SAMPLE = 6
+    LEARNING_RATE = 7
     HYPER = 8
     LENGTH = 16
 

@@ -50,13 +50,26 @@ def tiled_weights(graph: Graph) -> dict[str, frozenset[str]]:
     }
 
 
-def accumulates(weight: WeightSpec, state_names: tuple[str, ...]) -> bool:
+def accumulates(
+    weight: WeightSpec, state_names: tuple[str, ...], *, clips_values: bool = False
+) -> bool:
     """Tell whether the product is accumulated straight into a weight.
 
     A decay or a penalty is not: as a factor of the weight, ``1 - rate * decay`` would
-    round to 1 where it is small.
+    round to 1 where it is small. Nor is a gradient whose values are clipped.
     """
-    return not (state_names or weight.decay or weight.regularizer_constant)
+    changed = weight.decay or weight.regularizer_constant or clips_values
+    return not (state_names or changed)
+
+
+def clipped_parts(n_elems: int) -> Iterator[tuple[int, int]]:
+    """Yield the half-open ranges of a whole gradient that are clipped one by one.
+
+    The clipped values lie in the workspace of a tile: the gradient stays as it is.
+    """
+    step = TILE_BYTES // 4
+    for start in range(0, n_elems, step):
+        yield start, min(start + step, n_elems)
 
 
 def tile_rows(weight: WeightSpec) -> int:

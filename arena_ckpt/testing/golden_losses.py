@@ -34,6 +34,8 @@ TOLERANCES: dict[str, float] = {
     "autoencoder": 2e-2,
     "resnet18": 1e-3,
     "mobilenet_v2": 1e-3,
+    "mobilenet_v3_small": 1e-3,
+    "unet": 1e-2,
 }
 """Relative tolerances of losses for examples with batch normalization, which amplifies
 rounding; other examples have `TOLERANCE`. BLAS kernels of other processors differed by
@@ -48,10 +50,17 @@ SIZES: dict[str, dict[str, Any]] = {
     "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 4},
     "mobilenet_v2": {"batch_size": 8},
+    "mobilenet_v3_small": {"batch_size": 8, "size": 64},
+    "unet": {"filters": 4, "depth": 2, "shape": (1, 24, 24)},
+    "lstm_har": {"steps": 32},
 }
 """Sizes with which large examples are trained here."""
 
-LEARNING_RATES: dict[str, float] = {"resnet18": 1e-5, "mobilenet_v2": 1e-5}
+LEARNING_RATES: dict[str, float] = {
+    "resnet18": 1e-5,
+    "mobilenet_v2": 1e-5,
+    "mobilenet_v3_small": 1e-5,
+}
 """Plain SGD at this rate instead of the example's own optimizer, under which rounding
 of the last bit grows to whole units within 20 steps."""
 
@@ -82,7 +91,13 @@ def first_losses(
     model.initialize()
     batches = len(x) // n
     starts = [n * (step % batches) for step in range(n_steps)]
-    return [model.train_step(x[i : i + n], y[i : i + n]) for i in starts]
+
+    def labels(rows: slice) -> Any:
+        if isinstance(y, dict):
+            return {loss: array[rows] for loss, array in y.items()}
+        return y[rows]
+
+    return [model.train_step(x[i : i + n], labels(slice(i, i + n))) for i in starts]
 
 
 def losses_text(losses: dict[str, list[float]], arithmetic: str = FAST) -> str:

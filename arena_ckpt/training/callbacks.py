@@ -232,7 +232,7 @@ def _resolved(
         there = [
             VALIDATION_LOSS,
             LOSS,
-            *dict.fromkeys(n for n in names if n in MONITORS),
+            *dict.fromkeys(n for n in names if _is_known(n)),
         ]
     if callback.monitor is not None and callback.monitor not in there:
         advice = "; give validation data" if validation is None else ""
@@ -274,7 +274,8 @@ def _monitored(record: EpochRecord, monitor: str | None) -> float:
         return of.loss
     is_main = monitor == of.metric_name
     value = of.metric if is_main else of.metrics.get(str(monitor), math.nan)
-    return -value if monitor in _HIGHER_IS_BETTER else value
+    plain = monitor if monitor in MONITORS else _plain(str(monitor))
+    return -value if plain in _HIGHER_IS_BETTER else value
 
 
 def _is_number(value: object) -> bool:
@@ -303,6 +304,21 @@ def _require_monitor(monitor: object) -> None:
     require_value(
         "monitor",
         monitor,
-        fits=monitor is None or monitor in MONITORS,
-        expected=f"one of {quote(MONITORS)}",
+        fits=monitor is None or _is_known(monitor),
+        expected=f"one of {quote(MONITORS)}, of several losses behind the name of a "
+        "loss, for example 'digit_accuracy'",
     )
+
+
+def _is_known(monitor: object) -> bool:
+    """Tell whether it names a number of an epoch, of several losses one of a loss."""
+    return isinstance(monitor, str) and (monitor in MONITORS or _plain(monitor) != "")
+
+
+def _plain(monitor: str) -> str:
+    """Return the metric in a name such as ``digit_accuracy``; empty for others."""
+    if monitor in METRIC_NAMES:
+        return ""
+    found = [name for name in METRIC_NAMES if monitor.endswith(f"_{name}")]
+    longest = max(found, key=len, default="")
+    return "" if longest in _CONSTANT else longest

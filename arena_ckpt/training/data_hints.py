@@ -208,7 +208,7 @@ def diverged_hint(
     loss, first : float
         At the end, and of the first epoch.
     """
-    nothing = None if samples is None else _loss_of_nothing(session.loss_layer, samples)
+    nothing = None if samples is None else _total_of_nothing(session, samples)
     is_far = nothing is not None and (
         loss > FAR * nothing and (loss >= first or loss > 100 * FAR * nothing)
     )
@@ -237,6 +237,17 @@ def trained_statistics(graph: Graph) -> list[tuple[float, str]]:
         for node in graph.nodes
         if isinstance(node.layer, BatchNormalization) and node.layer["trainable"]
     ]
+
+
+def _total_of_nothing(session: Session, samples: Samples) -> float | None:
+    """Return about the sum of the losses of outputs that are 0, by their weights."""
+    total = 0.0
+    for head in session.heads.all:
+        loss = _loss_of_nothing(head.loss, head.samples(samples))
+        if loss is None:
+            return None
+        total += head.loss.weight * loss
+    return total or None
 
 
 def _loss_of_nothing(loss: Loss, samples: Samples) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import add
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -22,6 +23,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnevenBatchesError,
 )
+from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.training.best_state import BestState
 from arena_ckpt.training.callbacks import Callbacks
 from arena_ckpt.training.loop import (
@@ -30,13 +32,14 @@ from arena_ckpt.training.loop import (
     interrupts,
     with_callbacks,
 )
+from arena_ckpt.training.loss_sums import LossSums, terms_of
 from arena_ckpt.training.records import EpochRecord, History, appended
 from arena_ckpt.training.watching import watch
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
 
-XY = tuple[Any, Any] | Dataset
+XY = tuple[Any, Any] | tuple[Any, Any, Any] | Dataset
 
 
 def is_samples(data: XY | Iterable[Any]) -> TypeGuard[XY]:
@@ -111,7 +114,8 @@ def train_batches(
         watcher.begun(())
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            loss_sum, n_terms, n_batches = 0.0, 0.0, 0
+            sums, n_terms, n_batches = LossSums(), 0.0, 0
+            terms: tuple[float, ...] = ()
             rate = session.learning_rate
             before = n_iterations
             for drawn in _drawn(batches, epoch, n_iterations):
@@ -125,8 +129,10 @@ def train_batches(
                     look_at(samples)
                 rate = session.learning_rate
                 loss = session.iterate(samples, None)
-                loss_sum += loss * samples.n_terms()
+                sums = sums.plus(session, samples, None, loss)
                 n_terms += samples.n_terms()
+                found = terms_of(session, samples)
+                terms = tuple(map(add, terms or (0,) * len(found), found))
                 n_iterations += 1
                 watcher.iterated(n_iterations, total or n_iterations, epoch, loss)
             if not n_batches or (expected is not None and n_batches < expected):
@@ -138,16 +144,18 @@ def train_batches(
                     "make batch_size smaller, or set drop_last=false",
                     batch_size=session.plan.batch_size,
                 )
+            mean, losses = sums.means(session, n_terms, terms)
             records = appended(
                 records,
                 EpochRecord(
                     epoch,
-                    loss_sum / (n_terms or 1),
+                    mean,
                     None
                     if validation is None
                     else session.evaluate(validation, metrics),
                     rate,
                     time.perf_counter() - started,
+                    losses,
                 ),
             )
             is_enough = bool(on_epoch and on_epoch(records[-1]))
@@ -184,10 +192,12 @@ def _checked(
     where = f"batch {batch} of epoch {epoch}"
     if isinstance(drawn, Dataset):
         drawn = (drawn.x, drawn.y)
-    if not isinstance(drawn, tuple | list) or len(drawn) != 2 or drawn[1] is None:
+    is_weighted = isinstance(drawn, tuple) and len(drawn) == 3
+    is_pair = isinstance(drawn, tuple | list) and len(drawn) == 2
+    if not (is_weighted or is_pair) or drawn[1] is None:
         found = (
             f"{len(drawn)} values"
-            if isinstance(drawn, tuple | list) and len(drawn) != 2
+            if isinstance(drawn, tuple | list) and not (is_weighted or is_pair)
             else "a pair without labels"
             if isinstance(drawn, tuple | list)
             else f"a {type(drawn).__name__}"
@@ -198,7 +208,7 @@ def _checked(
             **facts,
         )
     try:
-        samples = session.samples(*drawn)
+        samples = session.samples(*weighted_pair(session.graph, drawn))
         session.require_batch(samples)
     except (DataError, InvalidParameterError) as error:
         inputs = ", ".join(

@@ -26,17 +26,55 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
     Metrics that were asked for stand behind.
     """
-    name = evaluation.metric_name
-    parts = [
-        f"loss {loss_text(evaluation.loss)}",
-        f"{name.replace('_', ' ')} {value_text(name, evaluation.metric)}",
-    ]
+    by_loss = evaluation.by_loss or {"": evaluation}
+    main = {
+        f"{loss} {one.metric_name}".lstrip(): (one.metric_name, one.metric)
+        for loss, one in by_loss.items()
+    }
+    parts = [f"loss {loss_text(evaluation.loss)}{losses_text(evaluation.losses)}"]
     parts += [
-        f"{other.replace('_', ' ')} {metric_text(other, evaluation.metrics.get(other))}"
+        f"{title.replace('_', ' ')} {value_text(name, value)}"
+        for title, (name, value) in main.items()
+    ]
+    shown = evaluation.main_names
+    parts += [
+        f"{other.replace('_', ' ')} "
+        f"{metric_text(evaluation.plain_name(other), evaluation.metrics.get(other))}"
         for other in evaluation.asked
-        if other != name
+        if other not in shown
     ]
     return ", ".join(parts)
+
+
+def losses_text(losses: Mapping[str, float]) -> str:
+    """Return several losses as text behind their sum: ``" (digit 0.12, angle 3.4)"``.
+
+    Empty for one.
+    """
+    each = ", ".join(f"{name} {loss_text(loss)}" for name, loss in losses.items())
+    return f" ({each})" if each else ""
+
+
+def columns_by_loss(
+    evaluation: Evaluation | None, names: Mapping[str, Evaluation]
+) -> dict[str, float | None]:
+    """Return the columns of a validation for each of several losses, by their names.
+
+    Parameters
+    ----------
+    evaluation : Evaluation or None
+        None where an epoch has none.
+    names : mapping
+        Evaluations of the same losses, which tell what their metrics are.
+    """
+    parts = {} if evaluation is None else evaluation.by_loss
+    row: dict[str, float | None] = {}
+    for name in names:
+        row[f"validation_{name}_loss"] = parts[name].loss if name in parts else None
+    for name, one in names.items():
+        value = parts[name].metric if name in parts else None
+        row[f"{name}_{one.metric_name}"] = value
+    return row
 
 
 def loss_text(loss: float) -> str:
@@ -49,9 +87,9 @@ def value_text(name: str, value: float | None) -> str:
     """Return the value of a column as text."""
     if value is None:
         return ""
-    if name == "accuracy":
+    if name.endswith("accuracy"):
         return f"{100 * value:.2f} %"
-    if name in ("loss", "validation_loss"):
+    if name.endswith("loss"):
         return loss_text(value)
     if name.startswith(VALIDATION):
         return metric_text(name.removeprefix(VALIDATION), value)

@@ -19,6 +19,7 @@ from arena_ckpt.errors import ModelWarning
 from arena_ckpt.graph.hints import restart_hint
 from arena_ckpt.training.best_state import BestState
 from arena_ckpt.training.callbacks import Callbacks
+from arena_ckpt.training.loss_sums import LossSums, terms_of
 from arena_ckpt.training.records import (
     EpochRecord,
     History,
@@ -132,14 +133,16 @@ class _Run:
         batch_size, n_batches = session.plan.batch_size, self.n_batches
         total = self.epochs * n_batches
         started = time.perf_counter()
-        loss_sum, rate = begin.loss_sum, begin.learning_rate
+        sums = LossSums(begin.loss_sum, begin.loss_sums)
+        rate = begin.learning_rate
         n_iterations, done = begin.n_iterations, begin.n_batches
 
         def reached() -> RunProgress:
             return replace(
                 begin,
                 n_batches=done,
-                loss_sum=loss_sum,
+                loss_sum=sums.total,
+                loss_sums=sums.by_loss,
                 learning_rate=rate,
                 seconds=begin.seconds + time.perf_counter() - started,
                 n_iterations=n_iterations,
@@ -153,7 +156,7 @@ class _Run:
             rows = order[done * batch_size : (done + 1) * batch_size]
             rate = session.learning_rate
             loss = session.iterate(samples, rows)
-            loss_sum += loss * samples.n_terms(rows)
+            sums = sums.plus(session, samples, rows, loss)
             done += 1
             n_iterations += 1
             if saved and saved.every and n_iterations % saved.every == 0:
@@ -170,14 +173,20 @@ class _Run:
         """Record an epoch whose batches are trained; return where the next begins."""
         started = time.perf_counter()
         trained = order[: self.n_batches * self.session.plan.batch_size]
+        loss, losses = LossSums(at.loss_sum, at.loss_sums).means(
+            self.session,
+            self.samples.n_terms(trained),
+            terms_of(self.session, self.samples, trained),
+        )
         record = EpochRecord(
             at.epoch,
-            at.loss_sum / (self.samples.n_terms(trained) or 1),
+            loss,
             None
             if self.validation is None
             else self.session.evaluate(self.validation, self.metrics),
             at.learning_rate,
             at.seconds + time.perf_counter() - started,
+            losses,
         )
         self.watcher.recorded(record)
         stopped = bool(on_epoch and on_epoch(record))
@@ -193,6 +202,7 @@ class _Run:
             epoch_iteration=self.session.iteration,
             n_batches=0,
             loss_sum=0.0,
+            loss_sums=(),
             seconds=0.0,
             records=records,
             stopped=stopped,

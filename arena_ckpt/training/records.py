@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.json_codec import may_be_left_out
 from arena_ckpt.common.notebook import hide_in_cell
 from arena_ckpt.common.text_table import html_table, text_table
 from arena_ckpt.data.samples import METRICS
@@ -23,14 +25,22 @@ from arena_ckpt.files.source import path_text
 from arena_ckpt.training.curve import curve_lines, curve_svg
 from arena_ckpt.training.epoch_text import (
     VALIDATION,
+    columns_by_loss,
     epoch_cells,
     evaluation_text,
     loss_text,
+    losses_text,
 )
 
 Table = npt.NDArray[np.float64]
 
 _VALIDATED = "validation of the last epoch:"
+
+_N_COLUMNS = 7
+"""Number of columns of a table of records: three numbers and a validation."""
+
+_N_OF_LOSS = 5
+"""Number of columns for each of several losses: its mean and its validation."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -48,6 +58,9 @@ class EpochRecord:
     learning_rate : float
         Of the last iteration.
     seconds : float
+    losses : dict from str to float
+        The mean of each of several losses by name, without its weight; `loss` is their
+        sum then, each times its weight. Empty for one loss.
     """
 
     epoch: int
@@ -55,6 +68,7 @@ class EpochRecord:
     validation: Evaluation | None
     learning_rate: float
     seconds: float
+    losses: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __repr__(self) -> str:
         return f"<EpochRecord {self.epoch}: {_result(self, ', ')}>"
@@ -105,7 +119,9 @@ class History:
         list of dict
             Each with ``epoch``, ``loss``, ``learning_rate`` and ``seconds``, and, if
             any epoch has a validation, with ``validation_loss`` and the metric under
-            its name, for example ``accuracy``; None where an epoch has none.
+            its name, for example ``accuracy``; None where an epoch has none. Of several
+            losses, ``digit`` and so on, there are also ``digit_loss``,
+            ``validation_digit_loss`` and ``digit_accuracy``.
         """
         metrics = sorted(
             {r.validation.metric_name for r in self.epochs if r.validation}
@@ -115,20 +131,27 @@ class History:
             for r in self.epochs
             if (of := r.validation)
             for name in (of.metrics if all_metrics else of.asked)
-            if all_metrics or name != of.metric_name
+            if all_metrics or name not in of.main_names
         ]
         others = list(dict.fromkeys(found))
+        by_loss = next(
+            (r.validation.by_loss for r in self.epochs if r.validation), None
+        )
         rows = []
         for record in self.epochs:
             of = record.validation
             row: dict[str, int | float | None] = {
                 "epoch": record.epoch,
                 "loss": record.loss,
+                **{f"{name}_loss": loss for name, loss in record.losses.items()},
             }
             if metrics:
                 row["validation_loss"] = of.loss if of else None
-            for name in metrics:
-                row[name] = of.metric if of and of.metric_name == name else None
+            if by_loss:
+                row |= columns_by_loss(of, by_loss)
+            else:
+                for name in metrics:
+                    row[name] = of.metric if of and of.metric_name == name else None
             row["learning_rate"] = record.learning_rate
             row["seconds"] = record.seconds
             for name in others:
@@ -143,16 +166,18 @@ class History:
     def __str__(self) -> str:
         table = text_table(*epoch_cells(self.to_rows())) if self.epochs else []
         lines = [*table, _extent(self)]
-        if (report := self._report()) is not None:
-            lines += ["", _VALIDATED, str(report)]
+        for name, report in self._reports():
+            lines += ["", f"{name}{_VALIDATED}", str(report)]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         # The training of this cell shows the same curve; one of them is enough.
         hide_in_cell(self.epochs)
         table = html_table(*epoch_cells(self.to_rows())) if self.epochs else ""
-        report = self._report()
-        said = f"{_VALIDATED}{report._repr_html_()}" if report is not None else ""
+        said = "".join(
+            f"{html.escape(name)}{_VALIDATED}{report._repr_html_()}"
+            for name, report in self._reports()
+        )
         curve, extent = loss_curve(self.epochs), _extent(self)
         return f"<div>{curve}{table}<div>{extent}</div>{said}</div>"
 
@@ -189,10 +214,14 @@ class History:
         write_whole(target, lambda file: file.write(content))
         return None
 
-    def _report(self) -> Report | None:
-        """Return the report of the last validation."""
+    def _reports(self) -> list[tuple[str, Report]]:
+        """Return the reports of the last validation, of several losses one each."""
         last = self.epochs[-1].validation if self.epochs else None
-        return None if last is None else last.report
+        if last is None:
+            return []
+        of_losses = {f"{name}, ": one.report for name, one in last.by_loss.items()}
+        found = of_losses or {"": last.report}
+        return [(name, report) for name, report in found.items() if report is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +238,7 @@ class RunProgress:
     n_batches : int
         Of this epoch, that were trained.
     loss_sum : float
-        Over the samples of these.
+        Over the samples of these; see `LossSums.total`.
     learning_rate : float
         Of the last of them.
     seconds : float
@@ -220,6 +249,8 @@ class RunProgress:
         Of the epochs before.
     stopped : bool
         The callback has ended the training.
+    loss_sums : tuple of float
+        Of each of several losses; empty for one.
     """
 
     epoch: int
@@ -231,6 +262,7 @@ class RunProgress:
     n_iterations: int
     records: tuple[EpochRecord, ...]
     stopped: bool
+    loss_sums: tuple[float, ...] = may_be_left_out(())
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training comes to."""
@@ -250,7 +282,7 @@ def appended(
         return (record,)
     *before, last = records
     if last.validation is not None:
-        last = replace(last, validation=replace(last.validation, report=None))
+        last = replace(last, validation=last.validation.without_reports())
     return (*before, last, record)
 
 
@@ -320,37 +352,76 @@ def _result(record: EpochRecord, mark: str = "  ") -> str:
     """Return the losses of an epoch as text."""
     of = record.validation
     validation = "" if of is None else f"{mark}validation: {evaluation_text(of)}"
-    return f"loss {loss_text(record.loss)}{validation}"
+    each = losses_text(record.losses)
+    return f"loss {loss_text(record.loss)}{each}{validation}"
 
 
 def to_table(records: Sequence[EpochRecord]) -> Table:
     """Return records as an array of numbers, one record a row, from epoch 1 on."""
-    table = np.zeros((len(records), 7))
+    n_losses = len(records[0].losses) if records else 0
+    table = np.zeros((len(records), _N_COLUMNS + _N_OF_LOSS * n_losses))
     for row, record in zip(table, records, strict=True):
+        of = record.validation
         row[:3] = record.loss, record.learning_rate, record.seconds
-        if (of := record.validation) is not None:
-            row[3:] = of.loss, METRICS.index(of.metric_name), of.metric, of.n_samples
+        if of is not None:
+            row[3:_N_COLUMNS] = _of_validation(of)
+        for start, (name, loss) in zip(
+            range(_N_COLUMNS, table.shape[1], _N_OF_LOSS),
+            record.losses.items(),
+            strict=True,
+        ):
+            row[start] = loss
+            if of is not None:
+                row[start + 1 : start + _N_OF_LOSS] = _of_validation(of.by_loss[name])
     return table
 
 
-def from_table(table: npt.NDArray[Any]) -> tuple[EpochRecord, ...]:
+def _of_validation(of: Evaluation) -> tuple[float, ...]:
+    return of.loss, METRICS.index(of.metric_name), of.metric, of.n_samples
+
+
+def from_table(
+    table: npt.NDArray[Any], losses: Sequence[str] = ()
+) -> tuple[EpochRecord, ...]:
     """Return the records that `to_table` made a table of.
+
+    Parameters
+    ----------
+    table : float64 array
+    losses : sequence of str
+        Names of several losses; empty for one.
 
     Raises
     ------
     ValueError
         It is no such table.
     """
-    if table.dtype != np.float64 or table.ndim != 2 or table.shape[1] != 7:
+    width = _N_COLUMNS + _N_OF_LOSS * len(losses)
+    if table.dtype != np.float64 or table.ndim != 2 or table.shape[1] != width:
         raise ValueError(f"its records are {table.dtype} of shape {table.shape}")
-    names = range(len(METRICS))
     records = []
     for epoch, row in enumerate(table.tolist(), start=1):
-        loss, rate, seconds, *of = row
-        validation = None
-        if of[3]:
-            if of[1] not in names or not 0 < of[3] < 2**53:
-                raise ValueError(f"its record of epoch {epoch} is {row}")
-            validation = Evaluation(of[0], METRICS[int(of[1])], of[2], int(of[3]))
-        records.append(EpochRecord(epoch, loss, validation, rate, seconds))
+        loss, rate, seconds = row[:3]
+        starts = range(_N_COLUMNS, width, _N_OF_LOSS)
+        parts = {
+            name: row[start : start + _N_OF_LOSS]
+            for name, start in zip(losses, starts, strict=True)
+        }
+        validation = _validation(row[3:_N_COLUMNS], epoch)
+        if validation is not None and parts:
+            found = {name: _validation(part[1:], epoch) for name, part in parts.items()}
+            by_loss = {name: one for name, one in found.items() if one is not None}
+            validation = replace(validation, by_loss=by_loss)
+        of_losses = {name: part[0] for name, part in parts.items()}
+        records.append(EpochRecord(epoch, loss, validation, rate, seconds, of_losses))
     return tuple(records)
+
+
+def _validation(row: Sequence[float], epoch: int) -> Evaluation | None:
+    """Return what four columns of a table say of a validation; None where of none."""
+    loss, metric_name, metric, n_samples = row
+    if not n_samples:
+        return None
+    if metric_name not in range(len(METRICS)) or not 0 < n_samples < 2**53:
+        raise ValueError(f"its record of epoch {epoch} is {row}")
+    return Evaluation(loss, METRICS[int(metric_name)], metric, int(n_samples))

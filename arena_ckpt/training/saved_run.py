@@ -475,7 +475,9 @@ def _best_name(epoch: int) -> str:
 
 def digest(samples: Samples) -> str:
     """Return a digest of all values of samples, which tells them from others."""
-    labels = {} if samples.labels is None else {"": samples.labels}
+    of_losses = {f"y:{name}": one.labels for name, one in samples.by_loss.items()}
+    found = {"": samples.labels, **of_losses}
+    labels = {name: array for name, array in found.items() if array is not None}
     # what becomes float32 batch by batch is the same data as if it was float32
     as_float32 = dict.fromkeys(samples.inputs, np.float32)
     return digest_arrays({**samples.inputs, **labels}, dtypes=as_float32)

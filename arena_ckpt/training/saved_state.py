@@ -73,6 +73,8 @@ class StateDocument:
         What is filled in for cells without a value, by column.
     standardization : Standardization or None
         Statistics of the inputs.
+    losses : tuple of str
+        Names of the losses of the records, where there are several.
     metrics : tuple of str
         Names of the metrics of a training's validations.
     """
@@ -85,6 +87,7 @@ class StateDocument:
     classes: tuple[str, ...] | None = may_be_left_out(None)
     means: tuple[float, ...] | None = may_be_left_out(None)
     standardization: Standardization | None = may_be_left_out(None)
+    losses: tuple[str, ...] = may_be_left_out(())
     metrics: tuple[str, ...] = may_be_left_out(())
 
     __repr__ = brief_repr
@@ -160,6 +163,8 @@ def write_state(
             document["means"] = list(means)
         if standardization is not None:
             document["standardization"] = encode(standardization)
+        if records and records[0].losses:
+            document["losses"] = list(records[0].losses)
         if metrics:
             document["metrics"] = list(metrics)
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
@@ -182,7 +187,7 @@ def read_state(path: StrPath) -> SavedState:
     try:
         document: StateDocument = decode(StateDocument, found)
         plan_json = plan.tobytes().decode()
-        records = () if table is None else from_table(table)
+        records = () if table is None else from_table(table, document.losses)
         records = with_metrics(records, document.metrics, metrics)
         if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {shown(document.iteration)}")

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.errors import EmptyDataError
-from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.build import Graph, loss_of
+from arena_ckpt.graph.nodes import Node
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.planning.batch_statistics import can_train_on
 
@@ -45,7 +47,7 @@ def batches_of(
     Parameters
     ----------
     x : array_like, or dict from input layer to array_like
-    y : array_like
+    y : array_like, or dict from loss to array_like
     batch_size, n_batches : int
     last : int
         Samples of the last batch.
@@ -57,12 +59,13 @@ def batches_of(
     EmptyDataError
     """
     inputs = {k: np.asarray(v) for k, v in _by_name(x).items()}
-    labels = np.asarray(y) if needs_labels else next(iter(inputs.values()))
-    y = y if needs_labels else labels
-    n_samples = len(labels) if y is not None and labels.ndim else 0
-    if not n_samples or any(
-        v.ndim == 0 or len(v) != n_samples for v in inputs.values()
-    ):
+    labels: dict[str, Any] = {}
+    if needs_labels and y is not None:
+        labels = {k: np.asarray(v) for k, v in _by_name(y).items()}
+    counted = next(iter(labels.values() if needs_labels else inputs.values()), None)
+    n_samples = len(counted) if counted is not None and counted.ndim else 0
+    arrays = (*inputs.values(), *labels.values())
+    if not n_samples or any(v.ndim == 0 or len(v) != n_samples for v in arrays):
         raise EmptyDataError(
             "verifying needs as many samples as labels, and at least one; without data "
             "some are made up"
@@ -72,7 +75,8 @@ def batches_of(
         size = last if number == n_batches - 1 else batch_size
         rows = (np.arange(size) + number * batch_size) % n_samples
         taken = {name: array[rows] for name, array in inputs.items()}
-        of_batch = labels[rows] if needs_labels else None
+        wanted = {name: array[rows] for name, array in labels.items()}
+        of_batch = wanted.get("") if "" in wanted or not wanted else wanted
         batches.append((taken if isinstance(x, dict) else taken[""], of_batch))
     return batches
 
@@ -110,7 +114,7 @@ def make_batches(
     if last is None:
         last = smaller_batch(graph, batch_size, batch_size)
     generator = np.random.default_rng(0)
-    rows_of_ids = _rows_of_ids(graph)
+    rows_of_ids, weights = _rows_of_ids(graph), {*weight_inputs(graph).values()}
     batches: list[Batch] = []
     for number in range(n_batches):
         size = last if number == n_batches - 1 else batch_size
@@ -122,7 +126,7 @@ def make_batches(
             if node.name in rows_of_ids:
                 ids = generator.integers(0, rows_of_ids[node.name], shape)
                 x[node.name] = ids.astype(np.float32)
-            elif positive:
+            elif positive or node.name in weights:
                 x[node.name] = generator.uniform(0.1, 1, shape).astype(np.float32)
             else:
                 x[node.name] = generator.standard_normal(shape, dtype=np.float32)
@@ -131,9 +135,15 @@ def make_batches(
 
 
 def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
+    """Return labels, of several losses a dict with those of each."""
     if not graph.has_loss:
         return None
-    loss, shape = graph.loss_layer, graph.loss.spec.output_shapes[0]
+    made = {node.name: _labels_of(node, n, generator) for node in graph.losses}
+    return made if graph.has_several_losses else made[graph.loss.name]
+
+
+def _labels_of(node: Node, n: int, generator: np.random.Generator) -> Any:
+    loss, shape = loss_of(node), node.spec.output_shapes[0]
     axis = loss.class_axis
     width = shape[axis - 1]
     n_rows = n_elems(shape) // width

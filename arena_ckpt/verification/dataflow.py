@@ -170,11 +170,17 @@ class _Walk:
             self.refuse("life", tensor, None, problem)
 
     def require_prediction(self) -> None:
-        """Check that the prediction can be read when the forward pass ends."""
-        graph, last = self.step_order.graph, self.plan.layers[-1]
-        name = graph.prediction if graph else tensor_name(last.name, output_role(0))
+        """Check that predictions can be read when the forward pass ends."""
+        graph, layers = self.step_order.graph, self.plan.layers
+        losses = [layer for layer in layers if layer.is_loss]
+        last = losses if len(losses) > 1 else layers[-1:]
+        names = (
+            graph.predictions
+            if graph
+            else tuple(tensor_name(layer.name, output_role(0)) for layer in last)
+        )
         for index, tensor in enumerate(self.plan.tensors):
-            if tensor.name == name and tensor.life == 0:
+            if tensor.name in names and tensor.life == 0:
                 self.require_life(index, self.plan.n_forward - 1, self.plan.n_forward)
                 self.require_kept(index, "whoever asks for the prediction")
 

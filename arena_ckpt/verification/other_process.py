@@ -180,7 +180,8 @@ def _save_batches(path: Path, batches: Sequence[Batch]) -> None:
         parts = x if isinstance(x, dict) else {"": x}
         arrays |= {f"{number}:x:{name}": part for name, part in parts.items()}
         if y is not None:
-            arrays[f"{number}:y"] = y
+            labels = y if isinstance(y, dict) else {"": y}
+            arrays |= {f"{number}:y:{name}": part for name, part in labels.items()}
     np.savez(path, **arrays)
 
 
@@ -188,17 +189,21 @@ def _load_batches(path: Path) -> list[Batch]:
     batches: list[Batch] = []
     with np.load(path, allow_pickle=False) as arrays:
         while True:
-            stem, label = f"{len(batches)}:x:", f"{len(batches)}:y"
-            x: Any = {
-                name.removeprefix(stem): arrays[name]
-                for name in arrays.files
-                if name.startswith(stem)
-            }
-            if not x:
+            x, y = (_parts(arrays, f"{len(batches)}:{part}:") for part in "xy")
+            if x is None:
                 break
-            y = arrays[label] if label in arrays else None
-            batches.append((x[""] if list(x) == [""] else x, y))
+            batches.append((x, y))
     return batches
+
+
+def _parts(arrays: Any, stem: str) -> Any:
+    """Return the arrays whose names begin alike: a dict, one alone, or None."""
+    found = {
+        name.removeprefix(stem): arrays[name]
+        for name in arrays.files
+        if name.startswith(stem)
+    }
+    return found.get("") if "" in found or not found else found
 
 
 if __name__ == "__main__":

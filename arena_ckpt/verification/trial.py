@@ -103,7 +103,7 @@ def run_trial(
             session.unwatch(watcher)
         out[f"the loss of step {number}"] = np.array(loss)
     note_gradients("last")
-    out["the prediction"] = session.predict(batches[0][0])
+    out |= _predictions("the prediction", session, batches[0])
     return out | _lasting(session, f"after {len(batches)} steps")
 
 
@@ -114,8 +114,9 @@ def _run_predictions(
     unsettle(session)
     for watcher in watchers:
         session.watch(watcher)
-    out: dict[str, Array] = {"the first prediction": session.predict(batches[0][0])}
-    require_finite(out["the first prediction"])
+    out = _predictions("the first prediction", session, batches[0])
+    for prediction in out.values():
+        require_finite(prediction)
     for watcher in watchers:
         session.unwatch(watcher)
     return out | predictions(session, batches) | _lasting(session, "after them")
@@ -123,9 +124,17 @@ def _run_predictions(
 
 def predictions(session: Session, batches: Sequence[Batch]) -> dict[str, Array]:
     """Return what a session predicts for each batch."""
+    out: dict[str, Array] = {}
+    for number, batch in enumerate(batches):
+        out |= _predictions(f"the prediction of batch {number}", session, batch)
+    return out
+
+
+def _predictions(what: str, session: Session, batch: Batch) -> dict[str, Array]:
+    """Return predictions for a batch by what they are; of several losses one each."""
     return {
-        f"the prediction of batch {number}": session.predict(x)
-        for number, (x, _) in enumerate(batches)
+        f"{what}{f' of {loss}' if loss else ''}": array
+        for loss, array in session.predictions(batch[0]).items()
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.example_data import first_batch
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
 from helpers.mixed_outcomes import finite_outcome, outcome
 from helpers.strategies import ModelSpec, chain
@@ -98,7 +99,7 @@ def test_the_smallest_plan_of_each_example_trains_the_same_bits(name: str) -> No
         plan = model.pareto()[0].plan if smallest else None
         model.initialize(plan=plan)
         n = model.get_property("batch_size")
-        x, y = example.data.x[:n], example.data.y[:n]
+        x, y = first_batch(example, n)
         losses = [model.train_step(x, y) for _ in range(2)]
         states.append((losses, [w.tobytes() for w in model.weights().values()]))
     assert states[0] == states[1]

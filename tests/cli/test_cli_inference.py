@@ -105,7 +105,7 @@ def test_a_model_without_a_loss_is_planned_and_has_no_cost_of_training() -> None
     assert "4 layers" not in text
     assert "training takes" not in text
     assert document("plan", "model.py:build", "--inference")["training_cost"] is None
-    assert "needs exactly one, for example mse" in refused("plan", "model.py:build")
+    assert "needs at least one, for example mse" in refused("plan", "model.py:build")
     assert "mode='inference'" in refused("train", "model.py:build", "--data", "digits")
 
 

@@ -76,6 +76,37 @@ def test_whole_numbers_above_fractions_are_asked_about(tmp_path: Path) -> None:
     assert load(tmp_path, plain).n_samples == 4
 
 
+@pytest.mark.parametrize(
+    ("first", "row", "why"),
+    [
+        ("0,1,kind", "5,7,a", "consecutive whole numbers"),
+        ("0,1,2,kind", "1.5,2.5,3.5,a", "consecutive whole numbers"),
+        (",0,1,kind", "4,2.5,3.5,a", "consecutive whole numbers"),
+        ("10,20,40,kind", "1.5,2.5,3.5,a", "'kind' stands in no line below it"),
+        ("1990,kind", "7,a", "'kind' stands in no line below it"),
+        ("10,20,40,a", "1.5,2.5,3.5,a", "the lines below it have fractions"),
+    ],
+)
+def test_numbers_beside_a_text_are_asked_about(
+    tmp_path: Path, first: str, row: str, why: str
+) -> None:
+    """As pandas writes classes beside columns that have no names."""
+    text = "\n".join([first, *[row] * 4]) + "\n"
+    assert why in refused(tmp_path, text)
+    named = load(tmp_path, text, header=True, index_column="none")
+    assert (named.n_samples, named.classes) == (4, ("a",))
+    sample = text.replace("kind", "b").replace(f"{first[:1]}", "0.5", 1)
+    if first[0].isdigit():  # a fraction is no name
+        assert load(tmp_path, sample).n_samples == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["1,2,b\n3,4,a\n5,6,a\n", "1,2,b\n3,4,a\n5,6,c\n7,8,a\n9,9,d\n"]
+)
+def test_a_class_of_one_sample_may_stand_first(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text).n_samples == text.count("\n")
+
+
 def test_texts_above_numbers_are_asked_about(tmp_path: Path) -> None:
     """As in the files of scikit-learn: a count of samples, and the classes."""
     text = "4,2,setosa\n" + "5.1,3.5,0\n7.0,3.2,1\n4.9,3.0,0\n6.3,3.3,2\n"
@@ -296,6 +327,13 @@ def test_missing_cells_are_left_out_or_filled_in(tmp_path: Path) -> None:
     same(filled, [[1, 2], [3, 4], [3, 3], [5, 3]], [0, 1, 0, 1])
 
 
+def test_a_header_alone_is_no_table(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(EmptyDataError, match="no line of numbers"):
+            load(tmp_path, "a,b,y\n")
+
+
 def test_labels_are_not_filled_in(tmp_path: Path) -> None:
     for text in ("1,0\n2,\n3,1\n", "1,a\n2,\n3,b\n"):
         message = refused(tmp_path, text, missing="mean")
@@ -473,3 +511,10 @@ def test_both_ways_of_reading_give_the_same_bits(
         )
         slow = load(Path(folder), quoted + "\n", header=False, label_column="none")
     assert fast.x.tobytes() == slow.x.tobytes()
+
+
+def test_to_skip_more_rows_than_there_are_ends_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(ac.EmptyDataError):
+        ac.load_csv(path, skip_rows=2**64)

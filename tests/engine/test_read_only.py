@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.example_data import prediction_bytes
 from helpers.frozen import head_only
 from helpers.plan_surgery import NETS
 from helpers.program_faults import also_fills, also_writes_behind, at
@@ -30,7 +31,7 @@ def trained(model: Model, n: int = 2, **request: object) -> dict[str, bytes]:
     losses = [model.train_step(x, y) for x, y in batches]
     found = {name: weight.tobytes() for name, weight in model.weights().items()}
     found["losses"] = np.array(losses).tobytes()
-    return found | {"prediction": model.predict(batches[0][0]).tobytes()}
+    return found | {"prediction": prediction_bytes(model.predict(batches[0][0]))}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,8 +1,10 @@
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.example_data import first_batch
 
 from arena_ckpt import Model, load_ini
 from arena_ckpt.cli.models import without_blocks
@@ -16,6 +18,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 2},
     "mobilenet_v2": {"size": 32},
+    "mobilenet_v3_small": {"size": 32},
+    "unet": {"filters": 4, "depth": 2, "shape": (1, 16, 16)},
+    "lstm_har": {"unit": 8, "steps": 24},
 }
 """Sizes at which the tests train what is large."""
 
@@ -31,7 +36,7 @@ def test_every_example_trains_to_the_same_bits_without_its_blocks(name: str) -> 
     example = load_example(name, **SMALL.get(name, {}))
     assert (example.name, example.description) == (name, EXAMPLES[name])
     n = example.model.get_property("batch_size")
-    x, y = example.data.x[:n], example.data.y[:n]
+    x, y = first_batch(example, n)
 
     with_blocks = two_steps(example.model, x, y)
 
@@ -98,6 +103,47 @@ def test_a_llama_learns() -> None:
     ]
     assert losses[0] > 4
     assert np.mean(losses[-10:]) < 3.3
+
+
+def test_a_u_net_finds_discs() -> None:
+    example = load_example("unet", filters=4, depth=2, shape=(1, 24, 24))
+    data, model = example.data, example.model
+    assert data.y is not None
+    model.initialize()
+    n = model.get_property("batch_size")
+    losses = [
+        model.train_step(data.x[i : i + n], data.y[i : i + n])
+        for _ in range(10)
+        for i in range(0, data.n_samples, n)
+    ]
+    share = float((data.y == 0).mean())  # of what always saying "beside" gets right
+    found = model.predict(data.x).reshape(*data.y.shape, 2).argmax(-1)
+    assert losses[-1] < losses[0] / 2
+    assert float((found == data.y).mean()) > (1 + share) / 2
+
+
+def test_movements_are_told_apart() -> None:
+    example = load_example("lstm_har", unit=12, steps=24, bidirectional=True)
+    model = example.model
+    model.set_property(epochs=60)
+    model.initialize()
+    model.train(example.data)
+    assert model.evaluate(example.data).metric > 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "n_parameters"),
+    [
+        ("mobilenet_v2", {"width": 1.0, "classes": 1000}, 3_504_872),
+        ("mobilenet_v3_small", {"width": 1.0, "classes": 1000}, 2_542_856),
+    ],
+)
+def test_networks_have_as_many_parameters_as_those_of_torchvision(
+    name: str, sizes: dict[str, Any], n_parameters: int
+) -> None:
+    graph = load_example(name, **sizes).model.compile()
+    weights = [w for node in graph.nodes for w in node.spec.trained_weights]
+    assert sum(math.prod(weight.shape) for weight in weights) == n_parameters
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -404,6 +404,7 @@ _OPTIMIZERS: tuple[tuple[str, Given], ...] = (
     ("adam", _ADAM),
     ("adam", {**_ADAM, "beta1": 0.7, "beta2": 0.9, "epsilon": 1e-3}),
     ("adamw", {**_ADAM, "weight_decay": 0.1}),
+    ("rmsprop", {**_ADAM, "alpha": 0.9, "epsilon": 1e-3, "momentum": 0.5}),
 )
 _FALL: Given = {"max_learning_rate": 0.05, "min_learning_rate": 0.01}
 _SCHEDULES: tuple[tuple[str, Given] | None, ...] = (

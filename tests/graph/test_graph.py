@@ -106,11 +106,14 @@ def test_no_loss() -> None:
 
 
 def test_two_losses() -> None:
-    error = refused(
-        LossError, data(), fc("fc1"), loss("first"), loss("second", input_layers="fc1")
-    )
-    assert "2 loss layers ('first', 'second')" in str(error)
-    assert error.losses == ("first", "second")
+    model = Model()
+    model.add_layer("input", name="in", input_shape="1:1:4")
+    model.add_layer("fully_connected", name="fc1", unit=2)
+    model.add_layer("mse", name="first")
+    model.add_layer("mse", name="second", input_layers="fc1")
+    graph = model.compile()
+    assert [node.name for node in graph.losses] == ["first", "second"]
+    assert graph.predictions == ("first:out0", "second:out0")
 
 
 def test_a_loss_that_is_read() -> None:

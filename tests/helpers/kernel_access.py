@@ -222,6 +222,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "cross_sigmoid_derivative": {"dx": RESULT},
     "kld_loss": {"loss": CHANGED},
     "kld_derivative": {"dq": RESULT},
+    "weigh_samples": {"scales": RESULT},
     "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
     "class_softmax_derivative": {"dx": RESULT},
     "mae_loss": {"loss": CHANGED},
@@ -231,6 +232,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "class_probabilities": {"probabilities": RESULT},
     "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
     "weighted_*_derivative": {"dx": RESULT},
+    "clip_values": {"y": RESULT},
+    "scale_number": {"y": RESULT},
+    "rmsprop": {"weight": CHANGED, "square_mean": CHANGED},
+    "rmsprop_momentum": {
+        **{"weight": CHANGED, "square_mean": CHANGED, "velocity": CHANGED},
+    },
     # normalization
     "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
     "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},

@@ -22,6 +22,8 @@ from arena_ckpt.kernels import (
     class_losses,
     elementwise,
     reductions,
+    rmsprop,
+    update_terms,
     updates,
 )
 from arena_ckpt.kernels.activations import ACTIVATIONS
@@ -725,6 +727,12 @@ def _update(random: Random) -> list[Call]:
         Call(updates.adam, (weight, gradient, first, state, 0.1, hyper[:7])),
         Call(updates.adamw, (weight, gradient, first, state, 0.1, hyper)),
         Call(updates.sgd_product, (a, b, hyper[:2], product)),
+        Call(rmsprop.rmsprop, (weight, gradient, state, 0.1, hyper[:4])),
+        Call(
+            rmsprop.rmsprop_momentum, (weight, gradient, state, first, 0.1, hyper[:5])
+        ),
+        Call(update_terms.clip_values, (gradient, 0.5, first)),
+        Call(update_terms.scale_number, (hyper[:1], 0.5, hyper[1:2].copy())),
     ]
 
 
@@ -1064,7 +1072,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "heads": Family(("rotate", "masked_softmax"), _heads),
     "updates": Family(
-        ("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"), _update
+        (
+            *("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"),
+            *("rmsprop", "rmsprop_momentum", "clip_values", "scale_number"),
+        ),
+        _update,
     ),
     "reductions": Family(
         (
@@ -1095,7 +1107,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
     "curves": tuple(n for n in FAMILIES if n.startswith("curve ")),
     "choices": ("learned slopes", "numbers", "extremes", "conditions"),
-    "lines": (
+    "axiswise": (
         *("softmax along an axis", "extremes along an axis", "products along an axis"),
         *("norms", "running sums", "gathering", "cosines"),
     ),

@@ -33,6 +33,7 @@ OPTIMIZERS: tuple[tuple[str, Given], ...] = (
     ("sgd", {"learning_rate": 1e-3}),
     ("sgd", {"learning_rate": 1e-3, "momentum": 0.9}),
     ("adamw", {"learning_rate": 1e-3, "weight_decay": 0.1}),
+    ("rmsprop", {"learning_rate": 1e-3, "alpha": 0.9, "clip_value": 0.1}),
 )
 ARITHMETIC = (
     *("add", "subtract", "multiply", "divide", "swiglu", "negative"),

@@ -100,6 +100,11 @@ class _FromOutput(torch.autograd.Function):
         return derivatives[0] * ctx.slope(y), None, None
 
 
+def _rate_scale(node: Node) -> float:
+    """Return the factor of the learning rate of a layer's weights."""
+    return float(node.layer.get("learning_rate_scale", 1.0))
+
+
 class Evaluated(NamedTuple):
     """What a model is worth on a data set."""
 
@@ -161,11 +166,17 @@ class TorchJudge:
         ]
 
     def _make_optimizer(self) -> Any:
-        given, weights = self._values, list(self.trained.values())
+        given = self._values
+        weights = [{"params": [weight]} for weight in self.trained.values()]
         rate = given["learning_rate"]
         if self._optimizer_type == "sgd":
             return torch.optim.SGD(
                 weights, rate, given["momentum"], nesterov=given["nesterov"]
+            )
+        if self._optimizer_type == "rmsprop":
+            alpha, momentum = given["alpha"], given["momentum"]
+            return torch.optim.RMSprop(
+                weights, rate, alpha, given["epsilon"], momentum=momentum
             )
         betas = (given["beta1"], given["beta2"])
         if self._optimizer_type == "adam":
@@ -196,6 +207,10 @@ class TorchJudge:
                 weight.grad = torch.zeros_like(weight)
         if self._max_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self._max_norm)
+        if self._values["clip_value"] is not None:
+            torch.nn.utils.clip_grad_value_(
+                list(self.trained.values()), self._values["clip_value"]
+            )
         rate, shrunk = self._rate(), 1.0
         if self._optimizer_type == "adamw":  # its own decay comes first
             shrunk -= rate * self._values["weight_decay"]
@@ -203,8 +218,9 @@ class TorchJudge:
             for name, decay in self._decays().items():
                 weight = self.trained[name]
                 weight.grad += decay * shrunk * weight
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        scales = {node.name: _rate_scale(node) for node in self.nodes}
+        for name, group in zip(self.trained, self._optimizer.param_groups, strict=True):
+            group["lr"] = rate * scales[name.partition(":")[0]]
         before = [weight.detach().clone() for weight in self.trained.values()]
         self._optimizer.step()
         if self._noise:  # what an update all but takes away leaves its rounding

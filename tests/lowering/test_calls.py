@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.example_data import first_batch
 from helpers.scale import how_many
 
 import arena_ckpt as ac
@@ -91,7 +92,7 @@ def test_calls_from_json_give_the_same_bytes_on_another_arena(name: str) -> None
 
     n = plan.pass_samples
     assert example.data is not None
-    x, y = example.data.x[:n], example.data.y[:n]
+    x, y = first_batch(example, n)
     model.train_step(x, y)  # moments are no longer zero
     samples = session.samples(x, y)
     one = session._pass(Mode.TRAIN, n, False)

@@ -13,6 +13,7 @@ from arena_ckpt import Model
 N_STEPS = 4
 RATE, MOMENTUM, BETA1, BETA2, EPSILON = 0.1, 0.75, 0.875, 0.96875, 1e-3
 DECAY, LAYER_DECAY = 0.5, 0.25
+ALPHA = 0.9375
 
 Array = np.ndarray
 
@@ -49,6 +50,19 @@ def adam(weight: Array, gradient: Array, state: Any, step: int) -> Array:
     return weight - RATE * first / (np.sqrt(second) + EPSILON)
 
 
+def rmsprop(weight: Array, gradient: Array, state: Any, step: int) -> Array:
+    state["s"] = ALPHA * state.get("s", 0.0) + (1 - ALPHA) * gradient**2
+    return weight - RATE * gradient / (np.sqrt(state["s"]) + EPSILON)
+
+
+def rmsprop_momentum(weight: Array, gradient: Array, state: Any, step: int) -> Array:
+    state["s"] = ALPHA * state.get("s", 0.0) + (1 - ALPHA) * gradient**2
+    divided = gradient / (np.sqrt(state["s"]) + EPSILON)
+    state["v"] = MOMENTUM * state.get("v", 0.0) + divided
+    return weight - RATE * state["v"]
+
+
+SQUARES = {"alpha": ALPHA, "epsilon": EPSILON}
 MOMENTS = {"beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON}
 OPTIMIZERS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "sgd": (sgd, "sgd", {}),
@@ -56,6 +70,11 @@ OPTIMIZERS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "nesterov": (nesterov, "sgd", {"momentum": MOMENTUM, "nesterov": True}),
     "adam": (adam, "adam", MOMENTS),
     "adamw": (adam, "adamw", {**MOMENTS, "weight_decay": DECAY}),
+    "rmsprop": (rmsprop, "rmsprop", SQUARES),
+    "rmsprop_momentum": (
+        *(rmsprop_momentum, "rmsprop"),
+        {**SQUARES, "momentum": MOMENTUM},
+    ),
 }
 
 
@@ -91,4 +110,6 @@ def test_an_optimizer_keeps_what_its_formula_remembers() -> None:
         "nesterov": ("velocity",),
         "adam": ("first_moment", "second_moment"),
         "adamw": ("first_moment", "second_moment"),
+        "rmsprop": ("square_mean",),
+        "rmsprop_momentum": ("square_mean", "velocity"),
     }

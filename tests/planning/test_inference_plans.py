@@ -205,6 +205,8 @@ def test_a_model_without_a_loss_compiles_and_is_planned_for_inference() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_without_their_loss_take_as_much(name: str) -> None:
     """Other tools initialize such a model as well, such as a transformer's tower."""
+    if name == "multi_head":
+        pytest.skip("without its losses it ends in two layers, which is refused")
     whole, tower = load_example(name).model, Model()
     for layer in whole.layers:
         if not layer.is_loss:
@@ -243,7 +245,7 @@ def test_without_a_loss_nothing_is_planned_for_training(ask: Any) -> None:
     with pytest.raises(LossError, match="0 loss layers") as caught:
         ask(without_loss())
     text = str(caught.value)
-    assert "needs exactly one, for example mse or cross_softmax, as its last" in text
+    assert "needs at least one, for example mse or cross_softmax, as its last" in text
     assert "mode='inference'" in text
 
 

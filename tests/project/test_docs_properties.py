@@ -20,6 +20,7 @@ from arena_ckpt.layers import (
     create_layer,
 )
 from arena_ckpt.layers.functions import FUNCTIONS, function_of
+from arena_ckpt.layers.loss import LOSS_PROPERTIES
 from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS, create_optimizer
 
@@ -189,10 +190,15 @@ def test_activations_and_their_slopes_are_those_of_the_page() -> None:
 
 @pytest.mark.parametrize("name", [n for n, t in LAYER_TYPES.items() if t.is_loss])
 def test_every_loss_has_a_section_with_its_properties(name: str) -> None:
-    assert_shown(LAYER_TYPES[name].properties, section(LOSSES, name))
+    own = [one for one in LAYER_TYPES[name].properties if one not in LOSS_PROPERTIES]
+    assert_shown(tuple(own), section(LOSSES, name))
     first, _, labels = LOSSES.partition("## Labels")
     assert name in rows(first)
     assert name in rows(labels.partition("\n## ")[0])
+
+
+def test_properties_of_every_loss_have_their_defaults() -> None:
+    assert_shown(LOSS_PROPERTIES, section(LOSSES, "Properties of every loss"))
 
 
 @pytest.mark.parametrize("name", OPTIMIZER_SCHEMAS)

@@ -192,11 +192,18 @@ def test_the_command_says_it_and_strict_makes_it_an_error(
     strict = run(*words, "--strict")
     assert strict.exit_code == 2
     assert "unlike ranges" in strict.output
-    standardized = run(*words, "--strict", "--standardize")
+    standardized = run(*words, "--strict", "--standardize", "--save", "s.safetensors")
     assert standardized.exit_code == 0, standardized.output
     assert "inputs are standardized by the training data: in (3 columns)" in (
         standardized.output
     )
+    by_those = "inputs are standardized by the statistics in s.safetensors: in (3 col"
+    begun = run(*words, "--init", "s.safetensors")
+    gone_on = run("train", "s.safetensors", *words[2:5], "--epochs", "4")
+    assert by_those in begun.output
+    assert by_those in gone_on.output
+    anew = run(*words, "--init", "s.safetensors", "--standardize")
+    assert "inputs are standardized by the training data" in anew.output
 
 
 # -- batch normalization ---------------------------------------------------------------

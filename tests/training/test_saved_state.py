@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from helpers.example_data import first_batch
 from helpers.older_plans import older_text
 from helpers.strategies import ModelSpec, chain
 
@@ -111,7 +112,7 @@ def test_every_example_comes_back(name: str, tmp_path: Path) -> None:
     example.model.initialize()
     assert example.data is not None
     n = example.model.get_property("batch_size")
-    batch = example.data.x[:n], example.data.y[:n]
+    batch = first_batch(example, n)
     example.model.train_step(*batch)
     example.model.save(tmp_path / "it")
     loaded = ac.load(tmp_path / "it")

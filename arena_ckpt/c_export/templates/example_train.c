@@ -3,6 +3,6 @@ static int feed(void *context, int32_t first, int32_t n)
 {
     (void)context;
     make_samples(first, n);
-    fill(${name}_label(), n * ${NAME}_LABEL_ELEMENTS, 0);
+$fill_labels
     return 0;
 }

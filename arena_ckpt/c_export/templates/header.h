@@ -33,7 +33,7 @@ void ${name}_init(void);
 float *${name}_input(int32_t i);
 
 /* Predicts for ${NAME}_PASS_SAMPLES samples; `out` has room for
- * ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS floats. */
+ * ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS floats$output_help. */
 int ${name}_predict(float *out);
 $train_api
 #if defined(${NAME}_OFFSETS)

@@ -7,13 +7,10 @@ int ${name}_predict(float *out)
         return status;
     }
 $standardize
-    CONTROL[LOSS] = 0.0;
-    CONTROL[SCALE] = 0.0;
+$clear
     CONTROL[FRACTION] = 1.0;
-$clear_label
+$clear_labels
     $run();
-    for (i = 0; i < ${NAME}_PASS_SAMPLES * ${NAME}_OUTPUT_ELEMENTS; i++) {
-        out[i] = $prediction[i];
-    }
+$copy
     return ${NAME}_OK;
 }

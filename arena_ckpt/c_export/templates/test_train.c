@@ -5,9 +5,7 @@ static int feed(void *context, int32_t first, int32_t n)
 {
     (void)context;
     load_inputs(batch_number, first, n);
-    copy_bytes(${name}_label(),
-        test_label + (batch_number * ${NAME}_BATCH + first) * ${NAME}_LABEL_ELEMENTS,
-        4u * (uint32_t)n * ${NAME}_LABEL_ELEMENTS);
+$copy_labels
     return 0;
 }
 

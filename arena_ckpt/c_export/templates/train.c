@@ -28,7 +28,7 @@ $count_terms
     CONTROL[FRACTION] = $fraction;
     CONTROL[FIRST_SAMPLE] = (double)(pass * ${NAME}_PASS_SAMPLES);
     $forward
-    loss = CONTROL[LOSS];
+    loss = $loss;
     if (!(loss - loss == 0.0)) {
         return ${NAME}_NONFINITE_LOSS;
     }
@@ -43,8 +43,7 @@ int ${name}_step_from(${name}_feed feed, void *context, double *loss)
     if (status != ${NAME}_OK) {
         return status;
     }
-    CONTROL[LOSS] = 0.0;
-    CONTROL[SCALE] = $scale;
+$begin
 $remember
     for (pass = 0; pass < ${NAME}_PASSES; pass++) {
         int32_t first = pass * ${NAME}_PASS_SAMPLES;
@@ -58,7 +57,7 @@ $remember
             status = run_pass(pass);
         }
         if (loss != 0) {
-            *loss = CONTROL[LOSS];
+            *loss = $loss;
         }
         if (status != ${NAME}_OK) {
 $put_back
@@ -81,7 +80,7 @@ int ${name}_train(int32_t steps, ${name}_feed feed, void *context)
 
 double ${name}_loss(void)
 {
-    return CONTROL[LOSS];
+    return $loss;
 }
 
 uint32_t ${name}_iteration(void)

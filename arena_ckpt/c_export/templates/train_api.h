@@ -1,9 +1,8 @@
 
-/* Where the labels of the samples go: $label_help. */
-float *${name}_label(void);
+$label
 $step_api
 /* Brings samples first to first + n - 1 of a batch into ${name}_input(i) and
- * ${name}_label(); returns 0, or anything else where there are no more. */
+ * $label_words; returns 0, or anything else where there are no more. */
 typedef int (*${name}_feed)(void *context, int32_t first, int32_t n);
 
 /* One step with samples from a feed, which is asked once for each micro-batch. */

@@ -6,5 +6,5 @@
 
 #define ${NAME}_BATCH $batch /* samples of one step */
 #define ${NAME}_PASSES $passes /* micro-batches of one step */
-#define ${NAME}_LABEL_ELEMENTS $label_elements /* of one sample */
+$label_macro
 #define ${NAME}_STATE_BYTES $state_bytes

@@ -69,7 +69,7 @@ def evaluate(
     **values: Any,
 ) -> int:
     """Print loss and metrics of MODEL with its trained weights."""
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import describe_plan, memory_line, print_table
     from arena_ckpt.cli.results import (
@@ -78,6 +78,7 @@ def evaluate(
         evaluation_text_of,
     )
     from arena_ckpt.cli.sample_files import data_to_evaluate, named_data
+    from arena_ckpt.cli.table_hints import table_hints
     from arena_ckpt.cli.trained import initialize_trained, with_known_means
     from arena_ckpt.engine.metric_names import names_of_metrics
     from arena_ckpt.errors import LossError
@@ -104,7 +105,7 @@ def evaluate(
     )
     evaluations = []
     for one in found:
-        with named_data(one):
+        with table_hints(trained, (one.name, one)), named_data(one):
             evaluations.append(
                 (one.name, trained.evaluate(one.labelled, metrics=asked))
             )

@@ -86,7 +86,7 @@ def predict(
     **values: Any,
 ) -> int:
     """Predict with MODEL and its trained weights."""
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import (
         describe_plan,
@@ -94,12 +94,8 @@ def predict(
         print_table,
         require_writable,
     )
-    from arena_ckpt.cli.predictions import (
-        Predictions,
-        class_axis,
-        has_classes,
-        require_suffix,
-    )
+    from arena_ckpt.cli.predictions import require_suffix
+    from arena_ckpt.cli.predictions_by_loss import PredictionsByLoss
     from arena_ckpt.cli.sample_files import data_to_predict, named_samples
     from arena_ckpt.cli.trained import initialize_trained, with_known_means
 
@@ -129,8 +125,7 @@ def predict(
     )
     with named_samples(loaded, samples, has_labels=has_labels):
         outputs = trained.predict(samples.x)
-    graph = trained.compile()
-    found = Predictions(outputs, has_classes(graph), trained.classes, class_axis(graph))
+    found = PredictionsByLoss.of(trained.compile(), outputs, trained.classes)
     if output is not None:
         found.write(output)
     plan = trained.plan
@@ -150,10 +145,16 @@ def predict(
         return OK
     if rows:
         click.echo()
-        print_table(found.table(rows))
-    shown, unit = min(rows, found.n_lines), "rows" if found.n_rows > 1 else "samples"
-    line = f"{shown:,} of {found.n_lines:,} {unit} of {samples.name}"
-    if shown < found.n_lines:
-        line += "; -o OUT.csv writes all, also as .npz or .npy"
+        for table in found.tables(rows):
+            print_table(table)
+    n_lines, unit = found.extent
+    shown = min(rows, n_lines)
+    line = f"{shown:,} of {n_lines:,} {unit} of {samples.name}"
+    if shown < n_lines:
+        line += (
+            "; -o OUT.npz writes all"
+            if found.alone is None
+            else "; -o OUT.csv writes all, also as .npz or .npy"
+        )
     click.echo(fitted(line))
     return OK

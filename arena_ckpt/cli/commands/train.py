@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ def train(
     )
     from arena_ckpt.cli.board_plan import board_budget, plan_for_board
     from arena_ckpt.cli.ended import ended_evaluation
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,
@@ -247,6 +248,7 @@ def train(
         write_weights,
     )
     from arena_ckpt.cli.results import history_document, result_text, taken_document
+    from arena_ckpt.cli.table_hints import table_hints
     from arena_ckpt.cli.trained import (
         go_on_from,
         require_one_start,
@@ -316,8 +318,10 @@ def train(
             "or --validation-split, or use 'evaluate' after the training",
             click.get_current_context(),
         )
+    hinted = partial(table_hints, built, (data, training), (validation, evaluation))
     if standardize:
-        standardize_by(built, training, loaded.state, model)
+        with hinted():
+            standardize_by(built, training, loaded.state, model)
     request = given_request(values, target)
     available = board_budget(target, request)
     choice = set_batch_size(
@@ -335,8 +339,13 @@ def train(
     plan = built.initialize(debug=debug, check=check, **request)
     if loaded.state is not None:
         started = go_on_from(built, loaded.state)
+    source = None if standardize or loaded.state is None else model
+    held = built.standardization
     taken = None if init is None else built.take_weights(init)
-    standardize_as_asked(built, training)
+    if built.standardization != held:
+        source = str(init)
+    with hinted():
+        standardize_as_asked(built, training)
     without = plan_to_compare(built, plan, debug=debug)
     talks = not (as_json or quiet)
     if talks:
@@ -344,7 +353,7 @@ def train(
             click.echo(line)
         print_training(model, built, training, evaluation, plan, for_board=for_board)
         if built.standardization is not None:
-            click.echo(f"{standardization_text(built.standardization)}\n")
+            click.echo(f"{standardization_text(built.standardization, source)}\n")
         if loaded.state is not None:
             click.echo(f"goes on from iteration {started:,} of {model}\n")
         if taken is not None:
@@ -359,17 +368,18 @@ def train(
         shows_rate = reduce_on_plateau is not None
         click.echo(fitted(epoch_line(record, n_epochs, shows_rate=shows_rate)))
 
-    history = built.train(
-        training,
-        validation=evaluation,
-        progress=False if as_json or quiet else None,
-        on_epoch=print_epoch if talks else None,
-        callbacks=callbacks,
-        metrics=asked,
-        checkpoint=checkpoint,
-        every=every,
-        resume=resume,
-    )
+    with hinted():
+        history = built.train(
+            training,
+            validation=evaluation,
+            progress=False if as_json or quiet else None,
+            on_epoch=print_epoch if talks else None,
+            callbacks=callbacks,
+            metrics=asked,
+            checkpoint=checkpoint,
+            every=every,
+            resume=resume,
+        )
 
     def write_files() -> None:
         if save_weights is not None:

@@ -75,10 +75,11 @@ def verify(
         choice_lines,
         set_batch_size,
     )
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document
+    from arena_ckpt.cli.table_hints import table_hints
     from arena_ckpt.verification.verify import planned
     from arena_ckpt.verification.verify import verify as verify_model
 
@@ -94,13 +95,15 @@ def verify(
             click.echo(line)
         plan = planned(built, request)
         click.echo(fitted(f"{model}: {describe_plan(plan, built)}"))
-    result = verify_model(
-        built,
-        loaded.data if data is None else load_data(data, tables),
-        on_check=None if as_json else _print_check,
-        command=(sys.executable, "-m", "arena_ckpt.cli.verify_worker", model),
-        **request,
-    )
+    samples = loaded.data if data is None else load_data(data, tables)
+    with table_hints(built, (data, samples)):
+        result = verify_model(
+            built,
+            samples,
+            on_check=None if as_json else _print_check,
+            command=(sys.executable, "-m", "arena_ckpt.cli.verify_worker", model),
+            **request,
+        )
     if as_json:
         document: dict[str, Any] = {"command": "verify", "model": model}
         document["warnings"] = warnings_document(built.warnings())

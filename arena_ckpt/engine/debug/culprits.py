@@ -124,7 +124,7 @@ def describe_culprit(
         return Culprit(text, tensor.name, byte)
     control = next(i for i, t in enumerate(plan.tensors) if t.name == CONTROL)
     place = (byte - views.offset_bytes(control)) // item_bytes(CONTROL_DTYPE)
-    if 0 <= place < Control.LENGTH:
+    if 0 <= place < plan.tensors[control].shape[0]:
         return Culprit(f"{_name_of_scalar(place)} of {CONTROL}", CONTROL, byte)
     where = _nearest(views, execution, byte)
     there = _buffers_at(views, byte, execution.step)
@@ -142,6 +142,8 @@ def _before(views: TensorViews, byte: int, step: int) -> str:
 
 
 def _name_of_scalar(place: int) -> str:
+    if place >= Control.LENGTH:
+        return f"scalar {place - Control.LENGTH} of the losses"
     if place >= Control.HYPER:
         return f"hyperparameter {place - Control.HYPER}"
     names = {int(one): one.name.lower() for one in Control}

@@ -42,6 +42,7 @@ from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import CanaryError, ForeignReadError
 from arena_ckpt.lowering.calls import LoweringSettings
 from arena_ckpt.lowering.kernel_call import Mode
+from arena_ckpt.planning.loss_places import SHARED, loss_places
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import (
     CONTROL_DTYPE,
@@ -62,7 +63,7 @@ _SCALARS: dict[Phase, tuple[tuple[int, ...], tuple[int, ...]]] = {
     Phase.CLIP_GRADIENTS: ((), (Control.SQUARE_NORM, Control.HYPER + 1)),
     Phase.APPLY_GRADIENT: (
         (
-            *(Control.FRACTION, Control.ITERATION),
+            *(Control.FRACTION, Control.ITERATION, Control.LEARNING_RATE),
             *range(Control.HYPER, Control.LENGTH),
         ),
         (),
@@ -71,11 +72,9 @@ _SCALARS: dict[Phase, tuple[tuple[int, ...], tuple[int, ...]]] = {
 """By phase, the places of the control tensor that a step may read (and change), and
 those that it makes."""
 
-_FOREIGN_SCALARS = (
-    np.arange(Control.LENGTH) + 17.25,
-    -np.arange(Control.LENGTH) - 5.5,
-)
-"""What scalars hold in each shadow that are foreign: small, as some become integers."""
+_FOREIGN_SCALARS = ((1.0, 17.25), (-1.0, -5.5))
+"""Factor and summand that make of the place of a scalar what it holds in each shadow
+where it is foreign: small, as some become integers."""
 
 _OWN = (TensorKind.ACTIVATION, TensorKind.RECOMPUTED, TensorKind.WORKSPACE)
 
@@ -163,10 +162,11 @@ class ForeignReads(Watcher):
         self._control = next(
             i for i, t in enumerate(self._plan.tensors) if t.name == CONTROL
         )
+        shape = self._plan.tensors[self._control].shape
+        losses = [layer.name for layer in self._plan.layers if layer.is_loss]
+        self._loss_places = loss_places(losses, shape[0])
         self._scalars = tuple(
-            place.view(
-                views.offset_bytes(self._control), (Control.LENGTH,), CONTROL_DTYPE
-            )
+            place.view(views.offset_bytes(self._control), shape, CONTROL_DTYPE)
             for place in (views.arena, *self._shadows)
         )
         self._begins = _first_gradients(self._plan)
@@ -265,7 +265,8 @@ class ForeignReads(Watcher):
         for arrays in self._used.given:
             np.copyto(arrays[1 + number], arrays[0])
         scalars, places = self._scalars[1 + number], self._used.scalars
-        scalars[...] = _FOREIGN_SCALARS[number]
+        factor, summand = _FOREIGN_SCALARS[number]
+        scalars[...] = factor * np.arange(scalars.size) + summand
         scalars[places] = self._scalars[0][places]
 
     def _tables_of(self, program: Program) -> tuple[CallTable, ...]:
@@ -293,6 +294,7 @@ class ForeignReads(Watcher):
         whole = [self._extent(o.tensor, None) for o in operands]
         whole.append(self._extent(self._control, None))
         may_read, makes = _SCALARS[execution.phase]
+        may_read = (*may_read, *self._of_loss(execution))
         return Rehearsal(
             reads=tuple(self._extent(o.tensor, n) for o in read),
             touched=tuple(
@@ -313,6 +315,14 @@ class ForeignReads(Watcher):
             scalars=[int(place) for place in may_read],
             outcomes=[int(place) for place in (*may_read, *makes)],
         )
+
+    def _of_loss(self, execution: Execution) -> Sequence[int]:
+        """Return the places of a loss that has its own, which its steps may read."""
+        places = self._loss_places.get(execution.layer, SHARED)
+        if places is SHARED:
+            return ()
+        is_forward = execution.phase is Phase.FORWARD
+        return places[:2] if is_forward else places[2:]
 
     def _reads(self, execution: Execution, operand: Operand, program: Program) -> bool:
         """Tell whether a step may read what an operand holds before it."""
@@ -440,7 +450,7 @@ class ForeignReads(Watcher):
         if scalars[0].tobytes() != scalars[1].tobytes():
             arrays = self._scalars[one].copy(), self._scalars[other].copy()
             for array in arrays:  # the others need not be the same
-                array[[p for p in range(Control.LENGTH) if p not in places]] = 0
+                array[[p for p in range(array.size) if p not in places]] = 0
             self._refuse(moment, CONTROL, arrays, other == 0)
 
     def _refuse(
