@@ -1451,8 +1451,7 @@ def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"{role} is a {type(data).__name__}; expected (x, y), (x, y, weights) or a "
-            "Dataset"
+            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
             + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data

@@ -525,7 +525,7 @@ BAD_LABELS: dict[str, tuple[Any, type[ArenaError], str]] = {
     "nan rows": (np.full((8, 3), np.nan, np.float32), NonFiniteDataError, "24 values"),
     "inf rows": (np.full((8, 3), -np.inf), NonFiniteDataError, "24 values"),
     "strings": (Y.astype(str), DataTypeError, "y holds <U"),
-    "dict": ({"a": 1}, DataTypeError, "y is a dict"),
+    "dict": ({"a": 1}, InvalidParameterError, "y has labels of no loss 'a'"),
     "masked": (np.ma.masked_array(Y, mask=Y == Y[0]), DataTypeError, "masked"),
     "ragged": ([[0, 0, 1]] * 7 + [[1]], DataTypeError, "same shape"),
 }
