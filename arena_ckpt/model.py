@@ -31,6 +31,7 @@ from arena_ckpt.data.dataset import Dataset, is_whole
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
+from arena_ckpt.definition.merged_lora import merged_lora
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.metric_names import (
@@ -1009,6 +1010,19 @@ class Model(ModelDefinition):
         """Return copies of the weights by name, ``"fc1:weight"``."""
         with self._working("weights") as session:
             return session.weights()
+
+    @public_call
+    def merge_lora(self) -> dict[str, FloatArray]:
+        """Return the weights that a model without ``lora_rank`` computes the same with.
+
+        They fit the same layers without ``lora_rank`` (`set_weights`).
+
+        Raises
+        ------
+        InvalidParameterError
+            No layer has ``lora_rank``.
+        """
+        return merged_lora(self.layers, self.weights())
 
     @public_call
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:

@@ -29,10 +29,10 @@ from arena_ckpt.engine.debug.runner import StepRunner, Watcher
 from arena_ckpt.engine.debug.values import FiniteWatch
 from arena_ckpt.engine.evaluation import Evaluation, joined
 from arena_ckpt.engine.head_scores import Asked, HeadScores
-from arena_ckpt.engine.heads import Heads
 from arena_ckpt.engine.inner_outputs import InnerOutput, Watched, find_inner_outputs
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
+from arena_ckpt.engine.loss_heads import Heads
 from arena_ckpt.engine.metric_names import require_known
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
