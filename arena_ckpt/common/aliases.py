@@ -468,6 +468,7 @@ VALUES = _table(
     ("gelutanh gelunew geluapproximate fastgelu", Alias("tanh_gelu")),
     ("quickgelu", Alias("sigmoid_gelu")),
     ("hswish", Alias("hard_swish")),
+    ("prelu", Alias("leaky_relu", note="the layer prelu learns its slopes")),
     ("hardtanh clip", Alias("clamp")),
     ("glorot glorotuniform xavier", Alias("xavier_uniform")),
     ("glorotnormal", Alias("xavier_normal")),

@@ -308,8 +308,12 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
         return declared.kind.parse(value)
     except (ValueError, TypeError, OverflowError):
         words = declared.kind.words
-        here = renamed(value, VALUES, words) if words else ""
-        near = nearest(value, words, 0.6) if words and isinstance(value, str) else ""
+        # A word that is known, such as clamp without its numbers, is no other word.
+        is_known = str(value).strip().lower() in words
+        here = renamed(value, VALUES, words) if words and not is_known else ""
+        near = ""
+        if isinstance(value, str) and words and not is_known:
+            near = nearest(value, words, 0.6)
         raise InvalidParameterError(
             f"{owner}: {declared.name}={shown(value)} is not possible{here or near}; "
             f"expected {declared.kind.expects}",

@@ -535,10 +535,12 @@ def test_random_graphs_rarely_have_one() -> None:
     )
     @given(mixed_graphs())
     def look(spec: Any) -> None:
-        found.append(len(spec.model().warnings()))
+        kinds = [hint.kind for hint in spec.model().warnings()]
+        # dense layers do stand behind convolutions in these graphs, flatten rarely
+        found.append(len(kinds) - kinds.count("dense_of_rows"))
 
     look()
-    assert sum(map(bool, found)) <= len(found) / 30
+    assert sum(map(bool, found)) <= len(found) / 40
 
 
 # -- the command line ------------------------------------------------------------------

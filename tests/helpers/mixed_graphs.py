@@ -636,11 +636,14 @@ def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
     for _ in range(draw(st.integers(2, max_layers))):
         graph.grow()
     graph.finish()
+    properties, optimizer = draw(model_properties()), draw(st.sampled_from(OPTIMIZERS))
+    if "clip_value" in optimizer[1]:  # the two ways to clip exclude each other
+        properties = {k: v for k, v in properties.items() if k != "clip_grad_by_norm"}
     spec = MixedSpec(
         tuple(graph.layers),
         (),
-        draw(model_properties()),
-        draw(st.sampled_from(OPTIMIZERS)),
+        properties,
+        optimizer,
     )
     n, micro_batches = spec.batch_size, spec.properties.get("micro_batches", 1)
     if not can_train_on(spec.model().compile(), n, -(-n // micro_batches)):

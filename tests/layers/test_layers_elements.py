@@ -107,6 +107,17 @@ def test_what_is_no_function(text: str) -> None:
         create_layer("activation", name="a", activation=text)
 
 
+def test_other_names_of_functions_are_told() -> None:
+    for word, said in {
+        "clamp": "activation=clamp is not possible; expected one of relu",
+        "prelu": "did you mean 'leaky_relu'?; the layer prelu learns its slopes",
+        "hardtanh": "did you mean 'clamp'?",
+    }.items():
+        with pytest.raises(InvalidParameterError) as caught:
+            create_layer("fully_connected", name="fc", unit=1, activation=word)
+        assert said in str(caught.value)
+
+
 def test_a_number_goes_through_an_ini_file(tmp_path: Any) -> None:
     model = ac.Model()
     model.add_layer("input", name="in", input_shape="2:3:4")
