@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy.typing as npt
 
@@ -31,6 +31,7 @@ from arena_ckpt.data.dataset import Dataset, is_whole
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.data.standardization import Standardization
 from arena_ckpt.definition.description import describe
+from arena_ckpt.definition.merged_lora import merged_lora
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import check_fits
 from arena_ckpt.engine.metric_names import (
@@ -57,6 +58,7 @@ from arena_ckpt.graph.features import (
     with_asked_statistics,
 )
 from arena_ckpt.graph.hints import RESTARTS
+from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
@@ -102,7 +104,7 @@ _TRAIN_PROPERTIES = (
 CHECKS = ("loss", "all")
 """Where to look for NaN and infinity."""
 
-XY = tuple[Any, Any] | Dataset
+XY = tuple[Any, Any] | tuple[Any, Any, Any] | Dataset
 
 
 @public_call(hint="layers are added with add_layer, properties set with set_property")
@@ -886,7 +888,7 @@ class Model(ModelDefinition):
         graph = self.compile()
         statistics = None
         if data is not None:
-            x, _ = pair_of(data)
+            x, _ = pair_of(weighted_pair(graph, data))
             with _named(data):
                 statistics = standardization_of(graph, x)
         if self._session is None:
@@ -905,8 +907,20 @@ class Model(ModelDefinition):
 
     # -- inference -------------------------------------------------------------
 
+    @overload
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: None = None
+    ) -> Any: ...  # an array, or of several losses a dict of arrays
+
+    @overload
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: Sequence[str]
+    ) -> dict[str, FloatArray]: ...
+
     @public_call(hint="samples are enough; labels are for evaluate((x, y))")
-    def predict(self, x: Any, *, squeeze: bool = False) -> Any:
+    def predict(
+        self, x: Any, *, squeeze: bool = False, outputs: Sequence[str] | None = None
+    ) -> Any:
         """Return predictions, ``(n, channel, height, width)`` of the output.
 
         They are probabilities where the loss is a cross entropy. Of a model of several
@@ -921,6 +935,10 @@ class Model(ModelDefinition):
         squeeze : bool
             Leave out those of channel, height and width that are 1: ``(n, 10)`` of ten
             classes, ``(n,)`` of one output. The first axis is always the samples.
+        outputs : sequence of str, optional
+            Names of layers, such as ``["pool", "fc1"]``, whose outputs are returned in
+            place of the predictions, as a dict by name; ``"split(1)"`` is output 1 of
+            split. They are those of inference, as without dropout.
 
         Raises
         ------
@@ -935,12 +953,15 @@ class Model(ModelDefinition):
         )
         with self._working("predict") as session:
             require_statistics(session.graph, self._standardization, "predict")
-            found = session.predictions(x)
+            if outputs is None:
+                found = session.predictions(x)
+            else:
+                names = [layer.name for layer in self.layers]
+                inner = session.predict_inner(x, names, outputs)
+                found = {name: inner[name] for name in outputs}
         if squeeze:
-            for name, array in found.items():
-                sizes = (size for size in array.shape[1:] if size != 1)
-                found[name] = array.reshape(-1, *sizes)
-        return found[""] if "" in found else found
+            found = {name: _squeezed(array) for name, array in found.items()}
+        return found[""] if outputs is None and "" in found else found
 
     @public_call(
         hint="give samples and labels as one pair, evaluate((x, y)), or a Dataset"
@@ -989,6 +1010,19 @@ class Model(ModelDefinition):
         """Return copies of the weights by name, ``"fc1:weight"``."""
         with self._working("weights") as session:
             return session.weights()
+
+    @public_call
+    def merge_lora(self) -> dict[str, FloatArray]:
+        """Return the weights that a model without ``lora_rank`` computes the same with.
+
+        They fit the same layers without ``lora_rank`` (`set_weights`).
+
+        Raises
+        ------
+        InvalidParameterError
+            No layer has ``lora_rank``.
+        """
+        return merged_lora(self.layers, self.weights())
 
     @public_call
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
@@ -1209,7 +1243,7 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         if isinstance(data, Dataset) and data.gaps and self._means:
             data = data.with_means(self._means)
-        x, y = pair_of(data, role)
+        x, y = pair_of(weighted_pair(session.graph, data), role)
         with _named(data, role):
             _require_labels(y)
             samples = session.samples(x, y)
@@ -1393,7 +1427,9 @@ def standardize_as_asked(model: Model, data: XY) -> None:
     if model._session is not None and model._session.iteration:
         require_statistics(graph, held, "going on with trained weights")
         return
-    statistics = with_asked_statistics(graph, held, pair_of(data)[0])
+    statistics = with_asked_statistics(
+        graph, held, pair_of(weighted_pair(graph, data))[0]
+    )
     if statistics is not held:
         take_statistics(model, statistics)
 
@@ -1415,7 +1451,8 @@ def pair_of(data: XY, role: str = "data") -> tuple[Any, Any]:
         return data.x, data.y
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InvalidParameterError(
-            f"{role} is a {type(data).__name__}; expected (x, y) or a Dataset"
+            f"{role} is a {type(data).__name__}; expected (x, y), (x, y, weights) or a "
+            "Dataset"
             + (", and to train also a generator of batches (x, y)" * (role == "data"))
         )
     x, y = data
@@ -1433,3 +1470,8 @@ def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
 def _require_labels(y: Any) -> None:
     if y is None:
         raise EmptyDataError("the data have no labels; give (x, y)")
+
+
+def _squeezed(found: FloatArray) -> FloatArray:
+    """Leave out those of channel, height and width that are 1."""
+    return found.reshape(-1, *(size for size in found.shape[1:] if size != 1))

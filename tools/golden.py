@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from arena_ckpt.errors import GoldenFileError
 from arena_ckpt.examples import EXAMPLES
 from arena_ckpt.testing.golden_files import (
     FORMATS,
@@ -47,6 +48,15 @@ def plans(*, check: bool) -> list[Outcome]:
     return [o for form in FORMATS for o in walk(FOLDER, load_bundled, form)]
 
 
+def off(losses: Path, arithmetic: str) -> list[str]:
+    """Return how the losses of a file differ, or why they cannot be compared."""
+    try:
+        found = check_losses(losses, arithmetic)
+    except GoldenFileError as error:  # as of a file without a new example
+        return [str(error)]
+    return [line for of_example in found.values() for line in of_example]
+
+
 def main() -> int:
     """Run the tool; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -62,8 +72,7 @@ def main() -> int:
     for arithmetic, name in LOSSES_FILES.items() if not options.no_losses else ():
         losses = FOLDER / name
         if options.check or losses.exists():
-            found = check_losses(losses, arithmetic)
-            for line in (line for off in found.values() for line in off):
+            for line in off(losses, arithmetic):
                 is_right = False
                 print(line)
         if not options.check:

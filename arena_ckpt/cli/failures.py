@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import click
 
-from arena_ckpt.cli.lines import fitted
+from arena_ckpt.cli.line_breaks import fitted
 from arena_ckpt.common.aliases import COMMANDS, OPTIONS, renamed
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.errors import (

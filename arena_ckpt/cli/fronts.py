@@ -11,7 +11,7 @@ import click
 from arena_ckpt.checkpoint.front import FrontPoint
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.cli.failures import OK, print_json
-from arena_ckpt.cli.lines import filled, fitted
+from arena_ckpt.cli.line_breaks import filled, fitted
 from arena_ckpt.cli.models import without_blocks
 from arena_ckpt.cli.output import (
     print_sentences,

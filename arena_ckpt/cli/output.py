@@ -18,7 +18,7 @@ from rich.table import Table
 
 from arena_ckpt.boards import BoardFit
 from arena_ckpt.cli.data_options import classes_text, counts_for, gaps_text
-from arena_ckpt.cli.lines import TEXT_COLUMNS, filled, fitted
+from arena_ckpt.cli.line_breaks import TEXT_COLUMNS, filled, fitted
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.units import format_bytes
 from arena_ckpt.data.dataset import Dataset

@@ -22,6 +22,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
 )
 from arena_ckpt.files.npz import INPUT, LABEL, read_arrays
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.model import Model
 
 LABELS = "y"
@@ -75,7 +76,7 @@ def data_to_predict(
     if data is not None:
         inputs = _inputs(loaded.model)
         if len(inputs) > 1:
-            return _several(data, inputs)
+            return _several(data, inputs, loaded.model)
         options = tables if is_table(data) else None
         found = open_samples(data, has_labels=has_labels, table_options=options)
         return _named(data, found)
@@ -103,7 +104,7 @@ def data_to_evaluate(
     inputs = _inputs(loaded.model)
     if data:
         found = [
-            _several(one, inputs)
+            _several(one, inputs, loaded.model)
             if len(inputs) > 1
             else _numbered(loaded.model, one, load_data(one, tables))
             for one in data
@@ -162,7 +163,10 @@ def _column_hint(model: Model, data: NamedData, *, has_labels: bool) -> str:
 
 
 def _inputs(model: Model) -> list[str]:
-    return [node.name for node in model.compile().nodes if node.is_data]
+    """Return the inputs that data have to bring; weights of samples need not be."""
+    graph = model.compile()
+    weights = {*weight_inputs(graph).values()}
+    return [n.name for n in graph.nodes if n.is_data and n.name not in weights]
 
 
 def _named(name: str, data: Dataset) -> NamedData:
@@ -176,7 +180,7 @@ def _numbered(model: Model, name: str, data: Dataset) -> NamedData:
     return _named(name, data)
 
 
-def _several(spec: str, inputs: list[str]) -> NamedData:
+def _several(spec: str, inputs: list[str], model: Model) -> NamedData:
     """Read an array for each input, and labels where there are any."""
     wanted = f"an .npz with an array for each of {quote(INPUT + i for i in inputs)}"
     if Path(spec).suffix.lower() != ".npz":
@@ -196,7 +200,8 @@ def _several(spec: str, inputs: list[str]) -> NamedData:
             spec=spec,
             missing=tuple(missing),
         )
-    x = {name: arrays[name] for name in inputs}
+    weights = weight_inputs(model.compile()).values()
+    x = {name: arrays[name] for name in (*inputs, *weights) if name in arrays}
     by_loss = {
         name.removeprefix(LABEL): array
         for name, array in given.items()

@@ -389,6 +389,7 @@ PROPERTIES = _table(
     ("smoothing labelsmooth", Alias("label_smoothing")),
     ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
+    ("lorar rank adapterrank", Alias("lora_rank")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),
     ("method interpolation", (Alias("pooling"), Alias("upsample"))),

@@ -30,8 +30,10 @@ class LabelKind(NamedTuple):
     reading: str | None
 
 
-def labels_by_loss(y: Any, losses: Iterable[str]) -> dict[str, Any]:
-    """Return what a user gives as labels for each of the losses.
+def labels_by_loss(
+    y: Any, losses: Iterable[str], what: str = "labels"
+) -> dict[str, Any]:
+    """Return what a user gives as labels, or weights, for each of the losses.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def labels_by_loss(y: Any, losses: Iterable[str]) -> dict[str, Any]:
     unknown = [name for name in y if name not in names]
     missing = [name for name in names if name not in y]
     if unknown or missing:
-        wrong = "labels of no loss" if unknown else "no labels"
+        wrong = f"{what} of no loss" if unknown else f"no {what}"
         named = quoted(unknown[0]) if unknown else quoted(missing[0])
         hint = nearest(unknown[0], names) if unknown else ""
         raise InvalidParameterError(

@@ -64,6 +64,9 @@ class LayerSummary:
         The checkpoint block that it is in.
     forward_flops, training_flops : int
         Operations for one sample: of the forward pass, and of all passes.
+    n_frozen : int
+        How many of its parameters are not trained, such as those beside a low-rank
+        product.
     """
 
     name: str
@@ -79,6 +82,7 @@ class LayerSummary:
     block: str | None
     forward_flops: int
     training_flops: int
+    n_frozen: int = 0
 
     def __repr__(self) -> str:
         return short_repr(
@@ -168,12 +172,12 @@ class ModelSummary(Sequence[LayerSummary]):
     @property
     def n_trained(self) -> int:
         """Number of parameters that are trained."""
-        return sum(row.n_parameters for row in self.layers if row.weights == TRAINED)
+        return sum(row.n_parameters - row.n_frozen for row in self.layers)
 
     @property
     def n_frozen(self) -> int:
         """Number of parameters that ``trainable=false`` keeps as they are."""
-        return sum(row.n_parameters for row in self.layers if row.weights == FROZEN)
+        return sum(row.n_frozen for row in self.layers)
 
     @property
     def n_statistics(self) -> int:
@@ -332,6 +336,9 @@ def summarize(
                 block=blocks[0] if blocks else None,
                 forward_flops=sum(node.spec.flops.forward for node in nodes),
                 training_flops=sum(map(_training_flops, nodes)),
+                n_frozen=_n_weights(
+                    [node for node in nodes if not node.trains], is_trained=True
+                ),
             )
         )
     n_states = len(optimizer.state_names)

@@ -26,6 +26,7 @@ from arena_ckpt.engine.session import Session
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.files.source import path_text
 from arena_ckpt.graph.features import require_statistics
+from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.model import Model, copy_of
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.plan import MemoryPlan
@@ -212,6 +213,7 @@ def _batches(
     size = plan.batch_size if is_training else plan.pass_samples
     if data is None:
         return make_batches(graph, size, n_batches, size)
+    data = weighted_pair(graph, data)
     if isinstance(data, Dataset):
         x, y = data.x, data.y
     elif isinstance(data, tuple) and len(data) == 2:

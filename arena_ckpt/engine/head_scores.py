@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from arena_ckpt.data.samples import Samples
 from arena_ckpt.engine.evaluation import Evaluation
-from arena_ckpt.engine.heads import Head
+from arena_ckpt.engine.loss_heads import Head
 from arena_ckpt.engine.metric_names import OwnMetric, own_value
 from arena_ckpt.engine.scores import scores_of
 from arena_ckpt.engine.weights import FloatArray

@@ -43,8 +43,6 @@ def initialize_weight(
     """
     if spec.values is not None:
         weight[...] = np.frombuffer(spec.values, dtype="<f4").reshape(weight.shape)
-    elif spec.initial_value is not None:
-        weight.fill(spec.initial_value)
     else:
         _draw(weight, spec, name, seed)
     if spec.zero_row is not None:

@@ -21,6 +21,7 @@ from arena_ckpt.common.names import output_role, tensor_name, weight_of
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.data.samples import Rows, Samples, Scaling
 from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.data.weighted_samples import require_weights, with_ones
 from arena_ckpt.engine.batch import Batch, require_batch, require_epoch
 from arena_ckpt.engine.debug.memory import MemoryGuard
 from arena_ckpt.engine.debug.reads import ForeignReads
@@ -28,9 +29,10 @@ from arena_ckpt.engine.debug.runner import StepRunner, Watcher
 from arena_ckpt.engine.debug.values import FiniteWatch
 from arena_ckpt.engine.evaluation import Evaluation, joined
 from arena_ckpt.engine.head_scores import Asked, HeadScores
-from arena_ckpt.engine.heads import Heads
+from arena_ckpt.engine.inner_outputs import InnerOutput, Watched, find_inner_outputs
 from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
+from arena_ckpt.engine.loss_heads import Heads
 from arena_ckpt.engine.metric_names import require_known
 from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
@@ -39,6 +41,7 @@ from arena_ckpt.engine.weights import FloatArray, Weights
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.masks import mask_tensors
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.kernels.flags import run_by_default
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import Shape
@@ -124,11 +127,12 @@ class Session:
         self._control = self.views.control
         self._control.fill(0)
         self.lock = ModelLock()
-        self._passes: dict[tuple[Mode, int, bool], Pass] = {}
+        self._passes: dict[tuple[Mode, int, bool, bool], Pass] = {}
         self.seed = seed
         self._note = note
         self.output_shape = graph.prediction_shape
         self.heads = Heads(graph)
+        self.weights_of_samples = weight_inputs(graph)
         self.inputs = {
             node.name: node.spec.output_shapes[0]
             for node in graph.nodes
@@ -256,6 +260,8 @@ class Session:
         return self._checked(x, y)
 
     def _checked(self, x: Any, y: Any, *, look_for_nonfinite: bool = True) -> Samples:
+        if self.weights_of_samples:
+            x = with_ones(x, self.inputs, self.weights_of_samples)
         samples = self.heads.check(
             x,
             y,
@@ -263,6 +269,8 @@ class Session:
             masks=self._mask_inputs,
             look_for_nonfinite=look_for_nonfinite,
         )
+        if self.weights_of_samples:
+            require_weights(samples.inputs, self.weights_of_samples)
         return replace(samples, scaling=self._scaling) if self._scaling else samples
 
     def train_step(self, x: Any, y: Any) -> float:
@@ -383,15 +391,23 @@ class Session:
         self.heads.begin(self._control, scales)
 
     def _pass(
-        self, mode: Mode, n_samples: int, add: bool, report: Report | None = None
+        self,
+        mode: Mode,
+        n_samples: int,
+        add: bool,
+        report: Report | None = None,
+        *,
+        keeps_outputs: bool = False,
     ) -> Pass:
-        key = mode, n_samples, add
+        key = mode, n_samples, add, keeps_outputs
         if key not in self._passes:
             program = Program(
                 self.graph,
                 self.views,
                 self.optimizer,
-                LoweringSettings(mode, n_samples, self.seed, add, self.max_norm),
+                LoweringSettings(
+                    mode, n_samples, self.seed, add, self.max_norm, keeps_outputs
+                ),
                 note=self._note,
                 report=report,
             )
@@ -513,6 +529,35 @@ class Session:
             return {self.graph.prediction: self.output_shape}
         return {head.prediction: head.output_shape for head in self.heads.all}
 
+    def predict_inner(
+        self, x: Any, layers: Sequence[str], asked: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        """Return outputs of inner layers for any number of samples, by name.
+
+        Parameters
+        ----------
+        x : array_like, or dict of array_like
+        layers : sequence of str
+            Names of the layers as they were added.
+        asked : sequence of str
+            Names of outputs, see `find_inner_outputs`.
+        """
+        outputs = find_inner_outputs(self.graph, self.plan, layers, asked)
+        samples = self.samples(x, None)
+        batch = Batch(samples, samples.n_samples, is_checked=samples.is_looked_at_later)
+        found = {
+            one.name: np.empty((batch.n_samples, *one.shape), np.float32)
+            for one in outputs
+        }
+
+        def keep(one: InnerOutput, start: int, n: int) -> None:
+            values = self.views.named(one.tensor, n)
+            found[one.name][start : start + n] = values.reshape(n, *one.shape)
+
+        watched = Watched(outputs, keep)
+        self._predict(batch, self.heads.no_scales(), lambda one, start: None, watched)
+        return found
+
     def evaluate(self, samples: Samples, asked: Asked = None) -> Evaluation:
         """Return loss and metrics over all samples; changes no weight.
 
@@ -575,35 +620,55 @@ class Session:
         require_known((n for n, own in (asked or {}).items() if own is None), known)
         return parts
 
-    def _predict(self, batch: Batch, scales: Sequence[float], take: TakesPass) -> None:
+    def _predict(
+        self,
+        batch: Batch,
+        scales: Sequence[float],
+        take: TakesPass,
+        watched: Watched | None = None,
+    ) -> None:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""
+        run = self._predict_pass
         for start in range(0, batch.n_samples, self.pass_samples):
-            GATE.run(self._threads, self._predict_pass, batch, start, scales, take)
+            GATE.run(self._threads, run, batch, start, scales, take, watched)
 
     def _predict_pass(
-        self, batch: Batch, start: int, scales: Sequence[float], take: TakesPass
+        self,
+        batch: Batch,
+        start: int,
+        scales: Sequence[float],
+        take: TakesPass,
+        watched: Watched | None,
     ) -> None:
         n = min(self.pass_samples, batch.n_samples - start)
         self._begin(scales)
         self._control[Control.FRACTION] = n / batch.n_samples
-        one = self._pass(Mode.PREDICT, n, False)
+        one = self._pass(Mode.PREDICT, n, False, keeps_outputs=watched is not None)
         try:
-            self._run_forward(one, batch, start)
+            self._run_forward(one, batch, start, watched)
         except NonFiniteError:
             one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             raise
         if math.isnan(self.heads.loss(self._control)):
             one.refuse_ids(self.graph, batch.samples, batch.rows, start)
             # The ids are right, but looking at them has overwritten the prediction.
-            self._run_forward(one, batch, start)
+            self._run_forward(one, batch, start, watched)
         take(one, start)
 
-    def _run_forward(self, one: Pass, batch: Batch, start: int) -> None:
+    def _run_forward(
+        self, one: Pass, batch: Batch, start: int, watched: Watched | None
+    ) -> None:
         self.heads.clear_sums(self._control)
         one.load(batch.samples, batch.rows, start)
         if batch.is_checked and one.count_nonfinite():
             batch.samples.raise_nonfinite()
-        self._steps(one, 0, self.plan.n_forward)
+        done = 0
+        if watched is not None:
+            for output in watched.outputs:
+                self._steps(one, done, output.step + 1)
+                done = output.step + 1
+                watched.take(output, start, one.n_samples)
+        self._steps(one, done, self.plan.n_forward)
 
     def _prediction(self, name: str, one: Pass) -> FloatArray:
         return self.views.named(name, one.n_samples)

@@ -12,7 +12,7 @@ from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import ArenaError, InvalidParameterError, UnknownTypeError
-from arena_ckpt.examples import material, networks, pictures
+from arena_ckpt.examples import llama, material, networks, pictures
 from arena_ckpt.importers.ini import load_ini
 from arena_ckpt.model import Model
 
@@ -132,6 +132,12 @@ _RECIPES: dict[str, _Recipe] = {
     "gpt": _Recipe(
         "the same of six layers of 256 on 128 characters", networks.gpt, _text
     ),
+    "llama_tiny": _Recipe(
+        "a small Llama on the same text: rotary attention in groups, SwiGLU, a tied "
+        "head",
+        llama.llama_tiny,
+        _text,
+    ),
     "resnet8": _Recipe(
         "the residual network of MLPerf Tiny, on made-up pictures of 32 × 32",
         networks.resnet8,
@@ -168,6 +174,15 @@ _RECIPES: dict[str, _Recipe] = {
         "a gated recurrent unit over 49 frames, on made-up keywords",
         networks.keyword_gru,
         _pictures,
+    ),
+    "lstm_har": _Recipe(
+        "two LSTMs over 128 steps of nine sensors of a phone, on made-up movements",
+        networks.lstm_har,
+        lambda model: material.movements(
+            4 * int(model.get_property("batch_size")),
+            model.layers[0]["input_shape"],
+            int(model.layers[-2]["unit"]),
+        ),
     ),
     "autoencoder": _Recipe(
         "640 to 8 to 640, the autoencoder of MLPerf Tiny, on made-up data",

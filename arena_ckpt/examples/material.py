@@ -50,6 +50,27 @@ def noisy_classes(n: int, elems: int, classes: int) -> Split:
     return Dataset("noisy classes", prototypes[numbers] + noise, numbers), None
 
 
+def movements(n: int, shape: tuple[int, int, int], classes: int) -> Split:
+    """Make noisy oscillations of sensors, faster the higher the class.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    shape : tuple of int
+        1, steps and sensors.
+    classes : int
+    """
+    generator = np.random.default_rng(0)
+    _, steps, sensors = shape
+    numbers = np.arange(n) % classes
+    speed = (1 + numbers.reshape(n, 1, 1)) * np.arange(steps).reshape(1, steps, 1)
+    phase = generator.uniform(0, 2 * np.pi, (n, 1, sensors))
+    x = np.sin(2 * np.pi * speed / steps + phase) * (1 + np.arange(sensors) / sensors)
+    x += 0.3 * generator.standard_normal(x.shape)
+    return Dataset("movements", x.astype(np.float32), numbers), None
+
+
 def discs(n: int, shape: tuple[int, int, int], classes: int) -> Split:
     """Make noisy pictures of discs; the label of a pixel is the class of its disc.
 

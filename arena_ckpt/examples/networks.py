@@ -6,6 +6,7 @@ Every repeated part of a network is a checkpoint block, unless ``checkpoint=Fals
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from arena_ckpt.examples.builder import Builder as _Builder
 from arena_ckpt.examples.builder import rounded
@@ -311,6 +312,60 @@ def keyword_gru(
     model.add_layer("cross_softmax", name="loss")
     model.set_property(batch_size=batch_size)
     model.set_optimizer("adam", learning_rate=2e-3)
+    return model
+
+
+def lstm_har(
+    unit: int = 32,
+    *,
+    steps: int = 128,
+    sensors: int = 9,
+    classes: int = 6,
+    bidirectional: bool = False,
+    batch_size: int = 16,
+    unroll: bool = False,
+    seed: int = 0,
+) -> Model:
+    """Return a recurrent network that tells activities by the sensors of a phone.
+
+    Each step goes through a layer of `unit` before two LSTMs, of which the second
+    gives its last step.
+
+    Parameters
+    ----------
+    unit : int
+        Size of the hidden states.
+    steps, sensors : int
+        Steps of a sample (2.56 s at 50 Hz), and numbers in a step: acceleration of the
+        body, rotation and total acceleration along three axes.
+    classes, batch_size, seed
+        As elsewhere.
+    bidirectional : bool
+        Let the first LSTM read both ways.
+    unroll : bool
+        Let the plan see every time step.
+
+    References
+    ----------
+    Anguita et al., "A public domain dataset for human activity recognition using
+    smartphones", ESANN 2013.
+    """
+    model = Model(seed)
+    given: dict[str, Any] = {"unit": unit, "unroll": unroll}
+    model.add_layer("input", name="in", input_shape=(1, steps, sensors))
+    model.add_layer("fully_connected", name="each", unit=unit, activation="relu")
+    model.add_layer(
+        "lstm",
+        name="first",
+        return_sequences=True,
+        bidirectional=bidirectional,
+        **given,
+    )
+    model.add_layer("lstm", name="second", **given)
+    model.add_layer("fully_connected", name="logits", unit=classes)
+    model.add_layer("cross_softmax", name="loss")
+    model.set_property(batch_size=batch_size, clip_grad_by_norm=1.0)
+    model.set_optimizer("adam", learning_rate=2.5e-3)
     return model
 
 

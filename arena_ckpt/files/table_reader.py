@@ -247,8 +247,8 @@ def _read_head(path: Path, text: TextIO, form: TableForm) -> _Head:
     AmbiguousTableError, CorruptFileError, EmptyDataError
     """
     lines = _lines(path, text)
-    for _ in range(form.skip_rows):
-        next(lines, None)
+    for _ in zip(range(form.skip_rows), lines, strict=False):  # ends with it
+        pass
     n_before = form.skip_rows
     sample: list[str] = []
     for line in lines:

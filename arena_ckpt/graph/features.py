@@ -13,10 +13,12 @@ from arena_ckpt.data.standardization import (
     Standardization,
     statistics_of,
 )
+from arena_ckpt.data.weighted_samples import by_input
 from arena_ckpt.errors import InvalidParameterError, StateError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.hints import Facts
 from arena_ckpt.graph.masks import mask_tensors
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.layers.shape import Input
 from arena_ckpt.layers.spec import Shape
 
@@ -32,7 +34,7 @@ def feature_axes(graph: Graph) -> dict[str, str]:
     -------
     dict from str to str
         By input layer: ``"channel"`` where a layer of pictures reads it, else
-        ``"column"``. Ids and masks are no quantities and left out.
+        ``"column"``. Ids, masks and weights of samples are no quantities and left out.
 
     Notes
     -----
@@ -40,6 +42,7 @@ def feature_axes(graph: Graph) -> dict[str, str]:
     """
     facts = Facts(graph)
     left_out = mask_tensors(graph) | _id_tensors(graph)
+    left_out |= {f"{name}:out0" for name in weight_inputs(graph).values()}
     found = {}
     for node in graph.nodes:
         if node.is_data and node.outputs[0] not in left_out:
@@ -162,6 +165,11 @@ def standardization_of(
         raise InvalidParameterError(
             f"the inputs {quote(shapes)} are ids or masks, which are not standardized"
         )
+    if weights := weight_inputs(graph):
+        x = by_input(x, shapes, weights)
+        for name in {*weights.values()}:
+            x.pop(name, None)
+            del shapes[name]
     masks = frozenset(n for n in shapes if f"{n}:out0" in mask_tensors(graph))
     samples = Samples.check(
         x,

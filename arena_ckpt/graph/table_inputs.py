@@ -61,8 +61,8 @@ def _refusal(layer: Layer, spec: LayerSpec, refused: list[int]) -> ShapeMismatch
         )
     else:
         advice = (
-            "add, subtract, multiply and divide read one beside an input with samples, "
-            "matmul as its second input; put one of these between"
+            "add, subtract, multiply, divide, maximum and minimum read one beside an "
+            "input with samples, matmul as its second input; put one of these between"
         )
     return layer.mismatch(
         f"reads {name!r} as {input_role(refused[0])}, a weight or constant without an "

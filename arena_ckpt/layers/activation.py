@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
@@ -19,8 +20,7 @@ from arena_ckpt.layers.functions import (
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, WeightSpec, n_elems
 from arena_ckpt.layers.weighted import LEARNING_RATE_SCALE
-from arena_ckpt.operations.families import curves
-from arena_ckpt.operations.families import lines as line_kernels
+from arena_ckpt.operations.families import axiswise, curves
 
 _PLAIN = ("relu", "leaky_relu", "relu6", "clamp", "abs", "hard_sigmoid", "hard_swish")
 """Functions of few operations; an exponential or a sine counts as a dozen."""
@@ -80,7 +80,7 @@ class Activation(Layer):
         if made.axis not in (None, WIDTH):
             arrays = (tensors.vector("in0"), tensors.vector("out0"))
             lines = lines_along(tensors.n_samples, tensors.input_shapes[0], made.axis)
-            return [Call(line_kernels.axis_softmax_forward, (*arrays, *lines))]
+            return [Call(axiswise.axis_softmax_forward, (*arrays, *lines))]
         array = tensors.vector if made.axis is None else tensors.matrix
         arguments = (array("in0"), *made.numbers, array("out0"))
         return [Call(made.kernels.forward, arguments)]
@@ -95,7 +95,7 @@ class Activation(Layer):
             roles = (saved, "out0:grad", "in0:grad")
             lines = lines_along(tensors.n_samples, tensors.input_shapes[0], made.axis)
             arguments = (*map(tensors.vector, roles), *lines)
-            return [Call(line_kernels.axis_softmax_backward, arguments)]
+            return [Call(axiswise.axis_softmax_backward, arguments)]
         array = tensors.vector if made.axis is None else tensors.matrix
         rest = (array("out0:grad"), array("in0:grad"))
         return [Call(made.kernels.backward, (array(saved), *made.numbers, *rest))]
@@ -163,7 +163,7 @@ class PReLU(Layer):
                     fan_in=1,
                     fan_out=1,
                     lifespan=TensorLifespan.FORWARD_DERIV,
-                    initial_value=self["init"],
+                    values=struct.pack(f"<{n}f", *(n * [self["init"]])),
                 ),
             ),
             input_lifespan=TensorLifespan.FORWARD | TensorLifespan.CALC_GRAD_DERIV,

@@ -63,10 +63,7 @@ class Extreme(Binary):
             x, y = tensors.vector("in0"), tensors.vector("out0")
             return [Call(curve_kernels("clamp")[0], (x, *self._bounds, y))]
         a, b, y = (tensors.vector(role) for role in ("in0", "in1", "out0"))
-        sizes, (a_steps, b_steps) = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
-        )
-        arguments = (a, b, self.sign, y, *sizes, *a_steps, *b_steps)
+        arguments = (a, b, self.sign, y, *_sizes_and_steps(tensors, 0, 1))
         return [Call(choices.extreme, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
@@ -79,15 +76,9 @@ class Extreme(Binary):
         calls = []
         # What is summed comes first, as the last one may overwrite what it reads.
         for i in sorted(wanted, key=lambda i: self.is_whole(tensors, i)):
-            shapes = tensors.input_shapes
-            sizes, steps = fold_axes(
-                tensors.n_samples,
-                tensors.output_shapes[0],
-                *(shapes[i], shapes[i], shapes[1 - i]),
-            )
             mine, other = tensors.vector(f"in{i}"), tensors.vector(f"in{1 - i}")
             arrays = (dy, mine, other, self.sign, tensors.vector(f"in{i}:grad"))
-            numbers = (number for some in (sizes, *steps) for number in some)
+            numbers = _sizes_and_steps(tensors, i, i, 1 - i)
             calls.append(Call(choices.sum_extreme, (*arrays, *numbers)))
         return calls
 
@@ -127,6 +118,7 @@ class Where(Layer):
             output_shapes=(out,),
             input_lifespan=(_BOTH, _FORWARD, _FORWARD),
             fixed_inputs=frozenset({0}),
+            table_inputs=frozenset((0, 1, 2)),
             in_place=(
                 InPlace(Phase.FORWARD, "out0", tuple(f"in{i}" for i in whole)),
                 *last,
@@ -137,11 +129,7 @@ class Where(Layer):
     def forward(self, tensors: Binding) -> list[Call]:
         """Choose each element."""
         arrays = tuple(map(tensors.vector, ("in0", "in1", "in2", "out0")))
-        sizes, steps = fold_axes(
-            tensors.n_samples, tensors.output_shapes[0], *tensors.input_shapes
-        )
-        numbers = (number for some in (sizes, *steps) for number in some)
-        return [Call(choices.select, (*arrays, *numbers))]
+        return [Call(choices.select, (*arrays, *_sizes_and_steps(tensors, 0, 1, 2)))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Give the derivative to the input that was taken, summed where repeated."""
@@ -150,12 +138,29 @@ class Where(Layer):
         calls = []
         # What is summed comes first, as the last one may overwrite what it reads.
         for i in sorted(wanted, key=lambda i: shapes[i] == out):
-            sizes, steps = fold_axes(tensors.n_samples, out, shapes[i], shapes[0])
             arrays = (tensors.vector("out0:grad"), tensors.vector("in0"))
-            numbers = (number for some in (sizes, *steps) for number in some)
+            numbers = _sizes_and_steps(tensors, i, 0)
             arguments = (*arrays, i - 1, tensors.vector(f"in{i}:grad"), *numbers)
             calls.append(Call(choices.sum_selected, arguments))
         return calls
+
+
+def _sizes_and_steps(tensors: Binding, *inputs: int) -> tuple[int, ...]:
+    """Return the sizes of four axes, and the steps of inputs along them.
+
+    Parameters
+    ----------
+    tensors : Binding
+    *inputs : int
+        Their numbers, each in the order in which a kernel takes the steps.
+    """
+    sizes, steps = fold_axes(
+        tensors.n_samples,
+        tensors.output_shapes[0],
+        *(tensors.input_shapes[i] for i in inputs),
+        tables=[place for place, i in enumerate(inputs) if tensors.is_table(i)],
+    )
+    return tuple(number for some in (sizes, *steps) for number in some)
 
 
 def _common_shape(layer: Layer, shapes: tuple[Shape, ...]) -> Shape:

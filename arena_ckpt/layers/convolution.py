@@ -10,8 +10,9 @@ from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
 from arena_ckpt.layers import grouped
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
+from arena_ckpt.layers.lora import LORA_PROPERTIES, with_lora
 from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
@@ -240,8 +241,27 @@ class Convolution2D(_Convolution):
         _DILATION,
         _PADDING,
         _GROUPS,
+        *LORA_PROPERTIES,
         *_REST,
     )
+
+    def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
+        """Return the layer, and a trained product beside it where it has a rank."""
+        # A line of conv1d is a picture here, and has no rank.
+        rank, channels = self.get("lora_rank"), input_shapes[0][0]
+        if rank is None or self["filters"] is None:
+            return (self,)
+        one = (1, 1)
+        if self["kernel_size"] != one or self["groups"] != 1:
+            raise self.mismatch(
+                "has lora_rank, which is for kernel_size=1,1 and one group; leave it "
+                "out here",
+                lora_rank=rank,
+            )
+        narrow = {"filters": rank, "kernel_size": one}
+        narrow |= {name: self[name] for name in ("stride", "padding")}
+        wide = {"filters": self["filters"], "kernel_size": one}
+        return with_lora(self, (channels, self["filters"]), narrow, wide)
 
     def _geometry(self, shape: Shape) -> Convolution:
         filters = self._required("filters", "16")

@@ -7,8 +7,9 @@ from typing import ClassVar
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, beta_of
+from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
+from arena_ckpt.layers.lora import LORA_PROPERTIES, with_lora
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
@@ -63,8 +64,17 @@ class FullyConnected(WithBias):
             "true uses the transposed weight of shared_from: of an embedding, or of a "
             "fully connected layer that it turns back",
         ),
+        *LORA_PROPERTIES,
         *WEIGHT_PROPERTIES,
     )
+
+    def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
+        """Return the layer, and a trained product beside it where it has a rank."""
+        rank, unit = self["lora_rank"], self["unit"]
+        if rank is None or unit is None:
+            return (self,)
+        sizes = input_shapes[0][2], unit
+        return with_lora(self, sizes, {"unit": rank}, {"unit": unit})
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return weight (width, unit) and bias (unit); the gradient needs the input."""

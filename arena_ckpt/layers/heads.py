@@ -16,7 +16,8 @@ from arena_ckpt.common.properties import (
     POSITIVE_REAL,
     Property,
 )
-from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -38,7 +39,7 @@ class RotaryEmbedding(Layer):
     type_name = "rotary_embedding"
     reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("num_heads", POSITIVE_INT, 1, "heads that share a row"),
         Property("rope_theta", POSITIVE_REAL, 10000.0, "base of the wavelengths"),
     )
@@ -146,7 +147,7 @@ class Attention(Layer):
     n_inputs = range(3, 5)
     reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
-        *COMMON_PROPERTIES,
+        *OUTPUT_PROPERTIES,
         Property("num_heads", POSITIVE_INT, 1, "heads of the query"),
         Property(
             "num_heads_kv",

@@ -28,6 +28,7 @@ from arena_ckpt.errors import (
     UnknownRoleError,
 )
 from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.sample_weights import with_sample_weights
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, WeightSpec
 from arena_ckpt.layers.spec_check import check_spec, described, facts_of
 from arena_ckpt.operations.kernel_names import KernelName
@@ -63,12 +64,14 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         A tensor of a dtype that cannot be planned.
     LayerHookError, LayerResultError
     """
+    has_weights = layer.is_loss and len(input_shapes) == 2
+    shapes = input_shapes[:1] if has_weights else input_shapes
     with _running(layer, "infer"):
-        spec = layer.infer(input_shapes)
+        spec = layer.infer(shapes)
     if not isinstance(spec, LayerSpec):
         raise _result_error(layer, "infer", spec, "a LayerSpec")
-    check_spec(layer, spec, len(input_shapes))
-    return replace(
+    check_spec(layer, spec, len(shapes))
+    spec = replace(
         spec,
         output_shapes=tuple(tuple(s) for s in spec.output_shapes),  # type: ignore[misc]
         weights=tuple(spec.weights),
@@ -78,6 +81,7 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         fixed_inputs=frozenset(spec.fixed_inputs) | {i.index for i in spec.id_inputs},
         table_inputs=frozenset(spec.table_inputs),
     )
+    return with_sample_weights(layer, spec, input_shapes[1]) if has_weights else spec
 
 
 def hook_calls(

@@ -76,6 +76,7 @@ class Loss(Layer):
     """
 
     is_loss = True
+    n_inputs = range(1, 3)
     properties: ClassVar[tuple[Property, ...]] = (*COMMON_PROPERTIES, *LOSS_PROPERTIES)
     prediction_is_view: ClassVar[bool] = False
     takes_probabilities: ClassVar[bool] = False

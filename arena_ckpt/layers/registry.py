@@ -22,6 +22,15 @@ from arena_ckpt.layers.arithmetic import (
     Subtract,
 )
 from arena_ckpt.layers.attention import MultiHeadAttention
+from arena_ckpt.layers.axiswise import (
+    CosineSimilarity,
+    CumulativeSum,
+    Gather,
+    Norm,
+    ReduceMax,
+    ReduceMin,
+    ReduceProd,
+)
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.choices import Maximum, Minimum, Where
 from arena_ckpt.layers.class_check import check_class
@@ -36,15 +45,6 @@ from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.heads import Attention, RotaryEmbedding
-from arena_ckpt.layers.lines import (
-    CosineSimilarity,
-    CumulativeSum,
-    Gather,
-    Norm,
-    ReduceMax,
-    ReduceMin,
-    ReduceProd,
-)
 from arena_ckpt.layers.lone_weights import Constant, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,

@@ -61,8 +61,6 @@ class WeightSpec:
         `calc_gradient` reads or makes both, and no later step of the layer changes
         them. The update can then make the gradient itself, a few rows at a time, and
         `calc_gradient` leaves out a gradient that is not wanted.
-    initial_value : float or None
-        Number that all elements start from, in place of the distribution.
     values : bytes or None
         Elements that the weight starts from instead of `initializer`: float32,
         little-endian, in the order of `shape`.
@@ -80,7 +78,6 @@ class WeightSpec:
     regularizer_constant: float = 0.0
     is_trained: bool = True
     gradient_factors: tuple[str, str] | None = None
-    initial_value: float | None = None
     values: bytes | None = None
     zero_row: int | None = None
 

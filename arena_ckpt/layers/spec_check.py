@@ -152,16 +152,10 @@ class _SpecCheck:
                 raise self.error(f"{what}: {field}", value, "a number of at least 0")
         if not isinstance(weight.is_trained, bool):
             raise self.error(f"{what}: is_trained", weight.is_trained, "True or False")
-        value = weight.initial_value
-        if value is not None and not (
-            isinstance(value, int | float) and math.isfinite(value)
-        ):
-            raise self.error(f"{what}: initial_value", value, "a finite number or None")
         factors = weight.gradient_factors
         if factors and not (_is_list_of(factors, str) and len(factors) == 2):
             expected = "two roles, or None"
             raise self.error(f"{what}: gradient_factors", factors, expected)
-
         if weight.values is not None and (
             not isinstance(weight.values, bytes)
             or len(weight.values) != 4 * n_elems(weight.shape)

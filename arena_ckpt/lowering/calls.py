@@ -21,6 +21,7 @@ from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
+from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
 from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import elementwise, reductions, update_terms
 from arena_ckpt.operations.portable import portable
@@ -49,6 +50,9 @@ class LoweringSettings:
         Weight gradients are added to those of earlier micro-batches.
     max_norm : float or None
         Where to clip the global norm of the gradients.
+    keeps_outputs : bool
+        Every output is there when its step has run: no pass adds a bias and goes on to
+        the next layer.
     """
 
     mode: Mode
@@ -56,6 +60,7 @@ class LoweringSettings:
     seed: int
     add_gradients: bool = False
     max_norm: float | None = None
+    keeps_outputs: bool = False
 
 
 def mode_of(plan: MemoryPlan) -> Mode:
@@ -95,7 +100,8 @@ def lower(
         for execution in executions
         for call in lowering.calls(execution)
     ]
-    return tuple(lowering.with_count(_fuse_bias(calls)))
+    fused = calls if settings.keeps_outputs else _fuse_bias(calls)
+    return tuple(lowering.with_count(fused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +205,10 @@ class Lowering:
             return self._apply(node, tensors)
         if phase is Phase.FORWARD and self.plan.is_inference:
             return _predict(node, tensors)
-        calls = hook_calls(node.layer, phase, tensors)
+        if has_sample_weights(node):
+            calls = weighted_calls(node, phase, tensors)
+        else:
+            calls = hook_calls(node.layer, phase, tensors)
         if phase is Phase.FORWARD:
             return [*calls, *self._penalties(node, tensors)]
         if phase is Phase.CALC_GRADIENT:
@@ -311,6 +320,8 @@ def _predict(node: Node, tensors: RoleRegions) -> list[Call]:
     """Return the calls of a forward pass of which nobody asks for the loss."""
     is_without_label = node.layer.is_loss and not tensors.is_wanted(LABEL)
     hook = "predict" if is_without_label else ""
+    if has_sample_weights(node):
+        return weighted_calls(node, Phase.FORWARD, tensors, hook)
     return hook_calls(node.layer, Phase.FORWARD, tensors, hook)
 
 

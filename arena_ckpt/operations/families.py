@@ -84,6 +84,49 @@ attention = Family(
     ),
 )
 
+axiswise = Family(
+    "axiswise",
+    axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_softmax_backward=(
+        "y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_forward=(
+        "x: Vector, sign: float, y: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_extreme_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_product_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_product_derivative=(
+        "x: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
+    ),
+    axis_norm_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
+    axis_norm_derivative=(
+        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
+        "int"
+    ),
+    running_sum=(
+        "x: Vector, y: Vector, outer: int, length: int, inner: int, reverse: int"
+    ),
+    gather_forward=(
+        "x: Vector, ids: Vector, y: Vector, loss: Doubles, n: int, outer: int, length: "
+        "int, inner: int"
+    ),
+    gather_derivative=(
+        "ids: Vector, dy: Vector, dx: Vector, n: int, outer: int, length: int, inner: "
+        "int"
+    ),
+    axis_cosine_forward=(
+        "a: Vector, b: Vector, epsilon: float, y: Vector, outer: int, length: int, "
+        "inner: int"
+    ),
+    axis_cosine_derivative=(
+        "a: Vector, b: Vector, epsilon: float, dy: Vector, da: Vector, outer: int, "
+        "length: int, inner: int"
+    ),
+)
+
 blas = Family(
     "blas",
     matmul="a: Matrix, b: Matrix, c: Matrix",
@@ -329,49 +372,6 @@ grouped = Family(
         "kernel_width: int, stride_height: int, stride_width: int, dilation_height: "
         "int, dilation_width: int, top: int, left: int, out_height: int, out_width: "
         "int"
-    ),
-)
-
-lines = Family(
-    "lines",
-    axis_softmax_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
-    axis_softmax_backward=(
-        "y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
-    ),
-    axis_extreme_forward=(
-        "x: Vector, sign: float, y: Vector, outer: int, length: int, inner: int"
-    ),
-    axis_extreme_derivative=(
-        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
-        "int"
-    ),
-    axis_product_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
-    axis_product_derivative=(
-        "x: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: int"
-    ),
-    axis_norm_forward="x: Vector, y: Vector, outer: int, length: int, inner: int",
-    axis_norm_derivative=(
-        "x: Vector, y: Vector, dy: Vector, dx: Vector, outer: int, length: int, inner: "
-        "int"
-    ),
-    running_sum=(
-        "x: Vector, y: Vector, outer: int, length: int, inner: int, reverse: int"
-    ),
-    gather_forward=(
-        "x: Vector, ids: Vector, y: Vector, loss: Doubles, n: int, outer: int, length: "
-        "int, inner: int"
-    ),
-    gather_derivative=(
-        "ids: Vector, dy: Vector, dx: Vector, n: int, outer: int, length: int, inner: "
-        "int"
-    ),
-    axis_cosine_forward=(
-        "a: Vector, b: Vector, epsilon: float, y: Vector, outer: int, length: int, "
-        "inner: int"
-    ),
-    axis_cosine_derivative=(
-        "a: Vector, b: Vector, epsilon: float, dy: Vector, da: Vector, outer: int, "
-        "length: int, inner: int"
     ),
 )
 
@@ -666,9 +666,15 @@ windows = Family(
     ),
 )
 
+sample_weights = Family(
+    "sample_weights",
+    weigh_samples="weights: Vector, scale: Doubles, scales: Doubles",
+)
+
 FAMILIES: tuple[Family, ...] = (
     arithmetic,
     attention,
+    axiswise,
     blas,
     chains,
     class_losses,
@@ -682,7 +688,6 @@ FAMILIES: tuple[Family, ...] = (
     heads,
     group_norm,
     grouped,
-    lines,
     losses,
     margins,
     normalization,
@@ -691,6 +696,7 @@ FAMILIES: tuple[Family, ...] = (
     reductions,
     rmsprop,
     rnn,
+    sample_weights,
     spans,
     steps,
     tokens,

@@ -23,6 +23,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnevenBatchesError,
 )
+from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.training.best_state import BestState
 from arena_ckpt.training.callbacks import Callbacks
 from arena_ckpt.training.loop import (
@@ -38,7 +39,7 @@ from arena_ckpt.training.watching import watch
 if TYPE_CHECKING:
     from arena_ckpt.engine.session import Session
 
-XY = tuple[Any, Any] | Dataset
+XY = tuple[Any, Any] | tuple[Any, Any, Any] | Dataset
 
 
 def is_samples(data: XY | Iterable[Any]) -> TypeGuard[XY]:
@@ -191,10 +192,12 @@ def _checked(
     where = f"batch {batch} of epoch {epoch}"
     if isinstance(drawn, Dataset):
         drawn = (drawn.x, drawn.y)
-    if not isinstance(drawn, tuple | list) or len(drawn) != 2 or drawn[1] is None:
+    is_weighted = isinstance(drawn, tuple) and len(drawn) == 3
+    is_pair = isinstance(drawn, tuple | list) and len(drawn) == 2
+    if not (is_weighted or is_pair) or drawn[1] is None:
         found = (
             f"{len(drawn)} values"
-            if isinstance(drawn, tuple | list) and len(drawn) != 2
+            if isinstance(drawn, tuple | list) and not (is_weighted or is_pair)
             else "a pair without labels"
             if isinstance(drawn, tuple | list)
             else f"a {type(drawn).__name__}"
@@ -205,7 +208,7 @@ def _checked(
             **facts,
         )
     try:
-        samples = session.samples(*drawn)
+        samples = session.samples(*weighted_pair(session.graph, drawn))
         session.require_batch(samples)
     except (DataError, InvalidParameterError) as error:
         inputs = ", ".join(

@@ -9,6 +9,7 @@ import numpy as np
 from arena_ckpt.errors import EmptyDataError
 from arena_ckpt.graph.build import Graph, loss_of
 from arena_ckpt.graph.nodes import Node
+from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.planning.batch_statistics import can_train_on
 
@@ -113,7 +114,7 @@ def make_batches(
     if last is None:
         last = smaller_batch(graph, batch_size, batch_size)
     generator = np.random.default_rng(0)
-    rows_of_ids = _rows_of_ids(graph)
+    rows_of_ids, weights = _rows_of_ids(graph), {*weight_inputs(graph).values()}
     batches: list[Batch] = []
     for number in range(n_batches):
         size = last if number == n_batches - 1 else batch_size
@@ -125,7 +126,7 @@ def make_batches(
             if node.name in rows_of_ids:
                 ids = generator.integers(0, rows_of_ids[node.name], shape)
                 x[node.name] = ids.astype(np.float32)
-            elif positive:
+            elif positive or node.name in weights:
                 x[node.name] = generator.uniform(0.1, 1, shape).astype(np.float32)
             else:
                 x[node.name] = generator.standard_normal(shape, dtype=np.float32)

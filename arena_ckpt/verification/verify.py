@@ -11,6 +11,7 @@ from arena_ckpt.common.short_repr import short_repr, shortened
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError, NonFiniteError
+from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.model import Model, copy_of, pair_of, standardize_as_asked
 from arena_ckpt.model_plans import ModelPlans, asked, require_mode
 from arena_ckpt.planning.plan import MemoryPlan
@@ -221,7 +222,11 @@ def _batches(
     if data is not None:
         name = data.name if isinstance(data, Dataset) else "the given data"
         batches = batches_of(
-            *pair_of(data), size, N_BATCHES, last, needs_labels=not is_inference
+            *pair_of(weighted_pair(graph, data)),
+            size,
+            N_BATCHES,
+            last,
+            needs_labels=not is_inference,
         )
         return batches, None, f"{name}: {shape}"
     batches = make_batches(graph, size, N_BATCHES, last)

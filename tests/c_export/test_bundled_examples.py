@@ -26,12 +26,17 @@ SIZES: dict[str, dict[str, Any]] = {
         **{"n_layers": 2, "d": 16, "heads": 2, "ff": 32, "length": 8},
         **{"batch_size": 2, "dropout": 0.1},
     },
+    "llama_tiny": {
+        **{"n_layers": 1, "d": 16, "heads": 2, "heads_kv": 1, "ff": 24},
+        **{"length": 8, "batch_size": 2},
+    },
     "resnet8": {"batch_size": 1},
     "resnet18": {"batch_size": 1},
     "mobilenet_v2": {"batch_size": 4, "size": 32},
     "mobilenet_v3_small": {"batch_size": 2, "size": 32},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 16, 16), "batch_size": 2},
     "keyword_gru": {"unit": 12, "steps": 9, "batch_size": 2},
+    "lstm_har": {"unit": 6, "steps": 9, "batch_size": 2},
     "autoencoder": {"width": 64, "hidden": 16, "batch_size": 3},
 }
 """Sizes with which examples are trained in a second; of others the batch is smaller."""

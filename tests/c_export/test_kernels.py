@@ -35,7 +35,7 @@ from arena_ckpt.operations.recurrent import (
 C_FAMILIES: tuple[str, ...] = (
     *GROUPS["functions"],
     *GROUPS["arithmetic"],
-    *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["lines"]),
+    *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["axiswise"]),
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
     *("losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
@@ -55,7 +55,7 @@ C_FILES: tuple[str, ...] = (
     *("normalization", "pooling", "tokens", "direct", "chains", "heads"),
     *("value_losses", "class_losses", "rmsprop", "update_terms"),
     *("grouped", "group_norm", "spans", "margins"),
-    *("choices", "curves", "lines"),
+    *("axiswise", "choices", "curves"),
 )
 """Names of the files of kernels that are there in C as a whole."""
 

@@ -90,7 +90,7 @@ def test_strict_decides_before_anything_is_written() -> None:
 def test_ctrl_c_while_the_end_is_judged_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(self: Model, data: Any) -> None:
+    def interrupted(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Model, "evaluate", interrupted)

@@ -16,6 +16,7 @@ from helpers.command_line import run
 import arena_ckpt as ac
 from arena_ckpt.c_export.project import CProject
 from arena_ckpt.cli.predictions import Predictions
+from arena_ckpt.cli.predictions_by_loss import PredictionsByLoss
 
 SCRIPT = """\
 import arena_ckpt as ac
@@ -165,6 +166,22 @@ def test_classes_that_have_no_name_have_an_empty_one(tmp_path: Path) -> None:
         '1,1,"b,c",1,0,1,0',
         '2,2,"",1,0,0,1',
     ]
+
+
+def test_pixels_have_the_class_that_their_channels_say() -> None:
+    model = ac.Model()
+    model.add_layer("input", name="in", input_shape="3:2:5")
+    model.add_layer("cross_softmax", name="loss", axis=1, per_token=True)
+    model.initialize()
+    x = np.random.default_rng(0).normal(size=(4, 3, 2, 5)).astype(np.float32)
+    outputs = model.predict(x)
+    (found,) = PredictionsByLoss.of(model.compile(), outputs).by_loss.values()
+    assert (found.n_rows, found.n_lines) == (10, 40)
+    assert found.classes is not None
+    assert found.probabilities is not None
+    assert found.classes.tolist() == x.argmax(axis=1).reshape(4, 10).tolist()
+    wanted = outputs.max(axis=1).reshape(4, 10)
+    assert found.probabilities.tolist() == wanted.tolist()
 
 
 def test_the_first_predictions_are_shown(

@@ -511,3 +511,10 @@ def test_both_ways_of_reading_give_the_same_bits(
         )
         slow = load(Path(folder), quoted + "\n", header=False, label_column="none")
     assert fast.x.tobytes() == slow.x.tobytes()
+
+
+def test_to_skip_more_rows_than_there_are_ends_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(ac.EmptyDataError):
+        ac.load_csv(path, skip_rows=2**64)

@@ -15,10 +15,12 @@ from arena_ckpt.layers.dense import FullyConnected
 
 SMALL: dict[str, dict[str, Any]] = {
     "gpt": {"n_layers": 2, "d": 32, "heads": 4, "ff": 64, "length": 16},
+    "llama_tiny": {"n_layers": 1, "d": 32, "ff": 64, "length": 16},
     "resnet18": {"batch_size": 2},
     "mobilenet_v2": {"size": 32},
     "mobilenet_v3_small": {"size": 32},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 16, 16)},
+    "lstm_har": {"unit": 8, "steps": 24},
 }
 """Sizes at which the tests train what is large."""
 
@@ -88,6 +90,21 @@ def test_a_character_transformer_learns() -> None:
     assert np.mean(losses[-10:]) < 3.3
 
 
+def test_a_llama_learns() -> None:
+    example = load_example("llama_tiny", n_layers=1, d=32, ff=64)
+    data, model = example.data, example.model
+    assert data.y is not None
+    model.initialize()
+    assert "logits:weight" not in model.weights()  # it is the embedding
+    n = model.get_property("batch_size")
+    losses = [
+        model.train_step(data.x[i : i + n], data.y[i : i + n])
+        for i in range(0, 60 * n, n)
+    ]
+    assert losses[0] > 4
+    assert np.mean(losses[-10:]) < 3.3
+
+
 def test_a_u_net_finds_discs() -> None:
     example = load_example("unet", filters=4, depth=2, shape=(1, 24, 24))
     data, model = example.data, example.model
@@ -103,6 +120,15 @@ def test_a_u_net_finds_discs() -> None:
     found = model.predict(data.x).reshape(*data.y.shape, 2).argmax(-1)
     assert losses[-1] < losses[0] / 2
     assert float((found == data.y).mean()) > (1 + share) / 2
+
+
+def test_movements_are_told_apart() -> None:
+    example = load_example("lstm_har", unit=12, steps=24, bidirectional=True)
+    model = example.model
+    model.set_property(epochs=60)
+    model.initialize()
+    model.train(example.data)
+    assert model.evaluate(example.data).metric > 0.8
 
 
 @pytest.mark.parametrize(

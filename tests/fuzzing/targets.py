@@ -7,8 +7,10 @@ from fuzzing.models import MODELS
 from fuzzing.objects import OBJECTS
 from fuzzing.readers import READERS
 from fuzzing.states import STATES
+from fuzzing.tables import TABLES
 from fuzzing.target import Target
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (*READERS, *STATES, *OBJECTS, *COMMANDS, *MODELS)
+    target.name: target
+    for target in (*READERS, *TABLES, *STATES, *OBJECTS, *COMMANDS, *MODELS)
 }

@@ -206,12 +206,15 @@ def recurrent() -> Model:
     return model
 
 
+TAGS = {"per_token": True, "ignore_label": 0, "class_weight": "1,2,1,0.5,3"}
+
+
 def heads() -> Model:
-    """Return a body with two losses of unlike weights, and with a penalty."""
+    """Return a body with two losses of unlike weights, one with sample weights."""
     model = _model(batch_size=6)
     model.add_layer("input", name="in", input_shape="1:3:4")
     model.add_layer("fully_connected", name="rows", unit=5, activation="tanh")
-    model.add_layer("cross_softmax", name="tag", per_token=True, ignore_label=0)
+    model.add_layer("cross_softmax", name="tag", **TAGS)
     model.add_layer("flatten", name="flat", input_layers="rows")
     model.add_layer(
         *("fully_connected",),
@@ -220,8 +223,45 @@ def heads() -> Model:
         weight_regularizer="l2norm",
         weight_regularizer_constant=0.01,
     )
-    model.add_layer("mse", name="angle", weight=0.25)
+    model.add_layer("input", name="share", input_shape="1:1:1")
+    model.add_layer("mse", name="angle", weight=0.25, input_layers="out,share")
     model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    return model
+
+
+def elements() -> Model:
+    """Return functions with numbers, choices, and layers along an axis."""
+    model = _model(batch_size=5)
+
+    def add(kind: str, name: str, *sources: str, **values: object) -> None:
+        inputs = {"input_layers": sources} if sources else {}
+        model.add_layer(kind, name=name, **inputs, **values)
+
+    add("input", "in", input_shape="2:3:4")
+    add("input", "places", input_shape="1:1:2")
+    add("fully_connected", "fc1", "in", unit=6, activation="hard_swish")
+    add("batch_normalization", "bn", activation="sin")
+    add("prelu", "slopes", num_parameters=2)
+    add("drop_path", "path", dropout_rate=0.4)
+    add("addition", "skip", "path", "slopes", activation="sigmoid_gelu")
+    add("activation", "soft", activation="softmax(axis=1)")
+    add("maximum", "most", "skip", "soft", activation="clamp(-1, 2)")
+    add("minimum", "least", value=0.5, activation="exp")
+    add("slice", "condition", "in", axis=3, end_index=2, activation="relu6")
+    add("where", "chosen", "condition", "least", "skip")
+    add("gather", "some", "chosen", "places", axis=2)
+    add("cumsum", "sums", axis=2, activation="leaky_relu(0.2)")
+    add("reduce_prod", "product", axis=3, activation="hard_sigmoid")
+    add("reduce_max", "greatest", "sums", axis=3, activation="cos")
+    add("norm", "norm", "sums", axis=3, activation="elu(0.5)")
+    add("cosine_similarity", "alike", "sums", "some", axis=3, activation="tan")
+    add("concat", "all", "product", "greatest", "norm", "alike", axis=3)
+    add("multiply", "twice", value=2.0, activation="abs")
+    add("flatten", "flat")
+    add("fully_connected", "out", unit=2)
+    add("mse", "loss")
+    model.add_checkpoint_block(["slopes", "path", "skip", "soft"])
+    model.set_optimizer(create_optimizer("sgd", learning_rate=0.001))
     return model
 
 
@@ -237,5 +277,6 @@ NETS: dict[str, Callable[[], Model]] = {
     "llama": llama,
     "recurrent": recurrent,
     "heads": heads,
+    "elements": elements,
 }
 """The models by name."""

@@ -23,6 +23,7 @@ from arena_ckpt.kernels import (
     elementwise,
     reductions,
     rmsprop,
+    sample_weights,
     update_terms,
     updates,
 )
@@ -614,6 +615,12 @@ def _class_probabilities(random: Random) -> list[Call]:
     ]
 
 
+def _sample_weights(random: Random) -> list[Call]:
+    n = size(random, 70)
+    weights, scale = normal(random, n), np.array([0.3])
+    return [Call(sample_weights.weigh_samples, (weights, scale, np.full(n, 7.0)))]
+
+
 def _normalization(kind: str) -> Callable[[Random], Drawn]:
     def draw(random: Random) -> Drawn:
         values: dict[str, Any] = {"trainable": not chance(random, 0.2)}
@@ -1025,6 +1032,7 @@ FAMILIES: dict[str, Family] = {
         _weighted_loss,
     ),
     "class probabilities": Family(("class_probabilities",), _class_probabilities),
+    "sample weights": Family(("weigh_samples",), _sample_weights),
     "batch normalization": Family(
         (
             "batch_norm_statistics",
@@ -1107,7 +1115,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "arithmetic": ("add and subtract", "multiply and divide", "powers", "reduce"),
     "curves": tuple(n for n in FAMILIES if n.startswith("curve ")),
     "choices": ("learned slopes", "numbers", "extremes", "conditions"),
-    "lines": (
+    "axiswise": (
         *("softmax along an axis", "extremes along an axis", "products along an axis"),
         *("norms", "running sums", "gathering", "cosines"),
     ),
@@ -1123,6 +1131,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         "heads",
         *("losses of values", "weighted losses", "class probabilities"),
+        "sample weights",
         *("rearranged", "shape", "group normalization"),
     ),
     "updates": ("updates", "reductions"),

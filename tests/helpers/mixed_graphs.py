@@ -378,7 +378,9 @@ class Growing:
     def _table(self) -> None:
         """Let a weight or a constant be read beside samples."""
         source = self.any_output()
-        kind = self.any_of("add", "subtract", "multiply", "divide", "matmul")
+        kind = self.any_of(
+            *("add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum")
+        )
         channel, height, width = self.shapes[source]
         if kind == "matmul" and channel == 1:
             dim = (1, width, self.draw(st.integers(1, 3)))
@@ -401,6 +403,34 @@ class Growing:
         for _ in range(self.any_of(1, 1, 2)):
             self.add(kind, *pair)
         del self.shapes[table]
+
+    def _elements(self) -> None:
+        """Add a function with numbers, a choice, or a layer along an axis."""
+        source, axis = self.any_output(), self.any_of(1, 2, 3)
+        shape = self.shapes[source]
+        kind = self.any_of("curve", "number", "maximum", "where", "along", "prelu")
+        if kind == "curve":
+            text = self.any_of(
+                *("relu6", "clamp(-1, 1)", "hard_swish", "sigmoid_gelu", "sin"),
+                *("leaky_relu(0.3)", f"softmax(axis={axis})"),
+            )
+            self.add("activation", source, activation=text)
+        elif kind == "number":
+            number = {"value": self.any_of(0.5, -2.0)}
+            self.add(self.any_of("add", "multiply", "minimum"), source, **number)
+        elif kind == "prelu":
+            n = shape[0] if shape[0] > 1 else shape[2]
+            self.add(kind, source, num_parameters=self.any_of(1, n))
+        elif kind == "along":
+            kind = self.any_of("reduce_max", "reduce_prod", "cumsum", "drop_path")
+            values = {"dropout_rate": 0.3} if kind == "drop_path" else {"axis": axis}
+            bounded = self.add("activation", source, activation="tanh")
+            self.add(kind, bounded, **values)
+        else:
+            same = [name for name, other in self.shapes.items() if other == shape]
+            other = self.any_of(*same)
+            condition = [] if kind == "maximum" else [self.any_of(source, other)]
+            self.add(kind, *condition, source, other)
 
     def _attention(self) -> None:
         query = self.sequence()
@@ -592,7 +622,7 @@ _GROWTHS = (
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),
     *("attention", "positions", "recurrent", "recurrent", "cell", "embedding", "twin"),
-    *("margins", "shuffled"),
+    *("margins", "shuffled", "elements"),
 )
 
 

@@ -15,7 +15,7 @@ from helpers.strategies import ModelSpec
 
 import arena_ckpt as ac
 from arena_ckpt.errors import IdRangeError, InvalidParameterError, ShapeMismatchError
-from arena_ckpt.layers import ACTIVATION, create_layer
+from arena_ckpt.layers import ACTIVATION, LAYER_TYPES, create_layer
 from arena_ckpt.layers.functions import FUNCTIONS, numbers_of
 
 torch = pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
@@ -342,6 +342,65 @@ NETWORK_BLOCKS = (
 
 def test_no_plan_changes_a_bit() -> None:
     assert_same_bits(network(*NETWORK_BLOCKS))
+
+
+TABLES = (
+    ("input", {"name": "in", "input_shape": (2, 3, 4)}),
+    ("fully_connected", {"name": "fc", "unit": 4}),
+    ("weight", {"name": "w", "dim": "2:3:4"}),
+    ("weight", {"name": "column", "dim": "1:3:1"}),
+    ("constant", {"name": "c", "dim": "1:1:4", "value": "0, 1, 0, 2"}),
+    ("maximum", {"name": "most", "input_layers": ["fc", "w"]}),
+    ("minimum", {"name": "least", "input_layers": ["column", "most"]}),
+    ("where", {"name": "chosen", "input_layers": ["c", "least", "w"]}),
+    ("fully_connected", {"name": "out", "unit": 2}),
+    ("mse", {"name": "loss"}),
+)
+
+
+def test_weights_that_stand_alone_are_read_by_every_sample() -> None:
+    """What they are not given is not read: three samples, one weight."""
+    from helpers.torch_judge import TorchJudge
+
+    spec = ModelSpec(TABLES, (), {"batch_size": 3})
+    assert_same_bits(spec)
+    model = spec.initialized(debug=True)
+    x, y = spec.batch(3)
+    loss, gradients = model.compute_gradients(x, y)
+    expected, theirs = TorchJudge(model, "float32").compute_gradients(x, y)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert {"w:weight", "column:weight"} < set(gradients)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, theirs[name], rtol=1e-4, atol=1e-6)
+
+
+WITHOUT = {
+    *("input", "constant", "weight", "split", "identity", "multiout"),
+    *("rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"),
+}
+"""Layers that bring data or tables in, hand tensors on, or have functions inside."""
+
+
+def test_every_layer_that_makes_an_output_takes_an_activation() -> None:
+    ours = {n: kind for n, kind in LAYER_TYPES.items() if not kind.is_loss}
+    takes = {
+        n for n, k in ours.items() if "activation" in {p.name for p in k.properties}
+    }
+    assert set(ours) - takes == WITHOUT
+    for kind, values in (
+        ("batch_normalization", {}),
+        ("pooling2d", {"pooling": "global_max"}),
+        ("reshape", {"target_shape": "-1"}),
+        ("dropout", {}),
+        ("prelu", {}),
+        ("embedding", {"in_dim": 3, "out_dim": 2}),
+    ):
+        model = ac.Model()
+        model.add_layer("input", name="in", input_shape="1:1:4")
+        model.add_layer(kind, name="a", activation="relu6", **values)
+        model.add_layer("mse", name="loss")
+        names = [node.name for node in model.compile().nodes]
+        assert names == ["in", "a", "a/activation_realized", "loss"]
 
 
 def test_models_follow_pytorch() -> None:

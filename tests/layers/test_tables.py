@@ -30,6 +30,10 @@ LAYERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("divide", {"name": "divided", "input_layers": ["product", "g"]}),
     ("subtract", {"name": "moved", "input_layers": ["g", "divided"]}),
+    ("weight", {"name": "least", "dim": (1, 3, 1), "value": -0.3}),
+    ("maximum", {"name": "bounded", "input_layers": ["least", "moved"]}),
+    ("weight", {"name": "most", "dim": (1, 3, 5), "value": 1.6}),
+    ("minimum", {"name": "within", "input_layers": ["bounded", "most"]}),
     ("flatten", {"name": "flat"}),
     ("fully_connected", {"name": "out", "unit": 2}),
     ("mse", {"name": "loss"}),
@@ -89,7 +93,8 @@ def test_what_is_not_trained_lies_in_constants() -> None:
     ]
     plan = ModelSpec(tuple(layers), (), {}, ("sgd", {})).initialized().plan
     lies = {b.tensor for b in plan.buffers if b.memory == "constants"}
-    assert lies == {"c:value", "w:weight", "k:weight", "g:weight"}
+    names = ("w", "k", "g", "least", "most")
+    assert lies == {"c:value", *(f"{name}:weight" for name in names)}
 
 
 def test_verify_finds_nothing() -> None:

@@ -204,10 +204,6 @@ WRONG_SPECS: dict[str, tuple[dict[str, Any], str]] = {
         {"weights": (weight(initializer="xavier"),)},
         "'w': initializer as 'xavier'; expected one of 'zeros', .*'xavier_normal'",
     ),
-    "infinite start": (
-        {"weights": (weight(initial_value=float("inf")),)},
-        "a finite number or None",
-    ),
     "one factor": ({"weights": (weight(gradient_factors="in0"),)}, "two roles"),
     "in place of nothing": (
         {"in_place": (InPlace(Phase.FORWARD, "out0", ("in3",)),)},

@@ -98,7 +98,12 @@ def test_a_loaded_model_goes_on_as_the_saved_one(
     assert state_of(loaded) == state_of(model)
 
 
-LARGE = ("resnet18", "gpt", "mobilenet_v2")  # of the same layers as the others
+LARGE = (
+    "resnet18",
+    "gpt",
+    "llama_tiny",
+    "mobilenet_v2",
+)  # of the same layers as the others
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in LARGE])

@@ -102,7 +102,7 @@ def boards(name: str | None, as_json: bool) -> int:
         boards_table,
         memories_table,
     )
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.output import print_sentences, print_table
 
     names = board_names() if name is None else [name]

@@ -69,7 +69,7 @@ def evaluate(
     **values: Any,
 ) -> int:
     """Print loss and metrics of MODEL with its trained weights."""
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import describe_plan, memory_line, print_table
     from arena_ckpt.cli.results import (

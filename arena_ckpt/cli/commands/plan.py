@@ -150,7 +150,7 @@ def plan(
     )
     from arena_ckpt.cli.board_table import board_rows, board_table
     from arena_ckpt.cli.fronts import print_blocks, print_front, refuse_with_pareto
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import (
         load_model,
         plan_of_other_mode,

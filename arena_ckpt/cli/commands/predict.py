@@ -86,7 +86,7 @@ def predict(
     **values: Any,
 ) -> int:
     """Predict with MODEL and its trained weights."""
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import load_model
     from arena_ckpt.cli.output import (
         describe_plan,

@@ -229,7 +229,7 @@ def train(
     )
     from arena_ckpt.cli.board_plan import board_budget, plan_for_board
     from arena_ckpt.cli.ended import ended_evaluation
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import (
         choose_data,
         load_model,

@@ -75,7 +75,7 @@ def verify(
         choice_lines,
         set_batch_size,
     )
-    from arena_ckpt.cli.lines import fitted
+    from arena_ckpt.cli.line_breaks import fitted
     from arena_ckpt.cli.models import load_model, without_blocks
     from arena_ckpt.cli.output import describe_plan, warnings_document
     from arena_ckpt.cli.results import verification_document

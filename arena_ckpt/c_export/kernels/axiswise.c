@@ -1,9 +1,9 @@
-/* Kernels along one axis, after arena_ckpt/kernels/lines.py.
+/* Kernels along one axis, after arena_ckpt/kernels/axiswise.py.
  *
  * A tensor is (outer, length, inner), where `length` is the size of the axis. What has
  * one number for each line along the axis is (outer, inner). */
 
-/* kernel lines.axis_softmax_forward(x, y, outer, length, inner)
+/* kernel axiswise.axis_softmax_forward(x, y, outer, length, inner)
  * y = exp(x) / sum(exp(x)) along the axis; y may be x. */
 void ac_axis_softmax_forward(const float *x, float *y, int32_t outer, int32_t length,
     int32_t inner)
@@ -44,7 +44,7 @@ void ac_axis_softmax_forward(const float *x, float *y, int32_t outer, int32_t le
     }
 }
 
-/* kernel lines.axis_softmax_backward(y, dy, dx, outer, length, inner)
+/* kernel axiswise.axis_softmax_backward(y, dy, dx, outer, length, inner)
  * dx = y * (dy - sum(y * dy)) along the axis; dx may be dy or y. */
 void ac_axis_softmax_backward(const float *y, const float *dy, float *dx,
     int32_t outer, int32_t length, int32_t inner)
@@ -71,7 +71,7 @@ void ac_axis_softmax_backward(const float *y, const float *dy, float *dx,
     }
 }
 
-/* kernel lines.axis_extreme_forward(x, sign, y, outer, length, inner)
+/* kernel axiswise.axis_extreme_forward(x, sign, y, outer, length, inner)
  * The maximum of each line for sign 1, the minimum for -1; NaN if an element is. */
 void ac_axis_extreme_forward(const float *x, float sign, float *y, int32_t outer,
     int32_t length, int32_t inner)
@@ -91,7 +91,7 @@ void ac_axis_extreme_forward(const float *x, float sign, float *y, int32_t outer
     }
 }
 
-/* kernel lines.axis_extreme_derivative(x, y, dy, dx, outer, length, inner)
+/* kernel axiswise.axis_extreme_derivative(x, y, dy, dx, outer, length, inner)
  * Share dy among the elements of a line that are its extreme; dx may be x. */
 void ac_axis_extreme_derivative(const float *x, const float *y, const float *dy,
     float *dx, int32_t outer, int32_t length, int32_t inner)
@@ -114,7 +114,7 @@ void ac_axis_extreme_derivative(const float *x, const float *y, const float *dy,
     }
 }
 
-/* kernel lines.axis_product_forward(x, y, outer, length, inner)
+/* kernel axiswise.axis_product_forward(x, y, outer, length, inner)
  * Multiply the elements of each line, in order. */
 void ac_axis_product_forward(const float *x, float *y, int32_t outer, int32_t length,
     int32_t inner)
@@ -131,7 +131,7 @@ void ac_axis_product_forward(const float *x, float *y, int32_t outer, int32_t le
     }
 }
 
-/* kernel lines.axis_product_derivative(x, dy, dx, outer, length, inner)
+/* kernel axiswise.axis_product_derivative(x, dy, dx, outer, length, inner)
  * Multiply dy by all elements of the line but that of dx, without a division. */
 void ac_axis_product_derivative(const float *x, const float *dy, float *dx,
     int32_t outer, int32_t length, int32_t inner)
@@ -154,7 +154,7 @@ void ac_axis_product_derivative(const float *x, const float *dy, float *dx,
     }
 }
 
-/* kernel lines.axis_norm_forward(x, y, outer, length, inner)
+/* kernel axiswise.axis_norm_forward(x, y, outer, length, inner)
  * y = sqrt(sum(x * x)) of each line. */
 void ac_axis_norm_forward(const float *x, float *y, int32_t outer, int32_t length,
     int32_t inner)
@@ -172,7 +172,7 @@ void ac_axis_norm_forward(const float *x, float *y, int32_t outer, int32_t lengt
     }
 }
 
-/* kernel lines.axis_norm_derivative(x, y, dy, dx, outer, length, inner)
+/* kernel axiswise.axis_norm_derivative(x, y, dy, dx, outer, length, inner)
  * dx = dy * x / y, 0 of a line of zeros; dx may be x. */
 void ac_axis_norm_derivative(const float *x, const float *y, const float *dy,
     float *dx, int32_t outer, int32_t length, int32_t inner)
@@ -190,7 +190,7 @@ void ac_axis_norm_derivative(const float *x, const float *y, const float *dy,
     }
 }
 
-/* kernel lines.running_sum(x, y, outer, length, inner, reverse)
+/* kernel axiswise.running_sum(x, y, outer, length, inner, reverse)
  * Sum each line up to an element, or from it on if `reverse` is 1; y may be x. */
 void ac_running_sum(const float *x, float *y, int32_t outer, int32_t length,
     int32_t inner, int32_t reverse)
@@ -219,7 +219,7 @@ static int32_t ac_place_of(float number, int32_t length)
     return -1;
 }
 
-/* kernel lines.gather_forward(x, ids, ids.size, y, loss, n, outer, length, inner)
+/* kernel axiswise.gather_forward(x, ids, ids.size, y, loss, n, outer, length, inner)
  * Take places ids[sample] along the axis; NaN, the loss too, of no such place. x is
  * (n, outer, length, inner), ids (n, k), y (n, outer, k, inner). */
 void ac_gather_forward(const float *x, const float *ids, int32_t n_ids, float *y,
@@ -240,7 +240,7 @@ void ac_gather_forward(const float *x, const float *ids, int32_t n_ids, float *y
     }
 }
 
-/* kernel lines.gather_derivative(ids, ids.size, dy, dx, n, outer, length, inner)
+/* kernel axiswise.gather_derivative(ids, ids.size, dy, dx, n, outer, length, inner)
  * Add each part of dy to the place that it was taken from, in order. */
 void ac_gather_derivative(const float *ids, int32_t n_ids, const float *dy, float *dx,
     int32_t n, int32_t outer, int32_t length, int32_t inner)
@@ -287,7 +287,7 @@ static ac_lines ac_compare_lines(const float *a, const float *b, int32_t length,
     return lines;
 }
 
-/* kernel lines.axis_cosine_forward(a, b, epsilon, y, outer, length, inner)
+/* kernel axiswise.axis_cosine_forward(a, b, epsilon, y, outer, length, inner)
  * y = a . b / (max(|a|, epsilon) max(|b|, epsilon)) of each line. */
 void ac_axis_cosine_forward(const float *a, const float *b, double epsilon, float *y,
     int32_t outer, int32_t length, int32_t inner)
@@ -304,7 +304,7 @@ void ac_axis_cosine_forward(const float *a, const float *b, double epsilon, floa
     }
 }
 
-/* kernel lines.axis_cosine_derivative(a, b, epsilon, dy, da, outer, length, inner)
+/* kernel axiswise.axis_cosine_derivative(a, b, epsilon, dy, da, outer, length, inner)
  * Differentiate the cosine by a; da may be a or b. */
 void ac_axis_cosine_derivative(const float *a, const float *b, double epsilon,
     const float *dy, float *da, int32_t outer, int32_t length, int32_t inner)

@@ -20,7 +20,7 @@ from arena_ckpt.layers.spec import (
     format_shape,
     n_elems,
 )
-from arena_ckpt.operations.families import lines as line_kernels
+from arena_ckpt.operations.families import axiswise
 
 _FORWARD, _DERIVATIVE = TensorLifespan.FORWARD, TensorLifespan.CALC_DERIVATIVE
 _BOTH = TensorLifespan.FORWARD_DERIV
@@ -70,14 +70,12 @@ class ReduceMax(_Reduction):
         """Take the extreme of each line."""
         x, y = tensors.vector("in0"), tensors.vector("out0")
         arguments = (x, self.sign, y, *self.lines(tensors))
-        return [Call(line_kernels.axis_extreme_forward, arguments)]
+        return [Call(axiswise.axis_extreme_forward, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Share the derivative of a line among the elements that are its extreme."""
         arrays = tuple(map(tensors.vector, ("in0", "out0", "out0:grad", "in0:grad")))
-        return [
-            Call(line_kernels.axis_extreme_derivative, (*arrays, *self.lines(tensors)))
-        ]
+        return [Call(axiswise.axis_extreme_derivative, (*arrays, *self.lines(tensors)))]
 
 
 class ReduceMin(ReduceMax):
@@ -96,14 +94,12 @@ class ReduceProd(_Reduction):
     def forward(self, tensors: Binding) -> list[Call]:
         """Multiply the elements of each line."""
         x, y = tensors.vector("in0"), tensors.vector("out0")
-        return [Call(line_kernels.axis_product_forward, (x, y, *self.lines(tensors)))]
+        return [Call(axiswise.axis_product_forward, (x, y, *self.lines(tensors)))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Multiply the derivative by all other elements of the line."""
         arrays = tuple(map(tensors.vector, ("in0", "out0:grad", "in0:grad")))
-        return [
-            Call(line_kernels.axis_product_derivative, (*arrays, *self.lines(tensors)))
-        ]
+        return [Call(axiswise.axis_product_derivative, (*arrays, *self.lines(tensors)))]
 
 
 class Norm(_Reduction):
@@ -114,14 +110,12 @@ class Norm(_Reduction):
     def forward(self, tensors: Binding) -> list[Call]:
         """Take the length of each line."""
         x, y = tensors.vector("in0"), tensors.vector("out0")
-        return [Call(line_kernels.axis_norm_forward, (x, y, *self.lines(tensors)))]
+        return [Call(axiswise.axis_norm_forward, (x, y, *self.lines(tensors)))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Compute ``out0:grad · in0 / out0``; 0 where all elements are 0."""
         arrays = tuple(map(tensors.vector, ("in0", "out0", "out0:grad", "in0:grad")))
-        return [
-            Call(line_kernels.axis_norm_derivative, (*arrays, *self.lines(tensors)))
-        ]
+        return [Call(axiswise.axis_norm_derivative, (*arrays, *self.lines(tensors)))]
 
 
 class CumulativeSum(Layer):
@@ -150,7 +144,7 @@ class CumulativeSum(Layer):
         """Return the call that sums from the start, or from the end."""
         lines = lines_along(tensors.n_samples, tensors.input_shapes[0], self["axis"])
         arrays = (tensors.vector(source), tensors.vector(target))
-        return Call(line_kernels.running_sum, (*arrays, *lines, reverse))
+        return Call(axiswise.running_sum, (*arrays, *lines, reverse))
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Sum from the start."""
@@ -200,12 +194,12 @@ class Gather(Layer):
         """Copy the place of each id; an id out of range makes place and loss NaN."""
         arrays = tuple(map(tensors.vector, ("in0", "in1", "out0")))
         arguments = (*arrays, tensors.loss, *self._lines(tensors))
-        return [Call(line_kernels.gather_forward, arguments)]
+        return [Call(axiswise.gather_forward, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Add the derivative of each id to its place, in order."""
         arrays = tuple(map(tensors.vector, ("in1", "out0:grad", "in0:grad")))
-        return [Call(line_kernels.gather_derivative, (*arrays, *self._lines(tensors)))]
+        return [Call(axiswise.gather_derivative, (*arrays, *self._lines(tensors)))]
 
 
 class CosineSimilarity(Layer):
@@ -243,13 +237,13 @@ class CosineSimilarity(Layer):
         """Divide the inner product of two lines by their lengths."""
         a, b, y = (tensors.vector(role) for role in ("in0", "in1", "out0"))
         arguments = (a, b, float(self["epsilon"]), y, *self._lines(tensors))
-        return [Call(line_kernels.axis_cosine_forward, arguments)]
+        return [Call(axiswise.axis_cosine_forward, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Differentiate by each wanted input; that of the second may overwrite both."""
         return [
             Call(
-                line_kernels.axis_cosine_derivative,
+                axiswise.axis_cosine_derivative,
                 (
                     tensors.vector(f"in{i}"),
                     tensors.vector(f"in{1 - i}"),
