@@ -32,7 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "resnet8": {"batch_size": 1},
     "resnet18": {"batch_size": 1},
-    "mobilenet_v2": {"batch_size": 2, "size": 32},
+    "mobilenet_v2": {"batch_size": 4, "size": 32},
     "mobilenet_v3_small": {"batch_size": 2, "size": 32},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 16, 16), "batch_size": 2},
     "keyword_gru": {"unit": 12, "steps": 9, "batch_size": 2},
