@@ -27,7 +27,13 @@ PLANNING = {
 TRAINING = {
     *("initialize", "is_initialized", "train", "train_step", "compute_gradients"),
     *("predict", "evaluate", "weights", "set_weights", "save", "restore"),
-    *("save_device_state", "load_device_state", "take_weights", "standardize"),
+    *(
+        "save_device_state",
+        "load_device_state",
+        "merge_lora",
+        "take_weights",
+        "standardize",
+    ),
 }
 
 
