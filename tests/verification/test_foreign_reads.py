@@ -278,8 +278,8 @@ FAULTS: dict[str, Fault] = {
         "bits of debug mode",
     ),
     "an update by scalars one place off": Fault(
-        *("residual", APPLY, "c", with_argument(-1, hyper_from(Control.HYPER - 1))),
-        ("'c' in apply_gradient", "c:weight comes out", "element 7 of model:control"),
+        *("residual", APPLY, "c", with_argument(-1, hyper_from(Control.HYPER - 2))),
+        ("'c' in apply_gradient", "c:weight comes out", "element 6 of model:control"),
     ),
     "an update by what stands behind the gradient": Fault(
         *("micro", APPLY, "fc4", adds(behind("bias:grad", 1), "bias")),
