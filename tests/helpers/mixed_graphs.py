@@ -601,7 +601,12 @@ class Growing:
         given: Given = {"name": "loss", "input_layers": [end]}
         if loss == "per_token":
             loss, given = "cross_softmax", {**given, "per_token": True}
-        if loss in ("cross_softmax", "cross_sigmoid") and self.chance(3):
+        has_weights = unit > 1 or loss == "cross_sigmoid"  # one class has no others
+        if (
+            loss in ("cross_softmax", "cross_sigmoid")
+            and has_weights
+            and self.chance(3)
+        ):
             given |= self._of_classes(loss, unit)
             if rows > 1 and self.chance(2):  # as a picture: classes are channels
                 end = self.add("reshape", end, target_shape=(unit, rows, 1))

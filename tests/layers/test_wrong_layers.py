@@ -291,8 +291,9 @@ WRONG: dict[str, tuple[tuple[Layer, ...], type[ArenaError], str]] = {
         CycleError,
         "a -> b -> a; change the input_layers",
     ),
-    "two losses": (
-        (ROWS, layer("kld", "other", "in"), FC), LossError, "'other', 'loss'"
+    "a layer behind a loss": (
+        (ROWS, layer("kld", "other", "in"), FC), LossError,
+        "loss 'other' is read by 'fc'; a loss has to be the last layer of its branch"
     ),
     # -- sizes
     "split into too much": (

@@ -277,9 +277,9 @@ FAULTS: dict[str, Fault] = {
         ("'fc2' in recompute", "fc2:out0 comes out", "0 bytes behind fc2:weight"),
         "bits of debug mode",
     ),
-    "an update by scalars one place off": Fault(
-        *("residual", APPLY, "c", with_argument(-1, hyper_from(Control.HYPER - 2))),
-        ("'c' in apply_gradient", "c:weight comes out", "element 6 of model:control"),
+    "an update by scalars of another place": Fault(
+        *("residual", APPLY, "c", with_argument(-1, hyper_from(Control.SQUARE_NORM))),
+        ("'c' in apply_gradient", "c:weight comes out", "square_norm of model:control"),
     ),
     "an update by what stands behind the gradient": Fault(
         *("micro", APPLY, "fc4", adds(behind("bias:grad", 1), "bias")),
