@@ -309,7 +309,7 @@ def _parse_value(owner: str, declared: Property, value: object) -> Any:
     except (ValueError, TypeError, OverflowError):
         words = declared.kind.words
         # A word that is known, such as clamp without its numbers, is no other word.
-        is_known = str(value).strip().lower() in words
+        is_known = isinstance(value, str) and value.strip().lower() in words
         here = renamed(value, VALUES, words) if words and not is_known else ""
         near = ""
         if isinstance(value, str) and words and not is_known:

@@ -183,8 +183,12 @@ class Heads:
         return [float(control[head.places.loss]) for head in self.all]
 
     def penalty(self, control: Scalars) -> float:
-        """Return the sum of the penalties, where losses have places of their own."""
-        return float(control[Control.LOSS]) if self._has_own_places else 0.0
+        """Return the sum of the penalties, where no loss adds to it in its place.
+
+        Ids that are out of range make it NaN, also where there is no loss.
+        """
+        is_apart = self._has_own_places or not self.all
+        return float(control[Control.LOSS]) if is_apart else 0.0
 
     def total(self, penalty: float, sums: Sequence[float]) -> float:
         """Return the loss that is trained.

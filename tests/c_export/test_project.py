@@ -554,7 +554,7 @@ def test_fast_arithmetic_that_is_asked_for_is_refused() -> None:
         (None, {"steps": 10**9}, "from 1 to"),
         (None, {"steps": True}, "from 1 to"),
         (None, {"data": 3}, "samples and labels"),
-        (None, {"data": (1, 2, 3)}, "samples and labels"),
+        (None, {"data": (1, 2, 3)}, "weights of samples"),
         (None, {"mode": "both"}, "inference"),
         (None, {"budgets": "1MiB"}, "no argument 'budgets'"),
         (None, {"budget": "1 byte"}, "budget"),
