@@ -222,7 +222,8 @@ def test_data_that_cannot_be_used() -> None:
     ("values", "message"),
     [
         ({"data": 3}, r"data is a int; expected \(x, y\)"),
-        ({"data": (1, 2, 3)}, "data is a tuple; expected"),
+        ({"data": (1, 2, 3, 4)}, "data is a tuple; expected"),
+        ({"data": (1, 2, 3)}, "the data have a third part, weights of samples"),
         ({"on_check": 3}, "on_check=3 cannot be called"),
         ({"bugdet": 3}, r"verify has no argument 'bugdet' \(did you mean 'budget'"),
         ({"debug": True}, "verify has no argument 'debug'"),
