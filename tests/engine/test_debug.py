@@ -254,7 +254,7 @@ def test_a_dead_activation_is_nan_in_the_middle_of_an_iteration() -> None:
     plan = model.plan
     one = session._pass(Mode.TRAIN, 8, False)
     one.load(session._batch(*spec().batch(8)).samples, None, 0)
-    session._begin(1.0)
+    session._begin([1.0])
     # What dies with the forward pass itself waits: a prediction may be read from it.
     dying = [buffer for buffer in plan.buffers if buffer.stop < plan.n_forward]
     assert [(b.tensor, b.stop) for b in dying] == [("fc1:out0", 4)]

@@ -246,7 +246,7 @@ def test_steps_run_by_default_and_leave_no_exception_behind(model: Model) -> Non
             session.views.named(tensor.name).fill(0.5)
     with having(FLUSH | UPWARD):
         GATE.run(1, lambda: inside.append(flags()))
-        session._begin(0.3)
+        session._begin([0.3])
         clear_exceptions()
         program.run(0, session.plan.n_forward)
         found = exceptions()

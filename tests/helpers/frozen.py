@@ -8,6 +8,8 @@ from arena_ckpt import Model
 def head_only(model: Model, n_trained: int = 1, **properties: object) -> Model:
     """Return a copy in which all but the last layers with weights are frozen.
 
+    Layers that share a weight are frozen together, or not at all.
+
     Parameters
     ----------
     model : Model
@@ -17,11 +19,15 @@ def head_only(model: Model, n_trained: int = 1, **properties: object) -> Model:
     **properties
         Of the model, for example ``batch_size=1``.
     """
-    weighted = [node.name for node in model.compile().nodes if node.spec.weights]
-    trained = weighted[len(weighted) - n_trained :]
+    owners = {
+        node.name: node.weights_of
+        for node in model.compile().nodes
+        if node.spec.weights
+    }
+    trained = list(owners.values())[len(owners) - n_trained :]
     copy = Model(model.seed)
     for layer in model.layers:
-        frozen = layer.name in weighted and layer.name not in trained
+        frozen = layer.name in owners and owners[layer.name] not in trained
         copy.add_layer(layer.with_values(trainable=False) if frozen else layer)
     copy.set_property(**{**model.properties, **properties})
     copy.set_optimizer(model.optimizer)
