@@ -3,8 +3,12 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 from arena_ckpt import Model
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 
 # What an assertion of a helper compared is shown as in a test.
 pytest.register_assert_rewrite("helpers")
@@ -21,7 +25,7 @@ def _interrupts_arrive() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _planner_is_compiled() -> None:
-    """Plan once, so that no test (nor what hypothesis times) waits for the compiler."""
+    """Plan once, so that no test waits for the compiler."""
     model = Model()
     model.add_layer("input", name="in", input_shape="1:1:4")
     model.add_layer("fully_connected", name="fc", unit=2)

@@ -336,5 +336,6 @@ def test_a_phone_scrolls_the_table_within_itself(opened: Open) -> None:
     page.settle()
     assert page.js("return app.pin") in names(page)
     page.js("document.querySelector('#buffers-scroll').scrollLeft = 500")
+    page.settle()  # scrolling may draw the rows anew
     row = page.page.locator("#buffers-table tr[data-row] td.tensor").first
     assert row.bounding_box()["x"] >= 0  # the name stays
