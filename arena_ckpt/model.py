@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, cast, overload
 
 import numpy.typing as npt
 
@@ -1243,6 +1243,12 @@ class Model(ModelDefinition):
             data = data.with_classes(self._classes)
         if isinstance(data, Dataset) and data.gaps and self._means:
             data = data.with_means(self._means)
+        if asks_standardization(data) and self._standardization is None:
+            raise StateError(
+                f"{data.name}: the data are to be standardized, and the model has no "
+                "statistics for it; train it on data that are standardized too, or "
+                "call model.standardize(training) first"
+            )
         x, y = pair_of(weighted_pair(session.graph, data), role)
         with _named(data, role):
             _require_labels(y)
@@ -1408,7 +1414,9 @@ def take_statistics(model: Model, statistics: Standardization | None) -> None:
 
 
 def standardize_as_asked(model: Model, data: XY) -> None:
-    """Take the statistics of inputs that have ``standardization=true`` and none yet.
+    """Take the statistics that inputs or data ask for, where there are none yet.
+
+    Inputs ask with ``standardization=true``, data with `Dataset.standardize`.
 
     Parameters
     ----------
@@ -1427,11 +1435,19 @@ def standardize_as_asked(model: Model, data: XY) -> None:
     if model._session is not None and model._session.iteration:
         require_statistics(graph, held, "going on with trained weights")
         return
-    statistics = with_asked_statistics(
-        graph, held, pair_of(weighted_pair(graph, data))[0]
-    )
+    x = pair_of(weighted_pair(graph, data))[0]
+    if held is None and asks_standardization(data):
+        with _named(data):
+            statistics: Standardization | None = standardization_of(graph, x)
+    else:
+        statistics = with_asked_statistics(graph, held, x)
     if statistics is not held:
         take_statistics(model, statistics)
+
+
+def asks_standardization(data: object) -> TypeGuard[Dataset]:
+    """Tell whether a model is to standardize its inputs by these data."""
+    return isinstance(data, Dataset) and data.standardized
 
 
 def without_blocks(model: Model) -> Model:

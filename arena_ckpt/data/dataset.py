@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class Dataset:
     gaps : Gaps or None
         The cells of a table that had no value, and the means that stand in them;
         `load_csv` with `missing` makes it.
+    standardized : bool
+        Whether a model is to standardize its inputs by them, see `standardize`.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Dataset:
     y: Any
     classes: tuple[str, ...] | None = None
     gaps: Gaps | None = None
+    standardized: bool = False
 
     def __repr__(self) -> str:
         counts = self.class_counts
@@ -96,7 +99,8 @@ class Dataset:
             if isinstance(self.x, dict)
             else f"x {self.x.shape}"
         )
-        return short_repr(self, repr(self.name), n, shapes, labels)
+        standardized = "standardized" if self.standardized else ""
+        return short_repr(self, repr(self.name), n, shapes, labels, standardized)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -216,7 +220,7 @@ class Dataset:
         else:
             y = None if self.y is None else self.y[rows]
         gaps = self.gaps and Gaps(self.gaps.means, self.gaps.cells[rows])
-        return Dataset(self.name, x, y, self.classes, gaps)
+        return replace(self, x=x, y=y, gaps=gaps)
 
     @public_call
     def split(
@@ -304,6 +308,17 @@ class Dataset:
         return _filled_alike(self.take(training), self.take(validation))
 
     @public_call
+    def standardize(self) -> Dataset:
+        """Return the same data, by which a model is to standardize its inputs.
+
+        The first training on them, or on a part of them, gives each feature of the
+        inputs mean 0 and deviation 1 by the samples that it trains on, as
+        `Model.standardize` does: the model holds the statistics, and the data stay raw.
+        Later trainings keep them.
+        """
+        return replace(self, standardized=True)
+
+    @public_call
     def with_means(self, means: Iterable[float]) -> Dataset:
         """Return the same samples with other means where cells had no value.
 
@@ -326,7 +341,7 @@ class Dataset:
         """Return the same samples with other means in their gaps."""
         assert self.gaps is not None
         x, gaps = filled(self.x, self.gaps, means)
-        return Dataset(self.name, x, self.y, self.classes, gaps)
+        return replace(self, x=x, gaps=gaps)
 
     @public_call
     def with_classes(self, classes: Iterable[str]) -> Dataset:
@@ -369,7 +384,7 @@ class Dataset:
             )
         place = {name: number for number, name in enumerate(names)}
         new = np.array([place.get(name, -1) for name in self.classes], np.int64)
-        return Dataset(self.name, self.x, new[self.y], names, self.gaps)
+        return replace(self, y=new[self.y], classes=names)
 
     def _check_gaps(self) -> None:
         gaps, shape = self.gaps, None if isinstance(self.x, dict) else self.x.shape

@@ -181,6 +181,40 @@ def test_raw_data_train_as_standardized_data_do() -> None:
     assert model.evaluate((X, Y)) == plain.evaluate((x, Y))
 
 
+def test_data_can_ask_for_it() -> None:
+    """By the samples that are trained on, not by those of the validation."""
+    data = ac.Dataset("mine", X, Y).standardize()
+    assert "standardized" in repr(data)
+    assert data.x.tobytes() == np.float32(X).tobytes()
+    training, validation = data.split(0.25, seed=0)
+    asked, told = table_model(standardized=False), table_model(standardized=False)
+    told.standardize(training)
+    for model in (asked, told):
+        model.initialize()
+        model.train(training, epochs=2, validation=validation)
+    assert asked.standardization == told.standardization
+    assert (
+        asked.weights()["fc:weight"].tobytes() == told.weights()["fc:weight"].tobytes()
+    )
+    kept = asked.standardization
+    asked.train(data, epochs=1)
+    assert asked.standardization == kept
+
+
+def test_data_that_ask_for_it_need_statistics() -> None:
+    data = ac.Dataset("mine", X, Y).standardize()
+    model = table_model(standardized=False)
+    model.initialize()
+    with pytest.raises(ac.StateError, match="mine: the data are to be standardized"):
+        model.evaluate(data)
+    raw = ac.Dataset("raw", by_numpy(X), Y)
+    with pytest.raises(ac.StateError, match="train it on data that are standardized"):
+        model.train(raw, validation=data)
+    model.train(raw, epochs=1)
+    with pytest.raises(ac.StateError, match="has no statistics"):
+        model.train(data)
+
+
 def test_batches_that_are_drawn_are_raw_too() -> None:
     def batches(x: Any) -> Iterator[Any]:
         yield from ((x[i : i + 8], Y[i : i + 8]) for i in range(0, 40, 8))
