@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.scale import FULL
+from helpers.scale import FULL, how_many
 
 from arena_ckpt import Model, load_example
 from arena_ckpt.device.export_c import export_c
@@ -93,7 +93,7 @@ def test_an_example_trains_to_the_same_bits(
     if plan != "named blocks":
         model = without_blocks(model)
     request = {"max_overhead": "100%"} if plan == "the smallest" else {}
-    steps, compilers = 20, tuple(COMPILERS) if FULL else ("gcc -O2",)
+    steps, compilers = how_many(6, 20), tuple(COMPILERS) if FULL else ("gcc -O2",)
     if name in LARGE:
         steps, compilers = 3, ("gcc -O3 -march=native",)
     export_c(model, tmp_path / "c", name=name, steps=steps, **request)

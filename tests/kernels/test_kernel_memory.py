@@ -18,7 +18,7 @@ from helpers.kernel_geometries import FAMILIES, GROUPS
 from helpers.planted_faults import FAULTS
 from helpers.scale import how_many
 
-N_CASES = how_many(15, 200)
+N_CASES = how_many(10, 200)
 
 
 def run_program(name: str, *arguments: str) -> dict[str, Any]:
