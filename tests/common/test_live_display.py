@@ -202,7 +202,10 @@ def test_ctrl_c_while_kernels_are_loaded_leaves_one_line(tmp_path: Path) -> None
     typed: list[bytes] = []
 
     def keys(lines: list[str]) -> bytes:
-        if typed or not any(x.startswith("loading kernels") for x in lines):
+        """Type it again if Python says that it has ignored one, as in a destructor."""
+        n_ignored = sum(x.startswith("Exception ignored") for x in lines)
+        is_loading = any(x.startswith("loading kernels") for x in lines)
+        if len(typed) > n_ignored or not is_loading:
             return b""
         typed.append(CTRL_C)
         return CTRL_C
