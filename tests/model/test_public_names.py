@@ -33,6 +33,7 @@ TRAINING = {
         "save_nntrainer_bin",
         "load_nntrainer_bin",
         "merge_lora",
+        "start_from",
         "take_weights",
         "standardize",
     ),
