@@ -459,10 +459,3 @@ class IniError(InvalidParameterError):
 
 class IniFileNotFoundError(IniError, FileNotFoundError):
     """Raised if an INI file does not exist."""
-
-
-class UnsupportedModelError(InvalidParameterError):
-    """Raised if a model of another framework cannot be imported.
-
-    `gaps` are all operations at fault, each with `op`, `reason` and `where`.
-    """

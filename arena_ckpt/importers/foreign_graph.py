@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arena_ckpt.importers.axes import Size
+from arena_ckpt.importers.foreign_axes import Size
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ import inspect
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arena_ckpt.common.wording import listed, quoted
 from arena_ckpt.errors import InvalidParameterError, UnsupportedModelError
-from arena_ckpt.importers.axes import Size
+from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_graph import (
     Extent,
     ForeignGraph,
@@ -32,7 +32,7 @@ from arena_ckpt.importers.foreign_graph import (
     Ref,
     TensorType,
 )
-from arena_ckpt.importers.gaps import Gap
+from arena_ckpt.importers.import_gaps import Gap
 from arena_ckpt.importers.packages import require_package
 from arena_ckpt.importers.torch_writes import gaps_of_writes
 
@@ -56,6 +56,11 @@ class Example:
 
     leaves: tuple[Any, ...]
     spec: Any
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """The leaves that are tensors."""
+        return tuple(leaf for leaf in self.leaves if _is_tensor(leaf))
 
     def call(self, module: Any, tensors: list[Any]) -> Any:
         """Call a module with other tensors in the places of these."""
@@ -277,7 +282,7 @@ def _failures_named(module: Any, example: Example) -> Iterator[None]:
         where = _user_line(text)
         at = f" at {where}" if where else ""
         if "onstraint" in text and "pecializ" in text:
-            n = len(next(leaf for leaf in example.leaves if _is_tensor(leaf)))
+            n = len(example.tensors[0])
             raise UnsupportedModelError(
                 f"the {name} works for batches of {n} only{at}: its code makes a "
                 "constant of the number of samples. Take it from the input, as in "
@@ -335,7 +340,7 @@ class _Writer:
         graph = ForeignGraph(
             tuple(self._inputs),
             self._tables,
-            _reaching(self._nodes, outputs),
+            reaching(self._nodes, outputs),
             outputs,
             names,
         )
@@ -574,8 +579,8 @@ def _output_names(spec: Any) -> tuple[str, ...]:
     )
 
 
-def _reaching(
-    nodes: list[ForeignNode], outputs: tuple[Any, ...]
+def reaching(
+    nodes: Sequence[ForeignNode], outputs: tuple[Any, ...]
 ) -> tuple[ForeignNode, ...]:
     """Return the nodes that an output depends on."""
     wanted: set[str] = set()

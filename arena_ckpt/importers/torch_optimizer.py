@@ -69,8 +69,8 @@ def optimizer_from_torch(optimizer: Any) -> tuple[Optimizer, float]:
         )
     if optimizer.state:
         raise InvalidParameterError(
-            f"the {kind} has made steps, and what it remembers of them is not imported; "
-            "give one that is new",
+            f"the {kind} has made steps, and what it remembers of them is not "
+            "imported; give one that is new",
             optimizer=kind,
         )
     groups = optimizer.param_groups
@@ -108,7 +108,7 @@ def _sgd(options: Mapping[str, Any]) -> tuple[Optimizer, float]:
     return create_optimizer("sgd", **values), _number(options["weight_decay"])
 
 
-def _moments(options: Mapping[str, Any]) -> dict[str, float]:
+def _moments(options: Mapping[str, Any]) -> dict[str, Any]:
     beta1, beta2 = map(_number, options["betas"])
     rate, epsilon = _number(options["lr"]), _number(options["eps"])
     return {

@@ -16,7 +16,7 @@ import numpy as np
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.importers.axes import Size
+from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_graph import (
     ForeignGraph,
     ForeignNode,
@@ -24,7 +24,7 @@ from arena_ckpt.importers.foreign_graph import (
     TensorType,
 )
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
-from arena_ckpt.importers.gaps import Gap, UnsupportedOperation
+from arena_ckpt.importers.import_gaps import Gap, UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, describe, sizes_of
 
 

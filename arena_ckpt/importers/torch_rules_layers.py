@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.importers import emit_parts, emit_pictures
-from arena_ckpt.importers.axes import Size
 from arena_ckpt.importers.emit_elements import binary, matmul, softmax
 from arena_ckpt.importers.emit_pictures import Margins, Pair
 from arena_ckpt.importers.emit_sequences import (
@@ -16,8 +15,9 @@ from arena_ckpt.importers.emit_sequences import (
     attention,
     recurrent,
 )
+from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
-from arena_ckpt.importers.gaps import UnsupportedOperation
+from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import describe, sizes_of
 from arena_ckpt.importers.torch_rules import Call, as_table, pair, rule
 
@@ -498,6 +498,6 @@ def _cell(call: Call) -> Any:
 
 
 def _row(width: int) -> Any:
-    from arena_ckpt.importers.axes import View
+    from arena_ckpt.importers.foreign_axes import View
 
     return View.of_sample([width])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.importers.axes import BATCH, Size
 from arena_ckpt.importers.emit_elements import (
     binary,
     function,
@@ -21,8 +20,9 @@ from arena_ckpt.importers.emit_elements import (
     where,
 )
 from arena_ckpt.importers.emit_parts import split
+from arena_ckpt.importers.foreign_axes import BATCH, Size
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
-from arena_ckpt.importers.gaps import UnsupportedOperation
+from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import sizes_of
 from arena_ckpt.importers.torch_rules import (
     BatchSum,

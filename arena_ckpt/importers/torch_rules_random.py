@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.importers import torch_rules_math as arithmetic
-from arena_ckpt.importers.axes import Size
 from arena_ckpt.importers.emit_elements import binary
 from arena_ckpt.importers.emit_pictures import dropout
+from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_values import Fixed, Tensor
-from arena_ckpt.importers.gaps import UnsupportedOperation
+from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import sizes_of
 from arena_ckpt.importers.torch_rules import RULES, Call, Noise, rule, sizes_from
 

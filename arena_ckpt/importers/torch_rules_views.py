@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.importers import emit_parts
-from arena_ckpt.importers.axes import BATCH, Axis, Size
+from arena_ckpt.importers.foreign_axes import BATCH, Axis, Size
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
-from arena_ckpt.importers.gaps import UnsupportedOperation
+from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import describe, sizes_of
 from arena_ckpt.importers.torch_rules import (
     Call,

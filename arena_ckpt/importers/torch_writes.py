@@ -16,7 +16,7 @@ from arena_ckpt.importers.foreign_graph import (
     ForeignTable,
     Ref,
 )
-from arena_ckpt.importers.gaps import Gap
+from arena_ckpt.importers.import_gaps import Gap
 
 _COUNTER = "num_batches_tracked"
 """What batch normalization counts, and nothing reads while `momentum` is given."""
