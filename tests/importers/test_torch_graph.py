@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from arena_ckpt.errors import InvalidParameterError, UnsupportedModelError
-from arena_ckpt.importers.axes import Size
+from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_graph import ForeignNode, Ref, TensorType
 from arena_ckpt.importers.torch_graph import Captured, capture
 
