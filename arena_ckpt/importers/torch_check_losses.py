@@ -42,8 +42,8 @@ def labels_for(
         labels.reshape(-1)[-1] = n_classes - 1
         return labels.reshape(n_samples, *others) if axis == 0 else labels
     powers = np.exp(rng.normal(size=(n_samples, *shape)))
-    labels: Array = powers / powers.sum(axis + 1, keepdims=True)
-    return labels.astype(np.float32)
+    chances: Array = powers / powers.sum(axis + 1, keepdims=True)
+    return chances.astype(np.float32)
 
 
 def reference_loss(layer: Layer, shape: Shape, output: Any, label: Array | None) -> Any:
