@@ -16,7 +16,7 @@ import numpy as np
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.importers.foreign_axes import Size
+from arena_ckpt.importers.foreign_axes import BATCH, Size
 from arena_ckpt.importers.foreign_graph import (
     ForeignGraph,
     ForeignNode,
@@ -93,20 +93,27 @@ class Call:
         return self.args.get(name, default)
 
     def tensor(self, name: str) -> Tensor:
-        """Return an argument that depends on the samples.
+        """Return an argument as the output of a layer.
+
+        Each sample has its own copy of what is a parameter or known.
 
         Raises
         ------
         UnsupportedOperation
-            It is a parameter, a known number or none at all.
+            It is none, is random, or is a sum over samples.
         """
         value = self.value(name)
-        if not isinstance(value, Tensor):
-            kind = "a parameter" if isinstance(value, Table) else "known at import"
-            raise UnsupportedOperation(
-                f"its {name} is {kind}; it has to depend on the inputs"
-            )
-        return value
+        if isinstance(value, Tensor):
+            return value
+        made = self.build.sampled(value)
+        result = self.node.result
+        if isinstance(result, TensorType) and made.rank == len(result.shape):
+            for dim, (size, wanted) in enumerate(
+                zip(made.sizes, result.shape, strict=True)
+            ):
+                if size == Size(1) and wanted == Size(1, True):
+                    return made.seen(made.view.with_dim(dim, (BATCH,)))
+        return made
 
     def value(self, name: str) -> Value:
         """Return an argument as a value; a number becomes a `Fixed`.
@@ -369,11 +376,6 @@ def _run(call: Call) -> Any:
             return _folded(call)
     found = RULES.get(node.op)
     if found is None:
-        if trained and not depends:
-            raise UnsupportedOperation(
-                "it computes with parameters alone; there are layers for what depends "
-                "on the inputs"
-            )
         raise UnsupportedOperation(
             "there is no layer for it; register_importer takes a rule for it"
         )
