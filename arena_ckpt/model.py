@@ -1039,6 +1039,30 @@ class Model(ModelDefinition):
         self._start = {**self._start, **values}
 
     @public_call
+    def to_state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the weights as the model that this one was imported from has them.
+
+        Returns
+        -------
+        dict of str to array
+            The whole state by its names there. What has no weight here is as it was
+            imported, and all of it before `initialize`.
+
+        Raises
+        ------
+        StateError
+            The model was not imported.
+        """
+        if self._foreign is None:
+            raise StateError(
+                "the model was not imported, so there are no other names of its weights"
+                "; weights() has them by their own"
+            )
+        if self._session is None:
+            return self._foreign.filled(None)
+        return self._foreign.filled(self.weights())
+
+    @public_call
     def merge_lora(self) -> dict[str, FloatArray]:
         """Return the weights that a model without ``lora_rank`` computes the same with.
 
@@ -1475,6 +1499,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     copy._means = model.column_means
     copy._standardization = model.standardization
     copy._start = model._start
+    copy._foreign = model._foreign
     copy._told = model._told  # each warning is issued once, copies included
     return copy
 
