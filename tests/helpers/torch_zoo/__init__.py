@@ -8,6 +8,7 @@ Random operators are those of `nn.Dropout` alone.
 
 from helpers.torch_zoo import (  # each enters its models
     classic,
+    detectors,
     generative,
     keyword_spotting,
     mobile,
@@ -21,6 +22,7 @@ from helpers.torch_zoo import (  # each enters its models
     tables,
     transformers,
     two_heads,
+    windows,
 )
 from helpers.torch_zoo.registry import FAMILIES, Built, build, names
 
@@ -29,6 +31,7 @@ __all__ = [
     "Built",
     "build",
     "classic",
+    "detectors",
     "generative",
     "keyword_spotting",
     "mobile",
@@ -43,4 +46,5 @@ __all__ = [
     "tables",
     "transformers",
     "two_heads",
+    "windows",
 ]
