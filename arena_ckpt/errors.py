@@ -92,6 +92,13 @@ class UnsupportedModelError(ArenaError, ValueError):
     """
 
 
+class ImportCheckError(ArenaError, AssertionError):
+    """Raised if an imported model differs from the one that it was imported from.
+
+    `check` holds all that was compared.
+    """
+
+
 class UnknownFormatError(InvalidParameterError):
     """Raised for a file format that does not exist: `format`, and the `known` ones."""
 

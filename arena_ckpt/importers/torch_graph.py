@@ -83,11 +83,14 @@ class Captured:
         With as many samples as were given, at least two.
     gaps : tuple of Gap
         What is done in place and cannot be followed.
+    program : torch.export.ExportedProgram
+        What `graph` was written from.
     """
 
     graph: ForeignGraph
     example: Example
     gaps: tuple[Gap, ...]
+    program: Any
 
 
 def capture(module: Any, example_inputs: Any) -> Captured:
@@ -344,7 +347,7 @@ class _Writer:
             outputs,
             names,
         )
-        return Captured(graph, self._example, gaps)
+        return Captured(graph, self._example, gaps, program)
 
     def _named_tensors(self) -> dict[str, tuple[str, ...]]:
         """Return all names of the tensor of each name, the first one first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.short_repr import counted, short_repr
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.definition.foreign_state import ForeignState
-from arena_ckpt.definition.weight_links import WeightLink
+from arena_ckpt.definition.weight_links import WeightLink, used_twice
 from arena_ckpt.errors import InvalidParameterError, UnknownLayerError
 from arena_ckpt.importers.foreign_graph import ForeignGraph, Ref
 from arena_ckpt.importers.foreign_values import Tensor
@@ -185,7 +185,16 @@ def from_torch(
     graph = _trained_part(captured.graph, choices)
     build = ModelBuilder(seed)
     gaps = list(captured.gaps)
-    outputs = _build(graph, build, gaps, choices)
+    outputs, made = _build(graph, build, gaps, choices)
+    gaps += [
+        Gap(
+            f"parameter {name}",
+            "it is used in roles that cannot share one weight here, so that training "
+            "would move the two apart",
+            name,
+        )
+        for name in used_twice(_moving(graph, build.links))
+    ]
     require_no_gaps(gaps, f"the {type(module).__name__}", _ADVICE)
     model = build.model
     samples = len(captured.example.tensors[0])
@@ -200,9 +209,17 @@ def from_torch(
         return imported
     from arena_ckpt.importers.torch_check import check_import
 
-    found = check_import(module, captured, graph, imported, outputs)
+    found = check_import(module, captured, graph, model, outputs, made)
     found.require_passed()
     return replace(imported, check=found)
+
+
+def _moving(graph: ForeignGraph, links: Sequence[WeightLink]) -> list[WeightLink]:
+    """Return the links of what training changes: weights and running statistics."""
+    trained = {table.name for table in graph.tables.values() if table.is_trained}
+    return [
+        link for link in links if link.foreign in trained or ":moving_" in link.weight
+    ]
 
 
 def _trained_part(
@@ -224,9 +241,15 @@ def _build(
     build: ModelBuilder,
     gaps: list[Gap],
     choices: tuple[LossChoice | None, ...],
-) -> tuple[tuple[str, Tensor] | None, ...]:
-    """Add all layers and losses; return the loss of each output, and what it reads."""
-    values = run_rules(graph, build, gaps)
+) -> tuple[tuple[tuple[str, Tensor] | None, ...], dict[str, tuple[str, ...]]]:
+    """Add all layers and losses.
+
+    Returns
+    -------
+    (tuple, dict)
+        The loss of each output, and what it reads; the layers made for each node.
+    """
+    values, layers = run_rules(graph, build, gaps)
     made: list[tuple[str, Tensor] | None] = []
     n_losses = sum(choice is not None for choice in choices)
     for output, choice, name in zip(
@@ -243,7 +266,7 @@ def _build(
             made[-1] = add_loss(build, value, choice, title)
         except UnsupportedOperation as gap:
             gaps.append(Gap(f"loss {choice.type_name}", str(gap), name))
-    return tuple(made)
+    return tuple(made), layers
 
 
 def _loss_name(output: str) -> str:
@@ -269,7 +292,8 @@ def _take_optimizer(model: Model, optimizer: Any) -> None:
                 f"({layer.type_name})",
                 layer=layer.name,
             )
-        model.replace_layer(layer.name, **dict.fromkeys(names, decay))
+        changes: dict[str, Any] = dict.fromkeys(names, decay)
+        model.replace_layer(layer.name, **changes)
 
 
 def _state_of(

@@ -243,7 +243,7 @@ RANDOM = frozenset(
 
 def run_rules(
     graph: ForeignGraph, build: ModelBuilder, gaps: list[Gap]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
     """Turn the operations of a graph into layers; go on where one cannot be taken.
 
     Parameters
@@ -256,12 +256,17 @@ def run_rules(
 
     Returns
     -------
-    dict
-        What each name of the graph stands for; names behind a gap are missing.
+    (dict, dict)
+        What each name of the graph stands for, where names behind a gap are missing;
+        and the layers that were added for each node.
     """
     _load_rules()
     values: dict[str, Any] = {}
+    made: dict[str, tuple[str, ...]] = {}
+    read = _read(graph)
     for one in graph.inputs:
+        if one.name not in read:
+            continue
         sizes = [size.factor for size in one.type.shape[1:] if size is not None]
         is_whole = one.type.dtype != "float32"
         values[one.name] = build.input(one.name, sizes, is_whole=is_whole)
@@ -280,11 +285,22 @@ def run_rules(
             continue  # behind a gap, or unreachable because of one
         build.path, build.is_module = node.module, node.module in alone
         call = Call(build, node, args, parts.get(node.name))
+        n_before = len(build.model.layers)
         try:
             values[node.name] = _checked(node, _run(call))
+            made[node.name] = tuple(one.name for one in build.model.layers[n_before:])
         except UnsupportedOperation as gap:
             gaps.append(Gap(_called(node), str(gap), node.where or node.name))
-    return values
+    return values, made
+
+
+def _read(graph: ForeignGraph) -> set[str]:
+    """Return all names that operations or outputs read."""
+    read: set[str] = set()
+    for value in _flat([graph.outputs, *(tuple(n.args.values()) for n in graph.nodes)]):
+        if isinstance(value, Ref):
+            read.add(value.name)
+    return read
 
 
 def _called(node: ForeignNode) -> str:

@@ -322,11 +322,11 @@ def _sum_of_sums(call: Call, kind: str, left: Any, right: Any, alpha: Any) -> Ba
         raise UnsupportedOperation(
             "it adds a sum over samples and what is no mean over samples"
         )
-    x, y = (
+    first, second = (
         one.of_sample if isinstance(one, BatchSum) else Fixed(np.array(one))
         for one in (a, b)
     )
-    return BatchSum(binary(call.build, kind, x, y), True)
+    return BatchSum(binary(call.build, kind, first, second), True)
 
 
 @rule("mul", "multiply")
@@ -336,8 +336,9 @@ def _mul(call: Call) -> Any:
         if isinstance(number, Fixed) and number.array.size == 1:
             number = number.array.item()
         if isinstance(total, BatchSum) and isinstance(number, int | float):
-            factor = float(number)
-            return _of_sum(total, lambda x, f=factor: _times(call, x, f))
+            return replace(
+                total, of_sample=_times(call, total.of_sample, float(number))
+            )
     a, b = as_value(left, "self"), as_value(right, "other")
     return _arithmetic(call, "multiply", a, b)
 
