@@ -634,7 +634,7 @@ class Model(ModelDefinition):
     # -- training --------------------------------------------------------------
 
     @public_call(hint="a pair is taken apart, as in train_step(*pair)")
-    def train_step(self, x: Any, y: Any) -> float:
+    def train_step(self, x: Any, y: Any = None) -> float:
         """Run one iteration on a batch and return its loss.
 
         Parameters
@@ -643,7 +643,8 @@ class Model(ModelDefinition):
             At most `batch_size` samples, flat or in the shape of the input; a dict by
             input layer where there are several.
         y : array_like, shape (n, …) or (n,)
-            Values of the output's shape, or class numbers for cross_softmax.
+            Values of the output's shape, or class numbers for cross_softmax; left out
+            where no loss takes labels.
 
         Raises
         ------
@@ -655,19 +656,21 @@ class Model(ModelDefinition):
             A loss that is NaN or infinite; no weight was changed then.
         """
         with self._training("train_step") as session:
-            _require_labels(y)
+            _require_labels(session, y)
             require_statistics(session.graph, self._standardization, "train_step")
             return session.train_step(x, y)
 
     @public_call(hint="a pair is taken apart, as in compute_gradients(*pair)")
-    def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
+    def compute_gradients(
+        self, x: Any, y: Any = None
+    ) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss of a batch and copies of the weight gradients.
 
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
         with self._training("compute_gradients") as session:
-            _require_labels(y)
+            _require_labels(session, y)
             require_statistics(
                 session.graph, self._standardization, "compute_gradients"
             )
@@ -696,6 +699,7 @@ class Model(ModelDefinition):
         Parameters
         ----------
         data : (x, y), Dataset or iterable of batches
+            Where no loss takes labels, x alone: an array, or a dict by input layer.
             With the property `drop_last` of the model, the samples of an epoch that
             fill no whole batch are left out; with `shuffle`, others in each epoch.
             A generator, or another iterable, gives batches ``(x, y)`` of at most
@@ -1297,7 +1301,7 @@ class Model(ModelDefinition):
             )
         x, y = pair_of(weighted_pair(session.graph, data), role)
         with _named(data, role):
-            _require_labels(y)
+            _require_labels(session, y)
             samples = session.samples(x, y)
         names = data.classes if isinstance(data, Dataset) else None
         return replace(samples, classes=self._classes or names)
@@ -1530,8 +1534,8 @@ def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
     return named_errors(source, DataError, InvalidParameterError)
 
 
-def _require_labels(y: Any) -> None:
-    if y is None:
+def _require_labels(session: Session, y: Any) -> None:
+    if y is None and session.graph.takes_labels:
         raise EmptyDataError("the data have no labels; give (x, y)")
 
 

@@ -645,6 +645,12 @@ updates = Family(
     ),
 )
 
+mean_loss = Family(
+    "mean_loss",
+    mean_loss="terms: Vector, scale: Doubles, loss: Doubles",
+    mean_derivative="scale: Doubles, dx: Vector",
+)
+
 value_losses = Family(
     "value_losses",
     mae_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -690,6 +696,7 @@ FAMILIES: tuple[Family, ...] = (
     grouped,
     losses,
     margins,
+    mean_loss,
     normalization,
     pooling,
     rearrange,

@@ -265,6 +265,17 @@ def elements() -> Model:
     return model
 
 
+def unlabelled() -> Model:
+    """Return a model that computes its loss, in micro-batches."""
+    model = _model(batch_size=5, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:1:6")
+    model.add_layer("fully_connected", name="fc", unit=4, activation="tanh")
+    model.add_layer("pow", name="squares", exponent=2)
+    model.add_layer("mean_loss", name="loss", weight=2)
+    model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    return model
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "dense": dense,
     "momentum": momentum,
@@ -278,5 +289,6 @@ NETS: dict[str, Callable[[], Model]] = {
     "recurrent": recurrent,
     "heads": heads,
     "elements": elements,
+    "unlabelled": unlabelled,
 }
 """The models by name."""

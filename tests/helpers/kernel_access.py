@@ -229,6 +229,8 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "mae_derivative": {"dx": RESULT},
     "huber_loss": {"loss": CHANGED},
     "huber_derivative": {"dx": RESULT},
+    "mean_loss": {"loss": CHANGED},
+    "mean_derivative": {"dx": RESULT},
     "class_probabilities": {"probabilities": RESULT},
     "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
     "weighted_*_derivative": {"dx": RESULT},

@@ -1023,6 +1023,7 @@ FAMILIES: dict[str, Family] = {
         ("mae_loss", "mae_derivative", "huber_loss", "huber_derivative"),
         _loss("mae", "huber"),
     ),
+    "mean loss": Family(("mean_loss", "mean_derivative"), _loss("mean_loss")),
     "weighted losses": Family(
         tuple(
             f"weighted_{k}_{w}"
@@ -1130,7 +1131,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         "heads",
-        *("losses of values", "weighted losses", "class probabilities"),
+        *("mean loss", "losses of values", "weighted losses", "class probabilities"),
         "sample weights",
         *("rearranged", "shape", "group normalization"),
     ),
