@@ -92,6 +92,7 @@ from .errors import UnknownLayerError as UnknownLayerError
 from .errors import UnknownPropertyError as UnknownPropertyError
 from .errors import UnknownRoleError as UnknownRoleError
 from .errors import UnknownTypeError as UnknownTypeError
+from .errors import UnsupportedModelError as UnsupportedModelError
 from .errors import UnwritableFileError as UnwritableFileError
 from .examples import load_example as load_example
 from .graph.blocks import CheckpointBlock as CheckpointBlock

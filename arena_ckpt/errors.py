@@ -85,6 +85,13 @@ class UnknownTypeError(InvalidParameterError):
     """Raised for an unknown type of layer, optimizer, scheduler or example."""
 
 
+class UnsupportedModelError(ArenaError, ValueError):
+    """Raised if a model of another framework cannot be imported.
+
+    The message lists all that stands in the way; `gaps` has it as data.
+    """
+
+
 class UnknownFormatError(InvalidParameterError):
     """Raised for a file format that does not exist: `format`, and the `known` ones."""
 

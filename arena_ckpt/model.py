@@ -608,6 +608,8 @@ class Model(ModelDefinition):
                 report=report,
                 standardization=self._standardization,
             )
+        if self._start:
+            session.set_weights(self._start)
         # Another thread may have been faster.
         self._require_before("The model is already initialized")
         self._session = session
@@ -1012,6 +1014,26 @@ class Model(ModelDefinition):
             return session.weights()
 
     @public_call
+    def start_from(self, values: Mapping[str, npt.ArrayLike]) -> None:
+        """Give weights that `initialize` begins with, in place of those it draws.
+
+        They are kept by `definition`, and checked by `initialize` as `set_weights`
+        does. A layer that is replaced later draws its weights again.
+
+        Parameters
+        ----------
+        values : mapping of str to array
+            By name, ``"fc1:weight"``; they join those of an earlier call.
+
+        Raises
+        ------
+        AfterInitializationError
+            The model is initialized; `set_weights` changes it.
+        """
+        self._require_before("start_from says what initialize() begins with")
+        self._start = {**self._start, **values}
+
+    @public_call
     def merge_lora(self) -> dict[str, FloatArray]:
         """Return the weights that a model without ``lora_rank`` computes the same with.
 
@@ -1394,6 +1416,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     copy._classes = model.classes
     copy._means = model.column_means
     copy._standardization = model.standardization
+    copy._start = model._start
     copy._told = model._told  # each warning is issued once, copies included
     return copy
 

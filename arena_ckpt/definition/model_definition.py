@@ -124,6 +124,7 @@ class ModelDefinition:
         self._classes: tuple[str, ...] | None = None
         self._means: tuple[float, ...] | None = None
         self._standardization: Standardization | None = None
+        self._start: dict[str, Any] = {}  # weights by name, in place of drawn ones
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute; refuse properties, which `set_property` sets."""
@@ -267,6 +268,11 @@ class ModelDefinition:
         if new["input_layers"] != self._layers[name]["input_layers"]:
             self._place = None
         self._layers[name] = new
+        self._start = {
+            weight: value
+            for weight, value in self._start.items()
+            if weight.rpartition(":")[0] != name
+        }
         self._classes = None
         self._graph = None
 

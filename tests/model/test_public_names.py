@@ -31,6 +31,7 @@ TRAINING = {
         "save_device_state",
         "load_device_state",
         "merge_lora",
+        "start_from",
         "take_weights",
         "standardize",
     ),
