@@ -35,7 +35,7 @@ from arena_ckpt.importers.import_gaps import (
     UnsupportedOperation,
     require_no_gaps,
 )
-from arena_ckpt.importers.model_builder import ModelBuilder, input_shape
+from arena_ckpt.importers.model_builder import ModelBuilder, Shape, input_shape
 from arena_ckpt.importers.onnx_folding import FOLDED, Known, fold
 from arena_ckpt.importers.onnx_graph import (
     OnnxGraph,
@@ -44,6 +44,7 @@ from arena_ckpt.importers.onnx_graph import (
     read_onnx,
     write_onnx,
 )
+from arena_ckpt.importers.onnx_joined import JoinedTable, plain
 from arena_ckpt.importers.onnx_patterns import joined_patterns
 from arena_ckpt.importers.onnx_rules import RULES, OnnxCall, OnnxValue
 from arena_ckpt.importers.weight_links import WeightLink, to_foreign
@@ -247,20 +248,47 @@ class _Importing:
         outputs = {name: self._output(name) for name in wanted}
         self._add_losses(outputs, loss)
         self._warn_of_folding()
-        model = self.builder.model
+        model = self._model_of([source for source, _ in outputs.values()])
         size = batch_size if batch_size is not None else self.export_batch
         if size is not None:
             model.set_property(batch_size=size)
-        model.start_from(self.builder.start)
-        if model.layers:
-            model.compile()
+        names = {layer.name for layer in model.layers}
+        start = {
+            weight: array
+            for weight, array in self.builder.start.items()
+            if weight.rpartition(":")[0] in names
+        }
+        model.start_from(start)
+        model.compile()
         return ImportedOnnx(
             model,
-            self.inputs,
+            {name: layer for name, layer in self.inputs.items() if layer in names},
             {name: source for name, (source, _) in outputs.items()},
-            tuple(self.builder.links),
+            tuple(link for link in self.builder.links if link.weight in start),
             self.graph,
         )
+
+    def _model_of(self, outputs: list[str]) -> Model:
+        """Return a model of those layers alone that outputs and losses depend on.
+
+        A rule may add layers for an output of its operation that nobody reads.
+        """
+        built = self.builder.model
+        asked = {_layer_of(source) for source in outputs}
+        asked |= {layer.name for layer in built.layers if layer.is_loss}
+        kept = []
+        for layer in reversed(built.layers):
+            if layer.name in asked:
+                asked |= {_layer_of(source) for source in layer["input_layers"] or ()}
+                if layer["shared_from"] if "shared_from" in layer.given else None:
+                    asked.add(layer["shared_from"])
+                kept.append(layer)
+        if len(kept) == len(built.layers):
+            return built
+        model = Model(built.seed)
+        for layer in reversed(kept):
+            model.add_layer(layer)
+        return model
 
     # What is there before the first operation
 
@@ -360,6 +388,8 @@ class _Importing:
             )
             return
         for name, value in zip(node.outputs, found, strict=False):
+            if isinstance(value, Table):
+                value = plain(value)
             if name and value is not None:
                 self.values[name] = (
                     Known.of(value.array) if isinstance(value, Fixed) else value
@@ -394,12 +424,16 @@ class _Importing:
             self.is_of_torch,
         )
         found = rule(call)
+        if call.ignored:
+            raise UnsupportedOperation(f"{', '.join(call.ignored)} of it is not known")
         return found if isinstance(found, tuple) else (found,)
 
     def _path_of(self, node: OnnxNode) -> tuple[str, bool]:
         """Return where an operation stands, and whether it is all that stands there."""
         for name in node.inputs[1:]:
             value = self.values.get(name)
+            if isinstance(value, JoinedTable):
+                value = value.wholes[0]
             if isinstance(value, Table) and "." in value.name:
                 return _layer_name(value.name.rpartition(".")[0]), True
         parts: list[str] = []
@@ -407,11 +441,11 @@ class _Importing:
             if parts and part.startswith(f"{parts[-1]}."):
                 parts.pop()
             parts.append(part)
-        return _layer_name(".".join(parts)), False
+        return _layer_name(".".join(parts)) if parts else "", False
 
     # What comes behind the last one
 
-    def _output(self, name: str) -> tuple[str, tuple[int, ...]]:
+    def _output(self, name: str) -> tuple[str, Shape]:
         value = self.values.get(name)
         if not isinstance(value, Tensor):
             raise InvalidParameterError(
@@ -422,14 +456,20 @@ class _Importing:
         x = self.builder.in_order(value)
         sizes = tuple(size.factor for size in x.sizes if size != Size(1, True))
         self.builder.path, self.builder.is_module = "", False
-        return self.builder.shaped(x.source, input_shape(sizes)), sizes
+        shape = input_shape(sizes)
+        return self.builder.shaped(x.source, shape), shape
 
     def _add_losses(
         self,
-        outputs: Mapping[str, tuple[str, tuple[int, ...]]],
+        outputs: dict[str, tuple[str, Shape]],
         loss: Loss | Mapping[str, Loss],
     ) -> None:
         if loss is None:
+            # A model that only predicts puts out what its last layer does.
+            for name, (source, shape) in list(outputs.items()):
+                self.builder.path, self.builder.is_module = _layer_name(name), True
+                made = self.builder.add("identity", [source], shape, suffix="output")
+                outputs[name] = made, shape
             return
         if not isinstance(loss, Mapping):
             if len(outputs) > 1:
@@ -466,6 +506,11 @@ class _Importing:
                 f"trained; export it again with {EXPORT}",
                 ModelWarning,
             )
+
+
+def _layer_of(source: str) -> str:
+    """Return the layer of ``layer`` or ``layer(k)``."""
+    return re.sub(r"\(\d+\)$", "", source)
 
 
 _DTYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")

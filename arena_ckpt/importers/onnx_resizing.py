@@ -105,6 +105,12 @@ def resizing_of(
                 if given[axis] is not None
             ]
             ratio = min(ratios) if policy == "not_larger" else max(ratios)
+            for axis in axes:
+                n = given[axis] or 0.0
+                if int(n * ratio) != int(n * ratio + 0.5):
+                    raise UnsupportedOperation(
+                        f"{policy} makes {n * ratio:g} places of {n:g}, which are rounded"
+                    )
             return {
                 axis: Resizing(
                     int(given[axis] or 0),

@@ -7,7 +7,7 @@ modules `onnx_rules_*` add theirs to `RULES`, by families of operations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -20,6 +20,7 @@ from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, describe, sizes_of
 from arena_ckpt.importers.onnx_folding import Known, shape_of
 from arena_ckpt.importers.onnx_graph import OnnxNode
+from arena_ckpt.importers.onnx_joined import JoinedTable
 
 Array = npt.NDArray[Any]
 OnnxValue = Tensor | Table | Known
@@ -44,6 +45,9 @@ class OnnxCall:
         The number of samples that the file was written for, where it states one.
     is_of_torch : bool
         PyTorch wrote the file.
+    read : set of str and int
+        The attributes and the places of inputs that the rule has looked at. What it
+        has not, it does not know.
     """
 
     builder: ModelBuilder
@@ -53,10 +57,16 @@ class OnnxCall:
     wanted: tuple[bool, ...]
     export_batch: int | None
     is_of_torch: bool = False
+    read: set[str | int] = field(default_factory=set)
 
     def has(self, place: int) -> bool:
         """Whether an input is given."""
-        return place < len(self.inputs) and self.inputs[place] is not None
+        return self.given(place) is not None
+
+    def given(self, place: int) -> OnnxValue | None:
+        """Return an input, or None where it is left out."""
+        self.read.add(place)
+        return self.inputs[place] if place < len(self.inputs) else None
 
     def value(self, place: int) -> Value:
         """Return an input; numbers that are known are the same for all samples.
@@ -66,11 +76,15 @@ class OnnxCall:
         UnsupportedOperation
             It is missing, or its size depends on the number of samples.
         """
-        given = self.inputs[place] if self.has(place) else None
+        given = self.given(place)
         if given is None:
             raise UnsupportedOperation(f"its input {place} is missing")
         if isinstance(given, Known):
             return as_fixed(given)
+        if isinstance(given, JoinedTable) and self.node.op not in _TAKES_JOINED:
+            raise UnsupportedOperation(
+                f"its input {place} is joined out of several weights ({given.name})"
+            )
         return given
 
     def tensor(self, place: int) -> Tensor:
@@ -96,7 +110,7 @@ class OnnxCall:
         ------
         UnsupportedOperation
         """
-        given = self.inputs[place] if self.has(place) else None
+        given = self.given(place)
         if isinstance(given, Table):
             return Known.of(given.array)
         if not isinstance(given, Known):
@@ -127,7 +141,19 @@ class OnnxCall:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or what it is where it is left out."""
+        self.read.add(name)
         return self.node.attributes.get(name, default)
+
+    @property
+    def ignored(self) -> list[str]:
+        """What the rule has not looked at, and would have to."""
+        names = [name for name in self.node.attributes if name not in self.read]
+        places = [
+            f"input {place}"
+            for place, given in enumerate(self.inputs)
+            if given is not None and place not in self.read
+        ]
+        return [name for name in names if name not in _WITHOUT_MEANING] + places
 
     def ints(self, name: str, place: int | None = None) -> tuple[int, ...] | None:
         """Return whole numbers of an input, or of an attribute; None if left out."""
@@ -154,6 +180,22 @@ def as_fixed(known: Known) -> Fixed:
             return Fixed(np.full((1,) * rank, uniform, known.arrays[0].dtype))
         raise UnsupportedOperation(f"its {error}") from error
 
+
+_TAKES_JOINED = frozenset(
+    (
+        *("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"),
+        *("Transpose", "Unsqueeze", "RNN", "LSTM", "GRU"),
+    )
+)
+"""Operations whose rules keep track of weights that are joined."""
+
+_WITHOUT_MEANING = frozenset(
+    (
+        *("kernel_shape", "hidden_size", "seed", "stash_type", "storage_order"),
+        *("spatial", "softmax_precision"),
+    )
+)
+"""Attributes that repeat what weights say, or that change no value here."""
 
 RULES: dict[str, Rule] = {}
 """The rule of each operation, by its name in ONNX."""

@@ -41,7 +41,7 @@ def _function(call: OnnxCall) -> Result:
 
 @rule("Identity")
 def _identity(call: OnnxCall) -> Result:
-    given = call.inputs[0]
+    given = call.given(0)
     return given if isinstance(given, Known) else call.value(0)
 
 

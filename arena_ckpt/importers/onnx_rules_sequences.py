@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from arena_ckpt.importers import emit_elements, emit_parts
 from arena_ckpt.importers import emit_sequences as emit
@@ -15,6 +16,7 @@ from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, sizes_of
 from arena_ckpt.importers.onnx_folding import Known
+from arena_ckpt.importers.onnx_joined import JoinedTable, plain
 from arena_ckpt.importers.onnx_rules import (
     OnnxCall,
     Result,
@@ -71,12 +73,21 @@ def _recurrent(call: OnnxCall) -> Result | tuple[Result | None, ...]:
         **_properties(call, n),
     )
     whole = build.reshape(y, [y.sizes[0], y.sizes[1], Size(n), Size(unit)])
+    wants_hidden = len(call.wanted) > 1 and call.wanted[1]
+    hidden = cell = None
     if wants_cell:
+        if not wants_hidden:
+            raise UnsupportedOperation("its last cell state is read without Y_h")
         hidden, cell = (
             build.reshape(state, [y.sizes[0], Size(n), Size(unit)]) for state in states
         )
-    else:
-        hidden, cell = _last_steps(build, whole, steps, n), None
+        if not call.wanted[0]:
+            # All outputs of a layer have to be read; the mean of equals is exact.
+            same = _last_steps(build, whole, steps, n)
+            both = emit_elements.binary(build, "add", hidden, same)
+            hidden = _times(build, both, 0.5)
+    elif wants_hidden:
+        hidden = _last_steps(build, whole, steps, n)
     if direction == "reverse":
         whole = _backwards(call, whole) if call.wanted[0] else whole
     if not batch_first:
@@ -112,7 +123,7 @@ def _require_plain_steps(call: OnnxCall) -> None:
             raise UnsupportedOperation("sequences of several lengths")
     for place, what in ((5, "initial_h"), (6, "initial_c"), (7, "peepholes")):
         if call.has(place):
-            given = call.inputs[place]
+            given = call.given(place)
             if isinstance(given, Table) and not given.is_trained:
                 given = Known.of(given.array)
             if not isinstance(given, Known) or given.uniform != 0.0:
@@ -156,13 +167,15 @@ def _weights(
 
     def matrix(table: Table) -> Table:
         inner = table.array.shape[2]
-        one = table.sliced(0, i, i + 1).reshaped((n_gates, unit, inner))
+        one = plain(table.sliced(0, i, i + 1)).reshaped((n_gates, unit, inner))
         ours = one.taken(0, _GATES[op]) if op == "LSTM" else one
         return ours.reshaped((n_gates * unit, inner)).permuted((1, 0))
 
     def vector(table: Table, half: int) -> Table:
         one = table.sliced(0, i, i + 1).reshaped((2, n_gates, unit))
-        own = one.sliced(0, half, half + 1).reshaped((n_gates, unit))
+        own = plain(one.sliced(0, half, half + 1)).reshaped((n_gates, unit))
+        if isinstance(own, JoinedTable):
+            raise UnsupportedOperation("a bias that is joined out of several weights")
         ours = own.taken(0, _GATES[op]) if op == "LSTM" else own
         return ours.reshaped((n_gates * unit,))
 
@@ -214,10 +227,15 @@ def _attention(call: OnnxCall) -> Result | tuple[Result | None, ...]:
     scale = None if given is None else float(given)
     cap = float(call.attribute("softcap", 0.0))
     causal = bool(call.attribute("is_causal", 0))
+    windows = [
+        int(call.attribute(name, -1))
+        for name in ("left_window_size", "right_window_size")
+    ]
+    mode = int(call.attribute("qk_matmul_output_mode", 0))
     mask = call.value(3) if call.has(3) else None
     wants_scores = len(call.wanted) > 3 and call.wanted[3]
     scores: Value | None = None
-    simple = not (cap or wants_scores or past)
+    simple = not (cap or wants_scores or past) and windows == [-1, -1]
     steps, keys = plain_sizes(q, [2])[0], plain_sizes(k, [2])[0]
     simple = simple and (mask is None or isinstance(mask, Fixed))
     simple = simple and q.view.batch_first and not (causal and mask is not None)
@@ -228,7 +246,8 @@ def _attention(call: OnnxCall) -> Result | tuple[Result | None, ...]:
             mask = _full_mask(mask, keys)
         y = emit.attention(build, q, k, v, mask, is_causal=causal, scale=scale)
     else:
-        y, scores = _composed(call, q, k, v, mask, causal, past, scale, cap)
+        forbidden = _forbidden(steps, keys, past, causal, windows)
+        y, scores = _composed(call, q, k, v, mask, forbidden, scale, cap, mode)
     out: Value = y
     if is_flat:
         out = build.permute(out, (0, 2, 1, 3))
@@ -285,44 +304,66 @@ def _composed(
     k: Tensor,
     v: Tensor,
     mask: Value | None,
-    causal: bool,
-    past: int,
+    forbidden: npt.NDArray[np.bool_],
     scale: float | None,
     cap: float,
+    mode: int,
 ) -> tuple[Tensor, Value | None]:
     """Return attention as products and a softmax, and the scores that are asked for."""
     build = call.builder
-    steps, keys = plain_sizes(q, [2])[0], plain_sizes(k, [2])[0]
+    keys = plain_sizes(k, [2])[0]
     width = plain_sizes(q, [3])[0]
     k, v = (_repeated(build, x, q.sizes[1].factor) for x in (k, v))
     factor = 1 / math.sqrt(width) if scale is None else scale
     q = _times(build, q, factor)
     scores = emit_elements.matmul(build, q, build.permute(k, (0, 1, 3, 2)))
-    mode = int(call.attribute("qk_matmul_output_mode", 0))
     stages: dict[int, Value] = {0: scores}
     added: Value | None = mask
     if isinstance(mask, Fixed):
-        added = Fixed(np.maximum(_full_mask(mask, keys).array, _LEAST))
+        full = _full_mask(mask, keys).array
+        forbidden = forbidden | (full == -np.inf)
+        added = Fixed(np.where(full == -np.inf, np.float32(0), full))
     elif mask is not None and _tensor(mask).is_whole:
         raise UnsupportedOperation("a mask of yes and no that comes from the data")
     capped = scores
     if cap:
         small = _times(build, scores, 1 / cap)
         capped = _times(build, emit_elements.function(build, small, "tanh"), cap)
-    stages[2 if call.opset < 24 else 1] = capped
+    stages[1] = capped
     biased = capped
-    if causal:
-        rows, columns = np.arange(steps)[:, None] + past, np.arange(keys)[None, :]
-        forbidden = np.where(columns > rows, _LEAST, np.float32(0))
-        biased = emit_elements.binary(build, "add", biased, Fixed(forbidden))
+    if forbidden.any():
+        far = Fixed(np.where(forbidden, _LEAST, np.float32(0)))
+        biased = emit_elements.binary(build, "add", biased, far)
     if added is not None:
         biased = emit_elements.binary(build, "add", biased, added)
-    stages[1 if call.opset < 24 else 2] = biased
+    stages[2] = biased
+    if mode == 2 and forbidden.any() and len(call.wanted) > 3 and call.wanted[3]:
+        raise UnsupportedOperation("its scores of -inf are read")
     shares = emit_elements.softmax(build, biased, 3)
+    if forbidden.all(-1).any():
+        # A query that may see no key gives zeros.
+        alive = Fixed(~forbidden.all(-1, keepdims=True) * np.float32(1))
+        shares = emit_elements.binary(build, "multiply", shares, alive)
     stages[3] = shares
     if not call.wanted[0]:
-        return shares, stages[mode]
+        return biased if mode < 3 else shares, stages[mode]
     return emit_elements.matmul(build, shares, v), stages[mode]
+
+
+def _forbidden(
+    steps: int, keys: int, past: int, causal: bool, windows: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Return which keys a query may not see because of where they stand."""
+    places, columns = np.arange(steps)[:, None] + past, np.arange(keys)[None, :]
+    left, right = windows
+    forbidden = np.zeros((steps, keys), bool)
+    if causal:
+        forbidden |= columns > places
+    if left >= 0:
+        forbidden |= columns < places - left
+    if right >= 0:
+        forbidden |= columns > places + right
+    return forbidden
 
 
 _LEAST = np.float32(-1e30)

@@ -13,6 +13,7 @@ from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import describe, sizes_of
 from arena_ckpt.importers.onnx_folding import Known
+from arena_ckpt.importers.onnx_joined import joined
 from arena_ckpt.importers.onnx_rules import (
     OnnxCall,
     Result,
@@ -26,7 +27,7 @@ from arena_ckpt.importers.onnx_rules import (
 
 @rule("Shape")
 def _shape(call: OnnxCall) -> Result:
-    given = call.inputs[0]
+    given = call.given(0)
     assert given is not None
     shape = known_shape(given)
     start, end = call.attribute("start", 0), call.attribute("end")
@@ -35,7 +36,7 @@ def _shape(call: OnnxCall) -> Result:
 
 @rule("Size")
 def _size(call: OnnxCall) -> Result:
-    given = call.inputs[0]
+    given = call.given(0)
     assert given is not None
     one, other = known_shape(given).arrays
     return Known((np.array(one.prod()), np.array(other.prod())))
@@ -46,10 +47,11 @@ def _reshape(call: OnnxCall) -> Result:
     x, given = call.value(0), known_sizes(call.known(1))
     old = sizes_of(x)
     sizes: list[Size | None] = []
+    keeps_zeros = bool(call.attribute("allowzero", 0))
     for i, size in enumerate(given):
         if size == Size(-1):
             sizes.append(None)
-        elif size.factor == 0 and not call.attribute("allowzero", 0):
+        elif size.factor == 0 and not keeps_zeros:
             if i >= len(old):
                 raise UnsupportedOperation(f"it has no dimension {i} to take over")
             sizes.append(old[i])
@@ -176,7 +178,11 @@ def _none(sizes: tuple[Size, ...]) -> list[None]:
 @rule("Concat")
 def _concat(call: OnnxCall) -> Result:
     values = [call.value(place) for place in range(len(call.inputs))]
-    return emit_parts.concat(call.builder, values, int(call.attribute("axis", 0)))
+    axis = int(call.attribute("axis", 0))
+    if all(isinstance(value, Table) for value in values):
+        tables = [value for value in values if isinstance(value, Table)]
+        return joined(tables, axes_in([axis], tables[0].array.ndim)[0])
+    return emit_parts.concat(call.builder, values, axis)
 
 
 @rule("Split")
@@ -244,7 +250,7 @@ def _gather(call: OnnxCall) -> Result:
     x = call.value(0)
     rank = len(sizes_of(x))
     (axis,) = axes_in([int(call.attribute("axis", 0))], rank)
-    indices = call.inputs[1]
+    indices = call.given(1)
     build = call.builder
     if isinstance(indices, Tensor):
         if isinstance(x, Table) and axis == 0 and rank == 2:

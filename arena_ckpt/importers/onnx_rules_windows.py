@@ -201,7 +201,7 @@ def _pooling(call: OnnxCall) -> Result:
                 "ceil_mode with count_include_pad: the last window lies beyond the edge"
             )
         # What lies beyond counts neither for a maximum nor for a mean.
-        behind[i] += more
+        behind[i] += max(more, 0)
     return emit.pooling(
         call.builder,
         x,
