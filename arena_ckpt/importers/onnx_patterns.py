@@ -1,7 +1,8 @@
-"""Joins operations that exporters write one activation as.
+"""Joins operations that exporters write one layer as.
 
 Before opset 20 a GELU is ``x (1 + erf(x / √2)) / 2`` in five operations, and there is
-no layer for an error function by itself.
+no layer for an error function by itself. A linear layer over sequences is a product and
+a sum.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from arena_ckpt.importers.onnx_graph import Array, OnnxGraph, OnnxNode
 
 
+LINEAR = "arena_ckpt.Linear"
+"""What a product of matrices and the sum with a bias are called as one."""
+
+
 def joined_patterns(graph: OnnxGraph) -> OnnxGraph:
-    """Return a graph in which each GELU is one operation."""
-    if not any(node.op == "Erf" for node in graph.nodes):
-        return graph
+    """Return a graph in which each GELU and each linear layer is one operation."""
     maker = {name: node for node in graph.nodes for name in node.outputs}
     readers: dict[str, list[OnnxNode]] = {}
     for node in graph.nodes:
@@ -38,12 +41,43 @@ def joined_patterns(graph: OnnxGraph) -> OnnxGraph:
             new[last.position] = OnnxNode(
                 "Gelu", node.name, (x,), last.outputs, {}, last.position
             )
+        after = _biased(node, graph, readers, n_reads)
+        if after is not None:
+            last, bias = after
+            gone.update((node.position, last.position))
+            new[last.position] = OnnxNode(
+                LINEAR,
+                node.name,
+                (*node.inputs, bias),
+                last.outputs,
+                {},
+                last.position,
+            )
     nodes = tuple(
         new.get(node.position, node)
         for node in graph.nodes
         if node.position in new or node.position not in gone
     )
     return replace(graph, nodes=nodes)
+
+
+def _biased(
+    product: OnnxNode,
+    graph: OnnxGraph,
+    readers: Mapping[str, list[OnnxNode]],
+    n_reads: Mapping[str, int],
+) -> tuple[OnnxNode, str] | None:
+    """Return the sum that alone reads a product, and the vector that it adds."""
+    if product.op != "MatMul":
+        return None
+    after = _only_reader(product, readers, n_reads)
+    if after is None or after.op != "Add":
+        return None
+    for name in after.inputs:
+        vector = graph.initializers.get(name)
+        if vector is not None and vector.ndim == 1 and vector.size > 1:
+            return after, name
+    return None
 
 
 def _numbers(graph: OnnxGraph) -> dict[str, float]:

@@ -14,6 +14,7 @@ from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import sizes_of, with_shape
 from arena_ckpt.importers.onnx_folding import Known
+from arena_ckpt.importers.onnx_patterns import LINEAR
 from arena_ckpt.importers.onnx_rules import OnnxCall, Result, axes_in, rule
 
 # -- functions of elements ---------------------------------------------------------------
@@ -243,9 +244,25 @@ _BINARY = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide"}
 def _arithmetic(call: OnnxCall) -> Result:
     left, right = call.value(0), call.value(1)
     kind = _BINARY[call.node.op]
+    if kind in ("add", "subtract"):
+        left, right = finite(left), finite(right)
     if kind == "divide" and all(_is_whole(value) for value in (left, right)):
         raise UnsupportedOperation("it divides whole numbers and drops the rest")
     return _binary(call, kind, left, right)
+
+
+_FAR = np.float32(1e30)
+
+
+def finite(value: Value) -> Value:
+    """Return numbers with ±1e30 for infinities, which a mask adds to its scores.
+
+    A layer takes finite numbers alone, and a softmax makes nothing of either.
+    """
+    if isinstance(value, Fixed) and value.array.dtype.kind == "f":
+        if np.isinf(value.array).any():
+            return Fixed(np.clip(value.array, -_FAR, _FAR))
+    return value
 
 
 def _is_whole(value: Value) -> bool:
@@ -286,7 +303,7 @@ def _binary(call: OnnxCall, kind: str, left: Value, right: Value) -> Value:
 
 @rule("Where")
 def _where(call: OnnxCall) -> Result:
-    condition, yes, no = (call.value(place) for place in range(3))
+    condition, yes, no = (finite(call.value(place)) for place in range(3))
     if isinstance(condition, Fixed):
         condition = Fixed(condition.array.astype(np.float32))
     if not any(isinstance(value, Tensor) for value in (condition, yes, no)):
@@ -334,6 +351,22 @@ def _matmul(call: OnnxCall) -> Result:
         at = len(sizes_of(found)) - (1 if vector_right else 2)
         found = build.squeeze(found, [at])
     return found
+
+
+@rule(LINEAR)
+def _linear(call: OnnxCall) -> Result:
+    x, weight, bias = call.value(0), call.value(1), call.table(2)
+    if (
+        isinstance(x, Tensor)
+        and isinstance(weight, Table)
+        and isinstance(bias, Table)
+        and x.rank > 1
+        and weight.array.ndim == 2
+        and weight.array.shape[1] == bias.array.size
+        and weight.is_trained == bias.is_trained
+    ):
+        return emit.linear(call.builder, x, weight, bias, is_transposed=False)
+    return emit.binary(call.builder, "add", product(call, x, weight), bias)
 
 
 def product(call: OnnxCall, left: Value, right: Value) -> Tensor:
