@@ -226,7 +226,8 @@ def _same_axes(build: ModelBuilder, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
         merged = _refined(a, b)
         assert merged is not None
     a, b = merged
-    names: dict[Axis, Axis] = {}
+    # Both can be views of one tensor, in which an axis stands in different places.
+    names = {axis: Axis(axis.size) for axis in b.view.order if axis in a.view.order}
     for mine, other in zip(a.view.dims, b.view.dims, strict=True):
         if mine and other:
             names.update(zip(other, mine, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,26 @@ def run_steps(steps: Iterable[Step], array: Array) -> Array:
     for step in steps:
         array = step(array)
     return array
+
+
+def used_twice(links: Iterable[WeightLink]) -> tuple[str, ...]:
+    """Return foreign weights of which two weights of ours hold the same element.
+
+    Training would move the two apart.
+    """
+    by_name: dict[str, list[WeightLink]] = {}
+    for link in links:
+        by_name.setdefault(link.foreign, []).append(link)
+    twice = []
+    for name, of_one in by_name.items():
+        size = math.prod(of_one[0].foreign_shape)
+        whole = np.arange(size).reshape(of_one[0].foreign_shape)
+        times = np.zeros(size, np.intp)
+        for link in of_one:
+            np.add.at(times, link.to_ours(whole).reshape(-1), 1)
+        if times.max(initial=0) > 1:
+            twice.append(name)
+    return tuple(twice)
 
 
 def to_foreign(
