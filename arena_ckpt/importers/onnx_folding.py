@@ -106,7 +106,9 @@ def _extent(first: int, second: int) -> tuple[int, bool]:
     factor = first // BATCHES[0]
     if (factor * BATCHES[0], factor * BATCHES[1]) == (first, second):
         return factor, True
-    raise ValueError("a size depends on the number of samples, and is no multiple of it")
+    raise ValueError(
+        "a size depends on the number of samples, and is no multiple of it"
+    )
 
 
 def shape_of(sizes: Sequence[tuple[int, bool]]) -> Known:
@@ -143,11 +145,15 @@ def fold(
     ValueError
         It would be too large, or cannot be computed.
     """
-    first = _evaluate(node, proto, [i and i.arrays[0] for i in inputs], opset)
+    first = _evaluate(node, proto, _under(inputs, 0), opset)
     if all(known is None or known.is_constant for known in inputs):
         return tuple(Known((array, array)) for array in first)
-    second = _evaluate(node, proto, [i and i.arrays[1] for i in inputs], opset)
+    second = _evaluate(node, proto, _under(inputs, 1), opset)
     return tuple(map(Known, zip(first, second, strict=True)))
+
+
+def _under(inputs: Sequence[Known | None], number: int) -> list[Array | None]:
+    return [None if known is None else known.arrays[number] for known in inputs]
 
 
 def _evaluate(

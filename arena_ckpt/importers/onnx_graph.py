@@ -299,7 +299,9 @@ def _inputs(
             value.name,
             str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
             tuple(
-                int(d.dim_value) if d.HasField("dim_value") and d.dim_value > 0 else None
+                int(d.dim_value)
+                if d.HasField("dim_value") and d.dim_value > 0
+                else None
                 for d in dims
             ),
             tuple(d.dim_param for d in dims),

@@ -16,7 +16,6 @@ import numpy as np
 
 from arena_ckpt.importers.onnx_graph import Array, OnnxGraph, OnnxNode
 
-
 LINEAR = "arena_ckpt.Linear"
 """What a product of matrices and the sum with a bias are called as one."""
 
@@ -128,7 +127,11 @@ def _gelu(
             left.remove("x")
         elif _is(numbers, other, 0.5) and "half" in left:
             left.remove("half")
-        elif half is not None and _other(half, "Mul", numbers, 0.5) == x and len(left) == 2:
+        elif (
+            half is not None
+            and _other(half, "Mul", numbers, 0.5) == x
+            and len(left) == 2
+        ):
             left.clear()
             parts += [half] if n_reads[other] == 1 else []
         else:

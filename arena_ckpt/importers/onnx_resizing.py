@@ -109,7 +109,7 @@ def resizing_of(
                 n = given[axis] or 0.0
                 if int(n * ratio) != int(n * ratio + 0.5):
                     raise UnsupportedOperation(
-                        f"{policy} makes {n * ratio:g} places of {n:g}, which are rounded"
+                        f"{policy} makes {n * ratio:g} places of {n:g}"
                     )
             return {
                 axis: Resizing(
@@ -191,8 +191,8 @@ def resize_matrix(one: Resizing) -> npt.NDArray[np.float32]:
         if one.by_sizes
         else np.array([one.scale], np.float32)
     )
-    rows = [
-        evaluator.run(None, {"x": row, target: wanted})[0]
-        for row in np.eye(one.old, dtype=np.float32)
-    ]
-    return np.stack(rows).astype(np.float32)
+    rows = []
+    for row in np.eye(one.old, dtype=np.float32):
+        (made,) = evaluator.run(None, {"x": row, target: wanted})
+        rows.append(np.asarray(made, np.float32))
+    return np.stack(rows)

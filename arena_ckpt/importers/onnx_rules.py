@@ -98,8 +98,8 @@ class OnnxCall:
         given = self.value(place)
         if not isinstance(given, Tensor):
             raise UnsupportedOperation(
-                f"its input {place} is a weight or a constant, and would have to depend "
-                "on the inputs of the model"
+                f"its input {place} is a weight or a constant, and would have to "
+                "depend on the inputs of the model"
             )
         return given
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from arena_ckpt.importers import emit_elements, emit_parts
 from arena_ckpt.importers import emit_sequences as emit
-from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.emit_sequences import RecurrentWeights
+from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, sizes_of
@@ -25,7 +25,7 @@ from arena_ckpt.importers.onnx_rules import (
     weight_of,
 )
 
-# -- recurrent layers --------------------------------------------------------------------
+# -- recurrent layers ------------------------------------------------------------------
 
 _GATES = {"RNN": (0,), "LSTM": (0, 2, 3, 1), "GRU": (0, 1, 2)}
 """Which of ONNX's blocks is which of ours: input, forget, memory cell, output of an
@@ -97,9 +97,7 @@ def _recurrent(call: OnnxCall) -> Result | tuple[Result | None, ...]:
     return whole, hidden, cell
 
 
-def _last_steps(
-    build: ModelBuilder, whole: Value, steps: int, n: int
-) -> Value:
+def _last_steps(build: ModelBuilder, whole: Value, steps: int, n: int) -> Value:
     """Return the state after the last step of each direction, (batch, n, unit)."""
     parts = []
     for i in range(n):
@@ -202,7 +200,7 @@ def _backwards(call: OnnxCall, x: Value) -> Value:
     return emit_parts.concat(build, parts, 1)
 
 
-# -- attention ---------------------------------------------------------------------------
+# -- attention -------------------------------------------------------------------------
 
 
 @rule("Attention")
@@ -342,7 +340,8 @@ def _composed(
     shares = emit_elements.softmax(build, biased, 3)
     if forbidden.all(-1).any():
         # A query that may see no key gives zeros.
-        alive = Fixed(~forbidden.all(-1, keepdims=True) * np.float32(1))
+        open_rows = ~forbidden.all(-1, keepdims=True)
+        alive = Fixed(np.asarray(open_rows, np.float32))
         shares = emit_elements.binary(build, "multiply", shares, alive)
     stages[3] = shares
     if not call.wanted[0]:
@@ -388,7 +387,7 @@ def _repeated(build: ModelBuilder, x: Tensor, heads: int) -> Tensor:
     return _tensor(build.reshape(full, [batch, Size(heads), steps, width]))
 
 
-# -- rotary positions --------------------------------------------------------------------
+# -- rotary positions ------------------------------------------------------------------
 
 
 @rule("RotaryEmbedding")
@@ -429,10 +428,7 @@ def _rotary(call: OnnxCall) -> Result:
 def _turned(
     build: ModelBuilder, kind: str, one: Sequence[Value], other: Sequence[Value]
 ) -> Value:
-    products = [
-        emit_elements.binary(build, "multiply", *pair)  # type: ignore[misc]
-        for pair in (one, other)
-    ]
+    products = [emit_elements.binary(build, "multiply", *pair) for pair in (one, other)]
     return emit_elements.binary(build, kind, products[0], products[1])
 
 

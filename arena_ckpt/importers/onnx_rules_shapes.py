@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 
 from arena_ckpt.importers import emit_parts
-from arena_ckpt.importers.foreign_axes import BATCH, Size
 from arena_ckpt.importers.emit_pictures import Margins, pad, pixel_shuffle
+from arena_ckpt.importers.foreign_axes import BATCH, Size
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import describe, sizes_of
@@ -223,7 +223,10 @@ def _slice(call: OnnxCall) -> Result:
 
 
 def chosen(
-    call: OnnxCall, x: Value, axis: int, places: np.ndarray[tuple[int], np.dtype[np.intp]]
+    call: OnnxCall,
+    x: Value,
+    axis: int,
+    places: np.ndarray[tuple[int], np.dtype[np.intp]],
 ) -> Value:
     """Return the elements at some places of a dimension, in their order."""
     build = call.builder
@@ -295,9 +298,7 @@ def _pad(call: OnnxCall) -> Result:
     for axis, (a, b) in list(around.items()):
         if min(a, b) < 0:
             n = x.sizes[axis].factor
-            cut = emit_parts.cut(
-                call.builder, x, axis, max(0, -a), n - max(0, -b)
-            )
+            cut = emit_parts.cut(call.builder, x, axis, max(0, -a), n - max(0, -b))
             assert isinstance(cut, Tensor)
             x = cut
             around[axis] = (max(0, a), max(0, b))
@@ -381,6 +382,4 @@ def _space_to_depth(call: OnnxCall) -> Result:
     if call.attribute("mode", "DCR") == "CRD":
         order = (0, 1, 3, 5, 2, 4)
     moved = build.permute(parted, order)
-    return build.reshape(
-        moved, [batch, Size(channels.factor * n**2), rows, columns]
-    )
+    return build.reshape(moved, [batch, Size(channels.factor * n**2), rows, columns])

@@ -13,6 +13,7 @@ from arena_ckpt.importers.emit_pictures import Margins, Pair
 from arena_ckpt.importers.foreign_values import Fixed, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, describe
+from arena_ckpt.importers.onnx_resizing import Resizing, resize_matrix, resizing_of
 from arena_ckpt.importers.onnx_rules import (
     OnnxCall,
     Result,
@@ -21,11 +22,10 @@ from arena_ckpt.importers.onnx_rules import (
     rule,
     weight_of,
 )
-from arena_ckpt.importers.onnx_resizing import Resizing, resize_matrix, resizing_of
 
 
 def _pair(numbers: Sequence[int], before: int) -> Pair:
-    """Return a number for height and width; of one dimension the height has `before`."""
+    """Return numbers for height and width; `before` where there is one dimension."""
     height, width = (before,) * (2 - len(numbers)) + tuple(numbers)
     return height, width
 
@@ -221,9 +221,7 @@ def _global_pooling(call: OnnxCall) -> Result:
         kind = "max" if is_max else "average"
         return emit.adaptive_pooling(call.builder, x, kind, (1, 1))
     kind = "reduce_max" if is_max else "reduce_mean"
-    return emit_elements.reduce(
-        call.builder, kind, x, range(2, x.rank), keepdim=True
-    )
+    return emit_elements.reduce(call.builder, kind, x, range(2, x.rank), keepdim=True)
 
 
 @rule("LpPool", "GlobalLpPool")
@@ -309,5 +307,3 @@ def _as_layer(
         for axis in range(2, x.rank)
     ]
     return emit.upsample(build, x, _pair(factors, 1), kind)
-
-

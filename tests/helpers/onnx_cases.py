@@ -9,10 +9,10 @@ values that it predicts are compared with those recorded.
 
 from __future__ import annotations
 
-import functools
+import importlib
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ TRAINING = (
     "batchnorm_example_training_mode",
     "batchnorm_epsilon_training_mode",
 )
-"""What is recorded is that of a training step: a prediction drops nothing, and normalizes
-by running statistics."""
+"""What is recorded is that of a training step: a prediction drops nothing, and
+normalizes by running statistics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +51,46 @@ class Case:
         return str(self.model.graph.node[0].op_type)
 
 
-@functools.cache
-def node_cases() -> dict[str, Case]:
+def all_cases() -> dict[str, Case]:
     """Return the cases of one operation of ONNX's own whose outputs are all float32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_model_tests
 
-        loaded = load_model_tests(kind="node")
+        return _cases_of(load_model_tests(kind="node"))
+
+
+def cases_in(modules: Sequence[str]) -> dict[str, Case]:
+    """Return those cases that some modules of the package make; all take long."""
+    import onnx.backend.test.case.node as node
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in modules:
+            importlib.import_module(f"{node.__name__}.{module}")
+    return _cases_of(node._NodeTestCases)
+
+
+def _cases_of(loaded: Iterable[Any]) -> dict[str, Case]:
     found = {}
     for case in loaded:
         if case.model is None or len(case.model.graph.node) != 1 or not case.data_sets:
             continue
         inputs, outputs = case.data_sets[0]
         is_ours = case.model.graph.node[0].domain in ("", "ai.onnx")
-        arrays = all(isinstance(a, np.ndarray | np.generic) for a in (*inputs, *outputs))
+        arrays = all(
+            isinstance(a, np.ndarray | np.generic) for a in (*inputs, *outputs)
+        )
         if not (is_ours and arrays and all(a.dtype == np.float32 for a in outputs)):
             continue
         name = case.name.removeprefix("test_")
-        rtol, atol = max(case.rtol, 1e-3), max(case.atol, 1e-6)
         found[name] = Case(
             name,
             case.model,
             tuple(map(np.asarray, inputs)),
             tuple(map(np.asarray, outputs)),
-            rtol,
-            atol,
+            max(case.rtol, 1e-3),
+            max(case.atol, 1e-6),
         )
     return found
 
