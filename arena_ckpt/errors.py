@@ -467,3 +467,11 @@ class IniError(InvalidParameterError):
 
 class IniFileNotFoundError(IniError, FileNotFoundError):
     """Raised if an INI file does not exist."""
+
+
+class OnnxError(InvalidParameterError):
+    """Raised if an ONNX file cannot be read or written: `path`."""
+
+
+class OnnxFileNotFoundError(OnnxError, FileNotFoundError):
+    """Raised if an ONNX file does not exist."""
