@@ -31,6 +31,7 @@ TRAINING = {
         "save_device_state",
         "load_device_state",
         "merge_lora",
+        "reset_states",
         "take_weights",
         "standardize",
     ),
