@@ -33,6 +33,7 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.kept_states import require_rows
 from arena_ckpt.planning.model_facts import training_facts
 from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
@@ -367,6 +368,7 @@ class ModelPlans:
         require_plan_of(graph, settings, plan)
         if not plan.is_inference:
             require_trainable(graph, settings)
+            require_rows(graph, settings)
 
     @staticmethod
     def require_mode_of(plan: MemoryPlan, mode: object) -> None:
@@ -409,6 +411,7 @@ class ModelPlans:
         graph = self._definition.compile()
         graph.require_loss()
         require_trainable(graph, settings)
+        require_rows(graph, settings)
         return settings
 
     @public_call

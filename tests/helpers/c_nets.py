@@ -192,13 +192,13 @@ def tables() -> Model:
 
 
 def recurrent() -> Model:
-    """Return layers over sequences of several lengths, with a growing learning rate."""
+    """Return sequences of several lengths, kept states, and a growing learning rate."""
     model = _model(batch_size=3)
     model.add_layer("input", name="in", input_shape="1:5:4")
     model.add_layer("input", name="lengths", input_shape="1:1:1")
     both = {"bidirectional": True, "return_sequences": True, "return_state": True}
     model.add_layer("lstm", name="lstm", unit=3, input_layers="in,lengths", **both)
-    model.add_layer("gru", name="gru", unit=6, input_layers="lstm,lengths")
+    model.add_layer("gru", name="gru", unit=6, stateful=3, input_layers="lstm")
     model.add_layer("concat", name="joined", axis=3, input_layers="gru,lstm(1),lstm(2)")
     model.add_layer("fully_connected", name="out", unit=3)
     model.add_layer("cross_softmax", name="loss")
