@@ -332,6 +332,10 @@ PROPERTIES = _table(
     ),
     ("outputdim", (Alias("unit"), Alias("out_dim"), Alias("output_shape"))),
     ("heads nheads nhead numberofheads attentionheads", Alias("num_heads")),
+    (
+        "kvheads nkvheads numkvheads numkeyvalueheads nheadskv headskv",
+        Alias("num_heads_kv"),
+    ),
     ("keydim headdim kdim dk headsize", Alias("projected_key_dim")),
     ("valuedim vdim dv", Alias("projected_value_dim")),
     ("causal usecausalmask iscausalmask", Alias("is_causal")),

@@ -176,7 +176,8 @@ class _Builder:
         for node in self.graph.nodes:
             for weight in node.own_weights:
                 name = tensor_name(node.name, weight.name)
-                states = self.state_names if node.trains and weight.is_trained else ()
+                is_moved = weight.is_trained and not weight.is_frozen
+                states = self.state_names if node.trains and is_moved else ()
                 for tensor, kind in (
                     (name, TensorKind.WEIGHT),
                     *((state_of(name, s), TensorKind.OPTIMIZER_STATE) for s in states),

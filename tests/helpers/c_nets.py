@@ -108,6 +108,8 @@ def tokens() -> Model:
         "multi_head_attention",
         name="attention",
         num_heads=2,
+        num_heads_kv=1,
+        lora_rank=2,
         input_layers=["places", "places", "places"],
     )
     model.add_layer("layer_normalization", name="norm", axis=3)

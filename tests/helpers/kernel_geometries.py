@@ -536,6 +536,10 @@ def _attention(random: Random) -> Drawn:
         "attention": ("plain", "tiled")[random.integers(2)],
         "trainable": not chance(random, 0.2),
     }
+    if chance(random, 0.3):
+        values["num_heads_kv"] = 1
+    if chance(random, 0.2):
+        values["lora_rank"] = 1
     if chance(random, 0.5):
         values |= {"projected_key_dim": dk, "projected_value_dim": size(random, 9)}
         values["output_shape"] = size(random)
