@@ -50,6 +50,7 @@ from arena_ckpt.planning.settings import (
     TRAIN,
     PlanSettings,
 )
+from arena_ckpt.planning.touched_rows import require_touched_rows
 from arena_ckpt.planning.training_facts import PlanTraining
 
 MOST_UNROLLED = 128
@@ -367,6 +368,8 @@ class ModelPlans:
         require_plan_of(graph, settings, plan)
         if not plan.is_inference:
             require_trainable(graph, settings)
+            optimizer = self._definition.optimizer
+            require_touched_rows(graph, optimizer, settings.batch_size)
 
     @staticmethod
     def require_mode_of(plan: MemoryPlan, mode: object) -> None:
@@ -409,6 +412,7 @@ class ModelPlans:
         graph = self._definition.compile()
         graph.require_loss()
         require_trainable(graph, settings)
+        require_touched_rows(graph, self._definition.optimizer, settings.batch_size)
         return settings
 
     @public_call

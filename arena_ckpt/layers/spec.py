@@ -59,6 +59,10 @@ class WeightSpec:
     is_frozen : bool
         True for a parameter that no step changes, in a layer whose other weights are
         trained: it has neither a gradient nor optimizer state.
+    touched_rows : int or None
+        Number of rows of the first axis that one sample touches at most, where the
+        gradient holds only the rows which a batch touches: see
+        `kernels.touched_rows`, whose `touched_gradient` `calc_gradient` calls.
     gradient_factors : (str, str) or None
         Roles of two matrices a and b whose product ``aᵀ · b`` is the gradient.
         `calc_gradient` reads or makes both, and no later step of the layer changes
@@ -84,6 +88,7 @@ class WeightSpec:
     values: bytes | None = None
     zero_row: int | None = None
     is_frozen: bool = False
+    touched_rows: int | None = None
 
     __repr__ = brief_repr
 

@@ -154,6 +154,12 @@ class _SpecCheck:
             if not isinstance(getattr(weight, field), bool):
                 found = getattr(weight, field)
                 raise self.error(f"{what}: {field}", found, "True or False")
+        touched = weight.touched_rows
+        if touched is not None and (
+            type(touched) is not int or touched < 1 or len(weight.shape) != 2
+        ):
+            expected = "a whole number (int) above 0, of a matrix, or None"
+            raise self.error(f"{what}: touched_rows", touched, expected)
         factors = weight.gradient_factors
         if factors and not (_is_list_of(factors, str) and len(factors) == 2):
             expected = "two roles, or None"

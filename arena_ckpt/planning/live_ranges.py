@@ -47,6 +47,7 @@ from arena_ckpt.planning.tiled_update import (
     tiled_weights,
 )
 from arena_ckpt.planning.timeline import Timeline
+from arena_ckpt.planning.touched_rows import gradient_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class _Builder:
         self.graph = graph
         self.timeline = timeline
         self.batch_size = settings.pass_samples
+        self.whole_batch = settings.batch_size
         self.is_inference = settings.is_inference
         self.clips_values = settings.clip_values
         self.state_names = () if self.is_inference else settings.state_names
@@ -395,9 +397,8 @@ class _Builder:
             tensor = tensor_name(node.weights_of, role)
             access = Access.UPDATE
             if tensor not in self.current:
-                life = self._add(
-                    tensor, TensorKind.GRADIENT, node.weights_of, weight.shape
-                )
+                shape = gradient_shape(weight, self.whole_batch)
+                life = self._add(tensor, TensorKind.GRADIENT, node.weights_of, shape)
                 if self.keep_gradients:
                     life.start = 0
                 else:
