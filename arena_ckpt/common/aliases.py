@@ -393,6 +393,7 @@ PROPERTIES = _table(
     ("smoothing labelsmooth", Alias("label_smoothing")),
     ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
+    ("sparsegradients sparsegrad sparsegradient", Alias("sparse")),
     ("lorar rank adapterrank", Alias("lora_rank")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),

@@ -194,9 +194,10 @@ def tables() -> Model:
 
 
 def recurrent() -> Model:
-    """Return a gated recurrent unit, with plain SGD and a growing learning rate."""
-    model = _model(batch_size=3)
-    model.add_layer("input", name="in", input_shape="1:5:4")
+    """Return ids before a GRU; plain SGD of touched rows, a growing learning rate."""
+    model = _model(batch_size=3, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:1:5")
+    model.add_layer("embedding", name="table", in_dim=40, out_dim=4, sparse=True)
     model.add_layer("gru", name="gru", unit=6)
     model.add_layer("fully_connected", name="out", unit=3)
     model.add_layer("cross_softmax", name="loss")
