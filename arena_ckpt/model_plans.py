@@ -50,7 +50,7 @@ from arena_ckpt.planning.settings import (
     TRAIN,
     PlanSettings,
 )
-from arena_ckpt.planning.touched_rows import require_touched_rows
+from arena_ckpt.planning.sparse_gradients import require_touched_rows
 from arena_ckpt.planning.training_facts import PlanTraining
 
 MOST_UNROLLED = 128

@@ -32,6 +32,7 @@ from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.loss_places import control_length
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.sparse_gradients import gradient_shape
 from arena_ckpt.planning.tensors import (
     CONTROL_DTYPE,
     Access,
@@ -47,7 +48,6 @@ from arena_ckpt.planning.tiled_update import (
     tiled_weights,
 )
 from arena_ckpt.planning.timeline import Timeline
-from arena_ckpt.planning.touched_rows import gradient_shape
 
 
 @dataclass(frozen=True, slots=True)
