@@ -108,6 +108,8 @@ def tokens() -> Model:
         "multi_head_attention",
         name="attention",
         num_heads=2,
+        num_heads_kv=1,
+        lora_rank=2,
         input_layers=["places", "places", "places"],
     )
     model.add_layer("layer_normalization", name="norm", axis=3)
@@ -210,6 +212,17 @@ def recurrent() -> Model:
     return model
 
 
+def touched_rows() -> Model:
+    """Return ids before a GRU, whose embedding is updated in the rows of a batch."""
+    model = _model(batch_size=3, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:1:5")
+    model.add_layer("embedding", name="table", in_dim=40, out_dim=4, sparse=True)
+    model.add_layer("gru", name="gru", unit=6)
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("cross_softmax", name="loss")
+    return model
+
+
 TAGS = {"per_token": True, "ignore_label": 0, "class_weight": "1,2,1,0.5,3"}
 
 
@@ -291,6 +304,7 @@ NETS: dict[str, Callable[[], Model]] = {
     "tables": tables,
     "llama": llama,
     "recurrent": recurrent,
+    "touched_rows": touched_rows,
     "heads": heads,
     "elements": elements,
     "unlabelled": unlabelled,
