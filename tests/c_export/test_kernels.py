@@ -39,6 +39,7 @@ C_FAMILIES: tuple[str, ...] = (
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
     *("mean loss", "losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
+    "lengths",
     *("batch normalization", "layer normalization", "rms", "tokens"),
     "heads",
     *("pooling", "wide pooling", "global pooling", "upsampling"),
@@ -56,6 +57,7 @@ C_FILES: tuple[str, ...] = (
     *("value_losses", "mean_loss", "class_losses", "rmsprop", "update_terms"),
     *("grouped", "group_norm", "spans", "margins"),
     *("axiswise", "choices", "curves"),
+    "lengths",
 )
 """Names of the files of kernels that are there in C as a whole."""
 
