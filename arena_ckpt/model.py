@@ -1052,16 +1052,19 @@ class Model(ModelDefinition):
         Raises
         ------
         StateError
-            The model was not imported.
+            The model was not imported, or its weights are in the file that it was
+            loaded from without being initialized.
         """
         if self._foreign is None:
             raise StateError(
                 "the model was not imported, so there are no other names of its weights"
                 "; weights() has them by their own"
             )
-        if self._session is None:
-            return self._foreign.filled(None)
-        return self._foreign.filled(self.weights())
+        if self._session is not None:
+            return self._foreign.filled(self.weights())
+        if not self._foreign.is_whole:
+            self._running("to_state_dict")
+        return self._foreign.filled(None)
 
     @public_call
     def merge_lora(self) -> dict[str, FloatArray]:
@@ -1131,6 +1134,7 @@ class Model(ModelDefinition):
                 classes=self.classes,
                 means=self.column_means,
                 standardization=self.standardization,
+                foreign=self._foreign,
             )
 
     @public_call

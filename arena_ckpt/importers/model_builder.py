@@ -463,6 +463,13 @@ class ModelBuilder:
         for i, size in enumerate(sizes):
             if size is None or view.sizes[i] == size:
                 continue
+            if (
+                size == Size(1, True)
+                and not view.dims[i]
+                and BATCH not in sum(view.dims, ())
+            ):
+                view = view.with_dim(i, (BATCH,))  # each sample has it already
+                continue
             if view.dims[i] or size.batched:
                 raise UnsupportedOperation(
                     f"{describe(view.sizes)} cannot be repeated to "

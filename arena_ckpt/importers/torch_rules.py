@@ -249,7 +249,10 @@ RANDOM = frozenset(
 
 
 def run_rules(
-    graph: ForeignGraph, build: ModelBuilder, gaps: list[Gap]
+    graph: ForeignGraph,
+    build: ModelBuilder,
+    gaps: list[Gap],
+    sampled: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
     """Turn the operations of a graph into layers; go on where one cannot be taken.
 
@@ -260,6 +263,8 @@ def run_rules(
         With nothing in it.
     gaps : list of Gap
         What cannot be imported is added.
+    sampled : frozenset of str
+        Parameters that each sample has a copy of, so that all uses share one weight.
 
     Returns
     -------
@@ -286,19 +291,31 @@ def run_rules(
     alone = _alone_in_module(graph.nodes)
     parts = _parts_read(graph)
     for node in graph.nodes:
-        try:
-            args = {name: _value(arg, values) for name, arg in node.args.items()}
-        except KeyError:
-            continue  # behind a gap, or unreachable because of one
         build.path, build.is_module = node.module, node.module in alone
-        call = Call(build, node, args, parts.get(node.name))
         n_before = len(build.model.layers)
         try:
+            for name in _mentioned(node, graph):
+                whole = values.get(name)
+                if isinstance(whole, Table) and whole.name in sampled:
+                    values[name] = build.sampled(whole)
+            args = {name: _value(arg, values) for name, arg in node.args.items()}
+            call = Call(build, node, args, parts.get(node.name))
             values[node.name] = _checked(node, _run(call))
             made[node.name] = tuple(one.name for one in build.model.layers[n_before:])
+        except KeyError:
+            continue  # behind a gap
         except UnsupportedOperation as gap:
             gaps.append(Gap(_called(node), str(gap), node.where or node.name))
     return values, made
+
+
+def _mentioned(node: ForeignNode, graph: ForeignGraph) -> list[str]:
+    """Return the tables that an operation reads."""
+    return [
+        value.name
+        for value in _flat(node.args.values())
+        if isinstance(value, Ref) and value.name in graph.tables
+    ]
 
 
 def _read(graph: ForeignGraph) -> set[str]:
