@@ -9,14 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import arena_ckpt as ac
-from arena_ckpt.importers.onnx_import import EXPORT
-
-onnx = pytest.importorskip("onnx", reason="the package onnx is absent")
-
-from onnx import helper
-
 from helpers.onnx_files import (
     evaluated,
     keras_model,
@@ -26,7 +18,12 @@ from helpers.onnx_files import (
     write,
 )
 
-helper_node = helper.make_node
+import arena_ckpt as ac
+from arena_ckpt.importers.onnx_import import EXPORT
+
+onnx = pytest.importorskip("onnx", reason="the package onnx is absent")
+
+helper_node = onnx.helper.make_node
 
 
 def relu_model(**more: Any) -> Any:
@@ -39,7 +36,7 @@ def relu_model(**more: Any) -> Any:
     )
 
 
-# -- what comes in, and goes out --------------------------------------------------------
+# -- what comes in, and goes out -------------------------------------------------------
 
 
 def test_a_file_is_trained_and_written_with_its_names(tmp_path: Path) -> None:
@@ -111,7 +108,7 @@ def test_data_beside_a_file_are_read_and_written_into_it(tmp_path: Path) -> None
         ac.load_onnx(path)
 
 
-# -- samples ----------------------------------------------------------------------------
+# -- samples ---------------------------------------------------------------------------
 
 
 def test_a_number_of_samples_that_a_file_states_is_the_batch(tmp_path: Path) -> None:
@@ -181,7 +178,7 @@ def test_open_sizes_are_asked_for_by_name(tmp_path: Path) -> None:
     assert model.make_plan(mode="inference").layers[0].output_shape == (1, 7, 4)
 
 
-# -- what is trained ---------------------------------------------------------------------
+# -- what is trained -------------------------------------------------------------------
 
 
 def test_tables_that_are_only_read_can_be_frozen(tmp_path: Path) -> None:
@@ -268,13 +265,13 @@ def test_several_outputs_have_a_loss_each_or_are_left_out(tmp_path: Path) -> Non
     }
     with pytest.raises(ac.InvalidParameterError, match="give one for each"):
         ac.load_onnx(path, loss={"one": "mse"})
-    with pytest.raises(ac.InvalidParameterError, match="no output 'tow'.*'two'"):
+    with pytest.raises(ac.InvalidParameterError, match=r"no output 'tow'.*'two'"):
         ac.load_onnx(path, outputs=["tow"])
     imported = ac.load_onnx(path, loss="mse", outputs=["two"])
     assert [x.name for x in imported.model.layers] == ["x", "b", "loss"]
 
 
-# -- refusals ----------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------
 
 
 def test_all_that_cannot_be_imported_is_told_at_once(tmp_path: Path) -> None:

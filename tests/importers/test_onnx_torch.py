@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.scale import FULL
 
 import arena_ckpt as ac
 from arena_ckpt.importers.weight_links import to_foreign
-from helpers.scale import FULL
 
 pytest.importorskip("onnx", reason="the package onnx is absent")
 torch = pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
 
-from torch import nn
-from torch.nn import functional as F
+nn, F = torch.nn, torch.nn.functional
 
 
 class Pictures(nn.Module):
