@@ -207,7 +207,7 @@ def _same_axes(build: ModelBuilder, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
     """Return two tensors of one rank that share the axes that both have."""
     where_a = [i for i, dim in enumerate(a.view.dims) if BATCH in dim]
     where_b = [i for i, dim in enumerate(b.view.dims) if BATCH in dim]
-    if where_a != where_b:
+    if where_a != where_b and where_a and where_b:
         raise UnsupportedOperation(
             f"{describe(a.sizes)} with {describe(b.sizes)}: {MIXES_SAMPLES}"
         )

@@ -183,18 +183,8 @@ def from_torch(
     captured = capture(module, example_inputs)
     choices = chosen_losses(loss, captured.graph.output_names)
     graph = _trained_part(captured.graph, choices)
-    build = ModelBuilder(seed)
-    gaps = list(captured.gaps)
-    outputs, made = _build(graph, build, gaps, choices)
-    gaps += [
-        Gap(
-            f"parameter {name}",
-            "it is used in roles that cannot share one weight here, so that training "
-            "would move the two apart",
-            name,
-        )
-        for name in used_twice(_moving(graph, build.links))
-    ]
+    built = _built(graph, seed, list(captured.gaps), choices)
+    build, gaps, outputs, made = built
     require_no_gaps(gaps, f"the {type(module).__name__}", _ADVICE)
     model = build.model
     samples = len(captured.example.tensors[0])
@@ -212,6 +202,50 @@ def from_torch(
     found = check_import(module, captured, graph, model, outputs, made)
     found.require_passed()
     return replace(imported, check=found)
+
+
+def _built(
+    graph: ForeignGraph,
+    seed: int,
+    gaps: list[Gap],
+    choices: tuple[LossChoice | None, ...],
+) -> tuple[
+    ModelBuilder,
+    list[Gap],
+    tuple[tuple[str, Tensor] | None, ...],
+    dict[str, tuple[str, ...]],
+]:
+    """Build a model; again, with copies for each sample, where tables stand twice.
+
+    Two layers may read one parameter in two shapes. Where each sample has a copy of it,
+    there is one weight, and its shapes are views.
+    """
+    build, found = ModelBuilder(seed), list(gaps)
+    outputs, made = _build(graph, build, found, choices)
+    twice = used_twice(_moving(graph, build.links))
+    lone = {layer.name for layer in build.model.layers if layer.type_name == "weight"}
+    sampled = frozenset(
+        name
+        for name in twice
+        if any(
+            link.foreign == name and link.weight.rpartition(":")[0] in lone
+            for link in build.links
+        )
+    )
+    if sampled and not found:
+        build, found = ModelBuilder(seed), list(gaps)
+        outputs, made = _build(graph, build, found, choices, sampled)
+        twice = used_twice(_moving(graph, build.links))
+    found += [
+        Gap(
+            f"parameter {name}",
+            "it is used in roles that cannot share one weight here, so that training "
+            "would move the two apart",
+            name,
+        )
+        for name in twice
+    ]
+    return build, found, outputs, made
 
 
 def _moving(graph: ForeignGraph, links: Sequence[WeightLink]) -> list[WeightLink]:
@@ -241,6 +275,7 @@ def _build(
     build: ModelBuilder,
     gaps: list[Gap],
     choices: tuple[LossChoice | None, ...],
+    sampled: frozenset[str] = frozenset(),
 ) -> tuple[tuple[tuple[str, Tensor] | None, ...], dict[str, tuple[str, ...]]]:
     """Add all layers and losses.
 
@@ -249,7 +284,7 @@ def _build(
     (tuple, dict)
         The loss of each output, and what it reads; the layers made for each node.
     """
-    values, layers = run_rules(graph, build, gaps)
+    values, layers = run_rules(graph, build, gaps, sampled)
     made: list[tuple[str, Tensor] | None] = []
     n_losses = sum(choice is not None for choice in choices)
     for output, choice, name in zip(

@@ -16,7 +16,7 @@ import numpy as np
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.importers.foreign_axes import Size
+from arena_ckpt.importers.foreign_axes import BATCH, Size
 from arena_ckpt.importers.foreign_graph import (
     ForeignGraph,
     ForeignNode,
@@ -93,20 +93,27 @@ class Call:
         return self.args.get(name, default)
 
     def tensor(self, name: str) -> Tensor:
-        """Return an argument that depends on the samples.
+        """Return an argument as the output of a layer.
+
+        Each sample has its own copy of what is a parameter or known.
 
         Raises
         ------
         UnsupportedOperation
-            It is a parameter, a known number or none at all.
+            It is none, is random, or is a sum over samples.
         """
         value = self.value(name)
-        if not isinstance(value, Tensor):
-            kind = "a parameter" if isinstance(value, Table) else "known at import"
-            raise UnsupportedOperation(
-                f"its {name} is {kind}; it has to depend on the inputs"
-            )
-        return value
+        if isinstance(value, Tensor):
+            return value
+        made = self.build.sampled(value)
+        result = self.node.result
+        if isinstance(result, TensorType) and made.rank == len(result.shape):
+            for dim, (size, wanted) in enumerate(
+                zip(made.sizes, result.shape, strict=True)
+            ):
+                if size == Size(1) and wanted == Size(1, True):
+                    return made.seen(made.view.with_dim(dim, (BATCH,)))
+        return made
 
     def value(self, name: str) -> Value:
         """Return an argument as a value; a number becomes a `Fixed`.
@@ -242,7 +249,10 @@ RANDOM = frozenset(
 
 
 def run_rules(
-    graph: ForeignGraph, build: ModelBuilder, gaps: list[Gap]
+    graph: ForeignGraph,
+    build: ModelBuilder,
+    gaps: list[Gap],
+    sampled: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
     """Turn the operations of a graph into layers; go on where one cannot be taken.
 
@@ -253,6 +263,8 @@ def run_rules(
         With nothing in it.
     gaps : list of Gap
         What cannot be imported is added.
+    sampled : frozenset of str
+        Parameters that each sample has a copy of, so that all uses share one weight.
 
     Returns
     -------
@@ -279,19 +291,31 @@ def run_rules(
     alone = _alone_in_module(graph.nodes)
     parts = _parts_read(graph)
     for node in graph.nodes:
-        try:
-            args = {name: _value(arg, values) for name, arg in node.args.items()}
-        except KeyError:
-            continue  # behind a gap, or unreachable because of one
         build.path, build.is_module = node.module, node.module in alone
-        call = Call(build, node, args, parts.get(node.name))
         n_before = len(build.model.layers)
         try:
+            for name in _mentioned(node, graph):
+                whole = values.get(name)
+                if isinstance(whole, Table) and whole.name in sampled:
+                    values[name] = build.sampled(whole)
+            args = {name: _value(arg, values) for name, arg in node.args.items()}
+            call = Call(build, node, args, parts.get(node.name))
             values[node.name] = _checked(node, _run(call))
             made[node.name] = tuple(one.name for one in build.model.layers[n_before:])
+        except KeyError:
+            continue  # behind a gap
         except UnsupportedOperation as gap:
             gaps.append(Gap(_called(node), str(gap), node.where or node.name))
     return values, made
+
+
+def _mentioned(node: ForeignNode, graph: ForeignGraph) -> list[str]:
+    """Return the tables that an operation reads."""
+    return [
+        value.name
+        for value in _flat(node.args.values())
+        if isinstance(value, Ref) and value.name in graph.tables
+    ]
 
 
 def _read(graph: ForeignGraph) -> set[str]:
@@ -370,11 +394,6 @@ def _run(call: Call) -> Any:
             return _folded(call)
     found = RULES.get(node.op)
     if found is None:
-        if trained and not depends:
-            raise UnsupportedOperation(
-                "it computes with parameters alone; there are layers for what depends "
-                "on the inputs"
-            )
         raise UnsupportedOperation(
             "there is no layer for it; register_importer takes a rule for it"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from arena_ckpt.importers.emit_sequences import (
     attention,
     recurrent,
 )
-from arena_ckpt.importers.foreign_axes import Size
+from arena_ckpt.importers.foreign_axes import BATCH, Size, View
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
-from arena_ckpt.importers.model_builder import describe, sizes_of
+from arena_ckpt.importers.model_builder import ModelBuilder, describe, sizes_of
 from arena_ckpt.importers.torch_rules import Call, as_table, pair, rule
+from arena_ckpt.importers.torch_rules_math import FORBIDDEN
 
 _FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 
@@ -343,7 +345,12 @@ def _attention(call: Call) -> Tensor:
     if isinstance(mask, Table) and not mask.is_trained:
         mask = Fixed(mask.array)
     rate = float(call["dropout_p"])
-    if isinstance(mask, Table) or (query.rank not in (3, 4)):
+    is_causal = bool(call["is_causal"])
+    if isinstance(mask, Fixed):
+        mask, is_causal = _causal(mask, is_causal)
+    is_plain = query.rank == 4 and query.view.dims[0] == (BATCH,)
+    has_heads = mask is not None and any(n != Size(1) for n in sizes_of(mask)[:-2])
+    if isinstance(mask, Table) or (has_heads and not is_plain):
         return _composed_attention(call, query, key, value, mask)
     return attention(
         call.build,
@@ -351,10 +358,22 @@ def _attention(call: Call) -> Tensor:
         key,
         value,
         mask,
-        is_causal=bool(call["is_causal"]),
+        is_causal=is_causal,
         scale=call["scale"],
         rate=rate,
     )
+
+
+def _causal(mask: Fixed, is_causal: bool) -> tuple[Fixed | None, bool]:
+    """Return a mask with finite numbers, or none where it only hides what is later."""
+    array = mask.array
+    if array.dtype == bool:
+        array = np.where(array, np.float32(0), np.float32(-np.inf))
+    steps, keys = (1, *array.shape)[-2:]
+    later = np.triu(np.full((steps, keys), -np.inf, np.float32), 1)
+    if not is_causal and steps == keys and (array == later).all():
+        return None, True
+    return Fixed(np.maximum(array, np.float32(FORBIDDEN))), is_causal
 
 
 def _composed_attention(
@@ -370,8 +389,6 @@ def _composed_attention(
     turned = build.permute(key, [*range(rank - 2), rank - 1, rank - 2])
     scores = matmul(build, query, turned)
     if mask is not None:
-        if isinstance(mask, Fixed) and mask.array.dtype == bool:
-            mask = Fixed(np.where(mask.array, 0.0, -1e30).astype(np.float32))
         scores = binary(build, "add", scores, mask)
     chosen = softmax(build, scores, rank - 1)
     chosen = emit_pictures.dropout(build, chosen, float(call["dropout_p"]))
@@ -385,55 +402,109 @@ def _composed_attention(
 def _recurrent(call: Call) -> tuple[Any, ...]:
     op, build = call.node.op, call.build
     kind = op.partition("_")[0]
-    _require_zeros(call["hx"], "its first state")
     if "batch_first" not in call.args:
         raise UnsupportedOperation("it takes sequences of several lengths")
     x = call.tensor("input")
     if not call["batch_first"]:
-        x = build.permute(x, [1, 0, 2])  # type: ignore[assignment]
+        x = _tensor(build.permute(x, [1, 0, 2]))
     n_directions = 2 if call["bidirectional"] else 1
-    n_layers, train = call["num_layers"], call["train"]
+    n_layers = call["num_layers"]
     params = [as_table(one, "weight") for one in call["params"]]
     n_each = len(params) // (n_layers * n_directions)
     if n_each not in (2, 4):
         raise UnsupportedOperation("it projects its states (proj_size)")
+    weights = [
+        _weights(kind, params[first : first + n_each])
+        for first in range(0, len(params), n_each)
+    ]
     more: dict[str, Any] = {}
     if op == "rnn_relu":
         more["hidden_state_activation"] = "relu"
     if kind == "gru":
         more["reset_after"] = True
-    with_states = call.parts_read is None or bool(call.parts_read - {0})
+    given = call["hx"] if isinstance(call["hx"], tuple) else (call["hx"],)
+    is_zero = all(isinstance(one, Fixed) and not one.array.any() for one in given)
+    read = {0, 1, 2} if call.parts_read is None else call.parts_read
     build.is_module = build.is_module and n_layers == 1
     states: list[list[Tensor]] = []
     for layer in range(n_layers):
-        directions = []
-        for direction in range(n_directions):
-            first = (layer * n_directions + direction) * n_each
-            directions.append(_weights(kind, params[first : first + n_each]))
-        x, last = recurrent(build, kind, x, directions, with_states=with_states, **more)
+        of_layer = weights[layer * n_directions : (layer + 1) * n_directions]
+        if is_zero:
+            x, last = recurrent(
+                build,
+                kind,
+                x,
+                of_layer,
+                with_states=bool(read & {1, 2}),
+                with_output=0 in read or layer < n_layers - 1,
+                with_cell=2 in read,
+                **more,
+            )
+        else:
+            if n_directions == 2:
+                raise UnsupportedOperation(
+                    "both directions begin with states that are not zero"
+                )
+            first = [emit_parts.select(build, _state(one), 0, layer) for one in given]
+            x, last = _unrolled(build, kind, x, of_layer[0], first, 2 in read, **more)
         states.append(last)
-        if layer < n_layers - 1 and train:
+        if layer < n_layers - 1 and call["train"]:
             x = emit_pictures.dropout(build, x, float(call["dropout"]))
-    output: Value = x if call["batch_first"] else build.permute(x, [1, 0, 2])
-    if not with_states:
+    output: Value = x
+    if 0 in read and not call["batch_first"]:
+        output = build.permute(x, [1, 0, 2])
+    if not read & {1, 2}:
         return (output,)
-    unit = directions[0].weight_hh.array.shape[0]
-    stacked = []
+    unit = weights[0].weight_hh.array.shape[0]
+    stacked: list[Value | None] = []
     for number in range(len(states[0])):
         rows = []
-        for one in states:
-            apart = build.reshape(
-                one[number], [Size(1, True), Size(n_directions), Size(unit)]
-            )
-            rows.append(build.permute(apart, [1, 0, 2]))
-        stacked.append(rows[0] if len(rows) == 1 else emit_parts.concat(build, rows, 0))
-    return (output, *stacked)
+        for of_one in states if number + 1 in read else ():
+            sizes = [Size(1, True), Size(n_directions), Size(unit)]
+            rows.append(build.permute(build.reshape(of_one[number], sizes), [1, 0, 2]))
+        if rows:
+            whole = rows[0] if len(rows) == 1 else emit_parts.concat(build, rows, 0)
+            stacked.append(whole)
+        else:
+            stacked.append(None)
+    return (output if 0 in read else None, *stacked)
 
 
-def _require_zeros(state: Any, what: str) -> None:
-    for one in state if isinstance(state, tuple) else (state,):
-        if not isinstance(one, Fixed) or one.array.any():
-            raise UnsupportedOperation(f"{what} is not zero")
+def _tensor(value: Value) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _state(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise UnsupportedOperation(
+            "its first state is a parameter or known, and not zero"
+        )
+    return value
+
+
+def _unrolled(
+    build: ModelBuilder,
+    kind: str,
+    x: Tensor,
+    weights: RecurrentWeights,
+    states: list[Value],
+    with_cell: bool,
+    **properties: Any,
+) -> tuple[Tensor, list[Tensor]]:
+    """Add a cell for each step of what begins with states that are not zero."""
+    steps = x.sizes[1].factor
+    rows = emit_parts.split(build, x, [1] * steps, 1)
+    made = []
+    for step, row in enumerate(rows):
+        width = sizes_of(row)[2]
+        one = _tensor(build.reshape(row, [Size(1, True), width]))
+        reads_cell = kind == "lstm" and (with_cell or step < steps - 1)
+        states = [
+            *_cell_step(build, kind, one, weights, states, reads_cell, properties)
+        ]
+        made.append(build.unsqueeze(states[0], 1))
+    return _tensor(emit_parts.concat(build, made, 1)), [_tensor(s) for s in states]
 
 
 def _weights(kind: str, tables: list[Table | None]) -> RecurrentWeights:
@@ -460,24 +531,39 @@ def _cell(call: Call) -> Any:
     names = ("w_ih", "w_hh", "b_ih", "b_hh")
     tables = [as_table(call[name], name) for name in names]
     weights = _weights(kind, [table for table in tables if table is not None])
-    x = build.plain(call.tensor("input"))
-    unit = weights.weight_hh.array.shape[0]
-    width = weights.weight_ih.array.shape[0]
-    given = call["hx"]
-    states = list(given) if isinstance(given, tuple) else [given]
-    inputs = [build.shaped(x.source, (1, 1, width))]
-    if all(isinstance(one, Fixed) and not one.array.any() for one in states):
-        states = []
-    for one in states:
-        if not isinstance(one, Tensor):
-            raise UnsupportedOperation("one of its states is known at import")
-        inputs.append(build.shaped(build.plain(one).source, (1, 1, unit)))
+    given = call["hx"] if isinstance(call["hx"], tuple) else (call["hx"],)
+    states: list[Value] = []
+    if not all(isinstance(one, Fixed) and not one.array.any() for one in given):
+        states = [_state(one) for one in given]
     more: dict[str, Any] = {}
     if op == "rnn_relu_cell":
         more["hidden_state_activation"] = "relu"
+    reads_cell = kind == "lstm" and (call.parts_read is None or 1 in call.parts_read)
+    x = call.tensor("input")
+    made = _cell_step(build, kind, x, weights, states, reads_cell, more)
+    if kind != "lstm":
+        return made[0]
+    return (*made, None)[:2]
+
+
+def _cell_step(
+    build: ModelBuilder,
+    kind: str,
+    x: Tensor,
+    weights: RecurrentWeights,
+    states: Sequence[Value],
+    reads_cell: bool,
+    properties: Mapping[str, Any],
+) -> tuple[Tensor, ...]:
+    """Add a cell; return its hidden state, and its cell state if that is read."""
+    x = build.plain(x)
+    width, unit = (w.array.shape[0] for w in (weights.weight_ih, weights.weight_hh))
+    inputs = [build.shaped(x.source, (1, 1, width))]
+    for one in states:
+        inputs.append(build.shaped(build.plain(_tensor(one)).source, (1, 1, unit)))
+    more = {k: v for k, v in properties.items() if k != "return_sequences"}
     if weights.bias_ih is None:
         more["disable_bias"] = True
-    reads_cell = kind == "lstm" and (call.parts_read is None or 1 in call.parts_read)
     if kind == "lstm" and not reads_cell:
         more["return_cell_state"] = False
     name = build.add(
@@ -488,16 +574,8 @@ def _cell(call: Call) -> Any:
         unit=unit,
         **more,
     )
-    hidden = build.reshape(Tensor(name, _row(unit)), [Size(1, True), Size(unit)])
-    if kind != "lstm":
-        return hidden
+    hidden = Tensor(name, View.of_sample([unit]))
     if not reads_cell:
-        return (hidden, None)
+        return (hidden,)
     cell = build.output_of(name, 1, (1, 1, unit))
-    return (hidden, Tensor(cell, _row(unit)))
-
-
-def _row(width: int) -> Any:
-    from arena_ckpt.importers.foreign_axes import View
-
-    return View.of_sample([width])
+    return hidden, Tensor(cell, View.of_sample([unit]))

@@ -33,7 +33,7 @@ from arena_ckpt.importers.torch_rules import (
     rule,
 )
 
-_FORBIDDEN = -1e30
+FORBIDDEN = -1e30
 """What -inf is where it enters a softmax: the same result, and finite numbers."""
 
 
@@ -287,17 +287,14 @@ def _add(call: Call) -> Any:
 def _scaled(call: Call, x: Value, factor: float) -> Value:
     if isinstance(x, Fixed):
         return Fixed(x.array * factor)
-    if isinstance(x, Table):
-        raise UnsupportedOperation("it multiplies a parameter alone by alpha")
-    return _times(call, x, factor)
+    return _times(call, x if isinstance(x, Tensor) else call.build.sampled(x), factor)
 
 
 def _arithmetic(call: Call, kind: str, a: Value, b: Value) -> Tensor:
-    if not (isinstance(a, Tensor) or isinstance(b, Tensor)):
-        raise UnsupportedOperation(
-            "it computes with parameters alone; there are layers for what depends on "
-            "the inputs"
-        )
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        a = call.build.sampled(a)
+    if kind == "add":  # a mask
+        a, b = _without_infinity(a), _without_infinity(b)
     return binary(call.build, kind, a, b)
 
 
@@ -405,14 +402,16 @@ def _chosen(call: Call, condition: Value, yes: Value, no: Value) -> Tensor:
     if isinstance(condition, Fixed):
         condition = Fixed(condition.array.astype(np.float32))
     yes, no = (_without_infinity(value) for value in (yes, no))
-    if not any(isinstance(value, Tensor) for value in (condition, yes, no)):
-        raise UnsupportedOperation("it chooses among parameters alone")
+    if not isinstance(no, Tensor) and not any(
+        isinstance(value, Tensor) for value in (condition, yes)
+    ):
+        no = call.build.sampled(no)
     return where(call.build, condition, yes, no)
 
 
 def _without_infinity(value: Value) -> Value:
     if isinstance(value, Fixed) and np.isinf(value.array).any():
-        return Fixed(np.nan_to_num(value.array, neginf=_FORBIDDEN, posinf=-_FORBIDDEN))
+        return Fixed(np.nan_to_num(value.array, neginf=FORBIDDEN, posinf=-FORBIDDEN))
     return value
 
 
@@ -538,10 +537,13 @@ def _cumsum(call: Call) -> Tensor:
 
 @rule("linear")
 def _linear(call: Call) -> Tensor:
-    x = call.tensor("input")
     weight, bias = call.table("weight"), call.table("bias")
     assert weight is not None
+    x = call.tensor("input")
     _name_by(call, weight)
+    if bias is not None and call.build.is_tied(weight.permuted((1, 0))):
+        made = linear(call.build, x, weight, None)
+        return binary(call.build, "add", made, bias)
     return linear(call.build, x, weight, bias)
 
 

@@ -20,18 +20,18 @@ from arena_ckpt.importers.torch_rules import RULES, Call, Noise, rule, sizes_fro
 
 @rule("dropout", "native_dropout")
 def _dropout(call: Call) -> Any:
-    x = call["input"]
+    name = "input" if "input" in call.args else "self"
     if not call["train"] or call["p"] == 0:
-        return x
+        return call[name]
     if call["p"] == 1:
         raise UnsupportedOperation("it drops everything")
-    return dropout(call.build, call.tensor("input"), float(call["p"]))
+    return dropout(call.build, call.tensor(name), float(call["p"]))
 
 
 @rule("feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def _other_dropout(call: Call) -> Any:
     if not call["train"] or call["p"] == 0:
-        return call["input"]
+        return call["input" if "input" in call.args else "self"]
     raise UnsupportedOperation(
         "it drops whole channels, or moves what is left; dropout of elements has a "
         "layer"

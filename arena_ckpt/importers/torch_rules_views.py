@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from arena_ckpt.importers import emit_parts
+from arena_ckpt.importers import emit_elements, emit_parts
 from arena_ckpt.importers.foreign_axes import BATCH, Axis, Size
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
@@ -352,6 +352,8 @@ def _take(call: Call, x: Value, dim: int, index: np.ndarray[Any, Any]) -> Value:
         raise UnsupportedOperation("it picks samples, which mixes them")
     places = np.where(index < 0, index + size.factor, index)
     if isinstance(x, Table):
+        if x.is_trained and np.unique(places).size < places.size:
+            return _repeated_rows(call, x, dim, places)
         return x.taken(dim, places)
     if isinstance(x, Fixed):
         return Fixed(x.array.take(places, dim))
@@ -372,6 +374,27 @@ def _take(call: Call, x: Value, dim: int, index: np.ndarray[Any, Any]) -> Value:
     sizes = sizes_of(made)
     inner = [Size(n) for n in places.shape]
     return call.build.reshape(made, [*sizes[:dim], *inner, *sizes[dim + 1 :]])
+
+
+def _repeated_rows(
+    call: Call, table: Table, dim: int, places: np.ndarray[Any, Any]
+) -> Value:
+    """Take elements of a parameter several times: a product with ones and zeros.
+
+    Two weights for one element would be trained apart.
+    """
+    rank = table.array.ndim
+    order = [i for i in range(rank) if i != dim] + [dim]
+    shape = table.array.shape
+    x = call.build.sampled(table.permuted(order))
+    chosen = np.zeros((shape[dim], places.size), np.float32)
+    chosen[places.reshape(-1), np.arange(places.size)] = 1.0
+    made = emit_elements.matmul(call.build, x, Fixed(chosen))
+    back = list(range(rank - 1))
+    back.insert(dim, rank - 1)
+    turned = call.build.permute(made, back)
+    sizes = [Size(n) for n in (*shape[:dim], *places.shape, *shape[dim + 1 :])]
+    return call.build.reshape(turned, sizes)
 
 
 @rule("index")
@@ -413,7 +436,7 @@ def _index_select(call: Call) -> Value:
     index = call.value("index")
     x = call.value("self")
     (dim,) = dims_of(call["dim"], rank_of(x))
-    if not isinstance(index, Fixed):
+    if isinstance(index, Tensor) or (isinstance(index, Table) and index.is_trained):
         raise UnsupportedOperation("it picks by indices that depend on the inputs")
     return _take(call, x, dim, index.array)
 
