@@ -230,6 +230,7 @@ LAYERS = _table(
         Alias("positional_encoding"),
     ),
     ("concatenate cat concatenation merge", Alias("concat")),
+    ("expandas broadcastto repeatbatch", Alias("expand")),
     ("residual skip shortcut sum elementwiseadd", Alias("addition")),
     ("sub minus", Alias("subtract")),
     ("mul product times", Alias("multiply")),

@@ -339,6 +339,7 @@ def _load_rules() -> None:
         torch_rules_math,
         torch_rules_random,
         torch_rules_views,
+        torch_rules_volumes,
     )
 
 

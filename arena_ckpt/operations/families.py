@@ -706,6 +706,14 @@ value_losses = Family(
     ),
 )
 
+table_sums = Family(
+    "table_sums",
+    sum_samples=(
+        "x: Vector, y: Vector, samples: int, x_sample: int, x_from: int, rows: int, "
+        "x_row: int, width: int"
+    ),
+)
+
 windows = Family(
     "windows",
     matmul_windows=(
@@ -750,6 +758,7 @@ FAMILIES: tuple[Family, ...] = (
     sample_weights,
     spans,
     steps,
+    table_sums,
     tokens,
     touched_rows,
     update_terms,

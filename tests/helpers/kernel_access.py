@@ -244,6 +244,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "cross_sigmoid_derivative": {"dx": RESULT},
     "kld_loss": {"loss": CHANGED},
     "kld_derivative": {"dq": RESULT},
+    "sum_samples": {"y": RESULT},
     "weigh_samples": {"scales": RESULT},
     "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
     "class_softmax_derivative": {"dx": RESULT},

@@ -24,6 +24,7 @@ from arena_ckpt.kernels import (
     reductions,
     rmsprop,
     sample_weights,
+    table_sums,
     touched_rows,
     update_terms,
     updates,
@@ -632,6 +633,15 @@ def _class_probabilities(random: Random) -> list[Call]:
     ]
 
 
+def _table_sums(random: Random) -> list[Call]:
+    n, rows, width = size(random, 9), size(random, 5), size(random, 70)
+    before, total = int(random.integers(0, 4)), width + int(random.integers(0, 5))
+    first = min(before, total - width)
+    x, y = normal(random, n * rows * total), np.full(rows * width, 7, np.float32)
+    places = n, rows * total, first, rows, total, width
+    return [Call(table_sums.sum_samples, (x, y, *places))]
+
+
 def _sample_weights(random: Random) -> list[Call]:
     n = size(random, 70)
     weights, scale = normal(random, n), np.array([0.3])
@@ -1085,6 +1095,7 @@ FAMILIES: dict[str, Family] = {
         _weighted_loss,
     ),
     "class probabilities": Family(("class_probabilities",), _class_probabilities),
+    "table sums": Family(("sum_samples",), _table_sums),
     "sample weights": Family(("weigh_samples",), _sample_weights),
     "batch normalization": Family(
         (
@@ -1192,7 +1203,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         "heads",
         *("mean loss", "losses of values", "weighted losses", "class probabilities"),
-        "sample weights",
+        *("table sums", "sample weights"),
         *("rearranged", "shape", "group normalization"),
     ),
     "updates": ("updates", "touched rows", "reductions"),

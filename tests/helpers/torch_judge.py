@@ -283,6 +283,7 @@ class TorchJudge:
     def _run(self, x: Mapping[str, Any]) -> Tensor:
         """Run all layers up to the loss; return what it reads."""
         outputs: dict[tuple[str, int], Tensor] = {}
+        self.n_samples = len(next(iter(x.values())))
         for node in self.nodes:
             inputs = [outputs[source.layer, source.index] for source in node.inputs]
             if node is self.loss_node:
@@ -632,7 +633,8 @@ def _reshaped(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 def _concat(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     axis = node.layer["axis"] or (3 if inputs[0].shape[1] > 1 else 1)
-    return (torch.cat(inputs, axis),)
+    n = max(len(one) for one in inputs)  # a table has no axis of samples
+    return (torch.cat([one.expand(n, -1, -1, -1) for one in inputs], axis),)
 
 
 def _split(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -1045,6 +1047,7 @@ _STEPS: dict[str, Callable[[TorchJudge, Node, str], Step]] = {
 }
 
 _LAYERS: dict[str, Callable[..., Outputs]] = {
+    "expand": lambda judge, node, x: (x.expand(judge.n_samples, -1, -1, -1),),
     "weight": lambda judge, node: (judge.weight(node, "weight")[None],),
     "constant": lambda judge, node: (judge.values[f"{node.name}:value"][None],),
     "fully_connected": _dense,
@@ -1113,6 +1116,7 @@ JUDGED = frozenset(_LAYERS) | {"input"}
 _MOVES_NOTHING = frozenset(
     (
         *("flatten", "reshape", "identity", "multiout", "concat", "split", "slice"),
+        "expand",
         *("permute", "negative", "pixel_shuffle", "channel_shuffle", "pad"),
     )
 )
