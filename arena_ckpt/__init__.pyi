@@ -92,10 +92,12 @@ from .errors import UnknownLayerError as UnknownLayerError
 from .errors import UnknownPropertyError as UnknownPropertyError
 from .errors import UnknownRoleError as UnknownRoleError
 from .errors import UnknownTypeError as UnknownTypeError
+from .errors import UnsupportedModelError as UnsupportedModelError
 from .errors import UnwritableFileError as UnwritableFileError
 from .examples import load_example as load_example
 from .graph.blocks import CheckpointBlock as CheckpointBlock
 from .importers.ini import load_ini as load_ini
+from .importers.onnx_import import load_onnx as load_onnx
 from .importers.saved_model import load as load
 from .layers import create_layer as create_layer
 from .layers import register_layer as register_layer

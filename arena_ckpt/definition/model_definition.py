@@ -28,6 +28,7 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import few, quoted, shown
 from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.definition.foreign_state import ForeignState
 from arena_ckpt.definition.ini_writer import write_ini
 from arena_ckpt.definition.layer_changes import replacement, with_trainable
 from arena_ckpt.definition.model_summary import ModelSummary, summarize
@@ -124,6 +125,8 @@ class ModelDefinition:
         self._classes: tuple[str, ...] | None = None
         self._means: tuple[float, ...] | None = None
         self._standardization: Standardization | None = None
+        self._start: dict[str, Any] = {}  # weights by name, in place of drawn ones
+        self._foreign: ForeignState | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute; refuse properties, which `set_property` sets."""
@@ -267,6 +270,11 @@ class ModelDefinition:
         if new["input_layers"] != self._layers[name]["input_layers"]:
             self._place = None
         self._layers[name] = new
+        self._start = {
+            weight: value
+            for weight, value in self._start.items()
+            if weight.rpartition(":")[0] != name
+        }
         self._classes = None
         self._graph = None
 

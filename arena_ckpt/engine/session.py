@@ -580,7 +580,7 @@ class Session:
             for part, loss in zip(parts, self.heads.sums(self._control), strict=True):
                 head = part.head
                 prediction = self._prediction(head.prediction, one)
-                part.add(loss, prediction, one.labels[head.name], start)
+                part.add(loss, prediction, one.labels.get(head.name), start)
 
         self._predict(batch, self.heads.scales(batch), add)
         loss = self.heads.total(penalty, [part.loss for part in parts])

@@ -54,6 +54,7 @@ from arena_ckpt.layers.loss import (
 )
 from arena_ckpt.layers.lstm import Lstm, LstmCell
 from arena_ckpt.layers.margins import Pad
+from arena_ckpt.layers.mean_loss import MeanLoss
 from arena_ckpt.layers.normalization import (
     BatchNormalization,
     LayerNormalization,
@@ -147,6 +148,7 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         RnnCell,
         HuberLoss,
         MeanAbsoluteError,
+        MeanLoss,
     )
 }
 """The class of each layer type, by its name in lower case."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.dtypes import FLOAT32
-from arena_ckpt.common.names import LABEL, gradient_of, share_of, tensor_name
+from arena_ckpt.common.names import gradient_of, share_of, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.base import Call
 from arena_ckpt.layers.hooks import hook_calls
+from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
@@ -334,8 +335,9 @@ class Lowering:
 
 def _predict(node: Node, tensors: RoleRegions) -> list[Call]:
     """Return the calls of a forward pass of which nobody asks for the loss."""
-    is_without_label = node.layer.is_loss and not tensors.is_wanted(LABEL)
-    hook = "predict" if is_without_label else ""
+    layer = node.layer
+    is_predicted = isinstance(layer, Loss) and not layer.needs_label_to_predict
+    hook = "predict" if is_predicted else ""
     if has_sample_weights(node):
         return weighted_calls(node, Phase.FORWARD, tensors, hook)
     return hook_calls(node.layer, Phase.FORWARD, tensors, hook)

@@ -196,7 +196,7 @@ class _Builder:
     def _has_label(self, node: Node) -> bool:
         """Tell whether the steps of a layer read labels; inference can do without."""
         layer = node.layer
-        if not isinstance(layer, Loss):
+        if not isinstance(layer, Loss) or not layer.takes_label:
             return False
         return not self.is_inference or layer.needs_label_to_predict
 
@@ -222,9 +222,9 @@ class _Builder:
             yield from self._results(step, phase, node)
         elif phase in (Phase.CALC_GRADIENT, Phase.CALC_DERIVATIVE):
             yield from self._reads(step, phase, node)
-            if node.layer.is_loss:
+            if self._has_label(node):
                 yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
-            else:
+            elif not node.layer.is_loss:
                 for index, output in enumerate(node.outputs):
                     role = gradient_of(output_role(index))
                     yield self._use(step, phase, role, gradient_of(output))

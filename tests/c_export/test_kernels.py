@@ -37,8 +37,9 @@ C_FAMILIES: tuple[str, ...] = (
     *GROUPS["arithmetic"],
     *(*GROUPS["curves"], *GROUPS["choices"], *GROUPS["axiswise"]),
     *("dense", "losses", "rearranged", "shape", "updates", "reductions"),
-    *("losses of values", "weighted losses", "class probabilities"),
+    *("mean loss", "losses of values", "weighted losses", "class probabilities"),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
+    "lengths",
     *("batch normalization", "layer normalization", "rms", "tokens"),
     "heads",
     *("pooling", "wide pooling", "global pooling", "upsampling"),
@@ -54,10 +55,11 @@ C_FILES: tuple[str, ...] = (
     *("activations", "arithmetic", "elementwise", "losses", "rearrange"),
     *("reductions", "updates", "attention", "rnn", "steps"),
     *("normalization", "pooling", "tokens", "direct", "chains", "heads"),
-    *("value_losses", "class_losses", "rmsprop", "update_terms"),
+    *("value_losses", "mean_loss", "class_losses", "rmsprop", "update_terms"),
     *("grouped", "group_norm", "spans", "margins"),
     *("axiswise", "choices", "curves"),
     "touched_rows",
+    "lengths",
 )
 """Names of the files of kernels that are there in C as a whole."""
 

@@ -194,11 +194,15 @@ def tables() -> Model:
 
 
 def recurrent() -> Model:
-    """Return ids before a GRU; plain SGD of touched rows, a growing learning rate."""
+    """Return ids of several lengths before recurrent layers; SGD of touched rows."""
     model = _model(batch_size=3, micro_batches=2)
     model.add_layer("input", name="in", input_shape="1:1:5")
     model.add_layer("embedding", name="table", in_dim=40, out_dim=4, sparse=True)
-    model.add_layer("gru", name="gru", unit=6)
+    model.add_layer("input", name="lengths", input_shape="1:1:1")
+    both = {"bidirectional": True, "return_sequences": True, "return_state": True}
+    model.add_layer("lstm", name="lstm", unit=3, input_layers="table,lengths", **both)
+    model.add_layer("gru", name="gru", unit=6, input_layers="lstm,lengths")
+    model.add_layer("concat", name="joined", axis=3, input_layers="gru,lstm(1),lstm(2)")
     model.add_layer("fully_connected", name="out", unit=3)
     model.add_layer("cross_softmax", name="loss")
     model.set_learning_rate_scheduler(
@@ -268,6 +272,17 @@ def elements() -> Model:
     return model
 
 
+def unlabelled() -> Model:
+    """Return a model that computes its loss, in micro-batches."""
+    model = _model(batch_size=5, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:1:6")
+    model.add_layer("fully_connected", name="fc", unit=4, activation="tanh")
+    model.add_layer("pow", name="squares", exponent=2)
+    model.add_layer("mean_loss", name="loss", weight=2)
+    model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    return model
+
+
 NETS: dict[str, Callable[[], Model]] = {
     "dense": dense,
     "momentum": momentum,
@@ -281,5 +296,6 @@ NETS: dict[str, Callable[[], Model]] = {
     "recurrent": recurrent,
     "heads": heads,
     "elements": elements,
+    "unlabelled": unlabelled,
 }
 """The models by name."""

@@ -124,5 +124,6 @@ def evaluate(
     print_table(evaluation_table(evaluations))
     if asked is None:
         texts = [evaluation_text_of(name, found) for name, found in evaluations]
-        click.echo("\n\n".join(texts))
+        if shown := [text for text in texts if text]:
+            click.echo("\n\n".join(shown))
     return OK
