@@ -231,6 +231,14 @@ LAYERS = _table(
     ),
     ("concatenate cat concatenation merge", Alias("concat")),
     ("expandas broadcastto repeatbatch", Alias("expand")),
+    (
+        "cast castlayer todtype astype",
+        Alias(
+            "",
+            note="all tensors are float32, and ids are whole numbers in them, whatever "
+            "the dtype of the data: leave it out",
+        ),
+    ),
     ("residual skip shortcut sum elementwiseadd", Alias("addition")),
     ("sub minus", Alias("subtract")),
     ("mul product times", Alias("multiply")),
@@ -333,6 +341,10 @@ PROPERTIES = _table(
     ),
     ("outputdim", (Alias("unit"), Alias("out_dim"), Alias("output_shape"))),
     ("heads nheads nhead numberofheads attentionheads", Alias("num_heads")),
+    (
+        "kvheads nkvheads numkvheads numkeyvalueheads nheadskv headskv",
+        Alias("num_heads_kv"),
+    ),
     ("keydim headdim kdim dk headsize", Alias("projected_key_dim")),
     ("valuedim vdim dv", Alias("projected_value_dim")),
     ("causal usecausalmask iscausalmask", Alias("is_causal")),
@@ -390,6 +402,7 @@ PROPERTIES = _table(
     ("smoothing labelsmooth", Alias("label_smoothing")),
     ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
+    ("sparsegradients sparsegrad sparsegradient", Alias("sparse")),
     ("lorar rank adapterrank", Alias("lora_rank")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),

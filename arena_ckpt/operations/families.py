@@ -375,6 +375,31 @@ grouped = Family(
     ),
 )
 
+lengths = Family(
+    "lengths",
+    count_steps="lengths: Vector, steps: int, counts: Indexes, loss: Doubles",
+    fill_masked=(
+        "x: Vector, counts: Indexes, value: float, n: int, steps: int, columns: int, "
+        "start: int, width: int"
+    ),
+    reverse_valid=(
+        "x: Vector, counts: Indexes, n: int, steps: int, columns: int, start: int, "
+        "width: int"
+    ),
+    take_last=(
+        "x: Vector, counts: Indexes, y: Vector, n: int, steps: int, width: int, "
+        "y_columns: int, y_start: int"
+    ),
+    add_last=(
+        "dy: Vector, counts: Indexes, dx: Vector, n: int, steps: int, width: int, "
+        "y_columns: int, y_start: int"
+    ),
+    last_cells=(
+        "gates: Vector, cells: Vector, counts: Indexes, y: Vector, n: int, steps: int, "
+        "unit: int, y_columns: int, y_start: int"
+    ),
+)
+
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -629,6 +654,24 @@ tokens = Family(
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
 )
 
+touched_rows = Family(
+    "touched_rows",
+    touched_gradient=(
+        "ids: Vector, dy: Matrix, n_rows: int, padding: int, beta: float, gradient: "
+        "Matrix"
+    ),
+    touched_square_sum="gradient: Matrix, sum_so_far: Doubles",
+    touched_sgd="weight: Matrix, gradient: Matrix, decay: float, hyper: Doubles",
+    touched_momentum=(
+        "weight: Matrix, gradient: Matrix, velocity: Matrix, decay: float, nesterov: "
+        "int, hyper: Doubles"
+    ),
+    touched_adam=(
+        "weight: Matrix, gradient: Matrix, first_moment: Matrix, second_moment: "
+        "Matrix, hyper: Doubles"
+    ),
+)
+
 update_terms = Family(
     "update_terms",
     clip_values="x: Vector, most: float, y: Vector",
@@ -714,6 +757,7 @@ FAMILIES: tuple[Family, ...] = (
     heads,
     group_norm,
     grouped,
+    lengths,
     losses,
     margins,
     mean_loss,
@@ -729,6 +773,7 @@ FAMILIES: tuple[Family, ...] = (
     steps,
     table_sums,
     tokens,
+    touched_rows,
     update_terms,
     updates,
     value_losses,
