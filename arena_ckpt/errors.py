@@ -85,6 +85,20 @@ class UnknownTypeError(InvalidParameterError):
     """Raised for an unknown type of layer, optimizer, scheduler or example."""
 
 
+class UnsupportedModelError(ArenaError, ValueError):
+    """Raised if a model of another framework cannot be imported.
+
+    The message lists all that stands in the way; `gaps` has it as data.
+    """
+
+
+class ImportCheckError(ArenaError, AssertionError):
+    """Raised if an imported model differs from the one that it was imported from.
+
+    `check` holds all that was compared.
+    """
+
+
 class UnknownFormatError(InvalidParameterError):
     """Raised for a file format that does not exist: `format`, and the `known` ones."""
 
@@ -453,3 +467,11 @@ class IniError(InvalidParameterError):
 
 class IniFileNotFoundError(IniError, FileNotFoundError):
     """Raised if an INI file does not exist."""
+
+
+class OnnxError(InvalidParameterError):
+    """Raised if an ONNX file cannot be read or written: `path`."""
+
+
+class OnnxFileNotFoundError(OnnxError, FileNotFoundError):
+    """Raised if an ONNX file does not exist."""

@@ -51,6 +51,7 @@ from arena_ckpt.planning.settings import (
     TRAIN,
     PlanSettings,
 )
+from arena_ckpt.planning.sparse_gradients import require_touched_rows
 from arena_ckpt.planning.training_facts import PlanTraining
 
 MOST_UNROLLED = 128
@@ -369,6 +370,8 @@ class ModelPlans:
         if not plan.is_inference:
             require_trainable(graph, settings)
             require_rows(graph, settings)
+            optimizer = self._definition.optimizer
+            require_touched_rows(graph, optimizer, settings.batch_size)
 
     @staticmethod
     def require_mode_of(plan: MemoryPlan, mode: object) -> None:
@@ -412,6 +415,7 @@ class ModelPlans:
         graph.require_loss()
         require_trainable(graph, settings)
         require_rows(graph, settings)
+        require_touched_rows(graph, self._definition.optimizer, settings.batch_size)
         return settings
 
     @public_call

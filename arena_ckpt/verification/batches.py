@@ -140,8 +140,12 @@ def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
     """Return labels, of several losses a dict with those of each."""
     if not graph.has_loss:
         return None
-    made = {node.name: _labels_of(node, n, generator) for node in graph.losses}
-    return made if graph.has_several_losses else made[graph.loss.name]
+    made = {
+        node.name: _labels_of(node, n, generator)
+        for node in graph.losses
+        if loss_of(node).takes_label
+    }
+    return made if graph.has_several_losses else made.get(graph.loss.name)
 
 
 def _labels_of(node: Node, n: int, generator: np.random.Generator) -> Any:
