@@ -30,7 +30,11 @@ TRAINING = {
     *(
         "save_device_state",
         "load_device_state",
+        "save_nntrainer_bin",
+        "load_nntrainer_bin",
         "merge_lora",
+        "start_from",
+        "reset_states",
         "take_weights",
         "standardize",
     ),
