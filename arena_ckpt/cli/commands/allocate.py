@@ -16,7 +16,8 @@ Place the buffers of FILE.csv in one block of memory, as low as possible.
 
 FILE.csv has a header with id, lower, upper and size (steps and bytes, half-open) and,
 where wanted, alignment, gaps, group and offset, which fixes a buffer. With --check it
-is an answer instead: the offsets are not used but tested.
+is an answer instead: the offsets are not used but tested. In dumps of NNTrainer's they
+always are an answer.
 
 With --pools the buffers are spread over several memories, the preferred first. A column
 pools lists those that a buffer may lie in, pool pins it to one, and weight says what it
