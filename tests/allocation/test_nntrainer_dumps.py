@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.recordings import RECORDINGS
 
 from arena_ckpt.allocation.minimalloc_csv import read_buffers
 from arena_ckpt.cli import main
+from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import BufferFileError
+from arena_ckpt.planning.timeline import Step
+from arena_ckpt.report.buffer_plan import plan_of_buffers
 
 HEADER = "name,bytes,start,end_excl,offset,is_wgrad,lifespan,exec_order\n"
 DUMP = HEADER + (
@@ -56,6 +64,73 @@ def test_a_dump_is_placed_anew_and_its_own_layout_is_checked() -> None:
     assert "valid: 4 buffers, height 136" in run("--check", "d.tensor.csv")
     assert Path("out.csv").read_text().splitlines()[0] == "id,size,lower,upper,offset"
     assert "height 128" in run("--check", "out.csv")
+
+
+def test_a_page_shows_the_new_layout_and_the_one_in_the_dump() -> None:
+    assert "the page is in map.html" in run("d.tensor.csv", "--html", "map.html")
+    assert "the page is in own.html" in run(
+        "--check", "d.tensor.csv", "--html", "own.html"
+    )
+    page = page_of("map.html")
+    assert [plan["title"] for plan in page["plans"]] == ["d.tensor.csv", "in the file"]
+    assert [plan["arena_bytes"] for plan in page["plans"]] == [128, 136]
+    assert [plan["live_lower_bound_bytes"] for plan in page["plans"]] == [128, 128]
+    (own,) = page_of("own.html")["plans"]
+    assert own["arena_bytes"] == 136
+    # Offsets that collide are no layout to compare with.
+    Path("d.tensor.csv").write_text(DUMP.replace(",5,8,64,", ",5,8,0,"))
+    run("d.tensor.csv", "--html", "map.html")
+    assert len(page_of("map.html")["plans"]) == 1
+
+
+def page_of(path: str) -> dict[str, Any]:
+    found = re.search(r'id="page"[^>]*>([^<]+)<', Path(path).read_text())
+    assert found is not None
+    return json.loads(base64.b64decode(found[1]))
+
+
+def test_steps_and_kinds_are_those_of_the_names() -> None:
+    text = DUMP + "fc1:out0_initial,64,0,1,0,0,1,0 \nfc1:weight,16,0,9,0,0,14,1 \n"
+    Path("d.tensor.csv").write_text(text)
+    table = read_buffers(Path("d.tensor.csv"))
+    offset = np.arange(6) * 64
+    plan = plan_of_buffers(
+        "d.tensor.csv", table, offset, lower_bound_bytes=1, engine="none"
+    )
+    assert [str(tensor.kind) for tensor in plan.tensors] == [
+        *("recomputed_activation", "derivative", "gradient"),
+        *("activation", "activation", "weight"),
+    ]
+    assert [
+        step and (step.phase.name.lower(), step.layer) for step in plan.steps[:3]
+    ] == [
+        *(("forward", "fc1"), ("recompute", "fc1"), ("forward", "mse")),
+    ]
+
+    assert plan.steps[7] == Step(Phase.CALC_GRADIENT, "fc1")
+    assert plan.n_forward == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("id,lower,upper,size\na,0,1,2\n", (), "does not say what its buffers are"),
+        (DUMP.replace(",7,9,", ",7,900000,"), (), "through 899,999 steps"),
+        (DUMP, ("--pools", "64,64"), "--html shows one block"),
+        (DUMP, ("-o", "map.html"), "--html and another option are both map.html"),
+        (DUMP, ("--png", "map.html"), "--html and another option are both map.html"),
+    ],
+)
+def test_pages_that_cannot_be(text: str, options: tuple[str, ...], said: str) -> None:
+    Path("d.tensor.csv").write_text(text)
+    for check in ((), ("--check",)) if not options else ((),):
+        words = ["allocate", *check, "d.tensor.csv", "--html", "map.html", *options]
+        if check and "lower" in text:
+            continue  # it has no offsets to check
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2, result.output
+        assert said in " ".join(result.stderr.split())
+        assert not Path("map.html").exists()
 
 
 @pytest.mark.parametrize(
