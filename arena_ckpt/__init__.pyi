@@ -67,6 +67,8 @@ from .errors import NonConsecutiveBlockError as NonConsecutiveBlockError
 from .errors import NonFiniteDataError as NonFiniteDataError
 from .errors import NonFiniteError as NonFiniteError
 from .errors import NotInitializedError as NotInitializedError
+from .errors import OnnxError as OnnxError
+from .errors import OnnxFileNotFoundError as OnnxFileNotFoundError
 from .errors import OverlappingBlocksError as OverlappingBlocksError
 from .errors import OwnLayerError as OwnLayerError
 from .errors import PlanFormatError as PlanFormatError
@@ -97,6 +99,7 @@ from .errors import UnwritableFileError as UnwritableFileError
 from .examples import load_example as load_example
 from .graph.blocks import CheckpointBlock as CheckpointBlock
 from .importers.ini import load_ini as load_ini
+from .importers.onnx_import import load_onnx as load_onnx
 from .importers.saved_model import load as load
 from .layers import create_layer as create_layer
 from .layers import register_layer as register_layer

@@ -62,6 +62,7 @@ from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
+from arena_ckpt.planning.kept_states import zero_states
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.callbacks import Callback, parse_callbacks
 from arena_ckpt.training.data_hints import class_hints, ended_hints, scale_hints
@@ -635,7 +636,7 @@ class Model(ModelDefinition):
     # -- training --------------------------------------------------------------
 
     @public_call(hint="a pair is taken apart, as in train_step(*pair)")
-    def train_step(self, x: Any, y: Any) -> float:
+    def train_step(self, x: Any, y: Any = None) -> float:
         """Run one iteration on a batch and return its loss.
 
         Parameters
@@ -644,7 +645,8 @@ class Model(ModelDefinition):
             At most `batch_size` samples, flat or in the shape of the input; a dict by
             input layer where there are several.
         y : array_like, shape (n, …) or (n,)
-            Values of the output's shape, or class numbers for cross_softmax.
+            Values of the output's shape, or class numbers for cross_softmax; left out
+            where no loss takes labels.
 
         Raises
         ------
@@ -656,19 +658,21 @@ class Model(ModelDefinition):
             A loss that is NaN or infinite; no weight was changed then.
         """
         with self._training("train_step") as session:
-            _require_labels(y)
+            _require_labels(session, y)
             require_statistics(session.graph, self._standardization, "train_step")
             return session.train_step(x, y)
 
     @public_call(hint="a pair is taken apart, as in compute_gradients(*pair)")
-    def compute_gradients(self, x: Any, y: Any) -> tuple[float, dict[str, FloatArray]]:
+    def compute_gradients(
+        self, x: Any, y: Any = None
+    ) -> tuple[float, dict[str, FloatArray]]:
         """Return the loss of a batch and copies of the weight gradients.
 
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
         with self._training("compute_gradients") as session:
-            _require_labels(y)
+            _require_labels(session, y)
             require_statistics(
                 session.graph, self._standardization, "compute_gradients"
             )
@@ -697,6 +701,7 @@ class Model(ModelDefinition):
         Parameters
         ----------
         data : (x, y), Dataset or iterable of batches
+            Where no loss takes labels, x alone: an array, or a dict by input layer.
             With the property `drop_last` of the model, the samples of an epoch that
             fill no whole batch are left out; with `shuffle`, others in each epoch.
             A generator, or another iterable, gives batches ``(x, y)`` of at most
@@ -1035,6 +1040,33 @@ class Model(ModelDefinition):
         self._start = {**self._start, **values}
 
     @public_call
+    def to_state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the weights as the model that this one was imported from has them.
+
+        Returns
+        -------
+        dict of str to array
+            The whole state by its names there. What has no weight here is as it was
+            imported, and all of it before `initialize`.
+
+        Raises
+        ------
+        StateError
+            The model was not imported, or its weights are in the file that it was
+            loaded from without being initialized.
+        """
+        if self._foreign is None:
+            raise StateError(
+                "the model was not imported, so there are no other names of its weights"
+                "; weights() has them by their own"
+            )
+        if self._session is not None:
+            return self._foreign.filled(self.weights())
+        if not self._foreign.is_whole:
+            self._running("to_state_dict")
+        return self._foreign.filled(None)
+
+    @public_call
     def merge_lora(self) -> dict[str, FloatArray]:
         """Return the weights that a model without ``lora_rank`` computes the same with.
 
@@ -1046,6 +1078,15 @@ class Model(ModelDefinition):
             No layer has ``lora_rank``.
         """
         return merged_lora(self.layers, self.weights())
+
+    @public_call
+    def reset_states(self) -> None:
+        """Set the states that ``stateful`` layers keep from batch to batch to zero.
+
+        Nothing else does, not even the begin of an epoch.
+        """
+        with self._working("reset_states") as session:
+            session.set_weights(zero_states(session.graph))
 
     @public_call
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
@@ -1093,6 +1134,7 @@ class Model(ModelDefinition):
                 classes=self.classes,
                 means=self.column_means,
                 standardization=self.standardization,
+                foreign=self._foreign,
             )
 
     @public_call
@@ -1327,7 +1369,7 @@ class Model(ModelDefinition):
             )
         x, y = pair_of(weighted_pair(session.graph, data), role)
         with _named(data, role):
-            _require_labels(y)
+            _require_labels(session, y)
             samples = session.samples(x, y)
         names = data.classes if isinstance(data, Dataset) else None
         return replace(samples, classes=self._classes or names)
@@ -1471,6 +1513,7 @@ def copy_of(model: Model, *, blocks: bool = True) -> Model:
     copy._means = model.column_means
     copy._standardization = model.standardization
     copy._start = model._start
+    copy._foreign = model._foreign
     copy._told = model._told  # each warning is issued once, copies included
     return copy
 
@@ -1559,8 +1602,8 @@ def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
     return named_errors(source, DataError, InvalidParameterError)
 
 
-def _require_labels(y: Any) -> None:
-    if y is None:
+def _require_labels(session: Session, y: Any) -> None:
+    if y is None and session.graph.takes_labels:
         raise EmptyDataError("the data have no labels; give (x, y)")
 
 

@@ -95,7 +95,8 @@ class TestBatch:
     inputs : tuple of float32 array, shape (n, elements)
         In the order of the input layers.
     labels : tuple of float32 array, shape (n, elements)
-        In the order of the losses; empty in inference.
+        In the order of the losses, without elements for one that takes no labels; empty
+        in inference.
     """
 
     inputs: tuple[FloatArray, ...]

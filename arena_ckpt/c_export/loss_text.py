@@ -1,8 +1,8 @@
 """The losses of a model in C: their labels, scalars and checks, and what is called.
 
 A model of one loss has ``NAME_label()``; of several losses each has a number, in
-forward order, and ``NAME_label(i)``. The predictions of several stand one after another
-in what ``NAME_predict`` fills.
+forward order, and ``NAME_label(i)``. Where no loss takes labels there is neither. The
+predictions of several stand one after another in what ``NAME_predict`` fills.
 """
 
 from __future__ import annotations
@@ -102,6 +102,10 @@ class LossText:
         """Number of values of the label of one sample, by loss."""
         return [head.label_elements for head in self._heads]
 
+    @property
+    def _take_labels(self) -> bool:
+        return any(head.loss.takes_label for head in self._heads)
+
     # -- scalars -----------------------------------------------------------------------
 
     def require_countable_terms(self, n_passes: int) -> None:
@@ -190,11 +194,14 @@ class LossText:
             text += _TRAINED_LOSS.format(terms="\n".join(terms))
         if not self.are_several:
             (head,) = self._heads
-            assert head.label is not None
+            if head.label is None:
+                return text
             at = self._pointer(head.label)
             return (
                 f"{text}\nfloat *{self._name}_label(void)\n{{\n    return {at};\n}}\n"
             )
+        if not self._take_labels:
+            return text
         cases = "\n".join(
             f"    case {number}: return {self._pointer(head.label)};"
             for number, head in enumerate(self._heads)
@@ -219,7 +226,7 @@ class LossText:
             if loss.ignored_label is not None:
                 width = float_literal(head.shape[loss.class_axis - 1])
                 ignored = float_literal(loss.ignored_label)
-                check = f"are_numbers({at}, n * {n}, {width}, {ignored})"
+                check = f"are_numbers({at}, n * {n}, 0.0f, {width}, {ignored})"
                 lines += self._unless(check, "BAD_ID")
                 uses_numbers = True
             elif loss.takes_probabilities:
@@ -235,6 +242,10 @@ class LossText:
     def element_macro(self) -> str:
         """Return the macro with the number of values of a label, by loss."""
         name, counts = f"{self._upper}_LABEL_ELEMENTS", self.label_elements
+        if not self._take_labels:
+            of_losses = f"#define {self._upper}_LOSSES {len(counts)}\n"
+            none = "/* No loss takes labels. */"
+            return f"{of_losses}{none}" if self.are_several else none
         if not self.are_several:
             return f"#define {name} {counts[0]} /* of one sample */"
         listed = ", ".join(map(str, counts))
@@ -246,6 +257,8 @@ class LossText:
     def declaration(self) -> str:
         """Return the declaration of where labels go."""
         name = f"{self._name}_label"
+        if not self._take_labels:
+            return "/* There are no labels: what the model computes is its loss. */"
         if not self.are_several:
             return (
                 "/* Where the labels of the samples go: "
@@ -262,26 +275,39 @@ class LossText:
 
     def label_words(self) -> str:
         """Return how a comment names where labels go."""
+        if not self._take_labels:
+            return "no labels"
         return f"{self._name}_label({'i' if self.are_several else ''})"
+
+    def and_labels(self) -> str:
+        """Return what a feed brings beside samples, behind a comma."""
+        if not self._take_labels:
+            return ""
+        return f", and their labels into {self.label_words()}"
 
     def fill_lines(self) -> str:
         """Return the lines that fill the labels of n samples with zeros."""
         stem = f"    fill({self._name}_label"
+        if not self._take_labels:
+            return ""
         if not self.are_several:
             return f"{stem}(), n * {self._upper}_LABEL_ELEMENTS, 0);"
         return "\n".join(
             f"{stem}({number}), n * {n}, 0);"
             for number, n in enumerate(self.label_elements)
+            if n
         )
 
     def test_lines(self) -> str:
         """Return the lines that copy labels of the test to where they go."""
         macro, batch = f"{self._upper}_LABEL_ELEMENTS", f"{self._upper}_BATCH"
+        if not self._take_labels:
+            return ""
         if not self.are_several:
             places = [("", "", macro)]
         else:
             places = [
-                (str(i), str(i), str(n)) for i, n in enumerate(self.label_elements)
+                (str(i), str(i), str(n)) for i, n in enumerate(self.label_elements) if n
             ]
         return "\n".join(
             f"    copy_bytes({self._name}_label({number}),\n"
@@ -306,6 +332,8 @@ class LossText:
 
 
 def _help_of(loss: Loss) -> str:
+    if not loss.takes_label:
+        return "none, 0 is returned"
     if loss.ignored_label is not None:
         return (
             f"a class number for each row,\n * {loss.ignored_label} for rows that "

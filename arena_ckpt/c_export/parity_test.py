@@ -36,10 +36,12 @@ def _arrays(
         values = [batch.inputs[place] for batch in reference.batches]
         yield f"test_input{place}", _floats(values)
     if program.trains:
-        n_losses = len(program.losses.label_elements)
-        for place in range(n_losses):
+        counts = program.losses.label_elements
+        for place, n_values in enumerate(counts):
+            if not n_values:
+                continue
             labels = [batch.labels[place] for batch in reference.batches]
-            tail = str(place) if n_losses > 1 else ""
+            tail = str(place) if len(counts) > 1 else ""
             yield f"test_label{tail}", _floats(labels)
         bits = [struct.unpack("<Q", struct.pack("<d", x))[0] for x in reference.losses]
         items = [f"UINT64_C(0x{number:016x})" for number in bits]

@@ -144,7 +144,7 @@ def _others(
             filled(
                 "usage_train.md",
                 name=name,
-                label_words=program.losses.label_words(),
+                and_labels=program.losses.and_labels(),
                 whose="a batch"
                 if plan.micro_batches == 1
                 else (f"one of the {plan.micro_batches} micro-batches of a step"),

@@ -43,10 +43,14 @@ def evaluation_table(evaluations: Sequence[tuple[str, Evaluation]]) -> Table:
 
 
 def evaluation_text_of(name: str, evaluation: Evaluation) -> str:
-    """Return values by class or output as text, under the name of the data."""
+    """Return values by class or output as text, under the name of the data.
+
+    It is empty without labels to tell them by.
+    """
     parts = {f"{name}, {loss}": one for loss, one in evaluation.by_loss.items()}
     parts = parts or {name: evaluation}
-    return "\n\n".join(f"{title}:\n{one.report}" for title, one in parts.items())
+    shown = {title: one.report for title, one in parts.items() if one.report}
+    return "\n\n".join(f"{title}:\n{report}" for title, report in shown.items())
 
 
 def result_text(history: History, n_epochs: int, on_training: Evaluation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,9 @@ def data_to_evaluate(
 ) -> list[NamedData]:
     """Return the data that --data names, or else all that came with MODEL.
 
-    Classes with names get the numbers that the model has for them. `tables` are options
-    of `load_csv` for those data that are tables.
+    Classes with names get the numbers that the model has for them; labels that no loss
+    takes are left out. `tables` are options of `load_csv` for those data that are
+    tables.
 
     Raises
     ------
@@ -118,6 +119,8 @@ def data_to_evaluate(
         ]
     if not found:
         raise _no_data(spec)
+    if not loaded.model.compile().takes_labels:
+        return [replace(one, y=None, classes=None) for one in found]
     for one in found:
         if one.y is None:
             raise EmptyDataError(

@@ -30,6 +30,15 @@ class LabelKind(NamedTuple):
     reading: str | None
 
 
+def refused_labels(losses: tuple[str, ...]) -> InvalidParameterError:
+    """Return the error of labels for losses of which none takes any."""
+    return InvalidParameterError(
+        f"{quote(losses)}: no loss of the model takes labels, as what it reads is the "
+        f"loss, and y is given; leave it out, as in train(x)",
+        losses=losses,
+    )
+
+
 def labels_by_loss(
     y: Any, losses: Iterable[str], what: str = "labels"
 ) -> dict[str, Any]:

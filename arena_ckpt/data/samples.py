@@ -20,7 +20,7 @@ from arena_ckpt.data.arrays import (
     is_usable,
 )
 from arena_ckpt.data.class_terms import weight_of_labels
-from arena_ckpt.data.loss_labels import LabelKind, labels_by_loss
+from arena_ckpt.data.loss_labels import LabelKind, labels_by_loss, refused_labels
 from arena_ckpt.errors import (
     DataShapeError,
     InvalidParameterError,
@@ -38,8 +38,8 @@ Scaling = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 _LOOKED_AT_ONCE = 4096
 """Number of samples that are looked at together for what is not finite."""
 
-METRICS = ("accuracy", "mean_absolute_error")
-"""Name of the metric of class labels, and of that of labels that are values."""
+METRICS = ("accuracy", "mean_absolute_error", "mean_output")
+"""Name of the metric of class labels, of labels that are values, and of no labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +146,8 @@ class Samples:
         if y is None:
             return cls(checked, None, None, masks=masks)
         assert loss is not None
+        if not loss.takes_label:
+            raise refused_labels((loss.name,))
         kind = LabelKind(loss, output_shape, reading)
         if isinstance(y, Mapping):
             y = labels_by_loss(y, (loss.name,))[loss.name]
@@ -182,11 +184,16 @@ class Samples:
         checked = _check_inputs(x, inputs, masks, look_for_nonfinite)
         if y is None:
             return cls(checked, None, None, masks=masks)
-        given = labels_by_loss(y, kinds)
+        labelled = [name for name, kind in kinds.items() if kind.loss.takes_label]
+        if not labelled:
+            raise refused_labels(tuple(kinds))
+        given = labels_by_loss(y, labelled)
         by_loss = {
             name: cls._labelled(
                 checked, given[name], kind, masks, look_for_nonfinite, f"y[{name!r}]"
             )
+            if name in given
+            else cls(checked, None, None, masks=masks)
             for name, kind in kinds.items()
         }
         return cls(checked, None, None, masks=masks, by_loss=by_loss)
@@ -275,17 +282,24 @@ class Samples:
     def metric_name(self) -> str:
         """Name of the metric: accuracy of classes, mean absolute error of values.
 
-        Of several losses it is that of the first.
+        Of several losses it is that of the first; without labels, the mean output.
         """
         if self.by_loss:
             return next(iter(self.by_loss.values())).metric_name
+        if self.labels is None:
+            return METRICS[2]
         return METRICS[0 if self.n_classes else 1]
 
     def metric_sum(
-        self, prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32]
+        self,
+        prediction: npt.NDArray[np.float32],
+        label: npt.NDArray[np.float32] | None,
     ) -> float:
         """Return the metric of a batch, summed over its samples or rows that count."""
         n = len(prediction)
+        if label is None:
+            means = prediction.reshape(n, -1).mean(axis=1, dtype=np.float64)
+            return float(means.sum())
         if self.n_counted is not None:
             hits = prediction.argmax(axis=self.class_axis).reshape(n, -1) == label
             return float(np.count_nonzero(hits & (label != self.ignored_label)))
@@ -298,7 +312,7 @@ class Samples:
 
     def for_metrics(
         self, outputs: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any] | None]:
         """Return outputs and labels in shapes that can be compared.
 
         Parameters
@@ -309,13 +323,15 @@ class Samples:
         -------
         outputs : ndarray
             ``(n, width)`` where a sample is one row.
-        labels : ndarray
+        labels : ndarray or None
             Class numbers ``(n,)``; of rows in the shape of the outputs without the
             axis of the classes, ``(n, channel, height)``; other labels in the shape of
-            the outputs.
+            the outputs. None where the loss takes none.
         """
-        assert self.labels is not None
         labels = self.labels
+        if labels is None:
+            is_row = outputs.shape[1:3] == (1, 1)
+            return outputs.reshape(len(outputs), -1) if is_row else outputs, None
         if self.n_counted is not None:
             shape = np.delete(outputs.shape, self.class_axis)
             labels = labels.reshape(shape).astype(np.int64)

@@ -28,9 +28,11 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import few, quoted, shown
 from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.definition.foreign_state import ForeignState
 from arena_ckpt.definition.ini_writer import write_ini
 from arena_ckpt.definition.layer_changes import replacement, with_trainable
 from arena_ckpt.definition.model_summary import ModelSummary, summarize
+from arena_ckpt.definition.module_layers import layers_of_module
 from arena_ckpt.definition.nntrainer_dialect import write_nntrainer_ini
 from arena_ckpt.errors import (
     DuplicateNameError,
@@ -129,6 +131,7 @@ class ModelDefinition:
         self._means: tuple[float, ...] | None = None
         self._standardization: Standardization | None = None
         self._start: dict[str, Any] = {}  # weights by name, in place of drawn ones
+        self._foreign: ForeignState | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute; refuse properties, which `set_property` sets."""
@@ -329,7 +332,13 @@ class ModelDefinition:
         return tuple(changed)
 
     @public_call
-    def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
+    def add_checkpoint_block(
+        self,
+        layers: Sequence[str] | None = None,
+        name: str = "",
+        *,
+        module: str | None = None,
+    ) -> None:
         """Drop the inner activations of consecutive layers and recompute them.
 
         Parameters
@@ -338,6 +347,9 @@ class ModelDefinition:
             At least two layer names, consecutive in forward order.
         name : str
             Name in reports and INI sections; one is made up where it is empty.
+        module : str, optional
+            In place of `layers`: all layers of a module of an imported model,
+            ``"layer1.0"``; the block has its name where `name` is empty.
 
         Raises
         ------
@@ -348,6 +360,16 @@ class ModelDefinition:
             The model is initialized.
         """
         self._require_before("Cannot add checkpoint block after initialization")
+        if (layers is None) == (module is None):
+            raise InvalidParameterError(
+                "give a checkpoint block either its layers or a module of an imported "
+                "model",
+                layers=layers,
+                module=module,
+            )
+        if module is not None:
+            layers = layers_of_module(self._layers, module)
+            name = name or module
         if isinstance(layers, str):
             layers = [part.strip() for part in layers.split(",")]
         if not isinstance(layers, Iterable):

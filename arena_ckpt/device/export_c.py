@@ -224,4 +224,5 @@ def _batches(
             "labels as (x, y)",
             data=data,
         )
-    return batches_of(x, y, size, n_batches, size, needs_labels=is_training)
+    needs_labels = is_training and graph.takes_labels
+    return batches_of(x, y, size, n_batches, size, needs_labels=needs_labels)

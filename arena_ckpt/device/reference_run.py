@@ -59,7 +59,12 @@ def _in_arena(session: Session, batch: Batch) -> TestBatch:
     samples = session.samples(x, None if session.plan.is_inference else y)
     inputs = (np.asarray(values, np.float32) for values in samples.inputs.values())
     heads = () if session.plan.is_inference else session.heads.all
-    labels = (_labels(head.samples(samples), head.output_shape) for head in heads)
+    labels = (
+        _labels(head.samples(samples), head.output_shape)
+        if head.loss.takes_label
+        else np.zeros((samples.n_samples, 0), np.float32)
+        for head in heads
+    )
     return TestBatch(tuple(inputs), tuple(labels))
 
 

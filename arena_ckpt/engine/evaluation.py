@@ -21,7 +21,8 @@ class Evaluation:
     loss : float
         The mean over the samples, regularization included.
     metric_name : str
-        ``"accuracy"`` where labels are classes, else ``"mean_absolute_error"``.
+        ``"accuracy"`` where labels are classes, else ``"mean_absolute_error"``;
+        ``"mean_output"`` where the loss takes no labels.
     metric : float
     n_samples : int
     metrics : dict from str to float

@@ -64,16 +64,20 @@ class HeadScores:
         return tuple(name for name in named if name in known)
 
     def add(
-        self, loss: float, prediction: FloatArray, label: FloatArray, start: int
+        self,
+        loss: float,
+        prediction: FloatArray,
+        label: FloatArray | None,
+        start: int,
     ) -> None:
-        """Take the loss, the predictions and the labels of a pass."""
+        """Take the loss, the predictions and the labels of a pass, if there are any."""
         self.loss += loss
         self._total += self._samples.metric_sum(prediction, label)
         self._scores.add(prediction, label)
         if self._kept is not None:
             self._kept[start : start + len(prediction)] = prediction
 
-    def outputs_and_labels(self) -> tuple[FloatArray, npt.NDArray[np.generic]]:
+    def outputs_and_labels(self) -> tuple[FloatArray, npt.NDArray[np.generic] | None]:
         """Return what own metrics get."""
         assert self._kept is not None
         return self._samples.for_metrics(self._kept)

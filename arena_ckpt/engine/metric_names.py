@@ -20,7 +20,10 @@ BINARY_METRICS = (*CLASS_METRICS, "auc")
 VALUE_METRICS = (
     *("mean_absolute_error", "root_mean_squared_error", "error_of_mean", "r2"),
 )
-METRIC_NAMES = (*BINARY_METRICS, *VALUE_METRICS)
+MEAN_OUTPUT = "mean_output"
+"""The metric of a loss that takes no labels."""
+
+METRIC_NAMES = (*BINARY_METRICS, *VALUE_METRICS, MEAN_OUTPUT)
 
 _SHARES = frozenset(BINARY_METRICS[:3])
 """Metrics that are written in percent."""

@@ -26,6 +26,7 @@ from arena_ckpt.data.samples import Samples
 from arena_ckpt.engine.metric_names import (
     BINARY_METRICS,
     CLASS_METRICS,
+    MEAN_OUTPUT,
     VALUE_METRICS,
 )
 from arena_ckpt.engine.report import MOST_PARTS, Report, Row
@@ -54,15 +55,15 @@ class Scores(ABC):
     metric_names: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def add(self, prediction: Array, label: Array) -> None:
-        """Take the predictions of a pass and the labels in its arena."""
+    def add(self, prediction: Array, label: Any) -> None:
+        """Take the predictions of a pass and the labels in its arena, None of none."""
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name; NaN where one is not defined."""
 
     @abstractmethod
-    def report(self, classes: Sequence[str] | None) -> Report:
+    def report(self, classes: Sequence[str] | None) -> Report | None:
         """Return values by class or by output; `classes` are the names of classes."""
 
 
@@ -75,7 +76,8 @@ def scores_of(
     if samples.n_counted is not None:
         return ClassScores(width, "row", samples.ignored_label, output_shape, axis)
     labels = samples.labels
-    assert labels is not None
+    if labels is None:
+        return OutputScores()
     if samples.n_classes == 1:
         return BinaryScores((1, 1, 1), asks_auc=asks_auc)
     if samples.n_classes:
@@ -365,6 +367,28 @@ class ValueScores(Scores):
                 self._squared.tolist(), self._variation.tolist(), strict=True
             )
         ]
+
+
+class OutputScores(Scores):
+    """The mean of what is predicted, where there are no labels."""
+
+    metric_names = (MEAN_OUTPUT,)
+
+    def __init__(self) -> None:
+        self._sum, self._n = 0.0, 0
+
+    def add(self, prediction: Array, label: None) -> None:
+        """Add up the outputs."""
+        self._sum += float(prediction.sum(dtype=np.float64))
+        self._n += prediction.size
+
+    def metrics(self) -> dict[str, float]:
+        """Return the mean over all outputs."""
+        return {MEAN_OUTPUT: self._sum / self._n}
+
+    def report(self, classes: Sequence[str] | None) -> None:
+        """Return nothing: an output alone is neither right nor wrong."""
+        return
 
 
 def area_under_curve(scores: Array, truth: Array) -> float | None:

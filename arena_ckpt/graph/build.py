@@ -125,6 +125,11 @@ class Graph:
         return tuple(node for node in self.nodes if node.layer.is_loss)
 
     @property
+    def takes_labels(self) -> bool:
+        """Whether any loss compares its input with labels."""
+        return any(loss_of(node).takes_label for node in self.losses)
+
+    @property
     def has_several_losses(self) -> bool:
         """Whether labels, predictions and losses come by the names of losses."""
         return len(self.losses) > 1

@@ -6,6 +6,7 @@ from typing import Any
 
 from arena_ckpt.data.weighted_samples import with_weights
 from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.lone_samples import with_absent_labels
 
 
 def weight_inputs(graph: Graph) -> dict[str, str]:
@@ -34,13 +35,14 @@ def weight_inputs(graph: Graph) -> dict[str, str]:
 def weighted_pair(graph: Graph, data: Any) -> Any:
     """Return ``(x, y)`` with weights among x for ``(x, y, weights)``.
 
-    Other data are returned as they are.
+    Other data are returned as they are, but see `with_absent_labels`.
 
     Raises
     ------
     InvalidParameterError
         No loss reads weights, or they are for other losses.
     """
+    data = with_absent_labels(graph, data)
     if not isinstance(data, tuple) or len(data) != 3:
         return data
     x, y, weights = data

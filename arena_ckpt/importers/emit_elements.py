@@ -207,7 +207,7 @@ def _same_axes(build: ModelBuilder, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
     """Return two tensors of one rank that share the axes that both have."""
     where_a = [i for i, dim in enumerate(a.view.dims) if BATCH in dim]
     where_b = [i for i, dim in enumerate(b.view.dims) if BATCH in dim]
-    if where_a != where_b:
+    if where_a != where_b and where_a and where_b:
         raise UnsupportedOperation(
             f"{describe(a.sizes)} with {describe(b.sizes)}: {MIXES_SAMPLES}"
         )
@@ -290,10 +290,16 @@ def _cut_to(view: View, at: int, sizes: Sequence[int]) -> View:
 
 def _whole_axes(build: ModelBuilder, x: Tensor) -> Tensor:
     """Return a tensor in memory order whose dimensions are one axis each."""
-    x = build.plain(x)
-    sizes = x.sizes
-    view = View.of_sample([size.factor for size in sizes[1:]])
-    return x.seen(view)
+    x = build.in_order(x)
+    dims = []
+    for dim, size in zip(x.view.dims, x.sizes, strict=True):
+        if BATCH in dim and dim != (BATCH,):
+            raise UnsupportedOperation(
+                f"{describe(x.sizes)}: the batch is a part of a dimension"
+            )
+        dims.append(dim if BATCH in dim else axes_of(size.factor))
+    order = tuple(axis for dim in dims for axis in dim if axis is not BATCH)
+    return x.seen(View(order, tuple(dims)))
 
 
 def _like(build: ModelBuilder, x: Tensor, like: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.importers.emit_elements import binary
-from arena_ckpt.importers.foreign_axes import BATCH, View, axes_of
+from arena_ckpt.importers.foreign_axes import BATCH, Size, View, axes_of
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
-from arena_ckpt.importers.model_builder import ModelBuilder, describe
+from arena_ckpt.importers.model_builder import ModelBuilder, describe, sizes_of
 
 
 def attention(
@@ -43,19 +43,25 @@ def attention(
     rate : float
         Of dropout.
     """
-    if query.rank == 3:
-        query, key, value = (x.seen(x.view.inserted(1)) for x in (query, key, value))
+    if query.rank != 4 or query.view.dims[0] != (BATCH,):
+        q, k, v = (_heads_in_one(x) for x in (query, key, value))
+        if any(x.sizes[:-2] != query.sizes[:-2] for x in (key, value)):
+            raise UnsupportedOperation(
+                f"attention of {describe(query.sizes)} to {describe(key.sizes)}"
+            )
+        if mask is not None and sizes_of(mask)[:-2] not in _ONE_MASK:
+            raise UnsupportedOperation(f"a mask of {describe(sizes_of(mask))}")
         out = attention(
             build,
-            query,
-            key,
-            value,
+            q,
+            k,
+            v,
             mask,
             is_causal=is_causal,
             scale=scale,
             rate=rate,
         )
-        return out.seen(out.view.without(1))
+        return out.seen(_heads_apart(out.view, query.view))
     width = query.sizes[-1].factor
     if scale is not None and not math.isclose(
         scale, 1 / math.sqrt(width), rel_tol=1e-6
@@ -118,6 +124,30 @@ def attention(
     dims = kept[0].view.dims
     order = (*dims[2], *dims[1], *last)
     return Tensor(source, View(order, (*dims[:3], last)))
+
+
+_ONE_MASK: tuple[tuple[Size, ...], ...] = ((), (Size(1),), (Size(1), Size(1)))
+"""Sizes before the last two of a mask that is the same for all heads."""
+
+
+def _heads_in_one(x: Tensor) -> Tensor:
+    """Return (batch, heads, positions, width), with all other dimensions as heads."""
+    dims = x.view.dims
+    lead = [axis for dim in dims[:-2] for axis in dim]
+    if lead.count(BATCH) != 1:
+        raise UnsupportedOperation(f"attention over {describe(x.sizes)}")
+    heads = tuple(axis for axis in lead if axis is not BATCH)
+    return x.seen(View(x.view.order, ((BATCH,), heads, *dims[-2:])))
+
+
+def _heads_apart(view: View, like: View) -> View:
+    """Return a view with the dimensions of another one in the place of heads."""
+    heads = iter(view.dims[1])
+    lead = tuple(
+        tuple(BATCH if axis is BATCH else next(heads) for axis in dim)
+        for dim in like.dims[:-2]
+    )
+    return View(view.order, (*lead, *view.dims[2:]))
 
 
 def _repeats_behind(view: View) -> bool:
@@ -186,6 +216,8 @@ def recurrent(
     directions: Sequence[RecurrentWeights],
     *,
     with_states: bool = False,
+    with_output: bool = True,
+    with_cell: bool = True,
     **properties: Any,
 ) -> tuple[Tensor, list[Tensor]]:
     """Add a recurrent layer over (batch, steps, width) that begins with zeros.
@@ -199,6 +231,10 @@ def recurrent(
         One, or forward and backward.
     with_states : bool
         The last states are read.
+    with_output : bool
+        The steps are read; without them only the last one is kept.
+    with_cell : bool
+        With the states of an lstm, c is read as well.
     **properties
 
     Returns
@@ -222,18 +258,26 @@ def recurrent(
         properties["bidirectional"] = True
     if directions[0].bias_ih is None:
         properties["disable_bias"] = True
+    is_cell_read = kind == "lstm" and with_cell
+    if not with_output and with_states and len(directions) == 1 and not is_cell_read:
+        with_states, is_last = False, True  # the last step is the last state
+    else:
+        is_last = False
     if with_states:
         properties["return_state"] = True
     name = build.add(
         kind,
         [build.shaped(x.source, (1, steps, width))],
-        (1, steps, total),
+        (1, steps if with_output else 1, total),
         weights=weights,
         unit=unit,
-        return_sequences=True,
+        return_sequences=with_output,
         **properties,
     )
     last = axes_of(total)
+    if is_last:
+        state = Tensor(name, View.of_sample([total]))
+        return state, [state]
     order = (*(axis for axis in x.view.dims[1]), *last)
     output = Tensor(name, View(order, (x.view.dims[0], x.view.dims[1], last)))
     states = []
@@ -241,4 +285,15 @@ def recurrent(
         for i in range(2 if kind == "lstm" else 1):
             source = build.output_of(name, i + 1, (1, 1, total))
             states.append(Tensor(source, View.of_sample([total])))
+        if not with_output:
+            unread = Tensor(name, View.of_sample([total]))
+            states[0] = _beside_unread(build, states[0], unread)
+        if kind == "lstm" and not with_cell:
+            states[0] = _beside_unread(build, states[0], states[1])
     return output, states
+
+
+def _beside_unread(build: ModelBuilder, x: Tensor, unread: Tensor) -> Tensor:
+    """Return a tensor that reads another output too, as each output has to be read."""
+    nothing = binary(build, "multiply", unread, Fixed(np.array(0.0)))
+    return binary(build, "add", x, nothing)

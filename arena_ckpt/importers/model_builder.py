@@ -66,6 +66,8 @@ class ModelBuilder:
         self._ordered: dict[tuple[str, tuple[Axis, ...], tuple[Axis, ...]], str] = {}
         self._tables: dict[object, str] = {}
         self._owners: dict[object, str] = {}
+        self._sample: str | None = None
+        self._nothing: str | None = None
 
     # Layers
 
@@ -74,6 +76,8 @@ class ModelBuilder:
         view = View.of_sample(sizes)
         shape = input_shape(sizes)
         source = self._add("input", name, (), shape, {"input_shape": shape})
+        if not is_whole:
+            self._sample = self._sample or source
         return Tensor(source, view, is_whole)
 
     def add(
@@ -128,6 +132,8 @@ class ModelBuilder:
         name = self._add(
             type_name, self._new_name(suffix or type_name), inputs, shape, properties
         )
+        if type_name == "embedding":
+            self._sample = self._sample or name
         if owner is not None:
             return name
         if tables:
@@ -141,6 +147,54 @@ class ModelBuilder:
                 )
         return name
 
+    def sampled(self, value: Table | Fixed) -> Tensor:
+        """Return a table as a tensor that each sample has: it is added to 0 of each.
+
+        None of its dimensions is the batch.
+
+        Raises
+        ------
+        UnsupportedOperation
+            Nothing with samples was imported before it.
+        """
+        shape = input_shape(value.array.shape)
+        if self._sample is None:
+            raise UnsupportedOperation(
+                "it computes with parameters alone, before anything depends on the "
+                "inputs"
+            )
+        if self._nothing is None:
+            flat = (1, 1, _size_of(self._shapes[self._sample]))
+            one = self._add(
+                "slice",
+                self._helper_name("slice"),
+                [self.shaped(self._sample, flat)],
+                (1, 1, 1),
+                {"axis": 3, "start_index": 1, "end_index": 2},
+            )
+            self._nothing = self._add(
+                "multiply", self._helper_name("nothing"), [one], (1, 1, 1), {"value": 0}
+            )
+        source = self._add(
+            "add",
+            self._helper_name("sampled"),
+            [self._nothing, self.table(value, shape)],
+            shape,
+            {},
+        )
+        dims = View.of_sample(value.array.shape).dims[1:]
+        return Tensor(source, View(View((), dims).flat, dims))
+
+    def is_tied(self, weight: Table) -> bool:
+        """Return whether a weight, transposed, is that of an embedding."""
+        return self._tied(weight) is not None
+
+    def _tied(self, weight: Table) -> str | None:
+        if not _is_transposition(weight):
+            return None
+        key = ("embedding", (("weight", weight.name, weight.steps[:-1]),))
+        return self._owners.get(key)
+
     def add_dense(
         self, inputs: Sequence[str], shape: Shape, weights: Mapping[str, Table]
     ) -> str:
@@ -149,9 +203,8 @@ class ModelBuilder:
         more: dict[str, Any] = {"unit": shape[2]}
         if "bias" not in weights:
             more["bias"] = False
-        back = (*weight.steps[:-1],) if _is_transposition(weight) else None
-        tied = self._owners.get(("embedding", (("weight", weight.name, back),)))
-        if tied is None or back is None:
+        tied = self._tied(weight)
+        if tied is None:
             return self.add("fully_connected", inputs, shape, weights=weights, **more)
         if "bias" in weights:
             raise UnsupportedOperation(
@@ -364,7 +417,8 @@ class ModelBuilder:
             )
         view = x.view.regrouped(wanted)
         if view is None:
-            x = self.plain(x)
+            # A file for one sample has the batch in no dimension.
+            x = self.plain(x) if total.batched else self.in_order(x)
             view = _merged(x).regrouped(wanted)
         if view is None:
             raise UnsupportedOperation(
@@ -408,6 +462,13 @@ class ModelBuilder:
             view = view.inserted(0)
         for i, size in enumerate(sizes):
             if size is None or view.sizes[i] == size:
+                continue
+            if (
+                size == Size(1, True)
+                and not view.dims[i]
+                and BATCH not in sum(view.dims, ())
+            ):
+                view = view.with_dim(i, (BATCH,))  # each sample has it already
                 continue
             if view.dims[i] or size.batched:
                 raise UnsupportedOperation(
@@ -478,6 +539,10 @@ def _is_transposition(weight: Table) -> bool:
     return bool(weight.steps) and weight.steps[-1] == Step("permute", (1, 0))
 
 
+def _size_of(shape: Shape) -> int:
+    return shape[0] * shape[1] * shape[2]
+
+
 def _product(axes: Any) -> int:
     product = 1
     for axis in axes:
@@ -488,7 +553,7 @@ def _product(axes: Any) -> int:
 def _merged(x: Tensor) -> View:
     """Return the view of a plain tensor whose sample is one axis."""
     axes = axes_of(x.view.sample_size)
-    return View(axes, ((BATCH,), axes))
+    return View(axes, ((BATCH,), axes) if x.view.batch_first else (axes,))
 
 
 def _repeated(value: Table | Fixed, axis: int, size: int) -> Table | Fixed:

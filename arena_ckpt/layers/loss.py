@@ -73,6 +73,8 @@ class Loss(Layer):
         stands for itself. `verify` makes up labels by this.
     takes_class_numbers : bool
         True where a class number for each sample may be given instead of a one-hot row.
+    takes_label : bool
+        False where the input alone is the loss: there is no role ``label`` then.
     """
 
     is_loss = True
@@ -82,6 +84,7 @@ class Loss(Layer):
     takes_probabilities: ClassVar[bool] = False
     rows_are_distributions: ClassVar[bool] = True
     takes_class_numbers: ClassVar[bool] = False
+    takes_label: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give losses that list properties of their own those of every loss."""
@@ -150,7 +153,7 @@ class Loss(Layer):
 
     @property
     def needs_label_to_predict(self) -> bool:
-        """Whether inference has to run `forward`, with a label of zeros.
+        """Whether inference has to run `forward`, with labels of zeros if it takes any.
 
         So it has where `predict` is missing, or older than the `forward` of a subclass.
         """

@@ -45,7 +45,7 @@ from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.heads import Attention, RotaryEmbedding
-from arena_ckpt.layers.lone_weights import Constant, Weight
+from arena_ckpt.layers.lone_weights import Constant, Expand, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
@@ -54,6 +54,7 @@ from arena_ckpt.layers.loss import (
 )
 from arena_ckpt.layers.lstm import Lstm, LstmCell
 from arena_ckpt.layers.margins import Pad
+from arena_ckpt.layers.mean_loss import MeanLoss
 from arena_ckpt.layers.normalization import (
     BatchNormalization,
     LayerNormalization,
@@ -147,6 +148,8 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         RnnCell,
         HuberLoss,
         MeanAbsoluteError,
+        MeanLoss,
+        Expand,
     )
 }
 """The class of each layer type, by its name in lower case."""

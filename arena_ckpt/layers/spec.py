@@ -56,6 +56,13 @@ class WeightSpec:
     is_trained : bool
         False for state, such as running statistics: it has neither a gradient nor
         optimizer state, and `calc_gradient` may change it.
+    is_frozen : bool
+        True for a parameter that no step changes, in a layer whose other weights are
+        trained: it has neither a gradient nor optimizer state.
+    touched_rows : int or None
+        Number of rows of the first axis that one sample touches at most, where the
+        gradient holds only the rows which a batch touches: see
+        `kernels.touched_rows`, whose `touched_gradient` `calc_gradient` calls.
     gradient_factors : (str, str) or None
         Roles of two matrices a and b whose product ``aᵀ · b`` is the gradient.
         `calc_gradient` reads or makes both, and no later step of the layer changes
@@ -80,6 +87,8 @@ class WeightSpec:
     gradient_factors: tuple[str, str] | None = None
     values: bytes | None = None
     zero_row: int | None = None
+    is_frozen: bool = False
+    touched_rows: int | None = None
 
     __repr__ = brief_repr
 
@@ -153,7 +162,7 @@ class InPlace:
 @public_call
 @dataclass(frozen=True, slots=True)
 class IdInput:
-    """An input whose elements are ids: whole numbers from 0 to `n_ids` - 1.
+    """An input whose elements are ids: whole numbers from `least` to `n_ids` - 1.
 
     An input of ids has no derivative, and what brings ids may only move them, as
     reshape and slice do. The layer's `forward` writes NaN to ``tensors.loss[0]`` where
@@ -165,15 +174,26 @@ class IdInput:
     index : int
         Number of the input, counted from 0.
     n_ids : int
-        Number of different ids.
+        Number of different ids, counted from 0.
     set_by : str
         Property of the layer that sets `n_ids`, for the message of the error; empty
         where there is none.
+    least : int
+        Smallest id that is allowed: 1 where ids are lengths of sequences.
+    called : str
+        What the elements are, for the message of the error.
     """
 
     index: int
     n_ids: int
     set_by: str = ""
+    least: int = 0
+    called: str = "ids"
+
+    @property
+    def valid(self) -> range:
+        """The ids that are allowed."""
+        return range(self.least, self.n_ids)
 
 
 LARGEST_ID = 2**24
@@ -247,7 +267,7 @@ class LayerSpec:
     @property
     def trained_weights(self) -> tuple[WeightSpec, ...]:
         """The weights that have a gradient."""
-        return tuple(weight for weight in self.weights if weight.is_trained)
+        return tuple(w for w in self.weights if w.is_trained and not w.is_frozen)
 
 
 def n_elems(shape: tuple[int, ...]) -> int:

@@ -11,19 +11,25 @@ from dataclasses import dataclass
 
 from arena_ckpt.common.arithmetics import PORTABLE
 from arena_ckpt.common.dtypes import FLOAT32
-from arena_ckpt.common.names import LABEL, gradient_of, share_of, tensor_name
+from arena_ckpt.common.names import gradient_of, share_of, tensor_name
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.base import Call
 from arena_ckpt.layers.hooks import hook_calls
+from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
 from arena_ckpt.operations.activations import ACTIVATIONS
-from arena_ckpt.operations.families import elementwise, reductions, update_terms
+from arena_ckpt.operations.families import (
+    elementwise,
+    reductions,
+    touched_rows,
+    update_terms,
+)
 from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
@@ -291,10 +297,21 @@ class Lowering:
         max_norm = self.settings.max_norm
         assert max_norm is not None
         total = self.regions.control(Control.SQUARE_NORM)
-        gradients = [self.regions.region(o.tensor) for o in execution.operands]
+        touched = {
+            gradient_of(tensor_name(node.name, weight.name))
+            for node in self._graph.nodes
+            for weight in node.own_weights
+            if weight.touched_rows is not None
+        }
+        gradients = [(self.regions.region(o.tensor), o) for o in execution.operands]
         return [
             Call(elementwise.fill_doubles, (0.0, total)),
-            *(Call(reductions.square_sum, (g.reshape(-1), total)) for g in gradients),
+            *(
+                Call(touched_rows.touched_square_sum, (gradient, total))
+                if operand.role in touched
+                else Call(reductions.square_sum, (gradient.reshape(-1), total))
+                for gradient, operand in gradients
+            ),
             Call(reductions.clip_scale, (total, max_norm, self._hyper[1:2])),
         ]
 
@@ -318,8 +335,9 @@ class Lowering:
 
 def _predict(node: Node, tensors: RoleRegions) -> list[Call]:
     """Return the calls of a forward pass of which nobody asks for the loss."""
-    is_without_label = node.layer.is_loss and not tensors.is_wanted(LABEL)
-    hook = "predict" if is_without_label else ""
+    layer = node.layer
+    is_predicted = isinstance(layer, Loss) and not layer.needs_label_to_predict
+    hook = "predict" if is_predicted else ""
     if has_sample_weights(node):
         return weighted_calls(node, Phase.FORWARD, tensors, hook)
     return hook_calls(node.layer, Phase.FORWARD, tensors, hook)

@@ -375,6 +375,31 @@ grouped = Family(
     ),
 )
 
+lengths = Family(
+    "lengths",
+    count_steps="lengths: Vector, steps: int, counts: Indexes, loss: Doubles",
+    fill_masked=(
+        "x: Vector, counts: Indexes, value: float, n: int, steps: int, columns: int, "
+        "start: int, width: int"
+    ),
+    reverse_valid=(
+        "x: Vector, counts: Indexes, n: int, steps: int, columns: int, start: int, "
+        "width: int"
+    ),
+    take_last=(
+        "x: Vector, counts: Indexes, y: Vector, n: int, steps: int, width: int, "
+        "y_columns: int, y_start: int"
+    ),
+    add_last=(
+        "dy: Vector, counts: Indexes, dx: Vector, n: int, steps: int, width: int, "
+        "y_columns: int, y_start: int"
+    ),
+    last_cells=(
+        "gates: Vector, cells: Vector, counts: Indexes, y: Vector, n: int, steps: int, "
+        "unit: int, y_columns: int, y_start: int"
+    ),
+)
+
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -617,6 +642,24 @@ tokens = Family(
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
 )
 
+touched_rows = Family(
+    "touched_rows",
+    touched_gradient=(
+        "ids: Vector, dy: Matrix, n_rows: int, padding: int, beta: float, gradient: "
+        "Matrix"
+    ),
+    touched_square_sum="gradient: Matrix, sum_so_far: Doubles",
+    touched_sgd="weight: Matrix, gradient: Matrix, decay: float, hyper: Doubles",
+    touched_momentum=(
+        "weight: Matrix, gradient: Matrix, velocity: Matrix, decay: float, nesterov: "
+        "int, hyper: Doubles"
+    ),
+    touched_adam=(
+        "weight: Matrix, gradient: Matrix, first_moment: Matrix, second_moment: "
+        "Matrix, hyper: Doubles"
+    ),
+)
+
 update_terms = Family(
     "update_terms",
     clip_values="x: Vector, most: float, y: Vector",
@@ -645,6 +688,12 @@ updates = Family(
     ),
 )
 
+mean_loss = Family(
+    "mean_loss",
+    mean_loss="terms: Vector, scale: Doubles, loss: Doubles",
+    mean_derivative="scale: Doubles, dx: Vector",
+)
+
 value_losses = Family(
     "value_losses",
     mae_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -654,6 +703,14 @@ value_losses = Family(
     ),
     huber_derivative=(
         "prediction: Vector, label: Vector, delta: float, scale: Doubles, dx: Vector"
+    ),
+)
+
+table_sums = Family(
+    "table_sums",
+    sum_samples=(
+        "x: Vector, y: Vector, samples: int, x_sample: int, x_from: int, rows: int, "
+        "x_row: int, width: int"
     ),
 )
 
@@ -688,8 +745,10 @@ FAMILIES: tuple[Family, ...] = (
     heads,
     group_norm,
     grouped,
+    lengths,
     losses,
     margins,
+    mean_loss,
     normalization,
     pooling,
     rearrange,
@@ -699,7 +758,9 @@ FAMILIES: tuple[Family, ...] = (
     sample_weights,
     spans,
     steps,
+    table_sums,
     tokens,
+    touched_rows,
     update_terms,
     updates,
     value_losses,

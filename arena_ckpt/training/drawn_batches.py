@@ -23,6 +23,7 @@ from arena_ckpt.errors import (
     InvalidParameterError,
     UnevenBatchesError,
 )
+from arena_ckpt.graph.lone_samples import with_absent_labels
 from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.training.best_state import BestState
 from arena_ckpt.training.callbacks import Callbacks
@@ -192,9 +193,11 @@ def _checked(
     where = f"batch {batch} of epoch {epoch}"
     if isinstance(drawn, Dataset):
         drawn = (drawn.x, drawn.y)
+    drawn = with_absent_labels(session.graph, drawn)
     is_weighted = isinstance(drawn, tuple) and len(drawn) == 3
     is_pair = isinstance(drawn, tuple | list) and len(drawn) == 2
-    if not (is_weighted or is_pair) or drawn[1] is None:
+    is_whole = is_weighted or is_pair
+    if not is_whole or (drawn[1] is None and session.graph.takes_labels):
         found = (
             f"{len(drawn)} values"
             if isinstance(drawn, tuple | list) and not (is_weighted or is_pair)

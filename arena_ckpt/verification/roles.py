@@ -79,7 +79,9 @@ def _inputs(
         if node.spec.reads_input(place, flag):
             yield Need(input_role(place), (graph.tables.get(source, source),))
     loss = node.layer
-    if isinstance(loss, Loss) and (loss.needs_label_to_predict or not is_inference):
+    if not isinstance(loss, Loss) or not loss.takes_label:
+        return
+    if loss.needs_label_to_predict or not is_inference:
         yield Need(LABEL, (tensor_name(node.name, LABEL),))
 
 

@@ -226,7 +226,7 @@ def _batches(
             size,
             N_BATCHES,
             last,
-            needs_labels=not is_inference,
+            needs_labels=not is_inference and graph.takes_labels,
         )
         return batches, None, f"{name}: {shape}"
     batches = make_batches(graph, size, N_BATCHES, last)

@@ -73,6 +73,22 @@ def _steps_out(given: Arguments) -> Any:
     return _places(given["out"].size, (rows, width), (given["unit"], 1), first=start)
 
 
+def _masked_steps(given: Arguments) -> Any:
+    """Mark some columns of the steps that are not valid."""
+    is_masked = np.arange(given["steps"]) >= given["counts"][:, None]
+    marked = np.zeros((given["n"], given["steps"], given["columns"]), bool)
+    stop = given["start"] + given["width"]
+    marked[:, :, given["start"] : stop] = is_masked[:, :, None]
+    return marked.reshape(-1)
+
+
+def _row_of_each(given: Arguments) -> Any:
+    """Mark a row for each sample, maybe half of it."""
+    rows = given["n"], given["y_columns"]
+    width = given["width"] if "width" in given else given["unit"]
+    return _places(given["y"].size, rows, (width, 1), first=given["y_start"])
+
+
 ACCESS: dict[str, dict[str, Fact]] = {
     # activations
     "bias_*_forward": {"y": RESULT},
@@ -211,6 +227,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
         **{"d_states": RESULT, "a": RESULT, "dh": CHANGED, "sums": RESULT},
     },
     "rnn_previous": {"hidden": RESULT},
+    "count_steps": {"counts": RESULT, "loss": CHANGED},
+    "fill_masked": {"x": _masked_steps},
+    "reverse_valid": {"x": CHANGED},
+    "take_last": {"y": _row_of_each},
+    "add_last": {"dx": CHANGED},
+    "last_cells": {"y": _row_of_each},
     "join_biases": {"joined": RESULT},
     "bias_from_sums": {"db": _by_beta},
     # losses
@@ -222,6 +244,7 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "cross_sigmoid_derivative": {"dx": RESULT},
     "kld_loss": {"loss": CHANGED},
     "kld_derivative": {"dq": RESULT},
+    "sum_samples": {"y": RESULT},
     "weigh_samples": {"scales": RESULT},
     "class_softmax_loss": {"probabilities": RESULT, "loss": CHANGED},
     "class_softmax_derivative": {"dx": RESULT},
@@ -229,6 +252,8 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "mae_derivative": {"dx": RESULT},
     "huber_loss": {"loss": CHANGED},
     "huber_derivative": {"dx": RESULT},
+    "mean_loss": {"loss": CHANGED},
+    "mean_derivative": {"dx": RESULT},
     "class_probabilities": {"probabilities": RESULT},
     "weighted_*_loss": {"probabilities": RESULT, "loss": CHANGED},
     "weighted_*_derivative": {"dx": RESULT},
@@ -311,8 +336,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "sgd_nesterov": {"weight": CHANGED, "velocity": CHANGED},
     **{
         name: {"weight": CHANGED, "first_moment": CHANGED, "second_moment": CHANGED}
-        for name in ("adam", "adamw")
+        for name in ("adam", "adamw", "touched_adam")
     },
+    # touched rows
+    "touched_gradient": {"gradient": _by_beta},
+    "touched_square_sum": {"sum_so_far": CHANGED},
+    "touched_sgd": {"weight": CHANGED},
+    "touched_momentum": {"weight": CHANGED, "velocity": CHANGED},
 }
 """By name of the kernel; ``*`` stands for what a kernel is made for."""
 

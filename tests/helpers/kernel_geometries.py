@@ -24,6 +24,8 @@ from arena_ckpt.kernels import (
     reductions,
     rmsprop,
     sample_weights,
+    table_sums,
+    touched_rows,
     update_terms,
     updates,
 )
@@ -184,6 +186,8 @@ def _input(layer: Layer, index: int, shape: tuple[int, ...], random: Random) -> 
         return random.integers(-1, layer["in_dim"] + 1, shape).astype(np.float32)
     if layer.type_name == "gather" and index == 1:
         return random.integers(-1, 10, shape).astype(np.float32)
+    if layer.type_name in ("rnn", "lstm", "gru") and index == 1:
+        return random.integers(0, 8, shape).astype(np.float32)
     if layer.type_name == "where" and index == 0:
         return random.integers(0, 2, shape).astype(np.float32)
     if layer.type_name == "multi_head_attention" and index == 3:
@@ -536,6 +540,10 @@ def _attention(random: Random) -> Drawn:
         "attention": ("plain", "tiled")[random.integers(2)],
         "trainable": not chance(random, 0.2),
     }
+    if chance(random, 0.3):
+        values["num_heads_kv"] = 1
+    if chance(random, 0.2):
+        values["lora_rank"] = 1
     if chance(random, 0.5):
         values |= {"projected_key_dim": dk, "projected_value_dim": size(random, 9)}
         values["output_shape"] = size(random)
@@ -578,6 +586,16 @@ def _recurrent(kind: str) -> Callable[[Random], Drawn]:
     return draw
 
 
+def _with_lengths(random: Random) -> Drawn:
+    """Sequences whose lengths are given."""
+    kind = ("rnn", "lstm", "gru")[random.integers(3)]
+    name, shapes, values = _recurrent(kind)(random)
+    if name != kind:
+        values.pop("return_cell_state", None)
+    values["return_state"] = chance(random, 0.6)
+    return kind, ((1, size(random, 7), shapes[0][2]), (1, 1, 1)), values
+
+
 def _loss(*kinds: str) -> Callable[[Random], Drawn]:
     def draw(random: Random) -> Drawn:
         kind = kinds[random.integers(len(kinds))]
@@ -613,6 +631,15 @@ def _class_probabilities(random: Random) -> list[Call]:
         Call(kernel, (x, y, classes, inner)),
         Call(kernel, (x, x, inner, classes)),
     ]
+
+
+def _table_sums(random: Random) -> list[Call]:
+    n, rows, width = size(random, 9), size(random, 5), size(random, 70)
+    before, total = int(random.integers(0, 4)), width + int(random.integers(0, 5))
+    first = min(before, total - width)
+    x, y = normal(random, n * rows * total), np.full(rows * width, 7, np.float32)
+    places = n, rows * total, first, rows, total, width
+    return [Call(table_sums.sum_samples, (x, y, *places))]
 
 
 def _sample_weights(random: Random) -> list[Call]:
@@ -740,6 +767,33 @@ def _update(random: Random) -> list[Call]:
         ),
         Call(update_terms.clip_values, (gradient, 0.5, first)),
         Call(update_terms.scale_number, (hyper[:1], 0.5, hyper[1:2].copy())),
+    ]
+
+
+def _touched_rows(random: Random) -> list[Call]:
+    """Gradients of a few ids, and the updates of the table that they name."""
+    n_rows, width, n = size(random, 12), size(random, 20), size(random, 9)
+    lines = n + int(random.integers(0, 4))
+    ids = random.integers(0, n_rows, n).astype(np.float32)
+    dy, gradient = normal(random, n, width), np.zeros((lines, 3 + width), np.float32)
+    padding = int(random.integers(-1, n_rows))
+    run_python = touched_rows.touched_gradient._python
+    run_python(ids, dy, n_rows, -1, 0.0, gradient)
+    weight, first, second = (normal(random, n_rows, width) for _ in range(3))
+    hyper = np.array([0.1, 0.5, 0.9, 0.99, 1e-8, 0.1, 0.01])
+    look_ahead = int(chance(random, 0.5))
+    moments = first, np.abs(second)
+    given = (ids, dy, n_rows, padding)
+    return [
+        Call(touched_rows.touched_gradient, (*given, 0.0, gradient.copy())),
+        Call(touched_rows.touched_gradient, (*given, 1.0, gradient[:].copy())),
+        Call(touched_rows.touched_square_sum, (gradient, np.full(1, 0.5))),
+        Call(touched_rows.touched_sgd, (weight, gradient, 0.1, hyper[:2])),
+        Call(
+            touched_rows.touched_momentum,
+            (weight, gradient, first, 0.1, look_ahead, hyper[:3]),
+        ),
+        Call(touched_rows.touched_adam, (weight, gradient, *moments, hyper)),
     ]
 
 
@@ -996,6 +1050,14 @@ FAMILIES: dict[str, Family] = {
         _attention,
         arithmetic=PORTABLE,
     ),
+    "lengths": Family(
+        (
+            *("count_steps", "fill_masked", "reverse_valid", "take_last", "add_last"),
+            "last_cells",
+        ),
+        _with_lengths,
+        PORTABLE,
+    ),
     "portable lstm": Family(
         tuple(f"lstm_tanh_sigmoid_portable_{w}" for w in ("forward", "backward")),
         _recurrent("lstm"),
@@ -1023,6 +1085,7 @@ FAMILIES: dict[str, Family] = {
         ("mae_loss", "mae_derivative", "huber_loss", "huber_derivative"),
         _loss("mae", "huber"),
     ),
+    "mean loss": Family(("mean_loss", "mean_derivative"), _loss("mean_loss")),
     "weighted losses": Family(
         tuple(
             f"weighted_{k}_{w}"
@@ -1032,6 +1095,7 @@ FAMILIES: dict[str, Family] = {
         _weighted_loss,
     ),
     "class probabilities": Family(("class_probabilities",), _class_probabilities),
+    "table sums": Family(("sum_samples",), _table_sums),
     "sample weights": Family(("weigh_samples",), _sample_weights),
     "batch normalization": Family(
         (
@@ -1086,6 +1150,13 @@ FAMILIES: dict[str, Family] = {
         ),
         _update,
     ),
+    "touched rows": Family(
+        (
+            *("touched_gradient", "touched_square_sum", "touched_sgd"),
+            *("touched_momentum", "touched_adam"),
+        ),
+        _touched_rows,
+    ),
     "reductions": Family(
         (
             "square_sum",
@@ -1126,14 +1197,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "portable lstm",
         "portable gru",
         "portable rnn",
+        "lengths",
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),
         "heads",
-        *("losses of values", "weighted losses", "class probabilities"),
-        "sample weights",
+        *("mean loss", "losses of values", "weighted losses", "class probabilities"),
+        *("table sums", "sample weights"),
         *("rearranged", "shape", "group normalization"),
     ),
-    "updates": ("updates", "reductions"),
+    "updates": ("updates", "touched rows", "reductions"),
 }
 """Families that one process runs."""

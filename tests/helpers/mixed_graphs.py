@@ -50,6 +50,8 @@ VALUE_LOSSES = ("mse", "mae", "huber")
 class MixedSpec(ModelSpec):
     """A model whose inputs named ``ids…`` hold ids and ``mask…`` masks.
 
+    Those named ``lengths5_…`` hold lengths of 5 steps at most.
+
     One that deserves a `ModelWarning` (one in 150) has had it when it is built.
     """
 
@@ -70,6 +72,10 @@ class MixedSpec(ModelSpec):
             if name.startswith("ids"):
                 ids = generator.integers(0, VOCABULARY, (n, elems))
                 x[name] = ids.astype(np.float32)
+            elif name.startswith("lengths"):
+                most = int(name.removeprefix("lengths").partition("_")[0])
+                given = generator.integers(1, most + 1, (n, 1))
+                x[name] = given.astype(np.float32)
             elif name.startswith("mask"):
                 hidden = generator.random((n, elems)) < 0.3
                 x[name] = np.where(hidden, -1e9, 0).astype(np.float32)
@@ -379,13 +385,16 @@ class Growing:
         """Let a weight or a constant be read beside samples."""
         source = self.any_output()
         kind = self.any_of(
-            *("add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum")
+            *("add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum"),
+            *("concat", "expand"),
         )
         channel, height, width = self.shapes[source]
         if kind == "matmul" and channel == 1:
             dim = (1, width, self.draw(st.integers(1, 3)))
         elif kind == "matmul":
             return
+        elif kind in ("concat", "expand"):
+            dim = (channel, 1, width)
         else:
             dim = tuple(self.any_of(size, size, 1) for size in (channel, height, width))
         values: Given = {"dim": dim, "value": 0.75}
@@ -401,7 +410,10 @@ class Growing:
             pair = (table, self.add("activation", source, activation="sigmoid"))
         self.shapes[table] = dim
         for _ in range(self.any_of(1, 1, 2)):
-            self.add(kind, *pair)
+            if kind == "expand":
+                self.add("add", pair[0], self.add("expand", table))
+            else:
+                self.add(kind, *pair, **({"axis": 2} if kind == "concat" else {}))
         del self.shapes[table]
 
     def _elements(self) -> None:
@@ -451,6 +463,10 @@ class Growing:
             number = len(self.layers)
             sources.append(self.add("input", name=f"mask{number}", input_shape=mask))
         values = self.trained(num_heads=heads, attention=self.any_of("plain", "tiled"))
+        if self.chance(3):
+            values["num_heads_kv"] = 1
+        if self.chance(5):
+            values["lora_rank"] = 1
         if self.chance(3):
             values["is_causal"] = True
         if self.chance(3):
@@ -521,7 +537,14 @@ class Growing:
             values["dropout_rate"] = 0.25
         if self.chance(4):
             values[self.any_of("integrate_bias", "disable_bias")] = True
-        self.add(kind, source, **values)
+        self.add(kind, source, *self.lengths(steps, values), **values)
+
+    def lengths(self, steps: int, values: Given) -> list[str]:
+        """Return an input with the lengths of sequences, or nothing."""
+        if values["unroll"] or not self.chance(3):
+            return []
+        name = f"lengths{steps}_{len(self.layers)}"
+        return [self.add("input", name=name, input_shape=(1, 1, 1))]
 
     def _cell(self) -> None:
         source = self.any_output(lambda shape: shape[:2] == (1, 1))
@@ -571,10 +594,13 @@ class Growing:
             fixed = kind == "embedding" or (
                 kind == "multi_head_attention" and index == 3
             )
+            known = ("ids", "mask") if fixed else ("",)
+            if kind in ("rnn", "lstm", "gru") and index == 1:
+                known = (f"lengths{shapes[0][1]}_",)
             fitting = [
                 n
                 for n, other in self.shapes.items()
-                if other == shape and (not fixed or n[:3] in ("ids", "mas"))
+                if other == shape and n.startswith(known)
             ]
             if not fitting:
                 return
