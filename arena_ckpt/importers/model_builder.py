@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.definition.weight_links import Step, WeightLink
 from arena_ckpt.importers.foreign_axes import (
     BATCH,
     Axis,
@@ -24,7 +25,6 @@ from arena_ckpt.importers.foreign_axes import (
 )
 from arena_ckpt.importers.foreign_values import Array, Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
-from arena_ckpt.importers.weight_links import Step, WeightLink
 from arena_ckpt.model import Model
 
 Shape = tuple[int, int, int]

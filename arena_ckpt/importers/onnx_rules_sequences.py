@@ -70,7 +70,7 @@ def _recurrent(call: OnnxCall) -> Result | tuple[Result | None, ...]:
         x,
         weights,
         with_states=wants_cell,
-        **_properties(call, n),
+        **_properties(call, n),  # type: ignore[arg-type]
     )
     whole = build.reshape(y, [y.sizes[0], y.sizes[1], Size(n), Size(unit)])
     wants_hidden = len(call.wanted) > 1 and call.wanted[1]
