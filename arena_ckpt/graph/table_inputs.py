@@ -35,10 +35,15 @@ def with_tables(layer: Layer, spec: LayerSpec, is_table: Sequence[bool]) -> Laye
         The layer cannot read a table there.
     """
     tables = [index for index, found in enumerate(is_table) if found]
+    if layer.repeats_table and not tables:
+        raise layer.mismatch(
+            "repeats a weight or constant for every sample, and its input has samples "
+            "already; leave the layer out"
+        )
     if not tables or layer.is_alias:
         return spec
     refused = [index for index in tables if index not in spec.table_inputs]
-    if refused or len(tables) == len(is_table):
+    if refused or (len(tables) == len(is_table) and not layer.repeats_table):
         raise _refusal(layer, spec, refused or tables)
     results = {gradient_of(input_role(index)) for index in tables}
     operands = {input_role(index) for index in tables}
@@ -57,12 +62,13 @@ def _refusal(layer: Layer, spec: LayerSpec, refused: list[int]) -> ShapeMismatch
         allowed = ", ".join(input_role(index) for index in sorted(spec.table_inputs))
         advice = (
             f"it takes one as {allowed}, and beside it an input with samples: change "
-            "the order in input_layers"
+            "the order in input_layers, or put expand between"
         )
     else:
         advice = (
-            "add, subtract, multiply, divide, maximum and minimum read one beside an "
-            "input with samples, matmul as its second input; put one of these between"
+            "add, subtract, multiply, divide, maximum, minimum and concat read one "
+            "beside an input with samples, matmul as its second input; put one of "
+            "these between, or expand, which repeats it for every sample"
         )
     return layer.mismatch(
         f"reads {name!r} as {input_role(refused[0])}, a weight or constant without an "

@@ -28,6 +28,15 @@ class Ref:
     name: str
 
 
+def mentioned(value: Any) -> list[str]:
+    """Return the names that an argument mentions, in tuples too."""
+    if isinstance(value, Ref):
+        return [value.name]
+    if isinstance(value, tuple):
+        return [name for one in value for name in mentioned(one)]
+    return []
+
+
 Extent = Size | None
 """Elements along an axis; None where they do not grow in proportion to the samples."""
 

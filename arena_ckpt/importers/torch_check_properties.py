@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arena_ckpt.importers.foreign_graph import ForeignGraph, ForeignNode
+from arena_ckpt.importers.foreign_graph import ForeignGraph, ForeignNode, mentioned
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.functions import name_of, numbers_of
 from arena_ckpt.model import Model
@@ -172,13 +172,26 @@ def differing_properties(
     layers = {layer.name: layer for layer in model.layers}
     found: list[Difference] = []
     n_compared = 0
+    changing = _changing(graph)
     for node in graph.nodes:
+        if node.name not in changing:
+            continue  # numbers that are known when the model is imported
         own = [layers[name] for name in made.get(node.name, ()) if name in layers]
         for layer, name, value, expected in _compared(node, own):
             n_compared += 1
             if not _same(value, expected):
                 found.append(Difference(layer, name, value, expected, node.where))
     return tuple(found), n_compared
+
+
+def _changing(graph: ForeignGraph) -> set[str]:
+    """Return all that depends on an input or on a parameter that is trained."""
+    names = {one.name for one in graph.inputs}
+    names |= {name for name, table in graph.tables.items() if table.is_trained}
+    for node in graph.nodes:
+        if not names.isdisjoint(mentioned(tuple(node.args.values()))):
+            names.add(node.name)
+    return names
 
 
 def _compared(

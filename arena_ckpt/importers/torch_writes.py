@@ -15,6 +15,7 @@ from arena_ckpt.importers.foreign_graph import (
     ForeignNode,
     ForeignTable,
     Ref,
+    mentioned,
 )
 from arena_ckpt.importers.import_gaps import Gap
 
@@ -48,7 +49,7 @@ def gaps_of_writes(
     read_at: dict[str, list[int]] = {}
     writes: list[tuple[int, ForeignNode, str]] = []
     for place, node in enumerate(nodes):
-        for name in _mentioned(tuple(node.args.values())):
+        for name in mentioned(tuple(node.args.values())):
             read_at.setdefault(name, []).append(place)
         schema = schemas.get(node.name)
         shared = None if schema is None else _shared(node, schema)
@@ -58,7 +59,7 @@ def gaps_of_writes(
         written = None if schema is None else _written(node, schema)
         if written is not None:
             writes.append((place, node, written))
-    for name in _mentioned(outputs):
+    for name in mentioned(outputs):
         read_at.setdefault(name, []).append(len(nodes))
     user_inputs = {one.name for one in inputs}
     gaps = []
@@ -82,14 +83,6 @@ def gaps_of_writes(
             reason = "changes in place what is read again later by another name"
         gaps.append(Gap(node.variant, reason, node.where))
     return tuple(gaps)
-
-
-def _mentioned(value: Any) -> list[str]:
-    if isinstance(value, Ref):
-        return [value.name]
-    if isinstance(value, tuple):
-        return [name for one in value for name in _mentioned(one)]
-    return []
 
 
 def _shared(node: ForeignNode, schema: Any) -> str | None:

@@ -173,6 +173,8 @@ class Layer(ABC):
     is_table : bool
         True where the output is the layer's one weight itself, without an axis of
         samples: it has no forward step, and every sample reads the same bytes.
+    repeats_table : bool
+        True where the only input is a table, of which every sample gets a copy.
     moves_elements : bool
         True where every element of an output is an element of an input, unchanged, as
         in reshape and slice. Ids stay ids behind such a layer, and masks stay masks.
@@ -192,6 +194,7 @@ class Layer(ABC):
     is_loss: ClassVar[bool] = False
     is_alias: ClassVar[bool] = False
     is_table: ClassVar[bool] = False
+    repeats_table: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
     keeps_axes: ClassVar[bool] = False
     reads: ClassVar[Literal["pictures", "sequences"] | None] = None

@@ -1,7 +1,7 @@
 """Layers that stand for a table: a trained parameter, or numbers that are given.
 
 Their output is the weight itself, without an axis of samples. What reads it repeats it
-for every sample without a copy.
+for every sample without a copy; `expand` makes copies for layers that cannot.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import ClassVar
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import REAL, SHAPE, Kind, Property
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer
+from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.spec import LayerSpec, Shape, WeightSpec, format_shape, n_elems
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
-from arena_ckpt.operations.families import elementwise
+from arena_ckpt.operations.families import elementwise, rearrange, table_sums
 
 LARGEST_FLOAT = 3.4028234663852886e38
 """Maximum of float32."""
@@ -174,3 +175,35 @@ class Constant(Table):
             values=values,
         )
         return LayerSpec(output_shapes=(dim,), weights=(weight,))
+
+
+class Expand(Layer):
+    """Repeat a table for every sample, so that any layer can read it."""
+
+    type_name = "expand"
+    repeats_table = True
+    moves_elements = True
+    properties = OUTPUT_PROPERTIES
+
+    def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
+        """Return the shape of the table, which each sample then has."""
+        return LayerSpec(
+            output_shapes=input_shapes,
+            input_lifespan=TensorLifespan.FORWARD,
+            table_inputs=frozenset((0,)),
+        )
+
+    def forward(self, tensors: Binding) -> list[Call]:
+        """Copy the table for each sample."""
+        x, y = tensors.vector("in0"), tensors.vector("out0")
+        size = n_elems(tensors.input_shapes[0])
+        sizes = 1, 1, tensors.n_samples, size
+        places = 0, 0, 0, 0, 0, 0, 0, size
+        return [Call(rearrange.copy_rows, (x, y, *sizes, *places))]
+
+    def calc_derivative(self, tensors: Binding) -> list[Call]:
+        """Sum the derivatives over the samples."""
+        dy, dx = tensors.vector("out0:grad"), tensors.vector("in0:grad")
+        size = n_elems(tensors.input_shapes[0])
+        places = tensors.n_samples, size, 0, 1, size, size
+        return [Call(table_sums.sum_samples, (dy, dx, *places))]

@@ -15,7 +15,7 @@ from arena_ckpt.layers.contraction import AXIS
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same, views
 from arena_ckpt.layers.spec import LayerSpec, Shape, format_shape, n_elems
-from arena_ckpt.operations.families import rearrange
+from arena_ckpt.operations.families import rearrange, table_sums
 
 MOST_PARTS = 2**12
 """Maximum number of outputs of a layer, and of steps of an unrolled one.
@@ -68,6 +68,27 @@ def _copy(
     return Call(rearrange.copy_rows, (x, y, *sizes, *x_steps, *y_steps))
 
 
+def _copy_table(
+    tensors: Binding, index: int, start: int, width: int, rows: int, total: int
+) -> Call:
+    """Return the call that copies a table into its place in every sample."""
+    x, y, n = tensors.vector(f"in{index}"), tensors.vector("out0"), tensors.n_samples
+    rows //= n
+    x_steps, y_steps = (0, 0, 0, width), (start, 0, rows * total, total)
+    return Call(rearrange.copy_rows, (x, y, 1, n, rows, width, *x_steps, *y_steps))
+
+
+def _sum_of_table(
+    tensors: Binding, index: int, start: int, width: int, rows: int, total: int
+) -> Call:
+    """Return the call that sums the derivatives of a table over the samples."""
+    dy, dx = tensors.vector("out0:grad"), tensors.vector(f"in{index}:grad")
+    n = tensors.n_samples
+    rows //= n
+    places = n, rows * total, start, rows, total, width
+    return Call(table_sums.sum_samples, (dy, dx, *places))
+
+
 class Concat(Layer):
     """Join all inputs along an axis, one after the other."""
 
@@ -105,23 +126,30 @@ class Concat(Layer):
         return LayerSpec(
             output_shapes=(_with_size(input_shapes[0], axis, total),),
             in_place=views(1) if len(input_shapes) == 1 else (),
+            table_inputs=frozenset(range(len(input_shapes))),
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
-        """Copy each input to its place."""
+        """Copy each input to its place, a table to that of every sample."""
         if len(tensors.input_shapes) == 1:
             return copy_unless_same(tensors, "in0", "out0")
         return [
-            _copy(tensors, (f"in{i}", 0, width), ("out0", start, total), rows, width)
+            _copy_table(tensors, i, start, width, rows, total)
+            if tensors.is_table(i)
+            else _copy(
+                tensors, (f"in{i}", 0, width), ("out0", start, total), rows, width
+            )
             for i, start, width, rows, total in self._parts(tensors)
         ]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
-        """Copy each part of the derivative to its input."""
+        """Copy each part of the derivative to its input, summed for a table."""
         if len(tensors.input_shapes) == 1:
             return copy_unless_same(tensors, "out0:grad", "in0:grad")
         return [
-            _copy(
+            _sum_of_table(tensors, i, start, width, rows, total)
+            if tensors.is_table(i)
+            else _copy(
                 tensors,
                 ("out0:grad", start, total),
                 (f"in{i}:grad", 0, width),

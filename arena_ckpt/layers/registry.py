@@ -45,7 +45,7 @@ from arena_ckpt.layers.dense import FullyConnected
 from arena_ckpt.layers.group_norm import GroupNormalization, InstanceNormalization
 from arena_ckpt.layers.gru import Gru, GruCell
 from arena_ckpt.layers.heads import Attention, RotaryEmbedding
-from arena_ckpt.layers.lone_weights import Constant, Weight
+from arena_ckpt.layers.lone_weights import Constant, Expand, Weight
 from arena_ckpt.layers.loss import (
     CrossEntropySigmoid,
     CrossEntropySoftmax,
@@ -149,6 +149,7 @@ LAYER_TYPES: dict[str, type[Layer]] = {
         HuberLoss,
         MeanAbsoluteError,
         MeanLoss,
+        Expand,
     )
 }
 """The class of each layer type, by its name in lower case."""

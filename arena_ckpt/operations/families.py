@@ -642,6 +642,24 @@ tokens = Family(
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
 )
 
+touched_rows = Family(
+    "touched_rows",
+    touched_gradient=(
+        "ids: Vector, dy: Matrix, n_rows: int, padding: int, beta: float, gradient: "
+        "Matrix"
+    ),
+    touched_square_sum="gradient: Matrix, sum_so_far: Doubles",
+    touched_sgd="weight: Matrix, gradient: Matrix, decay: float, hyper: Doubles",
+    touched_momentum=(
+        "weight: Matrix, gradient: Matrix, velocity: Matrix, decay: float, nesterov: "
+        "int, hyper: Doubles"
+    ),
+    touched_adam=(
+        "weight: Matrix, gradient: Matrix, first_moment: Matrix, second_moment: "
+        "Matrix, hyper: Doubles"
+    ),
+)
+
 update_terms = Family(
     "update_terms",
     clip_values="x: Vector, most: float, y: Vector",
@@ -685,6 +703,14 @@ value_losses = Family(
     ),
     huber_derivative=(
         "prediction: Vector, label: Vector, delta: float, scale: Doubles, dx: Vector"
+    ),
+)
+
+table_sums = Family(
+    "table_sums",
+    sum_samples=(
+        "x: Vector, y: Vector, samples: int, x_sample: int, x_from: int, rows: int, "
+        "x_row: int, width: int"
     ),
 )
 
@@ -732,7 +758,9 @@ FAMILIES: tuple[Family, ...] = (
     sample_weights,
     spans,
     steps,
+    table_sums,
     tokens,
+    touched_rows,
     update_terms,
     updates,
     value_losses,

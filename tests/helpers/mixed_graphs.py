@@ -385,13 +385,16 @@ class Growing:
         """Let a weight or a constant be read beside samples."""
         source = self.any_output()
         kind = self.any_of(
-            *("add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum")
+            *("add", "subtract", "multiply", "divide", "matmul", "maximum", "minimum"),
+            *("concat", "expand"),
         )
         channel, height, width = self.shapes[source]
         if kind == "matmul" and channel == 1:
             dim = (1, width, self.draw(st.integers(1, 3)))
         elif kind == "matmul":
             return
+        elif kind in ("concat", "expand"):
+            dim = (channel, 1, width)
         else:
             dim = tuple(self.any_of(size, size, 1) for size in (channel, height, width))
         values: Given = {"dim": dim, "value": 0.75}
@@ -407,7 +410,10 @@ class Growing:
             pair = (table, self.add("activation", source, activation="sigmoid"))
         self.shapes[table] = dim
         for _ in range(self.any_of(1, 1, 2)):
-            self.add(kind, *pair)
+            if kind == "expand":
+                self.add("add", pair[0], self.add("expand", table))
+            else:
+                self.add(kind, *pair, **({"axis": 2} if kind == "concat" else {}))
         del self.shapes[table]
 
     def _elements(self) -> None:
@@ -457,6 +463,10 @@ class Growing:
             number = len(self.layers)
             sources.append(self.add("input", name=f"mask{number}", input_shape=mask))
         values = self.trained(num_heads=heads, attention=self.any_of("plain", "tiled"))
+        if self.chance(3):
+            values["num_heads_kv"] = 1
+        if self.chance(5):
+            values["lora_rank"] = 1
         if self.chance(3):
             values["is_causal"] = True
         if self.chance(3):

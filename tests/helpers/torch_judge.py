@@ -162,7 +162,7 @@ class TorchJudge:
             f"{node.name}:{weight.name}"
             for node in self.nodes
             for weight in node.own_weights
-            if weight.is_trained and node.layer.is_trainable
+            if weight in node.spec.trained_weights and node.layer.is_trainable
         ]
 
     def _make_optimizer(self) -> Any:
@@ -283,6 +283,7 @@ class TorchJudge:
     def _run(self, x: Mapping[str, Any]) -> Tensor:
         """Run all layers up to the loss; return what it reads."""
         outputs: dict[tuple[str, int], Tensor] = {}
+        self.n_samples = len(next(iter(x.values())))
         for node in self.nodes:
             inputs = [outputs[source.layer, source.index] for source in node.inputs]
             if node is self.loss_node:
@@ -632,7 +633,8 @@ def _reshaped(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
 
 def _concat(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
     axis = node.layer["axis"] or (3 if inputs[0].shape[1] > 1 else 1)
-    return (torch.cat(inputs, axis),)
+    n = max(len(one) for one in inputs)  # a table has no axis of samples
+    return (torch.cat([one.expand(n, -1, -1, -1) for one in inputs], axis),)
 
 
 def _split(judge: TorchJudge, node: Node, x: Tensor) -> Outputs:
@@ -845,11 +847,17 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
 
     def projected(x: Tensor, name: str) -> Tensor:
         weight = judge.weight(node, f"{name}_weight")
-        return judge._moved(F.linear(x, weight.T, judge.weight(node, f"{name}_bias")))
+        made = F.linear(x, weight.T, judge.weight(node, f"{name}_bias"))
+        if layer["lora_rank"] is not None:
+            a, b = (judge.weight(node, f"{name}_lora_{part}") for part in "ab")
+            made = made + layer["lora_alpha"] / layer["lora_rank"] * (x @ a) @ b
+        return judge._moved(made)
 
     def by_head(x: Tensor, name: str) -> Tensor:
+        count = heads if name == "query_fc" else layer["num_heads_kv"] or heads
         rows = projected(x[:, 0], name)
-        return rows.reshape(*rows.shape[:2], heads, -1).transpose(1, 2)
+        rows = rows.reshape(*rows.shape[:2], count, -1).transpose(1, 2)
+        return rows.repeat_interleave(heads // count, 1)
 
     q, k, v = (
         by_head(x, f"{name}_fc")
@@ -1039,6 +1047,7 @@ _STEPS: dict[str, Callable[[TorchJudge, Node, str], Step]] = {
 }
 
 _LAYERS: dict[str, Callable[..., Outputs]] = {
+    "expand": lambda judge, node, x: (x.expand(judge.n_samples, -1, -1, -1),),
     "weight": lambda judge, node: (judge.weight(node, "weight")[None],),
     "constant": lambda judge, node: (judge.values[f"{node.name}:value"][None],),
     "fully_connected": _dense,
@@ -1107,6 +1116,7 @@ JUDGED = frozenset(_LAYERS) | {"input"}
 _MOVES_NOTHING = frozenset(
     (
         *("flatten", "reshape", "identity", "multiout", "concat", "split", "slice"),
+        "expand",
         *("permute", "negative", "pixel_shuffle", "channel_shuffle", "pad"),
     )
 )

@@ -34,6 +34,14 @@ LAYERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("maximum", {"name": "bounded", "input_layers": ["least", "moved"]}),
     ("weight", {"name": "most", "dim": (1, 3, 5), "value": 1.6}),
     ("minimum", {"name": "within", "input_layers": ["bounded", "most"]}),
+    ("weight", {"name": "token", "dim": (1, 1, 5)}),
+    ("concat", {"name": "first", "input_layers": ["token", "within"], "axis": 2}),
+    ("constant", {"name": "ends", "dim": (1, 4, 2), "value": range(8)}),
+    ("concat", {"name": "ended", "input_layers": ["first", "ends"], "axis": 3}),
+    ("weight", {"name": "turned", "dim": (1, 7, 4)}),
+    ("expand", {"name": "copies", "input_layers": ["turned"], "activation": "tanh"}),
+    ("permute", {"name": "back", "direction": (1, 3, 2)}),
+    ("addition", {"name": "sum", "input_layers": ["ended", "back"]}),
     ("flatten", {"name": "flat"}),
     ("fully_connected", {"name": "out", "unit": 2}),
     ("mse", {"name": "loss"}),
@@ -66,7 +74,8 @@ def test_they_train_as_in_pytorch(micro_batches: int) -> None:
     loss, gradients = model.compute_gradients(x, y)
     expected, theirs = judge.compute_gradients(x, y)
     assert loss == pytest.approx(expected, rel=1e-6)
-    assert {"w:weight", "k:weight", "g:weight"} <= set(gradients) == set(theirs)
+    tables = {f"{name}:weight" for name in ("w", "k", "g", "token", "turned")}
+    assert tables <= set(gradients) == set(theirs)
     for name, gradient in gradients.items():
         np.testing.assert_allclose(gradient, theirs[name], rtol=1e-4, atol=1e-6)
     for _ in range(5):
@@ -93,8 +102,8 @@ def test_what_is_not_trained_lies_in_constants() -> None:
     ]
     plan = ModelSpec(tuple(layers), (), {}, ("sgd", {})).initialized().plan
     lies = {b.tensor for b in plan.buffers if b.memory == "constants"}
-    names = ("w", "k", "g", "least", "most")
-    assert lies == {"c:value", *(f"{name}:weight" for name in names)}
+    names = ("w", "k", "g", "least", "most", "token", "turned")
+    assert lies == {"c:value", "ends:value", *(f"{name}:weight" for name in names)}
 
 
 def test_verify_finds_nothing() -> None:
@@ -155,7 +164,7 @@ def with_reader(kind: str, sources: list[str], **values: Any) -> Model:
     [
         ("activation", ["w"], {"activation": "relu"}, r"reads 'w' as in0.*add, sub"),
         ("addition", ["in", "w"], {}, r"reads 'w' as in1.*between"),
-        ("concat", ["w", "in"], {"axis": 2}, r"reads 'w' as in0.*between"),
+        ("concat", ["w", "w"], {"axis": 2}, r"reads 'w' as in0.*beside it an input"),
         ("matmul", ["w", "in"], {"dim": (1, 4, 3)}, r"as in0.*takes one as in1"),
         ("add", ["w", "w"], {}, r"reads 'w' as in0.*beside it an input with samples"),
     ],
@@ -167,6 +176,48 @@ def test_other_readers_are_refused(
         with_reader(kind, sources, **values).compile()
     assert caught.value.layer == "reader"
     assert caught.value.table == "w"
+
+
+def test_what_has_samples_needs_no_copies() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape=4)
+    model.add_layer("expand", name="copies")
+    model.add_layer("mse", name="loss")
+    with pytest.raises(ShapeMismatchError, match="has samples already; leave"):
+        model.compile()
+
+
+def test_a_class_token_stands_before_the_tokens_of_every_sample() -> None:
+    model = Model()
+    model.add_layer("input", name="in", input_shape=(1, 3, 4))
+    model.add_layer("weight", name="token", dim=(1, 1, 4))
+    model.add_layer("concat", name="all", axis=2, input_layers=["token", "in"])
+    model.set_property(batch_size=2)
+    model.initialize(mode="inference")
+    x = np.arange(36, dtype=np.float32).reshape(3, 1, 3, 4)
+    found = model.predict(x)
+    token = model.weights()["token:weight"]
+    np.testing.assert_array_equal(found[:, :, :1], np.stack([token] * 3))
+    np.testing.assert_array_equal(found[:, :, 1:], x)
+    assert not [t for t in model.plan.tensors if t.name == "token:out0"]
+
+
+def test_ids_can_be_given_once() -> None:
+    """A table of ids is expanded for an embedding, or for a gather."""
+    model = Model(seed=2)
+    model.add_layer("input", name="in", input_shape=(1, 5, 3))
+    model.add_layer("constant", name="ids", dim=(1, 1, 4), value=[4, 0, 0, 2])
+    model.add_layer("expand", name="each")
+    model.add_layer("gather", name="some", axis=2, input_layers=["in", "each"])
+    model.add_layer("embedding", name="rows", in_dim=5, out_dim=3, input_layers="each")
+    model.add_layer("add", name="sum", input_layers=["some", "rows"])
+    model.add_layer("mse", name="loss")
+    model.set_property(batch_size=2)
+    model.initialize()
+    x = np.arange(45, dtype=np.float32).reshape(3, 1, 5, 3)
+    table = model.weights()["rows:weight"]
+    expected = x[:, :, [4, 0, 0, 2]] + table[[4, 0, 0, 2]]
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

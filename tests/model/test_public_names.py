@@ -35,6 +35,7 @@ TRAINING = {
         "merge_lora",
         "start_from",
         "to_state_dict",
+        "reset_states",
         "take_weights",
         "standardize",
     ),
