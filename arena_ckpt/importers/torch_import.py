@@ -30,7 +30,7 @@ from arena_ckpt.model import Model
 Array = npt.NDArray[Any]
 
 _ADVICE = (
-    "register_importer makes a rule for an operation known; docs/import.md lists what "
+    "register_importer makes a rule for an operation known; docs/import-torch.md lists what "
     "has one"
 )
 
