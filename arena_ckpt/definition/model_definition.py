@@ -360,14 +360,14 @@ class ModelDefinition:
             The model is initialized.
         """
         self._require_before("Cannot add checkpoint block after initialization")
-        if (layers is None) == (module is None):
-            raise InvalidParameterError(
-                "give a checkpoint block either its layers or a module of an imported "
-                "model",
-                layers=layers,
-                module=module,
-            )
         if module is not None:
+            if layers is not None:
+                raise InvalidParameterError(
+                    "give a checkpoint block either its layers or the module that they "
+                    "belong to",
+                    layers=layers,
+                    module=module,
+                )
             layers = layers_of_module(self._layers, module)
             name = name or module
         if isinstance(layers, str):
