@@ -389,9 +389,10 @@ class LabelRangeError(DataError):
 class IdRangeError(DataError):
     """Raised if a layer reads an id that is out of range, as no row of an embedding.
 
-    `layer` is the layer that reads it, `n_ids` its number of ids (the same under the
-    name of the property that sets it: `in_dim` of an embedding), `sample` and `place`
-    say where the first such id is, `value` what it is.
+    A length of a sequence is an id too, from 1 to the number of steps. `layer` is the
+    layer that reads it, `n_ids` its number of ids (the same under the name of the
+    property that sets it: `in_dim` of an embedding), `least` the smallest one, `sample`
+    and `place` say where the first such id is, `value` what it is.
     """
 
 
@@ -466,3 +467,11 @@ class IniError(InvalidParameterError):
 
 class IniFileNotFoundError(IniError, FileNotFoundError):
     """Raised if an INI file does not exist."""
+
+
+class OnnxError(InvalidParameterError):
+    """Raised if an ONNX file cannot be read or written: `path`."""
+
+
+class OnnxFileNotFoundError(OnnxError, FileNotFoundError):
+    """Raised if an ONNX file does not exist."""

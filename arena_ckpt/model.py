@@ -68,6 +68,7 @@ from arena_ckpt.training.data_hints import class_hints, ended_hints, scale_hints
 from arena_ckpt.training.device_states import read_device_state, write_device_state
 from arena_ckpt.training.drawn_batches import is_samples, train_batches
 from arena_ckpt.training.loop import train
+from arena_ckpt.training.nntrainer_bin import read_nntrainer_bin, write_nntrainer_bin
 from arena_ckpt.training.records import EpochRecord, History
 from arena_ckpt.training.saved_run import SavedRun, parse_saving
 from arena_ckpt.training.saved_state import (
@@ -1050,16 +1051,19 @@ class Model(ModelDefinition):
         Raises
         ------
         StateError
-            The model was not imported.
+            The model was not imported, or its weights are in the file that it was
+            loaded from without being initialized.
         """
         if self._foreign is None:
             raise StateError(
                 "the model was not imported, so there are no other names of its weights"
                 "; weights() has them by their own"
             )
-        if self._session is None:
-            return self._foreign.filled(None)
-        return self._foreign.filled(self.weights())
+        if self._session is not None:
+            return self._foreign.filled(self.weights())
+        if not self._foreign.is_whole:
+            self._running("to_state_dict")
+        return self._foreign.filled(None)
 
     @public_call
     def merge_lora(self) -> dict[str, FloatArray]:
@@ -1120,6 +1124,7 @@ class Model(ModelDefinition):
                 classes=self.classes,
                 means=self.column_means,
                 standardization=self.standardization,
+                foreign=self._foreign,
             )
 
     @public_call
@@ -1279,6 +1284,59 @@ class Model(ModelDefinition):
         """
         with self._training("load_device_state") as session:
             read_device_state(path_text(path), session)
+
+    @public_call
+    def save_nntrainer_bin(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights as NNTrainer's ``.bin`` files have them.
+
+        They are raw float32 numbers in the order of NNTrainer's layers, and behind them
+        the moments of the optimizer where that is adam, and the number of iterations.
+        NNTrainer reads them into a model of the same layers, such as the one of
+        ``save_ini(path, dialect="nntrainer")``.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced; the folder has to exist.
+
+        Raises
+        ------
+        NotInitializedError
+        UnwritableFileError
+            Nothing was changed.
+        """
+        with self._working("save_nntrainer_bin") as session:
+            names = [layer.name for layer in self.layers]
+            write_nntrainer_bin(path_text(path), session, names)
+
+    @public_call
+    def load_nntrainer_bin(self, path: str | os.PathLike[str]) -> None:
+        """Take over the weights in a ``.bin`` file that NNTrainer saved.
+
+        The moments of adam and the number of iterations are taken over as well, where
+        the file has them; other states of the optimizer begin anew. A file says nothing
+        of its content, so that the number of its bytes is all that is checked: the
+        layers have to be those of the model that was saved, in the same order.
+
+        Parameters
+        ----------
+        path : path
+            Of a model with the same layers, for example of the same INI file.
+
+        Raises
+        ------
+        NotInitializedError
+        SavedStateNotFoundError, SavedStateError
+            There is no such file, or it cannot be read.
+        SavedStateMismatchError
+            It has another number of bytes than such a file of this model has.
+        NonFiniteDataError
+            A tensor in it holds NaN or infinity; as with the errors above, nothing was
+            changed.
+        """
+        with self._working("load_nntrainer_bin") as session:
+            names = [layer.name for layer in self.layers]
+            read_nntrainer_bin(path_text(path), session, names)
 
     def _samples(self, session: Session, data: XY, role: str = "data") -> Samples:
         """Check samples and labels, by the classes of the model where both have names.

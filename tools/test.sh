@@ -49,13 +49,9 @@ if [ ${#boards[@]} -gt 0 ]; then
         "libnewlib-arm-none-eabi qemu-system-misc gcc-riscv64-unknown-elf)" >&2
 fi
 
-echo "== lint"
-.venv/bin/ruff check .
-.venv/bin/ruff format --check .
-echo "== types"; .venv/bin/mypy
-echo "== documentation"; tools/docs.sh
 # The oldest Numba of the bounds compiles with the oldest LLVM, and of all kernels the
-# recurrent ones ask most of it. Its environment and its compiled kernels stand apart.
+# recurrent ones ask most of it. Its environment and its compiled kernels stand apart, so
+# it runs beside the checks that take one core.
 with_oldest_numba() {
     local environment=.venv-lowest lock=tools/lock/lowest.txt
     if ! [ "$environment/.installed" -nt "$lock" ]; then
@@ -65,11 +61,32 @@ with_oldest_numba() {
         fi
         touch "$environment/.installed"
     fi
-    echo "== recurrent kernels, compiled by the oldest Numba"
-    NUMBA_CACHE_DIR="$PWD/$environment/kernels" "$environment/bin/python" -m pytest \
+    NUMBA_CACHE_DIR="$PWD/$environment/kernels" exec "$environment/bin/python" -m pytest \
         -p no:cacheprovider tests/kernels/test_kernels_recurrent.py
 }
-[ $# -gt 0 ] || with_oldest_numba
+oldest=
+if [ $# -eq 0 ]; then
+    mkdir -p build
+    with_oldest_numba >build/oldest-numba.log 2>&1 &
+    oldest=$!
+    trap 'kill "$oldest" 2>/dev/null || true' EXIT
+fi
+
+echo "== lint"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+echo "== types"; .venv/bin/mypy
+# A test runs the notebook, and others look at the site that is built here.
+echo "== documentation"; RUN_NOTEBOOKS=0 tools/docs.sh
+export ARENA_CKPT_SITE="$PWD/build/docs"
+if [ -n "$oldest" ]; then
+    echo "== recurrent kernels, compiled by the oldest Numba"
+    passed=0
+    wait "$oldest" || passed=$?
+    cat build/oldest-numba.log
+    [ "$passed" = 0 ]
+    trap - EXIT
+fi
 
 echo "== tests"; .venv/bin/python -m pytest -n 2 "$@"
 if [ -n "${ARENA_CKPT_FULL:-}" ]; then

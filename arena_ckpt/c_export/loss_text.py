@@ -226,7 +226,7 @@ class LossText:
             if loss.ignored_label is not None:
                 width = float_literal(head.shape[loss.class_axis - 1])
                 ignored = float_literal(loss.ignored_label)
-                check = f"are_numbers({at}, n * {n}, {width}, {ignored})"
+                check = f"are_numbers({at}, n * {n}, 0.0f, {width}, {ignored})"
                 lines += self._unless(check, "BAD_ID")
                 uses_numbers = True
             elif loss.takes_probabilities:

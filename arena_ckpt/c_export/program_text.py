@@ -21,6 +21,7 @@ from arena_ckpt.c_export.step_code import StepFunctions, StepSequence, require_k
 from arena_ckpt.c_export.templates_of import filled
 from arena_ckpt.c_export.weights_text import InitialWeights
 from arena_ckpt.common.names import CONTROL, output_role, tensor_name
+from arena_ckpt.graph.id_ranges import id_ranges
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.layers.spec import n_elems
 from arena_ckpt.lowering.kernel_call import KernelCall
@@ -31,10 +32,10 @@ from arena_ckpt.planning.tensors import Control
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """An input whose values are ids: its number, and how many ids there are."""
+    """An input whose values are ids: its number, and which ids are allowed."""
 
     place: int
-    n_ids: int
+    valid: range
 
 
 class ProgramText:
@@ -196,9 +197,11 @@ class ProgramText:
             )
             for ids in self._ids:
                 if ids.place == row:
-                    limit = float_literal(ids.n_ids)
+                    least = float_literal(ids.valid.start)
+                    limits = f"{least}, {float_literal(ids.valid.stop)}"
                     lines += _unless(
-                        f"are_numbers({at}, n * {n}, {limit}, 0.0f)", f"{upper}_BAD_ID"
+                        f"are_numbers({at}, n * {n}, {limits}, {least})",
+                        f"{upper}_BAD_ID",
                     )
         text = [filled("common.c", name=self.name)]
         label_lines, uses_numbers, uses_shares = (
@@ -382,20 +385,10 @@ class ProgramText:
 
 
 def ids_of_inputs(model: ExportedModel) -> tuple[Ids, ...]:
-    """Return which inputs bring ids, and how many there are at least everywhere."""
-    graph = model.graph
-    rows: dict[str, int] = {}
-    for node in graph.nodes:
-        for ids in node.spec.id_inputs:
-            waiting = [node.inputs[ids.index].layer]
-            while waiting:
-                source = graph.node(waiting.pop())
-                if source.is_data:
-                    rows[source.name] = min(ids.n_ids, rows.get(source.name, ids.n_ids))
-                elif source.layer.moves_elements or source.layer.is_alias:
-                    waiting += [one.layer for one in source.inputs]
-    inputs = [node.name for node in graph.nodes if node.is_data]
-    return tuple(Ids(inputs.index(name), n) for name, n in rows.items())
+    """Return which inputs bring ids, and those that all layers know."""
+    inputs = [node.name for node in model.graph.nodes if node.is_data]
+    valid = id_ranges(model.graph)
+    return tuple(Ids(inputs.index(name), ids) for name, ids in valid.items())
 
 
 def _unless(check: str, status: str) -> list[str]:

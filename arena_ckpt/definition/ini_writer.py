@@ -137,9 +137,52 @@ def write_ini(
         if fault := name_fault(block.name):
             raise _refuse(file, f"checkpoint block {block.name!r}", fault, block.name)
         sections.append((f"{BLOCK} {block.name}", {"layers": ", ".join(block.layers)}))
-    text = "\n".join(
+    write_sections(path, sections)
+
+
+def write_sections(
+    path: str | os.PathLike[str],
+    sections: Sequence[tuple[str, Mapping[str, str]]],
+    head: str = "",
+) -> None:
+    """Write sections as an INI file; an error leaves the file as it was.
+
+    Parameters
+    ----------
+    path : path
+    sections : sequence
+        Pairs of a name and the texts by key.
+    head : str
+        Comment lines that stand above the first section.
+
+    Raises
+    ------
+    IniError
+        Names that one section cannot be told from another by, a text that no quotes
+        fit around, or a file that cannot be written.
+    """
+    file = path_text(path)
+    first: dict[str, str] = {}
+    for name, _ in sections:
+        if name.lower() in first:
+            raise IniError(
+                f"{file}: [{first[name.lower()]}] and [{name}] would be one section, "
+                "as upper and lower case are the same there; give one of them another "
+                "name",
+                path=file,
+                section=name,
+                name=name,
+            )
+        first[name.lower()] = name
+    text = head + "\n".join(
         "".join(
-            [f"[{name}]\n", *(f"{key} = {value}\n" for key, value in given.items())]
+            [
+                f"[{name}]\n",
+                *(
+                    f"{key} = {_value_text(file, name, key, value)}\n"
+                    for key, value in given.items()
+                ),
+            ]
         )
         for name, given in sections
     )
@@ -147,6 +190,23 @@ def write_ini(
         write_whole(path, lambda stream: stream.write(text.encode()))
     except UnwritableFileError as error:
         raise IniError(str(error), path=file) from error
+
+
+def _value_text(file: str, section: str, key: str, value: str) -> str:
+    """Return a value as it stands in the file: in quotes where it looks like them."""
+    if not value.startswith(("'", '"')) and not value.endswith("\\"):
+        return value
+    for mark in "\"'":
+        if mark not in value:
+            return f"{mark}{value}{mark}"
+    raise IniError(
+        f"{file}: [{section}] {key} = {quoted(value)} has both kinds of quotes and "
+        "cannot be written; give the layer that it names another name",
+        path=file,
+        section=section,
+        key=key,
+        value=value,
+    )
 
 
 def _seed_text(file: str, seed: int) -> str:

@@ -32,6 +32,7 @@ from arena_ckpt.definition.foreign_state import ForeignState
 from arena_ckpt.definition.ini_writer import write_ini
 from arena_ckpt.definition.layer_changes import replacement, with_trainable
 from arena_ckpt.definition.model_summary import ModelSummary, summarize
+from arena_ckpt.definition.module_layers import layers_of_module
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
@@ -327,7 +328,13 @@ class ModelDefinition:
         return tuple(changed)
 
     @public_call
-    def add_checkpoint_block(self, layers: Sequence[str], name: str = "") -> None:
+    def add_checkpoint_block(
+        self,
+        layers: Sequence[str] | None = None,
+        name: str = "",
+        *,
+        module: str | None = None,
+    ) -> None:
         """Drop the inner activations of consecutive layers and recompute them.
 
         Parameters
@@ -336,6 +343,9 @@ class ModelDefinition:
             At least two layer names, consecutive in forward order.
         name : str
             Name in reports and INI sections; one is made up where it is empty.
+        module : str, optional
+            In place of `layers`: all layers of a module of an imported model,
+            ``"layer1.0"``; the block has its name where `name` is empty.
 
         Raises
         ------
@@ -346,6 +356,16 @@ class ModelDefinition:
             The model is initialized.
         """
         self._require_before("Cannot add checkpoint block after initialization")
+        if module is not None:
+            if layers is not None:
+                raise InvalidParameterError(
+                    "give a checkpoint block either its layers or the module that they "
+                    "belong to",
+                    layers=layers,
+                    module=module,
+                )
+            layers = layers_of_module(self._layers, module)
+            name = name or module
         if isinstance(layers, str):
             layers = [part.strip() for part in layers.split(",")]
         if not isinstance(layers, Iterable):

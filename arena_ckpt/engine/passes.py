@@ -110,7 +110,7 @@ class Pass:
                 self.program.run(0, execution.step)
                 values = self._views.array(operand.tensor, self.n_samples)
                 values = values.reshape(self.n_samples, -1)
-                in_range = (values >= 0) & (values < ids.n_ids)
+                in_range = (values >= ids.least) & (values < ids.n_ids)
                 wrong = ~(in_range & (values == np.floor(values)))
                 if wrong.any():
                     row, place = (int(i) for i in np.argwhere(wrong)[0])
@@ -138,18 +138,20 @@ def _id_error(
         Number of such ids in the pass.
     """
     known = f"with {ids.set_by}={ids.n_ids} " if ids.set_by else ""
-    way_out = f", or set {ids.set_by} to the largest id plus 1" if ids.set_by else ""
+    way_out = "renumber them" if ids.least == 0 else "correct them"
+    way_out += f", or set {ids.set_by} to the largest id plus 1" if ids.set_by else ""
     facts = {ids.set_by: ids.n_ids} if ids.set_by else {}
     return IdRangeError(
         f"layer {layer.name!r} ({layer.type_name}) reads {value:g} in sample {sample}, "
-        f"place {place}; {known}ids are whole numbers from 0 to {ids.n_ids - 1}. "
-        f"{n_wrong:,} ids of this pass are none: renumber them{way_out}. No weight was "
-        "changed",
+        f"place {place}; {known}{ids.called} are whole numbers from {ids.least} to "
+        f"{ids.n_ids - 1}. {n_wrong:,} {ids.called} of this pass are none: {way_out}. "
+        "No weight was changed",
         layer=layer.name,
         sample=sample,
         place=place,
         value=value,
         n_ids=ids.n_ids,
+        least=ids.least,
         **facts,
     )
 

@@ -290,10 +290,16 @@ def _cut_to(view: View, at: int, sizes: Sequence[int]) -> View:
 
 def _whole_axes(build: ModelBuilder, x: Tensor) -> Tensor:
     """Return a tensor in memory order whose dimensions are one axis each."""
-    x = build.plain(x)
-    sizes = x.sizes
-    view = View.of_sample([size.factor for size in sizes[1:]])
-    return x.seen(view)
+    x = build.in_order(x)
+    dims = []
+    for dim, size in zip(x.view.dims, x.sizes, strict=True):
+        if BATCH in dim and dim != (BATCH,):
+            raise UnsupportedOperation(
+                f"{describe(x.sizes)}: the batch is a part of a dimension"
+            )
+        dims.append(dim if BATCH in dim else axes_of(size.factor))
+    order = tuple(axis for dim in dims for axis in dim if axis is not BATCH)
+    return x.seen(View(order, tuple(dims)))
 
 
 def _like(build: ModelBuilder, x: Tensor, like: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ def concat(build: ModelBuilder, values: Sequence[Value], dim: int) -> Value:
     sources = [
         build.shaped(value.source, (before, length, after))
         if isinstance(value, Tensor)
-        else build.table(value, (before, length, after))
+        else _for_each_sample(build, first, value, (before, length, after))
         for value, length in zip(ready, lengths, strict=True)
     ]
     total = sum(lengths)
@@ -187,6 +187,20 @@ def concat(build: ModelBuilder, values: Sequence[Value], dim: int) -> Value:
     dims = first.view.with_dim(dim, axes_of(total)).dims
     is_whole = all(isinstance(v, Tensor) and v.is_whole for v in ready)
     return Tensor(source, View(View((), dims).flat, dims), is_whole)
+
+
+def _for_each_sample(
+    build: ModelBuilder, x: Tensor, table: Table | Fixed, shape: Shape
+) -> str:
+    """Return the layer that holds a table once for each sample that `x` has.
+
+    A sum repeats a table for what it is added to: zeros, made of an element of `x`.
+    """
+    row = build.shaped(x.source, (1, 1, x.view.sample_size))
+    if x.view.sample_size > 1:
+        row = build.add("slice", [row], (1, 1, 1), axis=3, start_index=1, end_index=2)
+    zero = build.add("multiply", [row], (1, 1, 1), suffix="zero", value=0.0)
+    return build.add("add", [zero, build.table(table, shape)], shape, suffix="repeat")
 
 
 def _require_like(first: Tensor, value: Value, dim: int) -> None:

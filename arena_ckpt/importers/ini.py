@@ -1,8 +1,9 @@
 """Imports models from NNTrainer's INI format.
 
-`arena_ckpt.importers.ini_sections` makes sections of the text; here they become a
-`Model`. NNTrainer's `[Model] loss`, and its former place of the optimizer, `[Model]
-optimizer`, are read as well; `Model.save_ini` writes neither.
+`arena_ckpt.importers.ini_sections` makes sections of the text, and
+`arena_ckpt.importers.ini_layers` brings those of layers into the form of ours; here
+they become a `Model`. NNTrainer's `[Model] loss`, and its former place of the
+optimizer, `[Model] optimizer`, are read as well; `Model.save_ini` writes neither.
 
 References
 ----------
@@ -36,28 +37,50 @@ from arena_ckpt.definition.model_definition import MODEL_PROPERTIES
 from arena_ckpt.errors import IniError
 from arena_ckpt.files.source import path_text
 from arena_ckpt.graph.connections import find_output
+from arena_ckpt.importers.ini_layers import (
+    LeftOut,
+    is_block,
+    is_layer,
+    with_backbones,
+    with_exact_references,
+    with_realized_layers,
+    without_neutral_keys,
+)
 from arena_ckpt.importers.ini_sections import Section, read_sections
 from arena_ckpt.layers import LAYER_TYPES, create_layer
 from arena_ckpt.layers.base import Layer
-from arena_ckpt.layers.shape import Input
 from arena_ckpt.model import Model
 from arena_ckpt.optim.learning_rates import create_schedule
 from arena_ckpt.optim.optimizers import create_optimizer
 
 _LOSSES = ("mse", "cross", "cross_softmax", "cross_sigmoid")
-_OLD_OPTIMIZER_KEYS = ("optimizer", "learning_rate", "beta1", "beta2", "epsilon")
-_NORMALIZATION = "normalization"
-_ELSEWHERE = {
-    "save_path": "an INI file holds no paths; give one when weights are saved",
-    "decay_rate": f"give it in [{SCHEDULER}], with type = exponential",
-    "decay_steps": f"give it in [{SCHEDULER}], with type = exponential",
-    "continue_train": "training begins when it is called",
-    "tensor_type": "all tensors are float32",
-    "model_tensor_type": "all tensors are float32",
-    "tensor_format": "shapes are channel:height:width, as in NCHW",
+_DECAY_KEYS = ("decay_rate", "decay_steps")
+_OLD_OPTIMIZER_KEYS = (
+    *("optimizer", "learning_rate", "beta1", "beta2", "epsilon"),
+    *_DECAY_KEYS,
+)
+_SINGLE = ("fp32-fp32", "fp32")
+_NEUTRAL: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "continue_train": (("false",), "training begins when it is called"),
+    "fsu": (("false",), "weights are not read from storage step by step"),
+    "loss_scale": (("1", "1.0"), "the loss is not scaled"),
+    "tensor_type": (_SINGLE, "all tensors are float32"),
+    "model_tensor_type": (_SINGLE, "all tensors are float32"),
+    "tensor_format": (("nchw",), "shapes are channel:height:width, as in NCHW"),
 }
-"""Keys of NNTrainer's [Model] section that we do not support, with what to do
-instead."""
+"""Keys of NNTrainer's [Model] section, with the values that change nothing here, and
+what holds here whatever is given."""
+
+_SAVES = "weights are saved by save(), and by save_nntrainer_bin() for NNTrainer"
+_LEFT_OUT = {
+    "save_path": _SAVES,
+    "save_best_path": _SAVES,
+    "fsu_path": "weights are not read from storage step by step",
+    "fsu_lookahead": "weights are not read from storage step by step",
+}
+"""Keys of NNTrainer's [Model] section that are left out, with what there is instead."""
+
+_DATA = "data are given to train(), or to the command line with --data"
 
 
 @public_call
@@ -87,10 +110,14 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
 
     Notes
     -----
-    Keys and types may be in any case, names of layers may not. ``#`` and ``;`` begin a
-    comment anywhere in a line. ``[Model]`` is required; without ``[Optimizer]`` the
-    model keeps its default (sgd), and without a type in it the type is adam, as in
-    NNTrainer.
+    Keys, types and names of sections may be in any case; a layer has the spelling of
+    its section, and ``input_layers`` finds it in any. ``#`` and ``;`` begin a
+    comment anywhere in a line but within quotes, which may stand around a value. A
+    backslash at the end of a line continues it. Sections of one name are one section,
+    and of equal keys in it the last counts; an `ArenaWarning` says so. ``[Model]`` is
+    required; without ``[Optimizer]`` the model keeps its default (sgd), and without a
+    type in it the type is adam, as in NNTrainer. ``decay_rate`` and ``decay_steps``
+    beside the learning rate of the optimizer are an exponential schedule.
 
     ``[Model] loss = mse``, ``cross_softmax`` or ``cross_sigmoid`` adds such a layer,
     named ``loss``, at the end. ``cross`` does as well, and the activation of the last
@@ -98,12 +125,17 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
     property of a layer, is removed, because the loss computes it itself. A loss layer
     in the file together with ``[Model] loss`` is an error.
 
-    ``standardization = true`` of an input layer is by the data of the first training,
-    not, as in NNTrainer, of each sample by itself. ``normalization = true``, which is
-    by the least and largest value of each batch there, is an error.
+    ``activation`` of a layer that has no such property is a layer of its own, and so is
+    ``flatten = true``. ``backbone = other.ini`` is all layers of that file, which is
+    looked for from the folder of this one; ``trainable`` beside it is that of each of
+    them, and to read the backbone is to read its last layer.
 
-    Data are not part of the file: ``[Dataset]``, ``[train_set]``, ``[valid_set]`` and
-    ``[test_set]`` are errors that say where to give them instead.
+    ``standardization = true`` of an input layer is by the data of the first training,
+    not, as in NNTrainer, of each sample by itself. What has no counterpart is left out,
+    and an `ArenaWarning` lists it: ``normalization = true``, which is by the least and
+    largest value of each batch there; ``save_path`` and ``save_best_path``; data, in
+    ``[Dataset]``, ``[train_set]``, ``[valid_set]`` and ``[test_set]``; and the learning
+    rate of ``[Model]`` beside ``[Optimizer]``, which NNTrainer does not use either.
 
     Shapes and the graph are checked later, by `Model.compile`, so that parts of a model
     can be read and added to.
@@ -117,29 +149,28 @@ def load_ini(path: str | os.PathLike[str]) -> Model:
     _check_sections(file, sections)
     by_name = {section.name: section for section in sections}
     head = by_name[MODEL]
-    layers = [section for section in sections if _is_layer(section.name)]
-    blocks = [s for s in sections if block_name(s.name) is not None]
+    left = LeftOut(file)
+    for section in sections:
+        if section.name in DATA_SECTIONS:
+            left.add(section, "", _DATA)
 
     model = Model(seed=_seed(head))
-    _set_properties(model, head)
-    _set_optimizer(model, head, by_name.get(OPTIMIZER))
+    _set_properties(model, head, left)
+    _set_optimizer(model, head, by_name.get(OPTIMIZER), left)
     if schedule := by_name.get(SCHEDULER):
-        _require_type(schedule)
-        with schedule.building():
-            texts = _strings(schedule.without("type"))
-            kind = schedule.values["type"]
-            model.set_learning_rate_scheduler(create_schedule(kind, texts))
-    renamed = _add_layers(model, head, layers)
-    for block in blocks:
+        _set_schedule(model, schedule)
+    parts = with_backbones(file, sections, _check_section, left)
+    parts = without_neutral_keys(with_exact_references(parts), left)
+    layers, renamed = _with_loss(head, [each for each in parts if is_layer(each)])
+    parts = with_realized_layers([*layers, *filter(is_block, parts)])
+    _add_layers(model, [each for each in parts if is_layer(each)])
+    for block in filter(is_block, parts):
         _add_block(model, block, renamed)
+    left.warn()
     return model
 
 
 # -- sections --------------------------------------------------------------------------
-
-
-def _is_layer(name: str) -> bool:
-    return name not in OWN_SECTIONS and block_name(name) is None
 
 
 def _check_sections(file: str, sections: list[Section]) -> None:
@@ -153,35 +184,28 @@ def _check_sections(file: str, sections: list[Section]) -> None:
             section=MODEL,
         )
     for section in sections:
-        if section.name in DATA_SECTIONS:
-            raise section.error(
-                "data are not part of an INI file here; give them to Model.train(), "
-                "or to the command line with --data, and remove this section"
-            )
-        name = block_name(section.name)
-        if name == "":
-            raise section.error(
-                f"a checkpoint block needs a name; write [{BLOCK} NAME]"
-            )
-        if section.name not in OWN_SECTIONS:
-            fault = name_fault(section.name if name is None else name)
-            if fault:
-                raise section.error(f"the name {fault}; give it another one")
-        for key, value in section.values.items():
-            if not value:
-                raise section.error("has no value; give one or remove the key", key)
-        if _is_layer(section.name):
-            _require_type(section)
+        _check_section(section)
+
+
+def _check_section(section: Section) -> None:
+    name = block_name(section.name)
+    if name == "":
+        raise section.error(f"a checkpoint block needs a name; write [{BLOCK} NAME]")
+    if section.name not in OWN_SECTIONS:
+        fault = name_fault(section.name if name is None else name)
+        if fault:
+            raise section.error(f"the name {fault}; give it another one")
+    for key, value in section.values.items():
+        if not value:
+            raise section.error("has no value; give one or remove the key", key)
+    if is_layer(section) and "backbone" not in section.values:
+        _require_type(section)
 
 
 def _require_type(section: Section) -> None:
     if "type" in section.values:
         return
-    if "backbone" in section.values:
-        raise section.error(
-            "models in other files are not read; write their layers here", "backbone"
-        )
-    kind = "fully_connected" if _is_layer(section.name) else "constant"
+    kind = "fully_connected" if is_layer(section) else "constant"
     slip = difflib.get_close_matches("type", list(section.values), n=1, cutoff=0.75)
     raise section.error(
         "this section has no type"
@@ -218,7 +242,7 @@ def _seed(head: Section) -> int:
         return int(parse_properties("model", [SEED], given).get("seed", SEED.default))
 
 
-def _set_properties(model: Model, head: Section) -> None:
+def _set_properties(model: Model, head: Section, left: LeftOut) -> None:
     kind = head.values.get("type", "neuralnetwork")
     if kind.lower() != "neuralnetwork":
         raise head.error(
@@ -229,18 +253,30 @@ def _set_properties(model: Model, head: Section) -> None:
         )
     given = head.without("type", "seed", "loss", *_OLD_OPTIMIZER_KEYS)
     own = [declared.name for declared in MODEL_PROPERTIES]
-    for key in given:
-        if key in _ELSEWHERE:
-            raise head.error(f"{_ELSEWHERE[key]}, and remove {key} here", key)
-        if key not in own:
+    for key, text in head.values.items():
+        if key in _LEFT_OUT:
+            left.add(head, key, _LEFT_OUT[key])
+            del given[key]
+        elif key in _NEUTRAL:
+            neutral, holds = _NEUTRAL[key]
+            if text.lower() not in neutral:
+                raise head.error(f"{holds}, and remove {key} here", key)
+            del given[key]
+        elif key in given and key not in own:
             with head.building():
                 raise unknown_property("model", key, [*own, "type", "seed", "loss"])
     with head.building():
         model.set_property(**given)
 
 
-def _set_optimizer(model: Model, head: Section, section: Section | None) -> None:
+def _set_optimizer(
+    model: Model, head: Section, section: Section | None, left: LeftOut
+) -> None:
     old = {key: head.values[key] for key in _OLD_OPTIMIZER_KEYS if key in head.values}
+    if old and "optimizer" not in old and section:
+        for key in old:  # as in NNTrainer
+            left.add(head, key, f"[{OPTIMIZER}] is there as well, and it counts")
+        old = {}
     if old and (section or "optimizer" not in old):
         key = next(iter(old))
         raise head.error(
@@ -251,15 +287,38 @@ def _set_optimizer(model: Model, head: Section, section: Section | None) -> None
             key,
         )
     if section is not None:
-        kind = section.values.get("type", "adam")
-        with section.building():
-            model.set_optimizer(
-                create_optimizer(kind, _strings(section.without("type")))
-            )
+        kind, given, key = section.values.get("type", "adam"), section.values, ""
     elif old:
-        kind = old.pop("optimizer")
-        with head.building("optimizer"):
-            model.set_optimizer(create_optimizer(kind, _strings(old)))
+        section, kind, given, key = head, old["optimizer"], old, "optimizer"
+    else:
+        return
+    properties = {
+        name: text
+        for name, text in given.items()
+        if name not in ("type", "optimizer", *_DECAY_KEYS)
+    }
+    with section.building(key):
+        model.set_optimizer(create_optimizer(kind, _strings(properties)))
+    decay = {name: given[name] for name in _DECAY_KEYS if name in given}
+    if decay:
+        with section.building(next(iter(decay))):
+            rate = model.optimizer["learning_rate"]
+            model.set_learning_rate_scheduler(
+                create_schedule("exponential", learning_rate=rate, **decay)
+            )
+
+
+def _set_schedule(model: Model, section: Section) -> None:
+    if model.schedule is not None:
+        raise section.error(
+            "the learning rate decays by decay_rate and decay_steps of the optimizer "
+            "already; remove them, or this section"
+        )
+    _require_type(section)
+    with section.building():
+        texts = _strings(section.without("type"))
+        kind = section.values["type"]
+        model.set_learning_rate_scheduler(create_schedule(kind, texts))
 
 
 def _strings(values: Mapping[str, str]) -> list[str]:
@@ -269,9 +328,7 @@ def _strings(values: Mapping[str, str]) -> list[str]:
 # -- layers ----------------------------------------------------------------------------
 
 
-def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str, str]:
-    """Add all layers; return the new name of the layer that the loss replaced."""
-    layers, renamed = _with_loss(head, layers)
+def _add_layers(model: Model, layers: list[Section]) -> None:
     names = [section.name for section in layers]
     for section in layers:
         layer = _create_layer(section)
@@ -285,7 +342,6 @@ def _add_layers(model: Model, head: Section, layers: list[Section]) -> dict[str,
                 )
         with section.building():
             model.add_layer(layer)
-    return renamed
 
 
 def _create_layer(section: Section) -> Layer:
@@ -302,16 +358,7 @@ def _create_layer(section: Section) -> Layer:
             "type",
             type_name=kind,
         )
-    # What NNTrainer's input layers are by default; true is refused as unknown.
-    is_off = section.values.get(_NORMALIZATION, "").lower() in (
-        "false",
-        "0",
-        "off",
-        "no",
-    )
-    is_input = LAYER_TYPES.get(kind.lower()) is Input
-    left_out = (_NORMALIZATION,) if is_off and is_input else ()
-    texts = _strings(section.without("type", *left_out))
+    texts = _strings(section.without("type"))
     with section.building():
         return create_layer(kind, [f"name={section.name}", *texts])
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.definition.weight_links import Step, WeightLink
 from arena_ckpt.importers.foreign_axes import (
     BATCH,
     Axis,
@@ -24,7 +25,6 @@ from arena_ckpt.importers.foreign_axes import (
 )
 from arena_ckpt.importers.foreign_values import Array, Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
-from arena_ckpt.importers.weight_links import Step, WeightLink
 from arena_ckpt.model import Model
 
 Shape = tuple[int, int, int]
@@ -417,7 +417,8 @@ class ModelBuilder:
             )
         view = x.view.regrouped(wanted)
         if view is None:
-            x = self.plain(x)
+            # A file for one sample has the batch in no dimension.
+            x = self.plain(x) if total.batched else self.in_order(x)
             view = _merged(x).regrouped(wanted)
         if view is None:
             raise UnsupportedOperation(
@@ -552,7 +553,7 @@ def _product(axes: Any) -> int:
 def _merged(x: Tensor) -> View:
     """Return the view of a plain tensor whose sample is one axis."""
     axes = axes_of(x.view.sample_size)
-    return View(axes, ((BATCH,), axes))
+    return View(axes, ((BATCH,), axes) if x.view.batch_first else (axes,))
 
 
 def _repeated(value: Table | Fixed, axis: int, size: int) -> Table | Fixed:

@@ -126,6 +126,7 @@ def read_saved(path: str | os.PathLike[str]) -> SavedModel:
         take_statistics(model, state.document.standardization)
         model._classes = state.document.classes  # data are numbered by them
         model._means = state.document.means
+        model._foreign = state.foreign
         plan = _plan(state)
     if plan is not None:
         require_fit(plan, state)

@@ -33,7 +33,7 @@ from arena_ckpt.importers.foreign_graph import (
     TensorType,
 )
 from arena_ckpt.importers.import_gaps import Gap
-from arena_ckpt.importers.packages import require_package
+from arena_ckpt.importers.torch_package import require_torch
 from arena_ckpt.importers.torch_writes import gaps_of_writes
 
 _DTYPES = frozenset(("float32", "int64", "int32"))
@@ -111,7 +111,7 @@ def capture(module: Any, example_inputs: Any) -> Captured:
     UnsupportedModelError
         `torch.export` cannot follow the module, or not for any number of samples.
     """
-    torch = require_package("torch", "from_torch")
+    torch = require_torch("from_torch")
     _require_module(torch, module)
     example = _example_of(torch, example_inputs)
     args, kwargs = _unflattened(example)

@@ -20,11 +20,11 @@ from arena_ckpt.importers.foreign_graph import ForeignGraph, Ref
 from arena_ckpt.importers.foreign_values import Tensor
 from arena_ckpt.importers.import_gaps import Gap, UnsupportedOperation, require_no_gaps
 from arena_ckpt.importers.model_builder import ModelBuilder
-from arena_ckpt.importers.packages import require_package
 from arena_ckpt.importers.torch_graph import capture, reaching
 from arena_ckpt.importers.torch_losses import LossChoice, add_loss, chosen_losses
 from arena_ckpt.importers.torch_optimizer import optimizer_from_torch
-from arena_ckpt.importers.torch_rules import run_rules
+from arena_ckpt.importers.torch_package import require_torch
+from arena_ckpt.importers.torch_run import run_rules
 from arena_ckpt.model import Model
 
 Array = npt.NDArray[Any]
@@ -70,7 +70,7 @@ class Imported:
             All names of the module's `state_dict`, in its order. What has no weight
             here, such as ``num_batches_tracked``, is as it was imported.
         """
-        torch = require_package("torch", "to_state_dict")
+        torch = require_torch("to_state_dict")
         return {
             name: torch.from_numpy(np.array(array))
             for name, array in self.model.to_state_dict().items()
@@ -345,4 +345,4 @@ def _state_of(
         for alias in table.aliases
         if alias != table.name
     }
-    return ForeignState("torch", links, arrays, same)
+    return ForeignState.of("torch", links, arrays, same)

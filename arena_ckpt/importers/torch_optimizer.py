@@ -8,7 +8,7 @@ from typing import Any
 
 from arena_ckpt.common.wording import quoted
 from arena_ckpt.errors import InvalidParameterError
-from arena_ckpt.importers.packages import require_package
+from arena_ckpt.importers.torch_package import require_torch
 from arena_ckpt.optim.optimizers import Optimizer, create_optimizer
 
 _NEUTRAL: dict[str, Any] = {
@@ -47,7 +47,7 @@ def optimizer_from_torch(optimizer: Any) -> tuple[Optimizer, float]:
     InvalidParameterError
         It is another optimizer, has options without a counterpart, or has made steps.
     """
-    torch = require_package("torch", "an optimizer of PyTorch")
+    torch = require_torch("an optimizer of PyTorch")
     kind = type(optimizer).__name__
     known: dict[str, Callable[[Mapping[str, Any]], tuple[Optimizer, float]]] = {
         "SGD": _sgd,

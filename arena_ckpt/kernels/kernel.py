@@ -33,6 +33,7 @@ from types import FunctionType
 from typing import Any, cast
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
@@ -122,20 +123,28 @@ class Kernel:
         return f"<kernel {self.name}({', '.join(self.parameters)})>"
 
     def __call__(self, *arguments: object) -> None:
-        """Run on arrays and numbers, as annotated.
+        """Run on arrays and numbers, as annotated; arrays of others' are only read.
 
         Raises
         ------
         KernelArgumentError, KernelCompileError
         """
+        slots = self.pack(arguments)
+        if any(
+            isinstance(value, np.ndarray) and not value.flags.writeable
+            for value in arguments
+        ):
+            self._run_typed(arguments)  # Numba refuses to compile writes to these
+            return
+        block = np.array(slots, np.int64)
+        table = np.array([self.entry(arguments), block.ctypes.data], np.int64)
+        run_table(table.ctypes.data, 1)
+
+    def _run_typed(self, arguments: Sequence[object]) -> None:
         try:
             self._compiled(*arguments)
         except (*NUMBA_ERRORS, TypeError, AttributeError) as error:
-            failure = error
-        else:
-            return
-        self.check(arguments)
-        raise compile_error(self._python, failure) from shown_cause(failure)
+            raise compile_error(self._python, error) from shown_cause(error)
 
     def check(self, arguments: Sequence[Any]) -> None:
         """Refuse arguments that the annotations do not allow.
@@ -187,14 +196,17 @@ class Kernel:
         return int(self._entries[pattern].address)
 
     def _alias_pattern(self, arguments: Sequence[Any]) -> tuple[int, ...]:
-        """For each parameter, the first one that is the same memory."""
+        """For each parameter, the first one that is the same memory.
+
+        Empty arrays are told apart: no loop runs over them, wherever they lie.
+        """
         first: dict[object, int] = {}
         pattern = []
         for index, (kind, value) in enumerate(
             zip(self.parameters, arguments, strict=True)
         ):
-            scalar = kind in ("int", "float")
-            key = index if scalar else (value.ctypes.data, value.shape, value.dtype.str)
+            alone = kind in ("int", "float") or not value.size
+            key = index if alone else (value.ctypes.data, value.shape, value.dtype.str)
             pattern.append(first.setdefault(key, index))
         return tuple(pattern)
 

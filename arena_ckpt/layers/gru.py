@@ -87,12 +87,12 @@ class Gru(Recurrent):
         yield self.bias_sums(prefix, columns + unit)
 
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
-        out, out_steps = self._output(tensors, "out0")
         steps = ("step_zrg", "step_hidden_state")
         gates = prefix + "zrg"
         calls = [
             self._join_biases(tensors, prefix, "bias_sum", self._n_apart),
             self._input_product(tensors, prefix, gates),
+            *self._turn(tensors, prefix, gates),
             Call(
                 self._kernels.forward,
                 (
@@ -103,16 +103,18 @@ class Gru(Recurrent):
                     self.n_states,
                     *(tensors.vector(prefix + name) for name in steps),
                     self._step_product(tensors, prefix + "step_product"),
-                    out,
-                    out_steps,
-                    *self._column_arguments(prefix),
+                    *self._out(tensors, prefix),
                     self._reset_after,
-                    int(bool(prefix)),
+                    self._is_reverse(prefix),
                     *self._sizes(tensors, gates),
-                    *self._random(tensors),
+                    *self._random(tensors, prefix),
                 ),
             ),
         ]
+        if self.has_lengths:
+            valid = self._valid_steps(tensors, prefix)
+            calls.append(valid.fill(tensors.vector(gates), self.columns))
+            return calls + valid.outputs(prefix + "all_hidden_states")
         if tensors.is_wanted("out1"):
             role = prefix + "step_hidden_state"
             calls.append(self._last_state(tensors, prefix, role, "out1"))
@@ -124,17 +126,18 @@ class Gru(Recurrent):
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
         sizes, unit = self._sizes(tensors, prefix + "zrg"), self.unit
-        d_out, out_steps = self._output(tensors, "out0:grad")
+        given, d_out = self._given_derivative(tensors, prefix)
         gates, weight, hidden, products = (
             tensors.vector(prefix + role)
             for role in ("zrg", "weight_hh", "hidden_state", "reset_product")
         )
         again = (
-            *(self._reset_after, int(bool(prefix))),
-            *(*sizes, *self._random(tensors)),
+            *(self._reset_after, self._is_reverse(prefix)),
+            *(*sizes, *self._random(tensors, prefix)),
         )
         calls = [
-            self._begin_derivative(tensors, prefix, "out1", "d_hidden_state"),
+            *given,
+            self._begin_hidden(tensors, prefix, "out1"),
             self._join_biases(tensors, prefix, "backward_bias_sum", self._n_apart),
             Call(
                 self._kernels.states,
@@ -169,16 +172,15 @@ class Gru(Recurrent):
                     products,
                     *(tensors.vector(prefix + name) for name in steps),
                     self._step_product(tensors, prefix + "d_step_product"),
-                    d_out,
-                    out_steps,
-                    *self._column_arguments(prefix),
+                    *d_out,
                     tensors.doubles(prefix + "bias_sums"),
                     self.n_states,
                     *again,
                 ),
             )
         )
-        return calls
+        made = (prefix + role for role in ("zrg", "hidden_state", "reset_product"))
+        return calls + self._turn(tensors, prefix, *made)
 
     def gradient_factors(self, prefix: str, weight: str) -> tuple[str, str] | None:
         """Return the factors of a gradient; ``weight_hh`` is made of two products."""

@@ -19,6 +19,7 @@ from arena_ckpt.layers.recurrent import (
 from arena_ckpt.layers.spec import Shape, TensorSpec
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import LstmKernels, lstm_kernels
+from arena_ckpt.operations.regions import Region
 
 
 class Lstm(Recurrent):
@@ -71,12 +72,12 @@ class Lstm(Recurrent):
 
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
         gates = prefix + "ifgo"
-        out, out_steps = self._output(tensors, "out0")
         states = (self._state(tensors, 1), self._state(tensors, 2), self.n_states)
         steps = ("step_ifgo", "step_hidden_state", "step_cell_state")
         calls = [
             self._join_biases(tensors, prefix, "bias_sum"),
             self._input_product(tensors, prefix, gates),
+            *self._turn(tensors, prefix, gates),
             Call(
                 self._kernels.forward,
                 (
@@ -85,20 +86,65 @@ class Lstm(Recurrent):
                     tensors.vector(prefix + "bias_sum"),
                     *states,
                     *(tensors.vector(prefix + name) for name in steps),
-                    out,
-                    out_steps,
-                    *self._column_arguments(prefix),
-                    int(bool(prefix)),
+                    *self._out(tensors, prefix),
+                    self._is_reverse(prefix),
                     *self._sizes(tensors, gates),
-                    *self._random(tensors),
+                    *self._random(tensors, prefix),
                 ),
             ),
         ]
+        if self.has_lengths:
+            return calls + self._valid_outputs(tensors, prefix)
         for state, target in self._last_outputs.items():
             if tensors.is_wanted(target):
                 role = f"{prefix}step_{state}"
                 calls.append(self._last_state(tensors, prefix, role, target))
         return calls
+
+    def _valid_outputs(self, tensors: Binding, prefix: str) -> list[Call]:
+        """Return the calls that leave out the steps which are not valid.
+
+        Their gates become those that keep a cell state, forget 1 and the others 0, so
+        that the derivative of the last one passes them.
+        """
+        valid, hidden = self._valid_steps(tensors, prefix), prefix + "all_hidden_states"
+        gates, unit = tensors.vector(prefix + "ifgo"), self.unit
+        calls = [
+            valid.fill(gates, self.columns),
+            valid.fill(gates, self.columns, 1.0, start=unit, width=unit),
+            *valid.outputs(hidden),
+        ]
+        if tensors.is_wanted("out2"):
+            cells = tensors.vector(prefix + "all_cell_states")
+            calls.append(self._again(tensors, prefix, cells, tensors.vector(hidden)))
+            calls.append(valid.last_cells(gates, cells))
+        return calls
+
+    def _tensors_of_lengths(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        """Return the workspaces that lengths add to one direction."""
+        yield from super()._tensors_of_lengths(prefix, steps)
+        if self["return_state"]:
+            shape = (steps, self.unit)
+            yield TensorSpec(prefix + "all_cell_states", shape, TensorLifespan.FORWARD)
+
+    def _again(
+        self, tensors: Binding, prefix: str, cells: Region, hidden: Region
+    ) -> Call:
+        """Return the call that makes the states that each step began with again."""
+        return Call(
+            self._kernels.states,
+            (
+                tensors.vector(prefix + "ifgo"),
+                self._state(tensors, 1),
+                self._state(tensors, 2),
+                self.n_states,
+                cells,
+                hidden,
+                self._is_reverse(prefix),
+                *self._sizes(tensors, prefix + "ifgo"),
+                *self._random(tensors, prefix),
+            ),
+        )
 
     @property
     def _last_outputs(self) -> dict[str, str]:
@@ -111,32 +157,20 @@ class Lstm(Recurrent):
         return {"hidden_state": "out1", "cell_state": "out2"}
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
-        gates, sizes = prefix + "ifgo", self._sizes(tensors, prefix + "ifgo")
-        d_out, out_steps = self._output(tensors, "out0:grad")
+        gates, outs = prefix + "ifgo", {"hidden_state": ""} | self._last_outputs
+        given, d_out = self._given_derivative(tensors, prefix)
         d_cell = tensors.vector(prefix + "d_cell_state")
-        outs = {"hidden_state": ""} | self._last_outputs
-        begin = [
-            self._begin_derivative(tensors, prefix, out, f"d_{role}")
-            for role, out in outs.items()
-        ]
         cells = tensors.vector(prefix + "cell_state")
-        is_reverse = int(bool(prefix))
+        hidden = tensors.vector(prefix + "hidden_state")
+        masks = []
+        if self.has_lengths:  # the forget gate gets no derivative where it reads 0
+            masks = [self._valid_steps(tensors, prefix).fill(cells, self.unit)]
         return [
-            *begin,
-            Call(
-                self._kernels.states,
-                (
-                    tensors.vector(gates),
-                    self._state(tensors, 1),
-                    self._state(tensors, 2),
-                    self.n_states,
-                    cells,
-                    tensors.vector(prefix + "hidden_state"),
-                    is_reverse,
-                    *sizes,
-                    *self._random(tensors),
-                ),
-            ),
+            *given,
+            self._begin_hidden(tensors, prefix, outs["hidden_state"]),
+            self._begin_derivative(tensors, prefix, outs["cell_state"], "d_cell_state"),
+            self._again(tensors, prefix, cells, hidden),
+            *masks,
             Call(
                 self._kernels.backward,
                 (
@@ -145,15 +179,14 @@ class Lstm(Recurrent):
                     cells,
                     tensors.vector(prefix + "d_hidden_state"),
                     d_cell,
-                    d_out,
-                    out_steps,
-                    *self._column_arguments(prefix),
+                    *d_out,
                     tensors.doubles(prefix + "bias_sums"),
-                    is_reverse,
-                    *sizes,
-                    *self._random(tensors),
+                    self._is_reverse(prefix),
+                    *self._sizes(tensors, gates),
+                    *self._random(tensors, prefix),
                 ),
             ),
+            *self._turn(tensors, prefix, gates, prefix + "hidden_state"),
         ]
 
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:

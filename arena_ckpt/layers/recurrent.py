@@ -1,10 +1,11 @@
 """Base class of recurrent layers and their cells; see rnn, lstm and gru for each kind.
 
-A sequence is (1, steps, width); a layer gives (1, steps, unit), or the last step
-(1, 1, unit) where ``return_sequences`` is false. A cell is the same layer for one step
-whose states are inputs and outputs. ``unroll=true`` replaces a layer by one cell for
-each step, which share their weights, so that checkpoint blocks and lifespans see the
-steps.
+A sequence is (1, steps, width); a layer gives (1, steps, unit), or the last step (1, 1,
+unit) where ``return_sequences`` is false. A second input of a layer is the number of
+valid steps of each sample, see `sequence_lengths`. A cell is the same layer for one
+step whose states are inputs and outputs. ``unroll=true`` replaces a layer by one cell
+for each step, which share their weights, so that checkpoint blocks and lifespans see
+the steps.
 
 Saved for the backward pass, for each sample, step and unit: 4 gates (lstm), 3 gates
 (gru), or 1 state (rnn; the output itself where it has all steps). The backward step
@@ -31,6 +32,12 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
 from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.rearrange import MOST_PARTS
+from arena_ckpt.layers.sequence_lengths import (
+    SECOND_KEY,
+    ValidSteps,
+    count_steps,
+    with_lengths,
+)
 from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
@@ -98,6 +105,7 @@ class Recurrent(Layer):
     """
 
     reads = "sequences"
+    n_inputs: ClassVar[int | range | None] = range(1, 3)
     cell: ClassVar[type[Recurrent]]
     n_gates: ClassVar[int]
     is_cell: ClassVar[bool] = False
@@ -121,6 +129,11 @@ class Recurrent(Layer):
     def n_states(self) -> int:
         """Number of states that a cell is given as inputs; the others are zero."""
         return len(self["input_layers"] or ("",)) - 1 if self.is_cell else 0
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether the layer reads how many steps of each sample are valid."""
+        return not self.is_cell and len(self["input_layers"] or ("",)) > 1
 
     @property
     def biases(self) -> tuple[str, ...]:
@@ -153,6 +166,12 @@ class Recurrent(Layer):
         if self.is_cell or not self["unroll"]:
             return (self,)
         _, steps, _ = self._check_shapes(input_shapes)
+        if self.has_lengths:
+            raise self.mismatch(
+                "has unroll=true and a second input, the lengths; leave unroll out, or "
+                "name one input only",
+                steps=steps,
+            )
         if self["return_state"]:
             raise self.mismatch(
                 "has return_state=true and unroll=true; its states are those of the "
@@ -170,14 +189,17 @@ class Recurrent(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return shapes, weights, what is saved, and the workspaces of the loops."""
         _, steps, width = self._check_shapes(input_shapes)
-        states = (TensorLifespan.FORWARD | self.backward,) * (len(input_shapes) - 1)
+        states = (TensorLifespan.FORWARD | self.backward,) * self.n_states
         prefixes, unit = self.directions, self.unit
         product = 2 * len(prefixes) * steps * self.columns
         own, through_time = product * (width + unit), product * unit
-        return LayerSpec(
+        tensors = [t for p in prefixes for t in self._tensors(p, steps)]
+        if self.has_lengths:
+            tensors += [t for p in prefixes for t in self._tensors_of_lengths(p, steps)]
+        spec = LayerSpec(
             output_shapes=self._output_shapes(steps),
             weights=tuple(w for p in prefixes for w in self._weights(p, width)),
-            tensors=tuple(t for p in prefixes for t in self._tensors(p, steps)),
+            tensors=tuple(tensors),
             input_lifespan=(TensorLifespan.FORWARD_GRAD, *states),
             forward_skips_unwanted=True,
             flops=Flops(
@@ -186,10 +208,13 @@ class Recurrent(Layer):
                 product * width + (0 if self.is_trainable else through_time),
             ),
         )
+        if not self.has_lengths:
+            return spec
+        return with_lengths(self, spec, input_shapes, self.backward)
 
     def _check_shapes(self, input_shapes: tuple[Shape, ...]) -> Shape:
         """Return the shape of the sequence; refuse shapes that do not fit."""
-        given, states = input_shapes[0], input_shapes[1:]
+        given, states = input_shapes[0], input_shapes[1 : 1 + self.n_states]
         if self["unit"] is None:
             raise self.mismatch("has no unit; set it, for example unit=64")
         if given[0] != 1 or (self.is_cell and given[1] != 1):
@@ -279,11 +304,20 @@ class Recurrent(Layer):
     def _tensors(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
         """Return the saved tensors and the workspaces of one direction."""
 
+    def _tensors_of_lengths(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        """Return the workspaces that lengths add to one direction."""
+        shape = (steps, self.unit)
+        yield TensorSpec(f"{prefix}all_hidden_states", shape, TensorLifespan.FORWARD)
+        yield TensorSpec(f"{prefix}d_all_hidden_states", shape, self.backward)
+
     # -- calls -------------------------------------------------------------------------
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Multiply all steps by ``weight_ih``, then loop over time."""
-        return [call for p in self.directions for call in self._forward(tensors, p)]
+        counts = [count_steps(tensors)] if self.has_lengths else []
+        return counts + [
+            call for p in self.directions for call in self._forward(tensors, p)
+        ]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Loop backward over time, then make each gradient by one product."""
@@ -372,10 +406,62 @@ class Recurrent(Layer):
         n_rows = tensors.matrix(role).shape[0]
         return tensors.n_samples, n_rows // tensors.n_samples, self.unit
 
-    def _random(self, tensors: Binding) -> tuple[Any, int, float]:
+    def _random(self, tensors: Binding, prefix: str) -> tuple[Any, int, float]:
         """Return counters, key and rate of dropout; a prediction has the rate 0."""
-        rate = float(self["dropout_rate"]) if tensors.training else 0.0
-        return tensors.counters, tensors.random_key, rate
+        rate, key = float(self["dropout_rate"]), tensors.random_key
+        if prefix and self.has_lengths:  # the kernel takes it for the first direction
+            key ^= SECOND_KEY
+        return tensors.counters, key, rate if tensors.training else 0.0
+
+    def _is_reverse(self, prefix: str) -> int:
+        """Return 1 where the kernels go from the last step to the first.
+
+        With lengths, the steps of the second direction are turned around instead.
+        """
+        return int(bool(prefix) and not self.has_lengths)
+
+    def _valid_steps(self, tensors: Binding, prefix: str) -> ValidSteps:
+        """Return what names the calls for steps that are not valid."""
+        sizes = self.unit, self.output_columns
+        return ValidSteps(tensors, bool(prefix), self.keeps_all, *sizes)
+
+    def _turn(self, tensors: Binding, prefix: str, *roles: str) -> list[Call]:
+        """Return the calls that turn the steps of the second direction around."""
+        if not self.has_lengths:
+            return []
+        valid = self._valid_steps(tensors, prefix)
+        regions = [(tensors.vector(r), tensors.matrix(r).shape[1]) for r in roles]
+        return [call for x, columns in regions for call in valid.turn(x, columns)]
+
+    def _out(self, tensors: Binding, prefix: str) -> tuple[Region, int, int, int]:
+        """Return where a loop writes hidden states: array, steps, columns, the first.
+
+        With lengths, that is a workspace, from which the outputs are made.
+        """
+        if not self.has_lengths:
+            return *self._output(tensors, "out0"), *self._column_arguments(prefix)
+        role = f"{prefix}all_hidden_states"
+        return tensors.vector(role), tensors.input_shapes[0][1], self.unit, 0
+
+    def _given_derivative(
+        self, tensors: Binding, prefix: str
+    ) -> tuple[list[Call], tuple[Region, int, int, int]]:
+        """Return the derivative that a loop reads, as `_out`; calls that make it."""
+        if not self.has_lengths:
+            given = self._output(tensors, "out0:grad")
+            return [], (*given, *self._column_arguments(prefix))
+        role = f"{prefix}d_all_hidden_states"
+        calls = self._valid_steps(tensors, prefix).derivatives(role)
+        steps = tensors.input_shapes[0][1]
+        return calls, (tensors.vector(role), steps, self.unit, 0)
+
+    def _begin_hidden(self, tensors: Binding, prefix: str, out: str) -> Call:
+        """Return the call that gives the loop the derivative of the last hidden state.
+
+        With lengths, that is among the derivatives of all steps instead.
+        """
+        out = "" if self.has_lengths else out
+        return self._begin_derivative(tensors, prefix, out, "d_hidden_state")
 
     def _state(self, tensors: Binding, index: int) -> Region:
         """Return the state that the first step begins with, or an empty array."""

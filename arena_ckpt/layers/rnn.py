@@ -81,12 +81,14 @@ class Rnn(Recurrent):
         yield self.bias_sums(prefix, unit)
 
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
-        out, out_steps = self._output(tensors, "" if self._is_output else "out0")
+        is_made_here = self._is_output or self.has_lengths
+        out = self._output(tensors, "" if is_made_here else "out0")
         steps = ("step_products", "step_hidden_state")
         states = prefix + self._states
         calls = [
             self._join_biases(tensors, prefix, "bias_sum"),
             self._input_product(tensors, prefix, states),
+            *self._turn(tensors, prefix, states),
             Call(
                 self._kernels.forward,
                 (
@@ -96,27 +98,29 @@ class Rnn(Recurrent):
                     self._state(tensors, 1),
                     self.n_states,
                     *(tensors.vector(prefix + name) for name in steps),
-                    out,
-                    out_steps,
+                    *out,
                     *self._column_arguments(prefix),
-                    int(bool(prefix)),
+                    self._is_reverse(prefix),
                     *self._sizes(tensors, states),
-                    *self._random(tensors),
+                    *self._random(tensors, prefix),
                 ),
             ),
         ]
+        if self.has_lengths:
+            return calls + self._valid_steps(tensors, prefix).outputs(states)
         if tensors.is_wanted("out1"):
             role = prefix + "step_hidden_state"
             calls.append(self._last_state(tensors, prefix, role, "out1"))
         return calls
 
     def _backward(self, tensors: Binding, prefix: str) -> list[Call]:
-        states, is_reverse = tensors.vector(prefix + self._states), int(bool(prefix))
-        sizes = (is_reverse, *self._sizes(tensors, prefix + self._states))
-        d_out, out_steps = self._output(tensors, "out0:grad")
-        calls = [self._begin_derivative(tensors, prefix, "out1", "d_hidden_state")]
+        states, made = tensors.vector(prefix + self._states), [self.derivatives]
+        sizes = (self._is_reverse(prefix), *self._sizes(tensors, prefix + self._states))
+        calls, d_out = self._given_derivative(tensors, prefix)
+        calls.append(self._begin_hidden(tensors, prefix, "out1"))
         if self.is_trainable:
             state = (self._state(tensors, 1), self.n_states)
+            made.append("hidden_state")
             hidden = tensors.vector(prefix + "hidden_state")
             calls.append(Call(rnn.rnn_previous, (states, *state, hidden, *sizes)))
         calls.append(
@@ -128,16 +132,19 @@ class Rnn(Recurrent):
                     tensors.vector(prefix + self.derivatives),
                     tensors.vector(prefix + "d_step"),
                     tensors.vector(prefix + "d_hidden_state"),
-                    d_out,
-                    out_steps,
-                    *self._column_arguments(prefix),
+                    *d_out,
                     tensors.doubles(prefix + "bias_sums"),
                     *sizes,
-                    *self._random(tensors),
+                    *self._random(tensors, prefix),
                 ),
             )
         )
-        return calls
+        return calls + self._turn(tensors, prefix, *(prefix + role for role in made))
+
+    def _tensors_of_lengths(self, prefix: str, steps: int) -> Iterable[TensorSpec]:
+        """Return the workspace that lengths add; the states of all steps are saved."""
+        shape = (steps, self.unit)
+        yield TensorSpec(f"{prefix}d_all_hidden_states", shape, self.backward)
 
     def _gradients(self, tensors: Binding, prefix: str) -> list[Call]:
         return [

@@ -153,7 +153,7 @@ class InPlace:
 @public_call
 @dataclass(frozen=True, slots=True)
 class IdInput:
-    """An input whose elements are ids: whole numbers from 0 to `n_ids` - 1.
+    """An input whose elements are ids: whole numbers from `least` to `n_ids` - 1.
 
     An input of ids has no derivative, and what brings ids may only move them, as
     reshape and slice do. The layer's `forward` writes NaN to ``tensors.loss[0]`` where
@@ -165,15 +165,26 @@ class IdInput:
     index : int
         Number of the input, counted from 0.
     n_ids : int
-        Number of different ids.
+        Number of different ids, counted from 0.
     set_by : str
         Property of the layer that sets `n_ids`, for the message of the error; empty
         where there is none.
+    least : int
+        Smallest id that is allowed: 1 where ids are lengths of sequences.
+    called : str
+        What the elements are, for the message of the error.
     """
 
     index: int
     n_ids: int
     set_by: str = ""
+    least: int = 0
+    called: str = "ids"
+
+    @property
+    def valid(self) -> range:
+        """The ids that are allowed."""
+        return range(self.least, self.n_ids)
 
 
 LARGEST_ID = 2**24

@@ -106,6 +106,11 @@ class _SpecCheck:
             if type(ids.n_ids) is not int or not 0 < ids.n_ids <= LARGEST_ID:
                 expected = f"a whole number (int) from 1 to {LARGEST_ID:,}"
                 raise self.error("id_inputs: n_ids", ids.n_ids, expected)
+            if type(ids.least) is not int or not 0 <= ids.least < ids.n_ids:
+                expected = f"a whole number (int) from 0 to {ids.n_ids - 1}"
+                raise self.error("id_inputs: least", ids.least, expected)
+            if not isinstance(ids.called, str) or not ids.called:
+                raise self.error("id_inputs: called", ids.called, "a text, as 'ids'")
             known = {declared.name for declared in self.layer.properties}
             if not isinstance(ids.set_by, str) or ids.set_by not in {"", *known}:
                 expected = "the name of a property of the layer, or ''"

@@ -375,6 +375,31 @@ grouped = Family(
     ),
 )
 
+lengths = Family(
+    "lengths",
+    count_steps="lengths: Vector, steps: int, counts: Indexes, loss: Doubles",
+    fill_masked=(
+        "x: Vector, counts: Indexes, value: float, n: int, steps: int, columns: int, "
+        "start: int, width: int"
+    ),
+    reverse_valid=(
+        "x: Vector, counts: Indexes, n: int, steps: int, columns: int, start: int, "
+        "width: int"
+    ),
+    take_last=(
+        "x: Vector, counts: Indexes, y: Vector, n: int, steps: int, width: int, "
+        "y_columns: int, y_start: int"
+    ),
+    add_last=(
+        "dy: Vector, counts: Indexes, dx: Vector, n: int, steps: int, width: int, "
+        "y_columns: int, y_start: int"
+    ),
+    last_cells=(
+        "gates: Vector, cells: Vector, counts: Indexes, y: Vector, n: int, steps: int, "
+        "unit: int, y_columns: int, y_start: int"
+    ),
+)
+
 losses = Family(
     "losses",
     mse_loss="prediction: Vector, label: Vector, scale: Doubles, loss: Doubles",
@@ -702,6 +727,7 @@ FAMILIES: tuple[Family, ...] = (
     heads,
     group_norm,
     grouped,
+    lengths,
     losses,
     margins,
     mean_loss,

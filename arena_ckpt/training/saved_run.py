@@ -315,6 +315,7 @@ class SavedRun:
                 classes=self._model.classes,
                 means=self._model.column_means,
                 standardization=self._model.standardization,
+                foreign=self._model._foreign,
             )
         except UnwritableFileError as error:
             kept = self._newest_name()

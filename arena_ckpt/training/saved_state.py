@@ -21,6 +21,7 @@ from arena_ckpt.common.units import format_bytes
 from arena_ckpt.common.version import __version__
 from arena_ckpt.common.wording import shown
 from arena_ckpt.data.standardization import Standardization
+from arena_ckpt.definition.foreign_state import ForeignState, from_saved
 from arena_ckpt.errors import SavedStateMismatchError
 from arena_ckpt.files.tensor_file import (
     Arrays,
@@ -77,6 +78,9 @@ class StateDocument:
         Names of the losses of the records, where there are several.
     metrics : tuple of str
         Names of the metrics of a training's validations.
+    foreign : dict or None
+        Of an imported model: an `arena_ckpt.definition.foreign_state.ForeignDocument`,
+        encoded.
     """
 
     package: str
@@ -89,6 +93,7 @@ class StateDocument:
     standardization: Standardization | None = may_be_left_out(None)
     losses: tuple[str, ...] = may_be_left_out(())
     metrics: tuple[str, ...] = may_be_left_out(())
+    foreign: dict[str, Any] | None = may_be_left_out(None, is_hashed=False)
 
     __repr__ = brief_repr
 
@@ -106,6 +111,8 @@ class SavedState:
     plan_json : str
     records : tuple of EpochRecord
         Of a training.
+    foreign : ForeignState or None
+        Of a model that was imported.
     """
 
     path: str
@@ -113,6 +120,7 @@ class SavedState:
     arrays: Arrays
     plan_json: str
     records: tuple[EpochRecord, ...]
+    foreign: ForeignState | None = None
 
     def __repr__(self) -> str:
         n_bytes = sum(array.nbytes for array in self.arrays.values())
@@ -136,6 +144,7 @@ def write_state(
     classes: Sequence[str] | None = None,
     means: Sequence[float] | None = None,
     standardization: Standardization | None = None,
+    foreign: ForeignState | None = None,
 ) -> None:
     """Write the state of a session; an existing file is replaced, or left as it was.
 
@@ -148,8 +157,10 @@ def write_state(
     if metrics := metric_names(records):
         table[METRICS] = to_metric_table(records)
 
+    of_foreign, more = (None, {}) if foreign is None else foreign.saved()
+
     def write() -> None:
-        arrays: Arrays = {**session.persistent(), PLAN: plan, **table}
+        arrays: Arrays = {**session.persistent(), PLAN: plan, **table, **more}
         document: dict[str, Any] = {
             "package": __version__,
             "iteration": session.iteration,
@@ -167,6 +178,8 @@ def write_state(
             document["losses"] = list(records[0].losses)
         if metrics:
             document["metrics"] = list(metrics)
+        if of_foreign is not None:
+            document["foreign"] = of_foreign
         write_tensor_file(path, arrays, document, format_name=FORMAT, version=VERSION)
 
     session.in_turn(write)
@@ -189,11 +202,14 @@ def read_state(path: StrPath) -> SavedState:
         plan_json = plan.tobytes().decode()
         records = () if table is None else from_table(table, document.losses)
         records = with_metrics(records, document.metrics, metrics)
+        foreign = None
+        if document.foreign is not None:
+            foreign = from_saved(document.foreign, arrays)
         if not 0 <= document.iteration < 2**53:
             raise ValueError(f"its iteration is {shown(document.iteration)}")
     except ValueError as error:
         raise corrupt(str(path), str(error)) from None
-    return SavedState(str(path), document, arrays, plan_json, records)
+    return SavedState(str(path), document, arrays, plan_json, records, foreign)
 
 
 def require_fit(plan: MemoryPlan, state: SavedState) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from arena_ckpt.errors import EmptyDataError
 from arena_ckpt.graph.build import Graph, loss_of
+from arena_ckpt.graph.id_ranges import id_ranges
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.layers.spec import n_elems
@@ -114,7 +115,7 @@ def make_batches(
     if last is None:
         last = smaller_batch(graph, batch_size, batch_size)
     generator = np.random.default_rng(0)
-    rows_of_ids, weights = _rows_of_ids(graph), {*weight_inputs(graph).values()}
+    ranges, weights = id_ranges(graph), {*weight_inputs(graph).values()}
     batches: list[Batch] = []
     for number in range(n_batches):
         size = last if number == n_batches - 1 else batch_size
@@ -123,8 +124,9 @@ def make_batches(
             if not node.is_data:
                 continue
             shape = size, n_elems(node.spec.output_shapes[0])
-            if node.name in rows_of_ids:
-                ids = generator.integers(0, rows_of_ids[node.name], shape)
+            if node.name in ranges:
+                valid = ranges[node.name]
+                ids = generator.integers(valid.start, valid.stop, shape)
                 x[node.name] = ids.astype(np.float32)
             elif positive or node.name in weights:
                 x[node.name] = generator.uniform(0.1, 1, shape).astype(np.float32)
@@ -162,18 +164,3 @@ def _labels_of(node: Node, n: int, generator: np.random.Generator) -> Any:
     shares = generator.uniform(0.1, 1, (n, *shape))
     shares /= shares.sum(axis=axis, keepdims=True)
     return shares.astype(np.float32).reshape(n, -1)
-
-
-def _rows_of_ids(graph: Graph) -> dict[str, int]:
-    """Return the number of valid ids for each input layer that takes ids."""
-    rows: dict[str, int] = {}
-    for node in graph.nodes:
-        for ids in node.spec.id_inputs:
-            waiting = [node.inputs[ids.index].layer]
-            while waiting:
-                source = graph.node(waiting.pop())
-                if source.is_data:
-                    rows[source.name] = min(ids.n_ids, rows.get(source.name, ids.n_ids))
-                elif source.layer.moves_elements:  # ids stay ids
-                    waiting += [one.layer for one in source.inputs]
-    return rows

@@ -41,7 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Sizes with which examples are trained in a second; of others the batch is smaller."""
 
-BATCHES = {"digits_mlp": 5, "digits_cnn": 3}
+BATCHES = {"digits_mlp": 5, "digits_cnn": 3, "nine_layer_mlp": 4}
 
 LARGE = ("resnet18",)
 """Minutes in C without instructions for what it does most: a few steps, built for this
@@ -93,7 +93,7 @@ def test_an_example_trains_to_the_same_bits(
     if plan != "named blocks":
         model = without_blocks(model)
     request = {"max_overhead": "100%"} if plan == "the smallest" else {}
-    steps, compilers = how_many(6, 20), tuple(COMPILERS) if FULL else ("gcc -O2",)
+    steps, compilers = how_many(3, 20), tuple(COMPILERS) if FULL else ("gcc -O2",)
     if name in LARGE:
         steps, compilers = 3, ("gcc -O3 -march=native",)
     export_c(model, tmp_path / "c", name=name, steps=steps, **request)

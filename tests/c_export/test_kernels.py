@@ -45,6 +45,7 @@ C_FAMILIES: tuple[str, ...] = (
         "class probabilities",
     ),
     *("portable attention", "portable lstm", "portable gru", "portable rnn"),
+    "lengths",
     *("batch normalization", "layer normalization", "rms", "tokens"),
     "heads",
     *("pooling", "wide pooling", "global pooling", "upsampling"),
@@ -69,6 +70,7 @@ C_FILES: tuple[str, ...] = (
     ),
     *("grouped", "group_norm", "spans", "margins"),
     *("axiswise", "choices", "curves"),
+    "lengths",
 )
 """Names of the files of kernels that are there in C as a whole."""
 

@@ -9,8 +9,8 @@ from helpers.command_line import run
 
 import arena_ckpt as ac
 from arena_ckpt.errors import (
+    ArenaWarning,
     EmptyDataError,
-    IniError,
     InvalidParameterError,
     StateError,
     UnknownPropertyError,
@@ -137,9 +137,13 @@ def test_what_nntrainer_leaves_off_is_off(asked: str) -> None:
     assert model.standardization is None
 
 
-def test_normalization_by_each_batch_is_refused_with_advice() -> None:
-    with pytest.raises(IniError, match=r"line 10, .*each batch.*standardization=true"):
-        model_of(asked="normalization = true")
+def test_normalization_by_each_batch_is_left_out_with_advice() -> None:
+    said = r"not taken over: \[in\] normalization in line 10 .*each batch.*standardiz"
+    with pytest.warns(ArenaWarning, match=said):
+        model = model_of(asked="normalization = true")
+    model.initialize()
+    model.predict(X)
+    assert model.standardization is None
     for name in ("standardization", "standardize"):
         with pytest.raises(UnknownPropertyError, match=r"input layer"):
             ac.Model().add_layer("fully_connected", **{name: True})

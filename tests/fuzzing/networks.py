@@ -342,7 +342,7 @@ class _Network(Growing):
         values["unroll"] = self.any_of(True, False)
         if self.chance(3):
             values["bidirectional"] = True
-        self.add(kind, source, **values)
+        self.add(kind, source, *self.lengths(steps, values), **values)
 
     def _of_steps(self, kind: str, values: Given) -> Given:
         if self.chance(2):

@@ -79,16 +79,40 @@ INI = (
     b"[c]\r\ntype=conv2d\r\nfilters=2\r\nkernel_size=3,3\r\npadding=same\r\n"
     b"[f]\r\ntype=flatten\r\n[d]\r\ntype=fully_connected\r\nunit=2\r\n"
     b"[CheckpointBlock b]\r\nlayers = c, f\r\n[mse]\r\ntype=mse\r\n",
+    b"[model]\nType = 'NeuralNetwork'\nSave_Path = \"m.bin\"  # where\n"
+    b"epochs = \\\n 2\ncontinue_train = false\n"
+    b"[Optimizer]\ntype = sgd\ndecay_rate = 0.5\n"
+    b'Decay_steps=9\n[DataSet]\nTrainData = "t.dat"\n[In]\ntype = input\n'
+    b"input_shape = 2:2:3\nactivation = tanh\nnormalization = true\n[c]\n"
+    b'type = "conv2d"\nfilters = 2\nkernel_size = 1,1\nflatten = true\n'
+    b"activation = relu\ntrainable = false\n[C]\ninput_layers = IN\nfilters = 3\n"
+    b"[b]\nbackbone = 'body.ini'\ntrainable = false\n[mse]\ntype=mse\n",
 )
+BODY = b"[x]\ntype = fully_connected\nunit = 2\n[y]\ntype = flatten\n"
+"""What stands beside a file, for it to name as a backbone."""
 _SECTIONS = ("Model", "Optimizer", "LearningRateScheduler", "Dataset", "train_set")
 _KEYS = sorted(
     {p.name for layer in LAYER_TYPES.values() for p in layer.properties}
     | {p.name for schema in OPTIMIZER_SCHEMAS.values() for p in schema}
     | {p.name for schema in SCHEDULE_SCHEMAS.values() for p in schema}
     | {"type", "loss", "batch_size", "epochs", "seed", "layers", "optimizer"}
+    | {"backbone", "flatten", "save_path", "fsu", "packed", "engine", "distribute"}
 )
 _TYPES = sorted({*LAYER_TYPES, *OPTIMIZER_SCHEMAS, *SCHEDULE_SCHEMAS})
-_VALUES = (*_TYPES, "1:1:6", "2,2", "same", "a, b", "true", "0.5", *map(str, HUGE))
+_VALUES = (
+    *(*_TYPES, "1:1:6", "2,2", "same", "a, b", "true", "0.5", *map(str, HUGE)),
+    *(
+        '"same"',
+        "'2'",
+        '"',
+        "a \\",
+        "body.ini",
+        "model.ini",
+        "none",
+        "false",
+        "A(1), b",
+    ),
+)
 _ini_lines = (
     st.sampled_from([f"[{s}]" for s in (*_SECTIONS, *"abc", "CheckpointBlock x")])
     | st.builds("{} = {}".format, st.sampled_from(_KEYS), st.sampled_from(_VALUES))
@@ -100,19 +124,24 @@ _ini_lines = (
         texts | st.just("]"),
     )
 )
-_INI_WORDS = tuple(w.encode() for w in (*_KEYS, *_VALUES, "=", "[", "]", "#", ";", ","))
+_INI_WORDS = tuple(
+    w.encode()
+    for w in (*_KEYS, *_VALUES, "=", "[", "]", "#", ";", ",", "\\\n", '"', "'")
+)
 
 
 def read_ini(path: Path) -> None:
     """Read a model, plan it, and write it back."""
-    model = ac.load_ini(path)
-    again = path.parent / "again.ini"
+    body, again = path.parent / "body.ini", path.parent / "again.ini"
+    body.write_bytes(BODY)
     try:
+        model = ac.load_ini(path)
         model.save_ini(again)
         if _layers(ac.load_ini(again)) != _layers(model):
             raise Finding("what save_ini wrote is another model")
     finally:
-        again.unlink(missing_ok=True)
+        for made in (body, again):
+            made.unlink(missing_ok=True)
     model.make_plan()
 
 

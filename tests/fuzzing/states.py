@@ -20,7 +20,7 @@ from arena_ckpt.training.saved_state import FORMAT, PLAN, VERSION
 from fuzzing.guard import Finding, Limits, guarded
 from fuzzing.mutate import HUGE, Short, changed_json, mutated
 from fuzzing.readers import dumps, small_model
-from fuzzing.target import Target, empty_folder
+from fuzzing.target import Target, empty_folder, reads_file
 
 _X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
 _Y = np.array([0, 1, 2, 1])
@@ -195,6 +195,30 @@ _claims = st.builds(
     st.sampled_from((0, 1, *(n for n in HUGE if n < 2**64))),
 )
 
+
+def _bin_bytes() -> bytes:
+    with empty_folder() as folder:
+        _OTHER.save_nntrainer_bin(folder / "w.bin")
+        return (folder / "w.bin").read_bytes()
+
+
+def _read_bin(path: Path) -> None:
+    """Load weights of NNTrainer; what is loaded is written back, and trains."""
+    model = _OTHER
+    content = path.read_bytes()
+    before = _bin_bytes()
+    try:
+        model.load_nntrainer_bin(path)
+    except ac.ArenaError:
+        if _bin_bytes() != before:
+            raise Finding("a refused file changed the model") from None
+        raise
+    if _bin_bytes()[: len(content)][:4] != content[:4]:
+        raise Finding("what was loaded is not what the file holds")
+
+
+_BIN = _bin_bytes()
+
 STATES = (
     Target(
         "saved_model",
@@ -218,5 +242,13 @@ STATES = (
         _resume,
         seeds=(_RUNSAVED,),
         warm_up=_state_of_a_training,
+    ),
+    Target(
+        "nntrainer_bin",
+        mutated((_BIN,), (b"adam", b"\0\0\xc0\x7f", b"\0\0\x80\xff"))
+        | st.binary(max_size=400),
+        reads_file("w.bin", _read_bin),
+        seeds=(_BIN,),
+        warm_up=lambda: _OTHER.train_step(_X, _Y),
     ),
 )

@@ -198,10 +198,14 @@ def tables() -> Model:
 
 
 def recurrent() -> Model:
-    """Return a gated recurrent unit, with plain SGD and a growing learning rate."""
+    """Return layers over sequences of several lengths, with a growing learning rate."""
     model = _model(batch_size=3)
     model.add_layer("input", name="in", input_shape="1:5:4")
-    model.add_layer("gru", name="gru", unit=6)
+    model.add_layer("input", name="lengths", input_shape="1:1:1")
+    both = {"bidirectional": True, "return_sequences": True, "return_state": True}
+    model.add_layer("lstm", name="lstm", unit=3, input_layers="in,lengths", **both)
+    model.add_layer("gru", name="gru", unit=6, input_layers="lstm,lengths")
+    model.add_layer("concat", name="joined", axis=3, input_layers="gru,lstm(1),lstm(2)")
     model.add_layer("fully_connected", name="out", unit=3)
     model.add_layer("cross_softmax", name="loss")
     model.set_learning_rate_scheduler(

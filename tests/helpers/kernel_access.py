@@ -73,6 +73,22 @@ def _steps_out(given: Arguments) -> Any:
     return _places(given["out"].size, (rows, width), (given["unit"], 1), first=start)
 
 
+def _masked_steps(given: Arguments) -> Any:
+    """Mark some columns of the steps that are not valid."""
+    is_masked = np.arange(given["steps"]) >= given["counts"][:, None]
+    marked = np.zeros((given["n"], given["steps"], given["columns"]), bool)
+    stop = given["start"] + given["width"]
+    marked[:, :, given["start"] : stop] = is_masked[:, :, None]
+    return marked.reshape(-1)
+
+
+def _row_of_each(given: Arguments) -> Any:
+    """Mark a row for each sample, maybe half of it."""
+    rows = given["n"], given["y_columns"]
+    width = given["width"] if "width" in given else given["unit"]
+    return _places(given["y"].size, rows, (width, 1), first=given["y_start"])
+
+
 ACCESS: dict[str, dict[str, Fact]] = {
     # activations
     "bias_*_forward": {"y": RESULT},
@@ -211,6 +227,12 @@ ACCESS: dict[str, dict[str, Fact]] = {
         **{"d_states": RESULT, "a": RESULT, "dh": CHANGED, "sums": RESULT},
     },
     "rnn_previous": {"hidden": RESULT},
+    "count_steps": {"counts": RESULT, "loss": CHANGED},
+    "fill_masked": {"x": _masked_steps},
+    "reverse_valid": {"x": CHANGED},
+    "take_last": {"y": _row_of_each},
+    "add_last": {"dx": CHANGED},
+    "last_cells": {"y": _row_of_each},
     "join_biases": {"joined": RESULT},
     "bias_from_sums": {"db": _by_beta},
     # losses

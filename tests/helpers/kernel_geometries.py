@@ -185,6 +185,8 @@ def _input(layer: Layer, index: int, shape: tuple[int, ...], random: Random) -> 
         return random.integers(-1, layer["in_dim"] + 1, shape).astype(np.float32)
     if layer.type_name == "gather" and index == 1:
         return random.integers(-1, 10, shape).astype(np.float32)
+    if layer.type_name in ("rnn", "lstm", "gru") and index == 1:
+        return random.integers(0, 8, shape).astype(np.float32)
     if layer.type_name == "where" and index == 0:
         return random.integers(0, 2, shape).astype(np.float32)
     if layer.type_name == "multi_head_attention" and index == 3:
@@ -577,6 +579,16 @@ def _recurrent(kind: str) -> Callable[[Random], Drawn]:
         return kind, ((1, size(random, 7), width),), values
 
     return draw
+
+
+def _with_lengths(random: Random) -> Drawn:
+    """Sequences whose lengths are given."""
+    kind = ("rnn", "lstm", "gru")[random.integers(3)]
+    name, shapes, values = _recurrent(kind)(random)
+    if name != kind:
+        values.pop("return_cell_state", None)
+    values["return_state"] = chance(random, 0.6)
+    return kind, ((1, size(random, 7), shapes[0][2]), (1, 1, 1)), values
 
 
 def _loss(*kinds: str) -> Callable[[Random], Drawn]:
@@ -1006,6 +1018,14 @@ FAMILIES: dict[str, Family] = {
         _attention,
         arithmetic=PORTABLE,
     ),
+    "lengths": Family(
+        (
+            *("count_steps", "fill_masked", "reverse_valid", "take_last", "add_last"),
+            "last_cells",
+        ),
+        _with_lengths,
+        PORTABLE,
+    ),
     "portable lstm": Family(
         tuple(f"lstm_tanh_sigmoid_portable_{w}" for w in ("forward", "backward")),
         _recurrent("lstm"),
@@ -1138,6 +1158,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "portable lstm",
         "portable gru",
         "portable rnn",
+        "lengths",
     ),
     "rows": (
         *("losses", "batch normalization", "layer normalization", "rms", "tokens"),

@@ -50,6 +50,8 @@ VALUE_LOSSES = ("mse", "mae", "huber")
 class MixedSpec(ModelSpec):
     """A model whose inputs named ``ids…`` hold ids and ``mask…`` masks.
 
+    Those named ``lengths5_…`` hold lengths of 5 steps at most.
+
     One that deserves a `ModelWarning` (one in 150) has had it when it is built.
     """
 
@@ -70,6 +72,10 @@ class MixedSpec(ModelSpec):
             if name.startswith("ids"):
                 ids = generator.integers(0, VOCABULARY, (n, elems))
                 x[name] = ids.astype(np.float32)
+            elif name.startswith("lengths"):
+                most = int(name.removeprefix("lengths").partition("_")[0])
+                given = generator.integers(1, most + 1, (n, 1))
+                x[name] = given.astype(np.float32)
             elif name.startswith("mask"):
                 hidden = generator.random((n, elems)) < 0.3
                 x[name] = np.where(hidden, -1e9, 0).astype(np.float32)
@@ -527,7 +533,14 @@ class Growing:
             values["dropout_rate"] = 0.25
         if self.chance(4):
             values[self.any_of("integrate_bias", "disable_bias")] = True
-        self.add(kind, source, **values)
+        self.add(kind, source, *self.lengths(steps, values), **values)
+
+    def lengths(self, steps: int, values: Given) -> list[str]:
+        """Return an input with the lengths of sequences, or nothing."""
+        if values["unroll"] or not self.chance(3):
+            return []
+        name = f"lengths{steps}_{len(self.layers)}"
+        return [self.add("input", name=name, input_shape=(1, 1, 1))]
 
     def _cell(self) -> None:
         source = self.any_output(lambda shape: shape[:2] == (1, 1))
@@ -577,10 +590,13 @@ class Growing:
             fixed = kind == "embedding" or (
                 kind == "multi_head_attention" and index == 3
             )
+            known = ("ids", "mask") if fixed else ("",)
+            if kind in ("rnn", "lstm", "gru") and index == 1:
+                known = (f"lengths{shapes[0][1]}_",)
             fitting = [
                 n
                 for n, other in self.shapes.items()
-                if other == shape and (not fixed or n[:3] in ("ids", "mas"))
+                if other == shape and n.startswith(known)
             ]
             if not fitting:
                 return

@@ -292,7 +292,7 @@ class TorchJudge:
             if kind == "input":
                 array = torch.tensor(x[node.name], dtype=self.dtype)
                 made = array.reshape(-1, *node.spec.output_shapes[0])
-                fixed = node.name.startswith(("ids", "mask"))
+                fixed = node.name.startswith(("ids", "lengths", "mask"))
                 results: tuple[Tensor, ...] = (made if fixed else self._moved(made),)
             else:
                 results = _LAYERS[kind](self, node, *inputs)
@@ -469,15 +469,23 @@ class TorchJudge:
     # -- dropout -----------------------------------------------------------------------
 
     def kept(
-        self, node: Node, n: int, rows: list[int], size: int, rate: float
+        self,
+        node: Node,
+        n: int,
+        rows: list[int],
+        size: int,
+        rate: float,
+        *,
+        is_second: bool = False,
     ) -> Tensor:
         """Return the factors of dropout, (n, rows, size): 0, or 1 / (1 - rate).
 
-        `rows` are numbers that name rows of `size` elements within a sample.
+        `rows` are numbers that name rows of `size` elements within a sample. The second
+        direction of sequences with lengths has a key of its own.
         """
         if not self._training or rate == 0:
             return torch.ones((n, len(rows), size), dtype=self.dtype)
-        key = random_key(self.seed, node.name)
+        key = random_key(self.seed, node.name) ^ (is_second << 62)
         here = _mix(_mix(np.uint64(0), np.uint64(key)), np.uint64(self.iteration))
         samples = np.arange(self._first_sample, self._first_sample + n, dtype=np.uint64)
         of_sample = _mix(here, samples)[:, None]
@@ -913,11 +921,19 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
     layer, unit = node.layer, node.layer["unit"]
     is_cell = layer.type_name.endswith("cell")
     n, _, steps, _ = x.shape
+    lengths = None
+    if states and not is_cell:
+        lengths, states = states[0].reshape(n).long(), ()
     directions = ("", "reverse_") if layer.get("bidirectional") else ("",)
     every, last_states = [], []
     for number, prefix in enumerate(directions):
         step = _STEPS[layer.type_name.removesuffix("cell")](judge, node, prefix)
         zero = torch.zeros((n, unit), dtype=judge.dtype)
+        if lengths is not None:
+            run = _over_valid_steps(judge, node, step, x[:, 0], lengths, number == 1)
+            every.append(run[0][:, None])
+            last_states.append(run[1:])
+            continue
         h, c = (states[i][:, 0, 0] if i < len(states) else zero for i in (0, 1))
         times = range(steps - 1, -1, -1) if number else range(steps)
         out: list[Tensor] = [zero] * steps
@@ -931,12 +947,38 @@ def _recurrent(judge: TorchJudge, node: Node, x: Tensor, *states: Tensor) -> Out
         last_states.append((h, c))
     joined = torch.cat(every, -1)
     if not is_cell and not layer["return_sequences"]:
-        joined = joined[:, :, -1:]
+        last = torch.full((n,), steps) if lengths is None else lengths
+        joined = joined[torch.arange(n), :, last - 1][:, :, None]
     hidden, cell = (
         torch.cat(one, -1)[:, None, None] for one in zip(*last_states, strict=True)
     )
     states = (cell,) if is_cell else (hidden, cell)
     return joined, *states[: len(node.spec.output_shapes) - 1]
+
+
+def _over_valid_steps(
+    judge: TorchJudge,
+    node: Node,
+    step: Step,
+    x: Tensor,
+    lengths: Tensor,
+    is_second: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the hidden states of a direction, 0 where none is, and the last states."""
+    unit, rate = node.layer["unit"], node.layer["dropout_rate"]
+    n, steps, _ = x.shape
+    h = c = torch.zeros((n, unit), dtype=judge.dtype)
+    rows = list(range(steps))
+    kept = judge.kept(node, n, rows, unit, rate, is_second=is_second)
+    out: list[Tensor] = [h] * steps
+    for time in reversed(rows) if is_second else rows:
+        valid = (time < lengths)[:, None]
+        new_h, new_c = step(x[:, time], h, c)
+        place = (lengths - 1 - time).clamp(min=0) if is_second else torch.tensor(time)
+        new_h = judge._moved(new_h * kept[torch.arange(n), place])
+        h, c = torch.where(valid, new_h, h), torch.where(valid, judge._moved(new_c), c)
+        out[time] = torch.where(valid, h, torch.zeros_like(h))
+    return torch.stack(out, 1), h, c
 
 
 def _sums_of_products(

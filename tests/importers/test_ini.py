@@ -1,4 +1,5 @@
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from arena_ckpt import Model, create_schedule, load_ini
 from arena_ckpt.definition.ini_writer import canonical_section, layer_name_fault
-from arena_ckpt.errors import IniError as Error
 from arena_ckpt.errors import (
+    ArenaWarning,
     IniFileNotFoundError,
     InvalidParameterError,
     NonConsecutiveBlockError,
@@ -17,6 +18,7 @@ from arena_ckpt.errors import (
     UnknownPropertyError,
     UnknownTypeError,
 )
+from arena_ckpt.errors import IniError as Error
 from arena_ckpt.importers.ini_sections import LARGEST_FILE_BYTES
 from arena_ckpt.layers import Layer
 
@@ -281,10 +283,12 @@ def test_no_bytes_raise_anything_else(
 ) -> None:
     path = tmp_path_factory.mktemp("ini") / "a.ini"
     path.write_bytes(data if isinstance(data, bytes) else (HEAD + data).encode())
-    try:
-        load_ini(path)
-    except Error as error:
-        assert str(path) in str(error)  # noqa: PT017 (loading may also work)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ArenaWarning)  # of keys and sections twice
+        try:
+            load_ini(path)
+        except Error as error:
+            assert str(path) in str(error)  # noqa: PT017 (loading may also work)
 
 
 def test_canonical_sections() -> None:
@@ -449,9 +453,6 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         ("", ["no [Model] section"]),
         ("[Modle]\ntype = NeuralNetwork", ["did you mean [Modle]?"]),
         ("unit = 1\n[Model]", ["line 1", "'unit = 1'", "before any section"]),
-        (HEAD + "[model]\n", ["line 3", "[Model] is there twice", "line 1"]),
-        (HEAD + INPUT + "[in]\n", ["line 6", "[in] is there twice", "line 3"]),
-        (HEAD + "Type = x", ["line 3", "[Model] type", "twice", "line 2"]),
         ("x", ["line 1", "'x'", "before any section"]),
         (HEAD + "x" * 999, ["line 3", "xxx…'"]),
         (HEAD + "nonsense", ["line 3", "[Model]", "'nonsense'", "key = value"]),
@@ -464,7 +465,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         (HEAD + "epoch = 3", ["line 3", "[Model] epoch", "did you mean 'epochs'?"]),
         (HEAD + "epochs = no", ["line 3", "[Model] epochs", "whole number"]),
         (HEAD + "seed = -1", ["line 3", "[Model] seed", "from 0"]),
-        (HEAD + "save_path = a.bin", ["line 3", "[Model] save_path", "no paths"]),
+        (HEAD + "continue_train = true", ["line 3", "continue_train", "when it is"]),
         (HEAD + "tensor_format = NHWC", ["line 3", "[Model] tensor_format", "NCHW"]),
         ("[Model]\ntype = knn", ["line 2", "[Model] type", "NeuralNetwork"]),
         (HEAD + "loss = crossed", ["line 3", "[Model] loss", "did you mean 'cross'?"]),
@@ -496,8 +497,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
             HEAD + "[LearningRateScheduler]\ntype = constant",
             ["line 3", "[LearningRateScheduler]", "missing learning_rate"],
         ),
-        (HEAD + "[Dataset]\ntraindata = x", ["line 3", "[Dataset]", "--data"]),
-        (HEAD + "[TRAIN_SET]\ntype = file", ["line 3", "[train_set]", "train()"]),
+        (HEAD + "epochs = 'a", ["line 3", 'epochs = "\'a"', "close it"]),
+        (HEAD + 'epochs = "3" 4', ["line 3", "close it at the end"]),
         (HEAD + "[fc]\nunit = 3", ["line 3", "[fc] type", "no type"]),
         (HEAD + "[fc]\ntyp = mse", ["[fc] type", "by 'typ'"]),
         (HEAD + "[fc]\ntype = flaten", ["line 4", "[fc] type", "'flatten'"]),
@@ -510,7 +511,10 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
             HEAD + "[fc]\ntype = fully_connected\nunit = three",
             ["line 5", "[fc] unit", "unit=three", "whole number"],
         ),
-        (HEAD + "[fc]\nbackbone = a.ini", ["line 4", "[fc] backbone", "layers here"]),
+        (
+            HEAD + "[fc]\nbackbone = a.tflite",
+            ["line 4", "[fc] backbone", "no INI file"],
+        ),
         (HEAD + "[CheckpointBlok b]\nlayers = a, b", ["[CheckpointBlock NAME]"]),
         (HEAD + "[a=b]\ntype = mse", ["line 3", "[a=b]", "name"]),
         (HEAD + "[a\tb]\ntype = mse", ["line 3", "cannot be printed"]),

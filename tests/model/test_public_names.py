@@ -30,8 +30,11 @@ TRAINING = {
     *(
         "save_device_state",
         "load_device_state",
+        "save_nntrainer_bin",
+        "load_nntrainer_bin",
         "merge_lora",
         "start_from",
+        "to_state_dict",
         "take_weights",
         "standardize",
     ),

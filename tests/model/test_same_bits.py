@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from helpers.residuals import SKIPS, residual
 from helpers.same_bits import assert_same_bits
+from helpers.scale import how_many
 from helpers.strategies import OPTIMIZERS, ModelSpec, chain, chains, dags
 from hypothesis import given, settings
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=how_many(60, 100))
 @given(chains())
 def test_random_chains(spec: ModelSpec) -> None:
     assert_same_bits(spec)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=how_many(90, 150))
 @given(dags())
 def test_random_graphs(spec: ModelSpec) -> None:
     assert_same_bits(spec)

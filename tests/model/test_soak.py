@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -41,10 +42,14 @@ def test_models_of_changing_shapes_leave_nothing_behind() -> None:
 
 
 def test_growth_is_found(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.syspath_prepend(TOOL.parent)
     tool = load_module(TOOL)
+    gc.freeze()  # else what other tests have loaded is searched at each look
+    request.addfinalizer(gc.unfreeze)
     samples, findings, kept = tool.Samples(100), tool.Findings(), []
     for at in range(12):
         kept.append([[at] for _ in range(2000)])

@@ -200,9 +200,9 @@ def test_a_fault_without_end_is_killed_by_its_limit(tmp_path: Path) -> None:
     fault = tool.read_faults(folder)[0]
     copy = tool.Copy(folder, tmp_path / "copy")
     with copy.edited(fault):
-        outcome = copy.run(fault.tests, "-x", seconds=8.0)
+        outcome = copy.run(fault.tests, "-x", seconds=4.0)
     assert outcome.code is None
-    assert outcome.said == "outlasted 8 s"
+    assert outcome.said == "outlasted 4 s"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 
-/* Whether all x are whole numbers in [0, limit), or equal to another one. */
-static int are_numbers(const float *x, int32_t n, float limit, float other)
+/* Whether all x are whole numbers in [least, limit), or equal to another one. */
+static int are_numbers(const float *x, int32_t n, float least, float limit,
+    float other)
 {
     int32_t i;
     for (i = 0; i < n; i++) {
         if (x[i] == other) {
             continue;
         }
-        if (!(x[i] >= 0.0f && x[i] < limit && (float)(int32_t)x[i] == x[i])) {
+        if (!(x[i] >= least && x[i] < limit && (float)(int32_t)x[i] == x[i])) {
             return 0;
         }
     }

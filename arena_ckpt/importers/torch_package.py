@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from arena_ckpt.errors import InvalidParameterError
 
-_EXTRAS = {"torch": ("PyTorch", "torch"), "onnx": ("onnx", "onnx")}
 
-
-def require_package(name: str, user: str) -> Any:
-    """Return an optional package.
+def require_torch(user: str) -> Any:
+    """Return PyTorch.
 
     Parameters
     ----------
-    name : str
-        As it is imported.
     user : str
         What needs it, for the message.
 
@@ -25,12 +20,12 @@ def require_package(name: str, user: str) -> Any:
     InvalidParameterError
         It is not installed.
     """
-    title, extra = _EXTRAS[name]
     try:
-        return importlib.import_module(name)
+        import torch
     except ImportError:
         raise InvalidParameterError(
-            f"{user} needs {title}, which is not installed; install it with "
-            f"'pip install arena-ckpt[{extra}]'",
-            package=name,
+            f"{user} needs PyTorch, which is not installed; install it with "
+            "'pip install arena-ckpt[torch]'",
+            package="torch",
         ) from None
+    return torch
