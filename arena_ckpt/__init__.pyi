@@ -68,6 +68,8 @@ from .errors import NonConsecutiveBlockError as NonConsecutiveBlockError
 from .errors import NonFiniteDataError as NonFiniteDataError
 from .errors import NonFiniteError as NonFiniteError
 from .errors import NotInitializedError as NotInitializedError
+from .errors import OnnxError as OnnxError
+from .errors import OnnxFileNotFoundError as OnnxFileNotFoundError
 from .errors import OverlappingBlocksError as OverlappingBlocksError
 from .errors import OwnLayerError as OwnLayerError
 from .errors import PlanFormatError as PlanFormatError

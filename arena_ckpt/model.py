@@ -62,6 +62,7 @@ from arena_ckpt.graph.weight_inputs import weighted_pair
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.model_plans import ModelPlans, asked
 from arena_ckpt.optim.learning_rates import Schedule
+from arena_ckpt.planning.kept_states import zero_states
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.training.callbacks import Callback, parse_callbacks
 from arena_ckpt.training.data_hints import class_hints, ended_hints, scale_hints
@@ -1077,6 +1078,15 @@ class Model(ModelDefinition):
             No layer has ``lora_rank``.
         """
         return merged_lora(self.layers, self.weights())
+
+    @public_call
+    def reset_states(self) -> None:
+        """Set the states that ``stateful`` layers keep from batch to batch to zero.
+
+        Nothing else does, not even the begin of an epoch.
+        """
+        with self._working("reset_states") as session:
+            session.set_weights(zero_states(session.graph))
 
     @public_call
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:

@@ -33,6 +33,7 @@ from arena_ckpt.lowering.calls import LoweringSettings, lower, mode_of
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.planning.batch_statistics import can_train_on, require_trainable
 from arena_ckpt.planning.costs import Costs
+from arena_ckpt.planning.kept_states import require_rows
 from arena_ckpt.planning.model_facts import training_facts
 from arena_ckpt.planning.placing import Placing, parse_placing, within_budget
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
@@ -50,6 +51,7 @@ from arena_ckpt.planning.settings import (
     TRAIN,
     PlanSettings,
 )
+from arena_ckpt.planning.sparse_gradients import require_touched_rows
 from arena_ckpt.planning.training_facts import PlanTraining
 
 MOST_UNROLLED = 128
@@ -367,6 +369,9 @@ class ModelPlans:
         require_plan_of(graph, settings, plan)
         if not plan.is_inference:
             require_trainable(graph, settings)
+            require_rows(graph, settings)
+            optimizer = self._definition.optimizer
+            require_touched_rows(graph, optimizer, settings.batch_size)
 
     @staticmethod
     def require_mode_of(plan: MemoryPlan, mode: object) -> None:
@@ -409,6 +414,8 @@ class ModelPlans:
         graph = self._definition.compile()
         graph.require_loss()
         require_trainable(graph, settings)
+        require_rows(graph, settings)
+        require_touched_rows(graph, self._definition.optimizer, settings.batch_size)
         return settings
 
     @public_call

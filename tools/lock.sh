@@ -35,7 +35,7 @@ TEXT
 
 mkdir -p tools/lock
 wanted build core | lock core "$@"
-wanted build core png board test lint | lock ci --constraints tools/lock/core.txt "$@"
+wanted build core png board onnx test lint | lock ci --constraints tools/lock/core.txt "$@"
 # The oldest Numba of the bounds, which compiles with the oldest LLVM, and what runs tests.
 oldest="$(wanted core | sed -n 's/^numba>=\([0-9.]*\),.*/\1/p')"
 { wanted core; wanted test | grep -E '^(pytest|hypothesis)>'; echo "numba==$oldest"; } |

@@ -1,4 +1,4 @@
-"""Loads models by name or path: examples, INI files, Python functions, saved models."""
+"""Loads models by name or path: examples, files of models, Python functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from arena_ckpt.cli.data_options import load_data
 from arena_ckpt.cli.example_sizes import split_sizes
+from arena_ckpt.cli.loss_option import given_loss, parse_loss
 from arena_ckpt.cli.script import functions_in, load_script
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import nearest
@@ -24,6 +25,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.graph.hints import RESTARTS, Hint, restart_hint
 from arena_ckpt.importers.ini import load_ini
+from arena_ckpt.importers.onnx_import import load_onnx
 from arena_ckpt.importers.saved_model import read_saved
 from arena_ckpt.model import Model
 from arena_ckpt.model import without_blocks as without_blocks
@@ -54,22 +56,27 @@ class LoadedModel:
     state : SavedState or None
         Weights, optimizer states and iteration of a saved model, which is not
         initialized, so that its plan can still be chosen.
+    brings_weights : bool
+        The file of the model holds its weights, with which it begins.
     """
 
     model: Model
     data: Dataset | None = None
     validation: Dataset | None = None
     state: SavedState | None = None
+    brings_weights: bool = False
 
 
-def load_model(spec: str) -> LoadedModel:
+def load_model(spec: str, loss: str | None = None) -> LoadedModel:
     """Load the model that an argument of the command line names.
 
     Parameters
     ----------
     spec : str
         The name of a bundled example, perhaps with sizes (``NAME(SIZE=VALUE)``),
-        ``PATH.ini``, ``PATH.py:FUNCTION`` or ``PATH.safetensors``.
+        ``PATH.ini``, ``PATH.py:FUNCTION``, ``PATH.onnx`` or ``PATH.safetensors``.
+    loss : str, optional
+        Of a ``PATH.onnx``; by default what the command was given as ``--loss``.
 
     Raises
     ------
@@ -80,6 +87,19 @@ def load_model(spec: str) -> LoadedModel:
     SavedStateError
         A saved model that cannot be read.
     """
+    loss = given_loss() if loss is None else loss
+    suffix = Path(spec).suffix.lower()
+    if suffix == ".onnx":
+        parsed = None if loss is None else parse_loss(loss)
+        model = load_onnx(_existing(spec), loss=parsed).model
+        return LoadedModel(model, brings_weights=True)
+    if loss is not None:
+        raise InvalidParameterError(
+            f"--loss {loss} is for a PATH.onnx, which brings no loss; {spec} has its "
+            "own, so leave it out",
+            model=spec,
+            loss=loss,
+        )
     named = split_sizes(spec)
     if named or spec in EXAMPLES:
         name, sizes = named or (spec, {})
@@ -98,7 +118,6 @@ def load_model(spec: str) -> LoadedModel:
         )
     if spec.lower().endswith(".ini"):
         return LoadedModel(load_ini(_existing(spec)))
-    suffix = Path(spec).suffix.lower()
     if suffix == ".safetensors":
         saved = read_saved(_existing(spec))
         return LoadedModel(saved.model, state=saved.state)
@@ -107,7 +126,7 @@ def load_model(spec: str) -> LoadedModel:
         raise InvalidParameterError(f"{spec} is no model: {reason}", model=spec)
     raise InvalidParameterError(
         f"{spec!r} is no model{nearest(spec, EXAMPLES)}; give a PATH.ini, a "
-        "PATH.py:FUNCTION, a saved PATH.safetensors or an example, one of "
+        "PATH.onnx, a PATH.py:FUNCTION, a saved PATH.safetensors or an example, one of "
         f"{', '.join(EXAMPLES)}",
         model=spec,
     )

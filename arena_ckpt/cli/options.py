@@ -26,6 +26,7 @@ MODEL is one of
   PATH.py:FUNCTION  a function without parameters that returns a Model,
                     (Model, data) or (Model, data, data); the second data
                     are for validation; data are a Dataset or (x, y)
+  PATH.onnx         a model in ONNX; --loss says what it is trained by
   PATH.safetensors  what 'train --save' or Model.save wrote: the model with
                     its weights
 """

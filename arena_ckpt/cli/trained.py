@@ -113,6 +113,8 @@ def _given_weights(
         statistics = loaded.model.standardization
         if loaded.state is not None:
             return loaded.state.arrays, statistics
+        if loaded.brings_weights:
+            return loaded.model._start, statistics
         if loaded.model.is_initialized:  # by a function in a Python file
             return loaded.model.weights(), statistics
         raise InvalidParameterError(

@@ -333,6 +333,10 @@ PROPERTIES = _table(
     ),
     ("outputdim", (Alias("unit"), Alias("out_dim"), Alias("output_shape"))),
     ("heads nheads nhead numberofheads attentionheads", Alias("num_heads")),
+    (
+        "kvheads nkvheads numkvheads numkeyvalueheads nheadskv headskv",
+        Alias("num_heads_kv"),
+    ),
     ("keydim headdim kdim dk headsize", Alias("projected_key_dim")),
     ("valuedim vdim dv", Alias("projected_value_dim")),
     ("causal usecausalmask iscausalmask", Alias("is_causal")),
@@ -390,6 +394,7 @@ PROPERTIES = _table(
     ("smoothing labelsmooth", Alias("label_smoothing")),
     ("classaxis classdim channelaxis", Alias("axis")),
     ("power", Alias("exponent")),
+    ("sparsegradients sparsegrad sparsegradient", Alias("sparse")),
     ("lorar rank adapterrank", Alias("lora_rank")),
     ("tiedto tieweights sharedwith sharewith", Alias("shared_from")),
     ("pooltype poolingtype", Alias("pooling")),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.errors import InvalidParameterError
+from arena_ckpt.layers.attention import LINEAR_LAYERS, MultiHeadAttention
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.lora import PART_A, PART_B, lora_scale
 
@@ -44,17 +45,30 @@ def merged_lora(
             "merge; weights() returns its weights"
         )
     for layer in adapted:
-        role = "filter" if "filters" in layer.given else "weight"
-        a, b = (
-            merged.pop(tensor_name(f"{layer.name}/{part}", role)).astype(np.float64)
-            for part in (PART_A, PART_B)
-        )
-        if role == "filter":
-            product = b[:, :, 0, 0] @ a[:, :, 0, 0]
-        else:
-            product = a @ b
-        name = tensor_name(layer.name, role)
-        base = merged[name]
-        whole = base + lora_scale(layer) * product.reshape(base.shape)
-        merged[name] = whole.astype(np.float32)
+        scale = lora_scale(layer)
+        for role, role_a, role_b in _roles(layer):
+            a, b = (merged.pop(name).astype(np.float64) for name in (role_a, role_b))
+            if a.ndim > 2:  # filters, the outputs first
+                product = b[:, :, 0, 0] @ a[:, :, 0, 0]
+            else:
+                product = a @ b
+            base = merged[role]
+            merged[role] = (base + scale * product.reshape(base.shape)).astype(
+                np.float32
+            )
     return merged
+
+
+def _roles(layer: Layer) -> Iterator[tuple[str, str, str]]:
+    """Yield the names of each adapted weight, and of the two factors beside it."""
+    if isinstance(layer, MultiHeadAttention):
+        for name in LINEAR_LAYERS:
+            parts = (f"{name}_{part}" for part in ("weight", PART_A, PART_B))
+            first, second, third = (tensor_name(layer.name, part) for part in parts)
+            yield first, second, third
+        return
+    role = "filter" if "filters" in layer.given else "weight"
+    first, second = (
+        tensor_name(f"{layer.name}/{part}", role) for part in (PART_A, PART_B)
+    )
+    yield tensor_name(layer.name, role), first, second

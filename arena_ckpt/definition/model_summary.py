@@ -336,9 +336,7 @@ def summarize(
                 block=blocks[0] if blocks else None,
                 forward_flops=sum(node.spec.flops.forward for node in nodes),
                 training_flops=sum(map(_training_flops, nodes)),
-                n_frozen=_n_weights(
-                    [node for node in nodes if not node.trains], is_trained=True
-                ),
+                n_frozen=_n_frozen(nodes),
             )
         )
     n_states = len(optimizer.state_names)
@@ -382,6 +380,15 @@ def _n_weights(nodes: Sequence[Node], *, is_trained: bool) -> int:
         for node in nodes
         for weight in node.own_weights
         if weight.is_trained == is_trained
+    )
+
+
+def _n_frozen(nodes: Sequence[Node]) -> int:
+    return sum(
+        n_elems(weight.shape)
+        for node in nodes
+        for weight in node.own_weights
+        if weight.is_trained and (weight.is_frozen or not node.trains)
     )
 
 

@@ -38,6 +38,7 @@ from arena_ckpt.engine.passes import Pass
 from arena_ckpt.engine.program import Program, StepNote
 from arena_ckpt.engine.views import TensorViews, arena_of
 from arena_ckpt.engine.weights import FloatArray, Weights
+from arena_ckpt.engine.whole_gradients import whole_gradient
 from arena_ckpt.errors import NonFiniteError
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.masks import mask_tensors
@@ -453,7 +454,9 @@ class Session:
                     tensor = self.plan.tensors[operand.tensor]
                     if tensor.kind is TensorKind.GRADIENT:
                         weight = weight_of(tensor.name)
-                        gradients[weight] = self.views.array(operand.tensor).copy()
+                        made = self.views.array(operand.tensor)
+                        shape = self._weights.views[weight].shape
+                        gradients[weight] = whole_gradient(made, shape)
 
     def _check_loss(self) -> None:
         loss = self.heads.loss(self._control)

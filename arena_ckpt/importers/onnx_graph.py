@@ -208,11 +208,6 @@ def write_onnx(
     for tensor in copy.graph.initializer:
         if tensor.name in arrays:
             _replace(onnx, tensor, arrays[tensor.name])
-    for node in copy.graph.node:
-        if node.op_type == "Constant" and node.output[0] in arrays:
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    _replace(onnx, attribute.t, arrays[node.output[0]])
     try:
         data = copy.SerializeToString()
     except ValueError as error:

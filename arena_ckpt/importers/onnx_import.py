@@ -199,7 +199,11 @@ def _imported(
         model,
         {name: layer for name, layer in building.inputs.items() if layer in names},
         {name: source for name, (source, _) in ends.items()},
-        tuple(link for link in building.builder.links if link.weight in start),
+        tuple(
+            link
+            for link in building.builder.links
+            if link.weight in start and link.foreign in building.graph.initializers
+        ),
         building.graph,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +136,7 @@ def _require_plain_steps(call: OnnxCall) -> None:
             raise UnsupportedOperation(f"activations with numbers ({name})")
 
 
-def _properties(call: OnnxCall, n: int) -> dict[str, object]:
+def _properties(call: OnnxCall, n: int) -> dict[str, Any]:
     op = call.node.op
     given = tuple(call.attribute("activations") or _DEFAULTS[op] * n)
     per = len(_DEFAULTS[op])
@@ -146,7 +147,7 @@ def _properties(call: OnnxCall, n: int) -> dict[str, object]:
     hidden = names[-1]
     if op == "LSTM" and names[1] != names[2]:
         raise UnsupportedOperation(f"activations {', '.join(given)}")
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     if hidden != "tanh":
         found["hidden_state_activation"] = _ACTIVATIONS[hidden]
     if op != "RNN" and names[0] != "sigmoid":

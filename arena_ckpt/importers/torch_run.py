@@ -17,6 +17,7 @@ from arena_ckpt.importers import (  # each enters its rules
     torch_rules_math,
     torch_rules_random,
     torch_rules_views,
+    torch_rules_volumes,
 )
 from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_graph import (
@@ -35,6 +36,7 @@ FAMILIES = (
     torch_rules_math,
     torch_rules_random,
     torch_rules_views,
+    torch_rules_volumes,
 )
 """The modules that hold rules."""
 

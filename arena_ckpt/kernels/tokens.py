@@ -20,7 +20,7 @@ _NAN = np.float32(math.nan)
 
 
 @helper
-def _row_of(number, n_rows):
+def table_row(number, n_rows):
     """Return the row that a float32 names, or -1 if there is none."""
     if number >= ZERO and number < np.float32(n_rows):
         row = int(number)
@@ -36,7 +36,7 @@ def embedding_forward(ids: Vector, weight: Matrix, y: Matrix, loss: Doubles) -> 
     has to stop.
     """
     for r in range(ids.size):
-        row, out = _row_of(ids[r], weight.shape[0]), y[r]
+        row, out = table_row(ids[r], weight.shape[0]), y[r]
         if row < 0:
             loss[0] = math.nan
             for j in range(out.size):
@@ -56,7 +56,7 @@ def embedding_gradient(ids: Vector, dy: Matrix, beta: float, d_weight: Matrix) -
             for j in range(out.size):
                 out[j] = ZERO
     for r in range(ids.size):
-        row, source = _row_of(ids[r], d_weight.shape[0]), dy[r]
+        row, source = table_row(ids[r], d_weight.shape[0]), dy[r]
         if row >= 0:
             out = d_weight[row]
             for j in range(out.size):

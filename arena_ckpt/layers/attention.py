@@ -18,6 +18,26 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.layers.base import Binding, Call, beta_of
 from arena_ckpt.layers.dense import product_gradient
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
+from arena_ckpt.layers.head_groups import (
+    NUM_HEADS_KV,
+    FourSizes,
+    groups_of,
+    repeated_heads,
+    summed_heads,
+)
+from arena_ckpt.layers.inner_lora import (
+    add_low_derivative,
+    add_low_product,
+    frozen,
+    low_product,
+    low_rank_gradients,
+    low_rank_tensors,
+    low_rank_weights,
+    low_slopes,
+    whole_tensors,
+    whole_weight,
+)
+from arena_ckpt.layers.lora import LORA_PROPERTIES
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -33,6 +53,7 @@ from arena_ckpt.layers.weighted import (
     weight_spec,
 )
 from arena_ckpt.operations.families import attention, blas, elementwise, reductions
+from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.sizes import attention_work_elems
 
 TILE_ROWS = 64
@@ -46,6 +67,12 @@ Both were chosen by measurements on 128 and 1024 tokens, with 32 and 64 columns 
 
 _PARTS = ("query", "key", "value")
 
+LINEAR_LAYERS = (*(f"{part}_fc" for part in _PARTS), "fc")
+"""Names of the linear layers inside: ``NAME_weight`` and ``NAME_bias``."""
+
+_HEADS, _AGAIN = "_heads", "_heads_again"
+"""Ends of the roles of repeated heads, in the forward pass and in the backward pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
@@ -53,8 +80,8 @@ class _Sizes:
 
     Attributes
     ----------
-    heads : int
-        Number of heads.
+    heads, groups : int
+        Number of heads of the query, and of key and value.
     t, s : int
         Number of queries, and of keys and values.
     dk, dv : int
@@ -68,6 +95,7 @@ class _Sizes:
     """
 
     heads: int
+    groups: int
     t: int
     s: int
     dk: int
@@ -80,7 +108,12 @@ class _Sizes:
     @property
     def widths(self) -> tuple[int, int, int]:
         """Columns of the projected query, key and value."""
-        return self.heads * self.dk, self.heads * self.dk, self.heads * self.dv
+        return self.heads * self.dk, self.groups * self.dk, self.groups * self.dv
+
+    @property
+    def output_width(self) -> int:
+        """Columns of what all heads put out."""
+        return self.heads * self.dv
 
 
 class MultiHeadAttention(WithBias):
@@ -95,6 +128,7 @@ class MultiHeadAttention(WithBias):
     properties: ClassVar[tuple[Property, ...]] = (
         *OUTPUT_PROPERTIES,
         Property("num_heads", POSITIVE_INT, None, "heads (required)"),
+        NUM_HEADS_KV,
         Property(
             "projected_key_dim",
             POSITIVE_INT,
@@ -127,6 +161,7 @@ class MultiHeadAttention(WithBias):
         ),
         Property("disable_bias", BOOLEAN, False, "true leaves the biases out"),
         Property("bias", BOOLEAN, True, "false leaves the biases out"),
+        *LORA_PROPERTIES,
         *WEIGHT_PROPERTIES,
     )
 
@@ -175,6 +210,7 @@ class MultiHeadAttention(WithBias):
         t, s = query[1], key[1]
         return _Sizes(
             heads=self["num_heads"],
+            groups=groups_of(self),
             t=t,
             s=s,
             dk=dk,
@@ -263,26 +299,34 @@ class MultiHeadAttention(WithBias):
             (f"{part}_fc", width, columns, forward | derivative)
             for part, width, columns in zip(_PARTS, rows, sizes.widths, strict=True)
         ]
-        table.append(("fc", sizes.widths[2], sizes.units, forward | self._back))
+        table.append(("fc", sizes.output_width, sizes.units, forward | self._back))
         weights = []
         for name, fan_in, fan_out, lifespan in table:
-            weights.append(
-                weight_spec(
-                    self,
-                    f"{name}_weight",
-                    (fan_in, fan_out),
-                    fan_in=fan_in,
-                    fan_out=fan_out,
-                    lifespan=lifespan,
-                    gradient_factors=factors[name],
-                )
+            weight = weight_spec(
+                self,
+                f"{name}_weight",
+                (fan_in, fan_out),
+                fan_in=fan_in,
+                fan_out=fan_out,
+                lifespan=lifespan,
+                gradient_factors=factors[name],
             )
+            made = [weight]
             if self.has_bias:
                 bias = f"{name}_bias"
-                weights.append(
+                made.append(
                     bias_spec(self, bias, fan_out, fan_in=fan_in, fan_out=fan_out)
                 )
+            if self._has_lora:
+                made = [frozen(spec) for spec in made]
+                made += low_rank_weights(self, name, (fan_in, fan_out))
+            weights += made
         return tuple(weights)
+
+    @property
+    def _has_lora(self) -> bool:
+        """Whether low-rank products are trained in place of the weights."""
+        return self["lora_rank"] is not None
 
     def _tensors(self, sizes: _Sizes) -> tuple[TensorSpec, ...]:
         """Return what forward saves, and the workspaces of both directions."""
@@ -304,14 +348,40 @@ class MultiHeadAttention(WithBias):
             TensorSpec("projected_query", (t, sizes.widths[0]), kept),
             TensorSpec("projected_key", (s, sizes.widths[1]), kept),
             TensorSpec("projected_value", (s, sizes.widths[2]), kept),
-            TensorSpec("attention_output", (t, sizes.widths[2]), forward | back),
+            TensorSpec("attention_output", (t, sizes.output_width), forward | back),
             saved,
             TensorSpec("work", (n_work,), back, per_sample=False),
+            *self._repeated_tensors(sizes),
         ]
+        if self._has_lora:
+            tensors += self._low_rank_tensors(sizes)
         if not is_plain or self["dropout_rate"] > 0:
             tile = (rows * columns + rows,)
             tensors.append(TensorSpec("tile", tile, forward, per_sample=False))
         return tuple(tensors)
+
+    def _repeated_tensors(self, sizes: _Sizes) -> tuple[TensorSpec, ...]:
+        """Return the workspaces for heads of key and value that several heads read.
+
+        They are repeated anew in the backward pass instead of being kept.
+        """
+        if sizes.groups == sizes.heads:
+            return ()
+        return tuple(
+            TensorSpec(f"{part}{suffix}", (sizes.s, sizes.heads * width), phase)
+            for suffix, phase in (
+                (_HEADS, TensorLifespan.FORWARD),
+                (_AGAIN, self._back),
+            )
+            for part, width in (("key", sizes.dk), ("value", sizes.dv))
+        )
+
+    def _low_rank_tensors(self, sizes: _Sizes) -> Iterator[TensorSpec]:
+        for part, rows in zip(_PARTS, (sizes.t, sizes.s, sizes.s), strict=True):
+            yield from low_rank_tensors(self, f"{part}_fc", rows, is_last=False)
+        yield from low_rank_tensors(self, "fc", sizes.t, is_last=True)
+        shape = sizes.output_width, sizes.units
+        yield from whole_tensors(self, "fc", shape, self._back)
 
     def _flops(self, sizes: _Sizes, shapes: tuple[Shape, ...]) -> Flops:
         rows = (sizes.t, sizes.s, sizes.s)
@@ -321,7 +391,7 @@ class MultiHeadAttention(WithBias):
                 rows, self._sources(len(shapes)), sizes.widths, strict=True
             )
         )
-        output = 2 * sizes.t * sizes.widths[2] * sizes.units
+        output = 2 * sizes.t * sizes.output_width * sizes.units
         pairs = sizes.heads * sizes.t * sizes.s
         if self["is_causal"]:
             pairs //= 2
@@ -330,19 +400,29 @@ class MultiHeadAttention(WithBias):
         if not self._is_plain(sizes):
             backward += scores
         backward += output
+        forward, gradients, inwards = projections, projections + output, projections
+        if self._has_lora:
+            low, low_output = self._low_rank_flops(sizes, shapes)
+            forward, inwards = forward + low + low_output, inwards + low
+            gradients = 2 * (low + low_output)
+        forward += scores + values + output
         if not self.is_trainable:
-            return Flops(
-                projections + scores + values + output,
-                0,
-                projections + backward,
-                output,
-            )
-        return Flops(
-            projections + scores + values + output,
-            projections + output + backward,
-            projections,
-            output,
-        )
+            return Flops(forward, 0, inwards + backward, output)
+        return Flops(forward, gradients + backward, inwards, output)
+
+    def _low_rank_flops(
+        self, sizes: _Sizes, shapes: tuple[Shape, ...]
+    ) -> tuple[int, int]:
+        """Return the operations of the products of the projections, and of the output.
+
+        Backward multiplies by both factors, and makes the gradients of both.
+        """
+        rows = (sizes.t, sizes.s, sizes.s)
+        widths = [shapes[i][2] for i in self._sources(len(shapes))]
+        sums = [w + out for w, out in zip(widths, sizes.widths, strict=True)]
+        rank = self["lora_rank"]
+        projections = sum(2 * n * rank * w for n, w in zip(rows, sums, strict=True))
+        return projections, 2 * sizes.t * rank * (sizes.output_width + sizes.units)
 
     # -- calls ----------------------------------------------------------------------
 
@@ -361,9 +441,11 @@ class MultiHeadAttention(WithBias):
             calls += self._linear(
                 tensors, f"in{index}", f"{part}_fc", f"projected_{part}"
             )
-        calls.append(self._attend(tensors))
+        calls += [*self._repeat(tensors, _HEADS), self._attend(tensors)]
         if tensors.is_wanted("out0"):
             calls += self._linear(tensors, "attention_output", "fc", "out0")
+        elif self._has_lora:
+            calls += low_product(self, tensors, "fc", "attention_output")
         return calls
 
     def _linear(
@@ -375,14 +457,40 @@ class MultiHeadAttention(WithBias):
         if self.has_bias:
             bias = tensors.vector(f"{weight}_bias")
             calls.append(Call(elementwise.add_bias, (out, bias, out)))
+        if self._has_lora:
+            calls += low_product(self, tensors, weight, source)
+            calls.append(add_low_product(tensors, weight, target))
         return calls
+
+    def _grouped(self, tensors: Binding) -> Iterator[tuple[str, FourSizes]]:
+        """Yield key and value with the sizes that repeat their heads, if any do."""
+        sizes = self._sizes(tensors.input_shapes)
+        if sizes.groups < sizes.heads:
+            rows, shared = tensors.n_samples * sizes.s, sizes.heads // sizes.groups
+            yield "key", (rows, sizes.groups, shared, sizes.dk)
+            yield "value", (rows, sizes.groups, shared, sizes.dv)
+
+    def _repeat(self, tensors: Binding, suffix: str) -> list[Call]:
+        """Return the calls that give each head of the query its key and value."""
+        return [
+            repeated_heads(tensors, f"projected_{part}", f"{part}{suffix}", sizes)
+            for part, sizes in self._grouped(tensors)
+        ]
+
+    def _attended(self, tensors: Binding, suffix: str) -> Iterator[Region]:
+        """Yield query, key and value with as many heads each."""
+        repeated = {part for part, _ in self._grouped(tensors)}
+        for part in _PARTS:
+            is_repeated = part in repeated
+            role = f"{part}{suffix}" if is_repeated else f"projected_{part}"
+            yield tensors.vector(role)
 
     def _attend(self, tensors: Binding) -> Call:
         sizes = self._sizes(tensors.input_shapes)
         is_plain = tensors.is_wanted("attention_weight")
         output = tensors.vector("attention_output")
         arguments = (
-            *(tensors.vector(f"projected_{part}") for part in _PARTS),
+            *self._attended(tensors, _HEADS),
             tensors.vector("in3") if sizes.mask_heads else output,
             output,
             tensors.vector("attention_weight" if is_plain else "log_sums"),
@@ -401,15 +509,37 @@ class MultiHeadAttention(WithBias):
             return Call(attention.plain_forward, arguments)
         return Call(attention.tiled_forward, (*arguments, sizes.columns))
 
-    def _attend_backward(self, tensors: Binding) -> Call:
-        """Return the call that overwrites the projections with their derivatives."""
+    def _attend_backward(self, tensors: Binding) -> list[Call]:
+        """Return the calls that overwrite the projections with their derivatives."""
+        weight, calls = "fc_weight", self._repeat(tensors, _AGAIN)
+        if self._has_lora:
+            weight, made = whole_weight(self, tensors, "fc")
+            calls += made
+        return [
+            *calls,
+            self._heads_backward(tensors, weight),
+            *(
+                summed_heads(tensors, f"{part}{_AGAIN}", f"projected_{part}", sizes)
+                for part, sizes in self._grouped(tensors)
+            ),
+        ]
+
+    def _heads_backward(self, tensors: Binding, weight: str) -> Call:
+        """Return the call that goes back through the heads.
+
+        Parameters
+        ----------
+        tensors : Binding
+        weight : str
+            Role of the whole weight of the last linear layer.
+        """
         sizes = self._sizes(tensors.input_shapes)
         is_plain = tensors.is_wanted("attention_weight")
         output, causal = tensors.vector("attention_output"), int(self["is_causal"])
-        projected = tuple(tensors.vector(f"projected_{part}") for part in _PARTS)
+        projected = tuple(self._attended(tensors, _AGAIN))
         rest = (
             tensors.vector("out0:grad"),
-            tensors.vector("fc_weight"),
+            tensors.vector(weight),
             tensors.vector("work"),
             *self._dropout(tensors),
             sizes.heads,
@@ -436,7 +566,7 @@ class MultiHeadAttention(WithBias):
         """
         factors = self._factors(len(tensors.input_shapes))
         calls = self._linear_gradient(tensors, "fc", factors["fc"])
-        calls.append(self._attend_backward(tensors))
+        calls += self._attend_backward(tensors)
         for part in _PARTS:
             name = f"{part}_fc"
             calls += self._linear_gradient(tensors, name, factors[name])
@@ -445,6 +575,8 @@ class MultiHeadAttention(WithBias):
     def _linear_gradient(
         self, tensors: Binding, name: str, factors: tuple[str, str]
     ) -> list[Call]:
+        if self._has_lora:
+            return low_rank_gradients(self, tensors, name, factors)
         calls = product_gradient(tensors, f"{name}_weight", factors)
         if self.has_bias:
             d_out, d_bias = factors[1], tensors.vector(f"{name}_bias:grad")
@@ -456,7 +588,7 @@ class MultiHeadAttention(WithBias):
         """Multiply by the weights; an input of several projections gets their sum."""
         calls = []
         if tensors.is_wanted("work"):  # nothing was trained, so nothing was done
-            calls.append(self._attend_backward(tensors))
+            calls += self._attend_backward(tensors)
         begun: set[str] = set()
         for part, index in self._projections(tensors):
             role = f"in{index}:grad"
@@ -470,4 +602,9 @@ class MultiHeadAttention(WithBias):
             arguments = (*factors, beta, target)
             calls.append(Call(blas.matmul_transposed_b_onto, arguments))
             begun.add(role)
+            if self._has_lora:
+                name = f"{part}_fc"
+                if not self.is_trainable:
+                    calls += low_slopes(self, tensors, name, f"projected_{part}")
+                calls.append(add_low_derivative(tensors, name, role))
         return calls

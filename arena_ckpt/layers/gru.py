@@ -18,6 +18,7 @@ from arena_ckpt.layers.recurrent import (
     product,
 )
 from arena_ckpt.layers.spec import TensorSpec
+from arena_ckpt.layers.stateful import lasts
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import GruKernels, gru_kernels
 from arena_ckpt.operations.regions import Region
@@ -68,7 +69,7 @@ class Gru(Recurrent):
         for name, shape, lifespan in (
             ("zrg", (steps, columns), forward | backward | deriv),
             ("step_zrg", (columns,), forward),
-            ("step_hidden_state", (unit,), forward),
+            ("step_hidden_state", (unit,), lasts(self)),
             ("hidden_state", (steps, unit), backward),
             ("reset_product", (steps, unit), backward),
             ("d_zrg", (columns,), backward),
@@ -100,7 +101,7 @@ class Gru(Recurrent):
                     tensors.vector(prefix + "weight_hh"),
                     tensors.vector(prefix + "bias_sum"),
                     self._state(tensors, 1),
-                    self.n_states,
+                    self._n_given(tensors),
                     *(tensors.vector(prefix + name) for name in steps),
                     self._step_product(tensors, prefix + "step_product"),
                     *self._out(tensors, prefix),
@@ -144,7 +145,7 @@ class Gru(Recurrent):
                 (
                     gates,
                     self._state(tensors, 1),
-                    self.n_states,
+                    self._n_given(tensors),
                     hidden,
                     products,
                     *again,

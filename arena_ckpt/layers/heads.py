@@ -18,6 +18,7 @@ from arena_ckpt.common.properties import (
 )
 from arena_ckpt.layers.base import Binding, Call, Layer
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
+from arena_ckpt.layers.head_groups import NUM_HEADS_KV, groups_of
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -149,13 +150,7 @@ class Attention(Layer):
     properties: ClassVar[tuple[Property, ...]] = (
         *OUTPUT_PROPERTIES,
         Property("num_heads", POSITIVE_INT, 1, "heads of the query"),
-        Property(
-            "num_heads_kv",
-            POSITIVE_INT,
-            None,
-            "heads of key and value, each for as many heads of the query; num_heads "
-            "where absent",
-        ),
+        NUM_HEADS_KV,
         Property("dropout_rate", FRACTION, 0.0, "share of the probabilities set to 0"),
         Property(
             "is_causal", BOOLEAN, False, "a query sees keys up to its own place only"
@@ -195,15 +190,7 @@ class Attention(Layer):
             The shapes do not fit each other or the properties.
         """
         query, key, value = shapes[:3]
-        n_heads = self["num_heads"]
-        groups = self["num_heads_kv"] or n_heads
-        if n_heads % groups:
-            raise self.mismatch(
-                f"has {n_heads} heads and num_heads_kv={groups}; each head of key and "
-                "value is for equally many of the query, so make it a divisor",
-                num_heads=n_heads,
-                num_heads_kv=groups,
-            )
+        n_heads, groups = self["num_heads"], groups_of(self)
         for name, shape, count in zip(
             _PARTS, (query, key, value), (n_heads, groups, groups), strict=True
         ):

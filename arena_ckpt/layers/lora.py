@@ -41,6 +41,25 @@ def lora_scale(layer: Layer) -> float:
     return float(layer["lora_alpha"] / layer["lora_rank"])
 
 
+def check_rank(layer: Layer, sizes: tuple[int, int], weight: str = "weight") -> None:
+    """Refuse a rank that a weight of these inputs and outputs cannot have.
+
+    Raises
+    ------
+    ShapeMismatchError
+        The rank is larger than the inputs or the outputs.
+    """
+    rank = layer["lora_rank"]
+    if rank > min(sizes):
+        raise layer.mismatch(
+            f"has lora_rank={rank} and a {weight} of {sizes[0]} inputs and {sizes[1]} "
+            f"outputs, whose rank is {min(sizes)} at most; set lora_rank to a fraction "
+            "of that",
+            lora_rank=rank,
+            width=min(sizes),
+        )
+
+
 def with_lora(
     layer: Layer,
     sizes: tuple[int, int],
@@ -64,15 +83,8 @@ def with_lora(
     ShapeMismatchError
         The rank is larger than the inputs or the outputs.
     """
-    rank, name = layer["lora_rank"], layer.name
-    if rank > min(sizes):
-        raise layer.mismatch(
-            f"has lora_rank={rank} and a weight of {sizes[0]} inputs and {sizes[1]} "
-            f"outputs, whose rank is {min(sizes)} at most; set lora_rank to a fraction "
-            "of that",
-            lora_rank=rank,
-            width=min(sizes),
-        )
+    check_rank(layer, sizes)
+    name = layer.name
     kind, source = type(layer), layer["input_layers"]
     trained = {
         "trainable": layer.is_trainable,

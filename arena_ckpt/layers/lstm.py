@@ -17,6 +17,7 @@ from arena_ckpt.layers.recurrent import (
     state_derivative,
 )
 from arena_ckpt.layers.spec import Shape, TensorSpec
+from arena_ckpt.layers.stateful import lasts
 from arena_ckpt.operations.families import elementwise
 from arena_ckpt.operations.recurrent import LstmKernels, lstm_kernels
 from arena_ckpt.operations.regions import Region
@@ -55,8 +56,8 @@ class Lstm(Recurrent):
         for name, shape, lifespan in (
             ("ifgo", (steps, columns), forward | backward | deriv),
             ("step_ifgo", (columns,), forward),
-            ("step_hidden_state", (unit,), forward),
-            ("step_cell_state", (unit,), forward),
+            ("step_hidden_state", (unit,), lasts(self)),
+            ("step_cell_state", (unit,), lasts(self)),
             ("hidden_state", (steps, unit), backward),
             ("cell_state", (steps, unit), backward),
             ("d_hidden_state", (unit,), backward),
@@ -72,7 +73,11 @@ class Lstm(Recurrent):
 
     def _forward(self, tensors: Binding, prefix: str) -> list[Call]:
         gates = prefix + "ifgo"
-        states = (self._state(tensors, 1), self._state(tensors, 2), self.n_states)
+        states = (
+            self._state(tensors, 1),
+            self._state(tensors, 2),
+            self._n_given(tensors),
+        )
         steps = ("step_ifgo", "step_hidden_state", "step_cell_state")
         calls = [
             self._join_biases(tensors, prefix, "bias_sum"),
@@ -137,7 +142,7 @@ class Lstm(Recurrent):
                 tensors.vector(prefix + "ifgo"),
                 self._state(tensors, 1),
                 self._state(tensors, 2),
-                self.n_states,
+                self._n_given(tensors),
                 cells,
                 hidden,
                 self._is_reverse(prefix),

@@ -45,6 +45,14 @@ from arena_ckpt.layers.spec import (
     WeightSpec,
     format_shape,
 )
+from arena_ckpt.layers.stateful import (
+    STATEFUL,
+    check_stateful,
+    continues,
+    keep_states,
+    kept_state,
+    kept_states,
+)
 from arena_ckpt.layers.unroll import unrolled
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, bias_spec, weight_spec
 from arena_ckpt.operations.families import (
@@ -85,6 +93,7 @@ SEQUENCE_PROPERTIES = (
         False,
         "the states after the last step of each direction as further outputs",
     ),
+    STATEFUL,
 )
 
 Window = tuple[Region, int, int]
@@ -165,6 +174,7 @@ class Recurrent(Layer):
         """Return one cell for each step where ``unroll=true``, see `unroll`."""
         if self.is_cell or not self["unroll"]:
             return (self,)
+        check_stateful(self, has_lengths=self.has_lengths)
         _, steps, _ = self._check_shapes(input_shapes)
         if self.has_lengths:
             raise self.mismatch(
@@ -189,6 +199,7 @@ class Recurrent(Layer):
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return shapes, weights, what is saved, and the workspaces of the loops."""
         _, steps, width = self._check_shapes(input_shapes)
+        check_stateful(self, has_lengths=self.has_lengths)
         states = (TensorLifespan.FORWARD | self.backward,) * self.n_states
         prefixes, unit = self.directions, self.unit
         product = 2 * len(prefixes) * steps * self.columns
@@ -198,7 +209,10 @@ class Recurrent(Layer):
             tensors += [t for p in prefixes for t in self._tensors_of_lengths(p, steps)]
         spec = LayerSpec(
             output_shapes=self._output_shapes(steps),
-            weights=tuple(w for p in prefixes for w in self._weights(p, width)),
+            weights=(
+                *(w for p in prefixes for w in self._weights(p, width)),
+                *kept_states(self, self.n_last_states),
+            ),
             tensors=tuple(tensors),
             input_lifespan=(TensorLifespan.FORWARD_GRAD, *states),
             forward_skips_unwanted=True,
@@ -321,11 +335,12 @@ class Recurrent(Layer):
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Loop backward over time, then make each gradient by one product."""
-        return [
+        calls = [
             call
             for p in self.directions
             for call in (*self._backward(tensors, p), *self._gradients(tensors, p))
         ]
+        return calls + keep_states(self, tensors, self.n_last_states)
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Multiply the derivatives before activation by ``weight_ihᵀ``."""
@@ -463,10 +478,16 @@ class Recurrent(Layer):
         out = "" if self.has_lengths else out
         return self._begin_derivative(tensors, prefix, out, "d_hidden_state")
 
+    def _n_given(self, tensors: Binding) -> int:
+        """Return the number of states that the first step begins with."""
+        return self.n_last_states if continues(self, tensors) else self.n_states
+
     def _state(self, tensors: Binding, index: int) -> Region:
         """Return the state that the first step begins with, or an empty array."""
         if index <= self.n_states:
             return tensors.vector(f"in{index}")
+        if index <= self._n_given(tensors):
+            return kept_state(self, tensors, index - 1)
         return empty(tensors, index)
 
     def _output(self, tensors: Binding, role: str) -> tuple[Region, int]:

@@ -17,6 +17,7 @@ from arena_ckpt.layers.recurrent import (
     state_derivative,
 )
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec
+from arena_ckpt.layers.stateful import lasts
 from arena_ckpt.operations.families import rnn
 from arena_ckpt.operations.recurrent import RnnKernels, rnn_kernels
 
@@ -70,7 +71,7 @@ class Rnn(Recurrent):
         for name, shape, lifespan in (
             (self.derivatives, (steps, unit), saved | backward | deriv),
             ("step_products", (unit,), forward),
-            ("step_hidden_state", (unit,), forward),
+            ("step_hidden_state", (unit,), lasts(self)),
             ("d_step", (unit,), backward),
             ("d_hidden_state", (unit,), backward),
         ):
@@ -96,7 +97,7 @@ class Rnn(Recurrent):
                     tensors.vector(prefix + "weight_hh"),
                     tensors.vector(prefix + "bias_sum"),
                     self._state(tensors, 1),
-                    self.n_states,
+                    self._n_given(tensors),
                     *(tensors.vector(prefix + name) for name in steps),
                     *out,
                     *self._column_arguments(prefix),
@@ -119,7 +120,7 @@ class Rnn(Recurrent):
         calls, d_out = self._given_derivative(tensors, prefix)
         calls.append(self._begin_hidden(tensors, prefix, "out1"))
         if self.is_trainable:
-            state = (self._state(tensors, 1), self.n_states)
+            state = (self._state(tensors, 1), self._n_given(tensors))
             made.append("hidden_state")
             hidden = tensors.vector(prefix + "hidden_state")
             calls.append(Call(rnn.rnn_previous, (states, *state, hidden, *sizes)))

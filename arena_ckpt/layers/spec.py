@@ -56,6 +56,13 @@ class WeightSpec:
     is_trained : bool
         False for state, such as running statistics: it has neither a gradient nor
         optimizer state, and `calc_gradient` may change it.
+    is_frozen : bool
+        True for a parameter that no step changes, in a layer whose other weights are
+        trained: it has neither a gradient nor optimizer state.
+    touched_rows : int or None
+        Number of rows of the first axis that one sample touches at most, where the
+        gradient holds only the rows which a batch touches: see
+        `kernels.touched_rows`, whose `touched_gradient` `calc_gradient` calls.
     gradient_factors : (str, str) or None
         Roles of two matrices a and b whose product ``aᵀ · b`` is the gradient.
         `calc_gradient` reads or makes both, and no later step of the layer changes
@@ -80,6 +87,8 @@ class WeightSpec:
     gradient_factors: tuple[str, str] | None = None
     values: bytes | None = None
     zero_row: int | None = None
+    is_frozen: bool = False
+    touched_rows: int | None = None
 
     __repr__ = brief_repr
 
@@ -258,7 +267,7 @@ class LayerSpec:
     @property
     def trained_weights(self) -> tuple[WeightSpec, ...]:
         """The weights that have a gradient."""
-        return tuple(weight for weight in self.weights if weight.is_trained)
+        return tuple(w for w in self.weights if w.is_trained and not w.is_frozen)
 
 
 def n_elems(shape: tuple[int, ...]) -> int:

@@ -155,8 +155,16 @@ class _SpecCheck:
             value = getattr(weight, field)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise self.error(f"{what}: {field}", value, "a number of at least 0")
-        if not isinstance(weight.is_trained, bool):
-            raise self.error(f"{what}: is_trained", weight.is_trained, "True or False")
+        for field in ("is_trained", "is_frozen"):
+            if not isinstance(getattr(weight, field), bool):
+                found = getattr(weight, field)
+                raise self.error(f"{what}: {field}", found, "True or False")
+        touched = weight.touched_rows
+        if touched is not None and (
+            type(touched) is not int or touched < 1 or len(weight.shape) != 2
+        ):
+            expected = "a whole number (int) above 0, of a matrix, or None"
+            raise self.error(f"{what}: touched_rows", touched, expected)
         factors = weight.gradient_factors
         if factors and not (_is_list_of(factors, str) and len(factors) == 2):
             expected = "two roles, or None"

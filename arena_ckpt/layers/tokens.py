@@ -6,7 +6,13 @@ from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.common.properties import COUNT, FRACTION, POSITIVE_INT, Property
+from arena_ckpt.common.properties import (
+    BOOLEAN,
+    COUNT,
+    FRACTION,
+    POSITIVE_INT,
+    Property,
+)
 from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
 from arena_ckpt.layers.shape import copy_unless_same
@@ -17,11 +23,12 @@ from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
     TensorSpec,
+    WeightSpec,
     format_shape,
     n_elems,
 )
 from arena_ckpt.layers.weighted import WEIGHT_PROPERTIES, weight_spec
-from arena_ckpt.operations.families import elementwise, tokens
+from arena_ckpt.operations.families import elementwise, tokens, touched_rows
 from arena_ckpt.operations.kernel_names import KernelName
 
 
@@ -38,6 +45,12 @@ class Embedding(Layer):
             COUNT,
             None,
             "an id whose row starts from zeros and gets no gradient",
+        ),
+        Property(
+            "sparse",
+            BOOLEAN,
+            False,
+            "true makes the gradient of the rows alone that a batch names",
         ),
         *(p for p in WEIGHT_PROPERTIES if not p.name.startswith("bias")),
     )
@@ -78,17 +91,39 @@ class Embedding(Layer):
             fan_out=width,
             lifespan=TensorLifespan.FORWARD,
             zero_row=padding,
+            touched_rows=length if self["sparse"] else None,
         )
+        self._check_sparse(weight)
         back = TensorLifespan.CALC_GRADIENT
         row = TensorSpec("padding_row", (width,), back, per_sample=False)
         return LayerSpec(
             output_shapes=((1, length, width),),
             weights=(weight,),
-            tensors=() if padding is None else (row,),
+            tensors=() if padding is None or self["sparse"] else (row,),
             input_lifespan=TensorLifespan.FORWARD_GRAD,
             id_inputs=(IdInput(0, rows, set_by="in_dim"),),
             flops=Flops(0, length * width, 0),
         )
+
+    def _check_sparse(self, weight: WeightSpec) -> None:
+        """Refuse what moves rows that no id names.
+
+        Raises
+        ------
+        ShapeMismatchError
+        """
+        if not self["sparse"]:
+            return
+        for name, value in (
+            ("weight_decay", weight.decay),
+            ("weight_regularizer", weight.regularizer_constant),
+        ):
+            if value:
+                raise self.mismatch(
+                    f"has sparse=true and a {name}, which moves every row of the "
+                    "table; leave one of them out",
+                    **{name: self[name]},
+                )
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Copy the row of each id; an id out of range makes row and loss NaN."""
@@ -105,6 +140,10 @@ class Embedding(Layer):
         beta, padding = beta_of(tensors), self["padding_idx"]
         ids, d_out = tensors.vector("in0"), tensors.matrix("out0:grad")
         gradient = tensors.matrix("weight:grad")
+        if self["sparse"]:
+            left_out = -1 if padding is None else padding
+            arguments = (ids, d_out, self["in_dim"], left_out, beta, gradient)
+            return [Call(touched_rows.touched_gradient, arguments)]
         calls = [Call(tokens.embedding_gradient, (ids, d_out, beta, gradient))]
         if padding is None:
             return calls

@@ -79,6 +79,7 @@ def weight_spec(
     gradient_factors: tuple[str, str] | None = None,
     values: bytes | None = None,
     zero_row: int | None = None,
+    touched_rows: int | None = None,
 ) -> WeightSpec:
     """Return a trained weight with the initializer, decay and penalty of its layer.
 
@@ -91,7 +92,7 @@ def weight_spec(
         Name of the weight within its layer.
     shape : tuple of int
         Elements along each axis.
-    fan_in, fan_out, lifespan, gradient_factors, values, zero_row
+    fan_in, fan_out, lifespan, gradient_factors, values, zero_row, touched_rows
         See `WeightSpec`.
     """
     regularized = layer["weight_regularizer"] == "l2norm"
@@ -109,6 +110,7 @@ def weight_spec(
         gradient_factors=gradient_factors,
         values=values,
         zero_row=zero_row,
+        touched_rows=touched_rows,
     )
 
 

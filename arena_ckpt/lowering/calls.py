@@ -24,7 +24,12 @@ from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
 from arena_ckpt.operations.activations import ACTIVATIONS
-from arena_ckpt.operations.families import elementwise, reductions, update_terms
+from arena_ckpt.operations.families import (
+    elementwise,
+    reductions,
+    touched_rows,
+    update_terms,
+)
 from arena_ckpt.operations.portable import portable
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.optim.optimizers import Optimizer
@@ -292,10 +297,21 @@ class Lowering:
         max_norm = self.settings.max_norm
         assert max_norm is not None
         total = self.regions.control(Control.SQUARE_NORM)
-        gradients = [self.regions.region(o.tensor) for o in execution.operands]
+        touched = {
+            gradient_of(tensor_name(node.name, weight.name))
+            for node in self._graph.nodes
+            for weight in node.own_weights
+            if weight.touched_rows is not None
+        }
+        gradients = [(self.regions.region(o.tensor), o) for o in execution.operands]
         return [
             Call(elementwise.fill_doubles, (0.0, total)),
-            *(Call(reductions.square_sum, (g.reshape(-1), total)) for g in gradients),
+            *(
+                Call(touched_rows.touched_square_sum, (gradient, total))
+                if operand.role in touched
+                else Call(reductions.square_sum, (gradient.reshape(-1), total))
+                for gradient, operand in gradients
+            ),
             Call(reductions.clip_scale, (total, max_norm, self._hyper[1:2])),
         ]
 

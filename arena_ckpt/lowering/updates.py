@@ -33,6 +33,11 @@ class UpdateCalls:
     def apply(self, weight: WeightSpec, tensors: Binding) -> list[Call]:
         """Return the calls that update a weight."""
         states = [state_of(weight.name, s) for s in self._optimizer.state_names]
+        if weight.touched_rows is not None:
+            roles = (weight.name, gradient_of(weight.name), *states)
+            tables = [tensors.matrix(role) for role in roles]
+            terms = (*self._optimizer.touched_terms, self._hyper)
+            return [Call(self._optimizer.touched_kernel, (*tables, *terms))]
         if tensors.is_wanted(gradient_of(weight.name)):
             roles = (weight.name, gradient_of(weight.name), *states)
             whole = [tensors.vector(role) for role in roles]

@@ -642,6 +642,24 @@ tokens = Family(
     swiglu_derivatives="a: Vector, b: Vector, dy: Vector, da: Vector, db: Vector",
 )
 
+touched_rows = Family(
+    "touched_rows",
+    touched_gradient=(
+        "ids: Vector, dy: Matrix, n_rows: int, padding: int, beta: float, gradient: "
+        "Matrix"
+    ),
+    touched_square_sum="gradient: Matrix, sum_so_far: Doubles",
+    touched_sgd="weight: Matrix, gradient: Matrix, decay: float, hyper: Doubles",
+    touched_momentum=(
+        "weight: Matrix, gradient: Matrix, velocity: Matrix, decay: float, nesterov: "
+        "int, hyper: Doubles"
+    ),
+    touched_adam=(
+        "weight: Matrix, gradient: Matrix, first_moment: Matrix, second_moment: "
+        "Matrix, hyper: Doubles"
+    ),
+)
+
 update_terms = Family(
     "update_terms",
     clip_values="x: Vector, most: float, y: Vector",
@@ -742,6 +760,7 @@ FAMILIES: tuple[Family, ...] = (
     steps,
     table_sums,
     tokens,
+    touched_rows,
     update_terms,
     updates,
     value_losses,

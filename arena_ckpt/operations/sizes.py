@@ -23,6 +23,9 @@ MOST_IN_BYTES = 256
 MARGIN_ZERO, MARGIN_REFLECT, MARGIN_REPLICATE = range(3)
 """What stands in the margins of a padded plane, as kernels take it."""
 
+TOUCHED_COLUMNS = 3
+"""Number of columns before the values in a line of a gradient of touched rows."""
+
 
 def attention_work_elems(
     t: int, s: int, heads: int, dk: int, dv: int, rows: int, columns: int | None

@@ -22,7 +22,7 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.operations.elementary import whole_power
-from arena_ckpt.operations.families import rmsprop, updates
+from arena_ckpt.operations.families import rmsprop, touched_rows, updates
 from arena_ckpt.operations.kernel_names import KernelName
 
 _MOMENTS = (
@@ -126,6 +126,26 @@ class Optimizer:
         if not self["momentum"]:
             return updates.sgd
         return updates.sgd_nesterov if self["nesterov"] else updates.sgd_momentum
+
+    @property
+    def touched_kernel(self) -> KernelName:
+        """Kernel that updates a table by a gradient of touched rows.
+
+        See `kernels.touched_rows`.
+        """
+        if self.type_name == "adam":
+            return touched_rows.touched_adam
+        assert self.type_name == "sgd", self.type_name
+        if self["momentum"]:
+            return touched_rows.touched_momentum
+        return touched_rows.touched_sgd
+
+    @property
+    def touched_terms(self) -> tuple[float | int, ...]:
+        """What `touched_kernel` takes between the tensors and the hyperparameters."""
+        if self.type_name == "adam":
+            return ()
+        return (0.0, int(self["nesterov"])) if self["momentum"] else (0.0,)
 
     @property
     def product_kernel(self) -> KernelName:

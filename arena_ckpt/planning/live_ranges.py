@@ -32,6 +32,7 @@ from arena_ckpt.planning.in_place import Groups, share
 from arena_ckpt.planning.loss_places import control_length
 from arena_ckpt.planning.recompute import saved_tensors
 from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.sparse_gradients import gradient_shape
 from arena_ckpt.planning.tensors import (
     CONTROL_DTYPE,
     Access,
@@ -118,6 +119,7 @@ class _Builder:
         self.graph = graph
         self.timeline = timeline
         self.batch_size = settings.pass_samples
+        self.whole_batch = settings.batch_size
         self.is_inference = settings.is_inference
         self.clips_values = settings.clip_values
         self.state_names = () if self.is_inference else settings.state_names
@@ -176,7 +178,8 @@ class _Builder:
         for node in self.graph.nodes:
             for weight in node.own_weights:
                 name = tensor_name(node.name, weight.name)
-                states = self.state_names if node.trains and weight.is_trained else ()
+                is_moved = weight.is_trained and not weight.is_frozen
+                states = self.state_names if node.trains and is_moved else ()
                 for tensor, kind in (
                     (name, TensorKind.WEIGHT),
                     *((state_of(name, s), TensorKind.OPTIMIZER_STATE) for s in states),
@@ -394,9 +397,8 @@ class _Builder:
             tensor = tensor_name(node.weights_of, role)
             access = Access.UPDATE
             if tensor not in self.current:
-                life = self._add(
-                    tensor, TensorKind.GRADIENT, node.weights_of, weight.shape
-                )
+                shape = gradient_shape(weight, self.whole_batch)
+                life = self._add(tensor, TensorKind.GRADIENT, node.weights_of, shape)
                 if self.keep_gradients:
                     life.start = 0
                 else:

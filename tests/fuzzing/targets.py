@@ -5,6 +5,7 @@ from __future__ import annotations
 from fuzzing.command_line import COMMANDS
 from fuzzing.models import MODELS
 from fuzzing.objects import OBJECTS
+from fuzzing.onnx_files import ONNX
 from fuzzing.readers import READERS
 from fuzzing.states import STATES
 from fuzzing.tables import TABLES
@@ -12,5 +13,5 @@ from fuzzing.target import Target
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (*READERS, *TABLES, *STATES, *OBJECTS, *COMMANDS, *MODELS)
+    for target in (*READERS, *ONNX, *TABLES, *STATES, *OBJECTS, *COMMANDS, *MODELS)
 }

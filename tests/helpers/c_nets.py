@@ -108,6 +108,8 @@ def tokens() -> Model:
         "multi_head_attention",
         name="attention",
         num_heads=2,
+        num_heads_kv=1,
+        lora_rank=2,
         input_layers=["places", "places", "places"],
     )
     model.add_layer("layer_normalization", name="norm", axis=3)
@@ -198,13 +200,13 @@ def tables() -> Model:
 
 
 def recurrent() -> Model:
-    """Return layers over sequences of several lengths, with a growing learning rate."""
+    """Return sequences of several lengths, kept states, and a growing learning rate."""
     model = _model(batch_size=3)
     model.add_layer("input", name="in", input_shape="1:5:4")
     model.add_layer("input", name="lengths", input_shape="1:1:1")
     both = {"bidirectional": True, "return_sequences": True, "return_state": True}
     model.add_layer("lstm", name="lstm", unit=3, input_layers="in,lengths", **both)
-    model.add_layer("gru", name="gru", unit=6, input_layers="lstm,lengths")
+    model.add_layer("gru", name="gru", unit=6, stateful=3, input_layers="lstm")
     model.add_layer("concat", name="joined", axis=3, input_layers="gru,lstm(1),lstm(2)")
     model.add_layer("fully_connected", name="out", unit=3)
     model.add_layer("cross_softmax", name="loss")
@@ -213,6 +215,17 @@ def recurrent() -> Model:
             "exponential", learning_rate=0.05, decay_rate=1.3, decay_steps=9
         )
     )
+    return model
+
+
+def touched_rows() -> Model:
+    """Return ids before a GRU, whose embedding is updated in the rows of a batch."""
+    model = _model(batch_size=3, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="1:1:5")
+    model.add_layer("embedding", name="table", in_dim=40, out_dim=4, sparse=True)
+    model.add_layer("gru", name="gru", unit=6)
+    model.add_layer("fully_connected", name="out", unit=3)
+    model.add_layer("cross_softmax", name="loss")
     return model
 
 
@@ -297,6 +310,7 @@ NETS: dict[str, Callable[[], Model]] = {
     "tables": tables,
     "llama": llama,
     "recurrent": recurrent,
+    "touched_rows": touched_rows,
     "heads": heads,
     "elements": elements,
     "unlabelled": unlabelled,

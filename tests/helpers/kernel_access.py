@@ -336,8 +336,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "sgd_nesterov": {"weight": CHANGED, "velocity": CHANGED},
     **{
         name: {"weight": CHANGED, "first_moment": CHANGED, "second_moment": CHANGED}
-        for name in ("adam", "adamw")
+        for name in ("adam", "adamw", "touched_adam")
     },
+    # touched rows
+    "touched_gradient": {"gradient": _by_beta},
+    "touched_square_sum": {"sum_so_far": CHANGED},
+    "touched_sgd": {"weight": CHANGED},
+    "touched_momentum": {"weight": CHANGED, "velocity": CHANGED},
 }
 """By name of the kernel; ``*`` stands for what a kernel is made for."""
 

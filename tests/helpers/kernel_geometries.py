@@ -25,6 +25,7 @@ from arena_ckpt.kernels import (
     rmsprop,
     sample_weights,
     table_sums,
+    touched_rows,
     update_terms,
     updates,
 )
@@ -539,6 +540,10 @@ def _attention(random: Random) -> Drawn:
         "attention": ("plain", "tiled")[random.integers(2)],
         "trainable": not chance(random, 0.2),
     }
+    if chance(random, 0.3):
+        values["num_heads_kv"] = 1
+    if chance(random, 0.2):
+        values["lora_rank"] = 1
     if chance(random, 0.5):
         values |= {"projected_key_dim": dk, "projected_value_dim": size(random, 9)}
         values["output_shape"] = size(random)
@@ -762,6 +767,33 @@ def _update(random: Random) -> list[Call]:
         ),
         Call(update_terms.clip_values, (gradient, 0.5, first)),
         Call(update_terms.scale_number, (hyper[:1], 0.5, hyper[1:2].copy())),
+    ]
+
+
+def _touched_rows(random: Random) -> list[Call]:
+    """Gradients of a few ids, and the updates of the table that they name."""
+    n_rows, width, n = size(random, 12), size(random, 20), size(random, 9)
+    lines = n + int(random.integers(0, 4))
+    ids = random.integers(0, n_rows, n).astype(np.float32)
+    dy, gradient = normal(random, n, width), np.zeros((lines, 3 + width), np.float32)
+    padding = int(random.integers(-1, n_rows))
+    run_python = touched_rows.touched_gradient._python
+    run_python(ids, dy, n_rows, -1, 0.0, gradient)
+    weight, first, second = (normal(random, n_rows, width) for _ in range(3))
+    hyper = np.array([0.1, 0.5, 0.9, 0.99, 1e-8, 0.1, 0.01])
+    look_ahead = int(chance(random, 0.5))
+    moments = first, np.abs(second)
+    given = (ids, dy, n_rows, padding)
+    return [
+        Call(touched_rows.touched_gradient, (*given, 0.0, gradient.copy())),
+        Call(touched_rows.touched_gradient, (*given, 1.0, gradient[:].copy())),
+        Call(touched_rows.touched_square_sum, (gradient, np.full(1, 0.5))),
+        Call(touched_rows.touched_sgd, (weight, gradient, 0.1, hyper[:2])),
+        Call(
+            touched_rows.touched_momentum,
+            (weight, gradient, first, 0.1, look_ahead, hyper[:3]),
+        ),
+        Call(touched_rows.touched_adam, (weight, gradient, *moments, hyper)),
     ]
 
 
@@ -1118,6 +1150,13 @@ FAMILIES: dict[str, Family] = {
         ),
         _update,
     ),
+    "touched rows": Family(
+        (
+            *("touched_gradient", "touched_square_sum", "touched_sgd"),
+            *("touched_momentum", "touched_adam"),
+        ),
+        _touched_rows,
+    ),
     "reductions": Family(
         (
             "square_sum",
@@ -1167,6 +1206,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("table sums", "sample weights"),
         *("rearranged", "shape", "group normalization"),
     ),
-    "updates": ("updates", "reductions"),
+    "updates": ("updates", "touched rows", "reductions"),
 }
 """Families that one process runs."""

@@ -464,6 +464,10 @@ class Growing:
             sources.append(self.add("input", name=f"mask{number}", input_shape=mask))
         values = self.trained(num_heads=heads, attention=self.any_of("plain", "tiled"))
         if self.chance(3):
+            values["num_heads_kv"] = 1
+        if self.chance(5):
+            values["lora_rank"] = 1
+        if self.chance(3):
             values["is_causal"] = True
         if self.chance(3):
             values["dropout_rate"] = 0.25

@@ -162,7 +162,7 @@ class TorchJudge:
             f"{node.name}:{weight.name}"
             for node in self.nodes
             for weight in node.own_weights
-            if weight.is_trained and node.layer.is_trainable
+            if weight in node.spec.trained_weights and node.layer.is_trainable
         ]
 
     def _make_optimizer(self) -> Any:
@@ -847,11 +847,17 @@ def _attention(judge: TorchJudge, node: Node, *inputs: Tensor) -> Outputs:
 
     def projected(x: Tensor, name: str) -> Tensor:
         weight = judge.weight(node, f"{name}_weight")
-        return judge._moved(F.linear(x, weight.T, judge.weight(node, f"{name}_bias")))
+        made = F.linear(x, weight.T, judge.weight(node, f"{name}_bias"))
+        if layer["lora_rank"] is not None:
+            a, b = (judge.weight(node, f"{name}_lora_{part}") for part in "ab")
+            made = made + layer["lora_alpha"] / layer["lora_rank"] * (x @ a) @ b
+        return judge._moved(made)
 
     def by_head(x: Tensor, name: str) -> Tensor:
+        count = heads if name == "query_fc" else layer["num_heads_kv"] or heads
         rows = projected(x[:, 0], name)
-        return rows.reshape(*rows.shape[:2], heads, -1).transpose(1, 2)
+        rows = rows.reshape(*rows.shape[:2], count, -1).transpose(1, 2)
+        return rows.repeat_interleave(heads // count, 1)
 
     q, k, v = (
         by_head(x, f"{name}_fc")

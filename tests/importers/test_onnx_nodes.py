@@ -11,12 +11,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.onnx_cases import TRAINING, all_cases, cases_in, outcome
 
 pytest.importorskip(
     "onnx", reason="the package onnx, which reads ONNX files, is absent"
 )
-
-from helpers.onnx_cases import TRAINING, all_cases, cases_in, outcome
 
 PASSED = tuple((Path(__file__).parent / "onnx_node_cases.txt").read_text().split())
 AT_LEAST = 500

@@ -221,6 +221,7 @@ WRONG_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "fan of NumPy": ({"weights": (weight(fan_out=np.int64(3)),)}, "fan_out as 3"),
     "decay": ({"weights": (weight(decay="x"),)}, "decay as 'x'; expected a number"),
     "penalty": ({"weights": (weight(regularizer_constant=-1),)}, "_constant as -1"),
+    "frozen": ({"weights": (weight(is_frozen=1),)}, "is_frozen as 1"),
     "trained": ({"weights": (weight(is_trained="no"),)}, "is_trained as 'no'"),
     "factors": (
         {"weights": (weight(gradient_factors=("in0", "out3:grad")),)},

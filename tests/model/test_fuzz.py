@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 
 from arena_ckpt.errors import DataError
 
-N_INPUTS = {"paths": 40, "command_line": 60, "saved_model": 60, "request": 60}
+N_INPUTS = {
+    "paths": 40,
+    "command_line": 60,
+    "saved_model": 60,
+    "request": 60,
+    "onnx": 60,
+}
 """Of what takes longer than a hundredth of a second."""
 
 

@@ -34,6 +34,7 @@ TRAINING = {
         "load_nntrainer_bin",
         "merge_lora",
         "start_from",
+        "reset_states",
         "to_state_dict",
         "take_weights",
         "standardize",

@@ -25,7 +25,7 @@ LOCKS = ROOT / "tools" / "lock"
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKED = {
     "core": ("build", "core"),
-    "ci": ("build", "core", "png", "board", "test", "lint"),
+    "ci": ("build", "core", "png", "board", "onnx", "test", "lint"),
     "lowest": ("core",),
     "docs": ("docs",),
     "judges": (),

@@ -9,6 +9,7 @@ import click
 
 from arena_ckpt.cli.data_options import data_options, given_data_options
 from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.loss_option import loss_option
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     arithmetic_option,
@@ -37,6 +38,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @click.option(
     "--data",
     multiple=True,

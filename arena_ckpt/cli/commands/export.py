@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arena_ckpt.cli.failures import OK
+from arena_ckpt.cli.loss_option import loss_option
 from arena_ckpt.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -65,6 +66,7 @@ C_PROJECT = "c"
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @click.option("--to", required=True, metavar="FORMAT", help="One of the formats above.")
 @click.option(
     "-o",

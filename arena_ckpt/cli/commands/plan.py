@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
+from arena_ckpt.cli.loss_option import loss_option
 from arena_ckpt.cli.memory_options import BOARD, given_budget
 from arena_ckpt.cli.options import (
     AUTO,
@@ -56,6 +57,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @arithmetic_option
 @batch_size_option
 @no_blocks_option

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from arena_ckpt.cli.loss_option import loss_option
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     arithmetic_option,
@@ -43,6 +44,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @file_option(
     "-o",
     "--output",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from arena_ckpt.cli.failures import OK, print_json
+from arena_ckpt.cli.loss_option import loss_option
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     arithmetic_option,
@@ -31,6 +32,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @click.option(
     "--batch-size",
     type=click.IntRange(1),

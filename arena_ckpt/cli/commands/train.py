@@ -18,6 +18,7 @@ from arena_ckpt.cli.data_options import (
     split_option,
 )
 from arena_ckpt.cli.failures import INTERRUPTED, OK, print_json
+from arena_ckpt.cli.loss_option import loss_option
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     arithmetic_option,
@@ -58,6 +59,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @click.option(
     "--data",
     metavar="SPEC",

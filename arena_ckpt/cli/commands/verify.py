@@ -9,6 +9,7 @@ import click
 
 from arena_ckpt.cli.data_options import data_options, given_data_options, load_data
 from arena_ckpt.cli.failures import OK, RUN_FAILED, print_json
+from arena_ckpt.cli.loss_option import given_loss, loss_option
 from arena_ckpt.cli.options import (
     MODEL_HELP,
     arithmetic_option,
@@ -45,6 +46,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.argument("model")
+@loss_option
 @click.option(
     "--data",
     metavar="SPEC",
@@ -95,13 +97,15 @@ def verify(
             click.echo(line)
         plan = planned(built, request)
         click.echo(fitted(f"{model}: {describe_plan(plan, built)}"))
+    loss = given_loss()
+    source = (model,) if loss is None else (model, loss)
     samples = loaded.data if data is None else load_data(data, tables)
     with table_hints(built, (data, samples)):
         result = verify_model(
             built,
             samples,
             on_check=None if as_json else _print_check,
-            command=(sys.executable, "-m", "arena_ckpt.cli.verify_worker", model),
+            command=(sys.executable, "-m", "arena_ckpt.cli.verify_worker", *source),
             **request,
         )
     if as_json:
