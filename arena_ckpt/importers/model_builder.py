@@ -66,8 +66,6 @@ class ModelBuilder:
         self._ordered: dict[tuple[str, tuple[Axis, ...], tuple[Axis, ...]], str] = {}
         self._tables: dict[object, str] = {}
         self._owners: dict[object, str] = {}
-        self._sample: str | None = None
-        self._nothing: str | None = None
 
     # Layers
 
@@ -76,8 +74,6 @@ class ModelBuilder:
         view = View.of_sample(sizes)
         shape = input_shape(sizes)
         source = self._add("input", name, (), shape, {"input_shape": shape})
-        if not is_whole:
-            self._sample = self._sample or source
         return Tensor(source, view, is_whole)
 
     def add(
@@ -132,8 +128,6 @@ class ModelBuilder:
         name = self._add(
             type_name, self._new_name(suffix or type_name), inputs, shape, properties
         )
-        if type_name == "embedding":
-            self._sample = self._sample or name
         if owner is not None:
             return name
         if tables:
@@ -148,37 +142,15 @@ class ModelBuilder:
         return name
 
     def sampled(self, value: Table | Fixed) -> Tensor:
-        """Return a table as a tensor that each sample has: it is added to 0 of each.
+        """Return a table as a tensor of which each sample has a copy.
 
         None of its dimensions is the batch.
-
-        Raises
-        ------
-        UnsupportedOperation
-            Nothing with samples was imported before it.
         """
         shape = input_shape(value.array.shape)
-        if self._sample is None:
-            raise UnsupportedOperation(
-                "it computes with parameters alone, before anything depends on the "
-                "inputs"
-            )
-        if self._nothing is None:
-            flat = (1, 1, _size_of(self._shapes[self._sample]))
-            one = self._add(
-                "slice",
-                self._helper_name("slice"),
-                [self.shaped(self._sample, flat)],
-                (1, 1, 1),
-                {"axis": 3, "start_index": 1, "end_index": 2},
-            )
-            self._nothing = self._add(
-                "multiply", self._helper_name("nothing"), [one], (1, 1, 1), {"value": 0}
-            )
         source = self._add(
-            "add",
-            self._helper_name("sampled"),
-            [self._nothing, self.table(value, shape)],
+            "expand",
+            self._helper_name("expand"),
+            [self.table(value, shape)],
             shape,
             {},
         )
@@ -537,10 +509,6 @@ def _padded(sizes: Sequence[int]) -> Shape:
 
 def _is_transposition(weight: Table) -> bool:
     return bool(weight.steps) and weight.steps[-1] == Step("permute", (1, 0))
-
-
-def _size_of(shape: Shape) -> int:
-    return shape[0] * shape[1] * shape[2]
 
 
 def _product(axes: Any) -> int:

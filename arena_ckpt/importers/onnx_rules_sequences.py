@@ -71,7 +71,7 @@ def _recurrent(call: OnnxCall) -> Result | tuple[Result | None, ...]:
         x,
         weights,
         with_states=wants_cell,
-        **_properties(call, n),  # type: ignore[arg-type]
+        **_properties(call, n),
     )
     whole = build.reshape(y, [y.sizes[0], y.sizes[1], Size(n), Size(unit)])
     wants_hidden = len(call.wanted) > 1 and call.wanted[1]

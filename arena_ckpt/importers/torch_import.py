@@ -30,8 +30,8 @@ from arena_ckpt.model import Model
 Array = npt.NDArray[Any]
 
 _ADVICE = (
-    "register_importer makes a rule for an operation known; docs/import.md lists what "
-    "has one"
+    "register_importer makes a rule for an operation known; docs/import-torch.md says "
+    "how"
 )
 
 

@@ -191,7 +191,7 @@ def test_an_operation_is_taught() -> None:
         return torch.frac(own.fc(x))
 
     module = Applied(forward, fc=nn.Linear(4, 2))
-    with pytest.raises(UnsupportedModelError, match="aten.frac"):
+    with pytest.raises(UnsupportedModelError, match=r"aten\.frac"):
         ac.from_torch(module, torch.zeros(2, 4), "mse")
     ac.register_importer("aten.frac")(lambda call: call.tensor("self"))
     try:
