@@ -410,7 +410,7 @@ def reduce(
         They stay as dimensions of size 1.
     """
     over = sorted({positive(dim, x.rank) for dim in dims})
-    x, (before, size, after) = build.around(x, over)
+    x, (before, size, after) = build.around(x, over, any_order=True)
     if size > 1:
         axis = 3 if after == 1 else 2
         shape = (1, before, size) if axis == 3 else (before, size, after)

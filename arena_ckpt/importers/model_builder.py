@@ -328,8 +328,17 @@ class ModelBuilder:
         last = [axis for i in tail for axis in x.view.dims[i]]
         return self.ordered(x, [a for a in x.view.order if a not in last] + last)
 
-    def around(self, x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Shape]:
+    def around(
+        self, x: Tensor, dims: Sequence[int], *, any_order: bool = False
+    ) -> tuple[Tensor, Shape]:
         """Return a tensor in which dimensions lie as one stretch, and its three sizes.
+
+        Parameters
+        ----------
+        x : Tensor
+        dims : sequence of int
+        any_order : bool
+            Their axes may lie in any order, as for a sum; else in that of `dims`.
 
         Returns
         -------
@@ -338,17 +347,15 @@ class ModelBuilder:
         """
         self.require_no_batch(x, dims)
         x = self.written(x)
-        stretch = {axis for i in dims for axis in x.view.dims[i]}
-        places = [i for i, axis in enumerate(x.view.order) if axis in stretch]
         wanted = [axis for i in dims for axis in x.view.dims[i]]
-        if [x.view.order[i] for i in places] != wanted or (
-            places and places[-1] - places[0] + 1 != len(places)
-        ):
+        found = [axis for axis in x.view.order if axis in wanted]
+        first = x.view.order.index(found[0]) if found else len(x.view.order)
+        last = first + len(found)
+        is_one_stretch = list(x.view.order[first:last]) == found
+        if not is_one_stretch or not (any_order or found == wanted):
             x = self.with_tail(x, dims)
-            places = [i for i, axis in enumerate(x.view.order) if axis in stretch]
+            first, last = len(x.view.order) - len(found), len(x.view.order)
         order = x.view.order
-        first = places[0] if places else len(order)
-        last = places[-1] + 1 if places else len(order)
         return x, (
             _product(order[:first]),
             _product(order[first:last]),

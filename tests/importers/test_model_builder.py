@@ -34,7 +34,7 @@ class Program:
 
     def input(self) -> None:
         name = f"x{len(self.data)}"
-        sizes = self.rng.choice([1, 2, 3, 4], self.rng.integers(1, 4)).tolist()
+        sizes = self.rng.choice([1, 2, 3, 4, 6], self.rng.integers(1, 4)).tolist()
         array = self.rng.normal(size=(SAMPLES, *sizes)).astype(np.float32)
         self.data[name] = array
         self.values.append((self.build.input(name, sizes, is_whole=False), array))
@@ -109,6 +109,23 @@ def part(p: Program) -> None:
         sizes = [*x.sizes[:at], *halves, *x.sizes[at + 1 :]]
         shape = [f * (SAMPLES if b else 1) for f, b in sizes]
         p.keep(p.build.reshape(x, sizes), a.reshape(shape))
+
+
+def shuffle(p: Program) -> None:
+    """Exchange the outer and the inner part of a dimension."""
+    x, a = p.any()
+    even = [i for i in p.free_dims(x) if x.sizes[i].factor in (4, 6)]
+    if even:
+        at = even[0]
+        n = x.sizes[at].factor
+        order = [*range(at), at + 1, at, *range(at + 2, x.rank + 1)]
+        sizes = [*x.sizes[:at], Size(2), Size(n // 2), *x.sizes[at + 1 :]]
+        y = p.build.permute(p.build.reshape(x, sizes), order)
+        shape = [f * (SAMPLES if b else 1) for f, b in sizes]
+        p.keep(
+            p.build.reshape(y, x.sizes),
+            a.reshape(shape).transpose(order).reshape(a.shape),
+        )
 
 
 ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {
@@ -293,7 +310,7 @@ def product_with_itself(p: Program) -> None:
 
 
 OPERATIONS = (
-    *(permute, permute, unsqueeze, expand, merge, part),
+    *(permute, permute, unsqueeze, expand, merge, part, shuffle),
     *(with_table, with_number, with_another, with_its_mean),
     *(reduce, softmax, relu, cut, split, concat, linear, product_with_itself),
 )
