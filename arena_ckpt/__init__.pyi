@@ -47,6 +47,7 @@ from .errors import GoldenFileError as GoldenFileError
 from .errors import GoldenMismatchError as GoldenMismatchError
 from .errors import GraphError as GraphError
 from .errors import IdRangeError as IdRangeError
+from .errors import ImportCheckError as ImportCheckError
 from .errors import InferenceOnlyError as InferenceOnlyError
 from .errors import IniError as IniError
 from .errors import IniFileNotFoundError as IniFileNotFoundError
@@ -101,6 +102,9 @@ from .graph.blocks import CheckpointBlock as CheckpointBlock
 from .importers.ini import load_ini as load_ini
 from .importers.onnx_import import load_onnx as load_onnx
 from .importers.saved_model import load as load
+from .importers.torch_import import Imported as Imported
+from .importers.torch_import import from_torch as from_torch
+from .importers.torch_run import register_importer as register_importer
 from .layers import create_layer as create_layer
 from .layers import register_layer as register_layer
 from .model import Model as Model

@@ -58,6 +58,8 @@ class LoadedModel:
         initialized, so that its plan can still be chosen.
     brings_weights : bool
         The file of the model holds its weights, with which it begins.
+    import_verdict : str or None
+        What a comparison with PyTorch has found, where there was one.
     """
 
     model: Model
@@ -65,9 +67,12 @@ class LoadedModel:
     validation: Dataset | None = None
     state: SavedState | None = None
     brings_weights: bool = False
+    import_verdict: str | None = None
 
 
-def load_model(spec: str, loss: str | None = None) -> LoadedModel:
+def load_model(
+    spec: str, loss: str | None = None, *, check: bool = False
+) -> LoadedModel:
     """Load the model that an argument of the command line names.
 
     Parameters
@@ -77,6 +82,8 @@ def load_model(spec: str, loss: str | None = None) -> LoadedModel:
         ``PATH.ini``, ``PATH.py:FUNCTION``, ``PATH.onnx`` or ``PATH.safetensors``.
     loss : str, optional
         Of a ``PATH.onnx``; by default what the command was given as ``--loss``.
+    check : bool
+        Compare a PyTorch module that a function returns with what is made of it.
 
     Raises
     ------
@@ -107,7 +114,11 @@ def load_model(spec: str, loss: str | None = None) -> LoadedModel:
         return LoadedModel(example.model, example.data, example.validation)
     path, colon, function = spec.rpartition(":")
     if colon and path.endswith(".py"):
-        return LoadedModel(*load_script(_existing(path), function))
+        made = load_script(_existing(path), function, check=check)
+        if isinstance(made, tuple):
+            return LoadedModel(*made)
+        verdict = None if made.check is None else made.check.verdict
+        return LoadedModel(made.model, brings_weights=True, import_verdict=verdict)
     if spec.endswith(".py"):
         known = functions_in(_existing(spec))
         raise InvalidParameterError(

@@ -25,7 +25,9 @@ MODEL is one of
   PATH.ini          a model in NNTrainer's INI format
   PATH.py:FUNCTION  a function without parameters that returns a Model,
                     (Model, data) or (Model, data, data); the second data
-                    are for validation; data are a Dataset or (x, y)
+                    are for validation; data are a Dataset or (x, y). Or
+                    it returns a PyTorch module: (module, inputs) or
+                    (module, inputs, loss)
   PATH.onnx         a model in ONNX; --loss says what it is trained by
   PATH.safetensors  what 'train --save' or Model.save wrote: the model with
                     its weights

@@ -10,22 +10,26 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arena_ckpt.common.wording import nearest
 from arena_ckpt.data.dataset import Dataset
 from arena_ckpt.errors import InvalidParameterError
 from arena_ckpt.model import Model
 
+if TYPE_CHECKING:
+    from arena_ckpt.importers.torch_import import Imported
+
 Built = tuple[Model, Dataset | None, Dataset | None]
 """A model, its training data and its validation data."""
 
 _RETURNS = (
-    "a Model, (Model, data) or (Model, data, data), where data are a Dataset or (x, y)"
+    "a Model, (Model, data) or (Model, data, data), where data are a Dataset or (x, "
+    "y); or a PyTorch module as (module, inputs) or (module, inputs, loss)"
 )
 
 
-def load_script(path: Path, function: str) -> Built:
+def load_script(path: Path, function: str, *, check: bool = False) -> Built | Imported:
     """Run a Python file and let one of its functions build a model.
 
     Parameters
@@ -35,7 +39,14 @@ def load_script(path: Path, function: str) -> Built:
         file prints goes to standard error.
     function : str
         Takes no parameters; returns a Model, (Model, data) or (Model, data, data), the
-        second for validation; data are a Dataset or (x, y).
+        second for validation; data are a Dataset or (x, y). Or it returns a PyTorch
+        module with example inputs and a loss.
+    check : bool
+        Compare an imported module with PyTorch.
+
+    Returns
+    -------
+    (Model, Dataset or None, Dataset or None) or Imported
 
     Raises
     ------
@@ -56,7 +67,12 @@ def load_script(path: Path, function: str) -> Built:
             spec.loader.exec_module(module)
         build = _function(module, path, function)
         with _failures_named(path, f"{where} failed"):
+            _seed_torch()
             made = build()
+    if is_module(made[0] if isinstance(made, tuple) and made else made):
+        from arena_ckpt.cli.torch_models import imported_from
+
+        return imported_from(made, where, check=check)
     match made if isinstance(made, tuple) else (made,):
         case (Model() as model, *data) if len(data) <= 2 and all(map(_is_data, data)):
             parts = [
@@ -71,6 +87,19 @@ def load_script(path: Path, function: str) -> Built:
     raise InvalidParameterError(
         f"{where} returned {found}; expected {_RETURNS}", path=str(path)
     )
+
+
+def _seed_torch() -> None:
+    """Let a module begin with the same weights in each process."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+
+
+def is_module(made: object) -> bool:
+    """Return whether an object is a PyTorch module, without loading PyTorch."""
+    torch = sys.modules.get("torch")  # who has made a module has it loaded
+    return torch is not None and isinstance(made, torch.nn.Module)
 
 
 def _is_data(given: object) -> bool:

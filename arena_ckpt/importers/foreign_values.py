@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.definition.weight_links import Step
 from arena_ckpt.importers.foreign_axes import Size, View
-from arena_ckpt.importers.weight_links import Step
 
 Array = npt.NDArray[Any]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from arena_ckpt.definition.weight_links import Step, WeightLink
 from arena_ckpt.importers.foreign_axes import (
     BATCH,
     Axis,
@@ -24,7 +25,6 @@ from arena_ckpt.importers.foreign_axes import (
 )
 from arena_ckpt.importers.foreign_values import Array, Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
-from arena_ckpt.importers.weight_links import Step, WeightLink
 from arena_ckpt.model import Model
 
 Shape = tuple[int, int, int]
@@ -66,8 +66,6 @@ class ModelBuilder:
         self._ordered: dict[tuple[str, tuple[Axis, ...], tuple[Axis, ...]], str] = {}
         self._tables: dict[object, str] = {}
         self._owners: dict[object, str] = {}
-        self._sample: str | None = None
-        self._nothing: str | None = None
 
     # Layers
 
@@ -76,8 +74,6 @@ class ModelBuilder:
         view = View.of_sample(sizes)
         shape = input_shape(sizes)
         source = self._add("input", name, (), shape, {"input_shape": shape})
-        if not is_whole:
-            self._sample = self._sample or source
         return Tensor(source, view, is_whole)
 
     def add(
@@ -132,62 +128,37 @@ class ModelBuilder:
         name = self._add(
             type_name, self._new_name(suffix or type_name), inputs, shape, properties
         )
-        if type_name == "embedding":
-            self._sample = self._sample or name
         if owner is not None:
             return name
         if tables:
             self._owners[key] = name
         for ours, value in given.items():
-            weight = f"{name}:{ours}"
-            self.start[weight] = np.ascontiguousarray(value.array, np.float32)
-            if isinstance(value, Table):
-                self.links.append(
-                    WeightLink(weight, value.name, value.whole_shape, value.steps)
-                )
+            self._start_from(f"{name}:{ours}", value)
         return name
 
+    def _start_from(self, weight: str, value: Table | Fixed) -> None:
+        """Give a weight of ours its values, and remember whose they are."""
+        self.start[weight] = np.ascontiguousarray(value.array, np.float32)
+        if isinstance(value, Table):
+            self.links.append(
+                WeightLink(weight, value.name, value.whole_shape, value.steps)
+            )
+
     def sampled(self, value: Table | Fixed) -> Tensor:
-        """Return a table as a tensor that each sample has: it is added to 0 of each.
+        """Return a table as a tensor of which each sample has a copy.
 
         None of its dimensions is the batch.
-
-        Raises
-        ------
-        UnsupportedOperation
-            Nothing with samples was imported before it.
         """
         shape = input_shape(value.array.shape)
-        if self._sample is None:
-            raise UnsupportedOperation(
-                "it computes with parameters alone, before anything depends on the "
-                "inputs"
-            )
-        if self._nothing is None:
-            flat = (1, 1, _size_of(self._shapes[self._sample]))
-            one = self._add(
-                "slice",
-                self._helper_name("slice"),
-                [self.shaped(self._sample, flat)],
-                (1, 1, 1),
-                {"axis": 3, "start_index": 1, "end_index": 2},
-            )
-            self._nothing = self._add(
-                "multiply", self._helper_name("nothing"), [one], (1, 1, 1), {"value": 0}
-            )
         source = self._add(
-            "add",
-            self._helper_name("sampled"),
-            [self._nothing, self.table(value, shape)],
+            "expand",
+            self._helper_name("expand"),
+            [self.table(value, shape)],
             shape,
             {},
         )
         dims = View.of_sample(value.array.shape).dims[1:]
         return Tensor(source, View(View((), dims).flat, dims))
-
-    def is_tied(self, weight: Table) -> bool:
-        """Return whether a weight, transposed, is that of an embedding."""
-        return self._tied(weight) is not None
 
     def _tied(self, weight: Table) -> str | None:
         if not _is_transposition(weight):
@@ -206,13 +177,13 @@ class ModelBuilder:
         tied = self._tied(weight)
         if tied is None:
             return self.add("fully_connected", inputs, shape, weights=weights, **more)
-        if "bias" in weights:
-            raise UnsupportedOperation(
-                "an output layer tied to an embedding has no bias of its own here"
-            )
-        return self.add(
+        name = self.add(
             "fully_connected", inputs, shape, shared_from=tied, transpose=True, **more
         )
+        if "bias" in weights:
+            bias = weights["bias"].reshaped((1, 1, shape[2]))
+            self._start_from(f"{name}/bias:weight", bias)
+        return name
 
     def shape_of(self, source: str) -> Shape:
         """Return the channel:height:width of an output."""
@@ -369,7 +340,10 @@ class ModelBuilder:
         x = self.written(x)
         stretch = {axis for i in dims for axis in x.view.dims[i]}
         places = [i for i, axis in enumerate(x.view.order) if axis in stretch]
-        if places and places[-1] - places[0] + 1 != len(places):
+        wanted = [axis for i in dims for axis in x.view.dims[i]]
+        if [x.view.order[i] for i in places] != wanted or (
+            places and places[-1] - places[0] + 1 != len(places)
+        ):
             x = self.with_tail(x, dims)
             places = [i for i, axis in enumerate(x.view.order) if axis in stretch]
         order = x.view.order
@@ -537,10 +511,6 @@ def _padded(sizes: Sequence[int]) -> Shape:
 
 def _is_transposition(weight: Table) -> bool:
     return bool(weight.steps) and weight.steps[-1] == Step("permute", (1, 0))
-
-
-def _size_of(shape: Shape) -> int:
-    return shape[0] * shape[1] * shape[2]
 
 
 def _product(axes: Any) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import nearest, quoted
+from arena_ckpt.definition.weight_links import WeightLink, to_foreign
 from arena_ckpt.errors import InvalidParameterError, ModelWarning
 from arena_ckpt.importers.foreign_axes import Size
 from arena_ckpt.importers.foreign_values import Tensor
@@ -27,7 +28,6 @@ from arena_ckpt.importers.model_builder import Shape, input_shape
 from arena_ckpt.importers.onnx_building import OnnxBuilding, layer_name
 from arena_ckpt.importers.onnx_graph import OnnxGraph, OnnxNode, read_onnx, write_onnx
 from arena_ckpt.importers.onnx_patterns import joined_patterns
-from arena_ckpt.importers.weight_links import WeightLink, to_foreign
 from arena_ckpt.model import Model
 
 Loss = str | tuple[str, Mapping[str, Any]] | None

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from arena_ckpt.definition.weight_links import Step, run_steps
 from arena_ckpt.importers.foreign_values import Array, Table
-from arena_ckpt.importers.weight_links import Step, run_steps
 
 
 @dataclass(frozen=True, slots=True)

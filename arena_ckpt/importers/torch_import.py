@@ -24,14 +24,14 @@ from arena_ckpt.importers.torch_graph import capture, reaching
 from arena_ckpt.importers.torch_losses import LossChoice, add_loss, chosen_losses
 from arena_ckpt.importers.torch_optimizer import optimizer_from_torch
 from arena_ckpt.importers.torch_package import require_torch
-from arena_ckpt.importers.torch_rules import run_rules
+from arena_ckpt.importers.torch_run import run_rules
 from arena_ckpt.model import Model
 
 Array = npt.NDArray[Any]
 
 _ADVICE = (
-    "register_importer makes a rule for an operation known; docs/import.md lists what "
-    "has one"
+    "register_importer makes a rule for an operation known; docs/import-torch.md says "
+    "how"
 )
 
 

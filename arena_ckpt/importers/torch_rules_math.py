@@ -162,7 +162,7 @@ def _prelu(call: Call) -> Tensor:
         "prelu",
         [call.build.shaped(x.source, shape)],
         shape,
-        weights={"slope": weight.reshaped((n,))},
+        weights={"weight": weight.reshaped((n,))},
         num_parameters=n,
     )
     return replace(x, source=made)
@@ -541,9 +541,6 @@ def _linear(call: Call) -> Tensor:
     assert weight is not None
     x = call.tensor("input")
     _name_by(call, weight)
-    if bias is not None and call.build.is_tied(weight.permuted((1, 0))):
-        made = linear(call.build, x, weight, None)
-        return binary(call.build, "add", made, bias)
     return linear(call.build, x, weight, bias)
 
 

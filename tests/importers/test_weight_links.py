@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from arena_ckpt.definition.weight_links import WeightLink, to_foreign, used_twice
 from arena_ckpt.importers.foreign_values import Table
-from arena_ckpt.importers.weight_links import WeightLink, to_foreign, used_twice
 
 PACKED = np.arange(24, dtype=np.float32).reshape(6, 4)
 

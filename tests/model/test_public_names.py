@@ -34,6 +34,7 @@ TRAINING = {
         "load_nntrainer_bin",
         "merge_lora",
         "start_from",
+        "to_state_dict",
         "reset_states",
         "take_weights",
         "standardize",

@@ -27,6 +27,7 @@ from arena_ckpt.cli.options import (
 from arena_ckpt.cli.request_options import given_request, request_options
 
 if TYPE_CHECKING:
+    from arena_ckpt.cli.models import LoadedModel
     from arena_ckpt.data.dataset import Dataset
     from arena_ckpt.model import Model
 
@@ -46,6 +47,9 @@ Formats:
   torch-snapshot  a pickle for pytorch.org/memory_viz
   dot             the graph with its checkpoint blocks, for Graphviz
   c-header        offsets, sizes and execution orders as C99 constants
+  torch-state-dict  the weights of a saved model that was imported from
+                  PyTorch, by its names there; safetensors.torch.load_file
+                  reads it for load_state_dict
   c               a folder: a C99 project that trains the model, or with
                   --mode inference predicts, to the same bits as here
 
@@ -54,11 +58,15 @@ Examples:
   arena-ckpt export digits_mlp --to json -o plan.json
   arena-ckpt export digits_mlp --to chrome-trace --measured -o trace.json
   arena-ckpt export model.ini --to c-header --budget 256KiB -o plan.h
+  arena-ckpt export net.safetensors --to torch-state-dict -o state.safetensors
   arena-ckpt export digits_mlp --to c -o digits
   arena-ckpt export digits_mlp --to c --batch-size 4 --board rp2350 -o digits
   arena-ckpt export digits_mlp --to c --package arduino -o digits
 """
 
+
+STATE_DICT = "torch-state-dict"
+"""The format that holds weights instead of a plan."""
 
 C_PROJECT = "c"
 """The format that is a folder, and of a model instead of its plan."""
@@ -139,7 +147,12 @@ def export(
     is_stdout = output == Path("-")
     if to == C_PROJECT:
         _require_folder(is_stdout)
-    elif find_format(to).is_text is False and is_stdout and sys.stdout.isatty():
+    elif (
+        to != STATE_DICT
+        and find_format(to).is_text is False
+        and is_stdout
+        and sys.stdout.isatty()
+    ):
         raise click.UsageError(
             f"{to} is binary and would garble the terminal; give a file: "
             f"-o {Path(model).stem}.pickle",
@@ -162,6 +175,8 @@ def export(
         require_writable(output)
     loaded = load_model(model)
     built = loaded.model
+    if to == STATE_DICT:
+        return _export_state(loaded, model, output)
     if no_blocks:
         built = without_blocks(built)
     set_given(built, arithmetic=arithmetic)
@@ -195,6 +210,24 @@ def export(
     else:
         write_whole(output, lambda file: file.write(content))
         click.echo(f"{to}: {len(content):,} bytes are in {output}", err=True)
+    return OK
+
+
+def _export_state(loaded: LoadedModel, spec: str, output: Path) -> int:
+    """Write the weights of an imported model by their names in PyTorch."""
+    from arena_ckpt.cli.torch_models import state_dict_bytes
+    from arena_ckpt.cli.trained import with_weights_of
+    from arena_ckpt.files.atomic_write import write_whole
+
+    model = loaded.model
+    if loaded.state is not None:
+        model = with_weights_of(model, loaded.state)
+    content = state_dict_bytes(model, spec)
+    if output == Path("-"):
+        sys.stdout.buffer.write(content)
+    else:
+        write_whole(output, lambda file: file.write(content))
+        click.echo(f"{STATE_DICT}: {len(content):,} bytes are in {output}", err=True)
     return OK
 
 

@@ -34,7 +34,8 @@ Trains copies of MODEL for three iterations, as planned, without recomputing,
 without reusing a byte, in debug mode, with all that no step may read changed,
 and in another process, and compares them bit by bit. Exits with 1 if a defect
 was found; a kernel that crashes is one, with its step. With --inference it
-predicts instead.
+predicts instead. A PyTorch module is compared with PyTorch first: losses, all
+gradients, running statistics.
 
 \b
 Examples:
@@ -86,7 +87,7 @@ def verify(
     from arena_ckpt.verification.verify import verify as verify_model
 
     tables = given_data_options(values, data)
-    loaded = load_model(model)
+    loaded = load_model(model, check=True)
     built = without_blocks(loaded.model) if no_blocks else loaded.model
     set_given(built, arithmetic=arithmetic)
     request = given_request(values)
@@ -97,6 +98,8 @@ def verify(
             click.echo(line)
         plan = planned(built, request)
         click.echo(fitted(f"{model}: {describe_plan(plan, built)}"))
+        if loaded.import_verdict is not None:
+            click.echo(f"passed    import, {loaded.import_verdict}")
     loss = given_loss()
     source = (model,) if loss is None else (model, loss)
     samples = loaded.data if data is None else load_data(data, tables)
@@ -112,6 +115,8 @@ def verify(
         document: dict[str, Any] = {"command": "verify", "model": model}
         document["warnings"] = warnings_document(built.warnings())
         document |= choice_document(choice)
+        if loaded.import_verdict is not None:
+            document["import"] = loaded.import_verdict
         print_json(document | verification_document(result))
     else:
         click.echo(f"{result.verdict}; on {result.data}")
