@@ -192,7 +192,7 @@ _TAKES_JOINED = frozenset(
 _WITHOUT_MEANING = frozenset(
     (
         *("kernel_shape", "hidden_size", "seed", "stash_type", "storage_order"),
-        *("spatial", "softmax_precision"),
+        *("spatial", "softmax_precision", "saturate", "round_mode"),
     )
 )
 """Attributes that repeat what weights say, or that change no value here."""

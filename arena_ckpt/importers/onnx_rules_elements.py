@@ -251,12 +251,12 @@ _FAR = np.float32(1e30)
 
 
 def finite(value: Value) -> Value:
-    """Return numbers with ±1e30 for infinities, which a mask adds to its scores.
+    """Return numbers of at most ±1e30 for those that a mask adds to its scores.
 
     A layer takes finite numbers alone, and a softmax makes nothing of either.
     """
     if isinstance(value, Fixed) and value.array.dtype.kind == "f":
-        if np.isinf(value.array).any():
+        if (np.abs(value.array) > _FAR).any():
             return Fixed(np.clip(value.array, -_FAR, _FAR))
     return value
 
@@ -314,7 +314,12 @@ def _cast(call: OnnxCall) -> Result:
 
 @rule("CastLike")
 def _cast_like(call: OnnxCall) -> Result:
-    x, like = call.tensor(0), call.value(1)
+    given, like = call.given(0), call.value(1)
+    if isinstance(given, Known):
+        dtype = np.int64 if _is_whole(like) else np.float32
+        one, other = (array.astype(dtype) for array in given.arrays)
+        return Known((one, other))
+    x = call.tensor(0)
     return x if _is_whole(like) == x.is_whole else _as_type(call, x, 1)
 
 

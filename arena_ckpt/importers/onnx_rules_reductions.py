@@ -177,7 +177,8 @@ def _reduction(call: OnnxCall) -> Result:
     x = call.tensor(0)
     keep = bool(call.attribute("keepdims", 1))
     given = call.ints("axes", 1)
-    if not given and call.attribute("noop_with_empty_axes", 0):
+    keeps_all = bool(call.attribute("noop_with_empty_axes", 0))
+    if not given and keeps_all:
         axes: tuple[int, ...] = ()
     else:
         axes = axes_in(given or range(x.rank), x.rank)

@@ -191,9 +191,9 @@ def _split(call: OnnxCall) -> Result | tuple[Result | None, ...]:
     n = len(call.node.outputs)
     (axis,) = axes_in([int(call.attribute("axis", 0))], len(sizes_of(x)))
     (size,) = plain_sizes(x, [axis])
-    parts = call.ints("split", 1)
+    parts, wanted = call.ints("split", 1), int(call.attribute("num_outputs", n))
     if parts is None:
-        part = -(-size // int(call.attribute("num_outputs", n)))
+        part = -(-size // wanted)
         parts = tuple(min(part, size - part * i) for i in range(n))
     if len(parts) != n or sum(parts) != size or min(parts) < 1:
         raise UnsupportedOperation(f"parts of {parts} elements out of {size}")

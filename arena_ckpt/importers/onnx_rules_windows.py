@@ -10,9 +10,10 @@ import numpy as np
 from arena_ckpt.importers import emit_elements, emit_parts
 from arena_ckpt.importers import emit_pictures as emit
 from arena_ckpt.importers.emit_pictures import Margins, Pair
-from arena_ckpt.importers.foreign_values import Fixed, Tensor, Value
+from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, describe
+from arena_ckpt.importers.onnx_folding import Known
 from arena_ckpt.importers.onnx_resizing import Resizing, resize_matrix, resizing_of
 from arena_ckpt.importers.onnx_rules import (
     OnnxCall,
@@ -84,6 +85,14 @@ def _four(before: Sequence[int], behind: Sequence[int]) -> Margins:
     return top, bottom, left, right
 
 
+def _bias(call: OnnxCall) -> Table | None:
+    """Return the bias of filters; zeros that an exporter made are none."""
+    given = call.given(2)
+    if given is None or (isinstance(given, Known) and given.uniform == 0.0):
+        return None
+    return weight_of(call, 2)
+
+
 @rule("Conv")
 def _convolution(call: OnnxCall) -> Result:
     x, weight = call.tensor(0), weight_of(call, 1)
@@ -107,7 +116,7 @@ def _convolution(call: OnnxCall) -> Result:
         call.builder,
         x,
         weight,
-        weight_of(call, 2) if call.has(2) else None,
+        _bias(call),
         stride=_pair(strides, 1),
         padding=padding,
         dilation=_pair(dilations, 1),
@@ -118,7 +127,7 @@ def _convolution(call: OnnxCall) -> Result:
 @rule("ConvTranspose")
 def _transposed_convolution(call: OnnxCall) -> Result:
     x, weight = call.tensor(0), weight_of(call, 1)
-    bias = weight_of(call, 2) if call.has(2) else None
+    bias = _bias(call)
     sizes = _inner(x)
     n = len(sizes)
     kernel = weight.array.shape[2:]
@@ -266,6 +275,9 @@ def _lp_pooling(call: OnnxCall) -> Result:
 @rule("Resize")
 def _resize(call: OnnxCall) -> Result:
     x = call.tensor(0)
+    for name in ("extrapolation_value", "keep_aspect_ratio_policy"):
+        call.attribute(name)  # has a meaning in some modes alone
+    call.given(1)  # as has the region of interest
     given = call.ints("axes")
     axes = axes_in(given if given is not None else range(x.rank), x.rank)
     sizes = [size.factor if not size.batched else None for size in x.sizes]

@@ -142,6 +142,36 @@ def exported(module: Any, x: Any, path: Path) -> Path:
     return path
 
 
+def exported_by_dynamo(module: Any, x: Any, path: Path) -> Path:
+    """Write a module by the newer exporter, which needs another package."""
+    pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (x,),
+            path,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            training=torch.onnx.TrainingMode.TRAINING,
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+        )
+    return path
+
+
+@pytest.mark.skipif(not FULL, reason="ARENA_CKPT_FULL runs the newer exporter")
+def test_the_newer_exporter_writes_the_same_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "exported", exported_by_dynamo)
+    monkeypatch.setitem(globals(), "INPUT", "ids")
+    test_loss_gradients_and_names_are_those_of_the_module("tokens", tmp_path)
+
+
+INPUT = "x"
+
+
 @pytest.mark.parametrize("name", ZOO if FULL else USUAL)
 def test_loss_gradients_and_names_are_those_of_the_module(
     name: str, tmp_path: Path
@@ -168,7 +198,7 @@ def test_loss_gradients_and_names_are_those_of_the_module(
     module.load_state_dict(state)
     loss = F.mse_loss(module(x), y)
     loss.backward()
-    own = next(one.output_shape for one in model.plan.layers if one.name == "x")
+    own = next(one.output_shape for one in model.plan.layers if one.name == INPUT)
     data = x.numpy().astype(np.float32).reshape(N, *own)
     found, gradients = model.compute_gradients(data, y.numpy())
     assert found == pytest.approx(loss.item(), rel=1e-5)
