@@ -6,6 +6,10 @@ lists the pools that a buffer may lie in, and `weight`, what it costs to spill i
 the older names, `end` differs in more than its name: it is the last step, not the one
 after it, and so are the ends of gaps beside it. What is written is always half-open.
 
+NNTrainer's dumps of tensors are read as well, `name,bytes,start,end_excl,offset` and
+columns that are passed over. Their offsets are an answer of its planner, and so are
+never taken as fixed.
+
 Rows are parsed in chunks, a column at a time; only a chunk that does not parse is gone
 through cell by cell, to name the first one at fault.
 
@@ -46,6 +50,16 @@ OLDER_NAMES = {
     "buffer": "id",
     "buffer_id": "id",
 }
+NNTRAINER_NAMES = {"name": "id", "bytes": "size", "end_excl": "upper"}
+"""Columns of NNTrainer's dumps of tensors that have another name there."""
+
+NNTRAINER_MARK = "end_excl"
+"""The column by which a dump of NNTrainer's is told."""
+
+NNTRAINER_OTHERS = ("is_wgrad", "lifespan", "exec_order")
+"""Columns of such a dump that are passed over."""
+
+_MEANINGS = {**OLDER_NAMES, **NNTRAINER_NAMES}
 REQUIRED = ("id", "lower", "upper", "size")
 
 ROWS_AT_ONCE = 512
@@ -140,7 +154,8 @@ def read_buffers(path: Path, *, fixed: bool = True) -> BufferTable:
             names, rows, cells = _read_columns(source.path, text)
         except UnicodeDecodeError:
             raise _not_utf8(source.path, data) from None
-    columns = tuple(OLDER_NAMES.get(name, name) for name in names)
+    columns = tuple(_MEANINGS.get(name, name) for name in names)
+    fixed = fixed and NNTRAINER_MARK not in names
     if "end" in names:
         _make_half_open(cells)
     ids: list[str] = cells["id"]
@@ -208,6 +223,9 @@ def write_layout(
 
 # -- reading ---------------------------------------------------------------------------
 
+_TEXT = CellKind("any text", str, list)
+"""The kind of a column that is passed over."""
+
 Record = tuple[int, list[str]]
 """Number of the line on which a record begins, and its cells."""
 
@@ -225,9 +243,9 @@ def _read_columns(
             row=None,
         )
     names = _read_header(path, *header)
-    kinds = {name: KINDS[OLDER_NAMES.get(name, name)] for name in names}
+    kinds = {name: KINDS.get(_MEANINGS.get(name, name), _TEXT) for name in names}
     cells: dict[str, Any] = {
-        OLDER_NAMES.get(name, name): array.array("q") if kind is NUMBER else []
+        _MEANINGS.get(name, name): array.array("q") if kind is NUMBER else []
         for name, kind in kinds.items()
     }
     rows = array.array("q")
@@ -277,7 +295,9 @@ def _read_header(path: Path, row: int, cells: list[str]) -> list[str]:
         f"{', '.join(name for name in KINDS if name not in REQUIRED)}, with commas "
         "between them"
     )
-    known = [*KINDS, *OLDER_NAMES]
+    known = [*KINDS, *_MEANINGS]
+    if NNTRAINER_MARK in names:
+        known += NNTRAINER_OTHERS
     for name in names:
         if name not in known:
             raise BufferFileError(
@@ -288,7 +308,7 @@ def _read_header(path: Path, row: int, cells: list[str]) -> list[str]:
             )
     first: dict[str, str] = {}
     for name in names:
-        meaning = OLDER_NAMES.get(name, name)
+        meaning = _MEANINGS.get(name, name)
         if meaning in first:
             raise BufferFileError(
                 f"{place} has {first[meaning]!r} and {name!r} in {there}, which are "
@@ -320,9 +340,7 @@ def _fault(
     path: Path, kinds: dict[str, CellKind], chunk: list[Record]
 ) -> BufferFileError:
     """Return the error for the first record that does not parse."""
-    at_id = next(
-        i for i, name in enumerate(kinds) if OLDER_NAMES.get(name, name) == "id"
-    )
+    at_id = next(i for i, name in enumerate(kinds) if _MEANINGS.get(name, name) == "id")
     for row, cells in chunk:
         buffer_id = cells[at_id].strip() if at_id < len(cells) else ""
         place = f"{path}: {_place(row, buffer_id)}"

@@ -36,6 +36,8 @@ from arena_ckpt.errors import (
     TimeLimitError,
 )
 from arena_ckpt.files.atomic_write import write_whole
+from arena_ckpt.report.buffer_plan import plan_of_buffers, require_dump
+from arena_ckpt.report.html import plan_html
 from arena_ckpt.report.layout_png import layout_png, percent_above
 from arena_ckpt.report.pillow import require_pillow
 
@@ -55,6 +57,7 @@ def allocate_file(
     path: Path,
     output: Path | None,
     png: Path | None,
+    html: Path | None,
     capacity: int | None,
     options: SearchOptions,
     *,
@@ -71,6 +74,8 @@ def allocate_file(
         Where the CSV with offsets goes; "-" is standard output.
     png : Path or None
         Where the picture goes.
+    html : Path or None
+        Where the page of a dump of NNTrainer's goes.
     capacity : int or None
         Bytes that the layout has to fit in.
     options : SearchOptions
@@ -93,8 +98,10 @@ def allocate_file(
     TimeLimitError
         Nothing is written.
     """
-    _require_places(output, png)
+    _require_places(output, png, html)
     table = read_buffers(path)
+    if html is not None:
+        require_dump(str(path), table)
     pools = None if pool_sizes is None else pools_of_file(path, table, pool_sizes)
     try:
         layout = allocate_buffers(table.buffers, capacity, pools, options)
@@ -109,10 +116,16 @@ def allocate_file(
     write_layout(text, table, layout.offset.tolist(), where)
     written = text.getvalue().encode()
     picture = None if png is None else layout_png(table.buffers, layout, path.name)
+    page = None
+    if html is not None:
+        page = _page(
+            path, table, layout.offset, layout.lower_bound_bytes, layout.engine
+        )
     if output is not None and output != STANDARD_OUTPUT:
         write_whole(output, lambda file: file.write(written))
     _write_picture(png, picture)
-    answer = _Answer(path, table, layout, capacity, output, png, pools)
+    _write_picture(html, page)
+    answer = _Answer(path, table, layout, capacity, output, png, html, pools)
     if as_json:
         print_json(answer.document())
     else:
@@ -127,6 +140,7 @@ def check_file(
     path: Path,
     capacity: int | None,
     png: Path | None,
+    html: Path | None = None,
     *,
     pool_sizes: PoolSizes | None = None,
     as_json: bool,
@@ -141,6 +155,8 @@ def check_file(
         Bytes that the layout has to fit in; for pools, their sum.
     png : Path or None
         Where the picture goes.
+    html : Path or None
+        Where the page of a dump of NNTrainer's goes.
     pool_sizes : sequence or mapping, optional
         Sizes that the pools may have; then the column `pools` is checked as well.
     as_json : bool
@@ -153,8 +169,10 @@ def check_file(
     LayoutError
         A rule is broken; its message names it with rows and ids.
     """
-    _require_places(None, png)
+    _require_places(None, png, html)
     table = read_buffers(path, fixed=False)
+    if html is not None:
+        require_dump(str(path), table)
     if table.offset is None:
         raise BufferFileError(
             f"{path} has no column offset, so there is no layout to check; its columns "
@@ -187,6 +205,8 @@ def check_file(
         bound = 0 if pool is not None else _bound_bytes(table)
         layout = Layout(offset, height, bound, "file", pool, heights)
         _write_picture(png, layout_png(table.buffers, layout, path.name))
+    if html is not None:
+        _write_picture(html, _page(path, table, offset, _bound_bytes(table), "file"))
     if as_json:
         print_json(
             {
@@ -197,6 +217,7 @@ def check_file(
                 "height_bytes": height,
                 "capacity_bytes": capacity,
                 "png_file": None if png is None else str(png),
+                "html_file": None if html is None else str(html),
             }
         )
         return OK
@@ -204,11 +225,15 @@ def check_file(
     click.echo(f"valid: {len(table):,} buffers{pools}, height {format_bytes(height)}")
     if png is not None:
         click.echo(f"the picture is in {png}")
+    if html is not None:
+        click.echo(f"the page is in {html}")
     return OK
 
 
-def _require_places(output: Path | None, png: Path | None) -> None:
+def _require_places(output: Path | None, png: Path | None, html: Path | None) -> None:
     """Refuse, before the work, files that could not be written after it."""
+    if html is not None:
+        require_writable(html)
     if output is not None and output != STANDARD_OUTPUT:
         require_writable(output)
     if png is not None:
@@ -219,6 +244,32 @@ def _require_places(output: Path | None, png: Path | None) -> None:
 def _write_picture(png: Path | None, picture: bytes | None) -> None:
     if png is not None and picture is not None:
         write_whole(png, lambda file: file.write(picture))
+
+
+def _page(
+    path: Path, table: BufferTable, offset: Integers, bound: int, engine: str
+) -> bytes:
+    """Return a page of a layout, and of the one in the file where it is another."""
+    facts: dict[str, Any] = {"lower_bound_bytes": bound}
+    plan = plan_of_buffers(str(path), table, offset, engine=engine, **facts)
+    before = None
+    if (own := _own_layout(table)) is not None and engine != "file":
+        before = plan_of_buffers(str(path), table, own, engine="file", **facts)
+    page = plan_html(plan, path.name, before=before, before_title="in the file")
+    return page.encode()
+
+
+def _own_layout(table: BufferTable) -> Integers | None:
+    """Return the offsets in a file, or None if they are no valid layout."""
+    if table.offset is None or None in table.offset:
+        return None
+    offset = np.array(table.offset, dtype=np.int64)
+    height = max(0, int((offset + table.buffers.size).max()))
+    try:
+        check_layout(table.buffers, offset, height)
+    except LayoutError:
+        return None
+    return offset
 
 
 # -- answers in a file -----------------------------------------------------------------
@@ -363,6 +414,7 @@ class _Answer:
     capacity: int | None
     output: Path | None
     png: Path | None
+    html: Path | None
     pools: Pools | None
 
     def summary(self) -> str:
@@ -397,6 +449,8 @@ class _Answer:
             lines.append(f"the layout is in {self.output}")
         if self.png is not None:
             lines.append(f"the picture is in {self.png}")
+        if self.html is not None:
+            lines.append(f"the page is in {self.html}")
         return "\n".join(lines)
 
     def document(self) -> dict[str, Any]:
@@ -415,6 +469,7 @@ class _Answer:
             "stats": stats,
             "output_file": None if self.output is None else str(self.output),
             "png_file": None if self.png is None else str(self.png),
+            "html_file": None if self.html is None else str(self.html),
             **self._pools_document(),
             "offsets": self._offsets(),
         }

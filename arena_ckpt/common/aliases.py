@@ -231,6 +231,14 @@ LAYERS = _table(
     ),
     ("concatenate cat concatenation merge", Alias("concat")),
     ("expandas broadcastto repeatbatch", Alias("expand")),
+    (
+        "cast castlayer todtype astype",
+        Alias(
+            "",
+            note="all tensors are float32, and ids are whole numbers in them, whatever "
+            "the dtype of the data: leave it out",
+        ),
+    ),
     ("residual skip shortcut sum elementwiseadd", Alias("addition")),
     ("sub minus", Alias("subtract")),
     ("mul product times", Alias("multiply")),

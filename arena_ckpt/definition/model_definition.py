@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.arithmetics import ARITHMETICS, FAST
 from arena_ckpt.common.properties import (
     BOOLEAN,
@@ -33,6 +33,7 @@ from arena_ckpt.definition.ini_writer import write_ini
 from arena_ckpt.definition.layer_changes import replacement, with_trainable
 from arena_ckpt.definition.model_summary import ModelSummary, summarize
 from arena_ckpt.definition.module_layers import layers_of_module
+from arena_ckpt.definition.nntrainer_dialect import write_nntrainer_ini
 from arena_ckpt.errors import (
     DuplicateNameError,
     InvalidParameterError,
@@ -98,6 +99,9 @@ _PLANNED = (
     "threads",
     "arithmetic",
 )
+
+
+_DIALECTS = ("arena_ckpt", "nntrainer")
 
 
 class ModelDefinition:
@@ -541,24 +545,52 @@ class ModelDefinition:
         return self._schedule
 
     @public_call
-    def save_ini(self, path: str | os.PathLike[str]) -> None:
+    def save_ini(
+        self, path: str | os.PathLike[str], *, dialect: str = "arena_ckpt"
+    ) -> tuple[str, ...]:
         """Write the model, without its weights, as an INI file for `load_ini`.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced; the folder has to exist.
+        dialect : {"arena_ckpt", "nntrainer"}
+            ``nntrainer`` writes only what NNTrainer accepts. What changes how the model
+            trains or is planned, such as checkpoint blocks and the momentum of sgd, is
+            left out and said; what changes its outputs is refused.
+
+        Returns
+        -------
+        tuple of str
+            What was left out, which comments at the head of the file say as well;
+            nothing in our own dialect.
 
         Raises
         ------
         IniError
-            A name that an INI section cannot have, or a file that cannot be written;
-            no file was changed.
+            A name that an INI section cannot have, what NNTrainer has no counterpart
+            for, or a file that cannot be written; no file was changed.
+        InvalidParameterError
+            Another dialect.
         """
-        write_ini(
-            path,
-            properties=write_properties(MODEL_PROPERTIES, self._properties),
-            layers=self.layers,
-            blocks=self._blocks,
-            optimizer=self._optimizer,
-            schedule=self._schedule,
-            seed=self.seed,
+        require_value(
+            "dialect",
+            dialect,
+            fits=isinstance(dialect, str) and dialect in _DIALECTS,
+            expected=" or ".join(map(repr, _DIALECTS)),
         )
+        parts: dict[str, Any] = {
+            "properties": write_properties(MODEL_PROPERTIES, self._properties),
+            "layers": self.layers,
+            "blocks": self._blocks,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+            "seed": self.seed,
+        }
+        if dialect == "nntrainer":
+            return write_nntrainer_ini(path, **parts)
+        write_ini(path, **parts)
+        return ()
 
     @public_call
     def summary(self) -> ModelSummary:

@@ -106,6 +106,12 @@ def _find(
     node = graph.node(output.layer)
     tensor = node.sources[0] if node.layer.is_alias else node.outputs[output.index]
     shape = node.spec.output_shapes[output.index]
+    if tensor in node.left_out:
+        raise InvalidParameterError(
+            f"outputs names {quoted(name)}, which is not made as no layer reads it; "
+            "let one read it, or name another output",
+            name=name,
+        )
     if tensor not in steps:
         raise InvalidParameterError(
             f"outputs names {quoted(name)}, which is the same for all samples; read it "

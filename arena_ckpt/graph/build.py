@@ -232,6 +232,7 @@ def build_graph(
     for layer in order_layers(connected, inputs):
         walk.add(layer)
     nodes = share_weights(list(walk.nodes.values()), walk.parts)
+    nodes = _with_unread(nodes)
     _check_outputs(nodes)
     return Graph(tuple(nodes), _place_blocks(blocks, walk.parts), arithmetic)
 
@@ -387,6 +388,24 @@ def _split_activation(layer: Layer) -> Iterator[Layer]:
     yield follower.with_values(input_layers=(f"={layer.name}",))
 
 
+def _with_unread(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes with those of their optional outputs that nobody reads."""
+    read = {source for node in nodes for source in node.sources}
+    return [
+        replace(
+            node,
+            unread=frozenset(
+                output
+                for index, output in enumerate(node.outputs)
+                if index in node.spec.optional_outputs and output not in read
+            ),
+        )
+        if node.spec.optional_outputs and node is not nodes[-1]
+        else node
+        for node in nodes
+    ]
+
+
 def _check_outputs(nodes: Sequence[Node]) -> None:
     """Refuse outputs that nobody reads, and weights that no derivative reaches.
 
@@ -408,6 +427,8 @@ def _check_outputs(nodes: Sequence[Node]) -> None:
     for node in nodes:
         for output in node.outputs:
             if (output,) == (node.outputs if node.layer.is_loss else predicted):
+                continue
+            if output in node.unread:
                 continue
             if not readers[output]:
                 raise DanglingOutputError(

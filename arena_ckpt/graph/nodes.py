@@ -43,6 +43,8 @@ class Node:
         Whether it or a layer before it trains, so that its outputs need derivatives.
     derived_inputs : tuple of int
         The inputs whose derivatives it makes.
+    unread : frozenset of str
+        Its outputs that nobody reads: some of those that its layer calls optional.
     """
 
     layer: Layer
@@ -55,6 +57,7 @@ class Node:
     updates: bool
     wants_derivative: bool
     derived_inputs: tuple[int, ...]
+    unread: frozenset[str] = frozenset()
 
     __repr__ = brief_repr
 
@@ -82,6 +85,11 @@ class Node:
             return ()
         indexes = range(len(self.spec.output_shapes))
         return tuple(tensor_name(self.name, output_role(k)) for k in indexes)
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The outputs that it does not make: unread, and no use to its own backward."""
+        return frozenset() if self.spec.output_lifespan else self.unread
 
     @property
     def own_weights(self) -> tuple[WeightSpec, ...]:

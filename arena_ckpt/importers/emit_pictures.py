@@ -259,12 +259,22 @@ def batch_norm(
         raise UnsupportedOperation("it has one of weight and bias alone")
     x = build.plain(x)
     shape = _of_channels(x)
-    weights: dict[str, Table] = {}
+    weights: dict[str, Table | Fixed] = {}
+    states = {"moving_mean": mean, "moving_variance": variance}
     more: dict[str, Any] = {}
-    if weight is not None and bias is not None:
+    if weight is None or bias is None:
+        n = mean.array.size
+        weights = {
+            "gamma": Fixed(np.ones(n, np.float32)),
+            "beta": Fixed(np.zeros(n, np.float32)),
+        }
+        more["learning_rate_scale"] = 0.0
+    elif by_moving or weight.is_trained or bias.is_trained:
         weights = {"gamma": weight, "beta": bias}
     else:
-        more["affine"] = False
+        # With trainable=false a layer would normalize by its running statistics.
+        states |= {"gamma": weight, "beta": bias}
+        more["learning_rate_scale"] = 0.0
     if by_moving:
         more["statistics"] = "moving"
     made = build.add(
@@ -272,7 +282,7 @@ def batch_norm(
         [build.shaped(x.source, shape)],
         shape,
         weights=weights,
-        states={"moving_mean": mean, "moving_variance": variance},
+        states=states,
         momentum=momentum,
         epsilon=epsilon,
         unbiased_variance=is_unbiased,

@@ -22,6 +22,7 @@ from arena_ckpt.common.properties import BOOLEAN, SHAPE
 from arena_ckpt.common.user_line import warn_user
 from arena_ckpt.common.wording import listed, quote
 from arena_ckpt.definition.ini_writer import OWN_SECTIONS, block_name
+from arena_ckpt.definition.nntrainer_dialect import NAMES_THERE
 from arena_ckpt.errors import ArenaWarning, IniError
 from arena_ckpt.importers.ini_sections import Section, read_sections
 from arena_ckpt.layers import LAYER_TYPES
@@ -300,7 +301,12 @@ def _without_neutral_keys(section: Section, left: LeftOut) -> Section:
     known = _properties_of(section)
     if not known:
         return section
-    values = dict(section.values)
+    kind = section.values["type"].lower()
+    there = {name: ours for (of, ours), name in NAMES_THERE.items() if of == kind}
+    values = {there.get(key, key): text for key, text in section.values.items()}
+    lines = {there.get(key, key): line for key, line in section.lines.items()}
+    section = replace(section, values=values, lines=lines)
+    values = dict(values)
     for key in section.values:
         if key not in known and values[key].lower() in _NEUTRAL.get(key, ()):
             del values[key]

@@ -133,13 +133,16 @@ class ModelBuilder:
         if tables:
             self._owners[key] = name
         for ours, value in given.items():
-            weight = f"{name}:{ours}"
-            self.start[weight] = np.ascontiguousarray(value.array, np.float32)
-            if isinstance(value, Table):
-                self.links.append(
-                    WeightLink(weight, value.name, value.whole_shape, value.steps)
-                )
+            self._start_from(f"{name}:{ours}", value)
         return name
+
+    def _start_from(self, weight: str, value: Table | Fixed) -> None:
+        """Give a weight of ours its values, and remember whose they are."""
+        self.start[weight] = np.ascontiguousarray(value.array, np.float32)
+        if isinstance(value, Table):
+            self.links.append(
+                WeightLink(weight, value.name, value.whole_shape, value.steps)
+            )
 
     def sampled(self, value: Table | Fixed) -> Tensor:
         """Return a table as a tensor of which each sample has a copy.
@@ -156,10 +159,6 @@ class ModelBuilder:
         )
         dims = View.of_sample(value.array.shape).dims[1:]
         return Tensor(source, View(View((), dims).flat, dims))
-
-    def is_tied(self, weight: Table) -> bool:
-        """Return whether a weight, transposed, is that of an embedding."""
-        return self._tied(weight) is not None
 
     def _tied(self, weight: Table) -> str | None:
         if not _is_transposition(weight):
@@ -178,13 +177,13 @@ class ModelBuilder:
         tied = self._tied(weight)
         if tied is None:
             return self.add("fully_connected", inputs, shape, weights=weights, **more)
-        if "bias" in weights:
-            raise UnsupportedOperation(
-                "an output layer tied to an embedding has no bias of its own here"
-            )
-        return self.add(
+        name = self.add(
             "fully_connected", inputs, shape, shared_from=tied, transpose=True, **more
         )
+        if "bias" in weights:
+            bias = weights["bias"].reshaped((1, 1, shape[2]))
+            self._start_from(f"{name}/bias:weight", bias)
+        return name
 
     def shape_of(self, source: str) -> Shape:
         """Return the channel:height:width of an output."""

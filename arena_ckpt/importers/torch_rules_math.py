@@ -541,9 +541,6 @@ def _linear(call: Call) -> Tensor:
     assert weight is not None
     x = call.tensor("input")
     _name_by(call, weight)
-    if bias is not None and call.build.is_tied(weight.permuted((1, 0))):
-        made = linear(call.build, x, weight, None)
-        return binary(call.build, "add", made, bias)
     return linear(call.build, x, weight, bias)
 
 

@@ -25,6 +25,7 @@ from arena_ckpt.importers.foreign_graph import (
     ForeignNode,
     Ref,
     TensorType,
+    mentioned,
 )
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor
 from arena_ckpt.importers.import_gaps import Gap, UnsupportedOperation
@@ -112,12 +113,12 @@ def run_rules(
                 whole = values.get(name)
                 if isinstance(whole, Table) and whole.name in sampled:
                     values[name] = build.sampled(whole)
+            if not values.keys() >= set(mentioned(tuple(node.args.values()))):
+                continue  # behind a gap
             args = {name: _value(arg, values) for name, arg in node.args.items()}
             call = Call(build, node, args, parts.get(node.name))
             values[node.name] = _checked(node, _run(call))
             made[node.name] = tuple(one.name for one in build.model.layers[n_before:])
-        except KeyError:
-            continue  # behind a gap
         except UnsupportedOperation as gap:
             gaps.append(Gap(_called(node), str(gap), node.where or node.name))
     return values, made

@@ -161,7 +161,7 @@ class _Convolution(WithBias):
         """
         source, target = _ROLES[phase]
         with_bias = phase == "forward" and self.has_bias
-        bias = tensors.vector("bias" if with_bias else "filter")
+        bias = tensors.vector("bias") if with_bias else tensors.vector("filter")[:0]
         is_direct = tensors.arithmetic == PORTABLE
         groups = (workspace.samples, min(workspace.group, tensors.n_samples))
         return Call(

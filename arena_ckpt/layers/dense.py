@@ -11,6 +11,7 @@ from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta
 from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
 from arena_ckpt.layers.lora import LORA_PROPERTIES, with_lora
 from arena_ckpt.layers.spec import LayerSpec, Shape
+from arena_ckpt.layers.tied import with_own_bias
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
     WithBias,
@@ -69,8 +70,15 @@ class FullyConnected(WithBias):
     )
 
     def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
-        """Return the layer, and a trained product beside it where it has a rank."""
+        """Return the layer, with what stands beside it: a trained product, or a bias.
+
+        The product is there where it has a rank, the bias where its weight is the
+        transposed one of another layer.
+        """
         rank, unit = self["lora_rank"], self["unit"]
+        is_tied = self["transpose"] and self["shared_from"] is not None
+        if unit is not None and rank is None and is_tied and self.has_bias:
+            return with_own_bias(self, unit)
         if rank is None or unit is None:
             return (self,)
         sizes = input_shapes[0][2], unit
@@ -82,10 +90,15 @@ class FullyConnected(WithBias):
         unit = self["unit"]
         if unit is None:
             raise self.mismatch("has no unit; set it, for example unit=10")
-        if self["transpose"] and (self["shared_from"] is None or self.has_bias):
+        if self["transpose"] and self["shared_from"] is None:
             raise self.mismatch(
                 "has transpose=true, which is for the weight of another layer alone; "
-                "set shared_from, for example shared_from=embedding, and bias=false"
+                "set shared_from, for example shared_from=embedding"
+            )
+        if self["transpose"] and self.has_bias:  # `expand` has left it with lora_rank
+            raise self.mismatch(
+                "has lora_rank and a bias beside the transposed weight of another "
+                "layer; set bias=false, or leave lora_rank out"
             )
         weights = [
             weight_spec(

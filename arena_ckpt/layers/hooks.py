@@ -80,6 +80,7 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         id_inputs=tuple(spec.id_inputs),
         fixed_inputs=frozenset(spec.fixed_inputs) | {i.index for i in spec.id_inputs},
         table_inputs=frozenset(spec.table_inputs),
+        optional_outputs=frozenset(spec.optional_outputs),
     )
     return with_sample_weights(layer, spec, input_shapes[1]) if has_weights else spec
 

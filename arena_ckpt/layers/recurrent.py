@@ -215,6 +215,7 @@ class Recurrent(Layer):
             ),
             tensors=tuple(tensors),
             input_lifespan=(TensorLifespan.FORWARD_GRAD, *states),
+            optional_outputs=frozenset({0} if self.get("return_state") else ()),
             forward_skips_unwanted=True,
             flops=Flops(
                 own,

@@ -233,6 +233,10 @@ class LayerSpec:
         Numbers of the inputs that may be tables, tensors without an axis of samples:
         the outputs of `weight` and `constant`. The hooks ask ``tensors.is_table``. The
         derivative of a table is the sum over the samples.
+    optional_outputs : frozenset of int
+        Numbers of the outputs that nobody has to read. One that nobody reads is not
+        made, unless the backward pass reads it again (`output_lifespan`), and has no
+        derivative; the hooks ask ``tensors.is_wanted``.
     forward_skips_unwanted : bool
         True where `forward` leaves out each output of which ``tensors.is_wanted`` is
         false, because a recompute wants saved tensors only.
@@ -253,6 +257,7 @@ class LayerSpec:
     id_inputs: tuple[IdInput, ...] = ()
     mask_inputs: frozenset[int] = frozenset()
     table_inputs: frozenset[int] = frozenset()
+    optional_outputs: frozenset[int] = frozenset()
     forward_skips_unwanted: bool = False
     flops: Flops = NO_FLOPS
     batch_values: int | None = None

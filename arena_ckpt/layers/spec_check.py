@@ -97,6 +97,13 @@ class _SpecCheck:
             ):
                 expected = f"a frozenset of numbers of inputs, from 0 to {n_inputs - 1}"
                 raise self.error(field, numbers, expected)
+        places = range(len(spec.output_shapes))
+        optional = spec.optional_outputs
+        if not isinstance(optional, frozenset | set | tuple | list) or not all(
+            type(index) is int and index in places for index in optional
+        ):
+            expected = f"a frozenset of numbers of outputs, from 0 to {len(places) - 1}"
+            raise self.error("optional_outputs", optional, expected)
         if not _is_list_of(spec.id_inputs, IdInput):
             raise self.error("id_inputs", spec.id_inputs, "a tuple of IdInputs")
         for ids in spec.id_inputs:

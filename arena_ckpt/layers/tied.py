@@ -13,7 +13,7 @@ from arena_ckpt.layers.lone_weights import Weight
 
 
 def with_own_bias(layer: Layer, unit: int) -> tuple[Layer, ...]:
-    """Return the parts of a layer with a transposed weight and a bias, in order.
+    """Return the parts of a layer with a bias of its own, in forward order.
 
     Parameters
     ----------

@@ -590,6 +590,18 @@ rmsprop = Family(
     ),
 )
 
+rmsprop_centered = Family(
+    "rmsprop_centered",
+    centered=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, gradient_mean: Vector, "
+        "decay: float, hyper: Doubles"
+    ),
+    centered_momentum=(
+        "weight: Vector, gradient: Vector, square_mean: Vector, gradient_mean: Vector, "
+        "velocity: Vector, decay: float, hyper: Doubles"
+    ),
+)
+
 rnn = Family(
     "rnn",
     rnn_previous=(
@@ -754,6 +766,7 @@ FAMILIES: tuple[Family, ...] = (
     rearrange,
     reductions,
     rmsprop,
+    rmsprop_centered,
     rnn,
     sample_weights,
     spans,

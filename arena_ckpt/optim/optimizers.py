@@ -22,7 +22,12 @@ from arena_ckpt.common.properties import (
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownTypeError
 from arena_ckpt.operations.elementary import whole_power
-from arena_ckpt.operations.families import rmsprop, touched_rows, updates
+from arena_ckpt.operations.families import (
+    rmsprop,
+    rmsprop_centered,
+    touched_rows,
+    updates,
+)
 from arena_ckpt.operations.kernel_names import KernelName
 
 _MOMENTS = (
@@ -60,6 +65,12 @@ OPTIMIZER_SCHEMAS: dict[str, tuple[Property, ...]] = {
         Property("alpha", FRACTION, 0.99, "decay of the mean of squares"),
         Property("epsilon", POSITIVE_REAL, 1e-8, "added after the square root"),
         Property("momentum", FRACTION, 0.0, "how much of the last step goes on"),
+        Property(
+            "centered",
+            BOOLEAN,
+            False,
+            "true divides by the deviation of the gradient: its mean is kept as well",
+        ),
         _CLIP_VALUE,
     ),
 }
@@ -113,19 +124,27 @@ class Optimizer:
         if self.type_name == "sgd":
             return velocity
         if self.type_name == "rmsprop":
-            return ("square_mean", *velocity)
+            means = ("square_mean", *(("gradient_mean",) if self["centered"] else ()))
+            return (*means, *velocity)
         return ("first_moment", "second_moment")
 
     @property
     def kernel(self) -> KernelName:
         """Kernel that updates a weight: (weight, gradient, *states, decay, hyper)."""
         if self.type_name == "rmsprop":
-            return rmsprop.rmsprop_momentum if self.has_momentum else rmsprop.rmsprop
+            return self._rmsprop_kernel
         if self.type_name != "sgd":
             return updates.adam if self.type_name == "adam" else updates.adamw
         if not self["momentum"]:
             return updates.sgd
         return updates.sgd_nesterov if self["nesterov"] else updates.sgd_momentum
+
+    @property
+    def _rmsprop_kernel(self) -> KernelName:
+        if self["centered"]:
+            family = rmsprop_centered
+            return family.centered_momentum if self.has_momentum else family.centered
+        return rmsprop.rmsprop_momentum if self.has_momentum else rmsprop.rmsprop
 
     @property
     def touched_kernel(self) -> KernelName:

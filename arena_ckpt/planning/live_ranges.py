@@ -226,8 +226,9 @@ class _Builder:
                 yield self._use(step, phase, LABEL, tensor_name(node.name, LABEL))
             elif not node.layer.is_loss:
                 for index, output in enumerate(node.outputs):
-                    role = gradient_of(output_role(index))
-                    yield self._use(step, phase, role, gradient_of(output))
+                    if output not in node.unread:
+                        role = gradient_of(output_role(index))
+                        yield self._use(step, phase, role, gradient_of(output))
             yield from self._own_tensors(step, phase, node)
             if phase is Phase.CALC_GRADIENT:
                 yield from self._gradients(step, node)
@@ -301,6 +302,8 @@ class _Builder:
             zip(node.outputs, node.spec.output_shapes, strict=True)
         ):
             role, full = output_role(index), (self.batch_size, *shape)
+            if name in node.left_out:
+                continue
             if name in wanted:
                 life = self._add(name, kind, node.name, full, per_sample=True)
                 operand = self._use(step, phase, role, name, Access.WRITE)

@@ -58,7 +58,8 @@ def remakable(node: Node) -> tuple[str, ...]:
     """
     if not node.inputs or node.layer.is_loss:
         return ()
-    return (*node.outputs, *saved_tensors(node))
+    made = [output for output in node.outputs if output not in node.left_out]
+    return (*made, *saved_tensors(node))
 
 
 def possible_reruns(graph: Graph, reruns: Reruns) -> Reruns:

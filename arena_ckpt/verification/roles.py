@@ -96,6 +96,8 @@ def _weights(node: Node, phase: Phase, flag: TensorLifespan) -> Iterator[Need]:
 def _results(node: Node, phase: Phase) -> Iterator[Need]:
     """Yield the outputs of a step; a recompute may leave some out."""
     for place, output in enumerate(() if node.layer.is_table else node.outputs):
+        if output in node.left_out:
+            continue
         if phase is Phase.FORWARD:
             yield Need(output_role(place), (output,), reads=False, writes=True)
         elif not node.spec.forward_skips_unwanted:
@@ -107,7 +109,7 @@ def _backward_outputs(node: Node, flag: TensorLifespan) -> Iterator[Need]:
     for place, output in enumerate(node.outputs):
         if node.spec.output_lifespan & flag:
             yield Need(output_role(place), (output,))
-        if not node.layer.is_loss:
+        if not node.layer.is_loss and output not in node.unread:
             role = gradient_of(output_role(place))
             yield Need(role, (gradient_of(output),))
 

@@ -67,6 +67,7 @@ C_FILES: tuple[str, ...] = (
         "table_sums",
         "class_losses",
         "rmsprop",
+        "rmsprop_centered",
         "update_terms",
     ),
     *("grouped", "group_norm", "spans", "margins"),

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from arena_ckpt import Model
-from arena_ckpt.errors import DataError, IdRangeError, NonFiniteDataError
+from arena_ckpt.errors import (
+    DataError,
+    IdRangeError,
+    NonFiniteDataError,
+    UnknownTypeError,
+)
 
 Layers = tuple[tuple[str, dict[str, Any]], ...]
 SLICED: Layers = (("slice", {"axis": 2, "end_index": 3}),)
@@ -39,6 +44,21 @@ def batch(model: Model, wrong: float) -> tuple[Any, Any]:
     y = np.zeros((4, model.plan.layers[-1].output_shape[1]))
     y[2, -1] = -100
     return x, y
+
+
+def test_ids_are_the_same_of_any_dtype_and_nothing_is_cast() -> None:
+    found = []
+    for dtype in (np.int64, np.int32, np.uint8, np.float32, np.float64):
+        model = started()
+        x, y = batch(model, 3)
+        found.append(model.compute_gradients(x.astype(dtype), y)[0])
+    assert len({*found}) == 1
+    with pytest.raises(UnknownTypeError, match=r"cast.*ids are whole numbers.* leave"):
+        Model().add_layer("cast", tensor_dtype="int32")
+    model = started()
+    x, y = batch(model, 2.5)
+    with pytest.raises(IdRangeError, match=r"reads 2\.5 in sample 2, place 2"):
+        model.train_step(x, y)
 
 
 CALLS: dict[str, Callable[[Model, Any, Any], object]] = {

@@ -138,7 +138,7 @@ class NetworkSpec(MixedSpec):
         return "\n".join(lines)
 
 
-class _Network(Growing):
+class GrowingNetwork(Growing):
     """A graph under construction, in which everything can be told to layers."""
 
     def trained(self, **values: Any) -> Given:
@@ -148,9 +148,11 @@ class _Network(Growing):
         elif rare == 1:
             values["weight_regularizer"] = "l2norm"
             values["weight_regularizer_constant"] = self.any_of(0.1, 1.0)
+        elif rare == 2 and "dim" in values:  # a weight that stands alone has no bias
+            values["weight_decay"] = 0.1
         elif rare == 2:
             values |= {"weight_decay": 0.1, "bias_decay": 0.05}
-        elif rare == 3:
+        elif rare == 3 and "dim" not in values:  # nor anything but its value at first
             values["weight_initializer"] = self.any_of(
                 "he_normal", "lecun_uniform", "xavier_normal"
             )
@@ -322,8 +324,15 @@ class _Network(Growing):
             self.add("matmul", left, right)
 
     def _attention(self) -> None:
-        """Add attention; nothing else reads its mask, which holds what is no number."""
         super()._attention()
+        self._hide_masks()
+
+    def _heads(self) -> None:
+        super()._heads()
+        self._hide_masks()
+
+    def _hide_masks(self) -> None:
+        """Let nothing but attention read a mask, which holds what is no number."""
         for name in [name for name in self.shapes if name.startswith("mask")]:
             del self.shapes[name]
             if self.unread.pop(name, self) is None:  # the attention did not fit
@@ -417,12 +426,13 @@ _SCHEDULES: tuple[tuple[str, Given] | None, ...] = (
 )
 ROUNDS_DIFFERENTLY = ("tiled_attention", "tiled_update", "micro_batch")
 assert set(ROUNDS_DIFFERENTLY) < set(ALLOWABLE)
-_GROWTHS = (
+GROWTHS = (
     *("dense", "dense", "activation", "convolution", "convolution", "line", "pooling"),
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
     *("concat", "addition", "addition", "arithmetic", "arithmetic", "attention"),
     *("attention", "positions", "recurrent", "recurrent", "cell", "embedding", "twin"),
-    *("wide", "convolution", "twin", "margins", "shuffled"),
+    *("wide", "convolution", "twin", "margins", "shuffled", "table", "heads"),
+    *("elements", "elements"),
 )
 
 
@@ -446,11 +456,11 @@ def _properties(draw: st.DrawFn) -> Given:
 @st.composite
 def networks(draw: st.DrawFn, *, max_layers: int = 12) -> NetworkSpec:
     """Networks of all layers, with plans, optimizers, schedules and batches."""
-    graph = _Network(draw)
+    graph = GrowingNetwork(draw)
     for _ in range(draw(st.integers(1, 2))):
         graph.add("input", input_shape=_shape(graph))
     for _ in range(draw(st.integers(1, max_layers))):
-        getattr(graph, "_" + graph.any_of(*_GROWTHS))()
+        getattr(graph, "_" + graph.any_of(*GROWTHS))()
     graph.finish()
     properties = draw(_properties())
     n = properties["batch_size"]
@@ -473,7 +483,7 @@ def networks(draw: st.DrawFn, *, max_layers: int = 12) -> NetworkSpec:
     return replace(spec, blocks=blocks)
 
 
-def _shape(graph: _Network) -> Shape:
+def _shape(graph: GrowingNetwork) -> Shape:
     kind = graph.size(0, 2)
     if kind == 0:  # a picture
         return graph.size(1, 4), graph.size(1, 7), graph.size(1, 7)
@@ -497,6 +507,7 @@ def with_normal_statistics(spec: NetworkSpec) -> NetworkSpec:
             ((channel, height, width),) = shapes[values["name"]]
             if least * height * (width if channel > 1 else 1) < 2:
                 values = {**values, "trainable": False}
+                values.pop("statistics", None)  # the moving ones, as it is frozen
         layers.append((kind, values))
     return replace(spec, layers=tuple(layers))
 

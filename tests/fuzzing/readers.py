@@ -16,7 +16,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 import arena_ckpt as ac
-from arena_ckpt.allocation.minimalloc_csv import KINDS, OLDER_NAMES, read_buffers
+from arena_ckpt.allocation.minimalloc_csv import (
+    KINDS,
+    NNTRAINER_NAMES,
+    NNTRAINER_OTHERS,
+    OLDER_NAMES,
+    read_buffers,
+)
 from arena_ckpt.boards import load_board
 from arena_ckpt.cli.models import load_model
 from arena_ckpt.data.loaders import load_csv, load_idx, load_npz
@@ -155,6 +161,8 @@ _BUFFERS = (
     b"id,lower,upper,size\na,0,3,4\nb,1,5,6\nc,3,9,4\n",
     b"buffer_id,start,end,size,alignment,hint,gaps,offset,group,pool\r\n"
     b'"a ""x""",0,9,64,16,-1,3-5 6-7@0:8,32,g,0\r\nb,0,2,8,8,5,,,g,\r\n',
+    b"name,bytes,start,end_excl,offset,is_wgrad,lifespan,exec_order\n"
+    b"fc1:out0,64,1,6,0,0,7,1 2 5 \nfc1:out0:grad,64,5,8,64,0,6,5 7 4294967294 \n",
 )
 _cells = (
     st.integers(-2, 40).map(str)
@@ -162,7 +170,9 @@ _cells = (
     | texts
 )
 _buffer_columns = st.lists(
-    st.sampled_from((*KINDS, *OLDER_NAMES)), min_size=4, max_size=8
+    st.sampled_from((*KINDS, *OLDER_NAMES, *NNTRAINER_NAMES, *NNTRAINER_OTHERS)),
+    min_size=4,
+    max_size=8,
 )
 _CSV_WORDS = tuple(
     w.encode() for w in (*KINDS, *OLDER_NAMES, ",", ";", "\t", '"', "3-5@0:2", " ")

@@ -13,12 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from fuzzing import networks
+from helpers import mixed_graphs as mixed
+from helpers.drawn_layers import words_of
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
 from helpers.mixed_outcomes import finite_outcome, outcome
+from helpers.scale import how_many
 from hypothesis import Phase, given, settings
 
 from arena_ckpt import load_ini
 from arena_ckpt.errors import ModelWarning
+from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import Access, TensorKind
 
@@ -37,6 +43,33 @@ def assert_same_bits(spec: MixedSpec) -> None:
 @given(mixed_graphs())
 def test_same_bits_of_any_graph(spec: MixedSpec) -> None:
     assert_same_bits(spec)
+
+
+@settings(derandomize=True, deadline=None, max_examples=how_many(6, 25))
+@given(mixed_graphs(max_layers=6, n_losses=3))
+def test_same_bits_of_several_losses(spec: MixedSpec) -> None:
+    assert_same_bits(spec)
+
+
+DRAWING = {
+    "mixed graphs": (mixed.Growing, mixed.GROWTHS),
+    "networks": (networks.GrowingNetwork, networks.GROWTHS),
+}
+"""What adds layers to random graphs, and its ways to do so."""
+
+NOT_DRAWN = {
+    "mean_loss": "it takes no labels, which all that trains these graphs gives",
+}
+"""Types of layers that no growth adds, and why."""
+
+
+@pytest.mark.parametrize("strategy", DRAWING)
+def test_every_type_of_layer_can_be_drawn(strategy: str) -> None:
+    """What no random graph holds is tried with no other layer beside it."""
+    own = {n for n, made in LAYER_TYPES.items() if made.__module__[:5] != "arena"}
+    drawn = words_of(*DRAWING[strategy])
+    assert sorted(set(LAYER_TYPES) - own - drawn - set(NOT_DRAWN)) == []
+    assert not drawn & set(NOT_DRAWN)
 
 
 # -- plans -----------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def llama() -> Model:
     model.add_layer("fully_connected", name="up", unit=6, input_layers="sum")
     model.add_layer("swiglu", name="swiglu", input_layers=["gate", "up"])
     model.add_layer("fully_connected", name="down", unit=8)
-    tied = {"shared_from": "table", "transpose": True, "bias": False}
+    tied = {"shared_from": "table", "transpose": True, "bias_initializer": "ones"}
     model.add_layer("fully_connected", name="head", unit=9, **tied)
     model.add_layer("cross_softmax", name="loss", per_token=True)
     return model
@@ -295,7 +295,8 @@ def unlabelled() -> Model:
     model.add_layer("fully_connected", name="fc", unit=4, activation="tanh")
     model.add_layer("pow", name="squares", exponent=2)
     model.add_layer("mean_loss", name="loss", weight=2)
-    model.set_optimizer(create_optimizer("sgd", learning_rate=0.1))
+    given = {"learning_rate": 0.001, "centered": True, "momentum": 0.5}
+    model.set_optimizer(create_optimizer("rmsprop", **given))
     return model
 
 

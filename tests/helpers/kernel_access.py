@@ -263,6 +263,13 @@ ACCESS: dict[str, dict[str, Fact]] = {
     "rmsprop_momentum": {
         **{"weight": CHANGED, "square_mean": CHANGED, "velocity": CHANGED},
     },
+    "centered": {
+        **{"weight": CHANGED, "square_mean": CHANGED, "gradient_mean": CHANGED},
+    },
+    "centered_momentum": {
+        **{"weight": CHANGED, "square_mean": CHANGED, "gradient_mean": CHANGED},
+        "velocity": CHANGED,
+    },
     # normalization
     "layer_norm_forward": {"mean": RESULT, "inverse": RESULT, "y": RESULT},
     "layer_norm_gradient": {"d_gamma": _by_beta, "d_beta": _by_beta},

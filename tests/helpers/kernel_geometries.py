@@ -23,6 +23,7 @@ from arena_ckpt.kernels import (
     elementwise,
     reductions,
     rmsprop,
+    rmsprop_centered,
     sample_weights,
     table_sums,
     touched_rows,
@@ -752,6 +753,7 @@ def _update(random: Random) -> list[Call]:
     weight, gradient, first, second = (normal(random, n) for _ in range(4))
     hyper = np.array([0.1, 0.5, 0.9, 0.99, 1e-8, 0.1, 0.01, 0.1])
     state = np.abs(second)
+    centered = weight, gradient, state, normal(random, n)
     a, b = (normal(random, k, size(random)) for k in [size(random)] * 2)
     product = normal(random, a.shape[1], b.shape[1])
     return [
@@ -762,6 +764,8 @@ def _update(random: Random) -> list[Call]:
         Call(updates.adamw, (weight, gradient, first, state, 0.1, hyper)),
         Call(updates.sgd_product, (a, b, hyper[:2], product)),
         Call(rmsprop.rmsprop, (weight, gradient, state, 0.1, hyper[:4])),
+        Call(rmsprop_centered.centered, (*centered, 0.1, hyper[:4])),
+        Call(rmsprop_centered.centered_momentum, (*centered, first, 0.1, hyper[:5])),
         Call(
             rmsprop.rmsprop_momentum, (weight, gradient, state, first, 0.1, hyper[:5])
         ),
@@ -1147,6 +1151,7 @@ FAMILIES: dict[str, Family] = {
         (
             *("sgd", "sgd_product", "sgd_momentum", "sgd_nesterov", "adam", "adamw"),
             *("rmsprop", "rmsprop_momentum", "clip_values", "scale_number"),
+            *("centered", "centered_momentum"),
         ),
         _update,
     ),

@@ -81,24 +81,36 @@ class MixedSpec(ModelSpec):
                 x[name] = np.where(hidden, -1e9, 0).astype(np.float32)
             else:
                 x[name] = normal(generator, n, elems)
-        loss, values = self.layers[-1]
-        shape = self.model().compile().nodes[-1].spec.output_shapes[0]
-        elems, width = math.prod(shape), shape[values.get("axis", 3) - 1]
-        rows = elems // width
-        if loss in VALUE_LOSSES:
-            return x, normal(generator, n, elems)
-        if values.get("per_token"):
-            y = generator.integers(0, width, (n, rows))
-            y[generator.random((n, rows)) < 0.3] = -100
-            y[0, 0] = 0  # something counts
-            return x, y
-        if loss == "kld":
-            shares = generator.uniform(0.1, 1, (n, rows, width)).astype(np.float32)
-            shares /= shares.sum(axis=-1, keepdims=True)
-            return x, shares.reshape(n, elems)
-        if loss == "cross_softmax" and shape[:2] == (1, 1):
-            return x, generator.integers(0, elems, n)
-        return x, generator.integers(0, 2, (n, elems)).astype(np.float32)
+        labels = {}
+        for node in self.model().compile().nodes:
+            if node.layer.is_loss:
+                (given,) = (v for _, v in self.layers if v["name"] == node.name)
+                shape = node.spec.output_shapes[0]
+                kind = node.layer.type_name
+                labels[node.name] = labels_of(kind, given, shape, n, generator)
+        return x, labels if len(labels) > 1 else next(iter(labels.values()))
+
+
+def labels_of(
+    loss: str, values: Given, shape: Shape, n: int, generator: np.random.Generator
+) -> Any:
+    """Return labels that fit a loss over outputs of a shape."""
+    elems, width = math.prod(shape), shape[values.get("axis", 3) - 1]
+    rows = elems // width
+    if loss in VALUE_LOSSES:
+        return normal(generator, n, elems)
+    if values.get("per_token"):
+        y = generator.integers(0, width, (n, rows))
+        y[generator.random((n, rows)) < 0.3] = -100
+        y[0, 0] = 0  # something counts
+        return y
+    if loss == "kld":
+        shares = generator.uniform(0.1, 1, (n, rows, width)).astype(np.float32)
+        shares /= shares.sum(axis=-1, keepdims=True)
+        return shares.reshape(n, elems)
+    if loss == "cross_softmax" and shape[:2] == (1, 1):
+        return generator.integers(0, elems, n)
+    return generator.integers(0, 2, (n, elems)).astype(np.float32)
 
 
 class Growing:
@@ -175,7 +187,7 @@ class Growing:
         return self.add("reshape", source, target_shape=steps)
 
     def grow(self) -> None:
-        getattr(self, "_" + self.any_of(*_GROWTHS))()
+        getattr(self, "_" + self.any_of(*GROWTHS))()
 
     def _dense(self) -> None:
         values = self.trained(unit=self.draw(st.integers(1, 6)))
@@ -420,7 +432,11 @@ class Growing:
         """Add a function with numbers, a choice, or a layer along an axis."""
         source, axis = self.any_output(), self.any_of(1, 2, 3)
         shape = self.shapes[source]
-        kind = self.any_of("curve", "number", "maximum", "where", "along", "prelu")
+        kind = self.any_of(
+            *("curve", "number", "maximum", "where", "prelu", "gather", "norm"),
+            *("cosine_similarity", "cumsum", "drop_path"),
+            *("reduce_max", "reduce_min", "reduce_prod"),
+        )
         if kind == "curve":
             text = self.any_of(
                 *("relu6", "clamp(-1, 1)", "hard_swish", "sigmoid_gelu", "sin"),
@@ -433,16 +449,36 @@ class Growing:
         elif kind == "prelu":
             n = shape[0] if shape[0] > 1 else shape[2]
             self.add(kind, source, num_parameters=self.any_of(1, n))
-        elif kind == "along":
-            kind = self.any_of("reduce_max", "reduce_prod", "cumsum", "drop_path")
+        elif kind in ("cumsum", "drop_path", "reduce_max", "reduce_min", "reduce_prod"):
             values = {"dropout_rate": 0.3} if kind == "drop_path" else {"axis": axis}
             bounded = self.add("activation", source, activation="tanh")
             self.add(kind, bounded, **values)
+        elif kind == "gather":
+            self._gather()
+        elif kind == "norm":
+            positive = self.add("activation", source, activation="sigmoid")
+            self.add(kind, positive, axis=axis)
+        elif kind == "cosine_similarity":
+            same = [name for name, other in self.shapes.items() if other == shape]
+            pair = (source, self.any_of(*same))
+            positive = [self.add("activation", n, activation="sigmoid") for n in pair]
+            self.add(kind, *positive, axis=axis)
         else:
             same = [name for name, other in self.shapes.items() if other == shape]
             other = self.any_of(*same)
             condition = [] if kind == "maximum" else [self.any_of(source, other)]
             self.add(kind, *condition, source, other)
+
+    def _gather(self) -> None:
+        """Take places that ids name; they name one of `VOCABULARY`."""
+        source = self.any_output(lambda shape: max(shape) >= VOCABULARY)
+        if source is None:
+            source = self.add("fully_connected", self.any_output(), unit=VOCABULARY)
+        shape = self.shapes[source]
+        if max(shape) >= VOCABULARY:
+            name = f"ids{len(self.layers)}"
+            ids = self.add("input", name=name, input_shape=(1, 1, 2))
+            self.add("gather", source, ids, axis=shape.index(max(shape)) + 1)
 
     def _attention(self) -> None:
         query = self.sequence()
@@ -639,6 +675,18 @@ class Growing:
                 given |= {"input_layers": [end], "axis": 1}
         self.layers.append((loss, given))
 
+    def another_loss(self, name: str) -> None:
+        """Add a loss with a weight over a head of its own, on any output."""
+        source = self.any_output()
+        if self.shapes[source][:2] != (1, 1):
+            source = self.add("flatten", source)
+        end = self.add("fully_connected", source, unit=self.any_of(2, 3))
+        loss = self.any_of("mse", "huber", "cross_softmax", "cross_sigmoid")
+        weight = self.any_of(0.25, 1.0, 3.0)
+        self.layers.append(
+            (loss, {"name": name, "input_layers": [end], "weight": weight})
+        )
+
     def _of_classes(self, loss: str, n_classes: int) -> Given:
         weights = [self.any_of(0.5, 1, 3) for _ in range(n_classes)]
         if loss == "cross_sigmoid":
@@ -647,7 +695,7 @@ class Growing:
         return {"class_weight": weights, "label_smoothing": smoothing}
 
 
-_GROWTHS = (
+GROWTHS = (
     *("table", "heads"),
     *("dense", "dense", "activation", "convolution", "convolution", "line", "pooling"),
     *("upsampling", "normalization", "normalization", "dropout", "reshape", "parts"),
@@ -658,7 +706,9 @@ _GROWTHS = (
 
 
 @st.composite
-def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
+def mixed_graphs(
+    draw: st.DrawFn, *, max_layers: int = 12, n_losses: int = 1
+) -> MixedSpec:
     """Graphs of all layers, with blocks of layers or of parts of layers."""
     graph = Growing(draw)
     for _ in range(draw(st.integers(1, 2))):
@@ -667,6 +717,8 @@ def mixed_graphs(draw: st.DrawFn, *, max_layers: int = 12) -> MixedSpec:
     for _ in range(draw(st.integers(2, max_layers))):
         graph.grow()
     graph.finish()
+    for number in range(1, n_losses):
+        graph.another_loss(f"loss{number}")
     properties, optimizer = draw(model_properties()), draw(st.sampled_from(OPTIMIZERS))
     if "clip_value" in optimizer[1]:  # the two ways to clip exclude each other
         properties = {k: v for k, v in properties.items() if k != "clip_grad_by_norm"}

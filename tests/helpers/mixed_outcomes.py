@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hypothesis import assume
@@ -57,9 +58,16 @@ def outcome(spec: MixedSpec, *, debug: bool = False) -> Outcome:
         before = state(model)
         loss, gradients = model.compute_gradients(x, y)
         numbers[f"{when} loss"] = loss
-        numbers[f"{when} evaluated"] = model.evaluate((x, y)).loss
+        evaluation = model.evaluate((x, y))
+        numbers[f"{when} evaluated"] = evaluation.loss
+        for name, part in (evaluation.losses or {}).items():
+            numbers[f"{when} evaluated {name}"] = part
         many = {name: np.concatenate([array, array[:1]]) for name, array in x.items()}
-        arrays[f"{when} prediction"] = model.predict(many).tobytes()
+        predicted = model.predict(many)
+        if not isinstance(predicted, dict):
+            predicted = {"of the loss": predicted}
+        for name, array in predicted.items():
+            arrays[f"{when} prediction {name}"] = array.tobytes()
         again, same = model.compute_gradients(x, y)
         assert again == loss
         assert {k: v.tobytes() for k, v in same.items()} == {
@@ -74,12 +82,18 @@ def outcome(spec: MixedSpec, *, debug: bool = False) -> Outcome:
     for step in range(N_STEPS):
         n_step = min(n, fewer) if step == 2 else n
         some_x = {name: array[:n_step] for name, array in x.items()}
-        numbers[f"step {step}"] = model.train_step(some_x, y[:n_step])
+        some_y = first_rows(y, n_step)
+        numbers[f"step {step}"] = model.train_step(some_x, some_y)
         if step == 1:
-            numbers["between"] = model.evaluate((some_x, y[:n_step])).loss
+            numbers["between"] = model.evaluate((some_x, some_y)).loss
     look("last")
     arrays |= {f"weight {name}": bits for name, bits in state(model).items()}
     return Outcome(numbers, arrays)
+
+
+def first_rows(y: Any, n: int) -> Any:
+    """Return the labels of the first samples, for each loss if there are several."""
+    return {k: v[:n] for k, v in y.items()} if isinstance(y, dict) else y[:n]
 
 
 def state(model: Model) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ OPTIMIZERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adam", {"learning_rate": 0.01}),
     ("adamw", {"learning_rate": 0.01, "weight_decay": 0.1}),
     ("rmsprop", {"learning_rate": 0.01, "momentum": 0.5, "epsilon": 1e-3}),
+    ("rmsprop", {"learning_rate": 0.01, "centered": True, "epsilon": 1e-3}),
 )
 Shape = tuple[int, int, int]
 Given = dict[str, Any]

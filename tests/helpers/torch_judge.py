@@ -176,7 +176,9 @@ class TorchJudge:
         if self._optimizer_type == "rmsprop":
             alpha, momentum = given["alpha"], given["momentum"]
             return torch.optim.RMSprop(
-                weights, rate, alpha, given["epsilon"], momentum=momentum
+                *(weights, rate, alpha, given["epsilon"]),
+                momentum=momentum,
+                centered=given["centered"],
             )
         betas = (given["beta1"], given["beta2"])
         if self._optimizer_type == "adam":

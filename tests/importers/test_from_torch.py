@@ -368,3 +368,24 @@ def test_a_flipped_relu_is_called_a_kink() -> None:
 
     kink = GradientError("a", ("a:weight",), 1e-2, 1e-4, True)
     assert "(a kink)" in str(kink)
+
+
+def test_an_output_layer_tied_to_an_embedding_has_a_bias_of_its_own() -> None:
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(11, 6)
+            self.head = torch.nn.Linear(6, 11)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids: Any) -> Any:
+            return self.head(torch.tanh(self.table(ids)))
+
+    imported = ac.from_torch(
+        Tied(),
+        (torch.randint(0, 11, (3, 5)),),
+        ("cross_softmax", {"per_token": True}),
+        check=True,
+    )
+    names = [layer.name for layer in imported.model.layers]
+    assert names == ["ids", "table/embedding", "tanh", "head", "loss"]

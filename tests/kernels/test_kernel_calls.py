@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
+from arena_ckpt import Model
 from arena_ckpt.errors import KernelArgumentError, KernelCompileError
 from arena_ckpt.kernels.elementwise import add
 from arena_ckpt.kernels.kernel import Kernel
@@ -52,3 +55,33 @@ def test_empty_arrays_share_no_parameter_wherever_they_lie() -> None:
     assert add._alias_pattern((empty, empty, empty)) == (0, 1, 2)
     x = numbers(1)
     assert add._alias_pattern((x, empty, x)) == (0, 1, 0)
+
+
+def test_a_convolution_without_bias_has_no_entries_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is compiled here: entries are only asked for."""
+    asked: dict[str, set[tuple[int, ...]]] = {}
+
+    def entry(kernel: Kernel, arguments: Sequence[object]) -> int:
+        asked.setdefault(kernel.name, set()).add(kernel._alias_pattern(arguments))
+        return 0
+
+    monkeypatch.setattr(Kernel, "entry", entry)
+    model = Model()
+    model.add_layer("input", name="in", input_shape=(4, 5, 5))
+    for bias in ("", "bare "):
+        given = {"kernel_size": 3, "padding": 1, "disable_bias": bool(bias)}
+        for kind, more in (
+            ("conv2d", {"filters": 4}),
+            ("conv2d", {"filters": 4, "groups": 2}),
+            ("depthwiseconv2d", {}),
+        ):
+            name = f"{bias}{kind} {more.get('groups')}".replace(" ", "_")
+            model.add_layer(kind, name=name, **given, **more)
+    model.add_layer("mse", name="loss")
+    model.initialize()
+    kernels = ("conv_forward", "conv_derivative", "grouped_forward")
+    for name in (*kernels, "depthwise_forward"):
+        (pattern,) = asked[name]
+        assert pattern == tuple(range(len(pattern))), name

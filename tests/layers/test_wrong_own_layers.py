@@ -221,6 +221,7 @@ WRONG_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "fan of NumPy": ({"weights": (weight(fan_out=np.int64(3)),)}, "fan_out as 3"),
     "decay": ({"weights": (weight(decay="x"),)}, "decay as 'x'; expected a number"),
     "penalty": ({"weights": (weight(regularizer_constant=-1),)}, "_constant as -1"),
+    "touched": ({"weights": (weight(touched_rows=0),)}, "touched_rows as 0"),
     "frozen": ({"weights": (weight(is_frozen=1),)}, "is_frozen as 1"),
     "trained": ({"weights": (weight(is_trained="no"),)}, "is_trained as 'no'"),
     "factors": (
@@ -232,6 +233,7 @@ WRONG_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "flops in words": ({"flops": Flops("many")}, "flops as .*of whole numbers"),
     "flops below 0": ({"flops": Flops(3, -1)}, "flops as .*of at least 0"),
     "fixed input": ({"fixed_inputs": frozenset([1])}, "fixed_inputs .*from 0 to 0"),
+    "optional outputs": ({"optional_outputs": {1}}, "optional_outputs as .1.; .* to 0"),
     "ids": ({"id_inputs": 0}, "id_inputs as 0; expected a tuple of IdInputs"),
     "ids of an input": ({"id_inputs": (IdInput(1, 5),)}, "id_inputs: index as 1; .*0$"),
     "no ids": ({"id_inputs": (IdInput(0, 0),)}, "id_inputs: n_ids as 0; expected a"),

@@ -223,7 +223,8 @@ def test_the_bytes_of_states_are_those_of_the_optimizers() -> None:
     }
     assert {names[0] for names in found} == set(OPTIMIZER_SCHEMAS)
     for (name, *with_), (states, n_bytes) in found.items():
-        made = create_optimizer(name, **dict.fromkeys(with_, 0.9))
+        given = {one: True if one == "centered" else 0.9 for one in with_}
+        made = create_optimizer(name, **given)
         assert list(made.state_names) == states
         assert n_bytes == 4 * len(states)
 

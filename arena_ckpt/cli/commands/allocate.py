@@ -16,7 +16,8 @@ Place the buffers of FILE.csv in one block of memory, as low as possible.
 
 FILE.csv has a header with id, lower, upper and size (steps and bytes, half-open) and,
 where wanted, alignment, gaps, group and offset, which fixes a buffer. With --check it
-is an answer instead: the offsets are not used but tested.
+is an answer instead: the offsets are not used but tested. In dumps of NNTrainer's they
+always are an answer.
 
 With --pools the buffers are spread over several memories, the preferred first. A column
 pools lists those that a buffer may lie in, pool pins it to one, and weight says what it
@@ -29,6 +30,7 @@ Examples:
   arena-ckpt allocate buffers.csv -o - --capacity 1MiB --time-limit 60
   arena-ckpt allocate buffers.csv --pools dtcm=128KiB,sram=512KiB
   arena-ckpt allocate --check layout.csv --capacity 1MiB
+  arena-ckpt allocate nntrainer.tensor.csv --html map.html
 """
 
 
@@ -94,6 +96,12 @@ Examples:
     metavar="MAP.png",
     help="Draw the layout there; needs 'pip install arena-ckpt[png]'.",
 )
+@file_option(
+    "--html",
+    metavar="PAGE.html",
+    help="Show the layout of a dump of NNTrainer's there, as 'arena-ckpt report' shows "
+    "plans, with the layout in the dump beside it.",
+)
 @as_json_option
 @click.pass_context
 def allocate(
@@ -108,6 +116,7 @@ def allocate(
     seed: int,
     check: bool,
     png: Path | None,
+    html: Path | None,
     as_json: bool,
 ) -> int:
     """Place the buffers of FILE.csv in one block of memory, as low as possible."""
@@ -121,6 +130,13 @@ def allocate(
         raise click.UsageError(
             f"--output and --png are both {png}; give two files", ctx
         )
+    if html is not None and pools is not None:
+        raise click.UsageError(
+            "--html shows one block, and --pools are several; leave one of them out",
+            ctx,
+        )
+    if html is not None and html in (png, output):
+        raise click.UsageError(f"--html and another option are both {html}", ctx)
     from arena_ckpt.allocation.search_options import SearchOptions
     from arena_ckpt.cli.allocate_file import allocate_file, check_file
     from arena_ckpt.cli.pool_options import parse_pools
@@ -129,11 +145,14 @@ def allocate(
     capacity_bytes = None if capacity is None else parse_bytes(capacity)
     sizes = None if pools is None else parse_pools(pools)
     if check:
-        return check_file(path, capacity_bytes, png, pool_sizes=sizes, as_json=as_json)
+        return check_file(
+            path, capacity_bytes, png, html, pool_sizes=sizes, as_json=as_json
+        )
     return allocate_file(
         path,
         output,
         png,
+        html,
         capacity_bytes,
         SearchOptions(
             time_limit, node_limit, engine, seed, progress=False if as_json else None
