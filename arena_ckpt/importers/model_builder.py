@@ -340,7 +340,10 @@ class ModelBuilder:
         x = self.written(x)
         stretch = {axis for i in dims for axis in x.view.dims[i]}
         places = [i for i, axis in enumerate(x.view.order) if axis in stretch]
-        if places and places[-1] - places[0] + 1 != len(places):
+        wanted = [axis for i in dims for axis in x.view.dims[i]]
+        if [x.view.order[i] for i in places] != wanted or (
+            places and places[-1] - places[0] + 1 != len(places)
+        ):
             x = self.with_tail(x, dims)
             places = [i for i, axis in enumerate(x.view.order) if axis in stretch]
         order = x.view.order

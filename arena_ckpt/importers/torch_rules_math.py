@@ -162,7 +162,7 @@ def _prelu(call: Call) -> Tensor:
         "prelu",
         [call.build.shaped(x.source, shape)],
         shape,
-        weights={"slope": weight.reshaped((n,))},
+        weights={"weight": weight.reshaped((n,))},
         num_parameters=n,
     )
     return replace(x, source=made)

@@ -235,3 +235,12 @@ def cross_network():
 @model("lora")
 def lora():
     return LowRank(), (torch.randn(5, 12),), "cross_softmax"
+
+
+@model("standardized")
+def standardized():
+    """What comes in is standardized by a norm without weights."""
+    net = nn.Sequential(
+        nn.BatchNorm1d(8, affine=False), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3)
+    )
+    return net, (torch.randn(6, 8),), "cross_softmax"
