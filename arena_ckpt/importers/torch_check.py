@@ -212,6 +212,8 @@ def check_import(
         findings.append(_statistics(own, plain, wanted[0]))
         findings.append(_same_bits(own, batch, heads))
     mode = "train" if any(heads.layers) else "inference"
+    if mode == "inference" and len(captured.graph.outputs) == 1:
+        findings.append(_prediction(captured, own, batch))
     findings.append(_round_trip(module, own, mode))
     return ImportCheck(tuple(findings), gradients)
 
@@ -437,6 +439,25 @@ def _gradient_finding(gradients: Sequence[GradientError]) -> Finding:
     if kinks:
         text += f"; {kinks} at kinks, right with smooth functions"
     return Finding("gradients", True, text)
+
+
+def _prediction(captured: Captured, model: Model, batch: Batch) -> Finding:
+    """Compare what a model without a loss predicts with the output of the module."""
+    outputs: list[Any] = []
+
+    def keep(made: tuple[Any, ...]) -> Any:
+        outputs.append(made[0].detach().numpy())
+        return made[0].sum()
+
+    run_reference(captured, batch.inputs, keep, dtype="float64", trains=False)
+    run = copy_of(model)
+    run.initialize(mode="inference")
+    (reference,) = outputs
+    found = np.asarray(run.predict(batch.x)).reshape(reference.shape)
+    scale = float(np.linalg.norm(reference)) or 1.0
+    error = float(np.linalg.norm(found - reference)) / scale
+    text = f"{error:.1e} of {LOSS_LIMIT:.0e}"
+    return Finding("prediction", error <= LOSS_LIMIT, text)
 
 
 def _statistics(model: Model, ours: _Ours, wanted: Reference) -> Finding:

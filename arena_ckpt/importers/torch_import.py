@@ -293,9 +293,14 @@ def _build(
         made.append(None)
         if isinstance(output, Ref) and output.name not in values:
             continue  # behind a gap
-        if choice is None:
-            continue
         value = values[output.name] if isinstance(output, Ref) else output
+        if choice is None:
+            if not n_losses and isinstance(value, Tensor):
+                try:
+                    build.plain(value)  # predictions lie as PyTorch's outputs
+                except UnsupportedOperation as gap:
+                    gaps.append(Gap("output", str(gap), name))
+            continue
         title = "loss" if n_losses == 1 else _loss_name(name)
         try:
             made[-1] = add_loss(build, value, choice, title)

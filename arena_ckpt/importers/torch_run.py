@@ -161,7 +161,8 @@ def _alone_in_module(nodes: Iterable[ForeignNode]) -> frozenset[str]:
     counts: dict[str, int] = {}
     inner: set[str] = set()
     for node in nodes:
-        if node.op not in VIEWS and node.op not in ("zeros", "pad"):
+        is_work = node.op not in VIEWS or node.op == "embedding"
+        if is_work and node.op not in ("zeros", "pad"):
             counts[node.module] = counts.get(node.module, 0) + 1
         parts = node.module.split(".")
         inner.update(".".join(parts[:i]) for i in range(len(parts)))

@@ -362,30 +362,11 @@ def test_a_wrong_import_is_caught(name: str, monkeypatch: Any) -> None:
         ac.from_torch(module, example, "mse", check=True)
 
 
-def test_a_flipped_relu_is_called_a_kink() -> None:
-    """Where rounding decides a ReLU, smooth functions show that all is right."""
-    from arena_ckpt.importers.torch_check import GradientError
-
-    kink = GradientError("a", ("a:weight",), 1e-2, 1e-4, True)
-    assert "(a kink)" in str(kink)
-
-
-def test_an_output_layer_tied_to_an_embedding_has_a_bias_of_its_own() -> None:
-    class Tied(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.nn.Embedding(11, 6)
-            self.head = torch.nn.Linear(6, 11)
-            self.head.weight = self.table.weight
-
-        def forward(self, ids: Any) -> Any:
-            return self.head(torch.tanh(self.table(ids)))
-
-    imported = ac.from_torch(
-        Tied(),
-        (torch.randint(0, 11, (3, 5)),),
-        ("cross_softmax", {"per_token": True}),
-        check=True,
-    )
-    names = [layer.name for layer in imported.model.layers]
-    assert names == ["ids", "table/embedding", "tanh", "head", "loss"]
+def test_predictions_lie_as_the_outputs_of_the_module() -> None:
+    module = Applied(lambda own, x: own.fc(x).transpose(1, 2), fc=nn.Linear(3, 4))
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(4))
+    imported = ac.from_torch(module, x, check=True)
+    assert "prediction: " in str(imported.check)
+    imported.model.initialize(mode="inference")
+    found = imported.model.predict(x.numpy()).reshape(2, 4, 5)
+    np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-6)
