@@ -42,6 +42,7 @@ from arena_ckpt.engine.metric_names import (
 from arena_ckpt.errors import (
     AfterInitializationError,
     ArenaWarning,
+    ArgumentError,
     DataError,
     EmptyDataError,
     InferenceOnlyError,
@@ -657,6 +658,7 @@ class Model(ModelDefinition):
         NonFiniteError
             A loss that is NaN or infinite; no weight was changed then.
         """
+        _require_apart("train_step", x, y)
         with self._training("train_step") as session:
             _require_labels(session, y)
             require_statistics(session.graph, self._standardization, "train_step")
@@ -671,6 +673,7 @@ class Model(ModelDefinition):
         No weight changes. Gradients are those of the loss, with regularization and
         before clipping and weight decay; the names are those of `weights`.
         """
+        _require_apart("compute_gradients", x, y)
         with self._training("compute_gradients") as session:
             _require_labels(session, y)
             require_statistics(
@@ -1600,6 +1603,14 @@ def _named(data: XY, role: str = "data") -> AbstractContextManager[None]:
     if isinstance(data, Dataset):
         source = data.name
     return named_errors(source, DataError, InvalidParameterError)
+
+
+def _require_apart(what: str, x: Any, y: Any) -> None:
+    """Refuse samples and labels as one pair."""
+    if y is None and isinstance(x, tuple) and len(x) == 2:
+        raise ArgumentError(
+            f"{what} needs 'y' beside 'x'; a pair is taken apart, as in {what}(*pair)"
+        )
 
 
 def _require_labels(session: Session, y: Any) -> None:

@@ -35,6 +35,7 @@ _ADVICE = (
 )
 
 
+@public_call
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A model that was imported from a PyTorch module.
@@ -61,6 +62,7 @@ class Imported:
             "not checked" if self.check is None else str(self.check.verdict),
         )
 
+    @public_call
     def to_state_dict(self) -> dict[str, Any]:
         """Return the weights of the model as the module's `load_state_dict` takes them.
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from arena_ckpt.importers.weight_links import to_foreign
 from helpers.scale import FULL
 
 import arena_ckpt as ac
+from arena_ckpt.definition.weight_links import to_foreign
 
 pytest.importorskip("onnx", reason="the package onnx is absent")
 torch = pytest.importorskip("torch", reason="PyTorch, the outside judge, is absent")
