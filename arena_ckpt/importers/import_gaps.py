@@ -63,8 +63,9 @@ def require_no_gaps(gaps: Sequence[Gap], what: str, advice: str) -> None:
         else f"  {op} (at {same[0].where}): {reason}"
         for (op, reason), same in kinds.items()
     ]
+    many = "an operation" if len(gaps) == 1 else f"{len(gaps)} operations"
     raise UnsupportedModelError(
-        f"{what} has {len(gaps)} operations that cannot be imported:\n"
+        f"{what} has {many} that cannot be imported:\n"
         + "\n".join(lines)
         + f"\n{advice}",
         gaps=tuple(gaps),

@@ -187,7 +187,7 @@ def from_torch(
     graph = _trained_part(captured.graph, choices)
     built = _built(graph, seed, list(captured.gaps), choices)
     build, gaps, outputs, made = built
-    require_no_gaps(gaps, f"the {type(module).__name__}", _ADVICE)
+    require_no_gaps(gaps, f"the module {type(module).__name__}", _ADVICE)
     model = build.model
     samples = len(captured.example.tensors[0])
     model.set_property(batch_size=samples if batch_size is None else batch_size)

@@ -32,6 +32,8 @@ from arena_ckpt.importers.import_gaps import Gap, UnsupportedOperation
 from arena_ckpt.importers.model_builder import ModelBuilder, describe
 from arena_ckpt.importers.torch_rules import RULES, BatchSum, Call, Noise, Rule, rule
 
+_NO_RULE = "there is no layer for it; register_importer takes a rule for it"
+
 FAMILIES = (
     torch_rules_layers,
     torch_rules_math,
@@ -114,6 +116,7 @@ def run_rules(
                 if isinstance(whole, Table) and whole.name in sampled:
                     values[name] = build.sampled(whole)
             if not values.keys() >= set(mentioned(tuple(node.args.values()))):
+                _require_rule(node, values)
                 continue  # behind a gap
             args = {name: _value(arg, values) for name, arg in node.args.items()}
             call = Call(build, node, args, parts.get(node.name))
@@ -180,6 +183,21 @@ def _parts_read(graph: ForeignGraph) -> dict[str, frozenset[int]]:
     return {name: frozenset(numbers) for name, numbers in read.items()}
 
 
+def _require_rule(node: ForeignNode, values: Mapping[str, Any]) -> None:
+    """Refuse an operation behind a gap for what is known without its operands.
+
+    Raises
+    ------
+    UnsupportedOperation
+        It has no rule, or reads random numbers.
+    """
+    if node.op not in RULES:
+        raise UnsupportedOperation(_NO_RULE)
+    for name in mentioned(tuple(node.args.values())):
+        if isinstance(values.get(name), Noise):
+            raise UnsupportedOperation("it reads random numbers")
+
+
 def _run(call: Call) -> Any:
     """Return what an operation stands for."""
     node = call.node
@@ -200,9 +218,7 @@ def _run(call: Call) -> Any:
             return _folded(call)
     found = RULES.get(node.op)
     if found is None:
-        raise UnsupportedOperation(
-            "there is no layer for it; register_importer takes a rule for it"
-        )
+        raise UnsupportedOperation(_NO_RULE)
     return found(call)
 
 
@@ -237,9 +253,7 @@ def _folded(call: Call) -> Any:
 def _target_of(variant: str) -> tuple[str, str, str]:
     parts = variant.split(".")
     if len(parts) != 3:
-        raise UnsupportedOperation(
-            "there is no layer for it; register_importer takes a rule for it"
-        )
+        raise UnsupportedOperation(_NO_RULE)
     return parts[0], parts[1], parts[2]
 
 

@@ -180,6 +180,7 @@ def test_all_gaps_are_told_at_once_with_their_lines() -> None:
     assert "aten.fft_rfft (at " in text
     assert "aten.randn_like" in text
     assert "draws random numbers" in text
+    assert "aten.cumprod" in text  # behind another gap
     assert "aten.mean" in text
     assert "over the batch" in text
     assert "register_importer" in text
