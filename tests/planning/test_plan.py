@@ -472,7 +472,7 @@ def test_every_process_makes_the_same_plan() -> None:
         assert process.returncode == 0, process.stderr
         printed.add(process.stdout)
     assert len(printed) == 1
-    assert len(printed.pop().split()) == 20
+    assert len(printed.pop().split()) == 22  # 8 with blocks, 2 of each optimizer
 
 
 def test_planning_changes_no_model_and_needs_no_arena() -> None:
