@@ -119,8 +119,8 @@ def require_dump(file: str, table: BufferTable) -> None:
     if not is_named or not any(_OUTPUT.match(name.split(":")[1]) for name in table.ids):
         raise BufferFileError(
             f"{file} does not say what its buffers are, which a page shows: it is for "
-            "NNTrainer's dumps of tensors, whose names hold layer and part; --png draws "
-            "any file",
+            "NNTrainer's dumps of tensors, whose names hold layer and part; --png "
+            "draws any file",
             path=file,
             row=None,
         )
