@@ -286,7 +286,7 @@ def test_records_of_every_kind_come_back(tmp_path: Path) -> None:
         np.zeros((2, 6)),
         np.zeros((2, 7), np.float32),
         np.zeros(7),
-        np.array([[0, 0, 0, 0, 2, 0, 1.0]]),
+        np.array([[0, 0, 0, 0, 3, 0, 1.0]]),
         np.array([[0, 0, 0, 0, 0.5, 0, 1.0]]),
         np.array([[0, 0, 0, 0, math.nan, 0, 1.0]]),
         np.array([[0, 0, 0, 0, 0, 0, math.nan]]),
