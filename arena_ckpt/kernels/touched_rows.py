@@ -33,11 +33,26 @@ _NONE = np.float32(-1.0)
 
 @helper
 def _line_of(gradient, row):
-    """Return the line of a row of the table, or -1 where it is not touched."""
-    line = int(gradient[row % gradient.shape[0], _FIRST])
-    while line >= 0 and gradient[line, _ROW] != np.float32(row):
+    """Return the line of a row of the table, or -1 where it is not touched.
+
+    Numbers that make no chain lead nowhere: no line is read that there is not.
+    """
+    lines = gradient.shape[0]
+    line = int(gradient[row % lines, _FIRST])
+    for _ in range(lines):
+        if line < 0 or line >= lines:
+            break
+        if gradient[line, _ROW] == np.float32(row):
+            return line
         line = int(gradient[line, _NEXT])
-    return line
+    return -1
+
+
+@helper
+def _row_of(gradient, line, n_rows):
+    """Return the row that a line stands for, or -1 where the table has no such row."""
+    row = int(gradient[line, _ROW])
+    return row if row < n_rows else -1
 
 
 @helper
@@ -100,7 +115,10 @@ def touched_sgd(weight: Matrix, gradient: Matrix, decay: float, hyper: Doubles) 
     decay32 = np.float32(decay)
     for line in range(_n_used(gradient)):
         values = gradient[line, TOUCHED_COLUMNS:]
-        w_row = weight[int(gradient[line, _ROW])]
+        row = _row_of(gradient, line, weight.shape[0])
+        if row < 0:
+            continue
+        w_row = weight[row]
         for j in range(w_row.size):
             w = w_row[j]
             g = values[j] * scale + decay32 * w
@@ -159,7 +177,10 @@ def touched_adam(
     epsilon = np.float32(hyper[4])
     rate = np.float32(hyper[0] * math.sqrt(hyper[6]) / hyper[5])
     for line in range(_n_used(gradient)):
-        values, row = gradient[line, TOUCHED_COLUMNS:], int(gradient[line, _ROW])
+        values = gradient[line, TOUCHED_COLUMNS:]
+        row = _row_of(gradient, line, weight.shape[0])
+        if row < 0:
+            continue
         w_row, m_row, v_row = weight[row], first_moment[row], second_moment[row]
         for j in range(w_row.size):
             g = values[j] * scale

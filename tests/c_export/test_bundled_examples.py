@@ -32,7 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "resnet8": {"batch_size": 1},
     "resnet18": {"batch_size": 1},
-    "mobilenet_v2": {"batch_size": 4, "size": 32},
+    "mobilenet_v2": {"batch_size": how_many(2, 4), "size": 32, "width": 0.35},
     "mobilenet_v3_small": {"batch_size": 2, "size": 32},
     "unet": {"filters": 4, "depth": 2, "shape": (1, 16, 16), "batch_size": 2},
     "keyword_gru": {"unit": 12, "steps": 9, "batch_size": 2},
@@ -41,7 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Sizes with which examples are trained in a second; of others the batch is smaller."""
 
-BATCHES = {"digits_mlp": 5, "digits_cnn": 3, "nine_layer_mlp": 4}
+BATCHES = {"digits_mlp": 5, "digits_cnn": how_many(1, 3), "nine_layer_mlp": 4}
 
 LARGE = ("resnet18",)
 """Minutes in C without instructions for what it does most: a few steps, built for this

@@ -11,6 +11,7 @@ import pytest
 from helpers.example_data import first_batch
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
 from helpers.mixed_outcomes import finite_outcome, outcome
+from helpers.scale import how_many
 from helpers.strategies import ModelSpec, chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,7 +77,7 @@ class Chosen(MixedSpec):
         return model
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@settings(derandomize=True, deadline=None, max_examples=how_many(8, 15))
 @given(mixed_graphs(), st.floats(0, 1), st.sampled_from([None, 1]))
 def test_every_plan_of_a_front_trains_the_same_bits(
     spec: MixedSpec, place: float, levels: int | None
@@ -108,7 +109,7 @@ def test_the_smallest_plan_of_each_example_trains_the_same_bits(name: str) -> No
 # -- budgets ---------------------------------------------------------------------------
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@settings(derandomize=True, deadline=None, max_examples=how_many(8, 15))
 @given(mixed_graphs(), st.floats(0, 1.1))
 def test_a_budget_bounds_the_real_arena(spec: MixedSpec, share: float) -> None:
     model = spec.without_blocks().model()
@@ -211,7 +212,7 @@ def test_named_blocks_are_taken_where_they_are_best() -> None:
 # -- what named blocks can say ---------------------------------------------------------
 
 
-@settings(derandomize=True, deadline=None, max_examples=15)
+@settings(derandomize=True, deadline=None, max_examples=how_many(8, 15))
 @given(mixed_graphs())
 def test_chosen_blocks_can_be_named(spec: MixedSpec) -> None:
     plain = spec.without_blocks()

@@ -531,7 +531,7 @@ def test_random_graphs_rarely_have_one() -> None:
     found: list[int] = []
 
     @settings(
-        max_examples=how_many(150, 2000), deadline=None, derandomize=True, database=None
+        max_examples=how_many(60, 2000), deadline=None, derandomize=True, database=None
     )
     @given(mixed_graphs())
     def look(spec: Any) -> None:

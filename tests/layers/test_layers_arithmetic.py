@@ -14,6 +14,7 @@ from helpers.kernel_calls import assert_same_bits, normal
 from helpers.layer_calls import Run
 from helpers.layer_judge import assert_near, judge_layer
 from helpers.same_bits import assert_same_bits as assert_same_bits_in_all_modes
+from helpers.scale import how_many
 from helpers.strategies import OPTIMIZERS, ModelSpec, blocks_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -193,7 +194,7 @@ shapes_3 = st.tuples(sizes, sizes, sizes)
 counts = st.integers(1, 4)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=how_many(25, 60))
 @given(st.data(), st.sampled_from(BINARY), shapes_3, counts)
 def test_any_repetition(data: st.DataObject, kind: str, out: Shape, n: int) -> None:
     masks = [data.draw(st.sampled_from(("both", "first", "second"))) for _ in out]
@@ -202,7 +203,7 @@ def test_any_repetition(data: st.DataObject, kind: str, out: Shape, n: int) -> N
     judge(kind, (first, second), n)  # type: ignore[arg-type]
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=how_many(25, 60))
 @given(st.data(), shapes_3, counts)
 def test_any_layer_of_one_input(data: st.DataObject, shape: Shape, n: int) -> None:
     kind = data.draw(st.sampled_from(
@@ -234,7 +235,7 @@ def test_any_layer_of_one_input(data: st.DataObject, shape: Shape, n: int) -> No
     judge(kind, (shape,), n, **values)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=how_many(20, 40))
 @given(st.data(), shapes_3, counts)
 def test_any_inputs_joined(data: st.DataObject, shape: Shape, n: int) -> None:
     axis = data.draw(st.integers(1, 3))
@@ -485,7 +486,7 @@ def graphs(draw: st.DrawFn) -> ModelSpec:
     return ModelSpec(tuple(drawn.layers), draw(blocks_of(names)), properties, SLOW)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=how_many(25, 60))
 @given(graphs())
 def test_any_graph(spec: ModelSpec) -> None:
     try:

@@ -36,7 +36,7 @@ from arena_ckpt.optim.learning_rates import SCHEDULE_SCHEMAS
 
 def test_random_networks() -> None:
     """A fixed sample; `tools/fuzz.py --target models --inputs 2000` runs more."""
-    n_networks = how_many(30, 300)
+    n_networks = how_many(20, 300)
     outcome = run_target(TARGETS["models"], n_networks, None, shrinks=False)
     models.CHILD.close()
     assert outcome.finding is None, (

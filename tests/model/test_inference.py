@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.example_data import prediction_bytes
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
+from helpers.scale import how_many
 from helpers.strategies import ModelSpec, chain, dags
 from hypothesis import assume, given, settings
 
@@ -70,13 +71,13 @@ def test_examples_predict_the_same_bits(name: str) -> None:
     assert predictions(make, both, trained, memories=rams) == expected
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=how_many(20, 40))
 @given(mixed_graphs())
 def test_random_graphs_of_all_layers_predict_the_same_bits(spec: MixedSpec) -> None:
     check_bits(spec)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=how_many(20, 40))
 @given(dags())
 def test_random_graphs_predict_the_same_bits(spec: ModelSpec) -> None:
     check_bits(spec)

@@ -13,13 +13,13 @@ from helpers.strategies import OPTIMIZERS, ModelSpec, chain, chains, dags
 from hypothesis import given, settings
 
 
-@settings(derandomize=True, deadline=None, max_examples=how_many(60, 100))
+@settings(derandomize=True, deadline=None, max_examples=how_many(40, 100))
 @given(chains())
 def test_random_chains(spec: ModelSpec) -> None:
     assert_same_bits(spec)
 
 
-@settings(derandomize=True, deadline=None, max_examples=how_many(90, 150))
+@settings(derandomize=True, deadline=None, max_examples=how_many(60, 150))
 @given(dags())
 def test_random_graphs(spec: ModelSpec) -> None:
     assert_same_bits(spec)

@@ -11,6 +11,7 @@ import pytest
 from helpers.mixed_graphs import MixedSpec, mixed_graphs
 from helpers.mixed_outcomes import finite_outcome, outcome
 from helpers.random_reruns import random_reruns
+from helpers.scale import how_many
 from helpers.strategies import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +44,7 @@ class Rerunning(MixedSpec):
         return model
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
+@settings(derandomize=True, deadline=None, max_examples=how_many(12, 25))
 @given(mixed_graphs(), st.integers(1, 12), st.integers(0, 999))
 def test_same_bits_with_any_reruns(spec: MixedSpec, n: int, seed: int) -> None:
     plain = spec.without_blocks()

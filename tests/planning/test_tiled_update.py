@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.random_reruns import random_reruns
 from helpers.same_bits import Outcome, outcome
+from helpers.scale import how_many
 from helpers.strategies import OPTIMIZERS, Given, ModelSpec, chain, chains
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -381,7 +382,7 @@ def test_layers_whose_gradients_are_products(
 @settings(
     derandomize=True,
     deadline=None,
-    max_examples=40,
+    max_examples=how_many(20, 40),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(chains(), st.integers(1, 9))

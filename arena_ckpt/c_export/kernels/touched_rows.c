@@ -17,10 +17,14 @@ static int32_t ac_touched_line(const float *gradient, int32_t lines, int32_t col
     int32_t row)
 {
     int32_t line = (int32_t)gradient[row % lines * columns];
-    while (line >= 0 && gradient[line * columns + 1] != (float)row) {
+    int32_t i;
+    for (i = 0; i < lines && line >= 0 && line < lines; i++) {
+        if (gradient[line * columns + 1] == (float)row) {
+            return line;
+        }
         line = (int32_t)gradient[line * columns + 2];
     }
-    return line;
+    return -1;
 }
 
 /* The number of lines that stand for a row; they are the first ones. */
