@@ -756,6 +756,7 @@ def _update(random: Random) -> list[Call]:
     centered = weight, gradient, state, normal(random, n)
     a, b = (normal(random, k, size(random)) for k in [size(random)] * 2)
     product = normal(random, a.shape[1], b.shape[1])
+    momentum = np.array([0.1, 0.5, 0.9, 1e-8, 0.5])
     return [
         Call(updates.sgd, (weight, gradient, 0.1, hyper[:2])),
         Call(updates.sgd_momentum, (weight, gradient, first, 0.1, hyper[:3])),
@@ -765,10 +766,8 @@ def _update(random: Random) -> list[Call]:
         Call(updates.sgd_product, (a, b, hyper[:2], product)),
         Call(rmsprop.rmsprop, (weight, gradient, state, 0.1, hyper[:4])),
         Call(rmsprop_centered.centered, (*centered, 0.1, hyper[:4])),
-        Call(rmsprop_centered.centered_momentum, (*centered, first, 0.1, hyper[:5])),
-        Call(
-            rmsprop.rmsprop_momentum, (weight, gradient, state, first, 0.1, hyper[:5])
-        ),
+        Call(rmsprop_centered.centered_momentum, (*centered, first, 0.1, momentum)),
+        Call(rmsprop.rmsprop_momentum, (weight, gradient, state, first, 0.1, momentum)),
         Call(update_terms.clip_values, (gradient, 0.5, first)),
         Call(update_terms.scale_number, (hyper[:1], 0.5, hyper[1:2].copy())),
     ]

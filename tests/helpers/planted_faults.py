@@ -144,7 +144,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "an id one too high": Fault(
         tokens.embedding_forward,
-        "_row_of(ids[r], weight.shape[0])", "_row_of(ids[r], weight.shape[0] + 1)",
+        "table_row(ids[r], weight.shape[0])", "table_row(ids[r], weight.shape[0] + 1)",
         "tokens", "embedding_forward touched what lies behind weight",
     ),
     "a rest of a tile that is too long": Fault(
