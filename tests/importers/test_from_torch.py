@@ -19,7 +19,7 @@ from arena_ckpt.errors import (
     UnknownLayerError,
     UnsupportedModelError,
 )
-from arena_ckpt.importers import torch_rules, torch_rules_layers
+from arena_ckpt.importers import torch_check, torch_rules, torch_rules_layers
 
 torch = pytest.importorskip("torch", reason="PyTorch is absent")
 nn = torch.nn
@@ -371,3 +371,32 @@ def test_predictions_lie_as_the_outputs_of_the_module() -> None:
     imported.model.initialize(mode="inference")
     found = imported.model.predict(x.numpy()).reshape(2, 4, 5)
     np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-6)
+
+
+def test_slopes_at_a_kink_are_right_with_smooth_functions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One sum and the same in two parts: rounding alone decides the slope."""
+
+    class Kinked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(40, 16)
+            self.left, self.right = nn.Linear(20, 16), nn.Linear(20, 16, bias=False)
+            with torch.no_grad():
+                self.left.weight.copy_(self.one.weight[:, :20])
+                self.left.bias.copy_(self.one.bias)
+                self.right.weight.copy_(self.one.weight[:, 20:])
+            self.fc, self.beside = nn.Linear(16, 3), nn.Linear(40, 3)
+
+        def forward(self, x: Any) -> Any:
+            parts = self.left(x[:, :20]) + self.right(x[:, 20:])
+            return self.fc(torch.relu(self.one(x) - parts)) + self.beside(x)
+
+    monkeypatch.setattr(torch_check, "ROUNDING", 0.0)
+    torch.manual_seed(0)
+    check = ac.from_torch(Kinked(), torch.randn(8, 40), "mse", check=True).check
+    kinks = {one.foreign for one in check.gradients if one.is_kink}
+    assert {"one.weight", "left.weight", "right.weight"} <= kinks
+    assert "at kinks, right with smooth functions" in str(check)
+    assert check.passed
