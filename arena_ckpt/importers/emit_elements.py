@@ -16,6 +16,7 @@ from arena_ckpt.importers.foreign_axes import (
     Size,
     View,
     axes_of,
+    size_of,
 )
 from arena_ckpt.importers.foreign_values import Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
@@ -24,15 +25,11 @@ from arena_ckpt.importers.model_builder import (
     ModelBuilder,
     Shape,
     describe,
+    padded,
     positive,
     sizes_of,
     with_shape,
 )
-
-
-def flat_shape(x: Tensor) -> Shape:
-    """Return a shape for what works on elements alone."""
-    return 1, 1, x.view.sample_size
 
 
 def function(build: ModelBuilder, x: Tensor, text: str, suffix: str = "") -> Tensor:
@@ -100,7 +97,7 @@ def binary(build: ModelBuilder, type_name: str, left: Value, right: Value) -> Te
         if isinstance(number, Fixed) and number.array.size == 1:
             assert isinstance(other, Tensor)
             rank = max(number.array.ndim, other.rank)
-            x = _with_rank(other, rank)
+            x = other.seen(other.view.with_rank(rank))
             return _with_number(build, type_name, x, number.array.item(), is_left)
     values, dims, order = _aligned(build, [left, right])
     sources, shape = _broadcast(build, values, dims, order)
@@ -119,13 +116,6 @@ def where(build: ModelBuilder, condition: Value, yes: Value, no: Value) -> Tenso
     values, dims, order = _aligned(build, [condition, yes, no])
     sources, shape = _broadcast(build, values, dims, order)
     return Tensor(build.add("where", sources, shape), View(order, dims))
-
-
-def _with_rank(x: Tensor, rank: int) -> Tensor:
-    view = x.view
-    while view.rank < rank:
-        view = view.inserted(0)
-    return x.seen(view)
 
 
 def _with_number(
@@ -159,7 +149,8 @@ def _aligned(
     same = list(values)
     repeats: dict[int, Dimension] = {}
     for i in tensors:
-        x = _with_rank(_tensor(values[i]), rank)
+        x = _tensor(values[i])
+        x = x.seen(x.view.with_rank(rank))
         for at, dim in enumerate(x.view.dims):
             if dim and all(axis.is_repeated for axis in dim):
                 # Nobody writes out what arithmetic repeats by itself.
@@ -352,16 +343,13 @@ def _broadcast(
         )
     sources = []
     for value, own in zip(values, owned, strict=True):
-        sizes = [
-            prod(axis.size for axis in group) if group[0] in own else 1
-            for group in groups
-        ]
-        shape = _shape3(sizes)
+        sizes = [size_of(group).factor if group[0] in own else 1 for group in groups]
+        shape = padded(sizes)
         if isinstance(value, Tensor):
             sources.append(build.shaped(value.source, shape))
         else:
             sources.append(build.table(_table_in(value, dims, order), shape))
-    return sources, _shape3([prod(axis.size for axis in group) for group in groups])
+    return sources, padded([size_of(group).factor for group in groups])
 
 
 def _table_in(
@@ -381,11 +369,6 @@ def _table_in(
     if isinstance(value, Table):
         return value.permuted([*rest, *places])
     return Fixed(value.array.transpose([*rest, *places]))
-
-
-def _shape3(sizes: Sequence[int]) -> Shape:
-    one, two, three = (1,) * (3 - len(sizes)) + tuple(sizes)
-    return one, two, three
 
 
 def reduce(
@@ -460,10 +443,7 @@ def linear(
     source = build.add_dense(
         [build.shaped(x.source, (1, rows, width))], (1, rows, unit), weights
     )
-    last = axes_of(unit)
-    own = set(x.view.dims[-1])
-    order = (*(axis for axis in x.view.order if axis not in own), *last)
-    return Tensor(source, View(order, (*x.view.dims[:-1], last)))
+    return Tensor(source, x.view.resized(x.rank - 1, unit))
 
 
 def matmul(build: ModelBuilder, left: Value, right: Value) -> Tensor:
@@ -483,7 +463,7 @@ def matmul(build: ModelBuilder, left: Value, right: Value) -> Tensor:
             "a product with a table takes a table of two dimensions on the right"
         )
     lead = max(left.rank, right.rank) - 2
-    left, right = _with_rank(left, lead + 2), _with_rank(right, lead + 2)
+    left, right = (x.seen(x.view.with_rank(lead + 2)) for x in (left, right))
     a = build.with_tail(left, [lead, lead + 1])
     b = build.with_tail(right, [lead, lead + 1])
     sizes = [s.factor for s in a.sizes[-2:]] + [b.sizes[-1].factor]
@@ -498,7 +478,7 @@ def matmul(build: ModelBuilder, left: Value, right: Value) -> Tensor:
     if _batch_places(a.view) != _batch_places(b.view):
         raise UnsupportedOperation(MIXES_SAMPLES)
     rows, inner, columns = sizes
-    n = prod(axis.size for axis in outer)
+    n = size_of(outer).factor
     source = build.add(
         "matmul",
         [
@@ -507,9 +487,7 @@ def matmul(build: ModelBuilder, left: Value, right: Value) -> Tensor:
         ],
         (n, rows, columns),
     )
-    last = axes_of(columns)
-    order = (*outer, *a.view.dims[-2], *last)
-    return Tensor(source, View(order, (*a.view.dims[:-1], last)))
+    return Tensor(source, a.view.resized(a.rank - 1, columns))
 
 
 def _batch_places(view: View) -> list[tuple[int, ...]]:
@@ -538,7 +516,4 @@ def _by_constant(build: ModelBuilder, x: Tensor, right: Fixed) -> Tensor:
         ],
         (1, rows, columns),
     )
-    last = axes_of(columns)
-    own = set(x.view.dims[-1])
-    order = (*(axis for axis in x.view.order if axis not in own), *last)
-    return Tensor(source, View(order, (*x.view.dims[:-1], last)))
+    return Tensor(source, x.view.resized(x.rank - 1, columns))

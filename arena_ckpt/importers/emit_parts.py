@@ -63,21 +63,7 @@ def _slice(
         start_index=start + 1,
         end_index=stop + 1,
     )
-    return replace(x, source=source, view=_resized(x.view, dim, size))
-
-
-def _resized(view: View, dim: int, size: int) -> View:
-    """Return a view one of whose dimensions has another size, where it lies."""
-    old, new = set(view.dims[dim]), axes_of(size)
-    order = []
-    for axis in view.order:
-        if axis not in old:
-            order.append(axis)
-        elif new and new[0] not in order:
-            order.append(new[0])
-    if new and new[0] not in order:  # it had size 1, and no place
-        order.append(new[0])
-    return View(tuple(order), view.dims).with_dim(dim, new)
+    return replace(x, source=source, view=x.view.resized(dim, size))
 
 
 def _strided(
@@ -147,7 +133,7 @@ def split(
         replace(
             x,
             source=build.output_of(name, i, part),
-            view=_resized(x.view, dim, sizes[0]),
+            view=x.view.resized(dim, sizes[0]),
         )
         for i in range(len(sizes))
     ]
@@ -179,7 +165,7 @@ def concat(build: ModelBuilder, values: Sequence[Value], dim: int) -> Value:
     sources = [
         build.shaped(value.source, (before, length, after))
         if isinstance(value, Tensor)
-        else _for_each_sample(build, first, value, (before, length, after))
+        else build.table(value, (before, length, after))
         for value, length in zip(ready, lengths, strict=True)
     ]
     total = sum(lengths)
@@ -187,20 +173,6 @@ def concat(build: ModelBuilder, values: Sequence[Value], dim: int) -> Value:
     dims = first.view.with_dim(dim, axes_of(total)).dims
     is_whole = all(isinstance(v, Tensor) and v.is_whole for v in ready)
     return Tensor(source, View(View((), dims).flat, dims), is_whole)
-
-
-def _for_each_sample(
-    build: ModelBuilder, x: Tensor, table: Table | Fixed, shape: Shape
-) -> str:
-    """Return the layer that holds a table once for each sample that `x` has.
-
-    A sum repeats a table for what it is added to: zeros, made of an element of `x`.
-    """
-    row = build.shaped(x.source, (1, 1, x.view.sample_size))
-    if x.view.sample_size > 1:
-        row = build.add("slice", [row], (1, 1, 1), axis=3, start_index=1, end_index=2)
-    zero = build.add("multiply", [row], (1, 1, 1), suffix="zero", value=0.0)
-    return build.add("add", [zero, build.table(table, shape)], shape, suffix="repeat")
 
 
 def _require_like(first: Tensor, value: Value, dim: int) -> None:

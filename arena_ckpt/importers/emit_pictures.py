@@ -255,8 +255,7 @@ def batch_norm(
     is_unbiased : bool
         The running variance is the unbiased one.
     """
-    if (weight is None) != (bias is None):
-        raise UnsupportedOperation("it has one of weight and bias alone")
+    _require_both(weight, bias)
     x = build.plain(x)
     shape = _of_channels(x)
     weights: dict[str, Table | Fixed] = {}
@@ -289,6 +288,12 @@ def batch_norm(
         **more,
     )
     return replace(x, source=made)
+
+
+def _require_both(weight: Table | None, bias: Table | None) -> None:
+    """Refuse a normalization that has one of two weights."""
+    if (weight is None) != (bias is None):
+        raise UnsupportedOperation("it has one of weight and bias alone")
 
 
 def _of_channels(x: Tensor) -> Shape:
@@ -334,10 +339,9 @@ def layer_norm(
         weights["beta"] = bias.reshaped((width,))
     if kind == "layer_normalization":
         more["axis"] = 3
-        if weight is None and bias is None:
+        _require_both(weight, bias)
+        if weight is None:
             more["affine"] = False
-        elif weight is None or bias is None:
-            raise UnsupportedOperation("it has one of weight and bias alone")
     elif weight is None:
         weights["gamma"] = Fixed(np.ones(width, np.float32))
         more["trainable"] = False
@@ -362,8 +366,7 @@ def group_norm(
     epsilon: float,
 ) -> Tensor:
     """Add a normalization of each group of channels of a sample; 0 for each channel."""
-    if (weight is None) != (bias is None):
-        raise UnsupportedOperation("it has one of weight and bias alone")
+    _require_both(weight, bias)
     x = build.plain(x)
     shape = _of_channels(x)
     weights: dict[str, Table] = {}

@@ -82,15 +82,10 @@ def attention(
                 "width) is what there is a layer for"
             )
         # Heads of key and value that are repeated stay one: groups of queries share it.
-        view = x.view.with_dim(
-            1, tuple(axis for axis in x.view.dims[1] if not axis.is_repeated)
-        )
-        repeated_last = all(not axis.is_repeated for axis in view.dims[1]) and (
-            _repeats_behind(x.view)
-        )
-        if not repeated_last:
-            view = x.view
-        x = build.written(x.seen(view))
+        if _repeats_behind(x.view):
+            heads_kept = tuple(a for a in x.view.dims[1] if not a.is_repeated)
+            x = x.seen(x.view.with_dim(1, heads_kept))
+        x = build.written(x)
         dims = x.view.dims
         x = build.ordered(x, (*dims[2], *dims[1], *dims[3]))
         kept.append(x)
@@ -274,26 +269,21 @@ def recurrent(
         return_sequences=with_output,
         **properties,
     )
-    last = axes_of(total)
     if is_last:
         state = Tensor(name, View.of_sample([total]))
         return state, [state]
-    order = (*(axis for axis in x.view.dims[1]), *last)
-    output = Tensor(name, View(order, (x.view.dims[0], x.view.dims[1], last)))
+    output = Tensor(name, x.view.resized(2, total))
     states = []
     if with_states:
         for i in range(2 if kind == "lstm" else 1):
             source = build.output_of(name, i + 1, (1, 1, total))
             states.append(Tensor(source, View.of_sample([total])))
-        if not with_output:
-            unread = Tensor(name, View.of_sample([total]))
-            states[0] = _beside_unread(build, states[0], unread)
         if kind == "lstm" and not with_cell:
             states[0] = _beside_unread(build, states[0], states[1])
     return output, states
 
 
 def _beside_unread(build: ModelBuilder, x: Tensor, unread: Tensor) -> Tensor:
-    """Return a tensor that reads another output too, as each output has to be read."""
+    """Return a tensor that reads another output too, as each state has to be read."""
     nothing = binary(build, "multiply", unread, Fixed(np.array(0.0)))
     return binary(build, "add", x, nothing)

@@ -128,6 +128,24 @@ class View:
         """Return the view with a dimension of size 1 before the one numbered `at`."""
         return replace(self, dims=(*self.dims[:at], (), *self.dims[at:]))
 
+    def with_rank(self, rank: int) -> View:
+        """Return the view with dimensions of size 1 in front, up to a number of all."""
+        return replace(self, dims=((),) * (rank - self.rank) + self.dims)
+
+    def resized(self, at: int, size: int) -> View:
+        """Return the view one of whose dimensions has another size, where it lies."""
+        old, new = set(self.dims[at]), axes_of(size)
+        order: list[Axis] = []
+        for axis in self.order:
+            if axis not in old:
+                order.append(axis)
+            elif new and new[0] not in order:
+                order.append(new[0])
+        if new and new[0] not in order:  # it had size 1, and no place
+            order.append(new[0])
+        dims = (*self.dims[:at], new, *self.dims[at + 1 :])
+        return View(tuple(order), dims)
+
     def without(self, at: int) -> View:
         """Return the view without a dimension of size 1."""
         return replace(self, dims=(*self.dims[:at], *self.dims[at + 1 :]))

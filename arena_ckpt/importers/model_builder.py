@@ -22,6 +22,7 @@ from arena_ckpt.importers.foreign_axes import (
     axes_of,
     moves,
     resolved,
+    size_of,
 )
 from arena_ckpt.importers.foreign_values import Array, Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
@@ -258,13 +259,13 @@ class ModelBuilder:
         if key not in self._ordered:
             source = x.source
             for groups, permutation in moves(x.view.order, wanted):
-                sizes = [_product(group) for group in groups]
+                sizes = [size_of(group).factor for group in groups]
                 lead = 3 - len(sizes)
                 source = self._add(
                     "permute",
                     self._helper_name("permute"),
-                    [self.shaped(source, _padded(sizes))],
-                    _padded([sizes[i] for i in permutation]),
+                    [self.shaped(source, padded(sizes))],
+                    padded([sizes[i] for i in permutation]),
                     {
                         "direction": [
                             *range(1, lead + 1),
@@ -357,9 +358,9 @@ class ModelBuilder:
             first, last = len(x.view.order) - len(found), len(x.view.order)
         order = x.view.order
         return x, (
-            _product(order[:first]),
-            _product(order[first:last]),
-            _product(order[last:]),
+            size_of(order[:first]).factor,
+            size_of(order[first:last]).factor,
+            size_of(order[last:]).factor,
         )
 
     def require_no_batch(self, x: Tensor, dims: Sequence[int]) -> None:
@@ -387,7 +388,7 @@ class ModelBuilder:
             shape = [-1 if size is None else size.factor for size in sizes]
             return with_shape(x, np.empty(x.array.shape, bool).reshape(shape).shape)
         total = Size(
-            _product(axis for axis in x.view.flat),
+            size_of(x.view.flat).factor,
             any(BATCH in dim for dim in x.view.dims),
         )
         wanted = resolved(sizes, total)
@@ -438,9 +439,7 @@ class ModelBuilder:
                 if size and not size.batched and shape[i] != size.factor:
                     x = _repeated(x, i, size.factor)
             return x
-        view = x.view
-        for _ in range(len(sizes) - view.rank):
-            view = view.inserted(0)
+        view = x.view.with_rank(len(sizes))
         for i, size in enumerate(sizes):
             if size is None or view.sizes[i] == size:
                 continue
@@ -471,35 +470,21 @@ class ModelBuilder:
             key = (shape, value.array.astype(np.float32).tobytes())
         if key in self._tables:
             return self._tables[key]
-        if isinstance(value, Table):
-            kind = "weight" if value.is_trained else "constant"
+        constant = {"dim": shape, "value": value.array.astype(np.float32)}
+        if isinstance(value, Fixed):
+            own_name = self._helper_name("constant")
+            name = self._add("constant", own_name, (), shape, constant)
+        else:
             before = self.path, self.is_module
             self.path, self.is_module = value.name, True
             if value.is_trained:
-                name = self.add(kind, (), shape, dim=shape, weights={"weight": value})
+                weights = {"weight": value}
+                name = self.add("weight", (), shape, dim=shape, weights=weights)
             else:
-                name = self._add(
-                    kind,
-                    self._new_name(kind),
-                    (),
-                    shape,
-                    {"dim": shape, "value": value.array.astype(np.float32)},
-                )
-                self.links.append(
-                    WeightLink(
-                        f"{name}:value", value.name, value.whole_shape, value.steps
-                    )
-                )
-                self.start[f"{name}:value"] = value.array.astype(np.float32)
+                own_name = self._new_name("constant")
+                name = self._add("constant", own_name, (), shape, constant)
+                self._start_from(f"{name}:value", value)
             self.path, self.is_module = before
-        else:
-            name = self._add(
-                "constant",
-                self._helper_name("constant"),
-                (),
-                shape,
-                {"dim": shape, "value": value.array.astype(np.float32)},
-            )
         self._tables[key] = name
         return name
 
@@ -507,10 +492,10 @@ class ModelBuilder:
 def input_shape(sizes: Sequence[int]) -> Shape:
     """Return the channel:height:width of a sample of any rank, row by row."""
     front, rest = sizes[: max(0, len(sizes) - 2)], sizes[max(0, len(sizes) - 2) :]
-    return _padded([int(np.prod(front, dtype=int)), *rest] if front else list(rest))
+    return padded([int(np.prod(front, dtype=int)), *rest] if front else list(rest))
 
 
-def _padded(sizes: Sequence[int]) -> Shape:
+def padded(sizes: Sequence[int]) -> Shape:
     """Return up to three sizes with ones in front."""
     one, two, three = (1,) * (3 - len(sizes)) + tuple(sizes)
     return one, two, three
@@ -518,13 +503,6 @@ def _padded(sizes: Sequence[int]) -> Shape:
 
 def _is_transposition(weight: Table) -> bool:
     return bool(weight.steps) and weight.steps[-1] == Step("permute", (1, 0))
-
-
-def _product(axes: Any) -> int:
-    product = 1
-    for axis in axes:
-        product *= axis.size
-    return product
 
 
 def _merged(x: Tensor) -> View:

@@ -175,22 +175,19 @@ def _batch_norm(call: Call) -> Tensor:
 def _instance_norm(call: Call) -> Tensor:
     if not call["use_input_stats"] or call["running_mean"] is not None:
         raise UnsupportedOperation("it has running statistics")
-    return emit_pictures.group_norm(
-        call.build,
-        call.tensor("input"),
-        0,
-        call.table("weight"),
-        call.table("bias"),
-        epsilon=float(call["eps"]),
-    )
+    return _of_groups(call, 0)
 
 
 @rule("group_norm")
 def _group_norm(call: Call) -> Tensor:
+    return _of_groups(call, call["num_groups"])
+
+
+def _of_groups(call: Call, groups: int) -> Tensor:
     return emit_pictures.group_norm(
         call.build,
         call.tensor("input"),
-        call["num_groups"],
+        groups,
         call.table("weight"),
         call.table("bias"),
         epsilon=float(call["eps"]),
