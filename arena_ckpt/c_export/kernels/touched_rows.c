@@ -2,16 +2,6 @@
  * A line is the first line of a bucket, the row of the table, the next line of its
  * bucket, all -1 where there is none, and the values. */
 
-/* The row that a number names, or -1 if there is none. */
-static int32_t ac_touched_row(float number, int32_t n_rows)
-{
-    if (number >= 0.0f && number < (float)n_rows) {
-        int32_t row = (int32_t)number;
-        return row < n_rows && (float)row == number ? row : -1;
-    }
-    return -1;
-}
-
 /* The line of a row of the table, or -1 where it is not touched. */
 static int32_t ac_touched_line(const float *gradient, int32_t lines, int32_t columns,
     int32_t row)
@@ -53,7 +43,7 @@ void ac_touched_gradient(const float *ids, int32_t n, const float *dy, int32_t n
     }
     used = ac_touched_lines(gradient, lines, columns);
     for (r = 0; r < n; r++) {
-        int32_t row = ac_touched_row(ids[r], n_rows);
+        int32_t row = ac_row_of(ids[r], n_rows);
         int32_t line;
         if (row < 0 || row == padding) {
             continue;
