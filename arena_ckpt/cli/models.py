@@ -25,7 +25,6 @@ from arena_ckpt.errors import (
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.graph.hints import RESTARTS, Hint, restart_hint
 from arena_ckpt.importers.ini import load_ini
-from arena_ckpt.importers.onnx_import import load_onnx
 from arena_ckpt.importers.saved_model import read_saved
 from arena_ckpt.model import Model
 from arena_ckpt.model import without_blocks as without_blocks
@@ -98,6 +97,8 @@ def load_model(
     suffix = Path(spec).suffix.lower()
     if suffix == ".onnx":
         parsed = None if loss is None else parse_loss(loss)
+        from arena_ckpt.importers.onnx_import import load_onnx  # and all its rules
+
         model = load_onnx(_existing(spec), loss=parsed).model
         return LoadedModel(model, brings_weights=True)
     if loss is not None:
