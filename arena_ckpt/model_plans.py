@@ -252,7 +252,6 @@ class ModelPlans:
             self.graph_of(plan),
             plan,
             self._definition.optimizer,
-            self._definition.get_property("threads"),
             self._definition.get_property("clip_grad_by_norm"),
         )
         for execution, took in zip(plan.executions, timed, strict=True):
@@ -308,7 +307,6 @@ class ModelPlans:
             graph,
             plan,
             self._definition.optimizer,
-            threads=self._definition.get_property("threads"),
             max_norm=self._definition.get_property("clip_grad_by_norm"),
         )
 

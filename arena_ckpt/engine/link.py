@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
-from arena_ckpt.kernels.pool import run_groups, threads
+from arena_ckpt.kernels.pool import run_groups
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.signatures import NUMBERS
@@ -42,6 +42,8 @@ class CallTable:
         Where the regions lie. They must outlive the table, which holds only addresses.
     report : callable, optional
         Told about progress.
+    threads : int
+        Threads that run calls side by side.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class CallTable:
         calls: Sequence[KernelCall],
         memories: Mapping[str, Memory],
         report: Report | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self._table = np.zeros(2 * len(calls), dtype=np.int64)
         slots: list[int] = []
@@ -64,7 +68,7 @@ class CallTable:
             if report:
                 report(index + 1, len(calls))
         self._groups = np.array([call.beside for call in calls], dtype=np.int64)
-        self._has_groups = bool((self._groups > 1).any())
+        self._threads = threads if (self._groups > 1).any() else 1
         self._blocks = np.array(slots, dtype=np.int64)
         self._address_slots = np.array(address_slots, dtype=np.int64)
         first_bytes = 8 * np.array(first_slots, dtype=np.int64)
@@ -80,8 +84,9 @@ class CallTable:
     def run(self, first: int, last: int) -> None:
         """Run the calls [first, last); with several threads, groups side by side."""
         table, n_calls = self._address + 16 * first, last - first
-        if self._has_groups and threads() > 1:
-            run_groups(table, self._groups.ctypes.data + 8 * first, n_calls)
+        if self._threads > 1:
+            groups = self._groups.ctypes.data + 8 * first
+            run_groups(table, groups, n_calls, self._threads)
         else:
             run_table(table, n_calls)
 

@@ -38,7 +38,6 @@ def measure_costs(
     plan: MemoryPlan,
     optimizer: Optimizer,
     *,
-    threads: int = 1,
     max_norm: float | None = None,
 ) -> Costs:
     """Return the seconds of every step of a plan.
@@ -52,7 +51,6 @@ def measure_costs(
     plan : MemoryPlan
         One that recomputes nothing.
     optimizer : Optimizer
-    threads : int
     max_norm : float or None
         Where gradients are clipped.
 
@@ -67,11 +65,11 @@ def measure_costs(
     """
     counted = plan.counted_costs
     keys = list(counted.of_step)
-    path = _cache_path(graph, plan, optimizer, threads)
+    path = _cache_path(graph, plan, optimizer)
     seconds = _read(path, len(keys))
     if seconds is None:
         check_fits(plan.host_bytes, "measuring the plan that recomputes nothing")
-        seconds = time_steps(graph, plan, optimizer, threads, max_norm)
+        seconds = time_steps(graph, plan, optimizer, max_norm)
         _write(path, seconds)
     of_step = dict(zip(keys, seconds, strict=True))
     without_outputs = {
@@ -85,7 +83,6 @@ def time_steps(
     graph: Graph,
     plan: MemoryPlan,
     optimizer: Optimizer,
-    threads: int = 1,
     max_norm: float | None = None,
 ) -> list[float]:
     """Return the seconds of each of a plan's executions, measured now.
@@ -113,7 +110,7 @@ def time_steps(
     with status_line("measuring", None, "steps measured") as report_step:
         for index, execution in enumerate(plan.executions):
             report_step(f"step {index + 1} of {len(plan.executions)}")
-            seconds.append(GATE.run(threads, _shortest, program, execution.step))
+            seconds.append(GATE.run(_shortest, program, execution.step))
     return seconds
 
 
@@ -130,14 +127,12 @@ def _shortest(program: Program, step: int) -> float:
     return shortest
 
 
-def _cache_path(
-    graph: Graph, plan: MemoryPlan, optimizer: Optimizer, threads: int
-) -> Path:
+def _cache_path(graph: Graph, plan: MemoryPlan, optimizer: Optimizer) -> Path:
     facts = [
         memory_checksum(plan),
         [repr(sorted(node.layer.given.items())) for node in graph.nodes],
         optimizer.type_name,
-        threads,
+        graph.threads,
         llvm.get_host_cpu_name(),
         os.cpu_count(),
         revision(),

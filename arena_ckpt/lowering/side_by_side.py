@@ -145,8 +145,6 @@ class _Along:
         """Yield the parts; none where the call stays as it is."""
         values = _values(call)
         regions = {name: values[name] for name in self.sliced}
-        if not all(isinstance(region, Region) for region in regions.values()):
-            return  # an array of an own layer
         first = regions[self.sliced[0]]
         length = len(first)
         if isinstance(self.count, str):
@@ -171,11 +169,7 @@ class _Along:
                 if isinstance(self.count, str) and self.count:
                     own[self.count] = stop - start
             for name in self.room:
-                own[name] = next(
-                    # Where there is no workspace, an array that is not used stands.
-                    (own[other] for other in regions if values[other] == values[name]),
-                    _piece(values[name], part, threads),
-                )
+                own[name] = _piece(values[name], part, threads)
             yield replace(call, operands=tuple(own.values()))
 
 
@@ -232,19 +226,39 @@ def _draws_nothing(values: Values) -> bool:
 
 @dataclass(frozen=True)
 class _Attention:
-    """Splits attention along the samples, which no parameter counts."""
+    """Splits attention along the samples, which no parameter counts.
 
-    rule: _Along
+    Attributes
+    ----------
+    saved : tuple of str
+        Operands with an axis of samples beside q, k, v, mask and out.
+    room : str
+        The workspace. Where none is needed, out stands in its place.
+    """
+
+    saved: tuple[str, ...]
+    room: str
 
     def parts(self, call: KernelCall, threads: int) -> Iterator[KernelCall]:
         """Yield the parts; none where the call stays as it is."""
         values = _values(call)
         samples = len(values["out"]) // (values["t"] * values["heads"] * values["dv"])
-        rows = {name: values[name].reshape(samples, -1) for name in self.rule.sliced}
+        shared = ("q", "k", "v", "mask", "out", *self.saved)
+        sliced = tuple(name for name in shared if name in values)
+        is_idle = values[self.room] is values["out"]
+        if is_idle:
+            sliced = (*sliced, self.room)
+        rows = {name: values[name].reshape(samples, -1) for name in sliced}
+        rule = _Along(
+            sliced,
+            room=() if is_idle else (self.room,),
+            flops=_attention_flops,
+            may=_draws_nothing,
+        )
         operands = tuple((values | rows).values())
-        for part in self.rule.parts(replace(call, operands=operands), threads):
+        for part in rule.parts(replace(call, operands=operands), threads):
             own = _values(part)
-            flat = {name: own[name].reshape(-1) for name in self.rule.sliced}
+            flat = {name: own[name].reshape(-1) for name in sliced}
             yield replace(part, operands=tuple((own | flat).values()))
 
 
@@ -330,7 +344,6 @@ _ELEMENTWISE: tuple[KernelName, ...] = (
 )
 
 _NORMS = ("x", "mean", "inverse", "y")
-_QUEUE = ("q", "k", "v", "mask", "out")
 
 _RULES: dict[KernelName, _Along | _Range | _Attention | _Filters] = {
     **{
@@ -387,18 +400,12 @@ _RULES: dict[KernelName, _Along | _Range | _Attention | _Filters] = {
         for kernel in (blas.matmul_each, chains.chain_each)
     },
     **{
-        twin: _Attention(
-            _Along(
-                (*_QUEUE, *saved),
-                room=room,
-                flops=_attention_flops,
-                may=_draws_nothing,
-            )
-        )
+        twin: _Attention(saved, room)
         for kernel, saved, room in (
-            (attention.tiled_forward, ("lse",), ("tile",)),
-            (attention.plain_forward, ("probabilities",), ("tile",)),
-            (attention.tiled_backward, ("lse", "d_output"), ("work",)),
+            (attention.tiled_forward, ("lse",), "tile"),
+            (attention.plain_forward, ("probabilities",), "tile"),
+            (attention.tiled_backward, ("lse", "d_output"), "work"),
+            (attention.plain_backward, ("probabilities", "d_output"), "work"),
         )
         for twin in (kernel, portable(kernel))
     },
@@ -429,8 +436,6 @@ def _product_parts(call: KernelCall) -> Iterator[KernelCall]:
     """
     values = _values(call)
     a, b, c = (values[name] for name in ("a", "b", "c"))
-    if not all(isinstance(matrix, Region) for matrix in (a, b, c)):
-        return
     of_a, of_b = _PRODUCTS[call.kernel]
     rows, columns = c.shape
     inner = a.shape[0] if of_a else a.shape[1]
