@@ -13,6 +13,7 @@ from typing import Any
 
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.arithmetics import ARITHMETICS, FAST
+from arena_ckpt.common.collection import without_collection
 from arena_ckpt.common.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -661,6 +662,7 @@ class ModelDefinition:
         restart = restart_hint(self._schedule, 0, epochs, is_least=True)
         return self._graph_hints + (() if restart is None else (restart,))
 
+    @without_collection()
     def _built(self) -> Graph:
         if self._graph is None:
             graph = build_graph(
