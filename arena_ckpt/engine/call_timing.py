@@ -2,8 +2,10 @@
 
 A session of its own runs whole iterations: on an arena, weights and data of its own,
 with a learning rate of 0, so that every iteration does the same work. Rounds take
-turns: one iteration as training runs it, and one whose calls are run one by one with a
-clock around each. What reading the clock takes is measured and left out.
+turns: one iteration as training runs it, for the time outside kernels, and one whose
+calls are run one by one with a clock around each. What reading the clock takes is
+measured and left out. Each part is timed by itself, as short times are disturbed least
+by other work on the machine.
 """
 
 from __future__ import annotations
@@ -73,15 +75,15 @@ class CallTimes:
         By ascending step.
     seconds : float64 array, shape (rounds, calls)
         Of all runs of a call in an iteration.
-    iteration_seconds : float64 array, shape (rounds,)
-        Of iterations without a clock inside; empty where none were asked for.
+    outside_seconds : float64 array, shape (rounds,)
+        Of an iteration without its kernels; empty where that was not asked for.
     clock_seconds : float
         What a reading of the clock takes, and is left out of `seconds`.
     """
 
     calls: tuple[TimedCall, ...]
     seconds: npt.NDArray[np.float64]
-    iteration_seconds: npt.NDArray[np.float64]
+    outside_seconds: npt.NDArray[np.float64]
     clock_seconds: float
 
 
@@ -93,6 +95,14 @@ class TimedSession(Session):
 
     _seconds: dict[Program, npt.NDArray[np.float64]] | None = None
     _runs: dict[Program, npt.NDArray[np.int64]]
+    _kernel_seconds = 0.0
+
+    def outside_seconds(self, work: Callable[[], object]) -> float:
+        """Run an iteration as it is, and return its seconds without its kernels."""
+        self._kernel_seconds = 0.0
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began - self._kernel_seconds
 
     def run_timed(self, work: Callable[[], object]) -> None:
         """Run an iteration with a clock around each call."""
@@ -123,7 +133,9 @@ class TimedSession(Session):
 
     def _steps(self, one: Pass, start: int, stop: int) -> None:
         if self._seconds is None:
+            began = time.perf_counter()
             super()._steps(one, start, stop)
+            self._kernel_seconds += time.perf_counter() - began
             return
         program = one.program
         if program not in self._seconds:
@@ -145,7 +157,7 @@ def time_calls(
     rounds: int | None = None,
     standardization: Standardization | None = None,
     samples_of: Callable[[Session], Samples | None] | None = None,
-    times_iterations: bool = False,
+    times_outside: bool = False,
 ) -> CallTimes:
     """Run iterations of a plan and time their kernel calls.
 
@@ -165,8 +177,8 @@ def time_calls(
     samples_of : callable, optional
         Makes the samples that the iterations run on, checked by the session it is
         given; by default, and where it returns None, random ones are drawn.
-    times_iterations : bool
-        Whether iterations without a clock inside are run and timed as well.
+    times_outside : bool
+        Whether iterations are run for the time outside their kernels as well.
 
     Returns
     -------
@@ -200,16 +212,14 @@ def time_calls(
     programs = [*session.last_times()]
     clock_seconds = _clock_seconds(programs[0]) if programs else 0.0
     took: list[list[npt.NDArray[np.float64]]] = []
-    whole: list[float] = []
+    outside: list[float] = []
     runs = [n for _, n in session.last_times().values()]
     began = time.perf_counter()
     with status_line("measuring", None, "iterations measured") as report_round:
         while not _is_enough(len(took), rounds, time.perf_counter() - began):
             report_round(f"round {len(took) + 1}")
-            if times_iterations:
-                start = time.perf_counter()
-                work()
-                whole.append(time.perf_counter() - start)
+            if times_outside:
+                outside.append(session.outside_seconds(work))
             session.run_timed(work)
             found = session.last_times()
             took.append(
@@ -219,7 +229,7 @@ def time_calls(
                 ]
             )
     calls, seconds = _joined(session, programs, runs, took)
-    return CallTimes(calls, seconds, np.array(whole), clock_seconds)
+    return CallTimes(calls, seconds, np.array(outside), clock_seconds)
 
 
 def _is_enough(n: int, rounds: int | None, seconds: float) -> bool:

@@ -9,8 +9,9 @@ more bytes than the copy, which goes through memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -20,14 +21,20 @@ from arena_ckpt.engine.profile import MachineSpeed
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.families import blas
 
-PRODUCT_LENGTH = 1024
+PRODUCT_LENGTH = 512
 """Rows, columns and inner length of the matrix product."""
 
 COPY_BYTES = 64 * 1024**2
 """Bytes that are copied: more than the caches of a core hold."""
 
-RUNS = 5
-"""Number of times that each is run; the shortest counts."""
+PIECE_BYTES = 4 * 1024**2
+"""Bytes that are copied between two readings of the clock."""
+
+RUNS = 30
+"""Number of products, of which the fastest counts."""
+
+PASSES = 3
+"""Number of times that all bytes are copied; the median of all pieces counts."""
 
 
 def measure_machine(threads: int) -> MachineSpeed:
@@ -45,28 +52,35 @@ def _flops_per_second(threads: int) -> float:
     generator = np.random.default_rng(0)
     a, b = generator.standard_normal((2, n, n), dtype=np.float32)
     table = CallTable([KernelCall(0, blas.matmul, (a, b, np.empty_like(a)))], {})
-    return 2 * n**3 / GATE.run(threads, _shortest, lambda: table.run(0, 1))
+    seconds = GATE.run(threads, _timed, [lambda: table.run(0, 1)] * RUNS)
+    return 2 * n**3 / min(seconds)
 
 
 def _bytes_per_second(threads: int) -> float:
     source = np.ones(COPY_BYTES // 4, dtype=np.float32)
     target = np.zeros_like(source)
-    parts = [*zip(*(np.array_split(x, threads) for x in (target, source)), strict=True)]
+    n = PIECE_BYTES // 4
     with ThreadPoolExecutor(threads) as pool:
 
-        def copy() -> None:
-            for copied in [pool.submit(np.copyto, *part) for part in parts]:
+        def copy(start: int) -> None:
+            """Copy a piece, a part of it in each thread."""
+            piece = slice(start, start + n)
+            parts = [np.array_split(x[piece], threads) for x in (target, source)]
+            for copied in [
+                pool.submit(np.copyto, *p) for p in zip(*parts, strict=True)
+            ]:
                 copied.result()
 
-        return 2 * COPY_BYTES / _shortest(copy)
+        pieces = [partial(copy, start) for start in range(0, len(source), n)]
+        return 2 * PIECE_BYTES / float(np.median(_timed(pieces * PASSES)))
 
 
-def _shortest(work: Callable[[], object]) -> float:
-    """Return the seconds of the shortest run, after one that is not counted."""
-    work()
-    shortest = float("inf")
-    for _ in range(RUNS):
+def _timed(works: Sequence[Callable[[], object]]) -> list[float]:
+    """Return the seconds of each piece of work, after the first was done once."""
+    works[0]()
+    seconds = []
+    for work in works:
         began = time.perf_counter()
         work()
-        shortest = min(shortest, time.perf_counter() - began)
-    return shortest
+        seconds.append(time.perf_counter() - began)
+    return seconds

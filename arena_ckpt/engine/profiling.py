@@ -51,7 +51,7 @@ def profile_plan(
         rounds=rounds,
         standardization=standardization,
         samples_of=samples_of,
-        times_iterations=True,
+        times_outside=True,
     )
     seconds = np.median(times.seconds, axis=0)
     executions = {execution.step: execution for execution in plan.executions}
@@ -72,10 +72,9 @@ def profile_plan(
                 min(took, machine.least_seconds(call.n_flops, call.n_bytes)),
             )
         )
-    whole = float(np.median(times.iteration_seconds))
     return Profile(
         calls=tuple(calls),
-        outside_seconds=max(0.0, whole - float(seconds.sum())),
+        outside_seconds=float(np.median(times.outside_seconds)),
         n_steps=len(plan.steps),
         batch_size=plan.batch_size,
         micro_batches=plan.micro_batches,
