@@ -2,8 +2,9 @@
 
 Operations are those that the layers of the plan state for a step. A matrix product
 takes as many of them as its operands say; what is left is shared among the other calls
-of the step by the bytes that they move. Bytes are those of the operands: one that is
-read or written counts once, one that an execution updates twice.
+of the step by the bytes that they move. An activation whose function the pass before it
+applies has no call, and that pass has its operations. Bytes are those of the operands:
+one that is read or written counts once, one that an execution updates twice.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.lowering.tensor_regions import TensorRegions
+from arena_ckpt.operations.activations import ACTIVATIONS
 from arena_ckpt.operations.families import blas, chains, updates, windows
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.planning.plan import MemoryPlan
@@ -26,6 +28,9 @@ from arena_ckpt.planning.tensors import Access, Execution
 
 _PRODUCTS = {*blas, *chains, updates.sgd_product, windows.matmul_windows}
 """Kernels that are one matrix product, or several of one size."""
+
+_APPLYING = {activation.bias_forward for activation in ACTIVATIONS.values()}
+"""Kernels that add a bias and apply the activation that comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +69,26 @@ def call_costs(
     """
     regions = TensorRegions(plan)
     flops = {layer.name: layer.flops for layer in plan.layers}
-    executions = {execution.step: execution for execution in plan.executions}
+    by_step = {step: [*of] for step, of in groupby(calls, key=lambda call: call.step)}
     costs: list[CallCost] = []
-    for step, group in groupby(calls, key=lambda call: call.step):
-        execution, of_step = executions[step], list(group)
+    last: KernelCall | None = None
+    for execution in plan.executions:
+        counted = n_samples * _counted_flops(execution, flops)
+        of_step = by_step.get(execution.step, [])
+        if not of_step:
+            if last is not None and last.kernel in _APPLYING:
+                fused = costs[-1]
+                costs[-1] = CallCost(fused.n_flops + counted, fused.n_bytes)
+            continue
+        last = of_step[-1]
         updated = [*_updated(execution, regions)]
         n_bytes = [_bytes_of(call, updated) for call in of_step]
-        counted = n_samples * _counted_flops(execution, plan, flops)
-        for n_flops, n in zip(
-            _shared_flops(of_step, n_bytes, counted), n_bytes, strict=True
-        ):
-            costs.append(CallCost(n_flops, n))
+        n_flops = _shared_flops(of_step, n_bytes, counted)
+        costs += map(CallCost, n_flops, n_bytes)
     return costs
 
 
-def _counted_flops(
-    execution: Execution, plan: MemoryPlan, flops: Mapping[str, Flops]
-) -> int:
+def _counted_flops(execution: Execution, flops: Mapping[str, Flops]) -> int:
     """Return the operations of an execution for a sample, as its layer states them."""
     of_layer, phase = flops.get(execution.layer, Flops()), execution.phase
     if phase is Phase.FORWARD:
