@@ -90,6 +90,10 @@ class CallTable:
         else:
             run_table(table, n_calls)
 
+    def beside(self, index: int) -> int:
+        """Return how many calls, from this one on, may run side by side."""
+        return int(self._groups[index])
+
     def moved(self, start: int, stop: int, by: int) -> CallTable:
         """Return the same calls, on other memory.
 
