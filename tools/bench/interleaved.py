@@ -23,6 +23,9 @@ class Figures(NamedTuple):
     wall: float
     cpu: float
     facts: dict[str, Any]
+    walls: tuple[float, ...] = ()
+    """The wall time of each round; round for round beside those of the others."""
+    cpus: tuple[float, ...] = ()
 
 
 def _serve(
@@ -33,7 +36,7 @@ def _serve(
         for _ in range(max(3, n_steps)):
             step()
     except Exception as error:  # said by the parent, which goes on without it
-        pipe.send(error)
+        pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(facts)
     while pipe.recv():
@@ -51,8 +54,13 @@ def measure(
     threads: int,
     rounds: int,
     n_steps: int,
+    failures: dict[str, str] | None = None,
 ) -> dict[str, Figures]:
-    """Time all contestants by turns; one that fails is reported and left out."""
+    """Time all contestants by turns; one that fails is reported and left out.
+
+    What it says is written into `failures`, by its name.
+    """
+    failures = {} if failures is None else failures
     # The BLAS reads its number of threads when it is loaded, in the child process.
     os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -66,25 +74,40 @@ def measure(
         process = context.Process(target=_serve, args=arguments)
         process.start()
         processes.append(process)
-        answer = pipe.recv()  # one after the other: compiling takes all cores
-        if isinstance(answer, Exception):
-            print(f"{name} cannot run {case}: {type(answer).__name__}: {answer}")
+        end.close()  # so that a process that dies is seen, not waited for
+        try:
+            answer = pipe.recv()  # one after the other: compiling takes all cores
+        except EOFError:
+            answer = "its process died"
+        if isinstance(answer, str):
+            print(f"{name} cannot run {case}: {answer}", flush=True)
+            failures[name] = answer
             continue
         pipes[name], facts[name] = pipe, answer
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in pipes}
     for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            times[name].append(pipe.recv())
+        for name, pipe in tuple(pipes.items()):
+            try:
+                pipe.send(True)
+                times[name].append(pipe.recv())
+            except (EOFError, BrokenPipeError):
+                print(f"{name} died while it ran {case}", flush=True)
+                failures[name] = "its process died during a round"
+                del pipes[name], times[name]
     for pipe in pipes.values():
         pipe.send(False)
     for process in processes:
         process.join()
     return {
-        name: Figures(
-            statistics.median(wall for wall, _ in rows),
-            statistics.median(cpu for _, cpu in rows),
-            facts[name],
-        )
+        name: _figures(tuple(zip(*rows, strict=True)), facts[name])
         for name, rows in times.items()
     }
+
+
+def _figures(
+    times: tuple[tuple[float, ...], tuple[float, ...]], facts: dict[str, Any]
+) -> Figures:
+    walls, cpus = times
+    return Figures(
+        statistics.median(walls), statistics.median(cpus), facts, walls, cpus
+    )
