@@ -83,6 +83,7 @@ def compiled(reference: Path, case: str, threads: int) -> tuple[Step, dict[str, 
 def _torch(
     reference: Path, threads: int, **prepare: Any
 ) -> tuple[Step, dict[str, Any]]:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler says when it runs
     import torch
     from twins_torch import training_step
 
@@ -167,6 +168,7 @@ def measure_case(
                 rounds=rounds,
                 n_steps=n_steps,
                 failures=failures,
+                n_setups=2,  # compilers of the others take one core
             )
             print(_line(case, threads, results), flush=True)
             row = {"case": case, "threads": threads, "steps_in_a_round": n_steps}
