@@ -352,6 +352,7 @@ class ModelPlans:
             self._definition.blocks,
             needs_loss=graph.has_loss,
             arithmetic=graph.arithmetic,
+            threads=graph.threads,
         )
 
     @public_call

@@ -668,6 +668,7 @@ class ModelDefinition:
                 self._blocks,
                 needs_loss=False,
                 arithmetic=self.get_property("arithmetic"),
+                threads=self.get_property("threads"),
             )
             self._graph_hints = graph_hints(graph)
             self._graph = graph

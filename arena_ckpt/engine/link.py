@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
+from arena_ckpt.kernels.pool import run_groups, threads
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.signatures import NUMBERS
@@ -62,6 +63,8 @@ class CallTable:
             slots += kernel.pack(arguments)
             if report:
                 report(index + 1, len(calls))
+        self._groups = np.array([call.beside for call in calls], dtype=np.int64)
+        self._has_groups = bool((self._groups > 1).any())
         self._blocks = np.array(slots, dtype=np.int64)
         self._address_slots = np.array(address_slots, dtype=np.int64)
         first_bytes = 8 * np.array(first_slots, dtype=np.int64)
@@ -75,8 +78,12 @@ class CallTable:
         ]
 
     def run(self, first: int, last: int) -> None:
-        """Run the calls [first, last)."""
-        run_table(self._address + 16 * first, last - first)
+        """Run the calls [first, last); with several threads, groups side by side."""
+        table, n_calls = self._address + 16 * first, last - first
+        if self._has_groups and threads() > 1:
+            run_groups(table, self._groups.ctypes.data + 8 * first, n_calls)
+        else:
+            run_table(table, n_calls)
 
     def moved(self, start: int, stop: int, by: int) -> CallTable:
         """Return the same calls, on other memory.

@@ -19,8 +19,8 @@ from typing import Any, TypeVar, TypeVarTuple
 from numba.core.compiler_lock import global_compiler_lock
 
 from arena_ckpt.errors import StateError
-from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.kernels.flags import run_by_default
+from arena_ckpt.kernels.pool import set_threads
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
@@ -85,7 +85,7 @@ class Gate:
                     self._wait(me, n_threads)
                 self._inside.add(me)
                 self._n_threads = n_threads
-                set_blas_threads(n_threads)
+                set_threads(n_threads)
             return run_by_default(work, *arguments)
         finally:
             try:

@@ -30,6 +30,8 @@ with default_flags():
     # The package loads the library when it is imported.
     scipy_openblas32 = importlib.import_module("scipy_openblas32")
     _library = ctypes.CDLL(scipy_openblas32.get_library(fullname=True))
+    # Products are split by us, always alike: then their bits depend on no threads.
+    _library.scipy_openblas_set_num_threads(1)
 llvmlite.binding.add_symbol(
     "arena_ckpt_sgemm",
     ctypes.cast(_library.scipy_cblas_sgemm, ctypes.c_void_p).value,
@@ -43,18 +45,6 @@ _sgemm = types.ExternalFunction(
         *(types.uintp, _int, types.uintp, _int, types.float32, types.uintp, _int),
     ),
 )
-
-
-def set_blas_threads(n_threads: int) -> None:
-    """Let matrix products use `n_threads` threads (process-wide)."""
-    if n_threads != _library.scipy_openblas_get_num_threads():
-        with default_flags():
-            _library.scipy_openblas_set_num_threads(n_threads)
-
-
-def blas_threads() -> int:
-    """Return how many threads matrix products use."""
-    return int(_library.scipy_openblas_get_num_threads())
 
 
 @helper

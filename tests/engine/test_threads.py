@@ -18,7 +18,7 @@ from helpers.strategies import chain
 from arena_ckpt import Model
 from arena_ckpt.engine.locks import GATE, Gate
 from arena_ckpt.errors import AfterInitializationError, StateError
-from arena_ckpt.kernels.blas import blas_threads
+from arena_ckpt.kernels.pool import threads as pool_threads
 
 SECONDS = 60
 """Longer than anything here takes, so that a deadlock ends in a failure."""
@@ -138,7 +138,7 @@ class Guest:
         self._thread.start()
 
     def _stay(self) -> None:
-        self.found = blas_threads()
+        self.found = pool_threads()
         self.is_inside.set()
         self._may_leave.wait(SECONDS)
 
@@ -181,8 +181,8 @@ def test_an_error_inside_leaves_the_gate_open() -> None:
     gate = Gate()
     with pytest.raises(ZeroDivisionError):
         gate.run(1, lambda: 1 / 0)
-    assert gate.run(2, blas_threads) == 2
-    assert gate.run(1, blas_threads) == 1
+    assert gate.run(2, pool_threads) == 2
+    assert gate.run(1, pool_threads) == 1
 
 
 def test_one_that_is_interrupted_while_it_waits_leaves_the_queue(
@@ -198,10 +198,10 @@ def test_one_that_is_interrupted_while_it_waits_leaves_the_queue(
     with monkeypatch.context() as patch:
         patch.setattr(gate._changed, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            gate.run(2, blas_threads)
-    assert gate.run(1, blas_threads) == 1
+            gate.run(2, pool_threads)
+    assert gate.run(1, pool_threads) == 1
     guest.leave()
-    assert gate.run(2, blas_threads) == 2
+    assert gate.run(2, pool_threads) == 2
 
 
 def test_one_that_is_interrupted_while_it_leaves_can_come_back(
@@ -216,16 +216,16 @@ def test_one_that_is_interrupted_while_it_leaves_can_come_back(
     with monkeypatch.context() as patch:
         patch.setattr(gate, "_inside", Interrupted())
         with pytest.raises(KeyboardInterrupt):
-            gate.run(1, blas_threads)
-    assert gate.run(2, blas_threads) == 2
+            gate.run(1, pool_threads)
+    assert gate.run(2, pool_threads) == 2
 
 
 def test_a_loss_without_gradients_takes_its_turn_too() -> None:
     model = narrow()
     assert model._session is not None
-    assert GATE.run(2, blas_threads) == 2
+    assert GATE.run(2, pool_threads) == 2
     loss = model._session.training_loss(X, Y)
-    assert blas_threads() == model.get_property("threads") == 1
+    assert pool_threads() == model.get_property("threads") == 1
     assert loss == model.compute_gradients(X, Y)[0]
 
 
