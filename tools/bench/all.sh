@@ -41,14 +41,14 @@ part() {
     fi
 }
 
-part networks 660 --rounds "$rounds" "$@"
+part networks 600 --rounds "$rounds" "$@"
 if "$python" -c 'import torch' 2>/dev/null; then
-    part step_time 60 --rounds "$rounds"
+    part step_time 50 --rounds "$rounds"
 else
     echo "== step_time is left out: torch cannot be imported"
 fi
-part portable 90 --rounds "$rounds"
-part startup 80 --runs "$((rounds < 3 ? rounds : 3))"
+part portable 130 --rounds "$rounds"
+part startup 90 --runs "$((rounds < 3 ? rounds : 3))"
 
 "$python" tools/bench/page.py "$out" --page "$page" || failed=1
 echo "== all in $((SECONDS / 60)) min $((SECONDS % 60)) s"

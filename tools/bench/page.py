@@ -288,7 +288,7 @@ def make_plot(rows: Sequence[Row]) -> str:
     for panel, threads in enumerate(all_threads):
         left = LEFT + panel * PANEL
         many = "thread" if threads == 1 else "threads"
-        parts.append(_text(left, 46, f"{threads} {many}; eager is 1"))
+        parts.append(_text(left, 46, f"wall time over that of eager, {threads} {many}"))
         for tick in (0, 0.5, 1, 1.5, 2, 2.5):
             x = left + _pixels(tick)
             dashes = "" if tick == 1 else ' stroke-dasharray="1 4"'

@@ -69,6 +69,7 @@ def main() -> None:
             threads=1,
             rounds=options.rounds,
             n_steps=CASES[case][1],
+            n_setups=2,
         )
         one, other = result["fast"], result["portable"]
         print(
