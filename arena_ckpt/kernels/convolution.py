@@ -31,10 +31,11 @@ from numba import carray, types
 from numba.extending import overload
 
 from arena_ckpt.kernels.compiling import helper, routine
+from arena_ckpt.kernels.depthwise_vectors import copy_vector, halve
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, room_on_stack, total
 from arena_ckpt.kernels.tiles import BLOCK, PLACES, ROWS, pack, tiles
-from arena_ckpt.kernels.transposition import transpose_square
+from arena_ckpt.kernels.transposition import add_square, transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH
 from arena_ckpt.operations.array_types import Indexes, Vector
@@ -103,6 +104,10 @@ def _copy_row(source, source_step, target, target_step, n):
     # Slices begin at 0, so LLVM need not think of negative indexes; and steps that it
     # knows become vectors.
     if source_step == 1 and target_step == 1:
+        if n >= WIDTH:
+            for i in range(0, n, WIDTH):
+                copy_vector(source, min(i, n - WIDTH), target, min(i, n - WIDTH))
+            return
         for i in range(n):
             target[i] = source[i]
     elif source_step == 2 and target_step == 1:
@@ -123,9 +128,34 @@ def _copy_pictures(
     out is (block, channel, row phase, column phase, row, column, sample in block); a
     negative `top` or `left` crops.
     """
+    # With a stride of 2, rows are split into both phases at once.
+    n_pairs, odd_left = width // 2, left % 2
+    splits = (
+        samples == 1 and column_stride == 2 and column_phases == 2 and width % 2 == 0
+        and left >= 0 and n_pairs >= WIDTH // 2
+        and n_pairs + (left + 1) // 2 <= columns
+    )  # fmt: skip
+    together = WIDTH if n_pairs >= WIDTH else WIDTH // 2
     for i in range(n):
         block, lane = i // samples, i % samples
-        for c in range(channels):
+        for c in range(channels if splits else 0):
+            picture = ((n0 + i) * channels + c) * height * width
+            plane = (i * channels + c) * row_phases * 2
+            for row in range(height):
+                phase, r = (row + top) % row_stride, (row + top) // row_stride
+                if phase >= row_phases or row + top < 0 or r >= rows:
+                    continue
+                first = ((plane + phase * 2) * rows + r) * columns
+                second = first + rows * columns
+                even = (second if odd_left else first) + left // 2
+                odd = (first if odd_left else second) + (left + 1) // 2
+                for pair in range(0, n_pairs, together):
+                    at = min(pair, n_pairs - together)
+                    halve(
+                        x, picture + row * width + 2 * at, out, even + at, odd + at,
+                        together,
+                    )  # fmt: skip
+        for c in range(0 if splits else channels):
             picture = ((n0 + i) * channels + c) * height * width
             plane = (block * channels + c) * row_phases * column_phases
             for row_phase in range(row_phases):
@@ -452,6 +482,11 @@ def _copy_channels_last(
 @helper
 def _put_gradient(sums, dw, into, lane, n, taps, lanes, joined, writes):
     """Write or add a vector of sums to where they belong."""
+    if joined == 1 and taps == 1:  # becomes vectors
+        into += lane
+        for i in range(n):
+            dw[into + i] = sums[i] if writes else dw[into + i] + sums[i]
+        return
     if joined == 1:
         into += lane * taps
         for i in range(n):
@@ -466,6 +501,30 @@ def _put_gradient(sums, dw, into, lane, n, taps, lanes, joined, writes):
         if c == lanes:
             c = 0
             column += 1
+
+
+@routine
+def _put_blocks(sums, n_blocks, per_block, taps, per_row, dw, writes):
+    """Write or add the sums of whole blocks of channels: taps become neighbours.
+
+    sums is (block, tap, part of the channels, `WIDTH`); dw is (block, part, `WIDTH`,
+    tap).
+    """
+    for block in range(n_blocks):
+        for part in range(per_row):
+            at = (block * per_block + part) * WIDTH
+            to = (block * per_row + part) * WIDTH * taps
+            step = per_row * WIDTH
+            whole = taps - taps % WIDTH
+            for t in range(0, whole, WIDTH):
+                if writes:
+                    transpose_square(sums, at + t * step, step, dw, to + t, taps)
+                else:
+                    add_square(sums, at + t * step, step, dw, to + t, taps)
+            for t in range(whole, taps):
+                for c in range(WIDTH):
+                    into, value = to + c * taps + t, sums[at + t * step + c]
+                    dw[into] = value if writes else dw[into] + value
 
 
 @kernel
@@ -522,14 +581,17 @@ def conv_gradient(
                 top, left, rows, columns, lanes, margins[i * block :],
             )  # fmt: skip
         writes = n0 == 0 and beta == 0.0
+        are_whole = taps >= WIDTH and channels % lanes == 0 and per_block <= _CHUNK
+        are_whole = are_whole and lanes >= WIDTH
+        chunk = _CHUNK // per_block * per_block if are_whole else _CHUNK
         # Of a block, so many products are summed up before the next dy is packed.
         n_taps = n_here * out_plane
         part = max(1, packed.size // BLOCK) if group > 1 else n_taps
         if out_plane <= part:
             part = part // out_plane * out_plane
         run = out_plane if part % out_plane == 0 and n_taps % out_plane == 0 else 1
-        for v0 in range(0, n_vectors, _CHUNK):
-            n_chunk = min(_CHUNK, n_vectors - v0)
+        for v0 in range(0, n_vectors, chunk):
+            n_chunk = min(chunk, n_vectors - v0)
             for i in range(n_chunk):
                 v = v0 + i
                 channel, v = v // per_block, v % per_block
@@ -572,6 +634,12 @@ def conv_gradient(
                 for j in range(done - first, step):
                     base = (first + j) * channels * taps
                     of_filter = sums[j * _SUMS_ROW :]
+                    if are_whole:
+                        _put_blocks(
+                            of_filter, n_chunk // per_block, per_block, taps,
+                            per_row, dw[base + places[_TO] :], writes,
+                        )  # fmt: skip
+                        continue
                     for i in range(n_chunk):
                         _put_gradient(
                             of_filter[i * WIDTH :], dw, base + places[_TO + i],

@@ -281,7 +281,13 @@ def pack(w, w0, w_row, n_rows, table, first, n, run, y):
         plus 1 (run above 0) or minus 1 (below 0).
     """
     length = abs(run)
-    if n_rows < BLOCK or length < WIDTH:
+    if n_rows == BLOCK and length < WIDTH:  # LLVM unrolls a loop of known length
+        for k in range(n):
+            at = w0 + table[first + k]
+            for j in range(BLOCK):
+                y[k * BLOCK + j] = w[at + j * w_row]
+        return
+    if length < WIDTH or n_rows < BLOCK:
         for k in range(n):
             at = w0 + table[first + k]
             for j in range(n_rows):
