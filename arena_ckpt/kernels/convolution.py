@@ -98,7 +98,7 @@ def _repeat_last(places, n):
         places[_AT + i], places[_SUM + i] = places[_AT + n - 1], places[_SUM + n - 1]
 
 
-@helper
+@routine
 def _copy_row(source, source_step, target, target_step, n):
     """``target[:: target_step][:n] = source[:: source_step][:n]``."""
     # Slices begin at 0, so LLVM need not think of negative indexes; and steps that it
@@ -180,7 +180,7 @@ def _copy_pictures(
                         target += columns * samples
 
 
-@helper
+@routine
 def _scatter(sums, y, into, y_column, y_sample, samples, sample, room, n):
     """Write the lanes of a vector to where they belong."""
     if samples == 1:
@@ -479,7 +479,7 @@ def _copy_channels_last(
             to += columns * lanes
 
 
-@helper
+@routine
 def _put_gradient(sums, dw, into, lane, n, taps, lanes, joined, writes):
     """Write or add a vector of sums to where they belong."""
     if joined == 1 and taps == 1:  # becomes vectors
