@@ -476,7 +476,7 @@ _NUMBERS = [
 
 
 def _name_of(call: ProfiledCall, by: str) -> str:
-    names = {
+    names: dict[str, str] = {
         "layer": call.layer or ALL_LAYERS,
         "phase": call.phase.value,
         "kernel": call.kernel,

@@ -64,7 +64,7 @@ LINE_ELEMS = 16
 """float32 elements of a cache line, which no two parts should write."""
 
 
-def side_by_side(calls: Iterable[KernelCall], threads: int) -> Iterator[KernelCall]:
+def split_calls(calls: Iterable[KernelCall], threads: int) -> Iterator[KernelCall]:
     """Yield calls, those that pay as groups of parts.
 
     Parameters

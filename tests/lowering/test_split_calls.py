@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from arena_ckpt import load_example
 from arena_ckpt.kernels.kernel import Kernel
 from arena_ckpt.layers.base import Call
-from arena_ckpt.lowering import side_by_side as split
+from arena_ckpt.lowering import split_calls as split
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.kernel_names import KernelName
 
