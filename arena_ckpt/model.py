@@ -665,7 +665,6 @@ class Model(ModelDefinition):
                 self._schedule,
                 seed=seed,
                 max_norm=self.get_property("clip_grad_by_norm"),
-                threads=self.get_property("threads"),
                 debug=debug,
                 check=check,
                 report=report,

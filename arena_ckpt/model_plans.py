@@ -23,6 +23,7 @@ from arena_ckpt.checkpoint.inference import plan_inference
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.collection import without_collection
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
@@ -83,6 +84,7 @@ class ModelPlans:
     def __init__(self, definition: ModelDefinition) -> None:
         self._definition = definition
 
+    @without_collection()
     def make_plan(
         self, *, debug: bool = False, mode: str = TRAIN, **request: Any
     ) -> MemoryPlan:
@@ -132,6 +134,7 @@ class ModelPlans:
         budget_bytes = parsed.budget_bytes
         return plan_inference(self._definition.compile(), settings, budget_bytes)
 
+    @without_collection()
     def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         placing, request = _parted(request)
@@ -150,6 +153,7 @@ class ModelPlans:
             )
         return parsed.choose(self._chooser(parsed, debug, placing))
 
+    @without_collection()
     def pareto(self, *, debug: bool = False, **request: Any) -> ParetoFront:
         """Return the plans that none other beats in bytes and time.
 
@@ -157,6 +161,7 @@ class ModelPlans:
         """
         return ParetoFront(self.chooser(debug=debug, **request).pareto())
 
+    @without_collection()
     def pareto_around(
         self, *, debug: bool = False, **request: Any
     ) -> tuple[ParetoFront, int | None]:
@@ -193,6 +198,7 @@ class ModelPlans:
         placing, request = _parted(request)
         return self._chooser(parse_request(**request), debug, placing)
 
+    @without_collection()
     def choose_batch_size(
         self,
         *,
@@ -258,7 +264,6 @@ class ModelPlans:
             self.graph_of(plan),
             plan,
             self._definition.optimizer,
-            self._definition.get_property("threads"),
             self._definition.get_property("clip_grad_by_norm"),
         )
         for execution, took in zip(plan.executions, timed, strict=True):
@@ -290,7 +295,6 @@ class ModelPlans:
             self.graph_of(plan),
             plan,
             self._definition.optimizer,
-            threads=self._definition.get_property("threads"),
             max_norm=self._definition.get_property("clip_grad_by_norm"),
             rounds=rounds,
             standardization=standardization,
@@ -346,7 +350,6 @@ class ModelPlans:
             graph,
             plan,
             self._definition.optimizer,
-            threads=self._definition.get_property("threads"),
             max_norm=self._definition.get_property("clip_grad_by_norm"),
         )
 
@@ -390,9 +393,11 @@ class ModelPlans:
             self._definition.blocks,
             needs_loss=graph.has_loss,
             arithmetic=graph.arithmetic,
+            threads=graph.threads,
         )
 
     @public_call
+    @without_collection()
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
         """Refuse a plan that was made for another model.
 

@@ -152,7 +152,6 @@ def time_calls(
     plan: MemoryPlan,
     optimizer: Optimizer,
     *,
-    threads: int = 1,
     max_norm: float | None = None,
     rounds: int | None = None,
     standardization: Standardization | None = None,
@@ -167,7 +166,6 @@ def time_calls(
     plan : MemoryPlan
         Of this graph; one of inference runs predictions.
     optimizer : Optimizer
-    threads : int
     max_norm : float or None
         Where gradients are clipped.
     rounds : int or None
@@ -197,7 +195,6 @@ def time_calls(
             None,
             seed=0,
             max_norm=max_norm,
-            threads=threads,
             report=report,
             standardization=standardization,
         )
@@ -239,13 +236,18 @@ def _is_enough(n: int, rounds: int | None, seconds: float) -> bool:
 
 
 def _timed(program: Program, first: int, last: int) -> list[float]:
-    """Run the calls [first, last) one by one; return the seconds of each."""
+    """Run the calls [first, last) one by one; return the seconds of each.
+
+    Calls that may run side by side do; each is said to take its share of their time.
+    """
     run, clock = program.table.run, time.perf_counter
-    seconds = []
-    for index in range(first, last):
+    seconds: list[float] = []
+    while first + len(seconds) < last:
+        index = first + len(seconds)
+        beside = program.table.beside(index)
         began = clock()
-        run(index, index + 1)
-        seconds.append(clock() - began)
+        run(index, index + beside)
+        seconds += [(clock() - began) / beside] * beside
     return seconds
 
 

@@ -20,6 +20,7 @@ from arena_ckpt.engine.link import CallTable
 from arena_ckpt.engine.locks import GATE
 from arena_ckpt.engine.profile import MachineSpeed
 from arena_ckpt.lowering.kernel_call import KernelCall
+from arena_ckpt.lowering.side_by_side import side_by_side
 from arena_ckpt.operations.families import blas
 
 PRODUCT_LENGTH = 512
@@ -52,8 +53,10 @@ def _flops_per_second(threads: int) -> float:
     n = PRODUCT_LENGTH
     generator = np.random.default_rng(0)
     a, b = generator.standard_normal((2, n, n), dtype=np.float32)
-    table = CallTable([KernelCall(0, blas.matmul, (a, b, np.empty_like(a)))], {})
-    seconds = GATE.run(threads, _timed, [lambda: table.run(0, 1)] * RUNS)
+    product = KernelCall(0, blas.matmul, (a, b, np.empty_like(a)))
+    calls = list(side_by_side([product], threads))
+    table = CallTable(calls, {}, threads=threads)
+    seconds = GATE.run(_timed, [lambda: table.run(0, len(calls))] * RUNS)
     return 2 * n**3 / min(seconds)
 
 

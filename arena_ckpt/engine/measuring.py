@@ -30,7 +30,6 @@ def measure_costs(
     plan: MemoryPlan,
     optimizer: Optimizer,
     *,
-    threads: int = 1,
     max_norm: float | None = None,
 ) -> Costs:
     """Return the seconds of every step of a plan.
@@ -44,7 +43,6 @@ def measure_costs(
     plan : MemoryPlan
         One that recomputes nothing.
     optimizer : Optimizer
-    threads : int
     max_norm : float or None
         Where gradients are clipped.
 
@@ -59,11 +57,11 @@ def measure_costs(
     """
     counted = plan.counted_costs
     keys = list(counted.of_step)
-    path = _cache_path(graph, plan, optimizer, threads)
+    path = _cache_path(graph, plan, optimizer)
     seconds = _read(path, len(keys))
     if seconds is None:
         check_fits(plan.host_bytes, "measuring the plan that recomputes nothing")
-        seconds = time_steps(graph, plan, optimizer, threads, max_norm)
+        seconds = time_steps(graph, plan, optimizer, max_norm)
         _write(path, seconds)
     of_step = dict(zip(keys, seconds, strict=True))
     without_outputs = {
@@ -77,29 +75,26 @@ def time_steps(
     graph: Graph,
     plan: MemoryPlan,
     optimizer: Optimizer,
-    threads: int = 1,
     max_norm: float | None = None,
 ) -> list[float]:
     """Return the seconds of each of a plan's executions, measured now.
 
     The shortest run counts, and of several micro-batches their mean. See `call_timing`.
     """
-    times = time_calls(graph, plan, optimizer, threads=threads, max_norm=max_norm)
+    times = time_calls(graph, plan, optimizer, max_norm=max_norm)
     of_step = dict.fromkeys((e.step for e in plan.executions), 0.0)
     for call, seconds in zip(times.calls, times.seconds.min(axis=0), strict=True):
         of_step[call.step] += float(seconds) / call.runs
     return [of_step[execution.step] for execution in plan.executions]
 
 
-def _cache_path(
-    graph: Graph, plan: MemoryPlan, optimizer: Optimizer, threads: int
-) -> Path:
+def _cache_path(graph: Graph, plan: MemoryPlan, optimizer: Optimizer) -> Path:
     facts = [
         METHOD,
         memory_checksum(plan),
         [repr(sorted(node.layer.given.items())) for node in graph.nodes],
         optimizer.type_name,
-        threads,
+        graph.threads,
         llvm.get_host_cpu_name(),
         os.cpu_count(),
         revision(),

@@ -24,7 +24,6 @@ def profile_plan(
     plan: MemoryPlan,
     optimizer: Optimizer,
     *,
-    threads: int,
     max_norm: float | None,
     rounds: int | None,
     standardization: Standardization | None,
@@ -41,12 +40,11 @@ def profile_plan(
     """
     check_fits(plan.host_bytes, "profiling")
     one = measure_machine(1)
-    machine = one if threads == 1 else measure_machine(threads)
+    machine = one if graph.threads == 1 else measure_machine(graph.threads)
     times = time_calls(
         graph,
         plan,
         optimizer,
-        threads=threads,
         max_norm=max_norm,
         rounds=rounds,
         standardization=standardization,

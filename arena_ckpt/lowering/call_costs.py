@@ -10,6 +10,7 @@ one that is read or written counts once, one that an execution updates twice.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -82,7 +83,7 @@ def call_costs(
             continue
         last = of_step[-1]
         updated = [*_updated(execution, regions)]
-        n_bytes = [_bytes_of(call, updated) for call in of_step]
+        n_bytes = [*_bytes_of_each(of_step, updated)]
         n_flops = _shared_flops(of_step, n_bytes, counted)
         costs += map(CallCost, n_flops, n_bytes)
     return costs
@@ -152,6 +153,28 @@ def _updated(
             region = regions.region(operand.tensor)
             start = region.offset_bytes
             yield region.memory, start, start + region.nbytes
+
+
+def _bytes_of_each(
+    calls: Sequence[KernelCall], updated: Sequence[tuple[str, int, int]]
+) -> Iterator[int]:
+    """Yield the bytes of calls; what parts of one call share is divided among them."""
+    place = 0
+    while place < len(calls):
+        n_parts = calls[place].beside
+        parts = calls[place : place + n_parts]
+        readers = Counter(
+            region
+            for part in parts
+            for region in {o for o in part.operands if isinstance(o, Region)}
+        )
+        for part in parts:
+            shared = sum(
+                region.nbytes * (readers[region] - 1) // readers[region]
+                for region in {o for o in part.operands if isinstance(o, Region)}
+            )
+            yield _bytes_of(part, updated) - shared
+        place += n_parts
 
 
 def _bytes_of(call: KernelCall, updated: Sequence[tuple[str, int, int]]) -> int:
