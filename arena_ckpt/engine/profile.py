@@ -181,6 +181,7 @@ class ProfileGroup:
         ]
 
 
+@public_call
 @dataclass(frozen=True, slots=True, repr=False)
 class Profile:
     """Where the time of a training step goes, or that of a prediction of a batch.
@@ -319,6 +320,7 @@ class Profile:
 
     # -- as text and as data ---------------------------------------------------
 
+    @public_call
     def cells(
         self, by: str = "layer", top: int | None = None
     ) -> tuple[list[Column], list[list[str]]]:
@@ -368,6 +370,7 @@ class Profile:
         head, rule, *lines = text_table(*self.cells(by, top), most=COLUMNS)
         return "\n".join([head, rule, *lines[:-1], rule, lines[-1]])
 
+    @public_call
     def sentences(self) -> list[str]:
         """Return in words what the machine reaches and what the time goes into."""
         found = [self._machine_sentence()]
