@@ -30,7 +30,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import overload
 
-from arena_ckpt.kernels.compiling import helper, routine
+from arena_ckpt.kernels.compiling import routine
 from arena_ckpt.kernels.depthwise_vectors import copy_vector, halve
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, room_on_stack, total
