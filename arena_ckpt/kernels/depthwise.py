@@ -20,6 +20,7 @@ from arena_ckpt.kernels.depthwise_lanes import (
     are_small,
     derivative_lanes,
     forward_lanes,
+    gradient_lanes,
 )
 from arena_ckpt.kernels.depthwise_vectors import STRIP, dots, halve, move, strip
 from arena_ckpt.kernels.kernel import kernel
@@ -403,6 +404,13 @@ def depthwise_gradient(
     taps, out_plane, plane = (
         kernel_height * kernel_width, out_height * out_width, height * width
     )  # fmt: skip
+    if are_small(channels, plane, out_plane, taps, 1):
+        gradient_lanes(
+            x, dy, beta, dw, n, channels, height, width,
+            kernel_height, kernel_width, stride_height, stride_width,
+            dilation_height, dilation_width, top, left, out_height, out_width,
+        )  # fmt: skip
+        return
     groups = (taps + DOTS - 1) // DOTS
     moves, per_mask, size = _plan_copies(
         table, groups * DOTS, height, width, kernel_height, kernel_width,

@@ -39,8 +39,11 @@ _MOST_OUTPUTS = _MOST_ELEMS + _TOGETHER * _MOST_PHASES
 _INDEX_ELEMS = _MOST_OUTPUTS * _MOST_TAPS
 _VECTORS_ELEMS = (_MOST_ELEMS + 1) * WIDTH
 
+_SUMS_ELEMS = _MOST_TAPS * WIDTH * WIDTH
+
 _ints_on_stack = room_on_stack(types.int32, I32, _INDEX_ELEMS)
 _vectors_on_stack = room_on_stack(types.float32, FLOAT, _VECTORS_ELEMS)
+_sums_on_stack = room_on_stack(types.float32, FLOAT, _SUMS_ELEMS)
 
 
 def _ints() -> Any:
@@ -51,6 +54,10 @@ def _vectors() -> Any:
     return np.empty(_VECTORS_ELEMS, np.float32)
 
 
+def _sums() -> Any:
+    return np.empty(_SUMS_ELEMS, np.float32)
+
+
 @overload(_ints, inline="always")
 def _compiled_ints() -> Any:
     return lambda: carray(_ints_on_stack(), _INDEX_ELEMS)
@@ -59,6 +66,11 @@ def _compiled_ints() -> Any:
 @overload(_vectors, inline="always")
 def _compiled_vectors() -> Any:
     return lambda: carray(_vectors_on_stack(), _VECTORS_ELEMS)
+
+
+@overload(_sums, inline="always")
+def _compiled_sums() -> Any:
+    return lambda: carray(_sums_on_stack(), _SUMS_ELEMS)
 
 
 @typed_intrinsic
@@ -127,9 +139,66 @@ def _compiled_chains(x, index, n, w, start, y, to):
     return run
 
 
+@typed_intrinsic
+def _add_products(
+    typing_context: Any, x: Any, index: Any, n: Any, dy: Any, at: Any, y: Any, to: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = (FLOAT, I32, FLOAT, FLOAT)
+        given = (args[0], args[1], args[3], args[5])
+        x, index, dy, y = addresses_as(builder, given, *kinds)
+        factor, to = load_vector(builder, dy, args[4]), args[6]
+
+        def body(k: Any, values: Any) -> Any:
+            place = builder.sext(builder.load(builder.gep(index, [k])), I64)
+            value = load_vector(builder, x, place)
+            step = builder.mul(k, ir.Constant(I64, WIDTH * WIDTH))
+            into = builder.add(to, step)
+            so_far = load_vector(builder, y, into)
+            result = multiply_add(builder, factor, value, so_far)
+            store_vector(builder, result, y, into)
+            return []
+
+        count(builder, args[2], [], body)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), codegen
+
+
+def add_products(x, index, n, dy, at, y, to):
+    """``y[k, to:] += dy[at:] · x[index[k]:]`` for n taps, vectors of `WIDTH` lanes.
+
+    Parameters
+    ----------
+    x, dy, y : array of float32
+        Each tap has `WIDTH` vectors of y.
+    index : array of int32
+    """
+    for k in range(n):
+        result = y[k * WIDTH * WIDTH + to :][:WIDTH]
+        value = x[index[k] :][:WIDTH].astype(np.float64)
+        result[:] = result + dy[at : at + WIDTH] * value
+
+
+@overload(add_products)
+def _compiled_add_products(x, index, n, dy, at, y, to):
+    def run(x, index, n, dy, at, y, to):
+        _add_products(
+            np.int64(x.ctypes.data),
+            np.int64(index.ctypes.data),
+            np.int64(n),
+            np.int64(dy.ctypes.data),
+            np.int64(at),
+            np.int64(y.ctypes.data),
+            np.int64(to),
+        )
+
+    return run
+
+
 @routine
 def are_small(channels, plane, out_plane, taps, phases):
-    """Tell whether `forward_lanes` and `derivative_lanes` take such planes."""
+    """Tell whether the functions of this module take such planes."""
     most = max(plane, out_plane)
     return (
         channels >= WIDTH
@@ -275,3 +344,50 @@ def derivative_lanes(
         dy, out_plane, weight, kernel_height * kernel_width, weight, 0, n, channels,
         dx, plane, index, to, order, stride_height * stride_width, of_phases,
     )  # fmt: skip
+
+
+@routine
+def gradient_lanes(
+    x, dy, beta, dw, n, channels, height, width,
+    kernel_height, kernel_width, stride_height, stride_width,
+    dilation_height, dilation_width, top, left, out_height, out_width,
+):  # fmt: skip
+    """Do what `depthwise_gradient` does, for small planes.
+
+    As there, a tap has `WIDTH` sums, of every `WIDTH`-th output, which are added up in
+    float64 at the end.
+    """
+    index, vectors, of_dy, sums = _ints(), _vectors(), _vectors(), _sums()
+    plane, out_plane = height * width, out_height * out_width
+    taps = kernel_height * kernel_width
+    for o in range(out_plane):
+        r, c = o // out_width * stride_height - top, o % out_width * stride_width - left
+        for k in range(taps):
+            row = r + k // kernel_width * dilation_height
+            column = c + k % kernel_width * dilation_width
+            is_inside = 0 <= row < height and 0 <= column < width
+            at = row * width + column if is_inside else plane
+            index[o * taps + k] = at * WIDTH
+    vectors[plane * WIDTH : (plane + 1) * WIDTH] = ZERO
+    for block in range(0, channels, WIDTH):
+        c0 = min(block, channels - WIDTH)
+        sums[: taps * WIDTH * WIDTH] = ZERO
+        for s in range(n):
+            p = s * channels + c0
+            _transpose_planes(x, p * plane, plane, vectors, 0, plane, WIDTH, True)
+            _transpose_planes(
+                dy, p * out_plane, out_plane, of_dy, 0, out_plane, WIDTH, True
+            )
+            for o in range(out_plane):
+                add_products(
+                    vectors, index[o * taps :], taps, of_dy, o * WIDTH, sums,
+                    o % WIDTH * WIDTH,
+                )  # fmt: skip
+        for c in range(block - c0, WIDTH):
+            for k in range(taps):
+                across = 0.0
+                for lane in range(WIDTH):
+                    across += np.float64(sums[(k * WIDTH + lane) * WIDTH + c])
+                at = (c0 + c) * taps + k
+                so_far = 0.0 if beta == 0.0 else np.float64(dw[at])
+                dw[at] = np.float32(so_far + across)
