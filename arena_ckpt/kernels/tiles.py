@@ -94,7 +94,7 @@ def _tile_intrinsic(n_rows: int, n_registers: int, *, is_joined: bool) -> Any:
                     return load_vector(builder, bases[0], offset, lanes)
                 parts = [load_vector(builder, base, offset) for base in bases]
                 return parts[0] if EACH == 1 else shuffle(
-                    builder, *parts, list(range(lanes))
+                    builder, parts[0], parts[1], list(range(lanes))
                 )  # fmt: skip
 
             registers = [range(EACH * r, EACH * r + EACH) for r in range(n_registers)]
@@ -116,7 +116,7 @@ def _tile_intrinsic(n_rows: int, n_registers: int, *, is_joined: bool) -> Any:
                     at = row(j, nothing, y_row)
                     parts = [load_vector(builder, base, at) for base in bases]
                     so_far = parts[0] if EACH == 1 else shuffle(
-                        builder, *parts, list(range(lanes))
+                        builder, parts[0], parts[1], list(range(lanes))
                     )  # fmt: skip
                     start.append(builder.select(continues, so_far, fresh))
 

@@ -37,8 +37,9 @@ _FUSES = _fuses()
 
 def _is_wide() -> bool:
     """Whether a register holds 16 numbers, and there are 32 such registers."""
-    if config.CPU_FEATURES is not None:  # Numba is told what to compile for
-        return "+avx512f" in config.CPU_FEATURES
+    told: str | None = getattr(config, "CPU_FEATURES", None)
+    if told is not None:  # Numba is told what to compile for
+        return "+avx512f" in told
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 
 
