@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.checkpoint.batch_size import (
@@ -54,6 +54,12 @@ from arena_ckpt.planning.settings import (
 )
 from arena_ckpt.planning.sparse_gradients import require_touched_rows
 from arena_ckpt.planning.training_facts import PlanTraining
+
+if TYPE_CHECKING:
+    from arena_ckpt.data.samples import Samples
+    from arena_ckpt.data.standardization import Standardization
+    from arena_ckpt.engine.profile import Profile
+    from arena_ckpt.engine.session import Session
 
 MOST_UNROLLED = 128
 """Maximum number of layers of a model whose unrolling is planned for advice."""
@@ -258,12 +264,42 @@ class ModelPlans:
             self.graph_of(plan),
             plan,
             self._definition.optimizer,
-            self._definition.get_property("threads"),
             self._definition.get_property("clip_grad_by_norm"),
         )
         for execution, took in zip(plan.executions, timed, strict=True):
             seconds[execution.step] = took
         return seconds
+
+    def profile(
+        self,
+        plan: MemoryPlan | None,
+        *,
+        rounds: int | None,
+        standardization: Standardization | None,
+        samples_of: Callable[[Session], Samples | None],
+    ) -> Profile:
+        """Return where the time of a step by a plan goes; see `Model.profile`."""
+        if rounds is not None and (not is_whole(rounds) or rounds < 1):
+            raise InvalidParameterError(
+                f"rounds={quoted(rounds)} is not possible; give how often to run the "
+                "step, a whole number of at least 1, or leave it out",
+                rounds=rounds,
+            )
+        if plan is None:
+            plan = self.make_plan()
+        require_plan(plan)
+        self.require_own_plan(plan, debug=plan.canary_bytes > 0)
+        from arena_ckpt.engine.profiling import profile_plan  # loads Numba
+
+        return profile_plan(
+            self.graph_of(plan),
+            plan,
+            self._definition.optimizer,
+            max_norm=self._definition.get_property("clip_grad_by_norm"),
+            rounds=rounds,
+            standardization=standardization,
+            samples_of=samples_of,
+        )
 
     def _chooser(
         self, request: PlanRequest, debug: bool, placing: dict[str, Any]
@@ -314,7 +350,6 @@ class ModelPlans:
             graph,
             plan,
             self._definition.optimizer,
-            threads=self._definition.get_property("threads"),
             max_norm=self._definition.get_property("clip_grad_by_norm"),
         )
 
@@ -358,6 +393,7 @@ class ModelPlans:
             self._definition.blocks,
             needs_loss=graph.has_loss,
             arithmetic=graph.arithmetic,
+            threads=graph.threads,
         )
 
     @public_call

