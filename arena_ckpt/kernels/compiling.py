@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.compiler import Compiler
 
 from arena_ckpt.operations import elementary, sizes
 
@@ -71,11 +73,45 @@ def compiled(function: F) -> F:
     return cast(F, cached(numba.njit, function, no_cfunc_wrapper=True))
 
 
-def cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
-    """Apply a Numba decorator with the disk cache, or without where none can be."""
+def _name_for_cache(function: Any) -> None:
     sources = revision(Path(function.__code__.co_filename).parent)
     function.__qualname__ = f"{function.__name__}_{sources}"
+
+
+def cached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
+    """Apply a Numba decorator with the disk cache, or without where none can be."""
+    _name_for_cache(function)
     try:
         return decorator(*signature, cache=True, **OPTIONS, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
         return decorator(*signature, **OPTIONS, **options)(function)
+
+
+class _NotOnDiskError(Exception):
+    """Raised where Numba would begin to compile."""
+
+
+class _NeverCompiles(Compiler):
+    """Stands in for the compiler: what is not in the disk cache is refused."""
+
+    def compile_extra(self, func: Any) -> Any:
+        raise _NotOnDiskError
+
+
+def loaded(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
+    """Return what `cached` would, if the disk cache holds it; else None, at once."""
+    _name_for_cache(function)
+    options |= {"cache": True, "pipeline_class": _NeverCompiles}
+    try:
+        return decorator(*signature, **OPTIONS, **options)(function)
+    except (_NotOnDiskError, RuntimeError):  # as in `cached`
+        return None
+
+
+def has_disk_cache(function: Any) -> bool:
+    """Whether what is compiled of a function is left on disk for other processes."""
+    try:
+        FunctionCache(function)
+    except RuntimeError:
+        return False
+    return True

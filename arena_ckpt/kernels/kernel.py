@@ -38,7 +38,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from arena_ckpt.kernels.compiling import cached
+from arena_ckpt.kernels.compiling import cached, loaded
 from arena_ckpt.kernels.refusals import (
     NUMBA_ERRORS,
     compile_error,
@@ -63,6 +63,9 @@ SLOTS = {
     "float": 1,
 }
 """Slots of an argument block that each kind of parameter takes."""
+
+Pattern = tuple[int, ...]
+"""For each parameter of a kernel, the first one that is the same memory."""
 
 
 @functools.cache
@@ -116,8 +119,13 @@ class Kernel:
         self.parameters = tuple(self._signature.values())
         self._python = function
         self._compiled = cached(numba.njit, function, inline="always")
-        self._entries: dict[tuple[int, ...], Any] = {}
+        self._entries: dict[Pattern, Any] = {}
         self.__doc__ = function.__doc__
+
+    @property
+    def python(self) -> FunctionType:
+        """The function that is compiled."""
+        return self._python
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}({', '.join(self.parameters)})>"
@@ -187,15 +195,41 @@ class Kernel:
         ------
         KernelCompileError
         """
-        pattern = self._alias_pattern(arguments)
-        if pattern not in self._entries:
-            try:
-                self._entries[pattern] = self._compile_entry(pattern)
-            except Exception as error:  # Numba lets errors of other kinds pass too
-                raise compile_error(self._python, error) from shown_cause(error)
+        return self.entry_of(self.pattern(arguments))
+
+    def entry_of(self, pattern: Pattern) -> int:
+        """Address of the C function for arguments of a pattern, as `entry` returns it.
+
+        Raises
+        ------
+        KernelCompileError
+        """
+        self.compile(pattern)
         return int(self._entries[pattern].address)
 
-    def _alias_pattern(self, arguments: Sequence[Any]) -> tuple[int, ...]:
+    def compile(self, pattern: Pattern) -> None:
+        """Make an entry ready: it is in memory, on disk, or compiled now.
+
+        Raises
+        ------
+        KernelCompileError
+        """
+        if pattern not in self._entries:
+            try:
+                self._entries[pattern] = self._make_entry(cached, pattern)
+            except Exception as error:  # Numba lets errors of other kinds pass too
+                raise compile_error(self._python, error) from shown_cause(error)
+
+    def load(self, pattern: Pattern) -> bool:
+        """Make an entry ready if that takes no compiler; return whether it is."""
+        if pattern not in self._entries:
+            entry = self._make_entry(loaded, pattern)
+            if entry is None:
+                return False
+            self._entries[pattern] = entry
+        return True
+
+    def pattern(self, arguments: Sequence[Any]) -> Pattern:
         """For each parameter, the first one that is the same memory.
 
         Empty arrays are told apart: no loop runs over them, wherever they lie.
@@ -210,7 +244,7 @@ class Kernel:
             pattern.append(first.setdefault(key, index))
         return tuple(pattern)
 
-    def _compile_entry(self, pattern: tuple[int, ...]) -> Any:
+    def _make_entry(self, make: Callable[..., Any], pattern: Pattern) -> Any:
         body, slot = [], 0
         for index, kind in enumerate(self.parameters):
             if pattern[index] == index:
@@ -230,7 +264,7 @@ class Kernel:
         function = cast(FunctionType, namespace[name])
         function.__module__ = self._python.__module__
         signature = types.void(types.CPointer(types.int64))
-        return cached(numba.cfunc, function, signature)
+        return make(numba.cfunc, function, signature)
 
 
 typed_intrinsic: Any = intrinsic

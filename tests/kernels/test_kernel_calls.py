@@ -52,9 +52,9 @@ def test_arrays_with_gaps_are_refused() -> None:
 def test_empty_arrays_share_no_parameter_wherever_they_lie() -> None:
     """Else a layer without bias or states has entries of its own compiled for it."""
     empty = numbers()
-    assert add._alias_pattern((empty, empty, empty)) == (0, 1, 2)
+    assert add.pattern((empty, empty, empty)) == (0, 1, 2)
     x = numbers(1)
-    assert add._alias_pattern((x, empty, x)) == (0, 1, 0)
+    assert add.pattern((x, empty, x)) == (0, 1, 0)
 
 
 def test_a_convolution_without_bias_has_no_entries_of_its_own(
@@ -64,7 +64,7 @@ def test_a_convolution_without_bias_has_no_entries_of_its_own(
     asked: dict[str, set[tuple[int, ...]]] = {}
 
     def entry(kernel: Kernel, arguments: Sequence[object]) -> int:
-        asked.setdefault(kernel.name, set()).add(kernel._alias_pattern(arguments))
+        asked.setdefault(kernel.name, set()).add(kernel.pattern(arguments))
         return 0
 
     monkeypatch.setattr(Kernel, "entry", entry)
