@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.engine.arena import Arena
-from arena_ckpt.engine.link import CallTable, Memory, Report
+from arena_ckpt.engine.link import CallTable, Memory
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.graph.build import Graph
+from arena_ckpt.kernels.side_by_side import Report
 from arena_ckpt.lowering.calls import (
     BESIDE,
     LoweringSettings,
@@ -84,7 +85,7 @@ class Program:
         if note is not None:
             calls = _with_notes(calls, note)
         self._memories: dict[str, Memory] = {**views.memories}
-        self.table = CallTable(calls, self._memories, report)
+        self.table = CallTable(calls, self._memories, report, threads=graph.threads)
         n_steps = len(views.plan.steps)
         counts = np.bincount([call.step for call in calls], minlength=n_steps)
         self._first_call: list[int] = [0, *np.cumsum(counts).tolist()]

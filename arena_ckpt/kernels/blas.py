@@ -4,10 +4,8 @@ The library is loaded once and its ``cblas_sgemm`` registered with LLVM under a 
 of ours, which compiled kernels refer to; so their disk cache does not depend on which
 library is loaded, or where.
 
-The library starts its threads when it is loaded, when it is given more of them, and at
-the first product after a fork. Each has to happen under IEEE's default floating-point
-flags, which a thread inherits from the one that starts it: the last does, as all
-products run in the walk of `kernel.run_table`.
+It computes each product in the thread that asks for it. So its results depend on no
+number of threads, and run under the floating-point flags of the walk.
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ with default_flags():
     # The package loads the library when it is imported.
     scipy_openblas32 = importlib.import_module("scipy_openblas32")
     _library = ctypes.CDLL(scipy_openblas32.get_library(fullname=True))
-    # Products are split by us, always alike: then their bits depend on no threads.
     _library.scipy_openblas_set_num_threads(1)
 llvmlite.binding.add_symbol(
     "arena_ckpt_sgemm",

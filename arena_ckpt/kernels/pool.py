@@ -31,6 +31,7 @@ import functools
 import os
 import platform
 import signal
+import threading
 from typing import Any
 
 import llvmlite.binding
@@ -296,12 +297,12 @@ class Pool:
 
     Attributes
     ----------
-    n_helpers : int
-        Threads that walks may have beside their own.
+    address : int
+        Of the state.
     """
 
     def __init__(self) -> None:
-        self.n_helpers = 0
+        self._growing = threading.Lock()
         self._threads: list[tuple[ctypes.c_void_p, np.ndarray]] = []
         self._memory = np.zeros(_N_WORDS + _LINE, np.int64)
         self.address = (self._memory.ctypes.data + 63) // 64 * 64
@@ -312,20 +313,22 @@ class Pool:
                 init = getattr(_LIBRARY, f"pthread_{name}_init")
                 init(ctypes.c_void_p(self.address + 8 * word), None)
 
+    @property
+    def n_helpers(self) -> int:
+        """Number of threads that can help a walk."""
+        return len(self._threads)
+
     def _word(self, word: int) -> np.ndarray:
         first = (self.address - self._memory.ctypes.data) // 8 + word
         return self._memory[first : first + 1]
 
-    def set_helpers(self, n_helpers: int) -> None:
-        """Let walks have so many threads beside their own; start those that miss.
-
-        Where none can be started, walks do with fewer.
-        """
+    def grow(self, n_helpers: int) -> None:
+        """Start the threads that are missing; where that fails, walks do with fewer."""
         if _LIBRARY is None:
             return
-        while len(self._threads) < n_helpers and self._start():
-            pass
-        self.n_helpers = n_helpers
+        with self._growing:
+            while len(self._threads) < n_helpers and self._start():
+                pass
 
     def _start(self) -> bool:
         """Start a thread, which keeps all signals to the others."""
@@ -354,7 +357,6 @@ class Pool:
         """End all threads, after the calls that they are in."""
         if not self._threads:
             return
-        self.n_helpers = 0
         self._word(_STOP)[0] = 1
         _LIBRARY.pthread_mutex_lock(ctypes.c_void_p(self.address + 8 * _MUTEX))
         _LIBRARY.pthread_cond_broadcast(ctypes.c_void_p(self.address + 8 * _CONDITION))
@@ -379,27 +381,20 @@ def _walker() -> Any:
 _pool = Pool()
 
 
-def set_threads(n_threads: int) -> None:
-    """Let walks use `n_threads` threads, their own among them (process-wide)."""
-    if n_threads - 1 != _pool.n_helpers:
-        _pool.set_helpers(n_threads - 1)
-
-
-def threads() -> int:
-    """Return how many threads a walk uses."""
-    return _pool.n_helpers + 1
-
-
-def run_groups(table: int, groups: int, n_calls: int) -> None:
+def run_groups(table: int, groups: int, n_calls: int, n_threads: int) -> None:
     """Call the entries of a table in order, groups of them side by side.
 
     Parameters
     ----------
     table, groups, n_calls : int
         As `_run_beside` takes them.
+    n_threads : int
+        Threads that may share the calls of a group, that of the walk among them.
     """
     pool = _pool
-    _walker()(table, groups, n_calls, pool.address, pool.n_helpers)
+    if pool.n_helpers < n_threads - 1:
+        pool.grow(n_threads - 1)
+    _walker()(table, groups, n_calls, pool.address, n_threads - 1)
 
 
 def _forget_threads() -> None:
