@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
+from arena_ckpt.kernels.pool import run_groups
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.signatures import NUMBERS
@@ -41,6 +42,8 @@ class CallTable:
         Where the regions lie. They must outlive the table, which holds only addresses.
     report : callable, optional
         Told about progress.
+    threads : int
+        Threads that run calls side by side.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class CallTable:
         calls: Sequence[KernelCall],
         memories: Mapping[str, Memory],
         report: Report | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self._table = np.zeros(2 * len(calls), dtype=np.int64)
         slots: list[int] = []
@@ -62,6 +67,8 @@ class CallTable:
             slots += kernel.pack(arguments)
             if report:
                 report(index + 1, len(calls))
+        self._groups = np.array([call.beside for call in calls], dtype=np.int64)
+        self._threads = threads if (self._groups > 1).any() else 1
         self._blocks = np.array(slots, dtype=np.int64)
         self._address_slots = np.array(address_slots, dtype=np.int64)
         first_bytes = 8 * np.array(first_slots, dtype=np.int64)
@@ -75,8 +82,17 @@ class CallTable:
         ]
 
     def run(self, first: int, last: int) -> None:
-        """Run the calls [first, last)."""
-        run_table(self._address + 16 * first, last - first)
+        """Run the calls [first, last); with several threads, groups side by side."""
+        table, n_calls = self._address + 16 * first, last - first
+        if self._threads > 1:
+            groups = self._groups.ctypes.data + 8 * first
+            run_groups(table, groups, n_calls, self._threads)
+        else:
+            run_table(table, n_calls)
+
+    def beside(self, index: int) -> int:
+        """Return how many calls, from this one on, may run side by side."""
+        return int(self._groups[index])
 
     def moved(self, start: int, stop: int, by: int) -> CallTable:
         """Return the same calls, on other memory.

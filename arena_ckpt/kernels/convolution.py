@@ -424,11 +424,12 @@ def conv_gradient(
     stride_height: int, stride_width: int,
     dilation_height: int, dilation_width: int,
     top: int, left: int, out_height: int, out_width: int,
-    group: int,
+    group: int, first_filter: int, all_filters: int,
 ) -> None:  # fmt: skip
     """``dw = the derivative of conv_forward for the weight + beta * dw``.
 
-    beta is 0 or 1; at 0, dw is only written.
+    beta is 0 or 1; at 0, dw is only written. Of all_filters filters, of which dy has
+    the planes, dw holds `filters` from first_filter on.
     """
     rows = (out_height - 1) * stride_height + (kernel_height - 1) * dilation_height + 1
     columns = (out_width - 1) * stride_width + (kernel_width - 1) * dilation_width + 1
@@ -452,7 +453,7 @@ def conv_gradient(
                 at = r * stride_height * columns + c * stride_width
                 table[k] = i * block + at * lanes
                 if group > 1:
-                    table[n_all + k] = i * filters * out_plane + r * out_width + c
+                    table[n_all + k] = i * all_filters * out_plane + r * out_width + c
                 k += 1
     pictures[:] = ZERO
     zero = pictures.size - 1
@@ -492,7 +493,7 @@ def conv_gradient(
                 )  # fmt: skip
             for f in range(0, filters, step):
                 first = min(f, filters - step)
-                w0 = (n0 * filters + first) * out_plane
+                w0 = (n0 * all_filters + first_filter + first) * out_plane
                 if group > 1:
                     n_taps = n_here * out_plane
                     pack(dy, w0, dy_row, table[n_all:], n_taps, packed)

@@ -257,7 +257,9 @@ def _as_float(typing_context: Any, bits: Any) -> Any:
 
 
 @typed_intrinsic
-def _call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
+def call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
+    """In native code: call the C function at an address with an argument block."""
+
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         slots = ir.IntType(64).as_pointer()
         function_type = ir.FunctionType(ir.VoidType(), [slots])
@@ -275,9 +277,10 @@ _POINTERS = {
     "_i32": _pointer_to("i32", types.int32, ir.IntType(32)),
     "_as_float": _as_float,
 }
-_i64: Any = _POINTERS["_i64"]
 float_pointer: Any = _POINTERS["_f32"]
 """In kernels: the pointer to float32 numbers that an address stands for."""
+int_pointer: Any = _POINTERS["_i64"]
+"""In native code: the pointer to int64 numbers that an address stands for."""
 
 _READ = {
     "Vector": "carray(_f32(a[{0}]), a[{1}])",
@@ -302,11 +305,11 @@ def _run_table(table_address: int, n_calls: int) -> None:
     n_calls : int
         Pairs to run; zero is allowed.
     """
-    table = carray(_i64(table_address), 2 * n_calls)
+    table = carray(int_pointer(table_address), 2 * n_calls)
     before = read_registers()
     write_registers(DEFAULT)
     for call in range(n_calls):
-        _call_entry(table[2 * call], table[2 * call + 1])
+        call_entry(table[2 * call], table[2 * call + 1])
     write_registers(before)
 
 

@@ -382,7 +382,7 @@ class BatchNormalization(Layer):
         epsilon = float(self["epsilon"])
         if tensors.training and self._takes_batch:
             x, size = tensors.vector("in0"), self._size(tensors)
-            arguments: tuple[Any, ...] = (x, epsilon, mean, inverse, size)
+            arguments: tuple[Any, ...] = (x, epsilon, mean, inverse, size, 0, mean.size)
             return [Call(normalization.batch_norm_statistics, arguments)]
         moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
         arguments = (*moving, epsilon, mean, inverse)
@@ -398,7 +398,7 @@ class BatchNormalization(Layer):
         calls = [
             Call(
                 normalization.batch_norm_sums,
-                (*tensors_of_sums, *statistics, sums, size),
+                (*tensors_of_sums, *statistics, sums, size, 0, statistics[0].size),
             ),
             Call(normalization.batch_norm_gradient, (sums, keep, *gradients)),
         ]
@@ -418,5 +418,6 @@ class BatchNormalization(Layer):
             constant = (gamma, d_out, statistics[1], d_in, size)
             return [Call(normalization.scale_channels, constant)]
         x, sums = tensors.vector("in0"), tensors.vector("sums")
-        arguments = (x, gamma, d_out, *statistics, sums, d_in, size)
+        count = x.size // gamma.size
+        arguments = (x, gamma, d_out, *statistics, sums, d_in, size, count)
         return [Call(normalization.batch_norm_derivative, arguments)]

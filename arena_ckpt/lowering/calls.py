@@ -21,6 +21,7 @@ from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kept_results import NOTHING_KEPT, kept_results
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
+from arena_ckpt.lowering.side_by_side import side_by_side
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
@@ -108,7 +109,8 @@ def lower(
         for call in lowering.calls(execution)
     ]
     fused = calls if settings.keeps_outputs else _fuse_bias(calls)
-    return tuple(lowering.with_count(fused))
+    counted = lowering.with_count(fused)
+    return tuple(side_by_side(counted, graph.threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,11 @@ def lower_tiled_gradients(
             tensor_name(node.name, weight.name),
             weight.shape,
             gradient,
-            tuple(KernelCall(execution.step, *call) for call in calls),
+            tuple(
+                side_by_side(
+                    (KernelCall(execution.step, *call) for call in calls), graph.threads
+                )
+            ),
         )
 
 
