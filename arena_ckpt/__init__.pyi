@@ -12,6 +12,7 @@ from .data.loaders import load_digits as load_digits
 from .data.loaders import load_idx as load_idx
 from .data.loaders import load_npz as load_npz
 from .device.export_c import export_c as export_c
+from .engine.profile import Profile as Profile
 from .errors import AfterInitializationError as AfterInitializationError
 from .errors import AmbiguousTableError as AmbiguousTableError
 from .errors import ArenaError as ArenaError

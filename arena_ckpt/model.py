@@ -90,6 +90,7 @@ from arena_ckpt.training.taken_weights import (
 
 if TYPE_CHECKING:
     from arena_ckpt.engine.evaluation import Evaluation
+    from arena_ckpt.engine.profile import Profile
     from arena_ckpt.engine.session import Session
     from arena_ckpt.engine.weights import FloatArray
 
@@ -464,6 +465,65 @@ class Model(ModelDefinition):
         return ModelPlans(self).step_seconds(plan)
 
     @public_call
+    def profile(
+        self,
+        data: XY | None = None,
+        *,
+        plan: MemoryPlan | None = None,
+        rounds: int | None = None,
+    ) -> Profile:
+        """Measure where the time of a training step goes, kernel call by kernel call.
+
+        The steps run in an arena of their own, with weights and optimizer states of
+        their own and a learning rate of 0: the model stays as it is.
+
+        Parameters
+        ----------
+        data : (x, y) or Dataset, optional
+            Their first samples fill the batch; by default random ones are drawn.
+        plan : MemoryPlan, optional
+            Made by this model. By default the one that it is initialized with, else
+            that of `make_plan`. One of inference profiles a prediction.
+        rounds : int, optional
+            How often to run all; medians count. By default 3 times, and up to 50 within
+            half a second.
+
+        Returns
+        -------
+        Profile
+            Its `calls`, the same `by_layer`, `by_phase` and `by_kernel`, its totals,
+            and what the machine reaches; printed it is a table.
+
+        Raises
+        ------
+        InvalidParameterError
+            An impossible number of rounds.
+        DataError
+            Samples that do not fit the model.
+        ArenaTooLargeError
+            The arena is larger than the memory that is free.
+        PlanMismatchError
+            The plan is one of another model.
+        """
+        if plan is None and self._session is not None:
+            plan = self._session.plan
+
+        def samples_of(session: Session) -> Samples | None:
+            if data is None:
+                return None
+            if session.plan.is_inference:
+                with _named(data):
+                    return session.samples(pair_of(data)[0], None)
+            return self._samples(session, data)
+
+        return ModelPlans(self).profile(
+            plan,
+            rounds=rounds,
+            standardization=self._standardization,
+            samples_of=samples_of,
+        )
+
+    @public_call
     def kernel_calls(self, plan: MemoryPlan) -> tuple[KernelCall, ...]:
         """Return the kernel calls of a training iteration by a plan of this model.
 
@@ -605,7 +665,6 @@ class Model(ModelDefinition):
                 self._schedule,
                 seed=seed,
                 max_norm=self.get_property("clip_grad_by_norm"),
-                threads=self.get_property("threads"),
                 debug=debug,
                 check=check,
                 report=report,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.checkpoint.batch_size import (
@@ -23,6 +23,7 @@ from arena_ckpt.checkpoint.inference import plan_inference
 from arena_ckpt.checkpoint.pareto_front import ParetoFront
 from arena_ckpt.checkpoint.request import PlanRequest, parse_request
 from arena_ckpt.common.arguments import public_call
+from arena_ckpt.common.collection import without_collection
 from arena_ckpt.common.wording import quote, quoted
 from arena_ckpt.definition.model_definition import ModelDefinition
 from arena_ckpt.engine.arena import CANARY_BYTES, check_fits
@@ -54,6 +55,12 @@ from arena_ckpt.planning.settings import (
 from arena_ckpt.planning.sparse_gradients import require_touched_rows
 from arena_ckpt.planning.training_facts import PlanTraining
 
+if TYPE_CHECKING:
+    from arena_ckpt.data.samples import Samples
+    from arena_ckpt.data.standardization import Standardization
+    from arena_ckpt.engine.profile import Profile
+    from arena_ckpt.engine.session import Session
+
 MOST_UNROLLED = 128
 """Maximum number of layers of a model whose unrolling is planned for advice."""
 
@@ -77,6 +84,7 @@ class ModelPlans:
     def __init__(self, definition: ModelDefinition) -> None:
         self._definition = definition
 
+    @without_collection()
     def make_plan(
         self, *, debug: bool = False, mode: str = TRAIN, **request: Any
     ) -> MemoryPlan:
@@ -126,6 +134,7 @@ class ModelPlans:
         budget_bytes = parsed.budget_bytes
         return plan_inference(self._definition.compile(), settings, budget_bytes)
 
+    @without_collection()
     def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         placing, request = _parted(request)
@@ -144,6 +153,7 @@ class ModelPlans:
             )
         return parsed.choose(self._chooser(parsed, debug, placing))
 
+    @without_collection()
     def pareto(self, *, debug: bool = False, **request: Any) -> ParetoFront:
         """Return the plans that none other beats in bytes and time.
 
@@ -151,6 +161,7 @@ class ModelPlans:
         """
         return ParetoFront(self.chooser(debug=debug, **request).pareto())
 
+    @without_collection()
     def pareto_around(
         self, *, debug: bool = False, **request: Any
     ) -> tuple[ParetoFront, int | None]:
@@ -187,6 +198,7 @@ class ModelPlans:
         placing, request = _parted(request)
         return self._chooser(parse_request(**request), debug, placing)
 
+    @without_collection()
     def choose_batch_size(
         self,
         *,
@@ -252,12 +264,42 @@ class ModelPlans:
             self.graph_of(plan),
             plan,
             self._definition.optimizer,
-            self._definition.get_property("threads"),
             self._definition.get_property("clip_grad_by_norm"),
         )
         for execution, took in zip(plan.executions, timed, strict=True):
             seconds[execution.step] = took
         return seconds
+
+    def profile(
+        self,
+        plan: MemoryPlan | None,
+        *,
+        rounds: int | None,
+        standardization: Standardization | None,
+        samples_of: Callable[[Session], Samples | None],
+    ) -> Profile:
+        """Return where the time of a step by a plan goes; see `Model.profile`."""
+        if rounds is not None and (not is_whole(rounds) or rounds < 1):
+            raise InvalidParameterError(
+                f"rounds={quoted(rounds)} is not possible; give how often to run the "
+                "step, a whole number of at least 1, or leave it out",
+                rounds=rounds,
+            )
+        if plan is None:
+            plan = self.make_plan()
+        require_plan(plan)
+        self.require_own_plan(plan, debug=plan.canary_bytes > 0)
+        from arena_ckpt.engine.profiling import profile_plan  # loads Numba
+
+        return profile_plan(
+            self.graph_of(plan),
+            plan,
+            self._definition.optimizer,
+            max_norm=self._definition.get_property("clip_grad_by_norm"),
+            rounds=rounds,
+            standardization=standardization,
+            samples_of=samples_of,
+        )
 
     def _chooser(
         self, request: PlanRequest, debug: bool, placing: dict[str, Any]
@@ -308,7 +350,6 @@ class ModelPlans:
             graph,
             plan,
             self._definition.optimizer,
-            threads=self._definition.get_property("threads"),
             max_norm=self._definition.get_property("clip_grad_by_norm"),
         )
 
@@ -352,9 +393,11 @@ class ModelPlans:
             self._definition.blocks,
             needs_loss=graph.has_loss,
             arithmetic=graph.arithmetic,
+            threads=graph.threads,
         )
 
     @public_call
+    @without_collection()
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
         """Refuse a plan that was made for another model.
 

@@ -8,7 +8,7 @@ bytes of its real arena count.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.costs import Costs, other_cost
 from arena_ckpt.planning.plan import MemoryPlan
-from arena_ckpt.planning.planner import LAYOUT_NODES, has_room, make_plan, reruns_of
+from arena_ckpt.planning.planner import LAYOUT_NODES, Planner, has_room, reruns_of
 from arena_ckpt.planning.recompute import Reruns
 from arena_ckpt.planning.settings import PlanSettings
 
@@ -164,7 +164,8 @@ class Front:
         self._policy = policy
         self.settings = settings
         self._levels = levels
-        plan = make_plan(graph, settings, ())
+        self._planner = Planner(graph, settings)
+        plan = self._planner.plan(())
         self.costs = find_costs(graph, plan) if find_costs else plan.counted_costs
         own_cost = plan.iteration_cost(self.costs)
         self.reference_cost = own_cost if reference_cost is None else reference_cost
@@ -176,7 +177,8 @@ class Front:
         """Plan with the checkpoint blocks that the user named, or None."""
         if not self.graph.blocks:
             return None
-        return self._measure(NAMED_BLOCKS, make_plan(self.graph, self.settings))
+        plan = self._planner.plan_blocks(self.graph.blocks)
+        return self._measure(NAMED_BLOCKS, plan)
 
     def obeys(self, point: FrontPoint) -> bool:
         """Tell whether a plan obeys the policy."""
@@ -184,7 +186,7 @@ class Front:
 
     @cached_property
     def _needs(self) -> Needs:
-        return Needs(self.graph, self.settings)
+        return Needs(self._planner.touches)
 
     @cached_property
     def _searches(self) -> list[_Search]:
@@ -300,11 +302,11 @@ class Front:
         actions = search.merged.expand(search.table.schedule(slot.slot))
         if self._levels != 1:
             reruns = search.linearized.reruns(actions)
-            plan = make_plan(self.graph, self.settings, reruns, layout_nodes)
+            plan = self._planner.plan(reruns, layout_nodes)
             point = self._measure(CHOSEN, plan)
         else:
-            graph = replace(self.graph, blocks=search.linearized.blocks(actions))
-            plan = make_plan(graph, self.settings, None, layout_nodes)
+            blocks = search.linearized.blocks(actions)
+            plan = self._planner.plan_blocks(blocks, layout_nodes)
             point = self._measure(CHOSEN_BLOCKS, plan)
         assert self.obeys(point), point.reruns
         return point

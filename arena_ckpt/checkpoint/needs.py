@@ -12,15 +12,14 @@ from itertools import accumulate
 from arena_ckpt.common.names import LABEL, gradient_of, state_of, tensor_name
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.units import align_up
-from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.live_ranges import (
     find_uses,
     find_uses_of_stretch,
     group_tensors,
 )
-from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import LiveRange, TensorKind
 from arena_ckpt.planning.timeline import Step, Timeline, build_timeline
+from arena_ckpt.planning.touches import Touches
 
 _ALWAYS = (TensorKind.WEIGHT, TensorKind.OPTIMIZER_STATE, TensorKind.DATA)
 
@@ -30,8 +29,8 @@ class Needs:
 
     Parameters
     ----------
-    graph : Graph
-    settings : PlanSettings
+    touches : Touches
+        What the steps of the model touch.
 
     Attributes
     ----------
@@ -44,10 +43,11 @@ class Needs:
         Constants beside the RAM are not counted.
     """
 
-    def __init__(self, graph: Graph, settings: PlanSettings) -> None:
-        self._graph = graph
-        self._settings = settings
-        whole = find_uses(graph, build_timeline(graph, (), settings), settings)
+    def __init__(self, touches: Touches) -> None:
+        self._touches = touches
+        self._graph = graph = touches.graph
+        self._settings = settings = touches.settings
+        whole = find_uses(touches, build_timeline(graph, (), settings))
         self.live_ranges: dict[str, LiveRange] = {t.name: t for t in whole.tensors}
         of_tables = {*map(gradient_of, graph.tables)}
         self._always = frozenset(
@@ -100,9 +100,8 @@ class Needs:
         there = dict.fromkeys((*self._always_of(steps), *held, *begin))
         end = {*end, *held}
         uses = find_uses_of_stretch(
-            self._graph,
+            self._touches,
             Timeline(tuple(steps), {}, len(steps), len(steps), dict(remade)),
-            self._settings,
             begin=[
                 self.live_ranges[name] for name in there if name in self.live_ranges
             ],
@@ -110,7 +109,7 @@ class Needs:
         )
         outside = self._always.union(held)
         changes = [0] * (len(steps) + 1)
-        for group in group_tensors(self._graph, uses, self._settings):
+        for group in group_tensors(self._touches, uses):
             shared = [
                 live
                 for live in map(uses.tensors.__getitem__, group)

@@ -8,7 +8,6 @@ kept layer again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from itertools import dropwhile
 
 from arena_ckpt.checkpoint.policy import Policy
@@ -38,7 +37,7 @@ def swept_layers(nodes: Iterable[Node]) -> tuple[str, ...]:
 def reruns_of_blocks(graph: Graph, blocks: Iterable[Collection[str]]) -> Reruns:
     """Return what checkpoint blocks of some layers run again."""
     made = tuple(CheckpointBlock(tuple(names)) for names in blocks)
-    reruns = block_reruns(replace(graph, blocks=made))
+    reruns = block_reruns(graph, made)
     return tuple(rerun for rerun in reruns if rerun.tensors)
 
 

@@ -25,28 +25,40 @@ class TensorLifespan(enum.Flag):
     BACKWARD = CALC_GRADIENT | CALC_DERIVATIVE | APPLY_GRADIENT
     ITERATION = FORWARD | CALC_DERIVATIVE | CALC_GRADIENT | APPLY_GRADIENT | RECOMPUTE
 
+    def __and__(self, other: TensorLifespan) -> TensorLifespan:
+        """Return the phases of both; planning asks for that at every tensor."""
+        if type(other) is not TensorLifespan:
+            return NotImplemented
+        return LIFESPANS[self._value_ & other._value_]
+
+
+LIFESPANS = tuple(map(TensorLifespan, range(TensorLifespan.ITERATION.value + 1)))
+"""Every combination of phases, by its value."""
+
 
 class Phase(enum.Enum):
-    """The part of a training iteration that a step runs for its layer."""
+    """The part of a training iteration that a step runs for its layer.
 
-    FORWARD = "forward"
-    RECOMPUTE = "recompute"
-    CALC_GRADIENT = "calc_gradient"
-    CALC_DERIVATIVE = "calc_derivative"
-    CLIP_GRADIENTS = "clip_gradients"
-    APPLY_GRADIENT = "apply_gradient"
+    Attributes
+    ----------
+    lifespan : TensorLifespan
+        Flag of the phase.
+    """
 
-    @property
-    def lifespan(self) -> TensorLifespan:
-        """The flag of this phase (a recompute touches what a forward touches)."""
-        return _PHASE_LIFESPAN[self]
+    _value_: str
+    lifespan: TensorLifespan
 
+    FORWARD = "forward", TensorLifespan.FORWARD
+    RECOMPUTE = "recompute", TensorLifespan.RECOMPUTE
+    CALC_GRADIENT = "calc_gradient", TensorLifespan.CALC_GRADIENT
+    CALC_DERIVATIVE = "calc_derivative", TensorLifespan.CALC_DERIVATIVE
+    CLIP_GRADIENTS = "clip_gradients", TensorLifespan.APPLY_GRADIENT
+    APPLY_GRADIENT = "apply_gradient", TensorLifespan.APPLY_GRADIENT
 
-_PHASE_LIFESPAN = {
-    Phase.FORWARD: TensorLifespan.FORWARD,
-    Phase.RECOMPUTE: TensorLifespan.RECOMPUTE,
-    Phase.CALC_GRADIENT: TensorLifespan.CALC_GRADIENT,
-    Phase.CALC_DERIVATIVE: TensorLifespan.CALC_DERIVATIVE,
-    Phase.CLIP_GRADIENTS: TensorLifespan.APPLY_GRADIENT,
-    Phase.APPLY_GRADIENT: TensorLifespan.APPLY_GRADIENT,
-}
+    def __new__(cls, value: str, lifespan: TensorLifespan) -> Phase:
+        """Make a member of a value and its flag."""
+        member = object.__new__(cls)
+        member._value_, member.lifespan = value, lifespan
+        return member
+
+    __hash__ = object.__hash__  # members are equal to themselves alone

@@ -22,7 +22,7 @@ _DECIDING = {
     if declared.default is None
     else declared.kind.write(declared.default)
     for declared in MODEL_PROPERTIES
-    if declared.name not in ("epochs", "memory_optimization")
+    if declared.name not in ("epochs", "memory_optimization", "threads")
 }
 """Properties of a model on which the bits of a training depend, and their defaults."""
 

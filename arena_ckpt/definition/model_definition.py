@@ -13,6 +13,7 @@ from typing import Any
 
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.arithmetics import ARITHMETICS, FAST
+from arena_ckpt.common.collection import without_collection
 from arena_ckpt.common.properties import (
     BOOLEAN,
     POSITIVE_INT,
@@ -67,8 +68,8 @@ MODEL_PROPERTIES = (
         "threads",
         whole(1, 64),
         1,
-        "processor cores that large kernels may use; results can differ in the last "
-        "bits between numbers of threads, never between runs",
+        "processor cores that share the work of large kernels; the bits are the same "
+        "with any number",
     ),
     Property(
         "clip_grad_by_norm",
@@ -661,6 +662,7 @@ class ModelDefinition:
         restart = restart_hint(self._schedule, 0, epochs, is_least=True)
         return self._graph_hints + (() if restart is None else (restart,))
 
+    @without_collection()
     def _built(self) -> Graph:
         if self._graph is None:
             graph = build_graph(
@@ -668,6 +670,7 @@ class ModelDefinition:
                 self._blocks,
                 needs_loss=False,
                 arithmetic=self.get_property("arithmetic"),
+                threads=self.get_property("threads"),
             )
             self._graph_hints = graph_hints(graph)
             self._graph = graph

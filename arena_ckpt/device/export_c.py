@@ -150,7 +150,10 @@ def make_c_project(
     plans = ModelPlans(portable)
     if plan is None and model.is_initialized and not request:
         own = model.plan
-        is_own = model.get_property("arithmetic") == PORTABLE and own.mode == mode
+        is_own = own.mode == mode and all(
+            model.get_property(name) == portable.get_property(name)
+            for name in ("arithmetic", "threads")
+        )
         plan = own if is_own and not own.canary_bytes else None
     if plan is None:
         plan = portable.make_plan(mode=mode, **request)
@@ -169,7 +172,6 @@ def make_c_project(
             portable.schedule,
             seed=portable.seed,
             max_norm=portable.get_property("clip_grad_by_norm"),
-            threads=portable.get_property("threads"),
             report=report,
             standardization=model.standardization,
         )
@@ -183,7 +185,7 @@ def make_c_project(
 
 
 def in_portable_arithmetic(model: Model) -> Model:
-    """Return a copy of a model that plans in portable arithmetic.
+    """Return a copy of a model that plans in portable arithmetic, for one thread.
 
     Raises
     ------
@@ -198,7 +200,7 @@ def in_portable_arithmetic(model: Model) -> Model:
             arithmetic=asked,
         )
     portable = copy_of(model)
-    portable.set_property(arithmetic=PORTABLE)
+    portable.set_property(arithmetic=PORTABLE, threads=1)  # C has one
     return portable
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from arena_ckpt.kernels import side_by_side
 from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
+from arena_ckpt.kernels.pool import run_groups
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.signatures import NUMBERS
@@ -39,6 +40,8 @@ class CallTable:
         Where the regions lie. They must outlive the table, which holds only addresses.
     report : callable, optional
         Told how many entries are ready, and of how many: compiling takes time.
+    threads : int
+        Threads that run calls side by side.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class CallTable:
         calls: Sequence[KernelCall],
         memories: Mapping[str, Memory],
         report: side_by_side.Report | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         placed = [
             [_placed(operand, memories) for operand in call.operands] for call in calls
@@ -65,6 +70,8 @@ class CallTable:
             first_slots.append(len(slots))
             address_slots += [len(slots) + slot for slot in _address_slots(kernel)]
             slots += kernel.pack(arguments)
+        self._groups = np.array([call.beside for call in calls], dtype=np.int64)
+        self._threads = threads if (self._groups > 1).any() else 1
         self._blocks = np.array(slots, dtype=np.int64)
         self._address_slots = np.array(address_slots, dtype=np.int64)
         first_bytes = 8 * np.array(first_slots, dtype=np.int64)
@@ -78,8 +85,17 @@ class CallTable:
         ]
 
     def run(self, first: int, last: int) -> None:
-        """Run the calls [first, last)."""
-        run_table(self._address + 16 * first, last - first)
+        """Run the calls [first, last); with several threads, groups side by side."""
+        table, n_calls = self._address + 16 * first, last - first
+        if self._threads > 1:
+            groups = self._groups.ctypes.data + 8 * first
+            run_groups(table, groups, n_calls, self._threads)
+        else:
+            run_table(table, n_calls)
+
+    def beside(self, index: int) -> int:
+        """Return how many calls, from this one on, may run side by side."""
+        return int(self._groups[index])
 
     def moved(self, start: int, stop: int, by: int) -> CallTable:
         """Return the same calls, on other memory.

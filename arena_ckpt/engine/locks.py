@@ -1,10 +1,8 @@
 """Who may work when: threads in a model, models side by side, and forks between.
 
-The number of threads of BLAS holds for the whole process. So iterations that want the
-same number run side by side, and one that wants another waits until they are through;
-whoever comes later waits behind it. A fork waits for the iterations under way: the
-child gets every model as its last iteration left it, and no lock that a thread holds
-which the child does not have.
+Iterations of models run side by side. A fork waits for those under way: the child gets
+every model as its last iteration left it, and no lock that a thread holds which the
+child does not have.
 """
 
 from __future__ import annotations
@@ -12,14 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 from numba.core.compiler_lock import global_compiler_lock
 
 from arena_ckpt.errors import StateError
-from arena_ckpt.kernels.blas import set_blas_threads
 from arena_ckpt.kernels.flags import run_by_default
 
 Given = TypeVarTuple("Given")
@@ -33,16 +29,14 @@ Ctrl-C can come before the call that would wake it.
 
 
 class Gate:
-    """Lets iterations run side by side that want the same number of BLAS threads.
+    """Lets iterations run side by side, and forks come between them.
 
     Threads are known by their numbers.
     """
 
     def __init__(self) -> None:
-        self._n_threads = 0
         self._here: set[int] = set()  # those that wait, work or leave
         self._inside: set[int] = set()  # those that work
-        self._queue: deque[int] = deque()  # those that wait
         self._is_closed = False
         self._renew()
 
@@ -51,16 +45,13 @@ class Gate:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
-    def run(
-        self, n_threads: int, work: Callable[[*Given], Result], *arguments: *Given
-    ) -> Result:
-        """Do a piece of work, for which matrix products use `n_threads` threads.
+    def run(self, work: Callable[[*Given], Result], *arguments: *Given) -> Result:
+        """Do a piece of work, between forks.
 
         Python's numbers, too, are computed under IEEE's default floating-point flags.
 
         Parameters
         ----------
-        n_threads : int
         work : callable
             Leaves the model so that a fork, or a call from a signal handler, can come
             after it. Runs no other work through this gate.
@@ -81,31 +72,17 @@ class Gate:
         try:
             self._here.add(me)
             with self._lock:
-                if self._queue or (self._inside and n_threads != self._n_threads):
-                    self._wait(me, n_threads)
+                while self._is_closed:
+                    self._changed.wait(AT_MOST_SECONDS)
                 self._inside.add(me)
-                self._n_threads = n_threads
-                set_blas_threads(n_threads)
             return run_by_default(work, *arguments)
         finally:
             try:
                 self._inside.discard(me)
             finally:  # Ctrl-C can come after any call
                 self._here.discard(me)
-            if self._queue:
+            if self._is_closed:
                 self._wake()
-
-    def _wait(self, me: int, n_threads: int) -> None:
-        """Wait for the turn, in the order of arrival."""
-        self._queue.append(me)
-        try:
-            while self._queue[0] != me or (
-                self._inside and n_threads != self._n_threads
-            ):
-                self._changed.wait(AT_MOST_SECONDS)
-        finally:
-            self._queue.remove(me)
-            self._changed.notify_all()
 
     def _wake(self) -> None:
         with self._lock:
@@ -119,12 +96,7 @@ class Gate:
         self._lock.acquire()
         self._is_closed = True
         while self._inside - {me}:
-            # The lock is free while the condition waits, so this stands first in line.
-            self._queue.appendleft(me)
-            try:
-                self._changed.wait(AT_MOST_SECONDS)
-            finally:
-                self._queue.remove(me)
+            self._changed.wait(AT_MOST_SECONDS)
 
     def open(self) -> None:
         """Go on after `close`, if that was not interrupted before it began."""
@@ -138,7 +110,6 @@ class Gate:
         me = threading.get_ident()
         self._here &= {me}
         self._inside &= {me}
-        self._queue = deque(one for one in self._queue if one == me)
         if not self._is_closed:  # whoever has the lock is not here
             self._renew()
         self.open()

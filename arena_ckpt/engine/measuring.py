@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,24 +12,17 @@ import llvmlite.binding as llvm
 import platformdirs
 
 from arena_ckpt.common.phases import Phase
-from arena_ckpt.common.progress import compile_progress, status_line
 from arena_ckpt.engine.arena import check_fits
-from arena_ckpt.engine.locks import GATE
-from arena_ckpt.engine.program import Program
-from arena_ckpt.engine.views import TensorViews, arena_of
+from arena_ckpt.engine.call_timing import time_calls
 from arena_ckpt.files.atomic_write import write_whole
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.kernels.compiling import revision
-from arena_ckpt.lowering.calls import LoweringSettings, mode_of
 from arena_ckpt.optim.optimizers import Optimizer
 from arena_ckpt.planning.costs import Costs
 from arena_ckpt.planning.plan import MemoryPlan, memory_checksum
-from arena_ckpt.planning.tensors import Control
 
-FEWEST_RUNS = 3
-MOST_RUNS = 50
-SECONDS_A_STEP = 0.01
-"""Number of seconds after which a step is not run again; its shortest run counts."""
+METHOD = 2
+"""Changes with the way of measuring, so that seconds of an earlier one are not read."""
 
 
 def measure_costs(
@@ -38,13 +30,12 @@ def measure_costs(
     plan: MemoryPlan,
     optimizer: Optimizer,
     *,
-    threads: int = 1,
     max_norm: float | None = None,
 ) -> Costs:
     """Return the seconds of every step of a plan.
 
-    The steps run in an arena of their own, of zeros. Seconds are kept in the user's
-    cache folder, by everything that they depend on.
+    The steps run in an arena of their own, on random data. Seconds are kept in the
+    user's cache folder, by everything that they depend on.
 
     Parameters
     ----------
@@ -52,7 +43,6 @@ def measure_costs(
     plan : MemoryPlan
         One that recomputes nothing.
     optimizer : Optimizer
-    threads : int
     max_norm : float or None
         Where gradients are clipped.
 
@@ -67,11 +57,11 @@ def measure_costs(
     """
     counted = plan.counted_costs
     keys = list(counted.of_step)
-    path = _cache_path(graph, plan, optimizer, threads)
+    path = _cache_path(graph, plan, optimizer)
     seconds = _read(path, len(keys))
     if seconds is None:
         check_fits(plan.host_bytes, "measuring the plan that recomputes nothing")
-        seconds = time_steps(graph, plan, optimizer, threads, max_norm)
+        seconds = time_steps(graph, plan, optimizer, max_norm)
         _write(path, seconds)
     of_step = dict(zip(keys, seconds, strict=True))
     without_outputs = {
@@ -85,59 +75,26 @@ def time_steps(
     graph: Graph,
     plan: MemoryPlan,
     optimizer: Optimizer,
-    threads: int = 1,
     max_norm: float | None = None,
 ) -> list[float]:
     """Return the seconds of each of a plan's executions, measured now.
 
-    The steps run in an arena of their own, of zeros.
+    The shortest run counts, and of several micro-batches their mean. See `call_timing`.
     """
-    views = TensorViews(plan, arena_of(plan))
-    with compile_progress() as report:
-        program = Program(
-            graph,
-            views,
-            optimizer,
-            LoweringSettings(
-                mode_of(plan),
-                plan.pass_samples,
-                seed=0,
-                add_gradients=plan.micro_batches > 1,
-                max_norm=max_norm,
-            ),
-            report=report,
-        )
-    views.control[Control.SCALE] = 1.0
-    views.control[Control.LENGTH :] = 1.0
-    seconds = []
-    with status_line("measuring", None, "steps measured") as report_step:
-        for index, execution in enumerate(plan.executions):
-            report_step(f"step {index + 1} of {len(plan.executions)}")
-            seconds.append(GATE.run(threads, _shortest, program, execution.step))
-    return seconds
+    times = time_calls(graph, plan, optimizer, max_norm=max_norm)
+    of_step = dict.fromkeys((e.step for e in plan.executions), 0.0)
+    for call, seconds in zip(times.calls, times.seconds.min(axis=0), strict=True):
+        of_step[call.step] += float(seconds) / call.runs
+    return [of_step[execution.step] for execution in plan.executions]
 
 
-def _shortest(program: Program, step: int) -> float:
-    program.run(step, step + 1)  # the first touch of memory and caches
-    shortest, total = float("inf"), 0.0
-    for n in range(MOST_RUNS):
-        if n >= FEWEST_RUNS and total >= SECONDS_A_STEP:
-            break
-        began = time.perf_counter()
-        program.run(step, step + 1)
-        took = time.perf_counter() - began
-        shortest, total = min(shortest, took), total + took
-    return shortest
-
-
-def _cache_path(
-    graph: Graph, plan: MemoryPlan, optimizer: Optimizer, threads: int
-) -> Path:
+def _cache_path(graph: Graph, plan: MemoryPlan, optimizer: Optimizer) -> Path:
     facts = [
+        METHOD,
         memory_checksum(plan),
         [repr(sorted(node.layer.given.items())) for node in graph.nodes],
         optimizer.type_name,
-        threads,
+        graph.threads,
         llvm.get_host_cpu_name(),
         os.cpu_count(),
         revision(),

@@ -85,7 +85,7 @@ class Program:
         if note is not None:
             calls = _with_notes(calls, note)
         self._memories: dict[str, Memory] = {**views.memories}
-        self.table = CallTable(calls, self._memories, report)
+        self.table = CallTable(calls, self._memories, report, threads=graph.threads)
         n_steps = len(views.plan.steps)
         counts = np.bincount([call.step for call in calls], minlength=n_steps)
         self._first_call: list[int] = [0, *np.cumsum(counts).tolist()]

@@ -79,8 +79,6 @@ class Session:
         Of the initial weights.
     max_norm : float or None
         Where to clip the global norm of the gradients.
-    threads : int
-        Cores that matrix products may use.
     debug : bool
         Poison dead buffers, guard all with canaries, look for NaN after each step, and
         run each step on other foreign bytes too.
@@ -109,7 +107,6 @@ class Session:
         *,
         seed: int,
         max_norm: float | None = None,
-        threads: int = 1,
         debug: bool = False,
         check: str = "loss",
         note: StepNote | None = None,
@@ -124,7 +121,6 @@ class Session:
         self.arena = arena_of(plan)
         self.views = TensorViews(plan, self.arena)
         self.max_norm = max_norm
-        self._threads = threads
         self._control = self.views.control
         self._control.fill(0)
         self.lock = ModelLock()
@@ -188,7 +184,7 @@ class Session:
 
     def set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         """Overwrite the named weights; see `Weights.overwrite`."""
-        GATE.run(self._threads, self._set_weights, values)
+        GATE.run(self._set_weights, values)
 
     def _set_weights(self, values: Mapping[str, npt.ArrayLike]) -> None:
         with self.arena.constants_writable():
@@ -204,11 +200,11 @@ class Session:
 
     def in_turn(self, work: Callable[[], None]) -> None:
         """Do work that reads the arena, while a signal handler may not change it."""
-        GATE.run(self._threads, work)
+        GATE.run(work)
 
     def restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
         """Put back what `persistent` showed after `iteration` updates."""
-        GATE.run(self._threads, self._restore, arrays, iteration)
+        GATE.run(self._restore, arrays, iteration)
 
     def _restore(self, arrays: Mapping[str, FloatArray], iteration: int) -> None:
         with self.arena.constants_writable():
@@ -276,19 +272,19 @@ class Session:
 
     def train_step(self, x: Any, y: Any) -> float:
         """Run one iteration on at most `batch_size` samples; return the loss."""
-        loss, _ = GATE.run(self._threads, self._run, self._batch(x, y), Mode.TRAIN)
+        loss, _ = GATE.run(self._run, self._batch(x, y), Mode.TRAIN)
         return loss
 
     def compute_gradients(self, x: Any, y: Any) -> tuple[float, Gradients]:
         """Return the loss and copies of the weight gradients; change no weight."""
         batch = self._batch(x, y)
-        loss, found = GATE.run(self._threads, self._run, batch, Mode.GRADIENTS)
+        loss, found = GATE.run(self._run, batch, Mode.GRADIENTS)
         names = [name for name in self._weights.views if name in found]
         return loss, {name: found[name] for name in names}
 
     def training_loss(self, x: Any, y: Any) -> float:
         """Return the loss that `compute_gradients` would; run forward passes only."""
-        return GATE.run(self._threads, self._training_loss, self._batch(x, y))
+        return GATE.run(self._training_loss, self._batch(x, y))
 
     def _training_loss(self, batch: Batch) -> float:
         self._begin(self.heads.scales(batch))
@@ -312,7 +308,7 @@ class Session:
         """
         n_samples = samples.n_samples if rows is None else len(rows)
         batch = Batch(samples, n_samples, rows, samples.is_looked_at_later)
-        loss, _ = GATE.run(self._threads, self._run, batch, Mode.TRAIN)
+        loss, _ = GATE.run(self._run, batch, Mode.TRAIN)
         return loss
 
     def penalty_and_losses(self) -> tuple[float, list[float]]:
@@ -633,7 +629,7 @@ class Session:
         """Run forward steps pass by pass; `take` finds prediction and loss of each."""
         run = self._predict_pass
         for start in range(0, batch.n_samples, self.pass_samples):
-            GATE.run(self._threads, run, batch, start, scales, take, watched)
+            GATE.run(run, batch, start, scales, take, watched)
 
     def _predict_pass(
         self,

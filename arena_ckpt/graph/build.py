@@ -62,11 +62,14 @@ class Graph:
     arithmetic : str
         ``"fast"`` or ``"portable"``: which kernels run it, and so which workspaces
         there are.
+    threads : int
+        Threads that share the work of large kernels; some workspaces are for each.
     """
 
     nodes: tuple[Node, ...]
     blocks: tuple[CheckpointBlock, ...]
     arithmetic: str = FAST
+    threads: int = 1
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
     tables: dict[str, str] = field(init=False, repr=False, compare=False)
     """By the output of each table, the weight that holds it."""
@@ -192,6 +195,7 @@ def build_graph(
     *,
     needs_loss: bool = True,
     arithmetic: str = FAST,
+    threads: int = 1,
 ) -> Graph:
     """Validate `layers` and `blocks` and put them in forward order.
 
@@ -205,6 +209,8 @@ def build_graph(
         False takes a model without a loss, which can only predict.
     arithmetic : str
         ``"fast"`` or ``"portable"``.
+    threads : int
+        Threads that share the work of large kernels.
 
     Returns
     -------
@@ -228,21 +234,22 @@ def build_graph(
         raise GraphError("the model has no layers; add some with add_layer()")
     connected, inputs = connect(layers)
     check_connections(connected, inputs, needs_loss=needs_loss)
-    walk = _Walk(inputs, arithmetic)
+    walk = _Walk(inputs, arithmetic, threads)
     for layer in order_layers(connected, inputs):
         walk.add(layer)
     nodes = share_weights(list(walk.nodes.values()), walk.parts)
     nodes = _with_unread(nodes)
     _check_outputs(nodes)
-    return Graph(tuple(nodes), _place_blocks(blocks, walk.parts), arithmetic)
+    return Graph(tuple(nodes), _place_blocks(blocks, walk.parts), arithmetic, threads)
 
 
 class _Walk:
     """Makes the nodes of layers, one after the other in forward order."""
 
-    def __init__(self, inputs: Inputs, arithmetic: str) -> None:
+    def __init__(self, inputs: Inputs, arithmetic: str, threads: int) -> None:
         self.inputs = inputs
         self._arithmetic = arithmetic
+        self._threads = threads
         self.nodes: dict[str, Node] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
         self._n_outputs = 0
@@ -330,7 +337,7 @@ class _Walk:
                 name=layer.name,
             )
         shapes = tuple(self._shape(output) for output in inputs)
-        spec = _needed(infer_spec(layer, shapes), self._arithmetic)
+        spec = _needed(infer_spec(layer, shapes), self._arithmetic, self._threads)
         sources = tuple(self._tensor(output) for output in inputs)
         spec = with_tables(layer, spec, [source in self._tables for source in sources])
         self._n_outputs += max(1, len(spec.output_shapes))
@@ -364,10 +371,15 @@ class _Walk:
             self._tables.update(self.nodes[layer.name].outputs)
 
 
-def _needed(spec: LayerSpec, arithmetic: str) -> LayerSpec:
-    """Leave out the tensors that only kernels of the other arithmetic need."""
+def _needed(spec: LayerSpec, arithmetic: str, threads: int) -> LayerSpec:
+    """Leave out the tensors that only kernels of the other arithmetic need.
+
+    Those that each thread has one of become as long as all of them.
+    """
     tensors = tuple(t for t in spec.tensors if t.arithmetic in (None, arithmetic))
-    return spec if len(tensors) == len(spec.tensors) else replace(spec, tensors=tensors)
+    if threads > 1:
+        tensors = tuple(t.for_threads(threads) for t in tensors)
+    return spec if tensors == spec.tensors else replace(spec, tensors=tensors)
 
 
 def _texts(outputs: Sequence[Output]) -> tuple[str, ...]:

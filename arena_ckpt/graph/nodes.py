@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arena_ckpt.common.names import (
     input_index,
@@ -45,6 +45,10 @@ class Node:
         The inputs whose derivatives it makes.
     unread : frozenset of str
         Its outputs that nobody reads: some of those that its layer calls optional.
+    name : str
+        Name of the layer.
+    outputs : tuple of str
+        Names of the tensors that the layer makes; an alias makes none.
     """
 
     layer: Layer
@@ -58,13 +62,17 @@ class Node:
     wants_derivative: bool
     derived_inputs: tuple[int, ...]
     unread: frozenset[str] = frozenset()
+    name: str = field(init=False, repr=False, compare=False)
+    outputs: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     __repr__ = brief_repr
 
-    @property
-    def name(self) -> str:
-        """Name of the layer."""
-        return self.layer.name
+    def __post_init__(self) -> None:
+        name = self.layer.name
+        n_made = 0 if self.layer.is_alias else len(self.spec.output_shapes)
+        outputs = tuple(tensor_name(name, output_role(k)) for k in range(n_made))
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "outputs", outputs)
 
     @property
     def is_data(self) -> bool:
@@ -77,14 +85,6 @@ class Node:
         if not self.layer.is_table:
             return None
         return tensor_name(self.weights_of, self.spec.weights[0].name)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the tensors that the layer makes; an alias makes none."""
-        if self.layer.is_alias:
-            return ()
-        indexes = range(len(self.spec.output_shapes))
-        return tuple(tensor_name(self.name, output_role(k)) for k in indexes)
 
     @property
     def left_out(self) -> frozenset[str]:

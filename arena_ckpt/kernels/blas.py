@@ -4,10 +4,8 @@ The library is loaded once and its ``cblas_sgemm`` registered with LLVM under a 
 of ours, which compiled kernels refer to; so their disk cache does not depend on which
 library is loaded, or where.
 
-The library starts its threads when it is loaded, when it is given more of them, and at
-the first product after a fork. Each has to happen under IEEE's default floating-point
-flags, which a thread inherits from the one that starts it: the last does, as all
-products run in the walk of `kernel.run_table`.
+It computes each product in the thread that asks for it. So its results depend on no
+number of threads, and run under the floating-point flags of the walk.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ with default_flags():
     # The package loads the library when it is imported.
     scipy_openblas32 = importlib.import_module("scipy_openblas32")
     _library = ctypes.CDLL(scipy_openblas32.get_library(fullname=True))
+    _library.scipy_openblas_set_num_threads(1)
 llvmlite.binding.add_symbol(
     "arena_ckpt_sgemm",
     ctypes.cast(_library.scipy_cblas_sgemm, ctypes.c_void_p).value,
@@ -43,18 +42,6 @@ _sgemm = types.ExternalFunction(
         *(types.uintp, _int, types.uintp, _int, types.float32, types.uintp, _int),
     ),
 )
-
-
-def set_blas_threads(n_threads: int) -> None:
-    """Let matrix products use `n_threads` threads (process-wide)."""
-    if n_threads != _library.scipy_openblas_get_num_threads():
-        with default_flags():
-            _library.scipy_openblas_set_num_threads(n_threads)
-
-
-def blas_threads() -> int:
-    """Return how many threads matrix products use."""
-    return int(_library.scipy_openblas_get_num_threads())
 
 
 @helper

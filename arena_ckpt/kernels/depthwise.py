@@ -375,10 +375,12 @@ def depthwise_gradient(
     stride_height: int, stride_width: int,
     dilation_height: int, dilation_width: int,
     top: int, left: int, out_height: int, out_width: int,
+    begin: int, end: int,
 ) -> None:  # fmt: skip
     """``dw = the derivative of depthwise_forward for the weight + beta * dw``.
 
-    beta is 0 or 1; at 0, dw is only written. The workspace begins with a vector of
+    beta is 0 or 1; at 0, dw is only written, that of the channels
+    [begin, end). The workspace begins with a vector of
     sums for each tap and one for the last elements of dy.
     """
     taps, out_plane, plane = (
@@ -396,7 +398,7 @@ def depthwise_gradient(
     sums, tail = pictures[:n_sums], pictures[n_sums : n_sums + WIDTH]
     copies = pictures[n_sums + WIDTH :]
     whole = out_plane // WIDTH
-    for c in range(channels):
+    for c in range(begin, end):
         sums[:] = ZERO
         for i in range(n):
             p = i * channels + c

@@ -293,7 +293,9 @@ def _pointer_to(name: str, numba_type: Any, llvm_type: Any) -> Any:
 
 
 @typed_intrinsic
-def _call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
+def call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
+    """In native code: call the C function at an address with an argument block."""
+
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         slots = ir.IntType(64).as_pointer()
         function_type = ir.FunctionType(ir.VoidType(), [slots])
@@ -304,9 +306,10 @@ def _call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
-_i64: Any = _pointer_to("i64", types.int64, ir.IntType(64))
 float_pointer: Any = _pointer_to("f32", types.float32, ir.FloatType())
 """In kernels: the pointer to float32 numbers that an address stands for."""
+int_pointer: Any = _pointer_to("i64", types.int64, ir.IntType(64))
+"""In native code: the pointer to int64 numbers that an address stands for."""
 
 
 def _at(args: Any, further: int) -> tuple[Any, list[Any]]:
@@ -388,11 +391,11 @@ def _run_table(table_address: int, n_calls: int) -> None:
     n_calls : int
         Pairs to run; zero is allowed.
     """
-    table = carray(_i64(table_address), 2 * n_calls)
+    table = carray(int_pointer(table_address), 2 * n_calls)
     before = read_registers()
     write_registers(DEFAULT)
     for call in range(n_calls):
-        _call_entry(table[2 * call], table[2 * call + 1])
+        call_entry(table[2 * call], table[2 * call + 1])
     write_registers(before)
 
 

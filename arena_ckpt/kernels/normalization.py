@@ -338,9 +338,15 @@ def rms_norm_derivative(
 
 @kernel
 def batch_norm_statistics(
-    x: Vector, epsilon: float, mean: Vector, inverse: Vector, size: int
+    x: Vector,
+    epsilon: float,
+    mean: Vector,
+    inverse: Vector,
+    size: int,
+    begin: int,
+    end: int,
 ) -> None:
-    """Mean and inverse deviation of each channel, from one pass in float64.
+    """Mean and inverse deviation of the channels [begin, end), by a pass in float64.
 
     Sums are of differences to the channel's first value: the variance of values far
     from 0 would be lost in the sum of their squares.
@@ -349,8 +355,8 @@ def batch_norm_statistics(
     channels = mean.size
     n_samples = x.size // (channels * size)
     width = LANES if size == 1 else 1
-    for c0 in range(0, channels, width):
-        c1 = min(c0 + width, channels)
+    for c0 in range(begin, end, width):
+        c1 = min(c0 + width, end)
         clear(sums)
         clear(squares)
         for j in range(c1 - c0 if n_samples > 0 else 0):
@@ -450,14 +456,24 @@ def batch_norm_forward(
 
 @kernel
 def batch_norm_sums(
-    x: Vector, dy: Vector, mean: Vector, inverse: Vector, sums: Vector, size: int
+    x: Vector,
+    dy: Vector,
+    mean: Vector,
+    inverse: Vector,
+    sums: Vector,
+    size: int,
+    begin: int,
+    end: int,
 ) -> None:
-    """``sums[:c] = sum(dy * x̂)`` and ``sums[c:] = sum(dy)`` for c channels."""
+    """``sums[:c] = sum(dy * x̂)`` and ``sums[c:] = sum(dy)`` for c channels.
+
+    Only those of the channels [begin, end) are written.
+    """
     products, plain = double_lanes(), double_lanes()
     channels = mean.size
     width = LANES if size == 1 else 1
-    for c0 in range(0, channels, width):
-        c1 = min(c0 + width, channels)
+    for c0 in range(begin, end, width):
+        c1 = min(c0 + width, end)
         clear(products)
         clear(plain)
         for n in range(x.size // (channels * size)):
@@ -506,10 +522,14 @@ def batch_norm_derivative(
     sums: Vector,
     dx: Vector,
     size: int,
+    count: int,
 ) -> None:
-    """Write the derivative through the statistics of the batch; dx may be dy."""
+    """Write the derivative through the statistics of `count` values; dx may be dy.
+
+    These are of the whole batch, of which x may be a part.
+    """
     channels = mean.size
-    share = ONE / np.float32(x.size // channels)
+    share = ONE / np.float32(count)
     for row in range(x.size // channels if size == 1 else 0):
         at = row * channels
         for c in range(channels):

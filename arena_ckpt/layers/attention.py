@@ -350,14 +350,16 @@ class MultiHeadAttention(WithBias):
             TensorSpec("projected_value", (s, sizes.widths[2]), kept),
             TensorSpec("attention_output", (t, sizes.output_width), forward | back),
             saved,
-            TensorSpec("work", (n_work,), back, per_sample=False),
+            TensorSpec("work", (n_work,), back, per_sample=False, per_thread=True),
             *self._repeated_tensors(sizes),
         ]
         if self._has_lora:
             tensors += self._low_rank_tensors(sizes)
         if not is_plain or self["dropout_rate"] > 0:
             tile = (rows * columns + rows,)
-            tensors.append(TensorSpec("tile", tile, forward, per_sample=False))
+            tensors.append(
+                TensorSpec("tile", tile, forward, per_sample=False, per_thread=True)
+            )
         return tuple(tensors)
 
     def _repeated_tensors(self, sizes: _Sizes) -> tuple[TensorSpec, ...]:

@@ -195,7 +195,7 @@ class _Convolution(WithBias):
                 tensors.vector("filter:grad"),
                 tensors.n_samples,
                 *geometry.numbers,
-                *(() if is_direct else (group,)),
+                *(() if is_direct else (group, 0, geometry.filters)),
             ),
         )
 

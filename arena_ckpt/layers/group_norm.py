@@ -62,8 +62,9 @@ class _OverGroups(Layer):
         x = tensors.vector("in0")
         mean, inverse = tensors.vector("mean"), tensors.vector("inv_std_dev")
         # Groups of samples that follow one another are channels of a single sample.
-        arguments = (x, float(self["epsilon"]), mean, inverse, x.size // mean.size)
-        calls = [Call(normalization.batch_norm_statistics, arguments)]
+        statistics = (x, float(self["epsilon"]), mean, inverse, x.size // mean.size)
+        whole = (*statistics, 0, mean.size)
+        calls = [Call(normalization.batch_norm_statistics, whole)]
         if not tensors.is_wanted("out0"):
             return calls
         made, gamma, beta = forward_affine(self, tensors)

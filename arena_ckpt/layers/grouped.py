@@ -69,6 +69,8 @@ def _kernel(
     else:
         kernel = getattr(depthwise, f"depthwise_{phase}")
     numbers = (tensors.n_samples, *sizes.numbers)
+    if kernel == depthwise.depthwise_gradient:
+        numbers = (*numbers, 0, sizes.channels)
     return cast(KernelName, kernel), workspace_of(tensors, phase), numbers
 
 

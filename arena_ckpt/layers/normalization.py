@@ -369,7 +369,8 @@ class BatchNormalization(Layer):
         x = tensors.vector("in0")
         if tensors.training and self._takes_batch:
             first = Call(
-                normalization.batch_norm_statistics, (x, epsilon, mean, inverse, size)
+                normalization.batch_norm_statistics,
+                (x, epsilon, mean, inverse, size, 0, mean.size),
             )
         else:
             moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
@@ -392,7 +393,7 @@ class BatchNormalization(Layer):
         calls = [
             Call(
                 normalization.batch_norm_sums,
-                (*tensors_of_sums, *statistics, sums, size),
+                (*tensors_of_sums, *statistics, sums, size, 0, statistics[0].size),
             ),
             Call(normalization.batch_norm_gradient, (sums, keep, *gradients)),
         ]
@@ -412,5 +413,6 @@ class BatchNormalization(Layer):
             constant = (gamma, d_out, statistics[1], d_in, size)
             return [Call(normalization.scale_channels, constant)]
         x, sums = tensors.vector("in0"), tensors.vector("sums")
-        arguments = (x, gamma, d_out, *statistics, sums, d_in, size)
+        count = x.size // gamma.size
+        arguments = (x, gamma, d_out, *statistics, sums, d_in, size, count)
         return [Call(normalization.batch_norm_derivative, arguments)]

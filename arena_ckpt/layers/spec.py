@@ -6,13 +6,16 @@ knows of a layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arena_ckpt.common.arguments import public_call
-from arena_ckpt.common.dtypes import FLOAT32
+from arena_ckpt.common.dtypes import FLOAT32, item_bytes
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.short_repr import brief_repr
+
+CACHE_LINE_BYTES = 64
+"""Bytes that two threads cannot write at the same time without waiting."""
 
 Shape = tuple[int, int, int]
 """Channel, height and width of one sample, in elements."""
@@ -116,6 +119,9 @@ class TensorSpec:
     arithmetic : str or None
         ``"fast"`` or ``"portable"`` where only kernels of that arithmetic need the
         tensor.
+    per_thread : bool
+        True gives each thread of the model one, one after another: the workspace of a
+        kernel that runs on parts of a batch side by side. Has one axis.
     """
 
     name: str
@@ -124,8 +130,20 @@ class TensorSpec:
     per_sample: bool = True
     dtype: str = FLOAT32
     arithmetic: str | None = None
+    per_thread: bool = False
 
     __repr__ = brief_repr
+
+    def for_threads(self, threads: int) -> TensorSpec:
+        """Return what a number of threads need: where each has one, so many of them.
+
+        Each of these begins at a cache line of its own.
+        """
+        if not self.per_thread:
+            return self
+        line = CACHE_LINE_BYTES // item_bytes(self.dtype)
+        elems = -(-self.shape[0] // line) * line
+        return replace(self, shape=(threads * elems,))
 
     @property
     def is_saved(self) -> bool:

@@ -28,6 +28,7 @@ def workspace_specs(
             per_sample=False,
             dtype=dtype,
             arithmetic=FAST,
+            per_thread=True,
         )
         for phase, needed, lifespan in lifespans
         for name, elems, dtype in (

@@ -20,6 +20,7 @@ from arena_ckpt.layers.hooks import hook_calls
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
+from arena_ckpt.lowering.split_calls import split_calls
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
@@ -107,7 +108,8 @@ def lower(
         for call in lowering.calls(execution)
     ]
     fused = calls if settings.keeps_outputs else _fuse_bias(calls)
-    return tuple(lowering.with_count(fused))
+    counted = lowering.with_count(fused)
+    return tuple(split_calls(counted, graph.threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,11 @@ def lower_tiled_gradients(
             tensor_name(node.name, weight.name),
             weight.shape,
             gradient,
-            tuple(KernelCall(execution.step, *call) for call in calls),
+            tuple(
+                split_calls(
+                    (KernelCall(execution.step, *call) for call in calls), graph.threads
+                )
+            ),
         )
 
 

@@ -37,11 +37,15 @@ class KernelCall:
     kernel : KernelName
     operands : tuple
         One for each parameter of the kernel.
+    beside : int
+        How many calls, from this one on, may run side by side: none writes what another
+        one reads or writes. 1 in all but the first of such a group.
     """
 
     step: int
     kernel: KernelName
     operands: tuple[Operand, ...]
+    beside: int = 1
 
     def __repr__(self) -> str:
         name = str(self.kernel).removeprefix("<kernel ").partition("(")[0]

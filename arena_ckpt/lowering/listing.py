@@ -28,7 +28,8 @@ def calls_document(plan: MemoryPlan, calls: Sequence[KernelCall]) -> dict[str, A
         ``"version"``, ``"memories"`` with their bytes, and ``"calls"``, each with its
         ``"step"``, ``"kernel"`` and ``"operands"`` by name: a number, or a dict of
         memory, offset in bytes, shape and dtype. An array that an own layer keeps
-        beside all memories has None for its memory and offset.
+        beside all memories has None for its memory and offset. The first of calls that
+        may run side by side has ``"beside"``, how many they are.
     """
     return {
         "version": FORMAT_VERSION,
@@ -42,6 +43,7 @@ def calls_document(plan: MemoryPlan, calls: Sequence[KernelCall]) -> dict[str, A
                 "operands": {
                     name: _operand_document(operand) for name, operand in _named(call)
                 },
+                **({"beside": call.beside} if call.beside > 1 else {}),
             }
             for call in calls
         ],

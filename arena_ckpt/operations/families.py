@@ -226,7 +226,7 @@ convolution = Family(
         "Vector, n: int, channels: int, height: int, width: int, filters: int, "
         "kernel_height: int, kernel_width: int, stride_height: int, stride_width: int, "
         "dilation_height: int, dilation_width: int, top: int, left: int, out_height: "
-        "int, out_width: int, group: int"
+        "int, out_width: int, group: int, first_filter: int, all_filters: int"
     ),
     conv_bias_gradient="dy: Vector, beta: float, db: Vector, n: int, plane: int",
 )
@@ -260,7 +260,7 @@ depthwise = Family(
         "Vector, n: int, channels: int, height: int, width: int, filters: int, "
         "kernel_height: int, kernel_width: int, stride_height: int, stride_width: int, "
         "dilation_height: int, dilation_width: int, top: int, left: int, out_height: "
-        "int, out_width: int"
+        "int, out_width: int, begin: int, end: int"
     ),
 )
 
@@ -478,7 +478,8 @@ normalization = Family(
         "x: Matrix, gamma: Vector, dy: Matrix, inverse: Vector, dx: Matrix"
     ),
     batch_norm_statistics=(
-        "x: Vector, epsilon: float, mean: Vector, inverse: Vector, size: int"
+        "x: Vector, epsilon: float, mean: Vector, inverse: Vector, size: int, begin: "
+        "int, end: int"
     ),
     moving_statistics=(
         "moving_mean: Vector, moving_variance: Vector, epsilon: float, mean: Vector, "
@@ -493,12 +494,13 @@ normalization = Family(
         "Vector, size: int"
     ),
     batch_norm_sums=(
-        "x: Vector, dy: Vector, mean: Vector, inverse: Vector, sums: Vector, size: int"
+        "x: Vector, dy: Vector, mean: Vector, inverse: Vector, sums: Vector, size: "
+        "int, begin: int, end: int"
     ),
     batch_norm_gradient="sums: Vector, beta: float, d_gamma: Vector, d_beta: Vector",
     batch_norm_derivative=(
         "x: Vector, gamma: Vector, dy: Vector, mean: Vector, inverse: Vector, sums: "
-        "Vector, dx: Vector, size: int"
+        "Vector, dx: Vector, size: int, count: int"
     ),
     scale_channels="gamma: Vector, dy: Vector, inverse: Vector, dx: Vector, size: int",
 )

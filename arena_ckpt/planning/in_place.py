@@ -57,30 +57,35 @@ def share(
         for operand in execution.operands:
             if operand.access is Access.UPDATE:
                 updates.setdefault(operand.tensor, []).append(execution.step)
-    group_of = [
-        _Group([index], tensor.stop, updates.get(index, []))
-        for index, tensor in enumerate(tensors)
-    ]
+    groups = _Groups(tensors, updates)
     for execution in executions:
+        offered = graph.node(execution.layer).spec.in_place
+        if not offered:
+            continue
+        phase = _offered(execution.phase)
         offers = [
             (offer, result)
-            for offer in graph.node(execution.layer).spec.in_place
-            if offer.phase is _offered(execution.phase)
-            and (result := execution.operand(offer.result))
+            for offer in offered
+            if offer.phase is phase and (result := execution.operand(offer.result))
         ]
         # A result that later steps add into lets no other tensor share: it goes last.
         offers.sort(key=lambda pair: pair[1].tensor in updates)
         for offer, result in offers:
-            for operand in _takeable(execution, offer, group_of):
-                group, new = group_of[operand.tensor], group_of[result.tensor]
+            for operand in _takeable(execution, offer, groups):
+                group, new = groups[operand.tensor], groups[result.tensor]
                 if _fits(tensors, group, result.tensor, new, offer, execution.step):
                     group.add(new)
-                    group_of[result.tensor] = group
+                    groups[result.tensor] = group
                     if not offer.is_view:
                         group.overwritten = execution.step
                     break
-    distinct = {id(group): group.members for group in group_of}
-    return tuple(sorted(tuple(sorted(members)) for members in distinct.values()))
+    shared = (tuple(sorted(group.members)) for group in groups.values())
+    of_first = {members[0]: members for members in shared}
+    return tuple(
+        of_first.get(index, (index,))
+        for index in range(len(tensors))
+        if index not in groups or index in of_first
+    )
 
 
 @dataclass(slots=True)
@@ -110,13 +115,27 @@ class _Group:
         self.updates = [*self.updates, *other.updates]
 
 
+class _Groups(dict[int, _Group]):
+    """The groups of tensors that may share; at first each is alone."""
+
+    def __init__(
+        self, tensors: tuple[LiveRange, ...], updates: dict[int, list[int]]
+    ) -> None:
+        super().__init__()
+        self._tensors = tensors
+        self._updates = updates
+
+    def __missing__(self, index: int) -> _Group:
+        alone = _Group([index], self._tensors[index].stop, self._updates.get(index, []))
+        self[index] = alone
+        return alone
+
+
 def _offered(phase: Phase) -> Phase:
     return Phase.FORWARD if phase is Phase.RECOMPUTE else phase
 
 
-def _takeable(
-    execution: Execution, offer: InPlace, group_of: list[_Group]
-) -> list[Operand]:
+def _takeable(execution: Execution, offer: InPlace, groups: _Groups) -> list[Operand]:
     """Return the offered operands whose bytes have no other role in this step.
 
     A layer with several kernels may read another role after the result is written.
@@ -126,9 +145,9 @@ def _takeable(
         operand = execution.operand(role)
         if operand is None:
             continue
-        group = group_of[operand.tensor]
+        group = groups[operand.tensor]
         others = [o for o in execution.operands if o.role != role]
-        if offer.is_view or all(group_of[o.tensor] is not group for o in others):
+        if offer.is_view or all(groups.get(o.tensor) is not group for o in others):
             found.append(operand)
     return found
 

@@ -57,7 +57,7 @@ def constant_tensors(
         operand.tensor
         for execution in executions
         for operand in execution.operands
-        if operand.access.writes
+        if operand.access is not Access.READ
     }
     return frozenset(
         index

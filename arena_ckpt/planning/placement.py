@@ -17,6 +17,7 @@ import numpy as np
 
 from arena_ckpt.allocation import Layout, allocate
 from arena_ckpt.allocation.bounds import live_bytes
+from arena_ckpt.allocation.integers import Integers
 from arena_ckpt.common.memories import ARENA, CONSTANTS
 from arena_ckpt.common.units import ALIGNMENT_BYTES, align_up, format_bytes
 from arena_ckpt.common.wording import listed, nearest
@@ -32,6 +33,7 @@ from arena_ckpt.planning.memory_use import PlannedRam, touched_bytes
 from arena_ckpt.planning.placing import Pin, describe_rams
 from arena_ckpt.planning.plan import Buffer
 from arena_ckpt.planning.settings import PlanSettings
+from arena_ckpt.planning.tensors import LiveRange
 from arena_ckpt.planning.timeline import Timeline
 
 
@@ -95,12 +97,13 @@ def place(
         Pinned buffers do not fit together.
     """
     n_steps = len(timeline.steps)
+    all_steps = None if settings.share_memory else (0, n_steps)
     groups = [
         _Group(
-            liveness,
+            [liveness.tensors[index] for index in members],
             members,
-            _range_of(liveness, members, n_steps, settings.share_memory),
             settings.canary_bytes,
+            all_steps,
         )
         for members in liveness.groups
     ]
@@ -132,24 +135,40 @@ def place(
 
 
 class _Group:
-    """Tensors that share their bytes, and where these lie."""
+    """Tensors that share their bytes, and where these lie.
+
+    Parameters
+    ----------
+    held : sequence of LiveRange
+    members : tuple of int
+        Indices of the same tensors.
+    canary_bytes : int
+    steps : (int, int) or None
+        Steps of the buffer; by default those from the first to the last of a tensor.
+    """
 
     def __init__(
         self,
-        liveness: Liveness,
+        held: Sequence[LiveRange],
         members: tuple[int, ...],
-        steps: tuple[int, int],
         canary_bytes: int,
+        steps: tuple[int, int] | None,
     ) -> None:
-        held = [liveness.tensors[index] for index in members]
+        self.held = held
         self.members = members
         self.main = max(held, key=lambda t: t.stop - t.start)
-        self.names = tuple(dict.fromkeys(t.name for t in held))
-        self.start, self.stop = steps
+        self.start, self.stop = steps or (
+            min([t.start for t in held]),
+            max([t.stop for t in held]),
+        )
         self.size_bytes = held[0].size_bytes
         self.taken_bytes = align_up(self.size_bytes + canary_bytes)
         self.pin: Pin | None = None
         self.memory, self.offset_bytes = ARENA, 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(t.name for t in self.held))
 
     def buffer(self) -> Buffer:
         return Buffer(
@@ -164,23 +183,17 @@ class _Group:
         )
 
 
-def _range_of(
-    liveness: Liveness, group: tuple[int, ...], n_steps: int, share_memory: bool
-) -> tuple[int, int]:
-    """Return the range of steps of a group's buffer; all steps without memory reuse."""
-    if not share_memory:
-        return 0, n_steps
-    members = [liveness.tensors[i] for i in group]
-    return min(t.start for t in members), max(t.stop for t in members)
-
-
 def _most_alive(groups: Sequence[_Group]) -> int:
-    live = live_bytes(
-        np.array([g.start for g in groups]),
-        np.array([g.stop for g in groups]),
-        np.array([g.taken_bytes for g in groups]),
+    return int(live_bytes(*_columns(groups)).max(initial=0))
+
+
+def _columns(groups: Sequence[_Group]) -> tuple[Integers, Integers, Integers]:
+    """Return starts, stops and sizes of groups."""
+    return (
+        np.array([g.start for g in groups], dtype=np.int64),
+        np.array([g.stop for g in groups], dtype=np.int64),
+        np.array([g.taken_bytes for g in groups], dtype=np.int64),
     )
-    return int(live.max(initial=0))
 
 
 def _follow_pins(groups: Sequence[_Group], pins: Sequence[Pin]) -> None:
@@ -286,9 +299,7 @@ def _allocate(groups: Sequence[_Group], layout_nodes: int, **pools: Any) -> Layo
     """
     try:
         return allocate(
-            [g.start for g in groups],
-            [g.stop for g in groups],
-            [g.taken_bytes for g in groups],
+            *_columns(groups),
             alignment=ALIGNMENT_BYTES,
             fixed_offset=_fixed(groups),
             node_limit=layout_nodes,

@@ -20,6 +20,7 @@ from arena_ckpt.errors import (
     LayoutError,
     PlanMismatchError,
 )
+from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.planning.live_ranges import Liveness, analyze
 from arena_ckpt.planning.memory_use import constant_tensors
@@ -32,6 +33,7 @@ from arena_ckpt.planning.same_model import require_same_facts, stated_as_in
 from arena_ckpt.planning.settings import PlanSettings
 from arena_ckpt.planning.tensors import Access, TensorKind
 from arena_ckpt.planning.timeline import Timeline, build_timeline
+from arena_ckpt.planning.touches import Touches
 
 LARGEST_PLAN_BYTES = 2**60
 """Maximum number of bytes of all tensors together."""
@@ -93,43 +95,100 @@ def make_plan(
     LossError
         A graph without a loss, to be trained.
     """
-    if settings.is_inference:
-        reruns = ()
-    else:
-        graph.require_loss()
-    again = block_reruns(graph) if reruns is None else reruns
-    assert possible_reruns(graph, again) == again, again
-    timeline = build_timeline(graph, again, settings)
-    liveness = analyze(graph, timeline, settings)
-    constants = settings.constants_of(liveness.tensors, liveness.executions)
-    taken = _taken_in_ram(liveness, settings, constants)
-    placement = place(liveness, timeline, settings, constants, layout_nodes)
-    return MemoryPlan(
-        arena_bytes=placement.arena_bytes,
-        live_lower_bound_bytes=placement.lower_bound_bytes,
-        local_lower_bound_bytes=_local_lower_bound(graph, liveness, timeline, taken),
-        naive_bytes=sum(taken),
-        execution_order=timeline.execution_order,
-        buffers=placement.buffers,
-        tensors=liveness.tensors,
-        executions=liveness.executions,
-        layers=_plan_layers(graph),
-        blocks=graph.blocks if reruns is None else (),
-        steps=timeline.steps,
-        n_forward=timeline.n_forward,
-        n_pass=timeline.n_pass,
-        batch_size=settings.batch_size,
-        micro_batches=settings.micro_batches,
-        ways=tuple(sorted(settings.ways)),
-        alignment_bytes=ALIGNMENT_BYTES,
-        canary_bytes=settings.canary_bytes,
-        allocator=placement.allocator,
-        constant_bytes=placement.constant_bytes,
-        rams=placement.rams,
-        mode=settings.mode,
-        arithmetic=graph.arithmetic,
-        training=settings.training,
-    )
+    planner = Planner(graph, settings)
+    if reruns is None:
+        return planner.plan_blocks(graph.blocks, layout_nodes)
+    return planner.plan(reruns, layout_nodes)
+
+
+class Planner:
+    """Makes the memory plans of a graph that differ in what is recomputed.
+
+    Parameters
+    ----------
+    graph : Graph
+    settings : PlanSettings
+
+    Attributes
+    ----------
+    touches : Touches
+        What the steps touch, whatever is recomputed.
+
+    Raises
+    ------
+    LossError
+        A graph without a loss, to be trained.
+    """
+
+    def __init__(self, graph: Graph, settings: PlanSettings) -> None:
+        if not settings.is_inference:
+            graph.require_loss()
+        self._graph = graph
+        self._settings = settings
+        self.touches = Touches(graph, settings)
+        self._layers = _plan_layers(graph)
+
+    def plan_blocks(
+        self,
+        blocks: tuple[CheckpointBlock, ...],
+        layout_nodes: int = LAYOUT_NODES,
+    ) -> MemoryPlan:
+        """Return the plan that recomputes what checkpoint blocks say.
+
+        Raises
+        ------
+        ArenaTooLargeError
+        """
+        return self._plan(block_reruns(self._graph, blocks), blocks, layout_nodes)
+
+    def plan(self, reruns: Reruns, layout_nodes: int = LAYOUT_NODES) -> MemoryPlan:
+        """Return the plan of some recomputes; see `make_plan`.
+
+        Raises
+        ------
+        ArenaTooLargeError
+        """
+        return self._plan(reruns, (), layout_nodes)
+
+    def _plan(
+        self, reruns: Reruns, blocks: tuple[CheckpointBlock, ...], layout_nodes: int
+    ) -> MemoryPlan:
+        graph, settings = self._graph, self._settings
+        if settings.is_inference:
+            reruns = blocks = ()
+        assert possible_reruns(graph, reruns) == reruns, reruns
+        timeline = build_timeline(graph, reruns, settings)
+        liveness = analyze(self.touches, timeline)
+        constants = settings.constants_of(liveness.tensors, liveness.executions)
+        taken = _taken_in_ram(liveness, settings, constants)
+        placement = place(liveness, timeline, settings, constants, layout_nodes)
+        bound = _local_lower_bound(graph, liveness, timeline, taken)
+        return MemoryPlan(
+            arena_bytes=placement.arena_bytes,
+            live_lower_bound_bytes=placement.lower_bound_bytes,
+            local_lower_bound_bytes=bound,
+            naive_bytes=sum(taken),
+            execution_order=timeline.execution_order,
+            buffers=placement.buffers,
+            tensors=liveness.tensors,
+            executions=liveness.executions,
+            layers=self._layers,
+            blocks=blocks,
+            steps=timeline.steps,
+            n_forward=timeline.n_forward,
+            n_pass=timeline.n_pass,
+            batch_size=settings.batch_size,
+            micro_batches=settings.micro_batches,
+            ways=tuple(sorted(settings.ways)),
+            alignment_bytes=ALIGNMENT_BYTES,
+            canary_bytes=settings.canary_bytes,
+            allocator=placement.allocator,
+            constant_bytes=placement.constant_bytes,
+            rams=placement.rams,
+            mode=settings.mode,
+            arithmetic=graph.arithmetic,
+            training=settings.training,
+        )
 
 
 def _taken_in_ram(
@@ -364,6 +423,7 @@ def _local_lower_bound(
         for index, tensor in enumerate(liveness.tensors)
         if tensor.kind in _ALWAYS_LIVE and (tensor.start, tensor.stop) == (0, n_steps)
     }
+    beside = [0 if index in always else size for index, size in enumerate(taken)]
     same_bytes = list(range(len(taken)))  # a view stands for the tensor it shows
     largest = 0
     for execution in liveness.executions:
@@ -376,14 +436,16 @@ def _local_lower_bound(
             else graph.node(execution.layer).spec.in_place
         )
         for offer in offers:
+            if offer.phase is not offered:
+                continue
             result = execution.operand(offer.result)
             operand = next(filter(None, map(execution.operand, offer.operands)), None)
-            if offer.phase is offered and result and operand:
+            if result and operand:
                 touched.discard(result.tensor)
                 touched.add(same_bytes[operand.tensor])
                 if offer.is_view:
                     same_bytes[result.tensor] = same_bytes[operand.tensor]
-        largest = max(largest, sum(taken[index] for index in touched - always))
+        largest = max(largest, sum([beside[index] for index in touched]))
     return sum(taken[index] for index in always) + largest
 
 

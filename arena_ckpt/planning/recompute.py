@@ -11,13 +11,14 @@ results the backward pass of the block really reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from arena_ckpt.common.dtypes import FLOAT32, size_bytes
 from arena_ckpt.common.names import tensor_name
 from arena_ckpt.common.phases import Phase, TensorLifespan
 from arena_ckpt.common.short_repr import brief_repr
+from arena_ckpt.graph.blocks import CheckpointBlock
 from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.nodes import Node
 
@@ -78,25 +79,34 @@ def possible_reruns(graph: Graph, reruns: Reruns) -> Reruns:
     )
 
 
-def block_reruns(graph: Graph) -> Reruns:
-    """Return the recomputes of the checkpoint blocks of a graph.
+def block_reruns(graph: Graph, blocks: Sequence[CheckpointBlock]) -> Reruns:
+    """Return the recomputes of checkpoint blocks.
 
     All layers of a block precede the backward steps of its last one, in forward order.
+
+    Parameters
+    ----------
+    graph : Graph
+    blocks : sequence of CheckpointBlock
+        Blocks of names of its nodes, in forward order.
     """
-    again = find_recomputed(graph)
+    again = find_recomputed(graph, blocks)
     return tuple(
         Rerun(block.layers[-1], name, tuple(sorted(again.get(name, ()))))
-        for block in graph.blocks
+        for block in blocks
         for name in block.layers
     )
 
 
-def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
+def find_recomputed(
+    graph: Graph, blocks: Sequence[CheckpointBlock]
+) -> dict[str, frozenset[str]]:
     """Return the tensors that each layer makes again in the backward pass.
 
     Parameters
     ----------
     graph : Graph
+    blocks : sequence of CheckpointBlock
 
     Returns
     -------
@@ -115,7 +125,7 @@ def find_recomputed(graph: Graph) -> dict[str, frozenset[str]]:
         read_backward.update(backward_reads(node))
     readers = graph.readers()
     again: dict[str, frozenset[str]] = {}
-    for block in graph.blocks:
+    for block in blocks:
         nodes = [graph.node(name) for name in block.layers]
         members = frozenset(block.layers)
         dropped = {name for node in nodes for name in _dropped(node, readers, members)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.errors import InvalidParameterError
@@ -10,6 +11,22 @@ from arena_ckpt.planning.plan import MemoryPlan
 
 MOST_SECONDS = 1e6
 """Maximum duration of a step, in seconds."""
+
+
+class TimedCall(Protocol):
+    """A kernel call whose duration was measured, as a profile has them."""
+
+    @property
+    def step(self) -> int:
+        """Step of the plan."""
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
 
 
 def counted_operations(plan: MemoryPlan) -> list[float]:
@@ -63,3 +80,35 @@ def require_durations(
                 step=step,
                 seconds=seconds,
             )
+
+
+def require_timed_calls(plan: MemoryPlan, calls: Sequence[TimedCall]) -> None:
+    """Refuse timed calls that are not of a plan, or not in the order of its steps.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+    calls : sequence of TimedCall
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    n_steps, before = len(plan.steps), 0
+    for call in calls:
+        if not before <= call.step < n_steps or plan.steps[call.step] is None:
+            raise InvalidParameterError(
+                f"a call of {call.kernel} is timed at step {call.step}, and the plan "
+                f"has {n_steps} steps, in ascending order; give the calls of a profile "
+                "of this plan",
+                step=call.step,
+                n_steps=n_steps,
+            )
+        if not 0 <= call.seconds < MOST_SECONDS:
+            raise InvalidParameterError(
+                f"a call of {call.kernel} at step {call.step} takes {call.seconds} "
+                "seconds; durations are finite and at least 0",
+                step=call.step,
+                seconds=call.seconds,
+            )
+        before = call.step

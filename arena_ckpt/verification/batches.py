@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from arena_ckpt.errors import EmptyDataError
-from arena_ckpt.graph.build import Graph, loss_of
-from arena_ckpt.graph.id_ranges import id_ranges
-from arena_ckpt.graph.nodes import Node
-from arena_ckpt.graph.weight_inputs import weight_inputs
-from arena_ckpt.layers.spec import n_elems
+from arena_ckpt.graph.build import Graph
+from arena_ckpt.graph.random_batch import random_batch
 from arena_ckpt.planning.batch_statistics import can_train_on
 
 Batch = tuple[Any, Any]
@@ -115,52 +112,8 @@ def make_batches(
     if last is None:
         last = smaller_batch(graph, batch_size, batch_size)
     generator = np.random.default_rng(0)
-    ranges, weights = id_ranges(graph), {*weight_inputs(graph).values()}
-    batches: list[Batch] = []
-    for number in range(n_batches):
-        size = last if number == n_batches - 1 else batch_size
-        x = {}
-        for node in graph.nodes:
-            if not node.is_data:
-                continue
-            shape = size, n_elems(node.spec.output_shapes[0])
-            if node.name in ranges:
-                valid = ranges[node.name]
-                ids = generator.integers(valid.start, valid.stop, shape)
-                x[node.name] = ids.astype(np.float32)
-            elif positive or node.name in weights:
-                x[node.name] = generator.uniform(0.1, 1, shape).astype(np.float32)
-            else:
-                x[node.name] = generator.standard_normal(shape, dtype=np.float32)
-        batches.append((x, _labels(graph, size, generator)))
-    return batches
-
-
-def _labels(graph: Graph, n: int, generator: np.random.Generator) -> Any:
-    """Return labels, of several losses a dict with those of each."""
-    if not graph.has_loss:
-        return None
-    made = {
-        node.name: _labels_of(node, n, generator)
-        for node in graph.losses
-        if loss_of(node).takes_label
-    }
-    return made if graph.has_several_losses else made.get(graph.loss.name)
-
-
-def _labels_of(node: Node, n: int, generator: np.random.Generator) -> Any:
-    loss, shape = loss_of(node), node.spec.output_shapes[0]
-    axis = loss.class_axis
-    width = shape[axis - 1]
-    n_rows = n_elems(shape) // width
-    if loss.ignored_label is not None:
-        return generator.integers(0, width, (n, n_rows))
-    if not loss.takes_probabilities:
-        return generator.standard_normal((n, n_elems(shape)), dtype=np.float32)
-    if loss.takes_class_numbers and n_rows == 1:
-        return generator.integers(0, width, n)
-    if not loss.rows_are_distributions:
-        return generator.integers(0, 2, (n, n_elems(shape))).astype(np.float32)
-    shares = generator.uniform(0.1, 1, (n, *shape))
-    shares /= shares.sum(axis=axis, keepdims=True)
-    return shares.astype(np.float32).reshape(n, -1)
+    sizes = [batch_size] * (n_batches - 1) + [last]
+    return [
+        random_batch(graph, size, generator, positive=positive)
+        for size in sizes[:n_batches]
+    ]

@@ -53,7 +53,6 @@ def open_session(
         model.schedule,
         seed=int(model.seed),
         max_norm=model.get_property("clip_grad_by_norm"),
-        threads=model.get_property("threads"),
         note=note,
         standardization=model.standardization,
     )

@@ -31,6 +31,7 @@ from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning import planner
 from arena_ckpt.planning.planner import make_plan, reruns_of
 from arena_ckpt.planning.recompute import Rerun, possible_reruns, remakable
+from arena_ckpt.planning.touches import Touches
 
 ALLOWED = (
     DEFAULT_ALLOW,
@@ -169,7 +170,7 @@ def test_no_option_of_a_stage_runs_what_must_not_run_again(spec: MixedSpec) -> N
     """Also those that no front takes: which one is taken hangs on a few bytes."""
     model = spec.model()
     graph, how = model.compile(), ModelPlans(model).settings()
-    needs, costs = Needs(graph, how), make_plan(graph, how, ()).counted_costs
+    needs, costs = Needs(Touches(graph, how)), make_plan(graph, how, ()).counted_costs
     for stages in (cut_graph(graph), *groupings(cut_graph(graph))):
         for stage in stages:
             options = StageOptions(stage, needs, costs, how)

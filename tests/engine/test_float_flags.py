@@ -245,7 +245,7 @@ def test_steps_run_by_default_and_leave_no_exception_behind(model: Model) -> Non
         if tensor.kind is TensorKind.DATA:
             session.views.named(tensor.name).fill(0.5)
     with having(FLUSH | UPWARD):
-        GATE.run(1, lambda: inside.append(flags()))
+        GATE.run(lambda: inside.append(flags()))
         session._begin([0.3])
         clear_exceptions()
         program.run(0, session.plan.n_forward)
@@ -289,42 +289,27 @@ def test_python_numbers_of_an_iteration_are_rounded_to_nearest() -> None:
 
     expected = third(1.0)
     with having(UPWARD):
-        upward, found = third(1.0), GATE.run(1, third, 1.0)
+        upward, found = third(1.0), GATE.run(third, 1.0)
     assert found == expected != upward
 
 
-MORE_THREADS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from helpers import float_environment as environment
-import numpy as np
-from arena_ckpt.kernels import blas
-from arena_ckpt.kernels.kernel import run_table
+def test_threads_that_share_calls_compute_by_default() -> None:
+    """They are started here, under a foreign flush, and leave subnormal results."""
+    from arena_ckpt.kernels import arithmetic
+    from arena_ckpt.kernels.pool import run_groups
 
-environment.set_flags(environment.flags() | environment.FLUSH)
-blas.set_blas_threads(2)
-a = np.full((16, 450), 1e-20, np.float32)
-b, c = np.full((450, 450), 1e-22, np.float32), np.empty((16, 450), np.float32)
-entry, block = blas.matmul.entry((a, b, c)), np.array(blas.matmul.pack((a, b, c)))
-table = np.array([entry, block.ctypes.data])
-run_table(table.ctypes.data, 1)
-print(np.unique(c.view(np.uint32)).tolist())
-"""
-
-
-def test_threads_that_are_added_begin_by_default() -> None:
-    """The library begins with one, so that the second comes under a foreign flush."""
-    process = subprocess.run(
-        [sys.executable, "-c", MORE_THREADS, str(TESTS)],
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert process.stderr == ""
-    assert process.stdout.count(",") == 0, "one value in all places"
-    assert int(process.stdout.strip().strip("[]")) > 0
+    x = np.full((64, 1 << 12), 1e-20, np.float32)
+    small, y = np.full_like(x, 1e-22), np.zeros_like(x)
+    calls = list(zip(x, small, y, strict=True))
+    blocks = [np.array(arithmetic.multiply.pack(call)) for call in calls]
+    entry = arithmetic.multiply.entry(calls[0])
+    table = np.array([[entry, block.ctypes.data] for block in blocks])
+    groups = np.array([len(calls)] + [1] * (len(calls) - 1))
+    with having(FLUSH):
+        # Of a number that no other test has: a new thread inherits the flush.
+        run_groups(table.ctypes.data, groups.ctypes.data, len(calls), 7)
+    assert len(np.unique(y)) == 1
+    assert y[0, 0] > 0
 
 
 @pytest.fixture

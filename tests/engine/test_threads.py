@@ -16,9 +16,8 @@ import pytest
 from helpers.strategies import chain
 
 from arena_ckpt import Model
-from arena_ckpt.engine.locks import GATE, Gate
+from arena_ckpt.engine.locks import Gate
 from arena_ckpt.errors import AfterInitializationError, StateError
-from arena_ckpt.kernels.blas import blas_threads
 
 SECONDS = 60
 """Longer than anything here takes, so that a deadlock ends in a failure."""
@@ -46,7 +45,7 @@ def at_once(*tasks: Callable[[], object]) -> None:
 
 
 WIDTH = 450
-"""Wide enough that OpenBLAS rounds differently with two threads, on many processors."""
+"""Wide enough that OpenBLAS, given two threads, rounds otherwise on many processors."""
 
 
 def wide(threads: int, seed: int) -> Model:
@@ -129,16 +128,14 @@ def test_lines_of_two_trainings_stay_whole(capfd: pytest.CaptureFixture[str]) ->
 class Guest:
     """A thread that stays inside a gate until it is told to leave."""
 
-    def __init__(self, gate: Gate, n_threads: int) -> None:
+    def __init__(self, gate: Gate) -> None:
         self.is_inside, self._may_leave = threading.Event(), threading.Event()
-        self.found = 0
         self._thread = threading.Thread(
-            target=gate.run, args=(n_threads, self._stay), daemon=True
+            target=gate.run, args=(self._stay,), daemon=True
         )
         self._thread.start()
 
     def _stay(self) -> None:
-        self.found = blas_threads()
         self.is_inside.set()
         self._may_leave.wait(SECONDS)
 
@@ -148,60 +145,40 @@ class Guest:
         self._thread.join(SECONDS)
 
 
-def wait_for_queue(gate: Gate, length: int) -> None:
-    done = threading.Event()
-    for _ in range(1000):
-        if len(gate._queue) == length:
-            return
-        done.wait(0.01)
-    raise AssertionError("nobody waits")
-
-
-def test_the_same_number_goes_in_beside_and_another_waits_in_its_order() -> None:
+def test_iterations_run_side_by_side_and_none_begins_while_a_fork_waits() -> None:
     gate = Gate()
-    first, second = Guest(gate, 1), Guest(gate, 1)
+    first, second = Guest(gate), Guest(gate)
     assert first.is_inside.wait(SECONDS)
     assert second.is_inside.wait(SECONDS)
-    other = Guest(gate, 2)
-    wait_for_queue(gate, 1)
-    late = Guest(gate, 1)  # must not pass by, or the other could wait for ever
-    wait_for_queue(gate, 2)
+    closed, may_open = threading.Event(), threading.Event()
 
+    def fork() -> None:
+        gate.close()
+        closed.set()
+        may_open.wait(SECONDS)
+        gate.open()
+
+    forking = threading.Thread(target=fork, daemon=True)
+    forking.start()
+    while not gate._is_closed:
+        time.sleep(1e-4)
+    late = Guest(gate)
     first.leave()
-    assert not other.is_inside.is_set()
-    second.leave()
-    assert other.is_inside.wait(SECONDS)
+    assert not closed.wait(0.05)
     assert not late.is_inside.is_set()
-    other.leave()
+    second.leave()
+    assert closed.wait(SECONDS)
+    assert not late.is_inside.wait(0.05)
+    may_open.set()
     late.leave()
-    assert [guest.found for guest in (first, second, other, late)] == [1, 1, 2, 1]
+    forking.join(SECONDS)
 
 
 def test_an_error_inside_leaves_the_gate_open() -> None:
     gate = Gate()
     with pytest.raises(ZeroDivisionError):
-        gate.run(1, lambda: 1 / 0)
-    assert gate.run(2, blas_threads) == 2
-    assert gate.run(1, blas_threads) == 1
-
-
-def test_one_that_is_interrupted_while_it_waits_leaves_the_queue(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gate = Gate()
-    guest = Guest(gate, 1)
-    assert guest.is_inside.wait(SECONDS)
-
-    def interrupt(seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(gate._changed, "wait", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            gate.run(2, blas_threads)
-    assert gate.run(1, blas_threads) == 1
-    guest.leave()
-    assert gate.run(2, blas_threads) == 2
+        gate.run(lambda: 1 / 0)
+    assert gate.run(lambda: 2) == 2
 
 
 def test_one_that_is_interrupted_while_it_leaves_can_come_back(
@@ -216,31 +193,8 @@ def test_one_that_is_interrupted_while_it_leaves_can_come_back(
     with monkeypatch.context() as patch:
         patch.setattr(gate, "_inside", Interrupted())
         with pytest.raises(KeyboardInterrupt):
-            gate.run(1, blas_threads)
-    assert gate.run(2, blas_threads) == 2
-
-
-def test_a_loss_without_gradients_takes_its_turn_too() -> None:
-    model = narrow()
-    assert model._session is not None
-    assert GATE.run(2, blas_threads) == 2
-    loss = model._session.training_loss(X, Y)
-    assert blas_threads() == model.get_property("threads") == 1
-    assert loss == model.compute_gradients(X, Y)[0]
-
-
-def test_who_waits_goes_on_though_nobody_wakes_him(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gate = Gate()
-    monkeypatch.setattr(gate, "_wake", lambda: None)
-    first = Guest(gate, 1)
-    assert first.is_inside.wait(SECONDS)
-    second = Guest(gate, 2)
-    wait_for_queue(gate, 1)
-    first.leave()
-    second.leave()
-    assert second.found == 2
+            gate.run(lambda: None)
+    assert gate.run(lambda: 2) == 2
 
 
 def test_a_signal_handler_in_the_midst_of_an_iteration_is_refused() -> None:

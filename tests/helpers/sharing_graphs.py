@@ -139,7 +139,7 @@ def check_sharing(seed: int) -> int:
     graph = model.compile()
     n_sharers = 0
     for reruns, ways in (
-        (block_reruns(graph), DEFAULT_WAYS),
+        (block_reruns(graph, graph.blocks), DEFAULT_WAYS),
         (random_reruns(graph, seed), DEFAULT_WAYS),
         ((), DEFAULT_WAYS - {"layerwise_update"}),
     ):

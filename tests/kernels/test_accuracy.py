@@ -134,13 +134,19 @@ def batch_norm(size: int) -> Case:
         moving = [np.zeros(channels, np.float32), np.zeros(channels, np.float32)]
         flat, flat_dy, n = x.reshape(-1), dy.reshape(-1), normalization
         count = x.size // channels
-        run_entry(n.batch_norm_statistics, flat, EPSILON, mean, inverse, size)
+        all_channels = 0, channels
+        run_entry(
+            n.batch_norm_statistics, flat, EPSILON, mean, inverse, size, *all_channels
+        )
         run_entry(n.batch_norm_forward, flat, gamma, beta, mean, inverse, y, size)
-        run_entry(n.batch_norm_sums, flat, flat_dy, mean, inverse, sums, size)
+        run_entry(
+            n.batch_norm_sums,
+            *(flat, flat_dy, mean, inverse, sums, size, *all_channels),
+        )
         run_entry(n.batch_norm_gradient, sums, 0.0, d_gamma, d_beta)
         run_entry(
             n.batch_norm_derivative,
-            *(flat, gamma, flat_dy, mean, inverse, sums, dx, size),
+            *(flat, gamma, flat_dy, mean, inverse, sums, dx, size, count),
         )
         unbiased = count / (count - 1)
         run_entry(n.move_statistics, mean, inverse, EPSILON, 0.0, unbiased, *moving)
@@ -291,7 +297,9 @@ def test_batch_statistics_keep_the_variance_of_values_far_from_zero() -> None:
     for size in (1, 999):
         x = (np.arange(999) % 2 + 2.0**23).astype(np.float32)
         mean, inverse = poison(1), poison(1)
-        run_entry(normalization.batch_norm_statistics, x, 0.0, mean, inverse, size)
+        run_entry(
+            normalization.batch_norm_statistics, x, 0.0, mean, inverse, size, 0, 1
+        )
         assert inverse[0] == pytest.approx(999 / np.sqrt(500 * 499), rel=1e-6)
         assert mean[0] == 2.0**23
 

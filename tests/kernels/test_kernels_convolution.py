@@ -137,7 +137,7 @@ def test_derivative_and_gradient_are_slopes(
     run_entry(
         convolution.conv_gradient,
         *(x.ravel(), dy.ravel(), beta, *workspace(needed), dw.ravel(), n),
-        *(*sizes.numbers, needed.group),
+        *(*sizes.numbers, needed.group, 0, sizes.filters),
     )
     assert_near(dw - beta, expected_dw, "gradient")
 
@@ -162,7 +162,7 @@ def depthwise_results(
     run_entry(
         depthwise.depthwise_gradient,
         *(x.ravel(), dy.ravel(), beta, *workspace(needed[1]), dw.ravel(), n),
-        *sizes.numbers,
+        *(*sizes.numbers, 0, sizes.channels),
     )
     run_entry(
         depthwise.depthwise_derivative,

@@ -175,24 +175,28 @@ def batch_norm(
     d_gamma, d_beta = poison(channels), poison(channels)
     run_entry(
         normalization.batch_norm_statistics,
-        *(flat, EPSILON, mean, inverse, size),
+        *(flat, EPSILON, mean, inverse, size, 0, channels),
     )
     statistics = mean, inverse
     run_entry(normalization.move_statistics, *statistics, EPSILON, 0.9, 1.0, *moving)
     run_entry(
         normalization.batch_norm_forward, flat, gamma, beta, mean, inverse, y, size
     )
-    run_entry(normalization.batch_norm_sums, flat, flat_dy, mean, inverse, sums, size)
+    run_entry(
+        normalization.batch_norm_sums,
+        *(flat, flat_dy, mean, inverse, sums, size, 0, channels),
+    )
+    count = x.size // channels
     for accumulate in (0.0, 1.0):
         run_entry(normalization.batch_norm_gradient, sums, accumulate, d_gamma, d_beta)
     run_entry(
         normalization.batch_norm_derivative,
-        *(flat, gamma, flat_dy, mean, inverse, sums, dx, size),
+        *(flat, gamma, flat_dy, mean, inverse, sums, dx, size, count),
     )
     into_dy = flat_dy.copy()
     run_entry(
         normalization.batch_norm_derivative,
-        *(flat, gamma, into_dy, mean, inverse, sums, into_dy, size),
+        *(flat, gamma, into_dy, mean, inverse, sums, into_dy, size, count),
     )
     assert_same_bits(into_dy, dx)
     return [y, dx, d_gamma / 2, d_beta / 2]
@@ -220,10 +224,12 @@ def test_batch_norm(shape: tuple[int, int, int]) -> None:
 def test_statistics_survive_a_large_mean_and_no_variance() -> None:
     x = (normal(64) * np.float32(1e-2) + 100).astype(np.float32)
     mean, inverse = poison(1), poison(1)
-    run_entry(normalization.batch_norm_statistics, x, 0.0, mean, inverse, 64)
+    run_entry(normalization.batch_norm_statistics, x, 0.0, mean, inverse, 64, 0, 1)
     np.testing.assert_allclose(inverse, 1 / x.astype(np.float64).std(), rtol=1e-4)
     same = np.full(8, 0.1, np.float32)
-    run_entry(normalization.batch_norm_statistics, same, EPSILON, mean, inverse, 8)
+    run_entry(
+        normalization.batch_norm_statistics, same, EPSILON, mean, inverse, 8, 0, 1
+    )
     np.testing.assert_allclose(inverse, 1 / np.sqrt(EPSILON), rtol=1e-5)
 
 
@@ -279,18 +285,21 @@ def cases() -> list[tuple[Kernel, tuple[Any, ...]]]:
             for case in (
                 (
                     n.batch_norm_statistics,
-                    (flat, 0.1, wide[2], wide[3], size),
+                    (flat, 0.1, wide[2], wide[3], size, 0, wide[2].size),
                 ),
                 (n.batch_norm_forward, (flat, *wide, out, size)),
                 (
                     n.batch_norm_sums,
-                    (flat, flat_dy, wide[0], wide[1], poison(2 * wide[0].size), size),
+                    (
+                        *(flat, flat_dy, wide[0], wide[1]),
+                        *(poison(2 * wide[0].size), size, 0, wide[0].size),
+                    ),
                 ),
                 (
                     n.batch_norm_derivative,
                     (
                         *(flat, wide[0], flat_dy, wide[1], wide[2]),
-                        *(normal(2 * wide[0].size), out, size),
+                        *(normal(2 * wide[0].size), out, size, 210 // wide[0].size),
                     ),
                 ),
             )

@@ -933,6 +933,7 @@ NO_PLANS: dict[str, Callable[[Any], Any]] = {
     "board": lambda plan: arena_ckpt.load_board("rp2350").check(plan),
     "seconds": lambda plan: classifier().model().step_seconds(plan),
     "calls": lambda plan: classifier().model().kernel_calls(plan),
+    "profile": lambda plan: classifier().model().profile(plan=plan or 3),
     "initialize": lambda plan: classifier().model().initialize(plan=plan or 3),
 }
 

@@ -19,6 +19,7 @@ PLANNING = {
     "make_plan",
     "choose_plan",
     "pareto",
+    "profile",
     "step_seconds",
     "kernel_calls",
     "plan",

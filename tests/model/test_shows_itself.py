@@ -104,6 +104,7 @@ def shown_objects(tmp_path: Path) -> Iterator[object]:
     yield model
     yield model.train((x, y), epochs=2, progress=False)
     yield model.evaluate((x, y))
+    yield model.profile(rounds=1)
     session = model._session
     assert session is not None
     yield session.samples(x, y)

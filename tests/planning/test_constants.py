@@ -23,6 +23,7 @@ from arena_ckpt.errors import (
 from arena_ckpt.examples import load_example
 from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.planning.tensors import TensorKind
+from arena_ckpt.planning.touches import Touches
 
 FROZEN = NETS["frozen"]
 """Convolution and batch normalization between trained layers are frozen."""
@@ -91,7 +92,7 @@ def test_the_search_counts_the_ram_alone() -> None:
     plans = ModelPlans(model)
     graph = plans.graph_with(False)
     needs = [
-        Needs(graph, plans.settings(constants=place)).base_bytes
+        Needs(Touches(graph, plans.settings(constants=place))).base_bytes
         for place in ("arena", "flash")
     ]
     assert needs[0] - needs[1] == model.make_plan().constant_bytes

@@ -300,17 +300,17 @@ void ac_rms_norm_derivative(const float *x, const float *gamma, const float *dy,
 }
 
 /* kernel normalization.batch_norm_statistics(x, x.size, epsilon, mean, inverse,
-    mean.size, size)
- * Mean and inverse deviation of each channel of (samples, channels, size), in double.
- * The sums are of differences to the channel's first value. */
+    mean.size, size, begin, end)
+ * Mean and inverse deviation of the channels [begin, end) of (samples, channels, size),
+ * in double. The sums are of differences to the channel's first value. */
 void ac_batch_norm_statistics(const float *x, int32_t n_x, double epsilon, float *mean,
-    float *inverse, int32_t channels, int32_t size)
+    float *inverse, int32_t channels, int32_t size, int32_t begin, int32_t end)
 {
     double sums[AC_LANES], squares[AC_LANES];
     int32_t samples = n_x / (channels * size);
     double number = (double)(samples * size);
     int32_t c, n, start, j;
-    for (c = 0; c < channels; c++) {
+    for (c = begin; c < end; c++) {
         double first = (double)x[c * size], middle, variance;
         ac_clear(sums);
         ac_clear(squares);
@@ -392,15 +392,17 @@ void ac_batch_norm_forward(const float *x, const float *gamma, const float *beta
 }
 
 /* kernel normalization.batch_norm_sums(x, dy, x.size, mean, inverse, sums, mean.size,
-    size)
- * sums = sum(dy * x_hat) of all channels, then sum(dy) of all. */
+    size, begin, end)
+ * sums = sum(dy * x_hat) of all channels, then sum(dy) of all; those of the channels
+ * [begin, end) are written. */
 void ac_batch_norm_sums(const float *x, const float *dy, int32_t n_x, const float *mean,
-    const float *inverse, float *sums, int32_t channels, int32_t size)
+    const float *inverse, float *sums, int32_t channels, int32_t size, int32_t begin,
+    int32_t end)
 {
     double products[AC_LANES], plain[AC_LANES];
     int32_t samples = n_x / (channels * size);
     int32_t c, n, start, j;
-    for (c = 0; c < channels; c++) {
+    for (c = begin; c < end; c++) {
         float middle = mean[c];
         ac_clear(products);
         ac_clear(plain);
@@ -438,13 +440,13 @@ void ac_batch_norm_gradient(const float *sums, float beta, float *d_gamma,
 }
 
 /* kernel normalization.batch_norm_derivative(x, gamma, dy, mean, inverse, sums, dx,
-    dx.size, mean.size, size)
- * The derivative through the statistics of the batch; dx may be dy. */
+    dx.size, mean.size, size, count)
+ * The derivative through the statistics of `count` values; dx may be dy. */
 void ac_batch_norm_derivative(const float *x, const float *gamma, const float *dy,
     const float *mean, const float *inverse, const float *sums, float *dx, int32_t n_dx,
-    int32_t channels, int32_t size)
+    int32_t channels, int32_t size, int32_t count)
 {
-    float share = 1.0f / (float)(n_dx / channels);
+    float share = 1.0f / (float)count;
     int32_t at, c, j;
     for (at = 0; at < n_dx;) {
         for (c = 0; c < channels; c++) {

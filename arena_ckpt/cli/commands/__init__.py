@@ -17,6 +17,7 @@ from arena_ckpt.cli.commands.export import export
 from arena_ckpt.cli.commands.golden import golden
 from arena_ckpt.cli.commands.plan import plan
 from arena_ckpt.cli.commands.predict import predict
+from arena_ckpt.cli.commands.profile import profile
 from arena_ckpt.cli.commands.report import report
 from arena_ckpt.cli.commands.summary import summary
 from arena_ckpt.cli.commands.train import train
@@ -47,6 +48,7 @@ Examples:
   arena-ckpt predict digits.safetensors --data digits -o out.csv
   arena-ckpt plan model.py:build --batch-size 64 --json
   arena-ckpt report digits_mlp -o report.html
+  arena-ckpt profile digits_cnn
   arena-ckpt verify digits_mlp
   arena-ckpt allocate buffers.csv -o layout.csv --capacity 1MiB
   arena-ckpt export digits_mlp --to chrome-trace -o trace.json
@@ -94,7 +96,7 @@ def main(ctx: click.Context) -> None:
 
 _COMMANDS = (
     *(train, evaluate, predict, summary, plan, report, verify, allocate, export),
-    *(boards, board_check, golden, examples),
+    *(profile, boards, board_check, golden, examples),
 )
 
 for command in _COMMANDS:

@@ -9,6 +9,7 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.wording import nearest, quoted, shown
 from arena_ckpt.errors import InvalidParameterError, UnknownFormatError
 from arena_ckpt.planning.plan import MemoryPlan, require_plan
+from arena_ckpt.report.durations import TimedCall
 from arena_ckpt.report.export.c_header import c_header_bytes
 from arena_ckpt.report.export.chrome_trace import chrome_trace_bytes
 from arena_ckpt.report.export.dot import dot_bytes
@@ -83,6 +84,7 @@ def export_plan(
     *,
     name: str = "arena",
     step_seconds: Sequence[float] | None = None,
+    timed_calls: Sequence[TimedCall] | None = None,
 ) -> bytes:
     """Return a plan in one of the `FORMATS`, as bytes.
 
@@ -95,6 +97,8 @@ def export_plan(
         Name of the model, with which identifiers in a C header begin.
     step_seconds : sequence of float, length of `plan.steps`, optional
         Measured durations for a Chrome trace.
+    timed_calls : sequence of ProfiledCall, optional
+        The calls of a profile of this plan, for a Chrome trace with its kernels.
 
     Returns
     -------
@@ -110,13 +114,14 @@ def export_plan(
     """
     require_plan(plan)
     chosen = find_format(to)
-    if step_seconds is not None and to != "chrome-trace":
+    has_durations = step_seconds is not None or timed_calls is not None
+    if has_durations and to != "chrome-trace":
         raise InvalidParameterError(
             f"{to} shows no durations; leave them out, or export to chrome-trace",
             format=to,
         )
     if to == "chrome-trace":
-        return chrome_trace_bytes(plan, step_seconds)
+        return chrome_trace_bytes(plan, step_seconds, timed_calls)
     if to == "c-header":
         return c_header_bytes(plan, name)
     return chosen.write(plan)

@@ -1,9 +1,10 @@
 """Exports a training iteration in the Trace Event Format, which Perfetto opens.
 
-One process with two threads, the phases and in them the layers, as complete slices,
-and beside them counters of the live bytes of each kind, and of each RAM where there are
-several. Constants are alive all the time, so they have a number and no counter. Without
-measured times a step lasts one millisecond, so that the time axis shows steps.
+One process with threads of complete slices: the phases, in them the layers, and where
+they were timed the kernel calls of each. Beside them stand counters of the live bytes
+of each kind, and of each RAM where there are several. Constants are alive all the time,
+so they have a number and no counter. Without measured times a step lasts one
+millisecond, so that the time axis shows steps.
 
 References
 ----------
@@ -22,7 +23,11 @@ from typing import Any
 from arena_ckpt.common.phases import Phase
 from arena_ckpt.planning.plan import MemoryPlan
 from arena_ckpt.planning.tensors import TensorKind
-from arena_ckpt.report.durations import require_durations
+from arena_ckpt.report.durations import (
+    TimedCall,
+    require_durations,
+    require_timed_calls,
+)
 
 STEP_NANOSECONDS = 1_000_000
 """Nanoseconds that a step takes if no durations are given."""
@@ -31,11 +36,13 @@ SHORTEST_NANOSECONDS = 2
 """Minimum nanoseconds of a step. A reader that rounds to nanoseconds must find the end
 of a step before the next start."""
 
-PROCESS, PHASES, LAYERS = 1, 1, 2
+PROCESS, PHASES, LAYERS, KERNELS = 1, 1, 2, 3
 
 
 def chrome_trace_bytes(
-    plan: MemoryPlan, step_seconds: Sequence[float] | None = None
+    plan: MemoryPlan,
+    step_seconds: Sequence[float] | None = None,
+    timed_calls: Sequence[TimedCall] | None = None,
 ) -> bytes:
     """Return a trace of one training iteration as JSON.
 
@@ -44,25 +51,34 @@ def chrome_trace_bytes(
     plan : MemoryPlan
     step_seconds : sequence of float, length of `plan.steps`, optional
         Measured durations; None gives each step one millisecond.
+    timed_calls : sequence of TimedCall, optional
+        Kernel calls with their durations, in place of those of the steps.
 
     Raises
     ------
     InvalidParameterError
-        Not one duration for each step, or one that is negative or not finite.
+        Not one duration for each step, or one that is negative or not finite; or calls
+        of another plan.
     """
-    starts = _starts(plan, step_seconds)
+    lengths = None
+    if timed_calls is not None:
+        require_timed_calls(plan, timed_calls)
+        lengths = [_nanoseconds(call.seconds) for call in timed_calls]
+    starts = _starts(plan, step_seconds, timed_calls, lengths)
+    is_measured = step_seconds is not None or timed_calls is not None
     document = {
-        "displayTimeUnit": "ms" if step_seconds is None else "ns",
+        "displayTimeUnit": "ns" if is_measured else "ms",
         "otherData": {
             "arena_bytes": plan.arena_bytes,
             **_other_memories(plan),
             "live_lower_bound_bytes": plan.live_lower_bound_bytes,
-            "time": "one millisecond a step" if step_seconds is None else "measured",
+            "time": "measured" if is_measured else "one millisecond a step",
         },
         "traceEvents": [
-            *_metadata(),
+            *_metadata(has_kernels=timed_calls is not None),
             *_phases(plan, starts),
             *_layers(plan, starts),
+            *_kernels(starts, timed_calls or (), lengths or ()),
             *_counters(plan, starts),
             *_ram_counters(plan, starts),
         ],
@@ -83,14 +99,29 @@ def _other_memories(plan: MemoryPlan) -> dict[str, Any]:
     return found
 
 
-def _starts(plan: MemoryPlan, step_seconds: Sequence[float] | None) -> list[int]:
+def _nanoseconds(seconds: float) -> int:
+    return max(SHORTEST_NANOSECONDS, round(seconds * 1e9))
+
+
+def _starts(
+    plan: MemoryPlan,
+    step_seconds: Sequence[float] | None,
+    timed_calls: Sequence[TimedCall] | None,
+    lengths: Sequence[int] | None,
+) -> list[int]:
     """Return the start of each step, and the end of the last, in nanoseconds."""
     n_steps = len(plan.steps)
-    if step_seconds is None:
-        return [step * STEP_NANOSECONDS for step in range(n_steps + 1)]
-    require_durations(plan, step_seconds)
-    lengths = (max(SHORTEST_NANOSECONDS, round(s * 1e9)) for s in step_seconds)
-    return [0, *itertools.accumulate(lengths)]
+    if timed_calls is not None and lengths is not None:
+        of_step = [0] * n_steps
+        for call, length in zip(timed_calls, lengths, strict=True):
+            of_step[call.step] += length
+        of_step = [length or SHORTEST_NANOSECONDS for length in of_step]
+    elif step_seconds is not None:
+        require_durations(plan, step_seconds)
+        of_step = [_nanoseconds(seconds) for seconds in step_seconds]
+    else:
+        of_step = [STEP_NANOSECONDS] * n_steps
+    return [0, *itertools.accumulate(of_step)]
 
 
 def _event(phase: str, name: str, **fields: Any) -> dict[str, Any]:
@@ -105,9 +136,10 @@ def _slice(
     return _event("X", name, tid=thread, **times, **fields)
 
 
-def _metadata() -> Iterator[dict[str, Any]]:
+def _metadata(*, has_kernels: bool) -> Iterator[dict[str, Any]]:
     yield _event("M", "process_name", tid=0, args={"name": "arena_ckpt"})
-    for thread, name in ((PHASES, "phases"), (LAYERS, "layers")):
+    threads = [(PHASES, "phases"), (LAYERS, "layers")]
+    for thread, name in [*threads, *[(KERNELS, "kernels")] * has_kernels]:
         yield _event("M", "thread_name", tid=thread, args={"name": name})
         yield _event("M", "thread_sort_index", tid=thread, args={"sort_index": thread})
 
@@ -152,6 +184,25 @@ def _layers(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:
                 **{access: ", ".join(of) for access, of in names.items() if of},
             },
         )
+
+
+def _kernels(
+    starts: Sequence[int], calls: Sequence[TimedCall], lengths: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield a slice for each timed call, one after another within their step."""
+    step, start = -1, 0
+    for call, length in zip(calls, lengths, strict=True):
+        if call.step != step:
+            step, start = call.step, starts[call.step]
+        yield _slice(
+            call.kernel,
+            KERNELS,
+            start,
+            start + length,
+            cat="kernel",
+            args={"step": step},
+        )
+        start += length
 
 
 def _counters(plan: MemoryPlan, starts: list[int]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,149 @@
+"""The threads that run kernel calls side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from arena_ckpt.kernels import elementwise
+from arena_ckpt.kernels.pool import run_groups
+
+N_ELEMS = 64
+
+
+class Counted:
+    """A table of calls that each add one to numbers of their own."""
+
+    def __init__(self, n_calls: int) -> None:
+        self._ones = np.ones(N_ELEMS, np.float32)
+        self.counts = np.zeros((n_calls, N_ELEMS), np.float32)
+        calls = [(self._ones, row) for row in self.counts]
+        entry = elementwise.add_to.entry(calls[0])
+        self._blocks = [np.array(elementwise.add_to.pack(call)) for call in calls]
+        self._table = np.array([[entry, b.ctypes.data] for b in self._blocks])
+
+    def run(
+        self, groups: npt.NDArray[Any], threads: int, first: int = 0, n: int = -1
+    ) -> None:
+        n = len(self.counts) if n < 0 else n
+        at = self._table.ctypes.data + 16 * first
+        run_groups(at, groups.ctypes.data + 8 * first, n, threads)
+
+
+def grouped(*sizes: int) -> npt.NDArray[Any]:
+    """Return what a table says whose calls are groups of these sizes."""
+    return np.array([part for size in sizes for part in [size] + [1] * (size - 1)])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_every_call_runs_once_in_any_group(threads: int) -> None:
+    sizes = [*range(1, 20), 1, 1, 40, 2, 2, 2]
+    counted = Counted(sum(sizes))
+    for _ in range(200):
+        counted.run(grouped(*sizes), threads)
+    assert (counted.counts == 200).all()
+
+
+def test_a_group_that_is_cut_off_runs_as_far_as_it_is_asked_for() -> None:
+    counted = Counted(10)
+    counted.run(grouped(2, 5, 3), 2, first=0, n=4)
+    counted.run(grouped(2, 5, 3), 2, first=4, n=6)
+    assert (counted.counts == 1).all()
+
+
+def test_walks_in_several_python_threads_are_whole() -> None:
+    tables = [Counted(12) for _ in range(4)]
+
+    def walk(counted: Counted) -> None:
+        for _ in range(500):
+            counted.run(grouped(4, 1, 7), 3)
+
+    walkers = [threading.Thread(target=walk, args=(table,)) for table in tables]
+    for walker in walkers:
+        walker.start()
+    for walker in walkers:
+        walker.join()
+    for table in tables:
+        assert (table.counts == 500).all()
+
+
+PRELUDE = """
+import os, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+from kernels.test_pool import Counted, grouped
+counted = Counted(8)
+def walk(times=100):
+    for _ in range(times):
+        counted.run(grouped(4, 4), 3)
+walk()
+"""
+
+PROGRAMS = {
+    "ends while threads spin": "",
+    "ends while threads sleep": "time.sleep(0.05)",
+    "ends while a daemon walks": """
+threading.Thread(target=walk, args=(10**9,), daemon=True).start()
+time.sleep(0.05)
+""",
+    "a child has threads of its own": """
+child = os.fork()
+walk()
+assert (counted.counts == 200).all()
+if child:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert len(os.listdir("/proc/self/task")) >= 3
+""",
+    "threads stay as many as they are": """
+n = len(os.listdir("/proc/self/task"))
+walk(1000)
+assert len(os.listdir("/proc/self/task")) == n
+""",
+    "signals go to the threads of Python": """
+import signal
+for task in os.listdir("/proc/self/task"):
+    text = open(f"/proc/self/task/{task}/status").read()
+    blocked = int(text.partition("SigBlk:")[2].split()[0], 16)
+    if int(task) != os.getpid() and blocked:
+        break
+else:
+    raise AssertionError("no thread blocks signals")
+signal.alarm(1)
+signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
+walk(10**9)
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_process(name: str) -> None:
+    folder = str(Path(__file__).parents[1])
+    process = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", PRELUDE + PROGRAMS[name], folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([folder, *sys.path])},
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_where_no_thread_can_be_started_the_walk_runs_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from arena_ckpt.kernels import pool
+
+    monkeypatch.setattr(pool, "_pool", pool.Pool())
+    monkeypatch.setattr(pool.Pool, "_start", lambda self: False)
+    counted = Counted(6)
+    counted.run(grouped(6), 4)
+    assert (counted.counts == 1).all()
