@@ -52,7 +52,7 @@ else
     echo "== step_time is left out: torch cannot be imported"
 fi
 part portable 130 --rounds "$rounds"
-part startup 90 --runs "$((rounds < 3 ? rounds : 3))"
+part startup 90 --runs "$((rounds < 3 ? rounds : 3))" --networks nine_layer_mlp digits_cnn
 
 "$python" tools/bench/page.py "$out" --page "$page" || failed=1
 echo "== all in $((SECONDS / 60)) min $((SECONDS % 60)) s"
