@@ -1,5 +1,6 @@
 """What every test may count on."""
 
+import os
 import signal
 
 import pytest
@@ -9,6 +10,9 @@ from arena_ckpt import Model
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
 settings.load_profile("untimed")
+
+# Tests run side by side themselves.
+os.environ.setdefault("ARENA_CKPT_COMPILERS", "1")
 
 # What an assertion of a helper compared is shown as in a test.
 pytest.register_assert_rewrite("helpers")

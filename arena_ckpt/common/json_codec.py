@@ -11,6 +11,7 @@ import enum
 import functools
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 _LEFT_OUT = "left out of JSON if it has its default"
@@ -39,13 +40,17 @@ def encode(value: Any) -> Any:
         Dataclasses, named tuples, tuples, dicts with string keys, enums, str, int,
         float, bool or None.
     """
-    if isinstance(value, enum.Enum):
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if issubclass(kind, enum.Enum):
         return value.value
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(kind):
         return {
-            field.name: encode(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not (is_optional(field) and getattr(value, field.name) == field.default)
+            field.name: encode(item)
+            for field in dataclasses.fields(kind)
+            for item in (getattr(value, field.name),)
+            if not (is_optional(field) and item == field.default)
         }
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
@@ -53,6 +58,13 @@ def encode(value: Any) -> Any:
         return {key: encode(item) for key, item in value.items()}
     return value
 
+
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
+Where = str | tuple[Any, str | int]
+"""Place in a document: its name, or the place around it and a key there."""
+
+Reader = Callable[[Any, Where], Any]
 
 _hints = functools.cache(typing.get_type_hints)
 
@@ -65,65 +77,96 @@ def decode(kind: Any, value: Any, where: str = "") -> Any:
     ValueError
         The value does not fit; the message says where.
     """
+    return _reader(kind)(value, where)
+
+
+@functools.cache
+def _reader(kind: Any) -> Reader:
+    """Return what reads values of one type."""
     if kind is Any:
-        return value
+        return lambda value, where: value
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         options = typing.get_args(kind)
-        if value is None and type(None) in options:
-            return None
-        kind = next(option for option in options if option is not type(None))
-        origin = typing.get_origin(kind)
+        read = _reader(next(o for o in options if o is not type(None)))
+        if type(None) not in options:
+            return read
+        return lambda value, where: None if value is None else read(value, where)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(value)
+        return lambda value, where: kind(value)
     if dataclasses.is_dataclass(kind):
-        return _decode_fields(kind, value, where)
+        return functools.partial(_read_fields, kind)
     if origin is dict:
-        _expect(isinstance(value, dict), "an object", value, where)
-        item_kind = typing.get_args(kind)[1]
-        return {k: decode(item_kind, v, f"{where}.{k}") for k, v in value.items()}
+        return functools.partial(_read_dict, typing.get_args(kind)[1])
     if origin is tuple or (isinstance(kind, type) and issubclass(kind, tuple)):
-        return _decode_tuple(kind, value, where)
-    _expect(type(value) is kind, f"a value of type {kind.__name__}", value, where)
+        return functools.partial(_read_tuple, kind)
+    return functools.partial(_read_plain, kind)
+
+
+def _read_plain(kind: type, value: Any, where: Where) -> Any:
+    if type(value) is not kind:
+        raise _misfit(f"a value of type {kind.__name__}", value, where)
     return value
 
 
-def _decode_fields(kind: Any, value: Any, where: str) -> Any:
-    _expect(isinstance(value, dict), "an object", value, where)
+def _read_dict(item_kind: Any, value: Any, where: Where) -> Any:
+    if not isinstance(value, dict):
+        raise _misfit("an object", value, where)
+    read = _reader(item_kind)
+    return {key: read(item, (where, key)) for key, item in value.items()}
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Reader], frozenset[str]]:
+    """Return a reader for each field, and the names of those that JSON must have."""
     hints = _hints(kind)
     optional = {field.name for field in dataclasses.fields(kind) if is_optional(field)}
-    missing = sorted(hints.keys() - value.keys() - optional)
-    if missing:
-        raise ValueError(f"{where or 'the document'} lacks {', '.join(missing)}")
+    readers = {name: _reader(hint) for name, hint in hints.items()}
+    return readers, frozenset(hints.keys() - optional)
+
+
+def _read_fields(kind: Any, value: Any, where: Where) -> Any:
+    if not isinstance(value, dict):
+        raise _misfit("an object", value, where)
+    readers, needed = _fields(kind)
+    if not value.keys() >= needed:
+        missing = sorted(needed - value.keys())
+        raise ValueError(f"{_text(where)} lacks {', '.join(missing)}")
     return kind(
         **{
-            name: decode(hint, value[name], f"{where}.{name}")
-            for name, hint in hints.items()
+            name: read(value[name], (where, name))
+            for name, read in readers.items()
             if name in value
         }
     )
 
 
-def _decode_tuple(kind: Any, value: Any, where: str) -> Any:
-    _expect(isinstance(value, list), "a list", value, where)
+def _read_tuple(kind: Any, value: Any, where: Where) -> Any:
+    if not isinstance(value, list):
+        raise _misfit("a list", value, where)
     named = getattr(kind, "_fields", None)
     arguments = typing.get_args(kind)
-    if named:
-        hints = list(_hints(kind).values())
-    elif arguments[-1] is Ellipsis:
-        hints = [arguments[0]] * len(value)
-    else:
-        hints = list(arguments)
-    _expect(len(value) == len(hints), f"{len(hints)} values", value, where)
+    if not named and arguments[-1] is Ellipsis:
+        read = _reader(arguments[0])
+        return tuple([read(item, (where, i)) for i, item in enumerate(value)])
+    hints = _hints(kind).values() if named else arguments
+    if len(value) != len(hints):
+        raise _misfit(f"{len(hints)} values", value, where)
     items = [
-        decode(hint, item, f"{where}[{i}]")
+        _reader(hint)(item, (where, i))
         for i, (hint, item) in enumerate(zip(hints, value, strict=True))
     ]
     return kind(*items) if named else tuple(items)
 
 
-def _expect(holds: bool, expected: str, value: Any, where: str) -> None:
-    if not holds:
-        raise ValueError(
-            f"{where or 'the document'}: expected {expected}, found {str(value)[:80]!r}"
-        )
+def _misfit(expected: str, value: Any, where: Where) -> ValueError:
+    return ValueError(f"{_text(where)}: expected {expected}, found {str(value)[:80]!r}")
+
+
+def _text(where: Where) -> str:
+    """Return a place as text: ``".layers[0].name"``."""
+    keys: list[str] = []
+    while not isinstance(where, str):
+        where, key = where
+        keys.append(f"[{key}]" if isinstance(key, int) else f".{key}")
+    return "".join((where, *reversed(keys))) or "the document"

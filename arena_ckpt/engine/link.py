@@ -8,20 +8,18 @@ its arguments, in which regions have become addresses. Running calls is one nati
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from arena_ckpt.kernels import side_by_side
 from arena_ckpt.kernels.kernel import SLOTS, Kernel, kernel_of, run_table
 from arena_ckpt.kernels.pool import run_groups
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.regions import Region
 from arena_ckpt.operations.signatures import NUMBERS
-
-Report = Callable[[int, int], None]
-"""Told how many kernel calls are linked, of how many: compiling takes time."""
 
 
 class Memory(Protocol):
@@ -41,7 +39,7 @@ class CallTable:
     memories : mapping from str to Arena or Part
         Where the regions lie. They must outlive the table, which holds only addresses.
     report : callable, optional
-        Told about progress.
+        Told how many entries are ready, and of how many: compiling takes time.
     threads : int
         Threads that run calls side by side.
     """
@@ -50,23 +48,28 @@ class CallTable:
         self,
         calls: Sequence[KernelCall],
         memories: Mapping[str, Memory],
-        report: Report | None = None,
+        report: side_by_side.Report | None = None,
         *,
         threads: int = 1,
     ) -> None:
+        placed = [
+            [_placed(operand, memories) for operand in call.operands] for call in calls
+        ]
+        kernels = [kernel_of(call.kernel) for call in calls]
+        entries = [
+            (call.kernel, kernel.pattern(arguments))
+            for call, kernel, arguments in zip(calls, kernels, placed, strict=True)
+        ]
+        side_by_side.make_ready(list(dict.fromkeys(entries)), report)
         self._table = np.zeros(2 * len(calls), dtype=np.int64)
         slots: list[int] = []
         address_slots: list[int] = []
         first_slots: list[int] = []
-        for index, call in enumerate(calls):
-            kernel = kernel_of(call.kernel)
-            arguments = [_placed(operand, memories) for operand in call.operands]
-            self._table[2 * index] = kernel.entry(arguments)
+        for index, (kernel, arguments) in enumerate(zip(kernels, placed, strict=True)):
+            self._table[2 * index] = kernel.entry_of(entries[index][1])
             first_slots.append(len(slots))
             address_slots += [len(slots) + slot for slot in _address_slots(kernel)]
             slots += kernel.pack(arguments)
-            if report:
-                report(index + 1, len(calls))
         self._groups = np.array([call.beside for call in calls], dtype=np.int64)
         self._threads = threads if (self._groups > 1).any() else 1
         self._blocks = np.array(slots, dtype=np.int64)

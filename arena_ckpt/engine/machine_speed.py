@@ -20,7 +20,7 @@ from arena_ckpt.engine.link import CallTable
 from arena_ckpt.engine.locks import GATE
 from arena_ckpt.engine.profile import MachineSpeed
 from arena_ckpt.lowering.kernel_call import KernelCall
-from arena_ckpt.lowering.side_by_side import side_by_side
+from arena_ckpt.lowering.split_calls import split_calls
 from arena_ckpt.operations.families import blas
 
 PRODUCT_LENGTH = 512
@@ -54,7 +54,7 @@ def _flops_per_second(threads: int) -> float:
     generator = np.random.default_rng(0)
     a, b = generator.standard_normal((2, n, n), dtype=np.float32)
     product = KernelCall(0, blas.matmul, (a, b, np.empty_like(a)))
-    calls = list(side_by_side([product], threads))
+    calls = list(split_calls([product], threads))
     table = CallTable(calls, {}, threads=threads)
     seconds = GATE.run(_timed, [lambda: table.run(0, len(calls))] * RUNS)
     return 2 * n**3 / min(seconds)

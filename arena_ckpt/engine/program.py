@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from arena_ckpt.engine.arena import Arena
-from arena_ckpt.engine.link import CallTable, Memory, Report
+from arena_ckpt.engine.link import CallTable, Memory
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.graph.build import Graph
+from arena_ckpt.kernels.side_by_side import Report
 from arena_ckpt.lowering.calls import (
     BESIDE,
     LoweringSettings,

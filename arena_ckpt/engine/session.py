@@ -30,7 +30,6 @@ from arena_ckpt.engine.debug.values import FiniteWatch
 from arena_ckpt.engine.evaluation import Evaluation, joined
 from arena_ckpt.engine.head_scores import Asked, HeadScores
 from arena_ckpt.engine.inner_outputs import InnerOutput, Watched, find_inner_outputs
-from arena_ckpt.engine.link import Report
 from arena_ckpt.engine.locks import GATE, ModelLock
 from arena_ckpt.engine.loss_heads import Heads
 from arena_ckpt.engine.metric_names import require_known
@@ -44,6 +43,7 @@ from arena_ckpt.graph.build import Graph
 from arena_ckpt.graph.masks import mask_tensors
 from arena_ckpt.graph.weight_inputs import weight_inputs
 from arena_ckpt.kernels.flags import run_by_default
+from arena_ckpt.kernels.side_by_side import Report
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.layers.spec import Shape
 from arena_ckpt.lowering.calls import LoweringSettings, mode_of

@@ -30,37 +30,50 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import overload
 
-from arena_ckpt.kernels.compiling import helper, routine
+from arena_ckpt.kernels.compiling import routine
+from arena_ckpt.kernels.depthwise_vectors import copy_vector, halve
 from arena_ckpt.kernels.kernel import kernel
-from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, on_stack, total
-from arena_ckpt.kernels.tiles import ROWS, TILE, VECTORS, pack, tile
-from arena_ckpt.kernels.transposition import transpose_square
+from arena_ckpt.kernels.lanes import LANES, clear, double_lanes, room_on_stack, total
+from arena_ckpt.kernels.tiles import BLOCK, PLACES, ROWS, pack, tiles
+from arena_ckpt.kernels.transposition import add_square, transpose_square
 from arena_ckpt.kernels.vector_math import ZERO
 from arena_ckpt.kernels.vectors import WIDTH
 from arena_ckpt.operations.array_types import Indexes, Vector
 from arena_ckpt.operations.convolution import SLACK
 
-_CHUNK = 44 * VECTORS
-"""Maximum number of vectors whose places are worked out together."""
+_CHUNK = 132
+"""Maximum number of places that are worked out together: a multiple of `PLACES`."""
+
+_LEAST = 24
+"""Number of places for which weights are worth reading."""
 
 _CACHE_ELEMS = 1 << 16
 """Number of elements that are read again soon: half of a small second-level cache."""
 
-# What is kept of each vector, in rows of `_CHUNK`: where it begins in the workspace and
-# where its first lane goes; the sample of that lane, how many lanes are outputs, and
-# how many samples of the block there are.
-_AT, _TO, _SAMPLE, _LANES, _ROOM, _N_PLACES = range(0, 6 * _CHUNK, _CHUNK)
+# What is kept of each place, in rows of `_CHUNK`: where its vector begins in the
+# workspace and where its sums go (see `tiles`); where its first lane goes in the end;
+# the sample of that lane, how many lanes are outputs, and how many samples of the block
+# there are.
+_AT, _SUM, _TO, _SAMPLE, _LANES, _ROOM, _N_PLACES = range(0, 7 * _CHUNK, _CHUNK)
 
-_longs_on_stack = on_stack(types.int64, ir.IntType(64), _N_PLACES)
-_tile_on_stack = on_stack(types.float32, ir.FloatType(), ROWS * TILE)
+_SUMS_ROW = _CHUNK * WIDTH
+"""Number of elements of a row of sums."""
+
+_longs_on_stack = room_on_stack(types.int64, ir.IntType(64), _N_PLACES)
+_sums_on_stack = room_on_stack(types.float32, ir.FloatType(), BLOCK * _SUMS_ROW)
+_square_on_stack = room_on_stack(types.float32, ir.FloatType(), WIDTH * WIDTH)
 
 
 def _places() -> Any:
     return np.empty(_N_PLACES, np.int64)
 
 
-def _scratch() -> Any:
-    return np.empty(ROWS * TILE, np.float32)
+def _sums() -> Any:
+    return np.empty(BLOCK * _SUMS_ROW, np.float32)
+
+
+def _square() -> Any:
+    return np.empty(WIDTH * WIDTH, np.float32)
 
 
 @overload(_places, inline="always")
@@ -68,17 +81,33 @@ def _compiled_places() -> Any:
     return lambda: carray(_longs_on_stack(), _N_PLACES)
 
 
-@overload(_scratch, inline="always")
-def _compiled_scratch() -> Any:
-    return lambda: carray(_tile_on_stack(), ROWS * TILE)
+@overload(_sums, inline="always")
+def _compiled_sums() -> Any:
+    return lambda: carray(_sums_on_stack(), BLOCK * _SUMS_ROW)
 
 
-@helper
+@overload(_square, inline="always")
+def _compiled_square() -> Any:
+    return lambda: carray(_square_on_stack(), WIDTH * WIDTH)
+
+
+@routine
+def _repeat_last(places, n):
+    """Fill the last tile with the last place."""
+    for i in range(n, (n + PLACES - 1) // PLACES * PLACES):
+        places[_AT + i], places[_SUM + i] = places[_AT + n - 1], places[_SUM + n - 1]
+
+
+@routine
 def _copy_row(source, source_step, target, target_step, n):
     """``target[:: target_step][:n] = source[:: source_step][:n]``."""
     # Slices begin at 0, so LLVM need not think of negative indexes; and steps that it
     # knows become vectors.
     if source_step == 1 and target_step == 1:
+        if n >= WIDTH:
+            for i in range(0, n, WIDTH):
+                copy_vector(source, min(i, n - WIDTH), target, min(i, n - WIDTH))
+            return
         for i in range(n):
             target[i] = source[i]
     elif source_step == 2 and target_step == 1:
@@ -99,9 +128,34 @@ def _copy_pictures(
     out is (block, channel, row phase, column phase, row, column, sample in block); a
     negative `top` or `left` crops.
     """
+    # With a stride of 2, rows are split into both phases at once.
+    n_pairs, odd_left = width // 2, left % 2
+    splits = (
+        samples == 1 and column_stride == 2 and column_phases == 2 and width % 2 == 0
+        and left >= 0 and n_pairs >= WIDTH // 2
+        and n_pairs + (left + 1) // 2 <= columns
+    )  # fmt: skip
+    together = WIDTH if n_pairs >= WIDTH else WIDTH // 2
     for i in range(n):
         block, lane = i // samples, i % samples
-        for c in range(channels):
+        for c in range(channels if splits else 0):
+            picture = ((n0 + i) * channels + c) * height * width
+            plane = (i * channels + c) * row_phases * 2
+            for row in range(height):
+                phase, r = (row + top) % row_stride, (row + top) // row_stride
+                if phase >= row_phases or row + top < 0 or r >= rows:
+                    continue
+                first = ((plane + phase * 2) * rows + r) * columns
+                second = first + rows * columns
+                even = (second if odd_left else first) + left // 2
+                odd = (first if odd_left else second) + (left + 1) // 2
+                for pair in range(0, n_pairs, together):
+                    at = min(pair, n_pairs - together)
+                    halve(
+                        x, picture + row * width + 2 * at, out, even + at, odd + at,
+                        together,
+                    )  # fmt: skip
+        for c in range(0 if splits else channels):
             picture = ((n0 + i) * channels + c) * height * width
             plane = (block * channels + c) * row_phases * column_phases
             for row_phase in range(row_phases):
@@ -126,16 +180,20 @@ def _copy_pictures(
                         target += columns * samples
 
 
-@helper
-def _scatter(scratch, y, into, y_column, y_sample, samples, sample, room, n):
+@routine
+def _scatter(sums, y, into, y_column, y_sample, samples, sample, room, n):
     """Write the lanes of a vector to where they belong."""
     if samples == 1:
+        if y_column == 1 and n == WIDTH:
+            for k in range(WIDTH):
+                y[into + k] = sums[k]
+            return
         for k in range(n):
-            y[into + k * y_column] = scratch[k]
+            y[into + k * y_column] = sums[k]
         return
     for k in range(n):
         if sample < room:
-            y[into] = scratch[k]
+            y[into] = sums[k]
         sample += 1
         into += y_sample
         if sample == samples:
@@ -144,38 +202,49 @@ def _scatter(scratch, y, into, y_column, y_sample, samples, sample, room, n):
 
 
 @routine
+def _put_sums(sums, places, n, n_rows, y, y_plane, y_column, y_sample, samples):
+    """Write rows of sums to where they belong."""
+    for j in range(n_rows):
+        for i in range(n):
+            _scatter(
+                sums[j * _SUMS_ROW + i * WIDTH :], y, places[_TO + i] + j * y_plane,
+                y_column, y_sample, samples, places[_SAMPLE + i], places[_ROOM + i],
+                places[_LANES + i],
+            )  # fmt: skip
+
+
+@routine
 def _correlate(
     source, block_step, row_step, n, n_rows, n_columns, samples,
-    table, n_taps, w, w_row, packed, init, i0, i_row, n_outputs,
+    table, n_taps, w, w_row, w_step, run, packed, init, i0, i_row, n_outputs,
     y, y0, y_sample, y_plane, y_row, y_column,
 ):  # fmt: skip
     """For each output (sample, row, column): sums over the table (see the module).
 
-    Row j of weights begins at ``j * w_row`` and is read in order; or, where there is
-    room for a tile's weights in `packed`, at the offsets that follow the table's.
+    Row j of weights begins at ``j * w_row`` and is read with a step of `w_step`; or,
+    where there is room for weights of a block in `packed`, at the offsets that follow
+    the table's, of which so many as `run` says are neighbours.
     """
-    places, scratch = _places(), _scratch()
+    places, sums = _places(), _sums()
     width = n_columns * samples
     per_row = (width + WIDTH - 1) // WIDTH
     # Rows of at least one vector end in a vector that repeats some columns.
     overlaps = samples == 1 and n_columns >= WIDTH
-    is_direct = overlaps and y_column == 1
     packs = packed.size > 0
+    is_direct = overlaps and y_column == 1 and not packs
     weights = packed if packs else w
-    target = y if is_direct else scratch
-    plane = y_plane if is_direct else TILE
+    target = y if is_direct else sums
     blocks = (n + samples - 1) // samples
     n_vectors = blocks * n_rows * per_row
-    step = ROWS if n_outputs >= ROWS else 1
-    # With fewer outputs than rows, the rows of a tile are one and the same.
-    w_stride, i_stride = (w_row, i_row) if step == ROWS else (0, 0)
-    t_stride = plane if step == ROWS or not is_direct else 0
+    # Of a block, so many products are summed up before the next weights are packed.
+    part = packed.size // BLOCK if packs else max(1, n_taps)
+    run = run if part >= abs(run) else 1
+    part = part // abs(run) * abs(run)
     # What a chunk reads stays in the second cache while all outputs are made of it;
-    # but gathering weights has to pay off.
-    chunk = min(_CHUNK, _CACHE_ELEMS // (WIDTH * n_taps + 1) // VECTORS * VECTORS)
-    if packs and chunk < _CHUNK // 2:
-        chunk = _CHUNK
-    chunk = max(chunk, 3 * VECTORS)
+    # but reading weights has to pay off.
+    per_vector = max(1, block_step // (n_rows * per_row))
+    chunk = _CACHE_ELEMS // per_vector // PLACES * PLACES
+    chunk = _CHUNK if packs else min(_CHUNK, max(chunk, _LEAST))
     block, row, place = 0, 0, 0
     for v0 in range(0, n_vectors, chunk):
         n_here = min(chunk, n_vectors - v0)
@@ -189,6 +258,7 @@ def _correlate(
                 y0 + (block * samples + sample) * y_sample
                 + row * y_row + column * y_column
             )  # fmt: skip
+            places[_SUM + i] = places[_TO + i] if is_direct else i * WIDTH
             places[_SAMPLE + i] = sample
             places[_LANES + i] = min(WIDTH, width - lane)
             places[_ROOM + i] = n - block * samples
@@ -199,36 +269,38 @@ def _correlate(
                 if row == n_rows:
                     row = 0
                     block += 1
-        for o in range(0, n_outputs, step):
-            output = min(o, n_outputs - step)
-            w0, w_step, w_next = output * w_row, 1, w_stride
-            if packs:
-                pack(w, w0, w_stride, table[n_taps:], n_taps, packed)
-                w0, w_step, w_next = 0, ROWS, 1
-            for i in range(0, n_here, VECTORS):
-                a, b, c = i, min(i + 1, n_here - 1), min(i + 2, n_here - 1)
-                to_a, to_b, to_c = 0, WIDTH, 2 * WIDTH
-                if is_direct:
-                    base = output * plane
-                    to_a = base + places[_TO + a]
-                    to_b = base + places[_TO + b]
-                    to_c = base + places[_TO + c]
-                tile(
-                    source, (places[_AT + a], places[_AT + b], places[_AT + c]),
-                    table, n_taps, weights, w0, w_step, w_next,
-                    init, i0 + output * i_row, i_stride,
-                    target, (to_a, to_b, to_c), t_stride, 0,
+        _repeat_last(places, n_here)
+        done = 0
+        while done < n_outputs:
+            left = n_outputs - done
+            # With fewer outputs than rows, the rows of a tile are one and the same.
+            step = BLOCK if left > ROWS and n_outputs >= BLOCK else (
+                ROWS if n_outputs >= ROWS else 1
+            )  # fmt: skip
+            output = min(done, n_outputs - step)
+            rows, more = max(step, ROWS), min(1, step - 1)
+            w0 = output * w_row
+            for k in range(0, max(1, n_taps), part):
+                n_here_taps = min(part, n_taps - k)
+                if packs:
+                    pack(
+                        w, w0, more * w_row, rows, table, n_taps + k, n_here_taps, run,
+                        packed,
+                    )  # fmt: skip
+                tiles(
+                    source, places[: 2 * _CHUNK], n_here, table[k:], n_here_taps,
+                    weights, 0 if packs else w0 + k * w_step,
+                    BLOCK if packs else w_step, 1 if packs else more * w_row, rows,
+                    init, i0 + output * i_row, more * i_row,
+                    target, output * y_plane if is_direct else 0,
+                    more * (y_plane if is_direct else _SUMS_ROW), k,
                 )  # fmt: skip
-                if is_direct:
-                    continue
-                for v in range(min(VECTORS, n_here - i)):
-                    for j in range(step):
-                        _scatter(
-                            scratch[j * TILE + v * WIDTH :], y,
-                            places[_TO + i + v] + (output + j) * y_plane,
-                            y_column, y_sample, samples, places[_SAMPLE + i + v],
-                            places[_ROOM + i + v], places[_LANES + i + v],
-                        )  # fmt: skip
+            if not is_direct:
+                _put_sums(
+                    sums, places, n_here, step, y[output * y_plane :], y_plane,
+                    y_column, y_sample, samples,
+                )  # fmt: skip
+            done = output + step
 
 
 @kernel
@@ -283,7 +355,8 @@ def conv_forward(
             pictures if copies else x[n0 * channels * plane :],
             channels * plane, columns * samples, n_here,
             out_height, out_width, samples,
-            table, k, weight, k, pictures[:0], init, i0, min(has_bias, 1), filters,
+            table, k, weight, k, 1, 1, pictures[:0],
+            init, i0, min(has_bias, 1), filters,
             y, n0 * filters * out_plane, filters * out_plane, out_plane, out_width, 1,
         )  # fmt: skip
 
@@ -314,9 +387,13 @@ def conv_derivative(
     rows = (height - 1 + top) // stride_height + margin_height + 1
     columns = (width - 1 + left) // stride_width + margin_width + 1
     plane = rows * columns * samples
-    n_packed = ROWS * filters * kernel_height * kernel_width
+    taps = kernel_height * kernel_width
+    n_packed = ROWS * filters * taps
     packed, margins = pictures[:n_packed], pictures[n_packed:]
-    pictures[:] = ZERO
+    margins[:] = ZERO
+    # Weights of one tap are neighbours; of several, those of a filter, if all are used.
+    packed = packed if taps > 1 else packed[:0]
+    run = -taps if stride_height == 1 and stride_width == 1 else 1
     copies = margins.size > SLACK
     init = bias if has_bias else pictures
     i0 = 0 if has_bias else pictures.size - 1
@@ -363,7 +440,7 @@ def conv_derivative(
                     margins if copies else dy[n0 * filters * plane :],
                     filters * plane, columns * samples, n_here,
                     n_rows, n_columns, samples, table, k // 2,
-                    weight, kernel_height * kernel_width, packed,
+                    weight, taps, channels * taps, run, packed,
                     init, i0, min(has_bias, 1), channels,
                     dx, (n0 * channels * height + row0) * width + column0,
                     channels * height * width, height * width,
@@ -402,17 +479,52 @@ def _copy_channels_last(
             to += columns * lanes
 
 
-@helper
-def _put_gradient(sums, dw, step, n, writes):
-    if step == 1:  # becomes vectors
-        for lane in range(n):
-            dw[lane] = sums[lane] if writes else dw[lane] + sums[lane]
-    elif writes:
-        for lane in range(n):
-            dw[lane * step] = sums[lane]
-    else:
-        for lane in range(n):
-            dw[lane * step] += sums[lane]
+@routine
+def _put_gradient(sums, dw, into, lane, n, taps, lanes, joined, writes):
+    """Write or add a vector of sums to where they belong."""
+    if joined == 1 and taps == 1:  # becomes vectors
+        into += lane
+        for i in range(n):
+            dw[into + i] = sums[i] if writes else dw[into + i] + sums[i]
+        return
+    if joined == 1:
+        into += lane * taps
+        for i in range(n):
+            at = into + i * taps
+            dw[at] = sums[i] if writes else dw[at] + sums[i]
+        return
+    column, c = lane // lanes, lane % lanes
+    for i in range(n):
+        at = into + c * taps + column
+        dw[at] = sums[i] if writes else dw[at] + sums[i]
+        c += 1
+        if c == lanes:
+            c = 0
+            column += 1
+
+
+@routine
+def _put_blocks(sums, n_blocks, per_block, taps, per_row, dw, writes):
+    """Write or add the sums of whole blocks of channels: taps become neighbours.
+
+    sums is (block, tap, part of the channels, `WIDTH`); dw is (block, part, `WIDTH`,
+    tap).
+    """
+    for block in range(n_blocks):
+        for part in range(per_row):
+            at = (block * per_block + part) * WIDTH
+            to = (block * per_row + part) * WIDTH * taps
+            step = per_row * WIDTH
+            whole = taps - taps % WIDTH
+            for t in range(0, whole, WIDTH):
+                if writes:
+                    transpose_square(sums, at + t * step, step, dw, to + t, taps)
+                else:
+                    add_square(sums, at + t * step, step, dw, to + t, taps)
+            for t in range(whole, taps):
+                for c in range(WIDTH):
+                    into, value = to + c * taps + t, sums[at + t * step + c]
+                    dw[into] = value if writes else dw[into] + value
 
 
 @kernel
@@ -435,7 +547,7 @@ def conv_gradient(
     columns = (out_width - 1) * stride_width + (kernel_width - 1) * dilation_width + 1
     # A vector runs along the channels; where they are few, also along the columns of
     # the filter, which are neighbours in memory unless dilated.
-    lanes = min(channels, WIDTH)
+    lanes = min(channels, 2 * WIDTH if channels % (2 * WIDTH) == 0 else WIDTH)
     joined = kernel_width if dilation_width == 1 and channels < WIDTH else 1
     apart = kernel_width // joined
     per_row = (joined * lanes + WIDTH - 1) // WIDTH
@@ -455,16 +567,13 @@ def conv_gradient(
                 if group > 1:
                     table[n_all + k] = i * all_filters * out_plane + r * out_width + c
                 k += 1
-    pictures[:] = ZERO
     zero = pictures.size - 1
     n_packed = ROWS * n_all if group > 1 else 0
     packed, margins = pictures[:n_packed], pictures[n_packed:]
-    weights, w_step = (packed, ROWS) if group > 1 else (dy, 1)
-    places, scratch = _places(), _scratch()
+    margins[:] = ZERO
+    weights, w_step = (packed, BLOCK) if group > 1 else (dy, 1)
+    places, sums = _places(), _sums()
     taps = kernel_height * kernel_width
-    step = ROWS if filters >= ROWS else 1
-    dy_row = out_plane if step == ROWS else 0
-    w_next = 1 if group > 1 else dy_row
     for n0 in range(0, n, group):
         n_here = min(group, n - n0)
         for i in range(n_here):
@@ -473,8 +582,17 @@ def conv_gradient(
                 top, left, rows, columns, lanes, margins[i * block :],
             )  # fmt: skip
         writes = n0 == 0 and beta == 0.0
-        for v0 in range(0, n_vectors, _CHUNK):
-            n_chunk = min(_CHUNK, n_vectors - v0)
+        are_whole = taps >= WIDTH and channels % lanes == 0 and per_block <= _CHUNK
+        are_whole = are_whole and lanes >= WIDTH
+        chunk = _CHUNK // per_block * per_block if are_whole else _CHUNK
+        # Of a block, so many products are summed up before the next dy is packed.
+        n_taps = n_here * out_plane
+        part = max(1, packed.size // BLOCK) if group > 1 else n_taps
+        if out_plane <= part:
+            part = part // out_plane * out_plane
+        run = out_plane if part % out_plane == 0 and n_taps % out_plane == 0 else 1
+        for v0 in range(0, n_vectors, chunk):
+            n_chunk = min(chunk, n_vectors - v0)
             for i in range(n_chunk):
                 v = v0 + i
                 channel, v = v // per_block, v % per_block
@@ -485,52 +603,51 @@ def conv_gradient(
                     + lane
                     + lanes * (a * dilation_height * columns + b * dilation_width)
                 )
+                places[_SUM + i] = i * WIDTH
                 places[_TO + i] = channel * lanes * taps + a * kernel_width + b
                 places[_SAMPLE + i] = lane
                 places[_LANES + i] = min(
                     WIDTH, min(joined * lanes, channels - channel * lanes) - lane
                     if joined == 1 else joined * lanes - lane
                 )  # fmt: skip
-            for f in range(0, filters, step):
-                first = min(f, filters - step)
+            _repeat_last(places, n_chunk)
+            done = 0
+            while done < filters:
+                step = BLOCK if filters - done > ROWS and filters >= BLOCK else (
+                    ROWS if filters >= ROWS else 1
+                )  # fmt: skip
+                first = min(done, filters - step)
+                tile_rows, more = max(step, ROWS), min(1, step - 1)
                 w0 = (n0 * all_filters + first_filter + first) * out_plane
-                if group > 1:
-                    n_taps = n_here * out_plane
-                    pack(dy, w0, dy_row, table[n_all:], n_taps, packed)
-                    w0 = 0
-                for v in range(0, n_chunk, VECTORS):
-                    n_tile = min(VECTORS, n_chunk - v)
-                    last = n_chunk - 1
-                    tile(
-                        margins,
-                        (
-                            places[_AT + v], places[_AT + min(v + 1, last)],
-                            places[_AT + min(v + 2, last)],
-                        ),
-                        table, n_here * out_plane, weights, w0, w_step, w_next,
-                        pictures, zero, 0, scratch, (0, WIDTH, 2 * WIDTH), TILE, 0,
+                for k in range(0, n_taps, part):
+                    depth = min(part, n_taps - k)
+                    if group > 1:
+                        pack(
+                            dy, w0, more * out_plane, tile_rows, table, n_all + k,
+                            depth, run, packed,
+                        )  # fmt: skip
+                    tiles(
+                        margins, places[: 2 * _CHUNK], n_chunk, table[k:], depth,
+                        weights, 0 if group > 1 else w0, w_step,
+                        1 if group > 1 else more * out_plane, tile_rows,
+                        pictures, zero, 0, sums, 0, more * _SUMS_ROW, k,
                     )  # fmt: skip
-                    for j in range(f - first, step):
-                        base = (first + j) * channels * taps
-                        for i in range(n_tile):
-                            sums = scratch[j * TILE + i * WIDTH :]
-                            into = base + places[_TO + v + i]
-                            if joined == 1:
-                                _put_gradient(
-                                    sums, dw[into:], taps, places[_LANES + v + i],
-                                    writes,
-                                )  # fmt: skip
-                                continue
-                            lane0 = places[_SAMPLE + v + i]
-                            column, c = lane0 // lanes, lane0 % lanes
-                            for lane in range(places[_LANES + v + i]):
-                                target = into + c * taps + column
-                                value = sums[lane]
-                                dw[target] = value if writes else dw[target] + value
-                                c += 1
-                                if c == lanes:
-                                    c = 0
-                                    column += 1
+                for j in range(done - first, step):
+                    base = (first + j) * channels * taps
+                    of_filter = sums[j * _SUMS_ROW :]
+                    if are_whole:
+                        _put_blocks(
+                            of_filter, n_chunk // per_block, per_block, taps,
+                            per_row, dw[base + places[_TO] :], writes,
+                        )  # fmt: skip
+                        continue
+                    for i in range(n_chunk):
+                        _put_gradient(
+                            of_filter[i * WIDTH :], dw, base + places[_TO + i],
+                            places[_SAMPLE + i], places[_LANES + i], taps, lanes,
+                            joined, writes,
+                        )  # fmt: skip
+                done = first + step
 
 
 @kernel

@@ -199,6 +199,30 @@ def _compiled_move(x, at, mask, m, y, to):
     return run
 
 
+@typed_intrinsic
+def _copy_vector(typing_context: Any, x: Any, at: Any, y: Any, to: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, y = addresses_as(builder, args[::2], FLOAT, FLOAT)
+        store_vector(builder, load_vector(builder, x, args[1]), y, args[3])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
+def copy_vector(x, at, y, to):
+    """Copy a vector of x from at on to y."""
+    for i in range(WIDTH):
+        y[to + i] = x[at + i]
+
+
+@overload(copy_vector)
+def _compiled_copy_vector(x, at, y, to):
+    def run(x, at, y, to):
+        _copy_vector(np.int64(x.ctypes.data), at, np.int64(y.ctypes.data), to)
+
+    return run
+
+
 def _halve_intrinsic(n: int) -> Any:
     """Return what splits 2 n elements into those with even and with odd places."""
 

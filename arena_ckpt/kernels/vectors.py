@@ -12,7 +12,7 @@ from typing import Any
 import llvmlite.binding
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import overload
 
 from arena_ckpt.kernels.kernel import typed_intrinsic
@@ -35,36 +35,48 @@ def _fuses() -> bool:
 _FUSES = _fuses()
 
 
+def _is_wide() -> bool:
+    """Whether a register holds 16 numbers, and there are 32 such registers."""
+    told: str | None = getattr(config, "CPU_FEATURES", None)
+    if told is not None:  # Numba is told what to compile for
+        return "+avx512f" in told
+    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+
+
+IS_WIDE = _is_wide()
+"""Whether two vectors fit in one register."""
+
+
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Emit ``a * b + c``, rounded once where the machine can."""
     if _FUSES:
         fma = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(VECTOR, [VECTOR] * 3),
-            f"llvm.fma.v{WIDTH}f32",
+            ir.FunctionType(a.type, [a.type] * 3),
+            f"llvm.fma.v{a.type.count}f32",
         )
         return builder.call(fma, [a, b, c])
     return builder.fadd(builder.fmul(a, b), c)
 
 
-def broadcast(builder: Any, value: Any) -> Any:
+def broadcast(builder: Any, value: Any, length: int = WIDTH) -> Any:
     """Emit a vector of one value."""
-    one = builder.insert_element(
-        ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(I32, 0)
-    )
-    zeros = ir.Constant(ir.VectorType(I32, WIDTH), [0] * WIDTH)
-    return builder.shuffle_vector(one, ir.Constant(VECTOR, ir.Undefined), zeros)
+    nothing = ir.Constant(ir.VectorType(FLOAT, length), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, length), [0] * length)
+    return builder.shuffle_vector(one, nothing, zeros)
 
 
 def shuffle(builder: Any, low: Any, high: Any, places: list[int]) -> Any:
-    """Emit a vector of elements of two, of which the second begins at `WIDTH`."""
-    mask = ir.Constant(ir.VectorType(I32, WIDTH), places)
+    """Emit a vector of elements of two: those of the second follow the first's."""
+    mask = ir.Constant(ir.VectorType(I32, len(places)), places)
     return builder.shuffle_vector(low, high, mask)
 
 
-def load_vector(builder: Any, base: Any, elems: Any) -> Any:
+def load_vector(builder: Any, base: Any, elems: Any, length: int = WIDTH) -> Any:
     """Emit reading a vector from `elems` elements behind an address."""
-    pointer = builder.bitcast(builder.gep(base, [elems]), VECTOR.as_pointer())
+    kind = ir.VectorType(FLOAT, length).as_pointer()
+    pointer = builder.bitcast(builder.gep(base, [elems]), kind)
     return builder.load(pointer, align=4)
 
 

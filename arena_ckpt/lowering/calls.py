@@ -21,7 +21,7 @@ from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.binding import RoleRegions, random_key
 from arena_ckpt.lowering.kept_results import NOTHING_KEPT, kept_results
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
-from arena_ckpt.lowering.side_by_side import side_by_side
+from arena_ckpt.lowering.split_calls import split_calls
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.lowering.updates import UpdateCalls
 from arena_ckpt.lowering.weighted_losses import has_sample_weights, weighted_calls
@@ -110,7 +110,7 @@ def lower(
     ]
     fused = calls if settings.keeps_outputs else _fuse_bias(calls)
     counted = lowering.with_count(fused)
-    return tuple(side_by_side(counted, graph.threads))
+    return tuple(split_calls(counted, graph.threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def lower_tiled_gradients(
             weight.shape,
             gradient,
             tuple(
-                side_by_side(
+                split_calls(
                     (KernelCall(execution.step, *call) for call in calls), graph.threads
                 )
             ),

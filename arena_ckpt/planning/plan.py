@@ -24,6 +24,7 @@ from arena_ckpt.allocation.integers import is_whole
 from arena_ckpt.allocation.validate import check_layout
 from arena_ckpt.common.arguments import public_call, require_value
 from arena_ckpt.common.arithmetics import ARITHMETICS
+from arena_ckpt.common.collection import without_collection
 from arena_ckpt.common.dtypes import DTYPES, size_bytes
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.json_codec import decode, encode, may_be_left_out
@@ -471,6 +472,7 @@ class MemoryPlan:
         return rows
 
     @public_call
+    @without_collection()
     def to_json(self) -> str:
         """Return the plan as JSON text that `from_json` reads back to an equal plan.
 
@@ -493,6 +495,7 @@ class MemoryPlan:
 
     @classmethod
     @public_call
+    @without_collection()
     def from_json(cls, text: str) -> MemoryPlan:
         """Return the plan that `to_json` has written.
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from arena_ckpt.kernels import compiling
-from arena_ckpt.kernels import kernel as entries
 from arena_ckpt.kernels.kernel import Kernel
 
 
@@ -19,8 +18,7 @@ def compiled_anew(
     def uncached(decorator: Any, function: Any, *signature: Any, **options: Any) -> Any:
         return decorator(*signature, **compiling.OPTIONS, **options)(function)
 
-    monkeypatch.setattr(entries, "cached", uncached)
-    return kernel._compile_entry(pattern)
+    return kernel._make_entry(uncached, pattern)
 
 
 def llvm_of(

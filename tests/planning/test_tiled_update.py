@@ -23,8 +23,8 @@ from arena_ckpt.examples import load_example
 from arena_ckpt.layers.spec import WeightSpec
 from arena_ckpt.lowering import updates as update_calls
 from arena_ckpt.model_plans import ModelPlans
-from arena_ckpt.planning import live_ranges as uses
 from arena_ckpt.planning import tiled_update as module
+from arena_ckpt.planning import touches as uses
 from arena_ckpt.planning.costs import BYTE_COST
 from arena_ckpt.planning.planner import make_plan
 from arena_ckpt.planning.recompute import Reruns

@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 Step = Callable[[], object]
@@ -23,6 +24,9 @@ class Figures(NamedTuple):
     wall: float
     cpu: float
     facts: dict[str, Any]
+    walls: tuple[float, ...] = ()
+    """The wall time of each round; round for round beside those of the others."""
+    cpus: tuple[float, ...] = ()
 
 
 def _serve(
@@ -33,7 +37,7 @@ def _serve(
         for _ in range(max(3, n_steps)):
             step()
     except Exception as error:  # said by the parent, which goes on without it
-        pipe.send(error)
+        pipe.send(f"{type(error).__name__}: {error}")
         return
     pipe.send(facts)
     while pipe.recv():
@@ -51,40 +55,65 @@ def measure(
     threads: int,
     rounds: int,
     n_steps: int,
+    failures: dict[str, str] | None = None,
+    n_setups: int = 1,
 ) -> dict[str, Figures]:
-    """Time all contestants by turns; one that fails is reported and left out."""
+    """Time all contestants by turns; one that fails is reported and left out.
+
+    What it says is written into `failures`, by its name. Contestants are set up, which
+    is not timed and can take all cores, `n_setups` at a time.
+    """
+    failures = {} if failures is None else failures
     # The BLAS reads its number of threads when it is loaded, in the child process.
     os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Any] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    processes = []
-    for name, contestant in contestants.items():
+
+    def begin(contestant: Contestant) -> tuple[Any, Any, dict[str, Any] | str]:
         pipe, end = context.Pipe()
         arguments = (contestant, case, threads, n_steps, end)
         process = context.Process(target=_serve, args=arguments)
         process.start()
-        processes.append(process)
-        answer = pipe.recv()  # one after the other: compiling takes all cores
-        if isinstance(answer, Exception):
-            print(f"{name} cannot run {case}: {type(answer).__name__}: {answer}")
-            continue
-        pipes[name], facts[name] = pipe, answer
+        end.close()  # so that a process that dies is seen, not waited for
+        try:
+            return process, pipe, pipe.recv()
+        except EOFError:
+            return process, pipe, "its process died"
+
+    with ThreadPoolExecutor(n_setups) as pool:
+        begun = list(pool.map(begin, contestants.values()))
+    pipes: dict[str, Any] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for name, (_, pipe, answer) in zip(contestants, begun, strict=True):
+        if isinstance(answer, str):
+            print(f"{name} cannot run {case}: {answer}", flush=True)
+            failures[name] = answer
+        else:
+            pipes[name], facts[name] = pipe, answer
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in pipes}
     for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            times[name].append(pipe.recv())
+        for name, pipe in tuple(pipes.items()):
+            try:
+                pipe.send(True)
+                times[name].append(pipe.recv())
+            except (EOFError, OSError):
+                print(f"{name} died while it ran {case}", flush=True)
+                failures[name] = "its process died during a round"
+                del pipes[name], times[name]
     for pipe in pipes.values():
         pipe.send(False)
-    for process in processes:
+    for process, _, _ in begun:
         process.join()
     return {
-        name: Figures(
-            statistics.median(wall for wall, _ in rows),
-            statistics.median(cpu for _, cpu in rows),
-            facts[name],
-        )
+        name: _figures(tuple(zip(*rows, strict=True)), facts[name])
         for name, rows in times.items()
     }
+
+
+def _figures(
+    times: tuple[tuple[float, ...], tuple[float, ...]], facts: dict[str, Any]
+) -> Figures:
+    walls, cpus = times
+    return Figures(
+        statistics.median(walls), statistics.median(cpus), facts, walls, cpus
+    )

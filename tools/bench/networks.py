@@ -1,20 +1,34 @@
-"""Training steps of whole networks beside PyTorch eager and torch.compile, interleaved.
+"""Training steps of whole networks beside PyTorch eager, torch.compile and JAX.
 
-Time is the median over the rounds, of the wall and of the process's CPU time. Peak
-bytes are the arena of ours, and for PyTorch what its allocator holds at most within a
-step: weights, optimizer states, activations, gradients and workspaces, found by its
-profiler. Ours is shown without and with checkpoint blocks.
+All run by turns. Time is the median over the rounds, of the wall and of the process's
+CPU time. Peak bytes are the arena of ours, for PyTorch what its allocator holds at most
+within a step (weights, optimizer states, activations, gradients and workspaces, found
+by its profiler), and for JAX what XLA says that the compiled step takes. Ours is shown
+without and with checkpoint blocks. The others begin with the weights of ours and must
+have its losses; what is not installed is left out.
 
     python tools/bench/networks.py [--threads 1 2] [--rounds 7] [--case NAME …]
+
+``--json FILE`` writes all of it, with quartiles, the times of each round, the machine
+and the versions. The exit status is 1 where a contestant could not run.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import importlib.util
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from interleaved import Step, measure
+from interleaved import Contestant, Figures, Step, measure
+from results import ResultsFile, contestants
+from twins import read_reference, write_reference
 
 CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     # the example, its sizes, steps in a round
@@ -23,15 +37,30 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "resnet18 b32": ("resnet18", {"batch_size": 32}, 1),
     "resnet8 b1": ("resnet8", {"batch_size": 1}, 20),
     "resnet8 b16": ("resnet8", {"batch_size": 16}, 4),
+    "mobilenet_v2 b4": ("mobilenet_v2", {"batch_size": 4}, 4),
+    "digits_cnn": ("digits_cnn", {}, 10),
+    "digits_mlp": ("digits_mlp", {}, 100),
+    "mobilenet_v2 b16": ("mobilenet_v2", {"batch_size": 16}, 1),
 }
 
 
-def _arena(case: str, threads: int, **more: Any) -> tuple[Step, dict[str, Any]]:
+def arena_ckpt(case: str, threads: int) -> tuple[Step, dict[str, Any]]:
+    """Set up ours, without checkpoint blocks."""
+    return _arena(case, threads, blocks=False)
+
+
+def arena_blocks(case: str, threads: int) -> tuple[Step, dict[str, Any]]:
+    """Set up ours, with checkpoint blocks."""
+    return _arena(case, threads, blocks=True)
+
+
+def _arena(case: str, threads: int, *, blocks: bool) -> tuple[Step, dict[str, Any]]:
     from arena_ckpt.examples import load_example
+    from arena_ckpt.model import without_blocks
 
     name, sizes, _ = CASES[case]
-    example = load_example(name, **sizes, **more)
-    model = example.model
+    example = load_example(name, **sizes)
+    model = example.model if blocks else without_blocks(example.model)
     model.set_property(threads=threads)
     plan = model.initialize()
     n = model.get_property("batch_size")
@@ -39,148 +68,43 @@ def _arena(case: str, threads: int, **more: Any) -> tuple[Step, dict[str, Any]]:
     return lambda: model.train_step(x, y), {"bytes": plan.arena_bytes}
 
 
-def arena_ckpt(case: str, threads: int) -> tuple[Step, dict[str, Any]]:
-    """Set up ours, without checkpoint blocks."""
-    return _arena(case, threads, checkpoint=False)
-
-
-def arena_blocks(case: str, threads: int) -> tuple[Step, dict[str, Any]]:
-    """Set up ours, with checkpoint blocks."""
-    return _arena(case, threads)
-
-
-def pytorch(case: str, threads: int) -> tuple[Step, dict[str, Any]]:
+def pytorch(reference: Path, case: str, threads: int) -> tuple[Step, dict[str, Any]]:
     """Set up PyTorch eager."""
-    step, _ = _torch(case, threads)
-    for _ in range(3):
-        step()
-    return step, {"bytes": _peak_bytes(step)}
+    return _torch(reference, threads)
 
 
-def compiled(case: str, threads: int) -> tuple[Step, dict[str, Any]]:
+def compiled(reference: Path, case: str, threads: int) -> tuple[Step, dict[str, Any]]:
     """Set up PyTorch with torch.compile."""
     import torch
 
-    step, _ = _torch(case, threads, torch.compile)
+    return _torch(reference, threads, prepare=torch.compile)
+
+
+def _torch(
+    reference: Path, threads: int, **prepare: Any
+) -> tuple[Step, dict[str, Any]]:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler says when it runs
+    import torch
+    from twins_torch import training_step
+
+    torch.set_num_threads(threads)
+    step = training_step(read_reference(reference), **prepare)
     for _ in range(3):
         step()
     return step, {"bytes": _peak_bytes(step)}
 
 
-def _torch(
-    case: str, threads: int, prepare: Callable[[Any], Any] = lambda model: model
-) -> tuple[Step, Any]:
-    import torch
+def jax(reference: Path, case: str, threads: int) -> tuple[Step, dict[str, Any]]:
+    """Set up JAX: one jit of the whole step."""
+    # XLA takes as many threads as there are processors that it may run on.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    # What is compiled for one number of threads serves for the next, with many words.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(reference.parent / "jax")
+    from twins_jax import training_step
 
-    from arena_ckpt.examples import load_example
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    name, sizes, _ = CASES[case]
-    example = load_example(name, **sizes)
-    n = example.model.get_property("batch_size")
-    x, y = torch.tensor(example.data.x[:n]), torch.tensor(example.data.y[:n]).long()
-    if name in ("gpt", "char_transformer"):
-        layers = {layer.name: layer for layer in example.model.layers}
-        d = layers["tokens"]["out_dim"]
-        n_layers = sum(name.startswith("mha") for name in layers)
-        heads = layers["mha0"]["num_heads"]
-        net, x = (
-            _gpt(d, n_layers, heads, x.shape[1], layers["tokens"]["in_dim"]),
-            x.long(),
-        )
-        optimizer: Any = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-    else:
-        stages = ((64, 2), (128, 2), (256, 2), (512, 2))
-        net = _resnet(stages if name == "resnet18" else ((16, 1), (32, 1), (64, 1)))
-        x = x.reshape(n, 3, 32, 32)
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
-    net = prepare(net)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        out = net(x)
-        loss = torch.nn.functional.cross_entropy(
-            out.reshape(-1, out.shape[-1]), y.reshape(-1)
-        )
-        loss.backward()
-        optimizer.step()
-        return float(loss.detach())
-
-    return step, net
-
-
-def _gpt(d: int, n_layers: int, heads: int, length: int, vocabulary: int) -> Any:
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.before = nn.LayerNorm(d)
-            self.qkv = nn.Linear(d, 3 * d)
-            self.out = nn.Linear(d, d)
-            self.between = nn.LayerNorm(d)
-            self.wide = nn.Linear(d, 4 * d)
-            self.narrow = nn.Linear(4 * d, d)
-
-        def forward(self, x: Any) -> Any:
-            batch, length, _ = x.shape
-            parts = self.qkv(self.before(x)).reshape(
-                batch, length, 3, heads, d // heads
-            )
-            q, k, v = parts.permute(2, 0, 3, 1, 4)
-            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.out(y.transpose(1, 2).reshape(batch, length, d))
-            return x + self.narrow(functional.gelu(self.wide(self.between(x))))
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(vocabulary, d)
-            self.places = nn.Parameter(torch.randn(length, d), requires_grad=False)
-            self.blocks = nn.Sequential(*(Block() for _ in range(n_layers)))
-            self.last = nn.LayerNorm(d)
-            self.logits = nn.Linear(d, vocabulary)
-
-        def forward(self, ids: Any) -> Any:
-            x = self.tokens(ids) + self.places
-            return self.logits(self.last(self.blocks(x)))
-
-    return Net()
-
-
-def _resnet(stages: tuple[tuple[int, int], ...]) -> Any:
-    from torch import nn
-    from torch.nn import functional
-
-    def convolution(source: int, out: int, kernel: int, stride: int) -> Any:
-        return nn.Sequential(
-            nn.Conv2d(source, out, kernel, stride, kernel // 2, bias=False),
-            nn.BatchNorm2d(out),
-        )
-
-    class Block(nn.Module):
-        def __init__(self, source: int, out: int, stride: int) -> None:
-            super().__init__()
-            self.first = convolution(source, out, 3, stride)
-            self.second = convolution(out, out, 3, 1)
-            plain = stride == 1 and source == out
-            self.skip = nn.Identity() if plain else convolution(source, out, 1, stride)
-
-        def forward(self, x: Any) -> Any:
-            y = functional.relu(self.first(x), inplace=True)
-            return functional.relu(self.second(y) + self.skip(x), inplace=True)
-
-    width = stages[0][0]
-    layers: list[Any] = [convolution(3, width, 3, 1), nn.ReLU(inplace=True)]
-    for number, (filters, repeats) in enumerate(stages):
-        for repeat in range(repeats):
-            layers.append(Block(width, filters, 2 if number and not repeat else 1))
-            width = filters
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
-    return nn.Sequential(*layers)
+    step, n_bytes = training_step(read_reference(reference))
+    return step, {"bytes": n_bytes}
 
 
 def _peak_bytes(step: Step) -> int:
@@ -208,12 +132,70 @@ def _peak_bytes(step: Step) -> int:
     return peak
 
 
-CONTESTANTS = {
-    "arena": arena_ckpt,
-    "blocks": arena_blocks,
-    "eager": pytorch,
-    "compile": compiled,
-}
+OURS: dict[str, Contestant] = {"arena": arena_ckpt, "blocks": arena_blocks}
+TWINS = {"eager": pytorch, "compile": compiled, "jax": jax}
+"""Contestants that are given the reference of a network."""
+
+CONTESTANTS = (*OURS, *TWINS)
+
+
+def missing(name: str) -> str | None:
+    """Return why a contestant cannot run here, or None if it can."""
+    if name in ("eager", "compile") and importlib.util.find_spec("torch") is None:
+        return "torch cannot be imported"
+    if name == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
+        return "torch.compile needs a C++ compiler, and there is no g++"
+    if name == "jax" and importlib.util.find_spec("jax") is None:
+        return "jax cannot be imported"
+    return None
+
+
+def measure_case(
+    case: str, names: list[str], all_threads: list[int], rounds: int, file: ResultsFile
+) -> bool:
+    """Measure a case with each number of threads; tell whether all could run."""
+    name, sizes, n_steps = CASES[case]
+    all_ran = True
+    with tempfile.TemporaryDirectory(prefix="networks") as folder:
+        reference = Path(folder) / "reference.npz"
+        every: dict[str, Contestant] = dict(OURS)
+        every |= {key: partial(twin, reference) for key, twin in TWINS.items()}
+        if not OURS.keys() >= set(names):
+            _in_a_process(write_reference, reference, name, sizes)
+        for threads in all_threads:
+            failures: dict[str, str] = {}
+            results = measure(
+                {key: every[key] for key in names},
+                case,
+                threads=threads,
+                rounds=rounds,
+                n_steps=n_steps,
+                failures=failures,
+                n_setups=2,  # compilers of the others take one core
+            )
+            print(_line(case, threads, results), flush=True)
+            row = {"case": case, "threads": threads, "steps_in_a_round": n_steps}
+            file.add(row | {"contestants": contestants(results), "failed": failures})
+            all_ran = all_ran and not failures
+    return all_ran
+
+
+def _in_a_process(function: Any, *arguments: Any) -> None:
+    """Call a function in a process of its own; an error is printed there."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=function, args=arguments)
+    process.start()
+    process.join()
+
+
+def _line(case: str, threads: int, results: dict[str, Figures]) -> str:
+    line = f"{case:20} {threads} thread{'s' if threads > 1 else ' '}"
+    eager = results.get("eager")
+    for name, one in results.items():
+        share = f" ×{one.cpu / eager.cpu:.2f}" if eager and name != "eager" else ""
+        line += f" | {name} {one.wall / 1e3:.1f} ({one.cpu / 1e3:.1f}){share}"
+        line += f" {one.facts['bytes'] / 1e6:.1f} MB"
+    return line
 
 
 def main() -> None:
@@ -225,24 +207,19 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS)
     )
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    absent = {name: why for name in options.only if (why := missing(name))}
+    for name, why in absent.items():
+        print(f"{name} is left out: {why}", flush=True)
+    names = [name for name in options.only if name not in absent]
+    file = ResultsFile(options.json, "networks", rounds=options.rounds, left_out=absent)
     print("ms of wall (CPU) a step, the CPU time as a share of eager's, and peak MB")
-    for case in options.case:
-        for threads in options.threads:
-            results = measure(
-                {name: CONTESTANTS[name] for name in options.only},
-                case,
-                threads=threads,
-                rounds=options.rounds,
-                n_steps=CASES[case][2],
-            )
-            line = f"{case:20} {threads} thread{'s' if threads > 1 else ' '}"
-            eager = results.get("eager")
-            for name, (wall, cpu, facts) in results.items():
-                share = f" ×{cpu / eager.cpu:.2f}" if eager and name != "eager" else ""
-                line += f" | {name} {wall / 1e3:.1f} ({cpu / 1e3:.1f}){share}"
-                line += f" {facts['bytes'] / 1e6:.1f} MB"
-            print(line, flush=True)
+    ran = [
+        measure_case(case, names, options.threads, options.rounds, file)
+        for case in options.case
+    ]
+    sys.exit(0 if all(ran) else 1)
 
 
 if __name__ == "__main__":

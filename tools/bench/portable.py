@@ -4,15 +4,17 @@ Shown are medians over the rounds of wall time, in microseconds, their ratio, an
 bytes of both arenas without checkpoint blocks: convolutions take no workspace in
 portable arithmetic.
 
-    python tools/bench/portable.py [--rounds 15] [--case NAME …]
+    python tools/bench/portable.py [--rounds 15] [--case NAME …] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from interleaved import Step, measure
+from results import ResultsFile, contestants
 
 CASES: dict[str, tuple[dict[str, Any], int]] = {
     # the sizes of an example, and steps in a round
@@ -53,7 +55,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    file = ResultsFile(options.json, "portable", rounds=options.rounds)
     print(
         f"{'model':18} {'fast µs':>10} {'portable':>10} {'ratio':>6} "
         f"{'fast bytes':>12} {'portable':>12}"
@@ -65,6 +69,7 @@ def main() -> None:
             threads=1,
             rounds=options.rounds,
             n_steps=CASES[case][1],
+            n_setups=2,
         )
         one, other = result["fast"], result["portable"]
         print(
@@ -73,6 +78,8 @@ def main() -> None:
             f"{other.facts['bytes']:12,}",
             flush=True,
         )
+        row = {"case": case, "threads": 1, "contestants": contestants(result)}
+        file.add(row)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Each run is a new process. Trained is one step of the nine-layer MLP: cold runs 
 empty cache folder and compile the kernels they need; warm runs find them on disk. All
 else is CPU time, beside that of ``import numpy``, for the plan of a bundled example.
 
-    python tools/bench/startup.py [--runs 5] [--example nine_layer_mlp]
+    python tools/bench/startup.py [--runs 5] [--example nine_layer_mlp] [--json FILE]
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from results import ResultsFile, spread
 
 import arena_ckpt as ac
 
@@ -84,16 +86,19 @@ def cpu_seconds(code: str, *arguments: str) -> float:
     )
 
 
-def time_uses(example: str, runs: int) -> None:
-    """Print the median CPU time of each use."""
+def time_uses(example: str, runs: int, file: ResultsFile) -> None:
+    """Print the median CPU time of each use, and write it."""
     plan = ac.load_example(example).model.make_plan()
     uses = {**USES, f"plan {example}": PLANNED.format(name=example)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
         path.write_text(plan.to_json(), "utf-8")
         for name, code in uses.items():
-            took = statistics.median(cpu_seconds(code, str(path)) for _ in range(runs))
-            print(f"{name}: {took:.2f} s of CPU time beside NumPy")
+            took = [cpu_seconds(code, str(path)) for _ in range(runs)]
+            median = statistics.median(took)
+            print(f"{name}: {median:.2f} s of CPU time beside NumPy", flush=True)
+            row = {"what": name, "of": "CPU time beside NumPy", "s": spread(took)}
+            file.add(row)
 
 
 def run_once(cache: str) -> tuple[float, float]:
@@ -115,8 +120,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--example", default="nine_layer_mlp")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    time_uses(options.example, options.runs)
+    file = ResultsFile(options.json, "startup", rounds=options.runs)
+    time_uses(options.example, options.runs, file)
     cold, warm = [], []
     for _ in range(options.runs):
         with tempfile.TemporaryDirectory() as cache:
@@ -126,6 +133,8 @@ def main() -> None:
         imported = statistics.median(row[0] for row in rows)
         finished = statistics.median(row[1] for row in rows)
         print(f"{name}: import {imported:.2f} s, first step done {finished:.2f} s")
+        what = f"first step of the nine-layer perceptron, {name} cache"
+        file.add({"what": what, "of": "wall", "s": spread([row[1] for row in rows])})
 
 
 if __name__ == "__main__":

@@ -5,15 +5,17 @@ steps (zero_grad, forward, backward, update with fused Adam), so that both see t
 moods of the machine. Shown are medians over the rounds, in microseconds of wall and
 of process CPU time a step, and the ratio of the medians.
 
-    python tools/bench/step_time.py [--threads 1 2] [--rounds 15]
+    python tools/bench/step_time.py [--threads 1 2] [--rounds 15] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from interleaved import Step, measure
+from results import ResultsFile, contestants
 
 CASES = {
     "64-32-32-10 b16": (16, [64, 32, 32, 10], 400),
@@ -88,7 +90,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    file = ResultsFile(options.json, "step_time", rounds=options.rounds)
     print(
         f"{'model':24} {'threads':>7} {'arena wall':>11} {'torch wall':>11} "
         f"{'ratio':>6} {'arena cpu':>11} {'torch cpu':>11} {'ratio':>6}   (µs a step)"
@@ -96,19 +100,21 @@ def main() -> None:
     for case in options.case:
         for threads in options.threads:
             result = measure(
-                {"arena_ckpt": arena_ckpt, "pytorch": pytorch},
+                {"arena": arena_ckpt, "eager": pytorch},
                 case,
                 threads=threads,
                 rounds=options.rounds,
                 n_steps=CASES[case][2],
             )
-            (wall, cpu, _), (torch_wall, torch_cpu, _) = result.values()
+            ours, eager = result["arena"], result["eager"]
             print(
-                f"{case:24} {threads:7} {wall:11.1f} {torch_wall:11.1f} "
-                f"{wall / torch_wall:6.2f} {cpu:11.1f} {torch_cpu:11.1f} "
-                f"{cpu / torch_cpu:6.2f}",
+                f"{case:24} {threads:7} {ours.wall:11.1f} {eager.wall:11.1f} "
+                f"{ours.wall / eager.wall:6.2f} {ours.cpu:11.1f} {eager.cpu:11.1f} "
+                f"{ours.cpu / eager.cpu:6.2f}",
                 flush=True,
             )
+            row = {"case": case, "threads": threads}
+            file.add(row | {"contestants": contestants(result)})
 
 
 if __name__ == "__main__":
