@@ -411,6 +411,7 @@ def depthwise_gradient(
             x, dy, beta, dw, n, channels, height, width,
             kernel_height, kernel_width, stride_height, stride_width,
             dilation_height, dilation_width, top, left, out_height, out_width,
+            begin, end,
         )  # fmt: skip
         return
     groups = (taps + DOTS - 1) // DOTS

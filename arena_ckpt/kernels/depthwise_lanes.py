@@ -350,9 +350,9 @@ def derivative_lanes(
 def gradient_lanes(
     x, dy, beta, dw, n, channels, height, width,
     kernel_height, kernel_width, stride_height, stride_width,
-    dilation_height, dilation_width, top, left, out_height, out_width,
+    dilation_height, dilation_width, top, left, out_height, out_width, begin, end,
 ):  # fmt: skip
-    """Do what `depthwise_gradient` does, for small planes.
+    """Do what `depthwise_gradient` does, for small planes: channels [begin, end).
 
     As there, a tap has `WIDTH` sums, of every `WIDTH`-th output, which are added up in
     float64 at the end.
@@ -369,7 +369,7 @@ def gradient_lanes(
             at = row * width + column if is_inside else plane
             index[o * taps + k] = at * WIDTH
     vectors[plane * WIDTH : (plane + 1) * WIDTH] = ZERO
-    for block in range(0, channels, WIDTH):
+    for block in range(begin, end, WIDTH):
         c0 = min(block, channels - WIDTH)
         sums[: taps * WIDTH * WIDTH] = ZERO
         for s in range(n):
@@ -383,7 +383,7 @@ def gradient_lanes(
                     vectors, index[o * taps :], taps, of_dy, o * WIDTH, sums,
                     o % WIDTH * WIDTH,
                 )  # fmt: skip
-        for c in range(block - c0, WIDTH):
+        for c in range(block - c0, min(WIDTH, end - c0)):
             for k in range(taps):
                 across = 0.0
                 for lane in range(WIDTH):

@@ -298,6 +298,15 @@ def test_depthwise_convolutions_of_small_planes_are_those_of_pytorch() -> None:
         y, dx, dw = depthwise_results(x, w, b, dy, sizes, 1.0)
         expected = judged(x, w, b, dy, sizes, channels)
         assert_judged((y, dx, dw - 1), expected, sizes)
+        parts = np.ones_like(dw)
+        for begin, end in ((0, 5), (5, channels)):  # as by two threads
+            run_entry(
+                depthwise.depthwise_gradient,
+                *(x.ravel(), dy.ravel(), 1.0),
+                *workspace(sizes.depthwise_workspaces()[1]),
+                *(parts.ravel(), n, *sizes.numbers, begin, end),
+            )
+        assert_same_bits(parts, dw)
 
 
 WHOLE_BLOCKS = [
