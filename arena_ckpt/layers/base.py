@@ -30,6 +30,7 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.common.short_repr import brief, shortened
 from arena_ckpt.errors import ShapeMismatchError
+from arena_ckpt.layers.partial import BIAS, is_added
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.regions import Region
@@ -186,6 +187,9 @@ class Layer(ABC):
         What the layer takes its inputs for: pictures (channel, height, width), or
         sequences (1, steps, features); None where it fits any input. A layer that reads
         pictures makes pictures. What `Model.warnings` says goes by this.
+    trains_by_weight : bool
+        True where `calc_gradient` leaves out each gradient of which
+        ``tensors.is_wanted`` is false, so that some weights alone can be trained.
     """
 
     type_name: ClassVar[str]
@@ -198,6 +202,7 @@ class Layer(ABC):
     moves_elements: ClassVar[bool] = False
     keeps_axes: ClassVar[bool] = False
     reads: ClassVar[Literal["pictures", "sequences"] | None] = None
+    trains_by_weight: ClassVar[bool] = False
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given: Mapping[str, Any] = MappingProxyType(dict(given))
@@ -243,8 +248,22 @@ class Layer(ABC):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether the weights are trained: false only where ``trainable=false``."""
+        """Whether any weights are trained: false only where ``trainable=false``."""
         return bool(self.get("trainable", True))
+
+    def trains(self, weight: str) -> bool:
+        """Tell whether ``train`` and ``trainable`` let a weight of this name train.
+
+        Parameters
+        ----------
+        weight : str
+            Name within the layer: ``"bias"``.
+        """
+        chosen = self.get("train")
+        if chosen is not None:
+            return weight in chosen
+        trainable = self.get("trainable", True)
+        return is_added(weight) if trainable == BIAS else bool(trainable)
 
     def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
         """Return the layers that this layer is replaced by, in forward order.
