@@ -30,7 +30,6 @@ from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.properties import NAME, NAMES, SHAPE, Property, unknown_property
 from arena_ckpt.common.short_repr import brief, shortened
 from arena_ckpt.errors import ShapeMismatchError
-from arena_ckpt.layers.partial import BIAS, is_added
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.regions import Region
@@ -149,6 +148,15 @@ def beta_of(tensors: Binding) -> float:
     1.0 where the step adds to it, 0.0 where it is replaced.
     """
     return 1.0 if tensors.accumulate else 0.0
+
+
+BIAS = "bias"
+"""Value of ``trainable`` that trains what is added and nothing else."""
+
+
+def is_added(weight: str) -> bool:
+    """Tell whether a weight of this name is a bias: what a layer adds."""
+    return weight == "beta" or BIAS in weight.split("_")
 
 
 class Layer(ABC):

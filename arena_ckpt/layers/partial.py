@@ -7,18 +7,12 @@ What a layer reads in `calc_gradient` follows from `Layer.trains`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, NAMES, Kind, Property
 from arena_ckpt.common.wording import nearest, quote
-
-if TYPE_CHECKING:
-    from arena_ckpt.layers.base import Layer
-    from arena_ckpt.layers.spec import LayerSpec
-
-BIAS = "bias"
-"""Value of ``trainable`` that trains what is added and nothing else."""
+from arena_ckpt.layers.base import BIAS, Layer
+from arena_ckpt.layers.spec import LayerSpec
 
 _WORDS: dict[str, bool | str] = {"all": True, "none": False, BIAS: BIAS}
 
@@ -49,11 +43,6 @@ TRAIN = Property(
     None,
     "names of the weights that are trained, in place of trainable: bias",
 )
-
-
-def is_added(weight: str) -> bool:
-    """Tell whether a weight of this name is a bias: what a layer adds."""
-    return weight == "beta" or BIAS in weight.split("_")
 
 
 def has_part(layer: Layer) -> bool:
