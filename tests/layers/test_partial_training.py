@@ -154,7 +154,7 @@ def test_a_bias_alone_holds_no_input() -> None:
     full, bias = pictures().make_plan(), pictures(trainable="bias").make_plan()
     assert bias.arena_bytes < full.arena_bytes
     read = [
-        full.tensors[operand.tensor].name
+        bias.tensors[operand.tensor].name
         for e in bias.executions
         if e.phase is ac.Phase.CALC_GRADIENT and e.layer == "b"
         for operand in e.operands
