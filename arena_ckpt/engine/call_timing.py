@@ -96,6 +96,7 @@ class TimedSession(Session):
     _seconds: dict[Program, npt.NDArray[np.float64]] | None = None
     _runs: dict[Program, npt.NDArray[np.int64]]
     _kernel_seconds = 0.0
+    clock_seconds = 0.0
 
     def outside_seconds(self, work: Callable[[], object]) -> float:
         """Run an iteration as it is, and return its seconds without its kernels."""
@@ -143,7 +144,8 @@ class TimedSession(Session):
             self._seconds[program] = np.zeros(n_calls)
             self._runs[program] = np.zeros(n_calls, dtype=np.int64)
         first, last = program.calls(start, stop)
-        self._seconds[program][first:last] += _timed(program, first, last)
+        took = _timed(program, first, last, self.clock_seconds)
+        self._seconds[program][first:last] += took
         self._runs[program][first:last] += 1
 
 
@@ -207,7 +209,7 @@ def time_calls(
     work()  # loads what the passes need, and touches memory for the first time
     session.run_timed(work)
     programs = [*session.last_times()]
-    clock_seconds = _clock_seconds(programs[0]) if programs else 0.0
+    session.clock_seconds = _clock_seconds(programs[0])
     took: list[list[npt.NDArray[np.float64]]] = []
     outside: list[float] = []
     runs = [n for _, n in session.last_times().values()]
@@ -219,14 +221,9 @@ def time_calls(
                 outside.append(session.outside_seconds(work))
             session.run_timed(work)
             found = session.last_times()
-            took.append(
-                [
-                    np.maximum(0.0, found[program][0] - clock_seconds * n)
-                    for program, n in zip(programs, runs, strict=True)
-                ]
-            )
+            took.append([found[program][0] for program in programs])
     calls, seconds = _joined(session, programs, runs, took)
-    return CallTimes(calls, seconds, np.array(outside), clock_seconds)
+    return CallTimes(calls, seconds, np.array(outside), session.clock_seconds)
 
 
 def _is_enough(n: int, rounds: int | None, seconds: float) -> bool:
@@ -235,7 +232,9 @@ def _is_enough(n: int, rounds: int | None, seconds: float) -> bool:
     return n >= MOST_ROUNDS or (n >= FEWEST_ROUNDS and seconds >= ENOUGH_SECONDS)
 
 
-def _timed(program: Program, first: int, last: int) -> list[float]:
+def _timed(
+    program: Program, first: int, last: int, clock_seconds: float
+) -> list[float]:
     """Run the calls [first, last) one by one; return the seconds of each.
 
     Calls that may run side by side do; each is said to take its share of their time.
@@ -247,7 +246,8 @@ def _timed(program: Program, first: int, last: int) -> list[float]:
         beside = program.table.beside(index)
         began = clock()
         run(index, index + beside)
-        seconds += [(clock() - began) / beside] * beside
+        took = max(0.0, clock() - began - clock_seconds)
+        seconds += [took / beside] * beside
     return seconds
 
 

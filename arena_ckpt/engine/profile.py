@@ -479,16 +479,15 @@ _NUMBERS = [
 
 
 def _name_of(call: ProfiledCall, by: str) -> str:
-    names: dict[str, str] = {
-        "layer": call.layer or ALL_LAYERS,
-        "phase": call.phase.value,
-        "kernel": call.kernel,
-    }
-    return names[by]
+    if by == "layer":
+        return call.layer or ALL_LAYERS
+    return call.kernel if by == "kernel" else str(call.phase.value)
 
 
 def milliseconds(seconds: float) -> str:
-    """Return seconds as milliseconds with three digits: ``"0.012"``, ``"1,234"``."""
+    """Return seconds as milliseconds: ``"0.012"``, ``"12.34"``, ``"1,234"``."""
     value = 1000 * seconds
-    digits = 3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0
-    return f"{value:,.{digits}f}"
+    for limit, form in ((10, ",.3f"), (100, ",.2f"), (1000, ",.1f")):
+        if value < limit:
+            return format(value, form)
+    return format(value, ",.0f")

@@ -1,6 +1,7 @@
 """Architectures as functions of their sizes; each returns an uninitialized model.
 
-Every repeated part of a network is a checkpoint block, unless ``checkpoint=False``.
+Every repeated part of a network is a checkpoint block, unless ``checkpoint=False``; of
+a `resnet` those parts whose blocks save bytes.
 """
 
 from __future__ import annotations
@@ -179,19 +180,25 @@ def resnet(
     classes, batch_size, checkpoint, seed
         As elsewhere.
 
+    Notes
+    -----
+    Residual blocks of the first half of the stages are checkpoint blocks, the first one
+    together with the stem. Later pictures are small: what their blocks could drop is
+    less than what the first backward steps have freed when memory is at its peak.
+
     References
     ----------
     He et al., "Deep Residual Learning for Image Recognition", 2015.
     """
     build = _Builder(seed, checkpoint)
     build.add("input", "in", input_shape=shape)
+    build.begin_block()
     last = build.convolve("stem", stages[0][0], 3)
     width = stages[0][0]
     for number, (filters, repeats) in enumerate(stages):
         for repeat in range(repeats):
             name = f"s{number}b{repeat}"
             stride = 2 if number and not repeat else 1
-            build.begin_block()
             skipped = last
             build.convolve(f"{name}a", filters, 3, stride, source=last)
             branch = build.convolve(f"{name}b", filters, 3, activation=None)
@@ -202,7 +209,8 @@ def resnet(
             width = filters
             build.add("addition", f"{name}_add", input_layers=(branch, skipped))
             last = build.add("activation", f"{name}_act", activation="relu")
-            build.end_block(name)
+            if number < max(1, len(stages) // 2):
+                build.end_block(name)
     build.classify_pictures(classes)
     build.model.set_property(batch_size=batch_size)
     build.model.set_optimizer("sgd", learning_rate=0.05, momentum=0.9)

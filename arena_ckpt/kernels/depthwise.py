@@ -16,6 +16,12 @@ from __future__ import annotations
 import numpy as np
 
 from arena_ckpt.kernels.compiling import helper, routine
+from arena_ckpt.kernels.depthwise_lanes import (
+    are_small,
+    derivative_lanes,
+    forward_lanes,
+    gradient_lanes,
+)
 from arena_ckpt.kernels.depthwise_vectors import STRIP, dots, halve, move, strip
 from arena_ckpt.kernels.kernel import kernel
 from arena_ckpt.kernels.lanes import float_lanes
@@ -231,6 +237,13 @@ def depthwise_forward(
     taps, out_plane, plane = (
         kernel_height * kernel_width, out_height * out_width, height * width
     )  # fmt: skip
+    if are_small(channels, plane, out_plane, taps, 1):
+        forward_lanes(
+            x, weight, bias, has_bias, y, n, channels, height, width,
+            kernel_height, kernel_width, stride_height, stride_width,
+            dilation_height, dilation_width, top, left, out_height, out_width,
+        )  # fmt: skip
+        return
     moves, per_mask, size = _plan_copies(
         table, taps, height, width, kernel_height, kernel_width, stride_height,
         stride_width, dilation_height, dilation_width, top, left,
@@ -272,6 +285,13 @@ def depthwise_derivative(
     taps, out_plane, plane = (
         kernel_height * kernel_width, out_height * out_width, height * width
     )  # fmt: skip
+    if are_small(channels, plane, out_plane, taps, stride_height * stride_width):
+        derivative_lanes(
+            dy, weight, dx, n, channels, height, width,
+            kernel_height, kernel_width, stride_height, stride_width,
+            dilation_height, dilation_width, top, left, out_height, out_width,
+        )  # fmt: skip
+        return
     reach_height = (kernel_height - 1) * dilation_height
     margin_height = reach_height // stride_height - top // stride_height
     rows = (height - 1 + top) // stride_height + margin_height + 1
@@ -386,6 +406,14 @@ def depthwise_gradient(
     taps, out_plane, plane = (
         kernel_height * kernel_width, out_height * out_width, height * width
     )  # fmt: skip
+    if are_small(channels, plane, out_plane, taps, 1):
+        gradient_lanes(
+            x, dy, beta, dw, n, channels, height, width,
+            kernel_height, kernel_width, stride_height, stride_width,
+            dilation_height, dilation_width, top, left, out_height, out_width,
+            begin, end,
+        )  # fmt: skip
+        return
     groups = (taps + DOTS - 1) // DOTS
     moves, per_mask, size = _plan_copies(
         table, groups * DOTS, height, width, kernel_height, kernel_width,

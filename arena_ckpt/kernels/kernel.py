@@ -37,8 +37,10 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-from arena_ckpt.kernels.compiling import cached, loaded
+from arena_ckpt.kernels.compiling import OPTIONS, cached, loaded
+from arena_ckpt.kernels.linking import linked
 from arena_ckpt.kernels.refusals import (
     NUMBA_ERRORS,
     compile_error,
@@ -118,7 +120,8 @@ class Kernel:
         self.name = function.__name__
         self.parameters = tuple(self._signature.values())
         self._python = function
-        self._compiled = cached(numba.njit, function, inline="always")
+        self._compiled = cached(numba.njit, function)
+        self._linked = linked(function, forceinline=True, **OPTIONS)
         self._entries: dict[Pattern, Any] = {}
         self.__doc__ = function.__doc__
 
@@ -218,7 +221,16 @@ class Kernel:
             try:
                 self._entries[pattern] = self._make_entry(cached, pattern)
             except Exception as error:  # Numba lets errors of other kinds pass too
+                error = self._cause() or error
                 raise compile_error(self._python, error) from shown_cause(error)
+
+    def _cause(self) -> Exception | None:
+        """Return what Numba says of the function alone: it names the line in there."""
+        try:
+            self._linked.compile(tuple(_TYPES[kind] for kind in self.parameters))
+        except Exception as error:
+            return error
+        return None
 
     def load(self, pattern: Pattern) -> bool:
         """Make an entry ready if that takes no compiler; return whether it is."""
@@ -248,16 +260,14 @@ class Kernel:
         body, slot = [], 0
         for index, kind in enumerate(self.parameters):
             if pattern[index] == index:
-                body.append(
-                    f"    p{index} = {_READ[kind].format(*range(slot, slot + 3))}"
-                )
+                body.append(f"    p{index} = {kind}(block, {slot})")
             slot += SLOTS[kind]
         call = ", ".join(f"p{index}" for index in pattern)
         suffix = "_".join(str(index) for index in pattern)
         name = f"{self.name}_entry_{suffix}"
-        head = [f"def {name}(block):", f"    a = carray(block, {slot})"]
-        source = "\n".join([*head, *body, f"    kernel_function({call})"])
-        namespace = {"carray": carray, "kernel_function": self._compiled, **_POINTERS}
+        head = f"def {name}(block):"
+        source = "\n".join([head, *body, f"    kernel_function({call})"])
+        namespace = {"kernel_function": self._linked, **_READERS}
         # Compiled under the kernel's file name: that is where Numba keeps and stamps
         # its cache.
         exec(compile(source, self._python.__code__.co_filename, "exec"), namespace)
@@ -283,14 +293,6 @@ def _pointer_to(name: str, numba_type: Any, llvm_type: Any) -> Any:
 
 
 @typed_intrinsic
-def _as_float(typing_context: Any, bits: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.DoubleType())
-
-    return types.float64(types.int64), codegen
-
-
-@typed_intrinsic
 def call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
     """In native code: call the C function at an address with an argument block."""
 
@@ -304,27 +306,77 @@ def call_entry(typing_context: Any, entry: Any, block: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
-_POINTERS = {
-    "_f32": _pointer_to("f32", types.float32, ir.FloatType()),
-    "_f64": _pointer_to("f64", types.float64, ir.DoubleType()),
-    "_i64": _pointer_to("i64", types.int64, ir.IntType(64)),
-    "_i32": _pointer_to("i32", types.int32, ir.IntType(32)),
-    "_as_float": _as_float,
-}
-float_pointer: Any = _POINTERS["_f32"]
+float_pointer: Any = _pointer_to("f32", types.float32, ir.FloatType())
 """In kernels: the pointer to float32 numbers that an address stands for."""
-int_pointer: Any = _POINTERS["_i64"]
+int_pointer: Any = _pointer_to("i64", types.int64, ir.IntType(64))
 """In native code: the pointer to int64 numbers that an address stands for."""
 
-_READ = {
-    "Vector": "carray(_f32(a[{0}]), a[{1}])",
-    "Matrix": "carray(_f32(a[{0}]), (a[{1}], a[{2}]))",
-    "Doubles": "carray(_f64(a[{0}]), a[{1}])",
-    "Integers": "carray(_i64(a[{0}]), a[{1}])",
-    "Indexes": "carray(_i32(a[{0}]), a[{1}])",
-    "int": "a[{0}]",
-    "float": "_as_float(a[{0}])",
+
+def _at(args: Any, further: int) -> tuple[Any, list[Any]]:
+    """Return pointer and index of a slot, for `gep`."""
+    block, slot = args
+    return block, [slot.type(slot.constant + further)]
+
+
+def _number_reader(numba_type: Any) -> Any:
+    @typed_intrinsic
+    def number(typing_context: Any, block: Any, slot: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            bits = builder.load(builder.gep(*_at(args, 0)))
+            return builder.bitcast(bits, context.get_value_type(numba_type))
+
+        return numba_type(block, types.int64), codegen
+
+    return number
+
+
+def _array_reader(array_type: Any) -> Any:
+    @typed_intrinsic
+    def array(typing_context: Any, block: Any, slot: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address, *shape = (
+                builder.load(builder.gep(*_at(args, further)))
+                for further in range(1 + array_type.ndim)
+            )
+            element_bytes = context.get_constant(
+                types.intp, array_type.dtype.bitwidth // 8
+            )
+            strides = [element_bytes]
+            for length in reversed(shape[1:]):
+                strides.insert(0, builder.mul(strides[0], length))
+            made = context.make_array(array_type)(context, builder)
+            element = context.get_value_type(array_type.dtype)
+            populate_array(
+                made,
+                data=builder.inttoptr(address, element.as_pointer()),
+                shape=shape,
+                strides=strides,
+                itemsize=element_bytes,
+                meminfo=None,
+            )
+            return made._getvalue()
+
+        return array_type(block, types.int64), codegen
+
+    return array
+
+
+_TYPES = {
+    "Vector": types.Array(types.float32, 1, "C"),
+    "Matrix": types.Array(types.float32, 2, "C"),
+    "Doubles": types.Array(types.float64, 1, "C"),
+    "Integers": types.Array(types.int64, 1, "C"),
+    "Indexes": types.Array(types.int32, 1, "C"),
+    "int": types.int64,
+    "float": types.float64,
 }
+"""What the function receives for each annotation."""
+
+_READERS = {
+    kind: _array_reader(made) if isinstance(made, types.Array) else _number_reader(made)
+    for kind, made in _TYPES.items()
+}
+"""For each annotation: in entries, what the slots of a block from one on stand for."""
 
 
 def _run_table(table_address: int, n_calls: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from types import FunctionType
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
@@ -13,9 +13,10 @@ from numba.extending import overload
 
 from arena_ckpt.kernels import activations
 from arena_ckpt.kernels.chains import fused
-from arena_ckpt.kernels.compiling import helper
+from arena_ckpt.kernels.compiling import OPTIONS, helper
 from arena_ckpt.kernels.kernel import Kernel, float_pointer, kernel
 from arena_ckpt.kernels.lanes import on_stack
+from arena_ckpt.kernels.linking import linked
 from arena_ckpt.kernels.random_bits import drop_threshold, keep, row_key, sample_key
 from arena_ckpt.kernels.vector_math import (
     E0,
@@ -40,8 +41,7 @@ from arena_ckpt.operations.recurrent import STEP_ACTIVATIONS
 _SIGMOID_MOST = np.float32(87.0)
 _TANH_MOST = np.float32(10.0)  # tanh is 1 from here on
 
-_OPTIONS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-part: Any = numba.njit(forceinline=True, error_model="numpy", nogil=True, **_OPTIONS)
+part: Any = functools.partial(linked, forceinline=True, **OPTIONS)
 """Compile a function on its own, for LLVM to inline: long texts compile much faster."""
 
 

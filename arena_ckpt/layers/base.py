@@ -117,6 +117,13 @@ class Binding(Protocol):
     def is_wanted(self, role: str) -> bool:
         """Return whether a derivative, gradient or output is to be made."""
 
+    def kept(self, role: str) -> Region | None:
+        """Return a saved tensor as the forward pass has kept it, shape (elements,).
+
+        None but in a recompute that makes the tensor only because it is made together
+        with what the recompute is for. `forward` may copy the elements then.
+        """
+
     def is_same(self, role: str, other: str) -> bool:
         """Return whether two roles stand for the same bytes."""
 

@@ -41,7 +41,7 @@ from arena_ckpt.layers.spec import (
     n_elems,
 )
 from arena_ckpt.layers.weighted import INITIALIZER
-from arena_ckpt.operations.families import normalization
+from arena_ckpt.operations.families import elementwise, normalization
 from arena_ckpt.operations.regions import Region
 
 
@@ -375,24 +375,29 @@ class BatchNormalization(Layer):
 
     def forward(self, tensors: Binding) -> list[Call]:
         """Take the statistics of the batch, or the moving ones, then normalize."""
-        size, epsilon = self._size(tensors), float(self["epsilon"])
-        mean, inverse = self._statistics(tensors)
-        x = tensors.vector("in0")
-        if tensors.training and self._takes_batch:
-            first = Call(
-                normalization.batch_norm_statistics,
-                (x, epsilon, mean, inverse, size, 0, mean.size),
-            )
-        else:
-            moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
-            first = Call(
-                normalization.moving_statistics, (*moving, epsilon, mean, inverse)
-            )
+        calls = self._take_statistics(tensors)
         if not tensors.is_wanted("out0"):  # backward reads the statistics only
-            return [first]
+            return calls
+        x, out = tensors.vector("in0"), tensors.vector("out0")
         weights = tensors.vector("gamma"), tensors.vector("beta")
-        arguments = (x, *weights, mean, inverse, tensors.vector("out0"), size)
-        return [first, Call(normalization.batch_norm_forward, arguments)]
+        arguments = (x, *weights, *self._statistics(tensors), out, self._size(tensors))
+        return [*calls, Call(normalization.batch_norm_forward, arguments)]
+
+    def _take_statistics(self, tensors: Binding) -> list[Call]:
+        """Return the calls that make the statistics, or copy those that were kept."""
+        mean, inverse = self._statistics(tensors)
+        kept = tensors.kept("mean"), tensors.kept("inv_std_dev")
+        if kept[0] is not None and kept[1] is not None:
+            pairs = zip(kept, (mean, inverse), strict=True)
+            return [Call(elementwise.copy, pair) for pair in pairs]
+        epsilon = float(self["epsilon"])
+        if tensors.training and self._takes_batch:
+            x, size = tensors.vector("in0"), self._size(tensors)
+            arguments: tuple[Any, ...] = (x, epsilon, mean, inverse, size, 0, mean.size)
+            return [Call(normalization.batch_norm_statistics, arguments)]
+        moving = tensors.vector("moving_mean"), tensors.vector("moving_variance")
+        arguments = (*moving, epsilon, mean, inverse)
+        return [Call(normalization.moving_statistics, arguments)]
 
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Make the sums that gradients and derivative need; move the statistics."""

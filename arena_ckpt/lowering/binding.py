@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from arena_ckpt.common.dtypes import FLOAT32, FLOAT64, INT32
@@ -11,6 +11,7 @@ from arena_ckpt.common.phases import Phase
 from arena_ckpt.graph.nodes import Node
 from arena_ckpt.layers.hooks import unknown_role, wrong_dtype
 from arena_ckpt.layers.spec import Shape
+from arena_ckpt.lowering.kept_results import NOTHING_KEPT
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.lowering.tensor_regions import TensorRegions
 from arena_ckpt.operations.regions import Region
@@ -46,6 +47,8 @@ class RoleRegions:
         Of the loss, if the layer is one.
     tables : collection of str
         Tensors without an axis of samples that layers read like outputs.
+    made_before : mapping from str to int
+        Tensors by role that a recompute makes once more: see `kept_results`.
     """
 
     regions: TensorRegions = field(repr=False)
@@ -58,6 +61,7 @@ class RoleRegions:
     arithmetic: str
     places: LossPlaces = SHARED
     tables: Collection[str] = ()
+    made_before: Mapping[str, int] = field(default_factory=lambda: NOTHING_KEPT)
 
     @property
     def training(self) -> bool:
@@ -119,6 +123,13 @@ class RoleRegions:
     def is_wanted(self, role: str) -> bool:
         """Tell whether the execution has a tensor in a role."""
         return self.execution.operand(role) is not None
+
+    def kept(self, role: str) -> Region | None:
+        """Return what the forward pass has kept of a saved tensor, flat, or None."""
+        tensor = self.made_before.get(role)
+        if tensor is None:
+            return None
+        return self.regions.region(tensor, self.n_samples).reshape(-1)
 
     def is_same(self, role: str, other: str) -> bool:
         """Tell whether two roles stand for the same bytes."""

@@ -19,6 +19,7 @@ from arena_ckpt.layers.base import Call
 from arena_ckpt.layers.hooks import hook_calls
 from arena_ckpt.layers.loss import Loss
 from arena_ckpt.lowering.binding import RoleRegions, random_key
+from arena_ckpt.lowering.kept_results import NOTHING_KEPT, kept_results
 from arena_ckpt.lowering.kernel_call import KernelCall, Mode
 from arena_ckpt.lowering.split_calls import split_calls
 from arena_ckpt.lowering.tensor_regions import TensorRegions
@@ -194,6 +195,7 @@ class Lowering:
         self._fraction = self.regions.control(Control.FRACTION)
         self.updates = UpdateCalls(optimizer, self._hyper, self._fraction)
         self._begun_gradients: set[int] = set()
+        self._kept = kept_results(plan)
         losses = [node.name for node in graph.losses]
         self._loss_places = loss_places(losses, control_length(graph))
 
@@ -242,6 +244,7 @@ class Lowering:
             arithmetic=self._graph.arithmetic,
             places=self._loss_places.get(execution.layer, SHARED),
             tables=self._graph.tables,
+            made_before=self._kept.get(execution.step, NOTHING_KEPT),
         )
 
     def with_count(self, calls: list[KernelCall]) -> list[KernelCall]:

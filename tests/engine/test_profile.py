@@ -26,6 +26,7 @@ from arena_ckpt.errors import (
     PlanMismatchError,
 )
 from arena_ckpt.lowering.call_costs import call_costs
+from arena_ckpt.model_plans import ModelPlans
 from arena_ckpt.optim.optimizers import OPTIMIZER_SCHEMAS, create_optimizer
 
 SPEED = MachineSpeed(1, 1e11, 1e10)
@@ -271,6 +272,25 @@ def test_every_iteration_does_the_same_work(monkeypatch: pytest.MonkeyPatch) -> 
     heads().profile(rounds=2)
     assert len(weights) == 3  # one of them is not counted
     assert weights[0] == weights[1] == weights[2]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_timed_calls_are_run(threads: int) -> None:
+    """A timed iteration computes what one without a clock does."""
+    model = heads(blocks=True, threads=threads)
+    plan = model.make_plan()
+    graph, optimizer = ModelPlans(model).graph_of(plan), model.optimizer
+    timed, plain = (
+        call_timing.TimedSession(graph, plan, optimizer, None, seed=1) for _ in range(2)
+    )
+    timed.run_timed(lambda: timed.train_step(X, Y))
+    plain.train_step(X, Y)
+    for name, weight in timed.weights().items():
+        assert (weight == plain.weights()[name]).all(), name
+    ((seconds, runs),) = timed.last_times().values()
+    assert (runs == 1).all()
+    assert (seconds >= 0).all()
+    assert seconds.sum() > 0
 
 
 def test_optimizers_take_a_learning_rate_of_0() -> None:

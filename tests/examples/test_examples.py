@@ -56,6 +56,21 @@ def test_the_blocks_of_a_transformer_save_memory() -> None:
     assert blocked.arena_bytes < 0.8 * plain.arena_bytes
 
 
+@pytest.mark.parametrize(("name", "stages"), [("resnet8", 3), ("resnet18", 4)])
+def test_the_blocks_of_a_resnet_cost_little(name: str, stages: int) -> None:
+    """Blocks around all residual blocks take as many bytes and twice the time."""
+    every = load_example(name, checkpoint=False).model
+    names = [layer.name for layer in every.layers]
+    for stage in range(stages):
+        for repeat in range(2):
+            block = [name for name in names if name.startswith(f"s{stage}b{repeat}")]
+            if block:
+                every.add_checkpoint_block(block)
+    most, plan = every.make_plan(), load_example(name).model.make_plan()
+    assert plan.arena_bytes <= most.arena_bytes
+    assert plan.overhead < 0.56 * most.overhead
+
+
 def test_a_size_that_an_example_does_not_have() -> None:
     says = r"transformer.*'n_layer'.*n_layers"
     with pytest.raises(InvalidParameterError, match=says):

@@ -100,6 +100,9 @@ class Bound:
     def is_wanted(self, role: str) -> bool:
         return role in self.arrays
 
+    def kept(self, role: str) -> None:
+        return None
+
     def is_table(self, index: int) -> bool:
         return False
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from arena_ckpt.kernels.linking import LinkedLibrary
+
 FOLLOWED = {
     *("getelementptr", "bitcast", "addrspacecast", "ptrtoint", "inttoptr", "phi"),
     *("select", "insertvalue", "extractvalue", "freeze", "add", "sub"),
@@ -54,6 +56,16 @@ def _functions(text: str) -> Iterator[tuple[str, list[str]]]:
         yield head.partition("(")[0], [line.strip() for line in lines]
 
 
+def _optimized(library: Any) -> str:
+    """Return LLVM's text of a library, optimized on its own as LLVM may choose to."""
+    module = library._final_module
+    if isinstance(library, LinkedLibrary):
+        module = module.clone()
+        passes, builder = library._codegen._module_pass_manager()
+        passes.run(module, builder)
+    return str(module)
+
+
 def all_escapes(library: Any) -> list[str]:
     """Return those of all functions that Numba compiled for a library."""
     seen: dict[int, Any] = {}
@@ -66,6 +78,6 @@ def all_escapes(library: Any) -> list[str]:
     return [
         f"{name}: {line}"
         for one in seen.values()
-        for name, lines in _functions(str(one._final_module))
+        for name, lines in _functions(_optimized(one))
         for line in escapes_of(lines)
     ]

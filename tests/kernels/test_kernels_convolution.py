@@ -100,6 +100,27 @@ def convolutions(draw: st.DrawFn) -> Convolution:
     return sizes
 
 
+def derivative_and_gradient(
+    x: Array, w: Array, dy: Array, sizes: Convolution, beta: float
+) -> tuple[Array, Array]:
+    """Run both kernels; with a beta of 1 the gradient is added to ones."""
+    needed = sizes.derivative_workspace()
+    dx = poison(*x.shape)
+    run_entry(
+        convolution.conv_derivative,
+        *(dy.ravel(), w.ravel(), w.ravel(), 0, *workspace(needed), dx.ravel(), len(x)),
+        *(*sizes.numbers, needed.samples, needed.group),
+    )
+    needed = sizes.gradient_workspace()
+    dw = np.full(w.shape, 1.0 if beta else np.nan, np.float32)
+    run_entry(
+        convolution.conv_gradient,
+        *(x.ravel(), dy.ravel(), beta, *workspace(needed), dw.ravel(), len(x)),
+        *(*sizes.numbers, needed.group, 0, sizes.filters),
+    )
+    return dx, dw
+
+
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(convolutions(), st.integers(1, 9), st.booleans())
 def test_sums_are_those_of_the_formula(sizes: Convolution, n: int, bias: bool) -> None:
@@ -123,28 +144,15 @@ def test_derivative_and_gradient_are_slopes(
     dy = normal(n, sizes.filters, sizes.out_height, sizes.out_width, seed=3)
     expected_dx, expected_dw = gradients(x, w, dy, sizes, depthwise=False)
 
-    needed = sizes.derivative_workspace()
-    dx = poison(*x.shape)
-    run_entry(
-        convolution.conv_derivative,
-        *(dy.ravel(), w.ravel(), w.ravel(), 0, *workspace(needed), dx.ravel(), n),
-        *(*sizes.numbers, needed.samples, needed.group),
-    )
+    dx, dw = derivative_and_gradient(x, w, dy, sizes, beta)
     assert_near(dx, expected_dx, "derivative")
-
-    needed = sizes.gradient_workspace()
-    dw = np.full(w.shape, 1.0 if beta else np.nan, np.float32)
-    run_entry(
-        convolution.conv_gradient,
-        *(x.ravel(), dy.ravel(), beta, *workspace(needed), dw.ravel(), n),
-        *(*sizes.numbers, needed.group, 0, sizes.filters),
-    )
     assert_near(dw - beta, expected_dw, "gradient")
 
     db = np.full(sizes.filters, 1.0 if beta else np.nan, np.float32)
     plane = sizes.out_height * sizes.out_width
     run_entry(convolution.conv_bias_gradient, dy.ravel(), beta, db, n, plane)
-    assert_near(db - beta, dy.sum(axis=(0, 2, 3)), "gradient of the bias")
+    expected_db = dy.sum(axis=(0, 2, 3), dtype=np.float64)
+    assert_near(db - beta, expected_db, "gradient of the bias")
 
 
 def depthwise_results(
@@ -233,28 +241,99 @@ def random_convolutions(n: int, seed: int = 0) -> list[Convolution]:
     return found
 
 
+def judged(
+    x: Array, w: Array, b: Array, dy: Array, sizes: Convolution, groups: int
+) -> tuple[Array, Array, Array]:
+    """Return outputs and both derivatives by PyTorch, in float64."""
+    torch = pytest.importorskip("torch")
+    given = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (x, w)]
+    top, bottom, left, right = sizes.padding
+    bordered = torch.nn.functional.pad(given[0], (left, right, top, bottom))
+    y = torch.conv2d(
+        *(bordered, given[1], torch.tensor(b, dtype=torch.float64)),
+        *(sizes.stride, 0, sizes.dilation, groups),
+    )
+    y.backward(torch.tensor(dy, dtype=torch.float64))
+    return y.detach().numpy(), given[0].grad.numpy(), given[1].grad.numpy()
+
+
+def assert_judged(
+    found: tuple[Array, ...], expected: tuple[Array, ...], sizes: Convolution
+) -> None:
+    names = ("forward", "derivative", "gradient")
+    for value, right, what in zip(found, expected, names, strict=True):
+        assert_near(value, right, f"{what} of {sizes}")
+
+
 def test_depthwise_convolutions_are_those_of_pytorch() -> None:
     """Where the phases of a stride differ in width, too."""
-    torch = pytest.importorskip("torch")
     for sizes in (*UNEVEN, *random_convolutions(how_many(60, 2000))):
         n, channels, plane = 2, sizes.channels, (sizes.out_height, sizes.out_width)
         x = normal(n, channels, sizes.height, sizes.width)
         w, b = normal(channels, 1, *sizes.kernel, seed=1), normal(channels, seed=2)
         dy = normal(n, channels, *plane, seed=3)
-        top, bottom, left, right = sizes.padding
-        given = [
-            torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (x, w)
-        ]
-        bordered = torch.nn.functional.pad(given[0], (left, right, top, bottom))
-        expected = torch.conv2d(
-            *(bordered, given[1], torch.tensor(b, dtype=torch.float64)),
-            *(sizes.stride, 0, sizes.dilation, channels),
-        )
-        expected.backward(torch.tensor(dy, dtype=torch.float64))
-        y, dx, dw = depthwise_results(x, w, b, dy, sizes)
-        assert_near(y, expected.detach().numpy(), f"forward of {sizes}")
-        assert_near(dx, given[0].grad.numpy(), f"derivative of {sizes}")
-        assert_near(dw, given[1].grad.numpy(), f"gradient of {sizes}")
+        found = depthwise_results(x, w, b, dy, sizes)
+        assert_judged(found, judged(x, w, b, dy, sizes, channels), sizes)
+
+
+SMALL = [
+    Convolution(channels, *size, channels, (3, 3), stride, (1, 1), padding)
+    for channels, size, stride, padding in (
+        (12, (3, 3), (1, 1), (1, 1, 1, 1)),
+        (8, (6, 6), (2, 2), (0, 1, 0, 1)),
+        (17, (2, 2), (1, 1), (1, 1, 1, 1)),
+        (9, (5, 7), (2, 1), (1, 1, 1, 1)),
+        (8, (1, 4), (2, 2), (1, 1, 1, 1)),
+    )
+]
+"""Planes of which channels are the lanes of vectors, also of those before."""
+
+
+def test_depthwise_convolutions_of_small_planes_are_those_of_pytorch() -> None:
+    for sizes in SMALL:
+        n, channels, plane = 3, sizes.channels, (sizes.out_height, sizes.out_width)
+        x = normal(n, channels, sizes.height, sizes.width)
+        w, b = normal(channels, 1, *sizes.kernel, seed=1), normal(channels, seed=2)
+        dy = normal(n, channels, *plane, seed=3)
+        y, dx, dw = depthwise_results(x, w, b, dy, sizes, 1.0)
+        expected = judged(x, w, b, dy, sizes, channels)
+        assert_judged((y, dx, dw - 1), expected, sizes)
+        parts = np.ones_like(dw)
+        for begin, end in ((0, 5), (5, channels)):  # as by two threads
+            run_entry(
+                depthwise.depthwise_gradient,
+                *(x.ravel(), dy.ravel(), 1.0),
+                *workspace(sizes.depthwise_workspaces()[1]),
+                *(parts.ravel(), n, *sizes.numbers, begin, end),
+            )
+        assert_same_bits(parts, dw)
+
+
+WHOLE_BLOCKS = [
+    Convolution(channels, *size, filters, kernel, stride, (1, 1), padding)
+    for channels, size, filters, kernel, stride, padding in (
+        (16, (6, 8), 12, (3, 3), (1, 1), (1, 1, 1, 1)),
+        (16, (5, 19), 9, (3, 3), (1, 1), (1, 1, 1, 1)),
+        (20, (4, 4), 13, (3, 3), (1, 1), (1, 1, 1, 1)),
+        (32, (6, 16), 8, (3, 3), (2, 2), (1, 0, 1, 0)),
+        (24, (3, 9), 21, (1, 1), (1, 1), (0, 0, 0, 0)),
+        (9, (8, 8), 17, (1, 1), (2, 2), (0, 0, 0, 0)),
+        (16, (1, 33), 16, (1, 9), (1, 1), (0, 0, 4, 4)),
+    )
+]
+"""Filters and channels of which tiles take eight at a time, and rests of them."""
+
+
+def test_convolutions_of_many_filters_are_those_of_pytorch() -> None:
+    for sizes in WHOLE_BLOCKS:
+        n = 3
+        x = normal(n, sizes.channels, sizes.height, sizes.width)
+        w = normal(sizes.filters, sizes.channels, *sizes.kernel, seed=1)
+        b = normal(sizes.filters, seed=2)
+        dy = normal(n, sizes.filters, sizes.out_height, sizes.out_width, seed=3)
+        dx, dw = derivative_and_gradient(x, w, dy, sizes, 1.0)
+        found = forward(x, w, b, sizes), dx, dw - 1
+        assert_judged(found, judged(x, w, b, dy, sizes, 1), sizes)
 
 
 def test_a_phase_of_fewer_columns_takes_nothing_from_its_workspace() -> None:

@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-
-from arena_ckpt.kernels import elementwise
-from arena_ckpt.kernels.pool import run_groups
-
-N_ELEMS = 64
-
-
-class Counted:
-    """A table of calls that each add one to numbers of their own."""
-
-    def __init__(self, n_calls: int) -> None:
-        self._ones = np.ones(N_ELEMS, np.float32)
-        self.counts = np.zeros((n_calls, N_ELEMS), np.float32)
-        calls = [(self._ones, row) for row in self.counts]
-        entry = elementwise.add_to.entry(calls[0])
-        self._blocks = [np.array(elementwise.add_to.pack(call)) for call in calls]
-        self._table = np.array([[entry, b.ctypes.data] for b in self._blocks])
-
-    def run(
-        self, groups: npt.NDArray[Any], threads: int, first: int = 0, n: int = -1
-    ) -> None:
-        n = len(self.counts) if n < 0 else n
-        at = self._table.ctypes.data + 16 * first
-        run_groups(at, groups.ctypes.data + 8 * first, n, threads)
-
-
-def grouped(*sizes: int) -> npt.NDArray[Any]:
-    """Return what a table says whose calls are groups of these sizes."""
-    return np.array([part for size in sizes for part in [size] + [1] * (size - 1)])
+from helpers import TESTS
+from helpers.grouped_calls import Counted, grouped
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -78,7 +46,7 @@ def test_walks_in_several_python_threads_are_whole() -> None:
 PRELUDE = """
 import os, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from kernels.test_pool import Counted, grouped
+from helpers.grouped_calls import Counted, grouped
 counted = Counted(8)
 def walk(times=100):
     for _ in range(times):
@@ -125,14 +93,19 @@ walk(10**9)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_process(name: str) -> None:
-    folder = str(Path(__file__).parents[1])
     process = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", PRELUDE + PROGRAMS[name], folder],
+        [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-c",
+            PRELUDE + PROGRAMS[name],
+            str(TESTS),
+        ],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([folder, *sys.path])},
     )
     assert (process.returncode, process.stderr) == (0, "")
 

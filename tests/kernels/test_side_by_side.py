@@ -183,7 +183,7 @@ def test_ctrl_c_ends_workers(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No process is left behind, and the interrupt goes on."""
-    monkeypatch.setattr(sys, "executable", bad_python(tmp_path, "exec sleep 100"))
+    monkeypatch.setattr(sys, "executable", bad_python(tmp_path, "exec sleep 20"))
     started: list[subprocess.Popen[str]] = []
     popen: Callable[..., subprocess.Popen[str]] = subprocess.Popen
 

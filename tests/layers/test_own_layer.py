@@ -418,3 +418,13 @@ def test_a_class_of_the_same_name_elsewhere_does_not_take_the_place_of_ours() ->
 def test_all_common_properties_are_properties_of_each_type() -> None:
     for layer in LAYER_TYPES.values():
         assert set(COMMON_PROPERTIES) <= set(layer.properties)
+
+
+def test_a_profile_has_kernels_of_ones_own() -> None:
+    model = build(blocks=True)
+    calls = model.kernel_calls(model.plan)
+    profile = model.profile(rounds=1)
+    of_own = {str(call.kernel) for call in calls if call.kernel.family == "own"}
+    assert of_own
+    assert of_own <= {group.name for group in profile.by_kernel()}
+    assert profile.recompute_seconds > 0

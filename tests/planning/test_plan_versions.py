@@ -202,10 +202,21 @@ def test_a_plan_of_an_earlier_version_is_refused_by_another_model(version: int) 
         other.initialize(plan=read)
 
 
+def model_of_version_5(name: str) -> Model:
+    """Return an example with the checkpoint blocks that it had then."""
+    if name != "resnet8":
+        return load_example(name).model
+    model = load_example(name, checkpoint=False).model
+    for block in ("s0b0", "s1b0", "s2b0"):
+        names = [layer.name for layer in model.layers if layer.name.startswith(block)]
+        model.add_checkpoint_block(names, block)
+    return model
+
+
 @pytest.mark.parametrize("name", OF_VERSION_5)
 def test_what_a_device_saved_is_still_known_by_its_checksum(name: str) -> None:
     """The plan's part of the digest is the checksum that version 5 gave the plan."""
-    plan = load_example(name).model.make_plan()
+    plan = model_of_version_5(name).make_plan()
     assert memory_checksum(plan).startswith(f"sha256:{OF_VERSION_5[name]}")
     assert json.loads(older_text(plan, 5))["checksum"] == memory_checksum(plan)
     assert plan.checksum != memory_checksum(plan)

@@ -3,17 +3,19 @@
 Geometries are those of the bundled networks, found in the kernel calls of a step, and
 some that they lack (`EXTRA`). For each are shown, in CPU time:
 
-- GFLOP/s of ours and of PyTorch's, of which products with zeros of a margin count;
+- GFLOP/s of ours and of PyTorch's; products with zeros of a margin count;
 - ours as a share of PyTorch's time, below 1 where ours is faster;
 - ours as a share of the peak: what the register tile of `tiles` reaches on operands
   that lie in the first-level cache;
 - how often a step of the network runs it, and below the sum of a step.
 
-    python tools/bench/convolutions.py [--case resnet18 …] [--rounds 9]
-        [--phase forward …]
+    python tools/bench/convolutions.py [--case resnet18 …] [--phase forward …]
 
-As on a machine without AVX-512: NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,…
-NUMBA_CACHE_DIR=… ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+As on a processor without AVX-512, with a cache of its own for that code:
+
+    NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/tmp/haswell \
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+        python tools/bench/convolutions.py
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ import torch
 from arena_ckpt.examples import load_example
 from arena_ckpt.kernels import convolution, depthwise, grouped, tiles
 from arena_ckpt.kernels.kernel import Kernel, run_table
+from arena_ckpt.kernels.vectors import WIDTH
 from arena_ckpt.model import without_blocks
 from arena_ckpt.operations.convolution import Convolution, Workspace
 
 Array = npt.NDArray[Any]
+_TILES: Any = tiles.tiles
 PHASES = "forward", "derivative", "gradient"
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -112,6 +116,7 @@ def _calls(network: str) -> Iterator[tuple[Case, str]]:
     """Yield each convolution of a step with its phase."""
     name, sizes = NETWORKS[network]
     model = without_blocks(load_example(name, **sizes).model)
+    model.set_property(threads=1)
     for call in model.kernel_calls(model.make_plan()):
         family, _, phase = call.kernel.entry.partition("_")
         if phase not in PHASES or family not in ("conv", "depthwise", "grouped"):
@@ -151,7 +156,8 @@ def ours(case: Case, phase: str, x: Array, w: Array, dy: Array) -> Any:
             )
         )[phase]
         kernel: Kernel = getattr(depthwise, f"depthwise_{phase}")
-        between, after = _workspace(needed), numbers
+        between: tuple[Array, ...] = _workspace(needed)
+        after: tuple[int, ...] = numbers
         first: Any = {
             "forward": (x, w, w[:0], 0),
             "derivative": (dy, w),
@@ -169,7 +175,9 @@ def ours(case: Case, phase: str, x: Array, w: Array, dy: Array) -> Any:
         needed = getattr(sizes, f"{phase}_workspace")()
         kernel = getattr(convolution, f"conv_{phase}")
         group = min(needed.group, case.n)
-        more = (group,) if phase == "gradient" else (needed.samples, needed.group)
+        more: tuple[int, ...] = (needed.samples, needed.group)
+        if phase == "gradient":
+            more = (group, 0, sizes.filters)
         between, after = _workspace(needed), (*numbers, *more)
         first = {
             "forward": (x, w, w[:0], 0),
@@ -253,20 +261,20 @@ def compare(case: Case, phase: str, rounds: int) -> tuple[float, float, float]:
 def _run_tiles(x: Any, places: Any, table: Any, w: Any, y: Any, times: int) -> None:
     n, n_places = table.size, places.size // 2
     for _ in range(times):
-        tiles.tiles(
+        _TILES(
             x, places, n_places, table, n, w, 0, 1, n, tiles.BLOCK, x, 0, 0, y, 0,
-            n_places * tiles.WIDTH, 0,
+            n_places * WIDTH, 0,
         )  # fmt: skip
 
 
 def peak() -> float:
     """Return GFLOP/s of the register tile on operands in the first-level cache."""
     n, times, n_places = 288, 20_000, tiles.PLACES
-    places = np.arange(0, n_places * tiles.WIDTH, tiles.WIDTH)
+    places = np.arange(0, n_places * WIDTH, WIDTH)
     places = np.concatenate((places, places))
     x, w = np.ones(1024, np.float32), np.ones(tiles.BLOCK * n, np.float32)
     table = np.arange(0, n, dtype=np.int32)
-    y = np.zeros(tiles.BLOCK * n_places * tiles.WIDTH, np.float32)
+    y = np.zeros(tiles.BLOCK * n_places * WIDTH, np.float32)
     operands = x, places, table, w, y
     _run_tiles(*operands, 10)
     seconds = min(_seconds(lambda _: _run_tiles(*operands, times), 1) for _ in range(9))

@@ -30,10 +30,10 @@ def front(name: str, layers: int) -> Callable[[], object]:
     return lambda: ac.load_example(name).model.pareto()
 
 
-def budget(layers: int) -> Callable[[], object]:
-    """Return what chooses recomputes for seven tenths of the bytes."""
+def choice(layers: int) -> Callable[[], object]:
+    """Return what chooses the smallest plan of a fifth more time."""
     model = transformer(max(1, layers // 5))
-    return lambda: model.choose_plan(budget="70%")
+    return lambda: model.choose_plan(max_overhead=0.2)
 
 
 def writing(layers: int) -> Callable[[], object]:
@@ -58,7 +58,7 @@ CASES: dict[str, Callable[[int], Callable[[], object]]] = {
     "plan with blocks": partial(plan, True),
     "front of resnet18": partial(front, "resnet18"),
     "front of gpt": partial(front, "gpt"),
-    "budget of a fifth of the layers": budget,
+    "choice for a fifth of the layers": choice,
     "to_json": writing,
     "from_json": reading,
     "viewer": page,

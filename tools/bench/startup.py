@@ -1,10 +1,12 @@
 """Time until something is there: a help text, a plan, a picture, a trained step.
 
-Each run is a new process. Trained is one step of the nine-layer MLP: cold runs get an
-empty cache folder and compile the kernels they need; warm runs find them on disk. All
-else is CPU time, beside that of ``import numpy``, for the plan of a bundled example.
+Each run is a new process. Trained is one step of bundled examples, without the making
+of their data: cold runs get an empty cache folder and compile what they need, warm
+runs find it on disk. CPU time is that of the process, and beside it that of compilers.
+All else is CPU time, beside that of ``import numpy``, for the plan of an example.
 
     python tools/bench/startup.py [--runs 5] [--example nine_layer_mlp] [--json FILE]
+        [--networks nine_layer_mlp digits_cnn gpt] [--only-steps]
 """
 
 from __future__ import annotations
@@ -21,25 +23,23 @@ from results import ResultsFile, spread
 
 import arena_ckpt as ac
 
-CHILD = """
-import time
-start = time.perf_counter()
-import numpy as np
+NETWORKS = ("nine_layer_mlp", "digits_cnn", "gpt")
+
+FIRST_STEP = """
+import os, sys, time
+start, cpu = time.perf_counter(), time.process_time()
 import arena_ckpt as ac
 imported = time.perf_counter()
-model = ac.Model(seed=0)
-model.add_layer("input", name="in", input_shape="1:1:784")
-for index, unit in enumerate((512, 256, 128)):
-    model.add_layer("fully_connected", name=f"fc{index}", unit=unit)
-    model.add_layer("activation", name=f"act{index}", activation="relu")
-model.add_layer("fully_connected", name="output", unit=10)
-model.add_layer("mse", name="loss")
-model.add_checkpoint_block(["fc0", "act0", "fc1", "act1"])
-model.set_property(batch_size=32)
-model.set_optimizer("adam")
+example = ac.load_example(sys.argv[1])
+model = example.model
+n = model.get_property("batch_size")
+x, y = example.data.x[:n].reshape(n, -1), example.data.y[:n]
+began = time.perf_counter()
 model.initialize()
-model.train_step(np.zeros((32, 784), np.float32), np.zeros((32, 10), np.float32))
-print(imported - start, time.perf_counter() - start)
+model.train_step(x, y)
+spent = time.perf_counter() - began + imported - start
+others = os.times()
+print(spent, time.process_time() - cpu, others.children_user + others.children_system)
 """
 
 BESIDE_NUMPY = """
@@ -101,18 +101,34 @@ def time_uses(example: str, runs: int, file: ResultsFile) -> None:
             file.add(row)
 
 
-def run_once(cache: str) -> tuple[float, float]:
-    """Return seconds of the import, and until the first step is done."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+def first_step(example: str, cache: str) -> list[float]:
+    """Return wall seconds to the first step, and CPU seconds: here, in compilers."""
     output = subprocess.run(
-        [sys.executable, "-c", CHILD],
-        env=environment,
+        [sys.executable, "-c", FIRST_STEP, example],
+        env=os.environ | {"NUMBA_CACHE_DIR": cache},
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    imported, finished = map(float, output.split())
-    return imported, finished
+    return [float(number) for number in output.split()]
+
+
+def time_first_steps(example: str, runs: int, file: ResultsFile) -> None:
+    """Print medians of an example: with nothing compiled, and with all on disk."""
+    cold, warm = [], []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(first_step(example, cache))
+            warm.append(first_step(example, cache))
+    for name, rows in (("cold", cold), ("warm", warm)):
+        wall, cpu, compilers = map(statistics.median, zip(*rows, strict=True))
+        print(
+            f"{example}, {name}: first step done in {wall:.2f} s; {cpu:.2f} s of CPU "
+            f"time, {compilers:.2f} s in other processes",
+            flush=True,
+        )
+        what = f"first step of {example}, {name} cache"
+        file.add({"what": what, "of": "wall", "s": spread([row[0] for row in rows])})
 
 
 def main() -> None:
@@ -121,20 +137,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--example", default="nine_layer_mlp")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--only-steps", action="store_true")
     options = parser.parse_args()
     file = ResultsFile(options.json, "startup", rounds=options.runs)
-    time_uses(options.example, options.runs, file)
-    cold, warm = [], []
-    for _ in range(options.runs):
-        with tempfile.TemporaryDirectory() as cache:
-            cold.append(run_once(cache))
-            warm.append(run_once(cache))
-    for name, rows in (("cold", cold), ("warm", warm)):
-        imported = statistics.median(row[0] for row in rows)
-        finished = statistics.median(row[1] for row in rows)
-        print(f"{name}: import {imported:.2f} s, first step done {finished:.2f} s")
-        what = f"first step of the nine-layer perceptron, {name} cache"
-        file.add({"what": what, "of": "wall", "s": spread([row[1] for row in rows])})
+    if not options.only_steps:
+        time_uses(options.example, options.runs, file)
+    for name in options.networks:
+        time_first_steps(name, options.runs, file)
 
 
 if __name__ == "__main__":

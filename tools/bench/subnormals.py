@@ -104,9 +104,9 @@ def dead_units(n_steps: int, rounds: int) -> None:
 @numba.njit("void(int64, int64)", error_model="numpy", nogil=True)
 def bare_table(table_address: int, n_calls: int) -> None:
     """`run_table` without the flags."""
-    table = numba.carray(entries._i64(table_address), 2 * n_calls)
+    table = numba.carray(entries.int_pointer(table_address), 2 * n_calls)
     for call in range(n_calls):
-        entries._call_entry(table[2 * call], table[2 * call + 1])
+        entries.call_entry(table[2 * call], table[2 * call + 1])
 
 
 def flags(rounds: int) -> None:

@@ -79,7 +79,8 @@ Examples:
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="Cores that matrix products may use.  [default: as the model says]",
+    help="Processor cores that share the work of large kernels.  [default: as the "
+    "model says]",
 )
 @click.option(
     "--data",

@@ -41,6 +41,7 @@ from arena_ckpt.engine.program import Program
 from arena_ckpt.engine.views import TensorViews
 from arena_ckpt.errors import CanaryError, ForeignReadError
 from arena_ckpt.lowering.calls import LoweringSettings
+from arena_ckpt.lowering.kept_results import NOTHING_KEPT, kept_results
 from arena_ckpt.lowering.kernel_call import Mode
 from arena_ckpt.planning.loss_places import SHARED, loss_places
 from arena_ckpt.planning.plan import MemoryPlan
@@ -170,6 +171,7 @@ class ForeignReads(Watcher):
             for place in (views.arena, *self._shadows)
         )
         self._begins = _first_gradients(self._plan)
+        self._kept = kept_results(self._plan)
         self._tables: WeakKeyDictionary[Program, tuple[CallTable, ...]] = (
             WeakKeyDictionary()
         )
@@ -291,12 +293,14 @@ class ForeignReads(Watcher):
         operands = execution.operands
         read = [o for o in operands if self._reads(execution, o, moment.program)]
         blank = [o for o in operands if o not in read]
-        whole = [self._extent(o.tensor, None) for o in operands]
+        kept = self._kept.get(execution.step, NOTHING_KEPT).values()
+        given = [*(o.tensor for o in read), *kept]
+        whole = [self._extent(i, None) for i in (*(o.tensor for o in operands), *kept)]
         whole.append(self._extent(self._control, None))
         may_read, makes = _SCALARS[execution.phase]
         may_read = (*may_read, *self._of_loss(execution))
         return Rehearsal(
-            reads=tuple(self._extent(o.tensor, n) for o in read),
+            reads=tuple(self._extent(tensor, n) for tensor in given),
             touched=tuple(
                 tuple(shadow.rows(extent) for extent in dict.fromkeys(whole))
                 for shadow in self._shadows
@@ -309,7 +313,7 @@ class ForeignReads(Watcher):
                 )
                 for number in (1, 2)
             ),
-            given=tuple(map(_as_words, (self._arrays(o.tensor, n) for o in read))),
+            given=tuple(_as_words(self._arrays(tensor, n)) for tensor in given),
             results=tuple(self._results(execution, moment)),
             blank=tuple(self._blank(read, blank)),
             scalars=[int(place) for place in may_read],
