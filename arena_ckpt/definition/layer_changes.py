@@ -14,6 +14,7 @@ from arena_ckpt.common.wording import few, listed, nearest, quote, quoted
 from arena_ckpt.errors import InvalidParameterError, UnknownLayerError
 from arena_ckpt.layers import create_layer
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.partial import TRAIN, has_part
 
 _FREEZES = "trainable"
 """Property of the layers that can be frozen."""
@@ -79,8 +80,8 @@ def with_trainable(
         found.update(able)
     return {
         name: layer
-        if layer.is_trainable == trainable
-        else layer.with_values(trainable=trainable)
+        if layer.is_trainable == trainable and not (trainable and has_part(layer))
+        else _whole(layer, trainable)
         for name, layer in layers.items()
         if name in found
     }
@@ -148,6 +149,12 @@ def replacement(
             name=new.name,
         )
     return new
+
+
+def _whole(layer: Layer, trainable: bool) -> Layer:
+    """Return a layer of which all weights are trained, or none."""
+    given = {name: v for name, v in layer.given.items() if name != TRAIN.name}
+    return type(layer)({**given, _FREEZES: trainable})
 
 
 def _can_be_frozen(layer: Layer) -> bool:

@@ -129,6 +129,7 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "recurrent_activation": _ACTIVATIONS,
     "pooling": ("max", "average", "global_max", "global_average"),
     "upsample": ("nearest", "bilinear"),
+    "trainable": ("true", "false"),
 }
 
 _LEFT_OUT: Mapping[str, str] = {

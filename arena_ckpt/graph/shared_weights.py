@@ -125,7 +125,9 @@ def _has_own_weights(node: Node, whole: Mapping[str, str]) -> bool:
 def _check_same_weights(node: Node, owner: Node) -> None:
     """Refuse a layer whose weights have other names or shapes than the owner's."""
     needs, has = (
-        ", ".join(f"{w.name} {w.shape}" for w in n.spec.weights)
+        ", ".join(
+            f"{w.name} {w.shape}{' frozen' * w.is_frozen}" for w in n.spec.weights
+        )
         + ("" if n.layer.is_trainable else ", frozen")
         for n in (node, owner)
     )

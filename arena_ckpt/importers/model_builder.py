@@ -26,6 +26,7 @@ from arena_ckpt.importers.foreign_axes import (
 )
 from arena_ckpt.importers.foreign_values import Array, Fixed, Table, Tensor, Value
 from arena_ckpt.importers.import_gaps import UnsupportedOperation
+from arena_ckpt.layers import LAYER_TYPES
 from arena_ckpt.model import Model
 
 Shape = tuple[int, int, int]
@@ -114,7 +115,9 @@ class ModelBuilder:
         tables = {k: w for k, w in given.items() if isinstance(w, Table)}
         trained = {table.is_trained for table in tables.values()}
         given |= states or {}
-        if len(trained) > 1:
+        if len(trained) > 1 and LAYER_TYPES[type_name].trains_by_weight:
+            properties["train"] = tuple(k for k, w in tables.items() if w.is_trained)
+        elif len(trained) > 1:
             frozen = [t.name for t in tables.values() if not t.is_trained]
             raise UnsupportedOperation(
                 f"{', '.join(frozen)} is frozen and its neighbours are trained; set "

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from arena_ckpt.common.flops import Flops
 from arena_ckpt.common.phases import Phase, TensorLifespan
-from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, REAL, Property
+from arena_ckpt.common.properties import POSITIVE_INT, REAL, Property
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import (
     ACTIVATION,
@@ -17,6 +17,7 @@ from arena_ckpt.layers.functions import (
     function_of,
     name_of,
 )
+from arena_ckpt.layers.partial import TRAIN, TRAINABLE
 from arena_ckpt.layers.shape import copy_unless_same
 from arena_ckpt.layers.spec import InPlace, LayerSpec, Shape, WeightSpec, n_elems
 from arena_ckpt.layers.weighted import LEARNING_RATE_SCALE
@@ -138,7 +139,8 @@ class PReLU(Layer):
             "is one channel",
         ),
         Property("init", REAL, 0.25, "the slope at the start"),
-        Property("trainable", BOOLEAN, True, "false freezes the slopes"),
+        TRAINABLE,
+        TRAIN,
         LEARNING_RATE_SCALE,
     )
 

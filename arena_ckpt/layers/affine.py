@@ -9,6 +9,7 @@ from __future__ import annotations
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import BOOLEAN, NONNEGATIVE_REAL, Property
 from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.partial import TRAIN, TRAINABLE
 from arena_ckpt.layers.spec import TensorSpec, WeightSpec
 from arena_ckpt.layers.weighted import INITIALIZER, LEARNING_RATE_SCALE, SHARED_FROM
 from arena_ckpt.operations.families import elementwise
@@ -19,7 +20,6 @@ _DERIVATIVE = TensorLifespan.CALC_DERIVATIVE
 
 _GAMMA = Property("gamma_initializer", INITIALIZER, "ones", "how gamma starts")
 _BETA = Property("beta_initializer", INITIALIZER, "zeros", "how beta starts")
-_TRAINABLE = Property("trainable", BOOLEAN, True, "false freezes the weights")
 _GAMMA_DECAY = Property(
     "weight_decay",
     NONNEGATIVE_REAL,
@@ -30,7 +30,8 @@ _BETA_DECAY = Property("bias_decay", NONNEGATIVE_REAL, 0.0, "the same for beta")
 
 GAMMA_PROPERTIES: tuple[Property, ...] = (
     _GAMMA,
-    _TRAINABLE,
+    TRAINABLE,
+    TRAIN,
     SHARED_FROM,
     _GAMMA_DECAY,
     LEARNING_RATE_SCALE,
@@ -40,13 +41,16 @@ GAMMA_PROPERTIES: tuple[Property, ...] = (
 GAMMA_BETA_PROPERTIES: tuple[Property, ...] = (
     _GAMMA,
     _BETA,
-    _TRAINABLE,
+    TRAINABLE,
+    TRAIN,
     SHARED_FROM,
     _GAMMA_DECAY,
     _BETA_DECAY,
     LEARNING_RATE_SCALE,
 )
 """Properties of a norm with both, which `gamma_beta_specs` reads."""
+
+_LEFT_OUT = "left_out_gradient"
 
 AFFINE = Property(
     "affine", BOOLEAN, True, "false leaves gamma and beta out: they are 1 and 0"
@@ -135,3 +139,49 @@ def derivative_gamma(layer: Layer, tensors: Binding) -> tuple[list[Call], Region
         return [], tensors.vector("gamma")
     gamma = tensors.vector("derivative_gamma")
     return [Call(elementwise.fill, (1.0, gamma))], gamma
+
+
+def reads_for_gamma(layer: Layer) -> bool:
+    """Tell whether the gradient step reads the input, which gamma's alone needs.
+
+    So it is in a frozen layer too, which has no such step.
+    """
+    return not layer.is_trainable or layer.trains("gamma")
+
+
+def left_out_specs(layer: Layer, length: int) -> tuple[TensorSpec, ...]:
+    """Return the workspace for the gradient of the one of both that is not trained."""
+    is_half = layer.trains("gamma") != layer.trains("beta")
+    if not layer.is_trainable or not layer.get("affine", True) or not is_half:
+        return ()
+    gradient = TensorLifespan.CALC_GRADIENT
+    return (TensorSpec(_LEFT_OUT, (length,), gradient, per_sample=False),)
+
+
+def affine_gradients(
+    layer: Layer, tensors: Binding
+) -> tuple[list[Call], str, tuple[Region, Region]]:
+    """Return what a kernel that makes the gradients of gamma and beta works on.
+
+    Where one of the two is not trained, the kernel writes its gradient to a workspace,
+    and the other comes out with the bits that it has in full training. Beta's is made
+    of derivatives alone: they are read in place of the input.
+
+    Returns
+    -------
+    calls : list of Call
+        Calls that precede the kernel: it may add to what the workspace holds.
+    source : str
+        Role that stands for the input.
+    gradients : tuple of Region
+        Where those of gamma and beta go.
+    """
+    gamma, beta = (
+        tensors.vector(role if tensors.is_wanted(role) else _LEFT_OUT)
+        for role in ("gamma:grad", "beta:grad")
+    )
+    calls = []
+    if tensors.accumulate and tensors.is_wanted(_LEFT_OUT):
+        calls = [Call(elementwise.fill, (0.0, tensors.vector(_LEFT_OUT)))]
+    source = "in0" if reads_for_gamma(layer) else "out0:grad"
+    return calls, source, (gamma, beta)

@@ -38,6 +38,7 @@ from arena_ckpt.layers.inner_lora import (
     whole_weight,
 )
 from arena_ckpt.layers.lora import LORA_PROPERTIES
+from arena_ckpt.layers.partial import read_for, refuse_part
 from arena_ckpt.layers.spec import (
     InPlace,
     LayerSpec,
@@ -123,6 +124,7 @@ class MultiHeadAttention(WithBias):
     """
 
     type_name = "multi_head_attention"
+    trains_by_weight = True
     n_inputs = range(1, 5)
     reads = "sequences"
     properties: ClassVar[tuple[Property, ...]] = (
@@ -167,10 +169,14 @@ class MultiHeadAttention(WithBias):
 
     def infer(self, input_shapes: tuple[Shape, ...]) -> LayerSpec:
         """Return the weights of the four linear layers, and what attention saves."""
+        if self._has_lora:
+            refuse_part(self, "lora_rank, which freezes the weights of the layer")
         sizes = self._sizes(input_shapes)
         n = len(input_shapes)
-        forward, grad = TensorLifespan.FORWARD, TensorLifespan.CALC_GRADIENT
-        lifespans = [forward | grad] * n
+        forward = TensorLifespan.FORWARD
+        lifespans = [forward] * n
+        for part, i in zip(_PARTS, self._sources(n), strict=True):
+            lifespans[i] |= read_for(self, f"{part}_fc_weight")
         if n == 4:
             lifespans[3] = forward if self._is_plain(sizes) else forward | self._back
         return LayerSpec(
@@ -387,12 +393,12 @@ class MultiHeadAttention(WithBias):
 
     def _flops(self, sizes: _Sizes, shapes: tuple[Shape, ...]) -> Flops:
         rows = (sizes.t, sizes.s, sizes.s)
-        projections = sum(
+        sources = self._sources(len(shapes))
+        products = [
             2 * n * shapes[i][2] * width
-            for n, i, width in zip(
-                rows, self._sources(len(shapes)), sizes.widths, strict=True
-            )
-        )
+            for n, i, width in zip(rows, sources, sizes.widths, strict=True)
+        ]
+        projections = sum(products)
         output = 2 * sizes.t * sizes.output_width * sizes.units
         pairs = sizes.heads * sizes.t * sizes.s
         if self["is_causal"]:
@@ -402,7 +408,12 @@ class MultiHeadAttention(WithBias):
         if not self._is_plain(sizes):
             backward += scores
         backward += output
-        forward, gradients, inwards = projections, projections + output, projections
+        gradients = sum(
+            n
+            for name, n in zip((*_PARTS, ""), (*products, output), strict=True)
+            if self.trains(f"{name}_fc_weight".lstrip("_"))
+        )
+        forward, inwards = projections, projections
         if self._has_lora:
             low, low_output = self._low_rank_flops(sizes, shapes)
             forward, inwards = forward + low + low_output, inwards + low
@@ -580,7 +591,7 @@ class MultiHeadAttention(WithBias):
         if self._has_lora:
             return low_rank_gradients(self, tensors, name, factors)
         calls = product_gradient(tensors, f"{name}_weight", factors)
-        if self.has_bias:
+        if self.has_bias and tensors.is_wanted(f"{name}_bias:grad"):
             d_out, d_bias = factors[1], tensors.vector(f"{name}_bias:grad")
             arguments = (tensors.matrix(d_out), beta_of(tensors), d_bias)
             calls.append(Call(reductions.bias_gradient, arguments))

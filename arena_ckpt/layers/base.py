@@ -157,6 +157,15 @@ def beta_of(tensors: Binding) -> float:
     return 1.0 if tensors.accumulate else 0.0
 
 
+BIAS = "bias"
+"""Value of ``trainable`` that trains what is added and nothing else."""
+
+
+def is_added(weight: str) -> bool:
+    """Tell whether a weight of this name is a bias: what a layer adds."""
+    return weight == "beta" or BIAS in weight.split("_")
+
+
 class Layer(ABC):
     """Base class of layers: the properties that were set, and no other state.
 
@@ -193,6 +202,9 @@ class Layer(ABC):
         What the layer takes its inputs for: pictures (channel, height, width), or
         sequences (1, steps, features); None where it fits any input. A layer that reads
         pictures makes pictures. What `Model.warnings` says goes by this.
+    trains_by_weight : bool
+        True where `calc_gradient` leaves out each gradient of which
+        ``tensors.is_wanted`` is false, so that some weights alone can be trained.
     """
 
     type_name: ClassVar[str]
@@ -205,6 +217,7 @@ class Layer(ABC):
     moves_elements: ClassVar[bool] = False
     keeps_axes: ClassVar[bool] = False
     reads: ClassVar[Literal["pictures", "sequences"] | None] = None
+    trains_by_weight: ClassVar[bool] = False
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given: Mapping[str, Any] = MappingProxyType(dict(given))
@@ -250,8 +263,22 @@ class Layer(ABC):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether the weights are trained: false only where ``trainable=false``."""
+        """Whether any weights are trained: false only where ``trainable=false``."""
         return bool(self.get("trainable", True))
+
+    def trains(self, weight: str) -> bool:
+        """Tell whether ``train`` and ``trainable`` let a weight of this name train.
+
+        Parameters
+        ----------
+        weight : str
+            Name within the layer: ``"bias"``.
+        """
+        chosen = self.get("train")
+        if chosen is not None:
+            return weight in chosen
+        trainable = self.get("trainable", True)
+        return is_added(weight) if trainable == BIAS else bool(trainable)
 
     def expand(self, input_shapes: tuple[Shape, ...]) -> tuple[Layer, ...]:
         """Return the layers that this layer is replaced by, in forward order.

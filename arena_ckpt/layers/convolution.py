@@ -13,11 +13,14 @@ from arena_ckpt.layers import grouped
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
 from arena_ckpt.layers.lora import LORA_PROPERTIES, with_lora
+from arena_ckpt.layers.partial import read_for
 from arena_ckpt.layers.spec import (
     LayerSpec,
     Shape,
+    TensorSpec,
     WeightSpec,
     format_shape,
+    n_elems,
 )
 from arena_ckpt.layers.weighted import (
     WEIGHT_PROPERTIES,
@@ -80,6 +83,7 @@ class _Convolution(WithBias):
     """Base class of convolutions: a filter, a bias or none, and workspaces."""
 
     reads = "pictures"
+    trains_by_weight = True
 
     @abstractmethod
     def _geometry(self, shape: Shape) -> Convolution:
@@ -119,6 +123,20 @@ class _Convolution(WithBias):
         bias = bias_spec(self, "bias", outputs, fan_in=fan_in, fan_out=fan_out)
         return weight, bias
 
+    def _flops(self, products: int, out: Shape) -> Flops:
+        """Return the operations of each phase; a bias alone has a cheap gradient."""
+        reads = read_for(self, "filter")
+        if reads & TensorLifespan.CALC_GRADIENT:
+            return Flops(products, products, products)
+        return Flops(products, n_elems(out), products)
+
+    def _needed(self, workspaces: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        """Leave out the workspaces of a filter gradient that nobody makes."""
+        if read_for(self, "filter") & TensorLifespan.CALC_GRADIENT:
+            return workspaces
+        gradient = TensorLifespan.CALC_GRADIENT
+        return tuple(each for each in workspaces if each.lifespan != gradient)
+
     def _grouped_spec(self, sizes: Convolution, groups: int) -> LayerSpec:
         """Return filter (filters, channels / groups, height, width) and bias."""
         out = (sizes.filters, sizes.out_height, sizes.out_width)
@@ -132,9 +150,9 @@ class _Convolution(WithBias):
                 fan_in=each * sizes.taps,
                 fan_out=sizes.filters // groups * sizes.taps,
             ),
-            tensors=grouped.workspaces(sizes, groups),
-            input_lifespan=TensorLifespan.FORWARD_GRAD,
-            flops=Flops(flops, flops, flops),
+            tensors=self._needed(grouped.workspaces(sizes, groups)),
+            input_lifespan=read_for(self, "filter"),
+            flops=self._flops(flops, out),
         )
 
     def _run(
@@ -201,7 +219,7 @@ class _Convolution(WithBias):
 
     def _bias_gradient(self, tensors: Binding, plane: int) -> list[Call]:
         """Return the call that sums derivatives over samples and `plane` elements."""
-        if not self.has_bias:
+        if not self.has_bias or not tensors.is_wanted("bias:grad"):
             return []
         beta = beta_of(tensors)
         gradients = (tensors.vector("out0:grad"), beta, tensors.vector("bias:grad"))
@@ -292,13 +310,15 @@ class Convolution2D(_Convolution):
                 fan_in=channels * geometry.taps,
                 fan_out=filters * geometry.taps,
             ),
-            tensors=workspace_specs(
-                kernels.forward_workspace(),
-                kernels.gradient_workspace(),
-                kernels.derivative_workspace(),
+            tensors=self._needed(
+                workspace_specs(
+                    kernels.forward_workspace(),
+                    kernels.gradient_workspace(),
+                    kernels.derivative_workspace(),
+                )
             ),
-            input_lifespan=TensorLifespan.FORWARD_GRAD,
-            flops=Flops(flops, flops, flops),
+            input_lifespan=read_for(self, "filter"),
+            flops=self._flops(flops, out),
         )
 
     def _kernels(self, tensors: Binding) -> Convolution:
@@ -319,7 +339,9 @@ class Convolution2D(_Convolution):
         """Sum over samples and outputs."""
         sizes = self._kernels(tensors)
         plane = sizes.out_height * sizes.out_width
-        if self["groups"] > 1:
+        if not tensors.is_wanted("filter:grad"):
+            calls = []
+        elif self["groups"] > 1:
             sizes = self._geometry(tensors.input_shapes[0])
             calls = grouped.gradient(sizes, self["groups"], tensors)
         else:
@@ -469,22 +491,25 @@ class TransposedConvolution2D(_Convolution):
         sizes = self._geometry(input_shapes[0])
         channels, height, width = input_shapes[0]
         filters = sizes.channels
+        out = (filters, sizes.height, sizes.width)
         flops = 2 * channels * sizes.taps * filters * height * width
         return LayerSpec(
-            output_shapes=((filters, sizes.height, sizes.width),),
+            output_shapes=(out,),
             weights=self._weight_specs(
                 (channels, filters, *sizes.kernel),
                 filters,
                 fan_in=channels * sizes.taps,
                 fan_out=filters * sizes.taps,
             ),
-            tensors=workspace_specs(
-                sizes.derivative_workspace(),
-                sizes.gradient_workspace(),
-                sizes.forward_workspace(),
+            tensors=self._needed(
+                workspace_specs(
+                    sizes.derivative_workspace(),
+                    sizes.gradient_workspace(),
+                    sizes.forward_workspace(),
+                )
             ),
-            input_lifespan=TensorLifespan.FORWARD_GRAD,
-            flops=Flops(flops, flops, flops),
+            input_lifespan=read_for(self, "filter"),
+            flops=self._flops(flops, out),
         )
 
     def forward(self, tensors: Binding) -> list[Call]:
@@ -496,8 +521,10 @@ class TransposedConvolution2D(_Convolution):
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Run the filter gradient of the convolution, input and output exchanged."""
         sizes = self._geometry(tensors.input_shapes[0])
-        call = self._gradient(sizes, tensors, "out0:grad", "in0")
-        return [call, *self._bias_gradient(tensors, sizes.height * sizes.width)]
+        calls = []
+        if tensors.is_wanted("filter:grad"):
+            calls.append(self._gradient(sizes, tensors, "out0:grad", "in0"))
+        return [*calls, *self._bias_gradient(tensors, sizes.height * sizes.width)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Run the convolution from the output derivative to that of the input."""
@@ -557,7 +584,9 @@ class DepthwiseConvolution2D(_Convolution):
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Sum over samples and outputs."""
         sizes = self._geometry(tensors.input_shapes[0])
-        calls = grouped.gradient(sizes, sizes.channels, tensors)
+        calls = []
+        if tensors.is_wanted("filter:grad"):
+            calls = grouped.gradient(sizes, sizes.channels, tensors)
         plane = sizes.out_height * sizes.out_width
         return [*calls, *self._bias_gradient(tensors, plane)]
 

@@ -10,6 +10,7 @@ from arena_ckpt.common.properties import BOOLEAN, POSITIVE_INT, Property
 from arena_ckpt.layers.base import COMMON_PROPERTIES, Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import ACTIVATION_PROPERTY
 from arena_ckpt.layers.lora import LORA_PROPERTIES, with_lora
+from arena_ckpt.layers.partial import read_for
 from arena_ckpt.layers.spec import LayerSpec, Shape
 from arena_ckpt.layers.tied import with_own_bias
 from arena_ckpt.layers.weighted import (
@@ -52,6 +53,7 @@ class FullyConnected(WithBias):
     """Fully connected layer: ``out0 = in0 · weight + bias`` over the last axis."""
 
     type_name = "fully_connected"
+    trains_by_weight = True
     properties: ClassVar[tuple[Property, ...]] = (
         *COMMON_PROPERTIES,
         Property("unit", POSITIVE_INT, None, "outputs for each row (required)"),
@@ -115,11 +117,13 @@ class FullyConnected(WithBias):
             weights.append(bias)
         rows = channel * height
         products, sums = 2 * rows * width * unit, rows * unit * self.has_bias
+        reads = read_for(self, "weight")
+        gradient = products * bool(reads & TensorLifespan.CALC_GRADIENT) + sums
         return LayerSpec(
             output_shapes=((channel, height, unit),),
             weights=tuple(weights),
-            input_lifespan=TensorLifespan.FORWARD_GRAD,
-            flops=Flops(products + sums, products + sums, products),
+            input_lifespan=reads,
+            flops=Flops(products + sums, gradient, products),
         )
 
     def _factors(self) -> tuple[str, str]:
@@ -138,7 +142,7 @@ class FullyConnected(WithBias):
     def calc_gradient(self, tensors: Binding) -> list[Call]:
         """Compute ``weight:grad = in0ᵀ · out0:grad``; ``bias:grad`` sums the rows."""
         calls = product_gradient(tensors, "weight", self._factors())
-        if self.has_bias:
+        if self.has_bias and tensors.is_wanted("bias:grad"):
             d_out, d_bias = tensors.matrix("out0:grad"), tensors.vector("bias:grad")
             arguments = (d_out, beta_of(tensors), d_bias)
             calls.append(Call(reductions.bias_gradient, arguments))

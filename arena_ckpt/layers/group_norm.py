@@ -10,14 +10,17 @@ from arena_ckpt.common.properties import POSITIVE_INT, Property
 from arena_ckpt.layers.affine import (
     AFFINE,
     GAMMA_BETA_PROPERTIES,
+    affine_gradients,
     derivative_gamma,
     forward_affine,
     gamma_beta_specs,
+    left_out_specs,
+    reads_for_gamma,
     unit_specs,
 )
 from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
 from arena_ckpt.layers.functions import OUTPUT_PROPERTIES
-from arena_ckpt.layers.normalization import EPSILON, IN_PLACE, SAVED
+from arena_ckpt.layers.normalization import DERIVED, EPSILON, IN_PLACE, SAVED
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, format_shape, n_elems
 from arena_ckpt.operations.families import group_norm, normalization
 
@@ -26,6 +29,7 @@ class _OverGroups(Layer):
     """Base class of norms over groups of channels, with gamma and beta of channels."""
 
     keeps_axes = True
+    trains_by_weight = True
 
     @abstractmethod
     def _sizes(self, shape: Shape) -> tuple[int, int, int]:
@@ -49,8 +53,9 @@ class _OverGroups(Layer):
                 TensorSpec("mean", (groups,), SAVED),
                 TensorSpec("inv_std_dev", (groups,), SAVED),
                 *unit_specs(self, channels),
+                *left_out_specs(self, channels),
             ),
-            input_lifespan=SAVED,
+            input_lifespan=SAVED if reads_for_gamma(self) else DERIVED,
             in_place=IN_PLACE,
             forward_skips_unwanted=True,
             flops=Flops(7 * n, 4 * n, 9 * n),
@@ -76,17 +81,17 @@ class _OverGroups(Layer):
         if not self["affine"]:
             return []
         _, size, _ = self._sizes(tensors.input_shapes[0])
+        made, source, gradients = affine_gradients(self, tensors)
         arguments = (
-            tensors.vector("in0"),
+            tensors.vector(source),
             tensors.vector("out0:grad"),
             tensors.vector("mean"),
             tensors.vector("inv_std_dev"),
             beta_of(tensors),
-            tensors.vector("gamma:grad"),
-            tensors.vector("beta:grad"),
+            *gradients,
             size,
         )
-        return [Call(group_norm.group_norm_gradient, arguments)]
+        return [*made, Call(group_norm.group_norm_gradient, arguments)]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Differentiate the normalization, statistics included."""

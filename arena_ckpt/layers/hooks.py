@@ -28,6 +28,7 @@ from arena_ckpt.errors import (
     UnknownRoleError,
 )
 from arena_ckpt.layers.base import Binding, Call, Layer
+from arena_ckpt.layers.partial import with_part
 from arena_ckpt.layers.sample_weights import with_sample_weights
 from arena_ckpt.layers.spec import LayerSpec, Shape, TensorSpec, WeightSpec
 from arena_ckpt.layers.spec_check import check_spec, described, facts_of
@@ -71,6 +72,7 @@ def infer_spec(layer: Layer, input_shapes: tuple[Shape, ...]) -> LayerSpec:
     if not isinstance(spec, LayerSpec):
         raise _result_error(layer, "infer", spec, "a LayerSpec")
     check_spec(layer, spec, len(shapes))
+    spec = with_part(layer, spec)
     spec = replace(
         spec,
         output_shapes=tuple(tuple(s) for s in spec.output_shapes),  # type: ignore[misc]

@@ -18,6 +18,7 @@ from typing import Any
 from arena_ckpt.common.properties import POSITIVE_INT, POSITIVE_REAL, Property
 from arena_ckpt.layers.arithmetic import Addition, Multiply
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.partial import refuse_part
 
 LORA_PROPERTIES: tuple[Property, ...] = (
     Property(
@@ -84,6 +85,7 @@ def with_lora(
         The rank is larger than the inputs or the outputs.
     """
     check_rank(layer, sizes)
+    refuse_part(layer, "lora_rank, which freezes the weights of the layer")
     name = layer.name
     kind, source = type(layer), layer["input_layers"]
     trained = {

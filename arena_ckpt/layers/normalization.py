@@ -20,11 +20,14 @@ from arena_ckpt.layers.affine import (
     AFFINE,
     GAMMA_BETA_PROPERTIES,
     GAMMA_PROPERTIES,
+    affine_gradients,
     derivative_gamma,
     feature_vector,
     forward_affine,
     gamma_beta_specs,
     gamma_spec,
+    left_out_specs,
+    reads_for_gamma,
     unit_specs,
 )
 from arena_ckpt.layers.base import Binding, Call, Layer, beta_of
@@ -53,6 +56,7 @@ def _parse_share(value: object) -> float:
 _FORWARD = TensorLifespan.FORWARD
 _GRADIENT = TensorLifespan.CALC_GRADIENT
 SAVED = TensorLifespan.FORWARD_GRAD_DERIV
+DERIVED = TensorLifespan.FORWARD_DERIV
 IN_PLACE = (
     InPlace(Phase.FORWARD, "out0", ("in0",)),
     InPlace(Phase.CALC_DERIVATIVE, "in0:grad", ("out0:grad",)),
@@ -66,6 +70,7 @@ class LayerNormalization(Layer):
 
     type_name = "layer_normalization"
     keeps_axes = True
+    trains_by_weight = True
     properties: ClassVar[tuple[Property, ...]] = (
         *OUTPUT_PROPERTIES,
         Property(
@@ -103,8 +108,9 @@ class LayerNormalization(Layer):
                 TensorSpec("mean", (apart,), SAVED),
                 TensorSpec("inv_std_dev", (apart,), SAVED),
                 *unit_specs(self, together),
+                *left_out_specs(self, together),
             ),
-            input_lifespan=SAVED,
+            input_lifespan=SAVED if reads_for_gamma(self) else DERIVED,
             in_place=IN_PLACE,
             flops=Flops(8 * n, 5 * n, 9 * n),
         )
@@ -164,9 +170,9 @@ class LayerNormalization(Layer):
             else normalization.strided_norm_gradient
         )
         keep = beta_of(tensors)
-        saved = ("in0", "out0:grad", "mean", "inv_std_dev")
-        names = (*saved, keep, "gamma:grad", "beta:grad")
-        return [Call(kernel, self._kernel_arguments(tensors, strides, names))]
+        made, source, gradients = affine_gradients(self, tensors)
+        names = (source, "out0:grad", "mean", "inv_std_dev", keep, *gradients)
+        return [*made, Call(kernel, self._kernel_arguments(tensors, strides, names))]
 
     def calc_derivative(self, tensors: Binding) -> list[Call]:
         """Differentiate the normalization, statistics included."""
@@ -249,6 +255,7 @@ class BatchNormalization(Layer):
 
     type_name = "batch_normalization"
     keeps_axes = True
+    trains_by_weight = True
     properties: ClassVar[tuple[Property, ...]] = (
         *OUTPUT_PROPERTIES,
         EPSILON,
@@ -308,7 +315,10 @@ class BatchNormalization(Layer):
                 *self._moving_statistics(channels),
                 *gamma_beta_specs(self, channels),
             ),
-            tensors=self._batch_statistics(channels),
+            tensors=(
+                *self._batch_statistics(channels),
+                *left_out_specs(self, channels),
+            ),
             input_lifespan=self._input_lifespan(),
             in_place=IN_PLACE,
             forward_skips_unwanted=True,
@@ -320,7 +330,8 @@ class BatchNormalization(Layer):
         """Return the phases that read the input: those that use deviations from it."""
         if self._takes_batch:
             return SAVED
-        return TensorLifespan.FORWARD_GRAD if self.is_trainable else _FORWARD
+        reads = self.is_trainable and reads_for_gamma(self)
+        return TensorLifespan.FORWARD_GRAD if reads else _FORWARD
 
     def _moving_statistics(self, channels: int) -> Iterator[WeightSpec]:
         """Yield the mean and variance that training moves and prediction reads."""
@@ -392,10 +403,13 @@ class BatchNormalization(Layer):
         """Make the sums that gradients and derivative need; move the statistics."""
         size = self._size(tensors)
         statistics, sums = self._statistics(tensors), tensors.vector("sums")
-        tensors_of_sums = tensors.vector("in0"), tensors.vector("out0:grad")
-        gradients = tensors.vector("gamma:grad"), tensors.vector("beta:grad")
+        made, source, gradients = affine_gradients(self, tensors)
+        if self._takes_batch:
+            source = "in0"  # the derivative of what is normalized needs both sums
+        tensors_of_sums = tensors.vector(source), tensors.vector("out0:grad")
         keep = beta_of(tensors)
         calls = [
+            *made,
             Call(
                 normalization.batch_norm_sums,
                 (*tensors_of_sums, *statistics, sums, size, 0, statistics[0].size),

@@ -61,7 +61,8 @@ class WeightSpec:
         optimizer state, and `calc_gradient` may change it.
     is_frozen : bool
         True for a parameter that no step changes, in a layer whose other weights are
-        trained: it has neither a gradient nor optimizer state.
+        trained: it has neither a gradient nor optimizer state. Planning sets it where
+        the properties ``trainable`` and ``train`` leave the weight out.
     touched_rows : int or None
         Number of rows of the first axis that one sample touches at most, where the
         gradient holds only the rows which a batch touches: see

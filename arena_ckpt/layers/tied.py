@@ -10,6 +10,7 @@ from __future__ import annotations
 from arena_ckpt.layers.arithmetic import Add
 from arena_ckpt.layers.base import Layer
 from arena_ckpt.layers.lone_weights import Weight
+from arena_ckpt.layers.partial import refuse_part
 
 
 def with_own_bias(layer: Layer, unit: int) -> tuple[Layer, ...]:
@@ -21,6 +22,7 @@ def with_own_bias(layer: Layer, unit: int) -> tuple[Layer, ...]:
     unit : int
         Number of elements of the bias.
     """
+    refuse_part(layer, "transpose=true, which takes the weight of another layer")
     name, bias = layer.name, f"{layer.name}/bias"
     base = {k: v for k, v in layer.given.items() if not k.startswith("bias")}
     return (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from arena_ckpt.common.arguments import public_call
 from arena_ckpt.common.phases import TensorLifespan
 from arena_ckpt.common.properties import (
-    BOOLEAN,
     NAME,
     NONNEGATIVE_REAL,
     Property,
     choice,
 )
 from arena_ckpt.layers.base import Layer
+from arena_ckpt.layers.partial import TRAIN, TRAINABLE
 from arena_ckpt.layers.spec import INITIALIZERS, WeightSpec
 
 INITIALIZER = choice(*INITIALIZERS)
@@ -30,7 +30,8 @@ SHARED_FROM = Property(
 )
 
 WEIGHT_PROPERTIES: tuple[Property, ...] = (
-    Property("trainable", BOOLEAN, True, "false freezes the weights"),
+    TRAINABLE,
+    TRAIN,
     SHARED_FROM,
     Property("weight_initializer", INITIALIZER, "xavier_uniform", "how weights start"),
     Property("bias_initializer", INITIALIZER, "zeros", "how the bias starts"),

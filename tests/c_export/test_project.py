@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers.c_nets import NETS, dense, frozen, pictures
+from helpers.c_nets import NETS, dense, frozen, partly_trained, pictures
 from helpers.several_rams import in_rams
 
 from arena_ckpt import Model, create_schedule, load_example
@@ -70,6 +70,14 @@ def test_a_project_trains_to_the_same_bits(name: str, tmp_path: Path) -> None:
     done = run_test(written(project_of(name), tmp_path / "c"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "20 steps of training have the same bits\n"
+
+
+def test_a_part_of_the_weights_trains_to_the_same_bits(tmp_path: Path) -> None:
+    project = make_c_project(partly_trained(), name="partly", mode="train")
+    source = project.files["src/partly.c"].decode()
+    assert "C(PARTLY_CONV_FILTER)" in source
+    done = run_test(written(project, tmp_path / "c"))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["dense", "pictures", "frozen"])

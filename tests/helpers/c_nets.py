@@ -98,6 +98,21 @@ def frozen() -> Model:
     return model
 
 
+def partly_trained() -> Model:
+    """Return a network that trains some weights of its layers, in micro-batches."""
+    model = _model(batch_size=4, micro_batches=2)
+    model.add_layer("input", name="in", input_shape="2:8:8")
+    same = {"kernel_size": (3, 3), "padding": "same"}
+    model.add_layer("conv2d", name="conv", filters=4, **same, trainable="bias")
+    model.add_layer("batch_normalization", name="bn", statistics="moving", train="beta")
+    model.add_layer("depthwiseconv2d", name="deep", **same, train="bias")
+    model.add_layer("layer_normalization", name="norm", train="gamma")
+    model.add_layer("flatten", name="flat")
+    model.add_layer("fully_connected", name="out", unit=4, trainable="bias")
+    model.add_layer("cross_softmax", name="loss")
+    return model
+
+
 def tokens() -> Model:
     """Return a transformer of tokens whose output layer is the transposed embedding."""
     model = _model(batch_size=4)

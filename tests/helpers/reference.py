@@ -75,7 +75,7 @@ def loss_of(
             out = inputs[0] @ weights[f"{node.name}:weight"]
             if layer.has_bias:
                 out = out + weights[f"{node.name}:bias"]
-            if layer["weight_regularizer"] == "l2norm" and layer["trainable"]:
+            if layer["weight_regularizer"] == "l2norm" and layer.trains("weight"):
                 squares = (weights[f"{node.name}:weight"] ** 2).sum()
                 penalty += layer["weight_regularizer_constant"] / 2 * squares
         elif kind == "activation":

@@ -123,6 +123,22 @@ def test_frozen_parameters_lie_beside_the_arena_and_eval_norms_stay() -> None:
     assert model.make_plan().constant_bytes > 2 * 4 * 4 * 9 * 4
 
 
+def test_one_weight_of_a_module_can_be_frozen() -> None:
+    module = small_net()
+    for name, weight in module.named_parameters():
+        weight.requires_grad_(name.endswith("bias") or name.startswith("6"))
+    imported = ac.from_torch(module, pictures(), "cross_softmax", check=True)
+    layers = {layer.name: layer for layer in imported.model.layers}
+    assert layers["1.bn1"]["train"] == ("beta",)
+    trained = {
+        tensor.name
+        for tensor in imported.model.make_plan().tensors
+        if tensor.name.startswith("1.bn1:")
+    }
+    assert "1.bn1:beta:grad" in trained
+    assert "1.bn1:gamma:grad" not in trained
+
+
 def test_the_optimizer_comes_with_its_decay() -> None:
     module = small_net()
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02, weight_decay=0.1)

@@ -58,8 +58,9 @@ def test_a_loss(loss: str) -> None:
     assert_gradients_are_slopes(chain(4, "tanh", 3, loss=loss))
 
 
+@pytest.mark.parametrize("trainable", [True, "bias"])
 @pytest.mark.parametrize("micro_batches", [1, 3])
-def test_a_regularizer(micro_batches: int) -> None:
+def test_a_regularizer(micro_batches: int, trainable: object) -> None:
     layers = (
         ("input", {"name": "in", "input_shape": (1, 1, 3)}),
         (
@@ -70,6 +71,7 @@ def test_a_regularizer(micro_batches: int) -> None:
                 "activation": "gelu",
                 "weight_regularizer": "l2norm",
                 "weight_regularizer_constant": 0.3,
+                "trainable": trainable,
             },
         ),
         ("fully_connected", {"name": "b", "unit": 2, "disable_bias": True}),

@@ -162,6 +162,7 @@ REFUSED: dict[str, tuple[Training, str]] = {
         "drop_last is false, not true",
     ),
     "the name of a layer": (layers(3, name="broad"), "its layer 3 is"),
+    "what a layer trains": (layers(1, trainable="bias"), "its layer 1 is"),
     "a layer's decay": (layers(1, weight_decay=0.1), "its layer 1 is"),
     "one layer more": (
         spec(layers=(*SPEC.layers[:4], ONE_MORE, *SPEC.layers[4:])),
