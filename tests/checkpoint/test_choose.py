@@ -27,7 +27,7 @@ from arena_ckpt.errors import (
 )
 from arena_ckpt.examples import EXAMPLES, load_example
 from arena_ckpt.model_plans import ModelPlans
-from arena_ckpt.planning.planner import make_plan
+from arena_ckpt.planning.planner import Planner, make_plan
 from arena_ckpt.planning.settings import PlanSettings
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -468,18 +468,16 @@ def test_a_refusal_plans_no_more_than_its_bounds_leave_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each other batch size was given a whole front: minutes for large models."""
-    from arena_ckpt.checkpoint import front
+    made, plan = [], Planner.plan
 
-    made = []
-
-    def counted(*args: Any, **kwargs: Any) -> MemoryPlan:
+    def counted(planner: Planner, *args: Any, **kwargs: Any) -> MemoryPlan:
         made.append(args)
-        return make_plan(*args, **kwargs)
+        return plan(planner, *args, **kwargs)
 
-    monkeypatch.setattr(front, "make_plan", counted)
+    monkeypatch.setattr(Planner, "plan", counted)
     with pytest.raises(BudgetError):
         DEEP.model().choose_plan(budget=50_000)
-    assert len(made) < 100
+    assert 0 < len(made) < 100
 
 
 # -- stages ----------------------------------------------------------------------------
