@@ -4,6 +4,9 @@ Numba optimizes each function on its own and makes machine code of it, before th
 functions that call it get its text, optimize it once more and make machine code again.
 Here each function is simplified on its own, and no more. It is compiled once for all
 values of its arguments: Numba would do so for each constant that it is called with.
+
+Numba 0.61 stays as it is: its older LLVM would not turn loops into vectors that become
+part of their caller before they were optimized.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ import numba
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+
+OLDEST = (0, 62)
+"""The first version of Numba whose LLVM optimizes well what was only simplified."""
 
 
 class _Codegen:
@@ -64,6 +70,8 @@ class _LinkedCompiler(Compiler):
 def linked(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function for calls from compiled code alone."""
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    if numba.version_info.short < OLDEST:
+        return numba.njit(**options)(function)
     dispatcher: Any = numba.njit(pipeline_class=_LinkedCompiler, **options)(function)
     for_types = dispatcher.get_call_template
 
