@@ -84,7 +84,7 @@ class ModelPlans:
     def __init__(self, definition: ModelDefinition) -> None:
         self._definition = definition
 
-    @without_collection()
+    @without_collection
     def make_plan(
         self, *, debug: bool = False, mode: str = TRAIN, **request: Any
     ) -> MemoryPlan:
@@ -134,7 +134,7 @@ class ModelPlans:
         budget_bytes = parsed.budget_bytes
         return plan_inference(self._definition.compile(), settings, budget_bytes)
 
-    @without_collection()
+    @without_collection
     def choose_plan(self, *, debug: bool = False, **request: Any) -> FrontPoint:
         """Return the plan that answers a request best; see `Model.choose_plan`."""
         placing, request = _parted(request)
@@ -153,7 +153,7 @@ class ModelPlans:
             )
         return parsed.choose(self._chooser(parsed, debug, placing))
 
-    @without_collection()
+    @without_collection
     def pareto(self, *, debug: bool = False, **request: Any) -> ParetoFront:
         """Return the plans that none other beats in bytes and time.
 
@@ -161,7 +161,7 @@ class ModelPlans:
         """
         return ParetoFront(self.chooser(debug=debug, **request).pareto())
 
-    @without_collection()
+    @without_collection
     def pareto_around(
         self, *, debug: bool = False, **request: Any
     ) -> tuple[ParetoFront, int | None]:
@@ -198,7 +198,7 @@ class ModelPlans:
         placing, request = _parted(request)
         return self._chooser(parse_request(**request), debug, placing)
 
-    @without_collection()
+    @without_collection
     def choose_batch_size(
         self,
         *,
@@ -397,7 +397,7 @@ class ModelPlans:
         )
 
     @public_call
-    @without_collection()
+    @without_collection
     def require_own_plan(self, plan: MemoryPlan, *, debug: bool = False) -> None:
         """Refuse a plan that was made for another model.
 

@@ -662,7 +662,7 @@ class ModelDefinition:
         restart = restart_hint(self._schedule, 0, epochs, is_least=True)
         return self._graph_hints + (() if restart is None else (restart,))
 
-    @without_collection()
+    @without_collection
     def _built(self) -> Graph:
         if self._graph is None:
             graph = build_graph(

@@ -183,7 +183,8 @@ def resnet(
     Notes
     -----
     Residual blocks of the first half of the stages are checkpoint blocks, the first one
-    together with the stem. Later pictures are small: what their blocks could drop is
+    together with the stem; each ends with its addition, and the next one begins with
+    the activation. Later pictures are small: what their blocks could drop is
     less than what the first backward steps have freed when memory is at its peak.
 
     References
@@ -208,9 +209,9 @@ def resnet(
                 )
             width = filters
             build.add("addition", f"{name}_add", input_layers=(branch, skipped))
-            last = build.add("activation", f"{name}_act", activation="relu")
             if number < max(1, len(stages) // 2):
                 build.end_block(name)
+            last = build.add("activation", f"{name}_act", activation="relu")
     build.classify_pictures(classes)
     build.model.set_property(batch_size=batch_size)
     build.model.set_optimizer("sgd", learning_rate=0.05, momentum=0.9)

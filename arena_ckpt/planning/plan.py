@@ -472,7 +472,7 @@ class MemoryPlan:
         return rows
 
     @public_call
-    @without_collection()
+    @without_collection
     def to_json(self) -> str:
         """Return the plan as JSON text that `from_json` reads back to an equal plan.
 
@@ -495,7 +495,7 @@ class MemoryPlan:
 
     @classmethod
     @public_call
-    @without_collection()
+    @without_collection
     def from_json(cls, text: str) -> MemoryPlan:
         """Return the plan that `to_json` has written.
 

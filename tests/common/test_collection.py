@@ -19,16 +19,22 @@ def _enabled_again() -> Iterator[None]:
 @pytest.mark.parametrize("before", [True, False])
 def test_the_collector_is_afterwards_as_it_was(before: bool) -> None:
     (gc.enable if before else gc.disable)()
-    with without_collection():
+
+    @without_collection
+    def inner() -> None:
         assert not gc.isenabled()
-        with without_collection():
-            pass
+
+    @without_collection
+    def outer() -> None:
+        inner()
         assert not gc.isenabled()
+
+    outer()
     assert gc.isenabled() is before
 
 
 def test_an_error_lets_the_collector_work_again() -> None:
-    @without_collection()
+    @without_collection
     def refuse() -> None:
         assert not gc.isenabled()
         raise ValueError("refused")

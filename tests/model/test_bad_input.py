@@ -158,7 +158,11 @@ BAD_CONFIGURATIONS: Calls = {
     ),
     "negative decay": (fc(unit=2, weight_decay=-1), InvalidParameterError, "at least"),
     "disable_bias": (fc(unit=2, disable_bias="maybe"), InvalidParameterError, "true"),
-    "trainable": (fc(unit=2, trainable=2), InvalidParameterError, "true or false"),
+    "trainable": (
+        fc(unit=2, trainable=2),
+        InvalidParameterError,
+        r"all \(or true\), bias or",
+    ),
     "no equals sign": (
         lambda m: m.add_layer("fully_connected", ["unit"]),
         InvalidParameterError,
