@@ -6,9 +6,13 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from helpers import TESTS
 from helpers.grouped_calls import Counted, grouped
+
+from arena_ckpt.kernels import elementwise
+from arena_ckpt.kernels.pool import run_groups
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -18,6 +22,21 @@ def test_every_call_runs_once_in_any_group(threads: int) -> None:
     for _ in range(200):
         counted.run(grouped(*sizes), threads)
     assert (counted.counts == 200).all()
+
+
+def test_what_comes_after_a_group_reads_all_that_it_made() -> None:
+    """One call of each group is short, so that its thread is through much sooner."""
+    few, many = np.zeros((2, 1 << 15), np.float32), np.zeros((2, 1 << 20), np.float32)
+    last = np.zeros(8, np.float32)
+    calls = [(few[0], few[1]), (many[0], many[1]), (many[1, -8:], last)]
+    blocks = [np.array(elementwise.copy.pack(call)) for call in calls]
+    entry = elementwise.copy.entry(calls[0])
+    table = np.array([[entry, block.ctypes.data] for block in blocks])
+    groups = grouped(2, 1)
+    for number in range(1, 101):
+        many[0] = number
+        run_groups(table.ctypes.data, groups.ctypes.data, len(calls), 2)
+        assert (last == number).all()
 
 
 def test_a_group_that_is_cut_off_runs_as_far_as_it_is_asked_for() -> None:
