@@ -71,6 +71,7 @@ class CallTable:
             address_slots += [len(slots) + slot for slot in _address_slots(kernel)]
             slots += kernel.pack(arguments)
         self._groups = np.array([call.beside for call in calls], dtype=np.int64)
+        self._groups_address = self._groups.ctypes.data
         self._threads = threads if (self._groups > 1).any() else 1
         self._blocks = np.array(slots, dtype=np.int64)
         self._address_slots = np.array(address_slots, dtype=np.int64)
@@ -88,7 +89,7 @@ class CallTable:
         """Run the calls [first, last); with several threads, groups side by side."""
         table, n_calls = self._address + 16 * first, last - first
         if self._threads > 1:
-            groups = self._groups.ctypes.data + 8 * first
+            groups = self._groups_address + 8 * first
             run_groups(table, groups, n_calls, self._threads)
         else:
             run_table(table, n_calls)

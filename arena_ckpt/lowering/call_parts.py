@@ -13,7 +13,6 @@ from typing import Any
 
 from arena_ckpt.lowering.kernel_call import KernelCall
 from arena_ckpt.operations.regions import Region
-from arena_ckpt.operations.sizes import TILE_ROWS
 
 LEAST_BYTES = 1 << 17
 """Bytes of operands below which a pass over memory is not split: some 20 µs."""
@@ -61,6 +60,9 @@ class Along:
         Multiplications and additions of a call; without, bytes decide if it pays.
     may : callable
         Says of the operands whether parts compute what the whole does.
+    begin : str
+        The parameter that says where on the axis a part begins, if there is one: what
+        is not sliced has all of the axis.
     """
 
     sliced: tuple[str, ...]
@@ -69,6 +71,7 @@ class Along:
     unit: int | str = 1
     flops: Callable[[Values], int] | None = None
     may: Callable[[Values], bool] = _always
+    begin: str = ""
 
     def parts(self, call: KernelCall, threads: int) -> Iterator[KernelCall]:
         """Yield the parts; none where the call stays as it is."""
@@ -97,6 +100,8 @@ class Along:
                     own[name] = region[each * start : each * stop]
                 if isinstance(self.count, str) and self.count:
                     own[self.count] = stop - start
+                if self.begin:
+                    own[self.begin] = start
             for name in self.room:
                 own[name] = _piece(values[name], part, threads)
             yield replace(call, operands=tuple(own.values()))
@@ -205,28 +210,5 @@ class Range:
         for part, (begin, end) in enumerate(cuts(values["end"], n_parts, 1)):
             own = values | {"begin": begin, "end": end}
             for name in self.room:
-                own[name] = _piece(values[name], part, threads)
-            yield replace(call, operands=tuple(own.values()))
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Splits `conv_gradient` along the filters, which sums of all samples are for."""
-
-    def parts(self, call: KernelCall, threads: int) -> Iterator[KernelCall]:
-        """Yield the parts, which each copy the pictures."""
-        values = values_of(call)
-        filters, gradient = values["filters"], values["dw"]
-        n_parts = min(threads, filters // TILE_ROWS)
-        if n_parts < 2 or convolution_flops(values) < LEAST_FLOPS:
-            n_parts = 1
-        each = len(gradient) // filters
-        for part, (start, stop) in enumerate(cuts(filters, n_parts, TILE_ROWS)):
-            own = values | {
-                "dw": gradient[each * start : each * stop],
-                "filters": stop - start,
-                "first_filter": start,
-            }
-            for name in ("pictures", "table"):
                 own[name] = _piece(values[name], part, threads)
             yield replace(call, operands=tuple(own.values()))

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from arena_ckpt.common.dtypes import FLOAT32, item_bytes
+from arena_ckpt.layers.spec import CACHE_LINE_BYTES
 from arena_ckpt.lowering.call_parts import (
     Along,
     Attention,
-    Filters,
     Range,
     Values,
     convolution_flops,
@@ -42,11 +43,12 @@ from arena_ckpt.operations.families import (
 )
 from arena_ckpt.operations.kernel_names import KernelName
 from arena_ckpt.operations.portable import portable
+from arena_ckpt.operations.sizes import TILE_ROWS
 
 PLANE_COST = 4
 """How many times as long one takes in a convolution of each channel by itself."""
 
-LINE_ELEMS = 16
+LINE_ELEMS = CACHE_LINE_BYTES // item_bytes(FLOAT32)
 """float32 elements of a cache line, which no two parts should write."""
 
 
@@ -78,10 +80,8 @@ def parts_of(call: KernelCall, threads: int) -> Iterator[KernelCall]:
 
 def _plane_flops(values: Values) -> int:
     """Return those of a convolution in groups; of channels of their own at least."""
-    taps = values["kernel_height"] * values["kernel_width"]
-    each = values["channels"] // values.get("groups", values["channels"])
-    outputs = values["filters"] * values["out_height"] * values["out_width"]
-    return int(2 * values["n"] * outputs * each * taps) * PLANE_COST
+    groups: int = values["groups"] if "groups" in values else values["channels"]
+    return convolution_flops(values) // groups * PLANE_COST
 
 
 def _normalized_samples(values: Values) -> int:
@@ -95,6 +95,7 @@ def _flops_of_each(values: Values) -> int:
 
 
 ROOM = ("pictures", "table")
+"""The workspaces of convolutions."""
 
 
 def _elements(kernel: KernelName) -> Along:
@@ -117,9 +118,7 @@ _ELEMENTWISE: tuple[KernelName, ...] = (
     *(kernel for name in SAVES for kernel in curve_kernels(name)),
 )
 
-_NORMS = ("x", "mean", "inverse", "y")
-
-RULES: dict[KernelName, Along | Range | Attention | Filters] = {
+RULES: dict[KernelName, Along | Range | Attention] = {
     **{
         kernel: _elements(kernel)
         for kernel in _ELEMENTWISE
@@ -133,7 +132,7 @@ RULES: dict[KernelName, Along | Range | Attention | Filters] = {
         )
         if kernel is not None
     },
-    normalization.layer_norm_forward: Along(_NORMS),
+    normalization.layer_norm_forward: Along(("x", "mean", "inverse", "y")),
     normalization.layer_norm_derivative: Along(("x", "dy", "mean", "inverse", "dx")),
     normalization.rms_norm_forward: Along(("x", "inverse", "y")),
     normalization.rms_norm_derivative: Along(("x", "dy", "inverse", "dx")),
@@ -145,7 +144,10 @@ RULES: dict[KernelName, Along | Range | Attention | Filters] = {
     convolution.conv_derivative: Along(
         ("dy", "dx"), "n", ROOM, "samples", convolution_flops
     ),
-    convolution.conv_gradient: Filters(),
+    convolution.conv_gradient: Along(
+        *(("dw",), "filters", ROOM, TILE_ROWS, convolution_flops),
+        begin="first_filter",
+    ),
     depthwise.depthwise_forward: Along(("x", "y"), "n", ROOM, 1, _plane_flops),
     depthwise.depthwise_derivative: Along(("dy", "dx"), "n", ROOM, 1, _plane_flops),
     depthwise.depthwise_gradient: Range(("x", "dy"), ROOM, _plane_flops),

@@ -69,8 +69,6 @@ class Bench:
         rule = split.RULES.get(call.kernel)
         room = getattr(rule, "room", ())
         room = {room} if isinstance(room, str) else set(room)
-        if isinstance(rule, call_parts.Filters):
-            room = set(split.ROOM)
         values = dict(zip(names, call.operands, strict=True))
         room = {name for name in room if values[name] is not values.get("out")}
         whole, parted = copies(values), copies(values)
